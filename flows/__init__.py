@@ -1,0 +1,1 @@
+"""medallion: declared sources in, a warehouse that can be trusted out."""

@@ -1,0 +1,6 @@
+"""Every source this platform reads. A new file here is one line more below."""
+
+from flows.sources.marketing import marketing
+from flows.sources.shop import shop
+
+SOURCES = (shop, marketing)

@@ -1,0 +1,32 @@
+"""The nouns: what a source is made of. Frozen, and refusing nonsense when they are made."""
+
+from flows.spec.api import Api, ApiKeyHeader, ApiKeyQuery, Endpoint, LinkHeader, NoAuth, SinglePage
+from flows.spec.connection import ApiConnection, DatabaseConnection
+from flows.spec.cursor import Sequence, Since, Timestamp
+from flows.spec.database import Database, Table
+from flows.spec.load import Append, Merge, Replace
+from flows.spec.rule import Rule
+
+Source = Database | Api
+
+__all__ = [
+    "Api",
+    "ApiConnection",
+    "ApiKeyHeader",
+    "ApiKeyQuery",
+    "Append",
+    "Database",
+    "DatabaseConnection",
+    "Endpoint",
+    "LinkHeader",
+    "Merge",
+    "NoAuth",
+    "Replace",
+    "Rule",
+    "Sequence",
+    "Since",
+    "SinglePage",
+    "Source",
+    "Table",
+    "Timestamp",
+]

@@ -1,0 +1,40 @@
+"""Every knob, once. Each is an environment variable MEDALLION_<NAME>."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """What can be set without touching code. Addresses of sources are read in `connections`."""
+
+    model_config = SettingsConfigDict(env_prefix="MEDALLION_", extra="ignore")
+
+    home: Path = Field(PROJECT_ROOT / ".medallion", description="Where the embedded stack lives")
+    warehouse_url: SecretStr | None = Field(None, description="The warehouse, as the loader; unset → block or embedded")
+    warehouse_transformer_url: SecretStr | None = Field(
+        None, description="The warehouse as the transformer; unset → the loader's"
+    )
+    lock_wait_seconds: float = Field(60, description="How long a load waits for another run of the same table")
+    connect_timeout_seconds: float = Field(10, description="How long to wait for a connection")
+    statement_timeout_seconds: float = Field(3600, description="The longest a statement may run")
+    load_attempts: int = Field(4, description="Attempts at one table when errors are transient")
+    retry_first_delay_seconds: float = Field(
+        2, description="Delay before the second attempt; doubles after, with jitter"
+    )
+    api_wait_budget_seconds: float = Field(300, description="The longest one read may wait for an API's rate limit")
+    warehouse_parallel: int = Field(4, description="Tables loaded at one time, over all sources")
+    failpoint: str = Field("", description="For tests: the step at which the process kills itself")
+    sentry_dsn: SecretStr | None = Field(None, description="Errors go to Sentry, scrubbed; unset → nowhere")
+    environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
+    dbt_threads: int = Field(4, description="dbt models built at one time")
+
+
+@lru_cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

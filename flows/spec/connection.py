@@ -1,0 +1,31 @@
+"""How to reach things. Representations never show a secret."""
+
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseConnection:
+    """A PostgreSQL address: postgresql://user:password@host:port/database?sslmode=verify-full."""
+
+    name: str
+    url: str = field(repr=False)
+
+    @property
+    def safe_address(self) -> str:
+        """user@host:port/database, for messages."""
+        parts = urlsplit(self.url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = None
+        return f"{unquote(parts.username or '')}@{parts.hostname or ''}:{port or 5432}{parts.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConnection:
+    """An API's base address and the key it wants, if any."""
+
+    name: str
+    base_url: str
+    key: str | None = field(default=None, repr=False)

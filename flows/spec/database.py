@@ -1,0 +1,154 @@
+"""A database that we read, and its tables."""
+
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+
+from flows.spec.cursor import Sequence, Timestamp
+from flows.spec.errors import DeclarationError
+from flows.spec.identifiers import require_plain
+from flows.spec.load import Append, Merge, Replace
+from flows.spec.rule import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of a database.
+
+        Table("products", key="product_id", load=Replace())
+        Table("baskets", key="basket_id", cursor=Timestamp("updated_at", lag="10 min"), load=Merge(), deletes=True)
+        Table("household_events", key="event_id", cursor=Sequence("event_id"), load=Append())
+
+    `key` is a column or several. `deletes` compares key sets after each read and marks rows gone from the source.
+    `rules` guard the door; when more than `max_quarantined` (a share, 0 to 1) of a read's rows break one, the load
+    stops and nothing is published. `schema` is the table's schema at the source.
+    """
+
+    name: str
+    load: Replace | Append | Merge
+    key: str | tuple[str, ...] = ()
+    cursor: Timestamp | Sequence | None = None
+    deletes: bool = False
+    rules: tuple[Rule, ...] = ()
+    max_quarantined: float = 0.0
+    schema: str = "public"
+    description: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key's columns, in order."""
+        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+    def __post_init__(self) -> None:
+        where = f"table {self.name}"
+        require_plain(self.name, "table", where)
+        match self.load:
+            case Merge() if not self.keys:
+                raise DeclarationError(
+                    "a merge needs a key, because rows are matched on it", where=where, next_move='add key="…"'
+                )
+            case Append() if self.cursor is None:
+                raise DeclarationError(
+                    "an append needs a cursor, because without one every run would add every row again",
+                    where=where,
+                    next_move="add cursor=Sequence(…) or cursor=Timestamp(…), or use load=Replace()",
+                )
+            case Append() if isinstance(self.cursor, Timestamp) and self.cursor.overlap and not self.keys:
+                raise DeclarationError(
+                    "an append with a lag reads rows twice, and without a key it could not tell them apart",
+                    where=where,
+                    next_move='add key="…" or use load=Merge()',
+                )
+            case Append() if isinstance(self.cursor, Sequence) and self.cursor.lag and not self.keys:
+                raise DeclarationError(
+                    "an append with a lag reads rows twice, and without a key it could not tell them apart",
+                    where=where,
+                    next_move='add key="…" or use load=Merge()',
+                )
+            case Replace() if self.cursor is not None:
+                raise DeclarationError(
+                    "a replace reads the whole table, so a cursor would never be used",
+                    where=where,
+                    next_move="remove the cursor, or use load=Merge()",
+                )
+            case _:
+                pass
+        if self.cursor is not None and not self.keys and isinstance(self.cursor, Timestamp):
+            raise DeclarationError(
+                "a timestamp cursor needs a key, because equal timestamps are told apart by it",
+                where=where,
+                next_move='add key="…"',
+            )
+        if self.deletes and not isinstance(self.load, Merge):
+            raise DeclarationError(
+                "deletes=True marks deleted rows of a merged table; replace drops them by itself, append keeps all",
+                where=where,
+                next_move="use load=Merge() or remove deletes=True",
+            )
+        if not 0 <= self.max_quarantined <= 1:
+            raise DeclarationError(
+                f"max_quarantined is a share between 0 and 1, not {self.max_quarantined}",
+                where=where,
+                next_move="write 0.01 for one row in a hundred",
+            )
+        refuse_repeats([rule.name for rule in self.rules], "rule", where)
+        refuse_repeats(list(self.keys), "key column", where)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A PostgreSQL database that we read.
+
+    `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL) and among the blocks
+    (source-<connection>). `schedule` is a cron line in UTC. `max_parallel` bounds the tables read at one time.
+    """
+
+    name: str
+    connection: str
+    tables: SequenceOf[Table]
+    schedule: str | None = None
+    max_parallel: int = 4
+    description: str = ""
+    kind: str = field(default="database", init=False)
+
+    @property
+    def raw_schema(self) -> str:
+        """Where its tables land: `raw_shop`."""
+        return f"raw_{self.name}"
+
+    def __post_init__(self) -> None:
+        where = f"source {self.name}"
+        require_plain(self.name, "source", where)
+        require_plain(self.connection, "connection", where)
+        if not self.tables:
+            raise DeclarationError("no tables", where=where, next_move="declare at least one Table")
+        refuse_repeats([table.name for table in self.tables], "table", where)
+        object.__setattr__(self, "tables", tuple(self.tables))
+
+    def table(self, name: str) -> Table:
+        """The declared table of that name.
+
+        Raises:
+            DeclarationError: there is none; the message lists those there are.
+        """
+        for table in self.tables:
+            if table.name == name:
+                return table
+        raise unknown_table(self.name, name, [table.name for table in self.tables])
+
+
+def refuse_repeats(names: list[str], what: str, where: str) -> None:
+    """Raises:
+    DeclarationError: a name stands there twice.
+    """
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DeclarationError(
+            f"{what} {', '.join(repeated)} is declared twice", where=where, next_move=f"keep one {what} of each name"
+        )
+
+
+def unknown_table(source: str, name: str, known: list[str]) -> DeclarationError:
+    """The error for a table that nobody declared."""
+    return DeclarationError(
+        f"no table {name!r} is declared", where=f"source {source}", next_move=f"choose among {', '.join(known)}"
+    )
