@@ -1,0 +1,53 @@
+"""The columns of a table, as read from its source."""
+
+from dataclasses import dataclass
+
+from flows.spec.identifiers import quote_identifier
+
+# On every raw row, after the source's own columns.
+METADATA = (
+    ("_extracted_at", "timestamp with time zone"),
+    ("_source_system", "text"),
+    ("_batch_id", "bigint"),
+    ("_deleted_at", "timestamp with time zone"),
+)
+METADATA_NAMES = tuple(name for name, _ in METADATA)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    `raw_type` is its type in raw, `select` the expression that reads it at the source in that type.
+    `labels` holds an enum's labels in order; `enum` its name at the source.
+    """
+
+    name: str
+    raw_type: str
+    select: str
+    nullable: bool = True
+    enum: str | None = None
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A source table's columns in order, and the planner's guess at its rows (-1: never analysed)."""
+
+    columns: tuple[Column, ...]
+    estimated_rows: int = -1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The source's column names in order."""
+        return tuple(column.name for column in self.columns)
+
+    def column(self, name: str) -> Column | None:
+        """The column of that name, or None."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+def column_list(names: tuple[str, ...] | list[str], alias: str = "") -> str:
+    """`("a", "b")`, alias `l` → `l."a", l."b"`."""
+    prefix = f"{alias}." if alias else ""
+    return ", ".join(prefix + quote_identifier(name) for name in names)
