@@ -1,0 +1,157 @@
+"""What a run shows of itself: Markdown tables, made of plain values. Publishing them is the flow's business."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+_Line = TypeVar("_Line")
+# Prefect keeps an artifact as one text; beyond this nobody reads it.
+ROWS_SHOWN = 500
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLine:
+    """One load of one table, as a run shows it. `seconds` is clock time, `note` one short line."""
+
+    source: str
+    table: str
+    mode: str
+    status: str
+    rows_read: int = 0
+    rows_inserted: int = 0
+    rows_updated: int = 0
+    rows_unchanged: int = 0
+    rows_deduplicated: int = 0
+    rows_quarantined: int = 0
+    rows_deleted: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    reconciled: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLine:
+    """One check of a gate. `outcome`: passed, warned, failed, error or not_evaluated."""
+
+    dataset: str
+    check: str
+    column: str | None
+    outcome: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLine:
+    """One dbt node of a build. `status` in dbt's words: success, pass, warn, error, fail, skipped."""
+
+    name: str
+    kind: str
+    status: str
+    seconds: float = 0.0
+    rows: int | None = None
+    message: str = ""
+
+
+def loads_table_markdown(loads: Iterable[LoadLine], *, title: str = "Loads") -> str:
+    """A table of loads with a line of totals; the loads that need a look stand first."""
+    lines = sorted(loads, key=lambda load: (load.status == "published", load.source, load.table))
+    if not lines:
+        return f"# {title}\n\nNothing was loaded.\n"
+    columns: Mapping[str, Callable[[LoadLine], object]] = {
+        "table": lambda load: f"{load.source}.{load.table}",
+        "mode": lambda load: load.mode,
+        "status": lambda load: load.status,
+        "read": lambda load: load.rows_read,
+        "inserted": lambda load: load.rows_inserted,
+        "updated": lambda load: load.rows_updated,
+        "unchanged": lambda load: load.rows_unchanged,
+        "deduplicated": lambda load: load.rows_deduplicated,
+        "quarantined": lambda load: load.rows_quarantined,
+        "deleted": lambda load: load.rows_deleted,
+        "rows/s": lambda load: round(load.rows_read / load.seconds) if load.seconds else 0,
+        "seconds": lambda load: f"{load.seconds:.1f}",
+        "counts": lambda load: load.reconciled,
+        "note": lambda load: load.note,
+    }
+    total = LoadLine(
+        source="all",
+        table=f"{len(lines)} tables",
+        mode="",
+        status=f"{sum(line.status == 'published' for line in lines)} published",
+        rows_read=sum(line.rows_read for line in lines),
+        rows_inserted=sum(line.rows_inserted for line in lines),
+        rows_updated=sum(line.rows_updated for line in lines),
+        rows_unchanged=sum(line.rows_unchanged for line in lines),
+        rows_deduplicated=sum(line.rows_deduplicated for line in lines),
+        rows_quarantined=sum(line.rows_quarantined for line in lines),
+        rows_deleted=sum(line.rows_deleted for line in lines),
+        seconds=sum(line.seconds for line in lines),
+    )
+    return f"# {title}\n\n{_markdown(columns, [*lines, total])}"
+
+
+def checks_table_markdown(checks: Iterable[CheckLine], *, gate: str) -> str:
+    """A gate's verdict, then everything that did not pass; what passed is counted, not listed."""
+    lines = list(checks)
+    noticed = [line for line in lines if line.outcome != "passed"]
+    blocking = [line for line in noticed if line.outcome != "warned"]
+    verdict = "closed" if blocking else "open"
+    head = (
+        f"# Gate {gate}: {verdict}\n\n{len(lines)} checks on {len({line.dataset for line in lines})} tables, "
+        f"{len(lines) - len(noticed)} passed, {len(noticed) - len(blocking)} warned, {len(blocking)} blocking.\n"
+    )
+    if not noticed:
+        return head
+    columns: Mapping[str, Callable[[CheckLine], object]] = {
+        "dataset": lambda line: line.dataset,
+        "check": lambda line: line.check,
+        "column": lambda line: line.column or "",
+        "outcome": lambda line: line.outcome,
+        "what": lambda line: line.message,
+    }
+    return f"{head}\n{_markdown(columns, sorted(noticed, key=lambda line: line.outcome == 'warned'))}"
+
+
+def nodes_table_markdown(nodes: Iterable[NodeLine]) -> str:
+    """A dbt build: counts by kind, what went wrong, and the slowest ten."""
+    lines = list(nodes)
+    bad = [line for line in lines if line.status not in ("success", "pass")]
+    kinds = sorted({line.kind for line in lines})
+    counts = ", ".join(f"{sum(line.kind == kind for line in lines)} {kind}" for kind in kinds)
+    columns: Mapping[str, Callable[[NodeLine], object]] = {
+        "node": lambda line: line.name,
+        "kind": lambda line: line.kind,
+        "status": lambda line: line.status,
+        "seconds": lambda line: f"{line.seconds:.2f}",
+        "rows": lambda line: "" if line.rows is None else line.rows,
+        "what": lambda line: line.message,
+    }
+    parts = [f"# dbt: {len(lines)} nodes, {len(bad)} not well\n\n{counts}\n"]
+    if bad:
+        parts.append(f"## Not well\n\n{_markdown(columns, bad)}")
+    slowest = sorted(lines, key=lambda line: line.seconds, reverse=True)[:10]
+    if slowest:
+        parts.append(f"## Slowest\n\n{_markdown(columns, slowest)}")
+    return "\n".join(parts)
+
+
+def links_markdown(links: Mapping[str, str]) -> str:
+    """A list of addresses; one that holds credentials is not shown at all."""
+    shown = {name: url for name, url in links.items() if "@" not in url.split("?", 1)[0]}
+    return "".join(f"- [{name}]({url})\n" for name, url in shown.items())
+
+
+def _markdown(columns: Mapping[str, Callable[[_Line], object]], lines: Sequence[_Line]) -> str:
+    rows = [[_cell(value(line)) for value in columns.values()] for line in lines[:ROWS_SHOWN]]
+    # Columns of numbers are read by their right edge.
+    numeric = [all(isinstance(value(line), int) for line in lines) for value in columns.values()]
+    head = f"| {' | '.join(columns)} |\n| {' | '.join('---:' if is_number else '---' for is_number in numeric)} |\n"
+    body = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    left = len(lines) - len(rows)
+    return head + body + (f"\n… and {left:,} more.\n" if left > 0 else "")
+
+
+def _cell(value: object) -> str:
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,66 @@
+"""What a step cost: time, rows, bytes, memory, processor."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+# Linux counts ru_maxrss in KiB, macOS in bytes.
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+@dataclass(slots=True)
+class Meter:
+    """Filled while a step runs; the figures of time stand once it has ended.
+
+    `seconds` on the clock, `cpu_seconds` of this process and its finished children, `peak_memory_bytes` the highest
+    resident size of this process so far (the kernel keeps one figure for the process's whole life, so of two steps in
+    one process the later never shows less).
+    """
+
+    rows: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    @property
+    def rows_per_second(self) -> float:
+        """0 for a step that took no measurable time."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    def as_fields(self) -> dict[str, float | int]:
+        """The figures for a log line or a row of `ops`."""
+        return {
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "rows_per_second": round(self.rows_per_second, 1),
+            "cpu_seconds": round(self.cpu_seconds, 3),
+            "peak_memory_bytes": self.peak_memory_bytes,
+        }
+
+
+@contextmanager
+def measure() -> Iterator[Meter]:
+    """Measure a step, also one that fails.
+
+    with measure() as meter:
+        meter.rows = publish(...)
+    logger.info("published", extra=meter.as_fields())
+    """
+    meter = Meter()
+    started, cpu = time.perf_counter(), _cpu_seconds()
+    try:
+        yield meter
+    finally:
+        meter.seconds = time.perf_counter() - started
+        meter.cpu_seconds = _cpu_seconds() - cpu
+        meter.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
+
+
+def _cpu_seconds() -> float:
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)

@@ -1,0 +1,69 @@
+"""The tables of a run, as Markdown."""
+
+from flows.observe.artifacts import (
+    CheckLine,
+    LoadLine,
+    NodeLine,
+    checks_table_markdown,
+    links_markdown,
+    loads_table_markdown,
+    nodes_table_markdown,
+)
+
+
+def test_a_failed_load_stands_above_the_good_ones_and_totals_stand_last() -> None:
+    page = loads_table_markdown(
+        [
+            LoadLine("shop", "baskets", "merge", "published", rows_read=1000, rows_inserted=990, rows_quarantined=10),
+            LoadLine("shop", "stores", "replace", "failed", note="source does not answer"),
+        ]
+    )
+    rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| shop.stores", "| shop.baskets", "| all.2 tables"]
+    assert "| 1,000 | 990 |" in rows[-1]
+
+
+def test_a_pipe_or_a_line_break_in_a_cell_does_not_break_the_table() -> None:
+    page = loads_table_markdown([LoadLine("shop", "a", "merge", "failed", note="x|y\nz")])
+    assert "x\\|y z" in page
+    assert len({line.replace("\\|", "").count("|") for line in page.splitlines() if line.startswith("|")}) == 1
+
+
+def test_nothing_loaded_says_so() -> None:
+    assert "Nothing was loaded" in loads_table_markdown([])
+
+
+def test_a_gate_lists_what_did_not_pass_and_counts_the_rest() -> None:
+    page = checks_table_markdown(
+        [
+            CheckLine("raw_shop.a", "missing", "id", "passed"),
+            CheckLine("raw_shop.a", "freshness", None, "warned"),
+            CheckLine("raw_shop.b", "row_count", None, "not_evaluated"),
+        ],
+        gate="raw",
+    )
+    assert page.startswith("# Gate raw: closed")
+    assert "3 checks on 2 tables, 1 passed, 1 warned, 1 blocking" in page
+    assert page.index("not_evaluated") < page.index("warned |")
+    assert "missing" not in page
+    assert checks_table_markdown([CheckLine("a.b", "missing", "id", "warned")], gate="raw").startswith(
+        "# Gate raw: open"
+    )
+
+
+def test_a_build_shows_what_went_wrong_before_what_was_slow() -> None:
+    page = nodes_table_markdown(
+        [
+            NodeLine("dim_date", "model", "success", 2.0, rows=365),
+            NodeLine("keys_hold", "test", "fail", 0.1, message="3"),
+        ]
+    )
+    assert "2 nodes, 1 not well" in page
+    assert page.index("keys_hold") < page.index("dim_date")
+
+
+def test_a_link_with_credentials_is_not_shown() -> None:
+    assert (
+        links_markdown({"ui": "http://127.0.0.1:4200", "db": "postgresql://u:p@h/d"})
+        == "- [ui](http://127.0.0.1:4200)\n"
+    )
