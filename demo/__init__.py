@@ -1,0 +1,1 @@
+"""The data of the demo: a real grocery shop and the marketing API beside it."""

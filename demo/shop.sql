@@ -81,6 +81,7 @@ create table basket_items (
 );
 comment on table basket_items is
 'One row per product in a basket. sales_value is what the shop received, in US dollars; discounts are positive amounts.';
+create index basket_items_basket_id_idx on basket_items (basket_id);
 create index basket_items_updated_at_idx on basket_items (updated_at);
 
 -- Comparing whole rows as jsonb keeps the log right when a column is added later. The values of contact fields never
