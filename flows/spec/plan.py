@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 
 from flows.spec.shape import Shape
 
@@ -13,6 +14,20 @@ class CursorState:
     value: str | None = None
     pending_value: str | None = None
     pending_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """How many rows there are, and a fingerprint of their keys (None where there is no key)."""
+
+    rows: int
+    fingerprint: Decimal | None = None
+
+    def plus(self, other: "KeySet") -> "KeySet":
+        """Both sets together, which must not overlap."""
+        if self.fingerprint is None or other.fingerprint is None:
+            return KeySet(self.rows + other.rows)
+        return KeySet(self.rows + other.rows, self.fingerprint + other.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +75,6 @@ class LoadCounts:
     rows_deleted: int = 0
     bytes: int = 0
     source_rows: int | None = None
-    source_rows_above: int | None = None
     raw_rows: int | None = None
     reconciled: str | None = None
 

@@ -51,3 +51,13 @@ def column_list(names: tuple[str, ...] | list[str], alias: str = "") -> str:
     """`("a", "b")`, alias `l` → `l."a", l."b"`."""
     prefix = f"{alias}." if alias else ""
     return ", ".join(prefix + quote_identifier(name) for name in names)
+
+
+def fingerprint(expressions: list[str]) -> str:
+    """SQL over a set of rows: a number that is equal for equal sets of keys, whatever their order.
+
+    The sum of 64-bit hashes of the keys' text. Where two servers hash differently, equal sets look different and a
+    full comparison follows: slower, never wrong.
+    """
+    text = expressions[0] + "::text" if len(expressions) == 1 else f"row({', '.join(expressions)})::text"
+    return f"coalesce(sum(hashtextextended({text}, 0)), 0)"

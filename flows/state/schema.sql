@@ -41,10 +41,9 @@ create table if not exists ops.loads (
     rows_deleted bigint,
     bytes bigint,
     source_rows bigint,
-    source_rows_above bigint,
     raw_rows bigint,
     reconciled text check (
-        reconciled in ('equal', 'equal within window', 'missing in raw', 'surplus in raw', 'source gives no count')
+        reconciled in ('equal', 'missing in raw', 'surplus in raw', 'source gives no count')
     ),
     error_id text,
     error text,

@@ -1,0 +1,174 @@
+"""Where things are. Environment first, then Prefect blocks, then the embedded stack.
+
+    MEDALLION_WAREHOUSE_URL              postgresql://loader:…@host/warehouse
+    MEDALLION_WAREHOUSE_TRANSFORMER_URL  the same database as the role that builds models (default: the loader)
+    MEDALLION_SOURCE_SHOP_URL            a source database, or an API's base URL
+    MEDALLION_SOURCE_MARKETING_KEY       an API's key
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import asyncpg
+
+from flows.recovery.failures import explain
+from flows.settings import settings
+from flows.spec import Api, ApiConnection, Database, DatabaseConnection
+from flows.spec.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+Role = Literal["loader", "transformer", "reader"]
+
+# Text forms must be the same at both ends, since cursors and key fingerprints are compared as text.
+_SESSION = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "standard_conforming_strings": "on",
+    "jit": "off",
+}
+
+
+def embedded_stack() -> Mapping[str, Any] | None:
+    """What `medallion up` wrote down, or None when there is no embedded stack."""
+    path = settings().home / "stack.json"
+    try:
+        facts: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as problem:
+        raise ConfigurationError(
+            f"{path.name} cannot be read ({type(problem).__name__})",
+            where=str(path.parent),
+            next_move="run `medallion down`, delete the file, and run `medallion up`",
+        ) from None
+    return facts
+
+
+def warehouse(role: Role = "loader") -> DatabaseConnection:
+    """The warehouse's address for a role.
+
+    Raises:
+        ConfigurationError: nothing says where it is.
+    """
+    configured = settings().warehouse_url
+    if role == "transformer":
+        configured = settings().warehouse_transformer_url or configured
+    if configured is not None:
+        return DatabaseConnection("warehouse", configured.get_secret_value())
+    if (block := _block("warehouse")) is not None:
+        return DatabaseConnection("warehouse", block[role])
+    stack = embedded_stack()
+    if stack is not None:
+        return DatabaseConnection("warehouse", stack["urls"][f"warehouse_{role}"])
+    raise ConfigurationError(
+        "nothing says where the warehouse is",
+        where="warehouse",
+        next_move="run `medallion up` for the embedded one, or set MEDALLION_WAREHOUSE_URL, or register the block "
+        "`warehouse`",
+    )
+
+
+def database(source: Database) -> DatabaseConnection:
+    """A source database's address.
+
+    Raises:
+        ConfigurationError: nothing says where it is.
+    """
+    variable = f"MEDALLION_SOURCE_{source.connection.upper()}_URL"
+    if url := os.environ.get(variable):
+        return DatabaseConnection(source.connection, url)
+    if (block := _block(f"source-{source.connection}")) is not None:
+        return DatabaseConnection(source.connection, block["url"])
+    stack = embedded_stack()
+    key = f"{source.connection}_extractor"
+    if stack is not None and key in stack["urls"]:
+        return DatabaseConnection(source.connection, stack["urls"][key])
+    raise _unknown_source(source.name, source.connection, variable)
+
+
+def api(source: Api) -> ApiConnection:
+    """An API's address and key.
+
+    Raises:
+        ConfigurationError: nothing says where it is.
+    """
+    variable = f"MEDALLION_SOURCE_{source.connection.upper()}_URL"
+    key = os.environ.get(f"MEDALLION_SOURCE_{source.connection.upper()}_KEY")
+    if url := os.environ.get(variable):
+        return ApiConnection(source.connection, url, key)
+    if (block := _block(f"source-{source.connection}")) is not None:
+        return ApiConnection(source.connection, block["url"], key or block["key"])
+    stack = embedded_stack()
+    commerce = (stack or {}).get("commerce")
+    if commerce and source.connection == "marketing":
+        return ApiConnection(source.connection, commerce["url"], key or commerce["api_key"])
+    raise _unknown_source(source.name, source.connection, variable)
+
+
+def _unknown_source(name: str, connection: str, variable: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"nothing says where {connection} is",
+        where=f"source {name}",
+        next_move=f"run `medallion demo` for the embedded one, or set {variable}, or register the block "
+        f"`source-{connection}`",
+    )
+
+
+def _block(name: str) -> Mapping[str, Any] | None:
+    """The Prefect block of that name as plain values, when a Prefect API that is not the embedded one is configured.
+
+    The embedded stack's addresses stand in its own file, and asking its server for each would only cost time.
+    """
+    api_url = os.environ.get("PREFECT_API_URL")
+    stack = embedded_stack()
+    if not api_url or (stack and (stack.get("prefect") or {}).get("api_url") == api_url):
+        return None
+    from blocks.lookup import find  # noqa: PLC0415 - imports Prefect, which takes a second
+
+    return find(name)
+
+
+@asynccontextmanager
+async def connect(
+    address: DatabaseConnection, *, side: Literal["source", "warehouse"], application: str = "medallion"
+) -> AsyncIterator[Connection[Record]]:
+    """An open connection. A source is opened read-only.
+
+    Raises:
+        MedallionError: it cannot be opened; in words without the password.
+    """
+    session = dict(_SESSION, application_name=application)
+    session["statement_timeout"] = str(int(settings().statement_timeout_seconds * 1000))
+    session["idle_in_transaction_session_timeout"] = "0"
+    if side == "source":
+        session["default_transaction_read_only"] = "on"
+    try:
+        connection = await asyncpg.connect(
+            address.url,
+            timeout=settings().connect_timeout_seconds,
+            server_settings=session,
+            statement_cache_size=0,  # poolers in transaction mode do not keep prepared statements
+        )
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as problem:
+        if isinstance(problem, ValueError):
+            raise ConfigurationError(
+                "the URL cannot be read",
+                where=address.name,
+                next_move="write it as postgresql://user:password@host:5432/database, special characters as %40 and so on",
+            ) from None
+        raise explain(problem, address.safe_address, side) from None
+    try:
+        yield connection
+    finally:
+        if not connection.is_closed():
+            connection.terminate() if connection.is_in_transaction() else await connection.close(timeout=5)

@@ -1,0 +1,154 @@
+"""Which rows to read, and where the next read may begin, so that nothing is lost to a late commit.
+
+A transaction stamps its rows when it begins and shows them when it commits. A cursor that simply remembers the highest
+value seen steps over rows still hidden in an open transaction. Here the cursor never passes the oldest transaction
+that was open at the source before the snapshot was taken. Rows beyond it are read too, when a key makes reading them
+twice harmless: a transaction that stays open for hours delays no row, it only makes reads overlap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from flows.spec.cursor import Sequence, Timestamp
+from flows.spec.database import Table
+from flows.spec.identifiers import qualified, quote_identifier, quote_literal
+from flows.spec.load import Append
+from flows.spec.plan import CursorState, Window
+from flows.spec.shape import Shape
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+# A backend stamps its transaction a moment before pg_stat_activity shows it; a busy machine can stretch that moment.
+_GUARD = timedelta(seconds=1)
+
+_OLDEST = """
+select
+    (
+        select min(xact_start) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid() and backend_type <> 'autovacuum worker'
+    ) as oldest,
+    exists (select from pg_prepared_xacts where database = current_database()) as prepared,
+    pg_is_in_recovery() as standby,
+    pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_all
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """What was open at the source just after `now`, by the source's own clock."""
+
+    now: datetime
+    oldest: datetime | None
+    prepared: bool
+    warning: str | None
+
+    @property
+    def stamp(self) -> datetime:
+        """No transaction that can still commit began before this."""
+        return (min(self.now, self.oldest) if self.oldest else self.now) - _GUARD
+
+    def all_ended_since(self, moment: datetime) -> bool:
+        """Whether every transaction open at `moment` has ended."""
+        return not self.prepared and (self.oldest is None or self.oldest > moment)
+
+
+async def look(connection: Connection[Record], now: datetime | None = None) -> Horizon:
+    """The source's horizon. Must run outside a transaction, before the snapshot that reads the rows.
+
+    The clock is read in one round trip and the open transactions in the next, so a transaction that began before the
+    clock was read is either seen, or has ended and will be in the snapshot.
+    """
+    now = now or await connection.fetchval("select clock_timestamp()")
+    row = await connection.fetchrow(_OLDEST)
+    assert row is not None and now is not None  # noqa: S101 - a select without from always answers one row
+    warning = None
+    if row["standby"]:
+        warning = "the source is a standby: open transactions of its primary are out of sight, only the lag covers them"
+    elif not row["sees_all"]:
+        warning = "no right to see other sessions (grant pg_read_all_stats): only the lag covers late commits"
+    return Horizon(now, row["oldest"], row["prepared"], warning)
+
+
+async def window(connection: Connection[Record], table: Table, shape: Shape, state: CursorState) -> Window:
+    """The rows of the next read and the cursor to store when they are in.
+
+    Must run outside a transaction, before the snapshot.
+    """
+    match table.cursor:
+        case None:
+            return Window()
+        case Timestamp() as cursor:
+            return await _timestamp_window(connection, cursor, shape, state)
+        case Sequence() as cursor:
+            return await _sequence_window(connection, table, cursor, state)
+
+
+async def _timestamp_window(
+    connection: Connection[Record], cursor: Timestamp, shape: Shape, state: CursorState
+) -> Window:
+    column = shape.column(cursor.column)
+    assert column is not None  # noqa: S101 - describe() has refused a table without it
+    horizon = await look(connection)
+    # A prepared transaction hides when it began; it began after the last read's horizon, or was held back by it.
+    stamp = None if horizon.prepared else horizon.stamp
+    upper = state.value
+    if stamp is not None:
+        zoned = "with time zone" in column.raw_type
+        upper = str(
+            await connection.fetchval(
+                "select $1::timestamptz::text" if zoned else "select ($1::timestamptz at time zone $2)::text",
+                *([stamp] if zoned else [stamp, cursor.zone]),
+            )
+        )
+    condition = "true"
+    if state.value is not None:
+        name = quote_identifier(cursor.column)
+        lag = f"{cursor.overlap.total_seconds():.6f} seconds"
+        lower = f"{quote_literal(state.value)}::{column.raw_type} - {quote_literal(lag)}::interval"
+        condition = f"{name} >= {lower}" + (f" or {name} is null" if column.nullable else "")
+    return Window(
+        condition=f"({condition})",
+        lower=state.value,
+        upper=upper,
+        next=CursorState(upper),
+        warning=horizon.warning,
+    )
+
+
+async def _sequence_window(
+    connection: Connection[Record], table: Table, cursor: Sequence, state: CursorState
+) -> Window:
+    name = quote_identifier(cursor.column)
+    relation = qualified(table.schema, table.name)
+    row = await connection.fetchrow(f"select max({name})::text as highest, clock_timestamp() as now from {relation}")  # noqa: S608
+    assert row is not None  # noqa: S101 - an aggregate always answers one row
+    horizon = await look(connection, row["now"])
+    safe = state.value
+    pending = CursorState(pending_value=state.pending_value, pending_at=state.pending_at)
+    if state.pending_at is not None and horizon.all_ended_since(state.pending_at):
+        safe, pending = state.pending_value, CursorState()
+    if row["highest"] is not None:
+        if horizon.all_ended_since(horizon.now):
+            safe, pending = row["highest"], CursorState()
+        elif pending.pending_at is None:
+            pending = CursorState(pending_value=row["highest"], pending_at=horizon.now)
+    condition = "true"
+    if state.value is not None:
+        condition = f"{name} > {quote_literal(state.value)}::bigint - {cursor.lag}"
+    below = "true"
+    if isinstance(table.load, Append) and not table.keys:
+        # Without a key a row read twice would stand there twice: read only what is settled.
+        below = f"{name} <= {quote_literal(safe)}::bigint" if safe is not None else "false"
+        condition = f"{condition} and {below}"
+    return Window(
+        condition=f"({condition})",
+        below=below,
+        lower=state.value,
+        upper=safe,
+        next=CursorState(safe, pending.pending_value, pending.pending_at),
+        warning=horizon.warning,
+    )

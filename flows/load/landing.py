@@ -1,0 +1,114 @@
+"""Bytes into a landing table, by COPY."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from typing import TYPE_CHECKING
+
+from flows.load.table import LANDING_SCHEMA, Target
+from flows.spec.identifiers import qualified, quote_identifier, quote_literal
+from flows.spec.shape import METADATA_NAMES, Shape, column_list
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+# The binary COPY format's signature, flags and header extension; and its trailer
+# (https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format").
+_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack("!ii", 0, 0)
+_TRAILER = struct.pack("!h", -1)
+# One column; its length follows, then jsonb's version byte.
+_PAYLOAD_HEAD = struct.Struct("!hiB")
+
+
+async def copy_rows(
+    connection: Connection[Record], target: Target, shape: Shape, chunks: AsyncIterable[bytes]
+) -> int:
+    """Raw rows in COPY's binary format → the landing table. Returns the rows written."""
+    status = await connection.copy_to_table(
+        target.landing_name,
+        schema_name=LANDING_SCHEMA,
+        columns=[*shape.names, *METADATA_NAMES],
+        source=chunks,
+        format="binary",
+    )
+    return int(status.split()[-1])
+
+
+def keys_table(target: Target) -> str:
+    """The name of the table that the source's keys land in."""
+    return f"{target.landing_name}__k"
+
+
+async def copy_keys(
+    connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...], chunks: AsyncIterable[bytes]
+) -> int:
+    """All keys of the source in COPY's binary format → the keys table. Returns their number."""
+    relation = qualified(LANDING_SCHEMA, keys_table(target))
+    columns = [f"{quote_identifier(key)} {column.raw_type}" for key in keys if (column := shape.column(key))]
+    await connection.execute(f"drop table if exists {relation}")
+    await connection.execute(f"create unlogged table {relation} ({', '.join(columns)})")
+    status = await connection.copy_to_table(
+        keys_table(target), schema_name=LANDING_SCHEMA, columns=list(keys), source=chunks, format="binary"
+    )
+    await connection.execute(f"analyze {relation}")
+    return int(status.split()[-1])
+
+
+async def payload_rows(pages: AsyncIterable[Sequence[bytes]]) -> AsyncIterator[bytes]:
+    """Pages of JSON records → one binary COPY of a single jsonb column. The records' bytes are not decoded."""
+    yield _HEADER
+    async for page in pages:
+        rows = []
+        for record in page:
+            rows.append(_PAYLOAD_HEAD.pack(1, len(record) + 1, 1))
+            rows.append(record)
+        yield b"".join(rows)
+    yield _TRAILER
+
+
+def payload_table(target: Target) -> str:
+    """The name of the table that an API's records land in before their keys are read out of them."""
+    return f"{target.landing_name}__p"
+
+
+async def copy_payloads(connection: Connection[Record], target: Target, pages: AsyncIterable[Sequence[bytes]]) -> int:
+    """Pages of JSON records → the payload table. Returns the records written."""
+    name = payload_table(target)
+    relation = qualified(LANDING_SCHEMA, name)
+    await connection.execute(f"drop table if exists {relation}")
+    await connection.execute(
+        f"create unlogged table {relation} (ordinal bigint generated always as identity, payload jsonb)"
+    )
+    status = await connection.copy_to_table(
+        name, schema_name=LANDING_SCHEMA, columns=["payload"], source=payload_rows(pages), format="binary"
+    )
+    return int(status.split()[-1])
+
+
+async def type_payloads(
+    connection: Connection[Record], target: Target, shape: Shape, metadata: tuple[str, str, int]
+) -> None:
+    """Payload table → landing table: key and cursor read out of each record, in the types raw has.
+
+    A value that is not of its type becomes null here, and the door's rules name it.
+    """
+    extracted_at, source, batch = metadata
+    values = []
+    for column in shape.columns:
+        if column.name == "payload":
+            values.append("payload")
+            continue
+        text = f"payload ->> {quote_literal(column.name)}"
+        values.append(
+            f"case when pg_input_is_valid({text}, {quote_literal(column.raw_type)}) "
+            f"then ({text})::{column.raw_type} end"
+        )
+    names = column_list([*shape.names, *METADATA_NAMES])
+    relation = qualified(LANDING_SCHEMA, payload_table(target))
+    await connection.execute(
+        f"insert into {target.landing} ({names}) select {', '.join(values)}, "  # noqa: S608
+        f"{quote_literal(extracted_at)}::timestamptz, {quote_literal(source)}, {batch}, null "
+        f"from {relation} order by ordinal"
+    )
+    await connection.execute(f"drop table {relation}")

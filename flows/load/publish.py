@@ -1,0 +1,168 @@
+"""Staged rows → raw rows. Every function runs inside the publishing transaction, which the caller holds open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows.load.landing import keys_table
+from flows.load.table import LANDING_SCHEMA, Target
+from flows.spec.errors import DataRefused
+from flows.spec.identifiers import qualified, quote_identifier
+from flows.spec.plan import KeySet
+from flows.spec.shape import METADATA_NAMES, Shape, column_list, fingerprint
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a publish did to raw, in rows."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+
+
+def _affected(status: str) -> int:
+    return int(status.split()[-1])
+
+
+async def drop_repeats(
+    connection: Connection[Record], target: Target, keys: tuple[str, ...], cursor: str | None
+) -> int:
+    """Keep one landing row per key: the one furthest by the cursor, then the one that arrived last."""
+    newest = f"{quote_identifier(cursor)} desc nulls last, " if cursor else ""
+    status = await connection.execute(
+        f"with ranked as (select ctid, row_number() over "  # noqa: S608
+        f"(partition by {column_list(keys)} order by {newest}ctid desc) as place from {target.landing}) "
+        f"delete from {target.landing} as l using ranked as r where l.ctid = r.ctid and r.place > 1"
+    )
+    return _affected(status)
+
+
+async def has_repeats(connection: Connection[Record], target: Target, keys: tuple[str, ...]) -> bool:
+    """Whether a key stands twice in the landing table."""
+    return bool(
+        await connection.fetchval(
+            f"select exists (select from {target.landing} group by {column_list(keys)} having count(*) > 1)"  # noqa: S608
+        )
+    )
+
+
+async def merge(connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]) -> Published:
+    """Insert what is new, update what differs, leave alone what is the same, byte for byte.
+
+    Rows are compared by their binary image (`*<>`): it tells 1.0 from 1.00, and json, which has no equality, from json.
+    A row that had been marked deleted and is there again comes back to life.
+    """
+    names = [*shape.names, *METADATA_NAMES]
+    own = list(shape.names)
+    assignments = ", ".join(
+        f"{quote_identifier(name)} = excluded.{quote_identifier(name)}" for name in names if name not in keys
+    )
+    row = await connection.fetchrow(
+        f"with written as (insert into {target.raw} as r ({column_list(names)}) "  # noqa: S608
+        f"select {column_list(names, 'l')} from {target.landing} as l "
+        f"on conflict ({column_list(keys)}) do update set {assignments} "
+        f"where row({column_list(own, 'r')}) *<> row({column_list(own, 'excluded')}) "
+        f"or r._deleted_at is not null "
+        f"returning (xmax = 0) as is_new) "
+        f"select count(*) filter (where is_new) as inserted, count(*) filter (where not is_new) as updated, "
+        f"(select count(*) from {target.landing}) as staged from written"
+    )
+    assert row is not None  # noqa: S101 - an aggregate always answers one row
+    return Published(row["inserted"], row["updated"], row["staged"] - row["inserted"] - row["updated"])
+
+
+async def append(connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]) -> Published:
+    """Add the staged rows; with a key, rows that are there already are left alone."""
+    names = [*shape.names, *METADATA_NAMES]
+    conflict = f" on conflict ({column_list(keys)}) do nothing" if keys else ""
+    inserted = _affected(
+        await connection.execute(
+            f"insert into {target.raw} ({column_list(names)}) "  # noqa: S608
+            f"select {column_list(names)} from {target.landing}{conflict}"
+        )
+    )
+    staged = await connection.fetchval(f"select count(*) from {target.landing}")  # noqa: S608
+    return Published(inserted=inserted, unchanged=staged - inserted)
+
+
+async def replace(connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]) -> Published:
+    """Make raw what the landing table is, writing only the difference, so that nobody sees an empty table."""
+    if not keys:
+        return await _replace_whole(connection, target, shape)
+    same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
+    await connection.execute(f"analyze {target.landing}")
+    deleted = _affected(
+        await connection.execute(
+            f"delete from {target.raw} as r where not exists (select from {target.landing} as l where {same_key})"  # noqa: S608
+        )
+    )
+    merged = await merge(connection, target, shape, keys)
+    return Published(merged.inserted, merged.updated, merged.unchanged, deleted)
+
+
+async def _replace_whole(connection: Connection[Record], target: Target, shape: Shape) -> Published:
+    """Without a key rows can only be compared as a whole; when anything differs, all are written again."""
+    own = column_list(shape.names)
+    image = f"md5(row({own})::text)"
+    differs = await connection.fetchval(
+        f"select exists (select 1 from "  # noqa: S608
+        f"(select {image} as image, count(*) as times from {target.landing} group by 1) as l "
+        f"full join (select {image} as image, count(*) as times from {target.raw} group by 1) as r "
+        f"using (image, times) where l.image is null or r.image is null)"
+    )
+    staged = await connection.fetchval(f"select count(*) from {target.landing}")  # noqa: S608
+    if not differs:
+        return Published(unchanged=staged)
+    names = column_list([*shape.names, *METADATA_NAMES])
+    deleted = _affected(await connection.execute(f"delete from {target.raw}"))  # noqa: S608
+    await connection.execute(f"insert into {target.raw} ({names}) select {names} from {target.landing}")  # noqa: S608
+    return Published(inserted=staged, deleted=deleted)
+
+
+async def refuse_shrinkage(connection: Connection[Record], target: Target, min_share: float, rows_read: int) -> None:
+    """Stop a replace that would drop most of the table: a source that answers half is more often broken than sold.
+
+    Raises:
+        DataRefused: fewer rows came than `min_share` of what raw holds.
+    """
+    held = await connection.fetchval(f"select count(*) from {target.raw}")  # noqa: S608
+    if rows_read < held * min_share:
+        raise DataRefused(
+            f"{rows_read} rows came where raw holds {held}: fewer than the declared share of {min_share:g}",
+            where=target.where,
+            next_move="look at the source; if the rows are really gone, lower Replace(min_share=…) for one run",
+        )
+
+
+async def mark_deleted(
+    connection: Connection[Record], target: Target, keys: tuple[str, ...], moment: str, batch_id: int
+) -> int:
+    """Mark raw rows whose key the source no longer has. They keep their last values; returns how many."""
+    relation = qualified(LANDING_SCHEMA, keys_table(target))
+    same_key = " and ".join(f"k.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
+    status = await connection.execute(
+        f"update {target.raw} as r set _deleted_at = $1::text::timestamptz, _batch_id = $2 "  # noqa: S608
+        f"where r._deleted_at is null and not exists (select from {relation} as k where {same_key})",
+        moment,
+        batch_id,
+    )
+    await connection.execute(f"drop table {relation}")
+    return _affected(status)
+
+
+async def key_set(
+    connection: Connection[Record], target: Target, keys: tuple[str, ...], condition: str = "true"
+) -> KeySet:
+    """Raw rows that the source still has, and a fingerprint of their keys."""
+    mark = fingerprint([quote_identifier(key) for key in keys]) if keys else "null::numeric"
+    row = await connection.fetchrow(
+        f"select count(*) as rows, {mark} as mark from {target.raw} where _deleted_at is null and ({condition})"  # noqa: S608
+    )
+    assert row is not None  # noqa: S101 - an aggregate always answers one row
+    return KeySet(row["rows"], row["mark"])

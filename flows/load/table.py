@@ -1,0 +1,164 @@
+"""Tables of the warehouse: landing tables made, raw tables made and evolved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows.spec.errors import SchemaDrift
+from flows.spec.identifiers import qualified, quote_identifier, quote_literal
+from flows.spec.shape import METADATA, METADATA_NAMES, Column, Shape, column_list
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+LANDING_SCHEMA = "landing"
+
+_RAW_COLUMNS = """
+select a.attname as name, format_type(a.atttypid, a.atttypmod) as type
+from pg_attribute as a
+where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped
+order by a.attnum
+"""
+_ENUM_LABELS = """
+select e.enumlabel::text as label
+from pg_enum as e
+inner join pg_type as t on e.enumtypid = t.oid
+inner join pg_namespace as n on t.typnamespace = n.oid
+where n.nspname = $1 and t.typname = $2
+order by e.enumsortorder
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where one table's rows go: its raw table, and the landing table they wait in."""
+
+    source: str
+    table: str
+    raw_schema: str
+
+    @property
+    def raw(self) -> str:
+        """`"raw_shop"."baskets"`."""
+        return qualified(self.raw_schema, self.table)
+
+    @property
+    def landing_name(self) -> str:
+        """`shop__baskets`; PostgreSQL's 63 bytes hold two declared names of 40 only when cut, so we cut."""
+        return f"{self.source[:20]}__{self.table}"
+
+    @property
+    def landing(self) -> str:
+        """`"landing"."shop__baskets"`."""
+        return qualified(LANDING_SCHEMA, self.landing_name)
+
+    @property
+    def where(self) -> str:
+        """`shop.baskets`, for messages."""
+        return f"{self.source}.{self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """One difference between the source's columns and raw's."""
+
+    column: str
+    change: str
+    old_type: str | None = None
+    new_type: str | None = None
+
+
+async def raw_columns(connection: Connection[Record], target: Target) -> dict[str, str] | None:
+    """Raw's column names and types in order; None when there is no raw table yet."""
+    records = await connection.fetch(_RAW_COLUMNS, target.raw)
+    return {record["name"]: record["type"] for record in records} or None
+
+
+def compare(shape: Shape, raw: dict[str, str], where: str) -> list[SchemaChange]:
+    """What changed at the source since raw was shaped. A rename is a drop and an add: never a guess.
+
+    Raises:
+        SchemaDrift: a column has another type now; converting it silently could change values.
+    """
+    changes = []
+    for column in shape.columns:
+        known = raw.get(column.name)
+        if known is None:
+            changes.append(SchemaChange(column.name, "added", None, column.raw_type))
+        elif column.enum is None and known != column.raw_type:
+            raise SchemaDrift(
+                f"column {column.name} is {column.raw_type} at the source now and {known} in raw",
+                where=where,
+                next_move="look at the source's change; then alter the raw column yourself (and its dbt model), "
+                "or rename the raw table away to have it loaded anew",
+            )
+    gone = [name for name in raw if shape.column(name) is None and name not in METADATA_NAMES]
+    return changes + [SchemaChange(name, "dropped", raw[name], None) for name in gone]
+
+
+async def evolve(connection: Connection[Record], target: Target, changes: list[SchemaChange]) -> None:
+    """Add the new columns to raw. Dropped ones stay, with their last values. Runs in the publishing transaction."""
+    for change in changes:
+        if change.change == "added":
+            name = quote_identifier(change.column)
+            await connection.execute(f"alter table {target.raw} add column {name} {change.new_type}")
+
+
+async def ensure_types(connection: Connection[Record], target: Target, shape: Shape) -> list[SchemaChange]:
+    """Make raw's schema and the enums its columns need. Runs outside a transaction: a new label is usable only then."""
+    # `if not exists` still wants the right to create; two loads of one source may meet here, so ask first.
+    if not await connection.fetchval("select to_regnamespace($1) is not null", quote_identifier(target.raw_schema)):
+        await connection.execute(f"create schema if not exists {quote_identifier(target.raw_schema)}")
+    changes = []
+    for column in shape.columns:
+        if column.enum is not None:
+            changes += await _ensure_enum(connection, target, column, column.enum)
+    return changes
+
+
+async def _ensure_enum(
+    connection: Connection[Record], target: Target, column: Column, enum: str
+) -> list[SchemaChange]:
+    known = [record["label"] for record in await connection.fetch(_ENUM_LABELS, target.raw_schema, enum)]
+    if not known:
+        labels = ", ".join(quote_literal(label) for label in column.labels)
+        await connection.execute(f"create type {column.raw_type} as enum ({labels})")
+        return []
+    changes = []
+    for position, label in enumerate(column.labels):
+        if label not in known:
+            place = f" before {quote_literal(known[0])}" if position == 0 else ""
+            if position > 0:
+                place = f" after {quote_literal(column.labels[position - 1])}"
+            await connection.execute(
+                f"alter type {column.raw_type} add value if not exists {quote_literal(label)}{place}"
+            )
+            known.append(label)
+            changes.append(SchemaChange(column.name, "label added", None, label))
+    return changes
+
+
+async def create_landing(connection: Connection[Record], target: Target, shape: Shape, *, first: bool) -> None:
+    """An empty landing table with raw's columns.
+
+    The first load's landing becomes raw itself, so it is logged; any other is unlogged, since a crash only means
+    reading again.
+    """
+    columns = [f"{quote_identifier(column.name)} {column.raw_type}" for column in shape.columns]
+    columns += [f"{quote_identifier(name)} {kind}" for name, kind in METADATA]
+    await connection.execute(f"drop table if exists {target.landing}")
+    kind = "table" if first else "unlogged table"
+    await connection.execute(f"create {kind} {target.landing} ({', '.join(columns)})")
+
+
+async def adopt_landing(connection: Connection[Record], target: Target, keys: tuple[str, ...]) -> None:
+    """Turn the first load's landing table into the raw table, in the publishing transaction."""
+    for name, _ in METADATA[:3]:
+        await connection.execute(f"alter table {target.landing} alter column {quote_identifier(name)} set not null")
+    if keys:
+        await connection.execute(f"alter table {target.landing} add primary key ({column_list(keys)})")
+    await connection.execute(f"alter table {target.landing} set schema {quote_identifier(target.raw_schema)}")
+    moved = qualified(target.raw_schema, target.landing_name)
+    await connection.execute(f"alter table {moved} rename to {quote_identifier(target.table)}")
+    await connection.execute(f"analyze {target.raw}")

@@ -1,0 +1,209 @@
+"""Check and publish: from staged rows to raw, with rows, quarantine, cursor, counts and status in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from flows.load import publish
+from flows.load.table import SchemaChange, adopt_landing, evolve
+from flows.loads.session import LoadSession, settle
+from flows.quality import quarantine
+from flows.quality.rules import count_broken, door_rules, judge
+from flows.spec import Append, DatabaseConnection, Merge, Replace, Rule
+from flows.spec.errors import WarehouseError
+from flows.spec.plan import KeySet, LoadCounts, Window
+from flows.spec.shape import Shape
+from flows.state import ledger
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+_LOST = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, ConnectionError, OSError, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Rows waiting in a landing table, and all that is needed to publish them.
+
+    `source_keys` is what the source holds of the rows that raw must hold now (None: the source gives no count).
+    `stage_keys` copies all of the source's keys beside the landing table, when deletes must be looked for.
+    """
+
+    load: Replace | Append | Merge
+    shape: Shape
+    keys: tuple[str, ...]
+    window: Window
+    first: bool
+    rows_read: int
+    received_bytes: int
+    extracted_at: str
+    cursor: str | None = None
+    cursor_required: bool = False
+    rules: tuple[Rule, ...] = ()
+    max_quarantined: float = 0.0
+    changes: tuple[SchemaChange, ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
+    source_keys: KeySet | None = None
+    stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
+
+    @property
+    def key_types(self) -> dict[str, str]:
+        """The key's columns and their types in raw."""
+        return {key: column.raw_type for key in self.keys if (column := self.shape.column(key))}
+
+
+async def check_and_publish(address: DatabaseConnection, session: LoadSession, staged: Staged) -> LoadCounts:
+    """Judge the staged rows, then publish them in one transaction.
+
+    Raises:
+        DataRefused: too many rows break a rule, or a replace shrank too far. Nothing was published.
+        WarehouseError: the commit failed, and the ledger says so.
+    """
+    target = session.target
+    rules = door_rules(staged.keys, staged.rules, staged.cursor if staged.cursor_required else None)
+    broken = await count_broken(session.warehouse, target.landing, rules)
+    if staged.unreadable:
+        broken["payload_readable"] = len(staged.unreadable)
+    judge(broken, staged.rows_read, staged.max_quarantined, where=target.where, landing=target.landing)
+    session.pass_failpoint("after_check")
+    try:
+        async with session.warehouse.transaction():
+            counts = await _publish(session, staged, rules if broken else ())
+            session.pass_failpoint("in_publish_before_commit")
+    except _LOST as problem:
+        settled = await settle(address, session)
+        if settled is None:
+            raise WarehouseError(
+                f"the connection was lost while publishing ({type(problem).__name__}); the ledger says it did not happen",
+                where=target.where,
+                next_move="the load is tried again by itself, from the last commit",
+                retryable=True,
+            ) from None
+        return settled
+    session.pass_failpoint("after_commit")
+    return counts
+
+
+async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]) -> LoadCounts:
+    warehouse, target = session.warehouse, session.target
+    names = {"source": target.source, "table": target.table}
+    session.pass_failpoint("in_publish_before_rows")
+    quarantined = 0
+    if rules:
+        quarantined = await quarantine.move_broken(
+            warehouse, target.landing, rules, staged.keys, **names, batch_id=session.batch_id
+        )
+    if staged.unreadable:
+        quarantined += await quarantine.keep_unreadable(
+            warehouse, list(staged.unreadable), **names, batch_id=session.batch_id
+        )
+    repeats = 0
+    if staged.keys and await publish.has_repeats(warehouse, target, staged.keys):
+        repeats = await publish.drop_repeats(warehouse, target, staged.keys, staged.cursor)
+    in_quarantine = await quarantine.count_open(warehouse, **names)
+    if in_quarantine:
+        await quarantine.resolve(warehouse, target.landing, staged.key_types, **names)
+
+    done = await _write_rows(session, staged)
+    session.pass_failpoint("in_publish_after_rows")
+    held, deleted = await _reconcile(session, staged, bool(in_quarantine))
+
+    counts = LoadCounts(
+        rows_read=staged.rows_read,
+        rows_inserted=done.inserted,
+        rows_updated=done.updated,
+        rows_unchanged=done.unchanged,
+        rows_deduplicated=repeats,
+        rows_quarantined=quarantined,
+        rows_deleted=done.deleted + deleted,
+        bytes=staged.received_bytes,
+        source_rows=staged.source_keys.rows if staged.source_keys else None,
+        raw_rows=held.rows,
+        reconciled=_verdict(staged.source_keys, held),
+    )
+    if not staged.first:
+        await warehouse.execute(f"drop table {target.landing}")
+    await ledger.save_cursor(warehouse, target.source, target.table, staged.window.next, session.batch_id)
+    await ledger.record_changes(
+        warehouse,
+        target.source,
+        target.table,
+        session.batch_id,
+        [(change.column, change.change, change.old_type, change.new_type) for change in staged.changes],
+    )
+    await ledger.publish_load(warehouse, session.batch_id, counts, (staged.window.lower, staged.window.upper))
+    return counts
+
+
+async def _write_rows(session: LoadSession, staged: Staged) -> publish.Published:
+    warehouse, target = session.warehouse, session.target
+    if staged.first:
+        rows = await warehouse.fetchval(f"select count(*) from {target.landing}")  # noqa: S608
+        await adopt_landing(warehouse, target, staged.keys)
+        return publish.Published(inserted=rows)
+    await evolve(warehouse, target, list(staged.changes))
+    match staged.load:
+        case Replace(min_share=share):
+            await publish.refuse_shrinkage(warehouse, target, share, staged.rows_read)
+            return await publish.replace(warehouse, target, staged.shape, staged.keys)
+        case Append():
+            return await publish.append(warehouse, target, staged.shape, staged.keys)
+        case Merge():
+            return await publish.merge(warehouse, target, staged.shape, staged.keys)
+
+
+async def _reconcile(session: LoadSession, staged: Staged, in_quarantine: bool) -> tuple[KeySet, int]:
+    """What raw and quarantine hold of the source's rows, after looking for deletes where they are declared.
+
+    When key sets agree there is nothing to look for, so the source's keys are copied only when they do not.
+    """
+    held = await _held(session, staged, in_quarantine)
+    if staged.stage_keys is None or staged.source_keys is None or held == staged.source_keys:
+        return held, 0
+    keys_relation = await staged.stage_keys()
+    names = {"source": session.target.source, "table": session.target.table}
+    if in_quarantine:
+        await quarantine.resolve_gone(session.warehouse, keys_relation, staged.key_types, **names)
+    deleted = await publish.mark_deleted(
+        session.warehouse, session.target, staged.keys, staged.extracted_at, session.batch_id
+    )
+    return await _held(session, staged, in_quarantine), deleted
+
+
+async def _held(session: LoadSession, staged: Staged, in_quarantine: bool) -> KeySet:
+    target = session.target
+    raw = await publish.key_set(session.warehouse, target, staged.keys, staged.window.below)
+    if staged.source_keys is not None and staged.source_keys.fingerprint is None:
+        raw = replace(raw, fingerprint=None)
+    if not in_quarantine:
+        # Rows quarantined by this very load are counted too.
+        in_quarantine = bool(await quarantine.count_open(session.warehouse, source=target.source, table=target.table))
+    if not in_quarantine:
+        return raw
+    only_quarantined = await quarantine.key_set_not_in_raw(
+        session.warehouse, target.raw, staged.key_types, source=target.source, table=target.table
+    )
+    return raw.plus(only_quarantined)
+
+
+def _verdict(source: KeySet | None, held: KeySet) -> str:
+    if source is None:
+        return "source gives no count"
+    if source == held:
+        return "equal"
+    return "surplus in raw" if held.rows > source.rows else "missing in raw"
+
+
+async def last_verdict(connection: Connection[Record], source: str, table: str) -> tuple[str | None, str | None]:
+    """How the last published load ended: (reconciled, path)."""
+    row = await connection.fetchrow(
+        "select reconciled, path from ops.loads where source_system = $1 and table_name = $2 and status = 'published' "
+        "order by batch_id desc limit 1",
+        source,
+        table,
+    )
+    return (row["reconciled"], row["path"]) if row else (None, None)

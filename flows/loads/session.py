@@ -1,0 +1,143 @@
+"""One load's surroundings: the table's lock, its row in the ledger, and an end that is always written down."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from flows.connections import connect
+from flows.load.table import Target
+from flows.recovery.failpoints import pass_failpoint
+from flows.recovery.failures import diagnose
+from flows.settings import settings
+from flows.spec import DatabaseConnection
+from flows.spec.errors import LoadLocked, MedallionError
+from flows.spec.plan import LoadCounts
+from flows.state import ledger
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+_LOCK_POLL_SECONDS = 0.25
+
+
+@dataclass(slots=True)
+class LoadSession:
+    """A load under way. `side` says whose connection is in use, so that an error names the right one."""
+
+    warehouse: Connection[Record]
+    target: Target
+    run_id: int | None
+    batch_id: int = 0
+    rows_read: int = 0
+    side: str = "warehouse"
+    started: float = field(default_factory=time.monotonic)
+
+    def pass_failpoint(self, name: str) -> None:
+        """Die here, when a test chose this place."""
+        pass_failpoint(name, settings().failpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """What one load did. Plain values, so that it crosses processes as JSON."""
+
+    source: str
+    table: str
+    batch_id: int
+    mode: str
+    path: str
+    seconds: float
+    counts: LoadCounts
+    lower: str | None = None
+    upper: str | None = None
+    schema_changes: tuple[str, ...] = ()
+    warning: str | None = None
+
+
+@asynccontextmanager
+async def load_session(
+    address: DatabaseConnection, target: Target, mode: str, path: str, run_id: int | None
+) -> AsyncIterator[LoadSession]:
+    """Lock the table, open its load in the ledger, and write down how it ends.
+
+    Raises:
+        LoadLocked: another run held the lock all the while we waited.
+        MedallionError: whatever happened inside, in words without values.
+    """
+    async with connect(address, side="warehouse", application=f"medallion load {target.where}") as warehouse:
+        session = LoadSession(warehouse, target, run_id)
+        await _lock(session)
+        try:
+            session.pass_failpoint("after_lock")
+            session.batch_id = await ledger.open_load(warehouse, run_id, target.source, target.table, mode, path)
+            session.pass_failpoint("after_load_opened")
+            yield session
+        except (Exception, asyncio.CancelledError) as problem:
+            error = await _write_down(address, session, problem)
+            if isinstance(problem, asyncio.CancelledError):
+                raise
+            raise error from (problem if isinstance(problem, MedallionError) else None)
+        finally:
+            if not warehouse.is_closed() and not warehouse.is_in_transaction():
+                await ledger.unlock_table(warehouse, target.source, target.table)
+
+
+async def _lock(session: LoadSession) -> None:
+    target = session.target
+    until = time.monotonic() + settings().lock_wait_seconds
+    while not await ledger.lock_table(session.warehouse, target.source, target.table):
+        if time.monotonic() >= until:
+            holder = await ledger.running_load(session.warehouse, target.source, target.table)
+            held = f"batch {holder[0]}, running since {holder[1]:%Y-%m-%d %H:%M:%S} UTC, holds" if holder else "holds"
+            raise LoadLocked(
+                f"another run ({held} the table's lock)" if holder else "another run holds the table's lock",
+                where=target.where,
+                next_move="wait for it to end; a run that died gives the lock back by itself",
+                retryable=True,
+            )
+        await asyncio.sleep(_LOCK_POLL_SECONDS)
+
+
+async def _write_down(address: DatabaseConnection, session: LoadSession, problem: BaseException) -> MedallionError:
+    """Record the failure on a connection that works, and return the error to raise."""
+    failure = diagnose(problem, session.target.where, session.side)
+    failure.error.__dict__["error_id"] = failure.error_id
+    facts = failure.facts(session.run_id, session.batch_id)
+
+    async def write(connection: Connection[Record]) -> None:
+        await ledger.fail_load(
+            connection, session.batch_id, failure.status, failure.error_id, str(failure.error), session.rows_read
+        )
+        await ledger.record_error(connection, facts)
+
+    try:
+        async with asyncio.timeout(settings().connect_timeout_seconds), connect(address, side="warehouse") as fresh:
+            await write(fresh)
+    except (MedallionError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        # The warehouse itself is gone: the next load of the table closes this one's row, and the run's log has it.
+        pass
+    return failure.error
+
+
+async def settle(address: DatabaseConnection, session: LoadSession) -> LoadCounts | None:
+    """What became of a COMMIT whose answer was lost: the published counts, or None when it did not happen.
+
+    The old session may still be at work, so its lock is waited for: the server frees it when that session has ended.
+    """
+    target = session.target
+    async with connect(address, side="warehouse") as fresh:
+        probe = LoadSession(fresh, target, session.run_id, session.batch_id)
+        await _lock(probe)
+        try:
+            if await ledger.load_status(fresh, session.batch_id) != "published":
+                return None
+            return await ledger.load_counts(fresh, session.batch_id)
+        finally:
+            await ledger.unlock_table(fresh, target.source, target.table)

@@ -1,0 +1,161 @@
+"""Rows refused at the door, kept whole with the reason, until a good version of them arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from flows.quality.rules import first_broken
+from flows.spec.identifiers import quote_identifier, quote_literal
+from flows.spec.plan import KeySet
+from flows.spec.rule import Rule
+from flows.spec.shape import fingerprint
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+_METADATA = "array['_extracted_at', '_source_system', '_batch_id', '_deleted_at']"
+
+
+def _key_json(keys: tuple[str, ...], alias: str) -> str:
+    pairs = ", ".join(f"{quote_literal(key)}, {alias}.{quote_identifier(key)}" for key in keys)
+    return f"jsonb_build_object({pairs})" if keys else "null::jsonb"
+
+
+def _same_key(keys: Mapping[str, str], alias: str) -> str:
+    """The quarantined key, typed as the column: with it a handful of rows finds its match by the primary key."""
+    return " and ".join(
+        f"{alias}.{quote_identifier(key)} = (q.row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()
+    )
+
+
+async def move_broken(
+    connection: Connection[Record],
+    landing: str,
+    rules: tuple[Rule, ...],
+    keys: tuple[str, ...],
+    *,
+    source: str,
+    table: str,
+    batch_id: int,
+) -> int:
+    """Landing rows that break a rule → quarantine.rows, in the publishing transaction. Returns how many left.
+
+    A bad row read a second time is left out of landing again, but stands in quarantine once; a bad row that changed
+    takes the place of its older version.
+    """
+    return int(
+        await connection.fetchval(
+            f"""
+            with judged as (
+                select l.ctid as place, {first_broken(rules)} as rule from {landing} as l
+            ), taken as (
+                delete from {landing} as l using judged as j
+                where l.ctid = j.place and j.rule is not null
+                returning j.rule, {_key_json(keys, "l")} as row_key, to_jsonb(l) - {_METADATA} as row_data
+            ), hashed as (
+                select *, md5(row_data::text) as row_hash from taken
+            ), superseded as (
+                update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'superseded'
+                from hashed as h
+                where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null
+                    and q.row_key = h.row_key and (q.rule, q.row_hash) <> (h.rule, h.row_hash)
+                returning q.quarantine_id
+            ), kept as (
+                insert into quarantine.rows (batch_id, source_system, table_name, row_key, rule, row_data, row_hash)
+                select $3, $1, $2, row_key, rule, row_data, row_hash from hashed
+                on conflict (source_system, table_name, rule, row_hash) where resolved_at is null do nothing
+                returning quarantine_id
+            )
+            select count(*) from taken
+            """,  # noqa: S608
+            source,
+            table,
+            batch_id,
+        )
+    )
+
+
+async def keep_unreadable(
+    connection: Connection[Record], records: list[tuple[str, str]], *, source: str, table: str, batch_id: int
+) -> int:
+    """Records that cannot become jsonb, as (rule, text) → quarantine.rows. Returns how many."""
+    for rule, text in records:
+        await connection.execute(
+            "insert into quarantine.rows (batch_id, source_system, table_name, rule, row_data, row_hash) "
+            "values ($1, $2, $3, $4, jsonb_build_object('text', $5::text), md5($5)) "
+            "on conflict (source_system, table_name, rule, row_hash) where resolved_at is null do nothing",
+            batch_id,
+            source,
+            table,
+            rule,
+            text,
+        )
+    return len(records)
+
+
+async def resolve(
+    connection: Connection[Record], landing: str, keys: Mapping[str, str], *, source: str, table: str
+) -> int:
+    """Close quarantined rows whose key arrived in good order with this load. Returns how many.
+
+    `keys` maps the key's columns to their types in raw.
+    """
+    if not keys:
+        return 0
+    status = await connection.execute(
+        "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'mended at the source' "
+        f"from {landing} as l where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "  # noqa: S608
+        f"and {_same_key(keys, 'l')}",
+        source,
+        table,
+    )
+    return int(status.split()[-1])
+
+
+async def resolve_gone(
+    connection: Connection[Record], keys_relation: str, keys: Mapping[str, str], *, source: str, table: str
+) -> int:
+    """Close quarantined rows whose key the source no longer has. Returns how many."""
+    status = await connection.execute(
+        "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'deleted at the source' "
+        "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and q.row_key is not null "
+        f"and not exists (select from {keys_relation} as k where {_same_key(keys, 'k')})",  # noqa: S608
+        source,
+        table,
+    )
+    return int(status.split()[-1])
+
+
+async def key_set_not_in_raw(
+    connection: Connection[Record], raw: str, keys: Mapping[str, str], *, source: str, table: str
+) -> KeySet:
+    """Source rows that stand in quarantine only: their key has no live row in raw."""
+    if not keys:
+        return KeySet(await count_open(connection, source=source, table=table))
+    typed = [f"(row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()]
+    row = await connection.fetchrow(
+        f"""
+        with only_here as (
+            select distinct q.row_key from quarantine.rows as q
+            where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and q.row_key is not null
+                and not exists (select from {raw} as r where r._deleted_at is null and {_same_key(keys, "r")})
+        )
+        select count(*) as rows, {fingerprint(typed)} as mark from only_here
+        """,  # noqa: S608
+        source,
+        table,
+    )
+    assert row is not None  # noqa: S101 - an aggregate always answers one row
+    return KeySet(row["rows"], row["mark"])
+
+
+async def count_open(connection: Connection[Record], *, source: str, table: str) -> int:
+    """Rows of the table that stand in quarantine now."""
+    return int(
+        await connection.fetchval(
+            "select count(*) from quarantine.rows where source_system = $1 and table_name = $2 and resolved_at is null",
+            source,
+            table,
+        )
+    )

@@ -1,0 +1,56 @@
+"""The door: which staged rows break which rule, and whether that is too many."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flows.spec.errors import DataRefused
+from flows.spec.identifiers import quote_identifier, quote_literal
+from flows.spec.rule import Rule
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+def door_rules(keys: tuple[str, ...], declared: tuple[Rule, ...], cursor: str | None = None) -> tuple[Rule, ...]:
+    """The declared rules, after those every table has: a row without its key cannot be merged, and an API's record
+    without its cursor's field would never be read again."""
+    present = [Rule("key_present", " and ".join(f"{quote_identifier(key)} is not null" for key in keys))] if keys else []
+    if cursor is not None:
+        present.append(Rule("cursor_present", f"{quote_identifier(cursor)} is not null"))
+    return (*present, *declared)
+
+
+def first_broken(rules: tuple[Rule, ...]) -> str:
+    """SQL that names the first rule a row breaks, or is null."""
+    cases = " ".join(f"when ({rule.condition}) is false then {quote_literal(rule.name)}" for rule in rules)
+    return f"case {cases} end" if cases else "null::text"
+
+
+async def count_broken(connection: Connection[Record], landing: str, rules: tuple[Rule, ...]) -> dict[str, int]:
+    """Rows per broken rule, in one scan of the landing table. Empty when all hold."""
+    if not rules:
+        return {}
+    records = await connection.fetch(
+        f"select {first_broken(rules)} as rule, count(*) as rows from {landing} group by 1 order by 1"  # noqa: S608
+    )
+    return {record["rule"]: record["rows"] for record in records if record["rule"] is not None}
+
+
+def judge(broken: dict[str, int], rows_read: int, max_quarantined: float, *, where: str, landing: str) -> None:
+    """Let the rows go to quarantine, or stop the load.
+
+    A table that tolerates any share tolerates at least one row: a read of five rows must not stop for one of them.
+
+    Raises:
+        DataRefused: more rows broke rules than the table tolerates.
+    """
+    total = sum(broken.values())
+    tolerated = max(1, int(rows_read * max_quarantined)) if max_quarantined else 0
+    if total > tolerated:
+        listed = ", ".join(f"{rule}: {rows}" for rule, rows in broken.items())
+        raise DataRefused(
+            f"{total} of {rows_read} rows break a rule ({listed}), and {tolerated} are tolerated; nothing was published",
+            where=where,
+            next_move=f"look at the staged rows in {landing}; mend the source, or the rule, or raise max_quarantined",
+        )

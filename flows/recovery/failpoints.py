@@ -1,0 +1,28 @@
+"""Places where a test may kill the process, to prove that nothing is lost there.
+
+`MEDALLION_FAILPOINT=after_copy medallion run shop` dies by SIGKILL, as a machine does: no handler, no cleanup.
+"""
+
+import os
+import signal
+
+# Every place, in the order a load passes them. A test visits each.
+FAILPOINTS = (
+    "after_lock",
+    "after_load_opened",
+    "after_landing_created",
+    "after_copy",
+    "after_check",
+    "in_publish_before_rows",
+    "in_publish_after_rows",
+    "in_publish_before_commit",
+    "after_commit",
+)
+
+
+def pass_failpoint(name: str, chosen: str) -> None:
+    """Die here if this is the chosen place."""
+    if name not in FAILPOINTS:
+        raise ValueError(f"{name} is not a failpoint; add it to FAILPOINTS")
+    if chosen == name:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,160 @@
+"""Every failure gets a class, a severity and a strategy; and words that hold no value of any row.
+
+PostgreSQL quotes rows in DETAIL, and values even in the first line of errors of class 22 and 23. Only what is known
+to be safe is passed on: the SQLSTATE, its name, and first lines that speak of objects and not of values.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import asyncpg
+
+from flows.spec.errors import (
+    ConfigurationError,
+    DataRefused,
+    FailureClass,
+    MedallionError,
+    SourceError,
+    SourceUnavailable,
+    WarehouseError,
+)
+
+
+class Strategy(StrEnum):
+    """What is done about a failure."""
+
+    RETRY = "back off and retry"
+    WAIT = "wait until the resource is there; no hot retry"
+    QUARANTINE = "quarantine and continue, up to the threshold"
+    ASK = "ask a person"
+
+
+STRATEGIES: dict[FailureClass, tuple[Strategy, str]] = {
+    FailureClass.TRANSIENT: (Strategy.RETRY, "warning"),
+    FailureClass.RESOURCE: (Strategy.WAIT, "critical"),
+    FailureClass.DATA: (Strategy.QUARANTINE, "error"),
+    FailureClass.SCHEMA: (Strategy.ASK, "error"),
+    FailureClass.BUSINESS: (Strategy.ASK, "error"),
+    FailureClass.PERMANENT: (Strategy.ASK, "error"),
+}
+
+_TRANSIENT_STATES = frozenset(
+    ["40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53300", "25006", "57014"]
+)
+_RESOURCE_STATES = frozenset(["53100", "53200", "53400"])
+_CONFIGURATION_STATES = frozenset(["28P01", "28000", "3D000"])
+
+_LOST = (ConnectionError, OSError, socket.gaierror, TimeoutError, asyncpg.InterfaceError)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure as it is recorded: an id to ask by, its class, and the error in safe words."""
+
+    error_id: str
+    failure_class: FailureClass
+    severity: str
+    strategy: Strategy
+    error: MedallionError
+
+    @property
+    def status(self) -> str:
+        """How a run ends with it: data was refused, or something failed."""
+        return "refused" if isinstance(self.error, DataRefused) else "failed"
+
+    def facts(self, run_id: int | None, batch_id: int | None) -> dict[str, Any]:
+        """The row of ops.errors."""
+        return {
+            "error_id": self.error_id,
+            "run_id": run_id,
+            "batch_id": batch_id,
+            "failure_class": self.failure_class.value,
+            "severity": self.severity,
+            "strategy": self.strategy.value,
+            "location": self.error.where,
+            "what": self.error.what,
+            "next_move": self.error.next_move,
+            "retryable": self.error.retryable,
+        }
+
+
+def diagnose(exception: BaseException, where: str, side: str = "warehouse") -> Failure:
+    """The failure behind an exception. `side` is "source" or "warehouse": whose connection raised it."""
+    error = explain(exception, where, side)
+    strategy, severity = STRATEGIES[error.failure_class]
+    return Failure(f"E-{uuid.uuid4().hex[:10]}", error.failure_class, severity, strategy, error)
+
+
+def explain(exception: BaseException, where: str, side: str = "warehouse") -> MedallionError:
+    """The exception in our words, with the class that decides what is done about it."""
+    if isinstance(exception, MedallionError):
+        return exception
+    if isinstance(exception, asyncpg.PostgresError):
+        return _explain_postgres(exception, where, side)
+    if isinstance(exception, ssl.SSLError):
+        return ConfigurationError(
+            f"the {side}'s TLS certificate was not accepted",
+            where=where,
+            next_move="check sslmode and sslrootcert in the URL, and the host name against the certificate",
+        )
+    if isinstance(exception, _LOST):
+        kind = SourceUnavailable if side == "source" else WarehouseError
+        error = kind(
+            f"the connection to the {side} failed ({type(exception).__name__})",
+            where=where,
+            next_move=f"check that the {side} is up and reachable; the next run goes on from the last commit",
+            retryable=True,
+        )
+        error.failure_class = FailureClass.TRANSIENT
+        return error
+    # The text of an unknown exception may hold anything, so only its kind is told; the traceback stays in the log.
+    return MedallionError(
+        f"unexpected {type(exception).__name__}",
+        where=where,
+        next_move="read the traceback in this run's log; if it is ours, report it",
+    )
+
+
+def _explain_postgres(exception: asyncpg.PostgresError, where: str, side: str) -> MedallionError:
+    state = exception.sqlstate or "?????"
+    name = type(exception).__name__.removesuffix("Error")
+    # Classes 22 (data) and 23 (constraints) quote values; P0 is what somebody's own code raises.
+    message = "" if state[:2] in {"22", "23", "P0", "??"} else f": {exception.args[0] if exception.args else ''}"
+    what = f"the {side} answered {state} {name}{message}"
+    if state in _CONFIGURATION_STATES:
+        return ConfigurationError(
+            what,
+            where=where,
+            next_move=f"check user, password and database in the {side}'s URL or block, then run again",
+        )
+    if state in _TRANSIENT_STATES or state[:2] == "08":
+        kind = SourceUnavailable if side == "source" else WarehouseError
+        error: MedallionError = kind(
+            what, where=where, next_move="the load is tried again by itself, from the last commit", retryable=True
+        )
+        error.failure_class = FailureClass.TRANSIENT
+        return error
+    side_error = SourceError if side == "source" else WarehouseError
+    if state in _RESOURCE_STATES:
+        error = side_error(what, where=where, next_move=f"free disk or memory on the {side}, then run again")
+        error.failure_class = FailureClass.RESOURCE
+        return error
+    if state[:2] in {"22", "23"}:
+        error = side_error(
+            what, where=where, next_move="a value does not fit raw's column: compare the staged rows with raw"
+        )
+        error.failure_class = FailureClass.DATA
+        return error
+    if state[:2] == "42":
+        error = side_error(
+            what, where=where, next_move="compare the declaration with the source's tables and our rights on them"
+        )
+        error.failure_class = FailureClass.SCHEMA if state != "42501" else FailureClass.PERMANENT
+        return error
+    return side_error(what, where=where, next_move=f"look {state} up in PostgreSQL's list of error codes")

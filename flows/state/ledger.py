@@ -1,0 +1,252 @@
+"""What ran and what it did, in schema `ops`. The rows of a load and the facts about it commit together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.spec.errors import WarehouseError
+from flows.spec.plan import CursorState, LoadCounts
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+SCHEMA_VERSION = 1
+
+# Any constant will do, as long as every process uses the same: it names "a load of a table" among advisory locks.
+_LOAD_LOCK_CLASS = 20_170_101
+
+
+@cache
+def schema_sql() -> str:
+    """The text of schema.sql."""
+    return Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
+
+
+async def ensure_schema(connection: Connection[Record]) -> None:
+    """Create or complete the operations schema.
+
+    Raises:
+        WarehouseError: the warehouse was written by a newer version of this platform.
+    """
+    known = None
+    if await connection.fetchval("select to_regclass('ops.schema_version') is not null"):
+        known = await connection.fetchval("select max(version) from ops.schema_version")
+    if known is not None and known > SCHEMA_VERSION:
+        raise WarehouseError(
+            f"schema ops is of version {known}, and this code knows {SCHEMA_VERSION}",
+            where="warehouse",
+            next_move="deploy the newer code, or restore the warehouse of this version",
+        )
+    if known != SCHEMA_VERSION:
+        # Two first runs may meet here; `if not exists` alone does not make create table safe against a twin.
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock($1, 0)", _LOAD_LOCK_CLASS)
+            await connection.execute(schema_sql())
+
+
+async def lock_table(connection: Connection[Record], source: str, table: str) -> bool:
+    """Try for the table's lock, held by the session until it ends or unlocks. The server frees it on any death."""
+    return bool(
+        await connection.fetchval(
+            "select pg_try_advisory_lock($1, hashtext($2))", _LOAD_LOCK_CLASS, f"{source}.{table}"
+        )
+    )
+
+
+async def unlock_table(connection: Connection[Record], source: str, table: str) -> None:
+    """Give the table's lock back."""
+    await connection.execute("select pg_advisory_unlock($1, hashtext($2))", _LOAD_LOCK_CLASS, f"{source}.{table}")
+
+
+async def running_load(connection: Connection[Record], source: str, table: str) -> tuple[int, datetime] | None:
+    """The batch that holds the table now, and since when."""
+    row = await connection.fetchrow(
+        "select batch_id, started_at from ops.loads where source_system = $1 and table_name = $2 "
+        "and status = 'running' order by batch_id desc limit 1",
+        source,
+        table,
+    )
+    return (row["batch_id"], row["started_at"]) if row else None
+
+
+async def open_run(
+    connection: Connection[Record], pipeline: str, scope: str, flow_run_id: str | None, correlation_id: str | None
+) -> int:
+    """A new row of ops.runs; returns its id."""
+    return int(
+        await connection.fetchval(
+            "insert into ops.runs (pipeline, scope, flow_run_id, correlation_id) values ($1, $2, $3, $4) "
+            "returning run_id",
+            pipeline,
+            scope,
+            flow_run_id,
+            correlation_id,
+        )
+    )
+
+
+async def close_run(
+    connection: Connection[Record],
+    run_id: int,
+    status: str,
+    error_id: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """The run's outcome: done, failed or refused."""
+    await connection.execute(
+        "update ops.runs set status = $2, error_id = $3, details = $4::text::jsonb, finished_at = clock_timestamp() "
+        "where run_id = $1",
+        run_id,
+        status,
+        error_id,
+        json.dumps(details) if details is not None else None,
+    )
+
+
+async def open_load(
+    connection: Connection[Record], run_id: int | None, source: str, table: str, mode: str, path: str
+) -> int:
+    """A new row of ops.loads; returns its batch id. Loads of the table that died without a word are closed.
+
+    The caller holds the table's lock, so whatever still says it is running is not.
+    """
+    await connection.execute(
+        "update ops.loads set status = 'failed', error = 'the process ended without a word', "
+        "finished_at = clock_timestamp() where source_system = $1 and table_name = $2 and status = 'running'",
+        source,
+        table,
+    )
+    return int(
+        await connection.fetchval(
+            "insert into ops.loads (run_id, source_system, table_name, mode, path) values ($1, $2, $3, $4, $5) "
+            "returning batch_id",
+            run_id,
+            source,
+            table,
+            mode,
+            path,
+        )
+    )
+
+
+async def publish_load(
+    connection: Connection[Record], batch_id: int, counts: LoadCounts, window: tuple[str | None, str | None]
+) -> None:
+    """The load's counts and its success. Runs in the publishing transaction.
+
+    A check constraint refuses counts that do not add up, and with them the whole transaction.
+    """
+    facts = asdict(counts)
+    columns = ", ".join(f"{name} = ${place}" for place, name in enumerate(facts, start=4))
+    await connection.execute(
+        f"update ops.loads set status = 'published', window_lower = $2, window_upper = $3, {columns}, "  # noqa: S608
+        "finished_at = clock_timestamp() where batch_id = $1",
+        batch_id,
+        *window,
+        *facts.values(),
+    )
+
+
+async def fail_load(
+    connection: Connection[Record], batch_id: int, status: str, error_id: str, error: str, rows_read: int | None
+) -> None:
+    """The load's failure or refusal, unless it was published after all."""
+    await connection.execute(
+        "update ops.loads set status = $2, error_id = $3, error = $4, rows_read = $5, finished_at = clock_timestamp() "
+        "where batch_id = $1 and status = 'running'",
+        batch_id,
+        status,
+        error_id,
+        error,
+        rows_read,
+    )
+
+
+async def load_status(connection: Connection[Record], batch_id: int) -> str | None:
+    """The load's status as the warehouse knows it: the answer to "did that commit go through?"."""
+    status = await connection.fetchval("select status from ops.loads where batch_id = $1", batch_id)
+    return str(status) if status is not None else None
+
+
+async def load_counts(connection: Connection[Record], batch_id: int) -> LoadCounts:
+    """The published counts of a load."""
+    names = ", ".join(LoadCounts.__dataclass_fields__)
+    row = await connection.fetchrow(f"select {names} from ops.loads where batch_id = $1", batch_id)  # noqa: S608
+    assert row is not None  # noqa: S101 - asked only of a batch whose status was read
+    return LoadCounts(**dict(row))
+
+
+async def read_cursor(connection: Connection[Record], source: str, table: str) -> CursorState:
+    """Where the next read begins. Empty for a table never loaded."""
+    row = await connection.fetchrow(
+        "select cursor_value, pending_value, pending_at from ops.cursors where source_system = $1 and table_name = $2",
+        source,
+        table,
+    )
+    return CursorState(row["cursor_value"], row["pending_value"], row["pending_at"]) if row else CursorState()
+
+
+async def save_cursor(
+    connection: Connection[Record], source: str, table: str, state: CursorState, batch_id: int
+) -> None:
+    """Where the next read begins, in the publishing transaction."""
+    await connection.execute(
+        "insert into ops.cursors (source_system, table_name, cursor_value, pending_value, pending_at, batch_id) "
+        "values ($1, $2, $3, $4, $5, $6) on conflict (source_system, table_name) do update set "
+        "cursor_value = excluded.cursor_value, pending_value = excluded.pending_value, "
+        "pending_at = excluded.pending_at, batch_id = excluded.batch_id, updated_at = clock_timestamp()",
+        source,
+        table,
+        state.value,
+        state.pending_value,
+        state.pending_at,
+        batch_id,
+    )
+
+
+async def record_changes(
+    connection: Connection[Record],
+    source: str,
+    table: str,
+    batch_id: int,
+    changes: Sequence[tuple[str, str, str | None, str | None]],
+) -> None:
+    """Schema changes as (column, change, old type, new type). A column dropped long ago is recorded once."""
+    for change in changes:
+        await connection.execute(
+            "insert into ops.schema_changes (batch_id, source_system, table_name, column_name, change, old_type, "
+            "new_type) select $1, $2, $3, $4::text, $5::text, $6, $7 where $5::text <> 'dropped' or coalesce(("
+            "select change from ops.schema_changes where source_system = $2 and table_name = $3 "
+            "and column_name = $4 order by change_id desc limit 1), '') <> 'dropped'",
+            batch_id,
+            source,
+            table,
+            *change,
+        )
+
+
+async def record_error(connection: Connection[Record], facts: Mapping[str, Any]) -> None:
+    """A row of ops.errors. Keys are its columns."""
+    columns = ", ".join(facts)
+    places = ", ".join(f"${place}" for place in range(1, len(facts) + 1))
+    await connection.execute(
+        f"insert into ops.errors ({columns}) values ({places}) on conflict (error_id) do nothing",  # noqa: S608
+        *facts.values(),
+    )
+
+
+async def record_checks(
+    connection: Connection[Record], run_id: int, gate: str, results: Sequence[tuple[str, str, str | None, str, str, str]]
+) -> None:
+    """A gate's results as (dataset, check, column, outcome, measured, message)."""
+    await connection.executemany(
+        "insert into ops.check_results (run_id, gate, dataset, check_name, column_name, outcome, measured, message) "
+        "values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        [(run_id, gate, *result) for result in results],
+    )
