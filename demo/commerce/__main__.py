@@ -1,0 +1,34 @@
+"""Serve the marketing API on the loopback interface until stopped."""
+
+import argparse
+import os
+from pathlib import Path
+
+import uvicorn
+
+from demo.commerce.app import create_app
+from demo.commerce.rate import TokenBucket
+
+
+def main() -> None:
+    """Read the arguments and serve; exits with 2 when the key is missing."""
+    parser = argparse.ArgumentParser("python -m demo.commerce", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--state", type=Path, required=True, help="folder of the file that says which day is shown")
+    parser.add_argument("--rate", type=float, default=40.0, help="requests a second before 429 is answered")
+    parser.add_argument("--burst", type=int, default=40, help="requests at once before 429 is answered")
+    parser.add_argument("--fail-every", type=int, default=41, help="every so many requests one 503; 0 switches it off")
+    arguments = parser.parse_args()
+    # From the environment, because anyone on the machine can read another program's arguments.
+    api_key = os.environ.get("COMMERCE_API_KEY", "")
+    if not api_key:
+        parser.error("COMMERCE_API_KEY is not set: it holds the key that callers must send as X-API-Key")
+    if arguments.rate <= 0 or arguments.burst < 1 or arguments.fail_every < 0:
+        parser.error("--rate must be above 0, --burst at least 1, --fail-every at least 0")
+    app = create_app(api_key, arguments.state, TokenBucket(arguments.rate, arguments.burst), arguments.fail_every)
+    uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", access_log=False, lifespan="off")
+
+
+if __name__ == "__main__":
+    main()
