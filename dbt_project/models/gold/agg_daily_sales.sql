@@ -1,0 +1,76 @@
+with basket_lines as (
+    select * from {{ ref('fct_basket_lines') }}
+),
+
+sales as (
+    select
+        sold_on,
+        count(*)::integer as basket_lines,
+        count(distinct basket_id)::integer as baskets,
+        sum(sales_value)::numeric(14, 2) as sales_value,
+        sum(shelf_value - sales_value)::numeric(14, 2) as shop_discount,
+        sum(coupon_discount)::numeric(14, 2) as coupon_discount,
+        max(_extracted_at) as _extracted_at,
+        max(_loaded_batch_id) as _loaded_batch_id
+    from basket_lines
+    group by sold_on
+),
+
+span as (
+    select
+        min(sold_on) as first_day,
+        max(sold_on) as last_day
+    from sales
+),
+
+-- Days without sales count as zero: a window of seven rows is a window of seven days only if no day is missing.
+days as (
+    select
+        dates.date_day as sold_on,
+        dates.day_of_week,
+        dates.fiscal_year,
+        dates.fiscal_week,
+        coalesce(sales.basket_lines, 0) as basket_lines,
+        coalesce(sales.baskets, 0) as baskets,
+        coalesce(sales.sales_value, 0) as sales_value,
+        coalesce(sales.shop_discount, 0) as shop_discount,
+        coalesce(sales.coupon_discount, 0) as coupon_discount,
+        sales._extracted_at,
+        sales._loaded_batch_id
+    from {{ ref('dim_date') }} as dates
+    inner join span on dates.date_day between span.first_day and span.last_day
+    left join sales on dates.date_day = sales.sold_on
+),
+
+compared as (
+    select
+        *,
+        sum(sales_value) over (order by sold_on) as sales_to_date,
+        sum(sales_value) over (partition by fiscal_year order by sold_on) as sales_fiscal_year_to_date,
+        case
+            when count(*) over last_seven_days = 7 then avg(sales_value) over last_seven_days
+        end as sales_7_day_average,
+        lag(sales_value, 7) over (order by sold_on) as sales_same_weekday_before
+    from days
+    window last_seven_days as (order by sold_on rows between 6 preceding and current row)
+)
+
+select
+    sold_on,
+    day_of_week,
+    fiscal_year,
+    fiscal_week,
+    basket_lines,
+    baskets,
+    sales_value::numeric(14, 2) as sales_value,
+    shop_discount::numeric(14, 2) as shop_discount,
+    coupon_discount::numeric(14, 2) as coupon_discount,
+    sales_to_date::numeric(16, 2) as sales_to_date,
+    sales_fiscal_year_to_date::numeric(16, 2) as sales_fiscal_year_to_date,
+    sales_7_day_average::numeric(14, 2) as sales_7_day_average,
+    sales_same_weekday_before::numeric(14, 2) as sales_same_weekday_before,
+    ((sales_value - sales_same_weekday_before) / nullif(sales_same_weekday_before, 0))::numeric(10, 4)
+        as change_on_same_weekday,
+    _extracted_at,
+    _loaded_batch_id
+from compared

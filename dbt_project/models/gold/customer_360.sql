@@ -1,0 +1,146 @@
+{{ config(pre_hook=with_memory('128MB')) }}
+
+-- The newest version is what a household is now.
+with households as (
+    select * from {{ ref('dim_household') }}
+    where is_current and not is_deleted
+),
+
+-- A household's sales hang on the version that was valid then.
+version_ids as (
+    select
+        household_key,
+        household_id
+    from {{ ref('dim_household') }}
+),
+
+contacts as (
+    select
+        household_id,
+        email is not null as is_reachable_by_email,
+        phone is not null as is_reachable_by_phone,
+        wants_newsletter
+    from {{ ref('household') }}
+),
+
+-- One row per household, product version and basket day would still be a million; the category comes first.
+products as (
+    select
+        product_key,
+        product_category
+    from {{ ref('dim_product') }}
+),
+
+baskets as (
+    select
+        version_ids.household_id,
+        basket_lines.basket_id,
+        min(basket_lines.sold_on) as sold_on,
+        sum(basket_lines.sales_value) as sales_value,
+        sum(basket_lines.shelf_value) as shelf_value
+    from {{ ref('fct_basket_lines') }} as basket_lines
+    inner join version_ids on basket_lines.household_key = version_ids.household_key
+    group by version_ids.household_id, basket_lines.basket_id
+),
+
+-- Recency counts from the last day with sales, not from today: history must not age because nobody loaded it.
+as_of as (
+    select max(sold_on) as day from baskets
+),
+
+purchases as (
+    select
+        household_id,
+        min(sold_on) as first_purchase_on,
+        max(sold_on) as last_purchase_on,
+        count(*)::integer as baskets,
+        sum(sales_value) as sales_value,
+        sum(shelf_value) as shelf_value
+    from baskets
+    group by household_id
+),
+
+category_sales as (
+    select
+        version_ids.household_id,
+        products.product_category,
+        sum(basket_lines.sales_value) as sales_value
+    from {{ ref('fct_basket_lines') }} as basket_lines
+    inner join version_ids on basket_lines.household_key = version_ids.household_key
+    inner join products on basket_lines.product_key = products.product_key
+    where products.product_category <> 'Unknown'
+    group by version_ids.household_id, products.product_category
+),
+
+favourites as (
+    select distinct on (household_id)
+        household_id,
+        product_category
+    from category_sales
+    order by household_id asc, sales_value desc, product_category asc
+),
+
+redemptions as (
+    select
+        version_ids.household_id,
+        count(*)::integer as redemptions,
+        max(redemptions.redeemed_on) as last_redemption_on
+    from {{ ref('fct_redemptions') }} as redemptions
+    inner join version_ids on redemptions.household_key = version_ids.household_key
+    group by version_ids.household_id
+),
+
+-- Buyers are ranked among buyers. percent_rank gives equals the same place, so equals share a tier.
+ranked as (
+    select
+        household_id,
+        rank() over (order by sales_value desc)::integer as sales_rank,
+        percent_rank() over (order by sales_value desc) as share_above,
+        least(floor(percent_rank() over (order by last_purchase_on) * 5)::integer + 1, 5) as recency_score,
+        least(floor(percent_rank() over (order by baskets) * 5)::integer + 1, 5) as frequency_score,
+        least(floor(percent_rank() over (order by sales_value) * 5)::integer + 1, 5) as value_score
+    from purchases
+)
+
+select
+    households.household_id,
+    households.household_key,
+    households.age_band,
+    households.income_band,
+    households.household_composition,
+    coalesce(contacts.is_reachable_by_email, false) as is_reachable_by_email,
+    coalesce(contacts.is_reachable_by_phone, false) as is_reachable_by_phone,
+    coalesce(contacts.wants_newsletter, false) as wants_newsletter,
+    as_of.day as as_of,
+    purchases.first_purchase_on,
+    purchases.last_purchase_on,
+    purchases.last_purchase_on - purchases.first_purchase_on as tenure_days,
+    as_of.day - purchases.last_purchase_on as recency_days,
+    coalesce(purchases.baskets, 0) as baskets,
+    coalesce(purchases.sales_value, 0)::numeric(14, 2) as sales_value,
+    (purchases.sales_value / purchases.baskets)::numeric(14, 2) as average_basket,
+    (1 - purchases.sales_value / nullif(purchases.shelf_value, 0))::numeric(6, 4) as discount_share,
+    ranked.sales_rank,
+    (1 - ranked.share_above)::numeric(6, 4) as sales_percentile,
+    ranked.recency_score,
+    ranked.frequency_score,
+    ranked.value_score,
+    case
+        when ranked.share_above < 0.05 then 'platinum'
+        when ranked.share_above < 0.20 then 'gold'
+        when ranked.share_above < 0.50 then 'silver'
+        when ranked.share_above is not null then 'bronze'
+        else 'none'
+    end as tier,
+    favourites.product_category as favourite_category,
+    coalesce(redemptions.redemptions, 0) as redemptions,
+    redemptions.last_redemption_on,
+    households._extracted_at,
+    households._loaded_batch_id
+from households
+cross join as_of
+left join contacts on households.household_id = contacts.household_id
+left join purchases on households.household_id = purchases.household_id
+left join ranked on households.household_id = ranked.household_id
+left join favourites on households.household_id = favourites.household_id
+left join redemptions on households.household_id = redemptions.household_id

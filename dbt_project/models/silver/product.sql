@@ -1,0 +1,35 @@
+-- From the snapshot, so that a product taken off the list stays known: it was sold once.
+with versions as (
+    select
+        *,
+        row_number() over (
+            partition by product_id order by dbt_valid_to desc, dbt_valid_from desc
+        ) as recency
+    from {{ ref('products_snapshot') }}
+),
+
+departments as (
+    select * from {{ ref('departments') }}
+),
+
+cleaned as (
+    select
+        versions.product_id,
+        versions.manufacturer_id,
+        coalesce(departments.department_name, initcap(versions.department), 'Unknown') as department,
+        coalesce(departments.department_group, 'Unmapped') as department_group,
+        coalesce(versions.brand, 'Unknown') as brand,
+        coalesce(versions.product_category, 'Unknown') as product_category,
+        coalesce(versions.product_type, 'Unknown') as product_type,
+        nullif(btrim(versions.package_size), '') as package_size,
+        versions.dbt_is_deleted = 'True' as is_deleted,
+        case when versions.dbt_is_deleted = 'True' then versions.dbt_valid_from end as deleted_at,
+        versions.updated_at,
+        versions._extracted_at,
+        versions._batch_id as _loaded_batch_id
+    from versions
+    left join departments on upper(btrim(versions.department)) = departments.department
+    where versions.recency = 1
+)
+
+select * from cleaned

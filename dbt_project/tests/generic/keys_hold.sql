@@ -1,0 +1,21 @@
+{#
+  The columns together are a key: no null in any of them, no two rows alike. One scan for what `not_null` on each
+  column and `unique` would read several times.
+
+      data_tests:
+        - keys_hold:
+            arguments:
+              columns: [coupon_id, product_id]
+#}
+{% test keys_hold(model, columns) %}
+    select
+        {{ columns | join(', ') }},
+        count(*) as copies
+    from {{ model }}
+    group by {{ columns | join(', ') }}
+    having
+        count(*) > 1
+        {% for column in columns -%}
+            or {{ column }} is null
+        {% endfor %}
+{% endtest %}
