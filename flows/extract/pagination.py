@@ -1,0 +1,209 @@
+"""From one page to the next, and never in circles or to strangers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import httpx
+
+from flows.extract.http_failure import AttemptFailed
+from flows.spec.api import LinkHeader, SinglePage
+
+_SPACE = " \t"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link of a Link header: its target as written, its relations in lower case, and its anchor if it has one."""
+
+    target: str
+    relations: tuple[str, ...]
+    anchor: str | None = None
+
+
+class MalformedLink(ValueError):
+    """A Link header that cannot be read. Taking it for the end of the list would lose every later page."""
+
+
+def parse_links(value: str) -> list[Link]:
+    """Read one Link header field (RFC 8288, appendix B.2), which may hold several links.
+
+        </v1/orders?after=b>; rel="next", </v1/orders>; rel="first index"
+        → [Link("/v1/orders?after=b", ("next",)), Link("/v1/orders", ("first", "index"))]
+
+    Raises:
+        MalformedLink: where the RFC's algorithm would stop and keep what it has so far.
+    """
+    links = []
+    at = _skip(value, 0, _SPACE + ",")
+    while at < len(value):
+        if value[at] != "<":
+            raise MalformedLink(f"a link begins with <, at character {at}")
+        end = value.find(">", at)
+        if end < 0:
+            raise MalformedLink(f"the < at character {at} is never closed")
+        target = value[at + 1 : end].strip()
+        parameters, at = _parameters(value, end + 1)
+        if at < len(value) and value[at] != ",":
+            raise MalformedLink(f"a comma is missing at character {at}")
+        links.append(Link(target, tuple(parameters.get("rel", "").lower().split()), parameters.get("anchor")))
+        at = _skip(value, at, _SPACE + ",")
+    return links
+
+
+def next_page(
+    pagination: LinkHeader | SinglePage, headers: Sequence[str], page: httpx.URL, base: httpx.URL
+) -> httpx.URL | None:
+    """The address of the page after `page`, or None at the end.
+
+    `headers` are the answer's Link fields. Relative targets are resolved against `page`, the address that answered.
+    A link with another anchor speaks of another document and is passed over (RFC 8288, section 3.2).
+
+    Raises:
+        AttemptFailed: the header cannot be read, names several next pages, or leads away from `base`'s origin.
+    """
+    if isinstance(pagination, SinglePage):
+        return None
+    relation = pagination.rel.lower()
+    try:
+        found = {
+            _without_fragment(page.join(link.target))
+            for header in headers
+            for link in parse_links(header)
+            if relation in link.relations and _speaks_of(page, link)
+        }
+        problem = ""
+    except (MalformedLink, httpx.InvalidURL, ValueError) as error:
+        # Only our own message is repeated: the others quote the address.
+        problem = str(error) if isinstance(error, MalformedLink) else "a target is no address"
+    if problem:
+        raise AttemptFailed(
+            f"the Link header cannot be read: {problem}",
+            "show the header to who runs the API; nothing was skipped",
+        )
+    if len(found) > 1:
+        raise AttemptFailed(
+            f"the Link header names {len(found)} different pages as {relation!r}",
+            "check rel= of the declared LinkHeader; nothing was skipped",
+        )
+    for url in found:
+        require_origin(url, base, f"the link to the {relation} page")
+        return url
+    return None
+
+
+def require_origin(url: httpx.URL, base: httpx.URL, what: str) -> None:
+    """Refuse an address that is not of `base`'s scheme, host and port, or that brings a user of its own.
+
+    Raises:
+        AttemptFailed: naming both origins, which hold no secret.
+    """
+    if url.userinfo or origin(url) != origin(base):
+        there = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port is not None else "")
+        here = f"{base.scheme}://{base.host}" + (f":{base.port}" if base.port is not None else "")
+        raise AttemptFailed(
+            f"{what} leads to {there}, and this API is {here}: our credentials stay here",
+            "if both are the same API, give the address it names as base URL (http and https are two addresses); "
+            "an API behind a proxy may have to be told its public address",
+        )
+
+
+def origin(url: httpx.URL) -> tuple[str, bytes, int | None]:
+    """Scheme, host and port, with the default port spelled out: what must be equal for credentials to be sent."""
+    return url.scheme, url.raw_host.lower(), url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+
+class Trail:
+    """The pages walked so far: tells a list that leads in circles, or nowhere, from a long one."""
+
+    def __init__(self, first: httpx.URL, max_idle_pages: int) -> None:
+        self._max_idle_pages = max_idle_pages
+        self._visited = {_mark(str(_without_fragment(first)).encode())}
+        self._last_page = b""
+        self._idle = 0
+
+    def follow(self, url: httpx.URL, records: Sequence[bytes]) -> None:
+        """Note that a page brought `records` and that `url` is read next.
+
+        Raises:
+            AttemptFailed: `url` was read before, or too many pages in a row brought nothing new.
+        """
+        address = _mark(str(_without_fragment(url)).encode())
+        if address in self._visited:
+            raise AttemptFailed(
+                "the link to the next page leads back to a page already read",
+                "paging would never end; show it to who runs the API, or declare another pagination",
+            )
+        self._visited.add(address)
+        page = _mark(*records)
+        self._idle = self._idle + 1 if not records or page == self._last_page else 0
+        self._last_page = page
+        if self._idle >= self._max_idle_pages:
+            raise AttemptFailed(
+                f"{self._idle} pages in a row brought nothing new, and the API still names a next one",
+                "the API seems to ignore its own page parameter: check params and pagination",
+            )
+
+
+def _mark(*parts: bytes) -> bytes:
+    # 16 bytes a page instead of its address: a million pages stay below 100 MB.
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def _parameters(value: str, at: int) -> tuple[dict[str, str], int]:
+    # Appendix B.3. Of a parameter that comes twice the first counts, as section 3.3 asks for rel.
+    found: dict[str, str] = {}
+    at = _skip(value, at, _SPACE)
+    while at < len(value) and value[at] == ";":
+        at = _skip(value, at + 1, _SPACE)
+        start = at
+        while at < len(value) and value[at] not in _SPACE + "=;,":
+            at += 1
+        name = value[start:at].lower()
+        at = _skip(value, at, _SPACE)
+        text = ""
+        if at < len(value) and value[at] == "=":
+            at = _skip(value, at + 1, _SPACE)
+            text, at = _quoted(value, at) if value[at : at + 1] == '"' else _token(value, at)
+        if name:
+            found.setdefault(name, text)
+        at = _skip(value, at, _SPACE)
+    return found, at
+
+
+def _quoted(value: str, at: int) -> tuple[str, int]:
+    text: list[str] = []
+    start = at
+    at += 1
+    while at < len(value):
+        if value[at] == '"':
+            return "".join(text), at + 1
+        if value[at] == "\\":
+            at += 1
+        text.append(value[at : at + 1])
+        at += 1
+    raise MalformedLink(f"the quote at character {start} is never closed")
+
+
+def _token(value: str, at: int) -> tuple[str, int]:
+    start = at
+    while at < len(value) and value[at] not in ";,":
+        at += 1
+    return value[start:at].strip(_SPACE), at
+
+
+def _skip(value: str, at: int, characters: str) -> int:
+    while at < len(value) and value[at] in characters:
+        at += 1
+    return at
+
+
+def _speaks_of(page: httpx.URL, link: Link) -> bool:
+    return link.anchor is None or _without_fragment(page.join(link.anchor)) == _without_fragment(page)
+
+
+def _without_fragment(url: httpx.URL) -> httpx.URL:
+    return url.copy_with(fragment=None)
