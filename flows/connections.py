@@ -1,9 +1,9 @@
 """Where things are. Environment first, then Prefect blocks, then the embedded stack.
 
-    MEDALLION_WAREHOUSE_URL              postgresql://loader:…@host/warehouse
-    MEDALLION_WAREHOUSE_TRANSFORMER_URL  the same database as the role that builds models (default: the loader)
-    MEDALLION_SOURCE_SHOP_URL            a source database, or an API's base URL
-    MEDALLION_SOURCE_MARKETING_KEY       an API's key
+MEDALLION_WAREHOUSE_URL              postgresql://loader:…@host/warehouse
+MEDALLION_WAREHOUSE_TRANSFORMER_URL  the same database as the role that builds models (default: the loader)
+MEDALLION_SOURCE_SHOP_URL            a source database, or an API's base URL
+MEDALLION_SOURCE_MARKETING_KEY       an API's key
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _block(name: str) -> Mapping[str, Any] | None:
     stack = embedded_stack()
     if not api_url or (stack and (stack.get("prefect") or {}).get("api_url") == api_url):
         return None
-    from blocks.lookup import find  # noqa: PLC0415 - imports Prefect, which takes a second
+    from blocks.lookup import find  # imports Prefect, which takes a second
 
     return find(name)
 
@@ -164,7 +164,7 @@ async def connect(
             raise ConfigurationError(
                 "the URL cannot be read",
                 where=address.name,
-                next_move="write it as postgresql://user:password@host:5432/database, special characters as %40 and so on",
+                next_move="write it as postgresql://user:password@host:5432/database, with %40 for @ and so on",
             ) from None
         raise explain(problem, address.safe_address, side) from None
     try:

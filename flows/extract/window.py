@@ -64,7 +64,8 @@ async def look(connection: Connection[Record], now: datetime | None = None) -> H
     """
     now = now or await connection.fetchval("select clock_timestamp()")
     row = await connection.fetchrow(_OLDEST)
-    assert row is not None and now is not None  # noqa: S101 - a select without from always answers one row
+    assert now is not None
+    assert row is not None  # a select without from always answers one row
     warning = None
     if row["standby"]:
         warning = "the source is a standby: open transactions of its primary are out of sight, only the lag covers them"
@@ -91,18 +92,16 @@ async def _timestamp_window(
     connection: Connection[Record], cursor: Timestamp, shape: Shape, state: CursorState
 ) -> Window:
     column = shape.column(cursor.column)
-    assert column is not None  # noqa: S101 - describe() has refused a table without it
+    assert column is not None  # describe() has refused a table without it
     horizon = await look(connection)
     # A prepared transaction hides when it began; it began after the last read's horizon, or was held back by it.
     stamp = None if horizon.prepared else horizon.stamp
     upper = state.value
     if stamp is not None:
-        zoned = "with time zone" in column.raw_type
+        # `timestamp with time zone at time zone …` is the local time there, as a column without time zone has it.
+        moment = "$1::timestamptz" if "with time zone" in column.raw_type else "($1::timestamptz at time zone $2)"
         upper = str(
-            await connection.fetchval(
-                "select $1::timestamptz::text" if zoned else "select ($1::timestamptz at time zone $2)::text",
-                *([stamp] if zoned else [stamp, cursor.zone]),
-            )
+            await connection.fetchval(f"select case when $2::text <> '' then {moment}::text end", stamp, cursor.zone)
         )
     condition = "true"
     if state.value is not None:
@@ -124,8 +123,8 @@ async def _sequence_window(
 ) -> Window:
     name = quote_identifier(cursor.column)
     relation = qualified(table.schema, table.name)
-    row = await connection.fetchrow(f"select max({name})::text as highest, clock_timestamp() as now from {relation}")  # noqa: S608
-    assert row is not None  # noqa: S101 - an aggregate always answers one row
+    row = await connection.fetchrow(f"select max({name})::text as highest, clock_timestamp() as now from {relation}")
+    assert row is not None  # an aggregate always answers one row
     horizon = await look(connection, row["now"])
     safe = state.value
     pending = CursorState(pending_value=state.pending_value, pending_at=state.pending_at)

@@ -21,9 +21,7 @@ _TRAILER = struct.pack("!h", -1)
 _PAYLOAD_HEAD = struct.Struct("!hiB")
 
 
-async def copy_rows(
-    connection: Connection[Record], target: Target, shape: Shape, chunks: AsyncIterable[bytes]
-) -> int:
+async def copy_rows(connection: Connection[Record], target: Target, shape: Shape, chunks: AsyncIterable[bytes]) -> int:
     """Raw rows in COPY's binary format → the landing table. Returns the rows written."""
     status = await connection.copy_to_table(
         target.landing_name,
@@ -107,7 +105,7 @@ async def type_payloads(
     names = column_list([*shape.names, *METADATA_NAMES])
     relation = qualified(LANDING_SCHEMA, payload_table(target))
     await connection.execute(
-        f"insert into {target.landing} ({names}) select {', '.join(values)}, "  # noqa: S608
+        f"insert into {target.landing} ({names}) select {', '.join(values)}, "
         f"{quote_literal(extracted_at)}::timestamptz, {quote_literal(source)}, {batch}, null "
         f"from {relation} order by ordinal"
     )

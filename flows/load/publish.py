@@ -36,7 +36,7 @@ async def drop_repeats(
     """Keep one landing row per key: the one furthest by the cursor, then the one that arrived last."""
     newest = f"{quote_identifier(cursor)} desc nulls last, " if cursor else ""
     status = await connection.execute(
-        f"with ranked as (select ctid, row_number() over "  # noqa: S608
+        f"with ranked as (select ctid, row_number() over "
         f"(partition by {column_list(keys)} order by {newest}ctid desc) as place from {target.landing}) "
         f"delete from {target.landing} as l using ranked as r where l.ctid = r.ctid and r.place > 1"
     )
@@ -47,7 +47,7 @@ async def has_repeats(connection: Connection[Record], target: Target, keys: tupl
     """Whether a key stands twice in the landing table."""
     return bool(
         await connection.fetchval(
-            f"select exists (select from {target.landing} group by {column_list(keys)} having count(*) > 1)"  # noqa: S608
+            f"select exists (select from {target.landing} group by {column_list(keys)} having count(*) > 1)"
         )
     )
 
@@ -55,7 +55,7 @@ async def has_repeats(connection: Connection[Record], target: Target, keys: tupl
 async def merge(connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]) -> Published:
     """Insert what is new, update what differs, leave alone what is the same, byte for byte.
 
-    Rows are compared by their binary image (`*<>`): it tells 1.0 from 1.00, and json, which has no equality, from json.
+    Rows are compared by their binary image (`*<>`, on records: between row constructors it would compare columns): it tells 1.0 from 1.00, and json, which has no equality, from json.
     A row that had been marked deleted and is there again comes back to life.
     """
     names = [*shape.names, *METADATA_NAMES]
@@ -64,16 +64,16 @@ async def merge(connection: Connection[Record], target: Target, shape: Shape, ke
         f"{quote_identifier(name)} = excluded.{quote_identifier(name)}" for name in names if name not in keys
     )
     row = await connection.fetchrow(
-        f"with written as (insert into {target.raw} as r ({column_list(names)}) "  # noqa: S608
+        f"with written as (insert into {target.raw} as r ({column_list(names)}) "
         f"select {column_list(names, 'l')} from {target.landing} as l "
         f"on conflict ({column_list(keys)}) do update set {assignments} "
-        f"where row({column_list(own, 'r')}) *<> row({column_list(own, 'excluded')}) "
+        f"where row({column_list(own, 'r')})::record *<> row({column_list(own, 'excluded')})::record "
         f"or r._deleted_at is not null "
         f"returning (xmax = 0) as is_new) "
         f"select count(*) filter (where is_new) as inserted, count(*) filter (where not is_new) as updated, "
         f"(select count(*) from {target.landing}) as staged from written"
     )
-    assert row is not None  # noqa: S101 - an aggregate always answers one row
+    assert row is not None  # an aggregate always answers one row
     return Published(row["inserted"], row["updated"], row["staged"] - row["inserted"] - row["updated"])
 
 
@@ -83,11 +83,11 @@ async def append(connection: Connection[Record], target: Target, shape: Shape, k
     conflict = f" on conflict ({column_list(keys)}) do nothing" if keys else ""
     inserted = _affected(
         await connection.execute(
-            f"insert into {target.raw} ({column_list(names)}) "  # noqa: S608
+            f"insert into {target.raw} ({column_list(names)}) "
             f"select {column_list(names)} from {target.landing}{conflict}"
         )
     )
-    staged = await connection.fetchval(f"select count(*) from {target.landing}")  # noqa: S608
+    staged = await connection.fetchval(f"select count(*) from {target.landing}")
     return Published(inserted=inserted, unchanged=staged - inserted)
 
 
@@ -99,7 +99,7 @@ async def replace(connection: Connection[Record], target: Target, shape: Shape, 
     await connection.execute(f"analyze {target.landing}")
     deleted = _affected(
         await connection.execute(
-            f"delete from {target.raw} as r where not exists (select from {target.landing} as l where {same_key})"  # noqa: S608
+            f"delete from {target.raw} as r where not exists (select from {target.landing} as l where {same_key})"
         )
     )
     merged = await merge(connection, target, shape, keys)
@@ -111,17 +111,17 @@ async def _replace_whole(connection: Connection[Record], target: Target, shape: 
     own = column_list(shape.names)
     image = f"md5(row({own})::text)"
     differs = await connection.fetchval(
-        f"select exists (select 1 from "  # noqa: S608
+        f"select exists (select 1 from "
         f"(select {image} as image, count(*) as times from {target.landing} group by 1) as l "
         f"full join (select {image} as image, count(*) as times from {target.raw} group by 1) as r "
         f"using (image, times) where l.image is null or r.image is null)"
     )
-    staged = await connection.fetchval(f"select count(*) from {target.landing}")  # noqa: S608
+    staged = await connection.fetchval(f"select count(*) from {target.landing}")
     if not differs:
         return Published(unchanged=staged)
     names = column_list([*shape.names, *METADATA_NAMES])
-    deleted = _affected(await connection.execute(f"delete from {target.raw}"))  # noqa: S608
-    await connection.execute(f"insert into {target.raw} ({names}) select {names} from {target.landing}")  # noqa: S608
+    deleted = _affected(await connection.execute(f"delete from {target.raw}"))
+    await connection.execute(f"insert into {target.raw} ({names}) select {names} from {target.landing}")
     return Published(inserted=staged, deleted=deleted)
 
 
@@ -131,7 +131,7 @@ async def refuse_shrinkage(connection: Connection[Record], target: Target, min_s
     Raises:
         DataRefused: fewer rows came than `min_share` of what raw holds.
     """
-    held = await connection.fetchval(f"select count(*) from {target.raw}")  # noqa: S608
+    held = await connection.fetchval(f"select count(*) from {target.raw}")
     if rows_read < held * min_share:
         raise DataRefused(
             f"{rows_read} rows came where raw holds {held}: fewer than the declared share of {min_share:g}",
@@ -147,7 +147,7 @@ async def mark_deleted(
     relation = qualified(LANDING_SCHEMA, keys_table(target))
     same_key = " and ".join(f"k.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
     status = await connection.execute(
-        f"update {target.raw} as r set _deleted_at = $1::text::timestamptz, _batch_id = $2 "  # noqa: S608
+        f"update {target.raw} as r set _deleted_at = $1::text::timestamptz, _batch_id = $2 "
         f"where r._deleted_at is null and not exists (select from {relation} as k where {same_key})",
         moment,
         batch_id,
@@ -162,7 +162,7 @@ async def key_set(
     """Raw rows that the source still has, and a fingerprint of their keys."""
     mark = fingerprint([quote_identifier(key) for key in keys]) if keys else "null::numeric"
     row = await connection.fetchrow(
-        f"select count(*) as rows, {mark} as mark from {target.raw} where _deleted_at is null and ({condition})"  # noqa: S608
+        f"select count(*) as rows, {mark} as mark from {target.raw} where _deleted_at is null and ({condition})"
     )
-    assert row is not None  # noqa: S101 - an aggregate always answers one row
+    assert row is not None  # an aggregate always answers one row
     return KeySet(row["rows"], row["mark"])

@@ -117,9 +117,7 @@ async def ensure_types(connection: Connection[Record], target: Target, shape: Sh
     return changes
 
 
-async def _ensure_enum(
-    connection: Connection[Record], target: Target, column: Column, enum: str
-) -> list[SchemaChange]:
+async def _ensure_enum(connection: Connection[Record], target: Target, column: Column, enum: str) -> list[SchemaChange]:
     known = [record["label"] for record in await connection.fetch(_ENUM_LABELS, target.raw_schema, enum)]
     if not known:
         labels = ", ".join(quote_literal(label) for label in column.labels)

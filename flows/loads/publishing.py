@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from decimal import Decimal
 
 import asyncpg
 
@@ -19,10 +19,28 @@ from flows.spec.plan import KeySet, LoadCounts, Window
 from flows.spec.shape import Shape
 from flows.state import ledger
 
-if TYPE_CHECKING:
-    from asyncpg import Connection, Record
+_LOST = (
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    ConnectionError,
+    OSError,
+    TimeoutError,
+)
 
-_LOST = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, ConnectionError, OSError, TimeoutError)
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the warehouse holds of the source's rows: those in raw, and those that stand in quarantine only."""
+
+    raw: KeySet
+    only_quarantined: KeySet
+
+    @property
+    def all(self) -> KeySet:
+        """Both together: what the source must have."""
+        return self.raw.plus(self.only_quarantined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +93,12 @@ async def check_and_publish(address: DatabaseConnection, session: LoadSession, s
             counts = await _publish(session, staged, rules if broken else ())
             session.pass_failpoint("in_publish_before_commit")
     except _LOST as problem:
+        if session.side == "source":
+            raise
         settled = await settle(address, session)
         if settled is None:
             raise WarehouseError(
-                f"the connection was lost while publishing ({type(problem).__name__}); the ledger says it did not happen",
+                f"the connection was lost while publishing ({type(problem).__name__}), and nothing was published",
                 where=target.where,
                 next_move="the load is tried again by itself, from the last commit",
                 retryable=True,
@@ -122,8 +142,9 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         rows_deleted=done.deleted + deleted,
         bytes=staged.received_bytes,
         source_rows=staged.source_keys.rows if staged.source_keys else None,
-        raw_rows=held.rows,
-        reconciled=_verdict(staged.source_keys, held),
+        raw_rows=held.raw.rows,
+        quarantine_rows=held.only_quarantined.rows,
+        reconciled=_verdict(staged.source_keys, held.all),
     )
     if not staged.first:
         await warehouse.execute(f"drop table {target.landing}")
@@ -142,7 +163,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
 async def _write_rows(session: LoadSession, staged: Staged) -> publish.Published:
     warehouse, target = session.warehouse, session.target
     if staged.first:
-        rows = await warehouse.fetchval(f"select count(*) from {target.landing}")  # noqa: S608
+        rows = await warehouse.fetchval(f"select count(*) from {target.landing}")
         await adopt_landing(warehouse, target, staged.keys)
         return publish.Published(inserted=rows)
     await evolve(warehouse, target, list(staged.changes))
@@ -156,13 +177,13 @@ async def _write_rows(session: LoadSession, staged: Staged) -> publish.Published
             return await publish.merge(warehouse, target, staged.shape, staged.keys)
 
 
-async def _reconcile(session: LoadSession, staged: Staged, in_quarantine: bool) -> tuple[KeySet, int]:
+async def _reconcile(session: LoadSession, staged: Staged, in_quarantine: bool) -> tuple[Held, int]:
     """What raw and quarantine hold of the source's rows, after looking for deletes where they are declared.
 
     When key sets agree there is nothing to look for, so the source's keys are copied only when they do not.
     """
     held = await _held(session, staged, in_quarantine)
-    if staged.stage_keys is None or staged.source_keys is None or held == staged.source_keys:
+    if staged.stage_keys is None or staged.source_keys is None or held.all == staged.source_keys:
         return held, 0
     keys_relation = await staged.stage_keys()
     names = {"source": session.target.source, "table": session.target.table}
@@ -174,20 +195,17 @@ async def _reconcile(session: LoadSession, staged: Staged, in_quarantine: bool) 
     return await _held(session, staged, in_quarantine), deleted
 
 
-async def _held(session: LoadSession, staged: Staged, in_quarantine: bool) -> KeySet:
+async def _held(session: LoadSession, staged: Staged, in_quarantine: bool) -> Held:
     target = session.target
     raw = await publish.key_set(session.warehouse, target, staged.keys, staged.window.below)
     if staged.source_keys is not None and staged.source_keys.fingerprint is None:
         raw = replace(raw, fingerprint=None)
     if not in_quarantine:
-        # Rows quarantined by this very load are counted too.
-        in_quarantine = bool(await quarantine.count_open(session.warehouse, source=target.source, table=target.table))
-    if not in_quarantine:
-        return raw
+        return Held(raw, KeySet(0, raw.fingerprint and Decimal(0)))
     only_quarantined = await quarantine.key_set_not_in_raw(
         session.warehouse, target.raw, staged.key_types, source=target.source, table=target.table
     )
-    return raw.plus(only_quarantined)
+    return Held(raw, only_quarantined)
 
 
 def _verdict(source: KeySet | None, held: KeySet) -> str:
@@ -196,14 +214,3 @@ def _verdict(source: KeySet | None, held: KeySet) -> str:
     if source == held:
         return "equal"
     return "surplus in raw" if held.rows > source.rows else "missing in raw"
-
-
-async def last_verdict(connection: Connection[Record], source: str, table: str) -> tuple[str | None, str | None]:
-    """How the last published load ended: (reconciled, path)."""
-    row = await connection.fetchrow(
-        "select reconciled, path from ops.loads where source_system = $1 and table_name = $2 and status = 'published' "
-        "order by batch_id desc limit 1",
-        source,
-        table,
-    )
-    return (row["reconciled"], row["path"]) if row else (None, None)

@@ -68,7 +68,7 @@ async def move_broken(
                 returning quarantine_id
             )
             select count(*) from taken
-            """,  # noqa: S608
+            """,
             source,
             table,
             batch_id,
@@ -105,7 +105,7 @@ async def resolve(
         return 0
     status = await connection.execute(
         "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'mended at the source' "
-        f"from {landing} as l where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "  # noqa: S608
+        f"from {landing} as l where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
         f"and {_same_key(keys, 'l')}",
         source,
         table,
@@ -120,7 +120,7 @@ async def resolve_gone(
     status = await connection.execute(
         "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'deleted at the source' "
         "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and q.row_key is not null "
-        f"and not exists (select from {keys_relation} as k where {_same_key(keys, 'k')})",  # noqa: S608
+        f"and not exists (select from {keys_relation} as k where {_same_key(keys, 'k')})",
         source,
         table,
     )
@@ -142,11 +142,11 @@ async def key_set_not_in_raw(
                 and not exists (select from {raw} as r where r._deleted_at is null and {_same_key(keys, "r")})
         )
         select count(*) as rows, {fingerprint(typed)} as mark from only_here
-        """,  # noqa: S608
+        """,
         source,
         table,
     )
-    assert row is not None  # noqa: S101 - an aggregate always answers one row
+    assert row is not None  # an aggregate always answers one row
     return KeySet(row["rows"], row["mark"])
 
 

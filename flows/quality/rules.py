@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def door_rules(keys: tuple[str, ...], declared: tuple[Rule, ...], cursor: str | None = None) -> tuple[Rule, ...]:
     """The declared rules, after those every table has: a row without its key cannot be merged, and an API's record
     without its cursor's field would never be read again."""
-    present = [Rule("key_present", " and ".join(f"{quote_identifier(key)} is not null" for key in keys))] if keys else []
+    present = (
+        [Rule("key_present", " and ".join(f"{quote_identifier(key)} is not null" for key in keys))] if keys else []
+    )
     if cursor is not None:
         present.append(Rule("cursor_present", f"{quote_identifier(cursor)} is not null"))
     return (*present, *declared)
@@ -32,7 +34,7 @@ async def count_broken(connection: Connection[Record], landing: str, rules: tupl
     if not rules:
         return {}
     records = await connection.fetch(
-        f"select {first_broken(rules)} as rule, count(*) as rows from {landing} group by 1 order by 1"  # noqa: S608
+        f"select {first_broken(rules)} as rule, count(*) as rows from {landing} group by 1 order by 1"
     )
     return {record["rule"]: record["rows"] for record in records if record["rule"] is not None}
 
@@ -50,7 +52,7 @@ def judge(broken: dict[str, int], rows_read: int, max_quarantined: float, *, whe
     if total > tolerated:
         listed = ", ".join(f"{rule}: {rows}" for rule, rows in broken.items())
         raise DataRefused(
-            f"{total} of {rows_read} rows break a rule ({listed}), and {tolerated} are tolerated; nothing was published",
+            f"{total} of {rows_read} rows break a rule ({listed}), {tolerated} are tolerated; nothing was published",
             where=where,
             next_move=f"look at the staged rows in {landing}; mend the source, or the rule, or raise max_quarantined",
         )

@@ -76,6 +76,7 @@ class LoadCounts:
     bytes: int = 0
     source_rows: int | None = None
     raw_rows: int | None = None
+    quarantine_rows: int | None = None
     reconciled: str | None = None
 
     @property

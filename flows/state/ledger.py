@@ -135,6 +135,11 @@ async def open_load(
     )
 
 
+async def note_path(connection: Connection[Record], batch_id: int, path: str) -> None:
+    """How the plan decided that rows travel."""
+    await connection.execute("update ops.loads set path = $2 where batch_id = $1", batch_id, path)
+
+
 async def publish_load(
     connection: Connection[Record], batch_id: int, counts: LoadCounts, window: tuple[str | None, str | None]
 ) -> None:
@@ -145,7 +150,7 @@ async def publish_load(
     facts = asdict(counts)
     columns = ", ".join(f"{name} = ${place}" for place, name in enumerate(facts, start=4))
     await connection.execute(
-        f"update ops.loads set status = 'published', window_lower = $2, window_upper = $3, {columns}, "  # noqa: S608
+        f"update ops.loads set status = 'published', window_lower = $2, window_upper = $3, {columns}, "
         "finished_at = clock_timestamp() where batch_id = $1",
         batch_id,
         *window,
@@ -177,9 +182,20 @@ async def load_status(connection: Connection[Record], batch_id: int) -> str | No
 async def load_counts(connection: Connection[Record], batch_id: int) -> LoadCounts:
     """The published counts of a load."""
     names = ", ".join(LoadCounts.__dataclass_fields__)
-    row = await connection.fetchrow(f"select {names} from ops.loads where batch_id = $1", batch_id)  # noqa: S608
-    assert row is not None  # noqa: S101 - asked only of a batch whose status was read
+    row = await connection.fetchrow(f"select {names} from ops.loads where batch_id = $1", batch_id)
+    assert row is not None  # asked only of a batch whose status was read
     return LoadCounts(**dict(row))
+
+
+async def last_verdict(connection: Connection[Record], source: str, table: str) -> tuple[str | None, str | None]:
+    """How the last published load ended: (reconciled, path)."""
+    row = await connection.fetchrow(
+        "select reconciled, path from ops.loads where source_system = $1 and table_name = $2 and status = 'published' "
+        "order by batch_id desc limit 1",
+        source,
+        table,
+    )
+    return (row["reconciled"], row["path"]) if row else (None, None)
 
 
 async def read_cursor(connection: Connection[Record], source: str, table: str) -> CursorState:
@@ -236,13 +252,16 @@ async def record_error(connection: Connection[Record], facts: Mapping[str, Any])
     columns = ", ".join(facts)
     places = ", ".join(f"${place}" for place in range(1, len(facts) + 1))
     await connection.execute(
-        f"insert into ops.errors ({columns}) values ({places}) on conflict (error_id) do nothing",  # noqa: S608
+        f"insert into ops.errors ({columns}) values ({places}) on conflict (error_id) do nothing",
         *facts.values(),
     )
 
 
 async def record_checks(
-    connection: Connection[Record], run_id: int, gate: str, results: Sequence[tuple[str, str, str | None, str, str, str]]
+    connection: Connection[Record],
+    run_id: int,
+    gate: str,
+    results: Sequence[tuple[str, str, str | None, str, str, str]],
 ) -> None:
     """A gate's results as (dataset, check, column, outcome, measured, message)."""
     await connection.executemany(

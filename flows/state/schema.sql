@@ -42,6 +42,7 @@ create table if not exists ops.loads (
     bytes bigint,
     source_rows bigint,
     raw_rows bigint,
+    quarantine_rows bigint,
     reconciled text check (
         reconciled in ('equal', 'missing in raw', 'surplus in raw', 'source gives no count')
     ),
@@ -55,6 +56,7 @@ create table if not exists ops.loads (
         or rows_read = rows_inserted + rows_updated + rows_unchanged + rows_deduplicated + rows_quarantined
     )
 );
+comment on column ops.loads.quarantine_rows is 'Source rows that stand in quarantine only: source_rows = raw_rows + quarantine_rows when reconciled is equal.';
 comment on table ops.loads is 'One row per load of one table: window, counts, outcome. Commits with the rows it counts.';
 create index if not exists loads_by_table on ops.loads (source_system, table_name, batch_id desc);
 create index if not exists loads_by_run on ops.loads (run_id);
