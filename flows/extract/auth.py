@@ -90,13 +90,14 @@ def open_client(api: Api, connection: ApiConnection, limits: HttpLimits) -> http
     """A client for one read of this API: keep-alive HTTP/1.1, signed requests, no redirects of its own.
 
     Raises:
-        ConfigurationError: the declared key is missing or cannot be sent, or the base URL is no address.
+        ConfigurationError: the declared key is missing or cannot be sent, the base URL is no address, or the
+            environment names a proxy that cannot be used.
         DeclarationError: the declared header is no header's name.
     """
     base = base_url_of(api, connection)
-    inner = httpx.AsyncHTTPTransport(verify=_trusted(), proxy=_proxy_for(base))
+    key = _key_of(api, connection)
     return httpx.AsyncClient(
-        transport=CredentialTransport(inner, base, api.auth, _key_of(api, connection)),
+        transport=CredentialTransport(_transport(base), base, api.auth, key),
         headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "medallion"},
         timeout=httpx.Timeout(limits.read_seconds, connect=limits.connect_seconds),
         follow_redirects=False,
@@ -138,9 +139,26 @@ def _with_query(url: httpx.URL, parameter: str, value: str) -> httpx.URL:
     return url.copy_with(query="&".join([*kept, f"{name}={quote(value, safe='')}"]).encode("ascii"))
 
 
-def _proxy_for(base: httpx.URL) -> str | None:
+def _transport(base: httpx.URL) -> httpx.AsyncHTTPTransport:
     # With a transport of one's own httpx no longer looks at HTTPS_PROXY and NO_PROXY; a company's network needs it.
+    proxy = _proxy_for(base)
+    try:
+        return httpx.AsyncHTTPTransport(verify=_trusted(), proxy=proxy)
+    except (ValueError, ImportError, httpx.InvalidURL):
+        pass  # their text quotes the address, which may hold a password
+    raise ConfigurationError(
+        f"the proxy set for {base.scheme} addresses cannot be used",
+        where=base.host,
+        next_move=f"correct {base.scheme.upper()}_PROXY (an http or https address), or add the host to NO_PROXY",
+    )
+
+
+def _proxy_for(base: httpx.URL) -> str | None:
+    # No proxy can reach this machine's own loopback, whether or not NO_PROXY says so.
+    if base.host in ("localhost", "::1") or base.host.startswith("127."):
+        return None
     if proxy_bypass(f"{base.host}:{base.port}" if base.port else base.host):
         return None
     proxies = getproxies()
-    return proxies.get(base.scheme) or proxies.get("all")
+    proxy = proxies.get(base.scheme) or proxies.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy

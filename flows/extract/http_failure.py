@@ -94,6 +94,7 @@ def refused(response: httpx.Response, request_line: str, api: Api) -> AttemptFai
         400: f"the API does not accept the query; check params, page size and cursor in {declared}",
         404: f"check the path in {declared} and the base URL in {url_variable(api)}",
         405: f"check the method and path declared in {declared}",
+        407: "the proxy between wants a credential; check the proxy's address in the environment",
         406: f"the API does not offer JSON at this path; check it in {declared}",
         414: f"the query is too long for the API; shorten params in {declared}",
         422: f"the API does not accept the query; check params, page size and cursor in {declared}",

@@ -60,13 +60,19 @@ def split(body: Body, endpoint: Endpoint) -> tuple[list[bytes], int | None]:
 
 
 def _split(content: bytes, endpoint: Endpoint) -> tuple[list[bytes], int | None]:
-    listed = _walk(content, endpoint.records, "records", endpoint)
+    # Every decoding of a level reads it to its end and so checks its form; the root is read once for both paths.
+    # Views, not copies: a page may be tens of megabytes.
+    root = memoryview(content.strip())
+    fields = _OBJECT.decode(root) if _kind(root) == "object" else None
+    if fields is None:
+        _ROOT.decode(root)
+    listed = _walk(root, fields or {}, endpoint.records, "records", endpoint)
     if _kind(listed) != "list":
         raise _wrong_shape(endpoint, "records", f"the {_describe(listed)} at {_place(endpoint.records)} is no list")
     records = [bytes(record) for record in _LIST.decode(listed)]
     if endpoint.total is None:
         return records, None
-    counted = _walk(content, endpoint.total, "total", endpoint)
+    counted = _walk(root, fields or {}, endpoint.total, "total", endpoint)
     try:
         return records, _TOTAL.decode(counted)
     except msgspec.ValidationError:
@@ -74,14 +80,13 @@ def _split(content: bytes, endpoint: Endpoint) -> tuple[list[bytes], int | None]
     raise _wrong_shape(endpoint, "total", f"the {_describe(counted)} at {_place(endpoint.total)} is no whole number")
 
 
-def _walk(content: bytes, path: str, field: str, endpoint: Endpoint) -> memoryview:
-    # Views, not copies: a page may be tens of megabytes. Reading the root first checks the whole body's form.
-    here = memoryview(_ROOT.decode(content))
-    seen = ""
+def _walk(root: memoryview, fields: dict[str, Raw], path: str, declared: str, endpoint: Endpoint) -> memoryview:
+    here, seen = root, ""
     for name in path.split(".") if path else ():
-        fields = _OBJECT.decode(here) if _kind(here) == "object" else {}
+        if seen:
+            fields = _OBJECT.decode(here) if _kind(here) == "object" else {}
         if name not in fields:
-            raise _wrong_shape(endpoint, field, f"there is no {name!r} in the {_describe(here)} at {_place(seen)}")
+            raise _wrong_shape(endpoint, declared, f"there is no {name!r} in the {_describe(here)} at {_place(seen)}")
         here = memoryview(fields[name])
         seen = f"{seen}.{name}" if seen else name
     return here

@@ -135,7 +135,8 @@ class Trail:
                 "paging would never end; show it to who runs the API, or declare another pagination",
             )
         self._visited.add(address)
-        page = _mark(*records)
+        # The ends tell a repeated page from another one: records are keyed, so no two pages share one.
+        page = _mark(str(len(records)).encode(), *records[:1], *records[-1:])
         self._idle = self._idle + 1 if not records or page == self._last_page else 0
         self._last_page = page
         if self._idle >= self._max_idle_pages:

@@ -190,7 +190,8 @@ class _Reader:
         for _ in range(_MAX_REDIRECTS + 1):
             if self._pace is not None:
                 await self._pace.turn()
-            request_line = f"GET {url.path}"
+            # As sent, so still escaped: a path decoded could break a log line in two. The query stays out.
+            request_line = f"GET {url.raw_path.partition(b'?')[0].decode('ascii')}"
             try:
                 # The deadline covers the body too: a read timeout alone is reset by every byte of a slow drip.
                 async with asyncio.timeout(self._limits.request_seconds), self._client.stream("GET", url) as response:

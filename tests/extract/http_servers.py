@@ -12,6 +12,7 @@ import asyncio
 import gzip
 import json
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
@@ -47,7 +48,9 @@ Answer = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def serve(*answers: Answer, forever: Answer | None = None) -> AsyncIterator[Server]:
+async def serve(
+    *answers: Answer, forever: Answer | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Server]:
     """Serve `answers` in order, then `forever`; without it one request too many gets a 599 and is counted."""
     waiting = list(answers)
     server = Server("")
@@ -76,8 +79,8 @@ async def serve(*answers: Answer, forever: Answer | None = None) -> AsyncIterato
                 with suppress(ConnectionError):
                     await writer.drain()
 
-    listener = await asyncio.start_server(accept, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    listener = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
+    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     try:
         yield server
     finally:
