@@ -1,0 +1,65 @@
+"""All rendered files together: what they should hold, which drifted, and writing them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.render.dbt_sources import dbt_sources
+from flows.render.ingest_deployments import with_ingest_deployments
+from flows.render.raw_contracts import raw_contract
+from flows.render.shape_page import shape_page
+from flows.settings import PROJECT_ROOT
+from flows.sources import SOURCES
+from flows.spec import Source
+from flows.spec.errors import ConfigurationError
+
+# Whole folders that belong to the renderer: a file in them that no declaration asks for is a leftover.
+_OWN_FOLDERS = ("soda/raw",)
+_OWN_PATTERN = "dbt_project/models/staging/*/_sources.yml"
+
+
+def render_all(sources: Sequence[Source] = SOURCES, root: Path = PROJECT_ROOT) -> dict[Path, str]:
+    """Every rendered file with the text it should hold. Reads prefect.yaml, writes nothing.
+
+    Raises:
+        ConfigurationError: prefect.yaml is missing, or has no place for the rendered part.
+    """
+    files: dict[Path, str] = {}
+    for source in sources:
+        files[root / "dbt_project/models/staging" / source.name / "_sources.yml"] = dbt_sources(source)
+        for table in source.tables:
+            files[root / "soda/raw" / source.name / f"{table.name}.yml"] = raw_contract(source, table)
+    prefect_yaml = root / "prefect.yaml"
+    try:
+        present = prefect_yaml.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigurationError(
+            "there is no prefect.yaml", where=str(root), next_move="run this in the project's folder"
+        ) from None
+    files[prefect_yaml] = with_ingest_deployments(present, sources)
+    files[root / "docs/shape.md"] = shape_page(sources)
+    return files
+
+
+def check(sources: Sequence[Source] = SOURCES, root: Path = PROJECT_ROOT) -> list[Path]:
+    """The files that differ from what the declarations say, missing and left-over ones among them, sorted."""
+    wanted = render_all(sources, root)
+    drifted = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    return sorted([*drifted, *_leftovers(wanted, root)])
+
+
+def write(sources: Sequence[Source] = SOURCES, root: Path = PROJECT_ROOT) -> list[Path]:
+    """Bring every rendered file up to date; those that changed, sorted. Running it again changes nothing."""
+    wanted = render_all(sources, root)
+    changed = check(sources, root)
+    for path in changed:
+        if path in wanted:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(wanted[path], encoding="utf-8")
+        else:
+            path.unlink()
+    return changed
+
+
+def _leftovers(wanted: dict[Path, str], root: Path) -> list[Path]:
+    present = [path for folder in _OWN_FOLDERS for path in (root / folder).rglob("*.yml")]
+    return [path for path in [*present, *root.glob(_OWN_PATTERN)] if path not in wanted]

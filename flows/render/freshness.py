@@ -1,0 +1,40 @@
+"""When raw counts as stale.
+
+Staleness is measured on `ops.loads`, not on the rows: a table that nobody changed keeps its old `_extracted_at`, and
+has been looked at all the same. A load that found nothing new is a load.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from flows.render.cadence import longest_gap
+from flows.spec import Source
+from flows.spec.identifiers import quote_literal
+
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Hours since the last published load after which a table is worth a warning, and after which its gate closes."""
+
+    warn_hours: int
+    stop_hours: int
+
+
+def freshness(source: Source) -> Freshness | None:
+    """Three missed runs warn and ten stop, but never before 36 hours and 7 days: a laptop that slept over a weekend
+    is not an incident, and building on last night's rows beats not building. Unscheduled sources promise nothing.
+    """
+    if source.schedule is None:
+        return None
+    hours = longest_gap(source.schedule, f"source {source.name}") / _HOUR
+    return Freshness(warn_hours=max(36, round(3 * hours)), stop_hours=max(7 * 24, round(10 * hours)))
+
+
+def last_load(source: str, table: str, expression: str = "max(finished_at)") -> str:
+    """The query for the last published load of a table, on one line."""
+    return (
+        f"select {expression} from ops.loads where source_system = {quote_literal(source)} "  # noqa: S608 - literals quoted
+        f"and table_name = {quote_literal(table)} and status = 'published'"
+    )

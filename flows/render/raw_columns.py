@@ -1,0 +1,45 @@
+"""The columns of a raw table that follow from its declaration; the others are the source's affair."""
+
+from dataclasses import dataclass
+
+from flows.spec import Endpoint, Table
+
+# PostgreSQL's own long names: Soda compares them as text, and `timestamptz` would never match.
+_TIMESTAMP = "timestamp with time zone"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of raw. `data_type` is None where the source decides; `required` where null would be a fault."""
+
+    name: str
+    description: str
+    data_type: str | None = None
+    required: bool = True
+
+
+METADATA = (
+    Column("_extracted_at", "When this version of the row was read from the source.", _TIMESTAMP),
+    Column("_source_system", "The declared source it was read from.", "text"),
+    Column("_batch_id", "The load that brought this version: `ops.loads.batch_id`.", "bigint"),
+    Column(
+        "_deleted_at",
+        "When the row was found gone from the source; null while it is there. The row keeps its last values.",
+        _TIMESTAMP,
+        required=False,
+    ),
+)
+
+
+def raw_columns(table: Table | Endpoint) -> tuple[Column, ...]:
+    """Key, cursor and payload, then the metadata, each once."""
+    if isinstance(table, Endpoint):
+        own = [Column(table.key, "The record's key at the API.", table.key_type)]
+        if table.cursor is not None and table.cursor.field != table.key:
+            own.append(Column(table.cursor.field, "When the record last changed at the API.", _TIMESTAMP))
+        own.append(Column("payload", "The record as the API sent it, unmodified.", "jsonb"))
+    else:
+        own = [Column(name, "Key of the row at the source.") for name in table.keys]
+        if table.cursor is not None and table.cursor.column not in table.keys:
+            own.append(Column(table.cursor.column, "When the row last changed at the source.", required=False))
+    return (*own, *METADATA)

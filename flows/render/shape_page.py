@@ -1,0 +1,89 @@
+"""The page of all tables: what is read, how, how often, and where it lands."""
+
+from collections.abc import Sequence
+
+from flows.render.freshness import freshness
+from flows.spec import Api, Append, Endpoint, Merge, Replace, Source, Table, Timestamp
+from flows.spec import Sequence as SequenceCursor
+
+_HEAD = """<!-- rendered by `medallion render`; do not edit -->
+# Every table
+
+One line a table, from the declarations in `flows/sources`. Each row in raw also carries `_extracted_at`,
+`_source_system`, `_batch_id` and `_deleted_at`.
+"""
+_COLUMNS = ("table", "one row is", "key", "load", "cursor", "deletes", "rules", "raw")
+
+
+def shape_page(sources: Sequence[Source]) -> str:
+    """The text of docs/shape.md."""
+    return "\n".join([_HEAD, *(_source(source) for source in sources)])
+
+
+def _source(source: Source) -> str:
+    address = f"`MEDALLION_SOURCE_{source.connection.upper()}_URL`"
+    kind = "API" if isinstance(source, Api) else "database"
+    facts = [
+        f"- {kind}, address in {address} or the block `source-{source.connection}`",
+        f"- schedule: `{source.schedule}` (UTC)" if source.schedule else "- schedule: none, read on demand",
+        f"- at most {source.max_parallel} tables at one time",
+    ]
+    limits = freshness(source)
+    if limits is not None:
+        facts.append(
+            f"- stale: a warning after {limits.warn_hours} h without a load, the gate closes after "
+            f"{limits.stop_hours} h"
+        )
+    lines = [f"| {' | '.join(_COLUMNS)} |", "|" + " --- |" * len(_COLUMNS)]
+    lines += [_line(source, table) for table in source.tables]
+    rules = [
+        f"- `{table.name}`: **{rule.name}**, `{rule.condition}`; the load stops when more than "
+        f"{table.max_quarantined:.1%} of a read break a rule"
+        for table in source.tables
+        for rule in table.rules
+    ]
+    parts = [f"## {source.name}", "", source.description, "", *facts, "", *lines, ""]
+    if rules:
+        parts += ["Rules at the door:", "", *rules, ""]
+    return "\n".join(parts)
+
+
+def _line(source: Source, table: Table | Endpoint) -> str:
+    cells = (
+        table.name,
+        table.description.removeprefix("One row per ").removeprefix("One record per ").rstrip(".") or "",
+        ", ".join(table.keys) or "",
+        _load(table),
+        _cursor(table),
+        _deletes(table),
+        ", ".join(rule.name for rule in table.rules) or "",
+        f"`{source.raw_schema}.{table.name}`",
+    )
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _load(table: Table | Endpoint) -> str:
+    match table.load:
+        case Replace():
+            return "replace"
+        case Append():
+            return "append"
+        case Merge():
+            return "merge"
+
+
+def _cursor(table: Table | Endpoint) -> str:
+    cursor = table.cursor
+    if cursor is None:
+        return ""
+    if isinstance(cursor, SequenceCursor):
+        return cursor.column + (f", lag {cursor.lag}" if cursor.lag else "")
+    name = cursor.column if isinstance(cursor, Timestamp) else cursor.field
+    return name + (f", lag {cursor.lag}" if cursor.overlap else "")
+
+
+def _deletes(table: Table | Endpoint) -> str:
+    """What happens in raw to a row that is gone from the source."""
+    if isinstance(table.load, Replace):
+        return "leave raw"
+    return "marked" if table.deletes else "not noticed"

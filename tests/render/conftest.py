@@ -1,0 +1,47 @@
+"""Sources for the renderer's tests: small, with the shapes that the real ones happen not to have."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.render.ingest_deployments import BEGIN, END
+from flows.spec import Api, Append, Database, Endpoint, Merge, Replace, Rule, Sequence, Since, Source, Table, Timestamp
+
+
+@pytest.fixture
+def sources() -> tuple[Source, ...]:
+    stock = Database(
+        "stock",
+        connection="erp",
+        schedule="0 6 * * 1-5",
+        description="It's the stock: all of it.",
+        tables=[
+            Table(
+                "levels",
+                key=("site_id", "product_id"),
+                cursor=Timestamp("changed_at", lag="1 h"),
+                load=Merge(),
+                deletes=True,
+                rules=(Rule("level_not_negative", "level >= 0 or kind = 'it''s | back'"),),
+                max_quarantined=0.05,
+            ),
+            Table("moves", key="move_id", cursor=Sequence("move_id"), load=Append(), description="One row per move."),
+            Table("sites", load=Replace()),
+        ],
+    )
+    weather = Api(
+        "weather",
+        connection="weather",
+        endpoints=[
+            Endpoint("stations", path="/stations", key_type="uuid", load=Replace()),
+            Endpoint("readings", path="/readings", cursor=Since("since", field="read_at")),
+        ],
+    )
+    return (stock, weather)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project folder in which nothing has been rendered yet."""
+    (tmp_path / "prefect.yaml").write_text(f"name: x\n\ndeployments:\n{BEGIN}\n{END}\n\n  - name: mine\n")
+    return tmp_path

@@ -1,0 +1,26 @@
+"""The page of all tables."""
+
+from flows.render.shape_page import shape_page
+from flows.spec import Source
+
+
+def test_every_table_has_a_line_that_says_how_it_is_read(sources: tuple[Source, ...]) -> None:
+    page = shape_page(sources)
+    assert "| levels |  | site_id, product_id | merge | changed_at, lag 1 h | marked | level_not_negative | " in page
+    assert "| moves | move | move_id | append | move_id | not noticed |  | `raw_stock.moves` |" in page
+    assert "| sites |  |  | replace |  | leave raw |  | `raw_stock.sites` |" in page
+    assert "| readings |  | id | merge | read_at | not noticed |  | `raw_weather.readings` |" in page
+
+
+def test_what_a_reader_needs_to_connect_and_to_wait_for_is_there(sources: tuple[Source, ...]) -> None:
+    page = shape_page(sources)
+    assert "`MEDALLION_SOURCE_ERP_URL`" in page
+    assert "`0 6 * * 1-5`" in page
+    assert "none, read on demand" in page
+    assert "a warning after 216 h" in page
+    assert "more than 5.0% of a read" in page
+
+
+def test_all_lines_of_a_table_have_as_many_cells(sources: tuple[Source, ...]) -> None:
+    lines = [line.replace("\\|", "") for line in shape_page(sources).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {9}
