@@ -26,6 +26,8 @@ from infra.local.errors import DiskFull, FolderUnusable, StackError
 
 #: The retail data with its indexes, raw, silver, gold and write-ahead log come to about 2 GB on disk.
 MIN_FREE_BYTES = 3 * 1024**3
+#: Once the data is there, the write-ahead log of a day's load and some sorting still want room.
+MIN_FREE_BYTES_WITH_DATA = 256 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,13 @@ class Home:
     @property
     def commerce(self) -> Path:
         return self.root / "commerce"
+
+    def has_cluster(self) -> bool:
+        """Whether a PostgreSQL cluster was created here before. False as well where we may not look."""
+        try:
+            return (self.postgres / "data" / "PG_VERSION").exists()
+        except OSError:
+            return False
 
     def prepare(self, *, min_free_bytes: int = MIN_FREE_BYTES) -> None:
         """Create the folders, or tell why that is impossible.

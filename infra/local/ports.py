@@ -27,24 +27,31 @@ def any_free() -> int:
         return int(probe.getsockname()[1])
 
 
-def choose(service: str, variable: str, preferred: int | None = None) -> int:
-    """The port in `variable` where it is set, else `preferred` while it is free, else any free one.
+def configured(service: str, variable: str) -> int | None:
+    """The port in `variable`; None where it is not set.
 
-    Raises PortTaken when the configured port is another's, StackError when it is no port.
+    Raises PortTaken when the port is another's, StackError when it is no port.
     """
-    configured = os.environ.get(variable)
-    if not configured:
-        return preferred if preferred is not None and is_free(preferred) else any_free()
-    if not configured.isdecimal() or not 0 < int(configured) < 65536:
+    value = os.environ.get(variable)
+    if not value:
+        return None
+    if not value.isdecimal() or not 0 < int(value) < 65536:
         raise StackError(
-            f"{variable} is not a port: {configured!r}",
+            f"{variable} is not a port: {value!r}",
             where=service,
             next_move=f"set {variable} to a number from 1 to 65535, or unset it and a free port is taken",
         )
-    port = int(configured)
-    if not is_free(port):
-        raise taken(service, port, variable)
-    return port
+    if not is_free(int(value)):
+        raise taken(service, int(value), variable)
+    return int(value)
+
+
+def choose(service: str, variable: str, preferred: int | None = None) -> int:
+    """The configured port, else `preferred` while it is free, else any free one. Raises as `configured` does."""
+    port = configured(service, variable)
+    if port is not None:
+        return port
+    return preferred if preferred is not None and is_free(preferred) else any_free()
 
 
 def taken(service: str, port: int, variable: str) -> PortTaken:

@@ -9,6 +9,7 @@ listens on 127.0.0.1, asks for passwords, and outlives the command that started 
 """
 
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -23,7 +24,7 @@ from infra.local.account import Account, account_for, grant_passage, open_to_rea
 from infra.local.errors import DiskFull, PortTaken, ServiceFailed, StackError
 from infra.local.home import file_error
 from infra.local.ports import HOST, any_free, is_free, taken
-from infra.local.process import born, tail
+from infra.local.postmaster import PidFile, Postmaster
 from infra.local.programs import programs_folder, run
 from infra.local.roles import ADMIN
 
@@ -50,16 +51,8 @@ DEV_SETTINGS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Postmaster:
-    """A running server."""
-
-    pid: int
-    port: int
-
-
-@dataclass(frozen=True)
 class Cluster:
-    """A cluster in `folder`: `data/`, `postgres.log` and the port it had last."""
+    """A cluster in `folder`: `data/` and `postgres.log`."""
 
     folder: Path
     settings: Mapping[str, str] = field(default_factory=lambda: DEV_SETTINGS)
@@ -84,26 +77,25 @@ class Cluster:
         if not (self.data / "PG_VERSION").exists():
             self._create(account, admin_password)
         self._refuse_other_major()
-        self._defuse_stale_pid()
+        self._pid_file.defuse()
         attempts = 1 if port is not None else 3
-        for attempt in range(attempts):
+        for attempt in range(1, attempts + 1):
             chosen = port if port is not None else self._port_of_last_time() or any_free()
-            if self._launch(account, chosen):
-                running = self._wait_ready()
-                if running is not None:
-                    (self.folder / "port").write_text(f"{running.port}\n")
-                    return running
-            if not is_free(chosen) and attempt + 1 < attempts:
-                continue  # somebody was quicker between our choosing the port and the server's taking it
-            raise self._start_error(chosen, configured=port is not None)
-        raise self._start_error(chosen, configured=False)
+            logged = self._launch(account, chosen)
+            if (running := self._wait_ready()) is not None:
+                return running
+            if "could not bind" not in logged or attempt == attempts:
+                break
+            # Somebody was quicker between our choosing the port and the server's taking it: choose again.
+        raise self._start_error(logged, chosen, configured=port is not None)
 
     def running(self) -> Postmaster | None:
-        """The server of this cluster, whether ready or about to be; None when its pid is nobody's or another's."""
-        lines = self._pid_lines()
-        if len(lines) < 4 or not self._is_our_postmaster(int(lines[0])):
-            return None
-        return Postmaster(int(lines[0]), int(lines[3]))
+        """The server of this cluster, whether ready or about to be; None when there is none."""
+        return self._pid_file.running()
+
+    def ready(self) -> bool:
+        """Whether the running server takes connections."""
+        return self._pid_file.ready()
 
     def stop(self, *, timeout: int = 30) -> bool:
         """Stop the server, rolling back what is open. False when none was running."""
@@ -188,19 +180,8 @@ class Cluster:
                 next_move=f"carry the data over with pg_dump of version {found}, or delete the folder to begin anew",
             )
 
-    def _defuse_stale_pid(self) -> None:
-        """Make a postmaster.pid that names a foreign live process look like what it is: stale.
-
-        PostgreSQL refuses to start while the pid in it is alive, whosever it is now. Only the pid is replaced, by
-        one beyond any system's limit: the file also leads PostgreSQL to the shared memory that surviving backends
-        of a killed server still hold, and deleting it would take that protection away.
-        """
-        lines = self._pid_lines()
-        if lines and _in_process_table(abs(int(lines[0]))):
-            path = self.data / "postmaster.pid"
-            path.write_text("\n".join(["999999999", *lines[1:]]) + "\n")
-
-    def _launch(self, account: Account | None, port: int) -> bool:
+    def _launch(self, account: Account | None, port: int) -> str:
+        """Start the server; what it logged when it did not start."""
         options = {
             **self.settings,
             **_shared_memory_setting(),
@@ -211,21 +192,21 @@ class Cluster:
         flags = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in options.items())
         deadline = time.monotonic() + 10
         while True:
-            with suppress(OSError):
-                self._log_mark().write_text(str(self.log.stat().st_size))
-            if self._pg_ctl(account, "start", "-l", str(self.log), "-o", flags, "-t", "60").returncode == 0:
-                return True
+            begin = self.log.stat().st_size if self.log.exists() else 0
+            done = self._pg_ctl(account, "start", "-l", str(self.log), "-o", flags, "-t", "60")
+            if done.returncode == 0:
+                return ""
+            logged = self._log_since(begin) or done.stderr
             # Backends of a killed server end within moments of noticing; until then their memory bars the way.
-            if "pre-existing shared memory block" not in self._new_log() or time.monotonic() > deadline:
-                return False
+            if "pre-existing shared memory block" not in logged or time.monotonic() > deadline:
+                return logged
             time.sleep(0.2)
 
     def _wait_ready(self, timeout: float = 60.0) -> Postmaster | None:
         """The running server once it takes connections; None when there is none, or it gave up."""
         deadline = time.monotonic() + timeout
         while (running := self.running()) is not None:
-            lines = self._pid_lines()
-            if len(lines) >= 8 and lines[7].strip() == "ready":
+            if self.ready():
                 return running
             if time.monotonic() > deadline:
                 raise ServiceFailed(
@@ -239,48 +220,23 @@ class Cluster:
 
     # -- what is there
 
-    def _pid_lines(self) -> list[str]:
-        path = self.data / "postmaster.pid"
-        try:
-            lines = path.read_text().splitlines()
-            if lines:
-                int(lines[0])
-        except (FileNotFoundError, ValueError):
-            return []
-        except OSError as error:
-            raise file_error(error, path) from error
-        return lines
-
-    def _is_our_postmaster(self, pid: int) -> bool:
-        if born(pid) is None:
-            return False
-        try:
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            if Path("/proc/self").exists():
-                return False
-            listed = subprocess.run(
-                ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-            )
-            arguments = listed.stdout.split()
-        return bool(arguments) and Path(arguments[0]).name == "postgres" and str(self.data) in arguments
+    @property
+    def _pid_file(self) -> PidFile:
+        return PidFile(self.data)
 
     def _port_of_last_time(self) -> int | None:
-        with suppress(OSError, ValueError):
-            port = int((self.folder / "port").read_text())
-            return port if is_free(port) else None
+        """The port the server had when it ran last, so that addresses stay; None when it is taken now."""
+        with suppress(OSError):
+            # PostgreSQL notes its command line here, and leaves the note when it stops.
+            noted = re.search(r"\bport=(\d+)", (self.data / "postmaster.opts").read_text())
+            if noted and is_free(int(noted[1])):
+                return int(noted[1])
         return None
 
-    def _log_mark(self) -> Path:
-        return self.folder / "log.mark"
-
-    def _new_log(self) -> str:
-        """What the server logged since the last launch."""
-        with suppress(OSError):
-            begin = int(self._log_mark().read_text()) if self._log_mark().exists() else 0
-            with self.log.open("rb") as file:
-                file.seek(begin)
-                return file.read().decode(errors="replace")
+    def _log_since(self, begin: int) -> str:
+        with suppress(OSError), self.log.open("rb") as file:
+            file.seek(begin)
+            return file.read().decode(errors="replace")
         return ""
 
     # -- running its programs
@@ -288,20 +244,17 @@ class Cluster:
     def _pg_ctl(self, account: Account | None, action: str, *options: str) -> subprocess.CompletedProcess[str]:
         return run(account, "pg_ctl", action, "-D", str(self.data), "-w", "-s", *options, cwd=self.folder)
 
-    def _start_error(self, port: int, *, configured: bool) -> StackError:
-        logged = self._new_log()
-        if "could not bind" in logged or (not is_free(port) and self.running() is None):
-            return (
-                taken("embedded PostgreSQL", port, PORT_VARIABLE)
-                if configured
-                else PortTaken(
-                    f"port {port} on {HOST} was free and is taken now",
-                    where="embedded PostgreSQL",
-                    next_move=f"run the command again, or set {PORT_VARIABLE} to a port of your choice",
-                    retryable=True,
-                )
-            )
-        return self._program_error("postgres", logged or tail(self.log))
+    def _start_error(self, logged: str, port: int, *, configured: bool) -> StackError:
+        if "could not bind" not in logged:
+            return self._program_error("postgres", logged)
+        if configured:
+            return taken("embedded PostgreSQL", port, PORT_VARIABLE)
+        return PortTaken(
+            f"port {port} on {HOST} was free and is taken now",
+            where="embedded PostgreSQL",
+            next_move=f"run the command again, or set {PORT_VARIABLE} to a port of your choice",
+            retryable=True,
+        )
 
     def _program_error(self, program: str, output: str) -> StackError:
         if "No space left on device" in output or "Disk quota exceeded" in output:
@@ -324,14 +277,3 @@ def _shared_memory_setting() -> dict[str, str]:
         if shutil.disk_usage("/dev/shm").free < 256 * 1024**2:  # noqa: S108 - a mount of the system's, not a file
             return {"dynamic_shared_memory_type": "mmap"}
     return {}
-
-
-def _in_process_table(pid: int) -> bool:
-    """Whether the pid is in the system's table, zombies included: PostgreSQL's own test counts them as alive."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -5,7 +5,9 @@ process was born, in the system's own words, and the process writes it itself be
 is no moment in which a killed starter leaves behind a program without a record.
 """
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -34,8 +36,10 @@ class Running:
 def spawn(command: Sequence[str], *, record: Path, port: int, env: Mapping[str, str], log: Path, cwd: Path) -> Running:
     """Start `command` in a session of its own: it outlives us, our terminal and a SIGKILL.
 
-    Output goes to the end of `log`. Raises OSError where the log or the program cannot be opened.
+    Returns once the record is written. Output goes to the end of `log`. Raises OSError where the log or the record
+    cannot be written.
     """
+    record.unlink(missing_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
             ["/bin/sh", "-c", _RECORD_THEN_EXEC, "sh", str(record), str(port), *command],
@@ -47,7 +51,14 @@ def spawn(command: Sequence[str], *, record: Path, port: int, env: Mapping[str, 
             start_new_session=True,
         )
     _children[process.pid] = process
-    return Running(process.pid, port)
+    while (running := find(record)) is None:
+        if process.poll() is not None:
+            if record.exists():
+                break  # it became the program, which ended at once: the caller will find that out
+            full = shutil.disk_usage(record.parent).free < 4096
+            raise OSError(errno.ENOSPC if full else errno.EACCES, "no record of the process could be written")
+        time.sleep(0.002)
+    return running or Running(process.pid, port)
 
 
 def find(record: Path) -> Running | None:

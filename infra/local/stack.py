@@ -1,0 +1,261 @@
+"""The embedded stack as a whole: PostgreSQL, a Prefect server and, for the demo, the commerce API.
+
+    stack = up(wait=False)       # PostgreSQL is ready, Prefect boots
+    …                            # load data meanwhile
+    stack.wait_for_prefect()
+    down()
+
+`up` and `down` may be called at any time, any number of times, by several commands at once, and after either was
+killed: what runs is found by its identity, what is stale is recovered.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psycopg
+
+from infra.local import ports, roles
+from infra.local.commerce import CommerceApi
+from infra.local.errors import DiskFull, NotUp, ServiceFailed, StackError
+from infra.local.home import MIN_FREE_BYTES, MIN_FREE_BYTES_WITH_DATA, Home, read_json, write_private
+from infra.local.postgres import PORT_VARIABLE, Cluster
+from infra.local.prefect_server import PrefectServer, api_url
+from infra.local.process import Running
+from infra.local.service import address
+
+Step = Callable[[str], None]
+
+#: The addresses in stack.json: name → (role, database).
+_URLS = {
+    "warehouse_admin": (roles.ADMIN, "warehouse"),
+    "warehouse_loader": ("medallion_loader", "warehouse"),
+    "warehouse_transformer": ("medallion_transformer", "warehouse"),
+    "warehouse_reader": ("medallion_reader", "warehouse"),
+    "shop_admin": (roles.ADMIN, "shop"),
+    "shop_app": ("shop_app", "shop"),
+    "shop_extractor": ("medallion_extractor", "shop"),
+}
+
+
+@dataclass(frozen=True)
+class PostgresAddress:
+    port: int
+    pid: int
+    data: str
+
+
+@dataclass(frozen=True)
+class PrefectAddress:
+    api_url: str
+    ui_url: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class CommerceAddress:
+    url: str
+    api_key: str = field(repr=False)
+    pid: int
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What runs and how to reach it: the content of stack.json. `urls` hold passwords; they stay out of its repr."""
+
+    postgres: PostgresAddress
+    urls: Mapping[str, str] = field(repr=False)
+    prefect: PrefectAddress
+    commerce: CommerceAddress | None = None
+
+    @classmethod
+    def load(cls, home: Home | None = None) -> "Stack":
+        """The stack that `up` left running.
+
+        Says what was started, not that it still runs: `status` asks. Raises NotUp when none was started.
+        """
+        home = home or Home.find()
+        found: dict[str, Any] | None = read_json(home.stack_file)
+        try:
+            if found is None:
+                raise KeyError("stack.json")
+            commerce = found.get("commerce")
+            return cls(
+                PostgresAddress(**found["postgres"]),
+                dict(found["urls"]),
+                PrefectAddress(**found["prefect"]),
+                CommerceAddress(**commerce) if commerce else None,
+            )
+        except (KeyError, TypeError) as error:
+            raise NotUp(
+                "the embedded stack is not running",
+                where=str(home.root),
+                next_move="run `medallion up`, or set MEDALLION_WAREHOUSE_URL and PREFECT_API_URL to servers of yours",
+            ) from error
+
+    def save(self, home: Home) -> None:
+        """Write stack.json, readable by its owner only."""
+        write_private(home.stack_file, {name: part for name, part in asdict(self).items() if part is not None})
+
+    def wait_for_prefect(self, home: Home | None = None, timeout: float = 120.0) -> None:
+        """Block until the Prefect server answers. Raises ServiceFailed, DiskFull."""
+        port = int(self.prefect.ui_url.rpartition(":")[2])
+        _prefect(home or Home.find()).wait(Running(self.prefect.pid, port), timeout)
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One line of `medallion status`. The address holds no password."""
+
+    name: str
+    state: Literal["running", "starting", "stopped"]
+    pid: int | None = None
+    address: str | None = None
+    log: Path | None = None
+
+
+def up(
+    wait: bool = True,
+    on_step: Step | None = None,
+    with_commerce: bool = False,
+    *,
+    home: Home | None = None,
+    min_free_bytes: int | None = None,
+) -> Stack:
+    """Bring the stack up, starting only what does not run yet.
+
+    Returns when PostgreSQL takes connections and its roles stand; with `wait`, when Prefect answers as well.
+    `on_step` is told each step in words for a person. `with_commerce` starts the demo's API too and waits for it.
+    `min_free_bytes` on the disk are asked for: unless given, 3 GB for a new stack and 256 MB for one with data.
+    Raises PortTaken, DiskFull, FolderUnusable, ServiceFailed.
+    """
+    home = home or Home.find()
+    tell = on_step or _say_nothing
+    if min_free_bytes is None:
+        min_free_bytes = MIN_FREE_BYTES_WITH_DATA if home.has_cluster() else MIN_FREE_BYTES
+    home.prepare(min_free_bytes=min_free_bytes)
+    with home.lock():
+        credentials = _credentials(home)
+        cluster = Cluster(home.postgres)
+        found = cluster.running() is not None
+        postmaster = cluster.start(
+            admin_password=credentials[roles.ADMIN],
+            port=None if found else ports.configured("PostgreSQL", PORT_VARIABLE),
+        )
+        tell(f"PostgreSQL {'was running' if found else 'started'} on port {postmaster.port}")
+        prefect = _prefect(home)
+        found = prefect.running() is not None
+        server = prefect.start()
+        tell(f"Prefect {'was running' if found else 'boots'} on port {server.port}")
+        _apply_roles(cluster, postmaster.port, credentials)
+        tell("Roles and privileges stand")
+        commerce = _commerce(home, credentials)
+        api = commerce.start() if with_commerce else commerce.running()
+        if with_commerce and api is not None:
+            commerce.wait(api)
+            tell(f"Commerce API answers on port {api.port}")
+        stack = Stack(
+            PostgresAddress(postmaster.port, postmaster.pid, str(cluster.data)),
+            {
+                name: cluster.url(role, credentials[role], postmaster.port, database)
+                for name, (role, database) in _URLS.items()
+            },
+            PrefectAddress(api_url(server.port), address(server.port), server.pid),
+            CommerceAddress(address(api.port), commerce.api_key, api.pid) if api is not None else None,
+        )
+        stack.save(home)
+    if wait:
+        stack.wait_for_prefect(home)
+        tell(f"Prefect answers at {stack.prefect.ui_url}")
+    return stack
+
+
+def down(*, home: Home | None = None) -> list[str]:
+    """Stop what the stack started, and nothing else; data and passwords stay. Returns the names of what stopped."""
+    home = home or Home.find()
+    if not home.root.is_dir():
+        return []
+    with home.lock():
+        stopped = [service.name for service in (_commerce(home, {}), _prefect(home)) if service.stop()]
+        if Cluster(home.postgres).stop():
+            stopped.append("PostgreSQL")
+        home.stack_file.unlink(missing_ok=True)
+    return stopped
+
+
+def status(*, home: Home | None = None) -> list[ServiceStatus]:
+    """What runs now, asked of the processes and the servers themselves. Changes nothing."""
+    home = home or Home.find()
+    cluster = Cluster(home.postgres)
+    postmaster = cluster.running()
+    if postmaster is None:
+        found = [ServiceStatus("PostgreSQL", "stopped", log=cluster.log)]
+    else:
+        state: Literal["running", "starting"] = "running" if cluster.ready() else "starting"
+        where = f"{ports.HOST}:{postmaster.port}"
+        found = [ServiceStatus("PostgreSQL", state, postmaster.pid, where, cluster.log)]
+    for service in (_prefect(home), _commerce(home, {})):
+        running = service.running()
+        if running is None:
+            found.append(ServiceStatus(service.name, "stopped", log=service.log))
+        else:
+            state = "running" if service.healthy(running) else "starting"
+            found.append(ServiceStatus(service.name, state, running.pid, address(running.port), service.log))
+    return found
+
+
+def _prefect(home: Home) -> PrefectServer:
+    return PrefectServer(home.prefect, record=home.run / "prefect", log=home.logs / "prefect.log")
+
+
+def _commerce(home: Home, credentials: Mapping[str, str]) -> CommerceApi:
+    return CommerceApi(
+        home.commerce,
+        record=home.run / "commerce",
+        log=home.logs / "commerce.log",
+        api_key=credentials.get("commerce_api_key", ""),
+    )
+
+
+def _credentials(home: Home) -> dict[str, str]:
+    """The generated passwords; whatever is missing is generated, and on disk before it is used."""
+    known = {name: str(value) for name, value in (read_json(home.credentials_file) or {}).items()}
+    missing = [name for name in (roles.ADMIN, *roles.ROLES, "commerce_api_key") if not known.get(name)]
+    if not missing:
+        return known
+    if roles.ADMIN in missing and home.has_cluster():
+        raise StackError(
+            "the cluster is there, but its passwords are not",
+            where=str(home.credentials_file),
+            next_move=f"restore that file, or run `medallion down`, delete {home.postgres} and begin anew",
+        )
+    known.update({name: secrets.token_urlsafe(24) for name in missing})
+    write_private(home.credentials_file, known)
+    return known
+
+
+def _apply_roles(cluster: Cluster, port: int, credentials: Mapping[str, str]) -> None:
+    try:
+        roles.apply_all(
+            lambda database: cluster.url(roles.ADMIN, credentials[roles.ADMIN], port, database),
+            {role: credentials[role] for role in roles.ROLES},
+        )
+    except psycopg.errors.DiskFull as error:
+        raise DiskFull(
+            "the disk is full",
+            where="embedded PostgreSQL",
+            next_move="free some space, or set MEDALLION_HOME to a folder on a larger disk",
+        ) from error
+    except psycopg.Error as error:
+        reason = "the administrator's password is not the cluster's" if "authentication" in str(error) else "it refused"
+        raise ServiceFailed(
+            f"roles could not be applied: {reason} (SQLSTATE {error.sqlstate or 'none'})",
+            where="embedded PostgreSQL",
+            next_move=f"look into {cluster.log}; deleting {cluster.folder} after `medallion down` begins anew",
+        ) from error
+
+
+def _say_nothing(_: str) -> None:
+    pass
