@@ -5,11 +5,16 @@ Each of these is taken for data by a client that trusts the status: httpx raises
 
 import gzip
 import time
+import tracemalloc
 import zlib
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import httpx
 import pytest
 
+from flows.extract.http_body import read_body
+from flows.extract.http_failure import AttemptFailed
 from flows.spec.errors import SourceError, SourceUnavailable
 from tests.extract.http_servers import (
     Answer,
@@ -106,6 +111,24 @@ async def test_a_whole_body_is_accepted_however_its_end_is_told(answer: Answer) 
         assert values(await read(server.url)) == [{"id": 1}, {"id": 2}]
 
 
+class Pieces(httpx.AsyncByteStream):
+    """A transport that hands over what it has and does not count."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+
+@pytest.mark.parametrize("length", [len(WHOLE) - 1, len(WHOLE) + 1])
+async def test_a_length_that_the_transport_did_not_check_is_checked_here(length: int) -> None:
+    headers = {"content-type": "application/json", "content-length": str(length)}
+    with pytest.raises(AttemptFailed, match=f"{len(WHOLE)} bytes came of the {length} announced"):
+        await read_body(httpx.Response(200, headers=headers, stream=Pieces(WHOLE[:9], WHOLE[9:])), cap=1 << 20)
+
+
 async def test_received_bytes_are_those_of_the_wire() -> None:
     async with serve(raw(response(200, ZIPPED, GZIP))) as server:
         pages = await read(server.url)
@@ -116,9 +139,13 @@ async def test_received_bytes_are_those_of_the_wire() -> None:
 async def test_a_decompression_bomb_meets_a_cap_and_is_not_tried_again() -> None:
     bomb = gzip.compress(b'{"data": ["' + b" " * (50 << 20) + b'"]}')
     assert len(bomb) < 60_000
+    tracemalloc.start()
     async with serve(raw(response(200, bomb, GZIP))) as server:
         with pytest.raises(SourceError, match=r"larger than 1 MB decoded.*smaller page_size"):
             await read(server.url)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 << 20, "the cap holds while decompressing, not after it"
 
 
 @pytest.mark.parametrize(
