@@ -128,8 +128,10 @@ def _after(collection: Collection, cursor: str) -> int:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         position = Position(*msgspec.json.decode(text, type=tuple[int, int | str]))
+        if collection.positions and type(position.identity) is not type(collection.positions[0].identity):
+            raise ValueError("a cursor of another endpoint")
         return collection.after(position)
-    except (ValueError, TypeError):  # not base64, not JSON, or an id of another endpoint's type
+    except ValueError:  # also what base64 and msgspec raise
         raise _Refused(400, "bad_cursor", "follow the Link header as it was sent") from None
 
 
