@@ -8,8 +8,11 @@
             {'columns': ['basket_line_id'], 'unique': true},
             {'columns': ['sold_on']}
         ],
-        pre_hook=with_memory(),
-        post_hook="{{ delete_where_gone(ref('basket_line'), 'basket_line_id') }}"
+        pre_hook=[with_memory(), prefer_hash_joins()],
+        post_hook=[
+            "{{ delete_where_found(ref('stg_shop__deleted_basket_items'), 'basket_line_id') }}",
+            "{{ delete_where_found(ref('quarantine_basket_line'), 'basket_line_id') }}"
+        ]
     )
 }}
 

@@ -1,4 +1,10 @@
-{{ config(pre_hook=with_memory('128MB'), indexes=[{'columns': ['basket_id'], 'unique': true}]) }}
+{{
+    config(
+        indexes=[{'columns': ['basket_id'], 'unique': true}],
+        pre_hook=with_memory('128MB'),
+        post_hook="{{ gather_statistics() }}"
+    )
+}}
 
 with ranked as (
     select

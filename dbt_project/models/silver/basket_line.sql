@@ -6,19 +6,42 @@
         on_schema_change='fail',
         indexes=[{'columns': ['basket_line_id'], 'unique': true}],
         pre_hook=with_memory(),
-        post_hook=["{{ delete_where_gone(ref('stg_shop__basket_items'), 'basket_line_id') }}",
-                   "{{ delete_where_found(ref('quarantine_basket_line'), 'basket_line_id') }}"]
+        post_hook=[
+            "{{ delete_where_found(ref('stg_shop__deleted_basket_items'), 'basket_line_id') }}",
+            "{{ delete_where_found(ref('quarantine_basket_line'), 'basket_line_id') }}"
+        ]
     )
 }}
 
 -- What an incremental run writes is the difference, not "everything after a watermark": a line corrected, arriving
 -- late, replayed from the door's quarantine or released from ours is written because it is not held yet, whatever its
 -- timestamps say. The hooks take out lines that the shop deleted and lines that were quarantined since.
-with ranked as (
+-- `not materialized`, because a CTE read twice is otherwise written to disk first and read by one process only.
+with staged as not materialized (
+    select * from {{ ref('stg_shop__basket_items') }}
+),
+
+{% if is_incremental() %}
+    changed as (
+        select staged.basket_line_id
+        from staged
+        left join {{ this }} as held
+            on
+                staged.basket_line_id = held.basket_line_id
+                and staged._batch_id = held._loaded_batch_id
+                and staged._extracted_at = held._extracted_at
+        where held.basket_line_id is null
+    ),
+{% endif %}
+
+ranked as (
     select
         *,
         {{ newest_first('basket_line_id') }} as recency
-    from {{ ref('stg_shop__basket_items') }}
+    from staged
+    {% if is_incremental() %}
+        where basket_line_id in (select changed.basket_line_id from changed)
+    {% endif %}
 ),
 
 quarantined as (
@@ -49,13 +72,3 @@ cleaned as (
 )
 
 select * from cleaned
-{% if is_incremental() %}
-where
-    not exists (
-        select 1 from {{ this }} as held
-        where
-            held.basket_line_id = cleaned.basket_line_id
-            and held._loaded_batch_id = cleaned._loaded_batch_id
-            and held._extracted_at = cleaned._extracted_at
-    )
-{% endif %}

@@ -1,3 +1,5 @@
+{{ config(post_hook="{{ gather_statistics() }}") }}
+
 -- From the snapshot, so that a product taken off the list stays known: it was sold once.
 with versions as (
     select

@@ -1,10 +1,8 @@
 {{ config(pre_hook=with_memory()) }}
 
-with ranked as (
-    select
-        *,
-        {{ newest_first('basket_line_id') }} as recency
-    from {{ ref('stg_shop__basket_items') }}
+-- `not materialized`, because a CTE read twice is otherwise written to disk first and read by one process only.
+with staged as not materialized (
+    select * from {{ ref('stg_shop__basket_items') }}
 ),
 
 baskets as (
@@ -30,26 +28,44 @@ stores as (
 
 judged as (
     select
-        ranked.*,
+        staged.*,
         case
             when products.product_id is null then 'unknown_product'
             when baskets.basket_id is null then 'unknown_basket'
             when households.household_id is null then 'unknown_household'
             when stores.store_id is null then 'unknown_store'
         end as rule
-    from ranked
-    left join products on ranked.product_id = products.product_id
-    left join baskets on ranked.basket_id = baskets.basket_id
+    from staged
+    left join products on staged.product_id = products.product_id
+    left join baskets on staged.basket_id = baskets.basket_id
     left join households on baskets.household_id = households.household_id
     left join stores on baskets.store_id = stores.store_id
-    where ranked.recency = 1
+    -- Not `rule is not null`: of these the planner knows that they are rare.
+    where
+        products.product_id is null
+        or baskets.basket_id is null
+        or households.household_id is null
+        or stores.store_id is null
+),
+
+-- Ranking all lines to find the newest copy of the few broken ones took 1.6 s of 1.5 million; looking for a newer copy
+-- of each takes 0.7 s.
+newest as (
+    select *
+    from judged
+    where
+        not exists (
+            select 1 from staged as newer
+            where
+                newer.basket_line_id = judged.basket_line_id
+                and (newer.updated_at, newer._batch_id) > (judged.updated_at, judged._batch_id)
+        )
 )
 
 select
     basket_line_id,
     rule,
-    to_jsonb(judged) - array['recency', 'rule'] as row_data,
+    to_jsonb(newest) - 'rule' as row_data,
     _extracted_at,
     _batch_id as _loaded_batch_id
-from judged
-where rule is not null
+from newest
