@@ -1,0 +1,61 @@
+"""Blocks as plain values, for code that knows nothing of Prefect."""
+
+from collections.abc import Mapping
+
+from prefect.blocks.core import Block
+from pydantic import SecretStr
+
+from blocks.types import SourceApi, SourceDatabase, Warehouse
+
+
+def find(name: str) -> Mapping[str, str | None] | None:
+    """The document of that name, or None when there is none.
+
+    `warehouse`       {"loader": url, "transformer": url, "reader": url or None}
+    `source-<name>`   {"url": url} for a database, {"url": base URL, "key": key or None} for an API
+
+    Callable from a running event loop too: it never awaits.
+
+    Raises:
+        httpx.HTTPError: the Prefect API does not answer.
+    """
+    kinds: tuple[type[Block], ...] = (Warehouse,) if name == "warehouse" else (SourceDatabase, SourceApi)
+    for kind in kinds:
+        block = stored(kind, name)
+        if block is not None:
+            return _plain(block)
+    return None
+
+
+def document_name(name: str) -> str:
+    """The name as Prefect allows it: a source `web_shop` is the document `source-web-shop`."""
+    return name.replace("_", "-")
+
+
+def stored(kind: type[Block], name: str) -> Block | None:
+    """The document of that kind and name, or None when there is none, or the kind itself is unknown to the server."""
+    try:
+        block = kind.load(document_name(name), _sync=True)  # type: ignore[call-arg]  # added by Prefect's dispatcher
+    except ValueError:  # Prefect's word for both
+        return None
+    if not isinstance(block, Block):
+        raise TypeError(f"Prefect answered {type(block).__name__} for the block {name}")
+    return block
+
+
+def _plain(block: Block) -> Mapping[str, str | None]:
+    if isinstance(block, Warehouse):
+        return {
+            "loader": block.loader.get_secret_value(),
+            "transformer": block.transformer.get_secret_value(),
+            "reader": _open(block.reader),
+        }
+    if isinstance(block, SourceApi):
+        return {"url": block.base_url, "key": _open(block.key)}
+    if isinstance(block, SourceDatabase):
+        return {"url": block.url.get_secret_value()}
+    raise TypeError(f"{type(block).__name__} is no block of this platform")
+
+
+def _open(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()

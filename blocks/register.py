@@ -1,0 +1,121 @@
+"""`python -m blocks.register`: block types, and the documents that the environment or the embedded stack can fill.
+
+Documents are overwritten with what is configured now; those of which nothing is configured are left as they are.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prefect.blocks.core import Block
+from pydantic import SecretStr
+
+from blocks.lookup import document_name, stored
+from blocks.types import TYPES, AlertChannel, SourceApi, SourceDatabase, Warehouse
+from flows.settings import settings
+from flows.sources import SOURCES
+from flows.spec import Api, Source
+from flows.spec.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A document of which something is configured, and what became of it."""
+
+    name: str
+    kind: str
+    outcome: Literal["created", "updated", "unchanged"]
+
+
+def register() -> list[Registered]:
+    """Register types and documents at the Prefect API in force. Running it again changes nothing.
+
+    Raises:
+        ConfigurationError: the embedded stack's file cannot be read.
+    """
+    for kind in TYPES:
+        kind.register_type_and_schema(_sync=True)  # type: ignore[call-arg]  # added by Prefect's dispatcher
+    return [_save(name, block) for name, block in documents(os.environ, _stack())]
+
+
+def documents(environment: Mapping[str, str], stack: Mapping[str, Any]) -> Iterator[tuple[str, Block]]:
+    """The documents that can be filled: the environment first, then the embedded stack, as `flows.connections` does."""
+    urls = stack.get("urls") or {}
+    loader = environment.get("MEDALLION_WAREHOUSE_URL") or urls.get("warehouse_loader")
+    if loader:
+        embedded = "MEDALLION_WAREHOUSE_URL" not in environment
+        transformer = environment.get("MEDALLION_WAREHOUSE_TRANSFORMER_URL")
+        # The roles of two different warehouses are never mixed.
+        transformer = transformer or (urls.get("warehouse_transformer") if embedded else None) or loader
+        reader = urls.get("warehouse_reader") if embedded else None
+        yield (
+            "warehouse",
+            Warehouse(
+                loader=SecretStr(loader),
+                transformer=SecretStr(transformer),
+                reader=SecretStr(reader) if reader else None,
+            ),
+        )
+    for source in SOURCES:
+        block = _source_block(source, environment, stack)
+        if block is not None:
+            yield f"source-{source.connection}", block
+    if webhook := environment.get("MEDALLION_ALERT_WEBHOOK_URL"):
+        yield "alerts", AlertChannel(webhook=SecretStr(webhook))
+
+
+def _source_block(source: Source, environment: Mapping[str, str], stack: Mapping[str, Any]) -> Block | None:
+    prefix = f"MEDALLION_SOURCE_{source.connection.upper()}"
+    url, key = environment.get(f"{prefix}_URL"), environment.get(f"{prefix}_KEY")
+    if isinstance(source, Api):
+        commerce = stack.get("commerce") or {}
+        if url is None and source.connection == "marketing":
+            url, key = commerce.get("url"), key or commerce.get("api_key")
+        return SourceApi(base_url=url, key=SecretStr(key) if key else None) if url else None
+    url = url or (stack.get("urls") or {}).get(f"{source.connection}_extractor")
+    return SourceDatabase(url=SecretStr(url)) if url else None
+
+
+def _save(name: str, block: Block) -> Registered:
+    kind = type(block).__name__
+    present = stored(type(block), name)
+    if present is not None and _values(present) == _values(block):
+        return Registered(name, kind, "unchanged")
+    block.save(document_name(name), overwrite=True, _sync=True)  # type: ignore[call-arg]  # as above
+    return Registered(name, kind, "created" if present is None else "updated")
+
+
+def _values(block: Block) -> dict[str, Any]:
+    values = {name: getattr(block, name) for name in type(block).model_fields}
+    return {name: v.get_secret_value() if isinstance(v, SecretStr) else v for name, v in values.items()}
+
+
+def _stack() -> Mapping[str, Any]:
+    path = settings().home / "stack.json"
+    try:
+        facts: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as problem:
+        raise ConfigurationError(
+            f"{path.name} cannot be read ({type(problem).__name__})",
+            where=str(path.parent),
+            next_move="run `medallion down`, delete the file, and run `medallion up`",
+        ) from None
+    return facts
+
+
+def main() -> None:
+    """Register, and say what became of each document; of their values nothing is shown."""
+    done = register()
+    for document in done:
+        sys.stdout.write(f"{document.outcome:<9}  {document.name} ({document.kind})\n")
+    if not done:
+        sys.stdout.write("types registered; nothing is configured to make documents of\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Blocks on a real Prefect server: registered, found again, and silent about what they hold."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from blocks.lookup import find
+from blocks.register import documents, register
+from blocks.types import TYPES, AlertChannel, SourceApi, SourceDatabase, Warehouse
+from flows.settings import settings
+
+ROOT = Path(__file__).parents[2]
+CONFIGURED = {
+    "MEDALLION_WAREHOUSE_URL": "postgresql://loader:pw-loader@db/warehouse",
+    "MEDALLION_WAREHOUSE_TRANSFORMER_URL": "postgresql://transformer:pw-transformer@db/warehouse",
+    "MEDALLION_SOURCE_SHOP_URL": "postgresql://reader:pw-shop@db/shop",
+    "MEDALLION_SOURCE_MARKETING_URL": "https://api.example.com",
+    "MEDALLION_SOURCE_MARKETING_KEY": "key-marketing",
+    "MEDALLION_ALERT_WEBHOOK_URL": "https://hooks.example.com/pw-hook",
+}
+SECRETS = ("pw-loader", "pw-transformer", "pw-shop", "key-marketing", "pw-hook")
+STACK = {
+    "urls": {
+        "warehouse_loader": "postgresql://l@stack/w",
+        "warehouse_transformer": "postgresql://t@stack/w",
+        "warehouse_reader": "postgresql://r@stack/w",
+        "shop_extractor": "postgresql://e@stack/shop",
+    },
+    "commerce": {"url": "http://127.0.0.1:1", "api_key": "k"},
+}
+
+
+@pytest.fixture(scope="module")
+def registered(prefect_server: str) -> Iterator[list[str]]:
+    """What the command prints on its first and on its second run."""
+    environment = os.environ | CONFIGURED | {"PREFECT_API_URL": prefect_server}
+    runs = [
+        subprocess.run(
+            [sys.executable, "-m", "blocks.register"],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for _ in range(2)
+    ]
+    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr
+    yield [run.stdout + run.stderr for run in runs]
+    for kind, name in ((Warehouse, "warehouse"), (SourceDatabase, "source-shop"), (SourceApi, "source-marketing")):
+        kind.delete(name, _sync=True)  # type: ignore[call-arg]  # added by Prefect's dispatcher
+    AlertChannel.delete("alerts", _sync=True)  # type: ignore[call-arg]  # as above
+
+
+def test_registering_twice_is_registering_once(registered: list[str]) -> None:
+    first, second = registered
+    names = ("warehouse", "source-shop", "source-marketing", "alerts")
+    assert all(f"  {name} (" in first for name in names)
+    assert second.count("unchanged") == len(names)
+    assert "created" not in second
+    assert "updated" not in second
+
+
+def test_the_command_prints_no_secret(registered: list[str]) -> None:
+    assert not [secret for secret in SECRETS if secret in "".join(registered)]
+
+
+def test_what_was_registered_is_found_as_plain_values(registered: list[str]) -> None:
+    assert find("warehouse") == {
+        "loader": CONFIGURED["MEDALLION_WAREHOUSE_URL"],
+        "transformer": CONFIGURED["MEDALLION_WAREHOUSE_TRANSFORMER_URL"],
+        "reader": None,
+    }
+    assert find("source-shop") == {"url": CONFIGURED["MEDALLION_SOURCE_SHOP_URL"]}
+    assert find("source-marketing") == {"url": "https://api.example.com", "key": "key-marketing"}
+
+
+async def test_a_block_is_found_from_inside_a_running_event_loop(registered: list[str]) -> None:
+    """Ingest looks addresses up inside its async flow, where Prefect's plain `load` would return a coroutine."""
+    found = find("source-shop")
+    assert found is not None
+    assert found["url"] == CONFIGURED["MEDALLION_SOURCE_SHOP_URL"]
+
+
+def test_a_block_that_nobody_made_is_none(registered: list[str]) -> None:
+    assert find("source-nowhere") is None
+    assert find("source-no_where") is None
+
+
+def test_the_server_keeps_and_shows_no_secret_in_the_clear(registered: list[str], prefect_server: str) -> None:
+    import httpx
+
+    answer = httpx.post(f"{prefect_server}/block_documents/filter", json={"include_secrets": False})
+    assert "medallion" in answer.text
+    assert not [secret for secret in SECRETS if secret in answer.text]
+
+
+def test_a_changed_address_is_written_over_the_old_one(registered: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in CONFIGURED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MEDALLION_SOURCE_SHOP_URL", "postgresql://reader:new@db/shop")
+    assert {document.name: document.outcome for document in register()} == {
+        "warehouse": "unchanged",
+        "source-shop": "updated",
+        "source-marketing": "unchanged",
+        "alerts": "unchanged",
+    }
+    assert find("source-shop") == {"url": "postgresql://reader:new@db/shop"}
+    monkeypatch.setenv("MEDALLION_SOURCE_SHOP_URL", CONFIGURED["MEDALLION_SOURCE_SHOP_URL"])
+    register()
+
+
+def test_the_embedded_stack_fills_what_the_environment_does_not() -> None:
+    found = dict(documents({"MEDALLION_SOURCE_SHOP_URL": "postgresql://mine/shop"}, STACK))
+    warehouse, shop, marketing = found["warehouse"], found["source-shop"], found["source-marketing"]
+    assert isinstance(warehouse, Warehouse)
+    assert isinstance(shop, SourceDatabase)
+    assert isinstance(marketing, SourceApi)
+    assert warehouse.transformer.get_secret_value() == "postgresql://t@stack/w"
+    assert shop.url.get_secret_value() == "postgresql://mine/shop"
+    assert marketing.base_url == "http://127.0.0.1:1"
+
+
+def test_the_roles_of_two_warehouses_are_never_mixed() -> None:
+    """A team that sets only the loader's address must not build its models in the embedded warehouse."""
+    found = dict(documents({"MEDALLION_WAREHOUSE_URL": "postgresql://l@team/w"}, STACK))
+    warehouse = found["warehouse"]
+    assert isinstance(warehouse, Warehouse)
+    assert warehouse.transformer.get_secret_value() == "postgresql://l@team/w"
+    assert warehouse.reader is None
+
+
+def test_nothing_configured_makes_no_document() -> None:
+    assert list(documents({}, {})) == []
+
+
+def test_an_embedded_stack_that_cannot_be_read_is_told(
+    prefect_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from flows.spec.errors import ConfigurationError
+
+    (tmp_path / "stack.json").write_text("{broken")
+    monkeypatch.setenv("MEDALLION_HOME", str(tmp_path))
+    settings.cache_clear()
+    try:
+        with pytest.raises(ConfigurationError, match="medallion up"):
+            register()
+    finally:
+        settings.cache_clear()
+
+
+def test_no_representation_of_a_block_shows_a_secret() -> None:
+    blocks = [
+        Warehouse(loader=SecretStr("s3cret"), transformer=SecretStr("s3cret"), reader=SecretStr("s3cret")),
+        SourceDatabase(url=SecretStr("s3cret")),
+        SourceApi(base_url="https://x", key=SecretStr("s3cret")),
+        AlertChannel(webhook=SecretStr("s3cret")),
+    ]
+    assert {type(block) for block in blocks} == set(TYPES)
+    for block in blocks:
+        assert "s3cret" not in f"{block!r} {block} {json.dumps(block.model_dump(), default=str)}"

@@ -1,0 +1,119 @@
+"""What `python -m deployments.register` and `prefect deploy --all` leave on a real server."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from deployments.environments import ENVIRONMENTS, current
+from deployments.limits import concurrency_limits
+from deployments.register import register
+from deployments.work_pools import WORK_POOLS
+from flows.settings import settings
+from flows.spec.errors import ConfigurationError
+
+ROOT = Path(__file__).parents[2]
+# The deployments stand on the server with flows of their names; the real ones take three seconds to import, each time.
+STUBS = {
+    "ingest": "def ingest(source: str, tables: list[str] | None = None) -> None: ...",
+    "transform": "def transform() -> None: ...",
+    "pipeline": "def pipeline() -> None: ...",
+}
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / "prefect.yaml", tmp_path)
+    (tmp_path / "flows").mkdir()
+    for name, signature in STUBS.items():
+        (tmp_path / "flows" / f"{name}.py").write_text(f"from prefect import flow\n\n\n@flow\n{signature}\n")
+    return tmp_path
+
+
+@pytest.fixture
+def clean_settings() -> Iterator[None]:
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def deploy(clone: Path, api: str) -> dict[str, dict[str, Any]]:
+    """`prefect deploy --all`, then what the server says of each deployment."""
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        cwd=clone,
+        env=os.environ | {"PREFECT_API_URL": api},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: list[dict[str, Any]] = httpx.post(f"{api}/deployments/filter", json={}).json()
+    return {entry["name"]: entry for entry in found if entry["name"] in _NAMES}
+
+
+_NAMES = ("ingest-shop", "ingest-marketing", "transform", "pipeline")
+_STABLE = ("id", "entrypoint", "parameters", "tags", "work_pool_name", "concurrency_options", "description", "paused")
+
+
+def test_deploying_everything_twice_is_deploying_it_once(prefect_server: str, clone: Path) -> None:
+    register()
+    first = deploy(clone, prefect_server)
+    second = deploy(clone, prefect_server)
+    assert set(first) == set(_NAMES)
+    for name, entry in first.items():
+        assert {key: entry[key] for key in _STABLE} == {key: second[name][key] for key in _STABLE}
+        schedules = [
+            [(schedule["slug"], schedule["schedule"]["cron"], schedule["active"]) for schedule in found["schedules"]]
+            for found in (entry, second[name])
+        ]
+        assert schedules[0] == schedules[1]
+        assert len(schedules[0]) == (0 if name == "pipeline" else 1)
+    shop = second["ingest-shop"]
+    assert shop["parameters"] == {"source": "shop"}
+    assert shop["global_concurrency_limit"]["limit"] == 1
+    assert shop["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    assert second["pipeline"]["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    # The worker runs the code of the clone that was deployed from, wherever the worker itself was started.
+    (step,) = shop["pull_steps"]
+    assert step["prefect.deployments.steps.set_working_directory"]["directory"] == str(clone)
+
+
+def test_pools_and_limits_are_registered_once(prefect_server: str) -> None:
+    register()
+    assert register() == []
+    pool = httpx.get(f"{prefect_server}/work_pools/local").json()
+    assert (pool["type"], pool["concurrency_limit"]) == ("process", 4)
+    assert pool["base_job_template"]["job_configuration"]["command"] == "{{ command }}"
+    limits = {
+        name: httpx.get(f"{prefect_server}/v2/concurrency_limits/{name}").json()["limit"]
+        for name, _ in concurrency_limits()
+    }
+    assert limits == {"warehouse": 4, "source-shop": 4, "source-marketing": 2}
+
+
+def test_a_limit_somebody_changed_is_put_right(prefect_server: str) -> None:
+    register()
+    httpx.patch(f"{prefect_server}/v2/concurrency_limits/warehouse", json={"limit": 99}).raise_for_status()
+    assert register() == ["updated  limit warehouse = 4"]
+
+
+def test_every_environment_runs_in_declared_pools_and_is_fed_by_a_declared_one() -> None:
+    names = {environment.name for environment in ENVIRONMENTS}
+    pools = {pool.name for pool in WORK_POOLS}
+    for environment in ENVIRONMENTS:
+        assert set(environment.work_pools) <= pools
+        assert environment.promotes_from is None or environment.promotes_from in names
+
+
+@pytest.mark.usefixtures("clean_settings")
+def test_an_unknown_environment_is_refused_with_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDALLION_ENVIRONMENT", "prodction")
+    with pytest.raises(ConfigurationError, match="dev, staging, production"):
+        current()
