@@ -1,0 +1,125 @@
+"""What the demo's two days left behind: versions, quarantine, tombstones, and totals that must agree."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from rich.console import Console
+from rich.text import Text
+
+from demo.shop import MOVED_HOUSEHOLD
+from flows import screens
+
+if TYPE_CHECKING:
+    from infra.local.stack import Stack
+
+# All that a former demo left in the warehouse. The demo begins anew; `medallion run` never does this.
+_SCHEMAS = (
+    "raw_shop raw_marketing landing quarantine ops staging silver silver_quarantine gold snapshots dbt_test__audit "
+    "seeds"
+).split()
+
+_VERSIONS = """
+select version_number, income_band, effective_at, expires_at, is_current
+from gold.dim_household where household_id = %s order by version_number
+"""
+_QUARANTINE = """
+select source_system || '.' || table_name as place, rule, count(*) as rows, min(row_data ->> 'basket_id') as example
+from quarantine.rows where resolved_at is null group by 1, 2
+order by 1, 2
+"""
+_SILVER_QUARANTINE = """
+select 'silver.basket_line' as place, rule_name as rule, count(*) as rows
+from silver_quarantine.quarantine_basket_line group by 1, 2
+union all
+select 'silver.household', rule_name, count(*) from silver_quarantine.quarantine_household group by 1, 2
+order by 1, 2
+"""
+_TOMBSTONES = """
+select 'shop.' || name as place, rows
+from (
+    select 'basket_items' as name, count(*) as rows from raw_shop.basket_items where _deleted_at is not null
+    union all
+    select 'baskets', count(*) from raw_shop.baskets where _deleted_at is not null
+    union all
+    select 'households', count(*) from raw_shop.households where _deleted_at is not null
+) as counted
+order by 1
+"""
+
+
+def forget(admin_url: str) -> None:
+    """Empty the warehouse, so that the demo begins at the beginning. Roles stay; their privileges are given again."""
+    from infra.local import roles
+
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        for schema in _SCHEMAS:
+            connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(schema)))
+        roles.grant_warehouse(connection)
+
+
+def show(stack: Stack, console: Console) -> bool:
+    """Print the findings; whether source and gold agree to the cent."""
+    with psycopg.connect(stack.urls["warehouse_admin"], autocommit=True) as warehouse:
+        console.print(
+            _table(
+                "The household that moved up: SCD 2 versions in gold.dim_household",
+                warehouse,
+                _VERSIONS,
+                (MOVED_HOUSEHOLD,),
+            )
+        )
+        console.print(_table("Quarantined at the door", warehouse, _QUARANTINE))
+        console.print(_table("Quarantined in silver", warehouse, _SILVER_QUARANTINE))
+        console.print(_table("Tombstones in raw", warehouse, _TOMBSTONES))
+        totals, agreed = _totals(stack, warehouse)
+    table = screens.grid("Sales, to the cent", ["what", "lines", "sales"], ["lines", "sales"])
+    for what, lines, sales in totals:
+        table.add_row(what, f"{lines:,}", f"{sales:,.2f}")
+    console.print(table)
+    console.print(
+        Text("The totals agree." if agreed else "The totals differ.", style="green" if agreed else "bold red")
+    )
+    return agreed
+
+
+def _totals(stack: Stack, warehouse: psycopg.Connection[Any]) -> tuple[list[tuple[str, int, Decimal]], bool]:
+    with psycopg.connect(stack.urls["shop_extractor"]) as shop:
+        source = _pair(shop, "select count(*), sum(sales_value) from basket_items")
+    door = _pair(
+        warehouse,
+        "select count(*), coalesce(sum((row_data ->> 'sales_value')::numeric), 0) from quarantine.rows "
+        "where source_system = 'shop' and table_name = 'basket_items' and resolved_at is null",
+    )
+    silver = _pair(
+        warehouse,
+        "select count(*), coalesce(sum((row_data ->> 'sales_value')::numeric), 0) "
+        "from silver_quarantine.quarantine_basket_line",
+    )
+    gold = _pair(warehouse, "select count(*), sum(sales_value) from gold.fct_basket_lines")
+    expected = (source[0] - door[0] - silver[0], source[1] - door[1] - silver[1])
+    rows = [
+        ("source: shop.basket_items", *source),
+        ("less quarantined at the door", *door),
+        ("less quarantined in silver", *silver),
+        ("gold: fct_basket_lines", *gold),
+    ]
+    return rows, expected == gold
+
+
+def _pair(connection: psycopg.Connection[Any], query: sql.SQL | str) -> tuple[int, Decimal]:
+    row = connection.execute(query).fetchone()  # type: ignore[arg-type]
+    assert row is not None
+    return row[0], row[1] or Decimal(0)
+
+
+def _table(title: str, connection: psycopg.Connection[Any], query: str, parameters: tuple[object, ...] = ()) -> Any:
+    cursor = connection.execute(query, parameters)  # type: ignore[arg-type]
+    names = [column.name for column in cursor.description or ()]
+    table = screens.grid(title, [name.replace("_", " ") for name in names], ["rows", "version number"])
+    for row in cursor.fetchall():
+        table.add_row(*("" if value is None else str(value) for value in row))
+    return table

@@ -1,0 +1,132 @@
+"""`medallion demo`: two days in the life of a platform, on real data, with the time each step took."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from rich.console import Console
+
+from demo import findings
+from demo.commerce import set_day
+from demo.shop import apply_day_two, load_day_one
+from flows import screens
+from flows.spec.errors import MedallionError
+from infra.local import stack as embedded
+from infra.local.home import Home
+
+if TYPE_CHECKING:
+    from infra.local.stack import Stack
+
+Result = TypeVar("Result")
+
+
+class DemoFailed(MedallionError):
+    """A step of the demo did not end well; the step has told why."""
+
+
+class _Clock:
+    """Times of the steps, for the table at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.steps: list[tuple[str, float]] = []
+        self._started = time.monotonic()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        self._console.print(f"\n[bold]{name}[/]")
+        started = time.monotonic()
+        yield
+        self.steps.append((name, time.monotonic() - started))
+
+    @property
+    def total(self) -> float:
+        return time.monotonic() - self._started
+
+
+def tell(console: Console) -> None:
+    """Run the demo from nothing, or again from the beginning.
+
+    Raises:
+        MedallionError: a step failed.
+    """
+    clock = _Clock(console)
+    home = Home.find()
+    with clock.step("Stack: PostgreSQL 18, Prefect, the commerce API"):
+        set_day(home.commerce, 1)
+        running = embedded.up(wait=False, with_commerce=True, on_step=lambda step: console.print(f"  {step}"))
+        findings.forget(running.urls["warehouse_admin"])
+    with clock.step("Sources: a year of real groceries, while Prefect boots"):
+        _with_server(running, lambda: _fill(running, console))
+    with clock.step("Day one: sources → raw → silver → gold"):
+        _pipeline()
+    with clock.step("Day two happens at the sources"):
+        changes = apply_day_two(running.urls["shop_app"], running.urls["shop_admin"])
+        set_day(home.commerce, 2)
+        table = screens.grid("Day two", ["table", "what", "rows", "which"], ["rows"])
+        for change in changes:
+            table.add_row(change.table, change.what, f"{change.rows:,}", change.detail)
+        console.print(table)
+    with clock.step("Day two: what changed → raw → silver → gold"):
+        _pipeline()
+    with clock.step("What came of it"):
+        agreed = findings.show(running, console)
+    _show_times(clock, console)
+    console.print(screens.addresses(running))
+    console.print(
+        "\nRun [bold]medallion run[/] again: nothing changes, and it says so. [bold]make down[/] stops it all."
+    )
+    if not agreed:
+        raise DemoFailed(
+            "the totals of source and gold differ", where="demo", next_move="read the table of totals above"
+        )
+
+
+def _fill(running: Stack, console: Console) -> None:
+    rows = load_day_one(running.urls["shop_app"])
+    console.print("  shop: " + ", ".join(f"{count:,} {table}" for table, count in rows.items()), highlight=False)
+
+
+def _with_server(running: Stack, work: Callable[[], Result]) -> Result:
+    """Do the work while Prefect boots; then register what flows need there."""
+    problems: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            running.wait_for_prefect()
+        except BaseException as problem:
+            problems.append(problem)
+
+    waiter = threading.Thread(target=wait, name="wait-for-prefect")
+    waiter.start()
+    result = work()
+    waiter.join()
+    if problems:
+        raise problems[0]
+    return result
+
+
+def _pipeline() -> None:
+    """`medallion run`, in a process of its own: dbt wants one for each run, and so does a scheduled run."""
+    ended = subprocess.run([sys.executable, "-m", "flows.cli", "run"], check=False)
+    if ended.returncode:
+        error = DemoFailed(
+            "the pipeline did not end well", where="medallion run", next_move="read what it told above, then run again"
+        )
+        error.exit_code = ended.returncode
+        raise error
+
+
+def _show_times(clock: _Clock, console: Console) -> None:
+    table = screens.grid("Time", ["step", "s"], ["s"])
+    for name, seconds in clock.steps:
+        table.add_row(name, f"{seconds:.1f}")
+    table.add_section()
+    table.add_row("all", f"{clock.total:.1f}", style="bold")
+    console.print(table)
