@@ -15,7 +15,9 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -99,9 +101,8 @@ class Home:
         try:
             for folder in (self.root, self.run, self.logs, self.prefect, self.commerce):
                 folder.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".writable-{os.getpid()}"
-            probe.write_bytes(b"x")
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=self.root) as probe:
+                probe.write(b"x")
         except OSError as error:
             raise file_error(error, self.root) from error
         free = shutil.disk_usage(self.root).free
@@ -156,7 +157,7 @@ def read_json(path: Path) -> dict[str, object] | None:
 
 def write_private(path: Path, content: Mapping[str, object]) -> None:
     """Replace the file in one step, readable by its owner only: a reader sees the old or the new, never half."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:

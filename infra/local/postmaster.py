@@ -43,18 +43,22 @@ class PidFile:
         return len(lines) > _STATUS and lines[_STATUS].strip() == "ready" and self._is_ours(int(lines[_PID]))
 
     def defuse(self) -> None:
-        """Make a file that names a foreign live process look like what it is: stale.
+        """Make a file that bars the way look like what it is: stale.
 
         PostgreSQL refuses to start while the pid in the file is alive, whosever it is now. Only the pid is replaced:
-        the file also leads PostgreSQL to the shared memory that backends of a killed server may still hold, and
-        deleting it would take that protection away.
+        the file also leads PostgreSQL to the shared memory that backends of a killed server may still hold. A torn
+        file, as a full disk or a crash leaves it, leads nowhere and goes; PostgreSQL then looks for that memory by
+        the folder's inode.
         """
+        path = self.data / "postmaster.pid"
         lines = self._lines()
-        if lines and _in_process_table(abs(int(lines[_PID]))) and not self._is_ours(int(lines[_PID])):
-            try:
-                (self.data / "postmaster.pid").write_text("\n".join([_NOBODY, *lines[1:]]) + "\n")
-            except OSError as error:
-                raise file_error(error, self.data) from error
+        try:
+            if not lines:
+                path.unlink(missing_ok=True)
+            elif _in_process_table(abs(int(lines[_PID]))) and not self._is_ours(int(lines[_PID])):
+                path.write_text("\n".join([_NOBODY, *lines[1:]]) + "\n")
+        except OSError as error:
+            raise file_error(error, path) from error
 
     def _lines(self) -> list[str]:
         path = self.data / "postmaster.pid"
