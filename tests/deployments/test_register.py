@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 # The deployments stand on the server with flows of their names; the real ones take three seconds to import, each time.
 STUBS = {
     "ingest": "def ingest(source: str, tables: list[str] | None = None) -> None: ...",
-    "transform": "def transform() -> None: ...",
+    "transform": "def transform() -> None: open('was_here', 'x').close()",
     "pipeline": "def pipeline() -> None: ...",
 }
 
@@ -43,17 +43,23 @@ def clean_settings() -> Iterator[None]:
     settings.cache_clear()
 
 
-def deploy(clone: Path, api: str) -> dict[str, dict[str, Any]]:
-    """`prefect deploy --all`, then what the server says of each deployment."""
+def prefect(api: str, cwd: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        cwd=clone,
+        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        cwd=cwd,
         env=os.environ | {"PREFECT_API_URL": api},
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def deploy(clone: Path, api: str) -> dict[str, dict[str, Any]]:
+    """`prefect deploy --all`, then what the server says of each deployment."""
+    prefect(api, clone, "deploy", "--all")
     found: list[dict[str, Any]] = httpx.post(f"{api}/deployments/filter", json={}).json()
     return {entry["name"]: entry for entry in found if entry["name"] in _NAMES}
 
@@ -62,7 +68,7 @@ _NAMES = ("ingest-shop", "ingest-marketing", "transform", "pipeline")
 _STABLE = ("id", "entrypoint", "parameters", "tags", "work_pool_name", "concurrency_options", "description", "paused")
 
 
-def test_deploying_everything_twice_is_deploying_it_once(prefect_server: str, clone: Path) -> None:
+def test_deploying_twice_is_deploying_once_and_the_runs_find_their_code(prefect_server: str, clone: Path) -> None:
     register()
     first = deploy(clone, prefect_server)
     second = deploy(clone, prefect_server)
@@ -80,9 +86,14 @@ def test_deploying_everything_twice_is_deploying_it_once(prefect_server: str, cl
     assert shop["global_concurrency_limit"]["limit"] == 1
     assert shop["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
     assert second["pipeline"]["concurrency_options"]["collision_strategy"] == "ENQUEUE"
-    # The worker runs the code of the clone that was deployed from, wherever the worker itself was started.
-    (step,) = shop["pull_steps"]
-    assert step["prefect.deployments.steps.set_working_directory"]["directory"] == str(clone)
+
+    # Started from anywhere, a run finds the code of the clone that was deployed from, and works there. This command is
+    # what a process worker starts for each run; a whole worker would do the same and take 30 s longer.
+    elsewhere = clone / "elsewhere"
+    elsewhere.mkdir()
+    run = httpx.post(f"{prefect_server}/deployments/{first['transform']['id']}/create_flow_run", json={}).json()
+    said = prefect(prefect_server, elsewhere, "flow-run", "execute", run["id"])
+    assert (clone / "was_here").is_file(), said
 
 
 def test_pools_and_limits_are_registered_once(prefect_server: str) -> None:
