@@ -9,19 +9,24 @@ with days as (
     ) as calendar (day)
 ),
 
--- One row per year in which a fiscal year closes. A Saturday at most three days from the closing month's last day:
--- go three days ahead, then back to the Saturday on or before (dow: Sunday 0 … Saturday 6).
-closings as (
-    select
-        closing_year,
-        nearest.day - ((extract(dow from nearest.day)::integer + 1) % 7) as last_day
+closing_years as (
+    select *
     from generate_series(
         extract(year from date '{{ var("calendar_from") }}')::integer - 1,
         extract(year from date '{{ var("calendar_to") }}')::integer + 1
     ) as closing (closing_year)
+),
+
+-- One row per year in which a fiscal year closes. A Saturday at most three days from the closing month's last day:
+-- go three days ahead, then back to the Saturday on or before (dow: Sunday 0 … Saturday 6).
+closings as (
+    select
+        closing_years.closing_year,
+        nearest.candidate - ((extract(dow from nearest.candidate)::integer + 1) % 7) as last_day
+    from closing_years
     cross join lateral (
-        select (make_date(closing_year, {{ ends_in }}, 1) + interval '1 month' + interval '2 days')::date as day
-    ) as nearest
+        values ((make_date(closing_years.closing_year, {{ ends_in }}, 1) + interval '1 month 2 days')::date)
+    ) as nearest (candidate)
 ),
 
 -- A fiscal year is named after the calendar year it begins in, as retailers do.

@@ -1,3 +1,5 @@
+{{ config(post_hook="{{ gather_statistics() }}") }}
+
 with versions as (
     select
         *,

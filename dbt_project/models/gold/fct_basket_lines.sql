@@ -72,12 +72,12 @@ versioned as (
         on
             baskets.household_id = households.household_id
             and households.effective_at <= baskets.sold_at
-            and baskets.sold_at < households.expires_at
+            and households.expires_at > baskets.sold_at
     inner join products
         on
             basket_lines.product_id = products.product_id
             and products.effective_at <= baskets.sold_at
-            and baskets.sold_at < products.expires_at
+            and products.expires_at > baskets.sold_at
     inner join stores on baskets.store_id = stores.store_id
 )
 
@@ -86,19 +86,19 @@ select
     now() as _transformed_at
 from versioned
 {% if is_incremental() %}
--- The difference again: new and corrected lines, and those whose basket moved or whose household or product got a
--- version that was already valid when they were sold.
-where
-    not exists (
-        select 1 from {{ this }} as held
-        where
-            held.basket_line_id = versioned.basket_line_id
-            and held._loaded_batch_id = versioned._loaded_batch_id
-            and held._extracted_at = versioned._extracted_at
-            and held.household_key = versioned.household_key
-            and held.product_key = versioned.product_key
-            and held.store_id = versioned.store_id
-            and held.sold_at = versioned.sold_at
-            and held.basket_id = versioned.basket_id
-    )
+    -- The difference again: new and corrected lines, and those whose basket moved or whose household or product got a
+    -- version that was already valid when they were sold.
+    where
+        not exists (
+            select 1 from {{ this }} as held
+            where
+                held.basket_line_id = versioned.basket_line_id
+                and held._loaded_batch_id = versioned._loaded_batch_id
+                and held._extracted_at = versioned._extracted_at
+                and held.household_key = versioned.household_key
+                and held.product_key = versioned.product_key
+                and held.store_id = versioned.store_id
+                and held.sold_at = versioned.sold_at
+                and held.basket_id = versioned.basket_id
+        )
 {% endif %}

@@ -42,4 +42,4 @@ inner join households
     on
         redemptions.household_id = households.household_id
         and households.effective_at <= redemptions.redeemed_on + time with time zone '12:00+00'
-        and redemptions.redeemed_on + time with time zone '12:00+00' < households.expires_at
+        and households.expires_at > redemptions.redeemed_on + time with time zone '12:00+00'
