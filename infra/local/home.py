@@ -40,16 +40,17 @@ class Home:
 
     @classmethod
     def find(cls) -> "Home":
-        """`MEDALLION_HOME`, or `.medallion` beside the nearest pyproject.toml above the working folder.
+        """`MEDALLION_HOME`, or `.medallion` in the checkout this code runs from, whatever the working folder is.
 
-        Raises FolderUnusable where neither exists.
+        Where the code was installed without its checkout, the nearest folder above the working folder that holds a
+        pyproject.toml counts. Raises FolderUnusable where neither exists.
         """
         configured = os.environ.get("MEDALLION_HOME")
         if configured:
             return cls(Path(configured).expanduser().resolve())
         here = Path.cwd().resolve()
         checkout = Path(__file__).resolve().parents[2]
-        for folder in (here, *here.parents, checkout):
+        for folder in (checkout, here, *here.parents):
             if (folder / "pyproject.toml").is_file():
                 return cls(folder / ".medallion")
         raise FolderUnusable(

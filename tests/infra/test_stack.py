@@ -232,15 +232,27 @@ def test_a_prefect_server_that_dies_while_booting_is_told_with_its_last_words(
         up(home=home, min_free_bytes=0)
 
 
-def test_the_home_is_beside_pyproject_unless_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_is_the_checkouts_wherever_the_command_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`medallion status` in a subfolder, or in somebody else's project, must show the same stack."""
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MEDALLION_HOME")
+    assert Home.find().root == ROOT / ".medallion"
+    monkeypatch.setenv("MEDALLION_HOME", str(tmp_path / "elsewhere"))
+    assert Home.find().root == tmp_path / "elsewhere"
+
+
+def test_without_a_checkout_the_home_is_beside_the_nearest_pyproject(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "lib" / "infra" / "local" / "home.py"
     project = tmp_path / "project"
     (project / "deep" / "down").mkdir(parents=True)
     (project / "pyproject.toml").touch()
+    monkeypatch.setattr("infra.local.home.__file__", str(installed))
     monkeypatch.delenv("MEDALLION_HOME")
     monkeypatch.chdir(project / "deep" / "down")
     assert Home.find().root == project / ".medallion"
-    monkeypatch.setenv("MEDALLION_HOME", str(tmp_path / "elsewhere"))
-    assert Home.find().root == tmp_path / "elsewhere"
 
 
 def test_nothing_is_created_by_asking(home: Home) -> None:
