@@ -17,7 +17,7 @@ _AMOUNTS = ("sales_value", "retail_disc", "coupon_disc", "coupon_match_disc")
 _DAY_US = 86_400_000_000
 LAST_DAY_US = int(np.datetime64("2017-12-31", "us").astype(np.int64))
 _LATE_DAY_US = LAST_DAY_US - 3 * _DAY_US
-_ONE_BASKET_IN = 40  # 9 of the 356 baskets of 28 December
+_ONE_BASKET_IN = 40  # 10 of the 376 baskets of 28 December, with 92 lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def read_sales(households: int | None = None) -> Sales:
         line_id=np.arange(1, len(basket_id) + 1, dtype=np.int64),
         basket_id=basket_id,
         sold_at=read_array("transactions", "transaction_timestamp"),
-        # Narrow numbers: all lines stay below 100 MB, half of what the files' own types take.
+        # Narrow numbers: all lines take 82 MB, against 141 MB with 64 bits each.
         **{column: read_array("transactions", column).astype(kind) for column, kind in small.items()},
         # The file holds doubles that are whole cents to within 1e-11.
         **{amount: np.rint(read_array("transactions", amount) * 100).astype(np.int32) for amount in _AMOUNTS},
