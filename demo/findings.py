@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 # All that a former demo left in the warehouse. The demo begins anew; `medallion run` never does this.
 _SCHEMAS = (
-    "raw_shop raw_marketing landing quarantine ops staging silver silver_quarantine gold snapshots dbt_test__audit "
-    "seeds"
-).split()
+    *("raw_shop", "raw_marketing", "landing", "quarantine", "ops"),
+    *("staging", "seeds", "snapshots", "silver", "silver_quarantine", "gold", "dbt_test__audit"),
+)
 
 _VERSIONS = """
 select version_number, income_band, effective_at, expires_at, is_current
@@ -111,13 +111,13 @@ def _totals(stack: Stack, warehouse: psycopg.Connection[Any]) -> tuple[list[tupl
 
 
 def _pair(connection: psycopg.Connection[Any], query: sql.SQL | str) -> tuple[int, Decimal]:
-    row = connection.execute(query).fetchone()  # type: ignore[arg-type]
+    row = connection.execute(query).fetchone()
     assert row is not None
     return row[0], row[1] or Decimal(0)
 
 
 def _table(title: str, connection: psycopg.Connection[Any], query: str, parameters: tuple[object, ...] = ()) -> Any:
-    cursor = connection.execute(query, parameters)  # type: ignore[arg-type]
+    cursor = connection.execute(query, parameters)
     names = [column.name for column in cursor.description or ()]
     table = screens.grid(title, [name.replace("_", " ") for name in names], ["rows", "version number"])
     for row in cursor.fetchall():

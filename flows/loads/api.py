@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from flows.extract.rest import HttpLimits, count_records, read_pages
 from flows.load import landing
@@ -20,6 +21,9 @@ from flows.spec.identifiers import quote_identifier
 from flows.spec.plan import CursorState, KeySet, LoadPlan, Window
 from flows.spec.shape import Column, Shape
 from flows.state import ledger
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
 
 # jsonb holds neither; PostgreSQL would refuse the whole COPY for one of them. Six bytes in the JSON text:
 # \u0000, or a surrogate (\ud800 to \udfff) that may lack its other half.
@@ -65,7 +69,7 @@ async def load_endpoint(
     target = Target(source.name, endpoint.name, source.raw_schema)
     started = time.monotonic()
     async with load_session(warehouse_address, target, mode_of(endpoint), "planned", run_id) as session:
-        plan, state = await plan_endpoint(session, source, endpoint)
+        plan, state = await plan_endpoint(session.warehouse, target, source, endpoint)
         staged = await _stage(session, api_connection, source, endpoint, plan, state, on_progress)
         counts = await check_and_publish(warehouse_address, session, staged)
         return LoadResult(
@@ -81,16 +85,18 @@ async def load_endpoint(
         )
 
 
-async def plan_endpoint(session: LoadSession, source: Api, endpoint: Endpoint) -> tuple[LoadPlan, CursorState]:
-    """What a load of the endpoint would do now."""
-    raw = await raw_columns(session.warehouse, session.target)
+async def plan_endpoint(
+    warehouse: Connection[Record], target: Target, source: Api, endpoint: Endpoint
+) -> tuple[LoadPlan, CursorState]:
+    """What a load of the endpoint would do now. Reads the warehouse and touches nothing."""
+    raw = await raw_columns(warehouse, target)
     state = CursorState()
     path, reason = mode_of(endpoint), f"{mode_of(endpoint)} what the API says has changed"
     if raw is None:
         path, reason = "first", "first load: every page"
     else:
-        state = await ledger.read_cursor(session.warehouse, source.name, endpoint.name)
-        verdict, last_path = await ledger.last_verdict(session.warehouse, source.name, endpoint.name)
+        state = await ledger.read_cursor(warehouse, source.name, endpoint.name)
+        verdict, last_path = await ledger.last_verdict(warehouse, source.name, endpoint.name)
         if verdict == "missing in raw" and last_path != "reread":
             path, reason, state = "reread", "the last load found records missing in raw", CursorState()
     since = since_of(endpoint, state)
@@ -164,9 +170,12 @@ async def _stage(
 
 def _readable(record: bytes, unreadable: list[tuple[str, str]]) -> bool:
     """Whether jsonb can hold the record; if not, it joins those that go to quarantine as text."""
+    text = record.decode("utf-8", errors="replace")
+    if "\ufffd" in text and "\ufffd".encode() not in record:
+        unreadable.append(("payload_not_utf8", text))
+        return False
     if not any(mark in record for mark in _SUSPECT):
         return True
-    text = record.decode("utf-8", errors="replace")
     if b"\\u0000" in record.replace(b"\\\\", b""):
         unreadable.append(("payload_holds_nul", text))
         return False

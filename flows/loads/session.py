@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 _LOCK_POLL_SECONDS = 0.25
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -81,9 +84,9 @@ async def load_session(
             yield session
         except (Exception, asyncio.CancelledError) as problem:
             error = await _write_down(address, session, problem)
-            if isinstance(problem, asyncio.CancelledError):
+            if error is problem or isinstance(problem, asyncio.CancelledError):
                 raise
-            raise error from (problem if isinstance(problem, MedallionError) else None)
+            raise error from None  # the cause's own words may quote rows
         finally:
             if not warehouse.is_closed() and not warehouse.is_in_transaction():
                 await ledger.unlock_table(warehouse, target.source, target.table)
@@ -108,6 +111,10 @@ async def _lock(session: LoadSession) -> None:
 async def _write_down(address: DatabaseConnection, session: LoadSession, problem: BaseException) -> MedallionError:
     """Record the failure on a connection that works, and return the error to raise."""
     failure = diagnose(problem, session.target.where, session.side)
+    if type(failure.error) is MedallionError:
+        # Nobody foresaw it. Where it happened is kept, its words are not: they may quote rows.
+        frames = "".join(traceback.format_tb(problem.__traceback__))
+        _log.error("%s: unexpected %s (%s)\n%s", session.target.where, type(problem).__name__, failure.error_id, frames)
     failure.error.__dict__["error_id"] = failure.error_id
     facts = failure.facts(session.run_id, session.batch_id)
 

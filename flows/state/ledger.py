@@ -64,6 +64,20 @@ async def unlock_table(connection: Connection[Record], source: str, table: str) 
     await connection.execute("select pg_advisory_unlock($1, hashtext($2))", _LOAD_LOCK_CLASS, f"{source}.{table}")
 
 
+async def lock_holder(connection: Connection[Record], source: str, table: str) -> int | None:
+    """The batch under way on the table, told by the lock itself: a row that says so may have died. Takes no lock."""
+    batch_id: int | None = await connection.fetchval(
+        "select (select max(l.batch_id) from ops.loads as l where l.source_system = $2 and l.table_name = $3) "
+        "from pg_locks where locktype = 'advisory' and database = (select oid from pg_database "
+        "where datname = current_database()) and classid = $1::int::oid "
+        "and objid = ((hashtext($2 || '.' || $3)::bigint + 4294967296) % 4294967296)::oid and granted limit 1",
+        _LOAD_LOCK_CLASS,
+        source,
+        table,
+    )
+    return batch_id
+
+
 async def running_load(connection: Connection[Record], source: str, table: str) -> tuple[int, datetime] | None:
     """The batch that holds the table now, and since when."""
     row = await connection.fetchrow(

@@ -1,0 +1,47 @@
+# One verb each. `make demo` on a fresh machine with Python 3.11+ and make needs nothing else.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+# uv from the PATH, else installed once into .uv/ by pip.
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN := $(UV) run --frozen --no-sync
+# What the tests take: as many workers as cores.
+WORKERS ?= auto
+
+.PHONY: help demo test lint bench down install
+
+help: ## Show these verbs
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+
+# Rebuilt when the lock file, or the way to install it, changes.
+.venv/.installed: uv.lock pyproject.toml $(filter .uv/%,$(UV))
+	$(UV) sync --frozen --inexact
+	@touch $@
+
+install: .venv/.installed ## Install what is locked, into .venv
+
+demo: .venv/.installed ## Run the platform on real data: two days, end to end
+	$(RUN) medallion demo
+
+test: .venv/.installed ## Run all tests, on real parts
+	$(RUN) pytest -n $(WORKERS)
+
+lint: .venv/.installed ## Style, types, arrows, SQL, rendered files
+	$(RUN) ruff format --check
+	$(RUN) ruff check
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(RUN) medallion render --check
+	$(RUN) sqlfluff lint dbt_project
+
+bench: .venv/.installed ## Measure against the limit and against peers
+	$(UV) sync --frozen --inexact --group bench
+	$(RUN) python -m benchmarks
+
+down: ## Stop what demo or `medallion up` started
+	@if [ -x .venv/bin/medallion ]; then .venv/bin/medallion down; else echo "nothing was installed"; fi

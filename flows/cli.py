@@ -1,0 +1,191 @@
+"""`medallion`: the front door.
+
+Exit codes: 0 done · 1 data refused (checks) · 2 usage or declaration · 3 a source or the warehouse failed.
+
+Prefect, dbt and the demo's data are imported inside the commands that need them: `medallion --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from flows import connections, screens
+from flows.connections import embedded_stack
+from flows.loads.declared import choose
+from flows.spec.errors import MedallionError
+from flows.state import ledger
+from flows.state.overview import Overview, read_overview
+
+app = typer.Typer(
+    name="medallion",
+    help="A data platform in one command: databases and APIs → raw → silver → gold, with nothing lost on the way.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # its tracebacks show local variables, which hold passwords
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = screens.open_console()
+problems = screens.open_console(stderr=True)
+
+Sources = Annotated[
+    list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="shop, or shop.baskets; all when left out")
+]
+
+
+@app.command()
+def demo() -> None:
+    """Everything once, on real data: stack, sources, day one, day two, and what came of it."""
+    from demo.story import tell
+
+    tell(console)
+
+
+@app.command()
+def up(commerce: Annotated[bool, typer.Option(help="Start the demo's commerce API too")] = False) -> None:
+    """Start the embedded stack: PostgreSQL and a Prefect server. Harmless when it runs already."""
+    from infra.local import stack
+
+    with console.status("starting"):
+        running = stack.up(on_step=lambda step: console.print(f"  {step}"), with_commerce=commerce)
+        _prepare()
+        for line in _register():
+            console.print(f"  {line}")
+    console.print(screens.addresses(running))
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started. Data stays in .medallion/ for the next `up`."""
+    from infra.local import stack
+
+    stopped = stack.down()
+    console.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+@app.command()
+def plan(sources: Sources = None) -> None:
+    """Show what a run would do: tables, cursors, rows waiting, paths. Touches nothing."""
+    from flows.loads.planning import plan_sources
+
+    with console.status("looking at both ends"):
+        lines = asyncio.run(plan_sources(choose(sources)))
+    console.print(screens.plan_table(lines))
+    failed = [line.error for line in lines if line.error is not None]
+    if failed:
+        raise failed[0]
+
+
+@app.command()
+def run(
+    sources: Sources = None,
+    ingest_only: Annotated[bool, typer.Option("--ingest-only", help="Leave silver and gold as they are")] = False,
+    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Build incremental models anew")] = False,
+) -> None:
+    """Load the sources and build gold: what the schedule does, now."""
+    chosen = choose(sources)
+    _prepare()
+    from flows import launch
+
+    launch.run(chosen, ingest_only=ingest_only, full_refresh=full_refresh, console=console)
+
+
+@app.command()
+def transform(
+    select: Annotated[
+        str | None, typer.Option("--select", "-s", help="dbt's selection, such as fct_basket_lines+")
+    ] = None,
+    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Build incremental models anew")] = False,
+) -> None:
+    """Build silver and gold from raw as it stands, between the two quality gates."""
+    _prepare()
+    from flows import launch
+
+    launch.transform(select=select, full_refresh=full_refresh, console=console)
+
+
+@app.command()
+def status() -> None:
+    """Show services, last runs, cursors and their lag, quarantine."""
+    stack = embedded_stack()
+    if stack is not None:
+        from infra.local.stack import status as services
+
+        console.print(screens.service_table(services()))
+    for table in screens.status_tables(asyncio.run(_overview())):
+        console.print(table)
+
+
+async def _overview() -> Overview:
+    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        await ledger.ensure_schema(warehouse)
+        return await read_overview(warehouse)
+
+
+@app.command()
+def render(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 2 when a file differs")] = False,
+) -> None:
+    """Write what follows from the declared sources: dbt sources, raw contracts, deployments, docs/shape.md."""
+    from flows.render import everything
+    from flows.settings import PROJECT_ROOT
+
+    changed = everything.check() if check else everything.write()
+    for path in changed:
+        console.print(f"  {'differs' if check else 'written'}: {path.relative_to(PROJECT_ROOT)}")
+    if not changed:
+        console.print("everything is as declared")
+    if check and changed:
+        problems.print("run `medallion render` and commit what it writes")
+        raise typer.Exit(2)
+
+
+@app.command()
+def url(
+    role: Annotated[connections.Role, typer.Option(help="Whose address")] = "reader",
+) -> None:
+    """Print the warehouse's address for a role, with its password: psql "$(medallion url)"."""
+    typer.echo(connections.warehouse(role).url)
+
+
+@app.command()
+def register() -> None:
+    """Register blocks, work pools and limits at the Prefect API in force. Running it again changes nothing."""
+    _prepare()
+    for line in _register():
+        console.print(f"  {line}")
+
+
+def _register() -> list[str]:
+    from blocks.register import register as register_blocks
+    from deployments.register import register as register_deployments
+
+    return [*(str(line) for line in register_blocks()), *register_deployments()]
+
+
+def _prepare() -> None:
+    """Point Prefect at its server before it is imported: it reads its settings once."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    stack = embedded_stack()
+    if "PREFECT_API_URL" not in os.environ and stack is not None:
+        os.environ["PREFECT_API_URL"] = stack["prefect"]["api_url"]
+
+
+def main() -> None:
+    """Run the command line; an error of ours becomes one clear panel and its exit code."""
+    try:
+        app()
+    except MedallionError as error:
+        problems.print(screens.error_panel(error))
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

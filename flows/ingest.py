@@ -1,0 +1,148 @@
+"""Story: plan → stage → check → publish, for every table of a source.
+
+Tables fail alone: one that is refused or out of reach does not keep the others from being loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.client.schemas.objects import State
+
+from flows import connections, tasks
+from flows.loads.declared import find_source
+from flows.observe.artifacts import LoadLine, loads_table_markdown
+from flows.observe.logs import correlated
+from flows.recovery.failures import Failure, diagnose
+from flows.spec import Source
+from flows.spec.errors import MedallionError
+from flows.state import ledger
+
+
+class IngestFailed(MedallionError):
+    """Some tables of a source were not loaded. The others were."""
+
+
+@flow(
+    name="ingest",
+    flow_run_name="ingest {source}",
+    result_serializer="json",
+    persist_result=True,
+    validate_parameters=True,
+)
+async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str, Any]]:
+    """Load the source's tables, or the named ones, and return each load's facts.
+
+    Raises:
+        IngestFailed: a table could not be loaded; it tells which and why, after all others are done.
+    """
+    declared = find_source(source)
+    chosen = [declared.table(name) for name in tables] if tables else list(declared.tables)
+    with correlated() as correlation_id:
+        run_id, windows = await _open(declared, [table.name for table in chosen], correlation_id)
+        turns = asyncio.Semaphore(declared.max_parallel)
+
+        async def take_turn(name: str) -> State[dict[str, Any]]:
+            async with turns:
+                # Prefect's overloads know return_state for functions, not for coroutines.
+                state: State[dict[str, Any]] = await tasks.load(  # type: ignore[misc]
+                    source, name, windows[name], run_id, return_state=True
+                )
+                return state
+
+        states = await asyncio.gather(*(take_turn(table.name) for table in chosen))
+        outcome = await _gather(source, dict(zip((table.name for table in chosen), states, strict=True)))
+        await _close(run_id, source, outcome)
+    return outcome.loads
+
+
+@dataclass(slots=True)
+class _Outcome:
+    loads: list[dict[str, Any]]
+    failures: dict[str, Failure]
+
+
+async def _open(source: Source, tables: list[str], correlation_id: str) -> tuple[int, dict[str, str]]:
+    """A row of ops.runs, and for each table the words that name its window in run names."""
+    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        await ledger.ensure_schema(warehouse)
+        run_id = await ledger.open_run(warehouse, "ingest", source.name, tasks.current_flow_run_id(), correlation_id)
+        windows = {}
+        for table in tables:
+            cursor = (await ledger.read_cursor(warehouse, source.name, table)).value
+            windows[table] = f"since {cursor}" if cursor else "whole"
+    return run_id, windows
+
+
+async def _gather(source: str, states: dict[str, State[dict[str, Any]]]) -> _Outcome:
+    outcome = _Outcome([], {})
+    for table, state in states.items():
+        try:
+            outcome.loads.append(await state.aresult())
+        except Exception as problem:
+            outcome.failures[table] = diagnose(problem, f"{source}.{table}")
+    return outcome
+
+
+async def _close(run_id: int, source: str, outcome: _Outcome) -> None:
+    failures = outcome.failures
+    status = "done" if not failures else worst([failure.status for failure in failures.values()])
+    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        await ledger.close_run(
+            warehouse,
+            run_id,
+            status,
+            details={"tables": len(outcome.loads) + len(failures), "failed": sorted(failures)},
+        )
+    await acreate_markdown_artifact(
+        key=f"loads-{source.replace('_', '-')}",
+        markdown=loads_table_markdown(_lines(source, outcome), title=f"Loads of {source}"),
+        description=f"What became of each table of {source}",
+    )
+    if failures:
+        raise _failed(source, failures)
+
+
+def _lines(source: str, outcome: _Outcome) -> list[LoadLine]:
+    counted = [name for name in LoadLine.__dataclass_fields__ if name.startswith("rows_")] + ["bytes"]
+    lines = [
+        LoadLine(
+            source=load["source"],
+            table=load["table"],
+            mode=load["path"],
+            status="published",
+            seconds=load["seconds"],
+            reconciled=load["counts"]["reconciled"],
+            note="; ".join([*load["schema_changes"], *([load["warning"]] if load["warning"] else [])]),
+            **{name: load["counts"][name] for name in counted},
+        )
+        for load in outcome.loads
+    ]
+    return lines + [
+        LoadLine(source=source, table=table, mode="", status=failure.status, note=failure.error.what)
+        for table, failure in outcome.failures.items()
+    ]
+
+
+def worst(statuses: list[str]) -> str:
+    """`failed` before `refused` before `done`."""
+    return next(status for status in ("failed", "refused", "done") if status in statuses)
+
+
+def _failed(source: str, failures: dict[str, Failure]) -> MedallionError:
+    if len(failures) == 1:
+        return next(iter(failures.values())).error
+    listed = "; ".join(f"{table}: {failure.error.what}" for table, failure in failures.items())
+    error = IngestFailed(
+        f"{len(failures)} tables were not loaded ({listed})",
+        where=f"source {source}",
+        next_move="; ".join(sorted({failure.error.next_move for failure in failures.values()})),
+        retryable=all(failure.error.retryable for failure in failures.values()),
+    )
+    error.exit_code = max(failure.error.exit_code for failure in failures.values())
+    error.failure_class = next(iter(failures.values())).failure_class
+    return error

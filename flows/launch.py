@@ -1,0 +1,128 @@
+"""Flows run from the command line, with what they do on the screen. Imports Prefect: the caller has pointed it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.status import Status
+
+from flows import connections, screens
+from flows.ingest import ingest
+from flows.observe import logs, progress, sentry
+from flows.pipeline import pipeline
+from flows.recovery.failures import diagnose
+from flows.settings import settings
+from flows.spec.errors import ConfigurationError, MedallionError
+from flows.state import overview
+from flows.transform import transform as transform_flow
+
+_MARKS = {"done": "[green]✓[/]", "failed": "[bold red]✗[/]"}
+
+
+def run(chosen: Mapping[str, list[str] | None], *, ingest_only: bool, full_refresh: bool, console: Console) -> None:
+    """Run the pipeline, or only ingest, over the chosen sources; then show what became of each table.
+
+    Raises:
+        MedallionError: what the flow raised, after the tables that did load have been shown.
+    """
+    only_tables = any(tables is not None for tables in chosen.values())
+    whole = not ingest_only and not only_tables
+
+    def start() -> Any:
+        if whole:
+            return pipeline(sources=list(chosen), full_refresh=full_refresh, return_state=True)
+        return asyncio.run(_ingest_each(chosen))
+
+    with logs.correlated() as correlation_id:
+        error = _watched(start, console)
+        loads = asyncio.run(_loads(correlation_id))
+    console.print(screens.loads_table(loads, "Loads", console.width))
+    if error is None and loads and not screens.changed_rows(loads):
+        console.print("[green]Nothing had changed at the sources, and nothing changed in raw.[/]")
+    if only_tables and not ingest_only:
+        console.print("Only single tables were asked for, so gold was left as it is: `medallion transform` builds it.")
+    if error is not None:
+        raise error
+
+
+def transform(*, select: str | None, full_refresh: bool, console: Console) -> None:
+    """Run the transform flow.
+
+    Raises:
+        MedallionError: what the flow raised.
+    """
+    with logs.correlated():
+        error = _watched(lambda: transform_flow(select=select, full_refresh=full_refresh, return_state=True), console)
+    if error is not None:
+        raise error
+
+
+async def _ingest_each(chosen: Mapping[str, list[str] | None]) -> Any:
+    states = await asyncio.gather(*(ingest(source, tables, return_state=True) for source, tables in chosen.items()))
+    return next((state for state in states if not state.is_completed()), states[0])
+
+
+def _watched(start: Callable[[], Any], console: Console) -> MedallionError | None:
+    """Run it, telling each step as it ends; the error it ended with, if any."""
+    _guard()
+    began = time.monotonic()
+    with console.status("starting") as spinner:
+        silence = progress.listen(_Teller(console, spinner))
+        try:
+            state = start()
+            state.result()
+        except Exception as problem:
+            return _explained(problem)
+        finally:
+            silence()
+    console.print(f"[dim]{time.monotonic() - began:.1f} s[/]")
+    return None
+
+
+def _explained(problem: Exception) -> MedallionError:
+    cause: BaseException | None = problem
+    while cause is not None:
+        # Prefect wraps what it cannot reach its server with.
+        if type(cause).__name__ in {"ConnectError", "ConnectTimeout"} and type(cause).__module__.startswith("httpx"):
+            return ConfigurationError(
+                "the Prefect server does not answer",
+                where=os.environ.get("PREFECT_API_URL", "PREFECT_API_URL"),
+                next_move="run `medallion up`, or correct PREFECT_API_URL",
+                retryable=True,
+            )
+        cause = cause.__cause__ or cause.__context__
+    return diagnose(problem, "run").error
+
+
+def _guard() -> None:
+    """Nothing secret reaches a log or Sentry from here on."""
+    dsn = settings().sentry_dsn
+    sentry.init(dsn.get_secret_value() if dsn else None, environment=settings().environment)
+    logs.guard()
+
+
+class _Teller:
+    """Tells steps on the console: what ended as a line, what is under way beside the spinner."""
+
+    def __init__(self, console: Console, spinner: Status) -> None:
+        self._console, self._spinner = console, spinner
+        self._under_way: dict[str, str] = {}
+
+    def __call__(self, step: progress.Step) -> None:
+        if step.state in _MARKS:
+            self._under_way.pop(step.name, None)
+            self._console.print(f"  {_MARKS[step.state]} {step.name:<28} [dim]{step.text}[/]", highlight=False)
+        else:
+            self._under_way[step.name] = step.text
+        names = [f"{name} {text}".strip() for name, text in self._under_way.items()]
+        self._spinner.update(", ".join(names[:3]) + (" …" if len(names) > 3 else ""))
+
+
+async def _loads(correlation_id: str) -> list[dict[str, Any]]:
+    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        return await overview.loads_of(warehouse, correlation_id)

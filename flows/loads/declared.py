@@ -1,0 +1,41 @@
+"""The declared sources, by name."""
+
+from flows.sources import SOURCES
+from flows.spec import Source
+from flows.spec.errors import DeclarationError
+
+
+def find_source(name: str) -> Source:
+    """The declared source of that name.
+
+    Raises:
+        DeclarationError: there is none; the message lists those there are.
+    """
+    for source in SOURCES:
+        if source.name == name:
+            return source
+    raise DeclarationError(
+        f"no source {name!r} is declared",
+        where="flows/sources",
+        next_move=f"choose among {', '.join(source.name for source in SOURCES)}",
+    )
+
+
+def choose(names: list[str] | None) -> dict[str, list[str] | None]:
+    """`["shop.baskets", "marketing"]` → `{"shop": ["baskets"], "marketing": None}`; None means every table.
+
+    Raises:
+        DeclarationError: a source or table is not declared.
+    """
+    if not names:
+        return {source.name: None for source in SOURCES}
+    chosen: dict[str, list[str] | None] = {}
+    for name in names:
+        source, _, table = name.partition(".")
+        declared = find_source(source)
+        tables = chosen.get(source, [])
+        if not table:
+            chosen[source] = None
+        elif tables is not None:
+            chosen[source] = [*tables, declared.table(table).name]
+    return chosen

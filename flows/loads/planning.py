@@ -1,0 +1,115 @@
+"""What a run would do, found out by looking at both ends and touching neither."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows import connections
+from flows.extract.postgres import count
+from flows.extract.rest import HttpLimits, read_pages
+from flows.load.table import Target
+from flows.loads.api import plan_endpoint
+from flows.loads.database import plan_table
+from flows.loads.declared import find_source
+from flows.recovery.failures import diagnose
+from flows.spec import Api, Database, Endpoint, Table
+from flows.spec.errors import MedallionError
+from flows.spec.plan import LoadPlan
+from flows.state import ledger
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+# A plan is for looking: an API that asks us to wait longer than this is shown as not answering.
+_API_PATIENCE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLine:
+    """One table's plan, or why there is none. `rows` waiting (None: the source cannot tell without reading)."""
+
+    source: str
+    table: str
+    plan: LoadPlan | None = None
+    rows: int | None = None
+    running_batch: int | None = None
+    error: MedallionError | None = None
+
+    @property
+    def due(self) -> str:
+        """Whether a run would have anything to do."""
+        if self.error is not None:
+            return "cannot be planned"
+        if self.running_batch is not None:
+            return f"batch {self.running_batch} is running"
+        if self.rows == 0:
+            return "nothing waits"
+        return "due"
+
+
+async def plan_sources(chosen: Mapping[str, list[str] | None]) -> list[PlanLine]:
+    """The plan of each chosen table, in declared order. A source that does not answer costs only its own lines.
+
+    Raises:
+        MedallionError: the warehouse does not answer.
+    """
+    lines: list[PlanLine] = []
+    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        await _require_operations(warehouse)
+        for name, tables in chosen.items():
+            source = find_source(name)
+            declared = [table for table in source.tables if tables is None or table.name in tables]
+            try:
+                if isinstance(source, Database):
+                    lines += await _database_lines(warehouse, source, [t for t in declared if isinstance(t, Table)])
+                else:
+                    lines += await _api_lines(warehouse, source, [e for e in declared if isinstance(e, Endpoint)])
+            except Exception as problem:
+                error = diagnose(problem, f"source {name}", "source").error
+                lines += [PlanLine(name, table.name, error=error) for table in declared]
+    return lines
+
+
+async def _require_operations(warehouse: Connection[Record]) -> None:
+    if not await warehouse.fetchval("select to_regclass('ops.loads') is not null"):
+        raise MedallionError(
+            "schema ops is not there yet",
+            where="warehouse",
+            next_move="run `medallion up` or `medallion run` once; a plan writes nothing, not even that",
+        )
+
+
+async def _database_lines(warehouse: Connection[Record], source: Database, tables: list[Table]) -> list[PlanLine]:
+    lines = []
+    async with connections.connect(connections.database(source), side="source") as origin:
+        for table in tables:
+            running = await ledger.lock_holder(warehouse, source.name, table.name)
+            try:
+                plan, window, _ = await plan_table(warehouse, origin, source, table)
+                waiting = await count(origin, table, window.condition)
+            except MedallionError as error:
+                lines.append(PlanLine(source.name, table.name, running_batch=running, error=error))
+                continue
+            lines.append(PlanLine(source.name, table.name, plan, waiting, running))
+    return lines
+
+
+async def _api_lines(warehouse: Connection[Record], source: Api, endpoints: list[Endpoint]) -> list[PlanLine]:
+    connection = connections.api(source)
+    lines = []
+    for endpoint in endpoints:
+        target = Target(source.name, endpoint.name, source.raw_schema)
+        running = await ledger.lock_holder(warehouse, source.name, endpoint.name)
+        plan, _ = await plan_endpoint(warehouse, target, source, endpoint)
+        rows = None
+        if endpoint.total is not None:
+            async with asyncio.timeout(_API_PATIENCE_SECONDS * 2):
+                limits = HttpLimits(wait_budget_seconds=_API_PATIENCE_SECONDS)
+                pages = read_pages(source, endpoint, connection, since=plan.lower, limits=limits)
+                rows = (await anext(pages)).total
+                await pages.aclose()
+        lines.append(PlanLine(source.name, endpoint.name, plan, rows, running))
+    return lines

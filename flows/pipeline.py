@@ -1,0 +1,63 @@
+"""Story: ingest all sources side by side → transform. A source that fails does not keep the others from gold."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from prefect import flow
+
+from flows.ingest import IngestFailed, ingest
+from flows.loads.declared import find_source
+from flows.observe.logs import correlated
+from flows.recovery.failures import diagnose
+from flows.sources import SOURCES
+from flows.spec.errors import MedallionError
+from flows.transform import transform
+
+
+@flow(name="pipeline", flow_run_name="pipeline", result_serializer="json", persist_result=True)
+def pipeline(sources: list[str] | None = None, full_refresh: bool = False) -> dict[str, Any]:
+    """Ingest the named sources (default: all) in parallel, then transform what arrived.
+
+    Raises:
+        MedallionError: of the source that failed, or of transform; after everything that could be done was done.
+    """
+    chosen = sources or [source.name for source in SOURCES]
+    for name in chosen:
+        find_source(name)
+    with correlated():
+        errors = asyncio.run(_ingest_all(chosen))
+        if len(errors) == len(chosen):
+            raise _together(errors)
+        loaded = [name for name in chosen if name not in errors]
+        facts: dict[str, Any] = transform(full_refresh=full_refresh, sources=loaded)
+        if errors:
+            raise _together(errors)
+    return facts
+
+
+async def _ingest_all(sources: list[str]) -> dict[str, MedallionError]:
+    """Ingest side by side; the errors by source, empty when all is well."""
+    states = await asyncio.gather(*(ingest(source, return_state=True) for source in sources))
+    errors = {}
+    for source, state in zip(sources, states, strict=True):
+        try:
+            await state.aresult()
+        except Exception as problem:
+            errors[source] = diagnose(problem, f"source {source}").error
+    return errors
+
+
+def _together(errors: dict[str, MedallionError]) -> MedallionError:
+    if len(errors) == 1:
+        return next(iter(errors.values()))
+    listed = "; ".join(f"{source}: {error.what}" for source, error in errors.items())
+    error = IngestFailed(
+        f"{len(errors)} sources failed ({listed})",
+        where="pipeline",
+        next_move="; ".join(sorted({error.next_move for error in errors.values()})),
+        retryable=all(error.retryable for error in errors.values()),
+    )
+    error.exit_code = max(error.exit_code for error in errors.values())
+    return error

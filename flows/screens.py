@@ -1,0 +1,237 @@
+"""What the terminal shows: tables and panels made of plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from flows.spec.errors import MedallionError
+
+if TYPE_CHECKING:
+    from flows.loads.planning import PlanLine
+    from flows.state.overview import Overview
+    from infra.local.stack import ServiceStatus, Stack
+
+_STATUS_STYLE = {
+    "done": "green",
+    "published": "green",
+    "running": "yellow",
+    "equal": "green",
+    "missing in raw": "bold red",
+    "surplus in raw": "yellow",
+    "failed": "bold red",
+    "refused": "bold magenta",
+    "starting": "yellow",
+    "stopped": "dim",
+}
+
+
+# Into a file or a pipe there is no width to ask for; the widest table of ours fits this.
+_WIDTH_WITHOUT_TERMINAL = 150
+# Below this width, tables leave out what can be looked up.
+_NARROW = 110
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal, and wide enough for our tables where there is none."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH_WITHOUT_TERMINAL)
+
+
+def grid(title: str, columns: Sequence[str], numeric: Iterable[str] = ()) -> Table:
+    """An empty table in the house's look; numeric columns are read by their right edge."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", border_style="dim")
+    right = set(numeric)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def styled(status: str | None) -> Text:
+    """A status in its colour."""
+    return Text(status or "", style=_STATUS_STYLE.get(status or "", ""))
+
+
+def ago(seconds: float | None) -> str:
+    """`12 s`, `4 min`, `2:05 h`, `3 days`."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 86400:
+        return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d} h"
+    return f"{timedelta(seconds=seconds).days} days"
+
+
+def error_panel(error: MedallionError) -> Panel:
+    """An error as a person reads it: what, where, the next move, whether a retry can help."""
+    text = Text()
+    text.append(f"{error.what}\n", style="bold")
+    for label, value in (
+        ("where", error.where),
+        ("next", error.next_move),
+        ("retry", "can help" if error.retryable else "cannot help"),
+    ):
+        text.append(f"{label:>6}  ", style="dim")
+        text.append(f"{value}\n")
+    error_id = getattr(error, "error_id", None)
+    if error_id:
+        text.append(f"{'id':>6}  ", style="dim")
+        text.append(f"{error_id} in ops.errors\n")
+    text.rstrip()
+    return Panel(text, title=type(error).__name__, title_align="left", border_style="red", expand=False)
+
+
+def addresses(stack: Stack) -> Group:
+    """Where to look, and how to get in; passwords stay in the file."""
+    table = grid("Where to look", ["what", "address"])
+    table.add_row("Prefect: runs, logs, artifacts", stack.prefect.ui_url)
+    table.add_row("PostgreSQL: databases warehouse and shop", f"127.0.0.1:{stack.postgres.port}")
+    table.add_row("gold, as a reader", 'psql "$(medallion url)"')
+    if stack.commerce is not None:
+        table.add_row("commerce API", stack.commerce.url)
+    return Group(table)
+
+
+def service_table(services: Iterable[ServiceStatus]) -> Table:
+    """The embedded stack's services."""
+    table = grid("Services", ["service", "state", "address", "pid", "log"], ["pid"])
+    for service in services:
+        table.add_row(
+            service.name,
+            styled(service.state),
+            service.address or "",
+            str(service.pid or ""),
+            str(service.log or ""),
+        )
+    return table
+
+
+def plan_table(lines: Iterable[PlanLine]) -> Table:
+    """`medallion plan`."""
+    table = grid("Plan", ["table", "due", "rows", "path", "from cursor", "why"], ["rows"])
+    for line in lines:
+        plan = line.plan
+        why = line.error.what if line.error else plan.reason if plan else ""
+        if plan and plan.warning:
+            why = f"{why}; {plan.warning}"
+        table.add_row(
+            f"{line.source}.{line.table}",
+            Text(line.due, style="bold red" if line.error else "dim" if line.rows == 0 else "bold"),
+            "" if line.rows is None else f"{line.rows:,}",
+            plan.path if plan else "",
+            (plan.lower or "the beginning") if plan else "",
+            why,
+        )
+    return table
+
+
+_COUNTS = (
+    ("read", "rows_read"),
+    ("new", "rows_inserted"),
+    ("changed", "rows_updated"),
+    ("same", "rows_unchanged"),
+    ("deleted", "rows_deleted"),
+    ("quarantined", "rows_quarantined"),
+)
+
+
+def loads_table(loads: Sequence[dict[str, Any]], title: str, width: int) -> Table:
+    """What became of each table of a run. A narrow terminal is shown what changed, not what stayed."""
+    shown = [(label, column) for label, column in _COUNTS if width >= _NARROW or column != "rows_unchanged"]
+    totals = [("source", "source_rows"), ("raw", "raw_rows")] if width >= _NARROW else []
+    numeric = [label for label, _ in [*shown, *totals]] + ["s"]
+    table = grid(title, ["table", "path", *numeric[:-1], "counts", "s"], numeric)
+    for load in loads:
+        counts = [_number(load[column], dim_zero=True) for _, column in shown]
+        verdict = load["reconciled"] if load["status"] == "published" else load["status"]
+        table.add_row(
+            f"{load['source_system']}.{load['table_name']}",
+            load["path"],
+            *counts,
+            *[_number(load[column]) for _, column in totals],
+            styled(verdict),
+            f"{load['seconds']:.1f}" if load["seconds"] is not None else "",
+        )
+    return table
+
+
+def changed_rows(loads: Iterable[dict[str, Any]]) -> int:
+    """Rows of raw that a run made different."""
+    return sum((load[column] or 0) for load in loads for column in ("rows_inserted", "rows_updated", "rows_deleted"))
+
+
+def _number(value: int | None, *, dim_zero: bool = False) -> Text:
+    return Text("" if value is None else f"{value:,}", style="dim" if dim_zero and not value else "")
+
+
+def status_tables(overview: Overview) -> list[Table]:
+    """`medallion status`: runs, tables with cursor and lag, quarantine, schema changes, errors."""
+    runs = grid("Last runs", ["run", "pipeline", "status", "started (UTC)", "took"], ["run"])
+    for run in overview.runs:
+        name = f"{run['pipeline']} {run['scope']}".strip()
+        runs.add_row(
+            str(run["run_id"]),
+            name,
+            styled(run["status"]),
+            f"{run['started_at']:%Y-%m-%d %H:%M:%S}",
+            ago(run["seconds"]),
+        )
+    tables = grid(
+        "Tables",
+        ["table", "last load", "lag", "cursor", "rows in raw", "counts", "quarantined"],
+        ["lag", "rows in raw", "quarantined"],
+    )
+    for row in overview.tables:
+        tables.add_row(
+            f"{row['source_system']}.{row['table_name']}",
+            styled(row["status"]),
+            ago(row["lag_seconds"]),
+            row["cursor_value"] or "",
+            _number(row["raw_rows"]),
+            styled(row["reconciled"]),
+            _number(row["quarantined"], dim_zero=True),
+        )
+    shown = [runs, tables]
+    if overview.quarantine:
+        quarantine = grid("Quarantine", ["table", "rule", "rows", "since (UTC)"], ["rows"])
+        for row in overview.quarantine:
+            quarantine.add_row(
+                f"{row['source_system']}.{row['table_name']}",
+                row["rule"],
+                f"{row['rows']:,}",
+                f"{row['since']:%Y-%m-%d %H:%M:%S}",
+            )
+        shown.append(quarantine)
+    if overview.changes:
+        changes = grid("Schema changes", ["when (UTC)", "table", "column", "change", "type"])
+        for row in overview.changes:
+            changes.add_row(
+                f"{row['changed_at']:%Y-%m-%d %H:%M:%S}",
+                f"{row['source_system']}.{row['table_name']}",
+                row["column_name"],
+                row["change"],
+                row["new_type"] or "",
+            )
+        shown.append(changes)
+    if overview.errors:
+        errors = grid("Errors", ["id", "when (UTC)", "class", "where", "what", "next move"])
+        for row in overview.errors:
+            errors.add_row(
+                row["error_id"],
+                f"{row['occurred_at']:%Y-%m-%d %H:%M:%S}",
+                row["failure_class"],
+                row["location"],
+                row["what"],
+                row["next_move"],
+            )
+        shown.append(errors)
+    return shown

@@ -1,0 +1,97 @@
+"""The state of operations in one look, for `medallion status`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Rows as plain dictionaries, newest or largest first.
+
+    `runs`: run_id, pipeline, scope, status, started_at, seconds, error_id.
+    `tables`: source_system, table_name, status, cursor_value, lag (interval), raw_rows, reconciled, quarantined.
+    `quarantine`: source_system, table_name, rule, rows, since.
+    `changes`: changed_at, source_system, table_name, column_name, change, new_type.
+    `errors`: error_id, occurred_at, failure_class, location, what, next_move.
+    """
+
+    runs: Rows
+    tables: Rows
+    quarantine: Rows
+    changes: Rows
+    errors: Rows
+
+
+_RUNS = """
+select run_id, pipeline, scope, status, started_at, error_id,
+    extract(epoch from coalesce(finished_at, clock_timestamp()) - started_at)::float8 as seconds
+from ops.runs order by run_id desc limit $1
+"""
+_TABLES = """
+with latest as (
+    select distinct on (source_system, table_name) source_system, table_name, status, finished_at, raw_rows, reconciled
+    from ops.loads order by source_system, table_name, batch_id desc
+), open_rows as (
+    select source_system, table_name, count(*) as rows
+    from quarantine.rows where resolved_at is null group by 1, 2
+)
+select l.source_system, l.table_name, l.status, c.cursor_value, l.raw_rows, l.reconciled,
+    coalesce(q.rows, 0) as quarantined,
+    extract(epoch from clock_timestamp() - p.published_at)::float8 as lag_seconds
+from latest as l
+left join ops.cursors as c using (source_system, table_name)
+left join open_rows as q using (source_system, table_name)
+left join lateral (
+    select max(finished_at) as published_at from ops.loads as o
+    where o.source_system = l.source_system and o.table_name = l.table_name and o.status = 'published'
+) as p on true
+order by 1, 2
+"""
+_QUARANTINE = """
+select source_system, table_name, rule, count(*) as rows, min(quarantined_at) as since
+from quarantine.rows where resolved_at is null group by 1, 2, 3 order by rows desc
+"""
+_CHANGES = """
+select changed_at, source_system, table_name, column_name, change, new_type
+from ops.schema_changes order by change_id desc limit $1
+"""
+_ERRORS = """
+select error_id, occurred_at, failure_class, location, what, next_move
+from ops.errors order by occurred_at desc limit $1
+"""
+_LOADS = """
+select l.source_system, l.table_name, l.path, l.status, l.rows_read, l.rows_inserted, l.rows_updated, l.rows_unchanged,
+    l.rows_deduplicated, l.rows_quarantined, l.rows_deleted, l.source_rows, l.raw_rows, l.quarantine_rows,
+    l.reconciled, l.error, extract(epoch from l.finished_at - l.started_at)::float8 as seconds
+from ops.loads as l
+inner join ops.runs as r using (run_id)
+where r.correlation_id = $1
+order by l.source_system desc, l.batch_id
+"""
+
+
+async def read_overview(connection: Connection[Record], limit: int = 8) -> Overview:
+    """The last `limit` runs, changes and errors; every table's latest load; what stands in quarantine."""
+
+    async def rows(query: str, *arguments: int) -> Rows:
+        return [dict(record) for record in await connection.fetch(query, *arguments)]
+
+    return Overview(
+        runs=await rows(_RUNS, limit),
+        tables=await rows(_TABLES),
+        quarantine=await rows(_QUARANTINE),
+        changes=await rows(_CHANGES, limit),
+        errors=await rows(_ERRORS, limit),
+    )
+
+
+async def loads_of(connection: Connection[Record], correlation_id: str) -> Rows:
+    """The loads of one run and the runs it started, in the order they began."""
+    return [dict(record) for record in await connection.fetch(_LOADS, correlation_id)]

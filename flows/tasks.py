@@ -1,0 +1,188 @@
+"""Rooms dressed as Prefect tasks: every retry, timeout and limit on one page.
+
+    load      4 attempts, 2 s then twice as long each time, ± half; only for errors that a retry can help
+              one slot of `source-<name>` and one of `warehouse`, held for the load
+              2 h at most
+    gate      2 attempts, since a check that could not run says nothing about the data
+
+No result is cached: data that was there a minute ago says nothing about now. Results are stored as JSON.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.asyncio import concurrency
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+from prefect.tasks import Task, exponential_backoff
+
+from flows import connections
+from flows.loads.api import load_endpoint
+from flows.loads.database import load_table
+from flows.loads.declared import find_source
+from flows.loads.session import LoadResult
+from flows.observe.progress import report
+from flows.quality import soda
+from flows.recovery.failures import STRATEGIES, Strategy, diagnose
+from flows.settings import PROJECT_ROOT, settings
+from flows.spec import Api
+from flows.spec.errors import DataRefused
+
+_RETRIES = settings().load_attempts - 1
+_DELAYS = exponential_backoff(backoff_factor=settings().retry_first_delay_seconds)
+_JITTER = 0.5
+_LOAD_TIMEOUT_SECONDS = 2 * 3600
+# A killed process gives its slots back after this long; Prefect allows no less.
+_SLOT_LEASE_SECONDS = 60
+# Lines about a load that takes long, in its run's log.
+_PROGRESS_SECONDS = 5.0
+
+
+def may_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Only failures whose strategy is to retry: a wrong password stays wrong, refused data stays refused."""
+    try:
+        state.result()
+    except Exception as problem:
+        failure = diagnose(problem, "task")
+        return failure.error.retryable and STRATEGIES[failure.failure_class][0] is Strategy.RETRY
+    return False
+
+
+@task(
+    task_run_name="{source}.{table} {window}",
+    retries=_RETRIES,
+    retry_delay_seconds=_DELAYS,
+    retry_jitter_factor=_JITTER,
+    retry_condition_fn=may_retry,
+    timeout_seconds=_LOAD_TIMEOUT_SECONDS,
+    cache_policy=NO_CACHE,
+    persist_result=True,
+    result_serializer="json",
+)
+async def load(source: str, table: str, window: str, run_id: int) -> dict[str, Any]:
+    """Bring one raw table up to date; `window` only names the run. Returns the load's facts as plain values."""
+    declared = find_source(source)
+    with _told(f"{source}.{table}") as on_progress:
+        async with concurrency(
+            [f"source-{source}", "warehouse"], occupy=1, lease_duration=_SLOT_LEASE_SECONDS, strict=False
+        ):
+            if isinstance(declared, Api):
+                result = await load_endpoint(
+                    connections.warehouse(),
+                    connections.api(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                    on_progress=on_progress,
+                )
+            else:
+                result = await load_table(
+                    connections.warehouse(),
+                    connections.database(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                    on_progress=on_progress,
+                )
+    _tell(result)
+    return asdict(result)
+
+
+class _Pace:
+    """Progress of one load: each step to who watches, a line in the run's log every few seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._started = self._logged = time.monotonic()
+        self._log = get_run_logger()
+
+    def __call__(self, what: str, volume: int) -> None:
+        now = time.monotonic()
+        if now - self._logged < _PROGRESS_SECONDS:
+            return
+        self._logged = now
+        megabytes = volume / 1e6
+        text = f"{what} {megabytes:,.0f} MB, {megabytes / (now - self._started):,.1f} MB/s"
+        self._log.info("%s: %s", self._name, text)
+        report(self._name, "moving", text)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[_Pace]:
+    report(name, "began")
+    try:
+        yield _Pace(name)
+    except Exception as problem:
+        failure = diagnose(problem, name)
+        report(name, "failed", str(failure.error))
+        raise
+
+
+def _tell(result: LoadResult) -> None:
+    counts = result.counts
+    text = (
+        f"{result.path}: {counts.rows_read:,} read, {counts.rows_inserted:,} new, {counts.rows_updated:,} changed, "
+        f"{counts.rows_deleted:,} deleted, {counts.rows_quarantined:,} quarantined, {result.seconds:.1f} s"
+    )
+    log = get_run_logger()
+    log.info("%s.%s %s; counts: %s", result.source, result.table, text, counts.reconciled)
+    if result.warning:
+        log.warning("%s.%s: %s", result.source, result.table, result.warning)
+    if counts.reconciled == "missing in raw":
+        log.warning(
+            "%s.%s: the source holds %s rows, raw and quarantine %s; the next run reads the table whole",
+            result.source,
+            result.table,
+            counts.source_rows,
+            (counts.raw_rows or 0) + (counts.quarantine_rows or 0),
+        )
+    report(f"{result.source}.{result.table}", "done", text)
+
+
+@task(
+    task_run_name="gate {gate}",
+    retries=1,
+    retry_delay_seconds=2,
+    retry_condition_fn=may_retry,
+    cache_policy=NO_CACHE,
+    persist_result=True,
+    result_serializer="json",
+)
+def check_gate(gate: Literal["raw", "gold"], sources: list[str] | None = None) -> list[dict[str, Any]]:
+    """Run the gate's contracts; `sources` bounds the raw ones. Returns every check as plain values.
+
+    Raises:
+        DataRefused: no contract was found, which must not be taken for a pass.
+    """
+    report(f"gate {gate}", "began")
+    contracts = _contracts(gate, sources)
+    if not contracts:
+        raise DataRefused(
+            "there is no contract to check", where=f"soda/{gate}", next_move="run `medallion render`, or restore them"
+        )
+    results = soda.verify(contracts, connections.warehouse("transformer").url, gate=gate)
+    blocking = sum(result.blocks for result in results)
+    report(f"gate {gate}", "failed" if blocking else "done", f"{len(results)} checks, {blocking} blocking")
+    return [asdict(result) | {"blocks": result.blocks} for result in results]
+
+
+def _contracts(gate: str, sources: list[str] | None) -> list[Path]:
+    folder = PROJECT_ROOT / "soda" / gate
+    return sorted(
+        path for path in folder.rglob("*.yml") if gate != "raw" or sources is None or path.parent.name in sources
+    )
+
+
+def current_flow_run_id() -> str | None:
+    """The id of the Prefect flow run we are in."""
+    context = FlowRunContext.get()
+    return str(context.flow_run.id) if context and context.flow_run else None

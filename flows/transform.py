@@ -1,0 +1,207 @@
+"""Story: gate raw → snapshots, silver, gold and their tests, by dbt → gate gold.
+
+dbt runs once per process, through PrefectDbtRunner: every node is a task run with its own state and log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+
+from flows import connections, tasks
+from flows.observe.artifacts import CheckLine, NodeLine, checks_table_markdown, nodes_table_markdown
+from flows.observe.logs import correlated
+from flows.observe.progress import report
+from flows.recovery.failures import diagnose
+from flows.settings import PROJECT_ROOT, settings
+from flows.spec.errors import DataRefused, MedallionError, WarehouseError
+from flows.state import ledger
+
+DBT_PROJECT = PROJECT_ROOT / "dbt_project"
+# Unit tests prove the code, not the data: CI runs them.
+_BUILD = ("build", "--exclude-resource-type", "unit_test")
+
+
+@flow(name="transform", flow_run_name="transform", result_serializer="json", persist_result=True)
+def transform(
+    select: str | None = None, full_refresh: bool = False, sources: list[str] | None = None
+) -> dict[str, Any]:
+    """Build silver and gold from raw, between the two gates. Returns counts of nodes and checks.
+
+    `select` is dbt's selection; the gold gate then is left out. `sources` bounds the raw gate.
+
+    Raises:
+        DataRefused: a gate is closed, or a test of dbt's found data that breaks a rule.
+        WarehouseError: dbt could not build.
+    """
+    with correlated() as correlation_id:
+        run_id = asyncio.run(_open(correlation_id))
+        try:
+            raw = _pass_gate("raw", run_id, sources)
+            nodes = build(select=select, full_refresh=full_refresh)
+            gold = _pass_gate("gold", run_id) if select is None else []
+        except Exception as problem:
+            failure = diagnose(problem, "transform")
+            asyncio.run(_close(run_id, failure.status, failure.facts(run_id, None)))
+            raise failure.error from None
+        facts = {"nodes": len(nodes), "checks": len(raw) + len(gold)}
+        asyncio.run(_close(run_id, "done", None, facts))
+        return facts
+
+
+async def _open(correlation_id: str) -> int:
+    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        await ledger.ensure_schema(warehouse)
+        return await ledger.open_run(warehouse, "transform", "", tasks.current_flow_run_id(), correlation_id)
+
+
+async def _close(run_id: int, status: str, failure: dict[str, Any] | None, facts: dict[str, Any] | None = None) -> None:
+    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        if failure is not None:
+            await ledger.record_error(warehouse, failure)
+        await ledger.close_run(warehouse, run_id, status, failure["error_id"] if failure else None, facts)
+
+
+def _pass_gate(gate: Literal["raw", "gold"], run_id: int, sources: list[str] | None = None) -> list[dict[str, Any]]:
+    """Check, record, show, and stop where a check blocks."""
+    results = tasks.check_gate(gate, sources)
+    asyncio.run(_record_checks(run_id, gate, results))
+    lines = [
+        CheckLine(result["dataset"], result["check"], result["column"], result["outcome"], result["message"])
+        for result in results
+    ]
+    create_markdown_artifact(
+        key=f"gate-{gate}", markdown=checks_table_markdown(lines, gate=gate), description=f"Quality gate {gate}"
+    )
+    blocking = [result for result in results if result["blocks"]]
+    if blocking:
+        listed = "; ".join(
+            f"{result['dataset']}: {result['check']} {result['outcome']}"
+            + (f" ({result['message']})" if result["message"] else "")
+            for result in blocking[:5]
+        )
+        more = f" and {len(blocking) - 5} more" if len(blocking) > 5 else ""
+        raise DataRefused(
+            f"{len(blocking)} of {len(results)} checks do not pass: {listed}{more}",
+            where=f"gate {gate}",
+            next_move=f"read the contract in soda/{gate} and the rows it names; mend the data at its source, run again",
+        )
+    return results
+
+
+async def _record_checks(run_id: int, gate: str, results: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            result["dataset"],
+            result["check"],
+            result["column"],
+            result["outcome"],
+            "" if result["measured"] is None else str(result["measured"]),
+            result["message"],
+        )
+        for result in results
+    ]
+    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        await ledger.record_checks(warehouse, run_id, gate, rows)
+
+
+def dbt_environment(url: str) -> dict[str, str]:
+    """The variables that dbt_project/profiles.yml reads, from the transformer's address."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    return {
+        "MEDALLION_DBT_HOST": query.get("host", [parts.hostname or "localhost"])[0],
+        "MEDALLION_DBT_PORT": str(parts.port or 5432),
+        "MEDALLION_DBT_USER": unquote(parts.username or ""),
+        "MEDALLION_DBT_PASSWORD": unquote(parts.password or ""),
+        "MEDALLION_DBT_DATABASE": unquote(parts.path.lstrip("/")),
+        "MEDALLION_DBT_SSLMODE": query.get("sslmode", ["prefer"])[0],
+        "DBT_USE_COLORS": "false",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def build(*, select: str | None = None, full_refresh: bool = False) -> list[NodeLine]:
+    """`dbt build` in this process; every node a Prefect task. Returns the nodes that ran.
+
+    Raises:
+        DataRefused: a test failed. WarehouseError: a node could not be built.
+    """
+    from prefect_dbt import PrefectDbtRunner, PrefectDbtSettings  # 3 s of imports that ingest need not pay
+
+    report("dbt build", "began")
+    os.environ.update(dbt_environment(connections.warehouse("transformer").url))
+    target = settings().home / "dbt"
+    target.mkdir(parents=True, exist_ok=True)
+    runner = PrefectDbtRunner(
+        settings=PrefectDbtSettings(project_dir=DBT_PROJECT, profiles_dir=DBT_PROJECT, target_path=target),
+        raise_on_failure=False,
+    )
+    arguments = [*_BUILD, "--threads", str(settings().dbt_threads)]
+    arguments += ["--select", select] if select else []
+    arguments += ["--full-refresh"] if full_refresh else []
+    result = runner.invoke(arguments)
+    nodes = read_nodes(target / "run_results.json") if result.exception is None else []
+    if nodes:
+        create_markdown_artifact(
+            key="dbt-build", markdown=nodes_table_markdown(nodes), description="Nodes of the dbt build"
+        )
+    _judge(result.success, nodes, type(result.exception).__name__ if result.exception else None)
+    report("dbt build", "done", f"{len(nodes)} nodes")
+    get_run_logger().info("dbt built %s nodes", len(nodes))
+    return nodes
+
+
+def read_nodes(run_results: Path) -> list[NodeLine]:
+    """The nodes of dbt's run_results.json. Messages of failed nodes may quote rows, so only their first line stays
+    where it cannot."""
+    results = json.loads(run_results.read_text(encoding="utf-8"))["results"]
+    return [
+        NodeLine(
+            name=result["unique_id"].split(".", 2)[2],
+            kind=result["unique_id"].split(".", 1)[0],
+            status=result["status"],
+            seconds=result["execution_time"],
+            rows=(result.get("adapter_response") or {}).get("rows_affected"),
+            message=_safe_message(result),
+        )
+        for result in results
+    ]
+
+
+def _safe_message(result: dict[str, Any]) -> str:
+    if result["status"] == "fail":
+        return f"{result['failures']} rows fail"
+    return "see this node's task run" if result["status"] == "error" else ""
+
+
+def _judge(success: bool, nodes: list[NodeLine], exception: str | None) -> None:
+    errors = [node.name for node in nodes if node.status == "error"]
+    failed = [f"{node.name} ({node.message})" for node in nodes if node.status == "fail"]
+    if success and not errors and not failed:
+        return
+    error: MedallionError
+    if failed and not errors:
+        error = DataRefused(
+            f"{len(failed)} dbt tests failed: {', '.join(failed[:5])}",
+            where="dbt build",
+            next_move="query the test's stored failures, mend the rows at their source or the rule, run again",
+        )
+    else:
+        what = f"nodes could not be built: {', '.join(errors[:5])}" if errors else f"dbt stopped with {exception}"
+        error = WarehouseError(
+            what,
+            where="dbt build",
+            next_move="read the node's task run or dbt.log, mend the model, run `medallion transform`",
+        )
+    report("dbt build", "failed", error.what)
+    raise error
