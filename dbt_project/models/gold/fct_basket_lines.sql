@@ -71,13 +71,13 @@ versioned as (
     inner join households
         on
             baskets.household_id = households.household_id
-            and households.effective_at <= baskets.sold_at
-            and households.expires_at > baskets.sold_at
+            and baskets.sold_at >= households.effective_at
+            and baskets.sold_at < households.expires_at
     inner join products
         on
             basket_lines.product_id = products.product_id
-            and products.effective_at <= baskets.sold_at
-            and products.expires_at > baskets.sold_at
+            and baskets.sold_at >= products.effective_at
+            and baskets.sold_at < products.expires_at
     inner join stores on baskets.store_id = stores.store_id
 )
 

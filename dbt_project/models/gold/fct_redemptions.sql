@@ -41,5 +41,5 @@ inner join campaigns on redemptions.campaign_id = campaigns.campaign_id
 inner join households
     on
         redemptions.household_id = households.household_id
-        and households.effective_at <= redemptions.redeemed_on + time with time zone '12:00+00'
-        and households.expires_at > redemptions.redeemed_on + time with time zone '12:00+00'
+        and redemptions.redeemed_on + time with time zone '12:00+00' >= households.effective_at
+        and redemptions.redeemed_on + time with time zone '12:00+00' < households.expires_at
