@@ -35,6 +35,6 @@ def freshness(source: Source) -> Freshness | None:
 def last_load(source: str, table: str, expression: str = "max(finished_at)") -> str:
     """The query for the last published load of a table, on one line."""
     return (
-        f"select {expression} from ops.loads where source_system = {quote_literal(source)} "  # noqa: S608 - literals quoted
+        f"select {expression} from ops.loads where source_system = {quote_literal(source)} "
         f"and table_name = {quote_literal(table)} and status = 'published'"
     )

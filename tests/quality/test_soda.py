@@ -1,6 +1,9 @@
 """The gate against a real PostgreSQL: what passes, what closes it, and what never leaves it."""
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,6 +186,32 @@ def test_a_password_that_looks_like_a_variable_is_taken_as_it_is(
             admin.execute(f"revoke connect on database {warehouse.name} from {role}")
             admin.execute(f"drop role {role}")
     assert not any(result.blocks for result in results)
+
+
+def test_a_dotenv_file_beside_the_project_changes_nothing_in_the_middle_of_a_run(
+    url: str, contract: WriteContract, tmp_path: Path
+) -> None:
+    """Soda looks for one in every folder above its own, and `.venv` stands inside the project."""
+    dotenv = tmp_path / "elsewhere.env"
+    dotenv.write_text("MEDALLION_WAREHOUSE_URL=postgresql://elsewhere/w\n")
+    program = (
+        "import os, sys, pathlib, dotenv.main\n"
+        "dotenv.main.find_dotenv = lambda *a, **k: sys.argv[1]\n"
+        "from flows.quality.soda import verify\n"
+        "results = verify([pathlib.Path(sys.argv[2])], sys.stdin.read(), gate='raw')\n"
+        "print(len(results), [name for name in os.environ if name.endswith(('_URL', 'DISABLED', 'TELEMETRY'))])\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(dotenv), str(contract(GOOD))],
+        input=url,
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "4 []\n"
 
 
 def test_a_warehouse_that_does_not_answer_can_be_tried_again(contract: WriteContract) -> None:

@@ -1,0 +1,71 @@
+"""Contracts as files: whether soda would read in them what their author meant, and which database they speak of."""
+
+import json
+import re
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from flows.spec.errors import ConfigurationError
+
+# The name by which contracts call the warehouse: `dataset: warehouse/<database>/<schema>/<table>`.
+DATA_SOURCE = "warehouse"
+_DATASET_LINE = re.compile(r"^dataset:.*$", re.MULTILINE)
+_DATASET_FORM = re.compile(r"[^/\s]+/[^/\s]+/(?P<schema>[^/\s]+)/(?P<table>[^/\s]+)")
+
+
+def validate_contract(path: Path) -> list[str]:
+    """What is wrong with a contract by the JSON schema that soda ships, each with its place; empty when nothing is.
+
+    Soda's own parser accepts keys it does not know. It also accepts a contract without a single check.
+    """
+    try:
+        contract = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        return [f"cannot be read: {type(error).__name__}"]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        return [f"is not YAML: line {mark.line + 1}" if mark else "is not YAML"]
+    problems = [
+        f"{'.'.join(str(part) for part in error.absolute_path) or 'the contract'}: {_shortened(error)}"
+        for error in sorted(_validator().iter_errors(contract), key=lambda error: [str(p) for p in error.absolute_path])
+    ]
+    if not problems and not _DATASET_FORM.fullmatch(str(contract.get("dataset"))):
+        problems.append(f"dataset: write it as {DATA_SOURCE}/<database>/<schema>/<table>")
+    if not problems and not _holds_a_check(contract):
+        problems.append("the contract: holds no check")
+    return problems
+
+
+@lru_cache
+def _validator() -> jsonschema.Draft202012Validator:
+    # Looked up without importing soda, which takes 1.0 s.
+    spec = find_spec("soda_core")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigurationError("soda-core is not installed", where="soda", next_move="install it: `uv sync`")
+    schema = Path(spec.submodule_search_locations[0], "contracts", "soda_data_contract_json_schema_1_0_0.json")
+    return jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
+
+
+def _shortened(error: jsonschema.ValidationError) -> str:
+    """The deepest reason: `anyOf` by itself says only that nothing matched, and prints the whole contract."""
+    best = jsonschema.exceptions.best_match([error])
+    reason = best.message if best is not None else error.message
+    return reason if len(reason) <= 160 else f"{reason[:157]}…"
+
+
+def _holds_a_check(contract: dict[str, Any]) -> bool:
+    return bool(contract.get("checks")) or any(column.get("checks") for column in contract.get("columns") or [])
+
+
+def point_at(text: str, database: str, schema_prefix: str) -> str:
+    """The contract's text with its dataset in the connected database; lines stay where they were."""
+    form = _DATASET_FORM.fullmatch(str(yaml.safe_load(text)["dataset"]))
+    if form is None:  # validate_contract has looked
+        raise ValueError("the dataset has another form")
+    dataset = f"{DATA_SOURCE}/{database}/{schema_prefix}{form['schema']}/{form['table']}"
+    return _DATASET_LINE.sub(lambda _: f"dataset: {json.dumps(dataset)}", text, count=1)
