@@ -1,13 +1,14 @@
 """Blocks on a real Prefect server: registered, found again, and silent about what they hold."""
 
+import asyncio
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from prefect.blocks.core import Block
 from pydantic import SecretStr
 
 from blocks.lookup import find
@@ -24,6 +25,12 @@ CONFIGURED = {
     "MEDALLION_SOURCE_MARKETING_KEY": "key-marketing",
     "MEDALLION_ALERT_WEBHOOK_URL": "https://hooks.example.com/pw-hook",
 }
+DOCUMENTS = {
+    "medallion-warehouse": "warehouse",
+    "medallion-source-database": "source-shop",
+    "medallion-source-api": "source-marketing",
+    "medallion-alert-channel": "alerts",
+}
 SECRETS = ("pw-loader", "pw-transformer", "pw-shop", "key-marketing", "pw-hook")
 STACK = {
     "urls": {
@@ -36,42 +43,46 @@ STACK = {
 }
 
 
-@pytest.fixture(scope="module")
-def registered(prefect_server: str) -> Iterator[list[str]]:
-    """What the command prints on its first and on its second run."""
-    environment = os.environ | CONFIGURED | {"PREFECT_API_URL": prefect_server}
-    runs = [
-        subprocess.run(
-            [sys.executable, "-m", "blocks.register"],
-            env=environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+def test_blocks_are_registered_once_found_again_and_never_shown(
+    prefect_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One test, because these steps share what stands on the server, and tests run side by side."""
+    for name, value in CONFIGURED.items():
+        monkeypatch.setenv(name, value)
+    try:
+        assert_the_command_is_idempotent_and_silent()
+        assert_found_as_plain_values()
+        # Ingest looks addresses up inside its async flow, where Prefect's plain `load` would return a coroutine.
+        asyncio.run(find_inside_a_running_loop())
+        answer = httpx.post(f"{prefect_server}/block_documents/filter", json={"include_secrets": False})
+        assert "medallion" in answer.text
+        assert not [secret for secret in SECRETS if secret in answer.text]
+        monkeypatch.setenv("MEDALLION_SOURCE_SHOP_URL", "postgresql://reader:new@db/shop")
+        assert {document.name: document.outcome for document in register()} == {
+            "warehouse": "unchanged",
+            "source-shop": "updated",
+            "source-marketing": "unchanged",
+            "alerts": "unchanged",
+        }
+        assert find("source-shop") == {"url": "postgresql://reader:new@db/shop"}
+    finally:
+        for slug, name in DOCUMENTS.items():
+            Block.delete(f"{slug}/{name}", _sync=True)  # type: ignore[call-arg]  # added by Prefect's dispatcher
+
+
+def assert_the_command_is_idempotent_and_silent() -> None:
+    first, second = (
+        subprocess.run([sys.executable, "-m", "blocks.register"], cwd=ROOT, capture_output=True, text=True, check=False)
         for _ in range(2)
-    ]
-    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr
-    yield [run.stdout + run.stderr for run in runs]
-    for kind, name in ((Warehouse, "warehouse"), (SourceDatabase, "source-shop"), (SourceApi, "source-marketing")):
-        kind.delete(name, _sync=True)  # type: ignore[call-arg]  # added by Prefect's dispatcher
-    AlertChannel.delete("alerts", _sync=True)  # type: ignore[call-arg]  # as above
+    )
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr
+    assert all(f"created    {name} (" in first.stdout for name in DOCUMENTS.values())
+    assert second.stdout.count("unchanged") == len(DOCUMENTS) == len(second.stdout.splitlines())
+    printed = first.stdout + first.stderr + second.stdout + second.stderr
+    assert not [secret for secret in SECRETS if secret in printed]
 
 
-def test_registering_twice_is_registering_once(registered: list[str]) -> None:
-    first, second = registered
-    names = ("warehouse", "source-shop", "source-marketing", "alerts")
-    assert all(f"  {name} (" in first for name in names)
-    assert second.count("unchanged") == len(names)
-    assert "created" not in second
-    assert "updated" not in second
-
-
-def test_the_command_prints_no_secret(registered: list[str]) -> None:
-    assert not [secret for secret in SECRETS if secret in "".join(registered)]
-
-
-def test_what_was_registered_is_found_as_plain_values(registered: list[str]) -> None:
+def assert_found_as_plain_values() -> None:
     assert find("warehouse") == {
         "loader": CONFIGURED["MEDALLION_WAREHOUSE_URL"],
         "transformer": CONFIGURED["MEDALLION_WAREHOUSE_TRANSFORMER_URL"],
@@ -81,39 +92,13 @@ def test_what_was_registered_is_found_as_plain_values(registered: list[str]) -> 
     assert find("source-marketing") == {"url": "https://api.example.com", "key": "key-marketing"}
 
 
-async def test_a_block_is_found_from_inside_a_running_event_loop(registered: list[str]) -> None:
-    """Ingest looks addresses up inside its async flow, where Prefect's plain `load` would return a coroutine."""
-    found = find("source-shop")
-    assert found is not None
-    assert found["url"] == CONFIGURED["MEDALLION_SOURCE_SHOP_URL"]
+async def find_inside_a_running_loop() -> None:
+    assert find("source-shop") == {"url": CONFIGURED["MEDALLION_SOURCE_SHOP_URL"]}
 
 
-def test_a_block_that_nobody_made_is_none(registered: list[str]) -> None:
+def test_a_block_that_nobody_made_is_none(prefect_server: str) -> None:
     assert find("source-nowhere") is None
     assert find("source-no_where") is None
-
-
-def test_the_server_keeps_and_shows_no_secret_in_the_clear(registered: list[str], prefect_server: str) -> None:
-    import httpx
-
-    answer = httpx.post(f"{prefect_server}/block_documents/filter", json={"include_secrets": False})
-    assert "medallion" in answer.text
-    assert not [secret for secret in SECRETS if secret in answer.text]
-
-
-def test_a_changed_address_is_written_over_the_old_one(registered: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in CONFIGURED.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("MEDALLION_SOURCE_SHOP_URL", "postgresql://reader:new@db/shop")
-    assert {document.name: document.outcome for document in register()} == {
-        "warehouse": "unchanged",
-        "source-shop": "updated",
-        "source-marketing": "unchanged",
-        "alerts": "unchanged",
-    }
-    assert find("source-shop") == {"url": "postgresql://reader:new@db/shop"}
-    monkeypatch.setenv("MEDALLION_SOURCE_SHOP_URL", CONFIGURED["MEDALLION_SOURCE_SHOP_URL"])
-    register()
 
 
 def test_the_embedded_stack_fills_what_the_environment_does_not() -> None:

@@ -68,10 +68,31 @@ _NAMES = ("ingest-shop", "ingest-marketing", "transform", "pipeline")
 _STABLE = ("id", "entrypoint", "parameters", "tags", "work_pool_name", "concurrency_options", "description", "paused")
 
 
-def test_deploying_twice_is_deploying_once_and_the_runs_find_their_code(prefect_server: str, clone: Path) -> None:
+def test_a_server_is_made_ready_deployed_to_twice_and_runs_what_was_deployed(prefect_server: str, clone: Path) -> None:
+    """One test, because these steps share what stands on the server, and tests run side by side."""
     register()
+    assert register() == []
+    assert_pool_and_limits(prefect_server)
+    httpx.patch(f"{prefect_server}/v2/concurrency_limits/warehouse", json={"limit": 99}).raise_for_status()
+    assert register() == ["updated  limit warehouse = 4"]
+
     first = deploy(clone, prefect_server)
     second = deploy(clone, prefect_server)
+    assert_deployed_once(first, second)
+    assert_run_finds_its_code(prefect_server, clone, first["transform"]["id"])
+
+
+def assert_pool_and_limits(api: str) -> None:
+    pool = httpx.get(f"{api}/work_pools/local").json()
+    assert (pool["type"], pool["concurrency_limit"]) == ("process", 4)
+    assert pool["base_job_template"]["job_configuration"]["command"] == "{{ command }}"
+    limits = {
+        name: httpx.get(f"{api}/v2/concurrency_limits/{name}").json()["limit"] for name, _ in concurrency_limits()
+    }
+    assert limits == {"warehouse": 4, "source-shop": 4, "source-marketing": 2}
+
+
+def assert_deployed_once(first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]]) -> None:
     assert set(first) == set(_NAMES)
     for name, entry in first.items():
         assert {key: entry[key] for key in _STABLE} == {key: second[name][key] for key in _STABLE}
@@ -87,32 +108,17 @@ def test_deploying_twice_is_deploying_once_and_the_runs_find_their_code(prefect_
     assert shop["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
     assert second["pipeline"]["concurrency_options"]["collision_strategy"] == "ENQUEUE"
 
-    # Started from anywhere, a run finds the code of the clone that was deployed from, and works there. This command is
-    # what a process worker starts for each run; a whole worker would do the same and take 30 s longer.
+
+def assert_run_finds_its_code(api: str, clone: Path, deployment: str) -> None:
+    """Started from anywhere, a run finds the code of the clone that was deployed from, and works there.
+
+    `flow-run execute` is what a process worker starts for each run; a whole worker does the same and takes 30 s longer.
+    """
     elsewhere = clone / "elsewhere"
     elsewhere.mkdir()
-    run = httpx.post(f"{prefect_server}/deployments/{first['transform']['id']}/create_flow_run", json={}).json()
-    said = prefect(prefect_server, elsewhere, "flow-run", "execute", run["id"])
+    run = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json={}).json()
+    said = prefect(api, elsewhere, "flow-run", "execute", run["id"])
     assert (clone / "was_here").is_file(), said
-
-
-def test_pools_and_limits_are_registered_once(prefect_server: str) -> None:
-    register()
-    assert register() == []
-    pool = httpx.get(f"{prefect_server}/work_pools/local").json()
-    assert (pool["type"], pool["concurrency_limit"]) == ("process", 4)
-    assert pool["base_job_template"]["job_configuration"]["command"] == "{{ command }}"
-    limits = {
-        name: httpx.get(f"{prefect_server}/v2/concurrency_limits/{name}").json()["limit"]
-        for name, _ in concurrency_limits()
-    }
-    assert limits == {"warehouse": 4, "source-shop": 4, "source-marketing": 2}
-
-
-def test_a_limit_somebody_changed_is_put_right(prefect_server: str) -> None:
-    register()
-    httpx.patch(f"{prefect_server}/v2/concurrency_limits/warehouse", json={"limit": 99}).raise_for_status()
-    assert register() == ["updated  limit warehouse = 4"]
 
 
 def test_every_environment_runs_in_declared_pools_and_is_fed_by_a_declared_one() -> None:
