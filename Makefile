@@ -20,7 +20,7 @@ help: ## Show these verbs
 
 # Rebuilt when the lock file, or the way to install it, changes.
 .venv/.installed: uv.lock pyproject.toml $(filter .uv/%,$(UV))
-	$(UV) sync --frozen --inexact
+	$(UV) sync --frozen --inexact --compile-bytecode
 	@touch $@
 
 install: .venv/.installed ## Install what is locked, into .venv

@@ -32,10 +32,10 @@ from quarantine.rows where resolved_at is null group by 1, 2
 order by 1, 2
 """
 _SILVER_QUARANTINE = """
-select 'silver.basket_line' as place, rule_name as rule, count(*) as rows
+select 'silver.basket_line' as place, rule, count(*) as rows
 from silver_quarantine.quarantine_basket_line group by 1, 2
 union all
-select 'silver.household', rule_name, count(*) from silver_quarantine.quarantine_household group by 1, 2
+select 'silver.household', rule, count(*) from silver_quarantine.quarantine_household group by 1, 2
 order by 1, 2
 """
 _TOMBSTONES = """

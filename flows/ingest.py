@@ -19,12 +19,8 @@ from flows.observe.artifacts import LoadLine, loads_table_markdown
 from flows.observe.logs import correlated
 from flows.recovery.failures import Failure, diagnose
 from flows.spec import Source
-from flows.spec.errors import MedallionError
+from flows.spec.errors import IngestFailed, MedallionError
 from flows.state import ledger
-
-
-class IngestFailed(MedallionError):
-    """Some tables of a source were not loaded. The others were."""
 
 
 @flow(

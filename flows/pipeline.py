@@ -7,12 +7,12 @@ from typing import Any
 
 from prefect import flow
 
-from flows.ingest import IngestFailed, ingest
+from flows.ingest import ingest
 from flows.loads.declared import find_source
 from flows.observe.logs import correlated
 from flows.recovery.failures import diagnose
 from flows.sources import SOURCES
-from flows.spec.errors import MedallionError
+from flows.spec.errors import IngestFailed, MedallionError
 from flows.transform import transform
 
 

@@ -163,6 +163,7 @@ def check_gate(gate: Literal["raw", "gold"], sources: list[str] | None = None) -
     Raises:
         DataRefused: no contract was found, which must not be taken for a pass.
     """
+    began = time.monotonic()
     report(f"gate {gate}", "began")
     contracts = _contracts(gate, sources)
     if not contracts:
@@ -171,7 +172,11 @@ def check_gate(gate: Literal["raw", "gold"], sources: list[str] | None = None) -
         )
     results = soda.verify(contracts, connections.warehouse("transformer").url, gate=gate)
     blocking = sum(result.blocks for result in results)
-    report(f"gate {gate}", "failed" if blocking else "done", f"{len(results)} checks, {blocking} blocking")
+    report(
+        f"gate {gate}",
+        "failed" if blocking else "done",
+        f"{len(results)} checks, {blocking} blocking, {time.monotonic() - began:.1f} s",
+    )
     return [asdict(result) | {"blocks": result.blocks} for result in results]
 
 

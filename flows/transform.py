@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -138,6 +139,7 @@ def build(*, select: str | None = None, full_refresh: bool = False) -> list[Node
     """
     from prefect_dbt import PrefectDbtRunner, PrefectDbtSettings  # 3 s of imports that ingest need not pay
 
+    began = time.monotonic()
     report("dbt build", "began")
     os.environ.update(dbt_environment(connections.warehouse("transformer").url))
     target = settings().home / "dbt"
@@ -156,7 +158,7 @@ def build(*, select: str | None = None, full_refresh: bool = False) -> list[Node
             key="dbt-build", markdown=nodes_table_markdown(nodes), description="Nodes of the dbt build"
         )
     _judge(result.success, nodes, type(result.exception).__name__ if result.exception else None)
-    report("dbt build", "done", f"{len(nodes)} nodes")
+    report("dbt build", "done", f"{len(nodes)} nodes, {time.monotonic() - began:.1f} s")
     get_run_logger().info("dbt built %s nodes", len(nodes))
     return nodes
 

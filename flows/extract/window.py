@@ -29,7 +29,10 @@ _OLDEST = """
 select
     (
         select min(xact_start) from pg_stat_activity
-        where datname = current_database() and pid <> pg_backend_pid() and backend_type <> 'autovacuum worker'
+        where
+            datname = current_database() and pid <> pg_backend_pid() and backend_type <> 'autovacuum worker'
+            -- Our own readers, which are opened read-only: they would hold each other's cursors back.
+            and not (usename = current_user and application_name like 'medallion read %')
     ) as oldest,
     exists (select from pg_prepared_xacts where database = current_database()) as prepared,
     pg_is_in_recovery() as standby,

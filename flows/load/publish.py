@@ -43,15 +43,6 @@ async def drop_repeats(
     return _affected(status)
 
 
-async def has_repeats(connection: Connection[Record], target: Target, keys: tuple[str, ...]) -> bool:
-    """Whether a key stands twice in the landing table."""
-    return bool(
-        await connection.fetchval(
-            f"select exists (select from {target.landing} group by {column_list(keys)} having count(*) > 1)"
-        )
-    )
-
-
 async def merge(connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]) -> Published:
     """Insert what is new, update what differs, leave alone what is the same, byte for byte.
 

@@ -5,7 +5,8 @@ MedallionError            what · where · next move · can a retry help
 ├── ConfigurationError    a setting, credential or connection is wrong    exit 2 or 3
 ├── SourceError           a source failed or answered nonsense            exit 3
 │   ├── SourceUnavailable     … and may answer later
-│   └── RateLimited           … and said when
+│   ├── RateLimited           … and said when
+│   └── IngestFailed          … in several tables or sources at once
 ├── WarehouseError        the warehouse failed                            exit 3
 │   └── LoadLocked            another run holds the table
 └── DataRefused           the data broke a rule, a gate or a threshold    exit 1
@@ -89,6 +90,10 @@ class RateLimited(SourceUnavailable):
     """
 
     retry_after: float = 0.0
+
+
+class IngestFailed(SourceError):
+    """Some tables or sources were not loaded. The others were."""
 
 
 class WarehouseError(MedallionError):
