@@ -1,0 +1,45 @@
+-- What the second day's loads leave behind, as batch 2.
+set search_path = raw_shop;
+
+-- New sales of the last day, among them two lines of a product and one of a basket that nobody knows.
+insert into baskets values (31000200, 1, 301, '2017-12-31 10:00+00', 53, '2017-12-31 10:00+00', now(), 'shop', 2, null);
+insert into basket_items values
+(9001, 31000200, 25001, 1, 10.00, 0, 0, 0, '2017-12-31 10:00+00', now(), 'shop', 2, null),
+(9002, 31000200, 77777, 1, 3.33, 0, 0, 0, '2017-12-31 10:00+00', now(), 'shop', 2, null),
+(9003, 31000200, 77777, 2, 6.66, 0, 0, 0, '2017-12-31 10:00+00', now(), 'shop', 2, null),
+(9004, 39999999, 25001, 1, 5.55, 0, 0, 0, '2017-12-31 10:00+00', now(), 'shop', 2, null);
+
+-- A line that arrives late: its timestamp is older than everything loaded, and so is its batch.
+insert into basket_items values
+(9005, 31000001, 25002, 1, 2.22, 0, 0, 0, '2016-12-31 10:00+00', '2016-12-31 10:00+00', 'shop', 0, null);
+
+-- A corrected line.
+update basket_items
+set sales_value = 99.99, updated_at = now(), _extracted_at = now(), _batch_id = 2
+where basket_item_id = 21;
+
+-- A deleted line; a deleted basket with its three lines. A tombstone keeps the batch that brought the row.
+update basket_items set _deleted_at = now() where basket_item_id = 31 or basket_id = 31000004;
+update baskets set _deleted_at = now() where basket_id = 31000004;
+
+-- A household that moved in November, of which the platform hears only now; one with a broken address.
+update households
+set income_band = '250K+', updated_at = '2017-11-01 00:00+00', _extracted_at = now(), _batch_id = 2
+where household_id = 20;
+update households
+set email = 'broken@@example', updated_at = now(), _extracted_at = now(), _batch_id = 2
+where household_id = 21;
+
+-- A renamed product; one taken off the list.
+update products set product_type = 'RENAMED', updated_at = now(), _extracted_at = now(), _batch_id = 2
+where product_id = 25003;
+delete from products where product_id = 25099;
+
+update raw_marketing.coupons
+set
+    payload = jsonb_set(payload, '{terms}', '{"min_spend": "10.00", "currency": "USD"}'), updated_at = now(),
+    _extracted_at = now(), _batch_id = 2
+where id = '1-501';
+insert into raw_marketing.redemptions
+select 6, now(), jsonb_set(payload, '{household,id}', '999'), now(), 'marketing', 2, null
+from raw_marketing.redemptions where id = 5;

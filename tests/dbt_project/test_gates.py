@@ -1,0 +1,70 @@
+"""What stops a build, and what readers are promised."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from flows.quality.soda import validate_contract, verify
+from tests.conftest import ROOT
+from tests.dbt_project.warehouse_story import Story, Warehouse
+
+pytestmark = pytest.mark.xdist_group("dbt")
+
+CONTRACTS = sorted((ROOT / "soda/gold").glob("*.yml"))
+
+
+def test_every_rule_with_an_edge_holds_in_its_unit_test(transformed: Story) -> None:
+    tested = transformed.warehouse.dbt("test", "--select", "test_type:unit")
+    assert tested.exit_code == 0, tested.output
+    assert len(tested.statuses) >= 20
+
+
+def test_too_many_broken_rows_stop_the_build_before_gold(empty: Warehouse) -> None:
+    """A shrinking fact table would hide the fault: nothing behind the quarantine is built."""
+    empty.load_day_one()
+    empty.load("dbt_project/raw_day_two.sql")
+    build = empty.build(share=0.001)
+    assert build.exit_code == 1
+    assert build.of("quarantine_within_quarantine_basket_line") == {"fail"}
+    assert build.of("basket_line") == build.of("fct_basket_lines") == build.of("agg_daily_sales") == {"skipped"}
+
+
+def test_every_gold_table_has_a_contract_and_every_contract_a_table() -> None:
+    models = {path.stem for path in (ROOT / "dbt_project/models/gold").glob("*.sql")}
+    assert {path.stem for path in CONTRACTS} == models
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda path: path.stem)
+def test_a_contract_is_written_in_sodas_language(contract: Path) -> None:
+    assert validate_contract(contract) == []
+
+
+def test_gold_keeps_its_contracts(transformed: Story) -> None:
+    results = verify(CONTRACTS, transformed.warehouse.database.url("transformer"), gate="gold")
+    assert len(results) > 100
+    assert [result for result in results if result.blocks] == []
+
+
+def test_a_broken_gold_table_is_found(empty: Warehouse) -> None:
+    """A contract that cannot fail promises nothing: one broken value of each kind, and each is seen."""
+    empty.load_day_one()
+    assert empty.build().exit_code == 0
+    with psycopg.connect(empty.database.url("transformer")) as connection:
+        connection.execute("update gold.agg_daily_sales set sales_value = -1 where sold_on = '2017-01-03'")
+        connection.execute("delete from gold.agg_daily_sales where sold_on = '2017-06-01'")
+        connection.execute("update gold.customer_360 set tier = 'gold' where baskets = 0")
+        connection.execute("update gold.customer_360 set tier = 'none' where household_id = 1")
+        connection.execute("update gold.dim_household set household_id = 2 where household_id = 1")
+        connection.execute("alter table gold.dim_date add column surprise text")
+        connection.execute("truncate gold.dim_store")
+    results = verify(CONTRACTS, empty.database.url("transformer"), gate="gold")
+    found = {f"{result.dataset}:{result.check}" for result in results if result.outcome == "failed"}
+    assert {
+        "gold.agg_daily_sales:invalid",
+        "gold.agg_daily_sales:metric.no_gaps",
+        "gold.customer_360:failed_rows.tier_fits",
+        "gold.dim_household:duplicate.one_current",
+        "gold.dim_date:schema",
+        "gold.dim_store:row_count",
+    } <= found

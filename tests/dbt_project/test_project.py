@@ -1,0 +1,62 @@
+"""The house rules of the dbt project, which dbt itself does not hold."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.dbt_project.warehouse_story import Story
+
+MODELS = sorted((ROOT / "dbt_project/models").rglob("*.sql"))
+AUDIT = {"_extracted_at", "_batch_id", "_loaded_batch_id"}
+
+
+def described(sql: Path) -> dict[str, Any]:
+    (model,) = yaml.safe_load(sql.with_suffix(".yml").read_text())["models"]
+    assert isinstance(model, dict)
+    return model
+
+
+@pytest.mark.parametrize("sql", MODELS, ids=lambda path: path.stem)
+def test_a_model_has_a_twin_that_begins_with_its_grain(sql: Path) -> None:
+    model = described(sql)
+    assert model["name"] == sql.stem
+    assert model["description"].startswith("One row per ")
+
+
+@pytest.mark.parametrize("sql", MODELS, ids=lambda path: path.stem)
+def test_a_model_carries_the_load_that_brought_its_rows(sql: Path) -> None:
+    if sql.stem == "dim_date":
+        pytest.skip("days come from no source")
+    columns = {column["name"] for column in described(sql)["columns"]}
+    assert len(columns & AUDIT) >= 2
+
+
+@pytest.mark.xdist_group("dbt")
+def test_every_column_is_described_and_every_description_has_a_column(transformed: Story) -> None:
+    built: dict[str, set[str]] = {}
+    for row in transformed.warehouse.rows("""
+        select table_name, column_name from information_schema.columns
+        where table_schema in ('staging', 'silver', 'silver_quarantine', 'gold')
+    """):
+        built.setdefault(row["table_name"], set()).add(row["column_name"])
+    for sql in MODELS:
+        columns = described(sql)["columns"]
+        assert all(column["description"].strip() for column in columns), sql.stem
+        assert {column["name"] for column in columns} == built[sql.stem], sql.stem
+
+
+def test_staging_only_renames_and_casts() -> None:
+    """Whoever joins or counts in staging hides a rule where nobody looks for one."""
+    for sql in (ROOT / "dbt_project/models/staging").rglob("*.sql"):
+        text = re.sub(r"--.*", "", sql.read_text())
+        assert not re.search(r"\b(join|group by|over|distinct|union)\b", text), sql.stem
+
+
+def test_no_secret_of_the_connection_has_a_default() -> None:
+    profile = (ROOT / "dbt_project/profiles.yml").read_text()
+    for variable in ("HOST", "USER", "PASSWORD", "DATABASE"):
+        assert f"env_var('MEDALLION_DBT_{variable}')" in profile

@@ -1,0 +1,155 @@
+"""A warehouse whose raw tables live through three days, transformed after each: what the tests here look back on."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from tests.conftest import ROOT, TestDatabase
+
+PROJECT = ROOT / "dbt_project"
+DBT = Path(sys.executable).with_name("dbt")
+HERE = Path(__file__).parent
+# One bad redemption among the six of the tests is more than the 1 % that production allows.
+SHARE_ALLOWED = 0.2
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Build:
+    """What one dbt process did. `statuses` is by node name, such as `fct_basket_lines`; tests carry dbt's own names."""
+
+    exit_code: int
+    statuses: Mapping[str, str]
+    output: str = field(repr=False)
+
+    def of(self, prefix: str) -> set[str]:
+        return {status for name, status in self.statuses.items() if name.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """A warehouse of the tests, and the dbt that transforms it."""
+
+    database: TestDatabase
+    target: Path
+
+    def load(self, *files: str) -> None:
+        """Run SQL files as the loader."""
+        with psycopg.connect(self.database.url("loader")) as connection:
+            for file in files:
+                connection.execute((ROOT / "tests" / file).read_bytes())
+                connection.execute("reset search_path")
+
+    def load_day_one(self) -> None:
+        with psycopg.connect(self.database.url("loader")) as connection:
+            connection.execute((HERE / "raw_tables.sql").read_bytes())
+            # The rows of the shop's own tests: raw has the same columns in the same order, then metadata by default.
+            connection.execute("set search_path = raw_shop")
+            connection.execute((ROOT / "tests/shop_rows.sql").read_bytes())
+            connection.execute((HERE / "raw_day_one.sql").read_bytes())
+
+    def dbt(self, *arguments: str, share: float = SHARE_ALLOWED) -> Build:
+        """Run dbt as the transformer. One process each, as in production."""
+        parts = psycopg.conninfo.conninfo_to_dict(self.database.url("transformer"))
+        environment = {
+            **os.environ,
+            "MEDALLION_DBT_HOST": str(parts["host"]),
+            "MEDALLION_DBT_PORT": str(parts["port"]),
+            "MEDALLION_DBT_USER": str(parts["user"]),
+            "MEDALLION_DBT_PASSWORD": str(parts["password"]),
+            "MEDALLION_DBT_DATABASE": str(parts["dbname"]),
+            "DBT_PROJECT_DIR": str(PROJECT),
+            "DBT_PROFILES_DIR": str(PROJECT),
+            "DBT_TARGET_PATH": str(self.target),
+            "DBT_LOG_PATH": str(self.target / "logs"),
+            "DBT_USE_COLORS": "false",
+        }
+        variables = json.dumps({"max_quarantined_share": share})
+        done = subprocess.run(
+            [str(DBT), *arguments, "--vars", variables],
+            env=environment, capture_output=True, text=True, check=False, timeout=180,
+        )  # fmt: skip
+        results = json.loads((self.target / "run_results.json").read_text())["results"]
+        statuses = {_name(result["unique_id"]): result["status"] for result in results}
+        return Build(done.returncode, statuses, done.stdout + done.stderr)
+
+    def build(self, *arguments: str, share: float = SHARE_ALLOWED) -> Build:
+        """A production build: everything but the unit tests."""
+        return self.dbt("build", "--exclude-resource-type", "unit_test", *arguments, share=share)
+
+    def rows(self, query: str, parameters: Sequence[object] | None = None) -> Rows:
+        with psycopg.connect(self.database.url("admin"), row_factory=dict_row) as connection:
+            return connection.execute(query.encode(), parameters).fetchall()
+
+    def value(self, query: str, parameters: Sequence[object] | None = None) -> Any:
+        """The single value of a query."""
+        (row,) = self.rows(query, parameters)
+        (value,) = row.values()
+        return value
+
+    def facts(self) -> dict[str, Rows]:
+        """The incremental tables, and what is built on them, in order."""
+        return {
+            table: self.rows(f"select * from {table} order by 1")
+            for table in (
+                "silver.basket_line", "gold.fct_basket_lines", "gold.dim_household", "gold.dim_product",
+                "gold.agg_daily_sales", "gold.customer_360", "silver_quarantine.quarantine_basket_line",
+            )
+        }  # fmt: skip
+
+
+def without(column: str, tables: Mapping[str, Rows]) -> dict[str, Rows]:
+    """The tables with one column left out."""
+    return {
+        table: [{name: value for name, value in row.items() if name != column} for row in rows]
+        for table, rows in tables.items()
+    }
+
+
+def _name(unique_id: str) -> str:
+    """`model.medallion.household` → `household`, `test.medallion.keys_hold_x.a1b2c3` → `keys_hold_x`.
+
+    A unit test is called by model and name: `unit_test.medallion.household.phones_become_e164`.
+    """
+    kind, _, name, *rest = unique_id.split(".")
+    return ".".join([name, *rest]) if kind == "unit_test" else name
+
+
+@dataclass(frozen=True)
+class Story:
+    """The warehouse after the third day, and what it looked like on the way."""
+
+    warehouse: Warehouse
+    builds: Mapping[str, Build]
+    day_one: Mapping[str, Rows]
+    day_two: Mapping[str, Rows]
+    again: Mapping[str, Rows]
+    day_three: Mapping[str, Rows]
+    refreshed: Mapping[str, Rows]
+
+
+def tell(warehouse: Warehouse) -> Story:
+    """Live through the three days. Five dbt processes, 5 to 8 s each."""
+    builds = {}
+    warehouse.load_day_one()
+    builds["day_one"] = warehouse.build()
+    day_one = warehouse.facts()
+    warehouse.load("dbt_project/raw_day_two.sql")
+    builds["day_two"] = warehouse.build()
+    day_two = warehouse.facts()
+    builds["again"] = warehouse.build()
+    again = warehouse.facts()
+    warehouse.load("dbt_project/raw_day_three.sql")
+    builds["day_three"] = warehouse.build()
+    day_three = warehouse.facts()
+    builds["refreshed"] = warehouse.build("--full-refresh", "--exclude-resource-type", "test")
+    return Story(warehouse, builds, day_one, day_two, again, day_three, warehouse.facts())
