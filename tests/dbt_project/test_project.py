@@ -1,6 +1,9 @@
 """The house rules of the dbt project, which dbt itself does not hold."""
 
+import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.dbt_project.warehouse_story import Story
+from tests.dbt_project.warehouse_story import DBT, PROJECT, Story
 
 MODELS = sorted((ROOT / "dbt_project/models").rglob("*.sql"))
 AUDIT = {"_extracted_at", "_batch_id", "_loaded_batch_id"}
@@ -60,3 +63,34 @@ def test_no_secret_of_the_connection_has_a_default() -> None:
     profile = (ROOT / "dbt_project/profiles.yml").read_text()
     for variable in ("HOST", "USER", "PASSWORD", "DATABASE"):
         assert f"env_var('MEDALLION_DBT_{variable}')" in profile
+
+
+SCHEMAS = {"staging", "silver", "silver_quarantine", "gold", "snapshots"}
+
+
+def schemas(target: Path) -> set[str]:
+    nodes = json.loads((target / "manifest.json").read_text())["nodes"].values()
+    return {node["schema"] for node in nodes if node["resource_type"] in {"model", "seed", "snapshot"}}
+
+
+@pytest.mark.xdist_group("dbt")
+def test_schemas_carry_exactly_the_names_written(transformed: Story) -> None:
+    """dbt alone would put the target's schema before each: `staging_gold`."""
+    assert schemas(transformed.warehouse.target) == SCHEMAS
+
+
+def test_a_prefix_puts_a_whole_build_beside_the_others(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "MEDALLION_DBT_SCHEMA_PREFIX": "pr_42_",
+        "MEDALLION_DBT_HOST": "127.0.0.1",
+        "MEDALLION_DBT_USER": "nobody",
+        "MEDALLION_DBT_PASSWORD": "unused: parsing opens no connection",
+        "MEDALLION_DBT_DATABASE": "warehouse",
+    }
+    subprocess.run(
+        [DBT, "parse", "--project-dir", PROJECT, "--profiles-dir", PROJECT,
+         "--target-path", tmp_path, "--log-path", tmp_path],
+        env=environment, check=True, capture_output=True, timeout=180,
+    )  # fmt: skip
+    assert schemas(tmp_path) == {f"pr_42_{schema}" for schema in SCHEMAS}
