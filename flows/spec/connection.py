@@ -19,7 +19,9 @@ class DatabaseConnection:
             port = parts.port
         except ValueError:
             port = None
-        return f"{unquote(parts.username or '')}@{parts.hostname or ''}:{port or 5432}{parts.path}"
+        # A password with an unescaped slash in it ends up in the path, and what is right of it after an @.
+        path = "" if "@" in parts.path else parts.path
+        return f"{unquote(parts.username or '')}@{parts.hostname or ''}:{port or 5432}{path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +29,5 @@ class ApiConnection:
     """An API's base address and the key it wants, if any."""
 
     name: str
-    base_url: str
+    base_url: str = field(repr=False)  # some write credentials into it
     key: str | None = field(default=None, repr=False)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from flows.spec.duration import parse_duration
+from flows.spec.errors import DeclarationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,9 @@ class Timestamp:
     lag: str = "0 s"
     zone: str = "UTC"
 
+    def __post_init__(self) -> None:
+        parse_duration(self.lag, f"cursor {self.column}")
+
     @property
     def overlap(self) -> timedelta:
         """The lag as a length of time."""
@@ -39,6 +43,14 @@ class Sequence:
     column: str
     lag: int = 0
 
+    def __post_init__(self) -> None:
+        if self.lag < 0:
+            raise DeclarationError(
+                f"a lag of {self.lag} ids would step over rows",
+                where=f"cursor {self.column}",
+                next_move="write how many ids to read again, 0 or more",
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Since:
@@ -52,6 +64,9 @@ class Since:
     parameter: str
     field: str
     lag: str = "0 s"
+
+    def __post_init__(self) -> None:
+        parse_duration(self.lag, f"cursor {self.field}")
 
     @property
     def overlap(self) -> timedelta:

@@ -92,6 +92,12 @@ class Table:
             )
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
         refuse_repeats(list(self.keys), "key column", where)
+        if not all([*self.keys, self.schema, *([self.cursor.column] if self.cursor else [])]):
+            raise DeclarationError(
+                "the schema or a column of the key or cursor has no name",
+                where=where,
+                next_move="write the names as the source has them, or leave the argument out",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from flows.spec.errors import DeclarationError
+
 
 @dataclass(frozen=True, slots=True)
 class Replace:
@@ -12,6 +14,14 @@ class Replace:
     """
 
     min_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_share <= 1:
+            raise DeclarationError(
+                f"min_share is a share between 0 and 1, not {self.min_share}",
+                where="Replace",
+                next_move="write 0.5 to stop when fewer than half of the rows came, 0 to accept any number",
+            )
 
 
 @dataclass(frozen=True, slots=True)

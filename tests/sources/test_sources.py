@@ -1,0 +1,78 @@
+"""The declared sources are data: anyone can read them, and importing them does nothing."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+from flows import sources
+from flows.sources import SOURCES
+from flows.spec import Api, Database
+
+FILES = sorted(Path(sources.__file__).parent.glob("*.py"))
+
+# Literals, names and calls of the nouns of flows.spec. Everything else is code.
+ALLOWED = (
+    ast.Module,
+    ast.Import,
+    ast.ImportFrom,
+    ast.alias,
+    ast.Assign,
+    ast.AnnAssign,
+    ast.Expr,
+    ast.Constant,
+    ast.Name,
+    ast.Call,
+    ast.keyword,
+    ast.List,
+    ast.Tuple,
+    ast.UnaryOp,
+    ast.USub,
+    ast.expr_context,
+)
+
+
+def code_in(text: str) -> list[str]:
+    """Kinds of syntax in a text that are not plain declaration."""
+    return [type(node).__name__ for node in ast.walk(ast.parse(text)) if not isinstance(node, ALLOWED)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_source_is_written_in_literals_only(file: Path) -> None:
+    """Whoever adds a table should need no Python, and a source cannot depend on the time of its import."""
+    assert code_in(file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_source_calls_nothing_but_the_nouns_of_the_spec(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    spec = importlib.import_module("flows.spec")
+    assert [ast.unparse(call) for call in calls if not hasattr(spec, ast.unparse(call))] == []
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name for name in imported if name and not name.startswith(("flows.spec", "flows.sources"))} == set()
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["def f(): pass", "f = lambda: 1", "x = [i for i in y]", "for i in y: pass", "x = 1 if y else 2", "x = f'{y}'"],
+)
+def test_code_in_a_source_would_be_noticed(code: str) -> None:
+    assert code_in(code) != []
+
+
+def test_every_file_declares_a_source_that_is_listed() -> None:
+    listed = {source.name for source in SOURCES}
+    for file in FILES:
+        if file.stem != "__init__":
+            module = importlib.import_module(f"flows.sources.{file.stem}")
+            declared = {value.name for value in vars(module).values() if isinstance(value, Database | Api)}
+            assert declared, f"{file.name} declares no source"
+            assert declared <= listed, f"{file.name} is missing from flows/sources/__init__.py"
+
+
+def test_no_two_sources_share_a_name() -> None:
+    """The name is the raw schema, the lock and the row in the ledger."""
+    names = [source.name for source in SOURCES]
+    assert sorted(set(names)) == sorted(names)
