@@ -68,3 +68,13 @@ def test_a_broken_gold_table_is_found(empty: Warehouse) -> None:
         "gold.dim_date:schema",
         "gold.dim_store:row_count",
     } <= found
+
+
+def test_readers_see_every_gold_table_and_no_silver(transformed: Story) -> None:
+    """dbt builds each table anew and renames it: what was granted on yesterday's table is gone with it."""
+    with psycopg.connect(transformed.warehouse.database.url("reader"), autocommit=True) as connection:
+        for contract in CONTRACTS:
+            connection.execute(f"select 1 from gold.{contract.stem} limit 1".encode())
+        for closed in ("silver.household", "silver_quarantine.quarantine_household", "snapshots.households_snapshot"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(f"select 1 from {closed} limit 1".encode())
