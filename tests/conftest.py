@@ -36,6 +36,7 @@ TEST_SETTINGS: Mapping[str, str] = {
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": "200",
+    "max_prepared_transactions": "8",  # a cursor must not pass one, and the server's default allows none
 }
 
 

@@ -35,6 +35,7 @@ select
             and not (usename = current_user and application_name like 'medallion read %')
     ) as oldest,
     exists (select from pg_prepared_xacts where database = current_database()) as prepared,
+    exists (select from pg_stat_activity where datname = current_database() and state = 'disabled') as hidden,
     pg_is_in_recovery() as standby,
     pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_all
 """
@@ -74,6 +75,8 @@ async def look(connection: Connection[Record], now: datetime | None = None) -> H
         warning = "the source is a standby: open transactions of its primary are out of sight, only the lag covers them"
     elif not row["sees_all"]:
         warning = "no right to see other sessions (grant pg_read_all_stats): only the lag covers late commits"
+    elif row["hidden"]:
+        warning = "sessions with track_activities off do not show their transactions: only the lag covers late commits"
     return Horizon(now, row["oldest"], row["prepared"], warning)
 
 

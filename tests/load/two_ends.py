@@ -1,0 +1,57 @@
+"""A source database and a warehouse, and loads between them: what most tests of loading stand on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from flows.loads.database import load_table
+from flows.loads.session import LoadResult
+from flows.spec import Database, DatabaseConnection, Table
+from tests.conftest import TestDatabase
+
+Rows = list[tuple[Any, ...]]
+
+
+def run_sql(url: str, statement: str, parameters: Sequence[Any] | None = None) -> Rows:
+    """Run a statement in a session of its own and commit it; the rows it answers, if any."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+@dataclass(frozen=True)
+class TwoEnds:
+    """`shop` is where rows come from, `warehouse` where they go."""
+
+    warehouse: TestDatabase
+    shop: TestDatabase
+
+    def source(self, statement: str, parameters: Sequence[Any] | None = None) -> Rows:
+        """Run a statement at the source as the application that owns the tables."""
+        return run_sql(self.shop.url("app"), statement, parameters)
+
+    def raw(self, statement: str, parameters: Sequence[Any] | None = None) -> Rows:
+        """Run a statement in the warehouse as the loader."""
+        return run_sql(self.warehouse.url("loader"), statement, parameters)
+
+    @property
+    def warehouse_address(self) -> DatabaseConnection:
+        return DatabaseConnection("warehouse", self.warehouse.url("loader"))
+
+    @property
+    def shop_address(self) -> DatabaseConnection:
+        return DatabaseConnection("shop", self.shop.url("extractor"))
+
+    async def load(self, table: Table, source: str = "shop") -> LoadResult:
+        """One load of the table, as the platform does it."""
+        declared = Database(source, connection="shop", tables=[table])
+        return await load_table(self.warehouse_address, self.shop_address, declared, table)
+
+    def same(self, table: str, columns: str = "*") -> bool:
+        """Whether source and raw hold the same rows, told by their text."""
+        query = "select {}::text from (select {} from {} where {}) as t order by 1"
+        at_source = self.source(query.format("t", columns, f"public.{table}", "true"))
+        in_raw = self.raw(query.format("t", columns, f"raw_shop.{table}", "_deleted_at is null"))
+        return at_source == in_raw
