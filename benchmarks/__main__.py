@@ -1,0 +1,85 @@
+"""`make bench`: measure, print, and write benchmarks/results/."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import database
+from benchmarks.cluster import private_cluster
+from benchmarks.measure import Median
+
+_RESULTS = Path(__file__).with_name("results")
+
+
+def main() -> None:
+    """Measure the database cases and write their page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the order table")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each case; medians are reported")
+    options = parser.parse_args()
+    console = Console(width=110)
+    measured: list[Median] = []
+    with private_cluster() as bench:
+        for median in database.measure(bench, options.rows, options.runs):
+            limit = _limit(median, measured)
+            measured.append(replace(median, ratio_to_limit=round(median.seconds / limit, 2)))
+            console.print(f"{median.case}, {median.tool}: {median.seconds:.2f} s")
+    console.print(_table(measured))
+    _write(measured, options.rows, options.runs)
+
+
+def _limit(median: Median, before: list[Median]) -> float:
+    """Seconds of the limit that a case is held against: the bare COPY, or for a merge the bare statement."""
+    if median.tool != "medallion":
+        return median.seconds
+    limits = {one.case: one.seconds for one in before if one.tool != "medallion"}
+    return limits.get(median.case, limits["first load"])
+
+
+def _table(measured: list[Median]) -> Table:
+    table = Table(title="Database to database")
+    for column in ("case", "tool", "seconds", "times the limit", "peak MB"):
+        table.add_column(column, justify="left" if column in ("case", "tool") else "right")
+    for one in measured:
+        memory = f"{one.peak_mb:.0f}" if one.peak_mb else ""
+        table.add_row(one.case, one.tool, f"{one.seconds:.2f}", f"{one.ratio_to_limit:.2f}", memory)
+    return table
+
+
+def _write(measured: list[Median], rows: int, runs: int) -> None:
+    _RESULTS.mkdir(exist_ok=True)
+    records = [
+        {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(one).items()}
+        for one in measured
+    ]
+    (_RESULTS / "database.json").write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    lines = [
+        "# Database to database",
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d}: {rows:,} rows of 15 columns, medians of {runs} runs, whole processes; "
+        f"PostgreSQL 18 to PostgreSQL 18 in one cluster on loopback, Python {platform.python_version()}, "
+        f"asyncpg {version('asyncpg')}. Rules, ledger and reconciliation are on in ours; the limit copies bytes only.",
+        "",
+        "| case | tool | seconds | times the limit | peak MB |",
+        "|---|---|---:|---:|---:|",
+        *(
+            f"| {one.case} | {one.tool} | {one.seconds:.2f} | {one.ratio_to_limit:.2f} | "
+            f"{f'{one.peak_mb:.0f}' if one.peak_mb else ''} |"
+            for one in measured
+        ),
+        "",
+    ]
+    (_RESULTS / "database.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
