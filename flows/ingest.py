@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State
 
 from flows import connections, tasks
 from flows.loads.declared import find_source
+from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
 from flows.observe.logs import correlated
 from flows.recovery.failures import Failure, diagnose
@@ -36,6 +37,7 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
     Raises:
         IngestFailed: a table could not be loaded; it tells which and why, after all others are done.
     """
+    tasks.begin()
     declared = find_source(source)
     chosen = [declared.table(name) for name in tables] if tables else list(declared.tables)
     with correlated() as correlation_id:
@@ -99,6 +101,8 @@ async def _close(run_id: int, source: str, outcome: _Outcome) -> None:
         markdown=loads_table_markdown(_lines(source, outcome), title=f"Loads of {source}"),
         description=f"What became of each table of {source}",
     )
+    for failure in failures.values():
+        sentry.capture(failure.error)
     if failures:
         raise _failed(source, failures)
 

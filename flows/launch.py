@@ -13,10 +13,9 @@ from rich.status import Status
 
 from flows import connections, screens
 from flows.ingest import ingest
-from flows.observe import logs, progress, sentry
+from flows.observe import logs, progress
 from flows.pipeline import pipeline
 from flows.recovery.failures import diagnose
-from flows.settings import settings
 from flows.spec.errors import ConfigurationError, MedallionError
 from flows.state import overview
 from flows.transform import transform as transform_flow
@@ -69,7 +68,6 @@ async def _ingest_each(chosen: Mapping[str, list[str] | None]) -> Any:
 
 def _watched(start: Callable[[], Any], console: Console) -> MedallionError | None:
     """Run it, telling each step as it ends; the error it ended with, if any."""
-    _guard()
     began = time.monotonic()
     with console.status("starting") as spinner:
         silence = progress.listen(_Teller(console, spinner))
@@ -97,13 +95,6 @@ def _explained(problem: Exception) -> MedallionError:
             )
         cause = cause.__cause__ or cause.__context__
     return diagnose(problem, "run").error
-
-
-def _guard() -> None:
-    """Nothing secret reaches a log or Sentry from here on."""
-    dsn = settings().sentry_dsn
-    sentry.init(dsn.get_secret_value() if dsn else None, environment=settings().environment)
-    logs.guard()
 
 
 class _Teller:

@@ -30,6 +30,7 @@ from flows.loads.api import load_endpoint
 from flows.loads.database import load_table
 from flows.loads.declared import find_source
 from flows.loads.session import LoadResult
+from flows.observe import logs, sentry
 from flows.observe.progress import report
 from flows.quality import soda
 from flows.recovery.failures import STRATEGIES, Strategy, diagnose
@@ -45,6 +46,13 @@ _LOAD_TIMEOUT_SECONDS = 2 * 3600
 _SLOT_LEASE_SECONDS = 60
 # Lines about a load that takes long, in its run's log.
 _PROGRESS_SECONDS = 5.0
+
+
+def begin() -> None:
+    """What every flow does first: nothing secret reaches a log or Sentry from here on, wherever the flow runs."""
+    dsn = settings().sentry_dsn
+    sentry.init(dsn.get_secret_value() if dsn else None, environment=settings().environment)
+    logs.guard()
 
 
 def may_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

@@ -6,6 +6,8 @@ dbt runs once per process, through PrefectDbtRunner: every node is a task run wi
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import json
 import os
 import time
@@ -18,6 +20,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from flows import connections, tasks
+from flows.observe import sentry
 from flows.observe.artifacts import CheckLine, NodeLine, checks_table_markdown, nodes_table_markdown
 from flows.observe.logs import correlated
 from flows.observe.progress import report
@@ -43,6 +46,7 @@ def transform(
         DataRefused: a gate is closed, or a test of dbt's found data that breaks a rule.
         WarehouseError: dbt could not build.
     """
+    tasks.begin()
     with correlated() as correlation_id:
         run_id = asyncio.run(_open(correlation_id))
         try:
@@ -51,6 +55,7 @@ def transform(
             gold = _pass_gate("gold", run_id) if select is None else []
         except Exception as problem:
             failure = diagnose(problem, "transform")
+            sentry.capture(failure.error)
             asyncio.run(_close(run_id, failure.status, failure.facts(run_id, None)))
             raise failure.error from None
         facts = {"nodes": len(nodes), "checks": len(raw) + len(gold)}
@@ -69,6 +74,13 @@ async def _close(run_id: int, status: str, failure: dict[str, Any] | None, facts
         if failure is not None:
             await ledger.record_error(warehouse, failure)
         await ledger.close_run(warehouse, run_id, status, failure["error_id"] if failure else None, facts)
+
+
+def preload_dbt() -> None:
+    """Import dbt now. What cannot be imported says so where it is used."""
+    for module in ("prefect_dbt", "dbt.adapters.postgres"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
 
 
 def _pass_gate(gate: Literal["raw", "gold"], run_id: int, sources: list[str] | None = None) -> list[dict[str, Any]]:

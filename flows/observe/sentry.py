@@ -75,6 +75,11 @@ def init(
     return True
 
 
+def capture(error: BaseException) -> None:
+    """Send an error that a flow has handled. Does nothing while Sentry is off."""
+    sentry_sdk.capture_exception(error)
+
+
 def scrub(event: "Event", _hint: "Hint") -> "Event | None":
     """The event with only what may leave; an event that cannot be scrubbed is dropped rather than sent."""
     try:
