@@ -14,7 +14,7 @@ from flows.spec.database import Table
 from flows.spec.errors import SourceError
 from flows.spec.identifiers import qualified, quote_identifier, quote_literal
 from flows.spec.plan import KeySet
-from flows.spec.shape import Column, Shape, fingerprint
+from flows.spec.shape import METADATA_NAMES, Column, Shape, fingerprint
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -60,7 +60,8 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
     built-in type becomes that type; anything else travels as text.
 
     Raises:
-        SourceError: the table is not there, or not for us to see; or a declared column is missing.
+        SourceError: the table is not there, or not for us to see; a declared column is missing; or a column has the
+            name of one that raw adds.
     """
     records = await connection.fetch(_COLUMNS, qualified(table.schema, table.name))
     where = f"{source}.{table.name}"
@@ -78,6 +79,12 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
             f"the declared key or cursor column {', '.join(missing)} is not in the table",
             where=where,
             next_move="correct the declaration in flows/sources, or ask the source's owner what became of the column",
+        )
+    if taken := sorted(set(shape.names) & set(METADATA_NAMES)):
+        raise SourceError(
+            f"the table has a column {', '.join(taken)}, which is how raw names what it adds to every row",
+            where=where,
+            next_move="make a view at the source that names the column otherwise, and declare the view",
         )
     return shape
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,21 @@ if TYPE_CHECKING:
 
 LANDING_SCHEMA = "landing"
 
+# 63 bytes, less the endings of the tables that stand beside a landing table.
+_LONGEST_LANDING_NAME = 60
+
+# An enum's name is quoted as `Column.raw_type` quotes it, so that the two can be compared.
 _RAW_COLUMNS = """
-select a.attname as name, format_type(a.atttypid, a.atttypmod) as type
+select
+    a.attname as name,
+    case
+        when t.typtype = 'e'
+            then '"' || replace(n.nspname, '"', '""') || '"."' || replace(t.typname, '"', '""') || '"'
+        else format_type(a.atttypid, a.atttypmod)
+    end as type
 from pg_attribute as a
+inner join pg_type as t on a.atttypid = t.oid
+inner join pg_namespace as n on t.typnamespace = n.oid
 where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped
 order by a.attnum
 """
@@ -45,8 +58,14 @@ class Target:
 
     @property
     def landing_name(self) -> str:
-        """`shop__baskets`; PostgreSQL's 63 bytes hold two declared names of 40 only when cut, so we cut."""
-        return f"{self.source[:20]}__{self.table}"
+        """`shop__baskets`, and never the same for two tables: their loads would drop each other's rows.
+
+        Where two underscores within a name leave open which is which, or PostgreSQL would cut it, a digest decides.
+        """
+        name = f"{self.source}__{self.table}"
+        if name.count("__") == 1 and len(name) <= _LONGEST_LANDING_NAME:
+            return name
+        return f"{name[: _LONGEST_LANDING_NAME - 11]}__x{hashlib.sha256(self.where.encode()).hexdigest()[:8]}"
 
     @property
     def landing(self) -> str:
@@ -86,7 +105,7 @@ def compare(shape: Shape, raw: dict[str, str], where: str) -> list[SchemaChange]
         known = raw.get(column.name)
         if known is None:
             changes.append(SchemaChange(column.name, "added", None, column.raw_type))
-        elif column.enum is None and known != column.raw_type:
+        elif known != column.raw_type:
             raise SchemaDrift(
                 f"column {column.name} is {column.raw_type} at the source now and {known} in raw",
                 where=where,
@@ -106,14 +125,17 @@ async def evolve(connection: Connection[Record], target: Target, changes: list[S
 
 
 async def ensure_types(connection: Connection[Record], target: Target, shape: Shape) -> list[SchemaChange]:
-    """Make raw's schema and the enums its columns need. Runs outside a transaction: a new label is usable only then."""
-    # `if not exists` still wants the right to create; two loads of one source may meet here, so ask first.
-    if not await connection.fetchval("select to_regnamespace($1) is not null", quote_identifier(target.raw_schema)):
-        await connection.execute(f"create schema if not exists {quote_identifier(target.raw_schema)}")
+    """Make raw's schema and the enums its columns need. Commits by itself: a new label is usable only after that."""
     changes = []
-    for column in shape.columns:
-        if column.enum is not None:
-            changes += await _ensure_enum(connection, target, column, column.enum)
+    async with connection.transaction():
+        # Tables of one source are loaded side by side, and `if not exists` alone fails when two create the same.
+        await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", f"types {target.raw_schema}")
+        # `if not exists` wants the right to create even when there is nothing to do.
+        if not await connection.fetchval("select to_regnamespace($1) is not null", quote_identifier(target.raw_schema)):
+            await connection.execute(f"create schema {quote_identifier(target.raw_schema)}")
+        for column in shape.columns:
+            if column.enum is not None:
+                changes += await _ensure_enum(connection, target, column, column.enum)
     return changes
 
 
@@ -154,9 +176,10 @@ async def adopt_landing(connection: Connection[Record], target: Target, keys: tu
     """Turn the first load's landing table into the raw table, in the publishing transaction."""
     for name, _ in METADATA[:3]:
         await connection.execute(f"alter table {target.landing} alter column {quote_identifier(name)} set not null")
-    if keys:
-        await connection.execute(f"alter table {target.landing} add primary key ({column_list(keys)})")
     await connection.execute(f"alter table {target.landing} set schema {quote_identifier(target.raw_schema)}")
     moved = qualified(target.raw_schema, target.landing_name)
     await connection.execute(f"alter table {moved} rename to {quote_identifier(target.table)}")
+    if keys:
+        # Last, so that PostgreSQL finds its index a name that a table renamed away has not kept.
+        await connection.execute(f"alter table {target.raw} add primary key ({column_list(keys)})")
     await connection.execute(f"analyze {target.raw}")

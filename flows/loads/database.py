@@ -15,7 +15,7 @@ from flows.load import landing
 from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, compare, create_landing, ensure_types, raw_columns
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, load_session
-from flows.spec import Database, DatabaseConnection, Table
+from flows.spec import Database, DatabaseConnection, Merge, Table
 from flows.spec.errors import SourceError
 from flows.spec.identifiers import qualified
 from flows.spec.plan import CursorState, KeySet, LoadPlan, Window
@@ -56,7 +56,12 @@ async def plan_table(
     elif window.lower is not None:
         added = [change.column for change in changes if change.change == "added"]
         if added and await has_value_outside(origin, table, added, window.condition):
-            path, reason = "reread", f"rows the cursor would pass over have values in new column {', '.join(added)}"
+            columns = ", ".join(added)
+            if table.keys:
+                path, reason = "reread", f"rows the cursor would pass over have values in new column {columns}"
+            else:
+                # Without a key a row read again would stand there twice.
+                window = replace(window, warning=f"rows in raw keep null in new column {columns}: they have no key")
         elif verdict[0] == "missing in raw" and verdict[1] != "reread" and table.keys:
             path, reason = "reread", "the last load found rows missing in raw"
     if path == "reread":
@@ -159,7 +164,8 @@ async def _stage(
         return qualified(LANDING_SCHEMA, landing.keys_table(target))
 
     return Staged(
-        load=table.load,
+        # An append leaves rows alone that are there, which is what a reread is to mend.
+        load=Merge() if plan.path == "reread" else table.load,
         shape=shape,
         keys=table.keys,
         window=window,
