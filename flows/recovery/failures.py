@@ -1,7 +1,7 @@
 """Every failure gets a class, a severity and a strategy; and words that hold no value of any row.
 
 PostgreSQL quotes rows in DETAIL, and values even in the first line of errors of class 22 and 23. Only what is known
-to be safe is passed on: the SQLSTATE, its name, and first lines that speak of objects and not of values.
+to be safe is passed on: the SQLSTATE, its name, and the first line where its class speaks of objects and not of values.
 """
 
 from __future__ import annotations
@@ -47,7 +47,14 @@ STRATEGIES: dict[FailureClass, tuple[Strategy, str]] = {
 _TRANSIENT_STATES = frozenset(
     ["40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53300", "25006", "57014"]
 )
-_RESOURCE_STATES = frozenset(["53100", "53200", "53400"])
+_RESOURCE_STATES = frozenset(["53000", "53100", "53200", "53400"])
+# Connections, features, transactions, rights, names, resources, limits, states, operators, files. Not 22 (data) and 23
+# (constraints), which quote values; nor those that extensions, foreign servers and people's own functions use.
+_CLASSES_THAT_SPEAK_OF_OBJECTS = frozenset(
+    ["08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"]
+)
+# The files of PostgreSQL in which procedural languages raise what a function's author wrote.
+_SOURCES_OF_RAISE = frozenset(["pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"])
 _CONFIGURATION_STATES = frozenset(["28P01", "28000", "3D000"])
 
 _LOST = (ConnectionError, OSError, socket.gaierror, TimeoutError, asyncpg.InterfaceError)
@@ -124,8 +131,11 @@ def explain(exception: BaseException, where: str, side: str = "warehouse") -> Me
 def _explain_postgres(exception: asyncpg.PostgresError, where: str, side: str) -> MedallionError:
     state = exception.sqlstate or "?????"
     name = type(exception).__name__.removesuffix("Error")
-    # Classes 22 (data) and 23 (constraints) quote values; P0 is what somebody's own code raises.
-    message = "" if state[:2] in {"22", "23", "P0", "??"} else f": {exception.args[0] if exception.args else ''}"
+    # What somebody's own function raises may quote anything, under any SQLSTATE; so may a query it composed.
+    facts = exception.as_dict()
+    own_words = facts.get("server_source_filename") in _SOURCES_OF_RAISE or "internal_query" in facts
+    safe = state[:2] in _CLASSES_THAT_SPEAK_OF_OBJECTS and not own_words
+    message = f": {exception.args[0]}" if safe and exception.args else ""
     what = f"the {side} answered {state} {name}{message}"
     if state in _CONFIGURATION_STATES:
         return ConfigurationError(

@@ -51,9 +51,12 @@ create table if not exists ops.loads (
     started_at timestamptz not null default clock_timestamp(),
     finished_at timestamptz,
     -- Every row read is accounted for, or the transaction that says so does not commit.
+    -- A count that is missing would make the comparison null, which a check constraint lets pass.
     constraint every_row_is_accounted_for check (
         status <> 'published'
-        or rows_read = rows_inserted + rows_updated + rows_unchanged + rows_deduplicated + rows_quarantined
+        or coalesce(
+            rows_read = rows_inserted + rows_updated + rows_unchanged + rows_deduplicated + rows_quarantined, false
+        )
     )
 );
 comment on column ops.loads.quarantine_rows is 'Source rows that stand in quarantine only: source_rows = raw_rows + quarantine_rows when reconciled is equal.';
