@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from flows.spec.database import Table
@@ -24,8 +24,10 @@ _CHUNKS_IN_FLIGHT = 16
 
 # Types of pg_catalog whose binary form means something only inside their own server, or that have none.
 _LOCAL_TYPES = frozenset(
-    """aclitem cid pg_node_tree refcursor regclass regcollation regconfig regdictionary regnamespace regoper
-    regoperator regproc regprocedure regrole regtype tid xid""".split()
+    (
+        *("aclitem", "cid", "pg_node_tree", "refcursor", "regclass", "regcollation", "regconfig", "regdictionary"),
+        *("regnamespace", "regoper", "regoperator", "regproc", "regprocedure", "regrole", "regtype", "tid", "xid"),
+    )
 )
 
 _COLUMNS = """
@@ -176,15 +178,19 @@ class CopyStream:
         self.rows = 0
         self.bytes = 0
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_CHUNKS_IN_FLIGHT)
 
         async def read() -> None:
             try:
                 status = await self._connection.copy_from_query(self._query, output=queue.put, format="binary")
                 self.rows = int(status.split()[-1])
-            finally:
+            except asyncio.CancelledError:
+                raise  # nobody takes chunks any more: putting one more into a full queue would wait for ever
+            except BaseException:
                 await queue.put(None)
+                raise
+            await queue.put(None)
 
         reader = asyncio.create_task(read())
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import struct
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from typing import TYPE_CHECKING
 
 from flows.load.table import LANDING_SCHEMA, Target
@@ -23,13 +25,36 @@ _PAYLOAD_HEAD = struct.Struct("!hiB")
 
 async def copy_rows(connection: Connection[Record], target: Target, shape: Shape, chunks: AsyncIterable[bytes]) -> int:
     """Raw rows in COPY's binary format → the landing table. Returns the rows written."""
-    status = await connection.copy_to_table(
-        target.landing_name,
-        schema_name=LANDING_SCHEMA,
-        columns=[*shape.names, *METADATA_NAMES],
-        source=chunks,
-        format="binary",
+    return await _copy(connection, target.landing_name, [*shape.names, *METADATA_NAMES], chunks)
+
+
+async def _copy(
+    connection: Connection[Record], table: str, columns: Sequence[str], chunks: AsyncIterable[bytes]
+) -> int:
+    """COPY into a table of the landing schema, ended when the connection is.
+
+    asyncpg alone would wait for ever to be allowed to write, when a connection breaks while its buffers are full.
+    """
+    copying = asyncio.ensure_future(
+        connection.copy_to_table(
+            table, schema_name=LANDING_SCHEMA, columns=list(columns), source=chunks, format="binary"
+        )
     )
+
+    def end(_: object) -> None:
+        copying.cancel()
+
+    connection.add_termination_listener(end)
+    try:
+        status = await copying
+    except asyncio.CancelledError:
+        ourselves = asyncio.current_task()
+        if not connection.is_closed() or (ourselves is not None and ourselves.cancelling()):
+            raise
+        raise ConnectionResetError("the connection broke during COPY") from None
+    finally:
+        if not connection.is_closed():
+            connection.remove_termination_listener(end)
     return int(status.split()[-1])
 
 
@@ -46,14 +71,12 @@ async def copy_keys(
     columns = [f"{quote_identifier(key)} {column.raw_type}" for key in keys if (column := shape.column(key))]
     await connection.execute(f"drop table if exists {relation}")
     await connection.execute(f"create unlogged table {relation} ({', '.join(columns)})")
-    status = await connection.copy_to_table(
-        keys_table(target), schema_name=LANDING_SCHEMA, columns=list(keys), source=chunks, format="binary"
-    )
+    copied = await _copy(connection, keys_table(target), keys, chunks)
     await connection.execute(f"analyze {relation}")
-    return int(status.split()[-1])
+    return copied
 
 
-async def payload_rows(pages: AsyncIterable[Sequence[bytes]]) -> AsyncIterator[bytes]:
+async def payload_rows(pages: AsyncIterable[Sequence[bytes]]) -> AsyncGenerator[bytes, None]:
     """Pages of JSON records → one binary COPY of a single jsonb column. The records' bytes are not decoded."""
     yield _HEADER
     async for page in pages:
@@ -78,10 +101,8 @@ async def copy_payloads(connection: Connection[Record], target: Target, pages: A
     await connection.execute(
         f"create unlogged table {relation} (ordinal bigint generated always as identity, payload jsonb)"
     )
-    status = await connection.copy_to_table(
-        name, schema_name=LANDING_SCHEMA, columns=["payload"], source=payload_rows(pages), format="binary"
-    )
-    return int(status.split()[-1])
+    async with contextlib.aclosing(payload_rows(pages)) as rows:
+        return await _copy(connection, name, ["payload"], rows)
 
 
 async def type_payloads(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from flows.load.table import Target, compare, create_landing, ensure_types, raw_
 from flows.loads.database import Progress
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, load_session
+from flows.quality.quarantine import Unreadable
 from flows.settings import settings
 from flows.spec import Api, ApiConnection, DatabaseConnection, Endpoint
 from flows.spec.identifiers import quote_identifier
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 # jsonb holds neither; PostgreSQL would refuse the whole COPY for one of them. Six bytes in the JSON text:
 # \u0000, or a surrogate (\ud800 to \udfff) that may lack its other half.
 _SUSPECT = (b"\\u0000", b"\\ud", b"\\uD")
+# jsonb keeps numbers as numeric: up to 131,072 digits before the point and 16,383 after it. What looks like more is
+# measured; inside a text it may be anything.
+_DIGITS = 16_000
+_EXPONENT_LENGTH = 6
+_HUGE = re.compile(rb"\d[eE][+-]?\d{5}|\d{16000}")
 
 
 def shape_of(endpoint: Endpoint) -> Shape:
@@ -117,10 +124,10 @@ async def _stage(
     target, warehouse, shape = session.target, session.warehouse, shape_of(endpoint)
     extracted_at = datetime.now(UTC).isoformat()
     limits = HttpLimits(wait_budget_seconds=settings().api_wait_budget_seconds)
-    unreadable: list[tuple[str, str]] = []
+    unreadable: list[Unreadable] = []
     received = 0
 
-    async def records() -> AsyncIterator[list[bytes]]:
+    async def records() -> AsyncGenerator[list[bytes], None]:
         nonlocal received
         async with contextlib.aclosing(
             read_pages(source, endpoint, connection, since=plan.lower, limits=limits)
@@ -129,7 +136,7 @@ async def _stage(
             async for page in pages:
                 received += page.received_bytes
                 session.side = "warehouse"
-                yield [record for record in page.records if _readable(record, unreadable)]
+                yield [record for record in page.records if _readable(record, endpoint.key, unreadable)]
                 session.side = "source"
                 if on_progress is not None:
                     on_progress("received", received)
@@ -141,7 +148,8 @@ async def _stage(
     await ensure_types(warehouse, target, shape)
     await create_landing(warehouse, target, shape, first=plan.path == "first")
     session.pass_failpoint("after_landing_created")
-    landed = await landing.copy_payloads(warehouse, target, records())
+    async with contextlib.aclosing(records()) as pages_of_records:
+        landed = await landing.copy_payloads(warehouse, target, pages_of_records)
     session.rows_read = landed + len(unreadable)
     await landing.type_payloads(warehouse, target, shape, (extracted_at, target.source, session.batch_id))
     session.pass_failpoint("after_copy")
@@ -168,24 +176,53 @@ async def _stage(
     )
 
 
-def _readable(record: bytes, unreadable: list[tuple[str, str]]) -> bool:
+def _readable(record: bytes, key: str, unreadable: list[Unreadable]) -> bool:
     """Whether jsonb can hold the record; if not, it joins those that go to quarantine as text."""
-    text = record.decode("utf-8", errors="replace")
-    if "\ufffd" in text and "\ufffd".encode() not in record:
-        unreadable.append(("payload_not_utf8", text))
-        return False
-    if not any(mark in record for mark in _SUSPECT):
-        return True
-    if b"\\u0000" in record.replace(b"\\\\", b""):
-        unreadable.append(("payload_holds_nul", text))
-        return False
+    rule = _unreadable_rule(record)
+    if rule is not None:
+        # PostgreSQL's text holds no more than jsonb does: the escapes stay as they are written.
+        text = record.decode("utf-8", errors="backslashreplace")
+        unreadable.append(Unreadable(rule, text, _key_text(record, key)))
+    return rule is None
+
+
+def _unreadable_rule(record: bytes) -> str | None:
     try:
-        # The decoder of the standard library joins surrogate pairs and keeps lone halves; encoding finds those.
-        json.loads(record).__repr__().encode("utf-8")
-    except UnicodeEncodeError:
-        unreadable.append(("payload_holds_lone_surrogate", text))
-        return False
-    return True
+        record.decode("utf-8")
+    except UnicodeDecodeError:
+        return "payload_not_utf8"
+    if any(mark in record for mark in _SUSPECT):
+        if b"\\u0000" in record.replace(rb"\\", b""):
+            return "payload_holds_nul"
+        try:
+            # The decoder of the standard library joins surrogate pairs and keeps lone halves; encoding finds those.
+            json.dumps(json.loads(record, parse_int=str, parse_float=str), ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            return "payload_holds_lone_surrogate"
+    if _HUGE.search(record):
+        try:
+            json.loads(record, parse_int=_measured, parse_float=_measured)
+        except _TooLarge:
+            return "payload_number_too_large"
+    return None
+
+
+class _TooLarge(Exception):
+    """A number beyond what PostgreSQL's numeric holds."""
+
+
+def _measured(number: str) -> str:
+    digits, _, exponent = number.lower().partition("e")
+    if len(digits) > _DIGITS or len(exponent) > _EXPONENT_LENGTH or abs(int(exponent or 0)) > _DIGITS:
+        raise _TooLarge
+    return number
+
+
+def _key_text(record: bytes, key: str) -> str | None:
+    """The record's key as text, when it can be read though the record cannot be kept."""
+    fields = json.loads(record.decode("utf-8", errors="replace"), parse_int=str)
+    text = fields.get(key) if isinstance(fields, dict) else None
+    return text if isinstance(text, str) and text.isprintable() and "\ufffd" not in text else None
 
 
 async def _latest(session: LoadSession, endpoint: Endpoint, state: CursorState) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -105,10 +106,12 @@ async def load_table(
             shape = plan.shape
             assert shape is not None  # plan_table always describes
             # The window was chosen before this snapshot: whatever was still open then cannot hide below its bound.
-            async with origin.transaction(isolation="repeatable_read", readonly=True):
-                staged = await _stage(session, origin, table, plan, window, changes, on_progress)
-                session.side = "warehouse"
-                counts = await check_and_publish(warehouse_address, session, staged)
+            # No rollback when something fails: after a read that was cut short asyncpg takes no more statements, and
+            # the connection ends here anyway.
+            await origin.transaction(isolation="repeatable_read", readonly=True).start()
+            staged = await _stage(session, origin, table, plan, window, changes, on_progress)
+            session.side = "warehouse"
+            counts = await check_and_publish(warehouse_address, session, staged)
         return LoadResult(
             source=source.name,
             table=table.name,
@@ -145,7 +148,9 @@ async def _stage(
     stream = CopyStream(
         origin, select_rows(table, shape, window.condition, (extracted_at, target.source, session.batch_id))
     )
-    landed = await landing.copy_rows(warehouse, target, shape, _watched(stream, session, on_progress))
+    # Closed at once when the copy fails or is cancelled: while its reader is at work, `origin` can do nothing else.
+    async with contextlib.aclosing(_watched(stream, session, on_progress)) as chunks:
+        landed = await landing.copy_rows(warehouse, target, shape, chunks)
     session.rows_read = stream.rows
     if landed != stream.rows:
         raise SourceError(
@@ -158,8 +163,8 @@ async def _stage(
 
     async def stage_keys() -> str:
         session.side = "source"
-        keys = CopyStream(origin, select_keys(table, shape))
-        await landing.copy_keys(warehouse, target, shape, table.keys, keys)
+        async with contextlib.aclosing(aiter(CopyStream(origin, select_keys(table, shape)))) as keys:
+            await landing.copy_keys(warehouse, target, shape, table.keys, keys)
         session.side = "warehouse"
         return qualified(LANDING_SCHEMA, landing.keys_table(target))
 
@@ -182,13 +187,16 @@ async def _stage(
     )
 
 
-async def _watched(stream: CopyStream, session: LoadSession, on_progress: Progress | None) -> AsyncIterator[bytes]:
+async def _watched(
+    stream: CopyStream, session: LoadSession, on_progress: Progress | None
+) -> AsyncGenerator[bytes, None]:
     """The stream's chunks, with progress, and with the blame on the side that fails."""
     session.side = "source"
-    async for chunk in stream:
-        session.side = "warehouse"
-        yield chunk
-        session.side = "source"
-        if on_progress is not None:
-            on_progress("copied", stream.bytes)
+    async with contextlib.aclosing(aiter(stream)) as chunks:
+        async for chunk in chunks:
+            session.side = "warehouse"
+            yield chunk
+            session.side = "source"
+            if on_progress is not None:
+                on_progress("copied", stream.bytes)
     session.side = "warehouse"

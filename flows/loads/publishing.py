@@ -64,7 +64,7 @@ class Staged:
     rules: tuple[Rule, ...] = ()
     max_quarantined: float = 0.0
     changes: tuple[SchemaChange, ...] = ()
-    unreadable: tuple[tuple[str, str], ...] = ()
+    unreadable: tuple[quarantine.Unreadable, ...] = ()
     source_keys: KeySet | None = None
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
 
@@ -86,7 +86,14 @@ async def check_and_publish(address: DatabaseConnection, session: LoadSession, s
     broken = await count_broken(session.warehouse, target.landing, rules)
     if staged.unreadable:
         broken["payload_readable"] = len(staged.unreadable)
-    judge(broken, staged.rows_read, staged.max_quarantined, where=target.where, landing=target.landing)
+    judge(
+        broken,
+        staged.rows_read,
+        staged.max_quarantined,
+        where=target.where,
+        landing=target.landing,
+        known=await _count_known(session, staged, rules) if broken else 0,
+    )
     session.pass_failpoint("after_check")
     try:
         async with session.warehouse.transaction():
@@ -108,6 +115,14 @@ async def check_and_publish(address: DatabaseConnection, session: LoadSession, s
     return counts
 
 
+async def _count_known(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]) -> int:
+    names = {"source": session.target.source, "table": session.target.table}
+    known = await quarantine.count_known(session.warehouse, session.target.landing, rules, **names)
+    if staged.unreadable:
+        known += await quarantine.count_known_unreadable(session.warehouse, staged.unreadable, **names)
+    return known
+
+
 async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]) -> LoadCounts:
     warehouse, target = session.warehouse, session.target
     names = {"source": target.source, "table": target.table}
@@ -119,7 +134,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         )
     if staged.unreadable:
         quarantined += await quarantine.keep_unreadable(
-            warehouse, list(staged.unreadable), **names, batch_id=session.batch_id
+            warehouse, staged.unreadable, staged.key_types, **names, batch_id=session.batch_id
         )
     in_quarantine = await quarantine.count_open(warehouse, **names)
     if in_quarantine:

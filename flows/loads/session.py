@@ -110,7 +110,9 @@ async def _lock(session: LoadSession) -> None:
 
 async def _write_down(address: DatabaseConnection, session: LoadSession, problem: BaseException) -> MedallionError:
     """Record the failure on a connection that works, and return the error to raise."""
-    failure = diagnose(problem, session.target.where, session.side)
+    # A session that the warehouse ended while the source was read is found out only when the next bytes are due.
+    side = "warehouse" if session.warehouse.is_closed() else session.side
+    failure = diagnose(problem, session.target.where, side)
     if type(failure.error) is MedallionError:
         # Nobody foresaw it. Where it happened is kept, its words are not: they may quote rows.
         frames = "".join(traceback.format_tb(problem.__traceback__))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.quality.rules import first_broken
@@ -76,20 +77,86 @@ async def move_broken(
     )
 
 
-async def keep_unreadable(
-    connection: Connection[Record], records: list[tuple[str, str]], *, source: str, table: str, batch_id: int
+async def count_known(
+    connection: Connection[Record], landing: str, rules: tuple[Rule, ...], *, source: str, table: str
 ) -> int:
-    """Records that cannot become jsonb, as (rule, text) → quarantine.rows. Returns how many."""
-    for rule, text in records:
+    """Landing rows that break a rule and stand in quarantine already, just as they are.
+
+    Where two reads overlap, the second may hold little but the bad rows of the first.
+    """
+    return int(
+        await connection.fetchval(
+            f"""
+            with broken as (
+                select judged.rule, md5((to_jsonb(judged.l) - {_METADATA})::text) as row_hash
+                from (select l, {first_broken(rules)} as rule from {landing} as l offset 0) as judged
+                where judged.rule is not null
+            )
+            select count(*) from broken as b where exists (
+                select from quarantine.rows as q
+                where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null
+                    and q.rule = b.rule and q.row_hash = b.row_hash
+            )
+            """,
+            source,
+            table,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record that jsonb cannot hold: the rule it breaks, its text, and its key's text where that could be read."""
+
+    rule: str
+    text: str
+    key: str | None = None
+
+
+async def count_known_unreadable(
+    connection: Connection[Record], records: Sequence[Unreadable], *, source: str, table: str
+) -> int:
+    """Unreadable records that stand in quarantine already, just as they are."""
+    return int(
+        await connection.fetchval(
+            "select count(*) from unnest($3::text[], $4::text[]) as u (rule, text) where exists ("
+            "select from quarantine.rows as q where q.source_system = $1 and q.table_name = $2 "
+            "and q.resolved_at is null and q.rule = u.rule and q.row_hash = md5(u.text))",
+            source,
+            table,
+            [record.rule for record in records],
+            [record.text for record in records],
+        )
+    )
+
+
+async def keep_unreadable(
+    connection: Connection[Record],
+    records: Sequence[Unreadable],
+    keys: Mapping[str, str],
+    *,
+    source: str,
+    table: str,
+    batch_id: int,
+) -> int:
+    """Records that cannot become jsonb → quarantine.rows. Returns how many.
+
+    `keys` maps the key's one column to its type in raw. With its key a record leaves quarantine once it is mended.
+    """
+    ((key, kind),) = keys.items()
+    for record in records:
         await connection.execute(
-            "insert into quarantine.rows (batch_id, source_system, table_name, rule, row_data, row_hash) "
-            "values ($1, $2, $3, $4, jsonb_build_object('text', $5::text), md5($5)) "
+            "insert into quarantine.rows (batch_id, source_system, table_name, row_key, rule, row_data, row_hash) "
+            f"values ($1, $2, $3, case when pg_input_is_valid($6, {quote_literal(kind)}) "
+            f"then jsonb_build_object({quote_literal(key)}, $6::text::{kind}) end, "
+            "$4, jsonb_build_object('text', $5::text), md5($5)) "
             "on conflict (source_system, table_name, rule, row_hash) where resolved_at is null do nothing",
             batch_id,
             source,
             table,
-            rule,
-            text,
+            record.rule,
+            record.text,
+            record.key,
         )
     return len(records)
 
@@ -130,15 +197,20 @@ async def resolve_gone(
 async def key_set_not_in_raw(
     connection: Connection[Record], raw: str, keys: Mapping[str, str], *, source: str, table: str
 ) -> KeySet:
-    """Source rows that stand in quarantine only: their key has no live row in raw."""
+    """Source rows that stand in quarantine only: their key has no live row in raw.
+
+    Versions of one key count once; rows without a key are told apart by nothing, so each counts.
+    """
     if not keys:
         return KeySet(await count_open(connection, source=source, table=table))
+    known = " and ".join(f"q.row_key ->> {quote_literal(key)} is not null" for key in keys)
     typed = [f"(row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()]
     row = await connection.fetchrow(
         f"""
         with only_here as (
-            select distinct q.row_key from quarantine.rows as q
-            where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and q.row_key is not null
+            select distinct q.row_key, case when {known} then 0 else q.quarantine_id end as apart
+            from quarantine.rows as q
+            where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null
                 and not exists (select from {raw} as r where r._deleted_at is null and {_same_key(keys, "r")})
         )
         select count(*) as rows, {fingerprint(typed)} as mark from only_here

@@ -39,15 +39,18 @@ async def count_broken(connection: Connection[Record], landing: str, rules: tupl
     return {record["rule"]: record["rows"] for record in records if record["rule"] is not None}
 
 
-def judge(broken: dict[str, int], rows_read: int, max_quarantined: float, *, where: str, landing: str) -> None:
+def judge(
+    broken: dict[str, int], rows_read: int, max_quarantined: float, *, where: str, landing: str, known: int = 0
+) -> None:
     """Let the rows go to quarantine, or stop the load.
 
     A table that tolerates any share tolerates at least one row: a read of five rows must not stop for one of them.
+    The `known` ones, which stand in quarantine already as they are, were judged when they first came.
 
     Raises:
         DataRefused: more rows broke rules than the table tolerates.
     """
-    total = sum(broken.values())
+    total = sum(broken.values()) - known
     tolerated = max(1, int(rows_read * max_quarantined)) if max_quarantined else 0
     if total > tolerated:
         listed = ", ".join(f"{rule}: {rows}" for rule, rows in broken.items())

@@ -41,6 +41,8 @@ class MedallionError(Exception):
         self.where = where
         self.next_move = next_move
         self.retryable = retryable
+        if retryable and self.failure_class is FailureClass.PERMANENT:
+            self.failure_class = FailureClass.TRANSIENT
         super().__init__(what, where, next_move, retryable)
 
     def __str__(self) -> str:

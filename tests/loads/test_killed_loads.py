@@ -1,0 +1,131 @@
+"""SIGKILL at every step of a load: running it again gives what an undisturbed run gives."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from flows.recovery.failpoints import FAILPOINTS
+from tests.conftest import TestCluster, TestDatabase, fresh_warehouse
+from tests.loads.loading import (
+    CHANGES,
+    change,
+    cursor,
+    landing_tables,
+    load,
+    load_in_a_process,
+    loads,
+    open_quarantine,
+    raw_content,
+    raw_rows,
+    repeated_keys,
+    rows,
+)
+
+PUBLISHED = ("after_commit",)
+BROKEN_BASKET = "update baskets set sold_at = 'infinity' where basket_id = 31000007"
+
+
+@pytest.fixture
+def undisturbed(cluster: TestCluster) -> Iterator[TestDatabase]:
+    """A second warehouse that is loaded from the same shop and never killed."""
+    with fresh_warehouse(cluster) as database:
+        yield database
+
+
+def assert_cursor_is_not_ahead(warehouse: TestDatabase, table: str) -> None:
+    """Whoever stored the cursor has published its rows: both stand there, or neither does."""
+    batches = rows(
+        warehouse,
+        "select l.status, l.window_upper = c.cursor_value as same from ops.cursors as c "
+        f"join ops.loads as l using (batch_id) where c.table_name = '{table}'",
+    )
+    assert all(batch == {"status": "published", "same": True} for batch in batches)
+
+
+@pytest.mark.parametrize("failpoint", FAILPOINTS)
+async def test_a_first_load_killed_anywhere_gives_the_same_raw_when_run_again(
+    warehouse: TestDatabase, undisturbed: TestDatabase, shop: TestDatabase, failpoint: str
+) -> None:
+    change(shop, BROKEN_BASKET)
+    await load(undisturbed, shop, "baskets")
+
+    killed = load_in_a_process(warehouse, shop, "baskets", MEDALLION_FAILPOINT=failpoint)
+
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    published = rows(warehouse, "select to_regclass('raw_shop.baskets') is not null as there")[0]["there"]
+    assert published == (failpoint in PUBLISHED)
+    assert (cursor(warehouse, "baskets") is not None) == published
+    assert_cursor_is_not_ahead(warehouse, "baskets")
+    again = await load(warehouse, shop, "baskets")
+    assert again.counts.reconciled == "equal"
+    assert raw_content(warehouse, "baskets") == raw_content(undisturbed, "baskets")
+    assert open_quarantine(warehouse) == open_quarantine(undisturbed) != []
+    assert repeated_keys(warehouse, "baskets", "basket_id") == 0
+    assert landing_tables(warehouse) == []
+    assert [entry["status"] for entry in loads(warehouse)][-1:] == ["published"]
+
+
+@pytest.mark.parametrize("failpoint", FAILPOINTS)
+async def test_a_later_load_killed_anywhere_gives_the_same_raw_when_run_again(
+    warehouse: TestDatabase, undisturbed: TestDatabase, shop: TestDatabase, failpoint: str
+) -> None:
+    """With changed, new, deleted and broken rows in it."""
+    await load(warehouse, shop, "basket_items")
+    await load(undisturbed, shop, "basket_items")
+    change(shop, *CHANGES)
+    before, since = raw_rows(warehouse, "basket_items"), cursor(warehouse, "basket_items")
+    await load(undisturbed, shop, "basket_items")
+
+    killed = load_in_a_process(warehouse, shop, "basket_items", MEDALLION_FAILPOINT=failpoint)
+
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    published = failpoint in PUBLISHED
+    assert (raw_rows(warehouse, "basket_items") != before) == published
+    assert (cursor(warehouse, "basket_items") != since) == published
+    assert (open_quarantine(warehouse) != []) == published
+    assert_cursor_is_not_ahead(warehouse, "basket_items")
+    again = await load(warehouse, shop, "basket_items")
+    assert again.counts.reconciled == "equal"
+    assert again.counts.changed == (0 if published else 150 + 60 + 150)
+    assert raw_content(warehouse, "basket_items") == raw_content(undisturbed, "basket_items")
+    assert open_quarantine(warehouse) == open_quarantine(undisturbed)
+    assert repeated_keys(warehouse, "basket_items", "basket_item_id") == 0
+    assert landing_tables(warehouse) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "statement"),
+    [
+        ("household_events", "event_id", "update households set kids_count = '3+', updated_at = now()"),
+        ("products", "product_id", "delete from products where product_id = 25999"),
+    ],
+)
+@pytest.mark.parametrize("failpoint", ["in_publish_before_commit", "after_commit"])
+async def test_a_killed_append_or_replace_adds_no_row_twice(
+    warehouse: TestDatabase, shop: TestDatabase, table: str, key: str, statement: str, failpoint: str
+) -> None:
+    change(shop, "insert into products values (25999, 1, 'DELI', 'Private')")
+    await load(warehouse, shop, table)
+    change(shop, statement)
+
+    killed = load_in_a_process(warehouse, shop, table, MEDALLION_FAILPOINT=failpoint)
+    again = await load(warehouse, shop, table)
+
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert again.counts.reconciled == "equal"
+    assert repeated_keys(warehouse, table, key) == 0
+    held = rows(warehouse, f"select {key} from raw_shop.{table} order by 1")
+    assert held == rows(shop, f"select {key} from {table} order by 1")
+    assert landing_tables(warehouse) == []
+
+
+async def test_the_load_that_died_is_closed_by_the_next_one(warehouse: TestDatabase, shop: TestDatabase) -> None:
+    load_in_a_process(warehouse, shop, "stores", MEDALLION_FAILPOINT="after_copy")
+    assert [entry["status"] for entry in loads(warehouse)] == ["running"]
+
+    await load(warehouse, shop, "stores")
+
+    dead, alive = loads(warehouse)
+    assert (dead["status"], dead["error"]) == ("failed", "the process ended without a word")
+    assert (alive["status"], alive["rows_read"]) == ("published", 5)
