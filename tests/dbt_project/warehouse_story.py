@@ -142,6 +142,8 @@ def tell(warehouse: Warehouse) -> Story:
     builds = {}
     warehouse.load_day_one()
     builds["day_one"] = warehouse.build()
+    if builds["day_one"].exit_code:
+        raise AssertionError(f"nothing to look back on, the first build failed:\n{builds['day_one'].output}")
     day_one = warehouse.facts()
     warehouse.load("dbt_project/raw_day_two.sql")
     builds["day_two"] = warehouse.build()
