@@ -30,13 +30,14 @@ class Bench:
         """Run SQL in `source` or `warehouse`."""
         url = self.source if database == "source" else self.warehouse
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]
+            connection.execute(statement)
 
     def count(self, database: str, query: str) -> int:
         """The single number a query answers."""
         url = self.source if database == "source" else self.warehouse
         with psycopg.connect(url) as connection:
-            row = connection.execute(query).fetchone()  # type: ignore[call-overload]
+            row = connection.execute(query).fetchone()
+        assert row is not None
         return int(row[0])
 
 

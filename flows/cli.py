@@ -54,6 +54,7 @@ def up(commerce: Annotated[bool, typer.Option(help="Start the demo's commerce AP
     with console.status("starting"):
         running = stack.up(on_step=lambda step: console.print(f"  {step}"), with_commerce=commerce)
         _prepare()
+        asyncio.run(_ensure_operations())
         for line in _register():
             console.print(f"  {line}")
     console.print(screens.addresses(running))
@@ -121,6 +122,11 @@ def status() -> None:
         console.print(table)
 
 
+async def _ensure_operations() -> None:
+    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        await ledger.ensure_schema(warehouse)
+
+
 async def _overview() -> Overview:
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
         await ledger.ensure_schema(warehouse)
@@ -165,7 +171,8 @@ def _register() -> list[str]:
     from blocks.register import register as register_blocks
     from deployments.register import register as register_deployments
 
-    return [*(str(line) for line in register_blocks()), *register_deployments()]
+    blocks = [f"{block.outcome:<9} block {block.name} ({block.kind})" for block in register_blocks()]
+    return [*blocks, *register_deployments()]
 
 
 def _prepare() -> None:

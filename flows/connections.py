@@ -2,6 +2,7 @@
 
 MEDALLION_WAREHOUSE_URL              postgresql://loader:…@host/warehouse
 MEDALLION_WAREHOUSE_TRANSFORMER_URL  the same database as the role that builds models (default: the loader)
+MEDALLION_WAREHOUSE_READER_URL       the same database as the role that only reads gold
 MEDALLION_SOURCE_SHOP_URL            a source database, or an API's base URL
 MEDALLION_SOURCE_MARKETING_KEY       an API's key
 """
@@ -63,9 +64,15 @@ def warehouse(role: Role = "loader") -> DatabaseConnection:
     configured = settings().warehouse_url
     if role == "transformer":
         configured = settings().warehouse_transformer_url or configured
+    if role == "reader" and configured is not None:
+        configured = settings().warehouse_reader_url
+        if configured is None:
+            raise _no_reader()
     if configured is not None:
         return DatabaseConnection("warehouse", configured.get_secret_value())
     if (block := _block("warehouse")) is not None:
+        if block[role] is None:
+            raise _no_reader()
         return DatabaseConnection("warehouse", block[role])
     stack = embedded_stack()
     if stack is not None:
@@ -75,6 +82,14 @@ def warehouse(role: Role = "loader") -> DatabaseConnection:
         where="warehouse",
         next_move="run `medallion up` for the embedded one, or set MEDALLION_WAREHOUSE_URL, or register the block "
         "`warehouse`",
+    )
+
+
+def _no_reader() -> ConfigurationError:
+    return ConfigurationError(
+        "the warehouse's address for readers is not set",
+        where="warehouse",
+        next_move="set MEDALLION_WAREHOUSE_READER_URL or the block's reader, or ask for another role",
     )
 
 

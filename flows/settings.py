@@ -19,6 +19,7 @@ class Settings(BaseSettings):
     warehouse_transformer_url: SecretStr | None = Field(
         None, description="The warehouse as the transformer; unset → the loader's"
     )
+    warehouse_reader_url: SecretStr | None = Field(None, description="The warehouse as the reader of gold")
     lock_wait_seconds: float = Field(60, description="How long a load waits for another run of the same table")
     connect_timeout_seconds: float = Field(10, description="How long to wait for a connection")
     statement_timeout_seconds: float = Field(3600, description="The longest a statement may run")

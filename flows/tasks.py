@@ -55,10 +55,10 @@ def begin() -> None:
     logs.guard()
 
 
-def may_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+async def may_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Only failures whose strategy is to retry: a wrong password stays wrong, refused data stays refused."""
     try:
-        state.result()
+        await state.aresult()
     except Exception as problem:
         failure = diagnose(problem, "task")
         return failure.error.retryable and STRATEGIES[failure.failure_class][0] is Strategy.RETRY

@@ -208,7 +208,7 @@ def _judge(success: bool, nodes: list[NodeLine], exception: str | None) -> None:
         error = DataRefused(
             f"{len(failed)} dbt tests failed: {', '.join(failed[:5])}",
             where="dbt build",
-            next_move="query the test's stored failures, mend the rows at their source or the rule, run again",
+            next_move="run the test's SQL in .medallion/dbt/compiled to see the rows; mend their source, or the rule",
         )
     else:
         what = f"nodes could not be built: {', '.join(errors[:5])}" if errors else f"dbt stopped with {exception}"

@@ -58,7 +58,6 @@ async def plan_sources(chosen: Mapping[str, list[str] | None]) -> list[PlanLine]
     """
     lines: list[PlanLine] = []
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
-        await _require_operations(warehouse)
         for name, tables in chosen.items():
             source = find_source(name)
             declared = [table for table in source.tables if tables is None or table.name in tables]
@@ -73,20 +72,18 @@ async def plan_sources(chosen: Mapping[str, list[str] | None]) -> list[PlanLine]
     return lines
 
 
-async def _require_operations(warehouse: Connection[Record]) -> None:
+async def _lock_holder(warehouse: Connection[Record], source: str, table: str) -> int | None:
+    """The batch under way; None too on a warehouse that has never been loaded, where no ledger stands yet."""
     if not await warehouse.fetchval("select to_regclass('ops.loads') is not null"):
-        raise MedallionError(
-            "schema ops is not there yet",
-            where="warehouse",
-            next_move="run `medallion up` or `medallion run` once; a plan writes nothing, not even that",
-        )
+        return None
+    return await ledger.lock_holder(warehouse, source, table)
 
 
 async def _database_lines(warehouse: Connection[Record], source: Database, tables: list[Table]) -> list[PlanLine]:
     lines = []
     async with connections.connect(connections.database(source), side="source") as origin:
         for table in tables:
-            running = await ledger.lock_holder(warehouse, source.name, table.name)
+            running = await _lock_holder(warehouse, source.name, table.name)
             try:
                 plan, window, _ = await plan_table(warehouse, origin, source, table)
                 waiting = await count(origin, table, window.condition)
@@ -102,7 +99,7 @@ async def _api_lines(warehouse: Connection[Record], source: Api, endpoints: list
     lines = []
     for endpoint in endpoints:
         target = Target(source.name, endpoint.name, source.raw_schema)
-        running = await ledger.lock_holder(warehouse, source.name, endpoint.name)
+        running = await _lock_holder(warehouse, source.name, endpoint.name)
         plan, _ = await plan_endpoint(warehouse, target, source, endpoint)
         rows = None
         if endpoint.total is not None:

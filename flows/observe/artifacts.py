@@ -59,7 +59,7 @@ def loads_table_markdown(loads: Iterable[LoadLine], *, title: str = "Loads") -> 
     if not lines:
         return f"# {title}\n\nNothing was loaded.\n"
     columns: Mapping[str, Callable[[LoadLine], object]] = {
-        "table": lambda load: f"{load.source}.{load.table}",
+        "table": lambda load: f"{load.source}.{load.table}" if load.source else load.table,
         "mode": lambda load: load.mode,
         "status": lambda load: load.status,
         "read": lambda load: load.rows_read,
@@ -75,7 +75,7 @@ def loads_table_markdown(loads: Iterable[LoadLine], *, title: str = "Loads") -> 
         "note": lambda load: load.note,
     }
     total = LoadLine(
-        source="all",
+        source="",
         table=f"{len(lines)} tables",
         mode="",
         status=f"{sum(line.status == 'published' for line in lines)} published",
