@@ -121,9 +121,9 @@ async def test_the_payload_in_raw_is_the_record_that_the_api_sent(warehouse: Tes
     set_day(commerce.state, 1)
     await load(warehouse, commerce.url, "campaigns")
 
-    sent = httpx.get(f"{commerce.url}/v1/campaigns", params={"limit": 500}, headers={"X-API-Key": KEY})
-    while sent.status_code == 503:
-        sent = httpx.get(f"{commerce.url}/v1/campaigns", params={"limit": 500}, headers={"X-API-Key": KEY})
+    async with httpx.AsyncClient(headers={"X-API-Key": KEY}) as client:
+        while (sent := await client.get(f"{commerce.url}/v1/campaigns", params={"limit": 500})).status_code == 503:
+            pass
     held = rows(warehouse, "select id, payload, updated_at from raw_marketing.campaigns order by id")
 
     records = sorted(sent.json()["data"], key=lambda record: record["id"])
