@@ -127,6 +127,9 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
     warehouse, target = session.warehouse, session.target
     names = {"source": target.source, "table": target.table}
     session.pass_failpoint("in_publish_before_rows")
+    if isinstance(staged.load, Replace) and not staged.unreadable and await quarantine.count_open(warehouse, **names):
+        # A replace reads everything, so what stands in quarantine and did not come again is gone.
+        await quarantine.resolve_gone(warehouse, target.landing, staged.key_types, **names)
     quarantined = 0
     if rules:
         quarantined = await quarantine.move_broken(

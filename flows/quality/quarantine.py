@@ -183,11 +183,16 @@ async def resolve(
 async def resolve_gone(
     connection: Connection[Record], keys_relation: str, keys: Mapping[str, str], *, source: str, table: str
 ) -> int:
-    """Close quarantined rows whose key the source no longer has. Returns how many."""
+    """Close quarantined rows whose key the source no longer has. Returns how many.
+
+    Without a key, `keys_relation` holds the source's rows, and a quarantined one is gone when it is not among them.
+    """
+    same = _same_key(keys, "k") if keys else f"md5((to_jsonb(k) - {_METADATA})::text) = q.row_hash"
     status = await connection.execute(
         "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'deleted at the source' "
-        "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and q.row_key is not null "
-        f"and not exists (select from {keys_relation} as k where {_same_key(keys, 'k')})",
+        "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
+        f"and {'q.row_key is not null' if keys else 'true'} "
+        f"and not exists (select from {keys_relation} as k where {same})",
         source,
         table,
     )

@@ -25,7 +25,8 @@ def door_rules(keys: tuple[str, ...], declared: tuple[Rule, ...], cursor: str | 
 
 def first_broken(rules: tuple[Rule, ...]) -> str:
     """SQL that names the first rule a row breaks, or is null."""
-    cases = " ".join(f"when ({rule.condition}) is false then {quote_literal(rule.name)}" for rule in rules)
+    # The line break ends a comment that ends the condition.
+    cases = " ".join(f"when ({rule.condition}\n) is false then {quote_literal(rule.name)}" for rule in rules)
     return f"case {cases} end" if cases else "null::text"
 
 
