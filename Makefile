@@ -29,7 +29,7 @@ demo: .venv/.installed ## Run the platform on real data: two days, end to end
 	$(RUN) medallion demo
 
 test: .venv/.installed ## Run all tests, on real parts
-	$(RUN) pytest -n $(WORKERS)
+	$(RUN) pytest -n $(WORKERS) --dist loadgroup
 
 lint: .venv/.installed ## Style, types, arrows, SQL, rendered files
 	$(RUN) ruff format --check
@@ -37,7 +37,7 @@ lint: .venv/.installed ## Style, types, arrows, SQL, rendered files
 	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) medallion render --check
-	$(RUN) sqlfluff lint dbt_project
+	$(RUN) python -m tests.dbt_project.lint_sql
 
 bench: .venv/.installed ## Measure against the limit and against peers
 	$(UV) sync --frozen --inexact --group bench

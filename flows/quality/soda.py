@@ -240,7 +240,10 @@ def _message(found: Any, outcome: Outcome) -> str:
         return "; ".join(_schema_differences(found)) or found.check.name
     limits = [threshold for threshold in (found.check.threshold, found.check.warn_threshold) if threshold is not None]
     bounds = " and ".join(_bounds(threshold) for threshold in limits)
-    return f"{found.check.name}: {found.threshold_value:,.10g}" + (f" ({bounds})" if bounds else "")
+    value = found.threshold_value
+    # No rows, nothing to measure: the age of an empty table, the average of no values.
+    measured = "nothing to measure" if value is None else f"{value:,.10g}"
+    return f"{found.check.name}: {measured}" + (f" ({bounds})" if bounds else "")
 
 
 def _bounds(threshold: Any) -> str:

@@ -246,3 +246,24 @@ def test_a_contract_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_every_contract_of_this_project_holds_to_sodas_schema(path: Path) -> None:
     assert validate_contract(path) == []
     assert yaml.safe_load(path.read_text())["dataset"].endswith(f"/{path.stem}")
+
+
+def test_freshness_of_an_empty_table_closes_the_gate_instead_of_breaking_it(
+    url: str, warehouse: TestDatabase, contract: WriteContract
+) -> None:
+    with psycopg.connect(warehouse.url("loader")) as connection:
+        connection.execute("truncate raw_shop.baskets")
+    results = verify(
+        [
+            contract(
+                GOOD
+                + "  - freshness:\n      column: sold_at\n"
+                + "      threshold:\n        unit: hour\n        must_be_less_than: 1\n"
+            )
+        ],
+        url,
+        gate="raw",
+    )
+    fresh = next(result for result in results if result.check == "freshness")
+    assert fresh.blocks
+    assert "nothing to measure" in fresh.message or fresh.outcome == "not_evaluated"
