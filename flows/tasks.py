@@ -36,7 +36,7 @@ from flows.quality import soda
 from flows.recovery.failures import STRATEGIES, Strategy, diagnose
 from flows.settings import PROJECT_ROOT, settings
 from flows.spec import Api
-from flows.spec.errors import DataRefused
+from flows.spec.errors import DataRefused, RateLimited
 
 _RETRIES = settings().load_attempts - 1
 _DELAYS = exponential_backoff(backoff_factor=settings().retry_first_delay_seconds)
@@ -56,11 +56,16 @@ def begin() -> None:
 
 
 async def may_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Only failures whose strategy is to retry: a wrong password stays wrong, refused data stays refused."""
+    """Only failures whose strategy is to retry: a wrong password stays wrong, refused data stays refused.
+
+    An API that asks for more patience than a run has is left alone until the next scheduled run.
+    """
     try:
         await state.aresult()
     except Exception as problem:
         failure = diagnose(problem, "task")
+        if isinstance(failure.error, RateLimited):
+            return False
         return failure.error.retryable and STRATEGIES[failure.failure_class][0] is Strategy.RETRY
     return False
 

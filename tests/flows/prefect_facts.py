@@ -1,0 +1,60 @@
+"""What a flow left at the Prefect server."""
+
+import time
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import Artifact, FlowRun, State, TaskRun
+
+
+def flow_run_id(state: State[Any]) -> UUID:
+    """The id of the flow run that ended in the state."""
+    identity = state.state_details.flow_run_id
+    assert identity is not None
+    return identity
+
+
+def flow_run(state: State[Any]) -> FlowRun:
+    """The flow run that ended in the state, as the server knows it."""
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(flow_run_id(state))
+
+
+def task_runs(state: State[Any], count: int, seconds: float = 15) -> list[TaskRun]:
+    """The flow run's task runs, once `count` of them have reached the server and ended: it learns of them by events."""
+    until = time.monotonic() + seconds
+    found: list[TaskRun] = []
+    while time.monotonic() < until:
+        with get_client(sync_client=True) as client:
+            found = client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id(state)])), limit=200
+            )
+        if len(found) >= count and all(run.state and run.state.is_final() for run in found):
+            break
+        time.sleep(0.2)
+    return found
+
+
+def artifacts(state: State[Any]) -> dict[str, Artifact]:
+    """The flow run's artifacts by key."""
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id(state)]))
+        )
+    return {str(artifact.key): artifact for artifact in found}
+
+
+def logs(state: State[Any]) -> str:
+    """The flow run's log lines."""
+    with get_client(sync_client=True) as client:
+        found = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id(state)])), limit=200)
+    return "\n".join(line.message for line in found)
