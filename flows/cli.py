@@ -3,6 +3,7 @@
 Exit codes: 0 done · 1 data refused (checks) · 2 usage or declaration · 3 a source or the warehouse failed.
 
 Prefect, dbt and the demo's data are imported inside the commands that need them: `medallion --help` answers at once.
+So are the declared sources: a wrong declaration is refused where they are imported, and becomes a panel like any error.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import typer
 
 from flows import connections, screens
 from flows.connections import embedded_stack
-from flows.loads.declared import choose
 from flows.spec.errors import MedallionError
 from flows.state import ledger
 from flows.state.overview import Overview, read_overview
@@ -72,6 +72,7 @@ def down() -> None:
 @app.command()
 def plan(sources: Sources = None) -> None:
     """Show what a run would do: tables, cursors, rows waiting, paths. Touches nothing."""
+    from flows.loads.declared import choose
     from flows.loads.planning import plan_sources
 
     with console.status("looking at both ends"):
@@ -89,6 +90,8 @@ def run(
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Build incremental models anew")] = False,
 ) -> None:
     """Load the sources and build gold: what the schedule does, now."""
+    from flows.loads.declared import choose
+
     chosen = choose(sources)
     _prepare()
     from flows import launch

@@ -14,7 +14,7 @@ from rich.status import Status
 from flows import connections, screens
 from flows.ingest import ingest
 from flows.observe import logs, progress
-from flows.pipeline import pipeline
+from flows.pipeline import pipeline, together
 from flows.recovery.failures import diagnose
 from flows.spec.errors import ConfigurationError, MedallionError
 from flows.state import overview
@@ -32,10 +32,11 @@ def run(chosen: Mapping[str, list[str] | None], *, ingest_only: bool, full_refre
     only_tables = any(tables is not None for tables in chosen.values())
     whole = not ingest_only and not only_tables
 
-    def start() -> Any:
+    def start() -> None:
         if whole:
-            return pipeline(sources=list(chosen), full_refresh=full_refresh, return_state=True)
-        return asyncio.run(_ingest_each(chosen))
+            pipeline(sources=list(chosen), full_refresh=full_refresh, return_state=True).result()
+        else:
+            asyncio.run(_ingest_each(chosen))
 
     with logs.correlated() as correlation_id:
         error = _watched(start, console)
@@ -56,24 +57,32 @@ def transform(*, select: str | None, full_refresh: bool, console: Console) -> No
         MedallionError: what the flow raised.
     """
     with logs.correlated():
-        error = _watched(lambda: transform_flow(select=select, full_refresh=full_refresh, return_state=True), console)
+        error = _watched(
+            lambda: transform_flow(select=select, full_refresh=full_refresh, return_state=True).result(), console
+        )
     if error is not None:
         raise error
 
 
-async def _ingest_each(chosen: Mapping[str, list[str] | None]) -> Any:
+async def _ingest_each(chosen: Mapping[str, list[str] | None]) -> None:
     states = await asyncio.gather(*(ingest(source, tables, return_state=True) for source, tables in chosen.items()))
-    return next((state for state in states if not state.is_completed()), states[0])
+    errors: dict[str, MedallionError] = {}
+    for source, state in zip(chosen, states, strict=True):
+        try:
+            await state.aresult()
+        except Exception as problem:
+            errors[source] = diagnose(problem, f"source {source}").error
+    if errors:
+        raise together(errors)
 
 
-def _watched(start: Callable[[], Any], console: Console) -> MedallionError | None:
+def _watched(start: Callable[[], object], console: Console) -> MedallionError | None:
     """Run it, telling each step as it ends; the error it ended with, if any."""
     began = time.monotonic()
     with console.status("starting") as spinner:
         silence = progress.listen(_Teller(console, spinner))
         try:
-            state = start()
-            state.result()
+            start()
         except Exception as problem:
             return _explained(problem)
         finally:

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 
 from flows import tasks
 from flows.ingest import ingest
@@ -35,12 +36,18 @@ def pipeline(sources: list[str] | None = None, full_refresh: bool = False) -> di
         preload.start()
         errors = asyncio.run(_ingest_all(chosen))
         if len(errors) == len(chosen):
-            raise _together(errors)
+            raise together(errors)
         preload.join()
         loaded = [name for name in chosen if name not in errors]
-        facts: dict[str, Any] = transform(full_refresh=full_refresh, sources=loaded)
+        state: State[dict[str, Any]] = transform(full_refresh=full_refresh, sources=loaded, return_state=True)
+        facts: dict[str, Any] = {}
+        try:
+            facts = state.result()
+        except Exception as problem:
+            # After a source that failed, and may be why: models need tables that it has never filled.
+            errors["transform"] = diagnose(problem, "transform").error
         if errors:
-            raise _together(errors)
+            raise together(errors)
     return facts
 
 
@@ -56,12 +63,13 @@ async def _ingest_all(sources: list[str]) -> dict[str, MedallionError]:
     return errors
 
 
-def _together(errors: dict[str, MedallionError]) -> MedallionError:
+def together(errors: dict[str, MedallionError]) -> MedallionError:
+    """One error for what failed side by side: the error itself, or all in one with the worst exit code."""
     if len(errors) == 1:
         return next(iter(errors.values()))
     listed = "; ".join(f"{source}: {error.what}" for source, error in errors.items())
     error = IngestFailed(
-        f"{len(errors)} sources failed ({listed})",
+        f"{len(errors)} parts failed ({listed})",
         where="pipeline",
         next_move="; ".join(sorted({error.next_move for error in errors.values()})),
         retryable=all(error.retryable for error in errors.values()),

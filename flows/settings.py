@@ -3,8 +3,10 @@
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from flows.spec.errors import ConfigurationError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,5 +39,19 @@ class Settings(BaseSettings):
 
 @lru_cache
 def settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()
+    """The settings of this process, read once.
+
+    Raises:
+        ConfigurationError: a variable holds what cannot be read. The message names it, not what it holds.
+    """
+    try:
+        return Settings()
+    except ValidationError as problem:
+        wrong = {f"MEDALLION_{error['loc'][0]}".upper(): error["msg"] for error in problem.errors(include_input=False)}
+    error = ConfigurationError(
+        "; ".join(f"{name}: {reason}" for name, reason in wrong.items()),
+        where="settings",
+        next_move=f"correct or unset {', '.join(wrong)}; flows/settings.py tells what each one means",
+    )
+    error.exit_code = 2
+    raise error

@@ -13,7 +13,7 @@ from prefect.client.schemas.filters import (
     LogFilter,
     LogFilterFlowRunId,
 )
-from prefect.client.schemas.objects import Artifact, FlowRun, State, TaskRun
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
 
 
 def flow_run_id(state: State[Any]) -> UUID:
@@ -44,17 +44,33 @@ def task_runs(state: State[Any], count: int, seconds: float = 15) -> list[TaskRu
     return found
 
 
-def artifacts(state: State[Any]) -> dict[str, Artifact]:
+def artifacts(state: State[Any]) -> dict[str, str]:
     """The flow run's artifacts by key."""
+    return artifacts_of(flow_run_id(state))
+
+
+def artifacts_of(run: UUID) -> dict[str, str]:
+    """A flow run's artifacts by key."""
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(
-            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id(state)]))
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run])), limit=200
         )
-    return {str(artifact.key): artifact for artifact in found}
+    return {str(artifact.key): str(artifact.data) for artifact in found}
 
 
-def logs(state: State[Any]) -> str:
-    """The flow run's log lines."""
+def logs_of(run: UUID) -> str:
+    """A flow run's log lines, those of its tasks among them."""
     with get_client(sync_client=True) as client:
-        found = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id(state)])), limit=200)
+        found = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])), limit=200)
     return "\n".join(line.message for line in found)
+
+
+def names_of_task_runs(run: UUID, at_least: int, seconds: float = 15) -> set[str]:
+    """The names of a flow run's task runs, once so many have reached the server."""
+    until = time.monotonic() + seconds
+    while True:
+        with get_client(sync_client=True) as client:
+            found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])), limit=200)
+        if len(found) >= at_least or time.monotonic() > until:
+            return {found_run.name for found_run in found}
+        time.sleep(0.2)

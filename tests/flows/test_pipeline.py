@@ -1,0 +1,130 @@
+"""The pipeline from a person's terminal: day one with a source out of reach, then whole, then once more.
+
+dbt takes seconds, so three runs serve all tests here.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.conftest import TestCluster, TestDatabase, fresh_shop, fresh_warehouse
+from tests.flows.front_door import Ended, medallion
+from tests.flows.prefect_facts import artifacts_of, names_of_task_runs
+from tests.flows.scripted_api import ScriptedApi
+from tests.loads.loading import addresses, raw_rows, rows
+
+# One worker builds dbt's models here; several would each do it all.
+pytestmark = pytest.mark.xdist_group("pipeline")
+TABLES = ["households", "household_events", "stores", "products", "baskets", "basket_items"]
+
+
+@dataclass
+class Told:
+    """The three runs, and what the warehouse held after the last but one."""
+
+    warehouse: TestDatabase
+    shop: TestDatabase
+    unreachable: Ended
+    whole: Ended
+    again: Ended
+    raw_before: dict[str, list[str]] = field(default_factory=dict)
+    gold_before: list[dict[str, Any]] = field(default_factory=list)
+
+    def flow_run(self, pipeline: str, place: int) -> UUID:
+        """The Prefect run of the `place`-th row of ops.runs of that pipeline."""
+        found = rows(self.warehouse, f"select flow_run_id from ops.runs where pipeline = '{pipeline}' order by run_id")
+        return UUID(found[place]["flow_run_id"])
+
+
+@pytest.fixture(scope="module")
+def told(cluster: TestCluster, prefect_server: str) -> Iterator[Told]:
+    with fresh_warehouse(cluster) as warehouse, fresh_shop(cluster) as shop, ScriptedApi() as api:
+        variables = dict(addresses(warehouse, shop)) | {
+            "MEDALLION_SOURCE_MARKETING_KEY": api.key,
+            "MEDALLION_RETRY_FIRST_DELAY_SECONDS": "0.1",
+            "MEDALLION_LOAD_ATTEMPTS": "1",
+        }
+        unreachable = medallion("run", variables=variables | {"MEDALLION_SOURCE_MARKETING_URL": "http://127.0.0.1:9"})
+        variables["MEDALLION_SOURCE_MARKETING_URL"] = api.url
+        whole = medallion("run", variables=variables)
+        raw = {table: raw_rows(warehouse, table) for table in TABLES}
+        gold = lines_of_gold(warehouse)
+        again = medallion("run", variables=variables)
+        yield Told(warehouse, shop, unreachable, whole, again, raw, gold)
+
+
+def lines_of_gold(warehouse: TestDatabase) -> list[dict[str, Any]]:
+    return rows(warehouse, "select to_jsonb(l) as line from gold.fct_basket_lines as l order by l::text")
+
+
+def test_a_source_out_of_reach_on_day_one_keeps_the_other_neither_from_raw_nor_from_gold(told: Told) -> None:
+    ended = told.unreachable
+    assert ended.code == 3
+    assert "✗ marketing.campaigns" in ended.out
+    assert "✓ shop.basket_items" in ended.out
+    # What hides behind the models that have nothing to read is told first, with its own next move.
+    assert re.search(r"2 parts failed \(marketing: .*no connection for GET /v1/", ended.panel)
+    assert "MEDALLION_SOURCE_MARKETING_URL names its host and port" in ended.panel
+    assert "Prefect server does not answer" not in ended.text
+
+
+def test_the_next_run_makes_good_for_it(told: Told) -> None:
+    assert told.whole.code == 0, told.whole.text
+    assert "✓ gate raw" in told.whole.out
+    assert "✓ gate gold" in told.whole.out
+    assert re.search(r"marketing.redemptions +│ first +│ +1 │", told.whole.out)
+    assert told.whole.err == ""
+
+
+def test_running_again_changes_nothing_and_says_so(told: Told) -> None:
+    assert told.again.code == 0
+    assert "Nothing had changed at the sources, and nothing changed in raw." in told.again.out
+    assert "Nothing had changed" not in told.whole.out
+    assert {table: raw_rows(told.warehouse, table) for table in TABLES} == told.raw_before
+    assert lines_of_gold(told.warehouse) == told.gold_before
+    assert len(told.gold_before) == 450
+
+
+def test_the_sum_of_sales_in_gold_is_the_sum_at_the_source(told: Told) -> None:
+    (gold,) = rows(told.warehouse, "select sum(sales_value) as total from gold.fct_basket_lines")
+    assert gold == rows(told.shop, "select sum(sales_value) as total from basket_items")[0]
+
+
+def test_every_node_of_dbt_is_a_task_run_of_its_own(told: Told) -> None:
+    names = names_of_task_runs(told.flow_run("transform", 1), 40)
+    for node in ("fct_basket_lines", "stg_shop__baskets", "dim_household"):
+        assert any(node in name for name in names), names
+    assert {"gate raw", "gate gold"} <= names
+
+
+def test_a_run_leaves_artifacts_of_its_gates_and_its_nodes(told: Told) -> None:
+    shown = artifacts_of(told.flow_run("transform", 1))
+    assert "Gate raw: open" in shown["gate-raw"]
+    assert "Gate gold: open" in shown["gate-gold"]
+    assert "0 not well" in shown["dbt-build"]
+
+
+def test_operations_tell_how_each_run_ended(told: Told) -> None:
+    runs = rows(told.warehouse, "select pipeline, scope, status from ops.runs order by run_id")
+    ended: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        ended.setdefault((run["pipeline"], run["scope"]), []).append(run["status"])
+    assert ended == {
+        ("ingest", "shop"): ["done"] * 3,
+        ("ingest", "marketing"): ["failed", "done", "done"],
+        ("transform", ""): ["failed", "done", "done"],
+    }
+
+
+def test_status_shows_runs_cursors_lag_and_quarantine_of_it_all(told: Told) -> None:
+    ended = medallion("status", variables=addresses(told.warehouse, told.shop))
+
+    assert ended.code == 0
+    for title in ("Last runs", "Tables", "Errors"):
+        assert title in ended.out
+    assert re.search(r"shop.baskets +│ published │ +\d+ (s|min) │ 20\d\d-", ended.out)
+    assert re.search(r"ingest marketing +│ failed", ended.out)
