@@ -149,14 +149,16 @@ def build(*, select: str | None = None, full_refresh: bool = False) -> list[Node
     Raises:
         DataRefused: a test failed. WarehouseError: a node could not be built.
     """
-    from prefect_dbt import PrefectDbtRunner, PrefectDbtSettings  # 3 s of imports that ingest need not pay
+    from prefect_dbt import PrefectDbtSettings  # 3 s of imports that ingest need not pay
+
+    from flows.dbt_runner import NodeRunner
 
     began = time.monotonic()
     report("dbt build", "began")
     os.environ.update(dbt_environment(connections.warehouse("transformer").url))
     target = settings().home / "dbt"
     target.mkdir(parents=True, exist_ok=True)
-    runner = PrefectDbtRunner(
+    runner = NodeRunner(
         settings=PrefectDbtSettings(project_dir=DBT_PROJECT, profiles_dir=DBT_PROJECT, target_path=target),
         raise_on_failure=False,
     )
