@@ -46,7 +46,8 @@ async def drop_repeats(
 async def merge(connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]) -> Published:
     """Insert what is new, update what differs, leave alone what is the same, byte for byte.
 
-    Rows are compared by their binary image (`*<>`, on records: between row constructors it would compare columns): it tells 1.0 from 1.00, and json, which has no equality, from json.
+    Rows are compared by their binary image (`*<>`): it tells 1.0 from 1.00, and json, which has no equality, from
+    json. It wants records; between row constructors it would compare column by column.
     A row that had been marked deleted and is there again comes back to life.
     """
     names = [*shape.names, *METADATA_NAMES]
