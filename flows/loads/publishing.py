@@ -49,6 +49,7 @@ class Staged:
 
     `source_keys` is what the source holds of the rows that raw must hold now (None: the source gives no count).
     `stage_keys` copies all of the source's keys beside the landing table, when deletes must be looked for.
+    `settle` does instead what a read of single keys needs: it marks deletes among them, and counts only them.
     """
 
     load: Replace | Append | Merge
@@ -67,6 +68,7 @@ class Staged:
     unreadable: tuple[quarantine.Unreadable, ...] = ()
     source_keys: KeySet | None = None
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
+    settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
 
     @property
     def key_types(self) -> dict[str, str]:
@@ -84,8 +86,9 @@ async def check_and_publish(address: DatabaseConnection, session: LoadSession, s
     target = session.target
     rules = door_rules(staged.keys, staged.rules, staged.cursor if staged.cursor_required else None)
     broken = await count_broken(session.warehouse, target.landing, rules)
-    if staged.unreadable:
-        broken["payload_readable"] = len(staged.unreadable)
+    for record in staged.unreadable:
+        rule = "payload_readable" if record.rule.startswith("payload_") else record.rule
+        broken[rule] = broken.get(rule, 0) + 1
     judge(
         broken,
         staged.rows_read,
@@ -145,7 +148,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
 
     done, repeats = await _write_each_key_once(session, staged, staged.rows_read - quarantined)
     session.pass_failpoint("in_publish_after_rows")
-    held, deleted = await _reconcile(session, staged, bool(in_quarantine))
+    held, deleted = await (staged.settle() if staged.settle else _reconcile(session, staged, bool(in_quarantine)))
 
     counts = LoadCounts(
         rows_read=staged.rows_read,

@@ -120,6 +120,34 @@ create table if not exists ops.check_results (
 comment on table ops.check_results is 'One row per check of a quality gate in a run.';
 create index if not exists check_results_by_run on ops.check_results (run_id);
 
+create table if not exists ops.reconciliations (
+    reconciliation_id bigint generated always as identity primary key,
+    run_id bigint references ops.runs (run_id),
+    source_system text not null,
+    table_name text not null,
+    method text not null check (method in ('content', 'content without key', 'count')),
+    verdict text not null check (
+        verdict in ('equal', 'different', 'not loaded yet', 'source gives no count')
+    ),
+    source_rows bigint,
+    raw_rows bigint,
+    buckets bigint not null,
+    drilled bigint not null,
+    missing bigint not null,
+    surplus bigint not null,
+    different bigint not null,
+    quarantined bigint not null,
+    waiting bigint not null,
+    repaired bigint not null,
+    seconds double precision not null,
+    note text,
+    keys jsonb not null,
+    reconciled_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.reconciliations is 'One row per comparison of a table''s content at both ends. keys names a few keys of each kind of difference.';
+create index if not exists reconciliations_by_table
+on ops.reconciliations (source_system, table_name, reconciliation_id desc);
+
 create table if not exists quarantine.rows (
     quarantine_id bigint generated always as identity primary key,
     batch_id bigint not null,

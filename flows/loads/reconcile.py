@@ -1,0 +1,260 @@
+"""Both ends of a table compared by content, without moving the table; and what differs read again, when asked to."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from flows.connections import connect
+from flows.extract import buckets as extract_buckets
+from flows.extract.postgres import count
+from flows.extract.rest import HttpLimits, count_records
+from flows.load import buckets as load_buckets
+from flows.load.table import Target, raw_columns
+from flows.loads.both_ends import Ends, snapshots
+from flows.loads.drilling import Difference, differences, narrow
+from flows.loads.repair import repair_keys
+from flows.quality import quarantine
+from flows.quality.open_rows import open_digests
+from flows.settings import settings
+from flows.spec import Api, ApiConnection, Append, Database, DatabaseConnection, Endpoint, Table
+from flows.spec.checksum import Key
+from flows.spec.identifiers import quote_identifier, quote_literal
+from flows.state import reconciliations
+from flows.state.reconciliations import Reconciliation
+
+if TYPE_CHECKING:
+    pass
+
+# Keys looked up at one time, to tell what waits and what stands in quarantine from what differs.
+_KEYS_LOOKED_UP = 2_000
+# Keys kept for a repair: with more of them, it goes in rounds. 50,000 keys are some 10 MB.
+_KEYS_KEPT = 50_000
+# Keys of one repairing load: one transaction, and one array in its queries.
+_KEYS_REPAIRED = 5_000
+_KEYS_SHOWN = 10
+
+_KINDS = ("missing", "surplus", "different", "quarantined", "waiting")
+
+
+@dataclass(slots=True)
+class _Found:
+    """Keys by what became of them; those to repair, up to a bound, and a few of each kind to show."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
+    to_repair: list[Key] = field(default_factory=list)
+    shown: dict[str, list[list[str | None]]] = field(default_factory=dict)
+
+    def add(self, kind: str, key: Key) -> None:
+        self.counts[kind] += 1
+        if kind in ("quarantined", "waiting"):
+            return
+        if len(self.to_repair) < _KEYS_KEPT and None not in key:
+            self.to_repair.append(key)
+        if len(examples := self.shown.setdefault(kind, [])) < _KEYS_SHOWN:
+            examples.append(list(key))
+
+
+async def reconcile_table(
+    warehouse_address: DatabaseConnection,
+    origin_address: DatabaseConnection,
+    source: Database,
+    table: Table,
+    *,
+    run_id: int | None = None,
+    repair: bool = False,
+) -> Reconciliation:
+    """Compare every live row of raw with the source's, by content; the result is recorded in ops.reconciliations.
+
+    With `repair`, the keys that differ are read again until both ends agree or a round no longer helps; each
+    comparison is recorded, and the last is returned. A table without a key is compared as a whole, and not repaired.
+
+    Raises:
+        MedallionError: see `flows.spec.errors`; repairs that were published before stay.
+    """
+    repaired, before = 0, 0
+    while True:
+        result, keys = await _compare(warehouse_address, origin_address, source, table)
+        result = replace(result, repaired=repaired)
+        async with connect(warehouse_address, side="warehouse") as warehouse:
+            await reconciliations.ensure(warehouse)
+            await reconciliations.record(warehouse, run_id, result)
+        if not repair or not keys or (repaired and result.differences >= before):
+            return result
+        before = result.differences
+        for first in range(0, len(keys), _KEYS_REPAIRED):
+            chunk = keys[first : first + _KEYS_REPAIRED]
+            await repair_keys(
+                warehouse_address,
+                origin_address,
+                source,
+                table,
+                chunk,
+                source_rows=result.source_rows or 0,
+                run_id=run_id,
+            )
+            repaired += len(chunk)
+
+
+async def _compare(
+    warehouse_address: DatabaseConnection, origin_address: DatabaseConnection, source: Database, table: Table
+) -> tuple[Reconciliation, list[Key]]:
+    started = time.monotonic()
+    result, keys = Reconciliation(source.name, table.name, "content", "not loaded yet"), list[Key]()
+    async with snapshots(warehouse_address, origin_address, source, table) as ends:
+        if ends is not None:
+            result, keys = await (_compare_by_key if table.keys else _compare_whole)(ends, table, result)
+            if ends.not_compared:
+                note = f"not in raw yet, and not compared: {', '.join(ends.not_compared)}"
+                result = replace(result, note="; ".join(part for part in (result.note, note) if part))
+    return replace(result, seconds=time.monotonic() - started), keys
+
+
+async def _compare_by_key(ends: Ends, table: Table, result: Reconciliation) -> tuple[Reconciliation, list[Key]]:
+    source = extract_buckets.row_set(table, ends.shape, portable=ends.portable)
+    raw = load_buckets.row_set(ends.target, ends.shape, table.keys, portable=ends.portable)
+    drill = await narrow(ends.origin, source, ends.warehouse, raw, ends.shape.estimated_rows)
+    found = _Found()
+    in_quarantine = await _count_open(ends) > 0
+    batch: list[Difference] = []
+    async for difference in differences(ends.origin, source, ends.warehouse, raw, drill):
+        if difference.kind == "surplus":
+            found.add("surplus", difference.key)
+            continue
+        batch.append(difference)
+        if len(batch) == _KEYS_LOOKED_UP:
+            await _tell_apart(ends, table, batch, found, in_quarantine)
+            batch = []
+    if batch:
+        await _tell_apart(ends, table, batch, found, in_quarantine)
+    result = replace(
+        result,
+        source_rows=drill.source_rows,
+        raw_rows=drill.raw_rows,
+        buckets=drill.buckets,
+        drilled=len(drill.differing),
+        missing=found.counts["missing"],
+        surplus=found.counts["surplus"],
+        different=found.counts["different"],
+        quarantined=found.counts["quarantined"],
+        waiting=found.counts["waiting"],
+        keys=found.shown,
+    )
+    note = None
+    if result.differences and table.cursor is None:
+        note = "without a cursor, what changed since the last load counts as a difference"
+    return replace(result, verdict="different" if result.differences else "equal", note=note), found.to_repair
+
+
+async def _tell_apart(ends: Ends, table: Table, batch: list[Difference], found: _Found, in_quarantine: bool) -> None:
+    """Rows of the source that raw lacks or holds otherwise: rightly so, not yet, or a difference."""
+    versions = await extract_buckets.versions(
+        ends.origin,
+        table,
+        ends.shape,
+        [difference.key for difference in batch],
+        ends.next_read,
+        digests=in_quarantine,
+    )
+    known = set[str]()
+    if in_quarantine:
+        digests = [version.digest for rows in versions.values() for version in rows if version.digest is not None]
+        names = {"source": ends.target.source, "table": ends.target.table}
+        known = await open_digests(ends.warehouse, digests, **names)
+    for difference in batch:
+        rest = [row for row in versions.get(difference.key, []) if row.digest not in known]
+        # An append leaves alone what is there: the next load brings only what is missing.
+        next_load_helps = difference.kind == "missing" or not isinstance(table.load, Append)
+        kind = difference.kind
+        if not rest:
+            kind = "quarantined"
+        elif next_load_helps and all(row.waits for row in rest):
+            kind = "waiting"
+        found.add(kind, difference.key)
+
+
+async def _compare_whole(ends: Ends, table: Table, result: Reconciliation) -> tuple[Reconciliation, list[Key]]:
+    """Without a key: counts, and one checksum over everything."""
+    loaded, waiting = "true", 0
+    if table.cursor is not None:
+        # Such rows are appended up to the cursor, and none of them twice.
+        column = quote_identifier(table.cursor.column)
+        loaded = f"{column} <= {quote_literal(ends.state.value)}::bigint" if ends.state.value is not None else "false"
+        waiting = await count(ends.origin, table, f"({loaded}) is not true")
+    source = extract_buckets.row_set(table, ends.shape, loaded, portable=ends.portable)
+    raw = load_buckets.row_set(ends.target, ends.shape, (), portable=ends.portable)
+    at_source = await ends.origin.fetchrow(source.whole())
+    in_raw = await ends.warehouse.fetchrow(raw.whole())
+    assert at_source is not None  # an aggregate always answers one row
+    assert in_raw is not None
+    quarantined = await _count_open(ends)
+    lacking = at_source["rows"] - in_raw["rows"] - quarantined
+    note = "without a key rows cannot be told apart"
+    equal = lacking == 0
+    if quarantined:
+        note = "without a key and with rows in quarantine, only counts are compared"
+    else:
+        equal = equal and at_source["mark"] == in_raw["mark"]
+    result = replace(
+        result,
+        method="content without key",
+        verdict="equal" if equal else "different",
+        source_rows=at_source["rows"] + waiting,
+        raw_rows=in_raw["rows"],
+        buckets=1,
+        missing=max(0, lacking),
+        surplus=max(0, -lacking),
+        quarantined=quarantined,
+        waiting=waiting,
+        note=note,
+    )
+    return result, []
+
+
+async def _count_open(ends: Ends) -> int:
+    return await quarantine.count_open(ends.warehouse, source=ends.target.source, table=ends.target.table)
+
+
+async def reconcile_endpoint(
+    warehouse_address: DatabaseConnection,
+    api_connection: ApiConnection,
+    source: Api,
+    endpoint: Endpoint,
+    *,
+    run_id: int | None = None,
+) -> Reconciliation:
+    """Compare the API's own count with the records raw and quarantine hold; the result is recorded.
+
+    An API shows its records page by page only, so their content is not compared and nothing can be repaired.
+
+    Raises:
+        MedallionError: the API or the warehouse does not answer.
+    """
+    started = time.monotonic()
+    target = Target(source.name, endpoint.name, source.raw_schema)
+    result = Reconciliation(source.name, endpoint.name, "count", "not loaded yet")
+    async with connect(warehouse_address, side="warehouse") as warehouse:
+        await reconciliations.ensure(warehouse)
+        if await raw_columns(warehouse, target) is not None:
+            names = {"source": source.name, "table": endpoint.name}
+            kinds = {endpoint.key: endpoint.key_type}
+            aside = await quarantine.key_set_not_in_raw(warehouse, target.raw, kinds, **names)
+            held = await load_buckets.count_live(warehouse, target, "true")
+            limits = HttpLimits(wait_budget_seconds=settings().api_wait_budget_seconds)
+            total = await count_records(source, endpoint, api_connection, limits=limits)
+            lacking = 0 if total is None else total - held - aside.rows
+            verdict = "source gives no count" if total is None else "equal" if lacking == 0 else "different"
+            result = replace(
+                result,
+                verdict=verdict,
+                source_rows=total,
+                raw_rows=held,
+                missing=max(0, lacking),
+                surplus=max(0, -lacking),
+                quarantined=aside.rows,
+                note="only counts: an API shows its records page by page",
+            )
+        result = replace(result, seconds=time.monotonic() - started)
+        await reconciliations.record(warehouse, run_id, result)
+    return result

@@ -1,0 +1,152 @@
+"""A load of given keys only: read again, checked at the door, merged; and ended in raw where they are gone.
+
+It moves no cursor, adds no column, and touches no other row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from flows.connections import connect
+from flows.extract import buckets as extract_buckets
+from flows.extract.postgres import CopyStream, describe, select_rows
+from flows.load import buckets as load_buckets
+from flows.load import landing
+from flows.load.table import Target, compare, create_landing, ensure_types, raw_columns
+from flows.loads.publishing import Held, Staged, check_and_publish
+from flows.loads.session import LoadResult, LoadSession, load_session
+from flows.quality.open_rows import count_open_keys
+from flows.spec import Database, DatabaseConnection, Merge, Replace, Table
+from flows.spec.checksum import Key
+from flows.spec.errors import SourceError
+from flows.spec.plan import CursorState, KeySet, Window
+from flows.spec.shape import Shape
+from flows.state import ledger
+
+PATH = "repair"
+
+
+async def repair_keys(
+    warehouse_address: DatabaseConnection,
+    origin_address: DatabaseConnection,
+    source: Database,
+    table: Table,
+    keys: Sequence[Key],
+    *,
+    source_rows: int,
+    run_id: int | None = None,
+) -> LoadResult:
+    """Bring raw's rows of these keys up to date, under the table's lock; the ledger has it as path `repair`.
+
+    `source_rows` is about how many rows the source has: the share that quarantine tolerates is a share of those.
+
+    Raises:
+        MedallionError: see `flows.spec.errors`; nothing partial is left.
+    """
+    target = Target(source.name, table.name, source.raw_schema)
+    started = time.monotonic()
+    async with load_session(warehouse_address, target, type(table.load).__name__.lower(), PATH, run_id) as session:
+        state = await ledger.read_cursor(session.warehouse, source.name, table.name)
+        known = await raw_columns(session.warehouse, target) or {}
+        session.side = "source"
+        async with connect(origin_address, side="source", application=f"medallion read {target.where}") as origin:
+            shape = await describe(origin, source.name, source.raw_schema, table)
+            compare(shape, known, target.where)
+            # A new column comes with the next load, which then looks for its values in all the other rows.
+            shape = replace(shape, columns=tuple(column for column in shape.columns if column.name in known))
+            await origin.transaction(isolation="repeatable_read", readonly=True).start()
+            found = await extract_buckets.versions(origin, table, shape, keys, "false", digests=False)
+            stream = CopyStream(
+                origin,
+                select_rows(
+                    table,
+                    shape,
+                    extract_buckets.among(table, shape, keys),
+                    (extracted_at := datetime.now(UTC).isoformat(), source.name, session.batch_id),
+                ),
+            )
+            staged = await _stage(session, table, shape, stream, state)
+        gone = [key for key in keys if key not in found]
+        counts = await check_and_publish(
+            warehouse_address,
+            session,
+            replace(
+                staged,
+                extracted_at=extracted_at,
+                max_quarantined=min(1.0, table.max_quarantined * max(1.0, source_rows / max(1, stream.rows))),
+                source_keys=KeySet(len(found)),
+                settle=lambda: _settle(session, table, shape, list(found), gone, extracted_at),
+            ),
+        )
+        return LoadResult(
+            source=source.name,
+            table=table.name,
+            batch_id=session.batch_id,
+            mode=type(table.load).__name__.lower(),
+            path=PATH,
+            seconds=time.monotonic() - started,
+            counts=counts,
+        )
+
+
+async def _stage(session: LoadSession, table: Table, shape: Shape, stream: CopyStream, state: CursorState) -> Staged:
+    target, warehouse = session.target, session.warehouse
+    session.side = "warehouse"
+    labels = await ensure_types(warehouse, target, shape)
+    await create_landing(warehouse, target, shape, first=False)
+    session.pass_failpoint("after_landing_created")
+    async with contextlib.aclosing(_blamed(stream, session)) as chunks:
+        landed = await landing.copy_rows(warehouse, target, shape, chunks)
+    session.rows_read = stream.rows
+    if landed != stream.rows:
+        raise SourceError(
+            f"the source sent {stream.rows} rows and {landed} landed",
+            where=target.where,
+            next_move="run again; if it repeats, look for a proxy between source and warehouse",
+            retryable=True,
+        )
+    session.pass_failpoint("after_copy")
+    return Staged(
+        load=Merge(),  # an append leaves rows alone that are there, and a replace would drop all others
+        shape=shape,
+        keys=table.keys,
+        window=Window(next=state),
+        first=False,
+        rows_read=stream.rows,
+        received_bytes=stream.bytes,
+        extracted_at="",
+        cursor=table.cursor.column if table.cursor else None,
+        rules=table.rules,
+        changes=tuple(labels),
+    )
+
+
+async def _blamed(stream: CopyStream, session: LoadSession) -> AsyncGenerator[bytes, None]:
+    """The stream's chunks, with the blame on the side that fails."""
+    session.side = "source"
+    async with contextlib.aclosing(aiter(stream)) as chunks:
+        async for chunk in chunks:
+            session.side = "warehouse"
+            yield chunk
+            session.side = "source"
+    session.side = "warehouse"
+
+
+async def _settle(
+    session: LoadSession, table: Table, shape: Shape, found: list[Key], gone: list[Key], moment: str
+) -> tuple[Held, int]:
+    """End the keys that are gone; then count what raw and quarantine hold of those that are there."""
+    warehouse, target = session.warehouse, session.target
+    ended = load_buckets.among(shape, table.keys, gone)
+    if isinstance(table.load, Replace):
+        deleted = await load_buckets.drop_gone(warehouse, target, ended)
+    else:
+        deleted = await load_buckets.mark_gone(warehouse, target, ended, moment, session.batch_id)
+    kinds = {name: column.raw_type for name in table.keys if (column := shape.column(name))}
+    live = await load_buckets.count_live(warehouse, target, load_buckets.among(shape, table.keys, found))
+    aside = await count_open_keys(warehouse, target.raw, kinds, found, source=target.source, table=target.table)
+    return Held(KeySet(live), KeySet(aside)), deleted

@@ -1,0 +1,42 @@
+"""Which rows of the source stand in quarantine now, told by their digest or by their key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from flows.spec.checksum import Key, key_among
+from flows.spec.identifiers import quote_identifier, quote_literal
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+async def open_digests(connection: Connection[Record], digests: Sequence[str], *, source: str, table: str) -> set[str]:
+    """Those digests of rows that stand in quarantine just as they are."""
+    records = await connection.fetch(
+        "select distinct row_hash from quarantine.rows where source_system = $1 and table_name = $2 "
+        "and resolved_at is null and row_hash = any($3::text[])",
+        source,
+        table,
+        list(digests),
+    )
+    return {record["row_hash"] for record in records}
+
+
+async def count_open_keys(
+    connection: Connection[Record], raw: str, names: Mapping[str, str], keys: Sequence[Key], *, source: str, table: str
+) -> int:
+    """Those keys that stand in quarantine and have no live row in raw. `names` maps key columns to their types."""
+    typed = [f"(q.row_key ->> {quote_literal(name)})::{kind}" for name, kind in names.items()]
+    same = " and ".join(f"r.{quote_identifier(name)} = {value}" for name, value in zip(names, typed, strict=True))
+    return int(
+        await connection.fetchval(
+            "select count(distinct q.row_key) from quarantine.rows as q "
+            "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
+            f"and {key_among(typed, list(names.values()), keys)} "
+            f"and not exists (select from {raw} as r where r._deleted_at is null and {same})",
+            source,
+            table,
+        )
+    )

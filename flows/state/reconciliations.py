@@ -1,0 +1,84 @@
+"""What came of comparing both ends, one row a table and comparison, in `ops.reconciliations`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flows.state.ledger import ensure_schema, schema_sql
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """One comparison of one table's both ends, in rows.
+
+    `method`: `content` by key, `content without key` (counts and one checksum), or `count`.
+    Differences: `missing` in raw, `surplus` in raw, `different` content. No differences: `quarantined` just as they
+    are at the source, `waiting` for the next load, whose cursor leads to them.
+    `buckets` checksums were compared at each end, and the rows of `drilled` buckets key by key.
+    `repaired` keys were read again before this comparison. `keys` names a few keys of each kind of difference.
+    """
+
+    source: str
+    table: str
+    method: str
+    verdict: str
+    source_rows: int | None = None
+    raw_rows: int | None = None
+    buckets: int = 0
+    drilled: int = 0
+    missing: int = 0
+    surplus: int = 0
+    different: int = 0
+    quarantined: int = 0
+    waiting: int = 0
+    repaired: int = 0
+    seconds: float = 0.0
+    note: str | None = None
+    keys: Mapping[str, list[list[str | None]]] = field(default_factory=dict)
+
+    @property
+    def differences(self) -> int:
+        """Rows that no load to come will put right by itself."""
+        return self.missing + self.surplus + self.different
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing is left for a person, or a repair, to do."""
+        return self.verdict != "different"
+
+
+async def ensure(connection: Connection[Record]) -> None:
+    """The operations schema, with this table also where an earlier version of the platform made it."""
+    await ensure_schema(connection)
+    if not await connection.fetchval("select to_regclass('ops.reconciliations') is not null"):
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock(hashtext('ops.reconciliations'))")
+            await connection.execute(schema_sql())
+
+
+async def record(connection: Connection[Record], run_id: int | None, result: Reconciliation) -> None:
+    """A row of ops.reconciliations."""
+    facts = asdict(result)
+    facts["keys"] = json.dumps(facts["keys"])
+    facts["source_system"], facts["table_name"] = facts.pop("source"), facts.pop("table")
+    facts["run_id"] = run_id
+    places = ", ".join(f"${place}" + ("::text::jsonb" if name == "keys" else "") for place, name in enumerate(facts, 1))
+    await connection.execute(f"insert into ops.reconciliations ({', '.join(facts)}) values ({places})", *facts.values())
+
+
+async def last_of(connection: Connection[Record], correlation_id: str) -> list[dict[str, Any]]:
+    """The last comparison of each table in the runs of this correlation id, those that differ first."""
+    records = await connection.fetch(
+        "select * from (select distinct on (c.source_system, c.table_name) c.* from ops.reconciliations as c "
+        "inner join ops.runs as r using (run_id) where r.correlation_id = $1 "
+        "order by c.source_system, c.table_name, c.reconciliation_id desc) as last "
+        "order by verdict <> 'different', reconciliation_id",
+        correlation_id,
+    )
+    return [dict(record) for record in records]
