@@ -165,8 +165,11 @@ def build(*, select: str | None = None, full_refresh: bool = False) -> list[Node
     arguments = [*_BUILD, "--threads", str(settings().dbt_threads)]
     arguments += ["--select", select] if select else []
     arguments += ["--full-refresh"] if full_refresh else []
-    result = runner.invoke(arguments)
-    nodes = read_nodes(target / "run_results.json") if result.exception is None else []
+    # dbt.log would hold PostgreSQL's messages, rows and all; each node's log is in its task run, redacted.
+    result = runner.invoke(arguments, log_level_file="none")
+    results = target / "run_results.json"
+    withhold_messages(results)
+    nodes = read_nodes(results) if result.exception is None else []
     if nodes:
         create_markdown_artifact(
             key="dbt-build", markdown=nodes_table_markdown(nodes), description="Nodes of the dbt build"
@@ -177,9 +180,19 @@ def build(*, select: str | None = None, full_refresh: bool = False) -> list[Node
     return nodes
 
 
+def withhold_messages(run_results: Path) -> None:
+    """Take PostgreSQL's messages, which may quote rows, out of dbt's run_results.json: files are copied and kept."""
+    if not run_results.exists():
+        return
+    content = json.loads(run_results.read_text(encoding="utf-8"))
+    for result in content["results"]:
+        if result["status"] in {"error", "fail", "warn"}:
+            result["message"] = _safe_message(result)
+    run_results.write_text(json.dumps(content), encoding="utf-8")
+
+
 def read_nodes(run_results: Path) -> list[NodeLine]:
-    """The nodes of dbt's run_results.json. Messages of failed nodes may quote rows, so only their first line stays
-    where it cannot."""
+    """The nodes of dbt's run_results.json, failed ones with a message of ours."""
     results = json.loads(run_results.read_text(encoding="utf-8"))["results"]
     return [
         NodeLine(
@@ -217,7 +230,7 @@ def _judge(success: bool, nodes: list[NodeLine], exception: str | None) -> None:
         error = WarehouseError(
             what,
             where="dbt build",
-            next_move="read the node's task run or dbt.log, mend the model, run `medallion transform`",
+            next_move="read the node's task run, mend the model, run `medallion transform`",
         )
     report("dbt build", "failed", error.what)
     raise error

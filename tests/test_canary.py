@@ -1,0 +1,117 @@
+"""Distinctive secrets and personal data, looked for in everything a run leaves behind.
+
+The rows themselves may stand where rows live: raw, landing, quarantine, snapshots, silver, gold. Nowhere else.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from infra.local import roles
+from tests.conftest import HOME_VARIABLE, TestCluster, TestDatabase, fresh_shop, fresh_warehouse
+from tests.flows.front_door import Ended, medallion
+from tests.flows.scripted_api import STAMP, ScriptedApi
+from tests.loads.loading import ROOT, addresses, change, rows
+
+pytestmark = pytest.mark.xdist_group("canary")
+
+KEY = "zqkey-4f81a7c0"
+# Parts that survive every standardisation of names, addresses and phone numbers.
+PERSONAL = ("zqquark", "555-0177", "5550177")
+
+
+@dataclass
+class Left:
+    """Two runs of the pipeline over rows that provoke errors, and where they wrote."""
+
+    warehouse: TestDatabase
+    first: Ended
+    second: Ended
+    secrets: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def left(cluster: TestCluster, prefect_server: str) -> Iterator[Left]:
+    with fresh_warehouse(cluster) as warehouse, fresh_shop(cluster) as shop, ScriptedApi(KEY) as api:
+        variables = dict(addresses(warehouse, shop)) | {
+            "MEDALLION_SOURCE_MARKETING_URL": api.url,
+            "MEDALLION_SOURCE_MARKETING_KEY": KEY,
+            "MEDALLION_LOAD_ATTEMPTS": "1",
+        }
+        change(
+            shop,
+            "update households set full_name = 'Zqquark Zero', email = 'zqquark.zero@example.com', "
+            "phone = '(513) 555-0177' where household_id = 5",
+            "update households set full_name = 'Zqquark One', email = 'zqquark.one@@broken' where household_id = 6",
+        )
+        campaigns = api.records["campaigns"]
+        api.records["campaigns"] = [*campaigns, {"id": 2, "name": "zqquark\0two@example.com", "updated_at": STAMP}]
+        first = medallion("run", variables=variables)
+        api.records["campaigns"] = campaigns
+        _provoke_errors_that_quote_rows(warehouse, shop)
+        second = medallion("run", variables=variables)
+        passwords = [cluster.passwords[role] for role in (roles.ADMIN, *roles.ROLES)]
+        yield Left(warehouse, first, second, (KEY, *passwords))
+
+
+def _provoke_errors_that_quote_rows(warehouse: TestDatabase, shop: TestDatabase) -> None:
+    """PostgreSQL quotes the whole row that breaks a constraint: one in the load, one in dbt's snapshot."""
+    change(shop, "update households set phone = '513 555 0177', updated_at = now() where household_id in (5, 6)")
+    with psycopg.connect(warehouse.url("admin"), autocommit=True) as connection:
+        connection.execute("update raw_shop.households set age_band = 'zqquark' where household_id = 5")
+        connection.execute("alter table raw_shop.households add check (phone not like '%555%0177%') not valid")
+        connection.execute("alter table snapshots.households_snapshot add check (age_band <> 'zqquark') not valid")
+
+
+def found(text: str | bytes, words: tuple[str, ...]) -> list[str]:
+    """Those of the words that stand in the text, whatever their case."""
+    if isinstance(text, bytes):
+        return [word for word in words if re.search(re.escape(word).encode(), text, re.IGNORECASE)]
+    return [word for word in words if re.search(re.escape(word), text, re.IGNORECASE)]
+
+
+def test_the_runs_met_rows_and_errors_that_hold_personal_data(left: Left) -> None:
+    """Otherwise finding nothing below would prove nothing."""
+    assert left.first.code != 0
+    assert "payload_readable: 1" in left.first.panel
+    assert left.second.code == 3
+    assert "23514" in left.second.panel
+    assert "households_snapshot" in left.second.panel
+    raw = rows(left.warehouse, "select h::text as row from raw_shop.households as h where household_id = 5")
+    assert found(raw[0]["row"], PERSONAL)
+
+
+def test_the_screen_shows_none_of_it(left: Left) -> None:
+    for ended in (left.first, left.second):
+        assert found(ended.text, PERSONAL + left.secrets) == []
+
+
+def test_the_tables_of_operations_hold_none_of_it(left: Left) -> None:
+    tables = rows(left.warehouse, "select relname from pg_class where relnamespace = 'ops'::regnamespace "
+                  "and relkind = 'r'")  # fmt: skip
+    assert len(tables) >= 7
+    for table in tables:
+        for row in rows(left.warehouse, f"select t::text as row from ops.{table['relname']} as t"):
+            assert found(row["row"], PERSONAL + left.secrets) == [], table
+
+
+def test_the_prefect_server_was_told_none_of_it(left: Left) -> None:
+    """Runs, logs, artifacts, parameters, events: all of it stands in its database."""
+    files = list(Path(os.environ[HOME_VARIABLE], "prefect").glob("*.db*"))
+    assert files
+    for file in files:
+        assert found(file.read_bytes(), (*PERSONAL, KEY)) == [], file.name
+
+
+def test_results_and_dbts_own_files_hold_none_of_it(left: Left) -> None:
+    folders = [Path(os.environ["MEDALLION_HOME"]), Path(os.environ["PREFECT_HOME"]), ROOT / "dbt_project/logs"]
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert any(file.name == "run_results.json" for file in files)
+    for file in files:
+        if file.name not in {"memo_store.toml"}:
+            assert found(file.read_bytes(), PERSONAL + left.secrets) == [], file
