@@ -114,6 +114,21 @@ def transform(
 
 
 @app.command()
+def reconcile(
+    sources: Sources = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Read the keys that differ again")] = False,
+) -> None:
+    """Compare raw with its sources by content, and find the rows that differ. Exit 1 when any do."""
+    from flows.loads.declared import choose
+
+    choose(sources)
+    _prepare()
+    from flows import launch
+
+    launch.reconcile(sources, repair=repair, console=console)
+
+
+@app.command()
 def status() -> None:
     """Show services, last runs, cursors and their lag, quarantine."""
     stack = embedded_stack()

@@ -15,9 +15,10 @@ from flows import connections, screens
 from flows.ingest import ingest
 from flows.observe import logs, progress
 from flows.pipeline import pipeline, together
+from flows.recover import reconcile as reconcile_flow
 from flows.recovery.failures import diagnose
 from flows.spec.errors import ConfigurationError, MedallionError
-from flows.state import overview
+from flows.state import overview, reconciliations
 from flows.transform import transform as transform_flow
 
 _MARKS = {"done": "[green]✓[/]", "failed": "[bold red]✗[/]"}
@@ -62,6 +63,26 @@ def transform(*, select: str | None, full_refresh: bool, console: Console) -> No
         )
     if error is not None:
         raise error
+
+
+def reconcile(sources: list[str] | None, *, repair: bool, console: Console) -> None:
+    """Run the reconcile flow over the named sources or tables; then show what each end holds.
+
+    Raises:
+        MedallionError: differences remain, or a table could not be compared; after the table has been shown.
+    """
+    with logs.correlated() as correlation_id:
+        error = _watched(lambda: asyncio.run(reconcile_flow(sources, repair)), console)
+        compared = asyncio.run(_comparisons(correlation_id))
+    console.print(screens.reconciliations_table(compared))
+    if error is not None:
+        raise error
+
+
+async def _comparisons(correlation_id: str) -> list[dict[str, Any]]:
+    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        await reconciliations.ensure(warehouse)
+        return await reconciliations.last_of(warehouse, correlation_id)
 
 
 async def _ingest_each(chosen: Mapping[str, list[str] | None]) -> None:

@@ -23,6 +23,7 @@ _STATUS_STYLE = {
     "published": "green",
     "running": "yellow",
     "equal": "green",
+    "different": "bold red",
     "missing in raw": "bold red",
     "surplus in raw": "yellow",
     "failed": "bold red",
@@ -160,6 +161,24 @@ def loads_table(loads: Sequence[dict[str, Any]], title: str, width: int) -> Tabl
             *[_number(load[column]) for _, column in totals],
             styled(verdict),
             f"{load['seconds']:.1f}" if load["seconds"] is not None else "",
+        )
+    return table
+
+
+_COMPARED = ("source_rows", "raw_rows", "missing", "surplus", "different", "quarantined", "waiting", "repaired")
+
+
+def reconciliations_table(results: Iterable[dict[str, Any]]) -> Table:
+    """`medallion reconcile`: what each end holds, and where they differ."""
+    labels = [name.removesuffix("_rows") for name in _COMPARED]
+    table = grid("Both ends", ["table", "verdict", *labels, "s", "note"], [*labels, "s"])
+    for result in results:
+        table.add_row(
+            f"{result['source_system']}.{result['table_name']}",
+            styled(result["verdict"]),
+            *[_number(result[name], dim_zero=not name.endswith("_rows")) for name in _COMPARED],
+            f"{result['seconds']:.1f}",
+            result["note"] or "",
         )
     return table
 

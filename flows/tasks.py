@@ -3,6 +3,7 @@
     load      4 attempts, 2 s then twice as long each time, ± half; only for errors that a retry can help
               one slot of `source-<name>` and one of `warehouse`, held for the load
               2 h at most
+    reconcile as load: a comparison scans both ends, and a repair is a load
     gate      2 attempts, since a check that could not run says nothing about the data
 
 No result is cached: data that was there a minute ago says nothing about now. Results are stored as JSON.
@@ -10,6 +11,7 @@ No result is cached: data that was there a minute ago says nothing about now. Re
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +31,7 @@ from flows import connections
 from flows.loads.api import load_endpoint
 from flows.loads.database import load_table
 from flows.loads.declared import find_source
+from flows.loads.reconcile import reconcile_endpoint, reconcile_table
 from flows.loads.session import LoadResult
 from flows.observe import logs, sentry
 from flows.observe.progress import report
@@ -107,6 +110,47 @@ async def load(source: str, table: str, window: str, run_id: int) -> dict[str, A
                     on_progress=on_progress,
                 )
     _tell(result)
+    return asdict(result)
+
+
+@task(
+    task_run_name="reconcile {source}.{table}",
+    retries=_RETRIES,
+    retry_delay_seconds=_DELAYS,
+    retry_jitter_factor=_JITTER,
+    retry_condition_fn=may_retry,
+    timeout_seconds=_LOAD_TIMEOUT_SECONDS,
+    cache_policy=NO_CACHE,
+    persist_result=True,
+    result_serializer="json",
+)
+async def reconcile(source: str, table: str, repair: bool, run_id: int) -> dict[str, Any]:
+    """Compare one table's both ends, and repair raw if asked to. Returns the comparison's facts as plain values."""
+    declared = find_source(source)
+    with _told(f"{source}.{table}"):
+        async with concurrency(
+            [f"source-{source}", "warehouse"], occupy=1, lease_duration=_SLOT_LEASE_SECONDS, strict=False
+        ):
+            if isinstance(declared, Api):
+                result = await reconcile_endpoint(
+                    connections.warehouse(),
+                    connections.api(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                )
+            else:
+                result = await reconcile_table(
+                    connections.warehouse(),
+                    connections.database(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                    repair=repair,
+                )
+    text = f"{result.verdict}: {result.differences:,} differences, {result.waiting:,} waiting, {result.seconds:.1f} s"
+    get_run_logger().log(logging.INFO if result.agrees else logging.WARNING, "%s.%s %s", source, table, text)
+    report(f"{source}.{table}", "done" if result.agrees else "failed", text)
     return asdict(result)
 
 

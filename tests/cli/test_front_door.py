@@ -21,6 +21,7 @@ COMMANDS = {
     "plan": "Show what a run would do",
     "run": "Load the sources and build gold",
     "transform": "Build silver and gold from raw",
+    "reconcile": "Compare raw with its sources by content",
     "status": "Show services, last runs, cursors",
     "render": "Write what follows from the declared sources",
     "url": "Print the warehouse's address",

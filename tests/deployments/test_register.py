@@ -24,6 +24,7 @@ STUBS = {
     "ingest": "def ingest(source: str, tables: list[str] | None = None) -> None: ...",
     "transform": "def transform() -> None: open('was_here', 'x').close()",
     "pipeline": "def pipeline() -> None: ...",
+    "recover": "def reconcile() -> None: ...",
 }
 
 
@@ -64,7 +65,7 @@ def deploy(clone: Path, api: str) -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in found if entry["name"] in _NAMES}
 
 
-_NAMES = ("ingest-shop", "ingest-marketing", "transform", "pipeline")
+_NAMES = ("ingest-shop", "ingest-marketing", "transform", "pipeline", "reconcile")
 _STABLE = ("id", "entrypoint", "parameters", "tags", "work_pool_name", "concurrency_options", "description", "paused")
 
 

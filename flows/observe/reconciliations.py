@@ -1,0 +1,34 @@
+"""Comparisons of both ends as a run shows them: a Markdown table, made of plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_COUNTS = ("source_rows", "raw_rows", "missing", "surplus", "different", "quarantined", "waiting", "repaired")
+
+
+def reconciliations_markdown(results: Iterable[Mapping[str, Any]], failures: Mapping[str, str]) -> str:
+    """A line per table, those that differ first; `failures`: what kept a table from being compared, by its name."""
+    lines = sorted(results, key=lambda line: (line["verdict"] != "different", line["source"], line["table"]))
+    differing = sum(line["verdict"] == "different" for line in lines)
+    head = f"# Reconciliation: {len(lines)} tables, {differing} different, {len(failures)} not compared\n\n"
+    columns = ["table", "verdict", *(name.replace("_", " ") for name in _COUNTS), "seconds", "note"]
+    rows = [
+        [
+            f"{line['source']}.{line['table']}",
+            line["verdict"],
+            *("" if line[name] is None else f"{line[name]:,}" for name in _COUNTS),
+            f"{line['seconds']:.1f}",
+            line["note"] or "",
+        ]
+        for line in lines
+    ]
+    rows += [[name, "not compared", *[""] * len(_COUNTS), "", what] for name, what in failures.items()]
+    numeric = len(_COUNTS) + 1
+    rule = ["---", "---", *["---:"] * numeric, "---"]
+    return head + "".join(f"| {' | '.join(_cell(cell) for cell in row)} |\n" for row in (columns, rule, *rows))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

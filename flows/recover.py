@@ -1,0 +1,124 @@
+"""Story: reconcile. Both ends of every table compared by content; with `repair`, what differs is read again.
+
+Tables fail alone. The run fails when differences remain, so that whoever watches runs learns of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.client.schemas.objects import State
+
+from flows import connections, tasks
+from flows.loads.declared import choose, find_source
+from flows.observe import sentry
+from flows.observe.logs import correlated
+from flows.observe.reconciliations import reconciliations_markdown
+from flows.recovery.failures import Failure, diagnose
+from flows.spec import Source
+from flows.spec.errors import DataRefused, IngestFailed, MedallionError
+from flows.state import ledger, reconciliations
+
+
+@flow(name="reconcile", flow_run_name="reconcile", result_serializer="json", persist_result=True)
+async def reconcile(sources: list[str] | None = None, repair: bool = False) -> list[dict[str, Any]]:
+    """Compare the named sources or tables (`shop`, `shop.baskets`; default: all); return each table's facts.
+
+    Raises:
+        DataRefused: differences remain; after every table was compared.
+        MedallionError: a table could not be compared.
+    """
+    tasks.begin()
+    chosen = choose(sources)
+    with correlated() as correlation_id:
+        async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+            await reconciliations.ensure(warehouse)
+            run_id = await ledger.open_run(
+                warehouse, "reconcile", " ".join(sources or []), tasks.current_flow_run_id(), correlation_id
+            )
+        of_sources = await asyncio.gather(
+            *(_of_source(find_source(name), tables, repair, run_id) for name, tables in chosen.items())
+        )
+        results, failures = await _gather({name: state for states in of_sources for name, state in states.items()})
+        await _close(run_id, results, failures)
+    return results
+
+
+async def _of_source(
+    source: Source, tables: list[str] | None, repair: bool, run_id: int
+) -> dict[str, State[dict[str, Any]]]:
+    turns = asyncio.Semaphore(source.max_parallel)
+
+    async def take_turn(table: str) -> State[dict[str, Any]]:
+        async with turns:
+            # Prefect's overloads know return_state for functions, not for coroutines.
+            state: State[dict[str, Any]] = await tasks.reconcile(  # type: ignore[misc]
+                source.name, table, repair, run_id, return_state=True
+            )
+            return state
+
+    names = [table.name for table in source.tables if tables is None or table.name in tables]
+    states = await asyncio.gather(*(take_turn(name) for name in names))
+    return {f"{source.name}.{name}": state for name, state in zip(names, states, strict=True)}
+
+
+async def _gather(states: Mapping[str, State[dict[str, Any]]]) -> tuple[list[dict[str, Any]], dict[str, Failure]]:
+    results, failures = [], {}
+    for name, state in states.items():
+        try:
+            results.append(await state.aresult())
+        except Exception as problem:
+            failures[name] = diagnose(problem, name)
+    return results, failures
+
+
+async def _close(run_id: int, results: list[dict[str, Any]], failures: dict[str, Failure]) -> None:
+    """Write down how the run ended, show it, and raise what a person must know."""
+    differing = [f"{result['source']}.{result['table']}" for result in results if result["verdict"] == "different"]
+    failed = any(failure.status == "failed" for failure in failures.values())
+    status = "failed" if failed else "refused" if failures or differing else "done"
+    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        await ledger.close_run(
+            warehouse,
+            run_id,
+            status,
+            details={"tables": len(results) + len(failures), "different": differing, "failed": sorted(failures)},
+        )
+    await acreate_markdown_artifact(
+        key="reconciliation",
+        markdown=reconciliations_markdown(results, {name: failure.error.what for name, failure in failures.items()}),
+        description="What each end holds, and where they differ",
+    )
+    for failure in failures.values():
+        sentry.capture(failure.error)
+    error = _error(differing, failures)
+    if error is not None:
+        raise error
+
+
+def _error(differing: list[str], failures: Mapping[str, Failure]) -> MedallionError | None:
+    if len(failures) == 1 and not differing:
+        return next(iter(failures.values())).error
+    if failures:
+        listed = "; ".join(f"{name}: {failure.error.what}" for name, failure in failures.items())
+        also = f"; {', '.join(differing)} differ from their source" if differing else ""
+        error = IngestFailed(
+            f"{len(failures)} tables were not compared ({listed}){also}",
+            where="reconcile",
+            next_move="; ".join(sorted({failure.error.next_move for failure in failures.values()})),
+            retryable=all(failure.error.retryable for failure in failures.values()),
+        )
+        error.exit_code = max(failure.error.exit_code for failure in failures.values())
+        return error
+    if differing:
+        return DataRefused(
+            f"raw differs from its source in {', '.join(differing)}",
+            where="reconcile",
+            next_move=f"`medallion reconcile {' '.join(differing)} --repair` reads the keys that differ again; "
+            "some of them are named in ops.reconciliations",
+        )
+    return None
