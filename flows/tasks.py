@@ -31,6 +31,7 @@ from flows import connections
 from flows.loads.api import load_endpoint
 from flows.loads.database import load_table
 from flows.loads.declared import find_source
+from flows.loads.foreign import load_foreign
 from flows.loads.reconcile import reconcile_endpoint, reconcile_table
 from flows.loads.session import LoadResult
 from flows.observe import logs, sentry
@@ -101,7 +102,8 @@ async def load(source: str, table: str, window: str, run_id: int) -> dict[str, A
                     on_progress=on_progress,
                 )
             else:
-                result = await load_table(
+                bring = load_table if declared.engine == "postgresql" else load_foreign
+                result = await bring(
                     connections.warehouse(),
                     connections.database(declared),
                     declared,

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from flows.load.table import LANDING_SCHEMA, Target
 from flows.spec.identifiers import qualified, quote_identifier, quote_literal
-from flows.spec.shape import METADATA_NAMES, Shape, column_list
+from flows.spec.plan import KeySet
+from flows.spec.shape import METADATA_NAMES, Shape, column_list, fingerprint
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -22,23 +23,30 @@ _TRAILER = struct.pack("!h", -1)
 # One column; its length follows, then jsonb's version byte.
 _PAYLOAD_HEAD = struct.Struct("!hiB")
 
+Form = Literal["binary", "csv"]
+"""How rows are written: PostgreSQL's own bytes, or texts that its types read."""
 
-async def copy_rows(connection: Connection[Record], target: Target, shape: Shape, chunks: AsyncIterable[bytes]) -> int:
-    """Raw rows in COPY's binary format → the landing table. Returns the rows written."""
-    return await _copy(connection, target.landing_name, [*shape.names, *METADATA_NAMES], chunks)
+
+async def copy_rows(
+    connection: Connection[Record], target: Target, shape: Shape, chunks: AsyncIterable[bytes], form: Form = "binary"
+) -> int:
+    """Raw rows in one of COPY's formats → the landing table. Returns the rows written."""
+    return await _copy(connection, target.landing_name, [*shape.names, *METADATA_NAMES], chunks, form)
 
 
 async def _copy(
-    connection: Connection[Record], table: str, columns: Sequence[str], chunks: AsyncIterable[bytes]
+    connection: Connection[Record],
+    table: str,
+    columns: Sequence[str],
+    chunks: AsyncIterable[bytes],
+    form: Form = "binary",
 ) -> int:
     """COPY into a table of the landing schema, ended when the connection is.
 
     asyncpg alone would wait for ever to be allowed to write, when a connection breaks while its buffers are full.
     """
     copying = asyncio.ensure_future(
-        connection.copy_to_table(
-            table, schema_name=LANDING_SCHEMA, columns=list(columns), source=chunks, format="binary"
-        )
+        connection.copy_to_table(table, schema_name=LANDING_SCHEMA, columns=list(columns), source=chunks, format=form)
     )
 
     def end(_: object) -> None:
@@ -64,16 +72,30 @@ def keys_table(target: Target) -> str:
 
 
 async def copy_keys(
-    connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...], chunks: AsyncIterable[bytes]
+    connection: Connection[Record],
+    target: Target,
+    shape: Shape,
+    keys: tuple[str, ...],
+    chunks: AsyncIterable[bytes],
+    form: Form = "binary",
 ) -> int:
-    """All keys of the source in COPY's binary format → the keys table. Returns their number."""
+    """All keys of the source in one of COPY's formats → the keys table. Returns their number."""
     relation = qualified(LANDING_SCHEMA, keys_table(target))
     columns = [f"{quote_identifier(key)} {column.raw_type}" for key in keys if (column := shape.column(key))]
     await connection.execute(f"drop table if exists {relation}")
     await connection.execute(f"create unlogged table {relation} ({', '.join(columns)})")
-    copied = await _copy(connection, keys_table(target), keys, chunks)
+    copied = await _copy(connection, keys_table(target), keys, chunks, form)
     await connection.execute(f"analyze {relation}")
     return copied
+
+
+async def staged_key_set(connection: Connection[Record], relation: str, keys: tuple[str, ...]) -> KeySet:
+    """The keys that a source sent, counted and marked as `key_set` does with raw's."""
+    row = await connection.fetchrow(
+        f"select count(*) as rows, {fingerprint([quote_identifier(key) for key in keys])} as mark from {relation}"
+    )
+    assert row is not None  # an aggregate always answers one row
+    return KeySet(row["rows"], row["mark"])
 
 
 async def payload_rows(pages: AsyncIterable[Sequence[bytes]]) -> AsyncGenerator[bytes, None]:

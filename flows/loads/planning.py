@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows import connections
+from flows.extract import foreign
 from flows.extract.postgres import count
 from flows.extract.rest import HttpLimits, read_pages
 from flows.load.table import Target
 from flows.loads.api import plan_endpoint
 from flows.loads.database import plan_table
 from flows.loads.declared import find_source
+from flows.loads.foreign import open_source, plan_foreign
 from flows.recovery.failures import diagnose
 from flows.spec import Api, Database, Endpoint, Table
 from flows.spec.errors import MedallionError
@@ -62,7 +64,9 @@ async def plan_sources(chosen: Mapping[str, list[str] | None]) -> list[PlanLine]
             source = find_source(name)
             declared = [table for table in source.tables if tables is None or table.name in tables]
             try:
-                if isinstance(source, Database):
+                if isinstance(source, Database) and source.engine != "postgresql":
+                    lines += await _foreign_lines(warehouse, source, [t for t in declared if isinstance(t, Table)])
+                elif isinstance(source, Database):
                     lines += await _database_lines(warehouse, source, [t for t in declared if isinstance(t, Table)])
                 else:
                     lines += await _api_lines(warehouse, source, [e for e in declared if isinstance(e, Endpoint)])
@@ -87,6 +91,21 @@ async def _database_lines(warehouse: Connection[Record], source: Database, table
             try:
                 plan, window, _ = await plan_table(warehouse, origin, source, table)
                 waiting = await count(origin, table, window.condition)
+            except MedallionError as error:
+                lines.append(PlanLine(source.name, table.name, running_batch=running, error=error))
+                continue
+            lines.append(PlanLine(source.name, table.name, plan, waiting, running))
+    return lines
+
+
+async def _foreign_lines(warehouse: Connection[Record], source: Database, tables: list[Table]) -> list[PlanLine]:
+    lines = []
+    async with open_source(source, connections.database(source), f"source {source.name}") as reader:
+        for table in tables:
+            running = await _lock_holder(warehouse, source.name, table.name)
+            try:
+                plan, described, bounded, _ = await plan_foreign(warehouse, reader, source, table)
+                waiting = await foreign.count(reader, described, f"{bounded.condition} and {bounded.below}")
             except MedallionError as error:
                 lines.append(PlanLine(source.name, table.name, running_batch=running, error=error))
                 continue

@@ -106,11 +106,12 @@ async def count_known(
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A record that jsonb cannot hold: the rule it breaks, its text, and its key's text where that could be read."""
+    """A record that raw cannot hold: the rule it breaks, its text, and its key's text (or texts, where it has several
+    columns) where that could be read."""
 
     rule: str
     text: str
-    key: str | None = None
+    key: str | tuple[str | None, ...] | None = None
 
 
 async def count_known_unreadable(
@@ -139,24 +140,32 @@ async def keep_unreadable(
     table: str,
     batch_id: int,
 ) -> int:
-    """Records that cannot become jsonb → quarantine.rows. Returns how many.
+    """Records that cannot become rows → quarantine.rows. Returns how many.
 
-    `keys` maps the key's one column to its type in raw. With its key a record leaves quarantine once it is mended.
+    `keys` maps the key's columns to their types in raw. With its key a record leaves quarantine once it is mended.
     """
-    ((key, kind),) = keys.items()
+    # Built from the key's texts, in the columns' types; null as soon as one of them is none or not of its type.
+    parts = [
+        f"{quote_literal(name)}, ($6::text[])[{place}]::{kind}" for place, (name, kind) in enumerate(keys.items(), 1)
+    ]
+    valid = [
+        f"pg_input_is_valid(($6::text[])[{place}], {quote_literal(kind)})"
+        for place, kind in enumerate(keys.values(), 1)
+    ]
+    row_key = f"case when {' and '.join(valid)} then jsonb_build_object({', '.join(parts)}) end" if keys else "null"
     for record in records:
+        texts = [record.key] if record.key is None or isinstance(record.key, str) else list(record.key)
         await connection.execute(
             "insert into quarantine.rows (batch_id, source_system, table_name, row_key, rule, row_data, row_hash) "
-            f"values ($1, $2, $3, case when pg_input_is_valid($6, {quote_literal(kind)}) "
-            f"then jsonb_build_object({quote_literal(key)}, $6::text::{kind}) end, "
-            "$4, jsonb_build_object('text', $5::text), md5($5)) "
+            f"select $3, $1, $2, {row_key}, u.rule, jsonb_build_object('text', u.text), md5(u.text) "
+            "from (select $4::text as rule, $5::text as text, $6::text[] as key_texts) as u "
             "on conflict (source_system, table_name, rule, row_hash) where resolved_at is null do nothing",
-            batch_id,
             source,
             table,
+            batch_id,
             record.rule,
             record.text,
-            record.key,
+            texts,
         )
     return len(records)
 

@@ -12,6 +12,12 @@ _HEAD = """<!-- rendered by `medallion render`; do not edit -->
 One line a table, from the declarations in `flows/sources`. Each row in raw also carries `_extracted_at`,
 `_source_system`, `_batch_id` and `_deleted_at`.
 """
+_ENGINES = {
+    "postgresql": "PostgreSQL",
+    "mysql": "MySQL or MariaDB",
+    "sqlite": "SQLite",
+    "mssql": "SQL Server",
+}
 _COLUMNS = ("table", "one row is", "key", "load", "cursor", "deletes", "rules", "raw")
 
 
@@ -22,7 +28,7 @@ def shape_page(sources: Sequence[Source]) -> str:
 
 def _source(source: Source) -> str:
     address = f"`MEDALLION_SOURCE_{source.connection.upper()}_URL`"
-    kind = "API" if isinstance(source, Api) else "database"
+    kind = "API" if isinstance(source, Api) else f"{_ENGINES[source.engine]} database"
     facts = [
         f"- {kind}, address in {address} or the block `source-{source.connection}`",
         f"- schedule: `{source.schedule}` (UTC)" if source.schedule else "- schedule: none, read on demand",

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from flows.spec.cursor import Sequence, Timestamp
 from flows.spec.errors import DeclarationError
 from flows.spec.identifiers import require_plain
 from flows.spec.load import Append, Merge, Replace
 from flows.spec.rule import Rule
+
+Engine = Literal["postgresql", "mysql", "sqlite", "mssql"]
+"""What a source database runs on; `mysql` is MariaDB too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,8 @@ class Table:
     `key` is a column or several. `deletes` compares key sets after each read and marks rows gone from the source.
     `rules` guard the door; when more than `max_quarantined` (a share, 0 to 1) of a read's rows break one, the load
     stops and nothing is published. `schema` is the table's schema at the source.
+    `as_text` names columns of a database that is not PostgreSQL which hold values that their type in raw cannot (zero
+    dates, words in a column of numbers): they travel as text.
     """
 
     name: str
@@ -32,6 +38,7 @@ class Table:
     max_quarantined: float = 0.0
     schema: str = "public"
     description: str = ""
+    as_text: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -102,7 +109,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A PostgreSQL database that we read.
+    """A database that we read.
+
+        Database("shop", connection="shop", tables=[…])                  PostgreSQL
+        Database("erp", connection="erp", engine="mysql", tables=[…])    MySQL or MariaDB; see docs/other-databases.md
 
     `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL) and among the blocks
     (source-<connection>). `schedule` is a cron line in UTC. `max_parallel` bounds the tables read at one time.
@@ -114,6 +124,7 @@ class Database:
     schedule: str | None = None
     max_parallel: int = 4
     description: str = ""
+    engine: Engine = "postgresql"
     kind: str = field(default="database", init=False)
 
     @property
@@ -128,6 +139,18 @@ class Database:
         if not self.tables:
             raise DeclarationError("no tables", where=where, next_move="declare at least one Table")
         refuse_repeats([table.name for table in self.tables], "table", where)
+        if self.engine not in get_args(Engine):
+            raise DeclarationError(
+                f"no engine {self.engine!r} is known",
+                where=where,
+                next_move=f"choose among {', '.join(get_args(Engine))}; MariaDB is mysql",
+            )
+        if self.engine == "postgresql" and (named := [table.name for table in self.tables if table.as_text]):
+            raise DeclarationError(
+                f"as_text of {', '.join(named)} would do nothing: types of PostgreSQL arrive as they are",
+                where=where,
+                next_move="remove as_text",
+            )
         object.__setattr__(self, "tables", tuple(self.tables))
 
     def table(self, name: str) -> Table:
