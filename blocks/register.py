@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from prefect.blocks.core import Block
+from prefect.exceptions import ObjectAlreadyExists
 from pydantic import SecretStr
 
 from blocks.lookup import document_name, stored
@@ -37,8 +38,16 @@ def register() -> list[Registered]:
         ConfigurationError: the embedded stack's file cannot be read.
     """
     for kind in TYPES:
-        kind.register_type_and_schema(_sync=True)  # type: ignore[call-arg]  # added by Prefect's dispatcher
+        _register_type(kind)
     return [_save(name, block) for name, block in documents(os.environ, _stack())]
+
+
+def _register_type(kind: type[Block]) -> None:
+    try:
+        kind.register_type_and_schema(_sync=True)  # type: ignore[call-arg]  # added by Prefect's dispatcher
+    except ObjectAlreadyExists:
+        # Another command registers the same at this moment, and was there between our looking and our creating.
+        kind.register_type_and_schema(_sync=True)  # type: ignore[call-arg]
 
 
 def documents(environment: Mapping[str, str], stack: Mapping[str, Any]) -> Iterator[tuple[str, Block]]:

@@ -1,5 +1,6 @@
 """`python -m deployments.register`: work pools and concurrency limits at the Prefect API in force, idempotent."""
 
+import contextlib
 import sys
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -9,7 +10,7 @@ from prefect.client.schemas.actions import (
     WorkPoolCreate,
     WorkPoolUpdate,
 )
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from deployments.environments import current
 from deployments.limits import concurrency_limits
@@ -33,15 +34,17 @@ def _pool(client: SyncPrefectClient, pool: WorkPool) -> str | None:
     try:
         present = client.read_work_pool(pool.name)
     except ObjectNotFound:
-        client.create_work_pool(
-            WorkPoolCreate(
-                name=pool.name,
-                type=pool.type,
-                description=pool.description,
-                concurrency_limit=pool.concurrency_limit,
-                base_job_template=_template(pool.type),
+        # Another command may register the same at this moment; then it is there, which is all that was wanted.
+        with contextlib.suppress(ObjectAlreadyExists):
+            client.create_work_pool(
+                WorkPoolCreate(
+                    name=pool.name,
+                    type=pool.type,
+                    description=pool.description,
+                    concurrency_limit=pool.concurrency_limit,
+                    base_job_template=_template(pool.type),
+                )
             )
-        )
         return f"created  work pool {pool.name} ({pool.type})"
     if (present.description, present.concurrency_limit) == (pool.description, pool.concurrency_limit):
         return None

@@ -296,5 +296,7 @@ def end_sessions(database: TestDatabase, application: str) -> None:
     """End the sessions of that name, as an administrator or a failover does."""
     with psycopg.connect(database.url("admin"), autocommit=True) as connection:
         connection.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s", [application]
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where datname = current_database() and application_name = %s",
+            [application],
         )
