@@ -33,6 +33,7 @@ from flows.loads.database import load_table
 from flows.loads.declared import find_source
 from flows.loads.foreign import load_foreign
 from flows.loads.reconcile import reconcile_endpoint, reconcile_table
+from flows.loads.reconcile_foreign import reconcile_foreign
 from flows.loads.session import LoadResult
 from flows.observe import logs, sentry
 from flows.observe.progress import report
@@ -137,6 +138,14 @@ async def reconcile(source: str, table: str, repair: bool, run_id: int) -> dict[
                 result = await reconcile_endpoint(
                     connections.warehouse(),
                     connections.api(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                )
+            elif declared.engine != "postgresql":
+                result = await reconcile_foreign(
+                    connections.warehouse(),
+                    connections.database(declared),
                     declared,
                     declared.table(table),
                     run_id=run_id,

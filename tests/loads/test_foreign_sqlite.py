@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.spec import Append, Merge, Replace, Rule, Sequence, Table, Timestamp
+from flows.loads.planning import plan_sources
+from flows.loads.reconcile_foreign import reconcile_foreign
+from flows.spec import Append, Database, DatabaseConnection, Merge, Replace, Rule, Sequence, Table, Timestamp
 from flows.spec.errors import ConfigurationError, DataRefused, SourceError
 from tests.conftest import TestDatabase
 from tests.loads.foreign_loading import load, raw
-from tests.loads.loading import landing_tables, loads, open_quarantine
+from tests.loads.loading import at, landing_tables, loads, open_quarantine, setting
 
 pytest.importorskip("adbc_driver_sqlite", reason="the extra `databases` is not installed")
 
@@ -245,3 +247,33 @@ async def test_a_file_that_is_not_there_is_told_and_not_made(warehouse: TestData
 async def test_an_address_of_another_form_is_refused(warehouse: TestDatabase) -> None:
     with pytest.raises(ConfigurationError, match="sqlite:///folder"):
         await load(warehouse, "sqlite://till.db", Table("t", load=Replace()), "sqlite")
+
+
+async def test_a_reconciliation_counts_and_tells_what_waits(warehouse: TestDatabase, file: sqlite3.Connection) -> None:
+    make_orders(file)
+    source = Database("erp", connection="erp", engine="sqlite", tables=[ORDERS])
+    ends = (at(warehouse, "loader"), DatabaseConnection("erp", address(file)), source, ORDERS)
+    await load(warehouse, address(file), ORDERS, "sqlite")
+    assert (await reconcile_foreign(*ends)).verdict == "equal"
+    file.execute("insert into orders values (90, 1, 'new', '2017-02-01 00:00:00')")
+    waits = await reconcile_foreign(*ends)
+    assert (waits.verdict, waits.waiting, waits.differences) == ("equal", 1, 0)
+    file.execute("delete from orders where id in (1, 2, 3)")
+    differs = await reconcile_foreign(*ends)
+    assert (differs.verdict, differs.surplus) == ("different", 2)
+
+
+async def test_a_plan_shows_what_a_run_would_read(
+    warehouse: TestDatabase, file: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_orders(file)
+    monkeypatch.setattr("flows.loads.declared.SOURCES", [
+        Database("till", connection="till", engine="sqlite", tables=[ORDERS]),
+    ])  # fmt: skip
+    monkeypatch.setenv("MEDALLION_SOURCE_TILL_URL", address(file))
+    with setting(warehouse_url=warehouse.url("loader")):
+        (line,) = await plan_sources({"till": None})
+    assert line.error is None
+    assert line.plan is not None
+    assert (line.plan.path, line.rows, line.due) == ("first", 50, "due")
+    assert "sqlite by way of Arrow" in line.plan.reason
