@@ -32,7 +32,8 @@ from flows.loads.api import load_endpoint
 from flows.loads.database import load_table
 from flows.loads.declared import find_source
 from flows.loads.foreign import load_foreign
-from flows.loads.reconcile import reconcile_endpoint, reconcile_table
+from flows.loads.reconcile import reconcile_table
+from flows.loads.reconcile_counts import reconcile_endpoint
 from flows.loads.reconcile_foreign import reconcile_foreign
 from flows.loads.session import LoadResult
 from flows.observe import logs, sentry

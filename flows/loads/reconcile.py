@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING
 from flows.connections import connect
 from flows.extract import buckets as extract_buckets
 from flows.extract.postgres import count
-from flows.extract.rest import HttpLimits, count_records
 from flows.load import buckets as load_buckets
-from flows.load.table import Target, raw_columns
 from flows.loads.both_ends import Ends, snapshots
 from flows.loads.drilling import Difference, differences, narrow
 from flows.loads.repair import repair_keys
 from flows.quality import quarantine
 from flows.quality.open_rows import open_digests
-from flows.settings import settings
-from flows.spec import Api, ApiConnection, Append, Database, DatabaseConnection, Endpoint, Table
+from flows.spec import Append, Database, DatabaseConnection, Table
 from flows.spec.checksum import Key
 from flows.spec.identifiers import quote_identifier, quote_literal
 from flows.state import reconciliations
@@ -214,47 +211,3 @@ async def _compare_whole(ends: Ends, table: Table, result: Reconciliation) -> tu
 
 async def _count_open(ends: Ends) -> int:
     return await quarantine.count_open(ends.warehouse, source=ends.target.source, table=ends.target.table)
-
-
-async def reconcile_endpoint(
-    warehouse_address: DatabaseConnection,
-    api_connection: ApiConnection,
-    source: Api,
-    endpoint: Endpoint,
-    *,
-    run_id: int | None = None,
-) -> Reconciliation:
-    """Compare the API's own count with the records raw and quarantine hold; the result is recorded.
-
-    An API shows its records page by page only, so their content is not compared and nothing can be repaired.
-
-    Raises:
-        MedallionError: the API or the warehouse does not answer.
-    """
-    started = time.monotonic()
-    target = Target(source.name, endpoint.name, source.raw_schema)
-    result = Reconciliation(source.name, endpoint.name, "count", "not loaded yet")
-    async with connect(warehouse_address, side="warehouse") as warehouse:
-        await reconciliations.ensure(warehouse)
-        if await raw_columns(warehouse, target) is not None:
-            names = {"source": source.name, "table": endpoint.name}
-            kinds = {endpoint.key: endpoint.key_type}
-            aside = await quarantine.key_set_not_in_raw(warehouse, target.raw, kinds, **names)
-            held = await load_buckets.count_live(warehouse, target, "true")
-            limits = HttpLimits(wait_budget_seconds=settings().api_wait_budget_seconds)
-            total = await count_records(source, endpoint, api_connection, limits=limits)
-            lacking = 0 if total is None else total - held - aside.rows
-            verdict = "source gives no count" if total is None else "equal" if lacking == 0 else "different"
-            result = replace(
-                result,
-                verdict=verdict,
-                source_rows=total,
-                raw_rows=held,
-                missing=max(0, lacking),
-                surplus=max(0, -lacking),
-                quarantined=aside.rows,
-                note="only counts: an API shows its records page by page",
-            )
-        result = replace(result, seconds=time.monotonic() - started)
-        await reconciliations.record(warehouse, run_id, result)
-    return result

@@ -1,5 +1,6 @@
 """The story of reconciling, on a real Prefect server and from the command line."""
 
+import signal
 from typing import Any
 
 import pytest
@@ -13,13 +14,13 @@ from tests.flows.conftest import Ends
 from tests.flows.front_door import medallion
 from tests.flows.prefect_facts import artifacts, flow_run, task_runs
 from tests.flows.scripted_api import ScriptedApi
-from tests.loads.loading import addresses, change, load, loads, rows
+from tests.loads.loading import addresses, change, load, loads, raw_rows, rows
 
 DATABASE_TABLES = ("households", "household_events", "stores", "products", "baskets", "basket_items")
 
 
 async def run(sources: list[str], repair: bool = False) -> State[Any]:
-    state: State[Any] = await reconcile(sources, repair, return_state=True)  # type: ignore[misc]
+    state: State[Any] = await reconcile(sources, repair, return_state=True)
     return state
 
 
@@ -91,14 +92,17 @@ async def test_a_table_that_cannot_be_compared_does_not_keep_others_from_it(ends
 async def test_an_api_is_compared_by_its_count_and_says_so(ends: Ends, marketing_api: ScriptedApi) -> None:
     from flows.ingest import ingest
 
-    await ingest("marketing")  # type: ignore[misc]
+    await ingest("marketing")
     results = await (await run(["marketing"])).aresult()
     assert {(result["verdict"], result["method"]) for result in results} == {("equal", "count")}
     assert all("only counts" in result["note"] for result in results)
 
-    change(ends.warehouse, "delete from raw_marketing.campaigns where id = (select min(id) from "
-           "raw_marketing.campaigns)", role="loader")  # fmt: skip
-    assert "marketing.campaigns" in (await error_of(await run(["marketing.campaigns"]))).what
+    change(ends.warehouse, "delete from raw_marketing.campaigns", role="loader")
+    (waits,) = await (await run(["marketing.campaigns"])).aresult()
+    assert (waits["verdict"], waits["waiting"]) == ("equal", 1), "the next load asks for it again"
+
+    marketing_api.records["redemptions"] = []
+    assert "marketing.redemptions" in (await error_of(await run(["marketing.redemptions"]))).what
 
 
 async def test_an_undeclared_table_is_refused_before_anything_is_touched(ends: Ends) -> None:
@@ -129,6 +133,24 @@ async def test_the_command_shows_both_ends_and_repairs(warehouse: TestDatabase, 
 
     wrong = medallion("reconcile", "shop.basket", variables=variables)
     assert wrong.code == 2
+
+
+@pytest.mark.usefixtures("prefect_server")
+async def test_a_repair_that_is_killed_leaves_nothing_half_done(warehouse: TestDatabase, shop: TestDatabase) -> None:
+    variables = dict(addresses(warehouse, shop))
+    await load(warehouse, shop, "basket_items")
+    lose_rows(warehouse)
+    before = raw_rows(warehouse, "basket_items")
+
+    killed = medallion(
+        "reconcile", "shop.basket_items", "--repair",
+        variables=variables | {"MEDALLION_FAILPOINT": "in_publish_before_commit"},
+    )  # fmt: skip
+
+    assert killed.code == -signal.SIGKILL
+    assert raw_rows(warehouse, "basket_items") == before
+    assert medallion("reconcile", "shop.basket_items", "--repair", variables=variables).code == 0
+    assert [entry["status"] for entry in loads(warehouse)] == ["published", "failed", "published"]
 
 
 async def error_of(state: State[Any]) -> Any:

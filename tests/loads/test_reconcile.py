@@ -4,9 +4,13 @@ from typing import Any
 
 import pytest
 
+from flows.connections import connect
+from flows.extract.postgres import describe as describe_source
+from flows.loads import both_ends
 from flows.loads.reconcile import reconcile_table
 from flows.sources.shop import shop as declared_shop
 from flows.spec import Append, Database, Merge, Replace, Rule, Sequence, Table
+from flows.state.overview import read_overview
 from flows.state.reconciliations import Reconciliation
 from tests.conftest import TestDatabase
 from tests.loads.loading import at, change, cursor, load, loads, raw_rows, rows
@@ -275,3 +279,33 @@ async def test_a_repair_may_not_fill_quarantine_beyond_what_the_table_tolerates(
     with pytest.raises(Exception, match="1 of 1 rows break a rule"):
         await reconcile(warehouse, shop, table, source=source, repair=True)
     assert loads(warehouse)[-1]["status"] == "refused"
+
+
+async def test_a_load_that_publishes_between_the_two_snapshots_causes_no_alarm(
+    warehouse: TestDatabase, shop: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comparing takes no lock. With the snapshots in the other order, raw would hold rows the source does not."""
+    await load(warehouse, shop, "basket_items")
+
+    async def describe_after_a_load(*arguments: Any) -> Any:
+        change(
+            shop,
+            "insert into basket_items values (90003, 31000001, 25039, 1, 1, 0, 0, 0, now())",
+            "update basket_items set sales_value = 0.02, updated_at = now() where basket_item_id = 51",
+        )
+        await load(warehouse, shop, "basket_items")
+        return await describe_source(*arguments)
+
+    monkeypatch.setattr(both_ends, "describe", describe_after_a_load)
+    result = await reconcile(warehouse, shop, "basket_items")
+    assert (result.verdict, kinds(result)) == ("equal", {"waiting": 2})
+
+
+async def test_a_repair_does_not_pass_for_a_load_in_the_status(warehouse: TestDatabase, shop: TestDatabase) -> None:
+    """It read one row of many: the table is neither fresher for it, nor one row long."""
+    await load(warehouse, shop, "basket_items")
+    in_raw(warehouse, "delete from raw_shop.basket_items where basket_item_id = 11")
+    await reconcile(warehouse, shop, "basket_items", repair=True)
+    async with connect(at(warehouse, "loader"), side="warehouse") as connection:
+        (line,) = (await read_overview(connection)).tables
+    assert (line["raw_rows"], line["reconciled"]) == (450, "equal")
