@@ -66,6 +66,8 @@ class Reader:
             self._connection = await self._call(lambda: _open_sqlite(address))
         else:
             self._connection = await self._call(lambda: _open_odbc(engine, address, timeout_seconds))
+        for statement in self.dialect.session:
+            await self._call(functools.partial(self._connection.execute, statement))
 
     async def begin(self) -> None:
         """Begin the transaction whose one snapshot all reads from here on see.

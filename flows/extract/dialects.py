@@ -18,11 +18,13 @@ class Dialect:
     """One engine's SQL.
 
     `clock` answers (now), in UTC; `oldest` (now, age), of the oldest open transaction in microseconds; `caution`
-    (replica), 1 where the writers are elsewhere. `chunked`: its driver keeps whole answers in memory.
+    (replica), 1 where the writers are elsewhere. `session` is set on connecting, `begin` takes the snapshot.
+    `chunked`: its driver keeps whole answers in memory.
     """
 
     engine: Engine
     begin: tuple[str, ...]
+    session: tuple[str, ...] = ()
     clock: str = ""
     oldest: str = ""
     caution: str = ""
@@ -169,10 +171,11 @@ DIALECTS: dict[Engine, Dialect] = {
     "mysql": Dialect(
         "mysql",
         begin=(
-            "set session time_zone = '+00:00', character_set_results = utf8mb4",
             "set session transaction isolation level repeatable read",
             "start transaction with consistent snapshot, read only",
         ),
+        # Before any clock is read: ages of transactions are told in local time, which an hour in autumn repeats.
+        session=("set session time_zone = '+00:00', character_set_results = utf8mb4",),
         clock="select cast(utc_timestamp(6) as char(26)) as now",
         # Read-only transactions are other readers, ours among them; a row of innodb_trx is up to 0.1 s old.
         oldest="select cast(utc_timestamp(6) as char(26)) as now, cast(timestampdiff(microsecond, min(trx_started), "
