@@ -21,7 +21,7 @@ insert into order_items
 select
     n,
     n / 3,
-    (n * 7919) % 50000,
+    ((n * 7919) % 50000)::integer,
     ('00000000-0000-4000-8000-' || lpad(to_hex(n % 9973), 12, '0'))::uuid,
     (n % 9 + 1)::smallint,
     ((n * 37) % 100000)::numeric / 100,
@@ -34,6 +34,6 @@ select
     jsonb_build_object('color', n % 16, 'size', (array['S', 'M', 'L'])[n % 3 + 1]),
     case when n % 3 > 0 then date '2024-01-01' + (n % 700)::integer end,
     timestamptz '2024-01-01 00:00:00+00' + n * interval '1 second'
-from generate_series(1, {rows}) as n;
+from generate_series(1::bigint, {rows}) as n;
 create index on order_items (updated_at);
 analyze order_items;

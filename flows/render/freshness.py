@@ -36,5 +36,7 @@ def last_load(source: str, table: str, expression: str = "max(finished_at)") -> 
     """The query for the last published load of a table, on one line."""
     return (
         f"select {expression} from ops.loads where source_system = {quote_literal(source)} "
-        f"and table_name = {quote_literal(table)} and status = 'published'"
+        f"and table_name = {quote_literal(table)} and status = 'published' "
+        # A repair mends single keys: it says nothing about what is new at the source.
+        "and path <> 'repair'"
     )
