@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -22,8 +21,6 @@ from infra.local.home import Home
 
 if TYPE_CHECKING:
     from infra.local.stack import Stack
-
-Result = TypeVar("Result")
 
 
 class DemoFailed(MedallionError):
@@ -63,8 +60,9 @@ def tell(console: Console) -> None:
         running = embedded.up(wait=False, with_commerce=True, on_step=lambda step: console.print(f"  {step}"))
         findings.forget(running.urls["warehouse_admin"])
     with clock.step("Sources: a year of real groceries, while Prefect boots"):
-        _with_server(running, lambda: _fill(running, console))
-    with clock.step("Day one: sources → raw → silver → gold"):
+        _fill(running, console)
+        running.wait_for_prefect()
+    with clock.step("Day one: sources → raw → silver → gold"), _registering():
         _pipeline()
     with clock.step("Day two happens at the sources"):
         changes = apply_day_two(running.urls["shop_app"], running.urls["shop_admin"])
@@ -93,23 +91,19 @@ def _fill(running: Stack, console: Console) -> None:
     console.print("  shop: " + ", ".join(f"{count:,} {table}" for table, count in rows.items()), highlight=False)
 
 
-def _with_server(running: Stack, work: Callable[[], Result]) -> Result:
-    """Do the work while Prefect boots; then register what flows need there."""
-    problems: list[BaseException] = []
-
-    def wait() -> None:
-        try:
-            running.wait_for_prefect()
-        except BaseException as problem:
-            problems.append(problem)
-
-    waiter = threading.Thread(target=wait, name="wait-for-prefect")
-    waiter.start()
-    result = work()
-    waiter.join()
-    if problems:
-        raise problems[0]
-    return result
+@contextmanager
+def _registering() -> Iterator[None]:
+    """Register blocks, work pool and limits beside the first run, which does not wait for them."""
+    command = [sys.executable, "-m", "flows.cli", "register"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as registering:
+        yield
+        said, _ = registering.communicate()
+    if registering.returncode:
+        raise DemoFailed(
+            f"registering did not end well: {said.strip()[-500:]}",
+            where="medallion register",
+            next_move="run `medallion register` to see why",
+        )
 
 
 def _pipeline() -> None:
