@@ -1,6 +1,6 @@
 """The pipeline from a person's terminal: day one with a source out of reach, then whole, then once more.
 
-dbt takes seconds, so three runs serve all tests here.
+dbt takes seconds, so three runs serve all tests here, and the last one leaves it out.
 """
 
 import re
@@ -24,7 +24,7 @@ TABLES = ["households", "household_events", "stores", "products", "baskets", "ba
 
 @dataclass
 class Told:
-    """The three runs, and what the warehouse held after the last but one."""
+    """The three runs; what raw held before the last one, and gold before the second."""
 
     warehouse: TestDatabase
     shop: TestDatabase
@@ -49,11 +49,11 @@ def told(cluster: TestCluster, prefect_server: str) -> Iterator[Told]:
             "MEDALLION_LOAD_ATTEMPTS": "1",
         }
         unreachable = medallion("run", variables=variables | {"MEDALLION_SOURCE_MARKETING_URL": "http://127.0.0.1:9"})
+        gold = lines_of_gold(warehouse)
         variables["MEDALLION_SOURCE_MARKETING_URL"] = api.url
         whole = medallion("run", variables=variables)
         raw = {table: raw_rows(warehouse, table) for table in TABLES}
-        gold = lines_of_gold(warehouse)
-        again = medallion("run", variables=variables)
+        again = medallion("run", "--ingest-only", variables=variables)
         yield Told(warehouse, shop, unreachable, whole, again, raw, gold)
 
 
@@ -85,8 +85,11 @@ def test_running_again_changes_nothing_and_says_so(told: Told) -> None:
     assert "Nothing had changed at the sources, and nothing changed in raw." in told.again.out
     assert "Nothing had changed" not in told.whole.out
     assert {table: raw_rows(told.warehouse, table) for table in TABLES} == told.raw_before
-    assert lines_of_gold(told.warehouse) == told.gold_before
+
+
+def test_gold_built_again_from_the_same_raw_is_the_same(told: Told) -> None:
     assert len(told.gold_before) == 450
+    assert lines_of_gold(told.warehouse) == told.gold_before
 
 
 def test_the_sum_of_sales_in_gold_is_the_sum_at_the_source(told: Told) -> None:
@@ -116,7 +119,7 @@ def test_operations_tell_how_each_run_ended(told: Told) -> None:
     assert ended == {
         ("ingest", "shop"): ["done"] * 3,
         ("ingest", "marketing"): ["failed", "done", "done"],
-        ("transform", ""): ["failed", "done", "done"],
+        ("transform", ""): ["failed", "done"],
     }
 
 
@@ -127,4 +130,4 @@ def test_status_shows_runs_cursors_lag_and_quarantine_of_it_all(told: Told) -> N
     for title in ("Last runs", "Tables", "Errors"):
         assert title in ended.out
     assert re.search(r"shop.baskets +│ published │ +\d+ (s|min) │ 20\d\d-", ended.out)
-    assert re.search(r"ingest marketing +│ failed", ended.out)
+    assert re.search(r"transform +│ failed", ended.out)
