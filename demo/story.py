@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -95,7 +96,9 @@ def _fill(running: Stack, console: Console) -> None:
 def _registering() -> Iterator[None]:
     """Register blocks, work pool and limits beside the first run, which does not wait for them."""
     command = [sys.executable, "-m", "flows.cli", "register"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as registering:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_embedded_only()
+    ) as registering:
         yield
         said, _ = registering.communicate()
     if registering.returncode:
@@ -108,13 +111,19 @@ def _registering() -> Iterator[None]:
 
 def _pipeline() -> None:
     """`medallion run`, in a process of its own: dbt wants one for each run, and so does a scheduled run."""
-    ended = subprocess.run([sys.executable, "-m", "flows.cli", "run"], check=False)
+    ended = subprocess.run([sys.executable, "-m", "flows.cli", "run"], check=False, env=_embedded_only())
     if ended.returncode:
         error = DemoFailed(
             "the pipeline did not end well", where="medallion run", next_move="read what it told above, then run again"
         )
         error.exit_code = ended.returncode
         raise error
+
+
+def _embedded_only() -> dict[str, str]:
+    """The environment without addresses of servers that are not the demo's: it must never write to yours."""
+    yours = ("MEDALLION_WAREHOUSE_", "MEDALLION_SOURCE_", "PREFECT_API_", "PREFECT_PROFILE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(yours)}
 
 
 def _show_times(clock: _Clock, console: Console) -> None:
