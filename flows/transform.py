@@ -137,6 +137,8 @@ def dbt_environment(url: str) -> dict[str, str]:
         "MEDALLION_DBT_PASSWORD": unquote(parts.password or ""),
         "MEDALLION_DBT_DATABASE": unquote(parts.path.lstrip("/")),
         "MEDALLION_DBT_SSLMODE": query.get("sslmode", ["prefer"])[0],
+        # Empty where the address names none: a build before this one in the process may have set them.
+        **{f"MEDALLION_DBT_{key.upper()}": query.get(key, [""])[0] for key in ("sslrootcert", "sslcert", "sslkey")},
         "DBT_USE_COLORS": "false",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
