@@ -31,8 +31,9 @@ def apply_all(admin_url: Callable[[str], str], passwords: Mapping[str, str]) -> 
 
 
 def ensure_roles(connection: psycopg.Connection, passwords: Mapping[str, str]) -> None:
-    """Create the missing roles; give each role in `passwords` its password."""
+    """Create the missing roles, the demo's too; give each role in `passwords` its password."""
     connection.execute((_HERE / "roles.sql").read_bytes())
+    connection.execute((_HERE / "roles_demo.sql").read_bytes())
     for role, password in passwords.items():
         # Hashed here, so that the server never sees a password it could log.
         verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")

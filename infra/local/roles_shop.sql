@@ -1,5 +1,5 @@
--- What each role may do in the demo's source database. Run in that database after roles.sql; running it again
--- changes nothing. For a source of your own, give medallion_extractor the same three grants.
+-- What each role may do in the demo's source database. Run in that database after roles_demo.sql; running it
+-- again changes nothing. For a source of your own, give medallion_extractor the same three grants.
 do $$
 begin
     execute format('revoke all on database %I from public', current_database());

@@ -1,5 +1,20 @@
--- What each role may do in the warehouse. Run in the warehouse database after roles.sql, by its owner or a
--- superuser; running it again changes nothing.
+-- What each role may do in the warehouse. Run in the warehouse database after roles.sql, by a superuser, or by the
+-- database's owner who ran roles.sql; running it again changes nothing.
+
+-- Since PostgreSQL 16 whoever creates a role may give it away, but not act as it: schemas could not be created in its
+-- name. A superuser may act as any role, and gets no membership.
+do $$
+declare
+    wanted text;
+begin
+    foreach wanted in array array['medallion_loader', 'medallion_transformer'] loop
+        if not pg_catalog.pg_has_role(wanted, 'set') or not pg_catalog.pg_has_role(wanted, 'usage') then
+            execute format('grant %I to current_user with set true, inherit true', wanted);
+        end if;
+    end loop;
+end
+$$;
+
 do $$
 begin
     execute format('revoke all on database %I from public', current_database());
