@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flows.spec.checksum import Key, RowSet, key_among
 from flows.spec.database import Table
 from flows.spec.identifiers import qualified, quote_identifier
-from flows.spec.shape import Shape
+from flows.spec.shape import Shape, row_document
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -59,9 +59,8 @@ async def versions(
     if any(None in key for key in keys):
         condition += "".join(f" or {quote_identifier(name)} is null" for name in table.keys)
     texts = ", ".join(f"({column.select})::text" for name in table.keys if (column := shape.column(name)))
-    columns = ", ".join(f"{column.select} as {quote_identifier(column.name)}" for column in shape.columns)
     relation = qualified(table.schema, table.name)
-    digest = f"(select md5(to_jsonb(s)::text) from (select {columns}) as s)" if digests else "null::text"
+    digest = f"md5({row_document(shape)}::text)" if digests else "null::text"
     records = await connection.fetch(
         f"select array[{texts}] as key, coalesce({next_read}, false) as waits, {digest} as digest "
         f"from {relation} where {condition}"

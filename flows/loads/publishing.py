@@ -120,9 +120,11 @@ async def check_and_publish(address: DatabaseConnection, session: LoadSession, s
 
 async def _count_known(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]) -> int:
     names = {"source": session.target.source, "table": session.target.table}
-    known = await quarantine.count_known(session.warehouse, session.target.landing, rules, **names)
+    known = await quarantine.count_known(
+        session.warehouse, session.target.landing, staged.shape, rules, staged.keys, **names
+    )
     if staged.unreadable:
-        known += await quarantine.count_known_unreadable(session.warehouse, staged.unreadable, **names)
+        known += await quarantine.count_known_unreadable(session.warehouse, staged.unreadable, staged.keys, **names)
     return known
 
 
@@ -132,11 +134,11 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
     session.pass_failpoint("in_publish_before_rows")
     if isinstance(staged.load, Replace) and not staged.unreadable and await quarantine.count_open(warehouse, **names):
         # A replace reads everything, so what stands in quarantine and did not come again is gone.
-        await quarantine.resolve_gone(warehouse, target.landing, staged.key_types, **names)
+        await quarantine.resolve_gone(warehouse, target.landing, staged.shape, staged.key_types, **names)
     quarantined = 0
     if rules:
         quarantined = await quarantine.move_broken(
-            warehouse, target.landing, rules, staged.keys, **names, batch_id=session.batch_id
+            warehouse, target.landing, staged.shape, rules, staged.keys, **names, batch_id=session.batch_id
         )
     if staged.unreadable:
         quarantined += await quarantine.keep_unreadable(
@@ -227,7 +229,7 @@ async def _reconcile(session: LoadSession, staged: Staged, in_quarantine: bool) 
     keys_relation = await staged.stage_keys()
     names = {"source": session.target.source, "table": session.target.table}
     if in_quarantine:
-        await quarantine.resolve_gone(session.warehouse, keys_relation, staged.key_types, **names)
+        await quarantine.resolve_gone(session.warehouse, keys_relation, staged.shape, staged.key_types, **names)
     deleted = await publish.mark_deleted(
         session.warehouse, session.target, staged.keys, staged.extracted_at, session.batch_id
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,21 @@ from flows.quality.rules import first_broken
 from flows.spec.identifiers import quote_identifier, quote_literal
 from flows.spec.plan import KeySet
 from flows.spec.rule import Rule
-from flows.spec.shape import fingerprint
+from flows.spec.shape import Shape, fingerprint, row_document
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-_METADATA = "array['_extracted_at', '_source_system', '_batch_id', '_deleted_at']"
+
+def _digest(keys: Collection[str]) -> str:
+    """SQL over rows with `row_data`: what tells quarantined rows apart.
+
+    Without a key nothing else does, so equal rows are numbered: each stands there, as each counts at the source.
+    """
+    if keys:
+        return "md5(row_data::text)"
+    place = "row_number() over (partition by md5(row_data::text))"
+    return f"md5(row_data::text || coalesce('#' || nullif({place}, 1), ''))"
 
 
 def _key_json(keys: tuple[str, ...], alias: str) -> str:
@@ -33,6 +43,7 @@ def _same_key(keys: Mapping[str, str], alias: str) -> str:
 async def move_broken(
     connection: Connection[Record],
     landing: str,
+    shape: Shape,
     rules: tuple[Rule, ...],
     keys: tuple[str, ...],
     *,
@@ -53,9 +64,9 @@ async def move_broken(
             ), taken as (
                 delete from {landing} as l using judged as j
                 where l.ctid = j.place and j.rule is not null
-                returning j.rule, {_key_json(keys, "l")} as row_key, to_jsonb(l) - {_METADATA} as row_data
+                returning j.rule, {_key_json(keys, "l")} as row_key, {row_document(shape, "l")} as row_data
             ), hashed as (
-                select *, md5(row_data::text) as row_hash from taken
+                select *, {_digest(keys)} as row_hash from taken
             ), superseded as (
                 update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'superseded'
                 from hashed as h
@@ -78,7 +89,14 @@ async def move_broken(
 
 
 async def count_known(
-    connection: Connection[Record], landing: str, rules: tuple[Rule, ...], *, source: str, table: str
+    connection: Connection[Record],
+    landing: str,
+    shape: Shape,
+    rules: tuple[Rule, ...],
+    keys: tuple[str, ...],
+    *,
+    source: str,
+    table: str,
 ) -> int:
     """Landing rows that break a rule and stand in quarantine already, just as they are.
 
@@ -87,12 +105,16 @@ async def count_known(
     return int(
         await connection.fetchval(
             f"""
-            with broken as (
-                select judged.rule, md5((to_jsonb(judged.l) - {_METADATA})::text) as row_hash
-                from (select l, {first_broken(rules)} as rule from {landing} as l offset 0) as judged
-                where judged.rule is not null
+            with judged as (
+                select l.ctid as place, {first_broken(rules)} as rule from {landing} as l
+            ), broken as (
+                select j.rule, {row_document(shape, "l")} as row_data
+                from {landing} as l inner join judged as j on l.ctid = j.place
+                where j.rule is not null
+            ), hashed as (
+                select rule, {_digest(keys)} as row_hash from broken
             )
-            select count(*) from broken as b where exists (
+            select count(*) from hashed as b where exists (
                 select from quarantine.rows as q
                 where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null
                     and q.rule = b.rule and q.row_hash = b.row_hash
@@ -115,20 +137,32 @@ class Unreadable:
 
 
 async def count_known_unreadable(
-    connection: Connection[Record], records: Sequence[Unreadable], *, source: str, table: str
+    connection: Connection[Record], records: Sequence[Unreadable], keys: Collection[str], *, source: str, table: str
 ) -> int:
     """Unreadable records that stand in quarantine already, just as they are."""
     return int(
         await connection.fetchval(
-            "select count(*) from unnest($3::text[], $4::text[]) as u (rule, text) where exists ("
+            "select count(*) from unnest($3::text[], $4::text[]) as u (rule, hashed) where exists ("
             "select from quarantine.rows as q where q.source_system = $1 and q.table_name = $2 "
-            "and q.resolved_at is null and q.rule = u.rule and q.row_hash = md5(u.text))",
+            "and q.resolved_at is null and q.rule = u.rule and q.row_hash = md5(u.hashed))",
             source,
             table,
             [record.rule for record in records],
-            [record.text for record in records],
+            _told_apart(records, keys),
         )
     )
+
+
+def _told_apart(records: Sequence[Unreadable], keys: Collection[str]) -> list[str]:
+    """The records' texts to be hashed; without a key, equal ones are numbered as `_digest` numbers rows."""
+    if keys:
+        return [record.text for record in records]
+    seen = Counter[str]()
+    texts = []
+    for record in records:
+        seen[record.text] += 1
+        texts.append(record.text if seen[record.text] == 1 else f"{record.text}#{seen[record.text]}")
+    return texts
 
 
 async def keep_unreadable(
@@ -153,11 +187,11 @@ async def keep_unreadable(
         for place, kind in enumerate(keys.values(), 1)
     ]
     row_key = f"case when {' and '.join(valid)} then jsonb_build_object({', '.join(parts)}) end" if keys else "null"
-    for record in records:
+    for record, hashed in zip(records, _told_apart(records, keys), strict=True):
         texts = [record.key] if record.key is None or isinstance(record.key, str) else list(record.key)
         await connection.execute(
             "insert into quarantine.rows (batch_id, source_system, table_name, row_key, rule, row_data, row_hash) "
-            f"select $3, $1, $2, {row_key}, u.rule, jsonb_build_object('text', u.text), md5(u.text) "
+            f"select $3, $1, $2, {row_key}, u.rule, jsonb_build_object('text', u.text), md5($7::text) "
             "from (select $4::text as rule, $5::text as text, $6::text[] as key_texts) as u "
             "on conflict (source_system, table_name, rule, row_hash) where resolved_at is null do nothing",
             source,
@@ -166,6 +200,7 @@ async def keep_unreadable(
             record.rule,
             record.text,
             texts,
+            hashed,
         )
     return len(records)
 
@@ -190,18 +225,27 @@ async def resolve(
 
 
 async def resolve_gone(
-    connection: Connection[Record], keys_relation: str, keys: Mapping[str, str], *, source: str, table: str
+    connection: Connection[Record],
+    keys_relation: str,
+    shape: Shape,
+    keys: Mapping[str, str],
+    *,
+    source: str,
+    table: str,
 ) -> int:
     """Close quarantined rows whose key the source no longer has. Returns how many.
 
     Without a key, `keys_relation` holds the source's rows, and a quarantined one is gone when it is not among them.
     """
-    same = _same_key(keys, "k") if keys else f"md5((to_jsonb(k) - {_METADATA})::text) = q.row_hash"
+    there, same = f"{keys_relation} as k", _same_key(keys, "k") if keys else "k.row_hash = q.row_hash"
+    if not keys:
+        documents = f"select {row_document(shape, 'l')} as row_data from {keys_relation} as l"
+        there = f"(select {_digest(keys)} as row_hash from ({documents}) as d) as k"
     status = await connection.execute(
         "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'deleted at the source' "
         "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
         f"and {'q.row_key is not null' if keys else 'true'} "
-        f"and not exists (select from {keys_relation} as k where {same})",
+        f"and not exists (select from {there} where {same})",
         source,
         table,
     )

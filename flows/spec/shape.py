@@ -61,3 +61,18 @@ def fingerprint(expressions: list[str]) -> str:
     """
     text = expressions[0] + "::text" if len(expressions) == 1 else f"row({', '.join(expressions)})::text"
     return f"coalesce(sum(hashtextextended({text}, 0)), 0)"
+
+
+def row_document(shape: Shape, alias: str = "") -> str:
+    """SQL for a row as jsonb, equal at both ends: read at the source, or with `alias` from a relation of raw's columns.
+
+    json travels as its text: jsonb would drop repeated keys of it, and refuses \\u0000 with the whole statement. The
+    record is spelled `whole.*`, since a plain `whole` would mean a column of that name where there is one.
+    """
+    values = []
+    for column in shape.columns:
+        value = f"{alias}.{quote_identifier(column.name)}" if alias else column.select
+        if column.raw_type in {"json", "json[]"}:
+            value = f"({value})::text{column.raw_type.removeprefix('json')}"
+        values.append(f"{value} as {quote_identifier(column.name)}")
+    return f"(select to_jsonb(whole.*) from (select {', '.join(values)}) as whole)"

@@ -1,6 +1,6 @@
 """A source database and a warehouse, and loads between them: what most tests of loading stand on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.conftest import TestDatabase
 Rows = list[tuple[Any, ...]]
 
 
-def run_sql(url: str, statement: str, parameters: Sequence[Any] | None = None) -> Rows:
+def run_sql(url: str, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
     """Run a statement in a session of its own and commit it; the rows it answers, if any."""
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(statement, parameters)
@@ -28,11 +28,11 @@ class TwoEnds:
     warehouse: TestDatabase
     shop: TestDatabase
 
-    def source(self, statement: str, parameters: Sequence[Any] | None = None) -> Rows:
+    def source(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
         """Run a statement at the source as the application that owns the tables."""
         return run_sql(self.shop.url("app"), statement, parameters)
 
-    def raw(self, statement: str, parameters: Sequence[Any] | None = None) -> Rows:
+    def raw(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
         """Run a statement in the warehouse as the loader."""
         return run_sql(self.warehouse.url("loader"), statement, parameters)
 
