@@ -35,6 +35,10 @@ update products set product_type = 'RENAMED', updated_at = now(), _extracted_at 
 where product_id = 25003;
 delete from products where product_id = 25099;
 
+-- A store that closed, where much was sold; one under a new name.
+delete from stores where store_id = 303;
+update stores set name = 'Renamed', _extracted_at = now(), _batch_id = 2 where store_id = 304;
+
 update raw_marketing.coupons
 set
     payload = jsonb_set(payload, '{terms}', '{"min_spend": "10.00", "currency": "USD"}'), updated_at = now(),

@@ -175,6 +175,20 @@ def test_a_product_taken_off_the_list_gets_a_last_version_marked_deleted(transfo
     assert transformed.warehouse.value("select is_deleted from silver.product where product_id = 25099")
 
 
+def test_a_closed_store_keeps_its_sales(transformed: Story) -> None:
+    """Stores are read whole, and raw forgets one that the shop took off its list."""
+    days = (transformed.day_one, transformed.day_two, transformed.refreshed)
+    first, second, refreshed = (
+        {row["basket_line_id"] for row in day["gold.fct_basket_lines"] if row["store_id"] == 303} for day in days
+    )
+    assert first
+    assert first == second == refreshed
+    query = "select store_id, store_name = 'Renamed' as is_renamed, is_deleted from gold.dim_store order by store_id"
+    assert [tuple(row.values()) for row in transformed.warehouse.rows(query)] == [
+        (301, False, False), (302, False, False), (303, False, True), (304, True, False), (305, False, False)
+    ]  # fmt: skip
+
+
 def test_a_renamed_product_keeps_its_old_name_in_history(transformed: Story) -> None:
     versions = [row for row in transformed.day_two["gold.dim_product"] if row["product_id"] == 25003]
     names = {row["version_number"]: row["product_type"] for row in versions}
