@@ -15,6 +15,9 @@ from flows.spec.shape import METADATA_NAMES, Shape, column_list, fingerprint
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
+# In a table with fewer rows, most of them may well be deleted on an ordinary day.
+_FEW_ROWS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -83,15 +86,21 @@ async def append(connection: Connection[Record], target: Target, shape: Shape, k
     return Published(inserted=inserted, unchanged=staged - inserted)
 
 
-async def replace(connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]) -> Published:
-    """Make raw what the landing table is, writing only the difference, so that nobody sees an empty table."""
+async def replace(
+    connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...], kept: str = "false"
+) -> Published:
+    """Make raw what the landing table is, writing only the difference, so that nobody sees an empty table.
+
+    `kept` is SQL over raw's row `r`: those that stay although they did not land.
+    """
     if not keys:
         return await _replace_whole(connection, target, shape)
     same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
     await connection.execute(f"analyze {target.landing}")
     deleted = _affected(
         await connection.execute(
-            f"delete from {target.raw} as r where not exists (select from {target.landing} as l where {same_key})"
+            f"delete from {target.raw} as r where not exists (select from {target.landing} as l where {same_key}) "
+            f"and not ({kept})"
         )
     )
     merged = await merge(connection, target, shape, keys)
@@ -133,9 +142,20 @@ async def refuse_shrinkage(connection: Connection[Record], target: Target, min_s
 
 
 async def mark_deleted(
-    connection: Connection[Record], target: Target, keys: tuple[str, ...], moment: str, batch_id: int
+    connection: Connection[Record],
+    target: Target,
+    keys: tuple[str, ...],
+    moment: str,
+    batch_id: int,
+    *,
+    max_share: float = 1.0,
 ) -> int:
-    """Mark raw rows whose key the source no longer has. They keep their last values; returns how many."""
+    """Mark raw rows whose key the source no longer has. They keep their last values; returns how many.
+
+    Raises:
+        DataRefused: they are a larger share of raw's rows than `max_share`. A source that was emptied, restored halfway
+            or hidden by row-level security looks the same as one whose rows were deleted.
+    """
     relation = qualified(LANDING_SCHEMA, keys_table(target))
     same_key = " and ".join(f"k.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
     status = await connection.execute(
@@ -145,7 +165,18 @@ async def mark_deleted(
         batch_id,
     )
     await connection.execute(f"drop table {relation}")
-    return _affected(status)
+    deleted = _affected(status)
+    if deleted and max_share < 1:
+        held = deleted + await connection.fetchval(f"select count(*) from {target.raw} where _deleted_at is null")
+        if held >= _FEW_ROWS and deleted > held * max_share:
+            raise DataRefused(
+                f"{deleted} of {held} rows of raw are gone at the source: more than the declared share of "
+                f"{max_share:g}; nothing was published",
+                where=target.where,
+                next_move="look at the source and at our rights to see its rows; if they are really deleted, raise "
+                "max_deleted for one run",
+            )
+    return deleted
 
 
 async def key_set(

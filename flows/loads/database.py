@@ -181,6 +181,7 @@ async def _stage(
         cursor=table.cursor.column if table.cursor else None,
         rules=table.rules,
         max_quarantined=table.max_quarantined,
+        max_deleted=table.max_deleted,
         changes=tuple(changes),
         source_keys=source_keys,
         stage_keys=stage_keys if table.deletes else None,

@@ -12,6 +12,7 @@ from flows.load import publish
 from flows.load.table import SchemaChange, adopt_landing, evolve
 from flows.loads.session import LoadSession, settle
 from flows.quality import quarantine
+from flows.quality.open_rows import stands_open
 from flows.quality.rules import count_broken, door_rules, judge
 from flows.spec import Append, DatabaseConnection, Merge, Replace, Rule
 from flows.spec.errors import WarehouseError
@@ -64,6 +65,7 @@ class Staged:
     cursor_required: bool = False
     rules: tuple[Rule, ...] = ()
     max_quarantined: float = 0.0
+    max_deleted: float = 1.0
     changes: tuple[SchemaChange, ...] = ()
     unreadable: tuple[quarantine.Unreadable, ...] = ()
     source_keys: KeySet | None = None
@@ -80,7 +82,7 @@ async def check_and_publish(address: DatabaseConnection, session: LoadSession, s
     """Judge the staged rows, then publish them in one transaction.
 
     Raises:
-        DataRefused: too many rows break a rule, or a replace shrank too far. Nothing was published.
+        DataRefused: too many rows break a rule, or too many are gone at the source. Nothing was published.
         WarehouseError: the commit failed, and the ledger says so.
     """
     target = session.target
@@ -211,7 +213,9 @@ async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> publis
     match staged.load:
         case Replace(min_share=share):
             await publish.refuse_shrinkage(warehouse, target, share, staged.rows_read)
-            return await publish.replace(warehouse, target, staged.shape, staged.keys)
+            # The source still has what stands in quarantine; a merge keeps its last good version, too.
+            kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
+            return await publish.replace(warehouse, target, staged.shape, staged.keys, kept)
         case Append():
             return await publish.append(warehouse, target, staged.shape, staged.keys)
         case Merge():
@@ -231,7 +235,12 @@ async def _reconcile(session: LoadSession, staged: Staged, in_quarantine: bool) 
     if in_quarantine:
         await quarantine.resolve_gone(session.warehouse, keys_relation, staged.shape, staged.key_types, **names)
     deleted = await publish.mark_deleted(
-        session.warehouse, session.target, staged.keys, staged.extracted_at, session.batch_id
+        session.warehouse,
+        session.target,
+        staged.keys,
+        staged.extracted_at,
+        session.batch_id,
+        max_share=staged.max_deleted,
     )
     return await _held(session, staged, in_quarantine), deleted
 

@@ -40,3 +40,17 @@ async def count_open_keys(
             table,
         )
     )
+
+
+def stands_open(keys: Mapping[str, str], alias: str, *, source: str, table: str) -> str:
+    """SQL over a relation with raw's columns: its row's key stands in quarantine. `keys` maps them to their types."""
+    if not keys:
+        return "false"
+    same = " and ".join(
+        f"{alias}.{quote_identifier(name)} = (q.row_key ->> {quote_literal(name)})::{kind}"
+        for name, kind in keys.items()
+    )
+    return (
+        f"exists (select from quarantine.rows as q where q.source_system = {quote_literal(source)} "
+        f"and q.table_name = {quote_literal(table)} and q.resolved_at is null and {same})"
+    )

@@ -25,6 +25,8 @@ class Table:
     `key` is a column or several. `deletes` compares key sets after each read and marks rows gone from the source.
     `rules` guard the door; when more than `max_quarantined` (a share, 0 to 1) of a read's rows break one, the load
     stops and nothing is published. `schema` is the table's schema at the source.
+    `max_deleted` (a share, 0 to 1) stops a load with `deletes` that would mark more of raw's rows as deleted at once;
+    tables with fewer than 100 rows in raw are exempt.
     `as_text` names columns of a database that is not PostgreSQL which hold values that their type in raw cannot (zero
     dates, words in a column of numbers): they travel as text.
     """
@@ -36,6 +38,7 @@ class Table:
     deletes: bool = False
     rules: tuple[Rule, ...] = ()
     max_quarantined: float = 0.0
+    max_deleted: float = 0.5
     schema: str = "public"
     description: str = ""
     as_text: tuple[str, ...] = ()
@@ -96,6 +99,12 @@ class Table:
                 f"max_quarantined is a share between 0 and 1, not {self.max_quarantined}",
                 where=where,
                 next_move="write 0.01 for one row in a hundred",
+            )
+        if not 0 <= self.max_deleted <= 1:
+            raise DeclarationError(
+                f"max_deleted is a share between 0 and 1, not {self.max_deleted}",
+                where=where,
+                next_move="write 0.1 for one row in ten, or 1 to let any number go",
             )
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
         refuse_repeats(list(self.keys), "key column", where)

@@ -1,6 +1,7 @@
 """What each way of loading makes of raw: merge, append, replace with and without a key."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -116,6 +117,25 @@ async def test_deletes_are_found_in_a_table_emptied_at_the_source(ends: TwoEnds)
     await ends.load(PRICES)
     ends.source("truncate prices")
     assert (await ends.load(PRICES)).counts.rows_deleted == 10
+
+
+async def test_deletes_of_most_of_a_table_are_refused(ends: TwoEnds) -> None:
+    """A source restored halfway, or hidden from us by row-level security, looks like one whose rows were deleted."""
+    ends.source("insert into prices select i, i from generate_series(11, 200) as i")
+    await ends.load(PRICES)
+    before = raw_image(ends)
+    ends.source("alter table prices enable row level security")
+    with pytest.raises(DataRefused, match=r"200 of 200 rows of raw are gone .* share of 0\.5") as refusal:
+        await ends.load(PRICES)
+    assert "max_deleted" in refusal.value.next_move
+    assert raw_image(ends) == before
+    ends.source("alter table prices disable row level security; delete from prices where id > 99")
+    with pytest.raises(DataRefused, match="101 of 200 rows"):
+        await ends.load(PRICES)
+    assert (await ends.load(replace(PRICES, max_deleted=0.505))).counts.rows_deleted == 101
+    # With fewer than a hundred rows left, any share may go.
+    ends.source("truncate prices")
+    assert (await ends.load(PRICES)).counts.rows_deleted == 99
 
 
 async def test_a_merge_without_deletes_keeps_what_the_source_dropped(ends: TwoEnds) -> None:

@@ -132,13 +132,20 @@ async def test_a_good_row_that_turned_bad_keeps_its_last_good_version_in_raw(end
     assert quarantined(ends) == []
 
 
-async def test_a_replaced_row_that_turned_bad_stands_in_quarantine_only(ends: TwoEnds) -> None:
-    """A replace makes raw what the source holds now; yesterday's version is not that."""
+async def test_a_replaced_row_that_turned_bad_keeps_its_last_good_version_in_raw(ends: TwoEnds) -> None:
+    """As with a merge: the row is still there at the source, only its new version is refused."""
     await ends.load(REPLACE)
-    ends.source("update t set v = -5 where id = 5")
+    ends.source("update t set v = -5 where id = 5; delete from t where id = 6")
+    for deleted in (1, 0):
+        result = await ends.load(REPLACE)
+        assert (result.counts.rows_deleted, result.counts.reconciled) == (deleted, "equal")
+        assert (result.counts.raw_rows, result.counts.quarantine_rows) == (9, 0)
+        assert ends.raw("select id, v from raw_shop.t where id in (5, 6)") == [(5, 5)]
+        assert quarantined(ends) == [("5", "positive", "-5")]
+    ends.source("delete from t where id = 5")
     result = await ends.load(REPLACE)
-    assert ends.raw("select count(*) from raw_shop.t where id = 5") == [(0,)]
-    assert result.counts.reconciled == "equal"
+    assert (result.counts.rows_deleted, result.counts.reconciled) == (1, "equal")
+    assert quarantined(ends) == []
 
 
 async def test_bad_rows_of_an_append_are_quarantined_and_counted(ends: TwoEnds) -> None:
@@ -165,7 +172,7 @@ async def test_each_of_several_equal_bad_rows_of_a_table_without_a_key_counts(en
 
 async def test_a_column_may_have_the_name_of_anything_in_our_queries(ends: TwoEnds) -> None:
     """`to_jsonb(l)` means a column `l` where there is one, and only then the row."""
-    names = "k q r l j s h u whole rule place judged row_data row_key row_hash".split()
+    names = ["k", "q", "r", "l", "j", "s", "h", "u", "whole", "rule", "row_data", "row_key", "row_hash"]
     columns = ", ".join(f"{name} text not null default 'a'" for name in names)
     ends.source(f"create table odd (id int, v int, {columns})")
     ends.source("insert into odd select i, i from generate_series(1, 10) as i; insert into odd values (11, -1)")

@@ -47,6 +47,11 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
         "remove deletes=True",
     ),
     "a share above one": (lambda: Table("t", load=Replace(), max_quarantined=5), "between 0 and 1", "0.01"),
+    "a share of deletes above one": (
+        lambda: Table("t", key="id", load=Merge(), deletes=True, max_deleted=50),
+        "between 0 and 1",
+        "0.1",
+    ),
     "a share below zero": (lambda: Table("t", load=Replace(), max_quarantined=-0.1), "between 0 and 1", "0.01"),
     "a share that is no number": (
         lambda: Table("t", load=Replace(), max_quarantined=float("nan")),
