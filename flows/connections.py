@@ -153,6 +153,16 @@ def _block(name: str) -> Mapping[str, Any] | None:
     return find(name)
 
 
+def _lacks_certificate(problem: Exception, url: str) -> bool:
+    """asyncpg tells a missing file of its own defaults as a wrong configuration, one that the URL names as the
+    system's error; which a socket that is not there raises, too."""
+    if isinstance(problem, asyncpg.exceptions.ClientConfigurationError):
+        return "certificate" in str(problem)
+    return isinstance(problem, FileNotFoundError | PermissionError) and any(
+        f"{name}=" in url for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+    )
+
+
 @asynccontextmanager
 async def connect(
     address: DatabaseConnection, *, side: Literal["source", "warehouse"], application: str = "medallion"
@@ -175,6 +185,13 @@ async def connect(
             statement_cache_size=0,  # poolers in transaction mode do not keep prepared statements
         )
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as problem:
+        if _lacks_certificate(problem, address.url):
+            raise ConfigurationError(
+                "a file with a certificate or key for TLS is not there or cannot be read",
+                where=address.name,
+                next_move="put the authority's certificate in ~/.postgresql/root.crt, or name it in the URL as "
+                "?sslmode=verify-full&sslrootcert=/path/to/root.crt",
+            ) from None
         if isinstance(problem, ValueError):
             raise ConfigurationError(
                 "the URL cannot be read",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -83,7 +84,7 @@ async def load_session(
             session.pass_failpoint("after_load_opened")
             yield session
         except (Exception, asyncio.CancelledError) as problem:
-            error = await _write_down(address, session, problem)
+            error = await _in_spite_of_cancellation(_write_down(address, session, problem))
             if error is problem or isinstance(problem, asyncio.CancelledError):
                 raise
             raise error from None  # the cause's own words may quote rows
@@ -108,10 +109,25 @@ async def _lock(session: LoadSession) -> None:
         await asyncio.sleep(_LOCK_POLL_SECONDS)
 
 
+async def _in_spite_of_cancellation(work: Coroutine[None, None, MedallionError]) -> MedallionError:
+    """Wait for the work to end. A task's time limit cancels again and again, at every await, until the task is left.
+
+    The work runs in a task of its own, which nobody cancels; it bounds its own time.
+    """
+    running = asyncio.create_task(work)
+    while not running.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(running)
+    return running.result()
+
+
 async def _write_down(address: DatabaseConnection, session: LoadSession, problem: BaseException) -> MedallionError:
     """Record the failure on a connection that works, and return the error to raise."""
     # A session that the warehouse ended while the source was read is found out only when the next bytes are due.
     side = "warehouse" if session.warehouse.is_closed() else session.side
+    if not session.warehouse.is_closed() and session.warehouse.is_in_transaction():
+        # A cancelled rollback: the locks on the ledger's row would keep the end from being written down.
+        session.warehouse.terminate()
     failure = diagnose(problem, session.target.where, side)
     if type(failure.error) is MedallionError:
         # Nobody foresaw it. Where it happened is kept, its words are not: they may quote rows.
@@ -129,7 +145,7 @@ async def _write_down(address: DatabaseConnection, session: LoadSession, problem
     try:
         async with asyncio.timeout(settings().connect_timeout_seconds), connect(address, side="warehouse") as fresh:
             await write(fresh)
-    except (MedallionError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+    except (MedallionError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
         # The warehouse itself is gone: the next load of the table closes this one's row, and the run's log has it.
         pass
     return failure.error

@@ -6,6 +6,7 @@ to be safe is passed on: the SQLSTATE, its name, and the first line where its cl
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import uuid
@@ -44,9 +45,7 @@ STRATEGIES: dict[FailureClass, tuple[Strategy, str]] = {
     FailureClass.PERMANENT: (Strategy.ASK, "error"),
 }
 
-_TRANSIENT_STATES = frozenset(
-    ["40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53300", "25006", "57014"]
-)
+_TRANSIENT_STATES = frozenset(["40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53300", "25006"])
 _RESOURCE_STATES = frozenset(["53000", "53100", "53200", "53400"])
 # Connections, features, transactions, rights, names, resources, limits, states, operators, files. Not 22 (data) and 23
 # (constraints), which quote values; nor those that extensions, foreign servers and people's own functions use.
@@ -110,6 +109,8 @@ def explain(exception: BaseException, where: str, side: str = "warehouse") -> Me
             where=where,
             next_move="check sslmode and sslrootcert in the URL, and the host name against the certificate",
         )
+    if isinstance(exception, asyncio.CancelledError) or _is_time_limit_of_task(exception):
+        return _stopped(where, side)
     if isinstance(exception, _LOST):
         kind = SourceUnavailable if side == "source" else WarehouseError
         error = kind(
@@ -128,6 +129,41 @@ def explain(exception: BaseException, where: str, side: str = "warehouse") -> Me
     )
 
 
+def _is_time_limit_of_task(exception: BaseException) -> bool:
+    # Prefect's own kind of TimeoutError, told by its home: this room does not know Prefect.
+    return isinstance(exception, TimeoutError) and type(exception).__module__.partition(".")[0] == "prefect"
+
+
+def _stopped(where: str, side: str) -> MedallionError:
+    """A task's time limit reaches what runs in it as a cancellation, so both are told in the same words."""
+    error = (SourceError if side == "source" else WarehouseError)(
+        "stopped from outside: cancelled, or longer at work than a task may be (2 hours)",
+        where=where,
+        next_move=f"if it was the time limit, find out what the {side} was waiting for (a lock, a slow query); "
+        "the next run goes on from the last commit",
+    )
+    error.failure_class = FailureClass.RESOURCE
+    return error
+
+
+def _canceled(what: str, message: str, where: str, side: str) -> MedallionError:
+    """A statement that was stopped: a person's doing, or else the time limit, in whatever language the server says so.
+
+    Run again, it would take as long again.
+    """
+    kind = SourceError if side == "source" else WarehouseError
+    if "user request" in message:
+        return kind(what, where=where, next_move="somebody stopped the statement: ask who and why, then run again")
+    error = kind(
+        what,
+        where=where,
+        next_move="raise MEDALLION_STATEMENT_TIMEOUT_SECONDS, or find out what makes the statement slow "
+        f"on the {side}; then run again",
+    )
+    error.failure_class = FailureClass.RESOURCE
+    return error
+
+
 def _explain_postgres(exception: asyncpg.PostgresError, where: str, side: str) -> MedallionError:
     state = exception.sqlstate or "?????"
     name = type(exception).__name__.removesuffix("Error")
@@ -143,6 +179,8 @@ def _explain_postgres(exception: asyncpg.PostgresError, where: str, side: str) -
             where=where,
             next_move=f"check user, password and database in the {side}'s URL or block, then run again",
         )
+    if state == "57014":
+        return _canceled(what, message, where, side)
     if state in _TRANSIENT_STATES or state[:2] == "08":
         kind = SourceUnavailable if side == "source" else WarehouseError
         error: MedallionError = kind(

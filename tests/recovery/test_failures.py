@@ -1,8 +1,11 @@
 """Every failure is classed, so that the right thing is done about it; and told in words that hold no value of a row."""
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
 
 import asyncpg
 import pytest
@@ -22,6 +25,9 @@ from flows.spec.errors import (
 )
 from tests.conftest import TestDatabase
 from tests.load.two_ends import TwoEnds
+from tests.loads.loading import setting
+
+Side = Literal["source", "warehouse"]
 
 CANARY = "canary-7f3a"
 
@@ -46,7 +52,7 @@ CLASSES = {
     "40P01": FailureClass.TRANSIENT,  # deadlock
     "53300": FailureClass.TRANSIENT,  # too many connections
     "55P03": FailureClass.TRANSIENT,  # lock timeout
-    "57014": FailureClass.TRANSIENT,  # cancelled
+    "57014": FailureClass.RESOURCE,  # statement timeout, in whatever language the server says so
     "57P01": FailureClass.TRANSIENT,  # shut down by its administrator
     "57P02": FailureClass.TRANSIENT,
     "57P03": FailureClass.TRANSIENT,  # still starting
@@ -211,6 +217,46 @@ def test_a_certificate_that_is_not_accepted_is_a_matter_of_configuration() -> No
     assert isinstance(error, ConfigurationError)
     assert "sslrootcert" in error.next_move
     assert not error.retryable
+
+
+@pytest.mark.parametrize("side", ["source", "warehouse"])
+async def test_a_statement_that_took_too_long_is_not_tried_again(warehouse: TestDatabase, side: Side) -> None:
+    """It would take as long again, four times an hour at worst."""
+    address = DatabaseConnection("shop", warehouse.url("loader"))
+    with setting(statement_timeout_seconds=0.05):
+        async with connect(address, side=side) as connection:
+            with pytest.raises(asyncpg.QueryCanceledError) as canceled:
+                await connection.execute("select pg_sleep(5)")
+    failure = diagnose(canceled.value, "shop.prices", side)
+    assert (failure.failure_class, failure.error.retryable) == (FailureClass.RESOURCE, False)
+    assert "MEDALLION_STATEMENT_TIMEOUT_SECONDS" in failure.error.next_move
+    assert side in failure.error.next_move
+
+
+async def test_a_statement_that_somebody_stopped_is_left_to_a_person(warehouse: TestDatabase) -> None:
+    address = DatabaseConnection("shop", warehouse.url("loader"))
+    async with connect(address, side="warehouse") as connection, connect(address, side="warehouse") as other:
+        sleeping = asyncio.create_task(connection.execute("select pg_sleep(5)"))
+        while not sleeping.done():
+            await other.execute("select pg_cancel_backend($1)", connection.get_server_pid())
+            await asyncio.sleep(0.05)
+        with pytest.raises(asyncpg.QueryCanceledError) as canceled:
+            await sleeping
+    failure = diagnose(canceled.value, "shop.prices")
+    assert (failure.failure_class, failure.error.retryable) == (FailureClass.PERMANENT, False)
+    assert "somebody stopped" in failure.error.next_move
+
+
+@pytest.mark.parametrize("query", ["sslmode=verify-full", "sslmode=verify-full&sslrootcert=/nowhere/root.crt"])
+async def test_a_missing_certificate_file_is_named_as_such(
+    warehouse: TestDatabase, query: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    error = await opened(f"{warehouse.url('loader')}?{query}")
+    assert isinstance(error, ConfigurationError)
+    assert "certificate" in error.what
+    assert "sslrootcert" in error.next_move
+    assert "~/.postgresql/root.crt" in error.next_move
 
 
 def test_what_nobody_foresaw_is_told_by_its_kind_only() -> None:
