@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from prefect.blocks.core import Block
 from prefect.exceptions import ObjectAlreadyExists
+from prefect.settings import get_current_settings
 from pydantic import SecretStr
 
 from blocks.lookup import document_name, stored
@@ -39,7 +40,7 @@ def register() -> list[Registered]:
     """
     for kind in TYPES:
         _register_type(kind)
-    return [_save(name, block) for name, block in documents(os.environ, _stack())]
+    return [_save(name, block) for name, block in documents(os.environ, _stack_here())]
 
 
 def _register_type(kind: type[Block]) -> None:
@@ -100,6 +101,13 @@ def _save(name: str, block: Block) -> Registered:
 def _values(block: Block) -> dict[str, Any]:
     values = {name: getattr(block, name) for name in type(block).model_fields}
     return {name: v.get_secret_value() if isinstance(v, SecretStr) else v for name, v in values.items()}
+
+
+def _stack_here() -> Mapping[str, Any]:
+    """The embedded stack, when the API in force is its own: other servers get none of its addresses."""
+    stack = _stack()
+    own = (stack.get("prefect") or {}).get("api_url")
+    return stack if own is not None and own == get_current_settings().api.url else {}
 
 
 def _stack() -> Mapping[str, Any]:

@@ -11,12 +11,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
 
 from flows import connections, screens
 from flows.connections import embedded_stack
+from flows.recovery.failures import diagnose
+from flows.spec import DatabaseConnection
 from flows.spec.errors import MedallionError
 from flows.state import ledger
 from flows.state.overview import Overview, read_overview
@@ -53,8 +56,10 @@ def up(commerce: Annotated[bool, typer.Option(help="Start the demo's commerce AP
 
     with console.status("starting"):
         running = stack.up(on_step=lambda step: console.print(f"  {step}"), with_commerce=commerce)
+        # What is set up here belongs to this stack, whatever other servers the environment names.
+        os.environ["PREFECT_API_URL"] = running.prefect.api_url
         _prepare()
-        asyncio.run(_ensure_operations())
+        asyncio.run(_ensure_operations(DatabaseConnection("warehouse", running.urls["warehouse_loader"])))
         for line in _register():
             console.print(f"  {line}")
     console.print(screens.addresses(running))
@@ -140,8 +145,8 @@ def status() -> None:
         console.print(table)
 
 
-async def _ensure_operations() -> None:
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+async def _ensure_operations(address: DatabaseConnection) -> None:
+    async with connections.connect(address, side="warehouse") as warehouse:
         await ledger.ensure_schema(warehouse)
 
 
@@ -210,6 +215,13 @@ def main() -> None:
     except MedallionError as error:
         problems.print(screens.error_panel(error))
         sys.exit(error.exit_code)
+    except Exception as problem:
+        explained = diagnose(problem, "medallion").error
+        if type(explained) is MedallionError:
+            # Nobody foresaw it: where it happened helps, its own words might quote rows or addresses.
+            problems.print("".join(traceback.format_tb(problem.__traceback__)), highlight=False, markup=False)
+        problems.print(screens.error_panel(explained))
+        sys.exit(explained.exit_code)
 
 
 if __name__ == "__main__":

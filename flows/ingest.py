@@ -68,6 +68,7 @@ async def _open(source: Source, tables: list[str], correlation_id: str) -> tuple
     """A row of ops.runs, and for each table the words that name its window in run names."""
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
         await ledger.ensure_schema(warehouse)
+        await ledger.close_dead_runs(warehouse, "ingest", source.name, [table.name for table in source.tables])
         run_id = await ledger.open_run(warehouse, "ingest", source.name, tasks.current_flow_run_id(), correlation_id)
         windows = {}
         for table in tables:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import asyncpg
 from rich.console import Console
 from rich.status import Status
 
@@ -42,7 +43,8 @@ def run(chosen: Mapping[str, list[str] | None], *, ingest_only: bool, full_refre
     with logs.correlated() as correlation_id:
         error = _watched(start, console)
         loads = asyncio.run(_loads(correlation_id))
-    console.print(screens.loads_table(loads, "Loads", console.width))
+    if loads:
+        console.print(screens.loads_table(loads, "Loads", console.width))
     if error is None and loads and not screens.changed_rows(loads):
         console.print("[green]Nothing had changed at the sources, and nothing changed in raw.[/]")
     if only_tables and not ingest_only:
@@ -145,5 +147,9 @@ class _Teller:
 
 
 async def _loads(correlation_id: str) -> list[dict[str, Any]]:
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
-        return await overview.loads_of(warehouse, correlation_id)
+    """The run's loads; none where the run ended before the warehouse or its ledger could be reached."""
+    try:
+        async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+            return await overview.loads_of(warehouse, correlation_id)
+    except (MedallionError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return []

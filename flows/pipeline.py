@@ -7,11 +7,14 @@ import threading
 from typing import Any
 
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
+from prefect.settings import get_current_settings
 
 from flows import tasks
 from flows.ingest import ingest
 from flows.loads.declared import find_source
+from flows.observe.artifacts import links_markdown
 from flows.observe.logs import correlated
 from flows.recovery.failures import diagnose
 from flows.sources import SOURCES
@@ -38,17 +41,31 @@ def pipeline(sources: list[str] | None = None, full_refresh: bool = False) -> di
         if len(errors) == len(chosen):
             raise together(errors)
         preload.join()
-        loaded = [name for name in chosen if name not in errors]
-        state: State[dict[str, Any]] = transform(full_refresh=full_refresh, sources=loaded, return_state=True)
+        state: State[dict[str, Any]] = transform(full_refresh=full_refresh, return_state=True)
         facts: dict[str, Any] = {}
         try:
             facts = state.result()
         except Exception as problem:
             # After a source that failed, and may be why: models need tables that it has never filled.
             errors["transform"] = diagnose(problem, "transform").error
+        _show_links(chosen)
         if errors:
             raise together(errors)
     return facts
+
+
+def _show_links(sources: list[str]) -> None:
+    """An artifact with the way to every page of this run."""
+    pages = {f"loads of {source}": f"loads-{source.replace('_', '-')}" for source in sources}
+    pages |= {"gate raw": "gate-raw", "dbt build": "dbt-build", "gate gold": "gate-gold"}
+    ui = get_current_settings().ui_url
+    if not ui:
+        return
+    links = {"this run": f"{ui}/runs/flow-run/{tasks.current_flow_run_id()}"}
+    links |= {name: f"{ui}/artifacts/key/{key}" for name, key in pages.items()}
+    create_markdown_artifact(
+        key="links", markdown=f"# Where to look\n\n{links_markdown(links)}", description="The pages of this run"
+    )
 
 
 async def _ingest_all(sources: list[str]) -> dict[str, MedallionError]:

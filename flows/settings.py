@@ -3,7 +3,7 @@
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.spec.errors import ConfigurationError
@@ -22,19 +22,27 @@ class Settings(BaseSettings):
         None, description="The warehouse as the transformer; unset → the loader's"
     )
     warehouse_reader_url: SecretStr | None = Field(None, description="The warehouse as the reader of gold")
-    lock_wait_seconds: float = Field(60, description="How long a load waits for another run of the same table")
-    connect_timeout_seconds: float = Field(10, description="How long to wait for a connection")
-    statement_timeout_seconds: float = Field(3600, description="The longest a statement may run")
-    load_attempts: int = Field(4, description="Attempts at one table when errors are transient")
+    lock_wait_seconds: float = Field(60, ge=0, description="How long a load waits for another run of the same table")
+    connect_timeout_seconds: float = Field(10, gt=0, description="How long to wait for a connection")
+    statement_timeout_seconds: float = Field(3600, gt=0, description="The longest a statement may run")
+    load_attempts: int = Field(4, ge=1, description="Attempts at one table when errors are transient")
     retry_first_delay_seconds: float = Field(
-        2, description="Delay before the second attempt; doubles after, with jitter"
+        2, ge=0, description="Delay before the second attempt; doubles after, with jitter"
     )
-    api_wait_budget_seconds: float = Field(300, description="The longest one read may wait for an API's rate limit")
-    warehouse_parallel: int = Field(4, description="Tables loaded at one time, over all sources")
+    api_wait_budget_seconds: float = Field(
+        300, ge=0, description="The longest one read may wait for an API's rate limit"
+    )
+    warehouse_parallel: int = Field(4, ge=1, description="Tables loaded at one time, over all sources")
     failpoint: str = Field("", description="For tests: the step at which the process kills itself")
     sentry_dsn: SecretStr | None = Field(None, description="Errors go to Sentry, scrubbed; unset → nowhere")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
-    dbt_threads: int = Field(4, description="dbt models built at one time")
+    dbt_threads: int = Field(4, ge=1, description="dbt models built at one time")
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        """As the embedded stack reads it: ~ expanded, made absolute."""
+        return home.expanduser().resolve()
 
 
 @lru_cache

@@ -28,6 +28,7 @@ from flows.recovery.failures import diagnose
 from flows.settings import PROJECT_ROOT, settings
 from flows.spec.errors import DataRefused, MedallionError, WarehouseError
 from flows.state import ledger
+from flows.state.transform_lock import transform_lock
 
 DBT_PROJECT = PROJECT_ROOT / "dbt_project"
 # Unit tests prove the code, not the data: CI runs them.
@@ -35,22 +36,24 @@ _BUILD = ("build", "--exclude-resource-type", "unit_test")
 
 
 @flow(name="transform", flow_run_name="transform", result_serializer="json", persist_result=True)
-def transform(
-    select: str | None = None, full_refresh: bool = False, sources: list[str] | None = None
-) -> dict[str, Any]:
+def transform(select: str | None = None, full_refresh: bool = False) -> dict[str, Any]:
     """Build silver and gold from raw, between the two gates. Returns counts of nodes and checks.
 
-    `select` is dbt's selection; the gold gate then is left out. `sources` bounds the raw gate.
+    `select` is dbt's selection; the gold gate then is left out. Another transform of the same warehouse is waited for.
 
     Raises:
         DataRefused: a gate is closed, or a test of dbt's found data that breaks a rule.
+        LoadLocked: another transform was running all the while we waited.
         WarehouseError: dbt could not build.
     """
     tasks.begin()
-    with correlated() as correlation_id:
+    with (
+        correlated() as correlation_id,
+        transform_lock(connections.warehouse("transformer"), wait_seconds=settings().lock_wait_seconds),
+    ):
         run_id = asyncio.run(_open(correlation_id))
         try:
-            raw = _pass_gate("raw", run_id, sources)
+            raw = _pass_gate("raw", run_id)
             nodes = build(select=select, full_refresh=full_refresh)
             gold = _pass_gate("gold", run_id) if select is None else []
         except Exception as problem:
@@ -66,6 +69,8 @@ def transform(
 async def _open(correlation_id: str) -> int:
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
         await ledger.ensure_schema(warehouse)
+        # We hold the lock: whatever transform says it is running is not.
+        await ledger.close_dead_runs(warehouse, "transform", "", [])
         return await ledger.open_run(warehouse, "transform", "", tasks.current_flow_run_id(), correlation_id)
 
 
@@ -83,9 +88,9 @@ def preload_dbt() -> None:
             importlib.import_module(module)
 
 
-def _pass_gate(gate: Literal["raw", "gold"], run_id: int, sources: list[str] | None = None) -> list[dict[str, Any]]:
+def _pass_gate(gate: Literal["raw", "gold"], run_id: int) -> list[dict[str, Any]]:
     """Check, record, show, and stop where a check blocks."""
-    results = tasks.check_gate(gate, sources)
+    results = tasks.check_gate(gate)
     asyncio.run(_record_checks(run_id, gate, results))
     lines = [
         CheckLine(result["dataset"], result["check"], result["column"], result["outcome"], result["message"])

@@ -105,6 +105,34 @@ async def open_run(
     )
 
 
+async def close_dead_runs(connection: Connection[Record], pipeline: str, scope: str, tables: Sequence[str]) -> None:
+    """End the rows of runs that were killed: still `running`, while nobody holds a lock of one of their tables.
+
+    A run that is alive between two tables writes its true end over this.
+    """
+    await connection.execute(
+        "update ops.runs set status = 'failed', finished_at = clock_timestamp(), "
+        "details = jsonb_build_object('ended', 'the process ended without a word') "
+        "where pipeline = $1 and scope = $2 and status = 'running' and not exists (select from pg_locks as k "
+        "inner join unnest($4::text[]) as t (name) on k.objid = "
+        "((hashtext(t.name)::bigint + 4294967296) % 4294967296)::oid "
+        "where k.locktype = 'advisory' and k.classid = $3::int::oid and k.granted and k.database = "
+        "(select oid from pg_database where datname = current_database()))",
+        pipeline,
+        scope,
+        _LOAD_LOCK_CLASS,
+        [f"{scope}.{table}" for table in tables],
+    )
+
+
+async def published_tables(connection: Connection[Record]) -> set[tuple[str, str]]:
+    """(source, table) of every table that was ever published."""
+    records = await connection.fetch(
+        "select distinct source_system, table_name from ops.loads where status = 'published'"
+    )
+    return {(record["source_system"], record["table_name"]) for record in records}
+
+
 async def close_run(
     connection: Connection[Record],
     run_id: int,

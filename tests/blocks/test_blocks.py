@@ -125,6 +125,22 @@ def test_nothing_configured_makes_no_document() -> None:
     assert list(documents({}, {})) == []
 
 
+def test_the_embedded_stack_s_addresses_are_registered_at_its_own_server_only(
+    prefect_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the team's PREFECT_API_URL in the shell, `medallion up` would else send localhost to every worker."""
+    for name in CONFIGURED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MEDALLION_HOME", str(tmp_path))
+    settings.cache_clear()
+    try:
+        foreign = {**STACK, "prefect": {"api_url": "http://127.0.0.1:1/api"}}
+        (tmp_path / "stack.json").write_text(json.dumps(foreign))
+        assert register() == []
+    finally:
+        settings.cache_clear()
+
+
 def test_an_embedded_stack_that_cannot_be_read_is_told(
     prefect_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,20 +1,27 @@
 """The gates of transform, on a real Prefect server and without dbt."""
 
+import asyncio
+import time
 from typing import Any
 
 import pytest
 from prefect.client.schemas.objects import State
 
-from flows import tasks
-from flows.spec.errors import DataRefused
+from flows import connections, tasks
+from flows.settings import settings
+from flows.spec.errors import DataRefused, LoadLocked
+from flows.state.transform_lock import transform_lock
 from flows.transform import transform
 from tests.flows.conftest import Ends
 from tests.flows.prefect_facts import artifacts
-from tests.loads.loading import rows
+from tests.load.two_ends import run_sql
+from tests.loads.loading import load, rows
 
 
 def test_a_closed_raw_gate_stops_before_dbt(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was ever loaded, so no contract of raw can hold."""
+    """A table that was loaded and stands empty now is looked at, whichever source was loaded last."""
+    asyncio.run(load(ends.warehouse, ends.shop, "stores"))
+    run_sql(ends.warehouse.url("loader"), "truncate raw_shop.stores")
     started: list[str] = []
     monkeypatch.setattr("flows.transform.build", lambda **_: started.append("dbt"))
 
@@ -39,5 +46,36 @@ def test_a_gate_without_a_single_contract_is_no_open_gate(ends: Ends, monkeypatc
 
     state: State[Any] = transform(return_state=True)
 
-    with pytest.raises(DataRefused, match="there is no contract to check"):
+    with pytest.raises(DataRefused, match="there is nothing to check"):
         state.result()
+
+
+def test_a_warehouse_that_was_never_loaded_has_nothing_to_transform_and_is_told_what_to_run(ends: Ends) -> None:
+    state: State[Any] = transform(return_state=True)
+
+    with pytest.raises(DataRefused, match="run `medallion run`"):
+        state.result()
+
+
+def test_a_second_transform_waits_for_the_first_and_then_says_who_is_in_the_way(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two builds of dbt in one warehouse would trip over each other's temporary tables."""
+    monkeypatch.setattr(settings(), "lock_wait_seconds", 0.6)
+    began = time.monotonic()
+    with transform_lock(connections.warehouse("transformer"), wait_seconds=0):
+        state: State[Any] = transform(return_state=True)
+        with pytest.raises(LoadLocked, match="another transform is running"):
+            state.result()
+    assert time.monotonic() - began >= 0.6
+    assert rows(ends.warehouse, "select * from ops.runs") == []
+
+
+def test_a_transform_that_was_killed_does_not_run_for_ever_in_operations(ends: Ends) -> None:
+    run_sql(ends.warehouse.url("loader"), "insert into ops.runs (pipeline) values ('transform')")
+
+    transform(return_state=True)
+
+    ended = rows(ends.warehouse, "select status, details ->> 'ended' as ended from ops.runs order by run_id")
+    assert ended[0] == {"status": "failed", "ended": "the process ended without a word"}
+    assert ended[1]["status"] == "refused"
