@@ -13,7 +13,8 @@ from flows.connections import connect
 from flows.extract.postgres import CopyStream, describe, has_value_outside, key_set, select_keys, select_rows
 from flows.extract.window import window as read_window
 from flows.load import landing
-from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, compare, create_landing, ensure_types, raw_columns
+from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, create_landing, ensure_types, raw_columns
+from flows.loads.evolution import changes_since, returned
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, load_session
 from flows.spec import Database, DatabaseConnection, Merge, Table
@@ -47,7 +48,7 @@ async def plan_table(
         verdict = await ledger.last_verdict(warehouse, source.name, table.name)
     shape = await describe(origin, source.name, source.raw_schema, table)
     window = await read_window(origin, table, shape, state)
-    changes = [] if raw is None else compare(shape, raw, target.where)
+    changes = await changes_since(warehouse, target, shape, raw)
     path, reason = (
         mode_of(table),
         f"{mode_of(table)} what changed" if table.cursor else "the whole table, written where it differs",
@@ -56,13 +57,14 @@ async def plan_table(
         path, reason = "first", "first load: one COPY becomes the raw table"
     elif window.lower is not None:
         added = [change.column for change in changes if change.change == "added"]
-        if added and await has_value_outside(origin, table, added, window.condition):
-            columns = ", ".join(added)
+        back = returned(changes)
+        if back or (added and await has_value_outside(origin, table, added, window.condition)):
+            columns, kept = ", ".join(added + back), "old values" if back else "null"
             if table.keys:
-                path, reason = "reread", f"rows the cursor would pass over have values in new column {columns}"
+                path, reason = "reread", f"rows the cursor would pass over may differ in new column {columns}"
             else:
                 # Without a key a row read again would stand there twice.
-                window = replace(window, warning=f"rows in raw keep null in new column {columns}: they have no key")
+                window = replace(window, warning=f"rows in raw keep {kept} in new column {columns}: they have no key")
         elif verdict[0] == "missing in raw" and verdict[1] != "reread" and table.keys:
             path, reason = "reread", "the last load found rows missing in raw"
     if path == "reread":

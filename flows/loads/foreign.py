@@ -17,8 +17,9 @@ from flows.extract.foreign import Measure
 from flows.extract.foreign_table import ForeignTable, describe
 from flows.extract.foreign_window import Bounds, bounds
 from flows.load import landing
-from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, compare, create_landing, ensure_types, raw_columns
+from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, create_landing, ensure_types, raw_columns
 from flows.loads.database import Progress, mode_of
+from flows.loads.evolution import changes_since, returned
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, load_session
 from flows.quality.quarantine import Unreadable
@@ -60,19 +61,20 @@ async def plan_foreign(
         verdict, last_path = await ledger.last_verdict(warehouse, source.name, table.name)
     described = await describe(reader, source.name, table)
     bounded = await bounds(reader, described, state)
-    changes = [] if raw is None else compare(described.shape, raw, target.where)
+    changes = await changes_since(warehouse, target, described.shape, raw)
     path, reason = mode_of(table), f"{mode_of(table)} what changed" if table.cursor else "the whole table"
     if raw is None:
         path, reason = "first", "first load: the landing table becomes the raw table"
     elif bounded.window.lower is not None:
         added = [change.column for change in changes if change.change == "added"]
-        if added and await foreign.has_value_outside(reader, described, added, bounded.condition):
-            columns = ", ".join(added)
+        back = returned(changes)
+        if back or (added and await foreign.has_value_outside(reader, described, added, bounded.condition)):
+            columns, kept = ", ".join(added + back), "old values" if back else "null"
             if table.keys:
-                path, reason = "reread", f"rows the cursor would pass over have values in new column {columns}"
+                path, reason = "reread", f"rows the cursor would pass over may differ in new column {columns}"
             else:
                 # Without a key a row read again would stand there twice.
-                note = f"rows in raw keep null in new column {columns}: they have no key"
+                note = f"rows in raw keep {kept} in new column {columns}: they have no key"
                 bounded = replace(bounded, window=replace(bounded.window, warning=note))
         elif verdict == "missing in raw" and last_path != "reread" and table.keys:
             path, reason = "reread", "the last load found rows missing in raw"

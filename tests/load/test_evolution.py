@@ -88,6 +88,23 @@ async def test_a_dropped_column_stays_in_raw_and_is_told_once(ends: TwoEnds, way
     assert ends.raw("select sum(price)::int from raw_shop.prices having sum(price) is not null") == kept
 
 
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_column_that_comes_back_is_told_and_read_again(ends: TwoEnds, way: str) -> None:
+    """Raw kept its old values meanwhile; the cursor has long passed the rows."""
+    ends.source("update prices set price = null where id = 1")
+    await ends.load(WAYS[way])
+    for value in (7, 8):
+        ends.source("alter table prices drop column price")
+        await ends.load(WAYS[way])
+        ends.source(f"alter table prices add column price int; update prices set price = {value} where id < 5")
+        result = await ends.load(WAYS[way])
+        assert result.schema_changes == ("price returned",)
+        assert changes(ends)[-1] == ("price", "returned", "integer", "integer")
+        assert ends.same("prices", "id, price, mood")
+    assert (await ends.load(WAYS[way])).schema_changes == ()
+    assert [change[1] for change in changes(ends)] == ["dropped", "returned"] * 2
+
+
 async def test_a_renamed_column_is_a_drop_and_an_add(ends: TwoEnds) -> None:
     await ends.load(PRICES)
     ends.source("alter table prices rename column price to amount")

@@ -1,0 +1,20 @@
+"""What the ledger remembers of a table's columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+async def dropped_columns(connection: Connection[Record], source: str, table: str) -> set[str]:
+    """Columns that the source no longer had when the table was last loaded. Raw still has them."""
+    records = await connection.fetch(
+        "select column_name from (select distinct on (column_name) column_name, change from ops.schema_changes "
+        "where source_system = $1 and table_name = $2 and change <> 'label added' "
+        "order by column_name, change_id desc) as latest where change = 'dropped'",
+        source,
+        table,
+    )
+    return {record["column_name"] for record in records}
