@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from flows import connections
 from flows.extract import foreign
-from flows.extract.postgres import count
+from flows.extract.postgres import count, key_set
 from flows.extract.rest import HttpLimits, read_pages
+from flows.load import publish
 from flows.load.table import Target
 from flows.loads.api import plan_endpoint
 from flows.loads.database import plan_table
 from flows.loads.declared import find_source
 from flows.loads.foreign import open_source, plan_foreign
+from flows.quality.quarantine import key_set_not_in_raw
 from flows.recovery.failures import diagnose
 from flows.spec import Api, Database, Endpoint, Table
 from flows.spec.errors import MedallionError
@@ -31,7 +33,10 @@ _API_PATIENCE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class PlanLine:
-    """One table's plan, or why there is none. `rows` waiting (None: the source cannot tell without reading)."""
+    """One table's plan, or why there is none. `rows` waiting (None: the source cannot tell without reading).
+
+    `keys_differ`: the source has other keys than raw and quarantine, so that deletes wait though no row does.
+    """
 
     source: str
     table: str
@@ -39,6 +44,7 @@ class PlanLine:
     rows: int | None = None
     running_batch: int | None = None
     error: MedallionError | None = None
+    keys_differ: bool = False
 
     @property
     def due(self) -> str:
@@ -47,6 +53,8 @@ class PlanLine:
             return "cannot be planned"
         if self.running_batch is not None:
             return f"batch {self.running_batch} is running"
+        if self.rows == 0 and self.keys_differ:
+            return "due: deletes wait"
         if self.rows == 0:
             return "nothing waits"
         return "due"
@@ -71,6 +79,8 @@ async def plan_sources(chosen: Mapping[str, list[str] | None]) -> list[PlanLine]
                 else:
                     lines += await _api_lines(warehouse, source, [e for e in declared if isinstance(e, Endpoint)])
             except Exception as problem:
+                if warehouse.is_closed():
+                    raise diagnose(problem, "warehouse", "warehouse").error from None
                 error = diagnose(problem, f"source {name}", "source").error
                 lines += [PlanLine(name, table.name, error=error) for table in declared]
     return lines
@@ -87,27 +97,58 @@ async def _database_lines(warehouse: Connection[Record], source: Database, table
     lines = []
     async with connections.connect(connections.database(source), side="source") as origin:
         for table in tables:
-            running = await _lock_holder(warehouse, source.name, table.name)
+            running = None
             try:
+                running = await _lock_holder(warehouse, source.name, table.name)
                 plan, window, _ = await plan_table(warehouse, origin, source, table)
                 waiting = await count(origin, table, window.condition)
-            except MedallionError as error:
-                lines.append(PlanLine(source.name, table.name, running_batch=running, error=error))
+                differ = not waiting and table.deletes and await _keys_differ(warehouse, origin, source, table, plan)
+            except Exception as problem:
+                lines.append(_unplanned(warehouse, source.name, table.name, running, problem))
                 continue
-            lines.append(PlanLine(source.name, table.name, plan, waiting, running))
+            lines.append(PlanLine(source.name, table.name, plan, waiting, running, keys_differ=differ))
     return lines
+
+
+async def _keys_differ(
+    warehouse: Connection[Record], origin: Connection[Record], source: Database, table: Table, plan: LoadPlan
+) -> bool:
+    """Whether a load would look for deletes: it compares the same sets of keys."""
+    target, shape = Target(source.name, table.name, source.raw_schema), plan.shape
+    assert shape is not None  # plan_table always describes
+    if plan.path == "first":
+        return False
+    kinds = {key: column.raw_type for key in table.keys if (column := shape.column(key))}
+    held = await publish.key_set(warehouse, target, table.keys)
+    aside = await key_set_not_in_raw(warehouse, target.raw, kinds, source=source.name, table=table.name)
+    return await key_set(origin, table, shape) != held.plus(aside)
+
+
+def _unplanned(
+    warehouse: Connection[Record], source: str, table: str, running: int | None, problem: Exception
+) -> PlanLine:
+    """One table's failure costs only its own line; a warehouse that went away is not the source's fault.
+
+    Raises:
+        MedallionError: the warehouse does not answer any more.
+    """
+    if warehouse.is_closed():
+        raise diagnose(problem, "warehouse", "warehouse").error from None
+    error = diagnose(problem, f"{source}.{table}", "source").error
+    return PlanLine(source, table, running_batch=running, error=error)
 
 
 async def _foreign_lines(warehouse: Connection[Record], source: Database, tables: list[Table]) -> list[PlanLine]:
     lines = []
     async with open_source(source, connections.database(source), f"source {source.name}") as reader:
         for table in tables:
-            running = await _lock_holder(warehouse, source.name, table.name)
+            running = None
             try:
+                running = await _lock_holder(warehouse, source.name, table.name)
                 plan, described, bounded, _ = await plan_foreign(warehouse, reader, source, table)
                 waiting = await foreign.count(reader, described, f"{bounded.condition} and {bounded.below}")
-            except MedallionError as error:
-                lines.append(PlanLine(source.name, table.name, running_batch=running, error=error))
+            except Exception as problem:
+                lines.append(_unplanned(warehouse, source.name, table.name, running, problem))
                 continue
             lines.append(PlanLine(source.name, table.name, plan, waiting, running))
     return lines
@@ -118,14 +159,19 @@ async def _api_lines(warehouse: Connection[Record], source: Api, endpoints: list
     lines = []
     for endpoint in endpoints:
         target = Target(source.name, endpoint.name, source.raw_schema)
-        running = await _lock_holder(warehouse, source.name, endpoint.name)
-        plan, _ = await plan_endpoint(warehouse, target, source, endpoint)
-        rows = None
-        if endpoint.total is not None:
-            async with asyncio.timeout(_API_PATIENCE_SECONDS * 2):
-                limits = HttpLimits(wait_budget_seconds=_API_PATIENCE_SECONDS)
-                pages = read_pages(source, endpoint, connection, since=plan.lower, limits=limits)
-                rows = (await anext(pages)).total
-                await pages.aclose()
+        running = None
+        try:
+            running = await _lock_holder(warehouse, source.name, endpoint.name)
+            plan, _ = await plan_endpoint(warehouse, target, source, endpoint)
+            rows = None
+            if endpoint.total is not None:
+                async with asyncio.timeout(_API_PATIENCE_SECONDS * 2):
+                    limits = HttpLimits(wait_budget_seconds=_API_PATIENCE_SECONDS)
+                    pages = read_pages(source, endpoint, connection, since=plan.lower, limits=limits)
+                    rows = (await anext(pages)).total
+                    await pages.aclose()
+        except Exception as problem:
+            lines.append(_unplanned(warehouse, source.name, endpoint.name, running, problem))
+            continue
         lines.append(PlanLine(source.name, endpoint.name, plan, rows, running))
     return lines
