@@ -126,7 +126,7 @@ def plan_table(lines: Iterable[PlanLine]) -> Table:
             why = f"{why}; {plan.warning}"
         table.add_row(
             f"{line.source}.{line.table}",
-            Text(line.due, style="bold red" if line.error else "dim" if line.rows == 0 else "bold"),
+            Text(line.due, style="bold red" if line.error else "dim" if line.due == "nothing waits" else "bold"),
             "" if line.rows is None else f"{line.rows:,}",
             plan.path if plan else "",
             (plan.lower or "the beginning") if plan else "",
