@@ -72,7 +72,7 @@ def _write(measured: list[Median], rows: int, runs: int) -> None:
         "| case | tool | seconds | times the limit | peak MB |",
         "|---|---|---:|---:|---:|",
         *(
-            f"| {one.case} | {one.tool} | {one.seconds:.2f} | {one.ratio_to_limit:.2f} | "
+            f"| {one.case} | {one.tool.replace('|', chr(92) + '|')} | {one.seconds:.2f} | {one.ratio_to_limit:.2f} | "
             f"{f'{one.peak_mb:.0f}' if one.peak_mb else ''} |"
             for one in measured
         ),
