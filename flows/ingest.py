@@ -21,7 +21,7 @@ from flows.observe.logs import correlated
 from flows.recovery.failures import Failure, diagnose
 from flows.spec import Source
 from flows.spec.errors import IngestFailed, MedallionError
-from flows.state import ledger
+from flows.state import ledger, runs
 
 
 @flow(
@@ -68,8 +68,8 @@ async def _open(source: Source, tables: list[str], correlation_id: str) -> tuple
     """A row of ops.runs, and for each table the words that name its window in run names."""
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
         await ledger.ensure_schema(warehouse)
-        await ledger.close_dead_runs(warehouse, "ingest", source.name, [table.name for table in source.tables])
-        run_id = await ledger.open_run(warehouse, "ingest", source.name, tasks.current_flow_run_id(), correlation_id)
+        await runs.close_dead_runs(warehouse, "ingest", source.name, [table.name for table in source.tables])
+        run_id = await runs.open_run(warehouse, "ingest", source.name, tasks.current_flow_run_id(), correlation_id)
         windows = {}
         for table in tables:
             cursor = (await ledger.read_cursor(warehouse, source.name, table)).value
@@ -91,7 +91,7 @@ async def _close(run_id: int, source: str, outcome: _Outcome) -> None:
     failures = outcome.failures
     status = "done" if not failures else worst([failure.status for failure in failures.values()])
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
-        await ledger.close_run(
+        await runs.close_run(
             warehouse,
             run_id,
             status,

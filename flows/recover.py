@@ -21,7 +21,7 @@ from flows.observe.reconciliations import reconciliations_markdown
 from flows.recovery.failures import Failure, diagnose
 from flows.spec import Source
 from flows.spec.errors import DataRefused, IngestFailed, MedallionError
-from flows.state import ledger, reconciliations
+from flows.state import reconciliations, runs
 
 
 @flow(name="reconcile", flow_run_name="reconcile", result_serializer="json", persist_result=True)
@@ -37,7 +37,7 @@ async def reconcile(sources: list[str] | None = None, repair: bool = False) -> l
     with correlated() as correlation_id:
         async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
             await reconciliations.ensure(warehouse)
-            run_id = await ledger.open_run(
+            run_id = await runs.open_run(
                 warehouse, "reconcile", " ".join(sources or []), tasks.current_flow_run_id(), correlation_id
             )
         of_sources = await asyncio.gather(
@@ -82,7 +82,7 @@ async def _close(run_id: int, results: list[dict[str, Any]], failures: dict[str,
     failed = any(failure.status == "failed" for failure in failures.values())
     status = "failed" if failed else "refused" if failures or differing else "done"
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
-        await ledger.close_run(
+        await runs.close_run(
             warehouse,
             run_id,
             status,

@@ -27,7 +27,7 @@ from flows.observe.progress import report
 from flows.recovery.failures import diagnose
 from flows.settings import PROJECT_ROOT, settings
 from flows.spec.errors import DataRefused, MedallionError, WarehouseError
-from flows.state import ledger
+from flows.state import ledger, runs
 from flows.state.transform_lock import transform_lock
 
 DBT_PROJECT = PROJECT_ROOT / "dbt_project"
@@ -70,15 +70,15 @@ async def _open(correlation_id: str) -> int:
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
         await ledger.ensure_schema(warehouse)
         # We hold the lock: whatever transform says it is running is not.
-        await ledger.close_dead_runs(warehouse, "transform", "", [])
-        return await ledger.open_run(warehouse, "transform", "", tasks.current_flow_run_id(), correlation_id)
+        await runs.close_dead_runs(warehouse, "transform", "", [])
+        return await runs.open_run(warehouse, "transform", "", tasks.current_flow_run_id(), correlation_id)
 
 
 async def _close(run_id: int, status: str, failure: dict[str, Any] | None, facts: dict[str, Any] | None = None) -> None:
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
         if failure is not None:
             await ledger.record_error(warehouse, failure)
-        await ledger.close_run(warehouse, run_id, status, failure["error_id"] if failure else None, facts)
+        await runs.close_run(warehouse, run_id, status, failure["error_id"] if failure else None, facts)
 
 
 def preload_dbt() -> None:

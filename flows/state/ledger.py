@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 # Any constant will do, as long as every process uses the same: it names "a load of a table" among advisory locks.
-_LOAD_LOCK_CLASS = 20_170_101
+LOAD_LOCK_CLASS = 20_170_101
 
 
 @cache
@@ -46,22 +45,20 @@ async def ensure_schema(connection: Connection[Record]) -> None:
     if known != SCHEMA_VERSION:
         # Two first runs may meet here; `if not exists` alone does not make create table safe against a twin.
         async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock($1, 0)", _LOAD_LOCK_CLASS)
+            await connection.execute("select pg_advisory_xact_lock($1, 0)", LOAD_LOCK_CLASS)
             await connection.execute(schema_sql())
 
 
 async def lock_table(connection: Connection[Record], source: str, table: str) -> bool:
     """Try for the table's lock, held by the session until it ends or unlocks. The server frees it on any death."""
     return bool(
-        await connection.fetchval(
-            "select pg_try_advisory_lock($1, hashtext($2))", _LOAD_LOCK_CLASS, f"{source}.{table}"
-        )
+        await connection.fetchval("select pg_try_advisory_lock($1, hashtext($2))", LOAD_LOCK_CLASS, f"{source}.{table}")
     )
 
 
 async def unlock_table(connection: Connection[Record], source: str, table: str) -> None:
     """Give the table's lock back."""
-    await connection.execute("select pg_advisory_unlock($1, hashtext($2))", _LOAD_LOCK_CLASS, f"{source}.{table}")
+    await connection.execute("select pg_advisory_unlock($1, hashtext($2))", LOAD_LOCK_CLASS, f"{source}.{table}")
 
 
 async def lock_holder(connection: Connection[Record], source: str, table: str) -> int | None:
@@ -71,7 +68,7 @@ async def lock_holder(connection: Connection[Record], source: str, table: str) -
         "from pg_locks where locktype = 'advisory' and database = (select oid from pg_database "
         "where datname = current_database()) and classid = $1::int::oid "
         "and objid = ((hashtext($2 || '.' || $3)::bigint + 4294967296) % 4294967296)::oid and granted limit 1",
-        _LOAD_LOCK_CLASS,
+        LOAD_LOCK_CLASS,
         source,
         table,
     )
@@ -89,66 +86,12 @@ async def running_load(connection: Connection[Record], source: str, table: str) 
     return (row["batch_id"], row["started_at"]) if row else None
 
 
-async def open_run(
-    connection: Connection[Record], pipeline: str, scope: str, flow_run_id: str | None, correlation_id: str | None
-) -> int:
-    """A new row of ops.runs; returns its id."""
-    return int(
-        await connection.fetchval(
-            "insert into ops.runs (pipeline, scope, flow_run_id, correlation_id) values ($1, $2, $3, $4) "
-            "returning run_id",
-            pipeline,
-            scope,
-            flow_run_id,
-            correlation_id,
-        )
-    )
-
-
-async def close_dead_runs(connection: Connection[Record], pipeline: str, scope: str, tables: Sequence[str]) -> None:
-    """End the rows of runs that were killed: still `running`, while nobody holds a lock of one of their tables.
-
-    A run that is alive between two tables writes its true end over this.
-    """
-    await connection.execute(
-        "update ops.runs set status = 'failed', finished_at = clock_timestamp(), "
-        "details = jsonb_build_object('ended', 'the process ended without a word') "
-        "where pipeline = $1 and scope = $2 and status = 'running' and not exists (select from pg_locks as k "
-        "inner join unnest($4::text[]) as t (name) on k.objid = "
-        "((hashtext(t.name)::bigint + 4294967296) % 4294967296)::oid "
-        "where k.locktype = 'advisory' and k.classid = $3::int::oid and k.granted and k.database = "
-        "(select oid from pg_database where datname = current_database()))",
-        pipeline,
-        scope,
-        _LOAD_LOCK_CLASS,
-        [f"{scope}.{table}" for table in tables],
-    )
-
-
 async def published_tables(connection: Connection[Record]) -> set[tuple[str, str]]:
     """(source, table) of every table that was ever published."""
     records = await connection.fetch(
         "select distinct source_system, table_name from ops.loads where status = 'published'"
     )
     return {(record["source_system"], record["table_name"]) for record in records}
-
-
-async def close_run(
-    connection: Connection[Record],
-    run_id: int,
-    status: str,
-    error_id: str | None = None,
-    details: Mapping[str, Any] | None = None,
-) -> None:
-    """The run's outcome: done, failed or refused."""
-    await connection.execute(
-        "update ops.runs set status = $2, error_id = $3, details = $4::text::jsonb, finished_at = clock_timestamp() "
-        "where run_id = $1",
-        run_id,
-        status,
-        error_id,
-        json.dumps(details) if details is not None else None,
-    )
 
 
 async def open_load(

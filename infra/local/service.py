@@ -4,6 +4,7 @@ import json
 import os
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from infra.local.process import Running
 
 
 @dataclass(frozen=True)
-class Service:
+class Service(ABC):
     """A server with a folder of its own. Subclasses say what to run; nothing runs before `start`."""
 
     folder: Path
@@ -28,13 +29,13 @@ class Service:
     default_port: ClassVar[int | None] = None
     health_path: ClassVar[str]
 
+    @abstractmethod
     def command(self, port: int) -> Sequence[str]:
         """The program and its arguments."""
-        raise NotImplementedError
 
+    @abstractmethod
     def environment(self, port: int) -> Mapping[str, str]:
         """The whole environment of the program."""
-        raise NotImplementedError
 
     def running(self) -> Running | None:
         """The process, whether ready or booting; None when there is none, or its pid is another's now."""

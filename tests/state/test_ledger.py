@@ -15,7 +15,7 @@ from flows.settings import settings
 from flows.spec import DatabaseConnection, Merge, Table
 from flows.spec.errors import LoadLocked, WarehouseError
 from flows.spec.plan import CursorState, LoadCounts
-from flows.state import ledger, overview
+from flows.state import ledger, overview, runs
 from tests.conftest import TestDatabase
 from tests.load.two_ends import TwoEnds, run_sql
 
@@ -195,8 +195,8 @@ async def test_a_cursor_comes_back_as_it_was_saved(connection: "Connection[Recor
 
 
 async def test_an_overview_tells_what_ran_what_failed_and_what_waits(connection: "Connection[Record]") -> None:
-    run = await ledger.open_run(connection, "ingest", "shop", None, "corr-1")
-    await ledger.close_run(connection, run, "refused", "E-1", {"tables": 2})
+    run = await runs.open_run(connection, "ingest", "shop", None, "corr-1")
+    await runs.close_run(connection, run, "refused", "E-1", {"tables": 2})
     batch = await ledger.open_load(connection, run, "shop", "prices", "merge", "merge")
     await ledger.publish_load(connection, batch, GOOD, (None, None))
     await ledger.save_cursor(connection, "shop", "prices", CursorState("10"), batch)

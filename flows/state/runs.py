@@ -1,0 +1,66 @@
+"""Runs of pipelines in `ops.runs`: opened, ended, and ended for those that died without a word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flows.state.ledger import LOAD_LOCK_CLASS
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+async def open_run(
+    connection: Connection[Record], pipeline: str, scope: str, flow_run_id: str | None, correlation_id: str | None
+) -> int:
+    """A new row of ops.runs; returns its id."""
+    return int(
+        await connection.fetchval(
+            "insert into ops.runs (pipeline, scope, flow_run_id, correlation_id) values ($1, $2, $3, $4) "
+            "returning run_id",
+            pipeline,
+            scope,
+            flow_run_id,
+            correlation_id,
+        )
+    )
+
+
+async def close_dead_runs(connection: Connection[Record], pipeline: str, scope: str, tables: Sequence[str]) -> None:
+    """End the rows of runs that were killed: still `running`, while nobody holds a lock of one of their tables.
+
+    A run that is alive between two tables writes its true end over this.
+    """
+    await connection.execute(
+        "update ops.runs set status = 'failed', finished_at = clock_timestamp(), "
+        "details = jsonb_build_object('ended', 'the process ended without a word') "
+        "where pipeline = $1 and scope = $2 and status = 'running' and not exists (select from pg_locks as k "
+        "inner join unnest($4::text[]) as t (name) on k.objid = "
+        "((hashtext(t.name)::bigint + 4294967296) % 4294967296)::oid "
+        "where k.locktype = 'advisory' and k.classid = $3::int::oid and k.granted and k.database = "
+        "(select oid from pg_database where datname = current_database()))",
+        pipeline,
+        scope,
+        LOAD_LOCK_CLASS,
+        [f"{scope}.{table}" for table in tables],
+    )
+
+
+async def close_run(
+    connection: Connection[Record],
+    run_id: int,
+    status: str,
+    error_id: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """The run's outcome: done, failed or refused."""
+    await connection.execute(
+        "update ops.runs set status = $2, error_id = $3, details = $4::text::jsonb, finished_at = clock_timestamp() "
+        "where run_id = $1",
+        run_id,
+        status,
+        error_id,
+        json.dumps(details) if details is not None else None,
+    )
