@@ -33,6 +33,16 @@ class Settings(BaseSettings):
         300, ge=0, description="The longest one read may wait for an API's rate limit"
     )
     warehouse_parallel: int = Field(4, ge=1, description="Tables loaded at one time, over all sources")
+    medium_load_mb: float = Field(
+        256, ge=0, description="Reads estimated larger are cut in chunks, so that a restart need not begin anew"
+    )
+    large_load_mb: float = Field(2048, ge=0, description="Reads estimated larger are shared among several readers")
+    load_readers: int = Field(4, ge=1, description="Connections that read one large table at one time")
+    chunk_min_mb: float = Field(16, gt=0, description="The smallest chunk that the size may adapt to")
+    chunk_max_mb: float = Field(512, gt=0, description="The largest chunk that the size may adapt to")
+    chunk_seconds: float = Field(10, gt=0, description="How long a chunk is to take; its size adapts to that")
+    chunk_memory_mb: float = Field(100, gt=0, description="Growth of the process's memory at which chunks are halved")
+    resume_hours: float = Field(12, ge=0, description="A read interrupted longer ago than this begins anew")
     failpoint: str = Field("", description="For tests: the step at which the process kills itself")
     sentry_dsn: SecretStr | None = Field(None, description="Errors go to Sentry, scrubbed; unset → nowhere")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")

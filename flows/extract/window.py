@@ -8,10 +8,12 @@ twice harmless: a transaction that stays open for hours delays no row, it only m
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from flows.extract.slices import beyond
 from flows.spec.cursor import Sequence, Timestamp
 from flows.spec.database import Table
 from flows.spec.identifiers import qualified, quote_identifier, quote_literal
@@ -89,14 +91,15 @@ async def window(connection: Connection[Record], table: Table, shape: Shape, sta
         case None:
             return Window()
         case Timestamp() as cursor:
-            return await _timestamp_window(connection, cursor, shape, state)
+            return await _timestamp_window(connection, table, cursor, shape, state)
         case Sequence() as cursor:
             return await _sequence_window(connection, table, cursor, state)
 
 
 async def _timestamp_window(
-    connection: Connection[Record], cursor: Timestamp, shape: Shape, state: CursorState
+    connection: Connection[Record], table: Table, cursor: Timestamp, shape: Shape, state: CursorState
 ) -> Window:
+    rest = tuple(key for key in table.keys if key != cursor.column)
     column = shape.column(cursor.column)
     assert column is not None  # describe() has refused a table without it
     horizon = await look(connection)
@@ -114,7 +117,12 @@ async def _timestamp_window(
         name = quote_identifier(cursor.column)
         lag = f"{cursor.overlap.total_seconds():.6f} seconds"
         lower = f"{quote_literal(state.value)}::{column.raw_type} - {quote_literal(lag)}::interval"
-        condition = f"{name} >= {lower}" + (f" or {name} is null" if column.nullable else "")
+        condition = f"{name} >= {lower}"
+        after = json.loads(state.key) if state.key is not None else []
+        if after and len(after) == len(rest) and not cursor.overlap:
+            # A part of the rows with this very value is in already.
+            condition = beyond((cursor.column, *rest), (state.value, *after))
+        condition += f" or {name} is null" if column.nullable else ""
     return Window(
         condition=f"({condition})",
         lower=state.value,

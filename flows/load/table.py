@@ -90,8 +90,13 @@ class SchemaChange:
 
 async def raw_columns(connection: Connection[Record], target: Target) -> dict[str, str] | None:
     """Raw's column names and types in order; None when there is no raw table yet."""
-    records = await connection.fetch(_RAW_COLUMNS, target.raw)
-    return {record["name"]: record["type"] for record in records} or None
+    return await relation_columns(connection, target.raw) or None
+
+
+async def relation_columns(connection: Connection[Record], relation: str) -> dict[str, str]:
+    """A relation's column names and types in order; empty when there is none of that name."""
+    records = await connection.fetch(_RAW_COLUMNS, relation)
+    return {record["name"]: record["type"] for record in records}
 
 
 def compare(shape: Shape, raw: dict[str, str], where: str) -> list[SchemaChange]:

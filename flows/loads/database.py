@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from flows.connections import connect
 from flows.extract.postgres import CopyStream, describe, has_value_outside, key_set, select_keys, select_rows
+from flows.extract.slices import share_snapshot
+from flows.extract.volume import Volume
 from flows.extract.window import window as read_window
 from flows.load import landing
 from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, create_landing, ensure_types, raw_columns
+from flows.loads.chunks import RunChunk, Threads
 from flows.loads.evolution import changes_since, returned
+from flows.loads.gathering import Progress, open_gathering
 from flows.loads.publishing import Staged, check_and_publish
+from flows.loads.reading import plan_reading
 from flows.loads.session import LoadResult, LoadSession, load_session
+from flows.loads.windows import Windows
+from flows.observe.metrics import peak_memory_bytes
 from flows.spec import Database, DatabaseConnection, Merge, Table
 from flows.spec.errors import SourceError
 from flows.spec.identifiers import qualified
-from flows.spec.plan import CursorState, KeySet, LoadPlan, Window
+from flows.spec.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
+from flows.spec.shape import Shape
 from flows.state import ledger
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
-
-Progress = Callable[[str, int], None]
-"""Called with what is going on and the bytes so far."""
 
 
 def mode_of(table: Table) -> str:
@@ -35,9 +40,19 @@ def mode_of(table: Table) -> str:
     return type(table.load).__name__.lower()
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A table's next load: the plan for people, and what carrying it out needs."""
+
+    plan: LoadPlan
+    window: Window
+    changes: list[SchemaChange]
+    volume: Volume
+
+
 async def plan_table(
     warehouse: Connection[Record], origin: Connection[Record], source: Database, table: Table
-) -> tuple[LoadPlan, Window, list[SchemaChange]]:
+) -> Planned:
     """What a load of the table would do now. Reads both ends and touches neither."""
     target = Target(source.name, table.name, source.raw_schema)
     raw = await raw_columns(warehouse, target)
@@ -54,7 +69,7 @@ async def plan_table(
         f"{mode_of(table)} what changed" if table.cursor else "the whole table, written where it differs",
     )
     if raw is None:
-        path, reason = "first", "first load: one COPY becomes the raw table"
+        path, reason = "first", "first load: the landing table becomes the raw table"
     elif window.lower is not None:
         added = [change.column for change in changes if change.change == "added"]
         back = returned(changes)
@@ -69,18 +84,20 @@ async def plan_table(
             path, reason = "reread", "the last load found rows missing in raw"
     if path == "reread":
         window = replace(window, condition="true" if window.below == "true" else window.below)
+    reading, volume = await plan_reading(origin, table, shape, window, path)
     plan = LoadPlan(
         source=source.name,
         table=table.name,
         mode=mode_of(table),
         path=path,
-        reason=reason,
+        reason=reason if reading.volume == "small" else f"{reason}; {reading}",
         lower=window.lower,
         upper=window.upper,
         shape=shape,
         warning=window.warning,
+        reading=reading,
     )
-    return plan, window, changes
+    return Planned(plan, window, changes, volume)
 
 
 async def load_table(
@@ -91,29 +108,36 @@ async def load_table(
     *,
     run_id: int | None = None,
     on_progress: Progress | None = None,
+    run_chunk: RunChunk | None = None,
 ) -> LoadResult:
     """Bring raw up to date with the source's table.
 
-    Memory does not grow with the table: rows pass as COPY's bytes, about 1 MB at a time.
+    Memory does not grow with the table: rows pass as COPY's bytes, about 1 MB at a time. `run_chunk` has a chunk of a
+    large table staged (None: in threads of this process).
 
     Raises:
         MedallionError: see `flows.spec.errors`; what was committed before stays, and nothing partial is left.
     """
     target = Target(source.name, table.name, source.raw_schema)
     started = time.monotonic()
-    async with load_session(warehouse_address, target, mode_of(table), "planned", run_id) as session:
+    threads = None
+    async with load_session(warehouse_address, target, mode_of(table), "planned", run_id, resumes=True) as session:
         session.side = "source"
         async with connect(origin_address, side="source", application=f"medallion read {target.where}") as origin:
-            plan, window, changes = await plan_table(session.warehouse, origin, source, table)
-            shape = plan.shape
-            assert shape is not None  # plan_table always describes
-            # The window was chosen before this snapshot: whatever was still open then cannot hide below its bound.
-            # No rollback when something fails: after a read that was cut short asyncpg takes no more statements, and
-            # the connection ends here anyway.
-            await origin.transaction(isolation="repeatable_read", readonly=True).start()
-            staged = await _stage(session, origin, table, plan, window, changes, on_progress)
-            session.side = "warehouse"
-            counts = await check_and_publish(warehouse_address, session, staged)
+            planned = await plan_table(session.warehouse, origin, source, table)
+            plan = planned.plan
+            load = _Load(warehouse_address, session, origin, table, planned, on_progress)
+            if plan.reading.how == "windows":
+                counts, changes, chunks = await load.window_by_window()
+            else:
+                if plan.reading.how == "chunks" and run_chunk is None:
+                    threads = Threads(warehouse_address, origin_address, source, table, plan.reading.readers)
+                    run_chunk = threads
+                try:
+                    counts, changes, chunks = await load.at_once(run_chunk)
+                finally:
+                    if threads is not None:
+                        threads.close()
         return LoadResult(
             source=source.name,
             table=table.name,
@@ -124,82 +148,175 @@ async def load_table(
             counts=counts,
             lower=plan.lower,
             upper=plan.upper,
-            schema_changes=tuple(f"{change.column} {change.change}" for change in staged.changes),
+            schema_changes=tuple(f"{change.column} {change.change}" for change in changes),
             warning=plan.warning,
+            volume=plan.reading.volume,
+            chunks=chunks,
         )
 
 
-async def _stage(
-    session: LoadSession,
-    origin: Connection[Record],
-    table: Table,
-    plan: LoadPlan,
-    window: Window,
-    changes: list[SchemaChange],
-    on_progress: Progress | None,
-) -> Staged:
-    shape, target, warehouse = plan.shape, session.target, session.warehouse
-    assert shape is not None  # plan_table always describes
-    extracted_at = datetime.now(UTC).isoformat()
-    source_keys: KeySet = await key_set(origin, table, shape, window.below)
-    session.side = "warehouse"
-    await ledger.note_path(warehouse, session.batch_id, plan.path)
-    changes = changes + await ensure_types(warehouse, target, shape)
-    await create_landing(warehouse, target, shape, first=plan.path == "first")
-    session.pass_failpoint("after_landing_created")
-    stream = CopyStream(
-        origin, select_rows(table, shape, window.condition, (extracted_at, target.source, session.batch_id))
-    )
-    # Closed at once when the copy fails or is cancelled: while its reader is at work, `origin` can do nothing else.
-    async with contextlib.aclosing(_watched(stream, session, on_progress)) as chunks:
-        landed = await landing.copy_rows(warehouse, target, shape, chunks)
-    session.rows_read = stream.rows
-    if landed != stream.rows:
-        raise SourceError(
-            f"the source sent {stream.rows} rows and {landed} landed",
-            where=target.where,
-            next_move="run again; if it repeats, look for a proxy between source and warehouse",
-            retryable=True,
-        )
-    session.pass_failpoint("after_copy")
+class _Load:
+    """One load under way, from its plan to its counts."""
 
-    async def stage_keys() -> str:
+    def __init__(
+        self,
+        address: DatabaseConnection,
+        session: LoadSession,
+        origin: Connection[Record],
+        table: Table,
+        planned: Planned,
+        on_progress: Progress | None,
+    ) -> None:
+        assert planned.plan.shape is not None  # plan_table always describes
+        self.address, self.session, self.origin, self.table = address, session, origin, table
+        self.plan, self.window, self.changes, self.volume = (
+            planned.plan,
+            planned.window,
+            planned.changes,
+            planned.volume,
+        )
+        self.shape: Shape = planned.plan.shape
+        self.on_progress = on_progress
+        self._received = 0
+
+    async def at_once(self, run_chunk: RunChunk | None) -> tuple[LoadCounts, tuple[SchemaChange, ...], int]:
+        """Stage everything, publish once."""
+        # The window was chosen before this snapshot: whatever was still open then cannot hide below its bound.
+        # No rollback when something fails: after a read that was cut short asyncpg takes no more statements, and
+        # the connection ends here anyway.
+        await self.origin.transaction(isolation="repeatable_read", readonly=True).start()
+        await self._prepare()
+        if self.plan.reading.how == "chunks":
+            assert run_chunk is not None
+            # Taken first: whatever is asked of the source from here on is asked of this snapshot.
+            self.session.side = "source"
+            snapshot = await share_snapshot(self.origin, self.table)
+            gathering = await open_gathering(self.session, self.origin, self.table, self.plan, self.window, self.volume)
+            self.session.pass_failpoint("after_landing_created")
+            self.window = gathering.window
+            await gathering.run(snapshot, run_chunk, self.on_progress)
+            rows, received, chunks = gathering.rows, gathering.bytes, len(gathering.chunks)
+            source_keys = await self._source_keys(self.window)
+        else:
+            source_keys = await self._source_keys(self.window)
+            rows, received = await self._stage(self.window)
+            chunks = 1
+        self.session.pass_failpoint("after_copy")
+        staged = self._staged(self.window, rows, received, source_keys)
+        counts = await check_and_publish(self.address, self.session, staged)
+        return counts, staged.changes, chunks
+
+    async def window_by_window(self) -> tuple[LoadCounts, tuple[SchemaChange, ...], int]:
+        """Stage and publish chunk by chunk in the cursor's order, each with its own cursor and its own batch.
+
+        Each is read in a snapshot of its own, so the source may clean up in between. Chunks end below the horizon
+        that was seen before the first, so nothing can appear behind them.
+        """
+        windows = Windows(self.table, self.plan, self.window)
+        await windows.cut(self.origin)
+        total = LoadCounts()
+        changes: tuple[SchemaChange, ...] = ()
+        for part in windows:
+            began, memory = time.monotonic(), peak_memory_bytes()
+            transaction = self.origin.transaction(isolation="repeatable_read", readonly=True)
+            await transaction.start()
+            await self._prepare()
+            self.session.side = "source"
+            source_keys = await self._source_keys(part.window) if part.is_last else None
+            rows, received = await self._stage(part.window)
+            self.session.pass_failpoint("after_copy")
+            staged = replace(self._staged(part.window, rows, received, source_keys), more_follow=not part.is_last)
+            if not part.is_last:
+                staged = replace(staged, stage_keys=None)
+            counts = await check_and_publish(self.address, self.session, staged, part.recorded(rows, received, began))
+            total, changes, self.changes = counts.after(total), changes + staged.changes, []
+            self.session.side = "source"
+            await transaction.rollback()
+            self.session.side = "warehouse"
+            windows.learn(part, received, time.monotonic() - began, peak_memory_bytes() - memory)
+            if not part.is_last:
+                self.session.pass_failpoint("after_chunk_commit")
+                self.session.batch_id = await ledger.open_load(
+                    self.session.warehouse,
+                    self.session.run_id,
+                    self.plan.source,
+                    self.plan.table,
+                    self.plan.mode,
+                    self.plan.path,
+                )
+        return total, changes, windows.count
+
+    async def _prepare(self) -> None:
+        session = self.session
+        session.side = "warehouse"
+        await ledger.note_path(session.warehouse, session.batch_id, self.plan.path, self.plan.reading.volume)
+        self.changes = self.changes + await ensure_types(session.warehouse, session.target, self.shape)
+
+    async def _source_keys(self, window: Window) -> KeySet:
+        self.session.side = "source"
+        return await key_set(self.origin, self.table, self.shape, window.below)
+
+    async def _stage(self, window: Window) -> tuple[int, int]:
+        """Copy the window's rows into a new landing table; returns their number and bytes."""
+        session, target, warehouse = self.session, self.session.target, self.session.warehouse
+        session.side = "warehouse"
+        await create_landing(warehouse, target, self.shape, first=self.plan.path == "first")
+        session.pass_failpoint("after_landing_created")
+        metadata = (datetime.now(UTC).isoformat(), target.source, session.batch_id)
+        stream = CopyStream(self.origin, select_rows(self.table, self.shape, window.condition, metadata))
+        # Closed at once when the copy fails or is cancelled: while its reader is at work, `origin` can do nothing else.
+        async with contextlib.aclosing(self._watched(stream)) as chunks:
+            landed = await landing.copy_rows(warehouse, target, self.shape, chunks)
+        session.rows_read = stream.rows
+        if landed != stream.rows:
+            raise SourceError(
+                f"the source sent {stream.rows} rows and {landed} landed",
+                where=target.where,
+                next_move="run again; if it repeats, look for a proxy between source and warehouse",
+                retryable=True,
+            )
+        self._received += stream.bytes
+        return stream.rows, stream.bytes
+
+    async def _stage_keys(self) -> str:
+        session, target = self.session, self.session.target
         session.side = "source"
-        async with contextlib.aclosing(aiter(CopyStream(origin, select_keys(table, shape)))) as keys:
-            await landing.copy_keys(warehouse, target, shape, table.keys, keys)
+        async with contextlib.aclosing(aiter(CopyStream(self.origin, select_keys(self.table, self.shape)))) as keys:
+            await landing.copy_keys(session.warehouse, target, self.shape, self.table.keys, keys)
         session.side = "warehouse"
         return qualified(LANDING_SCHEMA, landing.keys_table(target))
 
-    return Staged(
-        # An append leaves rows alone that are there, which is what a reread is to mend.
-        load=Merge() if plan.path == "reread" else table.load,
-        shape=shape,
-        keys=table.keys,
-        window=window,
-        first=plan.path == "first",
-        rows_read=stream.rows,
-        received_bytes=stream.bytes,
-        extracted_at=extracted_at,
-        cursor=table.cursor.column if table.cursor else None,
-        rules=table.rules,
-        max_quarantined=table.max_quarantined,
-        max_deleted=table.max_deleted,
-        changes=tuple(changes),
-        source_keys=source_keys,
-        stage_keys=stage_keys if table.deletes else None,
-    )
+    def _staged(self, window: Window, rows: int, received: int, source_keys: KeySet | None) -> Staged:
+        table, plan = self.table, self.plan
+        self.session.side = "warehouse"
+        return Staged(
+            # An append leaves rows alone that are there, which is what a reread is to mend.
+            load=Merge() if plan.path == "reread" else table.load,
+            shape=self.shape,
+            keys=table.keys,
+            window=window,
+            first=plan.path == "first",
+            rows_read=rows,
+            received_bytes=received,
+            extracted_at=datetime.now(UTC).isoformat(),
+            cursor=table.cursor.column if table.cursor else None,
+            rules=table.rules,
+            max_quarantined=table.max_quarantined,
+            max_deleted=table.max_deleted,
+            changes=tuple(self.changes),
+            source_keys=source_keys,
+            stage_keys=self._stage_keys if table.deletes else None,
+        )
 
-
-async def _watched(
-    stream: CopyStream, session: LoadSession, on_progress: Progress | None
-) -> AsyncGenerator[bytes, None]:
-    """The stream's chunks, with progress, and with the blame on the side that fails."""
-    session.side = "source"
-    async with contextlib.aclosing(aiter(stream)) as chunks:
-        async for chunk in chunks:
-            session.side = "warehouse"
-            yield chunk
-            session.side = "source"
-            if on_progress is not None:
-                on_progress("copied", stream.bytes)
-    session.side = "warehouse"
+    async def _watched(self, stream: CopyStream) -> AsyncGenerator[bytes, None]:
+        """The stream's chunks, with progress, and with the blame on the side that fails."""
+        session = self.session
+        session.side = "source"
+        async with contextlib.aclosing(aiter(stream)) as chunks:
+            async for chunk in chunks:
+                session.side = "warehouse"
+                yield chunk
+                session.side = "source"
+                if self.on_progress is not None:
+                    self.on_progress("copied", self._received + stream.bytes)
+        session.side = "warehouse"

@@ -18,8 +18,9 @@ from flows.extract.foreign_table import ForeignTable, describe
 from flows.extract.foreign_window import Bounds, bounds
 from flows.load import landing
 from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, create_landing, ensure_types, raw_columns
-from flows.loads.database import Progress, mode_of
+from flows.loads.database import mode_of
 from flows.loads.evolution import changes_since, returned
+from flows.loads.gathering import Progress
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, load_session
 from flows.quality.quarantine import Unreadable

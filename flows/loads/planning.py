@@ -100,8 +100,9 @@ async def _database_lines(warehouse: Connection[Record], source: Database, table
             running = None
             try:
                 running = await _lock_holder(warehouse, source.name, table.name)
-                plan, window, _ = await plan_table(warehouse, origin, source, table)
-                waiting = await count(origin, table, window.condition)
+                planned = await plan_table(warehouse, origin, source, table)
+                plan = planned.plan
+                waiting = await count(origin, table, planned.window.condition)
                 differ = not waiting and table.deletes and await _keys_differ(warehouse, origin, source, table, plan)
             except Exception as problem:
                 lines.append(_unplanned(warehouse, source.name, table.name, running, problem))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -19,6 +20,9 @@ from flows.spec.errors import WarehouseError
 from flows.spec.plan import KeySet, LoadCounts, Window
 from flows.spec.shape import Shape
 from flows.state import ledger
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
 
 _LOST = (
     asyncpg.InterfaceError,
@@ -50,6 +54,7 @@ class Staged:
 
     `source_keys` is what the source holds of the rows that raw must hold now (None: the source gives no count).
     `stage_keys` copies all of the source's keys beside the landing table, when deletes must be looked for.
+    `more_follow`: these are a part of what is read, so that both ends can be compared only after the last part.
     `settle` does instead what a read of single keys needs: it marks deletes among them, and counts only them.
     """
 
@@ -69,6 +74,7 @@ class Staged:
     changes: tuple[SchemaChange, ...] = ()
     unreadable: tuple[quarantine.Unreadable, ...] = ()
     source_keys: KeySet | None = None
+    more_follow: bool = False
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
     settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
 
@@ -78,8 +84,15 @@ class Staged:
         return {key: column.raw_type for key in self.keys if (column := self.shape.column(key))}
 
 
-async def check_and_publish(address: DatabaseConnection, session: LoadSession, staged: Staged) -> LoadCounts:
+async def check_and_publish(
+    address: DatabaseConnection,
+    session: LoadSession,
+    staged: Staged,
+    note: Callable[[Connection[Record], int], Awaitable[None]] | None = None,
+) -> LoadCounts:
     """Judge the staged rows, then publish them in one transaction.
+
+    `note` writes down, in that transaction and for its batch, what else the caller knows of the load.
 
     Raises:
         DataRefused: too many rows break a rule, or too many are gone at the source. Nothing was published.
@@ -103,6 +116,8 @@ async def check_and_publish(address: DatabaseConnection, session: LoadSession, s
     try:
         async with session.warehouse.transaction():
             counts = await _publish(session, staged, rules if broken else ())
+            if note is not None:
+                await note(session.warehouse, session.batch_id)
             session.pass_failpoint("in_publish_before_commit")
     except _LOST as problem:
         if session.side == "source":
@@ -152,7 +167,11 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
 
     done, repeats = await _write_each_key_once(session, staged, staged.rows_read - quarantined)
     session.pass_failpoint("in_publish_after_rows")
-    held, deleted = await (staged.settle() if staged.settle else _reconcile(session, staged, bool(in_quarantine)))
+    held, deleted = None, 0
+    if staged.settle:
+        held, deleted = await staged.settle()
+    elif not staged.more_follow:
+        held, deleted = await _reconcile(session, staged, bool(in_quarantine))
 
     counts = LoadCounts(
         rows_read=staged.rows_read,
@@ -164,9 +183,9 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         rows_deleted=done.deleted + deleted,
         bytes=staged.received_bytes,
         source_rows=staged.source_keys.rows if staged.source_keys else None,
-        raw_rows=held.raw.rows,
-        quarantine_rows=held.only_quarantined.rows,
-        reconciled=_verdict(staged.source_keys, held.all),
+        raw_rows=held.raw.rows if held else None,
+        quarantine_rows=held.only_quarantined.rows if held else None,
+        reconciled=_verdict(staged.source_keys, held.all) if held else "more chunks follow",
     )
     if not staged.first:
         await warehouse.execute(f"drop table {target.landing}")

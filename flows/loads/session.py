@@ -22,7 +22,7 @@ from flows.settings import settings
 from flows.spec import DatabaseConnection
 from flows.spec.errors import LoadLocked, MedallionError
 from flows.spec.plan import LoadCounts
-from flows.state import ledger
+from flows.state import ledger, reads
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -63,13 +63,17 @@ class LoadResult:
     upper: str | None = None
     schema_changes: tuple[str, ...] = ()
     warning: str | None = None
+    volume: str = "small"
+    chunks: int = 1
 
 
 @asynccontextmanager
 async def load_session(
-    address: DatabaseConnection, target: Target, mode: str, path: str, run_id: int | None
+    address: DatabaseConnection, target: Target, mode: str, path: str, run_id: int | None, *, resumes: bool = False
 ) -> AsyncIterator[LoadSession]:
     """Lock the table, open its load in the ledger, and write down how it ends.
+
+    With `resumes` a load whose read was interrupted is taken up again under its old batch id.
 
     Raises:
         LoadLocked: another run held the lock all the while we waited.
@@ -80,8 +84,9 @@ async def load_session(
         await _lock(session)
         try:
             session.pass_failpoint("after_lock")
-            session.batch_id = await ledger.open_load(warehouse, run_id, target.source, target.table, mode, path)
+            session.batch_id = await _open(session, mode, path, resumes)
             session.pass_failpoint("after_load_opened")
+            await _wait_for_workers(session)
             yield session
         except (Exception, asyncio.CancelledError) as problem:
             error = await _in_spite_of_cancellation(_write_down(address, session, problem))
@@ -104,6 +109,29 @@ async def _lock(session: LoadSession) -> None:
                 f"another run ({held} the table's lock)" if holder else "another run holds the table's lock",
                 where=target.where,
                 next_move="wait for it to end; a run that died gives the lock back by itself",
+                retryable=True,
+            )
+        await asyncio.sleep(_LOCK_POLL_SECONDS)
+
+
+async def _open(session: LoadSession, mode: str, path: str, resumes: bool) -> int:
+    names = (session.target.source, session.target.table)
+    if resumes:
+        batch_id = await reads.reopen(session.warehouse, session.run_id, *names, settings().resume_hours)
+        if batch_id is not None:
+            return batch_id
+    return await ledger.open_load(session.warehouse, session.run_id, *names, mode, path)
+
+
+async def _wait_for_workers(session: LoadSession) -> None:
+    """Let the workers of a load that died end: the server may not yet have noticed that nobody is there."""
+    until = time.monotonic() + settings().lock_wait_seconds
+    while not await ledger.workers_ended(session.warehouse, session.target.source, session.target.table):
+        if time.monotonic() >= until:
+            raise LoadLocked(
+                "workers of an earlier load of the table are still at work in the warehouse",
+                where=session.target.where,
+                next_move="wait; if it lasts, end the sessions named `medallion load` in pg_stat_activity",
                 retryable=True,
             )
         await asyncio.sleep(_LOCK_POLL_SECONDS)

@@ -58,7 +58,12 @@ def measure() -> Iterator[Meter]:
     finally:
         meter.seconds = time.perf_counter() - started
         meter.cpu_seconds = _cpu_seconds() - cpu
-        meter.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
+        meter.peak_memory_bytes = peak_memory_bytes()
+
+
+def peak_memory_bytes() -> int:
+    """The highest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
 
 
 def _cpu_seconds() -> float:

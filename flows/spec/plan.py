@@ -1,19 +1,24 @@
 """What a load is going to do, decided before it does anything."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Literal
 
 from flows.spec.shape import Shape
 
 
 @dataclass(frozen=True, slots=True)
 class CursorState:
-    """What `ops.cursors` remembers of a table. Values are text, in the source type's own digits."""
+    """What `ops.cursors` remembers of a table. Values are text, in the source type's own digits.
+
+    `key` is a JSON array of texts: the key of the last row read at `value`, when rows beyond it share that value.
+    """
 
     value: str | None = None
     pending_value: str | None = None
     pending_at: datetime | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +52,40 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How much there is to read, by the source's statistics, and in how many pieces it is read.
+
+    `how`: `whole`, one COPY; `chunks`, gathered in the landing table and published at once; `windows`, each chunk
+    published with its own cursor. `by` says along what it is cut. `restarts`: a killed read goes on from its last
+    committed chunk. `rows` and `bytes` are estimates.
+    """
+
+    volume: Literal["small", "medium", "large"] = "small"
+    how: Literal["whole", "chunks", "windows"] = "whole"
+    by: Literal["", "page", "key", "cursor"] = ""
+    columns: tuple[str, ...] = ()
+    readers: int = 1
+    restarts: bool = False
+    rows: int = 0
+    bytes: int = 0
+
+    def __str__(self) -> str:
+        """For people: `large, about 4.1 GB: 4 readers, chunks by page`."""
+        size = f"{self.bytes / 1e9:.1f} GB" if self.bytes >= 1e9 else f"{self.bytes / 1e6:,.0f} MB"
+        if self.how == "whole":
+            return f"{self.volume}, about {size}: one COPY"
+        readers = f"{self.readers} readers, " if self.readers > 1 else ""
+        ending = {
+            (True, "chunks"): "a restart goes on from the last one",
+            (False, "chunks"): "a restart begins anew",
+            (True, "windows"): "each published with its cursor",
+        }[self.restarts, self.how]
+        return f"{self.volume}, about {size}: {readers}chunks by {self.by}, {ending}"
+
+
+@dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """One table's next load. `path` names how rows travel; `reason` says why that path."""
+    """One table's next load. `path` names how rows travel; `reason` says why that path; `reading` how it is cut."""
 
     source: str
     table: str
@@ -60,6 +97,7 @@ class LoadPlan:
     rows: int | None = None
     shape: Shape | None = None
     warning: str | None = None
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +116,12 @@ class LoadCounts:
     raw_rows: int | None = None
     quarantine_rows: int | None = None
     reconciled: str | None = None
+
+    def after(self, before: "LoadCounts") -> "LoadCounts":
+        """These counts with those of an earlier part of the same read; both ends are as they were last."""
+        added = ("read", "inserted", "updated", "unchanged", "deduplicated", "quarantined", "deleted")
+        sums = {f"rows_{name}": getattr(self, f"rows_{name}") + getattr(before, f"rows_{name}") for name in added}
+        return replace(self, bytes=self.bytes + before.bytes, **sums)
 
     @property
     def changed(self) -> int:

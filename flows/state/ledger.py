@@ -15,10 +15,12 @@ from flows.spec.plan import CursorState, LoadCounts
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Any constant will do, as long as every process uses the same: it names "a load of a table" among advisory locks.
 LOAD_LOCK_CLASS = 20_170_101
+# The same for "a worker of such a load": shared by workers, exclusive for the next attempt that waits for their end.
+WORKER_LOCK_CLASS = 20_170_102
 
 
 @cache
@@ -59,6 +61,15 @@ async def lock_table(connection: Connection[Record], source: str, table: str) ->
 async def unlock_table(connection: Connection[Record], source: str, table: str) -> None:
     """Give the table's lock back."""
     await connection.execute("select pg_advisory_unlock($1, hashtext($2))", LOAD_LOCK_CLASS, f"{source}.{table}")
+
+
+async def workers_ended(connection: Connection[Record], source: str, table: str) -> bool:
+    """Whether no worker of an earlier attempt is at work on the table."""
+    return bool(
+        await connection.fetchval(
+            "select pg_try_advisory_xact_lock($1, hashtext($2))", WORKER_LOCK_CLASS, f"{source}.{table}"
+        )
+    )
 
 
 async def lock_holder(connection: Connection[Record], source: str, table: str) -> int | None:
@@ -120,9 +131,9 @@ async def open_load(
     )
 
 
-async def note_path(connection: Connection[Record], batch_id: int, path: str) -> None:
-    """How the plan decided that rows travel."""
-    await connection.execute("update ops.loads set path = $2 where batch_id = $1", batch_id, path)
+async def note_path(connection: Connection[Record], batch_id: int, path: str, volume: str | None = None) -> None:
+    """How the plan decided that rows travel, and whether they are few or many."""
+    await connection.execute("update ops.loads set path = $2, volume = $3 where batch_id = $1", batch_id, path, volume)
 
 
 async def publish_load(
@@ -186,11 +197,12 @@ async def last_verdict(connection: Connection[Record], source: str, table: str) 
 async def read_cursor(connection: Connection[Record], source: str, table: str) -> CursorState:
     """Where the next read begins. Empty for a table never loaded."""
     row = await connection.fetchrow(
-        "select cursor_value, pending_value, pending_at from ops.cursors where source_system = $1 and table_name = $2",
+        "select cursor_value, pending_value, pending_at, cursor_key from ops.cursors "
+        "where source_system = $1 and table_name = $2",
         source,
         table,
     )
-    return CursorState(row["cursor_value"], row["pending_value"], row["pending_at"]) if row else CursorState()
+    return CursorState(*row.values()) if row else CursorState()
 
 
 async def save_cursor(
@@ -198,15 +210,17 @@ async def save_cursor(
 ) -> None:
     """Where the next read begins, in the publishing transaction."""
     await connection.execute(
-        "insert into ops.cursors (source_system, table_name, cursor_value, pending_value, pending_at, batch_id) "
-        "values ($1, $2, $3, $4, $5, $6) on conflict (source_system, table_name) do update set "
+        "insert into ops.cursors (source_system, table_name, cursor_value, pending_value, pending_at, cursor_key, "
+        "batch_id) values ($1, $2, $3, $4, $5, $6, $7) on conflict (source_system, table_name) do update set "
         "cursor_value = excluded.cursor_value, pending_value = excluded.pending_value, "
-        "pending_at = excluded.pending_at, batch_id = excluded.batch_id, updated_at = clock_timestamp()",
+        "pending_at = excluded.pending_at, cursor_key = excluded.cursor_key, batch_id = excluded.batch_id, "
+        "updated_at = clock_timestamp()",
         source,
         table,
         state.value,
         state.pending_value,
         state.pending_at,
+        state.key,
         batch_id,
     )
 

@@ -64,6 +64,41 @@ comment on table ops.loads is 'One row per load of one table: window, counts, ou
 create index if not exists loads_by_table on ops.loads (source_system, table_name, batch_id desc);
 create index if not exists loads_by_run on ops.loads (run_id);
 
+alter table ops.loads add column if not exists volume text;
+alter table ops.loads drop constraint if exists loads_reconciled_check;
+alter table ops.loads add constraint loads_reconciled_check check (
+    reconciled in ('equal', 'missing in raw', 'surplus in raw', 'source gives no count', 'more chunks follow')
+);
+
+create table if not exists ops.reads (
+    batch_id bigint primary key references ops.loads (batch_id),
+    attempt integer not null default 1,
+    path text not null,
+    grid jsonb not null,
+    read_window jsonb not null,
+    landing oid not null,
+    opened_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.reads is
+'One row per read in chunks: how it is cut, and what it will publish. A new attempt at the same batch goes on from the chunks that committed; only workers of the newest attempt may commit more.';
+
+create table if not exists ops.chunks (
+    batch_id bigint not null references ops.loads (batch_id),
+    lower_step bigint not null,
+    upper_step bigint not null,
+    attempt integer not null,
+    rows bigint not null,
+    bytes bigint not null,
+    seconds double precision not null,
+    memory_bytes bigint not null,
+    size_bytes bigint not null,
+    size_reason text not null,
+    committed_at timestamptz not null default clock_timestamp(),
+    primary key (batch_id, lower_step)
+);
+comment on table ops.chunks is
+'One row per chunk, committed with its rows: what part of the read it was, what it cost (memory_bytes: by how much the process''s peak grew), and the size that was aimed at and why.';
+
 create table if not exists ops.cursors (
     source_system text not null,
     table_name text not null,
@@ -168,4 +203,4 @@ where resolved_at is null;
 create unique index if not exists rows_open_once on quarantine.rows (source_system, table_name, rule, row_hash)
 where resolved_at is null;
 
-insert into ops.schema_version (version) values (1) on conflict do nothing;
+insert into ops.schema_version (version) values (1), (2) on conflict do nothing;

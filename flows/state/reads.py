@@ -1,0 +1,162 @@
+"""Reads in chunks: how each is cut, which chunks have committed, and who may commit more."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from flows.spec.plan import CursorState, Window
+from flows.state.ledger import WORKER_LOCK_CLASS
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A read in chunks. `grid` are the facts of an `extract.slices.Grid`, `landing` the landing table's oid."""
+
+    batch_id: int
+    attempt: int
+    path: str
+    grid: dict[str, Any]
+    window: Window
+    landing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Steps from `lower` up to and without `upper`, and what they cost; `memory` is by how many bytes the peak grew."""
+
+    lower: int
+    upper: int
+    rows: int
+    bytes: int
+    seconds: float
+    memory: int
+    size: int
+    reason: str
+
+
+async def open_read(
+    connection: Connection[Record], batch_id: int, path: str, grid: dict[str, Any], window: Window, landing: str
+) -> Read:
+    """Write down how a read is cut. What an earlier attempt at the batch staged is forgotten."""
+    await connection.execute("delete from ops.chunks where batch_id = $1", batch_id)
+    row = await connection.fetchrow(
+        "insert into ops.reads (batch_id, path, grid, read_window, landing) "
+        "values ($1, $2, $3, $4, to_regclass($5)::oid) on conflict (batch_id) do update set "
+        "path = excluded.path, grid = excluded.grid, read_window = excluded.read_window, landing = excluded.landing, "
+        "opened_at = clock_timestamp() returning attempt, landing::bigint as landing",
+        batch_id,
+        path,
+        json.dumps(grid),
+        json.dumps(asdict(window), default=datetime.isoformat),
+        landing,
+    )
+    assert row is not None  # the statement always writes a row
+    return Read(batch_id, row["attempt"], path, grid, window, row["landing"])
+
+
+async def find_read(connection: Connection[Record], batch_id: int) -> Read | None:
+    """How the batch's read is cut; None when it is not read in chunks."""
+    row = await connection.fetchrow(
+        "select attempt, path, grid, read_window, landing::bigint as landing from ops.reads where batch_id = $1",
+        batch_id,
+    )
+    if row is None:
+        return None
+    return Read(
+        batch_id, row["attempt"], row["path"], json.loads(row["grid"]), _window(row["read_window"]), row["landing"]
+    )
+
+
+def _window(text: str) -> Window:
+    facts = json.loads(text)
+    pending_at = facts["next"]["pending_at"]
+    facts["next"]["pending_at"] = datetime.fromisoformat(pending_at) if pending_at else None
+    facts["next"] = CursorState(**facts["next"])
+    return Window(**facts)
+
+
+async def reopen(
+    connection: Connection[Record], run_id: int | None, source: str, table: str, within_hours: float
+) -> int | None:
+    """Take over the table's newest load, if its read was interrupted with chunks committed. Returns its batch id.
+
+    From here on, workers of the earlier attempt commit nothing more; those that are committing must be waited for.
+    A read that was refused begins anew: its rows are what was wrong with it.
+    """
+    batch_id: int | None = await connection.fetchval(
+        "update ops.loads set status = 'running', run_id = coalesce($3, run_id), error_id = null, error = null, "
+        "finished_at = null where batch_id = ("
+        "select max(batch_id) from ops.loads where source_system = $1 and table_name = $2) "
+        "and status in ('running', 'failed') and exists (select from ops.reads as r inner join ops.chunks as c "
+        "using (batch_id) where r.batch_id = ops.loads.batch_id "
+        "and c.committed_at > clock_timestamp() - make_interval(secs => $4 * 3600.0)) returning batch_id",
+        source,
+        table,
+        run_id,
+        within_hours,
+    )
+    if batch_id is not None:
+        await connection.execute("update ops.reads set attempt = attempt + 1 where batch_id = $1", batch_id)
+    return batch_id
+
+
+async def chunks_of(connection: Connection[Record], batch_id: int) -> list[Chunk]:
+    """The committed chunks, in order."""
+    records = await connection.fetch(
+        "select lower_step, upper_step, rows, bytes, seconds, memory_bytes, size_bytes, size_reason "
+        "from ops.chunks where batch_id = $1 order by lower_step",
+        batch_id,
+    )
+    return [Chunk(*record.values()) for record in records]
+
+
+async def join_read(connection: Connection[Record], source: str, table: str, batch_id: int, attempt: int) -> bool:
+    """Whether a worker may commit a chunk of this attempt. Runs in the chunk's transaction, before anything else.
+
+    The lock is held until that transaction ends, so that a newer attempt can wait for it.
+    """
+    await connection.execute(
+        "select pg_advisory_xact_lock_shared($1, hashtext($2))", WORKER_LOCK_CLASS, f"{source}.{table}"
+    )
+    return bool(
+        await connection.fetchval(
+            "select exists (select from ops.reads as r inner join ops.loads as l using (batch_id) "
+            "where r.batch_id = $1 and r.attempt = $2 and l.status = 'running')",
+            batch_id,
+            attempt,
+        )
+    )
+
+
+async def record_chunk(connection: Connection[Record], batch_id: int, attempt: int, chunk: Chunk) -> None:
+    """The chunk is in; runs in the chunk's transaction."""
+    await connection.execute(
+        "insert into ops.chunks (batch_id, attempt, lower_step, upper_step, rows, bytes, seconds, memory_bytes, "
+        "size_bytes, size_reason) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        batch_id,
+        attempt,
+        chunk.lower,
+        chunk.upper,
+        chunk.rows,
+        chunk.bytes,
+        chunk.seconds,
+        chunk.memory,
+        chunk.size,
+        chunk.reason,
+    )
+
+
+async def landing_stands(connection: Connection[Record], read: Read, landing: str) -> bool:
+    """Whether the landing table is the one that chunks were committed to, and holds rows.
+
+    After a crash of the warehouse an unlogged table is there and empty.
+    """
+    return bool(
+        await connection.fetchval("select to_regclass($1)::oid::bigint is not distinct from $2", landing, read.landing)
+    ) and bool(await connection.fetchval(f"select exists (select from {landing})"))
