@@ -112,7 +112,7 @@ async def _timestamp_window(
         upper = str(
             await connection.fetchval(f"select case when $2::text <> '' then {moment}::text end", stamp, cursor.zone)
         )
-    condition = "true"
+    condition, expected = "true", None
     if state.value is not None:
         name = quote_identifier(cursor.column)
         lag = f"{cursor.overlap.total_seconds():.6f} seconds"
@@ -121,6 +121,8 @@ async def _timestamp_window(
         after = json.loads(state.key) if state.key is not None else []
         if after and len(after) == len(rest) and not cursor.overlap:
             # A part of the rows with this very value is in already.
+            # Of the pair the planner sees the value only, and expects nothing where all rows share it.
+            expected = condition
             condition = beyond((cursor.column, *rest), (state.value, *after))
         condition += f" or {name} is null" if column.nullable else ""
     return Window(
@@ -129,6 +131,7 @@ async def _timestamp_window(
         upper=upper,
         next=CursorState(upper),
         warning=horizon.warning,
+        expected=expected,
     )
 
 

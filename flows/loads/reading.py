@@ -19,7 +19,7 @@ async def plan_reading(
     origin: Connection[Record], table: Table, shape: Shape, window: Window, path: str
 ) -> tuple[Reading, Volume]:
     """How the window's rows are to be read, by the source's statistics and the settings' thresholds."""
-    volume = await estimate(origin, table, shape, window.condition)
+    volume = await estimate(origin, table, shape, window.expected or window.condition)
     return choose(table, shape, window, path, volume, settings()), volume
 
 

@@ -63,7 +63,7 @@ class Windows:
         name = quote_identifier(reading.columns[0])
         ends = "<" if isinstance(self._table.cursor, Timestamp) else "<="
         settled = (
-            f"{self._window.condition} and {name} > {quote_literal(self._window.lower)} "
+            f"{self._window.condition} and {name} >= {quote_literal(self._window.lower)} "
             f"and {name} {ends} {quote_literal(self._window.upper)}"
         )
         width = max(1.0, reading.bytes / max(1, reading.rows))

@@ -41,6 +41,7 @@ class Window:
 
     `condition` selects them; `below` selects every row that raw must hold once they are in (for counting).
     `lower` and `upper` are the bounds as text; `next` is the cursor to store. `warning` tells what weakens the bound.
+    `expected` selects about as many rows as `condition`, where the planner would misjudge that.
     """
 
     condition: str = "true"
@@ -49,6 +50,7 @@ class Window:
     upper: str | None = None
     next: CursorState = field(default_factory=CursorState)
     warning: str | None = None
+    expected: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,9 +104,9 @@ class World:
             assert set(waiting) <= set(bad)
             return
         assert set(waiting) == set(bad)
-        # A row that turned bad keeps its last good version in a merged table.
+        # A row that turned bad keeps its last good version, where rows have keys to tell so.
         kept = {row for row in raw if row[0] in {identifier for identifier, _ in bad}}
-        assert table == "merged" or not kept
+        assert table in CHANGING or not kept
         assert set(raw) - kept == set(good)
 
     def image(self) -> list[Rows]:
