@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     )
     large_load_mb: float = Field(2048, ge=0, description="Reads estimated larger are shared among several readers")
     load_readers: int = Field(4, ge=1, description="Connections that read one large table at one time")
+    dask_scheduler: str = Field("", description="A Dask scheduler whose workers read large tables; unset → threads")
     chunk_min_mb: float = Field(16, gt=0, description="The smallest chunk that the size may adapt to")
     chunk_max_mb: float = Field(512, gt=0, description="The largest chunk that the size may adapt to")
     chunk_seconds: float = Field(10, gt=0, description="How long a chunk is to take; its size adapts to that")

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from prefect.tasks import Task, exponential_backoff
 
 from flows import connections
 from flows.loads.api import load_endpoint
+from flows.loads.chunks import RunChunk
 from flows.loads.database import load_table
 from flows.loads.declared import find_source
 from flows.loads.foreign import load_foreign
@@ -105,9 +106,19 @@ async def load(source: str, table: str, window: str, run_id: int) -> dict[str, A
                     run_id=run_id,
                     on_progress=on_progress,
                 )
+            elif declared.engine == "postgresql":
+                with _readers() as run_chunk:
+                    result = await load_table(
+                        connections.warehouse(),
+                        connections.database(declared),
+                        declared,
+                        declared.table(table),
+                        run_id=run_id,
+                        on_progress=on_progress,
+                        run_chunk=run_chunk,
+                    )
             else:
-                bring = load_table if declared.engine == "postgresql" else load_foreign
-                result = await bring(
+                result = await load_foreign(
                     connections.warehouse(),
                     connections.database(declared),
                     declared,
@@ -118,6 +129,16 @@ async def load(source: str, table: str, window: str, run_id: int) -> dict[str, A
     meter.rows, meter.bytes = result.counts.rows_read, result.counts.bytes
     _tell(result, meter)
     return asdict(result)
+
+
+def _readers() -> AbstractContextManager[RunChunk | None]:
+    """Who reads the chunks of large tables: a Dask cluster by setting, else (None) threads of this process."""
+    scheduler = settings().dask_scheduler
+    if not scheduler:
+        return nullcontext()
+    from flows.dask_chunks import dask_readers  # imports Dask, which takes a second
+
+    return dask_readers(scheduler)
 
 
 @task(
@@ -206,6 +227,8 @@ def _tell(result: LoadResult, meter: metrics.Meter) -> None:
         f"{counts.rows_deleted:,} deleted, {counts.rows_quarantined:,} quarantined, {result.seconds:.1f} s"
     )
     log = get_run_logger()
+    if result.chunks > 1:
+        log.info("%s.%s is %s: read in %d chunks", result.source, result.table, result.volume, result.chunks)
     log.info("%s.%s %s; counts: %s", result.source, result.table, text, counts.reconciled)
     log.info(
         "%s.%s: %s rows/s, %.1f MB, peak memory of the process %.0f MB, processor %.1f s",

@@ -47,6 +47,7 @@ class ChunkSize:
 
     def learn(self, steps: int, received: int, seconds: float, memory: int) -> None:
         """Adapt to what a chunk was: its steps, its bytes, how long it took, by how much the peak of memory grew."""
+        used = self.aim
         if received:
             self.bytes_per_step = max(1.0, (self.bytes_per_step + received / max(1, steps)) / 2)
         speed = received / seconds if seconds > 0 else 0.0
@@ -58,7 +59,7 @@ class ChunkSize:
             factor = min(_STEP, max(1 / _STEP, self.seconds / seconds))
             self._aim_at(self.aim * factor, "time")
         if speed > self._best:
-            self._best, self._best_aim = speed, self.aim
+            self._best, self._best_aim = speed, used
 
     def _aim_at(self, wanted: float, reason: str) -> None:
         aim = int(min(self.largest, max(self.smallest, wanted)))

@@ -130,7 +130,7 @@ async def load_table(
             if plan.reading.how == "windows":
                 counts, changes, chunks = await load.window_by_window()
             else:
-                if plan.reading.how == "chunks" and run_chunk is None:
+                if plan.reading.how == "chunks" and (run_chunk is None or plan.reading.readers == 1):
                     threads = Threads(warehouse_address, origin_address, source, table, plan.reading.readers)
                     run_chunk = threads
                 try:

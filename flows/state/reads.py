@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -138,7 +140,7 @@ async def record_chunk(connection: Connection[Record], batch_id: int, attempt: i
     """The chunk is in; runs in the chunk's transaction."""
     await connection.execute(
         "insert into ops.chunks (batch_id, attempt, lower_step, upper_step, rows, bytes, seconds, memory_bytes, "
-        "size_bytes, size_reason) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "size_bytes, size_reason, worker) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         batch_id,
         attempt,
         chunk.lower,
@@ -149,6 +151,7 @@ async def record_chunk(connection: Connection[Record], batch_id: int, attempt: i
         chunk.memory,
         chunk.size,
         chunk.reason,
+        f"{platform.node()}:{os.getpid()}",
     )
 
 

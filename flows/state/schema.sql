@@ -93,11 +93,12 @@ create table if not exists ops.chunks (
     memory_bytes bigint not null,
     size_bytes bigint not null,
     size_reason text not null,
+    worker text not null,
     committed_at timestamptz not null default clock_timestamp(),
     primary key (batch_id, lower_step)
 );
 comment on table ops.chunks is
-'One row per chunk, committed with its rows: what part of the read it was, what it cost (memory_bytes: by how much the process''s peak grew), and the size that was aimed at and why.';
+'One row per chunk, committed with its rows: what part of the read it was, what it cost (memory_bytes: by how much the process''s peak grew), the size that was aimed at and why, and the process that read it (host:pid).';
 
 create table if not exists ops.cursors (
     source_system text not null,
