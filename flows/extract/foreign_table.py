@@ -53,7 +53,7 @@ async def describe(reader: Reader, source: str, table: Table) -> ForeignTable:
             next_move="check the name in flows/sources, the database in the source's URL, and the user's rights",
         )
     names = {column.name for column in found}
-    declared = [*table.keys, *table.as_text, *([table.cursor.column] if table.cursor else [])]
+    declared = [*table.keys, *table.as_text, *([] if table.cursor_column is None else [table.cursor_column])]
     if missing := [name for name in declared if name not in names]:
         raise SourceError(
             f"the declared column {', '.join(missing)} is not in the table",

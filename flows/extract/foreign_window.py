@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from flows.extract.arrow import Reader
 from flows.extract.foreign_table import ForeignTable
-from flows.spec.cursor import Sequence, Timestamp
+from flows.spec.cursor import Sequence, Timestamp, TransactionId
 from flows.spec.errors import SourceError
 from flows.spec.identifiers import quote_identifier, quote_literal
 from flows.spec.load import Append
@@ -43,6 +43,8 @@ async def bounds(reader: Reader, described: ForeignTable, state: CursorState) ->
             return await _timestamp_bounds(reader, described, cursor, state)
         case Sequence() as cursor:
             return await _sequence_bounds(reader, described, cursor, state)
+        case TransactionId():
+            raise ValueError("a Database of another engine than PostgreSQL refuses this cursor when it is declared")
 
 
 @dataclass(frozen=True, slots=True)

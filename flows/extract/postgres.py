@@ -74,7 +74,7 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
             next_move=f"check the name in flows/sources, and grant select on it to {await _user(connection)}",
         )
     shape = Shape(tuple(_column(record, raw_schema) for record in records), int(records[0]["estimated_rows"]))
-    declared = [*table.keys, *([table.cursor.column] if table.cursor else [])]
+    declared = [*table.keys, *([] if table.cursor_column is None else [table.cursor_column])]
     missing = [name for name in declared if shape.column(name) is None]
     if missing:
         raise SourceError(

@@ -9,13 +9,14 @@ twice harmless: a transaction that stays open for hours delays no row, it only m
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flows.extract.slices import beyond
-from flows.spec.cursor import Sequence, Timestamp
+from flows.spec.cursor import Sequence, Timestamp, TransactionId
 from flows.spec.database import Table
+from flows.spec.errors import SourceError
 from flows.spec.identifiers import qualified, quote_identifier, quote_literal
 from flows.spec.load import Append
 from flows.spec.plan import CursorState, Window
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 # A backend stamps its transaction a moment before pg_stat_activity shows it; a busy machine can stretch that moment.
 _GUARD = timedelta(seconds=1)
+
+# Transaction ids are stored in 32 bits and begin again after that.
+_XID_CIRCLE = 2**32
+_UPCOMING = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 
 _OLDEST = """
 select
@@ -94,6 +99,8 @@ async def window(connection: Connection[Record], table: Table, shape: Shape, sta
             return await _timestamp_window(connection, table, cursor, shape, state)
         case Sequence() as cursor:
             return await _sequence_window(connection, table, cursor, state)
+        case TransactionId():
+            return await _transaction_window(connection, table, state)
 
 
 async def _timestamp_window(
@@ -168,3 +175,37 @@ async def _sequence_window(
         next=CursorState(safe, pending.pending_value, pending.pending_at),
         warning=horizon.warning,
     )
+
+
+async def _transaction_window(connection: Connection[Record], table: Table, state: CursorState) -> Window:
+    """Rows of transactions that had not ended when the last read looked.
+
+    A snapshot names the oldest transaction that is still under way, prepared ones included; every older one has ended,
+    and its rows were seen. Subtransactions have higher ids than the transaction that holds them, so they are not older.
+    """
+    row = await connection.fetchrow(
+        "select pg_snapshot_xmin(s)::text as oldest, pg_snapshot_xmax(s)::text as upcoming, c.oid::text as relation, "
+        "c.relkind in ('r', 'p', 'm') as has_rows from pg_current_snapshot() as s, pg_class as c "
+        "where c.oid = to_regclass($1)",
+        qualified(table.schema, table.name),
+    )
+    assert row is not None  # describe() has refused a table that is not there
+    if not row["has_rows"]:
+        raise SourceError(
+            f"{table.schema}.{table.name} is no table of its own: its rows do not tell which transaction wrote them",
+            where=table.name,
+            next_move="declare the table behind it, or another cursor, or none",
+        )
+    following = Window(upper=row["oldest"], next=CursorState(row["oldest"], key=row["relation"]))
+    if state.value is None:
+        return following
+    seen, upcoming = int(state.value), int(row["upcoming"])
+    if state.key != row["relation"] or seen > upcoming:
+        return replace(following, warning="the table is another one than was read before: all of it is read")
+    if upcoming - seen >= _XID_CIRCLE:
+        return replace(following, warning="the cursor is older than transaction ids last: all of the table is read")
+    # Rows hold the lower 32 bits of the id. Counted from the last read on, ids are told apart for a whole circle; a row
+    # of long ago whose bits look new is read again, which merging makes harmless. The end is the reading snapshot's.
+    distance = f"(xmin::text::bigint - {seen % _XID_CIRCLE} + {_XID_CIRCLE}) % {_XID_CIRCLE}"
+    ahead = f"(select {_UPCOMING} - {seen})"
+    return replace(following, condition=f"({distance} < {ahead})", lower=state.value)

@@ -299,7 +299,7 @@ class _Load:
             rows_read=rows,
             received_bytes=received,
             extracted_at=datetime.now(UTC).isoformat(),
-            cursor=table.cursor.column if table.cursor else None,
+            cursor=table.cursor_column,
             rules=table.rules,
             max_quarantined=table.max_quarantined,
             max_deleted=table.max_deleted,

@@ -215,7 +215,7 @@ async def _stage(
         rows_read=session.rows_read,
         received_bytes=stream.bytes,
         extracted_at=extracted_at,
-        cursor=table.cursor.column if table.cursor else None,
+        cursor=table.cursor_column,
         rules=table.rules,
         max_quarantined=table.max_quarantined,
         max_deleted=table.max_deleted,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from flows.extract.volume import Volume, estimate
 from flows.settings import Settings, settings
-from flows.spec import Sequence, Table, Timestamp
+from flows.spec import Sequence, Table, Timestamp, TransactionId
 from flows.spec.plan import Reading, Window
 from flows.spec.shape import Shape
 
@@ -36,7 +36,7 @@ def choose(table: Table, shape: Shape, window: Window, path: str, volume: Volume
     if path in {"merge", "append"} and (columns := window_columns(table, shape, window, volume)):
         return replace(known, how="windows", by="cursor", columns=columns, restarts=True)
     gathered = replace(known, how="chunks", readers=limits.load_readers if known.volume == "large" else 1)
-    follows_changes = isinstance(table.cursor, Timestamp) and bool(table.keys)
+    follows_changes = isinstance(table.cursor, Timestamp | TransactionId) and bool(table.keys)
     if volume.has_pages and follows_changes:
         return replace(gathered, by="page", restarts=True)
     if columns := _key_columns(table, shape, volume):

@@ -174,9 +174,9 @@ async def _tell_apart(ends: Ends, table: Table, batch: list[Difference], found: 
 async def _compare_whole(ends: Ends, table: Table, result: Reconciliation) -> tuple[Reconciliation, list[Key]]:
     """Without a key: counts, and one checksum over everything."""
     loaded, waiting = "true", 0
-    if table.cursor is not None:
+    if table.cursor_column is not None:
         # Such rows are appended up to the cursor, and none of them twice.
-        column = quote_identifier(table.cursor.column)
+        column = quote_identifier(table.cursor_column)
         loaded = f"{column} <= {quote_literal(ends.state.value)}::bigint" if ends.state.value is not None else "false"
         waiting = await count(ends.origin, table, f"({loaded}) is not true")
     source = extract_buckets.row_set(table, ends.shape, loaded, portable=ends.portable)

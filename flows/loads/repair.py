@@ -119,7 +119,7 @@ async def _stage(session: LoadSession, table: Table, shape: Shape, stream: CopyS
         rows_read=stream.rows,
         received_bytes=stream.bytes,
         extracted_at="",
-        cursor=table.cursor.column if table.cursor else None,
+        cursor=table.cursor_column,
         rules=table.rules,
         changes=tuple(labels),
     )

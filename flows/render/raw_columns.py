@@ -40,6 +40,6 @@ def raw_columns(table: Table | Endpoint) -> tuple[Column, ...]:
         own.append(Column("payload", "The record as the API sent it, unmodified.", "jsonb"))
     else:
         own = [Column(name, "Key of the row at the source.") for name in table.keys]
-        if table.cursor is not None and table.cursor.column not in table.keys:
-            own.append(Column(table.cursor.column, "When the row last changed at the source.", required=False))
+        if table.cursor_column is not None and table.cursor_column not in table.keys:
+            own.append(Column(table.cursor_column, "When the row last changed at the source.", required=False))
     return (*own, *METADATA)

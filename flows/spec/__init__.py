@@ -2,7 +2,7 @@
 
 from flows.spec.api import Api, ApiKeyHeader, ApiKeyQuery, Endpoint, LinkHeader, NoAuth, SinglePage
 from flows.spec.connection import ApiConnection, DatabaseConnection
-from flows.spec.cursor import Sequence, Since, Timestamp
+from flows.spec.cursor import Sequence, Since, Timestamp, TransactionId
 from flows.spec.database import Database, Table
 from flows.spec.load import Append, Merge, Replace
 from flows.spec.rule import Rule
@@ -29,4 +29,5 @@ __all__ = [
     "Source",
     "Table",
     "Timestamp",
+    "TransactionId",
 ]

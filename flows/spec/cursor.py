@@ -53,6 +53,18 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
+class TransactionId:
+    """The transaction that wrote a row, which PostgreSQL notes in every row (`xmin`): for tables without a column to
+    follow.
+
+    TransactionId()                 reads rows of transactions that had not ended before the last read
+
+    Exact under any writer, standby and prepared transaction. No index knows it, so each read passes over the whole
+    table at the source, and sends what changed. Rows must have a key.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Since:
     """An API's parameter for "changed since", and the field of a record that it speaks of.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from flows.spec.cursor import Sequence, Timestamp
+from flows.spec.cursor import Sequence, Timestamp, TransactionId
 from flows.spec.errors import DeclarationError
 from flows.spec.identifiers import require_plain
 from flows.spec.load import Append, Merge, Replace
@@ -34,7 +34,7 @@ class Table:
     name: str
     load: Replace | Append | Merge
     key: str | tuple[str, ...] = ()
-    cursor: Timestamp | Sequence | None = None
+    cursor: Timestamp | Sequence | TransactionId | None = None
     deletes: bool = False
     rules: tuple[Rule, ...] = ()
     max_quarantined: float = 0.0
@@ -47,6 +47,11 @@ class Table:
     def keys(self) -> tuple[str, ...]:
         """The key's columns, in order."""
         return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+    @property
+    def cursor_column(self) -> str | None:
+        """The source's column that the cursor follows; None without a cursor, or for one that needs no column."""
+        return None if self.cursor is None or isinstance(self.cursor, TransactionId) else self.cursor.column
 
     def __post_init__(self) -> None:
         where = f"table {self.name}"
@@ -88,6 +93,12 @@ class Table:
                 where=where,
                 next_move='add key="…"',
             )
+        if isinstance(self.cursor, TransactionId) and not self.keys:
+            raise DeclarationError(
+                "a transaction-id cursor needs a key, because a row that changed is read again",
+                where=where,
+                next_move='add key="…"',
+            )
         if self.deletes and not isinstance(self.load, Merge):
             raise DeclarationError(
                 "deletes=True marks deleted rows of a merged table; replace drops them by itself, append keeps all",
@@ -108,7 +119,7 @@ class Table:
             )
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
         refuse_repeats(list(self.keys), "key column", where)
-        if not all([*self.keys, self.schema, *([self.cursor.column] if self.cursor else [])]):
+        if not all([*self.keys, self.schema, *([] if self.cursor_column is None else [self.cursor_column])]):
             raise DeclarationError(
                 "the schema or a column of the key or cursor has no name",
                 where=where,
@@ -159,6 +170,14 @@ class Database:
                 f"as_text of {', '.join(named)} would do nothing: types of PostgreSQL arrive as they are",
                 where=where,
                 next_move="remove as_text",
+            )
+        if self.engine != "postgresql" and (
+            named := [table.name for table in self.tables if isinstance(table.cursor, TransactionId)]
+        ):
+            raise DeclarationError(
+                f"a transaction-id cursor ({', '.join(named)}) is known to PostgreSQL only",
+                where=where,
+                next_move="use Timestamp(…) or Sequence(…), or no cursor",
             )
         object.__setattr__(self, "tables", tuple(self.tables))
 

@@ -12,7 +12,8 @@ from flows.spec.shape import Shape
 class CursorState:
     """What `ops.cursors` remembers of a table. Values are text, in the source type's own digits.
 
-    `key` is a JSON array of texts: the key of the last row read at `value`, when rows beyond it share that value.
+    `key` is a JSON array of texts: the key of the last row read at `value`, when rows beyond it share that value. For
+    a transaction id it is the table's oid, by which another copy of the table is known.
     """
 
     value: str | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows import connections
 from flows.loads.database import load_table
-from flows.spec import Append, Database, Merge, Replace, Sequence, Table, Timestamp
+from flows.spec import Append, Database, Merge, Replace, Sequence, Table, Timestamp, TransactionId
 from tests.load.two_ends import TwoEnds
 
 ROWS = 12_000
@@ -25,28 +25,31 @@ SOURCE = Database(
     connection="shop",
     tables=[
         Table("orders", key="id", cursor=Timestamp("at"), load=Merge(), deletes=True),
+        Table("traced", key="id", cursor=TransactionId(), load=Merge(), deletes=True),
         Table("prices", key=("shop", "id"), load=Replace(min_share=0)),
         Table("events", cursor=Sequence("id"), load=Append()),
     ],
 )
-KEYS = {"orders": "id", "prices": "shop, id", "events": "id"}
+KEYS = {"orders": "id", "traced": "id", "prices": "shop, id", "events": "id"}
 
 
 def create(ends: TwoEnds) -> None:
-    """All three tables with their rows, an index on every cursor, statistics up to date."""
+    """All four tables with their rows, an index on every cursor, statistics up to date."""
     ends.source(
         f"""
         create table orders (id bigint primary key, v int, at timestamptz default now(), note text);
         create index on orders (at);
         insert into orders select n, n, timestamptz '2026-01-01' + n * interval '1 s', repeat('x', 40)
         from generate_series(1, {ROWS}) as n;
+        create table traced as select * from orders;
+        alter table traced add primary key (id);
         create table prices (shop text, id bigint, v int, note text, primary key (id, shop));
         insert into prices select (array['a''s', 'B', 'é'])[1 + n % 3], n / 3, n, repeat('y', 40)
         from generate_series(1, {ROWS}) as n;
         create table events (id bigint generated always as identity, v int, note text);
         create index on events (id);
         insert into events (v, note) select n, repeat('z', 40) from generate_series(1, {ROWS}) as n;
-        analyze orders; analyze prices; analyze events
+        analyze orders; analyze traced; analyze prices; analyze events
         """
     )
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows.extract import window as windows
-from flows.spec import Append, Merge, Replace, Rule, Sequence, Table, Timestamp
+from flows.spec import Append, Merge, Replace, Rule, Sequence, Table, Timestamp, TransactionId
 from tests.conftest import TestCluster, fresh_shop, fresh_warehouse
 from tests.load.two_ends import Rows, TwoEnds
 
@@ -25,11 +25,14 @@ TABLES = {
     "merged": Table(
         "merged", key="id", cursor=Timestamp("at"), load=Merge(), deletes=True, rules=DOOR, max_quarantined=1
     ),
+    "traced": Table(
+        "traced", key="id", cursor=TransactionId(), load=Merge(), deletes=True, rules=DOOR, max_quarantined=1
+    ),
     "appended": Table("appended", key="id", cursor=Sequence("id"), load=Append(), rules=DOOR, max_quarantined=1),
     "keyless": Table("keyless", cursor=Sequence("id"), load=Append(), rules=DOOR, max_quarantined=1),
     "replaced": Table("replaced", key="id", load=Replace(min_share=0), rules=DOOR, max_quarantined=1),
 }
-CHANGING = ("merged", "replaced")
+CHANGING = ("merged", "traced", "replaced")
 
 
 class World:
@@ -136,7 +139,7 @@ def step(name: str, *arguments: st.SearchStrategy[object]) -> st.SearchStrategy[
     return st.tuples(st.just(name), *arguments)
 
 
-LOADS = step("load", st.sampled_from([("merged",), ("appended", "keyless"), ("replaced",), tuple(TABLES)]))
+LOADS = step("load", st.sampled_from([("merged",), ("traced",), ("appended", "keyless"), ("replaced",), tuple(TABLES)]))
 ENDS = step("end", SESSIONS, st.booleans())
 STEPS = st.one_of(
     step("insert", WRITERS, VALUES),
