@@ -231,14 +231,15 @@ def status_tables(overview: Overview) -> list[Table]:
             )
         shown.append(quarantine)
     if overview.changes:
-        changes = grid("Schema changes", ["when (UTC)", "table", "column", "change", "type"])
+        changes = grid("Schema changes", ["when (UTC)", "table", "column", "change", "type", "in raw"])
         for row in overview.changes:
             changes.add_row(
                 f"{row['changed_at']:%Y-%m-%d %H:%M:%S}",
                 f"{row['source_system']}.{row['table_name']}",
                 row["column_name"],
                 row["change"],
-                row["new_type"] or "",
+                " → ".join(kind for kind in (row["old_type"], row["new_type"]) if kind),
+                styled("done" if row["applied"] else "refused"),
             )
         shown.append(changes)
     if overview.errors:

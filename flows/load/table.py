@@ -100,33 +100,66 @@ async def relation_columns(connection: Connection[Record], relation: str) -> dic
 
 
 def compare(shape: Shape, raw: dict[str, str], where: str) -> list[SchemaChange]:
-    """What changed at the source since raw was shaped. A rename is a drop and an add: never a guess.
+    """What changed at the source since raw was shaped.
 
     Raises:
         SchemaDrift: a column has another type now; converting it silently could change values.
     """
+    changes = differences(shape, raw)
+    for change in changes:
+        if change.change == "retyped":
+            raise retyped(change, where)
+    return changes
+
+
+def retyped(change: SchemaChange, where: str) -> SchemaDrift:
+    """The error for a column whose type is another one now."""
+    return SchemaDrift(
+        f"column {change.column} is {change.new_type} at the source now and {change.old_type} in raw",
+        where=where,
+        next_move="look at the source's change; then alter the raw column yourself (and its dbt model), "
+        "or rename the raw table away to have it loaded anew",
+    )
+
+
+def differences(shape: Shape, raw: dict[str, str]) -> list[SchemaChange]:
+    """What changed at the source since raw was shaped. A rename is a drop and an add: never a guess."""
     changes = []
     for column in shape.columns:
         known = raw.get(column.name)
         if known is None:
             changes.append(SchemaChange(column.name, "added", None, column.raw_type))
         elif known != column.raw_type:
-            raise SchemaDrift(
-                f"column {column.name} is {column.raw_type} at the source now and {known} in raw",
-                where=where,
-                next_move="look at the source's change; then alter the raw column yourself (and its dbt model), "
-                "or rename the raw table away to have it loaded anew",
-            )
+            changes.append(SchemaChange(column.name, "retyped", known, column.raw_type))
     gone = [name for name in raw if shape.column(name) is None and name not in METADATA_NAMES]
     return changes + [SchemaChange(name, "dropped", raw[name], None) for name in gone]
 
 
 async def evolve(connection: Connection[Record], target: Target, changes: list[SchemaChange]) -> None:
-    """Add the new columns to raw. Dropped ones stay, with their last values. Runs in the publishing transaction."""
+    """Add the new columns to raw, and give widened ones their new type. Dropped ones stay, with their last values.
+
+    Runs in the publishing transaction.
+    """
     for change in changes:
+        name = quote_identifier(change.column)
         if change.change == "added":
-            name = quote_identifier(change.column)
             await connection.execute(f"alter table {target.raw} add column {name} {change.new_type}")
+        elif change.change == "retyped":
+            await connection.execute(f"alter table {target.raw} alter column {name} type {change.new_type}")
+
+
+async def views_on(connection: Connection[Record], target: Target, column: str) -> list[str]:
+    """The views that read a column of raw, which PostgreSQL will not let change its type."""
+    records = await connection.fetch(
+        "select distinct v.oid::regclass::text as name from pg_depend as d "
+        "inner join pg_rewrite as r on d.objid = r.oid and d.classid = 'pg_rewrite'::regclass "
+        "inner join pg_class as v on r.ev_class = v.oid "
+        "inner join pg_attribute as a on d.refobjid = a.attrelid and d.refobjsubid = a.attnum "
+        "where d.refobjid = to_regclass($1) and a.attname = $2 order by 1",
+        target.raw,
+        column,
+    )
+    return [record["name"] for record in records]
 
 
 async def ensure_types(connection: Connection[Record], target: Target, shape: Shape) -> list[SchemaChange]:

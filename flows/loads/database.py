@@ -63,7 +63,7 @@ async def plan_table(
         verdict = await ledger.last_verdict(warehouse, source.name, table.name)
     shape = await describe(origin, source.name, source.raw_schema, table)
     window = await read_window(origin, table, shape, state)
-    changes = await changes_since(warehouse, target, shape, raw)
+    changes = await changes_since(warehouse, target, shape, raw, table.on_drift)
     path, reason = (
         mode_of(table),
         f"{mode_of(table)} what changed" if table.cursor else "the whole table, written where it differs",
@@ -84,6 +84,9 @@ async def plan_table(
             path, reason = "reread", "the last load found rows missing in raw"
     if path == "reread":
         window = replace(window, condition="true" if window.below == "true" else window.below)
+    coming = [f"{change.column} {change.change}" for change in changes if change.change != "dropped"]
+    if coming:
+        reason += f"; columns: {', '.join(coming)}"
     reading, volume = await plan_reading(origin, table, shape, window, path)
     plan = LoadPlan(
         source=source.name,

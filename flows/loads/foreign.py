@@ -62,7 +62,7 @@ async def plan_foreign(
         verdict, last_path = await ledger.last_verdict(warehouse, source.name, table.name)
     described = await describe(reader, source.name, table)
     bounded = await bounds(reader, described, state)
-    changes = await changes_since(warehouse, target, described.shape, raw)
+    changes = await changes_since(warehouse, target, described.shape, raw, table.on_drift)
     path, reason = mode_of(table), f"{mode_of(table)} what changed" if table.cursor else "the whole table"
     if raw is None:
         path, reason = "first", "first load: the landing table becomes the raw table"

@@ -169,6 +169,9 @@ async def _write_down(address: DatabaseConnection, session: LoadSession, problem
             connection, session.batch_id, failure.status, failure.error_id, str(failure.error), session.rows_read
         )
         await ledger.record_error(connection, facts)
+        if refused := failure.error.__dict__.get("changes"):
+            names = (session.target.source, session.target.table)
+            await ledger.record_refused_changes(connection, *names, session.batch_id, refused)
 
     try:
         async with asyncio.timeout(settings().connect_timeout_seconds), connect(address, side="warehouse") as fresh:

@@ -14,6 +14,10 @@ Engine = Literal["postgresql", "mysql", "sqlite", "mssql"]
 """What a source database runs on; `mysql` is MariaDB too."""
 
 
+OnDrift = Literal["evolve", "freeze"]
+"""What happens when a table's columns change at the source."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """One table of a database.
@@ -27,6 +31,8 @@ class Table:
     stops and nothing is published. `schema` is the table's schema at the source.
     `max_deleted` (a share, 0 to 1) stops a load with `deletes` that would mark more of raw's rows as deleted at once;
     tables with fewer than 100 rows in raw are exempt.
+    `on_drift` says what a change of the source's columns does: "evolve" takes in new columns and wider types, and
+    refuses what could change values; "freeze" refuses every change.
     `as_text` names columns of a database that is not PostgreSQL which hold values that their type in raw cannot (zero
     dates, words in a column of numbers): they travel as text.
     """
@@ -42,6 +48,7 @@ class Table:
     schema: str = "public"
     description: str = ""
     as_text: tuple[str, ...] = ()
+    on_drift: OnDrift = "evolve"
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -116,6 +123,10 @@ class Table:
                 f"max_deleted is a share between 0 and 1, not {self.max_deleted}",
                 where=where,
                 next_move="write 0.1 for one row in ten, or 1 to let any number go",
+            )
+        if self.on_drift not in get_args(OnDrift):
+            raise DeclarationError(
+                f"on_drift is {self.on_drift!r}", where=where, next_move=f"choose among {', '.join(get_args(OnDrift))}"
             )
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
         refuse_repeats(list(self.keys), "key column", where)

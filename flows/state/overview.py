@@ -18,7 +18,7 @@ class Overview:
     `runs`: run_id, pipeline, scope, status, started_at, seconds, error_id.
     `tables`: source_system, table_name, status, cursor_value, lag (interval), raw_rows, reconciled, quarantined.
     `quarantine`: source_system, table_name, rule, rows, since.
-    `changes`: changed_at, source_system, table_name, column_name, change, new_type.
+    `changes`: changed_at, source_system, table_name, column_name, change, old_type, new_type, applied.
     `errors`: error_id, occurred_at, failure_class, location, what, next_move.
     """
 
@@ -61,7 +61,7 @@ select source_system, table_name, rule, count(*) as rows, min(quarantined_at) as
 from quarantine.rows where resolved_at is null group by 1, 2, 3 order by rows desc
 """
 _CHANGES = """
-select changed_at, source_system, table_name, column_name, change, new_type
+select changed_at, source_system, table_name, column_name, change, old_type, new_type, applied
 from ops.schema_changes order by change_id desc limit $1
 """
 _ERRORS = """

@@ -125,7 +125,8 @@ create table if not exists ops.schema_changes (
     new_type text,
     changed_at timestamptz not null default clock_timestamp()
 );
-comment on table ops.schema_changes is 'One row per change of a source table''s shape, as it reached raw.';
+alter table ops.schema_changes add column if not exists applied boolean not null default true;
+comment on table ops.schema_changes is 'One row per change of a source table''s shape: as it reached raw, or (not applied) as it was refused.';
 
 create table if not exists ops.errors (
     error_id text primary key,

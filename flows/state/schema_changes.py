@@ -12,7 +12,7 @@ async def dropped_columns(connection: Connection[Record], source: str, table: st
     """Columns that the source no longer had when the table was last loaded. Raw still has them."""
     records = await connection.fetch(
         "select column_name from (select distinct on (column_name) column_name, change from ops.schema_changes "
-        "where source_system = $1 and table_name = $2 and change <> 'label added' "
+        "where source_system = $1 and table_name = $2 and change <> 'label added' and applied "
         "order by column_name, change_id desc) as latest where change = 'dropped'",
         source,
         table,
