@@ -12,7 +12,9 @@ from pathlib import Path
 from benchmarks.cluster import Bench
 from benchmarks.measure import Median, Sample, medians, run
 
-_FORGET = "drop schema if exists raw_bench, landing cascade; truncate ops.cursors, ops.loads; create schema landing"
+_FORGET = (
+    "drop schema if exists raw_bench, landing cascade; truncate ops.cursors, ops.loads cascade; create schema landing"
+)
 _CHANGE = (
     "update order_items set quantity = quantity % 9 + 1, updated_at = clock_timestamp() where order_item_id % 10 = 3"
 )

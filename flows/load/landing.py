@@ -71,6 +71,11 @@ def keys_table(target: Target) -> str:
     return f"{target.landing_name}__k"
 
 
+def differences_table(target: Target) -> str:
+    """The name of the table that says which rows of landing table and raw differ."""
+    return f"{target.landing_name}__d"
+
+
 async def copy_keys(
     connection: Connection[Record],
     target: Target,

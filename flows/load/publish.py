@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.load.landing import keys_table
+from flows.load.landing import differences_table, keys_table
 from flows.load.table import LANDING_SCHEMA, Target
 from flows.spec.errors import DataRefused
 from flows.spec.identifiers import qualified, quote_identifier
@@ -14,6 +14,9 @@ from flows.spec.shape import METADATA_NAMES, Shape, column_list, fingerprint
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
+
+# For the one join over both tables, in the publishing transaction only. More was not faster, the default twice as slow.
+_JOIN_MEMORY = "64MB"
 
 # In a table with fewer rows, most of them may well be deleted on an ordinary day.
 _FEW_ROWS = 100
@@ -46,8 +49,12 @@ async def drop_repeats(
     return _affected(status)
 
 
-async def merge(connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]) -> Published:
+async def merge(
+    connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...], only: str = ""
+) -> Published:
     """Insert what is new, update what differs, leave alone what is the same, byte for byte.
+
+    `only` is a join that picks the landing rows `l` to look at; all others are known to be the same.
 
     Rows are compared by their binary image (`*<>`): it tells 1.0 from 1.00, and json, which has no equality, from
     json. It wants records; between row constructors it would compare column by column.
@@ -60,7 +67,7 @@ async def merge(connection: Connection[Record], target: Target, shape: Shape, ke
     )
     row = await connection.fetchrow(
         f"with written as (insert into {target.raw} as r ({column_list(names)}) "
-        f"select {column_list(names, 'l')} from {target.landing} as l "
+        f"select {column_list(names, 'l')} from {target.landing} as l {only} "
         f"on conflict ({column_list(keys)}) do update set {assignments} "
         f"where row({column_list(own, 'r')})::record *<> row({column_list(own, 'excluded')})::record "
         f"or r._deleted_at is not null "
@@ -95,15 +102,28 @@ async def replace(
     """
     if not keys:
         return await _replace_whole(connection, target, shape)
+    # One join finds all that differs, on two cores in a third of the time that meeting each row's conflict takes.
+    differing = qualified(LANDING_SCHEMA, differences_table(target))
     same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
-    await connection.execute(f"analyze {target.landing}")
+    own = list(shape.names)
+    await connection.execute(f"analyze {target.landing} (" + column_list(keys) + ")")
+    await connection.execute(f"set local work_mem = '{_JOIN_MEMORY}'")
+    await connection.execute(f"drop table if exists {differing}")
+    await connection.execute(
+        f"create unlogged table {differing} as select l.ctid as landed, r.ctid as held "
+        f"from {target.landing} as l full join {target.raw} as r on {same_key} "
+        "where l.ctid is null or r.ctid is null or r._deleted_at is not null "
+        f"or row({column_list(own, 'r')})::record *<> row({column_list(own, 'l')})::record"
+    )
+    await connection.execute(f"analyze {differing}")
     deleted = _affected(
         await connection.execute(
-            f"delete from {target.raw} as r where not exists (select from {target.landing} as l where {same_key}) "
-            f"and not ({kept})"
+            f"delete from {target.raw} as r using {differing} as d "
+            f"where d.landed is null and r.ctid = d.held and not ({kept})"
         )
     )
-    merged = await merge(connection, target, shape, keys)
+    merged = await merge(connection, target, shape, keys, f"inner join {differing} as d on d.landed = l.ctid")
+    await connection.execute(f"drop table {differing}")
     return Published(merged.inserted, merged.updated, merged.unchanged, deleted)
 
 

@@ -204,7 +204,11 @@ async def create_landing(connection: Connection[Record], target: Target, shape: 
     reading again.
     """
     columns = [f"{quote_identifier(column.name)} {column.raw_type}" for column in shape.columns]
-    columns += [f"{quote_identifier(name)} {kind}" for name, kind in METADATA]
+    # Later it would take a scan for each of them.
+    columns += [
+        f"{quote_identifier(name)} {kind}{' not null' if first and name != '_deleted_at' else ''}"
+        for name, kind in METADATA
+    ]
     await connection.execute(f"drop table if exists {target.landing}")
     kind = "table" if first else "unlogged table"
     await connection.execute(f"create {kind} {target.landing} ({', '.join(columns)})")
@@ -212,8 +216,6 @@ async def create_landing(connection: Connection[Record], target: Target, shape: 
 
 async def adopt_landing(connection: Connection[Record], target: Target, keys: tuple[str, ...]) -> None:
     """Turn the first load's landing table into the raw table, in the publishing transaction."""
-    for name, _ in METADATA[:3]:
-        await connection.execute(f"alter table {target.landing} alter column {quote_identifier(name)} set not null")
     await connection.execute(f"alter table {target.landing} set schema {quote_identifier(target.raw_schema)}")
     moved = qualified(target.raw_schema, target.landing_name)
     await connection.execute(f"alter table {moved} rename to {quote_identifier(target.table)}")
