@@ -12,7 +12,8 @@ import asyncio
 import os
 import sys
 import traceback
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, cast
 
 import typer
 
@@ -21,6 +22,7 @@ from flows.connections import embedded_stack
 from flows.recovery.failures import diagnose
 from flows.spec import DatabaseConnection
 from flows.spec.errors import MedallionError
+from flows.spec.partition import Every
 from flows.state import ledger
 from flows.state.overview import Overview, read_overview
 
@@ -131,6 +133,32 @@ def reconcile(
     from flows import launch
 
     launch.reconcile(sources, repair=repair, console=console)
+
+
+@app.command()
+def backfill(
+    table: Annotated[str, typer.Argument(metavar="SOURCE.TABLE", help="shop.baskets")],
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day, which is read too")],
+    by: Annotated[str | None, typer.Option("--by", help="The column of dates or times that divides the table")] = None,
+    every: Annotated[str, typer.Option("--every", help="How long a partition is: day, week, month, year")] = "month",
+    restart: Annotated[bool, typer.Option("--restart", help="Read partitions again that are in already")] = False,
+    only_plan: Annotated[bool, typer.Option("--plan", help="Show the partitions, touch nothing")] = False,
+) -> None:
+    """Read a stretch of days of one table again, partition by partition, beside the scheduled loads."""
+    _prepare()
+    from flows import launch
+
+    launch.backfill(
+        table,
+        first.date(),
+        last.date(),
+        every=cast("Every", every),
+        by=by,
+        restart=restart,
+        only_plan=only_plan,
+        console=console,
+    )
 
 
 @app.command()

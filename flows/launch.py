@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
+from datetime import date
 from typing import Any
 
 import asyncpg
@@ -13,12 +14,16 @@ from rich.console import Console
 from rich.status import Status
 
 from flows import connections, screens
+from flows.backfill import backfill as backfill_flow
 from flows.ingest import ingest
+from flows.loads.backfill import refuse_unfit, rows_within
+from flows.loads.declared import find_database_table
 from flows.observe import logs, progress
 from flows.pipeline import pipeline, together
 from flows.recover import reconcile as reconcile_flow
 from flows.recovery.failures import diagnose
 from flows.spec.errors import ConfigurationError, MedallionError
+from flows.spec.partition import Every, partitions
 from flows.state import overview, reconciliations
 from flows.transform import transform as transform_flow
 
@@ -77,6 +82,46 @@ def reconcile(sources: list[str] | None, *, repair: bool, console: Console) -> N
         error = _watched(lambda: asyncio.run(reconcile_flow(sources, repair)), console)
         compared = asyncio.run(_comparisons(correlation_id))
     console.print(screens.reconciliations_table(compared))
+    if error is not None:
+        raise error
+
+
+def backfill(
+    table: str,
+    first: date,
+    last: date,
+    *,
+    every: Every,
+    by: str | None,
+    restart: bool,
+    only_plan: bool,
+    console: Console,
+) -> None:
+    """Run the backfill flow, or show what it would read; then show what became of each partition.
+
+    Raises:
+        MedallionError: what the flow raised, after the partitions that are in have been shown.
+    """
+    source, declared = find_database_table(table)
+    column = refuse_unfit(source, declared, by)
+    wanted = partitions(first, last, every)
+    if only_plan:
+        ends = connections.warehouse(), connections.database(source)
+        with console.status("counting at both ends"):
+            counted, indexed = asyncio.run(rows_within(*ends, source, declared, column, wanted))
+        console.print(screens.partitions_table(counted))
+        if not indexed:
+            console.print(f"[yellow]No index of the source begins with {column}: each partition reads the table.[/]")
+        return
+
+    def start() -> None:
+        asyncio.run(backfill_flow(table, first, last, every, by, restart))
+
+    with logs.correlated() as correlation_id:
+        error = _watched(start, console)
+        ran = asyncio.run(_loads(correlation_id))
+    if ran:
+        console.print(screens.loads_table(ran, f"Backfill of {table}", console.width))
     if error is not None:
         raise error
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.spec.errors import MedallionError
+from flows.spec.partition import Partition
 
 if TYPE_CHECKING:
     from flows.loads.planning import PlanLine
@@ -162,6 +163,14 @@ def loads_table(loads: Sequence[dict[str, Any]], title: str, width: int) -> Tabl
             styled(verdict),
             f"{load['seconds']:.1f}" if load["seconds"] is not None else "",
         )
+    return table
+
+
+def partitions_table(counted: Iterable[tuple[Partition, int, int]]) -> Table:
+    """`medallion backfill --plan`: what each partition holds at both ends."""
+    table = grid("Partitions", ["days", "rows at the source", "rows in raw"], ["rows at the source", "rows in raw"])
+    for partition, at_source, in_raw in counted:
+        table.add_row(str(partition), f"{at_source:,}", f"{in_raw:,}")
     return table
 
 

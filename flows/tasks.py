@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -94,9 +94,7 @@ async def load(source: str, table: str, window: str, run_id: int) -> dict[str, A
     """Bring one raw table up to date; `window` only names the run. Returns the load's facts as plain values."""
     declared = find_source(source)
     with metrics.measure() as meter, _told(f"{source}.{table}") as on_progress:
-        async with concurrency(
-            [f"source-{source}", "warehouse"], occupy=1, lease_duration=_SLOT_LEASE_SECONDS, strict=False
-        ):
+        async with slots(source):
             if isinstance(declared, Api):
                 result = await load_endpoint(
                     connections.warehouse(),
@@ -131,6 +129,11 @@ async def load(source: str, table: str, window: str, run_id: int) -> dict[str, A
     return asdict(result)
 
 
+def slots(source: str) -> AbstractAsyncContextManager[None]:
+    """One slot of the source and one of the warehouse, held for a load."""
+    return concurrency([f"source-{source}", "warehouse"], occupy=1, lease_duration=_SLOT_LEASE_SECONDS, strict=False)
+
+
 def _readers() -> AbstractContextManager[RunChunk | None]:
     """Who reads the chunks of large tables: a Dask cluster by setting, else (None) threads of this process."""
     scheduler = settings().dask_scheduler
@@ -156,9 +159,7 @@ async def reconcile(source: str, table: str, repair: bool, run_id: int) -> dict[
     """Compare one table's both ends, and repair raw if asked to. Returns the comparison's facts as plain values."""
     declared = find_source(source)
     with _told(f"{source}.{table}"):
-        async with concurrency(
-            [f"source-{source}", "warehouse"], occupy=1, lease_duration=_SLOT_LEASE_SECONDS, strict=False
-        ):
+        async with slots(source):
             if isinstance(declared, Api):
                 result = await reconcile_endpoint(
                     connections.warehouse(),

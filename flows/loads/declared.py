@@ -1,7 +1,7 @@
 """The declared sources, by name."""
 
 from flows.sources import SOURCES
-from flows.spec import Source
+from flows.spec import Database, Source, Table
 from flows.spec.errors import DeclarationError
 
 
@@ -19,6 +19,23 @@ def find_source(name: str) -> Source:
         where="flows/sources",
         next_move=f"choose among {', '.join(source.name for source in SOURCES)}",
     )
+
+
+def find_database_table(name: str) -> tuple[Database, Table]:
+    """The declared table of a database, by its whole name: `shop.baskets`.
+
+    Raises:
+        DeclarationError: there is none, or it is an API's endpoint.
+    """
+    source, _, table = name.partition(".")
+    declared = find_source(source)
+    if not isinstance(declared, Database):
+        raise DeclarationError(
+            f"{source} is no database",
+            where="flows/sources",
+            next_move="name a table of a database, such as shop.baskets",
+        )
+    return declared, declared.table(table)
 
 
 def choose(names: list[str] | None) -> dict[str, list[str] | None]:

@@ -55,6 +55,7 @@ class Staged:
     `source_keys` is what the source holds of the rows that raw must hold now (None: the source gives no count).
     `stage_keys` copies all of the source's keys beside the landing table, when deletes must be looked for.
     `more_follow`: these are a part of what is read, so that both ends can be compared only after the last part.
+    `moves_cursor`: whether `window.next` is stored.
     `settle` does instead what a read of single keys needs: it marks deletes among them, and counts only them.
     """
 
@@ -75,6 +76,7 @@ class Staged:
     unreadable: tuple[quarantine.Unreadable, ...] = ()
     source_keys: KeySet | None = None
     more_follow: bool = False
+    moves_cursor: bool = True
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
     settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
 
@@ -189,7 +191,8 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
     )
     if not staged.first:
         await warehouse.execute(f"drop table {target.landing}")
-    await ledger.save_cursor(warehouse, target.source, target.table, staged.window.next, session.batch_id)
+    if staged.moves_cursor:
+        await ledger.save_cursor(warehouse, target.source, target.table, staged.window.next, session.batch_id)
     await ledger.record_changes(
         warehouse,
         target.source,

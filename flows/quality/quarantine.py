@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from flows.quality.rules import first_broken
 from flows.spec.identifiers import quote_identifier, quote_literal
+from flows.spec.partition import Partition
 from flows.spec.plan import KeySet
 from flows.spec.rule import Rule
 from flows.spec.shape import Shape, fingerprint, row_document
@@ -285,6 +286,31 @@ async def count_open(connection: Connection[Record], *, source: str, table: str)
     return int(
         await connection.fetchval(
             "select count(*) from quarantine.rows where source_system = $1 and table_name = $2 and resolved_at is null",
+            source,
+            table,
+        )
+    )
+
+
+async def count_open_within(
+    connection: Connection[Record],
+    raw: str,
+    column: str,
+    kind: str,
+    partition: Partition,
+    keys: Mapping[str, str],
+    *,
+    source: str,
+    table: str,
+) -> int:
+    """Keys of the partition that stand in quarantine only. `kind` is the type of the column that divides the table."""
+    value = f"(q.row_data ->> {quote_literal(column)})::{kind}"
+    return int(
+        await connection.fetchval(
+            "select count(distinct q.row_key) from quarantine.rows as q where q.source_system = $1 "
+            f"and q.table_name = $2 and q.resolved_at is null and {value} >= '{partition.lower}' "
+            f"and {value} < '{partition.upper}' "
+            f"and not exists (select from {raw} as r where r._deleted_at is null and {_same_key(keys, 'r')})",
             source,
             table,
         )

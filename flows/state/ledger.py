@@ -187,7 +187,7 @@ async def last_verdict(connection: Connection[Record], source: str, table: str) 
     """How the last published load ended: (reconciled, path)."""
     row = await connection.fetchrow(
         "select reconciled, path from ops.loads where source_system = $1 and table_name = $2 and status = 'published' "
-        "order by batch_id desc limit 1",
+        "and path <> 'backfill' order by batch_id desc limit 1",
         source,
         table,
     )

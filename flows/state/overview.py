@@ -37,8 +37,8 @@ from ops.runs order by run_id desc limit $1
 _TABLES = """
 with latest as (
     select distinct on (source_system, table_name) source_system, table_name, status, finished_at, raw_rows, reconciled
-    -- A repair is about single keys: it says neither how many rows raw has nor how fresh it is.
-    from ops.loads where path <> 'repair' order by source_system, table_name, batch_id desc
+    -- A repair is about single keys, a backfill about one partition: neither says how many rows raw has, or how fresh.
+    from ops.loads where path not in ('repair', 'backfill') order by source_system, table_name, batch_id desc
 ), open_rows as (
     select source_system, table_name, count(*) as rows
     from quarantine.rows where resolved_at is null group by 1, 2
@@ -52,7 +52,7 @@ left join open_rows as q using (source_system, table_name)
 left join lateral (
     select max(finished_at) as published_at from ops.loads as o
     where o.source_system = l.source_system and o.table_name = l.table_name and o.status = 'published'
-        and o.path <> 'repair'
+        and o.path not in ('repair', 'backfill')
 ) as p on true
 order by 1, 2
 """

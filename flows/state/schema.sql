@@ -100,6 +100,28 @@ create table if not exists ops.chunks (
 comment on table ops.chunks is
 'One row per chunk, committed with its rows: what part of the read it was, what it cost (memory_bytes: by how much the process''s peak grew), the size that was aimed at and why, and the process that read it (host:pid).';
 
+create table if not exists ops.backfills (
+    backfill_id bigint generated always as identity primary key,
+    source_system text not null,
+    table_name text not null,
+    column_name text not null,
+    every text not null,
+    first_day date not null,
+    last_day date not null,
+    started_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz
+);
+comment on table ops.backfills is 'One row per backfill; without finished_at it is under way, or waits to be gone on with.';
+create table if not exists ops.backfill_partitions (
+    backfill_id bigint not null references ops.backfills (backfill_id),
+    lower_bound date not null,
+    upper_bound date not null,
+    batch_id bigint not null,
+    committed_at timestamptz not null default clock_timestamp(),
+    primary key (backfill_id, lower_bound)
+);
+comment on table ops.backfill_partitions is 'One row per partition that is in, committed with its rows; upper_bound is not in it.';
+
 create table if not exists ops.cursors (
     source_system text not null,
     table_name text not null,

@@ -1,0 +1,290 @@
+"""A load of one partition of a table: read again whole, checked at the door, merged; rows that are gone are ended.
+
+It moves no cursor and adds no column, so scheduled loads go on beside it: both take the table's lock in turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from flows.connections import connect
+from flows.extract import buckets as extract_buckets
+from flows.extract.postgres import CopyStream, count, describe, select_rows
+from flows.extract.volume import estimate
+from flows.load import buckets as load_buckets
+from flows.load import landing
+from flows.load.table import SchemaChange, Target, compare, create_landing, ensure_types, raw_columns
+from flows.loads.gathering import Progress
+from flows.loads.publishing import Held, Staged, check_and_publish
+from flows.loads.session import LoadResult, LoadSession, load_session
+from flows.quality.quarantine import count_open_within
+from flows.spec import Append, Database, DatabaseConnection, Replace, Table
+from flows.spec.checksum import Key
+from flows.spec.errors import DeclarationError, SourceError
+from flows.spec.identifiers import quote_identifier
+from flows.spec.partition import Partition
+from flows.spec.plan import KeySet, Window
+from flows.spec.shape import Column, Shape, column_list
+from flows.state import backfills, ledger
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+PATH = "backfill"
+
+_DAYS = ("date", "timestamp")
+# Keys asked of the source at one time.
+_KEYS_AT_ONCE = 5_000
+
+
+def refuse_unfit(source: Database, table: Table, column: str | None) -> str:
+    """The column that divides the table.
+
+    Raises:
+        DeclarationError: the table cannot be read by partition.
+    """
+    where = f"{source.name}.{table.name}"
+    if source.engine != "postgresql":
+        raise DeclarationError(
+            f"a backfill reads PostgreSQL, and this source runs on {source.engine}",
+            where=where,
+            next_move="rename the raw table away, and run: the table is then loaded anew",
+        )
+    if isinstance(table.load, Replace):
+        raise DeclarationError(
+            "every run of a replace reads the whole table, so there is nothing to fill in",
+            where=where,
+            next_move=f"`medallion run {where}`",
+        )
+    if not table.keys:
+        raise DeclarationError(
+            "without a key, rows read again would stand there twice",
+            where=where,
+            next_move="declare the key, or rename the raw table away to have it loaded anew",
+        )
+    if column is None:
+        raise DeclarationError(
+            "nothing says which column divides the table into days",
+            where=where,
+            next_move="name it: --by sold_at. It should not change with the row, as an updated_at does",
+        )
+    return column
+
+
+async def rows_within(
+    warehouse_address: DatabaseConnection,
+    origin_address: DatabaseConnection,
+    source: Database,
+    table: Table,
+    column: str,
+    wanted: list[Partition],
+) -> tuple[list[tuple[Partition, int, int]], bool]:
+    """What a backfill would read: (partition, rows at the source, live rows in raw); and whether an index helps.
+
+    Raises:
+        MedallionError: an end does not answer, or the column is not fit to divide the table.
+    """
+    target = Target(source.name, table.name, source.raw_schema)
+    async with (
+        connect(warehouse_address, side="warehouse") as warehouse,
+        connect(origin_address, side="source", application=f"medallion read {target.where}") as origin,
+    ):
+        shape = await describe(origin, source.name, source.raw_schema, table)
+        _divides(shape, column, target.where)
+        known = await raw_columns(warehouse, target)
+        indexed = bool((await estimate(origin, table, shape, "true")).index_on((column,)))
+        found = []
+        for partition in wanted:
+            condition = _within(column, partition)
+            held = await load_buckets.count_live(warehouse, target, condition) if known else 0
+            found.append((partition, await count(origin, table, condition), held))
+        return found, indexed
+
+
+def _divides(shape: Shape, column: str, where: str) -> Column:
+    found = shape.column(column)
+    if found is None:
+        raise SourceError(f"there is no column {column} to divide the table by", where=where, next_move="correct --by")
+    if not found.raw_type.startswith(_DAYS):
+        raise SourceError(
+            f"column {column} is {found.raw_type}, and has no days",
+            where=where,
+            next_move="name a column of type date, timestamp or timestamp with time zone",
+        )
+    return found
+
+
+def _within(column: str, partition: Partition) -> str:
+    # A date or a time, whatever the column is: the literal takes its type. Times with a zone are UTC in our sessions.
+    name = quote_identifier(column)
+    return f"({name} >= '{partition.lower}' and {name} < '{partition.upper}')"
+
+
+async def backfill_partition(
+    warehouse_address: DatabaseConnection,
+    origin_address: DatabaseConnection,
+    source: Database,
+    table: Table,
+    column: str,
+    partition: Partition,
+    backfill_id: int,
+    *,
+    run_id: int | None = None,
+    on_progress: Progress | None = None,
+) -> LoadResult:
+    """Make raw's rows of the partition what the source holds now; the ledger has it as path `backfill`.
+
+    Raises:
+        MedallionError: see `flows.spec.errors`; nothing partial is left.
+    """
+    target = Target(source.name, table.name, source.raw_schema)
+    started = time.monotonic()
+    mode = type(table.load).__name__.lower()
+    async with load_session(warehouse_address, target, mode, PATH, run_id) as session:
+        state = await ledger.read_cursor(session.warehouse, source.name, table.name)
+        known = await raw_columns(session.warehouse, target)
+        if known is None:
+            raise DeclarationError(
+                "the table was never loaded, so there is nothing to fill in",
+                where=target.where,
+                next_move=f"`medallion run {target.where}` loads all of it",
+            )
+        session.side = "source"
+        async with connect(origin_address, side="source", application=f"medallion read {target.where}") as origin:
+            shape = await describe(origin, source.name, source.raw_schema, table)
+            kind = _divides(shape, column, target.where).raw_type
+            compare(shape, known, target.where)
+            # A new column comes with the next scheduled load, which then looks for its values in all other rows.
+            shape = replace(shape, columns=tuple(one for one in shape.columns if one.name in known))
+            await origin.transaction(isolation="repeatable_read", readonly=True).start()
+            condition = _within(column, partition)
+            extracted_at = datetime.now(UTC).isoformat()
+            metadata = (extracted_at, source.name, session.batch_id)
+            stream = CopyStream(origin, select_rows(table, shape, condition, metadata))
+            labels = await _land(session, shape, stream, on_progress)
+
+            async def settle() -> tuple[Held, int]:
+                ended = await _end_gone(session, origin, table, shape, condition, extracted_at)
+                session.side = "warehouse"
+                live = await load_buckets.count_live(session.warehouse, target, condition)
+                aside = await count_open_within(
+                    session.warehouse, target.raw, column, kind, partition, _key_types(table, shape),
+                    source=source.name, table=table.name,
+                )  # fmt: skip
+                return Held(KeySet(live), KeySet(aside)), ended
+
+            async def note(warehouse: Connection[Record], batch_id: int) -> None:
+                await backfills.record_partition(warehouse, backfill_id, partition, batch_id)
+
+            counts = await check_and_publish(
+                warehouse_address,
+                session,
+                Staged(
+                    load=table.load,
+                    shape=shape,
+                    keys=table.keys,
+                    window=Window(lower=str(partition.lower), upper=str(partition.upper), next=state),
+                    first=False,
+                    rows_read=stream.rows,
+                    received_bytes=stream.bytes,
+                    extracted_at=extracted_at,
+                    cursor=table.cursor_column,
+                    rules=table.rules,
+                    max_quarantined=table.max_quarantined,
+                    changes=tuple(labels),
+                    source_keys=KeySet(stream.rows),
+                    settle=settle,
+                    moves_cursor=False,
+                ),
+                note,
+            )
+        return LoadResult(
+            source=source.name,
+            table=table.name,
+            batch_id=session.batch_id,
+            mode=mode,
+            path=PATH,
+            seconds=time.monotonic() - started,
+            counts=counts,
+            lower=str(partition.lower),
+            upper=str(partition.upper),
+        )
+
+
+async def _land(
+    session: LoadSession, shape: Shape, stream: CopyStream, on_progress: Progress | None
+) -> list[SchemaChange]:
+    target, warehouse = session.target, session.warehouse
+    session.side = "warehouse"
+    labels = await ensure_types(warehouse, target, shape)
+    await create_landing(warehouse, target, shape, first=False)
+    session.pass_failpoint("after_landing_created")
+    async with contextlib.aclosing(_blamed(stream, session, on_progress)) as chunks:
+        landed = await landing.copy_rows(warehouse, target, shape, chunks)
+    session.rows_read = stream.rows
+    if landed != stream.rows:
+        raise SourceError(
+            f"the source sent {stream.rows} rows and {landed} landed",
+            where=target.where,
+            next_move="run again; if it repeats, look for a proxy between source and warehouse",
+            retryable=True,
+        )
+    session.pass_failpoint("after_copy")
+    return labels
+
+
+async def _blamed(
+    stream: CopyStream, session: LoadSession, on_progress: Progress | None
+) -> AsyncGenerator[bytes, None]:
+    """The stream's chunks, with progress, and with the blame on the side that fails."""
+    session.side = "source"
+    async with contextlib.aclosing(aiter(stream)) as chunks:
+        async for chunk in chunks:
+            session.side = "warehouse"
+            yield chunk
+            session.side = "source"
+            if on_progress is not None:
+                on_progress("copied", stream.bytes)
+    session.side = "warehouse"
+
+
+def _key_types(table: Table, shape: Shape) -> dict[str, str]:
+    return {key: column.raw_type for key in table.keys if (column := shape.column(key))}
+
+
+async def _end_gone(
+    session: LoadSession,
+    origin: Connection[Record],
+    table: Table,
+    shape: Shape,
+    condition: str,
+    moment: str,
+) -> int:
+    """Mark raw's rows of the partition that the source has nowhere any more. Returns how many.
+
+    A row that is in another partition now, or in quarantine, is not gone: the source is asked for its key.
+    """
+    if not table.deletes or isinstance(table.load, Append):
+        return 0
+    target, warehouse = session.target, session.warehouse
+    same = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in table.keys)
+    texts = ", ".join(f"r.{quote_identifier(key)}::text" for key in table.keys)
+    missing = await warehouse.fetch(
+        f"select array[{texts}] as key from {target.raw} as r where r._deleted_at is null and {condition} "
+        f"and not exists (select from {target.landing} as l where {same}) order by {column_list(table.keys, 'r')}"
+    )
+    ended = 0
+    for begin in range(0, len(missing), _KEYS_AT_ONCE):
+        keys: list[Key] = [tuple(record["key"]) for record in missing[begin : begin + _KEYS_AT_ONCE]]
+        session.side = "source"
+        found = await extract_buckets.versions(origin, table, shape, keys, "false", digests=False)
+        session.side = "warehouse"
+        gone = [key for key in keys if key not in found]
+        among = load_buckets.among(shape, table.keys, gone)
+        ended += await load_buckets.mark_gone(warehouse, target, among, moment, session.batch_id)
+    return ended
