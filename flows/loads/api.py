@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from flows.extract.rest import HttpLimits, count_records, read_pages
 from flows.load import landing
 from flows.load.table import Target, compare, create_landing, ensure_types, raw_columns
-from flows.loads.gathering import Progress
 from flows.loads.publishing import Staged, check_and_publish
-from flows.loads.session import LoadResult, LoadSession, load_session
+from flows.loads.session import LoadResult, LoadSession, Progress, load_session
 from flows.quality.quarantine import Unreadable
 from flows.settings import settings
 from flows.spec import Api, ApiConnection, DatabaseConnection, Endpoint

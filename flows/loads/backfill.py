@@ -5,9 +5,7 @@ It moves no cursor and adds no column, so scheduled loads go on beside it: both 
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -17,11 +15,10 @@ from flows.extract import buckets as extract_buckets
 from flows.extract.postgres import CopyStream, count, describe, select_rows
 from flows.extract.volume import estimate
 from flows.load import buckets as load_buckets
-from flows.load import landing
-from flows.load.table import SchemaChange, Target, compare, create_landing, ensure_types, raw_columns
-from flows.loads.gathering import Progress
+from flows.load.table import Target, compare, ensure_types, raw_columns
 from flows.loads.publishing import Held, Staged, check_and_publish
-from flows.loads.session import LoadResult, LoadSession, load_session
+from flows.loads.session import LoadResult, LoadSession, Progress, load_session
+from flows.loads.staging import land
 from flows.quality.quarantine import count_open_within
 from flows.spec import Append, Database, DatabaseConnection, Replace, Table
 from flows.spec.checksum import Key
@@ -166,7 +163,10 @@ async def backfill_partition(
             extracted_at = datetime.now(UTC).isoformat()
             metadata = (extracted_at, source.name, session.batch_id)
             stream = CopyStream(origin, select_rows(table, shape, condition, metadata))
-            labels = await _land(session, shape, stream, on_progress)
+            session.side = "warehouse"
+            labels = await ensure_types(session.warehouse, target, shape)
+            await land(session, shape, stream, on_progress)
+            session.pass_failpoint("after_copy")
 
             async def settle() -> tuple[Held, int]:
                 ended = await _end_gone(session, origin, table, shape, condition, extracted_at)
@@ -214,43 +214,6 @@ async def backfill_partition(
             lower=str(partition.lower),
             upper=str(partition.upper),
         )
-
-
-async def _land(
-    session: LoadSession, shape: Shape, stream: CopyStream, on_progress: Progress | None
-) -> list[SchemaChange]:
-    target, warehouse = session.target, session.warehouse
-    session.side = "warehouse"
-    labels = await ensure_types(warehouse, target, shape)
-    await create_landing(warehouse, target, shape, first=False)
-    session.pass_failpoint("after_landing_created")
-    async with contextlib.aclosing(_blamed(stream, session, on_progress)) as chunks:
-        landed = await landing.copy_rows(warehouse, target, shape, chunks)
-    session.rows_read = stream.rows
-    if landed != stream.rows:
-        raise SourceError(
-            f"the source sent {stream.rows} rows and {landed} landed",
-            where=target.where,
-            next_move="run again; if it repeats, look for a proxy between source and warehouse",
-            retryable=True,
-        )
-    session.pass_failpoint("after_copy")
-    return labels
-
-
-async def _blamed(
-    stream: CopyStream, session: LoadSession, on_progress: Progress | None
-) -> AsyncGenerator[bytes, None]:
-    """The stream's chunks, with progress, and with the blame on the side that fails."""
-    session.side = "source"
-    async with contextlib.aclosing(aiter(stream)) as chunks:
-        async for chunk in chunks:
-            session.side = "warehouse"
-            yield chunk
-            session.side = "source"
-            if on_progress is not None:
-                on_progress("copied", stream.bytes)
-    session.side = "warehouse"
 
 
 def _key_types(table: Table, shape: Shape) -> dict[str, str]:

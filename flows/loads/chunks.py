@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,12 +21,13 @@ from flows.extract.postgres import CopyStream, describe, select_rows
 from flows.extract.slices import Grid
 from flows.load import landing
 from flows.load.table import Target
+from flows.loads.staging import refuse_other_count, watched
 from flows.observe.metrics import peak_memory_bytes
 from flows.recovery.failpoints import pass_failpoint
 from flows.recovery.failures import diagnose
 from flows.settings import settings
 from flows.spec import Database, DatabaseConnection, Table
-from flows.spec.errors import LoadLocked, SourceError, SourceUnavailable
+from flows.spec.errors import LoadLocked, SourceUnavailable
 from flows.state import reads
 from flows.state.reads import Chunk
 
@@ -99,31 +100,15 @@ class _Worker:
                     metadata = (datetime.now(UTC).isoformat(), target.source, job.batch_id)
                     condition = f"({read.window.condition}) and {within}"
                     stream = CopyStream(origin, select_rows(self.table, shape, condition, metadata))
-                    async with contextlib.aclosing(self._blamed(stream)) as chunks:
+                    async with contextlib.aclosing(watched(stream, self)) as chunks:
                         landed = await landing.copy_rows(ours, target, shape, chunks)
-                    if landed != stream.rows:
-                        raise SourceError(
-                            f"the source sent {stream.rows} rows and {landed} landed",
-                            where=target.where,
-                            next_move="run again; if it repeats, look for a proxy between source and warehouse",
-                            retryable=True,
-                        )
+                    refuse_other_count(stream.rows, landed, target.where)
                     seconds, growth = time.monotonic() - started, peak_memory_bytes() - memory
                     chunk = Chunk(job.lower, job.upper, landed, stream.bytes, seconds, growth, job.size, job.reason)
                     await reads.record_chunk(ours, job.batch_id, job.attempt, chunk)
                     pass_failpoint("in_chunk_before_commit", settings().failpoint)
         pass_failpoint("after_chunk_commit", settings().failpoint)
         return chunk
-
-    async def _blamed(self, stream: CopyStream) -> AsyncGenerator[bytes, None]:
-        """The stream's bytes, with the blame on the side that fails."""
-        self.side = "source"
-        async with contextlib.aclosing(aiter(stream)) as chunks:
-            async for chunk in chunks:
-                self.side = "warehouse"
-                yield chunk
-                self.side = "source"
-        self.side = "warehouse"
 
 
 async def _share_snapshot(origin: asyncpg.Connection[asyncpg.Record], snapshot: str, where: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -15,17 +14,17 @@ from flows.extract.slices import share_snapshot
 from flows.extract.volume import Volume
 from flows.extract.window import window as read_window
 from flows.load import landing
-from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, create_landing, ensure_types, raw_columns
+from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, ensure_types, raw_columns
 from flows.loads.chunks import RunChunk, Threads
 from flows.loads.evolution import changes_since, returned
-from flows.loads.gathering import Progress, open_gathering
+from flows.loads.gathering import open_gathering
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.reading import plan_reading
-from flows.loads.session import LoadResult, LoadSession, load_session
+from flows.loads.session import LoadResult, LoadSession, Progress, load_session
+from flows.loads.staging import land
 from flows.loads.windows import Windows
 from flows.observe.metrics import peak_memory_bytes
 from flows.spec import Database, DatabaseConnection, Merge, Table
-from flows.spec.errors import SourceError
 from flows.spec.identifiers import qualified
 from flows.spec.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
 from flows.spec.shape import Shape
@@ -261,23 +260,11 @@ class _Load:
 
     async def _stage(self, window: Window) -> tuple[int, int]:
         """Copy the window's rows into a new landing table; returns their number and bytes."""
-        session, target, warehouse = self.session, self.session.target, self.session.warehouse
-        session.side = "warehouse"
-        await create_landing(warehouse, target, self.shape, first=self.plan.path == "first")
-        session.pass_failpoint("after_landing_created")
-        metadata = (datetime.now(UTC).isoformat(), target.source, session.batch_id)
+        target = self.session.target
+        metadata = (datetime.now(UTC).isoformat(), target.source, self.session.batch_id)
         stream = CopyStream(self.origin, select_rows(self.table, self.shape, window.condition, metadata))
-        # Closed at once when the copy fails or is cancelled: while its reader is at work, `origin` can do nothing else.
-        async with contextlib.aclosing(self._watched(stream)) as chunks:
-            landed = await landing.copy_rows(warehouse, target, self.shape, chunks)
-        session.rows_read = stream.rows
-        if landed != stream.rows:
-            raise SourceError(
-                f"the source sent {stream.rows} rows and {landed} landed",
-                where=target.where,
-                next_move="run again; if it repeats, look for a proxy between source and warehouse",
-                retryable=True,
-            )
+        first = self.plan.path == "first"
+        await land(self.session, self.shape, stream, self.on_progress, first=first, before=self._received)
         self._received += stream.bytes
         return stream.rows, stream.bytes
 
@@ -310,16 +297,3 @@ class _Load:
             source_keys=source_keys,
             stage_keys=self._stage_keys if table.deletes else None,
         )
-
-    async def _watched(self, stream: CopyStream) -> AsyncGenerator[bytes, None]:
-        """The stream's chunks, with progress, and with the blame on the side that fails."""
-        session = self.session
-        session.side = "source"
-        async with contextlib.aclosing(aiter(stream)) as chunks:
-            async for chunk in chunks:
-                session.side = "warehouse"
-                yield chunk
-                session.side = "source"
-                if self.on_progress is not None:
-                    self.on_progress("copied", self._received + stream.bytes)
-        session.side = "warehouse"

@@ -20,9 +20,8 @@ from flows.load import landing
 from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, create_landing, ensure_types, raw_columns
 from flows.loads.database import mode_of
 from flows.loads.evolution import changes_since, returned
-from flows.loads.gathering import Progress
 from flows.loads.publishing import Staged, check_and_publish
-from flows.loads.session import LoadResult, LoadSession, load_session
+from flows.loads.session import LoadResult, LoadSession, Progress, load_session
 from flows.quality.quarantine import Unreadable
 from flows.settings import settings
 from flows.spec import Database, DatabaseConnection, Merge, Table

@@ -8,7 +8,6 @@ so the next load brings it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from flows.extract.volume import Volume
 from flows.load.table import create_landing, relation_columns
 from flows.loads.chunk_size import ChunkSize
 from flows.loads.chunks import ChunkJob, RunChunk
-from flows.loads.session import LoadSession
+from flows.loads.session import LoadSession, Progress
 from flows.settings import settings
 from flows.spec import Table
 from flows.spec.plan import LoadPlan, Reading, Window
@@ -27,9 +26,6 @@ from flows.state.reads import Chunk, Read
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
-
-Progress = Callable[[str, int], None]
-"""Called with what is going on and the bytes so far."""
 
 
 class Gathering:

@@ -5,9 +5,8 @@ It moves no cursor, adds no column, and touches no other row.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -15,14 +14,13 @@ from flows.connections import connect
 from flows.extract import buckets as extract_buckets
 from flows.extract.postgres import CopyStream, describe, select_rows
 from flows.load import buckets as load_buckets
-from flows.load import landing
-from flows.load.table import Target, compare, create_landing, ensure_types, raw_columns
+from flows.load.table import Target, compare, ensure_types, raw_columns
 from flows.loads.publishing import Held, Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, load_session
+from flows.loads.staging import land
 from flows.quality.open_rows import count_open_keys
 from flows.spec import Database, DatabaseConnection, Merge, Replace, Table
 from flows.spec.checksum import Key
-from flows.spec.errors import SourceError
 from flows.spec.plan import CursorState, KeySet, Window
 from flows.spec.shape import Shape
 from flows.state import ledger
@@ -97,18 +95,7 @@ async def _stage(session: LoadSession, table: Table, shape: Shape, stream: CopyS
     target, warehouse = session.target, session.warehouse
     session.side = "warehouse"
     labels = await ensure_types(warehouse, target, shape)
-    await create_landing(warehouse, target, shape, first=False)
-    session.pass_failpoint("after_landing_created")
-    async with contextlib.aclosing(_blamed(stream, session)) as chunks:
-        landed = await landing.copy_rows(warehouse, target, shape, chunks)
-    session.rows_read = stream.rows
-    if landed != stream.rows:
-        raise SourceError(
-            f"the source sent {stream.rows} rows and {landed} landed",
-            where=target.where,
-            next_move="run again; if it repeats, look for a proxy between source and warehouse",
-            retryable=True,
-        )
+    await land(session, shape, stream)
     session.pass_failpoint("after_copy")
     return Staged(
         load=Merge(),  # an append leaves rows alone that are there, and a replace would drop all others
@@ -123,17 +110,6 @@ async def _stage(session: LoadSession, table: Table, shape: Shape, stream: CopyS
         rules=table.rules,
         changes=tuple(labels),
     )
-
-
-async def _blamed(stream: CopyStream, session: LoadSession) -> AsyncGenerator[bytes, None]:
-    """The stream's chunks, with the blame on the side that fails."""
-    session.side = "source"
-    async with contextlib.aclosing(aiter(stream)) as chunks:
-        async for chunk in chunks:
-            session.side = "warehouse"
-            yield chunk
-            session.side = "source"
-    session.side = "warehouse"
 
 
 async def _settle(

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -26,6 +26,9 @@ from flows.state import ledger, reads
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
+
+Progress = Callable[[str, int], None]
+"""Called with what is going on and the bytes so far."""
 
 _LOCK_POLL_SECONDS = 0.25
 _log = logging.getLogger(__name__)

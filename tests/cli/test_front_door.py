@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "Load the sources and build gold",
     "transform": "Build silver and gold from raw",
     "reconcile": "Compare raw with its sources by content",
+    "backfill": "Read a stretch of days",
     "status": "Show services, last runs, cursors",
     "render": "Write what follows from the declared sources",
     "url": "Print the warehouse's address",
