@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from flows.spec.database import Table
 from flows.spec.errors import SourceError
-from flows.spec.identifiers import qualified, quote_identifier, quote_literal
+from flows.spec.identifiers import qualified, quote_identifier
 from flows.spec.plan import KeySet
 from flows.spec.shape import METADATA_NAMES, Column, Shape, fingerprint
 
@@ -115,14 +115,10 @@ async def _user(connection: Connection[Record]) -> str:
     return str(await connection.fetchval("select current_user"))
 
 
-def select_rows(table: Table, shape: Shape, condition: str, metadata: tuple[str, str, int]) -> str:
-    """The query whose rows are raw rows: the source's columns, then (extracted at, source system, batch, null)."""
-    extracted_at, source, batch = metadata
+def select_rows(table: Table, shape: Shape, condition: str) -> str:
+    """The query whose rows are the source's, in the types that raw holds."""
     columns = ", ".join(column.select for column in shape.columns)
-    return (
-        f"select {columns}, {quote_literal(extracted_at)}::timestamptz, {quote_literal(source)}::text, "
-        f"{batch}::bigint, null::timestamptz from {qualified(table.schema, table.name)} where {condition}"
-    )
+    return f"select {columns} from {qualified(table.schema, table.name)} where {condition}"
 
 
 def select_keys(table: Table, shape: Shape) -> str:

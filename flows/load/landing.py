@@ -28,10 +28,14 @@ Form = Literal["binary", "csv"]
 
 
 async def copy_rows(
-    connection: Connection[Record], target: Target, shape: Shape, chunks: AsyncIterable[bytes], form: Form = "binary"
+    connection: Connection[Record],
+    target: Target,
+    columns: Sequence[str],
+    chunks: AsyncIterable[bytes],
+    form: Form = "binary",
 ) -> int:
-    """Raw rows in one of COPY's formats → the landing table. Returns the rows written."""
-    return await _copy(connection, target.landing_name, [*shape.names, *METADATA_NAMES], chunks, form)
+    """Rows of these columns in one of COPY's formats → the landing table. Returns the rows written."""
+    return await _copy(connection, target.landing_name, columns, chunks, form)
 
 
 async def _copy(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LANDING_SCHEMA = "landing"
 
+_ROUGH_STATISTICS = 25
+
 # 63 bytes, less the endings of the tables that stand beside a landing table.
 _LONGEST_LANDING_NAME = 60
 
@@ -197,21 +199,44 @@ async def _ensure_enum(connection: Connection[Record], target: Target, column: C
     return changes
 
 
-async def create_landing(connection: Connection[Record], target: Target, shape: Shape, *, first: bool) -> None:
-    """An empty landing table with raw's columns.
+async def create_landing(
+    connection: Connection[Record], target: Target, shape: Shape, *, first: bool, bare: bool = False
+) -> None:
+    """An empty landing table with raw's columns; `bare`: without those that raw adds, see `stamp_landing`.
 
     The first load's landing becomes raw itself, so it is logged; any other is unlogged, since a crash only means
     reading again.
     """
     columns = [f"{quote_identifier(column.name)} {column.raw_type}" for column in shape.columns]
-    # Later it would take a scan for each of them.
-    columns += [
-        f"{quote_identifier(name)} {kind}{' not null' if first and name != '_deleted_at' else ''}"
-        for name, kind in METADATA
-    ]
+    if not bare:
+        # Later it would take a scan for each of them.
+        columns += [
+            f"{quote_identifier(name)} {kind}{' not null' if first and name != '_deleted_at' else ''}"
+            for name, kind in METADATA
+        ]
     await connection.execute(f"drop table if exists {target.landing}")
     kind = "table" if first else "unlogged table"
     await connection.execute(f"create {kind} {target.landing} ({', '.join(columns)})")
+
+
+async def stamp_landing(connection: Connection[Record], target: Target, extracted_at: str, batch_id: int) -> None:
+    """Give the rows of a bare landing table what raw adds to every row. Rows that come later get the newest stamp.
+
+    As the default of a column that comes to full rows it is kept once, in PostgreSQL's catalog: written into each of
+    2 million rows, it took 1.2 of 7.7 processor seconds, and a seventh of the table.
+    """
+    stamps = {
+        "_extracted_at": f"{quote_literal(extracted_at)}::timestamptz",
+        "_source_system": quote_literal(target.source),
+        "_batch_id": str(batch_id),
+        "_deleted_at": "null",
+    }
+    if "_batch_id" in await relation_columns(connection, target.landing):
+        actions = [f"alter column {name} set default {stamp}" for name, stamp in stamps.items()]
+    else:
+        required = {name: "" if stamp == "null" else f" not null default {stamp}" for name, stamp in stamps.items()}
+        actions = [f"add column {name} {kind}{required[name]}" for name, kind in METADATA]
+    await connection.execute(f"alter table {target.landing} {', '.join(actions)}")
 
 
 async def adopt_landing(connection: Connection[Record], target: Target, keys: tuple[str, ...]) -> None:
@@ -219,7 +244,12 @@ async def adopt_landing(connection: Connection[Record], target: Target, keys: tu
     await connection.execute(f"alter table {target.landing} set schema {quote_identifier(target.raw_schema)}")
     moved = qualified(target.raw_schema, target.landing_name)
     await connection.execute(f"alter table {moved} rename to {quote_identifier(target.table)}")
+    # What came without a stamp of its own keeps it; no later row may take it by leaving it out.
+    dropped = ", ".join(f"alter column {quote_identifier(name)} drop default" for name in METADATA_NAMES)
+    await connection.execute(f"alter table {target.raw} {dropped}")
     if keys:
         # Last, so that PostgreSQL finds its index a name that a table renamed away has not kept.
         await connection.execute(f"alter table {target.raw} add primary key ({column_list(keys)})")
+    # Rough statistics at once, for whoever reads now; autovacuum makes them fine. 0.1 s of 0.4 on 2 million rows.
+    await connection.execute(f"set local default_statistics_target = {_ROUGH_STATISTICS}")
     await connection.execute(f"analyze {target.raw}")

@@ -161,11 +161,10 @@ async def backfill_partition(
             await origin.transaction(isolation="repeatable_read", readonly=True).start()
             condition = _within(column, partition)
             extracted_at = datetime.now(UTC).isoformat()
-            metadata = (extracted_at, source.name, session.batch_id)
-            stream = CopyStream(origin, select_rows(table, shape, condition, metadata))
+            stream = CopyStream(origin, select_rows(table, shape, condition))
             session.side = "warehouse"
             labels = await ensure_types(session.warehouse, target, shape)
-            await land(session, shape, stream, on_progress)
+            await land(session, shape, stream, extracted_at, on_progress)
             session.pass_failpoint("after_copy")
 
             async def settle() -> tuple[Held, int]:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import asyncpg
 
@@ -97,11 +96,10 @@ class _Worker:
                     read = await reads.find_read(ours, job.batch_id)
                     assert read is not None  # join_read has found it
                     within = Grid.from_facts(read.grid).condition(job.lower, job.upper)
-                    metadata = (datetime.now(UTC).isoformat(), target.source, job.batch_id)
                     condition = f"({read.window.condition}) and {within}"
-                    stream = CopyStream(origin, select_rows(self.table, shape, condition, metadata))
+                    stream = CopyStream(origin, select_rows(self.table, shape, condition))
                     async with contextlib.aclosing(watched(stream, self)) as chunks:
-                        landed = await landing.copy_rows(ours, target, shape, chunks)
+                        landed = await landing.copy_rows(ours, target, shape.names, chunks)
                     refuse_other_count(stream.rows, landed, target.where)
                     seconds, growth = time.monotonic() - started, peak_memory_bytes() - memory
                     chunk = Chunk(job.lower, job.upper, landed, stream.bytes, seconds, growth, job.size, job.reason)

@@ -14,7 +14,7 @@ from flows.extract.slices import share_snapshot
 from flows.extract.volume import Volume
 from flows.extract.window import window as read_window
 from flows.load import landing
-from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, ensure_types, raw_columns
+from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, ensure_types, raw_columns, stamp_landing
 from flows.loads.chunks import RunChunk, Threads
 from flows.loads.evolution import changes_since, returned
 from flows.loads.gathering import open_gathering
@@ -188,23 +188,32 @@ class _Load:
         # the connection ends here anyway.
         await self.origin.transaction(isolation="repeatable_read", readonly=True).start()
         await self._prepare()
+        source_keys: KeySet | None = None
+        # What is read is all that raw must hold: its keys need not be asked for beside it.
+        whole = self.plan.reading.how == "whole" and (self.plan.path == "reread" or self.window.lower is None)
         if self.plan.reading.how == "chunks":
             assert run_chunk is not None
             # Taken first: whatever is asked of the source from here on is asked of this snapshot.
             self.session.side = "source"
             snapshot = await share_snapshot(self.origin, self.table)
-            gathering = await open_gathering(self.session, self.origin, self.table, self.plan, self.window, self.volume)
+            extracted_at = datetime.now(UTC).isoformat()
+            gathering = await open_gathering(
+                self.session, self.origin, self.table, self.plan, self.window, self.volume, extracted_at
+            )
             self.session.pass_failpoint("after_landing_created")
             self.window = gathering.window
             await gathering.run(snapshot, run_chunk, self.on_progress)
             rows, received, chunks = gathering.rows, gathering.bytes, len(gathering.chunks)
+            await stamp_landing(self.session.warehouse, self.session.target, extracted_at, self.session.batch_id)
+            # Counted by itself: that the chunks are the table is what there is to prove.
             source_keys = await self._source_keys(self.window)
         else:
-            source_keys = await self._source_keys(self.window)
+            if not whole:
+                source_keys = await self._source_keys(self.window)
             rows, received = await self._stage(self.window)
             chunks = 1
         self.session.pass_failpoint("after_copy")
-        staged = self._staged(self.window, rows, received, source_keys)
+        staged = replace(self._staged(self.window, rows, received, source_keys), whole=whole)
         counts = await check_and_publish(self.address, self.session, staged)
         return counts, staged.changes, chunks
 
@@ -260,11 +269,10 @@ class _Load:
 
     async def _stage(self, window: Window) -> tuple[int, int]:
         """Copy the window's rows into a new landing table; returns their number and bytes."""
-        target = self.session.target
-        metadata = (datetime.now(UTC).isoformat(), target.source, self.session.batch_id)
-        stream = CopyStream(self.origin, select_rows(self.table, self.shape, window.condition, metadata))
+        extracted_at = datetime.now(UTC).isoformat()
+        stream = CopyStream(self.origin, select_rows(self.table, self.shape, window.condition))
         first = self.plan.path == "first"
-        await land(self.session, self.shape, stream, self.on_progress, first=first, before=self._received)
+        await land(self.session, self.shape, stream, extracted_at, self.on_progress, first=first, before=self._received)
         self._received += stream.bytes
         return stream.rows, stream.bytes
 

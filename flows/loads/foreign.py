@@ -28,6 +28,7 @@ from flows.spec import Database, DatabaseConnection, Merge, Table
 from flows.spec.errors import DataRefused, SourceError
 from flows.spec.identifiers import qualified
 from flows.spec.plan import CursorState, KeySet, LoadPlan
+from flows.spec.shape import METADATA_NAMES
 from flows.state import ledger
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ async def _stage(
     stream = _Stream(reader, described, described.columns, f"{condition} and ({fitting})", measured.longest)
     constants = (extracted_at, target.source, str(session.batch_id), None)
     async with contextlib.aclosing(stream.chunks(session, on_progress, constants)) as chunks:
-        landed = await landing.copy_rows(warehouse, target, shape, chunks, "csv")
+        landed = await landing.copy_rows(warehouse, target, [*shape.names, *METADATA_NAMES], chunks, "csv")
     unreadable: tuple[Unreadable, ...] = ()
     if measured.unfit:
         session.side = "source"

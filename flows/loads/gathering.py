@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flows.extract.slices import MOST_EDGES, Grid, edge_grid, page_grid
 from flows.extract.volume import Volume
-from flows.load.table import create_landing, relation_columns
+from flows.load.table import create_landing, relation_columns, stamp_landing
 from flows.loads.chunk_size import ChunkSize
 from flows.loads.chunks import ChunkJob, RunChunk
 from flows.loads.session import LoadSession, Progress
@@ -107,7 +107,13 @@ def _gaps(chunks: list[Chunk], steps: int) -> list[tuple[int, int]]:
 
 
 async def open_gathering(
-    session: LoadSession, origin: Connection[Record], table: Table, plan: LoadPlan, window: Window, volume: Volume
+    session: LoadSession,
+    origin: Connection[Record],
+    table: Table,
+    plan: LoadPlan,
+    window: Window,
+    volume: Volume,
+    extracted_at: str,
 ) -> Gathering:
     """Go on with the batch's interrupted read, if that can be trusted; else cut a new one.
 
@@ -118,11 +124,14 @@ async def open_gathering(
     interrupted = await reads.find_read(warehouse, session.batch_id)
     if interrupted is not None and await _goes_on(session, interrupted, plan, volume):
         chunks = await reads.chunks_of(warehouse, session.batch_id)
+        # What the first attempt staged keeps its time; what comes now gets ours.
+        await stamp_landing(warehouse, session.target, interrupted.opened_at.isoformat(), session.batch_id)
+        await stamp_landing(warehouse, session.target, extracted_at, session.batch_id)
         return Gathering(session, interrupted, chunks, reading)
     session.side = "source"
     grid = await _cut(origin, table, shape, window, reading, volume)
     session.side = "warehouse"
-    await create_landing(warehouse, session.target, shape, first=plan.path == "first")
+    await create_landing(warehouse, session.target, shape, first=plan.path == "first", bare=True)
     read = await reads.open_read(warehouse, session.batch_id, plan.path, asdict(grid), window, session.target.landing)
     return Gathering(session, read, [], reading)
 
@@ -137,9 +146,9 @@ async def _goes_on(session: LoadSession, read: Read, plan: LoadPlan, volume: Vol
         return False
     if read.window.lower != plan.lower:
         return False
-    columns = [(column.name, column.raw_type) for column in plan.shape.columns] + list(METADATA)
-    landed = await relation_columns(session.warehouse, session.target.landing)
-    return list(landed.items()) == columns and await reads.landing_stands(
+    columns = [(column.name, column.raw_type) for column in plan.shape.columns]
+    landed = list((await relation_columns(session.warehouse, session.target.landing)).items())
+    return landed in (columns, columns + list(METADATA)) and await reads.landing_stands(
         session.warehouse, read, session.target.landing
     )
 

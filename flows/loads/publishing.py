@@ -14,7 +14,7 @@ from flows.load.table import SchemaChange, adopt_landing, evolve
 from flows.loads.session import LoadSession, settle
 from flows.quality import quarantine
 from flows.quality.open_rows import stands_open
-from flows.quality.rules import count_broken, door_rules, judge
+from flows.quality.rules import Survey, door_rules, judge, survey
 from flows.spec import Append, DatabaseConnection, Merge, Replace, Rule
 from flows.spec.errors import WarehouseError
 from flows.spec.plan import KeySet, LoadCounts, Window
@@ -53,6 +53,7 @@ class Staged:
     """Rows waiting in a landing table, and all that is needed to publish them.
 
     `source_keys` is what the source holds of the rows that raw must hold now (None: the source gives no count).
+    `whole`: these rows are all of those, sent by one statement in one snapshot, so their keys are the source's.
     `stage_keys` copies all of the source's keys beside the landing table, when deletes must be looked for.
     `more_follow`: these are a part of what is read, so that both ends can be compared only after the last part.
     `moves_cursor`: whether `window.next` is stored.
@@ -75,6 +76,7 @@ class Staged:
     changes: tuple[SchemaChange, ...] = ()
     unreadable: tuple[quarantine.Unreadable, ...] = ()
     source_keys: KeySet | None = None
+    whole: bool = False
     more_follow: bool = False
     moves_cursor: bool = True
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
@@ -102,7 +104,10 @@ async def check_and_publish(
     """
     target = session.target
     rules = door_rules(staged.keys, staged.rules, staged.cursor if staged.cursor_required else None)
-    broken = await count_broken(session.warehouse, target.landing, rules)
+    landed = await survey(session.warehouse, target.landing, rules, staged.keys)
+    if staged.whole:
+        staged = replace(staged, source_keys=landed.all)
+    broken = dict(landed.broken)
     for record in staged.unreadable:
         rule = "payload_readable" if record.rule.startswith("payload_") else record.rule
         broken[rule] = broken.get(rule, 0) + 1
@@ -117,7 +122,7 @@ async def check_and_publish(
     session.pass_failpoint("after_check")
     try:
         async with session.warehouse.transaction():
-            counts = await _publish(session, staged, rules if broken else ())
+            counts = await _publish(session, staged, rules if broken else (), landed)
             if note is not None:
                 await note(session.warehouse, session.batch_id)
             session.pass_failpoint("in_publish_before_commit")
@@ -147,7 +152,7 @@ async def _count_known(session: LoadSession, staged: Staged, rules: tuple[Rule, 
     return known
 
 
-async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]) -> LoadCounts:
+async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...], landed: Survey) -> LoadCounts:
     warehouse, target = session.warehouse, session.target
     names = {"source": target.source, "table": target.table}
     session.pass_failpoint("in_publish_before_rows")
@@ -173,7 +178,9 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
     if staged.settle:
         held, deleted = await staged.settle()
     elif not staged.more_follow:
-        held, deleted = await _reconcile(session, staged, bool(in_quarantine))
+        # A first load's landing table is raw now, but for what went to quarantine: it was counted a moment ago.
+        in_raw = landed.good if staged.first and not repeats else None
+        held, deleted = await _reconcile(session, staged, bool(in_quarantine), in_raw)
 
     counts = LoadCounts(
         rows_read=staged.rows_read,
@@ -244,12 +251,15 @@ async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> publis
             return await publish.merge(warehouse, target, staged.shape, staged.keys)
 
 
-async def _reconcile(session: LoadSession, staged: Staged, in_quarantine: bool) -> tuple[Held, int]:
+async def _reconcile(
+    session: LoadSession, staged: Staged, in_quarantine: bool, in_raw: KeySet | None
+) -> tuple[Held, int]:
     """What raw and quarantine hold of the source's rows, after looking for deletes where they are declared.
 
-    When key sets agree there is nothing to look for, so the source's keys are copied only when they do not.
+    When key sets agree there is nothing to look for, so the source's keys are copied only when they do not. `in_raw` is
+    what raw holds, where that is known already.
     """
-    held = await _held(session, staged, in_quarantine)
+    held = await _held(session, staged, in_quarantine, in_raw)
     if staged.stage_keys is None or staged.source_keys is None or held.all == staged.source_keys:
         return held, 0
     keys_relation = await staged.stage_keys()
@@ -267,9 +277,9 @@ async def _reconcile(session: LoadSession, staged: Staged, in_quarantine: bool) 
     return await _held(session, staged, in_quarantine), deleted
 
 
-async def _held(session: LoadSession, staged: Staged, in_quarantine: bool) -> Held:
+async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_raw: KeySet | None = None) -> Held:
     target = session.target
-    raw = await publish.key_set(session.warehouse, target, staged.keys, staged.window.below)
+    raw = in_raw or await publish.key_set(session.warehouse, target, staged.keys, staged.window.below)
     if staged.source_keys is not None and staged.source_keys.fingerprint is None:
         raw = replace(raw, fingerprint=None)
     if not in_quarantine:

@@ -58,15 +58,7 @@ async def repair_keys(
             shape = replace(shape, columns=tuple(column for column in shape.columns if column.name in known))
             await origin.transaction(isolation="repeatable_read", readonly=True).start()
             found = await extract_buckets.versions(origin, table, shape, keys, "false", digests=False)
-            stream = CopyStream(
-                origin,
-                select_rows(
-                    table,
-                    shape,
-                    extract_buckets.among(table, shape, keys),
-                    (extracted_at := datetime.now(UTC).isoformat(), source.name, session.batch_id),
-                ),
-            )
+            stream = CopyStream(origin, select_rows(table, shape, extract_buckets.among(table, shape, keys)))
             staged = await _stage(session, table, shape, stream, state)
         gone = [key for key in keys if key not in found]
         counts = await check_and_publish(
@@ -74,10 +66,9 @@ async def repair_keys(
             session,
             replace(
                 staged,
-                extracted_at=extracted_at,
                 max_quarantined=min(1.0, table.max_quarantined * max(1.0, source_rows / max(1, stream.rows))),
                 source_keys=KeySet(len(found)),
-                settle=lambda: _settle(session, table, shape, list(found), gone, extracted_at),
+                settle=lambda: _settle(session, table, shape, list(found), gone, staged.extracted_at),
             ),
         )
         return LoadResult(
@@ -95,7 +86,8 @@ async def _stage(session: LoadSession, table: Table, shape: Shape, stream: CopyS
     target, warehouse = session.target, session.warehouse
     session.side = "warehouse"
     labels = await ensure_types(warehouse, target, shape)
-    await land(session, shape, stream)
+    extracted_at = datetime.now(UTC).isoformat()
+    await land(session, shape, stream, extracted_at)
     session.pass_failpoint("after_copy")
     return Staged(
         load=Merge(),  # an append leaves rows alone that are there, and a replace would drop all others
@@ -105,7 +97,7 @@ async def _stage(session: LoadSession, table: Table, shape: Shape, stream: CopyS
         first=False,
         rows_read=stream.rows,
         received_bytes=stream.bytes,
-        extracted_at="",
+        extracted_at=extracted_at,
         cursor=table.cursor_column,
         rules=table.rules,
         changes=tuple(labels),

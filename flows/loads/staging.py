@@ -8,7 +8,7 @@ from typing import Protocol
 
 from flows.extract.postgres import CopyStream
 from flows.load import landing
-from flows.load.table import create_landing
+from flows.load.table import create_landing, stamp_landing
 from flows.loads.session import LoadSession, Progress
 from flows.spec.errors import SourceError
 from flows.spec.shape import Shape
@@ -52,6 +52,7 @@ async def land(
     session: LoadSession,
     shape: Shape,
     stream: CopyStream,
+    extracted_at: str,
     on_progress: Progress | None = None,
     *,
     first: bool = False,
@@ -63,10 +64,11 @@ async def land(
         SourceError: other rows landed than were sent.
     """
     session.side = "warehouse"
-    await create_landing(session.warehouse, session.target, shape, first=first)
+    await create_landing(session.warehouse, session.target, shape, first=first, bare=True)
     session.pass_failpoint("after_landing_created")
     # Closed at once when the copy fails or is cancelled: while its reader is at work, the source can do nothing else.
     async with contextlib.aclosing(watched(stream, session, on_progress, before)) as chunks:
-        landed = await landing.copy_rows(session.warehouse, session.target, shape, chunks)
+        landed = await landing.copy_rows(session.warehouse, session.target, shape.names, chunks)
     session.rows_read = stream.rows
     refuse_other_count(stream.rows, landed, session.target.where)
+    await stamp_landing(session.warehouse, session.target, extracted_at, session.batch_id)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from flows.spec.errors import DataRefused
 from flows.spec.identifiers import quote_identifier, quote_literal
+from flows.spec.plan import KeySet
 from flows.spec.rule import Rule
+from flows.spec.shape import fingerprint
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -30,14 +35,30 @@ def first_broken(rules: tuple[Rule, ...]) -> str:
     return f"case {cases} end" if cases else "null::text"
 
 
-async def count_broken(connection: Connection[Record], landing: str, rules: tuple[Rule, ...]) -> dict[str, int]:
-    """Rows per broken rule, in one scan of the landing table. Empty when all hold."""
-    if not rules:
-        return {}
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What stands in a landing table: rows per broken rule, the keys of the rows that break none, and all keys."""
+
+    broken: dict[str, int]
+    good: KeySet
+    all: KeySet
+
+
+async def survey(
+    connection: Connection[Record], landing: str, rules: tuple[Rule, ...], keys: tuple[str, ...] = ()
+) -> Survey:
+    """Rows and their keys by the first rule that each breaks, in one scan of the landing table."""
+    mark = fingerprint([quote_identifier(key) for key in keys]) if keys else "null::numeric"
     records = await connection.fetch(
-        f"select {first_broken(rules)} as rule, count(*) as rows from {landing} group by 1 order by 1"
+        f"select {first_broken(rules)} as rule, count(*) as rows, {mark} as mark from {landing} group by 1 order by 1"
     )
-    return {record["rule"]: record["rows"] for record in records if record["rule"] is not None}
+    none = KeySet(0, Decimal(0) if keys else None)
+    found = {record["rule"]: KeySet(record["rows"], record["mark"]) for record in records}
+    return Survey(
+        {rule: those.rows for rule, those in found.items() if rule is not None},
+        found.get(None, none),
+        functools.reduce(KeySet.plus, found.values(), none),
+    )
 
 
 def judge(

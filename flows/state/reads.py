@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A read in chunks. `grid` are the facts of an `extract.slices.Grid`, `landing` the landing table's oid."""
+    """A read in chunks. `grid` are the facts of an `extract.slices.Grid`, `landing` the landing table's oid.
+
+    `opened_at` is when its first attempt began.
+    """
 
     batch_id: int
     attempt: int
@@ -26,6 +29,7 @@ class Read:
     grid: dict[str, Any]
     window: Window
     landing: int
+    opened_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ async def open_read(
         "insert into ops.reads (batch_id, path, grid, read_window, landing) "
         "values ($1, $2, $3, $4, to_regclass($5)::oid) on conflict (batch_id) do update set "
         "path = excluded.path, grid = excluded.grid, read_window = excluded.read_window, landing = excluded.landing, "
-        "opened_at = clock_timestamp() returning attempt, landing::bigint as landing",
+        "opened_at = clock_timestamp() returning attempt, landing::bigint as landing, opened_at",
         batch_id,
         path,
         json.dumps(grid),
@@ -59,19 +63,26 @@ async def open_read(
         landing,
     )
     assert row is not None  # the statement always writes a row
-    return Read(batch_id, row["attempt"], path, grid, window, row["landing"])
+    return Read(batch_id, row["attempt"], path, grid, window, row["landing"], row["opened_at"])
 
 
 async def find_read(connection: Connection[Record], batch_id: int) -> Read | None:
     """How the batch's read is cut; None when it is not read in chunks."""
     row = await connection.fetchrow(
-        "select attempt, path, grid, read_window, landing::bigint as landing from ops.reads where batch_id = $1",
+        "select attempt, path, grid, read_window, landing::bigint as landing, opened_at from ops.reads "
+        "where batch_id = $1",
         batch_id,
     )
     if row is None:
         return None
     return Read(
-        batch_id, row["attempt"], row["path"], json.loads(row["grid"]), _window(row["read_window"]), row["landing"]
+        batch_id,
+        row["attempt"],
+        row["path"],
+        json.loads(row["grid"]),
+        _window(row["read_window"]),
+        row["landing"],
+        row["opened_at"],
     )
 
 

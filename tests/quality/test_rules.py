@@ -6,7 +6,7 @@ import pytest
 from asyncpg import Connection, Record
 
 from flows.connections import connect
-from flows.quality.rules import count_broken, door_rules, first_broken, judge
+from flows.quality.rules import door_rules, first_broken, judge, survey
 from flows.spec import DatabaseConnection, Merge, Replace, Rule, Table
 from flows.spec.errors import DataRefused, WarehouseError
 from tests.conftest import TestDatabase
@@ -25,23 +25,23 @@ async def connection(warehouse: TestDatabase) -> AsyncIterator["Connection[Recor
 
 async def test_a_null_satisfies_a_rule_as_it_does_a_check_constraint(connection: "Connection[Record]") -> None:
     await connection.execute("insert into staged values (1, null), (2, 1), (3, -1)")
-    assert await count_broken(connection, "staged", (POSITIVE,)) == {"positive": 1}
+    assert (await survey(connection, "staged", (POSITIVE,))).broken == {"positive": 1}
 
 
 async def test_a_row_is_counted_under_the_first_rule_it_breaks(connection: "Connection[Record]") -> None:
     await connection.execute("insert into staged values (null, -1), (1, -1), (2, 200), (3, 5)")
     rules = door_rules(("id",), (POSITIVE, SMALL))
-    assert await count_broken(connection, "staged", rules) == {"key_present": 1, "positive": 1, "small": 1}
+    assert (await survey(connection, "staged", rules)).broken == {"key_present": 1, "positive": 1, "small": 1}
 
 
 async def test_without_rules_nothing_is_broken(connection: "Connection[Record]") -> None:
-    assert await count_broken(connection, "staged", ()) == {}
+    assert (await survey(connection, "staged", ())).broken == {}
     assert await connection.fetchval(f"select {first_broken(())}") is None
 
 
 async def test_every_key_column_must_be_present(connection: "Connection[Record]") -> None:
     await connection.execute("insert into staged values (1, null), (null, 1), (1, 1)")
-    assert await count_broken(connection, "staged", door_rules(("id", "v"), ())) == {"key_present": 2}
+    assert (await survey(connection, "staged", door_rules(("id", "v"), ()))).broken == {"key_present": 2}
 
 
 def test_a_declared_key_and_a_required_cursor_are_rules_of_every_table() -> None:
@@ -113,4 +113,4 @@ async def test_a_rule_about_a_column_that_is_not_there_stops_the_load(
 async def test_a_rule_may_end_in_a_comment_and_hold_any_character(connection: "Connection[Record]") -> None:
     await connection.execute("insert into staged values (1, -1)")
     rules = (Rule("odd", "v::text <> '-1 it''s \"é\" %s $1' and v >= 0 -- below zero is a return"),)
-    assert await count_broken(connection, "staged", rules) == {"odd": 1}
+    assert (await survey(connection, "staged", rules)).broken == {"odd": 1}
