@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     )
     warehouse_parallel: int = Field(4, ge=1, description="Tables loaded at one time, over all sources")
     medium_load_mb: float = Field(
-        256, ge=0, description="Reads estimated larger are cut in chunks, so that a restart need not begin anew"
+        1024, ge=0, description="Reads estimated larger are cut in chunks, so that a restart need not begin anew"
     )
     large_load_mb: float = Field(2048, ge=0, description="Reads estimated larger are shared among several readers")
     load_readers: int = Field(4, ge=1, description="Connections that read one large table at one time")

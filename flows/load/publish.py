@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 # For the one join over both tables, in the publishing transaction only. More was not faster, the default twice as slow.
 _JOIN_MEMORY = "64MB"
+# Both tables lie in the order of their keys this far: read side by side by their indexes, 2 million rows took 3.6
+# processor seconds, the index included, and hashed 5.7.
+_IN_ORDER = 0.9
 
 # In a table with fewer rows, most of them may well be deleted on an ordinary day.
 _FEW_ROWS = 100
@@ -30,6 +33,11 @@ class Published:
     updated: int = 0
     unchanged: int = 0
     deleted: int = 0
+
+    @property
+    def changed(self) -> int:
+        """Rows of raw that are different now."""
+        return self.inserted + self.updated + self.deleted
 
 
 def _affected(status: str) -> int:
@@ -94,20 +102,34 @@ async def append(connection: Connection[Record], target: Target, shape: Shape, k
 
 
 async def replace(
-    connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...], kept: str = "false"
+    connection: Connection[Record],
+    target: Target,
+    shape: Shape,
+    keys: tuple[str, ...],
+    *,
+    rows_read: int,
+    min_share: float = 0.0,
+    kept: str = "false",
 ) -> Published:
     """Make raw what the landing table is, writing only the difference, so that nobody sees an empty table.
 
     `kept` is SQL over raw's row `r`: those that stay although they did not land.
+
+    Raises:
+        DataRefused: the `rows_read` are fewer than `min_share` of what raw holds. A source that answers half is more
+            often broken than sold.
     """
     if not keys:
-        return await _replace_whole(connection, target, shape)
+        return await _replace_whole(connection, target, shape, rows_read, min_share)
     # One join finds all that differs, on two cores in a third of the time that meeting each row's conflict takes.
     differing = qualified(LANDING_SCHEMA, differences_table(target))
     same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
     own = list(shape.names)
-    await connection.execute(f"analyze {target.landing} (" + column_list(keys) + ")")
+    await connection.execute(f"create index on {target.landing} ({column_list(keys)})")
+    await connection.execute(f"analyze {target.landing} ({column_list(keys)})")
     await connection.execute(f"set local work_mem = '{_JOIN_MEMORY}'")
+    if await _lie_in_order(connection, target, keys[0]):
+        await connection.execute("set local enable_hashjoin = off")
     await connection.execute(f"drop table if exists {differing}")
     await connection.execute(
         f"create unlogged table {differing} as select l.ctid as landed, r.ctid as held "
@@ -115,7 +137,14 @@ async def replace(
         "where l.ctid is null or r.ctid is null or r._deleted_at is not null "
         f"or row({column_list(own, 'r')})::record *<> row({column_list(own, 'l')})::record"
     )
+    await connection.execute("set local enable_hashjoin = on")
     await connection.execute(f"analyze {differing}")
+    row = await connection.fetchrow(
+        f"select (select count(*) from {target.landing}) as landed, count(*) filter (where landed is null) as gone, "
+        f"count(*) filter (where held is null) as new from {differing}"
+    )
+    assert row is not None  # an aggregate always answers one row
+    refuse_shrinkage(target, row["landed"] - row["new"] + row["gone"], rows_read, min_share)
     deleted = _affected(
         await connection.execute(
             f"delete from {target.raw} as r using {differing} as d "
@@ -127,8 +156,25 @@ async def replace(
     return Published(merged.inserted, merged.updated, merged.unchanged, deleted)
 
 
-async def _replace_whole(connection: Connection[Record], target: Target, shape: Shape) -> Published:
+async def _lie_in_order(connection: Connection[Record], target: Target, column: str) -> bool:
+    """Whether landing table and raw both lie on their pages in the order of the column, as far as statistics know."""
+    least = await connection.fetchval(
+        "select min(abs(s.correlation)) from pg_stats as s where s.attname = $1 and (s.schemaname, s.tablename) in ("
+        "select n.nspname, c.relname from pg_class as c inner join pg_namespace as n on c.relnamespace = n.oid "
+        "where c.oid in (to_regclass($2), to_regclass($3))) having count(*) = 2",
+        column,
+        target.landing,
+        target.raw,
+    )
+    return least is not None and least >= _IN_ORDER
+
+
+async def _replace_whole(
+    connection: Connection[Record], target: Target, shape: Shape, rows_read: int, min_share: float
+) -> Published:
     """Without a key rows can only be compared as a whole; when anything differs, all are written again."""
+    held = await connection.fetchval(f"select count(*) from {target.raw}")
+    refuse_shrinkage(target, held, rows_read, min_share)
     own = column_list(shape.names)
     image = f"md5(row({own})::text)"
     differs = await connection.fetchval(
@@ -146,13 +192,10 @@ async def _replace_whole(connection: Connection[Record], target: Target, shape: 
     return Published(inserted=staged, deleted=deleted)
 
 
-async def refuse_shrinkage(connection: Connection[Record], target: Target, min_share: float, rows_read: int) -> None:
-    """Stop a replace that would drop most of the table: a source that answers half is more often broken than sold.
-
-    Raises:
-        DataRefused: fewer rows came than `min_share` of what raw holds.
+def refuse_shrinkage(target: Target, held: int, rows_read: int, min_share: float) -> None:
+    """Raises:
+    DataRefused: fewer rows came than `min_share` of the `held` ones in raw.
     """
-    held = await connection.fetchval(f"select count(*) from {target.raw}")
     if rows_read < held * min_share:
         raise DataRefused(
             f"{rows_read} rows came where raw holds {held}: fewer than the declared share of {min_share:g}",

@@ -104,7 +104,8 @@ async def check_and_publish(
     """
     target = session.target
     rules = door_rules(staged.keys, staged.rules, staged.cursor if staged.cursor_required else None)
-    landed = await survey(session.warehouse, target.landing, rules, staged.keys)
+    # Of a part of the table's rows, the keys alone tell nothing.
+    landed = await survey(session.warehouse, target.landing, rules, staged.keys if staged.whole or staged.first else ())
     if staged.whole:
         staged = replace(staged, source_keys=landed.all)
     broken = dict(landed.broken)
@@ -178,8 +179,10 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
     if staged.settle:
         held, deleted = await staged.settle()
     elif not staged.more_follow:
-        # A first load's landing table is raw now, but for what went to quarantine: it was counted a moment ago.
-        in_raw = landed.good if staged.first and not repeats else None
+        # The landing table has become raw, or was found to be equal to it, but for what went to quarantine; it was
+        # counted a moment ago.
+        same = staged.first or (isinstance(staged.load, Replace) and not done.changed and not in_quarantine)
+        in_raw = landed.good if same and not repeats else None
         held, deleted = await _reconcile(session, staged, bool(in_quarantine), in_raw)
 
     counts = LoadCounts(
@@ -241,10 +244,11 @@ async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> publis
     await evolve(warehouse, target, list(staged.changes))
     match staged.load:
         case Replace(min_share=share):
-            await publish.refuse_shrinkage(warehouse, target, share, staged.rows_read)
             # The source still has what stands in quarantine; a merge keeps its last good version, too.
             kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
-            return await publish.replace(warehouse, target, staged.shape, staged.keys, kept)
+            return await publish.replace(
+                warehouse, target, staged.shape, staged.keys, rows_read=staged.rows_read, min_share=share, kept=kept
+            )
         case Append():
             return await publish.append(warehouse, target, staged.shape, staged.keys)
         case Merge():
