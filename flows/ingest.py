@@ -19,7 +19,7 @@ from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
 from flows.observe.logs import correlated
 from flows.recovery.failures import Failure, diagnose
-from flows.spec import Source
+from flows.spec import Overwrite, Source
 from flows.spec.errors import IngestFailed, MedallionError
 from flows.state import ledger, runs
 
@@ -70,10 +70,14 @@ async def _open(source: Source, tables: list[str], correlation_id: str) -> tuple
         await ledger.ensure_schema(warehouse)
         await runs.close_dead_runs(warehouse, "ingest", source.name, [table.name for table in source.tables])
         run_id = await runs.open_run(warehouse, "ingest", source.name, tasks.current_flow_run_id(), correlation_id)
+        published = await ledger.published_tables(warehouse)
         windows = {}
         for table in tables:
             cursor = (await ledger.read_cursor(warehouse, source.name, table)).value
+            load = source.table(table).load
             windows[table] = f"since {cursor}" if cursor else "whole"
+            if isinstance(load, Overwrite) and (source.name, table) in published:
+                windows[table] = str(load)
     return run_id, windows
 
 

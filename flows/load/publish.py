@@ -21,8 +21,8 @@ _JOIN_MEMORY = "64MB"
 # processor seconds, the index included, and hashed 5.7.
 _IN_ORDER = 0.9
 
-# In a table with fewer rows, most of them may well be deleted on an ordinary day.
-_FEW_ROWS = 100
+# In a table or partition with fewer rows, most of them may well be deleted on an ordinary day.
+FEW_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +107,15 @@ async def replace(
     shape: Shape,
     keys: tuple[str, ...],
     *,
-    rows_read: int,
+    rows_read: int = 0,
     min_share: float = 0.0,
     kept: str = "false",
+    within: str = "true",
 ) -> Published:
     """Make raw what the landing table is, writing only the difference, so that nobody sees an empty table.
 
-    `kept` is SQL over raw's row `r`: those that stay although they did not land.
+    `kept` is SQL over raw's row `r`: those that stay although they did not land. `within` is SQL over raw's columns:
+    with a key, only rows under it can be gone.
 
     Raises:
         DataRefused: the `rows_read` are fewer than `min_share` of what raw holds. A source that answers half is more
@@ -125,15 +127,18 @@ async def replace(
     differing = qualified(LANDING_SCHEMA, differences_table(target))
     same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
     own = list(shape.names)
+    # A landed row whose key stands elsewhere in raw counts as new in the join, and the merge finds it there.
+    held = target.raw if within == "true" else f"(select ctid, * from {target.raw} where {within})"
     await connection.execute(f"create index on {target.landing} ({column_list(keys)})")
     await connection.execute(f"analyze {target.landing} ({column_list(keys)})")
     await connection.execute(f"set local work_mem = '{_JOIN_MEMORY}'")
-    if await _lie_in_order(connection, target, keys[0]):
+    # Of a part of raw, the index on its key would lead through all of it.
+    if within == "true" and await _lie_in_order(connection, target, keys[0]):
         await connection.execute("set local enable_hashjoin = off")
     await connection.execute(f"drop table if exists {differing}")
     await connection.execute(
         f"create unlogged table {differing} as select l.ctid as landed, r.ctid as held "
-        f"from {target.landing} as l full join {target.raw} as r on {same_key} "
+        f"from {target.landing} as l full join {held} as r on {same_key} "
         "where l.ctid is null or r.ctid is null or r._deleted_at is not null "
         f"or row({column_list(own, 'r')})::record *<> row({column_list(own, 'l')})::record"
     )
@@ -231,7 +236,7 @@ async def mark_deleted(
     deleted = _affected(status)
     if deleted and max_share < 1:
         held = deleted + await connection.fetchval(f"select count(*) from {target.raw} where _deleted_at is null")
-        if held >= _FEW_ROWS and deleted > held * max_share:
+        if held >= FEW_ROWS and deleted > held * max_share:
             raise DataRefused(
                 f"{deleted} of {held} rows of raw are gone at the source: more than the declared share of "
                 f"{max_share:g}; nothing was published",

@@ -16,7 +16,7 @@ from flows.extract.postgres import describe
 from flows.extract.window import window as read_window
 from flows.load.table import Target, compare, raw_columns
 from flows.recovery.failures import explain
-from flows.spec import Database, DatabaseConnection, Table
+from flows.spec import Database, DatabaseConnection, Overwrite, Table
 from flows.spec.checksum import PROBE
 from flows.spec.plan import CursorState
 from flows.spec.shape import Shape
@@ -31,7 +31,8 @@ class Ends:
     """Two connections in the snapshots to compare.
 
     `shape` holds the columns that both ends have; `not_compared` names those that raw does not have yet. `next_read` is
-    SQL over the source table: what the next load reads by its cursor. `portable`: the ends hash text differently.
+    SQL over the source table: what the next load reads by its cursor, or of its partitions. `portable`: the ends hash
+    text differently.
     """
 
     warehouse: Connection[Record]
@@ -42,6 +43,11 @@ class Ends:
     next_read: str
     portable: bool
     not_compared: tuple[str, ...] = ()
+
+
+def _reads_a_part(table: Table, state: CursorState) -> bool:
+    """Whether the next load reads by cursor or by partition; a whole table is always to be read, and never waits."""
+    return isinstance(table.load, Overwrite) or (table.cursor is not None and state.value is not None)
 
 
 @asynccontextmanager
@@ -82,7 +88,7 @@ async def snapshots(
                     target,
                     replace(shape, columns=tuple(column for column in shape.columns if column.name in known)),
                     state,
-                    window.condition if table.cursor is not None and state.value is not None else "false",
+                    window.condition if _reads_a_part(table, state) else "false",
                     portable,
                     tuple(name for name in shape.names if name not in known),
                 )

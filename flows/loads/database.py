@@ -18,13 +18,14 @@ from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, ensure_types,
 from flows.loads.chunks import RunChunk, Threads
 from flows.loads.evolution import changes_since, returned
 from flows.loads.gathering import open_gathering
+from flows.loads.moved import bring_moved
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.reading import plan_reading
 from flows.loads.session import LoadResult, LoadSession, Progress, load_session
 from flows.loads.staging import land
 from flows.loads.windows import Windows
 from flows.observe.metrics import peak_memory_bytes
-from flows.spec import Database, DatabaseConnection, Merge, Table
+from flows.spec import Database, DatabaseConnection, Merge, Overwrite, Table
 from flows.spec.identifiers import qualified
 from flows.spec.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
 from flows.spec.shape import Shape
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def mode_of(table: Table) -> str:
-    """`merge`, `append` or `replace`."""
+    """`merge`, `append`, `replace` or `overwrite`."""
     return type(table.load).__name__.lower()
 
 
@@ -63,26 +64,27 @@ async def plan_table(
     shape = await describe(origin, source.name, source.raw_schema, table)
     window = await read_window(origin, table, shape, state)
     changes = await changes_since(warehouse, target, shape, raw, table.on_drift)
-    path, reason = (
-        mode_of(table),
-        f"{mode_of(table)} what changed" if table.cursor else "the whole table, written where it differs",
-    )
+    path, reason = mode_of(table), _reason(table, window)
     if raw is None:
         path, reason = "first", "first load: the landing table becomes the raw table"
+        if isinstance(table.load, Overwrite):
+            window = replace(window, condition="true", below="true", lower=None, earlier=0)
     elif window.lower is not None:
+        told_apart = bool(table.keys) or isinstance(table.load, Overwrite)
         added = [change.column for change in changes if change.change == "added"]
         back = returned(changes)
         if back or (added and await has_value_outside(origin, table, added, window.condition)):
             columns, kept = ", ".join(added + back), "old values" if back else "null"
-            if table.keys:
-                path, reason = "reread", f"rows the cursor would pass over may differ in new column {columns}"
+            if told_apart:
+                path, reason = "reread", f"rows that would be passed over may differ in new column {columns}"
             else:
                 # Without a key a row read again would stand there twice.
                 window = replace(window, warning=f"rows in raw keep {kept} in new column {columns}: they have no key")
-        elif verdict[0] == "missing in raw" and verdict[1] != "reread" and table.keys:
+        elif verdict[0] == "missing in raw" and verdict[1] != "reread" and told_apart:
             path, reason = "reread", "the last load found rows missing in raw"
     if path == "reread":
-        window = replace(window, condition="true" if window.below == "true" else window.below)
+        whole = "true" if window.below == "true" or isinstance(table.load, Overwrite) else window.below
+        window = replace(window, condition=whole, below=whole)
     coming = [f"{change.column} {change.change}" for change in changes if change.change != "dropped"]
     if coming:
         reason += f"; columns: {', '.join(coming)}"
@@ -100,6 +102,15 @@ async def plan_table(
         reading=reading,
     )
     return Planned(plan, window, changes, volume)
+
+
+def _reason(table: Table, window: Window) -> str:
+    if isinstance(table.load, Overwrite) and window.lower is not None:
+        earlier = f", and {window.earlier} earlier in which rows changed" if window.earlier else ""
+        return f"overwrite {table.load}{earlier}"
+    if table.cursor is not None and not isinstance(table.load, Overwrite):
+        return f"{mode_of(table)} what changed"
+    return "the whole table, written where it differs"
 
 
 async def load_table(
@@ -212,6 +223,9 @@ class _Load:
                 source_keys = await self._source_keys(self.window)
             rows, received = await self._stage(self.window)
             chunks = 1
+        if self.plan.path == "overwrite":
+            moved = await bring_moved(self.session, self.origin, self.table, self.shape, self.window)
+            rows, received = rows + moved[0], received + moved[1]
         self.session.pass_failpoint("after_copy")
         staged = replace(self._staged(self.window, rows, received, source_keys), whole=whole)
         counts = await check_and_publish(self.address, self.session, staged)
@@ -289,7 +303,7 @@ class _Load:
         self.session.side = "warehouse"
         return Staged(
             # An append leaves rows alone that are there, which is what a reread is to mend.
-            load=Merge() if plan.path == "reread" else table.load,
+            load=Merge() if plan.path == "reread" and not isinstance(table.load, Overwrite) else table.load,
             shape=self.shape,
             keys=table.keys,
             window=window,

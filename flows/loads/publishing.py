@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from flows.load import publish
+from flows.load import overwrite, publish
 from flows.load.table import SchemaChange, adopt_landing, evolve
 from flows.loads.session import LoadSession, settle
 from flows.quality import quarantine
-from flows.quality.open_rows import stands_open
+from flows.quality.open_rows import document_within, stands_open
 from flows.quality.rules import Survey, door_rules, judge, survey
-from flows.spec import Append, DatabaseConnection, Merge, Replace, Rule
+from flows.spec import Append, DatabaseConnection, Merge, Overwrite, Replace, Rule
 from flows.spec.errors import WarehouseError
 from flows.spec.plan import KeySet, LoadCounts, Window
 from flows.spec.shape import Shape
@@ -60,7 +60,7 @@ class Staged:
     `settle` does instead what a read of single keys needs: it marks deletes among them, and counts only them.
     """
 
-    load: Replace | Append | Merge
+    load: Replace | Append | Merge | Overwrite
     shape: Shape
     keys: tuple[str, ...]
     window: Window
@@ -81,6 +81,15 @@ class Staged:
     moves_cursor: bool = True
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
     settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
+
+    @property
+    def quarantine_within(self) -> str:
+        """SQL over `quarantine.rows as q`: what the load says something about. All, unless it overwrites partitions."""
+        if not isinstance(self.load, Overwrite) or self.window.condition == "true":
+            return "true"
+        column = self.shape.column(self.load.by)
+        assert column is not None  # describe() has refused a table without it
+        return document_within(column.name, column.raw_type, self.window.condition)
 
     @property
     def key_types(self) -> dict[str, str]:
@@ -157,9 +166,13 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
     warehouse, target = session.warehouse, session.target
     names = {"source": target.source, "table": target.table}
     session.pass_failpoint("in_publish_before_rows")
-    if isinstance(staged.load, Replace) and not staged.unreadable and await quarantine.count_open(warehouse, **names):
-        # A replace reads everything, so what stands in quarantine and did not come again is gone.
-        await quarantine.resolve_gone(warehouse, target.landing, staged.shape, staged.key_types, **names)
+    within = staged.quarantine_within
+    if isinstance(staged.load, Overwrite) and not staged.first:
+        await overwrite.refuse_shrunken_partition(warehouse, target, staged.load, staged.window.condition)
+    reads_all = isinstance(staged.load, Replace | Overwrite)
+    if reads_all and not staged.unreadable and await quarantine.count_open(warehouse, **names):
+        # Everything was read, of the partitions at least: what stands in quarantine and did not come again is gone.
+        await quarantine.resolve_gone(warehouse, target.landing, staged.shape, staged.key_types, **names, within=within)
     quarantined = 0
     if rules:
         quarantined = await quarantine.move_broken(
@@ -232,6 +245,8 @@ async def _write_each_key_once(session: LoadSession, staged: Staged, rows: int) 
         async with warehouse.transaction():  # a savepoint
             return await _write_rows(session, staged, rows - repeats), repeats
     except (asyncpg.UniqueViolationError, asyncpg.CardinalityViolationError):
+        if not staged.keys:  # raw has a key that is not declared any more
+            raise
         repeats += await drop_repeats()
         return await _write_rows(session, staged, rows - repeats), repeats
 
@@ -249,6 +264,10 @@ async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> publis
             return await publish.replace(
                 warehouse, target, staged.shape, staged.keys, rows_read=staged.rows_read, min_share=share, kept=kept
             )
+        case Overwrite() as load:
+            kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
+            within = staged.window.condition
+            return await overwrite.overwrite(warehouse, target, staged.shape, staged.keys, load, within, kept)
         case Append():
             return await publish.append(warehouse, target, staged.shape, staged.keys)
         case Merge():
@@ -289,7 +308,12 @@ async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_ra
     if not in_quarantine:
         return Held(raw, KeySet(0, raw.fingerprint and Decimal(0)))
     only_quarantined = await quarantine.key_set_not_in_raw(
-        session.warehouse, target.raw, staged.key_types, source=target.source, table=target.table
+        session.warehouse,
+        target.raw,
+        staged.key_types,
+        source=target.source,
+        table=target.table,
+        within=staged.quarantine_within,
     )
     return Held(raw, only_quarantined)
 

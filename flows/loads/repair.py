@@ -19,7 +19,7 @@ from flows.loads.publishing import Held, Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, load_session
 from flows.loads.staging import land
 from flows.quality.open_rows import count_open_keys
-from flows.spec import Database, DatabaseConnection, Merge, Replace, Table
+from flows.spec import Database, DatabaseConnection, Merge, Overwrite, Replace, Table
 from flows.spec.checksum import Key
 from flows.spec.plan import CursorState, KeySet, Window
 from flows.spec.shape import Shape
@@ -110,7 +110,7 @@ async def _settle(
     """End the keys that are gone; then count what raw and quarantine hold of those that are there."""
     warehouse, target = session.warehouse, session.target
     ended = load_buckets.among(shape, table.keys, gone)
-    if isinstance(table.load, Replace):
+    if isinstance(table.load, Replace | Overwrite):
         deleted = await load_buckets.drop_gone(warehouse, target, ended)
     else:
         deleted = await load_buckets.mark_gone(warehouse, target, ended, moment, session.batch_id)

@@ -233,10 +233,12 @@ async def resolve_gone(
     *,
     source: str,
     table: str,
+    within: str = "true",
 ) -> int:
     """Close quarantined rows whose key the source no longer has. Returns how many.
 
     Without a key, `keys_relation` holds the source's rows, and a quarantined one is gone when it is not among them.
+    `within` is SQL over `quarantine.rows as q`: only those are looked at.
     """
     there, same = f"{keys_relation} as k", _same_key(keys, "k") if keys else "k.row_hash = q.row_hash"
     if not keys:
@@ -245,7 +247,7 @@ async def resolve_gone(
     status = await connection.execute(
         "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'deleted at the source' "
         "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
-        f"and {'q.row_key is not null' if keys else 'true'} "
+        f"and {'q.row_key is not null' if keys else 'true'} and {within} "
         f"and not exists (select from {there} where {same})",
         source,
         table,
@@ -254,14 +256,15 @@ async def resolve_gone(
 
 
 async def key_set_not_in_raw(
-    connection: Connection[Record], raw: str, keys: Mapping[str, str], *, source: str, table: str
+    connection: Connection[Record], raw: str, keys: Mapping[str, str], *, source: str, table: str, within: str = "true"
 ) -> KeySet:
     """Source rows that stand in quarantine only: their key has no live row in raw.
 
-    Versions of one key count once; rows without a key are told apart by nothing, so each counts.
+    Versions of one key count once; rows without a key are told apart by nothing, so each counts. `within` is SQL over
+    `quarantine.rows as q`: only those count.
     """
     if not keys:
-        return KeySet(await count_open(connection, source=source, table=table))
+        return KeySet(await count_open(connection, source=source, table=table, within=within))
     known = " and ".join(f"q.row_key ->> {quote_literal(key)} is not null" for key in keys)
     typed = [f"(row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()]
     row = await connection.fetchrow(
@@ -269,7 +272,7 @@ async def key_set_not_in_raw(
         with only_here as (
             select distinct q.row_key, case when {known} then 0 else q.quarantine_id end as apart
             from quarantine.rows as q
-            where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null
+            where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {within}
                 and not exists (select from {raw} as r where r._deleted_at is null and {_same_key(keys, "r")})
         )
         select count(*) as rows, {fingerprint(typed)} as mark from only_here
@@ -281,11 +284,12 @@ async def key_set_not_in_raw(
     return KeySet(row["rows"], row["mark"])
 
 
-async def count_open(connection: Connection[Record], *, source: str, table: str) -> int:
-    """Rows of the table that stand in quarantine now."""
+async def count_open(connection: Connection[Record], *, source: str, table: str, within: str = "true") -> int:
+    """Rows of the table that stand in quarantine now. `within` is SQL over `quarantine.rows as q`."""
     return int(
         await connection.fetchval(
-            "select count(*) from quarantine.rows where source_system = $1 and table_name = $2 and resolved_at is null",
+            "select count(*) from quarantine.rows as q where q.source_system = $1 and q.table_name = $2 "
+            f"and q.resolved_at is null and {within}",
             source,
             table,
         )

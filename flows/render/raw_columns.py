@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flows.spec import Endpoint, Table
+from flows.spec import Endpoint, Overwrite, Table
 
 # PostgreSQL's own long names: Soda compares them as text, and `timestamptz` would never match.
 _TIMESTAMP = "timestamp with time zone"
@@ -42,4 +42,7 @@ def raw_columns(table: Table | Endpoint) -> tuple[Column, ...]:
         own = [Column(name, "Key of the row at the source.") for name in table.keys]
         if table.cursor_column is not None and table.cursor_column not in table.keys:
             own.append(Column(table.cursor_column, "When the row last changed at the source.", required=False))
+        if isinstance(table.load, Overwrite) and table.load.by not in [column.name for column in own]:
+            said = f"Divides the table: rows of one {table.load.every} are overwritten together."
+            own.append(Column(table.load.by, said, required=False))
     return (*own, *METADATA)

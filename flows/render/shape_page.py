@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flows.render.freshness import freshness
-from flows.spec import Api, Append, Endpoint, Merge, Replace, Source, Table, Timestamp, TransactionId
+from flows.spec import Api, Append, Endpoint, Merge, Overwrite, Replace, Source, Table, Timestamp, TransactionId
 from flows.spec import Sequence as SequenceCursor
 
 _HEAD = """<!-- rendered by `medallion render`; do not edit -->
@@ -76,6 +76,8 @@ def _load(table: Table | Endpoint) -> str:
             return "append"
         case Merge():
             return "merge"
+        case Overwrite() as load:
+            return f"overwrite {load}"
 
 
 def _cursor(table: Table | Endpoint) -> str:
@@ -94,4 +96,6 @@ def _deletes(table: Table | Endpoint) -> str:
     """What happens in raw to a row that is gone from the source."""
     if isinstance(table.load, Replace):
         return "leave raw"
+    if isinstance(table.load, Overwrite):
+        return "leave raw, of partitions that are read"
     return "marked" if table.deletes else "not noticed"

@@ -4,7 +4,7 @@ from flows.spec.api import Api, ApiKeyHeader, ApiKeyQuery, Endpoint, LinkHeader,
 from flows.spec.connection import ApiConnection, DatabaseConnection
 from flows.spec.cursor import Sequence, Since, Timestamp, TransactionId
 from flows.spec.database import Database, Table
-from flows.spec.load import Append, Merge, Replace
+from flows.spec.load import Append, Merge, Overwrite, Replace
 from flows.spec.rule import Rule
 
 Source = Database | Api
@@ -21,6 +21,7 @@ __all__ = [
     "LinkHeader",
     "Merge",
     "NoAuth",
+    "Overwrite",
     "Replace",
     "Rule",
     "Sequence",

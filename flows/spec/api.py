@@ -99,7 +99,7 @@ class Endpoint:
             raise DeclarationError(
                 f"key_type {self.key_type!r} is unknown", where=where, next_move=f"use {', '.join(KEY_TYPES)}"
             )
-        if isinstance(self.load, Append):
+        if not isinstance(self.load, Merge | Replace):
             raise DeclarationError(
                 "records of an API are matched by key, since a page may repeat",
                 where=where,

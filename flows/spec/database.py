@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from flows.spec.cursor import Sequence, Timestamp, TransactionId
 from flows.spec.errors import DeclarationError
 from flows.spec.identifiers import require_plain
-from flows.spec.load import Append, Merge, Replace
+from flows.spec.load import Append, Merge, Overwrite, Replace
 from flows.spec.rule import Rule
 
 Engine = Literal["postgresql", "mysql", "sqlite", "mssql"]
@@ -25,6 +25,7 @@ class Table:
         Table("products", key="product_id", load=Replace())
         Table("baskets", key="basket_id", cursor=Timestamp("updated_at", lag="10 min"), load=Merge(), deletes=True)
         Table("household_events", key="event_id", cursor=Sequence("event_id"), load=Append())
+        Table("sales", load=Overwrite(by="sold_at", every="month", last=3))
 
     `key` is a column or several. `deletes` compares key sets after each read and marks rows gone from the source.
     `rules` guard the door; when more than `max_quarantined` (a share, 0 to 1) of a read's rows break one, the load
@@ -38,7 +39,7 @@ class Table:
     """
 
     name: str
-    load: Replace | Append | Merge
+    load: Replace | Append | Merge | Overwrite
     key: str | tuple[str, ...] = ()
     cursor: Timestamp | Sequence | TransactionId | None = None
     deletes: bool = False
@@ -59,6 +60,12 @@ class Table:
     def cursor_column(self) -> str | None:
         """The source's column that the cursor follows; None without a cursor, or for one that needs no column."""
         return None if self.cursor is None or isinstance(self.cursor, TransactionId) else self.cursor.column
+
+    @property
+    def named_columns(self) -> tuple[str, ...]:
+        """The source's columns that a load cannot do without: key, cursor, and what divides an overwritten table."""
+        named = [*self.keys, *([] if self.cursor_column is None else [self.cursor_column])]
+        return tuple(dict.fromkeys([*named, *([self.load.by] if isinstance(self.load, Overwrite) else [])]))
 
     def __post_init__(self) -> None:
         where = f"table {self.name}"
@@ -94,13 +101,15 @@ class Table:
                 )
             case _:
                 pass
-        if self.cursor is not None and not self.keys and isinstance(self.cursor, Timestamp):
+        # An overwrite writes whole partitions: it need not tell rows apart.
+        told_apart = bool(self.keys) or isinstance(self.load, Overwrite)
+        if not told_apart and isinstance(self.cursor, Timestamp):
             raise DeclarationError(
                 "a timestamp cursor needs a key, because equal timestamps are told apart by it",
                 where=where,
                 next_move='add key="…"',
             )
-        if isinstance(self.cursor, TransactionId) and not self.keys:
+        if not told_apart and isinstance(self.cursor, TransactionId):
             raise DeclarationError(
                 "a transaction-id cursor needs a key, because a row that changed is read again",
                 where=where,
@@ -108,7 +117,8 @@ class Table:
             )
         if self.deletes and not isinstance(self.load, Merge):
             raise DeclarationError(
-                "deletes=True marks deleted rows of a merged table; replace drops them by itself, append keeps all",
+                "deletes=True marks deleted rows of a merged table; replace and overwrite drop them by themselves, "
+                "append keeps all",
                 where=where,
                 next_move="use load=Merge() or remove deletes=True",
             )
@@ -189,6 +199,14 @@ class Database:
                 f"a transaction-id cursor ({', '.join(named)}) is known to PostgreSQL only",
                 where=where,
                 next_move="use Timestamp(…) or Sequence(…), or no cursor",
+            )
+        if self.engine != "postgresql" and (
+            named := [table.name for table in self.tables if isinstance(table.load, Overwrite)]
+        ):
+            raise DeclarationError(
+                f"partitions are overwritten from PostgreSQL only ({', '.join(named)} of {self.engine})",
+                where=where,
+                next_move="use load=Merge() with a cursor, or load=Replace()",
             )
         object.__setattr__(self, "tables", tuple(self.tables))
 

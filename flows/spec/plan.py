@@ -42,7 +42,8 @@ class Window:
 
     `condition` selects them; `below` selects every row that raw must hold once they are in (for counting).
     `lower` and `upper` are the bounds as text; `next` is the cursor to store. `warning` tells what weakens the bound.
-    `expected` selects about as many rows as `condition`, where the planner would misjudge that.
+    `expected` selects about as many rows as `condition`, where the planner would misjudge that. `earlier` is how many
+    partitions before the last ones are overwritten, because the cursor saw rows in them.
     """
 
     condition: str = "true"
@@ -52,6 +53,7 @@ class Window:
     next: CursorState = field(default_factory=CursorState)
     warning: str | None = None
     expected: str | None = None
+    earlier: int = 0
 
 
 @dataclass(frozen=True, slots=True)

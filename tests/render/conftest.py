@@ -5,7 +5,21 @@ from pathlib import Path
 import pytest
 
 from flows.render.ingest_deployments import BEGIN, END
-from flows.spec import Api, Append, Database, Endpoint, Merge, Replace, Rule, Sequence, Since, Source, Table, Timestamp
+from flows.spec import (
+    Api,
+    Append,
+    Database,
+    Endpoint,
+    Merge,
+    Overwrite,
+    Replace,
+    Rule,
+    Sequence,
+    Since,
+    Source,
+    Table,
+    Timestamp,
+)
 
 
 @pytest.fixture
@@ -27,6 +41,7 @@ def sources() -> tuple[Source, ...]:
             ),
             Table("moves", key="move_id", cursor=Sequence("move_id"), load=Append(), description="One row per move."),
             Table("sites", load=Replace()),
+            Table("counts", load=Overwrite(by="counted_at", every="month", last=3)),
         ],
     )
     weather = Api(

@@ -18,12 +18,14 @@ TABLES = {
     "raw_stock.levels": f"site_id int, product_id bigint, level int, kind text, changed_at timestamptz, {METADATA}",
     "raw_stock.moves": f"move_id bigint, {METADATA}",
     "raw_stock.sites": f"site_id int, {METADATA}",
+    "raw_stock.counts": f"counted_at date, {METADATA}",
     "raw_weather.stations": f"id uuid, payload jsonb, {METADATA}",
     "raw_weather.readings": f"id text, read_at timestamptz, payload jsonb, {METADATA}",
 }
 ROWS = {
     "raw_stock.levels": "1, 1, 5, null, now()",
     "raw_stock.sites": "1",
+    "raw_stock.counts": "'2024-01-01'",
     "raw_weather.stations": "gen_random_uuid(), '{}'",
     "raw_weather.readings": "'a', now(), '{}'",
 }

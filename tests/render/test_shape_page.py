@@ -9,6 +9,8 @@ def test_every_table_has_a_line_that_says_how_it_is_read(sources: tuple[Source, 
     assert "| levels |  | site_id, product_id | merge | changed_at, lag 1 h | marked | level_not_negative | " in page
     assert "| moves | move | move_id | append | move_id | not noticed |  | `raw_stock.moves` |" in page
     assert "| sites |  |  | replace |  | leave raw |  | `raw_stock.sites` |" in page
+    overwritten = "overwrite the last 3 months by counted_at |  | leave raw, of partitions that are read"
+    assert f"| counts |  |  | {overwritten} |  | `raw_stock.counts` |" in page
     assert "| readings |  | id | merge | read_at | not noticed |  | `raw_weather.readings` |" in page
 
 
