@@ -6,7 +6,6 @@ It moves no cursor and adds no column, so scheduled loads go on beside it: both 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,9 @@ from flows.extract.partitions import dividing_column
 from flows.extract.postgres import CopyStream, count, describe, key_set, select_rows
 from flows.extract.volume import estimate
 from flows.load import buckets as load_buckets
-from flows.load.table import Target, compare, ensure_types, raw_columns
+from flows.load.drift import fit_to_raw
+from flows.load.table import Target, ensure_types, raw_columns
+from flows.loads.evolution import beside_scheduled_loads
 from flows.loads.moved import bring_moved
 from flows.loads.publishing import Held, Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, Progress, load_session
@@ -152,9 +153,7 @@ async def backfill_partition(
         async with connect(origin_address, side="source", application=f"medallion read {target.where}") as origin:
             shape = await describe(origin, source.name, source.raw_schema, table)
             kind = dividing_column(shape, column, target.where, _CORRECT).raw_type
-            compare(shape, known, target.where)
-            # A new column comes with the next scheduled load, which then looks for its values in all other rows.
-            shape = replace(shape, columns=tuple(one for one in shape.columns if one.name in known))
+            shape, held = beside_scheduled_loads(shape, known, table, target.where)
             await origin.transaction(isolation="repeatable_read", readonly=True).start()
             condition = _within(column, partition)
             extracted_at = datetime.now(UTC).isoformat()
@@ -168,6 +167,7 @@ async def backfill_partition(
             await land(session, shape, stream, extracted_at, on_progress)
             moved = await bring_moved(session, origin, table, shape, window)
             session.pass_failpoint("after_copy")
+            shape, drift = await fit_to_raw(session.warehouse, target, shape, held)
 
             async def settle() -> tuple[Held, int]:
                 ended = await _end_gone(session, origin, table, shape, condition, extracted_at)
@@ -195,7 +195,7 @@ async def backfill_partition(
                     received_bytes=stream.bytes + moved[1],
                     extracted_at=extracted_at,
                     cursor=table.cursor_column,
-                    rules=table.rules,
+                    rules=(*drift, *table.rules),
                     max_quarantined=table.max_quarantined,
                     changes=tuple(labels),
                     source_keys=source_keys or KeySet(stream.rows),
@@ -246,7 +246,7 @@ async def _end_gone(
     for begin in range(0, len(missing), _KEYS_AT_ONCE):
         keys: list[Key] = [tuple(record["key"]) for record in missing[begin : begin + _KEYS_AT_ONCE]]
         session.side = "source"
-        found = await extract_buckets.versions(origin, table, shape, keys, "false", digests=False)
+        found = await extract_buckets.versions(origin, table, shape, keys, "false")
         session.side = "warehouse"
         gone = [key for key in keys if key not in found]
         among = load_buckets.among(shape, table.keys, gone)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from flows.connections import connect
 from flows.extract.postgres import describe
 from flows.extract.window import window as read_window
-from flows.load.table import Target, compare, raw_columns
+from flows.load.table import Target, raw_columns
+from flows.loads.evolution import beside_scheduled_loads
 from flows.recovery.failures import explain
 from flows.spec import Database, DatabaseConnection, Overwrite, Table
 from flows.spec.checksum import PROBE
@@ -30,15 +31,16 @@ if TYPE_CHECKING:
 class Ends:
     """Two connections in the snapshots to compare.
 
-    `shape` holds the columns that both ends have; `not_compared` names those that raw does not have yet. `next_read` is
-    SQL over the source table: what the next load reads by its cursor, or of its partitions. `portable`: the ends hash
-    text differently.
+    `shape` holds the columns that both ends have, `whole_shape` all of the source's; `not_compared` names those that
+    raw does not have yet, or has of another type. `next_read` is SQL over the source table: what the next load reads by
+    its cursor, or of its partitions. `portable`: the ends hash text differently.
     """
 
     warehouse: Connection[Record]
     origin: Connection[Record]
     target: Target
     shape: Shape
+    whole_shape: Shape
     state: CursorState
     next_read: str
     portable: bool
@@ -77,7 +79,7 @@ async def snapshots(
             async with connect(origin_address, side="source", application=f"medallion read {target.where}") as theirs:
                 side = "source"
                 shape = await describe(theirs, source.name, source.raw_schema, table)
-                compare(shape, known, target.where)
+                beside_scheduled_loads(shape, known, table, target.where)
                 window = await read_window(theirs, table, shape, state)
                 portable = await theirs.fetchrow(PROBE) != probe
                 await theirs.transaction(isolation="repeatable_read", readonly=True).start()
@@ -86,11 +88,12 @@ async def snapshots(
                     ours,
                     theirs,
                     target,
-                    replace(shape, columns=tuple(column for column in shape.columns if column.name in known)),
+                    replace(shape, columns=tuple(one for one in shape.columns if known.get(one.name) == one.raw_type)),
+                    shape,
                     state,
                     window.condition if _reads_a_part(table, state) else "false",
                     portable,
-                    tuple(name for name in shape.names if name not in known),
+                    tuple(one.name for one in shape.columns if known.get(one.name) != one.raw_type),
                 )
     except Exception as problem:
         error = explain(problem, target.where, side)

@@ -55,6 +55,7 @@ class Staged:
     `source_keys` is what the source holds of the rows that raw must hold now (None: the source gives no count).
     `whole`: these rows are all of those, sent by one statement in one snapshot, so their keys are the source's.
     `stage_keys` copies all of the source's keys beside the landing table, when deletes must be looked for.
+    `rereads`: all of the source's rows were read, whatever the load is.
     `more_follow`: these are a part of what is read, so that both ends can be compared only after the last part.
     `moves_cursor`: whether `window.next` is stored.
     `settle` does instead what a read of single keys needs: it marks deletes among them, and counts only them.
@@ -77,6 +78,7 @@ class Staged:
     unreadable: tuple[quarantine.Unreadable, ...] = ()
     source_keys: KeySet | None = None
     whole: bool = False
+    rereads: bool = False
     more_follow: bool = False
     moves_cursor: bool = True
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
@@ -169,7 +171,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
     within = staged.quarantine_within
     if isinstance(staged.load, Overwrite) and not staged.first:
         await overwrite.refuse_shrunken_partition(warehouse, target, staged.load, staged.window.condition)
-    reads_all = isinstance(staged.load, Replace | Overwrite)
+    reads_all = staged.rereads or isinstance(staged.load, Replace | Overwrite)
     if reads_all and not staged.unreadable and await quarantine.count_open(warehouse, **names):
         # Everything was read, of the partitions at least: what stands in quarantine and did not come again is gone.
         await quarantine.resolve_gone(warehouse, target.landing, staged.shape, staged.key_types, **names, within=within)
@@ -184,7 +186,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         )
     in_quarantine = await quarantine.count_open(warehouse, **names)
     if in_quarantine:
-        await quarantine.resolve(warehouse, target.landing, staged.key_types, **names)
+        await quarantine.resolve(warehouse, target.landing, staged.shape, staged.key_types, **names)
 
     done, repeats = await _write_each_key_once(session, staged, staged.rows_read - quarantined)
     session.pass_failpoint("in_publish_after_rows")

@@ -103,7 +103,7 @@ async def _compare(
         if ends is not None:
             result, keys = await (_compare_by_key if table.keys else _compare_whole)(ends, table, result)
             if ends.not_compared:
-                note = f"not in raw yet, and not compared: {', '.join(ends.not_compared)}"
+                note = f"not in raw, or of another type there, and not compared: {', '.join(ends.not_compared)}"
                 result = replace(result, note="; ".join(part for part in (result.note, note) if part))
     return replace(result, seconds=time.monotonic() - started), keys
 
@@ -152,15 +152,15 @@ async def _tell_apart(ends: Ends, table: Table, batch: list[Difference], found: 
         ends.shape,
         [difference.key for difference in batch],
         ends.next_read,
-        digests=in_quarantine,
+        list(dict.fromkeys((ends.shape, ends.whole_shape))) if in_quarantine else (),
     )
     known = set[str]()
     if in_quarantine:
-        digests = [version.digest for rows in versions.values() for version in rows if version.digest is not None]
+        digests = [digest for rows in versions.values() for version in rows for digest in version.digests]
         names = {"source": ends.target.source, "table": ends.target.table}
         known = await open_digests(ends.warehouse, digests, **names)
     for difference in batch:
-        rest = [row for row in versions.get(difference.key, []) if row.digest not in known]
+        rest = [row for row in versions.get(difference.key, []) if not row.digests & known]
         # An append leaves alone what is there: the next load brings only what is missing.
         next_load_helps = difference.kind == "missing" or not isinstance(table.load, Append)
         kind = difference.kind

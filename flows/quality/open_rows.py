@@ -42,6 +42,18 @@ async def count_open_keys(
     )
 
 
+async def open_rules(connection: Connection[Record], prefix: str, *, source: str, table: str) -> set[str]:
+    """What follows the prefix in the names of rules under which rows of the table stand in quarantine."""
+    records = await connection.fetch(
+        "select distinct rule from quarantine.rows where source_system = $1 and table_name = $2 "
+        "and resolved_at is null and starts_with(rule, $3)",
+        source,
+        table,
+        prefix,
+    )
+    return {record["rule"].removeprefix(prefix) for record in records}
+
+
 def document_within(column: str, kind: str, condition: str) -> str:
     """SQL over `quarantine.rows as q`: the kept row is one that a condition over `column`, of that type, selects.
 

@@ -207,18 +207,20 @@ async def keep_unreadable(
 
 
 async def resolve(
-    connection: Connection[Record], landing: str, keys: Mapping[str, str], *, source: str, table: str
+    connection: Connection[Record], landing: str, shape: Shape, keys: Mapping[str, str], *, source: str, table: str
 ) -> int:
     """Close quarantined rows whose key arrived in good order with this load. Returns how many.
 
-    `keys` maps the key's columns to their types in raw.
+    `keys` maps the key's columns to their types in raw. Without a key, a row that is as it was and breaks no rule now:
+    the rule is another one, or raw has a column for all of its values.
     """
+    there, same = f"{landing} as l", _same_key(keys, "l") if keys else "l.row_hash = q.row_hash"
     if not keys:
-        return 0
+        documents = f"select {row_document(shape, 'm')} as row_data from {landing} as m"
+        there = f"(select {_digest(keys)} as row_hash from ({documents}) as d) as l"
     status = await connection.execute(
         "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'mended at the source' "
-        f"from {landing} as l where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
-        f"and {_same_key(keys, 'l')}",
+        f"from {there} where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {same}",
         source,
         table,
     )

@@ -14,7 +14,7 @@ Engine = Literal["postgresql", "mysql", "sqlite", "mssql"]
 """What a source database runs on; `mysql` is MariaDB too."""
 
 
-OnDrift = Literal["evolve", "freeze"]
+OnDrift = Literal["evolve", "freeze", "quarantine"]
 """What happens when a table's columns change at the source."""
 
 
@@ -33,7 +33,8 @@ class Table:
     `max_deleted` (a share, 0 to 1) stops a load with `deletes` that would mark more of raw's rows as deleted at once;
     tables with fewer than 100 rows in raw are exempt.
     `on_drift` says what a change of the source's columns does: "evolve" takes in new columns and wider types, and
-    refuses what could change values; "freeze" refuses every change.
+    refuses what could change values; "freeze" refuses every change; "quarantine" leaves raw's columns as they are and
+    goes on with the rows that fit them, the others wait in quarantine, up to `max_quarantined`.
     `as_text` names columns of a database that is not PostgreSQL which hold values that their type in raw cannot (zero
     dates, words in a column of numbers): they travel as text.
     """
@@ -137,6 +138,13 @@ class Table:
         if self.on_drift not in get_args(OnDrift):
             raise DeclarationError(
                 f"on_drift is {self.on_drift!r}", where=where, next_move=f"choose among {', '.join(get_args(OnDrift))}"
+            )
+        if self.on_drift == "quarantine" and isinstance(self.load, Append) and not self.keys:
+            raise DeclarationError(
+                "rows that waited in quarantine are read again once they fit, and an append without a key could not "
+                "tell them from those that are in",
+                where=where,
+                next_move='add key="…", or use on_drift="evolve" or "freeze"',
             )
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
         refuse_repeats(list(self.keys), "key column", where)
