@@ -19,6 +19,7 @@ from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
 from flows.observe.logs import correlated
 from flows.recovery.failures import Failure, diagnose
+from flows.schema_events import announce_schema_changes
 from flows.spec import Overwrite, Source
 from flows.spec.errors import IngestFailed, MedallionError
 from flows.state import ledger, runs
@@ -106,6 +107,7 @@ async def _close(run_id: int, source: str, outcome: _Outcome) -> None:
         markdown=loads_table_markdown(_lines(source, outcome), title=f"Loads of {source}"),
         description=f"What became of each table of {source}",
     )
+    await announce_schema_changes(source)
     for failure in failures.values():
         sentry.capture(failure.error)
     if failures:

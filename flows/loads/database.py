@@ -17,7 +17,7 @@ from flows.load import landing
 from flows.load.drift import fit_to_raw
 from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, ensure_types, raw_columns, stamp_landing
 from flows.loads.chunks import RunChunk, Threads
-from flows.loads.evolution import changes_since, described_changes, no_longer_held, record_held, returned
+from flows.loads.evolution import described_changes, drift_since, no_longer_held, record_held, returned
 from flows.loads.gathering import open_gathering
 from flows.loads.moved import bring_moved
 from flows.loads.publishing import Staged, check_and_publish
@@ -68,7 +68,7 @@ async def plan_table(
         verdict = await ledger.last_verdict(warehouse, source.name, table.name)
     shape = await describe(origin, source.name, source.raw_schema, table)
     window = await read_window(origin, table, shape, state)
-    changes, held = await changes_since(warehouse, target, shape, raw, table)
+    changes, held = await drift_since(warehouse, target, shape, raw, table)
     path, reason = mode_of(table), _reason(table, window)
     if raw is None:
         path, reason = "first", "first load: the landing table becomes the raw table"

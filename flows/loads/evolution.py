@@ -10,7 +10,7 @@ from flows.load.drift import PREFIX
 from flows.load.table import SchemaChange, Target, compare, differences, retyped, views_on
 from flows.loads.session import LoadSession
 from flows.quality.open_rows import open_rules
-from flows.spec.database import Table
+from flows.spec.database import OnDrift, Table
 from flows.spec.errors import SchemaDrift
 from flows.spec.shape import Shape
 from flows.spec.widening import widens
@@ -26,36 +26,53 @@ async def changes_since(
     target: Target,
     shape: Shape,
     raw: dict[str, str] | None,
-    table: Table,
-) -> tuple[list[SchemaChange], list[SchemaChange]]:
-    """What changed since raw was shaped: what may reach it, and what is held back from it, so that rows which do not
-    fit wait in quarantine. Nothing before the first load.
+    on_drift: OnDrift = "evolve",
+) -> list[SchemaChange]:
+    """What changed since raw was shaped, and may reach it; nothing before the first load.
 
     Raises:
         SchemaDrift: something changed that must not reach raw; `changes` of the error says what.
     """
     if raw is None:
-        return [], []
-    changes = differences(shape, raw)
-    gone = await dropped_columns(warehouse, target.source, target.table, held=table.on_drift == "quarantine")
-    changes += [
-        SchemaChange(column.name, "returned", column.raw_type, column.raw_type)
-        for column in shape.columns
-        if column.name in gone and column.name in raw
-    ]
-    if table.on_drift == "freeze" and changes:
+        return []
+    changes = await _changes(warehouse, target, shape, raw)
+    if on_drift != "evolve" and changes:
         _refuse(_frozen(changes, target.where), changes)
-    if table.on_drift == "quarantine":
-        _refuse_needed(changes, table, target.where)
-        taken = [change for change in changes if change.change == "returned"]
-        return taken, [change for change in changes if change.change != "returned"]
     for change in changes:
         if change.change == "retyped":
             if not widens(str(change.old_type), str(change.new_type)):
                 _refuse(retyped(change, target.where), [change])
             if views := await views_on(warehouse, target, change.column):
                 _refuse(_in_use(change, views, target.where), [change])
-    return changes, []
+    return changes
+
+
+async def drift_since(
+    warehouse: Connection[Record], target: Target, shape: Shape, raw: dict[str, str] | None, table: Table
+) -> tuple[list[SchemaChange], list[SchemaChange]]:
+    """What changed since raw was shaped: what may reach it, and what is held back from it, so that rows which do not
+    fit wait in quarantine.
+
+    Raises:
+        SchemaDrift: something changed that must not reach raw and cannot be held back from it.
+    """
+    if table.on_drift != "quarantine" or raw is None:
+        return await changes_since(warehouse, target, shape, raw, table.on_drift), []
+    changes = await _changes(warehouse, target, shape, raw, held=True)
+    _refuse_needed(changes, table, target.where)
+    taken = [change for change in changes if change.change == "returned"]
+    return taken, [change for change in changes if change.change != "returned"]
+
+
+async def _changes(
+    warehouse: Connection[Record], target: Target, shape: Shape, raw: dict[str, str], *, held: bool = False
+) -> list[SchemaChange]:
+    gone = await dropped_columns(warehouse, target.source, target.table, held=held)
+    return differences(shape, raw) + [
+        SchemaChange(column.name, "returned", column.raw_type, column.raw_type)
+        for column in shape.columns
+        if column.name in gone and column.name in raw
+    ]
 
 
 def beside_scheduled_loads(

@@ -20,7 +20,7 @@ from flows.load import landing
 from flows.load.drift import fit_to_raw
 from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, create_landing, ensure_types, raw_columns
 from flows.loads.database import mode_of
-from flows.loads.evolution import changes_since, described_changes, no_longer_held, record_held, returned
+from flows.loads.evolution import described_changes, drift_since, no_longer_held, record_held, returned
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, Progress, load_session
 from flows.quality.quarantine import Unreadable
@@ -66,7 +66,7 @@ async def plan_foreign(
         verdict, last_path = await ledger.last_verdict(warehouse, source.name, table.name)
     described = await describe(reader, source.name, table)
     bounded = await bounds(reader, described, state)
-    changes, held = await changes_since(warehouse, target, described.shape, raw, table)
+    changes, held = await drift_since(warehouse, target, described.shape, raw, table)
     path, reason = mode_of(table), f"{mode_of(table)} what changed" if table.cursor else "the whole table"
     if raw is None:
         path, reason = "first", "first load: the landing table becomes the raw table"

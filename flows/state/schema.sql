@@ -148,7 +148,10 @@ create table if not exists ops.schema_changes (
     changed_at timestamptz not null default clock_timestamp()
 );
 alter table ops.schema_changes add column if not exists applied boolean not null default true;
-comment on table ops.schema_changes is 'One row per change of a source table''s shape: as it reached raw, or (not applied) as it was refused.';
+-- Changes of before there were events are not told any more.
+alter table ops.schema_changes add column if not exists announced boolean not null default true;
+alter table ops.schema_changes alter column announced set default false;
+comment on table ops.schema_changes is 'One row per change of a source table''s shape: as it reached raw, or (not applied) as it was refused or held back. announced: an event was sent about it.';
 
 create table if not exists ops.errors (
     error_id text primary key,
@@ -227,4 +230,4 @@ where resolved_at is null;
 create unique index if not exists rows_open_once on quarantine.rows (source_system, table_name, rule, row_hash)
 where resolved_at is null;
 
-insert into ops.schema_version (version) values (1), (2) on conflict do nothing;
+insert into ops.schema_version (version) values (1), (2), (3) on conflict do nothing;

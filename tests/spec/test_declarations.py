@@ -99,6 +99,11 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "a sequence's lag below zero": (lambda: Sequence("id", lag=-1), "step over rows", "0 or more"),
     "a min_share given in percent": (lambda: Replace(min_share=50), "between 0 and 1", "0.5"),
+    "drift to quarantine from an append without a key": (
+        lambda: Table("t", load=Append(), cursor=Sequence("id"), on_drift="quarantine"),
+        "are read again once they fit",
+        'add key="…"',
+    ),
     "an overwrite by nothing": (lambda: Overwrite(by="", every="day"), "no column divides", 'by="sold_at"'),
     "an overwrite by a quarter": (
         lambda: Overwrite(by="at", every="quarter"),  # type: ignore[arg-type]
