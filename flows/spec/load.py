@@ -34,7 +34,7 @@ class Overwrite:
     cursor overwrites earlier partitions, too, when the cursor sees a row in them. The first load reads everything.
 
     With a key only the difference is written, and a row that left a partition is looked for in the others. Without one,
-    a partition that differs is written anew, so `by` must not change with the row unless a cursor follows it.
+    a partition that differs is written anew, and `by` must not change with the row.
     `min_share` refuses a partition that shrank suddenly: 0.5 means "stop when fewer than half of raw's rows of a
     partition came"; partitions with fewer than 100 rows in raw are exempt.
     """
