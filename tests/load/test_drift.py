@@ -88,6 +88,7 @@ async def test_rows_without_a_value_in_a_new_column_load_and_the_others_wait_unt
         assert result.counts.reconciled == "equal"
         assert result.schema_changes == ("note added, held back",)
 
+    assert "held back from raw: note added" in await ends.reason(table)
     assert columns(ends) == before
     assert ends.raw("select max(id) from raw_shop.prices") == [(11,)]
     assert waiting(ends) == [("drift:note", "12", "12", "new"), ("drift:note", "13", "13", "new")]

@@ -86,6 +86,8 @@ async def test_with_a_cursor_earlier_partitions_in_which_rows_changed_are_overwr
     ends.source("delete from sales where id = 2; update sales set v = 7, updated_at = now() where id in (1, 101)")
     ends.source(f"update sales set sold_at = {OLD} - interval '1 year', updated_at = now() where id = 3")
 
+    planned = "overwrite the last 2 months by sold_at, and 2 earlier in which rows changed"
+    assert await ends.reason(FOLLOWED) == planned
     result = await ends.load(FOLLOWED)
 
     assert (result.counts.rows_read, result.counts.reconciled) == (69, "equal")
