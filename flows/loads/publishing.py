@@ -57,6 +57,7 @@ class Staged:
     `stage_keys` copies all of the source's keys beside the landing table, when deletes must be looked for.
     `more_follow`: these are a part of what is read, so that both ends can be compared only after the last part.
     `moves_cursor`: whether `window.next` is stored.
+    `tombstones`: landing rows with `_deleted_at` say that theirs is deleted.
     `settle` does instead what a read of single keys needs: it marks deletes among them, and counts only them.
     """
 
@@ -79,6 +80,7 @@ class Staged:
     whole: bool = False
     more_follow: bool = False
     moves_cursor: bool = True
+    tombstones: bool = False
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
     settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
 
@@ -248,7 +250,7 @@ async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> publis
         case Append():
             return await publish.append(warehouse, target, staged.shape, staged.keys)
         case Merge():
-            return await publish.merge(warehouse, target, staged.shape, staged.keys)
+            return await publish.merge(warehouse, target, staged.shape, staged.keys, tombstones=staged.tombstones)
 
 
 async def _reconcile(

@@ -4,10 +4,12 @@ from flows.spec.api import Api, ApiKeyHeader, ApiKeyQuery, Endpoint, LinkHeader,
 from flows.spec.connection import ApiConnection, DatabaseConnection
 from flows.spec.cursor import Sequence, Since, Timestamp, TransactionId
 from flows.spec.database import Database, Table
+from flows.spec.dlt import DltSource, Resource
 from flows.spec.load import Append, Merge, Replace
 from flows.spec.rule import Rule
 
-Source = Database | Api
+Source = Database | Api | DltSource
+Loadable = Table | Endpoint | Resource
 
 __all__ = [
     "Api",
@@ -17,11 +19,14 @@ __all__ = [
     "Append",
     "Database",
     "DatabaseConnection",
+    "DltSource",
     "Endpoint",
     "LinkHeader",
+    "Loadable",
     "Merge",
     "NoAuth",
     "Replace",
+    "Resource",
     "Rule",
     "Sequence",
     "Since",
