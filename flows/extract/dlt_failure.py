@@ -75,7 +75,7 @@ def _innermost(problem: BaseException) -> BaseException:
 
 def _place(problem: BaseException) -> str:
     """` in hubspot.py, line 42`, the innermost frame outside of installed packages."""
-    theirs = ("site-packages", "/lib/python", "/flows/extract/dlt_")
+    theirs = ("site-packages", "/lib/python", "/flows/extract/dlt_", "<")
     frames = traceback.extract_tb(problem.__traceback__)
     own = [frame for frame in frames if not any(part in frame.filename for part in theirs)]
     return f" in {own[-1].filename.rpartition('/')[2]}, line {own[-1].lineno}" if own else ""

@@ -223,9 +223,9 @@ def _microseconds(column: Any) -> tuple[Any, Any]:
 def _moments(column: Any) -> tuple[Any, Any]:
     arrow, compute = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.compute")
     day, kind = _DAY[column.type.unit], column.type
-    beyond = _outside(column.cast(arrow.int64()), _FIRST_YEAR * day, (_LAST_YEAR + 1) * day - 1)
-    if kind.unit == "ns":
-        beyond = arrow.array([False] * len(column))  # 64 bits of them end in the year 2262
+    beyond = arrow.array([False] * len(column))
+    if kind.unit != "ns":  # 64 bits of nanoseconds end in the year 2262
+        beyond = _outside(column.cast(arrow.int64()), _FIRST_YEAR * day, (_LAST_YEAR + 1) * day - 1)
     kept = compute.if_else(compute.fill_null(beyond, False), arrow.scalar(None, kind), column)
     ticks, finer = _microseconds(kept)
     text = ticks.cast(arrow.timestamp("us")).cast(arrow.string())
@@ -245,11 +245,10 @@ def _lengths(column: Any) -> tuple[Any, Any]:
 
 def _document(rows: Any, place: int, encode: Callable[[Any], bytes]) -> str:
     """A row as JSON; a value that Python has no form for, as the number that Arrow keeps."""
-    arrow = importlib.import_module("pyarrow")
     values: dict[str, Any] = {}
     for name, column in zip(rows.schema.names, rows.columns, strict=True):
         try:
             values[name] = column[place].as_py()
         except (ValueError, OverflowError):
-            values[name] = column[place].cast(arrow.int64()).as_py()
+            values[name] = column[place].value
     return encode(values).decode()

@@ -20,6 +20,7 @@ class Said:
     """A resource's own hints. `cursor` is the path its incremental follows, `lagged` whether that reads records again.
 
     `moving_table`: its table's name depends on each record. `ranged`: it reads a fixed range, and keeps no cursor.
+    `undecided`: its function takes an incremental, and only when it is called does dlt know whether it gets one.
     """
 
     keys: tuple[str, ...] = ()
@@ -30,6 +31,7 @@ class Said:
     lagged: bool = False
     ranged: bool = False
     moving_table: bool = False
+    undecided: bool = False
 
 
 def said_by(resource: Any) -> Said:
@@ -39,8 +41,7 @@ def said_by(resource: Any) -> Said:
     if not (moving or resource.has_other_dynamic_hints):
         table = resource.compute_table_schema()
     columns = table.get("columns", {})
-    incremental = resource.incremental
-    incremental = getattr(incremental, "incremental", incremental)  # without the wrapper around it
+    incremental = incremental_of(resource)
     return Said(
         keys=tuple(name for name, column in columns.items() if column.get("primary_key")),
         disposition=str(table.get("write_disposition", "append")),
@@ -50,7 +51,13 @@ def said_by(resource: Any) -> Said:
         lagged=bool(incremental is not None and incremental.lag),
         ranged=incremental is not None and incremental.end_value is not None,
         moving_table=moving,
+        undecided=incremental is None and resource.incremental is not None,
     )
+
+
+def incremental_of(resource: Any) -> Any:
+    """The resource's incremental without what dlt wraps around it; None when there is none, or none yet."""
+    return getattr(resource.incremental, "incremental", resource.incremental)
 
 
 def settled(declared: Resource, said: Said, where: str) -> Resource:
@@ -116,7 +123,7 @@ def _refuse_contradictions(resource: Resource, said: Said, where: str) -> None:
                 where=where,
                 next_move="declare load=Merge() and a key, or remove the resource's incremental",
             )
-        case Append() if not resource.keys and said.cursor is None and resource.cursor is None:
+        case Append() if not resource.keys and said.cursor is None and not said.undecided:
             raise DeclarationError(
                 "an append needs a cursor or a key, because without them every run would add every record again",
                 where=where,

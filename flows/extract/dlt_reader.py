@@ -2,6 +2,7 @@
 
     reader = DltReader(source, resource, "hubspot.contacts")
     async with reader.opened(connection, state) as said:       state: what the last published load left, or None
+        said = await reader.begin()                            now dlt has bound its cursors, and said all
         async for batch in reader.batches():                   batch.records: JSON · batch.frames: Arrow
             ...
         reader.state                                           to be published with the rows
@@ -29,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flows.extract.dlt_failure import explain, not_installed
-from flows.extract.dlt_hints import Said, said_by
+from flows.extract.dlt_hints import Said, incremental_of, said_by
 from flows.extract.dlt_json import record_encoder
 from flows.spec.connection import ApiConnection
 from flows.spec.dlt import DltSource, Resource
@@ -74,7 +75,7 @@ class DltReader:
 
     @asynccontextmanager
     async def opened(self, connection: ApiConnection | None, state: str | None) -> AsyncIterator[Said]:
-        """Call the source's function and find the resource; reading begins with `batches`.
+        """Call the source's function and find the resource. Nothing is read yet.
 
         Raises:
             MedallionError: the extra is not installed, the source cannot be built, or it has no such resource.
@@ -92,13 +93,20 @@ class DltReader:
         """Forget the state that was handed in: everything is read."""
         self._document["sources"] = {}
 
+    async def begin(self) -> Said:
+        """Start the resource, and hear again what it says: which cursor its function was given shows only now.
+
+        Raises:
+            MedallionError: the source failed.
+        """
+        return await self._call(self._begin)
+
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """Everything the resource yields, in its order.
 
         Raises:
             MedallionError: the source failed, or yielded what cannot be landed.
         """
-        await self._call(self._begin)
         while (batch := await self._call(self._take)) is not None:
             yield batch
         await self._call(self._keep_state)
@@ -158,7 +166,7 @@ class DltReader:
             )
         return built.with_resources(name)
 
-    def _begin(self) -> None:
+    def _begin(self) -> Said:
         """Set the contexts in which dlt's own extract step iterates, and start."""
         built, container = self._built, _container()
         decorators, specs = _dlt("extract.decorators"), _dlt("common.configuration.specs")
@@ -174,6 +182,7 @@ class DltReader:
             self._contexts.enter_context(context)
         pipes = _dlt("extract.pipe_iterator").PipeIterator.from_pipes(built.resources.selected_pipes)
         self._items = self._flat(self._contexts.enter_context(pipes))
+        return said_by(built.resources[self._resource.dlt_name])
 
     def _flat(self, pipes: Iterator[Any]) -> Iterator[Any]:
         """One record or table at a time, of what may come in lists."""
@@ -230,8 +239,7 @@ class DltReader:
     def _keep_state(self) -> None:
         sources = self._document.get("sources", {})
         self.state = _dlt("common.json").json.typed_dumps(sources)
-        incremental = self._built.resources[self._resource.dlt_name].incremental
-        incremental = getattr(incremental, "incremental", incremental)
+        incremental = incremental_of(self._built.resources[self._resource.dlt_name])
         if incremental is None or incremental.end_value is not None:
             return
         of_source = sources.get(self._built.name, {}).get("resources", {}).get(self._resource.dlt_name, {})

@@ -79,8 +79,10 @@ async def load_resource(
     started = time.monotonic()
     async with load_session(warehouse_address, target, mode_of(resource), "planned", run_id) as session:
         await dlt_states.ensure(session.warehouse)
-        async with opened_resource(session.warehouse, target, connection, source, resource) as (reader, resource, plan):
+        async with opened_resource(session.warehouse, target, connection, source, resource) as (reader, known, plan):
             total = await reader.count()
+            settled(resource, await reader.begin(), target.where)
+            resource = known
             staged = await _stage(session, reader, resource, plan, total, on_progress)
         state = reader.state
         assert state is not None  # everything was read
