@@ -129,7 +129,8 @@ class DltReader:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except Exception as problem:
-            raise explain(problem, self._where) from None
+            error = explain(problem, self._where)
+        raise error  # outside, so that it drags no inner exception along, whose words may be of a record
 
     # -- in the reader's own thread
 

@@ -1,5 +1,6 @@
 """Resources of dlt sources into raw: real sources of dlt's, records and Arrow tables, state, deletes, and failures."""
 
+import asyncio
 import datetime
 import json
 import logging
@@ -140,6 +141,7 @@ async def test_a_resource_that_raises_midway_publishes_neither_records_nor_state
         raw_rows(warehouse, "entries", "raw_crm"),
         cursor(warehouse, "entries"),
     ) == before
+    assert caught.value.__context__ is None
     told = f"{caught.value}{caplog.text}{rows(warehouse, 'select * from ops.errors')}{loads(warehouse)}"
     assert SECRET not in told
     file.hold({"id": 2, "changed_at": dlt_sources.at(2)}, {"id": 3, "changed_at": dlt_sources.at(3)})
@@ -161,6 +163,23 @@ async def test_a_lost_answer_to_commit_neither_doubles_records_nor_loses_the_sta
 
     assert (again.counts.rows_read, again.counts.rows_inserted) == (1, 1)
     assert raw(warehouse, "entries", "payload ->> 'id' as id") == [{"id": "1"}, {"id": "2"}]
+
+
+async def test_resources_are_read_side_by_side_each_with_a_state_of_its_own(
+    warehouse: TestDatabase, file: RecordsFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dlt keeps what it injects by thread; two loads of one process must not meet in it."""
+    monkeypatch.setenv("API_KEY", SECRET)
+    file.hold({"id": 1, "changed_at": dlt_sources.at(1)})
+
+    await asyncio.gather(
+        load(warehouse, "entries", ENTRIES),
+        load(warehouse, "things", THINGS),
+        load(warehouse, "things", Resource("slow_parts")),
+    )
+
+    assert state(warehouse, "entries")["crm"]["resources"]["entries"]["reads"] == 1
+    assert state(warehouse, "things") == state(warehouse, "slow_parts") == {}
 
 
 async def test_a_raw_table_renamed_away_takes_the_state_with_it(warehouse: TestDatabase, file: RecordsFile) -> None:

@@ -5,7 +5,22 @@ from pathlib import Path
 import pytest
 
 from flows.render.ingest_deployments import BEGIN, END
-from flows.spec import Api, Append, Database, Endpoint, Merge, Replace, Rule, Sequence, Since, Source, Table, Timestamp
+from flows.spec import (
+    Api,
+    Append,
+    Database,
+    DltSource,
+    Endpoint,
+    Merge,
+    Replace,
+    Resource,
+    Rule,
+    Sequence,
+    Since,
+    Source,
+    Table,
+    Timestamp,
+)
 
 
 @pytest.fixture
@@ -37,7 +52,16 @@ def sources() -> tuple[Source, ...]:
             Endpoint("readings", path="/readings", cursor=Since("since", field="read_at")),
         ],
     )
-    return (stock, weather)
+    crm = DltSource(
+        "crm",
+        build="sources.crm:crm",
+        resources=[
+            Resource("contacts", key=("account", "id"), key_type=("text", "bigint"), cursor="changed", load=Merge()),
+            Resource("orders", key="order_id", columns=True, load=Merge(), deleted="gone"),
+            Resource("stages"),
+        ],
+    )
+    return (stock, weather, crm)
 
 
 @pytest.fixture
