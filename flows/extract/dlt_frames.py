@@ -244,11 +244,18 @@ def _lengths(column: Any) -> tuple[Any, Any]:
 
 
 def _document(rows: Any, place: int, encode: Callable[[Any], bytes]) -> str:
-    """A row as JSON; a value that Python has no form for, as the number that Arrow keeps."""
-    values: dict[str, Any] = {}
-    for name, column in zip(rows.schema.names, rows.columns, strict=True):
-        try:
-            values[name] = column[place].as_py()
-        except (ValueError, OverflowError):
-            values[name] = column[place].value
+    """A row as JSON. Moments are written as Arrow writes them, to the nanosecond, since Python's end before; lengths of
+    time, and moments beyond the years 1 to 9999, whose texts Arrow gets wrong, as the number that it keeps."""
+    values = {name: _whole(column[place]) for name, column in zip(rows.schema.names, rows.columns, strict=True)}
     return encode(values).decode()
+
+
+def _whole(scalar: Any) -> Any:
+    kinds, kind = importlib.import_module("pyarrow").types, scalar.type
+    if not kinds.is_temporal(kind) or not scalar.is_valid:
+        return scalar.as_py()
+    day = _DAY[kind.unit] if kinds.is_timestamp(kind) else _DAY["ms"] if kinds.is_date64(kind) else 1
+    dated = not kinds.is_time(kind)
+    if kinds.is_duration(kind) or (dated and not _FIRST_YEAR <= scalar.value // day <= _LAST_YEAR):
+        return scalar.value
+    return scalar.cast("string").as_py()

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from flows.extract.dlt_frames import Misfit, Piece, pieces, texts
-from flows.extract.dlt_json import value_encoder
+from flows.extract.dlt_json import NotJson, no_json, value_encoder
 from flows.extract.dlt_reader import DltReader
 from flows.load import landing
 from flows.load.table import SchemaChange, create_landing, retyped
@@ -97,7 +97,11 @@ class FramesLanding:
         metadata = (self.extracted_at, self.session.target.source, str(self.session.batch_id))
         columns, encode = list(self.types), value_encoder()
         while self._next is not None and self._wanted(self._next) == self.types:
-            written = texts(self._next, columns, self.resource.keys, metadata, self.resource.deleted, encode)
+            try:
+                written = texts(self._next, columns, self.resource.keys, metadata, self.resource.deleted, encode)
+            except NotJson as problem:  # within a list or struct
+                error = no_json(problem.kind, self.session.target.where)
+                raise error from None
             self.misfits += written.misfits
             if len(self.misfits) > _MOST_UNFIT:
                 raise DataRefused(

@@ -59,8 +59,10 @@ def held(warehouse: TestDatabase) -> tuple[list[int], int, str | None]:
     return sorted(ids), row["state"]["reads"], row["state"]["incremental"]["changed_at"]["last_value"]
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
-@pytest.mark.parametrize("failpoint", PASSED)
+@pytest.mark.parametrize(
+    ("failpoint", "first"),
+    [(name, False) for name in PASSED] + [(name, True) for name in ("after_copy", "in_publish_before_commit")],
+)
 def test_a_load_killed_anywhere_loses_and_doubles_nothing_when_run_again(
     warehouse: TestDatabase, file: RecordsFile, loader: Loader, failpoint: str, first: bool
 ) -> None:
