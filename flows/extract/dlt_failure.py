@@ -40,6 +40,12 @@ def explain(problem: Exception, where: str) -> MedallionError:
     kind = type(cause).__name__
     if kind == "ConfigFieldMissingException":
         return _lacks_configuration(cause, where)
+    if kind == "ConfigValueCannotBeCoercedException":
+        return ConfigurationError(
+            f"dlt finds a value of another type than it needs for {getattr(cause, 'field_name', 'a setting')}",
+            where=where,
+            next_move="correct it where it is set: in the environment, or in .dlt/secrets.toml or config.toml",
+        )
     if kind in _NO_CURSOR:
         return SourceError(
             f"a record lacks the cursor's field, or holds another kind of value there ({kind})",

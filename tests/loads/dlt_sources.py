@@ -60,7 +60,7 @@ def needs_a_secret() -> Any:
     """A source whose key dlt must find somewhere."""
 
     @dlt.source(name="vault", section="vault")
-    def vault(api_key: str = dlt.secrets.value) -> Any:
+    def vault(api_key: str = dlt.secrets.value, port: int = 443) -> Any:
         return dlt.resource([{"id": 1}], name="keys", primary_key="id", write_disposition="merge")
 
     return vault()
