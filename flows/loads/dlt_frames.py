@@ -76,7 +76,8 @@ class FramesLanding:
             while self._next is not None:
                 await self._change_landing(self._wanted(self._next))
                 async with contextlib.aclosing(self._csv(coming)) as chunks:
-                    landed = await landing.copy_rows(session.warehouse, target, self.shape, chunks, "csv")
+                    columns = [*self.types, *METADATA_NAMES]
+                    landed = await landing.copy_rows(session.warehouse, target, columns, chunks, "csv")
                 self.rows += landed
         session.rows_read = self.rows + len(self.misfits)
 

@@ -181,7 +181,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         held, deleted = await staged.settle()
     elif not staged.more_follow:
         # A first load's landing table is raw now, but for what went to quarantine: it was counted a moment ago.
-        in_raw = landed.good if staged.first and not repeats else None
+        in_raw = landed.good if staged.first and not repeats and not staged.tombstones else None
         held, deleted = await _reconcile(session, staged, bool(in_quarantine), in_raw)
 
     counts = LoadCounts(
