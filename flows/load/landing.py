@@ -137,13 +137,22 @@ async def copy_payloads(connection: Connection[Record], target: Target, pages: A
 
 
 async def type_payloads(
-    connection: Connection[Record], target: Target, shape: Shape, metadata: tuple[str, str, int]
+    connection: Connection[Record],
+    target: Target,
+    shape: Shape,
+    metadata: tuple[str, str, int],
+    deleted: str | None = None,
 ) -> None:
     """Payload table → landing table: key and cursor read out of each record, in the types raw has.
 
-    A value that is not of its type becomes null here, and the door's rules name it.
+    A value that is not of its type becomes null here, and the door's rules name it. A record whose field `deleted` is
+    true, or holds anything but null and false, gets `_deleted_at`.
     """
     extracted_at, source, batch = metadata
+    gone = "null"
+    if deleted is not None:
+        alive = f"coalesce(payload -> {quote_literal(deleted)}, 'null') in ('null', 'false')"
+        gone = f"case when not {alive} then {quote_literal(extracted_at)}::timestamptz end"
     values = []
     for column in shape.columns:
         if column.name == "payload":
@@ -158,7 +167,7 @@ async def type_payloads(
     relation = qualified(LANDING_SCHEMA, payload_table(target))
     await connection.execute(
         f"insert into {target.landing} ({names}) select {', '.join(values)}, "
-        f"{quote_literal(extracted_at)}::timestamptz, {quote_literal(source)}, {batch}, null "
+        f"{quote_literal(extracted_at)}::timestamptz, {quote_literal(source)}, {batch}, {gone} "
         f"from {relation} order by ordinal"
     )
     await connection.execute(f"drop table {relation}")

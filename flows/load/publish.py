@@ -58,7 +58,13 @@ async def drop_repeats(
 
 
 async def merge(
-    connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...], only: str = ""
+    connection: Connection[Record],
+    target: Target,
+    shape: Shape,
+    keys: tuple[str, ...],
+    only: str = "",
+    *,
+    tombstones: bool = False,
 ) -> Published:
     """Insert what is new, update what differs, leave alone what is the same, byte for byte.
 
@@ -66,8 +72,11 @@ async def merge(
 
     Rows are compared by their binary image (`*<>`): it tells 1.0 from 1.00, and json, which has no equality, from
     json. It wants records; between row constructors it would compare column by column.
-    A row that had been marked deleted and is there again comes back to life.
+    A row that had been marked deleted and is there again comes back to life. With `tombstones` landing rows with
+    `_deleted_at` mark theirs as deleted: it keeps its last values, and `deleted` counts those newly marked.
     """
+    if tombstones:
+        return await _merge_with_tombstones(connection, target, shape, keys)
     names = [*shape.names, *METADATA_NAMES]
     own = list(shape.names)
     assignments = ", ".join(
@@ -85,6 +94,32 @@ async def merge(
     )
     assert row is not None  # an aggregate always answers one row
     return Published(row["inserted"], row["updated"], row["staged"] - row["inserted"] - row["updated"])
+
+
+async def _merge_with_tombstones(
+    connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]
+) -> Published:
+    names = [*shape.names, *METADATA_NAMES]
+    own = list(shape.names)
+    values = [
+        f"{quote_identifier(name)} = case when excluded._deleted_at is null then excluded.{quote_identifier(name)} "
+        f"else r.{quote_identifier(name)} end"
+        for name in own
+        if name not in keys
+    ] + [f"{name} = excluded.{name}" for name in METADATA_NAMES]
+    row = await connection.fetchrow(
+        f"with written as (insert into {target.raw} as r ({column_list(names)}) "
+        f"select {column_list(names, 'l')} from {target.landing} as l "
+        f"on conflict ({column_list(keys)}) do update set {', '.join(values)} "
+        f"where (r._deleted_at is null) <> (excluded._deleted_at is null) or excluded._deleted_at is null and "
+        f"row({column_list(own, 'r')})::record *<> row({column_list(own, 'excluded')})::record "
+        f"returning (xmax = 0) as is_new, r._deleted_at is not null as is_gone) "
+        f"select count(*) filter (where is_new) as inserted, count(*) filter (where not is_new) as updated, "
+        f"count(*) filter (where is_gone) as deleted, (select count(*) from {target.landing}) as staged from written"
+    )
+    assert row is not None  # an aggregate always answers one row
+    unchanged = row["staged"] - row["inserted"] - row["updated"]
+    return Published(row["inserted"], row["updated"], unchanged, row["deleted"])
 
 
 async def append(connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]) -> Published:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import re
 import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
@@ -15,6 +13,7 @@ from flows.load import landing
 from flows.load.table import Target, compare, create_landing, ensure_types, raw_columns
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, Progress, load_session
+from flows.loads.unreadable import readable
 from flows.quality.quarantine import Unreadable
 from flows.settings import settings
 from flows.spec import Api, ApiConnection, DatabaseConnection, Endpoint
@@ -25,15 +24,6 @@ from flows.state import ledger
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
-
-# jsonb holds neither; PostgreSQL would refuse the whole COPY for one of them. Six bytes in the JSON text:
-# \u0000, or a surrogate (\ud800 to \udfff) that may lack its other half.
-_SUSPECT = (b"\\u0000", b"\\ud", b"\\uD")
-# jsonb keeps numbers as numeric: up to 131,072 digits before the point and 16,383 after it. What looks like more is
-# measured; inside a text it may be anything.
-_DIGITS = 16_000
-_EXPONENT_LENGTH = 6
-_HUGE = re.compile(rb"\d[eE][+-]?\d{5}|\d{16000}")
 
 
 def shape_of(endpoint: Endpoint) -> Shape:
@@ -135,7 +125,7 @@ async def _stage(
             async for page in pages:
                 received += page.received_bytes
                 session.side = "warehouse"
-                yield [record for record in page.records if _readable(record, endpoint.key, unreadable)]
+                yield readable(page.records, endpoint.keys, unreadable)
                 session.side = "source"
                 if on_progress is not None:
                     on_progress("received", received)
@@ -173,55 +163,6 @@ async def _stage(
         unreadable=tuple(unreadable),
         source_keys=None if total is None else KeySet(total),
     )
-
-
-def _readable(record: bytes, key: str, unreadable: list[Unreadable]) -> bool:
-    """Whether jsonb can hold the record; if not, it joins those that go to quarantine as text."""
-    rule = _unreadable_rule(record)
-    if rule is not None:
-        # PostgreSQL's text holds no more than jsonb does: the escapes stay as they are written.
-        text = record.decode("utf-8", errors="backslashreplace")
-        unreadable.append(Unreadable(rule, text, _key_text(record, key)))
-    return rule is None
-
-
-def _unreadable_rule(record: bytes) -> str | None:
-    try:
-        record.decode("utf-8")
-    except UnicodeDecodeError:
-        return "payload_not_utf8"
-    if any(mark in record for mark in _SUSPECT):
-        if b"\\u0000" in record.replace(rb"\\", b""):
-            return "payload_holds_nul"
-        try:
-            # The decoder of the standard library joins surrogate pairs and keeps lone halves; encoding finds those.
-            json.dumps(json.loads(record, parse_int=str, parse_float=str), ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError:
-            return "payload_holds_lone_surrogate"
-    if _HUGE.search(record):
-        try:
-            json.loads(record, parse_int=_measured, parse_float=_measured)
-        except _TooLarge:
-            return "payload_number_too_large"
-    return None
-
-
-class _TooLarge(Exception):
-    """A number beyond what PostgreSQL's numeric holds."""
-
-
-def _measured(number: str) -> str:
-    digits, _, exponent = number.lower().partition("e")
-    if len(digits) > _DIGITS or len(exponent) > _EXPONENT_LENGTH or abs(int(exponent or 0)) > _DIGITS:
-        raise _TooLarge
-    return number
-
-
-def _key_text(record: bytes, key: str) -> str | None:
-    """The record's key as text, when it can be read though the record cannot be kept."""
-    fields = json.loads(record.decode("utf-8", errors="replace"), parse_int=str)
-    text = fields.get(key) if isinstance(fields, dict) else None
-    return text if isinstance(text, str) and text.isprintable() and "\ufffd" not in text else None
 
 
 async def _latest(session: LoadSession, endpoint: Endpoint, state: CursorState) -> str | None:

@@ -58,6 +58,7 @@ class Staged:
     `rereads`: all of the source's rows were read, whatever the load is.
     `more_follow`: these are a part of what is read, so that both ends can be compared only after the last part.
     `moves_cursor`: whether `window.next` is stored.
+    `tombstones`: landing rows with `_deleted_at` say that theirs is deleted.
     `settle` does instead what a read of single keys needs: it marks deletes among them, and counts only them.
     """
 
@@ -81,6 +82,7 @@ class Staged:
     rereads: bool = False
     more_follow: bool = False
     moves_cursor: bool = True
+    tombstones: bool = False
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
     settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
 
@@ -197,7 +199,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         # The landing table has become raw, or was found to be equal to it, but for what went to quarantine; it was
         # counted a moment ago.
         same = staged.first or (isinstance(staged.load, Replace) and not done.changed and not in_quarantine)
-        in_raw = landed.good if same and not repeats else None
+        in_raw = landed.good if same and not repeats and not staged.tombstones else None
         held, deleted = await _reconcile(session, staged, bool(in_quarantine), in_raw)
 
     counts = LoadCounts(
@@ -273,7 +275,7 @@ async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> publis
         case Append():
             return await publish.append(warehouse, target, staged.shape, staged.keys)
         case Merge():
-            return await publish.merge(warehouse, target, staged.shape, staged.keys)
+            return await publish.merge(warehouse, target, staged.shape, staged.keys, tombstones=staged.tombstones)
 
 
 async def _reconcile(

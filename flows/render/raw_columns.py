@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flows.spec import Endpoint, Overwrite, Table
+from flows.spec import Endpoint, Loadable, Overwrite, Resource
 
 # PostgreSQL's own long names: Soda compares them as text, and `timestamptz` would never match.
 _TIMESTAMP = "timestamp with time zone"
@@ -31,13 +31,15 @@ METADATA = (
 )
 
 
-def raw_columns(table: Table | Endpoint) -> tuple[Column, ...]:
+def raw_columns(table: Loadable) -> tuple[Column, ...]:
     """Key, cursor and payload, then the metadata, each once."""
     if isinstance(table, Endpoint):
         own = [Column(table.key, "The record's key at the API.", table.key_type)]
         if table.cursor is not None and table.cursor.field != table.key:
             own.append(Column(table.cursor.field, "When the record last changed at the API.", _TIMESTAMP))
         own.append(Column("payload", "The record as the API sent it, unmodified.", "jsonb"))
+    elif isinstance(table, Resource):
+        own = _of_resource(table)
     else:
         own = [Column(name, "Key of the row at the source.") for name in table.keys]
         if table.cursor_column is not None and table.cursor_column not in table.keys:
@@ -46,3 +48,15 @@ def raw_columns(table: Table | Endpoint) -> tuple[Column, ...]:
             said = f"Divides the table: rows of one {table.load.every} are overwritten together."
             own.append(Column(table.load.by, said, required=False))
     return (*own, *METADATA)
+
+
+def _of_resource(table: Resource) -> list[Column]:
+    """With `columns` the types are those of the resource's tables; a key that is not declared is not known here."""
+    types = (None,) * len(table.keys) if table.columns else table.types_of(table.keys)
+    own = [Column(name, "The record's key at the source.", kind) for name, kind in zip(table.keys, types, strict=True)]
+    if table.cursor is not None and table.cursor not in table.keys:
+        kind = None if table.columns else table.cursor_type
+        own.append(Column(table.cursor, "When the record last changed at the source.", kind))
+    if not table.columns:
+        own.append(Column("payload", "The record as the source gave it, whole.", "jsonb"))
+    return own

@@ -4,10 +4,12 @@ from flows.spec.api import Api, ApiKeyHeader, ApiKeyQuery, Endpoint, LinkHeader,
 from flows.spec.connection import ApiConnection, DatabaseConnection
 from flows.spec.cursor import Sequence, Since, Timestamp, TransactionId
 from flows.spec.database import Database, Table
+from flows.spec.dlt import DltSource, Resource
 from flows.spec.load import Append, Merge, Overwrite, Replace
 from flows.spec.rule import Rule
 
-Source = Database | Api
+Source = Database | Api | DltSource
+Loadable = Table | Endpoint | Resource
 
 __all__ = [
     "Api",
@@ -17,12 +19,15 @@ __all__ = [
     "Append",
     "Database",
     "DatabaseConnection",
+    "DltSource",
     "Endpoint",
     "LinkHeader",
+    "Loadable",
     "Merge",
     "NoAuth",
     "Overwrite",
     "Replace",
+    "Resource",
     "Rule",
     "Sequence",
     "Since",

@@ -136,6 +136,17 @@ create table if not exists ops.cursors (
 comment on table ops.cursors is
 'One row per table read by cursor: everything below cursor_value is in raw, quarantine or tombstones. pending_value becomes safe once no transaction older than pending_at is open at the source.';
 
+create table if not exists ops.dlt_states (
+    source_system text not null,
+    table_name text not null,
+    state json not null,
+    batch_id bigint not null,
+    updated_at timestamptz not null default clock_timestamp(),
+    primary key (source_system, table_name)
+);
+comment on table ops.dlt_states is
+'One row per table read by dlt: what its resource keeps between reads, as dlt writes it. Commits with the rows it speaks of; goes unread once the raw table is gone.';
+
 create table if not exists ops.schema_changes (
     change_id bigint generated always as identity primary key,
     batch_id bigint not null,

@@ -9,10 +9,12 @@ from flows.spec import (
     Api,
     Append,
     Database,
+    DltSource,
     Endpoint,
     Merge,
     Overwrite,
     Replace,
+    Resource,
     Rule,
     Sequence,
     Since,
@@ -52,7 +54,16 @@ def sources() -> tuple[Source, ...]:
             Endpoint("readings", path="/readings", cursor=Since("since", field="read_at")),
         ],
     )
-    return (stock, weather)
+    crm = DltSource(
+        "crm",
+        build="sources.crm:crm",
+        resources=[
+            Resource("contacts", key=("account", "id"), key_type=("text", "bigint"), cursor="changed", load=Merge()),
+            Resource("orders", key="order_id", columns=True, load=Merge(), deleted="gone"),
+            Resource("stages"),
+        ],
+    )
+    return (stock, weather, crm)
 
 
 @pytest.fixture

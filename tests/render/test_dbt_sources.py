@@ -55,4 +55,7 @@ def test_key_cursor_payload_and_metadata_are_described_once_each(sources: tuple[
         "counts": ["counted_at", *metadata],
         "stations": ["id", "payload", *metadata],
         "readings": ["id", "read_at", "payload", *metadata],
+        "contacts": ["account", "id", "changed", "payload", *metadata],
+        "orders": ["order_id", *metadata],
+        "stages": ["payload", *metadata],
     }
