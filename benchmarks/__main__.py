@@ -18,6 +18,7 @@ from benchmarks.cluster import private_cluster
 from benchmarks.measure import Median
 
 _RESULTS = Path(__file__).with_name("results")
+LIMITS = ("psql | psql", "insert … on conflict")
 
 
 def main() -> None:
@@ -39,10 +40,8 @@ def main() -> None:
 
 def _limit(median: Median, before: list[Median]) -> float:
     """Seconds of the limit that a case is held against: the bare COPY, or for a merge the bare statement."""
-    if median.tool != "medallion":
-        return median.seconds
-    limits = {one.case: one.seconds for one in before if one.tool != "medallion"}
-    return limits.get(median.case, limits["first load"])
+    limits = {one.case: one.seconds for one in [*before, median] if one.tool in LIMITS}
+    return limits.get(median.case, limits["full load"])
 
 
 def _table(measured: list[Median]) -> Table:

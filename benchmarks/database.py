@@ -1,16 +1,19 @@
-"""Database to database: 2 million order items, by the limit (`psql | psql`) and by us.
+"""Database to database: 2 million order items, by the limit (`psql | psql`), by us and by others.
 
 The limit copies bytes and nothing more: no metadata, no rules, no key, no ledger, no reconciliation. Ours has all on.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.cluster import Bench
-from benchmarks.measure import Median, Sample, medians, run
+from benchmarks.measure import Contender, Median, Sample, in_turns, run
+from benchmarks.peers import create_view, peers
+from benchmarks.peers import forget as forget_peers
 
 _FORGET = (
     "drop schema if exists raw_bench, landing cascade; truncate ops.cursors, ops.loads cascade; create schema landing"
@@ -25,19 +28,32 @@ _CONFLICT = """
 
 
 def measure(bench: Bench, rows: int, runs: int) -> Iterator[Median]:
-    """The cases one after another, as soon as each is known."""
+    """The cases, each as soon as it is known. Tools of one case take turns, so that a busy moment meets them all."""
     bench.execute("source", Path(__file__).with_name("order_items.sql").read_text().format(rows=rows))
+    create_view(bench)
     ours = _ours(bench)
-    yield medians("first load", "psql | psql", lambda: _empty_target(bench), lambda: _psql(bench), runs)
-    yield medians("first load, append", "medallion", lambda: _forget(bench), lambda: ours("append"), runs)
-    yield medians("first load, merge with key", "medallion", lambda: _forget(bench), lambda: ours("merge"), runs)
-    yield medians(
-        "replace, nothing differs", "medallion", lambda: _once(bench, ours, "replace"), lambda: ours("replace"), runs
+    replaced, merged = functools.partial(ours, "replace"), functools.partial(ours, "merge")
+
+    def emptied() -> None:
+        forget(bench)
+        forget_peers(bench)
+
+    full: list[Contender] = [("full load", "psql | psql", lambda: _empty_target(bench), lambda: _psql(bench))]
+    full += [
+        (f"full load, {mode}", "medallion", emptied, functools.partial(ours, mode))
+        for mode in ("append", "replace", "merge")
+    ]
+    full += [("full load", tool, emptied, once) for tool, once in peers(bench).items()]
+    yield from in_turns(full, runs)
+    yield from in_turns(
+        [
+            ("replace, nothing differs", "medallion", lambda: _once(bench, ours, "replace"), replaced),
+            ("replace, 10% differ", "medallion", lambda: _changed_since(bench, ours, "replace"), replaced),
+            ("merge of 10% changed", "insert … on conflict", lambda: _changed(bench), lambda: _on_conflict(bench)),
+            ("merge of 10% changed", "medallion", lambda: _changed_since(bench, ours, "merge"), merged),
+        ],
+        runs,
     )
-    yield medians(
-        "merge of 10% changed", "insert … on conflict", lambda: _changed(bench), lambda: _on_conflict(bench), runs
-    )
-    yield medians("merge of 10% changed", "medallion", lambda: _merged(bench, ours), lambda: ours("merge"), runs)
 
 
 def _ours(bench: Bench) -> Callable[[str], Sample]:
@@ -50,19 +66,20 @@ def _ours(bench: Bench) -> Callable[[str], Sample]:
     return load
 
 
-def _forget(bench: Bench) -> None:
+def forget(bench: Bench) -> None:
+    """Empty what loads of ours wrote."""
     bench.execute("warehouse", _FORGET)
     bench.execute("warehouse", "checkpoint")
 
 
 def _once(bench: Bench, ours: Callable[[str], Sample], mode: str) -> None:
-    _forget(bench)
+    forget(bench)
     ours(mode)
     bench.execute("warehouse", "checkpoint")
 
 
 def _empty_target(bench: Bench) -> None:
-    _forget(bench)
+    forget(bench)
     _create_target(bench)
 
 
@@ -74,9 +91,20 @@ def _create_target(bench: Bench) -> None:
 
 
 def _psql(bench: Bench) -> Sample:
+    return _pipe(bench, "order_items", "target")
+
+
+def copy_by_psql(bench: Bench, table: str) -> Sample:
+    """The limit for a table of the source: its bytes into a new table of that name in the warehouse."""
+    dump = f"{bench.programs / 'pg_dump'} -s --section=pre-data --no-owner -t {table} '{bench.source}'"
+    run(f"{dump} | {bench.programs / 'psql'} -qX '{bench.warehouse}'")
+    return _pipe(bench, table, table)
+
+
+def _pipe(bench: Bench, table: str, target: str) -> Sample:
     psql = bench.programs / "psql"
-    out = f"{psql} -qX '{bench.source}' -c 'copy order_items to stdout (format binary)'"
-    return run(f"{out} | {psql} -qX '{bench.warehouse}' -c 'copy target from stdin (format binary)'")
+    out = f"{psql} -qX '{bench.source}' -c 'copy {table} to stdout (format binary)'"
+    return run(f"{out} | {psql} -qX '{bench.warehouse}' -c 'copy {target} from stdin (format binary)'")
 
 
 def _changed(bench: Bench) -> None:
@@ -98,7 +126,7 @@ def _on_conflict(bench: Bench) -> Sample:
     return Sample(done.seconds, 0.0)  # psql sends one line and waits; the work and its memory are the server's
 
 
-def _merged(bench: Bench, ours: Callable[[str], Sample]) -> None:
-    _once(bench, ours, "merge")
+def _changed_since(bench: Bench, ours: Callable[[str], Sample], mode: str) -> None:
+    _once(bench, ours, mode)
     bench.execute("source", _CHANGE)
     bench.execute("source", "vacuum analyze order_items")

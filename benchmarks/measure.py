@@ -53,15 +53,23 @@ def run(command: Sequence[str] | str, environment: Mapping[str, str] | None = No
     return Sample(seconds, 0.0 if isinstance(command, str) else usage.ru_maxrss / 1024)
 
 
-def medians(case: str, tool: str, prepare: Callable[[], None], once: Callable[[], Sample], runs: int) -> Median:
-    """Prepare and run `runs` times; the medians."""
-    samples = []
+Contender = tuple[str, str, Callable[[], None], Callable[[], Sample]]
+"""A case, a tool, what comes before each run, and the run."""
+
+
+def in_turns(contenders: Sequence[Contender], runs: int) -> list[Median]:
+    """Each contender prepared and run once, then each again, `runs` times; their medians."""
+    samples: list[list[Sample]] = [[] for _ in contenders]
     for _ in range(runs):
-        prepare()
-        samples.append(once())
-    return Median(
-        case,
-        tool,
-        statistics.median(sample.seconds for sample in samples),
-        statistics.median(sample.peak_mb for sample in samples),
-    )
+        for (_, _, prepare, once), taken in zip(contenders, samples, strict=True):
+            prepare()
+            taken.append(once())
+    return [
+        Median(
+            case,
+            tool,
+            statistics.median(sample.seconds for sample in taken),
+            statistics.median(sample.peak_mb for sample in taken),
+        )
+        for (case, tool, _, _), taken in zip(contenders, samples, strict=True)
+    ]

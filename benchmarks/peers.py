@@ -1,0 +1,75 @@
+"""Other tools at the same task: the order table whole, from an empty target, by each tool's fastest documented way.
+
+ingestr 0.15.9 cannot write a uuid into PostgreSQL, so it reads a view in which that column is text.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.cluster import Bench
+from benchmarks.measure import Sample, run
+
+# None of them may phone home, here least of all.
+_QUIET = {
+    "DISABLE_TELEMETRY": "true",
+    "INGESTR_DISABLE_TELEMETRY": "true",
+    "SLING_DISABLE_TELEMETRY": "TRUE",
+    "RUNTIME__DLTHUB_TELEMETRY": "false",
+    "DO_NOT_TRACK": "1",
+}
+VIEW = "order_items_for_ingestr"
+
+
+def peers(bench: Bench) -> dict[str, Callable[[], Sample]]:
+    """The tools that are installed here, each a full load of `order_items` into a schema of its own."""
+    beside = Path(sys.executable).parent
+    found: dict[str, Callable[[], Sample]] = {"dlt, connectorx": lambda: _dlt(bench)}
+    if (ingestr := beside / "ingestr").exists():
+        found["ingestr"] = lambda: _ingestr(ingestr, bench)
+    if (sling := beside / "sling").exists():
+        found["Sling"] = lambda: _sling(sling, bench)
+    return found
+
+
+def create_view(bench: Bench) -> None:
+    """What ingestr reads."""
+    columns = [
+        *("order_item_id", "order_id", "product_id", "seller_id::text as seller_id", "quantity", "unit_price"),
+        *("discount", "tax_rate", "currency", "status", "is_gift", "note", "attributes", "shipped_on", "updated_at"),
+    ]
+    bench.execute("source", f"create or replace view {VIEW} as select {', '.join(columns)} from order_items")
+
+
+def forget(bench: Bench) -> None:
+    """Empty what the tools wrote."""
+    bench.execute("warehouse", "drop schema if exists raw_dlt, raw_dlt_staging, raw_ingestr, raw_sling cascade")
+    bench.execute("warehouse", "drop schema if exists _bruin_staging cascade; create schema raw_sling")
+    bench.execute("warehouse", "checkpoint")
+
+
+def _dlt(bench: Bench) -> Sample:
+    with tempfile.TemporaryDirectory() as folder:
+        return run(
+            [sys.executable, "-m", "benchmarks.database_dlt"],
+            {"BENCH_SOURCE": bench.source, "BENCH_WAREHOUSE": bench.warehouse, "BENCH_FOLDER": folder, **_QUIET},
+        )
+
+
+def _ingestr(program: Path, bench: Bench) -> Sample:
+    source, target = (f"{url}?sslmode=disable" for url in (bench.source, bench.warehouse))
+    asked = ["--source-uri", source, "--source-table", f"public.{VIEW}", "--dest-uri", target]
+    asked += ["--dest-table", "raw_ingestr.order_items", "--incremental-strategy", "replace", "--yes"]
+    return run([str(program), "ingest", *asked, "--progress", "log"], _QUIET)
+
+
+def _sling(program: Path, bench: Bench) -> Sample:
+    source, target = (f"{url}?sslmode=disable" for url in (bench.source, bench.warehouse))
+    with tempfile.TemporaryDirectory() as folder:
+        asked = ["--src-conn", source, "--src-stream", "public.order_items", "--tgt-conn", target]
+        asked += ["--tgt-object", "raw_sling.order_items", "--mode", "full-refresh"]
+        return run([str(program), "run", *asked], {"SLING_HOME_DIR": folder, "HOME": os.environ["HOME"], **_QUIET})
