@@ -128,6 +128,12 @@ class Resource:
             raise DeclarationError(
                 f"on_drift is {self.on_drift!r}", where=where, next_move=f"choose among {', '.join(get_args(OnDrift))}"
             )
+        if self.on_drift == "quarantine":
+            raise DeclarationError(
+                "rows that do not fit raw's columns wait in quarantine of tables of a Database only",
+                where=where,
+                next_move='use on_drift="evolve" or "freeze"',
+            )
         if self.count is not None:
             _require_import_path(self.count, "count", where)
         refuse_repeats([rule.name for rule in self.rules], "rule", where)

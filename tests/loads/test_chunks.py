@@ -103,6 +103,8 @@ async def test_a_later_replace_and_a_reread_in_chunks_write_the_difference(ends:
     assert (replaced.path, replaced.counts.rows_updated, replaced.counts.rows_deleted) == ("replace", 29, 3)
     assert replaced.counts.reconciled == "equal"
     assert is_whole_and_once(ends, "prices")
+    again = await load(ends, "prices")
+    assert (again.counts.changed, again.counts.reconciled) == (0, "equal")
 
 
 # -- killed

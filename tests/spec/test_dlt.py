@@ -28,6 +28,11 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
         "underscores",
     ),
     "a name that is not plain": (lambda: Resource("Contacts"), "not a plain name", "lower-case"),
+    "drift to quarantine": (
+        lambda: Resource("r", on_drift="quarantine"),
+        "of tables of a Database only",
+        'on_drift="evolve"',
+    ),
     "a count that is no import path": (lambda: Resource("r", count="len"), "no import path", "module"),
     "an unknown type of key": (lambda: Resource("r", key="id", key_type="int"), "'int' is unknown", "bigint"),
     "an unknown type of cursor": (lambda: Resource("r", cursor="at", cursor_type="time"), "'time' is unknown", "date"),
