@@ -1,10 +1,12 @@
 """Reads in chunks: the same rows as in one piece, whoever reads them, however often the reader dies."""
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,9 +15,9 @@ from flows.loads.chunks import ChunkJob, stage_chunk
 from flows.loads.database import load_table
 from flows.loads.session import LoadResult
 from flows.recovery.failpoints import FAILPOINTS
-from flows.spec.errors import LoadLocked, MedallionError
+from flows.spec.errors import LoadLocked, MedallionError, SourceUnavailable
 from flows.state.reads import Chunk
-from tests.conftest import TestDatabase
+from tests.conftest import TestCluster, TestDatabase
 from tests.load.two_ends import Rows, TwoEnds
 from tests.loads.chunked import KEYS, LARGE, MEDIUM, ROWS, SOURCE, create, load_in_a_process
 from tests.loads.loading import setting
@@ -226,6 +228,32 @@ async def test_losing_the_snapshot_fails_the_attempt_and_the_next_one_goes_on(en
     assert [chunk for chunk in chunks(ends) if chunk[3] == 1] == kept
     assert {chunk[3] for chunk in chunks(ends)} == {1, 2}
     assert is_whole_and_once(ends, "orders")
+
+
+@contextmanager
+def snapshot_of_a_session_that_is_gone(ends: TwoEnds, cluster: TestCluster) -> Iterator[str]:
+    """Its name is taken back after the session has gone; here it stays, as it does for a moment."""
+    (folder,) = cluster.connection.execute("show data_directory").fetchone() or ("",)
+    with psycopg.connect(ends.shop.url("extractor")) as holder:
+        holder.execute("set transaction isolation level repeatable read, read only")
+        (snapshot,) = holder.execute("select pg_export_snapshot()").fetchone() or ("",)
+        file = Path(folder, "pg_snapshots", snapshot)
+        kept, owner = file.read_bytes(), file.stat()
+    file.write_bytes(kept)
+    os.chown(file, owner.st_uid, owner.st_gid)
+    yield snapshot
+    file.unlink()
+
+
+async def test_a_snapshot_whose_holder_is_just_ending_is_lost_too(ends: TwoEnds, cluster: TestCluster) -> None:
+    """Whoever asks for it in that moment is answered 55000, and later 42704."""
+    load_in_a_process(ends, "orders", **MEDIUM, MEDALLION_FAILPOINT="after_chunk_commit")
+    batch, _, upper, attempt, _ = chunks(ends)[0]
+    with snapshot_of_a_session_that_is_gone(ends, cluster) as snapshot:
+        job = ChunkJob("shop", "orders", batch, attempt, snapshot, upper, upper + 2, 1, "time")
+
+        with pytest.raises(SourceUnavailable, match="snapshot that all chunks are read in is gone"):
+            await stage_chunk(ends.warehouse_address, ends.shop_address, SOURCE, SOURCE.table("orders"), job)
 
 
 # -- one attempt at a time
