@@ -50,7 +50,7 @@ TEST_SETTINGS: Mapping[str, str] = {
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # workers inherit the environment of the controlling process
         _remove_homes_of_killed_runs()
-        home = Path(tempfile.mkdtemp(prefix=HOME_PREFIX, dir=_fastest_folder()))
+        home = Path(tempfile.mkdtemp(prefix=HOME_PREFIX, dir=fastest_folder()))
         home.chmod(0o711)  # PostgreSQL passes through as another account when root runs the tests
         (home / "owner").write_text(f"{os.getpid()}\n{process.born(os.getpid())}\n")
         (home / "run").mkdir()
@@ -76,7 +76,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         _remove(Path(os.environ[HOME_VARIABLE]))
 
 
-def _fastest_folder() -> Path:
+def fastest_folder() -> Path:
     """Where everything of the run is kept: in memory, or where temporary files go."""
     with suppress(OSError):
         if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_NEEDED:
@@ -152,13 +152,13 @@ def cluster() -> Iterator[TestCluster]:
             passwords = {role: secrets.token_urlsafe(12) for role in (roles.ADMIN, *roles.ROLES)}
             started = Cluster(home.postgres, TEST_SETTINGS)
             postmaster = started.start(admin_password=passwords[roles.ADMIN])
-            with _connect_admin(postmaster.port, passwords) as connection:
-                _create_templates(TestCluster(postmaster.port, passwords, connection))
+            with connect_admin(postmaster.port, passwords) as connection:
+                create_templates(TestCluster(postmaster.port, passwords, connection))
             write_private(known, {"port": postmaster.port, "passwords": passwords})
             found = read_json(known)
     assert found is not None
     port, passwords = int(str(found["port"])), json.loads(json.dumps(found["passwords"]))
-    with _connect_admin(port, passwords) as connection:
+    with connect_admin(port, passwords) as connection:
         yield TestCluster(port, passwords, connection)
 
 
@@ -197,12 +197,14 @@ def copy_of(database: TestDatabase) -> Iterator[TestDatabase]:
         yield copy
 
 
-def _connect_admin(port: int, passwords: Mapping[str, str]) -> psycopg.Connection:
+def connect_admin(port: int, passwords: Mapping[str, str]) -> psycopg.Connection:
+    """The administrator's session, in the database `postgres`."""
     url = f"postgresql://{roles.ADMIN}:{passwords[roles.ADMIN]}@127.0.0.1:{port}/postgres"
     return psycopg.connect(url, autocommit=True)
 
 
-def _create_templates(cluster: TestCluster) -> None:
+def create_templates(cluster: TestCluster) -> None:
+    """Roles, and what `warehouse` and `shop` are copies of."""
     roles.ensure_roles(cluster.connection, cluster.passwords)
     cluster.connection.execute("revoke connect, temporary on database postgres, template1 from public")
     warehouse, shop = "warehouse_template", "shop_template"
