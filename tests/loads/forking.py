@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60
-IMPORTED = ("tests.loads.one_load", "tests.loads.chunked")
+IMPORTED = ("tests.loads.one_load", "tests.loads.chunked", "tests.loads.killable")
 
 
 @cache
