@@ -194,6 +194,13 @@ async def connect(
     Raises:
         MedallionError: it cannot be opened; in words without the password.
     """
+    if side == "source" and "target_session_attrs=read-write" in address.url:
+        # Told by whether sessions may write, and ours may not: no server would ever do.
+        raise ConfigurationError(
+            "target_session_attrs=read-write finds no server, because sources are opened for reading only",
+            where=address.safe_address,
+            next_move="write target_session_attrs=primary in the source's URL or block",
+        )
     session = dict(_SESSION, application_name=application)
     session["statement_timeout"] = str(int(settings().statement_timeout_seconds * 1000))
     session["idle_in_transaction_session_timeout"] = "0"

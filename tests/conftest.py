@@ -229,22 +229,26 @@ def create_templates(cluster: TestCluster) -> None:
 @contextmanager
 def _clone(cluster: TestCluster, kind: str, template: str, named: Mapping[str, str]) -> Iterator[TestDatabase]:
     name = f"{kind}_{secrets.token_hex(6)}"
+    try:
+        copy_database(cluster.connection, name, template)
+        yield TestDatabase(name, cluster, named)
+    finally:
+        cluster.connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+
+def copy_database(admin: psycopg.Connection, name: str, template: str) -> None:
+    """A database with all that is in the template, privileges included."""
     # Strategy wal_log copied in 12 to 25 ms and dropped in 7; file_copy took 45 and 25.
-    cluster.connection.execute(
+    admin.execute(
         sql.SQL("create database {} template {} strategy wal_log").format(
             sql.Identifier(name), sql.Identifier(template)
         )
     )
-    try:
-        # A copy does not inherit the privileges on the database itself.
-        cluster.connection.execute(
-            "update pg_database as d set datacl = t.datacl from pg_database as t "
-            "where d.datname = %s and t.datname = %s",
-            [name, template],
-        )
-        yield TestDatabase(name, cluster, named)
-    finally:
-        cluster.connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+    # A copy does not inherit the privileges on the database itself.
+    admin.execute(
+        "update pg_database as d set datacl = t.datacl from pg_database as t where d.datname = %s and t.datname = %s",
+        [name, template],
+    )
 
 
 # -- Prefect

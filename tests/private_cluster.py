@@ -22,9 +22,13 @@ from infra.local.programs import run
 from tests.conftest import (
     HOME_PREFIX,
     HOME_VARIABLE,
+    SHOP_ROLES,
     TEST_SETTINGS,
+    WAREHOUSE_ROLES,
     TestCluster,
+    TestDatabase,
     connect_admin,
+    copy_database,
     create_templates,
     fastest_folder,
 )
@@ -38,8 +42,22 @@ class PrivateCluster:
     cluster: TestCluster
     copies: ExitStack = field(repr=False)
 
+    def shop(self, name: str) -> TestDatabase:
+        """A database like those that `shop` gives; it ends with the cluster."""
+        return self._database(name, "shop_template", SHOP_ROLES)
+
+    def warehouse(self, name: str) -> TestDatabase:
+        """A database like those that `warehouse` gives; it ends with the cluster."""
+        return self._database(name, "warehouse_template", WAREHOUSE_ROLES)
+
+    def _database(self, name: str, template: str, named: Mapping[str, str]) -> TestDatabase:
+        with connect_admin(self.cluster.port, self.cluster.passwords) as admin:
+            copy_database(admin, name, template)
+        return TestDatabase(name, self.cluster, named)
+
     def restart(self, mode: str) -> None:
         """`fast` ends sessions and open transactions; `immediate` crashes, and recovers from the log."""
+        self.cluster.connection.close()
         self._pg_ctl("restart", "-m", mode)
 
     def promote(self) -> None:
@@ -48,6 +66,7 @@ class PrivateCluster:
 
     def stop(self) -> None:
         """Stop at once, as a machine that burns."""
+        self.cluster.connection.close()
         self._pg_ctl("stop", "-m", "immediate")
 
     def standby(self, settings: Mapping[str, str]) -> "PrivateCluster":

@@ -340,6 +340,16 @@ async def test_a_database_that_is_not_there_is_a_matter_of_configuration(warehou
     assert "nowhere" in str(error)
 
 
+async def test_an_address_that_no_source_can_fit_says_what_to_write_instead(shop: TestDatabase) -> None:
+    """`read-write` is told by the session's own setting, which is read-only for every source."""
+    url = f"{shop.url('extractor')}?target_session_attrs="
+    with pytest.raises(ConfigurationError, match="target_session_attrs=primary"):
+        async with connect(DatabaseConnection("shop", url + "read-write"), side="source"):
+            pass
+    async with connect(DatabaseConnection("shop", url + "primary"), side="source") as origin:
+        assert await origin.fetchval("select 1") == 1
+
+
 async def test_a_source_is_opened_for_reading_only(shop: TestDatabase) -> None:
     async with connect(DatabaseConnection("shop", shop.url("app")), side="source") as connection:
         with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
