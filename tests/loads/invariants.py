@@ -41,6 +41,9 @@ async def six_invariants(ends: TwoEnds, source: Database, *tables: str) -> Async
         yield reader
         for table in chosen:
             result = await load(ends, source, table.name)
+            if result.counts.reconciled == "missing in raw" and table.keys:
+                # Stamped below the cursor, which no cursor can find: the next load reads the table whole.
+                result = await load(ends, source, table.name)
             assert result.counts.reconciled == "equal" or not table.keys or not table.deletes, table.name
         await asyncio.to_thread(reader.looked.wait, 10)
     reader.saw_nothing_partial()

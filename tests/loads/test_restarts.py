@@ -73,7 +73,8 @@ class Servers:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with private_cluster() as primary:
+    # A commit is in the log when it returns, so that catching up can be waited for.
+    with private_cluster({"synchronous_commit": "on"}) as primary:
         shop = primary.shop("shop_large")
         with psycopg.connect(shop.url("app")) as app:
             app.execute(
@@ -172,6 +173,23 @@ async def test_rows_arrive_from_a_standby_with_a_warning_where_it_hides_somethin
     assert second.counts.rows_updated == 250
     assert {result.counts.reconciled for result in (second, *later)} == {"equal"}
     assert not [name for name in ("large", "traced", "numbered") if any(differing(ends, SOURCE.table(name)))]
+
+
+async def test_what_a_standby_shows_late_is_not_lost(warehouse: TestDatabase, servers: Servers) -> None:
+    """A standby that is behind does not show what its primary has committed: the cursor waits for it."""
+    ends, standby = TwoEnds(warehouse, servers.shop), TwoEnds(warehouse, servers.on_standby)
+    servers.catch_up()
+    await load(standby, SOURCE, "large")
+    with psycopg.connect(servers.on_standby.url("admin"), autocommit=True) as admin:
+        admin.execute("select pg_wal_replay_pause()")
+        ends.source("update large set v = -17, at = now() where id = 17; select pg_sleep(1.2)")  # past the guard
+        behind = await load(standby, SOURCE, "large")
+        admin.execute("select pg_wal_replay_resume()")
+    servers.catch_up()
+
+    assert behind.counts.rows_updated == 0
+    assert (await load(standby, SOURCE, "large")).counts.rows_updated == 1
+    assert differing(ends, SOURCE.table("large")) == ({}, {})
 
 
 async def test_a_table_is_read_in_chunks_from_a_standby(warehouse: TestDatabase, servers: Servers) -> None:
