@@ -190,8 +190,9 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         held, deleted = await staged.settle()
     elif not staged.more_follow:
         # The landing table has become raw, or was found to be equal to it, but for what went to quarantine; it was
-        # counted a moment ago.
-        same = staged.first or (isinstance(staged.load, Replace) and not done.changed and not in_quarantine)
+        # counted a moment ago, by its keys where all of it was sent by one statement.
+        unchanged = isinstance(staged.load, Replace) and not done.changed and not in_quarantine
+        same = staged.first or (staged.whole and unchanged)
         in_raw = landed.good if same and not repeats and not staged.tombstones else None
         held, deleted = await _reconcile(session, staged, bool(in_quarantine), in_raw)
 
