@@ -9,6 +9,7 @@ MEDALLION_SOURCE_MARKETING_KEY       an API's key
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
 
-from flows.recovery.failures import explain
+from flows.recovery.failures import CONNECTION_LOST, explain
 from flows.settings import settings
 from flows.spec import Api, ApiConnection, Database, DatabaseConnection, DltSource
 from flows.spec.errors import ConfigurationError
@@ -193,6 +194,13 @@ async def connect(
     Raises:
         MedallionError: it cannot be opened; in words without the password.
     """
+    if side == "source" and "target_session_attrs=read-write" in address.url:
+        # Told by whether sessions may write, and ours may not: no server would ever do.
+        raise ConfigurationError(
+            "target_session_attrs=read-write finds no server, because sources are opened for reading only",
+            where=address.safe_address,
+            next_move="write target_session_attrs=primary in the source's URL or block",
+        )
     session = dict(_SESSION, application_name=application)
     session["statement_timeout"] = str(int(settings().statement_timeout_seconds * 1000))
     session["idle_in_transaction_session_timeout"] = "0"
@@ -205,7 +213,7 @@ async def connect(
             server_settings=session,
             statement_cache_size=0,  # poolers in transaction mode do not keep prepared statements
         )
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as problem:
+    except (asyncpg.PostgresError, *CONNECTION_LOST, ValueError) as problem:
         if _lacks_certificate(problem, address.url):
             raise ConfigurationError(
                 "a file with a certificate or key for TLS is not there or cannot be read",
@@ -224,4 +232,13 @@ async def connect(
         yield connection
     finally:
         if not connection.is_closed():
-            connection.terminate() if connection.is_in_transaction() else await connection.close(timeout=5)
+            await _leave(connection)
+
+
+async def _leave(connection: Connection[Record]) -> None:
+    if connection.is_in_transaction():
+        connection.terminate()
+        return
+    # A server that is gone must not hide what was done, or what went wrong, before it went.
+    with contextlib.suppress(*CONNECTION_LOST):
+        await connection.close(timeout=5)

@@ -21,7 +21,7 @@ from flows.loads.declared import find_database_table
 from flows.observe import logs, progress
 from flows.pipeline import pipeline, together
 from flows.recover import reconcile as reconcile_flow
-from flows.recovery.failures import diagnose
+from flows.recovery.failures import CONNECTION_LOST, diagnose
 from flows.spec.errors import ConfigurationError, MedallionError
 from flows.spec.partition import Every, partitions
 from flows.state import overview, reconciliations
@@ -196,5 +196,5 @@ async def _loads(correlation_id: str) -> list[dict[str, Any]]:
     try:
         async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
             return await overview.loads_of(warehouse, correlation_id)
-    except (MedallionError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (MedallionError, asyncpg.PostgresError, *CONNECTION_LOST):
         return []

@@ -16,7 +16,8 @@ from infra.local import roles
 from tests.conftest import HOME_VARIABLE, TestCluster, TestDatabase, fresh_shop, fresh_warehouse
 from tests.flows.front_door import Ended, medallion
 from tests.flows.scripted_api import STAMP, ScriptedApi
-from tests.loads.loading import ROOT, addresses, change, rows
+from tests.loads.forking import ROOT
+from tests.loads.loading import addresses, change, rows
 
 pytestmark = pytest.mark.xdist_group("canary")
 

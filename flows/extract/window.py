@@ -45,23 +45,34 @@ select
     exists (select from pg_prepared_xacts where database = current_database()) as prepared,
     exists (select from pg_stat_activity where datname = current_database() and state = 'disabled') as hidden,
     pg_is_in_recovery() as standby,
+    case when pg_is_in_recovery() then pg_last_xact_replay_timestamp() end as replayed,
     pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_all
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """What was open at the source just after `now`, by the source's own clock."""
+    """What was open at the source just after `now`, by the source's own clock.
+
+    `shown` is up to when a standby shows its primary's commits, by the primary's clock; None on a primary.
+    """
 
     now: datetime
     oldest: datetime | None
     prepared: bool
     warning: str | None
+    shown: datetime | None = None
+    is_shown: bool = True
 
     @property
-    def stamp(self) -> datetime:
-        """No transaction that can still commit began before this."""
-        return (min(self.now, self.oldest) if self.oldest else self.now) - _GUARD
+    def stamp(self) -> datetime | None:
+        """No transaction that can still commit, or still be shown, began before this; None when nobody can tell.
+
+        A prepared transaction hides when it began; a standby that has replayed no commit yet, what it lacks.
+        """
+        if self.prepared or not self.is_shown:
+            return None
+        return min(moment for moment in (self.now, self.oldest, self.shown) if moment is not None) - _GUARD
 
     def all_ended_since(self, moment: datetime) -> bool:
         """Whether every transaction open at `moment` has ended."""
@@ -85,7 +96,8 @@ async def look(connection: Connection[Record], now: datetime | None = None) -> H
         warning = "no right to see other sessions (grant pg_read_all_stats): only the lag covers late commits"
     elif row["hidden"]:
         warning = "sessions with track_activities off do not show their transactions: only the lag covers late commits"
-    return Horizon(now, row["oldest"], row["prepared"], warning)
+    is_shown = not row["standby"] or row["replayed"] is not None
+    return Horizon(now, row["oldest"], row["prepared"], warning, row["replayed"], is_shown)
 
 
 async def window(connection: Connection[Record], table: Table, shape: Shape, state: CursorState) -> Window:
@@ -119,8 +131,8 @@ async def _timestamp_window(
     column = shape.column(cursor.column)
     assert column is not None  # describe() has refused a table without it
     horizon = await look(connection)
-    # A prepared transaction hides when it began; it began after the last read's horizon, or was held back by it.
-    stamp = None if horizon.prepared else horizon.stamp
+    # Where nobody can tell, the cursor stays: what is hidden began after the last read's horizon, or was held by it.
+    stamp = horizon.stamp
     upper = state.value
     if stamp is not None:
         # `timestamp with time zone at time zone …` is the local time there, as a column without time zone has it.

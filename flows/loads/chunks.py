@@ -115,7 +115,11 @@ async def _share_snapshot(origin: asyncpg.Connection[asyncpg.Record], snapshot: 
     """
     try:
         await origin.execute(f"set transaction snapshot '{snapshot}'")
-    except (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError):
+    except (
+        asyncpg.InvalidParameterValueError,
+        asyncpg.UndefinedObjectError,
+        asyncpg.ObjectNotInPrerequisiteStateError,  # its holder is just ending: the name still there, the session gone
+    ):
         raise SourceUnavailable(
             "the snapshot that all chunks are read in is gone: the connection that holds it was lost",
             where=where,

@@ -15,6 +15,7 @@ from flows.loads.session import LoadSession, settle
 from flows.quality import quarantine
 from flows.quality.open_rows import document_within, stands_open
 from flows.quality.rules import Survey, door_rules, judge, survey
+from flows.recovery.failures import CONNECTION_LOST
 from flows.spec import Append, DatabaseConnection, Merge, Overwrite, Replace, Rule
 from flows.spec.errors import WarehouseError
 from flows.spec.plan import KeySet, LoadCounts, Window
@@ -24,15 +25,7 @@ from flows.state import ledger
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-_LOST = (
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    ConnectionError,
-    OSError,
-    TimeoutError,
-)
+_LOST = (*CONNECTION_LOST, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ async def _stage(
         shape=shape,
         keys=table.keys,
         window=Window(next=state),
+        moves_cursor=False,
         first=False,
         rows_read=stream.rows,
         received_bytes=stream.bytes,

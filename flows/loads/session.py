@@ -17,7 +17,7 @@ import asyncpg
 from flows.connections import connect
 from flows.load.table import Target
 from flows.recovery.failpoints import pass_failpoint
-from flows.recovery.failures import diagnose
+from flows.recovery.failures import CONNECTION_LOST, diagnose
 from flows.settings import settings
 from flows.spec import DatabaseConnection
 from flows.spec.errors import LoadLocked, MedallionError
@@ -98,7 +98,9 @@ async def load_session(
             raise error from None  # the cause's own words may quote rows
         finally:
             if not warehouse.is_closed() and not warehouse.is_in_transaction():
-                await ledger.unlock_table(warehouse, target.source, target.table)
+                # A session that is gone has given its lock back, and must not hide how the load ended.
+                with contextlib.suppress(*CONNECTION_LOST, asyncpg.OperatorInterventionError):
+                    await ledger.unlock_table(warehouse, target.source, target.table)
 
 
 async def _lock(session: LoadSession) -> None:
@@ -179,7 +181,7 @@ async def _write_down(address: DatabaseConnection, session: LoadSession, problem
     try:
         async with asyncio.timeout(settings().connect_timeout_seconds), connect(address, side="warehouse") as fresh:
             await write(fresh)
-    except (MedallionError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    except (MedallionError, asyncpg.PostgresError, *CONNECTION_LOST):
         # The warehouse itself is gone: the next load of the table closes this one's row, and the run's log has it.
         pass
     return failure.error

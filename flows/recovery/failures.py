@@ -56,7 +56,16 @@ _CLASSES_THAT_SPEAK_OF_OBJECTS = frozenset(
 _SOURCES_OF_RAISE = frozenset(["pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"])
 _CONFIGURATION_STATES = frozenset(["28P01", "28000", "3D000"])
 
-_LOST = (ConnectionError, OSError, socket.gaierror, TimeoutError, asyncpg.InterfaceError)
+# What asyncpg raises when nobody is at the other end. InternalClientError among it: a server that ends an idle session
+# says why before it closes the connection, and whoever asks it something in between meets a protocol out of step.
+CONNECTION_LOST = (
+    OSError,
+    socket.gaierror,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +120,7 @@ def explain(exception: BaseException, where: str, side: str = "warehouse") -> Me
         )
     if isinstance(exception, asyncio.CancelledError) or _is_time_limit_of_task(exception):
         return _stopped(where, side)
-    if isinstance(exception, _LOST):
+    if isinstance(exception, CONNECTION_LOST):
         kind = SourceUnavailable if side == "source" else WarehouseError
         error = kind(
             f"the connection to the {side} failed ({type(exception).__name__})",

@@ -6,7 +6,10 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass(frozen=True, slots=True)
 class DatabaseConnection:
-    """A PostgreSQL address: postgresql://user:password@host:port/database?sslmode=verify-full."""
+    """A PostgreSQL address: postgresql://user:password@host:port/database?sslmode=verify-full.
+
+    Several servers of which one is the primary: postgresql://…@one:5432,two:5432/shop?target_session_attrs=primary.
+    """
 
     name: str
     url: str = field(repr=False)
@@ -19,9 +22,13 @@ class DatabaseConnection:
             port = parts.port
         except ValueError:
             port = None
-        # A password with an unescaped slash in it ends up in the path, and what is right of it after an @.
-        path = "" if "@" in parts.path else parts.path
-        return f"{unquote(parts.username or '')}@{parts.hostname or ''}:{port or 5432}{path}"
+        if "@" in parts.path:
+            return self.name  # a password with an unescaped slash: its pieces may stand anywhere
+        place = f"{parts.hostname or ''}:{port or 5432}"
+        _, at, hosts = parts.netloc.rpartition("@")
+        if "," in hosts and at:  # several servers, of which one is the primary
+            place = hosts
+        return f"{unquote(parts.username or '')}@{place}{parts.path}"
 
 
 @dataclass(frozen=True, slots=True)

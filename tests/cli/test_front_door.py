@@ -12,7 +12,8 @@ import pytest
 from tests.conftest import TestDatabase
 from tests.flows.front_door import Ended, medallion
 from tests.flows.scripted_api import ScriptedApi
-from tests.loads.loading import ROOT, addresses, change, load, loads, raw_rows, rows
+from tests.loads.forking import ROOT
+from tests.loads.loading import addresses, change, load, loads, raw_rows, rows
 
 COMMANDS = {
     "demo": "Everything once, on real data",

@@ -66,19 +66,19 @@ async def test_rows_committed_late_are_read_and_hold_the_cursor(ends: TwoEnds) -
     await ends.load(TABLE)
     with psycopg.connect(ends.shop.url("app")) as late:
         late.execute("insert into readings values (301, 1)")
+        (own,) = late.execute("select pg_current_xact_id()::text").fetchone() or ("",)
         with late.transaction():  # a savepoint: its rows bear an id of their own
             late.execute("insert into readings values (302, 1)")
-        ends.source("insert into readings values (303, 1)")
-        await ends.load(TABLE)
-        held = cursor(ends)
-        ends.source("insert into readings values (304, 1)")
-        await ends.load(TABLE)
-        assert cursor(ends) == held
+        for later in (303, 304):
+            ends.source(f"insert into readings values ({later}, 1)")
+            await ends.load(TABLE)
+            # Other databases of the server may hold it further back.
+            assert cursor(ends) <= int(own)
         late.commit()
 
     await ends.load(TABLE)
 
-    assert cursor(ends) > held
+    assert cursor(ends) > int(own)
     assert ends.same("readings", "id, v")
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tests.loads.loading import ROOT
+from tests.loads.forking import ROOT
 
 
 @dataclass(frozen=True)

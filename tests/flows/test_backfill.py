@@ -14,7 +14,8 @@ from flows.backfill import backfill
 from flows.spec.errors import DataRefused
 from tests.flows.conftest import Ends
 from tests.flows.prefect_facts import task_runs
-from tests.loads.loading import ROOT, change, load, rows
+from tests.loads.forking import ROOT
+from tests.loads.loading import change, load, rows
 
 RANGE = (date(2017, 1, 1), date(2017, 6, 30))
 REPAIRED = "update baskets set week = week + 100"

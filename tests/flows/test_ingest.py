@@ -1,5 +1,6 @@
 """The story of ingest, on a real Prefect server."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -11,11 +12,14 @@ from flows.ingest import ingest
 from flows.loads.database import load_table
 from flows.recovery.failures import diagnose
 from flows.settings import settings
+from flows.sources.shop import shop as declared_shop
 from flows.spec.errors import DataRefused, DeclarationError, RateLimited, SourceUnavailable
 from tests.conftest import TestDatabase
 from tests.flows.conftest import Ends
 from tests.flows.prefect_facts import artifacts, flow_run, task_runs
 from tests.flows.scripted_api import ScriptedApi
+from tests.load.two_ends import TwoEnds
+from tests.loads.invariants import six_invariants
 from tests.loads.loading import change, loads, raw_rows, rows
 
 
@@ -44,6 +48,21 @@ async def test_a_source_is_ingested_with_names_results_and_artifacts_that_say_wh
     assert (ran["pipeline"], ran["scope"], ran["status"]) == ("ingest", "shop", "done")
     assert ran["details"] == {"tables": 6, "failed": []}
     assert ran["flow_run_id"] == str(flow_run(state).id)
+
+
+async def test_two_runs_of_a_source_at_once_take_turns_table_by_table(ends: Ends) -> None:
+    async with six_invariants(TwoEnds(ends.warehouse, ends.shop), declared_shop):
+        states = await asyncio.gather(run("shop"), run("shop"))
+
+    both = [await state.aresult() for state in states]
+    brought: dict[str, list[int]] = {}
+    for load in sorted((load for loaded in both for load in loaded), key=lambda load: load["counts"]["rows_inserted"]):
+        brought.setdefault(load["table"], []).append(load["counts"]["rows_inserted"])
+    assert brought == {
+        "households": [0, 60], "household_events": [0, 60], "stores": [0, 5], "products": [0, 40],
+        "baskets": [0, 150], "basket_items": [0, 450],
+    }  # fmt: skip
+    assert rows(ends.warehouse, "select status from ops.runs") == [{"status": "done"}] * 2
 
 
 async def test_a_second_run_names_the_cursor_and_changes_nothing_since_no_result_is_cached(ends: Ends) -> None:

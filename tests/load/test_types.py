@@ -106,11 +106,12 @@ def create_all(ends: TwoEnds) -> list[tuple[str, str]]:
     columns = ", ".join(f"c{place} {kind}" for place, kind in enumerate(kinds))
     ends.source(f"create table everything (id int primary key, {columns})")
     ends.source("insert into everything values (0)")
-    number = 0
-    for place, (_, values) in enumerate([*TYPES.items(), *AS_TEXT.items()]):
-        for value in values:
-            number += 1
-            ends.source(f"insert into everything (id, c{place}) values ({number}, {literal(value)})")
+    inserts = [
+        f"insert into everything (c{place}, id) values ({literal(value)}, "
+        for place, (_, values) in enumerate([*TYPES.items(), *AS_TEXT.items()])
+        for value in values
+    ]
+    ends.source("; ".join(f"{insert}{number})" for number, insert in enumerate(inserts, start=1)))
     return [(f"c{place}", f"c{place}::text" if kind in AS_TEXT else f"c{place}") for place, kind in enumerate(kinds)]
 
 

@@ -1,15 +1,14 @@
 """`python -m tests.loads.chunked orders`: one load, in chunks, in a process of its own. And the tables it knows."""
 
 import asyncio
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 from flows import connections
 from flows.loads.database import load_table
 from flows.spec import Append, Database, Merge, Replace, Sequence, Table, Timestamp, TransactionId
 from tests.load.two_ends import TwoEnds
+from tests.loads import forking
 
 ROWS = 12_000
 # Chunks of some 600 rows; a table of 12,000 is "medium".
@@ -60,15 +59,7 @@ def load_in_a_process(ends: TwoEnds, table: str, **variables: str) -> subprocess
         "MEDALLION_WAREHOUSE_URL": ends.warehouse.url("loader"),
         "MEDALLION_SOURCE_SHOP_URL": ends.shop.url("extractor"),
     }
-    return subprocess.run(
-        [sys.executable, "-m", "tests.loads.chunked", table],
-        cwd=Path(__file__).parents[2],
-        env=os.environ | addresses | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return forking.run("tests.loads.chunked", [table], {**addresses, **variables})
 
 
 def main() -> None:

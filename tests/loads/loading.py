@@ -2,10 +2,8 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,8 +16,8 @@ from flows.settings import settings
 from flows.sources.shop import shop as declared_shop
 from flows.spec import Database, DatabaseConnection, Table
 from tests.conftest import TestDatabase
+from tests.loads import forking
 
-ROOT = Path(__file__).parents[2]
 METADATA = ("_extracted_at", "_source_system", "_batch_id", "_deleted_at")
 Row = dict[str, Any]
 
@@ -51,15 +49,7 @@ def load_in_a_process(
     warehouse: TestDatabase, shop: TestDatabase, table: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """The same in a process that may die."""
-    return subprocess.run(
-        [sys.executable, "-m", "tests.loads.one_load", table],
-        cwd=ROOT,
-        env=os.environ | addresses(warehouse, shop) | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return forking.run("tests.loads.one_load", [table], {**addresses(warehouse, shop), **variables})
 
 
 def addresses(warehouse: TestDatabase, shop: TestDatabase) -> Mapping[str, str]:

@@ -16,6 +16,8 @@ from flows.sources.shop import shop as declared_shop
 from flows.spec import Database, Merge, Table
 from flows.spec.errors import FailureClass, LoadLocked, SourceUnavailable, WarehouseError
 from tests.conftest import TestCluster, TestDatabase
+from tests.load.two_ends import TwoEnds
+from tests.loads.invariants import six_invariants
 from tests.loads.loading import (
     CHANGES,
     at,
@@ -241,6 +243,34 @@ async def test_a_deadlock_is_transient(warehouse: TestDatabase, shop: TestDataba
         await other.rollback()
     assert caught.value.retryable
     assert (await load(warehouse, shop, "baskets")).counts.rows_updated == 1
+
+
+async def test_a_serialization_failure_is_transient(
+    warehouse: TestDatabase, shop: TestDatabase, cluster: TestCluster
+) -> None:
+    """Publishing runs at the warehouse's own level, where nothing can collide; unless its owner has raised that."""
+    await load(warehouse, shop, "baskets")
+    change(shop, "update baskets set week = 52, updated_at = now() where basket_id = 31000001")
+    level = "set default_transaction_isolation = 'repeatable read'"
+    cluster.connection.execute(f"alter database {warehouse.name} {level}".encode())
+    ends = TwoEnds(warehouse, shop)
+    async with six_invariants(ends, declared_shop, "baskets"):
+        async with await psycopg.AsyncConnection.connect(warehouse.url("admin")) as other:
+            await other.execute("update raw_shop.baskets set week = 1 where basket_id = 31000001")
+            loading = asyncio.create_task(load(warehouse, shop, "baskets"))
+            waits = (
+                "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database() "
+                "and application_name = 'medallion load shop.baskets'"
+            )
+            while not rows(warehouse, waits):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            await other.commit()
+
+        with pytest.raises(WarehouseError, match="40001") as caught:
+            await loading
+        assert caught.value.retryable
+        assert diagnose(caught.value, "").failure_class is FailureClass.TRANSIENT
+    assert rows(warehouse, "select week from raw_shop.baskets where basket_id = 31000001") == [{"week": 52}]
 
 
 # -- resources

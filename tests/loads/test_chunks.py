@@ -1,10 +1,12 @@
 """Reads in chunks: the same rows as in one piece, whoever reads them, however often the reader dies."""
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,22 +15,32 @@ from flows.loads.chunks import ChunkJob, stage_chunk
 from flows.loads.database import load_table
 from flows.loads.session import LoadResult
 from flows.recovery.failpoints import FAILPOINTS
-from flows.spec.errors import LoadLocked, MedallionError
+from flows.spec.errors import LoadLocked, MedallionError, SourceUnavailable
 from flows.state.reads import Chunk
-from tests.conftest import TestDatabase
+from tests.conftest import TestCluster, copy_of, fresh_shop, fresh_warehouse
 from tests.load.two_ends import Rows, TwoEnds
 from tests.loads.chunked import KEYS, LARGE, MEDIUM, ROWS, SOURCE, create, load_in_a_process
 from tests.loads.loading import setting
 
 # What every load passes before it stages anything cannot differ between one read and another.
+# Four to nine chunks, for a reader who is killed after each.
+FEWER = MEDIUM | {"MEDALLION_CHUNK_MIN_MB": "0.09", "MEDALLION_CHUNK_MAX_MB": "0.14"}
 STAGING = FAILPOINTS[FAILPOINTS.index("after_landing_created") :]
 
 
+@pytest.fixture(scope="module")
+def created(cluster: TestCluster) -> Iterator[TwoEnds]:
+    """The tables, read by nobody yet. Tests take copies: making them takes four times as long."""
+    with fresh_warehouse(cluster) as warehouse, fresh_shop(cluster) as shop:
+        ends = TwoEnds(warehouse, shop)
+        create(ends)
+        yield ends
+
+
 @pytest.fixture
-def ends(warehouse: TestDatabase, shop: TestDatabase) -> TwoEnds:
-    ends = TwoEnds(warehouse, shop)
-    create(ends)
-    return ends
+def ends(created: TwoEnds) -> Iterator[TwoEnds]:
+    with copy_of(created.warehouse) as warehouse, copy_of(created.shop) as shop:
+        yield TwoEnds(warehouse, shop)
 
 
 @contextmanager
@@ -113,7 +125,7 @@ async def test_a_later_replace_and_a_reread_in_chunks_write_the_difference(ends:
 @pytest.mark.parametrize("table", ["orders", "prices", "events"])
 async def test_a_reader_killed_after_every_chunk_reads_none_of_them_twice(ends: TwoEnds, table: str) -> None:
     attempts = 0
-    while (died := load_in_a_process(ends, table, **MEDIUM, MEDALLION_FAILPOINT="after_chunk_commit")).returncode:
+    while (died := load_in_a_process(ends, table, **FEWER, MEDALLION_FAILPOINT="after_chunk_commit")).returncode:
         attempts += 1
         assert died.returncode == -signal.SIGKILL, died.stderr
         assert len(chunks(ends)) == attempts < 40
@@ -149,7 +161,7 @@ async def test_a_read_killed_anywhere_ends_as_if_it_had_not_been(
 @pytest.mark.parametrize("table", ["orders", "traced"])
 async def test_rows_that_move_between_two_attempts_are_neither_lost_nor_doubled(ends: TwoEnds, table: str) -> None:
     """By pages a changed row goes elsewhere: behind the reader it would be missed, before it it would come twice."""
-    while load_in_a_process(ends, table, **MEDIUM, MEDALLION_FAILPOINT="after_chunk_commit").returncode:
+    while load_in_a_process(ends, table, **FEWER, MEDALLION_FAILPOINT="after_chunk_commit").returncode:
         ends.source(f"update {table} set v = v + 1, at = clock_timestamp() where id % 50 = 7")
         ends.source(f"delete from {table} where id = (select min(id) from {table})")
         ends.source(f"insert into {table} (id, v, at, note) select max(id) + 1, 0, now(), 'new' from {table}")
@@ -230,6 +242,32 @@ async def test_losing_the_snapshot_fails_the_attempt_and_the_next_one_goes_on(en
     assert is_whole_and_once(ends, "orders")
 
 
+@contextmanager
+def snapshot_of_a_session_that_is_gone(ends: TwoEnds, cluster: TestCluster) -> Iterator[str]:
+    """Its name is taken back after the session has gone; here it stays, as it does for a moment."""
+    (folder,) = cluster.connection.execute("show data_directory").fetchone() or ("",)
+    with psycopg.connect(ends.shop.url("extractor")) as holder:
+        holder.execute("set transaction isolation level repeatable read, read only")
+        (snapshot,) = holder.execute("select pg_export_snapshot()").fetchone() or ("",)
+        file = Path(folder, "pg_snapshots", snapshot)
+        kept, owner = file.read_bytes(), file.stat()
+    file.write_bytes(kept)
+    os.chown(file, owner.st_uid, owner.st_gid)
+    yield snapshot
+    file.unlink()
+
+
+async def test_a_snapshot_whose_holder_is_just_ending_is_lost_too(ends: TwoEnds, cluster: TestCluster) -> None:
+    """Whoever asks for it in that moment is answered 55000, and later 42704."""
+    load_in_a_process(ends, "orders", **MEDIUM, MEDALLION_FAILPOINT="after_chunk_commit")
+    batch, _, upper, attempt, _ = chunks(ends)[0]
+    with snapshot_of_a_session_that_is_gone(ends, cluster) as snapshot:
+        job = ChunkJob("shop", "orders", batch, attempt, snapshot, upper, upper + 2, 1, "time")
+
+        with pytest.raises(SourceUnavailable, match="snapshot that all chunks are read in is gone"):
+            await stage_chunk(ends.warehouse_address, ends.shop_address, SOURCE, SOURCE.table("orders"), job)
+
+
 # -- one attempt at a time
 
 
@@ -283,85 +321,86 @@ async def test_a_failing_chunk_ends_the_others_and_keeps_what_they_committed(end
 
 # -- windows with a cursor each
 
-TOUCH_ALL = "update orders set v = v + 1, at = now()"
+
+@pytest.fixture(scope="module")
+def touched_once(created: TwoEnds) -> Iterator[TwoEnds]:
+    with copy_of(created.warehouse) as warehouse, copy_of(created.shop) as shop:
+        ends = TwoEnds(warehouse, shop)
+        for table in ("orders", "events"):
+            asyncio.run(load(ends, table))
+        ends.source("update orders set v = v + 1, at = now()")
+        ends.source("insert into events (v, note) select v, note from events")
+        ends.source("analyze orders; analyze events; select pg_sleep(1.1)")  # past the guard of the horizon
+        yield ends
 
 
-async def touched(ends: TwoEnds) -> None:
+@pytest.fixture
+def touched(touched_once: TwoEnds) -> Iterator[TwoEnds]:
     """All rows read once, then all changed in one transaction: they share one cursor value."""
-    await load(ends, "orders")
-    await load(ends, "events")
-    ends.source(TOUCH_ALL)
-    ends.source("insert into events (v, note) select v, note from events")
-    ends.source("analyze orders; analyze events; select pg_sleep(1.1)")  # past the guard of the horizon
+    with copy_of(touched_once.warehouse) as warehouse, copy_of(touched_once.shop) as shop:
+        yield TwoEnds(warehouse, shop)
 
 
-async def test_a_large_catch_up_publishes_chunk_by_chunk(ends: TwoEnds) -> None:
-    await touched(ends)
-
-    orders, events = await load(ends, "orders"), await load(ends, "events")
+async def test_a_large_catch_up_publishes_chunk_by_chunk(touched: TwoEnds) -> None:
+    orders, events = await load(touched, "orders"), await load(touched, "events")
 
     assert (orders.chunks > 4, orders.counts.rows_updated, orders.counts.reconciled) == (True, ROWS, "equal")
     assert (events.chunks > 4, events.counts.rows_inserted, events.counts.reconciled) == (True, ROWS, "equal")
     for table in ("orders", "events"):
-        verdicts = ends.raw(
+        verdicts = touched.raw(
             "select reconciled, status from ops.loads where table_name = %s and path <> 'first' order by batch_id",
             [table],
         )
         assert verdicts[-1] == ("equal", "published")
         assert set(verdicts[:-1]) == {("more chunks follow", "published")}
-        assert is_whole_and_once(ends, table)
+        assert is_whole_and_once(touched, table)
 
 
 @pytest.mark.parametrize("table", ["orders", "events"])
-async def test_a_catch_up_killed_after_every_chunk_goes_on_from_its_cursor(ends: TwoEnds, table: str) -> None:
+async def test_a_catch_up_killed_after_every_chunk_goes_on_from_its_cursor(touched: TwoEnds, table: str) -> None:
     """All rows of orders share one timestamp: only the key tells how far the reader came."""
-    await touched(ends)
     cursors = []
-    while load_in_a_process(ends, table, **MEDIUM, MEDALLION_FAILPOINT="after_chunk_commit").returncode:
-        cursors.append(ends.raw(f"select cursor_value, cursor_key from ops.cursors where table_name = '{table}'")[0])
+    while load_in_a_process(touched, table, **FEWER, MEDALLION_FAILPOINT="after_chunk_commit").returncode:
+        cursors.append(touched.raw(f"select cursor_value, cursor_key from ops.cursors where table_name = '{table}'")[0])
         assert len(cursors) < 40
 
-    assert len(set(cursors)) == len(cursors) > 4
-    assert ends.raw(
+    assert len(set(cursors)) == len(cursors) > 3
+    assert touched.raw(
         "select sum(rows_updated + rows_inserted) from ops.loads where path <> 'first' and table_name = %s", [table]
     ) == [(ROWS,)]
-    await load(ends, table)
-    assert is_whole_and_once(ends, table)
+    await load(touched, table)
+    assert is_whole_and_once(touched, table)
 
 
 @pytest.mark.parametrize("failpoint", [name for name in STAGING if name != "in_chunk_before_commit"])
-async def test_a_catch_up_killed_anywhere_loses_nothing(ends: TwoEnds, failpoint: str) -> None:
-    await touched(ends)
-
-    died = load_in_a_process(ends, "orders", **MEDIUM, MEDALLION_FAILPOINT=failpoint)
-    await load(ends, "orders")
+async def test_a_catch_up_killed_anywhere_loses_nothing(touched: TwoEnds, failpoint: str) -> None:
+    died = load_in_a_process(touched, "orders", **MEDIUM, MEDALLION_FAILPOINT=failpoint)
+    await load(touched, "orders")
 
     assert died.returncode == -signal.SIGKILL, died.stderr
-    assert is_whole_and_once(ends, "orders")
+    assert is_whole_and_once(touched, "orders")
 
 
-async def test_rows_without_a_cursor_value_come_with_a_catch_up(ends: TwoEnds) -> None:
-    await touched(ends)
-    ends.source("update orders set at = null, v = -5 where id % 10 = 0")
+async def test_rows_without_a_cursor_value_come_with_a_catch_up(touched: TwoEnds) -> None:
+    touched.source("update orders set at = null, v = -5 where id % 10 = 0")
 
-    result = await load(ends, "orders")
+    result = await load(touched, "orders")
 
     assert result.chunks > 4
-    assert is_whole_and_once(ends, "orders")
+    assert is_whole_and_once(touched, "orders")
 
 
-async def test_rows_of_an_open_transaction_are_not_overtaken_by_chunks(ends: TwoEnds) -> None:
-    await touched(ends)
-    with psycopg.connect(ends.shop.url("app")) as late:
+async def test_rows_of_an_open_transaction_are_not_overtaken_by_chunks(touched: TwoEnds) -> None:
+    with psycopg.connect(touched.shop.url("app")) as late:
         late.execute("update orders set v = -9, at = now() where id = 5")
-        ends.source("update orders set v = v + 1, at = clock_timestamp() where id <> 5")
-        await load(ends, "orders")
+        touched.source("update orders set v = v + 1, at = clock_timestamp() where id <> 5")
+        await load(touched, "orders")
         late.commit()
 
-    result = await load(ends, "orders")
+    result = await load(touched, "orders")
 
     assert result.counts.reconciled == "equal"
-    assert is_whole_and_once(ends, "orders")
+    assert is_whole_and_once(touched, "orders")
 
 
 async def test_the_sizes_that_were_chosen_stand_in_the_ledger(ends: TwoEnds) -> None:

@@ -14,7 +14,8 @@ from flows.recovery.failpoints import FAILPOINTS
 from tests.conftest import TestDatabase
 from tests.loads.dlt_loading import RecordsFile, file
 from tests.loads.dlt_sources import at
-from tests.loads.loading import ROOT, landing_tables, loads, rows
+from tests.loads.forking import ROOT
+from tests.loads.loading import landing_tables, loads, rows
 
 pytestmark = pytest.mark.xdist_group("dlt")
 

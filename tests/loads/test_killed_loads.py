@@ -96,32 +96,6 @@ async def test_a_later_load_killed_anywhere_gives_the_same_raw_when_run_again(
     assert landing_tables(warehouse) == []
 
 
-@pytest.mark.parametrize(
-    ("table", "key", "statement"),
-    [
-        ("household_events", "event_id", "update households set kids_count = '3+', updated_at = now()"),
-        ("products", "product_id", "delete from products where product_id = 25999"),
-    ],
-)
-@pytest.mark.parametrize("failpoint", ["in_publish_before_commit", "after_commit"])
-async def test_a_killed_append_or_replace_adds_no_row_twice(
-    warehouse: TestDatabase, shop: TestDatabase, table: str, key: str, statement: str, failpoint: str
-) -> None:
-    change(shop, "insert into products values (25999, 1, 'DELI', 'Private')")
-    await load(warehouse, shop, table)
-    change(shop, statement)
-
-    killed = load_in_a_process(warehouse, shop, table, MEDALLION_FAILPOINT=failpoint)
-    again = await load(warehouse, shop, table)
-
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert again.counts.reconciled == "equal"
-    assert repeated_keys(warehouse, table, key) == 0
-    held = rows(warehouse, f"select {key} from raw_shop.{table} order by 1")
-    assert held == rows(shop, f"select {key} from {table} order by 1")
-    assert landing_tables(warehouse) == []
-
-
 async def test_the_load_that_died_is_closed_by_the_next_one(warehouse: TestDatabase, shop: TestDatabase) -> None:
     load_in_a_process(warehouse, shop, "stores", MEDALLION_FAILPOINT="after_copy")
     assert [entry["status"] for entry in loads(warehouse)] == ["running"]

@@ -24,7 +24,7 @@ from flows.spec.errors import (
     WarehouseError,
 )
 from tests.conftest import TestDatabase
-from tests.load.two_ends import TwoEnds
+from tests.load.two_ends import TwoEnds, run_sql
 from tests.loads.loading import setting
 
 Side = Literal["source", "warehouse"]
@@ -199,6 +199,7 @@ async def test_a_value_that_raw_refuses_is_not_told(ends: TwoEnds) -> None:
         socket.gaierror(CANARY),
         TimeoutError(CANARY),
         asyncpg.InterfaceError(CANARY),
+        asyncpg.InternalClientError(CANARY),
         OSError(CANARY),
     ],
     ids=lambda problem: type(problem).__name__,
@@ -210,6 +211,21 @@ def test_a_lost_connection_is_transient_and_names_the_side(problem: Exception) -
     assert (at_source.failure_class, at_source.strategy) == (FailureClass.TRANSIENT, Strategy.RETRY)
     assert at_source.error.retryable
     assert CANARY not in str(at_source.error)
+
+
+async def test_a_session_that_was_ended_while_nobody_listened_is_lost_too(shop: TestDatabase) -> None:
+    """The server's last words are there, its end of the connection is not yet: the protocol is out of step."""
+    async with connect(DatabaseConnection("shop", shop.url("extractor")), side="source") as origin:
+        pid = origin.get_server_pid()
+        run_sql(shop.url("admin"), "select pg_terminate_backend(%s, 5000)", [pid])
+        for _ in range(2):  # the first turn of the loop asks for what has arrived, the second takes one message
+            await asyncio.sleep(0)
+        with pytest.raises(asyncpg.InternalClientError) as caught:
+            await origin.execute("select 1")
+
+    failure = diagnose(caught.value, "shop.prices", "source")
+    assert (failure.failure_class, failure.error.retryable) == (FailureClass.TRANSIENT, True)
+    assert isinstance(failure.error, SourceUnavailable)
 
 
 def test_a_certificate_that_is_not_accepted_is_a_matter_of_configuration() -> None:
@@ -322,6 +338,16 @@ async def test_a_database_that_is_not_there_is_a_matter_of_configuration(warehou
     error = await opened(warehouse.cluster.url("medallion_loader", "nowhere"))
     assert isinstance(error, ConfigurationError)
     assert "nowhere" in str(error)
+
+
+async def test_an_address_that_no_source_can_fit_says_what_to_write_instead(shop: TestDatabase) -> None:
+    """`read-write` is told by the session's own setting, which is read-only for every source."""
+    url = f"{shop.url('extractor')}?target_session_attrs="
+    with pytest.raises(ConfigurationError, match="target_session_attrs=primary"):
+        async with connect(DatabaseConnection("shop", url + "read-write"), side="source"):
+            pass
+    async with connect(DatabaseConnection("shop", url + "primary"), side="source") as origin:
+        assert await origin.fetchval("select 1") == 1
 
 
 async def test_a_source_is_opened_for_reading_only(shop: TestDatabase) -> None:

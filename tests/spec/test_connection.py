@@ -19,6 +19,9 @@ SECRET = "hunter2"
         f"postgresql://ann:12?{SECRET}@db.example.com/shop",
         f"postgresql://ann:12#{SECRET}@db.example.com/shop",
         f"postgresql://ann:p@{SECRET}@db.example.com/shop",
+        f"postgresql://ann:{SECRET}@one:5432,two:5432/shop?target_session_attrs=primary",
+        f"postgresql://ann:1,2/{SECRET}@db.example.com/shop",
+        f"postgresql://ann:1@x,{SECRET}/y@db.example.com/shop",
     ],
 )
 def test_a_database_address_is_shown_without_its_password(url: str) -> None:
@@ -32,6 +35,8 @@ def test_a_database_address_tells_who_goes_where() -> None:
     url = "postgresql://ann%40work:x@db.example.com:6543/shop"
     assert DatabaseConnection("shop", url).safe_address == "ann@work@db.example.com:6543/shop"
     assert DatabaseConnection("shop", "postgresql://ann@h/shop").safe_address == "ann@h:5432/shop"
+    either = "postgresql://ann:x@one:6001,two:6002/shop?target_session_attrs=primary"
+    assert DatabaseConnection("shop", either).safe_address == "ann@one:6001,two:6002/shop"
 
 
 def test_an_api_is_shown_without_its_key_or_credentials_in_its_address() -> None:

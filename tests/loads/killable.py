@@ -1,0 +1,83 @@
+"""`python -m tests.loads.killable replace`: a load of the kind that the argument names, in a process that may die.
+
+And the tables it knows, with what changes at their source between one load and the next.
+"""
+
+import asyncio
+import sys
+from datetime import date
+
+from flows import connections
+from flows.connections import connect
+from flows.loads.backfill import backfill_partition
+from flows.loads.database import load_table
+from flows.loads.reconcile import reconcile_table
+from flows.spec import Append, Database, DatabaseConnection, Merge, Replace, Rule, Sequence, Table, Timestamp
+from flows.spec.partition import Partition
+
+DOOR = (Rule("not_negative", "v >= 0"),)
+
+SOURCE = Database(
+    "shop",
+    connection="shop",
+    tables=[
+        Table("numbered", key="id", cursor=Sequence("id"), load=Append(), rules=DOOR, max_quarantined=1),
+        Table("keyless", cursor=Sequence("id"), load=Append(), rules=DOOR, max_quarantined=1),
+        Table("prices", key="id", load=Replace(min_share=0), rules=DOOR, max_quarantined=1),
+        Table("sales", key="id", cursor=Timestamp("at"), load=Merge(), deletes=True, rules=DOOR, max_quarantined=1),
+    ],
+)
+
+CREATE = "; ".join(
+    f"create table {table.name} (id bigint generated always as identity primary key, v int, "
+    f"at timestamptz default now()); insert into {table.name} (v, at) "
+    "select n, timestamptz '2024-01-01' + n * interval '1 day' from generate_series(1, 90) as n"
+    for table in SOURCE.tables
+)
+
+GROWS = "insert into {table} (v) values (1), (2), (-1)"
+#: What nobody stamps, so that no cursor would find it.
+BEHIND_THE_CURSOR = (
+    "update sales set v = v + 1 where id % 9 = {n} % 9; update sales set v = -1 where id = 40 + {n}; "
+    "delete from sales where id = 80 - {n}"
+)
+#: The kinds of load: the table, and what changes before the load number n.
+KINDS = {
+    "append": ("numbered", GROWS),
+    "append without key": ("keyless", GROWS),
+    "replace": (
+        "prices",
+        "update prices set v = v + 1 where id % 9 = {n}; update prices set v = -1 where id = 40 + {n}; "
+        "delete from prices where id = 80 - {n}; " + GROWS,
+    ),
+    "reread": ("sales", "alter table sales add column c{n} int default {n}; " + GROWS),
+    "backfill": ("sales", BEHIND_THE_CURSOR),
+    "repair": ("sales", BEHIND_THE_CURSOR),
+}
+# All rows of the table are of this year.
+YEAR = Partition(date(2024, 1, 1), date(2025, 1, 1))
+
+
+async def load(kind: str, warehouse: DatabaseConnection, shop: DatabaseConnection) -> None:
+    """One load of the kind."""
+    table = SOURCE.table(KINDS[kind][0])
+    if kind == "repair":
+        await reconcile_table(warehouse, shop, SOURCE, table, repair=True)
+    elif kind == "backfill":
+        async with connect(warehouse, side="warehouse") as ledger:
+            backfill = await ledger.fetchval(
+                "insert into ops.backfills (source_system, table_name, column_name, every, first_day, last_day) "
+                "values ('shop', 'sales', 'at', 'year', '2024-01-01', '2024-12-31') returning backfill_id"
+            )
+        await backfill_partition(warehouse, shop, SOURCE, table, "at", YEAR, backfill)
+    else:
+        await load_table(warehouse, shop, SOURCE, table)
+
+
+def main() -> None:
+    """Load the kind that the first argument names."""
+    asyncio.run(load(sys.argv[1], connections.warehouse(), connections.database(SOURCE)))
+
+
+if __name__ == "__main__":
+    main()

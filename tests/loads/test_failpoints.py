@@ -1,0 +1,38 @@
+"""SIGKILL at every failpoint of every kind of load, with all six invariants after each."""
+
+import signal
+
+import pytest
+
+from flows.recovery.failpoints import FAILPOINTS
+from tests.conftest import TestDatabase
+from tests.load.two_ends import TwoEnds
+from tests.loads import forking, invariants
+from tests.loads.invariants import at_rest, six_invariants
+from tests.loads.killable import CREATE, KINDS, SOURCE, load
+from tests.loads.loading import addresses
+
+# Reads this small are not cut; tests/loads/test_chunks.py visits what only chunks pass.
+PASSED = [name for name in FAILPOINTS if "chunk" not in name]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_load_of_any_kind_killed_anywhere_is_whole_when_run_again(
+    warehouse: TestDatabase, shop: TestDatabase, kind: str
+) -> None:
+    """First and merging loads stand in tests/loads/test_killed_loads.py."""
+    ends, (name, change) = TwoEnds(warehouse, shop), KINDS[kind]
+    ends.source(CREATE)
+    await invariants.load(ends, SOURCE, name)
+
+    async with six_invariants(ends, SOURCE, name):
+        for number, failpoint in enumerate(PASSED):
+            ends.source(change.format(table=name, n=number))
+            variables = {**addresses(warehouse, shop), "MEDALLION_FAILPOINT": failpoint}
+            killed = forking.run("tests.loads.killable", [kind], variables)
+            assert killed.returncode == -signal.SIGKILL, f"{failpoint}: {killed.stderr}"
+            await load(kind, ends.warehouse_address, ends.shop_address)
+            at_rest(ends, SOURCE, SOURCE.table(name))
+
+    paths = {path for (path,) in ends.raw("select path from ops.loads where status = 'published' group by 1")}
+    assert kind.removesuffix(" without key") in paths, "the load was not of the kind that was to be killed"
