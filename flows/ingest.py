@@ -130,8 +130,8 @@ def _lines(source: str, outcome: _Outcome) -> list[LoadLine]:
 
 
 def worst(statuses: list[str]) -> str:
-    """`failed` before `refused` before `done`."""
-    return next(status for status in ("failed", "refused", "done") if status in statuses)
+    """`failed` before `refused` before `rescheduled` before `done`."""
+    return next(status for status in ("failed", "refused", "rescheduled", "done") if status in statuses)
 
 
 def _failed(source: str, failures: dict[str, Failure]) -> MedallionError:

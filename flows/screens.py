@@ -29,6 +29,7 @@ _STATUS_STYLE = {
     "surplus in raw": "yellow",
     "failed": "bold red",
     "refused": "bold magenta",
+    "rescheduled": "yellow",
     "starting": "yellow",
     "stopped": "dim",
 }

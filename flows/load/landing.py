@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from flows.load.table import LANDING_SCHEMA, Target
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 # (https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format").
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack("!ii", 0, 0)
 _TRAILER = struct.pack("!h", -1)
-# One column; its length follows, then jsonb's version byte.
+_NULL = struct.pack("!i", -1)
+# Two columns; the first one's length follows, then jsonb's version byte.
 _PAYLOAD_HEAD = struct.Struct("!hiB")
 
 Form = Literal["binary", "csv"]
@@ -107,16 +109,31 @@ async def staged_key_set(connection: Connection[Record], relation: str, keys: tu
     return KeySet(row["rows"], row["mark"])
 
 
-async def payload_rows(pages: AsyncIterable[Sequence[bytes]]) -> AsyncGenerator[bytes, None]:
-    """Pages of JSON records → one binary COPY of a single jsonb column. The records' bytes are not decoded."""
+@dataclass(frozen=True, slots=True)
+class Records:
+    """JSON records of one page; of a child endpoint, with the key of the parent that they belong to."""
+
+    payloads: Sequence[bytes]
+    parent: str | None = None
+
+
+async def payload_rows(pages: AsyncIterable[Records]) -> AsyncGenerator[bytes, None]:
+    """Pages of JSON records → one binary COPY of two columns, jsonb and text. The records' bytes are not decoded."""
     yield _HEADER
+    head = _PAYLOAD_HEAD.pack
     async for page in pages:
+        parent = _NULL if page.parent is None else _with_length(page.parent.encode())
         rows = []
-        for record in page:
-            rows.append(_PAYLOAD_HEAD.pack(1, len(record) + 1, 1))
+        for record in page.payloads:
+            rows.append(head(2, len(record) + 1, 1))
             rows.append(record)
+            rows.append(parent)
         yield b"".join(rows)
     yield _TRAILER
+
+
+def _with_length(value: bytes) -> bytes:
+    return struct.pack("!i", len(value)) + value
 
 
 def payload_table(target: Target) -> str:
@@ -124,24 +141,29 @@ def payload_table(target: Target) -> str:
     return f"{target.landing_name}__p"
 
 
-async def copy_payloads(connection: Connection[Record], target: Target, pages: AsyncIterable[Sequence[bytes]]) -> int:
+async def copy_payloads(connection: Connection[Record], target: Target, pages: AsyncIterable[Records]) -> int:
     """Pages of JSON records → the payload table. Returns the records written."""
     name = payload_table(target)
     relation = qualified(LANDING_SCHEMA, name)
     await connection.execute(f"drop table if exists {relation}")
     await connection.execute(
-        f"create unlogged table {relation} (ordinal bigint generated always as identity, payload jsonb)"
+        f"create unlogged table {relation} (ordinal bigint generated always as identity, payload jsonb, parent text)"
     )
     async with contextlib.aclosing(payload_rows(pages)) as rows:
-        return await _copy(connection, name, ["payload"], rows)
+        return await _copy(connection, name, ["payload", "parent"], rows)
 
 
 async def type_payloads(
-    connection: Connection[Record], target: Target, shape: Shape, metadata: tuple[str, str, int]
+    connection: Connection[Record],
+    target: Target,
+    shape: Shape,
+    metadata: tuple[str, str, int],
+    tombstone: str = "false",
 ) -> None:
     """Payload table → landing table: key and cursor read out of each record, in the types raw has.
 
-    A value that is not of its type becomes null here, and the door's rules name it.
+    A column's `select` is its text, as SQL over `payload` and `parent`; one that is not of its type becomes null here,
+    and the door's rules name it. `tombstone` is SQL for records that tell of a delete: they land with `_deleted_at`.
     """
     extracted_at, source, batch = metadata
     values = []
@@ -149,7 +171,7 @@ async def type_payloads(
         if column.name == "payload":
             values.append("payload")
             continue
-        text = f"payload ->> {quote_literal(column.name)}"
+        text = column.select
         values.append(
             f"case when pg_input_is_valid({text}, {quote_literal(column.raw_type)}) "
             f"then ({text})::{column.raw_type} end"
@@ -158,7 +180,8 @@ async def type_payloads(
     relation = qualified(LANDING_SCHEMA, payload_table(target))
     await connection.execute(
         f"insert into {target.landing} ({names}) select {', '.join(values)}, "
-        f"{quote_literal(extracted_at)}::timestamptz, {quote_literal(source)}, {batch}, null "
+        f"{quote_literal(extracted_at)}::timestamptz, {quote_literal(source)}, {batch}, "
+        f"case when {tombstone} then {quote_literal(extracted_at)}::timestamptz end "
         f"from {relation} order by ordinal"
     )
     await connection.execute(f"drop table {relation}")

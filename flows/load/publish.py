@@ -242,6 +242,26 @@ async def mark_deleted(
     return deleted
 
 
+async def take_tombstones(
+    connection: Connection[Record], target: Target, keys: tuple[str, ...], *, first: bool
+) -> tuple[int, int]:
+    """Landing rows that tell of a delete → `_deleted_at` in raw. Returns how many came, and how many rows they ended.
+
+    Rows of raw keep their last values. Landing holds each key once by now, so no tombstone is older than its record.
+    """
+    ended = 0
+    if not first:
+        same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
+        ended = _affected(
+            await connection.execute(
+                f"update {target.raw} as r set _deleted_at = l._deleted_at, _batch_id = l._batch_id "
+                f"from {target.landing} as l where {same_key} and l._deleted_at is not null and r._deleted_at is null"
+            )
+        )
+    told = _affected(await connection.execute(f"delete from {target.landing} where _deleted_at is not null"))
+    return told, ended
+
+
 async def key_set(
     connection: Connection[Record], target: Target, keys: tuple[str, ...], condition: str = "true"
 ) -> KeySet:

@@ -56,7 +56,7 @@ class Staged:
     `whole`: these rows are all of those, sent by one statement in one snapshot, so their keys are the source's.
     `stage_keys` copies all of the source's keys beside the landing table, when deletes must be looked for.
     `more_follow`: these are a part of what is read, so that both ends can be compared only after the last part.
-    `moves_cursor`: whether `window.next` is stored.
+    `moves_cursor`: whether `window.next` is stored. `has_tombstones`: landing rows with `_deleted_at` tell of deletes.
     `settle` does instead what a read of single keys needs: it marks deletes among them, and counts only them.
     """
 
@@ -79,6 +79,7 @@ class Staged:
     whole: bool = False
     more_follow: bool = False
     moves_cursor: bool = True
+    has_tombstones: bool = False
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
     settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
 
@@ -173,7 +174,12 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
     if in_quarantine:
         await quarantine.resolve(warehouse, target.landing, staged.key_types, **names)
 
-    done, repeats = await _write_each_key_once(session, staged, staged.rows_read - quarantined)
+    repeats = tombstones = ended = 0
+    if staged.has_tombstones:
+        repeats = await publish.drop_repeats(warehouse, target, staged.keys, staged.cursor)
+        tombstones, ended = await publish.take_tombstones(warehouse, target, staged.keys, first=staged.first)
+    rows = staged.rows_read - quarantined - repeats - tombstones
+    done, more_repeats = await _write_each_key_once(session, staged, rows)
     session.pass_failpoint("in_publish_after_rows")
     held, deleted = None, 0
     if staged.settle:
@@ -190,9 +196,10 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         rows_inserted=done.inserted,
         rows_updated=done.updated,
         rows_unchanged=done.unchanged,
-        rows_deduplicated=repeats,
+        rows_deduplicated=repeats + more_repeats,
         rows_quarantined=quarantined,
-        rows_deleted=done.deleted + deleted,
+        rows_deleted=done.deleted + deleted + ended,
+        rows_tombstones=tombstones,
         bytes=staged.received_bytes,
         source_rows=staged.source_keys.rows if staged.source_keys else None,
         raw_rows=held.raw.rows if held else None,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flows.render.freshness import freshness
-from flows.spec import Api, Append, Endpoint, Merge, Replace, Source, Table, Timestamp, TransactionId
+from flows.spec import Api, Append, ChangeToken, Endpoint, Merge, Replace, Source, Table, TransactionId
 from flows.spec import Sequence as SequenceCursor
 
 _HEAD = """<!-- rendered by `medallion render`; do not edit -->
@@ -82,11 +82,13 @@ def _cursor(table: Table | Endpoint) -> str:
     cursor = table.cursor
     if cursor is None:
         return ""
+    if isinstance(cursor, ChangeToken):
+        return "change token"
     if isinstance(cursor, TransactionId):
         return "transaction id"
     if isinstance(cursor, SequenceCursor):
         return cursor.column + (f", lag {cursor.lag}" if cursor.lag else "")
-    name = cursor.column if isinstance(cursor, Timestamp) else cursor.field
+    name = cursor.column
     return name + (f", lag {cursor.lag}" if cursor.overlap else "")
 
 

@@ -114,6 +114,7 @@ class LoadCounts:
     rows_deduplicated: int = 0
     rows_quarantined: int = 0
     rows_deleted: int = 0
+    rows_tombstones: int = 0
     bytes: int = 0
     source_rows: int | None = None
     raw_rows: int | None = None
@@ -122,7 +123,7 @@ class LoadCounts:
 
     def after(self, before: "LoadCounts") -> "LoadCounts":
         """These counts with those of an earlier part of the same read; both ends are as they were last."""
-        added = ("read", "inserted", "updated", "unchanged", "deduplicated", "quarantined", "deleted")
+        added = ("read", "inserted", "updated", "unchanged", "deduplicated", "quarantined", "deleted", "tombstones")
         sums = {f"rows_{name}": getattr(self, f"rows_{name}") + getattr(before, f"rows_{name}") for name in added}
         return replace(self, bytes=self.bytes + before.bytes, **sums)
 

@@ -227,4 +227,41 @@ where resolved_at is null;
 create unique index if not exists rows_open_once on quarantine.rows (source_system, table_name, rule, row_hash)
 where resolved_at is null;
 
-insert into ops.schema_version (version) values (1), (2) on conflict do nothing;
+-- Tombstones are read and counted, and become no rows.
+alter table ops.loads add column if not exists rows_tombstones bigint not null default 0;
+alter table ops.loads drop constraint if exists every_row_is_accounted_for;
+alter table ops.loads add constraint every_row_is_accounted_for check (
+    status <> 'published'
+    or coalesce(
+        rows_read
+        = rows_inserted + rows_updated + rows_unchanged + rows_deduplicated + rows_quarantined + rows_tombstones,
+        false
+    )
+);
+-- An API asked for more patience than a run has: the load goes on later, from the place it had reached.
+alter table ops.loads drop constraint if exists loads_status_check;
+alter table ops.loads add constraint loads_status_check check (
+    status in ('running', 'published', 'failed', 'refused', 'rescheduled')
+);
+alter table ops.runs drop constraint if exists runs_status_check;
+alter table ops.runs add constraint runs_status_check check (
+    status in ('running', 'done', 'failed', 'refused', 'rescheduled')
+);
+
+create table if not exists ops.list_reads (
+    source_system text not null,
+    table_name text not null,
+    declared text not null,
+    since text,
+    etag text,
+    place jsonb,
+    reached text,
+    ceiling text,
+    batch_id bigint not null,
+    updated_at timestamptz not null default clock_timestamp(),
+    primary key (source_system, table_name)
+);
+comment on table ops.list_reads is
+'One row per endpoint of an API. While its list is being read: place, where to go on; since, what was asked for; reached, the latest cursor seen; ceiling, the API''s clock when the list began, which the cursor must not pass. When it has been read: etag, the mark of the whole list. Holds no credentials.';
+
+insert into ops.schema_version (version) values (1), (2), (3) on conflict do nothing;

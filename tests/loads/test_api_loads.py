@@ -273,7 +273,9 @@ async def test_a_record_stamped_in_the_future_does_not_carry_the_cursor_past_now
     assert result.upper < "2999"
 
 
-async def test_an_api_that_asks_for_more_patience_than_the_run_has_publishes_nothing(warehouse: TestDatabase) -> None:
+async def test_an_api_that_asks_for_more_patience_than_the_run_has_is_gone_on_with_later(
+    warehouse: TestDatabase,
+) -> None:
     with setting(api_wait_budget_seconds=1), pytest.raises(RateLimited) as caught:
         await load_items(
             warehouse,
@@ -282,8 +284,10 @@ async def test_an_api_that_asks_for_more_patience_than_the_run_has_publishes_not
         )
 
     assert caught.value.retry_after == 3600
-    assert rows(warehouse, "select to_regclass('raw_marketing.items') as raw") == [{"raw": None}]
-    assert rows(warehouse, "select * from ops.cursors") == []
+    assert rows(warehouse, "select cursor_value from ops.cursors") == [], "the list has not been read to its end"
+    later = await load_items(warehouse, json_page([item(2)], total=2), json_page([item(2)], total=2))
+    assert (later.counts.rows_read, later.counts.reconciled) == (1, "equal")
+    assert [load["status"] for load in loads(warehouse)] == ["published", "rescheduled", "published"]
     (error,) = rows(warehouse, "select * from ops.errors")
     assert (error["failure_class"], error["location"]) == ("transient", "marketing.items (page 2)")
     assert "alice@example.com" not in str(error)

@@ -1,0 +1,276 @@
+"""One list of an API, from its pages to raw, group by group.
+
+Rows and the place behind them commit together: what is read again after a death is at most one group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from flows.extract.rest import EndpointReader, HttpLimits, Page, count_records, open_reader
+from flows.load import landing
+from flows.load.landing import Records
+from flows.load.table import SchemaChange, compare, create_landing, ensure_types, raw_columns
+from flows.loads.api_records import readable
+from flows.loads.api_shape import shape_of, tombstone_of
+from flows.loads.publishing import Staged, check_and_publish
+from flows.loads.session import LoadSession, Progress
+from flows.quality.quarantine import Unreadable
+from flows.settings import settings
+from flows.spec import Api, ApiConnection, DatabaseConnection, Endpoint, Merge, Replace, Since
+from flows.spec.errors import MedallionError, PlaceLost, SourceUnavailable
+from flows.spec.identifiers import quote_identifier, quote_literal
+from flows.spec.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
+from flows.state import ledger, list_reads
+from flows.state.list_reads import ListRead
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+# A list whose place is lost again and again cannot be read to its end: each time its beginning is read once more.
+_MOST_BEGINNINGS = 3
+
+
+@dataclass(slots=True)
+class _Group:
+    """Pages that are published together, and why the group ended."""
+
+    pages: int = 0
+    records: int = 0
+    received: int = 0
+    unreadable: list[Unreadable] = field(default_factory=list)
+    ended: bool = False
+    unchanged: bool = False
+    stopped: MedallionError | None = None
+
+
+class ListLoad:
+    """One load under way, from its plan to its counts."""
+
+    def __init__(
+        self,
+        address: DatabaseConnection,
+        session: LoadSession,
+        connection: ApiConnection,
+        source: Api,
+        endpoint: Endpoint,
+        plan: LoadPlan,
+        state: CursorState,
+        known: ListRead,
+        limits: HttpLimits,
+        on_progress: Progress | None,
+    ) -> None:
+        self.address, self.session, self.connection = address, session, connection
+        self.source, self.endpoint, self.plan, self.state = source, endpoint, plan, state
+        self.known = known
+        self.limits = limits
+        self.on_progress = on_progress
+        self.shape = shape_of(endpoint)
+        self.upper = known.reached or state.value
+        self.groups = 0
+        self._first = plan.path == "first"
+        self._token: str | None = None
+        self._received = 0
+        self._since = known.since if known.place is not None else plan.lower
+
+    async def run(self) -> LoadCounts:
+        """Read the list to its end, and publish it.
+
+        Raises:
+            MedallionError: the source failed. What had been read by then is published, with the place behind it.
+        """
+        total = LoadCounts()
+        beginnings = 0
+        async with open_reader(self.source, self.endpoint, self.connection, limits=self.limits) as reader:
+            while True:
+                beginnings += 1
+                try:
+                    return await self._walk(reader, total)
+                except _BeginAgain as again:
+                    total = again.counts
+                    lost = again.lost
+                if beginnings >= _MOST_BEGINNINGS:
+                    raise lost
+                self._begin_again(lost)
+
+    def _begin_again(self, lost: PlaceLost) -> None:
+        """The API has forgotten our place, or the change token: from the durable cursor, or from the beginning."""
+        forgotten = self.known.place is None and self.groups == 0 and not isinstance(self.endpoint.cursor, Since)
+        self._since = None if forgotten else self.plan.lower
+        self.known = ListRead(self.known.declared, since=self._since, reached=self.upper)
+
+    async def _walk(self, reader: EndpointReader, total: LoadCounts) -> LoadCounts:
+        pages = reader.pages(since=self._since, place=self.known.place, etag=self.known.etag)
+        async with contextlib.aclosing(pages):
+            while True:
+                group = _Group()
+                changes = await self._stage(group, pages)
+                stopped = group.stopped
+                if stopped is not None and (not group.pages or isinstance(self.endpoint.load, Replace)):
+                    if isinstance(stopped, PlaceLost):
+                        raise _BeginAgain(total, stopped)
+                    raise stopped
+                counts = await self._publish(group, changes)
+                self.groups += 1
+                total = counts.after(total)
+                if group.ended:
+                    return total
+                self.session.pass_failpoint("after_chunk_commit")
+                await self._open_next()
+                if isinstance(stopped, PlaceLost):
+                    raise _BeginAgain(total, stopped)
+                if stopped is not None:
+                    raise stopped
+
+    async def _open_next(self) -> None:
+        self.session.batch_id = await ledger.open_load(
+            self.session.warehouse,
+            self.session.run_id,
+            self.plan.source,
+            self.plan.table,
+            self.plan.mode,
+            self.plan.path,
+        )
+        self.session.rows_read = 0
+
+    async def _stage(self, group: _Group, pages: AsyncGenerator[Page, None]) -> list[SchemaChange]:
+        session, warehouse, target = self.session, self.session.warehouse, self.session.target
+        await ledger.note_path(warehouse, session.batch_id, self.plan.path)
+        raw = await raw_columns(warehouse, target)
+        changes = compare(self.shape, raw, target.where) if raw is not None else []
+        await ensure_types(warehouse, target, self.shape)
+        await create_landing(warehouse, target, self.shape, first=self._first)
+        session.pass_failpoint("after_landing_created")
+        async with contextlib.aclosing(self._records(group, pages)) as records:
+            landed = await landing.copy_payloads(warehouse, target, records)
+        session.rows_read = landed + len(group.unreadable)
+        await landing.type_payloads(
+            warehouse,
+            target,
+            self.shape,
+            (datetime.now(UTC).isoformat(), target.source, session.batch_id),
+            tombstone_of(self.endpoint),
+        )
+        session.pass_failpoint("after_copy")
+        return changes
+
+    async def _records(self, group: _Group, pages: AsyncGenerator[Page, None]) -> AsyncGenerator[Records, None]:
+        """The records of the next pages, until the group is full, the list ends, or the source fails."""
+        keys = [part.at for part in self.endpoint.key_fields]
+        began = time.monotonic()
+        self.session.side = "source"
+        while not self._is_full(group, began):
+            try:
+                page = await anext(pages, None)
+            except SourceUnavailable as problem:
+                group.stopped = problem
+                break
+            if page is None:
+                group.ended = True
+                break
+            self.session.side = "warehouse"
+            self._note(group, page)
+            yield Records(readable(page.records, keys, group.unreadable))
+            self.session.side = "source"
+            if self.on_progress is not None:
+                self.on_progress("received", self._received)
+        self.session.side = "warehouse"
+
+    def _is_full(self, group: _Group, began: float) -> bool:
+        if isinstance(self.endpoint.load, Replace) or not group.pages or group.ended:
+            return group.ended
+        limits = settings()
+        return time.monotonic() - began >= limits.api_group_seconds or group.received >= limits.api_group_mb * 1e6
+
+    def _note(self, group: _Group, page: Page) -> None:
+        group.pages += 1
+        group.records += len(page.records)
+        group.received += page.received_bytes
+        group.unchanged = page.unchanged
+        group.ended = page.place is None
+        self._received += page.received_bytes
+        self._token = page.token or self._token
+        etag = self.known.etag
+        if page.number == 1:
+            etag = page.etag if self.endpoint.etag and not page.unchanged else etag
+            if not (isinstance(self.endpoint.cursor, Since) and self.endpoint.cursor.ordered):
+                # What changes on a page that has been read already may carry an earlier stamp than what is seen on
+                # a later one. By the API's own clock, whatever stands below its first answer has been seen.
+                moment = page.moment or datetime.now(UTC)
+                self.known = replace(self.known, ceiling=moment.isoformat())
+        self.known = replace(self.known, etag=etag, place=page.place, since=self._since)
+
+    async def _publish(self, group: _Group, changes: list[SchemaChange]) -> LoadCounts:
+        session, endpoint = self.session, self.endpoint
+        self.upper = await self._latest()
+        self.known = replace(self.known, reached=self.upper)
+        source_keys = None
+        if group.ended and not group.unchanged:
+            session.side = "source"
+            total = await count_records(self.source, endpoint, self.connection, limits=self.limits)
+            source_keys = None if total is None else KeySet(total)
+            session.side = "warehouse"
+        ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered
+        after = self._token if group.ended and self._token else self.upper
+        staged = Staged(
+            # Nothing came because nothing changed: a replace would take it for an empty list.
+            load=Merge() if group.unchanged else endpoint.load,
+            shape=self.shape,
+            keys=endpoint.keys,
+            window=Window(lower=self._since, upper=after, next=CursorState(after)),
+            first=self._first,
+            rows_read=session.rows_read,
+            received_bytes=group.received,
+            extracted_at=datetime.now(UTC).isoformat(),
+            cursor=endpoint.cursor_column,
+            cursor_required=endpoint.cursor_column is not None,
+            rules=endpoint.rules,
+            max_quarantined=endpoint.max_quarantined,
+            changes=tuple(changes),
+            unreadable=tuple(group.unreadable),
+            source_keys=source_keys,
+            more_follow=not group.ended,
+            moves_cursor=group.ended or ordered,
+            has_tombstones=endpoint.deleted is not None,
+        )
+        known = replace(self.known, place=None) if group.ended else self.known
+
+        async def note(warehouse: Connection[Record], batch_id: int) -> None:
+            await list_reads.save(warehouse, self.plan.source, self.plan.table, batch_id, known)
+
+        counts = await check_and_publish(self.address, session, staged, note)
+        self._first = False
+        return counts
+
+    async def _latest(self) -> str | None:
+        """The furthest cursor among what was known and what landed, below the API's clock when the list began.
+
+        A record stamped in the future would otherwise carry the cursor past everything until then.
+        """
+        cursor = self.endpoint.cursor
+        if not isinstance(cursor, Since):
+            return self.state.value
+        now = datetime.now(UTC)
+        ceiling = datetime.fromisoformat(self.known.ceiling) if self.known.ceiling else now
+        bound = f"{quote_literal(cursor.at(min(now, ceiling)))}::{cursor.raw_type}"
+        column = quote_identifier(cursor.column)
+        known = "null" if self.upper is None else quote_literal(self.upper)
+        latest: str | None = await self.session.warehouse.fetchval(
+            f"select greatest(max(least({column}, {bound})), {known}::{cursor.raw_type})::text "
+            f"from {self.session.target.landing}"
+        )
+        return latest
+
+
+class _BeginAgain(Exception):
+    """The API has forgotten our place; what was published by then is counted."""
+
+    def __init__(self, counts: LoadCounts, lost: PlaceLost) -> None:
+        super().__init__(str(lost))
+        self.counts = counts
+        self.lost = lost

@@ -1,0 +1,100 @@
+"""Records at the door: which of them jsonb can hold, and what becomes of the others."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from flows.quality.quarantine import Unreadable
+from flows.spec.json_path import plain_steps
+
+# jsonb holds neither; PostgreSQL would refuse the whole COPY for one of them. Six bytes in the JSON text:
+# \u0000, or a surrogate (\ud800 to \udfff) that may lack its other half.
+_SUSPECT = (b"\\u0000", b"\\ud", b"\\uD")
+# jsonb keeps numbers as numeric: up to 131,072 digits before the point and 16,383 after it. What looks like more is
+# measured; inside a text it may be anything.
+_DIGITS = 16_000
+_EXPONENT_LENGTH = 6
+_HUGE = re.compile(rb"\d[eE][+-]?\d{5}|\d{16000}")
+
+
+def readable(records: Sequence[bytes], keys: Sequence[str], unreadable: list[Unreadable]) -> Sequence[bytes]:
+    """The records that jsonb can hold; the others join those that go to quarantine as text.
+
+    `keys` are the paths of the key's fields. A page is looked through as a whole first: hardly any has a suspect.
+    """
+    if _unsuspicious(b"\n".join(records)):
+        return records
+    return [record for record in records if _readable(record, keys, unreadable)]
+
+
+def _unsuspicious(page: bytes) -> bool:
+    if any(mark in page for mark in _SUSPECT) or _HUGE.search(page):
+        return False
+    if page.isascii():
+        return True
+    try:
+        page.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _readable(record: bytes, keys: Sequence[str], unreadable: list[Unreadable]) -> bool:
+    rule = _unreadable_rule(record)
+    if rule is not None:
+        # PostgreSQL's text holds no more than jsonb does: the escapes stay as they are written.
+        text = record.decode("utf-8", errors="backslashreplace")
+        unreadable.append(Unreadable(rule, text, _key_texts(record, keys)))
+    return rule is None
+
+
+def _unreadable_rule(record: bytes) -> str | None:
+    try:
+        record.decode("utf-8")
+    except UnicodeDecodeError:
+        return "payload_not_utf8"
+    if any(mark in record for mark in _SUSPECT):
+        if b"\\u0000" in record.replace(rb"\\", b""):
+            return "payload_holds_nul"
+        try:
+            # The decoder of the standard library joins surrogate pairs and keeps lone halves; encoding finds those.
+            json.dumps(json.loads(record, parse_int=str, parse_float=str), ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            return "payload_holds_lone_surrogate"
+    if _HUGE.search(record):
+        try:
+            json.loads(record, parse_int=_measured, parse_float=_measured)
+        except _TooLarge:
+            return "payload_number_too_large"
+    return None
+
+
+class _TooLarge(Exception):
+    """A number beyond what PostgreSQL's numeric holds."""
+
+
+def _measured(number: str) -> str:
+    digits, _, exponent = number.lower().partition("e")
+    if len(digits) > _DIGITS or len(exponent) > _EXPONENT_LENGTH or abs(int(exponent or 0)) > _DIGITS:
+        raise _TooLarge
+    return number
+
+
+def _key_texts(record: bytes, keys: Sequence[str]) -> str | tuple[str | None, ...] | None:
+    """The record's key as text, where it can be read though the record cannot be kept."""
+    document = json.loads(record.decode("utf-8", errors="replace"), parse_int=str)
+    texts = tuple(_text(document, plain_steps(key)) for key in keys)
+    return texts[0] if len(texts) == 1 else texts
+
+
+def _text(value: object, steps: Sequence[str]) -> str | None:
+    for step in steps:
+        if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        elif isinstance(value, dict):
+            value = value.get(step)
+        else:
+            return None
+    return value if isinstance(value, str) and value.isprintable() and "\ufffd" not in value else None
