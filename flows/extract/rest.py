@@ -32,7 +32,7 @@ from flows.extract.place import Place, place_after, request_at, without_key
 from flows.spec.api import Api, Endpoint, SinglePage
 from flows.spec.connection import ApiConnection
 from flows.spec.cursor import ChangeToken, Since
-from flows.spec.errors import DeclarationError, MedallionError
+from flows.spec.errors import DeclarationError, MedallionError, SourceError
 from flows.spec.json_path import parse_path
 from flows.spec.pagination import Offset, PageNumber
 
@@ -52,7 +52,9 @@ class Page:
     `number`: 1 for the first page.
     `place`: where to go on behind this page, after a restart; None when it is the last.
     `moment`: the API's clock when it answered; `etag`: the answer's ETag; `token`: its change token, if declared.
+    `parent`: of a child endpoint, the key of the record that they belong to.
     `unchanged`: the API said that nothing changed since the ETag that was sent (304); there are no records then.
+    `gone`: the API said that there is no such page (of a child endpoint: no such parent any more).
     """
 
     records: list[bytes]
@@ -63,7 +65,9 @@ class Page:
     moment: datetime | None = None
     etag: str | None = None
     token: str | None = None
+    parent: str | None = None
     unchanged: bool = False
+    gone: bool = False
 
 
 async def read_pages(
@@ -184,6 +188,14 @@ class EndpointReader:
                 yield self._page(records, answer, number, place_after(following, number, walk))
                 request = following
 
+    def no_list(self, parents: int) -> SourceError:
+        """The error when none of so many parents has a list."""
+        return SourceError(
+            f"404 for each of the first {parents} parents",
+            where=f"{self._api.name}.{self._endpoint.name}",
+            next_move=f"check the path {self._endpoint.path} in flows/sources/{self._api.name}.py",
+        )
+
     def _page(self, records: list[bytes], answer: Answer, number: int, place: Place | None) -> Page:
         return Page(
             records,
@@ -194,7 +206,8 @@ class EndpointReader:
             http_date(answer.headers.get("date", "")),
             answer.headers.get("etag"),
             self._token(answer, number),
-            answer.unchanged,
+            unchanged=answer.unchanged,
+            gone=answer.ended,
         )
 
     def _token(self, answer: Answer, number: int) -> str | None:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from flows.connections import connect
 from flows.extract.rest import EndpointReader, HttpLimits, Page, count_records, open_reader
+from flows.extract.rest_children import read_children
 from flows.load import landing
 from flows.load.landing import Records
 from flows.load.table import SchemaChange, compare, create_landing, ensure_types, raw_columns
+from flows.loads.api_parents import parents_of
 from flows.loads.api_records import readable
 from flows.loads.api_shape import shape_of, tombstone_of
 from flows.loads.publishing import Staged, check_and_publish
@@ -46,6 +50,7 @@ class _Group:
     unreadable: list[Unreadable] = field(default_factory=list)
     ended: bool = False
     unchanged: bool = False
+    between_lists: bool = False
     stopped: MedallionError | None = None
 
 
@@ -75,6 +80,7 @@ class ListLoad:
         self.groups = 0
         self._first = plan.path == "first"
         self._token: str | None = None
+        self._batch_reached: str | None = None
         self._received = 0
         self._since = known.since if known.place is not None else plan.lower
 
@@ -104,9 +110,25 @@ class ListLoad:
         self._since = None if forgotten else self.plan.lower
         self.known = ListRead(self.known.declared, since=self._since, reached=self.upper)
 
+    @asynccontextmanager
+    async def _pages(self, reader: EndpointReader) -> AsyncIterator[AsyncGenerator[Page, None]]:
+        """The list's pages; those of each parent's list, where the endpoint has a parent."""
+        if self.endpoint.parent is None:
+            pages = reader.pages(since=self._since, place=self.known.place, etag=self.known.etag)
+            async with contextlib.aclosing(pages):
+                yield pages
+            return
+        # The load's own connection is busy with COPY while parents are asked for.
+        async with connect(self.address, side="warehouse", application="medallion parents") as warehouse:
+            parents = await parents_of(warehouse, self.source, self.endpoint, self.state.value)
+            self._batch_reached = str(parents.until)
+            records = parents.records(warehouse, self.known.place)
+            children = read_children(reader, records, self.source.concurrent_of(self.endpoint))
+            async with contextlib.aclosing(records), contextlib.aclosing(children):
+                yield children
+
     async def _walk(self, reader: EndpointReader, total: LoadCounts) -> LoadCounts:
-        pages = reader.pages(since=self._since, place=self.known.place, etag=self.known.etag)
-        async with contextlib.aclosing(pages):
+        async with self._pages(reader) as pages:
             while True:
                 group = _Group()
                 changes = await self._stage(group, pages)
@@ -175,14 +197,14 @@ class ListLoad:
                 break
             self.session.side = "warehouse"
             self._note(group, page)
-            yield Records(readable(page.records, keys, group.unreadable))
+            yield Records(readable(page.records, keys, group.unreadable), page.parent)
             self.session.side = "source"
             if self.on_progress is not None:
                 self.on_progress("received", self._received)
         self.session.side = "warehouse"
 
     def _is_full(self, group: _Group, began: float) -> bool:
-        if isinstance(self.endpoint.load, Replace) or not group.pages or group.ended:
+        if isinstance(self.endpoint.load, Replace) or group.between_lists or not group.pages or group.ended:
             return group.ended
         limits = settings()
         return time.monotonic() - began >= limits.api_group_seconds or group.received >= limits.api_group_mb * 1e6
@@ -192,7 +214,9 @@ class ListLoad:
         group.records += len(page.records)
         group.received += page.received_bytes
         group.unchanged = page.unchanged
-        group.ended = page.place is None
+        # Of children only their generator's end tells it: a page in the middle of a parent's list has no place.
+        group.ended = page.place is None and page.parent is None
+        group.between_lists = page.parent is not None and page.place is None
         self._received += page.received_bytes
         self._token = page.token or self._token
         etag = self.known.etag
@@ -203,7 +227,7 @@ class ListLoad:
                 # a later one. By the API's own clock, whatever stands below its first answer has been seen.
                 moment = page.moment or datetime.now(UTC)
                 self.known = replace(self.known, ceiling=moment.isoformat())
-        self.known = replace(self.known, etag=etag, place=page.place, since=self._since)
+        self.known = replace(self.known, etag=etag, place=page.place or self.known.place, since=self._since)
 
     async def _publish(self, group: _Group, changes: list[SchemaChange]) -> LoadCounts:
         session, endpoint = self.session, self.endpoint
@@ -216,7 +240,8 @@ class ListLoad:
             source_keys = None if total is None else KeySet(total)
             session.side = "warehouse"
         ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered
-        after = self._token if group.ended and self._token else self.upper
+        # What is stored at the list's end, for cursors that no record has.
+        after = (self._batch_reached or self._token or self.upper) if group.ended else self.upper
         staged = Staged(
             # Nothing came because nothing changed: a replace would take it for an empty list.
             load=Merge() if group.unchanged else endpoint.load,
@@ -261,8 +286,9 @@ class ListLoad:
         column = quote_identifier(cursor.column)
         known = "null" if self.upper is None else quote_literal(self.upper)
         latest: str | None = await self.session.warehouse.fetchval(
-            f"select greatest(max(least({column}, {bound})), {known}::{cursor.raw_type})::text "
-            f"from {self.session.target.landing}"
+            # least() passes over nulls: without the case, records without a readable cursor would move it to the bound.
+            f"select greatest(case when max({column}) is not null then least(max({column}), {bound}) end, "
+            f"{known}::{cursor.raw_type})::text from {self.session.target.landing}"
         )
         return latest
 

@@ -209,14 +209,15 @@ async def keep_unreadable(
 async def resolve(
     connection: Connection[Record], landing: str, keys: Mapping[str, str], *, source: str, table: str
 ) -> int:
-    """Close quarantined rows whose key arrived in good order with this load. Returns how many.
+    """Close quarantined rows whose key arrived in good order with this load, or a tombstone of it. Returns how many.
 
     `keys` maps the key's columns to their types in raw.
     """
     if not keys:
         return 0
     status = await connection.execute(
-        "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'mended at the source' "
+        "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = "
+        "case when l._deleted_at is null then 'mended at the source' else 'deleted at the source' end "
         f"from {landing} as l where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
         f"and {_same_key(keys, 'l')}",
         source,
