@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     api_group_seconds: float = Field(
         10, ge=0, description="Pages of an API are published together for so long; a restart goes on behind them"
     )
-    api_group_mb: float = Field(64, ge=0, description="Pages of an API are published together up to this size")
+    api_group_mb: float = Field(256, ge=0, description="Pages of an API are published together up to this size")
     warehouse_parallel: int = Field(4, ge=1, description="Tables loaded at one time, over all sources")
     medium_load_mb: float = Field(
         1024, ge=0, description="Reads estimated larger are cut in chunks, so that a restart need not begin anew"

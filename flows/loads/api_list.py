@@ -13,15 +13,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 from flows.connections import connect
 from flows.extract.rest import EndpointReader, HttpLimits, Page, count_records, open_reader
 from flows.extract.rest_children import read_children
-from flows.load import landing
-from flows.load.landing import Records
+from flows.load import payloads
+from flows.load.payloads import Records
 from flows.load.table import SchemaChange, compare, create_landing, ensure_types, raw_columns
 from flows.loads.api_parents import parents_of
 from flows.loads.api_records import readable
-from flows.loads.api_shape import shape_of, tombstone_of
+from flows.loads.api_shape import places_of, shape_of, tombstone_of
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadSession, Progress
 from flows.quality.quarantine import Unreadable
@@ -82,6 +84,8 @@ class ListLoad:
         self._token: str | None = None
         self._batch_reached: str | None = None
         self._received = 0
+        # Whether each record's numbers are looked at: that takes longer than all the rest, and hardly ever finds one.
+        self._careful = False
         self._since = known.since if known.place is not None else plan.lower
 
     async def run(self) -> LoadCounts:
@@ -98,13 +102,13 @@ class ListLoad:
                 try:
                     return await self._walk(reader, total)
                 except _BeginAgain as again:
-                    total = again.counts
-                    lost = again.lost
-                if beginnings >= _MOST_BEGINNINGS:
-                    raise lost
-                self._begin_again(lost)
+                    total, lost = again.counts, again.lost
+                if lost is not None:
+                    if beginnings >= _MOST_BEGINNINGS:
+                        raise lost
+                    self._begin_again()
 
-    def _begin_again(self, lost: PlaceLost) -> None:
+    def _begin_again(self) -> None:
         """The API has forgotten our place, or the change token: from the durable cursor, or from the beginning."""
         forgotten = self.known.place is None and self.groups == 0 and not isinstance(self.endpoint.cursor, Since)
         self._since = None if forgotten else self.plan.lower
@@ -130,8 +134,15 @@ class ListLoad:
     async def _walk(self, reader: EndpointReader, total: LoadCounts) -> LoadCounts:
         async with self._pages(reader) as pages:
             while True:
-                group = _Group()
-                changes = await self._stage(group, pages)
+                group, behind = _Group(), self.known
+                try:
+                    changes = await self._stage(group, pages)
+                except asyncpg.DataError:
+                    if self._careful:
+                        raise
+                    # A record that jsonb cannot hold, among those that did not look like it.
+                    self._careful, self.known = True, behind
+                    raise _BeginAgain(total, None) from None
                 stopped = group.stopped
                 if stopped is not None and (not group.pages or isinstance(self.endpoint.load, Replace)):
                     if isinstance(stopped, PlaceLost):
@@ -169,15 +180,10 @@ class ListLoad:
         await create_landing(warehouse, target, self.shape, first=self._first)
         session.pass_failpoint("after_landing_created")
         async with contextlib.aclosing(self._records(group, pages)) as records:
-            landed = await landing.copy_payloads(warehouse, target, records)
+            metadata = (datetime.now(UTC).isoformat(), target.source, session.batch_id)
+            tombstone, places = tombstone_of(self.endpoint), places_of(self.endpoint)
+            landed = await payloads.land(warehouse, target, self.shape, places, records, metadata, tombstone)
         session.rows_read = landed + len(group.unreadable)
-        await landing.type_payloads(
-            warehouse,
-            target,
-            self.shape,
-            (datetime.now(UTC).isoformat(), target.source, session.batch_id),
-            tombstone_of(self.endpoint),
-        )
         session.pass_failpoint("after_copy")
         return changes
 
@@ -197,7 +203,7 @@ class ListLoad:
                 break
             self.session.side = "warehouse"
             self._note(group, page)
-            yield Records(readable(page.records, keys, group.unreadable), page.parent)
+            yield Records(readable(page.records, keys, group.unreadable, careful=self._careful), page.parent)
             self.session.side = "source"
             if self.on_progress is not None:
                 self.on_progress("received", self._received)
@@ -294,9 +300,9 @@ class ListLoad:
 
 
 class _BeginAgain(Exception):
-    """The API has forgotten our place; what was published by then is counted."""
+    """The API has forgotten our place, or (None) pages are to be read again; what was published by then is counted."""
 
-    def __init__(self, counts: LoadCounts, lost: PlaceLost) -> None:
-        super().__init__(str(lost))
+    def __init__(self, counts: LoadCounts, lost: PlaceLost | None) -> None:
+        super().__init__()
         self.counts = counts
         self.lost = lost

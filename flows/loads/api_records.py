@@ -19,18 +19,24 @@ _EXPONENT_LENGTH = 6
 _HUGE = re.compile(rb"\d[eE][+-]?\d{5}|\d{16000}")
 
 
-def readable(records: Sequence[bytes], keys: Sequence[str], unreadable: list[Unreadable]) -> Sequence[bytes]:
+def readable(
+    records: Sequence[bytes], keys: Sequence[str], unreadable: list[Unreadable], *, careful: bool
+) -> Sequence[bytes]:
     """The records that jsonb can hold; the others join those that go to quarantine as text.
 
     `keys` are the paths of the key's fields. A page is looked through as a whole first: hardly any has a suspect.
+    Unless `careful`, numbers with exponents of five digits pass: to look for them took 2.4 s in 300,000 records, more
+    than to read and land them. PostgreSQL refuses them, and the caller comes again with care.
     """
-    if _unsuspicious(b"\n".join(records)):
+    if not careful and _unsuspicious(records):
         return records
     return [record for record in records if _readable(record, keys, unreadable)]
 
 
-def _unsuspicious(page: bytes) -> bool:
-    if any(mark in page for mark in _SUSPECT) or _HUGE.search(page):
+def _unsuspicious(records: Sequence[bytes]) -> bool:
+    page = b"\n".join(records)
+    # A single backslash is found ten times faster than what follows it.
+    if (b"\\" in page and any(mark in page for mark in _SUSPECT)) or max(map(len, records), default=0) > _DIGITS:
         return False
     if page.isascii():
         return True

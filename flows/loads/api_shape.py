@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import hashlib
 
+from flows.load.payload_rows import Place
 from flows.spec import Api, Endpoint, Since
 from flows.spec.identifiers import quote_identifier
-from flows.spec.json_path import text_at, value_at
+from flows.spec.json_path import plain_steps, text_at, value_at
 from flows.spec.shape import Column, Shape
 
 
+def places_of(endpoint: Endpoint) -> list[Place]:
+    """The columns that are read out of a record, and where: its key, whose record it is, its cursor's field."""
+    parent, cursor = endpoint.parent, endpoint.cursor
+    places = []
+    for field in endpoint.key_fields:
+        is_parent = parent is not None and field.name == parent.column
+        places.append(Place(field.name, field.type, () if is_parent else plain_steps(field.at)))
+    if parent is not None and parent.column not in endpoint.keys:
+        places.append(Place(parent.column, parent.type, ()))
+    if isinstance(cursor, Since) and cursor.column not in endpoint.keys:
+        places.append(Place(cursor.column, cursor.raw_type, plain_steps(cursor.field)))
+    return places
+
+
 def shape_of(endpoint: Endpoint) -> Shape:
-    """Raw's columns for an endpoint: its key, whose record it is, its cursor's field, and the record itself.
+    """Raw's columns for an endpoint: what is read out of a record, and the record itself.
 
     A column's `select` is its text, as SQL over the landed `payload` and `parent`.
     """
-    parent = endpoint.parent
-    columns = []
-    for field in endpoint.key_fields:
-        select = "parent" if parent is not None and field.name == parent.column else text_at("payload", field.at)
-        columns.append(Column(field.name, field.type, select, nullable=False))
-    if parent is not None and parent.column not in endpoint.keys:
-        columns.append(Column(parent.column, parent.type, "parent"))
-    cursor = endpoint.cursor
-    if isinstance(cursor, Since) and cursor.column not in endpoint.keys:
-        columns.append(Column(cursor.column, cursor.raw_type, text_at("payload", cursor.field)))
+    columns = [
+        Column(
+            place.name,
+            place.raw_type,
+            text_at("payload", ".".join(place.steps)) if place.steps else "parent",
+            nullable=place.name not in endpoint.keys,
+        )
+        for place in places_of(endpoint)
+    ]
     return Shape((*columns, Column("payload", "jsonb", quote_identifier("payload"), nullable=False)))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from flows.spec.errors import ConfigurationError, PlaceLost, RateLimited, Source
 from tests.conftest import TestDatabase
 from tests.extract.http_lists import Listing
 from tests.extract.http_servers import Answer, Request, raw, response, serve, status
-from tests.loads.api_loading import keys, load, load_in_a_process, place
+from tests.loads.api_loading import LISTS, keys, load, load_in_a_process, place
 from tests.loads.loading import cursor, landing_tables, loads, open_quarantine, raw_rows, rows, setting
 
 EVERY_PAGE = {"api_group_mb": 0}
@@ -279,3 +280,20 @@ async def test_children_of_a_parent_that_was_never_loaded_are_refused(warehouse:
     async with serve() as server:
         with pytest.raises(ConfigurationError, match="parent orders has not been loaded"):
             await load(warehouse, server.url, "refunds")
+
+
+async def test_plain_pages_and_others_land_alike_in_the_order_in_which_they_came(warehouse: TestDatabase) -> None:
+    """From the first page on that is not plain PostgreSQL reads the values; of a key's versions the last one stays."""
+    at = "2026-01-01T00:00:00Z"
+    pages = [
+        page([{"id": 1, "at": at, "v": "plain"}, {"id": 2, "at": at}], paging={"next": "b", "more": True}),
+        page([{"id": "1", "at": "2026-01-01 01:00+01", "v": "not plain"}], paging={"next": "c", "more": True}),
+        page([{"id": 3, "at": at}, {"id": None, "at": at}], paging={"more": False}),
+    ]
+    async with serve(*pages) as server:
+        endpoint = replace(LISTS.table("items"), max_quarantined=0.5)
+        result = await load(warehouse, server.url, "items", replace(LISTS, endpoints=[endpoint]))
+    held = rows(warehouse, "select id, at, payload ->> 'v' as v from raw_lists.items order by id")
+    assert [(row["id"], row["v"]) for row in held] == [(1, "not plain"), (2, None), (3, None)]
+    assert len({row["at"] for row in held}) == 1
+    assert (result.counts.rows_deduplicated, result.counts.rows_quarantined) == (1, 1)
