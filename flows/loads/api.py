@@ -78,6 +78,7 @@ async def load_endpoint(
             counts=counts,
             lower=plan.lower,
             upper=load.upper,
+            schema_changes=tuple(load.changes),
             chunks=load.groups,
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,17 +22,18 @@ from flows.load import payloads
 from flows.load.payloads import Records
 from flows.load.table import SchemaChange, compare, create_landing, ensure_types, raw_columns
 from flows.loads.api_parents import parents_of
-from flows.loads.api_records import readable
+from flows.loads.api_records import readable, unknown_fields
 from flows.loads.api_shape import places_of, shape_of, tombstone_of
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadSession, Progress
 from flows.quality.quarantine import Unreadable
+from flows.quality.record_fields import Change, RecordFields
 from flows.settings import settings
 from flows.spec import Api, ApiConnection, DatabaseConnection, Endpoint, Merge, Replace, Since
-from flows.spec.errors import MedallionError, PlaceLost, SourceUnavailable
+from flows.spec.errors import MedallionError, PlaceLost, SchemaDrift, SourceUnavailable
 from flows.spec.identifiers import quote_identifier, quote_literal
 from flows.spec.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
-from flows.state import ledger, list_reads
+from flows.state import ledger, list_reads, record_fields
 from flows.state.list_reads import ListRead
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class ListLoad:
         self.shape = shape_of(endpoint)
         self.upper = known.reached or state.value
         self.groups = 0
+        self.changes: list[str] = []
+        self.fields = RecordFields({}, endpoint.on_drift, first=True)
         self._first = plan.path == "first"
         self._token: str | None = None
         self._batch_reached: str | None = None
@@ -96,6 +99,8 @@ class ListLoad:
         """
         total = LoadCounts()
         beginnings = 0
+        known = await record_fields.read(self.session.warehouse, self.plan.source, self.plan.table)
+        self.fields = RecordFields(known, self.endpoint.on_drift, first=not known)
         async with open_reader(self.source, self.endpoint, self.connection, limits=self.limits) as reader:
             while True:
                 beginnings += 1
@@ -203,11 +208,26 @@ class ListLoad:
                 break
             self.session.side = "warehouse"
             self._note(group, page)
-            yield Records(readable(page.records, keys, group.unreadable, careful=self._careful), page.parent)
+            records = readable(page.records, keys, group.unreadable, careful=self._careful)
+            yield Records(self._as_known(records, keys, group), page.parent)
             self.session.side = "source"
             if self.on_progress is not None:
                 self.on_progress("received", self._received)
         self.session.side = "warehouse"
+
+    def _as_known(self, records: Sequence[bytes], keys: Sequence[str], group: _Group) -> Sequence[bytes]:
+        """The records that keep the endpoint's contract about their fields.
+
+        Raises:
+            SchemaDrift: one does not, where fields are frozen.
+        """
+        odd = self.fields.look(records)
+        if self.fields.refused and self.endpoint.on_drift == "freeze":
+            raise _drift(self.fields.refused, self.session.target.where)
+        if not odd:
+            return records
+        group.unreadable += [unknown_fields(records[place], keys) for place in sorted(odd)]
+        return [record for place, record in enumerate(records) if place not in odd]
 
     def _is_full(self, group: _Group, began: float) -> bool:
         if isinstance(self.endpoint.load, Replace) or group.between_lists or not group.pages or group.ended:
@@ -272,10 +292,17 @@ class ListLoad:
         known = replace(self.known, place=None) if group.ended else self.known
 
         async def note(warehouse: Connection[Record], batch_id: int) -> None:
-            await list_reads.save(warehouse, self.plan.source, self.plan.table, batch_id, known)
+            names = (self.plan.source, self.plan.table)
+            await list_reads.save(warehouse, *names, batch_id, known)
+            if self.fields.is_new:
+                await record_fields.save(warehouse, *names, batch_id, self.fields.known)
+            await ledger.record_changes(warehouse, *names, batch_id, self.fields.changes)
+            await ledger.record_refused_changes(warehouse, *names, batch_id, self.fields.refused)
 
         counts = await check_and_publish(self.address, session, staged, note)
-        self._first = False
+        self._first = self.fields.is_new = False
+        self.changes += [f"{name} {change}" for name, change, _, _ in self.fields.changes]
+        self.fields.changes.clear()
         return counts
 
     async def _latest(self) -> str | None:
@@ -297,6 +324,17 @@ class ListLoad:
             f"{known}::{cursor.raw_type})::text from {self.session.target.landing}"
         )
         return latest
+
+
+def _drift(changes: Sequence[Change], where: str) -> SchemaDrift:
+    listed = "; ".join(f"{name} {change} ({now})" for name, change, _, now in changes)
+    error = SchemaDrift(
+        f"records have other fields than those known, and they are frozen: {listed}",
+        where=where,
+        next_move='look at the API\'s changes; to take them in, run once with on_drift="evolve"',
+    )
+    error.__dict__["changes"] = tuple(changes)
+    return error
 
 
 class _BeginAgain(Exception):

@@ -33,6 +33,11 @@ def readable(
     return [record for record in records if _readable(record, keys, unreadable)]
 
 
+def unknown_fields(record: bytes, keys: Sequence[str]) -> Unreadable:
+    """A record whose fields are not those known, for quarantine."""
+    return Unreadable("fields_as_known", record.decode("utf-8", errors="backslashreplace"), _key_texts(record, keys))
+
+
 def _unsuspicious(records: Sequence[bytes]) -> bool:
     page = b"\n".join(records)
     # A single backslash is found ten times faster than what follows it.

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows.spec.errors import ConfigurationError, PlaceLost, RateLimited, SourceError
+from flows.spec import Merge
+from flows.spec.errors import ConfigurationError, PlaceLost, RateLimited, SchemaDrift, SourceError
 from tests.conftest import TestDatabase
 from tests.extract.http_lists import Listing
 from tests.extract.http_servers import Answer, Request, raw, response, serve, status
@@ -297,3 +298,39 @@ async def test_plain_pages_and_others_land_alike_in_the_order_in_which_they_came
     assert [(row["id"], row["v"]) for row in held] == [(1, "not plain"), (2, None), (3, None)]
     assert len({row["at"] for row in held}) == 1
     assert (result.counts.rows_deduplicated, result.counts.rows_quarantined) == (1, 1)
+
+
+async def test_new_fields_are_taken_in_refused_or_quarantined_as_declared(warehouse: TestDatabase) -> None:
+    for contract in ("evolve", "quarantine", "freeze"):
+        declared = replace(LISTS.table("whole"), etag=False, on_drift=contract, max_quarantined=0.5, load=Merge())
+        api = replace(LISTS, endpoints=[declared], name=f"fields_{contract}")
+        async with serve(
+            page([{"id": 1, "n": 1}]), page([{"id": 2, "n": 2}, {"id": 3, "n": "3", "z": True}])
+        ) as server:
+            await load(warehouse, server.url, "whole", api)
+            if contract == "freeze":
+                with pytest.raises(SchemaDrift, match=r"n retyped \(number or text\); z added \(boolean\)"):
+                    await load(warehouse, server.url, "whole", api)
+            else:
+                await load(warehouse, server.url, "whole", api)
+    held = {
+        contract: [row["id"] for row in rows(warehouse, f"select id from raw_fields_{contract}.whole order by id")]
+        for contract in ("evolve", "quarantine", "freeze")
+    }
+    assert held == {"evolve": [1, 2, 3], "quarantine": [1, 2], "freeze": [1]}
+    (kept,) = open_quarantine(warehouse)
+    assert (kept["rule"], kept["row_key"]) == ("fields_as_known", {"id": 3})
+    changes = rows(warehouse, "select source_system, column_name, applied from ops.schema_changes order by 1, 2")
+    assert [(row["source_system"], row["column_name"], row["applied"]) for row in changes] == [
+        (f"fields_{contract}", name, contract == "evolve")
+        for contract in ("evolve", "freeze", "quarantine")
+        for name in ("n", "z")
+    ]
+    fields = rows(
+        warehouse, "select field, kinds from ops.record_fields where source_system = 'fields_evolve' order by 1"
+    )
+    assert fields == [
+        {"field": "id", "kinds": ["number"]},
+        {"field": "n", "kinds": ["number", "text"]},
+        {"field": "z", "kinds": ["boolean"]},
+    ]
