@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from flows.load.table import LANDING_SCHEMA, Target
 from flows.spec.identifiers import qualified, quote_identifier
 from flows.spec.plan import KeySet
-from flows.spec.shape import METADATA_NAMES, Shape, fingerprint
+from flows.spec.shape import Shape, fingerprint
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from flows.load.landing import HEADER, TRAILER, copy_into
 from flows.load.payload_rows import NotPlain, PayloadRows, Place
-from flows.load.table import LANDING_SCHEMA, Target
-from flows.spec.identifiers import qualified, quote_identifier, quote_literal
-from flows.spec.shape import METADATA, METADATA_NAMES, Shape, column_list
+from flows.load.table import LANDING_SCHEMA, Target, stamp_landing
+from flows.spec.identifiers import qualified, quote_literal
+from flows.spec.shape import METADATA_NAMES, Shape, column_list
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -78,13 +78,13 @@ async def land(
     shape: Shape,
     places: Sequence[Place],
     pages: AsyncIterator[Records],
-    metadata: tuple[str, str, int],
+    extracted_at: str,
+    batch_id: int,
     tombstone: str = "false",
 ) -> int:
-    """Pages of records → the landing table. Returns the records written.
+    """Pages of records → the landing table, which is bare as yet. Returns the records written.
 
-    `metadata` is when they were extracted, from which source, by which batch. `tombstone` is SQL over `payload` for
-    records that tell of a delete: they land with `_deleted_at`.
+    `tombstone` is SQL over `payload` for records that tell of a delete: they land with `_deleted_at`.
 
     Raises:
         asyncpg.DataError: a payload is one that jsonb cannot hold.
@@ -93,11 +93,16 @@ async def land(
     landed = 0
     rows = PayloadRows(places)
     if rows.possible:
-        landed = await _land_plain(connection, target, rows, coming, metadata, tombstone)
-        if not coming.put_back:
-            return landed
+        landed = await _land_plain(connection, target, rows, coming)
+    await stamp_landing(connection, target, extracted_at, batch_id)
+    if tombstone != "false" and landed:
+        await connection.execute(
+            f"update {target.landing} set _deleted_at = {quote_literal(extracted_at)}::timestamptz where {tombstone}"
+        )
+    if rows.possible and not coming.put_back:
+        return landed
     landed += await _copy_payloads(connection, target, aiter(coming))
-    await _type_payloads(connection, target, shape, metadata, tombstone)
+    await _type_payloads(connection, target, shape, (extracted_at, target.source, batch_id), tombstone)
     return landed
 
 
@@ -106,16 +111,8 @@ async def _land_plain(
     target: Target,
     rows: PayloadRows,
     coming: _Pages,
-    metadata: tuple[str, str, int],
-    tombstone: str,
 ) -> int:
     """Pages up to the first whose values are not plain, which is put back."""
-    # The same on every row of the batch: PostgreSQL fills it in, and nothing travels.
-    extracted_at, source, batch = metadata
-    values = (quote_literal(extracted_at), quote_literal(source), str(batch), "null")
-    fixed = [(quote_identifier(name), f"{value}::{kind}") for (name, kind), value in zip(METADATA, values, strict=True)]
-    setting = ", ".join(f"alter column {name} set default {value}" for name, value in fixed)
-    await connection.execute(f"alter table {target.landing} {setting}")
 
     async def plain() -> AsyncGenerator[bytes, None]:
         yield HEADER
@@ -129,12 +126,6 @@ async def _land_plain(
 
     async with contextlib.aclosing(plain()) as chunks:
         landed = await copy_into(connection, target.landing_name, rows.names, chunks)
-    dropping = ", ".join(f"alter column {name} drop default" for name, _ in fixed)
-    await connection.execute(f"alter table {target.landing} {dropping}")
-    if tombstone != "false":
-        await connection.execute(
-            f"update {target.landing} set _deleted_at = {quote_literal(extracted_at)}::timestamptz where {tombstone}"
-        )
     return landed
 
 

@@ -182,12 +182,19 @@ class ListLoad:
         raw = await raw_columns(warehouse, target)
         changes = compare(self.shape, raw, target.where) if raw is not None else []
         await ensure_types(warehouse, target, self.shape)
-        await create_landing(warehouse, target, self.shape, first=self._first)
+        await create_landing(warehouse, target, self.shape, first=self._first, bare=True)
         session.pass_failpoint("after_landing_created")
         async with contextlib.aclosing(self._records(group, pages)) as records:
-            metadata = (datetime.now(UTC).isoformat(), target.source, session.batch_id)
-            tombstone, places = tombstone_of(self.endpoint), places_of(self.endpoint)
-            landed = await payloads.land(warehouse, target, self.shape, places, records, metadata, tombstone)
+            landed = await payloads.land(
+                warehouse,
+                target,
+                self.shape,
+                places_of(self.endpoint),
+                records,
+                datetime.now(UTC).isoformat(),
+                session.batch_id,
+                tombstone_of(self.endpoint),
+            )
         session.rows_read = landed + len(group.unreadable)
         session.pass_failpoint("after_copy")
         return changes

@@ -188,7 +188,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         # The landing table has become raw, or was found to be equal to it, but for what went to quarantine; it was
         # counted a moment ago.
         same = staged.first or (isinstance(staged.load, Replace) and not done.changed and not in_quarantine)
-        in_raw = landed.good if same and not repeats else None
+        in_raw = landed.good if same and not (repeats or more_repeats or tombstones) else None
         held, deleted = await _reconcile(session, staged, bool(in_quarantine), in_raw)
 
     counts = LoadCounts(
