@@ -13,7 +13,7 @@ from flows.extract.http_body import Body, read_body
 from flows.extract.http_failure import AttemptFailed, refused, too_slow, unreachable
 from flows.extract.http_limits import HttpLimits
 from flows.extract.http_pace import pace_of
-from flows.extract.http_records import split
+from flows.extract.http_records import split, whole_document
 from flows.extract.http_request import PageRequest
 from flows.extract.json_walk import Document
 from flows.extract.link_header import require_origin
@@ -56,8 +56,10 @@ class Reader:
         self._gone = 404 if endpoint.parent is not None else None
         self._where = f"{api.name}.{endpoint.name}"
 
-    async def fetch(self, request: PageRequest, number: int) -> Answer:
+    async def fetch(self, request: PageRequest, number: int, *, shapeless: bool = False) -> Answer:
         """The answer to `request`, the read's page `number`, tried until it is whole.
+
+        `shapeless`: valid JSON of any shape; no records are looked for.
 
         Raises:
             MedallionError: as `flows.extract.rest.read_pages`.
@@ -69,7 +71,7 @@ class Reader:
                 await self._wait(AttemptFailed("the API's quota is used up", "", slow_down=True), held, where)
             # Whatever is raised below stands outside the except block, so that it drags no inner exception along.
             try:
-                return await self._answer(request, number)
+                return await self._answer(request, number, shapeless)
             except AttemptFailed as failed:
                 failure = failed
             if failure.slow_down:
@@ -105,7 +107,7 @@ class Reader:
         longest = self.limits.backoff_seconds * 2.0 ** min(tries - 1, 30)
         return min(longest, self.limits.backoff_cap_seconds) * _chance.uniform(0.5, 1)
 
-    async def _answer(self, request: PageRequest, number: int) -> Answer:
+    async def _answer(self, request: PageRequest, number: int, shapeless: bool) -> Answer:
         """The page, redirects within the origin followed."""
         for _ in range(_MAX_REDIRECTS + 1):
             await self._pace.turn()
@@ -127,6 +129,8 @@ class Reader:
                     if response.status_code != httpx.codes.OK:
                         raise refused(response, request.line, self._api)
                     body = await read_body(response, self.limits.max_body_bytes)
+                if shapeless:
+                    return Answer([], None, whole_document(body), response.headers, request.url, body.received_bytes)
                 return self._page(body, response, request)
             except TimeoutError:
                 failure = too_slow(request.line, self.limits.request_seconds)

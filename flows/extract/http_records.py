@@ -87,6 +87,19 @@ def split(body: Body, endpoint: Endpoint) -> Split:
     raise failure
 
 
+def whole_document(body: Body) -> Document:
+    """The body as JSON, of whatever shape.
+
+    Raises:
+        AttemptFailed: it is not JSON.
+    """
+    try:
+        return Document(body.content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    raise AttemptFailed("the body is not valid JSON", "show the answer to who runs the API")
+
+
 def _split(content: bytes, endpoint: Endpoint) -> Split:
     # Every decoding of a level reads it to its end and so checks its form.
     places = _places(endpoint.records, endpoint.total)

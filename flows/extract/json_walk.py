@@ -34,6 +34,11 @@ class Document:
         else:
             _ROOT.decode(self._root)
 
+    @property
+    def content(self) -> bytes:
+        """The document as it came."""
+        return bytes(self._root)
+
     def at(self, steps: Sequence[Step]) -> memoryview:
         """The bytes of the value at a path.
 

@@ -188,6 +188,15 @@ class EndpointReader:
                 yield self._page(records, answer, number, place_after(following, number, walk))
                 request = following
 
+    async def peek(self) -> tuple[bytes, httpx.Headers]:
+        """The first page's body as it came, and its headers, whatever its shape.
+
+        Raises:
+            As `pages`, but for what is about shapes.
+        """
+        answer = await self._reader.fetch(self._first(None, None, {}), 1, shapeless=True)
+        return answer.document.content, answer.headers
+
     def no_list(self, parents: int) -> SourceError:
         """The error when none of so many parents has a list."""
         return SourceError(

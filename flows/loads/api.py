@@ -15,6 +15,7 @@ from flows.load.table import Target, raw_columns
 from flows.loads.api_list import ListLoad
 from flows.loads.api_shape import mark_of, shape_of
 from flows.loads.session import LoadResult, Progress, load_session
+from flows.recovery.circuit import guarded
 from flows.settings import settings
 from flows.spec import Api, ApiConnection, ChangeToken, DatabaseConnection, Endpoint, Replace, Since
 from flows.spec.plan import CursorState, LoadPlan
@@ -52,8 +53,11 @@ async def load_endpoint(
     *,
     run_id: int | None = None,
     on_progress: Progress | None = None,
+    limits: HttpLimits | None = None,
 ) -> LoadResult:
-    """Bring raw up to date with the endpoint's records. Memory holds a page, and those that are fetched ahead of it.
+    """Bring raw up to date with the endpoint's records, within `limits` (None: those of the settings).
+
+    Memory holds a page, and those that are fetched ahead of it.
 
     Raises:
         MedallionError: see `flows.spec.errors`; what was committed before stays, and is gone on from.
@@ -63,11 +67,12 @@ async def load_endpoint(
     async with load_session(warehouse_address, target, mode_of(endpoint), "planned", run_id) as session:
         plan, state = await plan_endpoint(session.warehouse, target, source, endpoint)
         known = await known_read(session.warehouse, source, endpoint, plan)
-        limits = HttpLimits(wait_budget_seconds=settings().api_wait_budget_seconds)
+        bounds = limits or HttpLimits(wait_budget_seconds=settings().api_wait_budget_seconds)
         load = ListLoad(
-            warehouse_address, session, api_connection, source, endpoint, plan, state, known, limits, on_progress
+            warehouse_address, session, api_connection, source, endpoint, plan, state, known, bounds, on_progress
         )
-        counts = await load.run()
+        async with guarded(session.warehouse, source.name, target.where):
+            counts = await load.run()
         return LoadResult(
             source=source.name,
             table=endpoint.name,

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from flows.extract.rest import HttpLimits
+from flows.recovery.circuit import CircuitOpen
 from flows.spec import Merge
-from flows.spec.errors import ConfigurationError, PlaceLost, RateLimited, SchemaDrift, SourceError
+from flows.spec.errors import ConfigurationError, PlaceLost, RateLimited, SchemaDrift, SourceError, SourceUnavailable
 from tests.conftest import TestDatabase
 from tests.extract.http_lists import Listing
 from tests.extract.http_servers import Answer, Request, raw, response, serve, status
@@ -334,3 +336,13 @@ async def test_new_fields_are_taken_in_refused_or_quarantined_as_declared(wareho
         {"field": "n", "kinds": ["number", "text"]},
         {"field": "z", "kinds": ["boolean"]},
     ]
+
+
+async def test_an_api_that_is_down_is_left_alone_by_its_other_endpoints_too(warehouse: TestDatabase) -> None:
+    with setting(circuit_failures=1, circuit_seconds=60):
+        with pytest.raises(SourceUnavailable):
+            await load(warehouse, "http://127.0.0.1:1", "items", limits=HttpLimits(max_attempts=1))
+        async with serve() as server:
+            with pytest.raises(CircuitOpen, match="lists is left alone for 60 s more: no connection"):
+                await load(warehouse, server.url, "orders")
+    assert [row["status"] for row in loads(warehouse)] == ["failed", "failed"]
