@@ -195,10 +195,11 @@ def add_api(
     from flows.loads.preview import draft_api
     from flows.settings import PROJECT_ROOT
     from flows.spec import ApiKeyHeader, ApiKeyQuery, Basic, Bearer, NoAuth
+    from flows.spec.auth import Auth
     from flows.spec.identifiers import require_plain
 
     require_plain(name, "source", "--name")
-    kinds = {
+    kinds: dict[str, Auth] = {
         "none": NoAuth(),
         "header": ApiKeyHeader(parameter or "X-API-Key"),
         "query": ApiKeyQuery(parameter or "api_key"),

@@ -44,7 +44,7 @@ _DEEPEST = 3
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """Paths and texts as a declaration has them. `pagination` is Python; `cursor_field` may be what a cursor follows."""
+    """Paths and texts as a declaration has them. `pagination` is Python; a cursor may follow `cursor_field`."""
 
     records: str
     total: str | None
