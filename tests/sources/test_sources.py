@@ -67,7 +67,7 @@ def test_code_in_a_source_would_be_noticed(code: str) -> None:
 def test_every_file_declares_a_source_that_is_listed() -> None:
     listed = {source.name for source in SOURCES}
     for file in FILES:
-        if file.stem != "__init__":
+        if file.stem != "__init__" and file.parent.name != "catalog":
             module = importlib.import_module(f"flows.sources.{file.stem}")
             declared = {value.name for value in vars(module).values() if isinstance(value, Database | Api)}
             assert declared, f"{file.name} declares no source"
