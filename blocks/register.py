@@ -19,7 +19,7 @@ from blocks.lookup import document_name, stored
 from blocks.types import TYPES, AlertChannel, SourceApi, SourceDatabase, Warehouse
 from flows.settings import settings
 from flows.sources import SOURCES
-from flows.spec import Api, Source
+from flows.spec import Api, DltSource, Source
 from flows.spec.errors import ConfigurationError
 
 
@@ -78,6 +78,8 @@ def documents(environment: Mapping[str, str], stack: Mapping[str, Any]) -> Itera
 
 
 def _source_block(source: Source, environment: Mapping[str, str], stack: Mapping[str, Any]) -> Block | None:
+    if source.connection is None:
+        return None  # what a dlt source needs stands where dlt looks for it
     prefix = f"MEDALLION_SOURCE_{source.connection.upper()}"
     url, key = environment.get(f"{prefix}_URL"), environment.get(f"{prefix}_KEY")
     if isinstance(source, Api):
@@ -87,6 +89,8 @@ def _source_block(source: Source, environment: Mapping[str, str], stack: Mapping
         user = environment.get(f"{prefix}_USER")
         secrets = {"key": SecretStr(key) if key else None, "user": SecretStr(user) if user else None}
         return SourceApi(base_url=url, **secrets) if url else None
+    if isinstance(source, DltSource) and url and key:
+        return SourceApi(base_url=url, key=SecretStr(key))
     url = url or (stack.get("urls") or {}).get(f"{source.connection}_extractor")
     return SourceDatabase(url=SecretStr(url)) if url else None
 

@@ -20,7 +20,7 @@ import asyncpg
 
 from flows.recovery.failures import explain
 from flows.settings import settings
-from flows.spec import Api, ApiConnection, Database, DatabaseConnection
+from flows.spec import Api, ApiConnection, Database, DatabaseConnection, DltSource
 from flows.spec.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -130,6 +130,27 @@ def api(source: Api) -> ApiConnection:
     if commerce and source.connection == "marketing":
         return ApiConnection(source.connection, commerce["url"], key or commerce["api_key"])
     raise _unknown_source(source.name, source.connection, variable)
+
+
+def dlt(source: DltSource) -> ApiConnection | None:
+    """What a dlt source's function is handed of our own: an address and a key. None when it asks for none.
+
+    Raises:
+        ConfigurationError: it asks, and nothing says where it is.
+    """
+    if source.connection is None:
+        return None
+    variable = f"MEDALLION_SOURCE_{source.connection.upper()}_URL"
+    key = os.environ.get(f"MEDALLION_SOURCE_{source.connection.upper()}_KEY")
+    if url := os.environ.get(variable):
+        return ApiConnection(source.connection, url, key)
+    if (block := _block(f"source-{source.connection}")) is not None:
+        return ApiConnection(source.connection, block["url"], key or block.get("key"))
+    raise ConfigurationError(
+        f"nothing says where {source.connection} is",
+        where=f"source {source.name}",
+        next_move=f"set {variable}, or register the block `source-{source.connection}`",
+    )
 
 
 def _unknown_source(name: str, connection: str, variable: str) -> ConfigurationError:

@@ -19,7 +19,8 @@ from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
 from flows.observe.logs import correlated
 from flows.recovery.failures import Failure, diagnose
-from flows.spec import Endpoint, Source, Table
+from flows.schema_events import announce_schema_changes
+from flows.spec import Endpoint, Loadable, Overwrite, Source
 from flows.spec.errors import IngestFailed, MedallionError
 from flows.state import ledger, runs
 
@@ -46,7 +47,7 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
 
         ended = {table.name: asyncio.Event() for table in chosen}
 
-        async def take_turn(table: Table | Endpoint) -> State[dict[str, Any]]:
+        async def take_turn(table: Loadable) -> State[dict[str, Any]]:
             # Children are asked for by their parents' keys, so parents come first; however they end.
             parent = table.parent.endpoint if isinstance(table, Endpoint) and table.parent else None
             if parent in ended:
@@ -79,10 +80,14 @@ async def _open(source: Source, tables: list[str], correlation_id: str) -> tuple
         await ledger.ensure_schema(warehouse)
         await runs.close_dead_runs(warehouse, "ingest", source.name, [table.name for table in source.tables])
         run_id = await runs.open_run(warehouse, "ingest", source.name, tasks.current_flow_run_id(), correlation_id)
+        published = await ledger.published_tables(warehouse)
         windows = {}
         for table in tables:
             cursor = (await ledger.read_cursor(warehouse, source.name, table)).value
+            load = source.table(table).load
             windows[table] = f"since {cursor}" if cursor else "whole"
+            if isinstance(load, Overwrite) and (source.name, table) in published:
+                windows[table] = str(load)
     return run_id, windows
 
 
@@ -111,6 +116,7 @@ async def _close(run_id: int, source: str, outcome: _Outcome) -> None:
         markdown=loads_table_markdown(_lines(source, outcome), title=f"Loads of {source}"),
         description=f"What became of each table of {source}",
     )
+    await announce_schema_changes(source)
     for failure in failures.values():
         sentry.capture(failure.error)
     if failures:

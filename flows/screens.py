@@ -35,6 +35,7 @@ _STATUS_STYLE = {
     "open": "bold red",
     "half-open": "yellow",
     "closed": "green",
+    "not applied": "bold magenta",
     "starting": "yellow",
     "stopped": "dim",
 }
@@ -285,7 +286,7 @@ def status_tables(overview: Overview) -> list[Table]:
                 row["column_name"],
                 row["change"],
                 " → ".join(kind for kind in (row["old_type"], row["new_type"]) if kind),
-                styled("done" if row["applied"] else "refused"),
+                styled("done" if row["applied"] else "not applied"),
             )
         shown.append(changes)
     if overview.errors:

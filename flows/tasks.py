@@ -33,9 +33,11 @@ from flows.loads.api import load_endpoint
 from flows.loads.chunks import RunChunk
 from flows.loads.database import load_table
 from flows.loads.declared import find_source
+from flows.loads.dlt import load_resource
 from flows.loads.foreign import load_foreign
 from flows.loads.reconcile import reconcile_table
 from flows.loads.reconcile_counts import reconcile_endpoint
+from flows.loads.reconcile_dlt import reconcile_resource
 from flows.loads.reconcile_foreign import reconcile_foreign
 from flows.loads.session import LoadResult
 from flows.observe import logs, metrics, sentry
@@ -44,7 +46,7 @@ from flows.quality import soda
 from flows.recovery.circuit import CircuitOpen
 from flows.recovery.failures import STRATEGIES, Strategy, diagnose
 from flows.settings import PROJECT_ROOT, settings
-from flows.spec import Api
+from flows.spec import Api, DltSource
 from flows.spec.errors import DataRefused, RateLimited
 from flows.state import ledger
 
@@ -101,6 +103,15 @@ async def load(source: str, table: str, window: str, run_id: int) -> dict[str, A
                 result = await load_endpoint(
                     connections.warehouse(),
                     connections.api(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                    on_progress=on_progress,
+                )
+            elif isinstance(declared, DltSource):
+                result = await load_resource(
+                    connections.warehouse(),
+                    connections.dlt(declared),
                     declared,
                     declared.table(table),
                     run_id=run_id,
@@ -166,6 +177,14 @@ async def reconcile(source: str, table: str, repair: bool, run_id: int) -> dict[
                 result = await reconcile_endpoint(
                     connections.warehouse(),
                     connections.api(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                )
+            elif isinstance(declared, DltSource):
+                result = await reconcile_resource(
+                    connections.warehouse(),
+                    connections.dlt(declared),
                     declared,
                     declared.table(table),
                     run_id=run_id,

@@ -61,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
         PREFECT_HOME=str(home / "prefect-client"),
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         SODA_CORE_TELEMETRY_ENABLED="false",
+        RUNTIME__DLTHUB_TELEMETRY="false",
         DO_NOT_TRACK="1",
     )
 

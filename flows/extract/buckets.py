@@ -39,10 +39,10 @@ def among(table: Table, shape: Shape, keys: Sequence[Key]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A row of the source: whether the next load reads it by its cursor, and its digest as quarantine keeps it."""
+    """A row of the source: whether the next load reads it by its cursor, and its digests as quarantine keeps them."""
 
     waits: bool
-    digest: str | None
+    digests: frozenset[str]
 
 
 async def versions(
@@ -51,21 +51,23 @@ async def versions(
     shape: Shape,
     keys: Sequence[Key],
     next_read: str,
-    *,
-    digests: bool,
+    documents: Sequence[Shape] = (),
 ) -> dict[Key, list[Version]]:
-    """The source's rows of these keys; a key that is gone is left out. `next_read` is the next load's condition."""
+    """The source's rows of these keys; a key that is gone is left out. `next_read` is the next load's condition.
+
+    `documents`: the columns of which quarantine may have kept such a row, for a digest each.
+    """
     condition = among(table, shape, [key for key in keys if None not in key])
     if any(None in key for key in keys):
         condition += "".join(f" or {quote_identifier(name)} is null" for name in table.keys)
     texts = ", ".join(f"({column.select})::text" for name in table.keys if (column := shape.column(name)))
     relation = qualified(table.schema, table.name)
-    digest = f"md5({row_document(shape)}::text)" if digests else "null::text"
+    digests = ", ".join(f"md5({row_document(columns)}::text)" for columns in documents)
     records = await connection.fetch(
-        f"select array[{texts}] as key, coalesce({next_read}, false) as waits, {digest} as digest "
+        f"select array[{texts}] as key, coalesce({next_read}, false) as waits, array[{digests}]::text[] as digests "
         f"from {relation} where {condition}"
     )
     found: dict[Key, list[Version]] = {}
     for record in records:
-        found.setdefault(tuple(record["key"]), []).append(Version(record["waits"], record["digest"]))
+        found.setdefault(tuple(record["key"]), []).append(Version(record["waits"], frozenset(record["digests"])))
     return found

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from flows.spec.database import Table
 from flows.spec.errors import SourceError
 from flows.spec.identifiers import qualified, quote_identifier
+from flows.spec.load import Overwrite
 from flows.spec.plan import KeySet
 from flows.spec.shape import METADATA_NAMES, Column, Shape, fingerprint
 
@@ -74,11 +75,11 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
             next_move=f"check the name in flows/sources, and grant select on it to {await _user(connection)}",
         )
     shape = Shape(tuple(_column(record, raw_schema) for record in records), int(records[0]["estimated_rows"]))
-    declared = [*table.keys, *([] if table.cursor_column is None else [table.cursor_column])]
-    missing = [name for name in declared if shape.column(name) is None]
+    missing = [name for name in table.named_columns if shape.column(name) is None]
     if missing:
+        what = "key, cursor or partition" if isinstance(table.load, Overwrite) else "key or cursor"
         raise SourceError(
-            f"the declared key or cursor column {', '.join(missing)} is not in the table",
+            f"the declared {what} column {', '.join(missing)} is not in the table",
             where=where,
             next_move="correct the declaration in flows/sources, or ask the source's owner what became of the column",
         )

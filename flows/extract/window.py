@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from flows.extract.partitions import partition_window
 from flows.extract.slices import beyond
 from flows.spec.cursor import Sequence, Timestamp, TransactionId
 from flows.spec.database import Table
 from flows.spec.errors import SourceError
 from flows.spec.identifiers import qualified, quote_identifier, quote_literal
-from flows.spec.load import Append
+from flows.spec.load import Append, Overwrite
 from flows.spec.plan import CursorState, Window
 from flows.spec.shape import Shape
 
@@ -92,6 +93,14 @@ async def window(connection: Connection[Record], table: Table, shape: Shape, sta
 
     Must run outside a transaction, before the snapshot.
     """
+    following = await _cursor_window(connection, table, shape, state)
+    if isinstance(table.load, Overwrite):
+        # Listed after the horizon was looked at: a row that shows itself later lies beyond the cursor to be stored.
+        return await partition_window(connection, table, table.load, shape, following)
+    return following
+
+
+async def _cursor_window(connection: Connection[Record], table: Table, shape: Shape, state: CursorState) -> Window:
     match table.cursor:
         case None:
             return Window()

@@ -3,7 +3,7 @@
 Of a page that is as declared, key and cursor are decoded for all records by one call, and nothing else is: 300,000
 records take 0.4 s, where a second pass in PostgreSQL over the landed records took 1.3 s. A page with any value that is
 not plainly of its column's type (a number in quotes, a moment without zone, a field that is missing) is none of this
-module's business: PostgreSQL judges its values one by one (`landing.type_payloads`).
+module's business: PostgreSQL judges its values one by one (`payloads.land`).
 """
 
 from __future__ import annotations

@@ -92,14 +92,13 @@ async def land(
     coming = _Pages(pages)
     landed = 0
     rows = PayloadRows(places)
-    if rows.possible:
+    # Tombstones are told by PostgreSQL: marked afterwards they would change places, and which version of a key came
+    # last would be lost.
+    is_plain = rows.possible and tombstone == "false"
+    if is_plain:
         landed = await _land_plain(connection, target, rows, coming)
     await stamp_landing(connection, target, extracted_at, batch_id)
-    if tombstone != "false" and landed:
-        await connection.execute(
-            f"update {target.landing} set _deleted_at = {quote_literal(extracted_at)}::timestamptz where {tombstone}"
-        )
-    if rows.possible and not coming.put_back:
+    if is_plain and not coming.put_back:
         return landed
     landed += await _copy_payloads(connection, target, aiter(coming))
     await _type_payloads(connection, target, shape, (extracted_at, target.source, batch_id), tombstone)

@@ -21,8 +21,8 @@ _JOIN_MEMORY = "64MB"
 # processor seconds, the index included, and hashed 5.7.
 _IN_ORDER = 0.9
 
-# In a table with fewer rows, most of them may well be deleted on an ordinary day.
-_FEW_ROWS = 100
+# In a table or partition with fewer rows, most of them may well be deleted on an ordinary day.
+FEW_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,13 @@ async def drop_repeats(
 
 
 async def merge(
-    connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...], only: str = ""
+    connection: Connection[Record],
+    target: Target,
+    shape: Shape,
+    keys: tuple[str, ...],
+    only: str = "",
+    *,
+    tombstones: bool = False,
 ) -> Published:
     """Insert what is new, update what differs, leave alone what is the same, byte for byte.
 
@@ -66,8 +72,11 @@ async def merge(
 
     Rows are compared by their binary image (`*<>`): it tells 1.0 from 1.00, and json, which has no equality, from
     json. It wants records; between row constructors it would compare column by column.
-    A row that had been marked deleted and is there again comes back to life.
+    A row that had been marked deleted and is there again comes back to life. With `tombstones` landing rows with
+    `_deleted_at` mark theirs as deleted: it keeps its last values, and `deleted` counts those newly marked.
     """
+    if tombstones:
+        return await _merge_with_tombstones(connection, target, shape, keys)
     names = [*shape.names, *METADATA_NAMES]
     own = list(shape.names)
     assignments = ", ".join(
@@ -85,6 +94,32 @@ async def merge(
     )
     assert row is not None  # an aggregate always answers one row
     return Published(row["inserted"], row["updated"], row["staged"] - row["inserted"] - row["updated"])
+
+
+async def _merge_with_tombstones(
+    connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]
+) -> Published:
+    names = [*shape.names, *METADATA_NAMES]
+    own = list(shape.names)
+    values = [
+        f"{quote_identifier(name)} = case when excluded._deleted_at is null then excluded.{quote_identifier(name)} "
+        f"else r.{quote_identifier(name)} end"
+        for name in own
+        if name not in keys
+    ] + [f"{name} = excluded.{name}" for name in METADATA_NAMES]
+    row = await connection.fetchrow(
+        f"with written as (insert into {target.raw} as r ({column_list(names)}) "
+        f"select {column_list(names, 'l')} from {target.landing} as l "
+        f"on conflict ({column_list(keys)}) do update set {', '.join(values)} "
+        f"where (r._deleted_at is null) <> (excluded._deleted_at is null) or excluded._deleted_at is null and "
+        f"row({column_list(own, 'r')})::record *<> row({column_list(own, 'excluded')})::record "
+        f"returning (xmax = 0) as is_new, r._deleted_at is not null as is_gone) "
+        f"select count(*) filter (where is_new) as inserted, count(*) filter (where not is_new) as updated, "
+        f"count(*) filter (where is_gone) as deleted, (select count(*) from {target.landing}) as staged from written"
+    )
+    assert row is not None  # an aggregate always answers one row
+    unchanged = row["staged"] - row["inserted"] - row["updated"]
+    return Published(row["inserted"], row["updated"], unchanged, row["deleted"])
 
 
 async def append(connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]) -> Published:
@@ -107,13 +142,15 @@ async def replace(
     shape: Shape,
     keys: tuple[str, ...],
     *,
-    rows_read: int,
+    rows_read: int = 0,
     min_share: float = 0.0,
     kept: str = "false",
+    within: str = "true",
 ) -> Published:
     """Make raw what the landing table is, writing only the difference, so that nobody sees an empty table.
 
-    `kept` is SQL over raw's row `r`: those that stay although they did not land.
+    `kept` is SQL over raw's row `r`: those that stay although they did not land. `within` is SQL over raw's columns:
+    with a key, only rows under it can be gone.
 
     Raises:
         DataRefused: the `rows_read` are fewer than `min_share` of what raw holds. A source that answers half is more
@@ -125,15 +162,18 @@ async def replace(
     differing = qualified(LANDING_SCHEMA, differences_table(target))
     same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
     own = list(shape.names)
+    # A landed row whose key stands elsewhere in raw counts as new in the join, and the merge finds it there.
+    held = target.raw if within == "true" else f"(select ctid, * from {target.raw} where {within})"
     await connection.execute(f"create index on {target.landing} ({column_list(keys)})")
     await connection.execute(f"analyze {target.landing} ({column_list(keys)})")
     await connection.execute(f"set local work_mem = '{_JOIN_MEMORY}'")
-    if await _lie_in_order(connection, target, keys[0]):
+    # Of a part of raw, the index on its key would lead through all of it.
+    if within == "true" and await _lie_in_order(connection, target, keys[0]):
         await connection.execute("set local enable_hashjoin = off")
     await connection.execute(f"drop table if exists {differing}")
     await connection.execute(
         f"create unlogged table {differing} as select l.ctid as landed, r.ctid as held "
-        f"from {target.landing} as l full join {target.raw} as r on {same_key} "
+        f"from {target.landing} as l full join {held} as r on {same_key} "
         "where l.ctid is null or r.ctid is null or r._deleted_at is not null "
         f"or row({column_list(own, 'r')})::record *<> row({column_list(own, 'l')})::record"
     )
@@ -231,7 +271,7 @@ async def mark_deleted(
     deleted = _affected(status)
     if deleted and max_share < 1:
         held = deleted + await connection.fetchval(f"select count(*) from {target.raw} where _deleted_at is null")
-        if held >= _FEW_ROWS and deleted > held * max_share:
+        if held >= FEW_ROWS and deleted > held * max_share:
             raise DataRefused(
                 f"{deleted} of {held} rows of raw are gone at the source: more than the declared share of "
                 f"{max_share:g}; nothing was published",
@@ -240,26 +280,6 @@ async def mark_deleted(
                 "max_deleted for one run",
             )
     return deleted
-
-
-async def take_tombstones(
-    connection: Connection[Record], target: Target, keys: tuple[str, ...], *, first: bool
-) -> tuple[int, int]:
-    """Landing rows that tell of a delete → `_deleted_at` in raw. Returns how many came, and how many rows they ended.
-
-    Rows of raw keep their last values. Landing holds each key once by now, so no tombstone is older than its record.
-    """
-    ended = 0
-    if not first:
-        same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
-        ended = _affected(
-            await connection.execute(
-                f"update {target.raw} as r set _deleted_at = l._deleted_at, _batch_id = l._batch_id "
-                f"from {target.landing} as l where {same_key} and l._deleted_at is not null and r._deleted_at is null"
-            )
-        )
-    told = _affected(await connection.execute(f"delete from {target.landing} where _deleted_at is not null"))
-    return told, ended
 
 
 async def key_set(

@@ -22,16 +22,17 @@ from flows.load import payloads
 from flows.load.payloads import Records
 from flows.load.table import SchemaChange, compare, create_landing, ensure_types, raw_columns
 from flows.loads.api_parents import parents_of
-from flows.loads.api_records import readable, unknown_fields
 from flows.loads.api_shape import places_of, shape_of, tombstone_of
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadSession, Progress
+from flows.loads.unreadable import Steps, readable, unknown_fields
 from flows.quality.quarantine import Unreadable
 from flows.quality.record_fields import Change, RecordFields
 from flows.settings import settings
 from flows.spec import Api, ApiConnection, DatabaseConnection, Endpoint, Merge, Replace, Since
 from flows.spec.errors import MedallionError, PlaceLost, SchemaDrift, SourceUnavailable
 from flows.spec.identifiers import quote_identifier, quote_literal
+from flows.spec.json_path import plain_steps
 from flows.spec.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
 from flows.state import ledger, list_reads, record_fields
 from flows.state.list_reads import ListRead
@@ -201,7 +202,7 @@ class ListLoad:
 
     async def _records(self, group: _Group, pages: AsyncGenerator[Page, None]) -> AsyncGenerator[Records, None]:
         """The records of the next pages, until the group is full, the list ends, or the source fails."""
-        keys = [part.at for part in self.endpoint.key_fields]
+        keys = [plain_steps(part.at) for part in self.endpoint.key_fields]
         began = time.monotonic()
         self.session.side = "source"
         while not self._is_full(group, began):
@@ -222,7 +223,7 @@ class ListLoad:
                 self.on_progress("received", self._received)
         self.session.side = "warehouse"
 
-    def _as_known(self, records: Sequence[bytes], keys: Sequence[str], group: _Group) -> Sequence[bytes]:
+    def _as_known(self, records: Sequence[bytes], keys: Sequence[Steps], group: _Group) -> Sequence[bytes]:
         """The records that keep the endpoint's contract about their fields.
 
         Raises:
@@ -294,7 +295,7 @@ class ListLoad:
             source_keys=source_keys,
             more_follow=not group.ended,
             moves_cursor=group.ended or ordered,
-            has_tombstones=endpoint.deleted is not None,
+            tombstones=endpoint.deleted is not None,
         )
         known = replace(self.known, place=None) if group.ended else self.known
 

@@ -6,27 +6,30 @@ It moves no cursor and adds no column, so scheduled loads go on beside it: both 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from flows.connections import connect
 from flows.extract import buckets as extract_buckets
-from flows.extract.postgres import CopyStream, count, describe, select_rows
+from flows.extract.partitions import dividing_column
+from flows.extract.postgres import CopyStream, count, describe, key_set, select_rows
 from flows.extract.volume import estimate
 from flows.load import buckets as load_buckets
-from flows.load.table import Target, compare, ensure_types, raw_columns
+from flows.load.drift import fit_to_raw
+from flows.load.table import Target, ensure_types, raw_columns
+from flows.loads.evolution import beside_scheduled_loads
+from flows.loads.moved import bring_moved
 from flows.loads.publishing import Held, Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, Progress, load_session
 from flows.loads.staging import land
 from flows.quality.quarantine import count_open_within
-from flows.spec import Append, Database, DatabaseConnection, Replace, Table
+from flows.spec import Append, Database, DatabaseConnection, Overwrite, Replace, Table
 from flows.spec.checksum import Key
-from flows.spec.errors import DeclarationError, SourceError
+from flows.spec.errors import DeclarationError
 from flows.spec.identifiers import quote_identifier
 from flows.spec.partition import Partition
 from flows.spec.plan import KeySet, Window
-from flows.spec.shape import Column, Shape, column_list
+from flows.spec.shape import Shape, column_list
 from flows.state import backfills, ledger
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
 PATH = "backfill"
 
-_DAYS = ("date", "timestamp")
+_CORRECT = "correct --by"
 # Keys asked of the source at one time.
 _KEYS_AT_ONCE = 5_000
 
@@ -58,6 +61,14 @@ def refuse_unfit(source: Database, table: Table, column: str | None) -> str:
             where=where,
             next_move=f"`medallion run {where}`",
         )
+    if isinstance(table.load, Overwrite):
+        if column not in (None, table.load.by):
+            raise DeclarationError(
+                f"the table is divided by {table.load.by}, and its partitions are overwritten by that",
+                where=where,
+                next_move=f"leave --by out, or name {table.load.by}",
+            )
+        return table.load.by
     if not table.keys:
         raise DeclarationError(
             "without a key, rows read again would stand there twice",
@@ -92,7 +103,7 @@ async def rows_within(
         connect(origin_address, side="source", application=f"medallion read {target.where}") as origin,
     ):
         shape = await describe(origin, source.name, source.raw_schema, table)
-        _divides(shape, column, target.where)
+        dividing_column(shape, column, target.where, _CORRECT)
         known = await raw_columns(warehouse, target)
         indexed = bool((await estimate(origin, table, shape, "true")).index_on((column,)))
         found = []
@@ -101,19 +112,6 @@ async def rows_within(
             held = await load_buckets.count_live(warehouse, target, condition) if known else 0
             found.append((partition, await count(origin, table, condition), held))
         return found, indexed
-
-
-def _divides(shape: Shape, column: str, where: str) -> Column:
-    found = shape.column(column)
-    if found is None:
-        raise SourceError(f"there is no column {column} to divide the table by", where=where, next_move="correct --by")
-    if not found.raw_type.startswith(_DAYS):
-        raise SourceError(
-            f"column {column} is {found.raw_type}, and has no days",
-            where=where,
-            next_move="name a column of type date, timestamp or timestamp with time zone",
-        )
-    return found
 
 
 def _within(column: str, partition: Partition) -> str:
@@ -154,18 +152,22 @@ async def backfill_partition(
         session.side = "source"
         async with connect(origin_address, side="source", application=f"medallion read {target.where}") as origin:
             shape = await describe(origin, source.name, source.raw_schema, table)
-            kind = _divides(shape, column, target.where).raw_type
-            compare(shape, known, target.where)
-            # A new column comes with the next scheduled load, which then looks for its values in all other rows.
-            shape = replace(shape, columns=tuple(one for one in shape.columns if one.name in known))
+            kind = dividing_column(shape, column, target.where, _CORRECT).raw_type
+            shape, held = beside_scheduled_loads(shape, known, table, target.where)
             await origin.transaction(isolation="repeatable_read", readonly=True).start()
             condition = _within(column, partition)
             extracted_at = datetime.now(UTC).isoformat()
+            # An overwrite writes the partition as its scheduled loads do, and is counted as they are.
+            overwrites = isinstance(table.load, Overwrite)
+            source_keys = await key_set(origin, table, shape, condition) if overwrites else None
             stream = CopyStream(origin, select_rows(table, shape, condition))
             session.side = "warehouse"
             labels = await ensure_types(session.warehouse, target, shape)
+            window = Window(condition, condition, str(partition.lower), str(partition.upper), state)
             await land(session, shape, stream, extracted_at, on_progress)
+            moved = await bring_moved(session, origin, table, shape, window)
             session.pass_failpoint("after_copy")
+            shape, drift = await fit_to_raw(session.warehouse, target, shape, held)
 
             async def settle() -> tuple[Held, int]:
                 ended = await _end_gone(session, origin, table, shape, condition, extracted_at)
@@ -187,17 +189,17 @@ async def backfill_partition(
                     load=table.load,
                     shape=shape,
                     keys=table.keys,
-                    window=Window(lower=str(partition.lower), upper=str(partition.upper), next=state),
+                    window=window,
                     first=False,
-                    rows_read=stream.rows,
-                    received_bytes=stream.bytes,
+                    rows_read=stream.rows + moved[0],
+                    received_bytes=stream.bytes + moved[1],
                     extracted_at=extracted_at,
                     cursor=table.cursor_column,
-                    rules=table.rules,
+                    rules=(*drift, *table.rules),
                     max_quarantined=table.max_quarantined,
                     changes=tuple(labels),
-                    source_keys=KeySet(stream.rows),
-                    settle=settle,
+                    source_keys=source_keys or KeySet(stream.rows),
+                    settle=None if overwrites else settle,
                     moves_cursor=False,
                 ),
                 note,
@@ -244,7 +246,7 @@ async def _end_gone(
     for begin in range(0, len(missing), _KEYS_AT_ONCE):
         keys: list[Key] = [tuple(record["key"]) for record in missing[begin : begin + _KEYS_AT_ONCE]]
         session.side = "source"
-        found = await extract_buckets.versions(origin, table, shape, keys, "false", digests=False)
+        found = await extract_buckets.versions(origin, table, shape, keys, "false")
         session.side = "warehouse"
         gone = [key for key in keys if key not in found]
         among = load_buckets.among(shape, table.keys, gone)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from flows.connections import connect
 from flows.extract.postgres import describe
 from flows.extract.window import window as read_window
-from flows.load.table import Target, compare, raw_columns
+from flows.load.table import Target, raw_columns
+from flows.loads.evolution import beside_scheduled_loads
 from flows.recovery.failures import explain
-from flows.spec import Database, DatabaseConnection, Table
+from flows.spec import Database, DatabaseConnection, Overwrite, Table
 from flows.spec.checksum import PROBE
 from flows.spec.plan import CursorState
 from flows.spec.shape import Shape
@@ -30,18 +31,25 @@ if TYPE_CHECKING:
 class Ends:
     """Two connections in the snapshots to compare.
 
-    `shape` holds the columns that both ends have; `not_compared` names those that raw does not have yet. `next_read` is
-    SQL over the source table: what the next load reads by its cursor. `portable`: the ends hash text differently.
+    `shape` holds the columns that both ends have, `whole_shape` all of the source's; `not_compared` names those that
+    raw does not have yet, or has of another type. `next_read` is SQL over the source table: what the next load reads by
+    its cursor, or of its partitions. `portable`: the ends hash text differently.
     """
 
     warehouse: Connection[Record]
     origin: Connection[Record]
     target: Target
     shape: Shape
+    whole_shape: Shape
     state: CursorState
     next_read: str
     portable: bool
     not_compared: tuple[str, ...] = ()
+
+
+def _reads_a_part(table: Table, state: CursorState) -> bool:
+    """Whether the next load reads by cursor or by partition; a whole table is always to be read, and never waits."""
+    return isinstance(table.load, Overwrite) or (table.cursor is not None and state.value is not None)
 
 
 @asynccontextmanager
@@ -71,7 +79,7 @@ async def snapshots(
             async with connect(origin_address, side="source", application=f"medallion read {target.where}") as theirs:
                 side = "source"
                 shape = await describe(theirs, source.name, source.raw_schema, table)
-                compare(shape, known, target.where)
+                beside_scheduled_loads(shape, known, table, target.where)
                 window = await read_window(theirs, table, shape, state)
                 portable = await theirs.fetchrow(PROBE) != probe
                 await theirs.transaction(isolation="repeatable_read", readonly=True).start()
@@ -80,11 +88,12 @@ async def snapshots(
                     ours,
                     theirs,
                     target,
-                    replace(shape, columns=tuple(column for column in shape.columns if column.name in known)),
+                    replace(shape, columns=tuple(one for one in shape.columns if known.get(one.name) == one.raw_type)),
+                    shape,
                     state,
-                    window.condition if table.cursor is not None and state.value is not None else "false",
+                    window.condition if _reads_a_part(table, state) else "false",
                     portable,
-                    tuple(name for name in shape.names if name not in known),
+                    tuple(one.name for one in shape.columns if known.get(one.name) != one.raw_type),
                 )
     except Exception as problem:
         error = explain(problem, target.where, side)

@@ -14,17 +14,19 @@ from flows.extract.slices import share_snapshot
 from flows.extract.volume import Volume
 from flows.extract.window import window as read_window
 from flows.load import landing
+from flows.load.drift import fit_to_raw
 from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, ensure_types, raw_columns, stamp_landing
 from flows.loads.chunks import RunChunk, Threads
-from flows.loads.evolution import changes_since, returned
+from flows.loads.evolution import described_changes, drift_since, no_longer_held, record_held, returned
 from flows.loads.gathering import open_gathering
+from flows.loads.moved import bring_moved
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.reading import plan_reading
 from flows.loads.session import LoadResult, LoadSession, Progress, load_session
 from flows.loads.staging import land
 from flows.loads.windows import Windows
 from flows.observe.metrics import peak_memory_bytes
-from flows.spec import Database, DatabaseConnection, Merge, Table
+from flows.spec import Database, DatabaseConnection, Merge, Overwrite, Table
 from flows.spec.identifiers import qualified
 from flows.spec.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
 from flows.spec.shape import Shape
@@ -35,18 +37,22 @@ if TYPE_CHECKING:
 
 
 def mode_of(table: Table) -> str:
-    """`merge`, `append` or `replace`."""
+    """`merge`, `append`, `replace` or `overwrite`."""
     return type(table.load).__name__.lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A table's next load: the plan for people, and what carrying it out needs."""
+    """A table's next load: the plan for people, and what carrying it out needs.
+
+    `changes` of the source's columns reach raw, those `held` do not.
+    """
 
     plan: LoadPlan
     window: Window
     changes: list[SchemaChange]
     volume: Volume
+    held: list[SchemaChange]
 
 
 async def plan_table(
@@ -62,30 +68,35 @@ async def plan_table(
         verdict = await ledger.last_verdict(warehouse, source.name, table.name)
     shape = await describe(origin, source.name, source.raw_schema, table)
     window = await read_window(origin, table, shape, state)
-    changes = await changes_since(warehouse, target, shape, raw, table.on_drift)
-    path, reason = (
-        mode_of(table),
-        f"{mode_of(table)} what changed" if table.cursor else "the whole table, written where it differs",
-    )
+    changes, held = await drift_since(warehouse, target, shape, raw, table)
+    path, reason = mode_of(table), _reason(table, window)
     if raw is None:
         path, reason = "first", "first load: the landing table becomes the raw table"
+        if isinstance(table.load, Overwrite):
+            window = replace(window, condition="true", below="true", lower=None, earlier=0)
     elif window.lower is not None:
+        told_apart = bool(table.keys) or isinstance(table.load, Overwrite)
         added = [change.column for change in changes if change.change == "added"]
         back = returned(changes)
         if back or (added and await has_value_outside(origin, table, added, window.condition)):
             columns, kept = ", ".join(added + back), "old values" if back else "null"
-            if table.keys:
-                path, reason = "reread", f"rows the cursor would pass over may differ in new column {columns}"
+            if told_apart:
+                path, reason = "reread", f"rows that would be passed over may differ in new column {columns}"
             else:
                 # Without a key a row read again would stand there twice.
                 window = replace(window, warning=f"rows in raw keep {kept} in new column {columns}: they have no key")
-        elif verdict[0] == "missing in raw" and verdict[1] != "reread" and table.keys:
+        elif verdict[0] == "missing in raw" and verdict[1] != "reread" and told_apart:
             path, reason = "reread", "the last load found rows missing in raw"
+        elif told_apart and (fitting := await no_longer_held(warehouse, target, held)):
+            path, reason = "reread", f"rows that waited in quarantine for column {', '.join(fitting)} may fit now"
     if path == "reread":
-        window = replace(window, condition="true" if window.below == "true" else window.below)
+        whole = "true" if window.below == "true" or isinstance(table.load, Overwrite) else window.below
+        window = replace(window, condition=whole, below=whole)
     coming = [f"{change.column} {change.change}" for change in changes if change.change != "dropped"]
     if coming:
         reason += f"; columns: {', '.join(coming)}"
+    if held:
+        reason += f"; held back from raw: {', '.join(f'{change.column} {change.change}' for change in held)}"
     reading, volume = await plan_reading(origin, table, shape, window, path)
     plan = LoadPlan(
         source=source.name,
@@ -99,7 +110,16 @@ async def plan_table(
         warning=window.warning,
         reading=reading,
     )
-    return Planned(plan, window, changes, volume)
+    return Planned(plan, window, changes, volume, held)
+
+
+def _reason(table: Table, window: Window) -> str:
+    if isinstance(table.load, Overwrite) and window.lower is not None:
+        earlier = f", and {window.earlier} earlier in which rows changed" if window.earlier else ""
+        return f"overwrite {table.load}{earlier}"
+    if table.cursor is not None and not isinstance(table.load, Overwrite):
+        return f"{mode_of(table)} what changed"
+    return "the whole table, written where it differs"
 
 
 async def load_table(
@@ -150,7 +170,7 @@ async def load_table(
             counts=counts,
             lower=plan.lower,
             upper=plan.upper,
-            schema_changes=tuple(f"{change.column} {change.change}" for change in changes),
+            schema_changes=described_changes(changes, planned.held),
             warning=plan.warning,
             volume=plan.reading.volume,
             chunks=chunks,
@@ -178,6 +198,7 @@ class _Load:
             planned.volume,
         )
         self.shape: Shape = planned.plan.shape
+        self.held = planned.held
         self.on_progress = on_progress
         self._received = 0
 
@@ -212,8 +233,11 @@ class _Load:
                 source_keys = await self._source_keys(self.window)
             rows, received = await self._stage(self.window)
             chunks = 1
+        if self.plan.path == "overwrite":
+            moved = await bring_moved(self.session, self.origin, self.table, self.shape, self.window)
+            rows, received = rows + moved[0], received + moved[1]
         self.session.pass_failpoint("after_copy")
-        staged = replace(self._staged(self.window, rows, received, source_keys), whole=whole)
+        staged = replace(await self._staged(self.window, rows, received, source_keys), whole=whole)
         counts = await check_and_publish(self.address, self.session, staged)
         return counts, staged.changes, chunks
 
@@ -236,7 +260,8 @@ class _Load:
             source_keys = await self._source_keys(part.window) if part.is_last else None
             rows, received = await self._stage(part.window)
             self.session.pass_failpoint("after_copy")
-            staged = replace(self._staged(part.window, rows, received, source_keys), more_follow=not part.is_last)
+            staged = await self._staged(part.window, rows, received, source_keys)
+            staged = replace(staged, more_follow=not part.is_last)
             if not part.is_last:
                 staged = replace(staged, stage_keys=None)
             counts = await check_and_publish(self.address, self.session, staged, part.recorded(rows, received, began))
@@ -262,6 +287,7 @@ class _Load:
         session.side = "warehouse"
         await ledger.note_path(session.warehouse, session.batch_id, self.plan.path, self.plan.reading.volume)
         self.changes = self.changes + await ensure_types(session.warehouse, session.target, self.shape)
+        await record_held(session, self.held)
 
     async def _source_keys(self, window: Window) -> KeySet:
         self.session.side = "source"
@@ -284,13 +310,14 @@ class _Load:
         session.side = "warehouse"
         return qualified(LANDING_SCHEMA, landing.keys_table(target))
 
-    def _staged(self, window: Window, rows: int, received: int, source_keys: KeySet | None) -> Staged:
+    async def _staged(self, window: Window, rows: int, received: int, source_keys: KeySet | None) -> Staged:
         table, plan = self.table, self.plan
         self.session.side = "warehouse"
+        shape, drift = await fit_to_raw(self.session.warehouse, self.session.target, self.shape, self.held)
         return Staged(
             # An append leaves rows alone that are there, which is what a reread is to mend.
-            load=Merge() if plan.path == "reread" else table.load,
-            shape=self.shape,
+            load=Merge() if plan.path == "reread" and not isinstance(table.load, Overwrite) else table.load,
+            shape=shape,
             keys=table.keys,
             window=window,
             first=plan.path == "first",
@@ -298,7 +325,8 @@ class _Load:
             received_bytes=received,
             extracted_at=datetime.now(UTC).isoformat(),
             cursor=table.cursor_column,
-            rules=table.rules,
+            rules=(*drift, *table.rules),
+            rereads=plan.path == "reread",
             max_quarantined=table.max_quarantined,
             max_deleted=table.max_deleted,
             changes=tuple(self.changes),

@@ -1,7 +1,7 @@
 """The declared sources, by name."""
 
 from flows.sources import SOURCES
-from flows.spec import Api, Database, Endpoint, Source, Table
+from flows.spec import Api, Database, DltSource, Endpoint, Source, Table
 from flows.spec.errors import DeclarationError
 
 
@@ -25,10 +25,17 @@ def find_database_table(name: str) -> tuple[Database, Table]:
     """The declared table of a database, by its whole name: `shop.baskets`.
 
     Raises:
-        DeclarationError: there is none, or it is an API's endpoint.
+        DeclarationError: there is none, or it is no table of a database.
     """
     source, _, table = name.partition(".")
     declared = find_source(source)
+    if isinstance(declared, DltSource):
+        raise DeclarationError(
+            f"{source} is a dlt source, whose resources decide by their own state what is read",
+            where="flows/sources",
+            next_move=f"to have all of {name} read again, rename its raw table away and run `medallion run {name}`; "
+            "for some days of it, declare a resource that yields those",
+        )
     if not isinstance(declared, Database):
         raise DeclarationError(
             f"{source} is no database",

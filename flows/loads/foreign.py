@@ -17,9 +17,10 @@ from flows.extract.foreign import Measure
 from flows.extract.foreign_table import ForeignTable, describe
 from flows.extract.foreign_window import Bounds, bounds
 from flows.load import landing
+from flows.load.drift import fit_to_raw
 from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, create_landing, ensure_types, raw_columns
 from flows.loads.database import mode_of
-from flows.loads.evolution import changes_since, returned
+from flows.loads.evolution import described_changes, drift_since, no_longer_held, record_held, returned
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, Progress, load_session
 from flows.quality.quarantine import Unreadable
@@ -52,8 +53,11 @@ async def open_source(source: Database, address: DatabaseConnection, where: str)
 
 async def plan_foreign(
     warehouse: Connection[Record], reader: Reader, source: Database, table: Table
-) -> tuple[LoadPlan, ForeignTable, Bounds, list[SchemaChange]]:
-    """What a load of the table would do now. Reads both ends and touches neither."""
+) -> tuple[LoadPlan, ForeignTable, Bounds, tuple[list[SchemaChange], list[SchemaChange]]]:
+    """What a load of the table would do now, and the changes that reach raw and that are held back from it.
+
+    Reads both ends and touches neither.
+    """
     target = Target(source.name, table.name, source.raw_schema)
     raw = await raw_columns(warehouse, target)
     state, verdict, last_path = CursorState(), None, None
@@ -62,7 +66,7 @@ async def plan_foreign(
         verdict, last_path = await ledger.last_verdict(warehouse, source.name, table.name)
     described = await describe(reader, source.name, table)
     bounded = await bounds(reader, described, state)
-    changes = await changes_since(warehouse, target, described.shape, raw, table.on_drift)
+    changes, held = await drift_since(warehouse, target, described.shape, raw, table)
     path, reason = mode_of(table), f"{mode_of(table)} what changed" if table.cursor else "the whole table"
     if raw is None:
         path, reason = "first", "first load: the landing table becomes the raw table"
@@ -79,6 +83,10 @@ async def plan_foreign(
                 bounded = replace(bounded, window=replace(bounded.window, warning=note))
         elif verdict == "missing in raw" and last_path != "reread" and table.keys:
             path, reason = "reread", "the last load found rows missing in raw"
+        elif table.keys and (fitting := await no_longer_held(warehouse, target, held)):
+            path, reason = "reread", f"rows that waited in quarantine for column {', '.join(fitting)} may fit now"
+    if held:
+        reason += f"; held back from raw: {', '.join(f'{change.column} {change.change}' for change in held)}"
     if path == "reread":
         bounded = replace(bounded, condition=bounded.below)
     window = bounded.window
@@ -93,7 +101,7 @@ async def plan_foreign(
         shape=described.shape,
         warning=window.warning,
     )
-    return plan, described, bounded, changes
+    return plan, described, bounded, (changes, held)
 
 
 async def load_foreign(
@@ -136,7 +144,7 @@ async def load_foreign(
             counts=counts,
             lower=plan.lower,
             upper=plan.upper,
-            schema_changes=tuple(f"{change.column} {change.change}" for change in staged.changes),
+            schema_changes=described_changes(staged.changes, changes[1]),
             warning=plan.warning,
         )
 
@@ -163,14 +171,15 @@ async def _stage(
     described: ForeignTable,
     bounded: Bounds,
     measured: Measure,
-    changes: list[SchemaChange],
+    drifted: tuple[list[SchemaChange], list[SchemaChange]],
     on_progress: Progress | None,
 ) -> Staged:
     table, shape, target, warehouse = described.table, described.shape, session.target, session.warehouse
     extracted_at = datetime.now(UTC).isoformat()
     session.side = "warehouse"
     await ledger.note_path(warehouse, session.batch_id, plan.path)
-    changes = changes + await ensure_types(warehouse, target, shape)
+    changes = drifted[0] + await ensure_types(warehouse, target, shape)
+    await record_held(session, drifted[1])
     await create_landing(warehouse, target, shape, first=plan.path == "first")
     session.pass_failpoint("after_landing_created")
     condition = f"{bounded.condition} and {bounded.below}"
@@ -196,6 +205,7 @@ async def _stage(
             retryable=True,
         )
     session.pass_failpoint("after_copy")
+    landed_shape, drift = await fit_to_raw(warehouse, target, shape, drifted[1])
     source_keys = KeySet(measured.below)
     stage_keys = None
     if table.deletes:
@@ -208,7 +218,7 @@ async def _stage(
     return Staged(
         # An append leaves rows alone that are there, which is what a reread is to mend.
         load=Merge() if plan.path == "reread" else table.load,
-        shape=shape,
+        shape=landed_shape,
         keys=table.keys,
         window=bounded.window,
         first=plan.path == "first",
@@ -216,7 +226,8 @@ async def _stage(
         received_bytes=stream.bytes,
         extracted_at=extracted_at,
         cursor=table.cursor_column,
-        rules=table.rules,
+        rules=(*drift, *table.rules),
+        rereads=plan.path == "reread",
         max_quarantined=table.max_quarantined,
         max_deleted=table.max_deleted,
         changes=tuple(changes),

@@ -16,10 +16,11 @@ from flows.load.table import Target
 from flows.loads.api import plan_endpoint
 from flows.loads.database import plan_table
 from flows.loads.declared import find_source
+from flows.loads.dlt import opened_resource
 from flows.loads.foreign import open_source, plan_foreign
 from flows.quality.quarantine import key_set_not_in_raw
 from flows.recovery.failures import diagnose
-from flows.spec import Api, Database, Endpoint, Table
+from flows.spec import Api, Database, DltSource, Endpoint, Resource, Table
 from flows.spec.errors import MedallionError
 from flows.spec.plan import LoadPlan
 from flows.state import ledger
@@ -76,6 +77,8 @@ async def plan_sources(chosen: Mapping[str, list[str] | None]) -> list[PlanLine]
                     lines += await _foreign_lines(warehouse, source, [t for t in declared if isinstance(t, Table)])
                 elif isinstance(source, Database):
                     lines += await _database_lines(warehouse, source, [t for t in declared if isinstance(t, Table)])
+                elif isinstance(source, DltSource):
+                    lines += await _dlt_lines(warehouse, source, [r for r in declared if isinstance(r, Resource)])
                 else:
                     lines += await _api_lines(warehouse, source, [e for e in declared if isinstance(e, Endpoint)])
             except Exception as problem:
@@ -175,4 +178,20 @@ async def _api_lines(warehouse: Connection[Record], source: Api, endpoints: list
             lines.append(_unplanned(warehouse, source.name, endpoint.name, running, problem))
             continue
         lines.append(PlanLine(source.name, endpoint.name, plan, rows, running))
+    return lines
+
+
+async def _dlt_lines(warehouse: Connection[Record], source: DltSource, resources: list[Resource]) -> list[PlanLine]:
+    """The source's function is called and its hints are looked at; no record is read."""
+    connection = connections.dlt(source)
+    lines = []
+    for resource in resources:
+        target = Target(source.name, resource.name, source.raw_schema)
+        running = None
+        try:
+            running = await _lock_holder(warehouse, source.name, resource.name)
+            async with opened_resource(warehouse, target, connection, source, resource) as (_, _, plan):
+                lines.append(PlanLine(source.name, resource.name, plan, running_batch=running))
+        except Exception as problem:
+            lines.append(_unplanned(warehouse, source.name, resource.name, running, problem))
     return lines

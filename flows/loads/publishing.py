@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from flows.load import publish
+from flows.load import overwrite, publish
 from flows.load.table import SchemaChange, adopt_landing, evolve
 from flows.loads.session import LoadSession, settle
 from flows.quality import quarantine
-from flows.quality.open_rows import stands_open
+from flows.quality.open_rows import document_within, stands_open
 from flows.quality.rules import Survey, door_rules, judge, survey
-from flows.spec import Append, DatabaseConnection, Merge, Replace, Rule
+from flows.spec import Append, DatabaseConnection, Merge, Overwrite, Replace, Rule
 from flows.spec.errors import WarehouseError
 from flows.spec.plan import KeySet, LoadCounts, Window
 from flows.spec.shape import Shape
@@ -55,12 +55,14 @@ class Staged:
     `source_keys` is what the source holds of the rows that raw must hold now (None: the source gives no count).
     `whole`: these rows are all of those, sent by one statement in one snapshot, so their keys are the source's.
     `stage_keys` copies all of the source's keys beside the landing table, when deletes must be looked for.
+    `rereads`: all of the source's rows were read, whatever the load is.
     `more_follow`: these are a part of what is read, so that both ends can be compared only after the last part.
-    `moves_cursor`: whether `window.next` is stored. `has_tombstones`: landing rows with `_deleted_at` tell of deletes.
+    `moves_cursor`: whether `window.next` is stored.
+    `tombstones`: landing rows with `_deleted_at` say that theirs is deleted.
     `settle` does instead what a read of single keys needs: it marks deletes among them, and counts only them.
     """
 
-    load: Replace | Append | Merge
+    load: Replace | Append | Merge | Overwrite
     shape: Shape
     keys: tuple[str, ...]
     window: Window
@@ -77,11 +79,21 @@ class Staged:
     unreadable: tuple[quarantine.Unreadable, ...] = ()
     source_keys: KeySet | None = None
     whole: bool = False
+    rereads: bool = False
     more_follow: bool = False
     moves_cursor: bool = True
-    has_tombstones: bool = False
+    tombstones: bool = False
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
     settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
+
+    @property
+    def quarantine_within(self) -> str:
+        """SQL over `quarantine.rows as q`: what the load says something about. All, unless it overwrites partitions."""
+        if not isinstance(self.load, Overwrite) or self.window.condition == "true":
+            return "true"
+        column = self.shape.column(self.load.by)
+        assert column is not None  # describe() has refused a table without it
+        return document_within(column.name, column.raw_type, self.window.condition)
 
     @property
     def key_types(self) -> dict[str, str]:
@@ -158,9 +170,13 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
     warehouse, target = session.warehouse, session.target
     names = {"source": target.source, "table": target.table}
     session.pass_failpoint("in_publish_before_rows")
-    if isinstance(staged.load, Replace) and not staged.unreadable and await quarantine.count_open(warehouse, **names):
-        # A replace reads everything, so what stands in quarantine and did not come again is gone.
-        await quarantine.resolve_gone(warehouse, target.landing, staged.shape, staged.key_types, **names)
+    within = staged.quarantine_within
+    if isinstance(staged.load, Overwrite) and not staged.first:
+        await overwrite.refuse_shrunken_partition(warehouse, target, staged.load, staged.window.condition)
+    reads_all = staged.rereads or isinstance(staged.load, Replace | Overwrite)
+    if reads_all and not staged.unreadable and await quarantine.count_open(warehouse, **names):
+        # Everything was read, of the partitions at least: what stands in quarantine and did not come again is gone.
+        await quarantine.resolve_gone(warehouse, target.landing, staged.shape, staged.key_types, **names, within=within)
     quarantined = 0
     if rules:
         quarantined = await quarantine.move_broken(
@@ -172,14 +188,9 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         )
     in_quarantine = await quarantine.count_open(warehouse, **names)
     if in_quarantine:
-        await quarantine.resolve(warehouse, target.landing, staged.key_types, **names)
+        await quarantine.resolve(warehouse, target.landing, staged.shape, staged.key_types, **names)
 
-    repeats = tombstones = ended = 0
-    if staged.has_tombstones:
-        repeats = await publish.drop_repeats(warehouse, target, staged.keys, staged.cursor)
-        tombstones, ended = await publish.take_tombstones(warehouse, target, staged.keys, first=staged.first)
-    rows = staged.rows_read - quarantined - repeats - tombstones
-    done, more_repeats = await _write_each_key_once(session, staged, rows)
+    done, repeats = await _write_each_key_once(session, staged, staged.rows_read - quarantined)
     session.pass_failpoint("in_publish_after_rows")
     held, deleted = None, 0
     if staged.settle:
@@ -188,7 +199,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         # The landing table has become raw, or was found to be equal to it, but for what went to quarantine; it was
         # counted a moment ago.
         same = staged.first or (isinstance(staged.load, Replace) and not done.changed and not in_quarantine)
-        in_raw = landed.good if same and not (repeats or more_repeats or tombstones) else None
+        in_raw = landed.good if same and not repeats and not staged.tombstones else None
         held, deleted = await _reconcile(session, staged, bool(in_quarantine), in_raw)
 
     counts = LoadCounts(
@@ -196,10 +207,9 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         rows_inserted=done.inserted,
         rows_updated=done.updated,
         rows_unchanged=done.unchanged,
-        rows_deduplicated=repeats + more_repeats,
+        rows_deduplicated=repeats,
         rows_quarantined=quarantined,
-        rows_deleted=done.deleted + deleted + ended,
-        rows_tombstones=tombstones,
+        rows_deleted=done.deleted + deleted,
         bytes=staged.received_bytes,
         source_rows=staged.source_keys.rows if staged.source_keys else None,
         raw_rows=held.raw.rows if held else None,
@@ -239,6 +249,8 @@ async def _write_each_key_once(session: LoadSession, staged: Staged, rows: int) 
         async with warehouse.transaction():  # a savepoint
             return await _write_rows(session, staged, rows - repeats), repeats
     except (asyncpg.UniqueViolationError, asyncpg.CardinalityViolationError):
+        if not staged.keys:  # raw has a key that is not declared any more
+            raise
         repeats += await drop_repeats()
         return await _write_rows(session, staged, rows - repeats), repeats
 
@@ -256,10 +268,14 @@ async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> publis
             return await publish.replace(
                 warehouse, target, staged.shape, staged.keys, rows_read=staged.rows_read, min_share=share, kept=kept
             )
+        case Overwrite() as load:
+            kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
+            within = staged.window.condition
+            return await overwrite.overwrite(warehouse, target, staged.shape, staged.keys, load, within, kept)
         case Append():
             return await publish.append(warehouse, target, staged.shape, staged.keys)
         case Merge():
-            return await publish.merge(warehouse, target, staged.shape, staged.keys)
+            return await publish.merge(warehouse, target, staged.shape, staged.keys, tombstones=staged.tombstones)
 
 
 async def _reconcile(
@@ -296,7 +312,12 @@ async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_ra
     if not in_quarantine:
         return Held(raw, KeySet(0, raw.fingerprint and Decimal(0)))
     only_quarantined = await quarantine.key_set_not_in_raw(
-        session.warehouse, target.raw, staged.key_types, source=target.source, table=target.table
+        session.warehouse,
+        target.raw,
+        staged.key_types,
+        source=target.source,
+        table=target.table,
+        within=staged.quarantine_within,
     )
     return Held(raw, only_quarantined)
 

@@ -36,6 +36,9 @@ def choose(table: Table, shape: Shape, window: Window, path: str, volume: Volume
     if path in {"merge", "append"} and (columns := window_columns(table, shape, window, volume)):
         return replace(known, how="windows", by="cursor", columns=columns, restarts=True)
     gathered = replace(known, how="chunks", readers=limits.load_readers if known.volume == "large" else 1)
+    if path == "overwrite":
+        # Rows that left these partitions join those that were read; a restart could not tell which chunk they are of.
+        return replace(gathered, by="page") if volume.has_pages and gathered.readers > 1 else known
     follows_changes = isinstance(table.cursor, Timestamp | TransactionId) and bool(table.keys)
     if volume.has_pages and follows_changes:
         return replace(gathered, by="page", restarts=True)

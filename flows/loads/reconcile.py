@@ -14,15 +14,15 @@ from flows.loads.both_ends import Ends, snapshots
 from flows.loads.drilling import Difference, differences, narrow
 from flows.loads.repair import repair_keys
 from flows.quality import quarantine
-from flows.quality.open_rows import open_digests
-from flows.spec import Append, Database, DatabaseConnection, Table
+from flows.quality.open_rows import document_within, open_digests
+from flows.spec import Append, Database, DatabaseConnection, Overwrite, Table
 from flows.spec.checksum import Key
 from flows.spec.identifiers import quote_identifier, quote_literal
 from flows.state import reconciliations
 from flows.state.reconciliations import Reconciliation
 
 if TYPE_CHECKING:
-    pass
+    from asyncpg import Record
 
 # Keys looked up at one time, to tell what waits and what stands in quarantine from what differs.
 _KEYS_LOOKED_UP = 2_000
@@ -103,7 +103,7 @@ async def _compare(
         if ends is not None:
             result, keys = await (_compare_by_key if table.keys else _compare_whole)(ends, table, result)
             if ends.not_compared:
-                note = f"not in raw yet, and not compared: {', '.join(ends.not_compared)}"
+                note = f"not in raw, or of another type there, and not compared: {', '.join(ends.not_compared)}"
                 result = replace(result, note="; ".join(part for part in (result.note, note) if part))
     return replace(result, seconds=time.monotonic() - started), keys
 
@@ -139,7 +139,7 @@ async def _compare_by_key(ends: Ends, table: Table, result: Reconciliation) -> t
         keys=found.shown,
     )
     note = None
-    if result.differences and table.cursor is None:
+    if result.differences and table.cursor is None and not isinstance(table.load, Overwrite):
         note = "without a cursor, what changed since the last load counts as a difference"
     return replace(result, verdict="different" if result.differences else "equal", note=note), found.to_repair
 
@@ -152,15 +152,15 @@ async def _tell_apart(ends: Ends, table: Table, batch: list[Difference], found: 
         ends.shape,
         [difference.key for difference in batch],
         ends.next_read,
-        digests=in_quarantine,
+        list(dict.fromkeys((ends.shape, ends.whole_shape))) if in_quarantine else (),
     )
     known = set[str]()
     if in_quarantine:
-        digests = [version.digest for rows in versions.values() for version in rows if version.digest is not None]
+        digests = [digest for rows in versions.values() for version in rows for digest in version.digests]
         names = {"source": ends.target.source, "table": ends.target.table}
         known = await open_digests(ends.warehouse, digests, **names)
     for difference in batch:
-        rest = [row for row in versions.get(difference.key, []) if row.digest not in known]
+        rest = [row for row in versions.get(difference.key, []) if not row.digests & known]
         # An append leaves alone what is there: the next load brings only what is missing.
         next_load_helps = difference.kind == "missing" or not isinstance(table.load, Append)
         kind = difference.kind
@@ -172,20 +172,22 @@ async def _tell_apart(ends: Ends, table: Table, batch: list[Difference], found: 
 
 
 async def _compare_whole(ends: Ends, table: Table, result: Reconciliation) -> tuple[Reconciliation, list[Key]]:
-    """Without a key: counts, and one checksum over everything."""
-    loaded, waiting = "true", 0
-    if table.cursor_column is not None:
+    """Without a key: counts, and one checksum over everything that no load to come will touch."""
+    loaded, aside, waiting, waiting_in_raw = "true", "true", 0, 0
+    if isinstance(table.load, Overwrite):
+        column = ends.shape.column(table.load.by)
+        assert column is not None  # describe() has refused a table without it
+        loaded = f"({ends.next_read}) is not true"
+        aside = f"not {document_within(column.name, column.raw_type, ends.next_read)}"
+        coming, held = await _sums(ends, table, ends.next_read, ends.next_read)
+        waiting, waiting_in_raw = (0 if coming == held else coming["rows"]), held["rows"]
+    elif table.cursor_column is not None:
         # Such rows are appended up to the cursor, and none of them twice.
-        column = quote_identifier(table.cursor_column)
-        loaded = f"{column} <= {quote_literal(ends.state.value)}::bigint" if ends.state.value is not None else "false"
+        name = quote_identifier(table.cursor_column)
+        loaded = f"{name} <= {quote_literal(ends.state.value)}::bigint" if ends.state.value is not None else "false"
         waiting = await count(ends.origin, table, f"({loaded}) is not true")
-    source = extract_buckets.row_set(table, ends.shape, loaded, portable=ends.portable)
-    raw = load_buckets.row_set(ends.target, ends.shape, (), portable=ends.portable)
-    at_source = await ends.origin.fetchrow(source.whole())
-    in_raw = await ends.warehouse.fetchrow(raw.whole())
-    assert at_source is not None  # an aggregate always answers one row
-    assert in_raw is not None
-    quarantined = await _count_open(ends)
+    at_source, in_raw = await _sums(ends, table, loaded, loaded if isinstance(table.load, Overwrite) else "true")
+    quarantined = await _count_open(ends, aside)
     lacking = at_source["rows"] - in_raw["rows"] - quarantined
     note = "without a key rows cannot be told apart"
     equal = lacking == 0
@@ -197,8 +199,8 @@ async def _compare_whole(ends: Ends, table: Table, result: Reconciliation) -> tu
         result,
         method="content without key",
         verdict="equal" if equal else "different",
-        source_rows=at_source["rows"] + waiting,
-        raw_rows=in_raw["rows"],
+        source_rows=await count(ends.origin, table),
+        raw_rows=in_raw["rows"] + waiting_in_raw,
         buckets=1,
         missing=max(0, lacking),
         surplus=max(0, -lacking),
@@ -209,5 +211,17 @@ async def _compare_whole(ends: Ends, table: Table, result: Reconciliation) -> tu
     return result, []
 
 
-async def _count_open(ends: Ends) -> int:
-    return await quarantine.count_open(ends.warehouse, source=ends.target.source, table=ends.target.table)
+async def _sums(ends: Ends, table: Table, at_source: str, in_raw: str) -> tuple[Record, Record]:
+    """Rows and checksum of what the conditions select at each end."""
+    source = extract_buckets.row_set(table, ends.shape, at_source, portable=ends.portable)
+    raw = load_buckets.row_set(ends.target, ends.shape, (), portable=ends.portable)
+    raw = replace(raw, condition=f"{raw.condition} and ({in_raw})")
+    sums = await ends.origin.fetchrow(source.whole()), await ends.warehouse.fetchrow(raw.whole())
+    assert sums[0] is not None  # an aggregate always answers one row
+    assert sums[1] is not None
+    return sums[0], sums[1]
+
+
+async def _count_open(ends: Ends, within: str = "true") -> int:
+    names = {"source": ends.target.source, "table": ends.target.table}
+    return await quarantine.count_open(ends.warehouse, **names, within=within)

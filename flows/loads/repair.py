@@ -14,12 +14,14 @@ from flows.connections import connect
 from flows.extract import buckets as extract_buckets
 from flows.extract.postgres import CopyStream, describe, select_rows
 from flows.load import buckets as load_buckets
-from flows.load.table import Target, compare, ensure_types, raw_columns
+from flows.load.drift import fit_to_raw
+from flows.load.table import SchemaChange, Target, ensure_types, raw_columns
+from flows.loads.evolution import beside_scheduled_loads
 from flows.loads.publishing import Held, Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, load_session
 from flows.loads.staging import land
 from flows.quality.open_rows import count_open_keys
-from flows.spec import Database, DatabaseConnection, Merge, Replace, Table
+from flows.spec import Database, DatabaseConnection, Merge, Overwrite, Replace, Table
 from flows.spec.checksum import Key
 from flows.spec.plan import CursorState, KeySet, Window
 from flows.spec.shape import Shape
@@ -53,13 +55,11 @@ async def repair_keys(
         session.side = "source"
         async with connect(origin_address, side="source", application=f"medallion read {target.where}") as origin:
             shape = await describe(origin, source.name, source.raw_schema, table)
-            compare(shape, known, target.where)
-            # A new column comes with the next load, which then looks for its values in all the other rows.
-            shape = replace(shape, columns=tuple(column for column in shape.columns if column.name in known))
+            shape, held = beside_scheduled_loads(shape, known, table, target.where)
             await origin.transaction(isolation="repeatable_read", readonly=True).start()
-            found = await extract_buckets.versions(origin, table, shape, keys, "false", digests=False)
+            found = await extract_buckets.versions(origin, table, shape, keys, "false")
             stream = CopyStream(origin, select_rows(table, shape, extract_buckets.among(table, shape, keys)))
-            staged = await _stage(session, table, shape, stream, state)
+            staged = await _stage(session, table, shape, held, stream, state)
         gone = [key for key in keys if key not in found]
         counts = await check_and_publish(
             warehouse_address,
@@ -82,13 +82,21 @@ async def repair_keys(
         )
 
 
-async def _stage(session: LoadSession, table: Table, shape: Shape, stream: CopyStream, state: CursorState) -> Staged:
+async def _stage(
+    session: LoadSession,
+    table: Table,
+    shape: Shape,
+    held: list[SchemaChange],
+    stream: CopyStream,
+    state: CursorState,
+) -> Staged:
     target, warehouse = session.target, session.warehouse
     session.side = "warehouse"
     labels = await ensure_types(warehouse, target, shape)
     extracted_at = datetime.now(UTC).isoformat()
     await land(session, shape, stream, extracted_at)
     session.pass_failpoint("after_copy")
+    shape, drift = await fit_to_raw(warehouse, target, shape, held)
     return Staged(
         load=Merge(),  # an append leaves rows alone that are there, and a replace would drop all others
         shape=shape,
@@ -99,7 +107,7 @@ async def _stage(session: LoadSession, table: Table, shape: Shape, stream: CopyS
         received_bytes=stream.bytes,
         extracted_at=extracted_at,
         cursor=table.cursor_column,
-        rules=table.rules,
+        rules=(*drift, *table.rules),
         changes=tuple(labels),
     )
 
@@ -110,7 +118,7 @@ async def _settle(
     """End the keys that are gone; then count what raw and quarantine hold of those that are there."""
     warehouse, target = session.warehouse, session.target
     ended = load_buckets.among(shape, table.keys, gone)
-    if isinstance(table.load, Replace):
+    if isinstance(table.load, Replace | Overwrite):
         deleted = await load_buckets.drop_gone(warehouse, target, ended)
     else:
         deleted = await load_buckets.mark_gone(warehouse, target, ended, moment, session.batch_id)

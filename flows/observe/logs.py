@@ -26,7 +26,7 @@ _correlation_id: ContextVar[str | None] = ContextVar("medallion_correlation_id",
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "correlation_id"}
 # Prefect keeps handlers of its own on these; records that end there never reach the root's.
-_GUARDED = ("", "prefect", "prefect.flow_runs", "prefect.task_runs", "dbt", "httpx")
+_GUARDED = ("", "prefect", "prefect.flow_runs", "prefect.task_runs", "dbt", "dlt", "httpx")
 
 
 def correlation_id() -> str:

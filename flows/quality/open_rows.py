@@ -42,6 +42,45 @@ async def count_open_keys(
     )
 
 
+async def open_rules(connection: Connection[Record], prefix: str, *, source: str, table: str) -> set[str]:
+    """What follows the prefix in the names of rules under which rows of the table stand in quarantine."""
+    records = await connection.fetch(
+        "select distinct rule from quarantine.rows where source_system = $1 and table_name = $2 "
+        "and resolved_at is null and starts_with(rule, $3)",
+        source,
+        table,
+        prefix,
+    )
+    return {record["rule"].removeprefix(prefix) for record in records}
+
+
+def document_within(column: str, kind: str, condition: str) -> str:
+    """SQL over `quarantine.rows as q`: the kept row is one that a condition over `column`, of that type, selects.
+
+    A value that is not of the type, or that the document does not have, counts as null.
+    """
+    value = f"q.row_data ->> {quote_literal(column)}"
+    typed = f"case when pg_input_is_valid({value}, {quote_literal(kind)}) then ({value})::{kind} end"
+    return f"exists (select from (select {typed} as {quote_identifier(column)}) as w where {condition})"
+
+
+async def open_keys_not_landed(
+    connection: Connection[Record], landing: str, names: Mapping[str, str], within: str, *, source: str, table: str
+) -> list[Key]:
+    """Keys of quarantined rows that the landing table does not have. `within` is SQL over `quarantine.rows as q`."""
+    typed = [f"(q.row_key ->> {quote_literal(name)})::{kind}" for name, kind in names.items()]
+    same = " and ".join(f"l.{quote_identifier(name)} = {value}" for name, value in zip(names, typed, strict=True))
+    known = " and ".join(f"q.row_key ->> {quote_literal(name)} is not null" for name in names)
+    records = await connection.fetch(
+        f"select distinct array[{', '.join(f'{value}::text' for value in typed)}] as key from quarantine.rows as q "
+        f"where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {known} and {within} "
+        f"and not exists (select from {landing} as l where {same})",
+        source,
+        table,
+    )
+    return [tuple(record["key"]) for record in records]
+
+
 def stands_open(keys: Mapping[str, str], alias: str, *, source: str, table: str) -> str:
     """SQL over a relation with raw's columns: its row's key stands in quarantine. `keys` maps them to their types."""
     if not keys:

@@ -207,19 +207,24 @@ async def keep_unreadable(
 
 
 async def resolve(
-    connection: Connection[Record], landing: str, keys: Mapping[str, str], *, source: str, table: str
+    connection: Connection[Record], landing: str, shape: Shape, keys: Mapping[str, str], *, source: str, table: str
 ) -> int:
     """Close quarantined rows whose key arrived in good order with this load, or a tombstone of it. Returns how many.
 
-    `keys` maps the key's columns to their types in raw.
+    `keys` maps the key's columns to their types in raw. Without a key, a row that is as it was and breaks no rule now:
+    the rule is another one, or raw has a column for all of its values.
     """
+    there, same = f"{landing} as l", _same_key(keys, "l") if keys else "l.row_hash = q.row_hash"
     if not keys:
-        return 0
+        documents = f"select {row_document(shape, 'm')} as row_data from {landing} as m"
+        there = f"(select {_digest(keys)} as row_hash from ({documents}) as d) as l"
+    resolution = "'mended at the source'"
+    if keys:
+        resolution = f"case when l._deleted_at is null then {resolution} else 'deleted at the source' end"
     status = await connection.execute(
         "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = "
-        "case when l._deleted_at is null then 'mended at the source' else 'deleted at the source' end "
-        f"from {landing} as l where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
-        f"and {_same_key(keys, 'l')}",
+        f"{resolution} from {there} "
+        f"where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {same}",
         source,
         table,
     )
@@ -234,10 +239,12 @@ async def resolve_gone(
     *,
     source: str,
     table: str,
+    within: str = "true",
 ) -> int:
     """Close quarantined rows whose key the source no longer has. Returns how many.
 
     Without a key, `keys_relation` holds the source's rows, and a quarantined one is gone when it is not among them.
+    `within` is SQL over `quarantine.rows as q`: only those are looked at.
     """
     there, same = f"{keys_relation} as k", _same_key(keys, "k") if keys else "k.row_hash = q.row_hash"
     if not keys:
@@ -246,7 +253,7 @@ async def resolve_gone(
     status = await connection.execute(
         "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'deleted at the source' "
         "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
-        f"and {'q.row_key is not null' if keys else 'true'} "
+        f"and {'q.row_key is not null' if keys else 'true'} and {within} "
         f"and not exists (select from {there} where {same})",
         source,
         table,
@@ -255,14 +262,15 @@ async def resolve_gone(
 
 
 async def key_set_not_in_raw(
-    connection: Connection[Record], raw: str, keys: Mapping[str, str], *, source: str, table: str
+    connection: Connection[Record], raw: str, keys: Mapping[str, str], *, source: str, table: str, within: str = "true"
 ) -> KeySet:
     """Source rows that stand in quarantine only: their key has no live row in raw.
 
-    Versions of one key count once; rows without a key are told apart by nothing, so each counts.
+    Versions of one key count once; rows without a key are told apart by nothing, so each counts. `within` is SQL over
+    `quarantine.rows as q`: only those count.
     """
     if not keys:
-        return KeySet(await count_open(connection, source=source, table=table))
+        return KeySet(await count_open(connection, source=source, table=table, within=within))
     known = " and ".join(f"q.row_key ->> {quote_literal(key)} is not null" for key in keys)
     typed = [f"(row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()]
     row = await connection.fetchrow(
@@ -270,7 +278,7 @@ async def key_set_not_in_raw(
         with only_here as (
             select distinct q.row_key, case when {known} then 0 else q.quarantine_id end as apart
             from quarantine.rows as q
-            where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null
+            where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {within}
                 and not exists (select from {raw} as r where r._deleted_at is null and {_same_key(keys, "r")})
         )
         select count(*) as rows, {fingerprint(typed)} as mark from only_here
@@ -282,11 +290,12 @@ async def key_set_not_in_raw(
     return KeySet(row["rows"], row["mark"])
 
 
-async def count_open(connection: Connection[Record], *, source: str, table: str) -> int:
-    """Rows of the table that stand in quarantine now."""
+async def count_open(connection: Connection[Record], *, source: str, table: str, within: str = "true") -> int:
+    """Rows of the table that stand in quarantine now. `within` is SQL over `quarantine.rows as q`."""
     return int(
         await connection.fetchval(
-            "select count(*) from quarantine.rows where source_system = $1 and table_name = $2 and resolved_at is null",
+            "select count(*) from quarantine.rows as q where q.source_system = $1 and q.table_name = $2 "
+            f"and q.resolved_at is null and {within}",
             source,
             table,
         )

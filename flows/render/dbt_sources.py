@@ -5,7 +5,7 @@ from typing import Any
 from flows.render.freshness import freshness, last_load
 from flows.render.raw_columns import Column, raw_columns
 from flows.render.rendered_yaml import HEADER, dump
-from flows.spec import Endpoint, Source, Table
+from flows.spec import Loadable, Source
 
 
 def dbt_sources(source: Source) -> str:
@@ -26,7 +26,7 @@ def dbt_sources(source: Source) -> str:
     return HEADER + dump({"version": 2, "sources": [entry]})
 
 
-def _table(source: Source, table: Table | Endpoint) -> dict[str, Any]:
+def _table(source: Source, table: Loadable) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": table.name}
     if table.description:
         entry["description"] = table.description

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flows.spec import Endpoint, Since, Table
+from flows.spec import Endpoint, Loadable, Overwrite, Resource, Since
 
 # PostgreSQL's own long names: Soda compares them as text, and `timestamptz` would never match.
 _TIMESTAMP = "timestamp with time zone"
@@ -31,7 +31,7 @@ METADATA = (
 )
 
 
-def raw_columns(table: Table | Endpoint) -> tuple[Column, ...]:
+def raw_columns(table: Loadable) -> tuple[Column, ...]:
     """Key, cursor and payload, then the metadata, each once."""
     if isinstance(table, Endpoint):
         own = [Column(field.name, "The record's key at the API.", field.type) for field in table.key_fields]
@@ -41,8 +41,25 @@ def raw_columns(table: Table | Endpoint) -> tuple[Column, ...]:
         if isinstance(table.cursor, Since) and table.cursor.column not in table.keys:
             own.append(Column(table.cursor.column, "When the record last changed at the API.", table.cursor.raw_type))
         own.append(Column("payload", "The record as the API sent it, unmodified.", "jsonb"))
+    elif isinstance(table, Resource):
+        own = _of_resource(table)
     else:
         own = [Column(name, "Key of the row at the source.") for name in table.keys]
         if table.cursor_column is not None and table.cursor_column not in table.keys:
             own.append(Column(table.cursor_column, "When the row last changed at the source.", required=False))
+        if isinstance(table.load, Overwrite) and table.load.by not in [column.name for column in own]:
+            said = f"Divides the table: rows of one {table.load.every} are overwritten together."
+            own.append(Column(table.load.by, said, required=False))
     return (*own, *METADATA)
+
+
+def _of_resource(table: Resource) -> list[Column]:
+    """With `columns` the types are those of the resource's tables; a key that is not declared is not known here."""
+    types = (None,) * len(table.keys) if table.columns else table.types_of(table.keys)
+    own = [Column(name, "The record's key at the source.", kind) for name, kind in zip(table.keys, types, strict=True)]
+    if table.cursor is not None and table.cursor not in table.keys:
+        kind = None if table.columns else table.cursor_type
+        own.append(Column(table.cursor, "When the record last changed at the source.", kind))
+    if not table.columns:
+        own.append(Column("payload", "The record as the source gave it, whole.", "jsonb"))
+    return own

@@ -5,10 +5,10 @@ from typing import Any
 from flows.render.freshness import freshness, last_load
 from flows.render.raw_columns import Column, raw_columns
 from flows.render.rendered_yaml import HEADER, dump
-from flows.spec import Append, Endpoint, Source, Table
+from flows.spec import Append, Loadable, Source
 
 
-def raw_contract(source: Source, table: Table | Endpoint) -> str:
+def raw_contract(source: Source, table: Loadable) -> str:
     """The text of soda/raw/<source>/<table>.yml.
 
     Schema: the columns that follow from the declaration; more columns may come, since sources grow. Keys: there and
@@ -25,7 +25,7 @@ def raw_contract(source: Source, table: Table | Endpoint) -> str:
     return HEADER + dump(contract)
 
 
-def _column(column: Column, table: Table | Endpoint) -> dict[str, Any]:
+def _column(column: Column, table: Loadable) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": column.name}
     if column.data_type:
         entry["data_type"] = column.data_type
@@ -37,12 +37,12 @@ def _column(column: Column, table: Table | Endpoint) -> dict[str, Any]:
     return entry
 
 
-def _checks(source: Source, table: Table | Endpoint) -> list[dict[str, Any]]:
+def _checks(source: Source, table: Loadable) -> list[dict[str, Any]]:
     checks: list[dict[str, Any]] = [{"schema": {"allow_extra_columns": True, "allow_other_column_order": True}}]
     # A log may well be empty in its first hour; a table of things may not.
     checks.append(
         {"row_count": {"threshold": {"level": "warn", "must_be_greater_than": 0}}}
-        if isinstance(table.load, Append)
+        if table.load is None or isinstance(table.load, Append)
         else {"row_count": None}
     )
     limits = freshness(source)

@@ -3,7 +3,19 @@
 from collections.abc import Sequence
 
 from flows.render.freshness import freshness
-from flows.spec import Api, Append, ChangeToken, Endpoint, Merge, Replace, Source, Table, TransactionId
+from flows.spec import (
+    Api,
+    Append,
+    ChangeToken,
+    DltSource,
+    Loadable,
+    Merge,
+    Overwrite,
+    Replace,
+    Resource,
+    Source,
+    TransactionId,
+)
 from flows.spec import Sequence as SequenceCursor
 
 _HEAD = """<!-- rendered by `medallion render`; do not edit -->
@@ -27,10 +39,8 @@ def shape_page(sources: Sequence[Source]) -> str:
 
 
 def _source(source: Source) -> str:
-    address = f"`MEDALLION_SOURCE_{source.connection.upper()}_URL`"
-    kind = "API" if isinstance(source, Api) else f"{_ENGINES[source.engine]} database"
     facts = [
-        f"- {kind}, address in {address} or the block `source-{source.connection}`",
+        f"- {_kind(source)}, {_address(source)}",
         f"- schedule: `{source.schedule}` (UTC)" if source.schedule else "- schedule: none, read on demand",
         f"- at most {source.max_parallel} tables at one time",
     ]
@@ -54,11 +64,23 @@ def _source(source: Source) -> str:
     return "\n".join(parts)
 
 
-def _line(source: Source, table: Table | Endpoint) -> str:
+def _kind(source: Source) -> str:
+    if isinstance(source, DltSource):
+        return f"dlt source `{source.build}`"
+    return "API" if isinstance(source, Api) else f"{_ENGINES[source.engine]} database"
+
+
+def _address(source: Source) -> str:
+    if source.connection is None:
+        return "configured where dlt looks for it"
+    return f"address in `MEDALLION_SOURCE_{source.connection.upper()}_URL` or the block `source-{source.connection}`"
+
+
+def _line(source: Source, table: Loadable) -> str:
     cells = (
         table.name,
         table.description.removeprefix("One row per ").removeprefix("One record per ").rstrip(".") or "",
-        ", ".join(table.keys) or "",
+        ", ".join(table.keys) or ("as the resource says" if isinstance(table, Resource) else ""),
         _load(table),
         _cursor(table),
         _deletes(table),
@@ -68,7 +90,7 @@ def _line(source: Source, table: Table | Endpoint) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _load(table: Table | Endpoint) -> str:
+def _load(table: Loadable) -> str:
     match table.load:
         case Replace():
             return "replace"
@@ -76,12 +98,16 @@ def _load(table: Table | Endpoint) -> str:
             return "append"
         case Merge():
             return "merge"
+        case Overwrite() as load:
+            return f"overwrite {load}"
+        case None:
+            return "as the resource says"
 
 
-def _cursor(table: Table | Endpoint) -> str:
+def _cursor(table: Loadable) -> str:
     cursor = table.cursor
-    if cursor is None:
-        return ""
+    if cursor is None or isinstance(cursor, str):
+        return cursor or ""
     if isinstance(cursor, ChangeToken):
         return "change token"
     if isinstance(cursor, TransactionId):
@@ -92,8 +118,12 @@ def _cursor(table: Table | Endpoint) -> str:
     return name + (f", lag {cursor.lag}" if cursor.overlap else "")
 
 
-def _deletes(table: Table | Endpoint) -> str:
+def _deletes(table: Loadable) -> str:
     """What happens in raw to a row that is gone from the source."""
     if isinstance(table.load, Replace):
         return "leave raw"
+    if isinstance(table.load, Overwrite):
+        return "leave raw, of partitions that are read"
+    if isinstance(table, Resource) and (table.deleted is not None or table.load is None):
+        return f"marked by `{table.deleted}`" if table.deleted is not None else "as the resource says"
     return "marked" if table.deletes else "not noticed"

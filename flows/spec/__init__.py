@@ -5,13 +5,15 @@ from flows.spec.auth import ApiKeyHeader, ApiKeyQuery, Basic, Bearer, NoAuth, OA
 from flows.spec.connection import ApiConnection, DatabaseConnection
 from flows.spec.cursor import ChangeToken, Sequence, Since, Timestamp, TransactionId
 from flows.spec.database import Database, Table
+from flows.spec.dlt import DltSource, Resource
 from flows.spec.endpoint import Endpoint, Field, Parent
-from flows.spec.load import Append, Merge, Replace
+from flows.spec.load import Append, Merge, Overwrite, Replace
 from flows.spec.pagination import Cursor, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
 from flows.spec.rate import Rate
 from flows.spec.rule import Rule
 
-Source = Database | Api
+Source = Database | Api | DltSource
+Loadable = Table | Endpoint | Resource
 
 __all__ = [
     "Api",
@@ -25,19 +27,23 @@ __all__ = [
     "Cursor",
     "Database",
     "DatabaseConnection",
+    "DltSource",
     "Endpoint",
     "Field",
     "LinkHeader",
+    "Loadable",
     "Merge",
     "NextHeader",
     "NextUrl",
     "NoAuth",
     "OAuth2",
     "Offset",
+    "Overwrite",
     "PageNumber",
     "Parent",
     "Rate",
     "Replace",
+    "Resource",
     "Rule",
     "Sequence",
     "Since",

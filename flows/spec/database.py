@@ -7,14 +7,14 @@ from typing import Literal, get_args
 from flows.spec.cursor import Sequence, Timestamp, TransactionId
 from flows.spec.errors import DeclarationError
 from flows.spec.identifiers import require_plain
-from flows.spec.load import Append, Merge, Replace
+from flows.spec.load import Append, Merge, Overwrite, Replace
 from flows.spec.rule import Rule
 
 Engine = Literal["postgresql", "mysql", "sqlite", "mssql"]
 """What a source database runs on; `mysql` is MariaDB too."""
 
 
-OnDrift = Literal["evolve", "freeze"]
+OnDrift = Literal["evolve", "freeze", "quarantine"]
 """What happens when a table's columns change at the source."""
 
 
@@ -25,6 +25,7 @@ class Table:
         Table("products", key="product_id", load=Replace())
         Table("baskets", key="basket_id", cursor=Timestamp("updated_at", lag="10 min"), load=Merge(), deletes=True)
         Table("household_events", key="event_id", cursor=Sequence("event_id"), load=Append())
+        Table("sales", load=Overwrite(by="sold_at", every="month", last=3))
 
     `key` is a column or several. `deletes` compares key sets after each read and marks rows gone from the source.
     `rules` guard the door; when more than `max_quarantined` (a share, 0 to 1) of a read's rows break one, the load
@@ -32,13 +33,14 @@ class Table:
     `max_deleted` (a share, 0 to 1) stops a load with `deletes` that would mark more of raw's rows as deleted at once;
     tables with fewer than 100 rows in raw are exempt.
     `on_drift` says what a change of the source's columns does: "evolve" takes in new columns and wider types, and
-    refuses what could change values; "freeze" refuses every change.
+    refuses what could change values; "freeze" refuses every change; "quarantine" leaves raw's columns as they are and
+    goes on with the rows that fit them, the others wait in quarantine, up to `max_quarantined`.
     `as_text` names columns of a database that is not PostgreSQL which hold values that their type in raw cannot (zero
     dates, words in a column of numbers): they travel as text.
     """
 
     name: str
-    load: Replace | Append | Merge
+    load: Replace | Append | Merge | Overwrite
     key: str | tuple[str, ...] = ()
     cursor: Timestamp | Sequence | TransactionId | None = None
     deletes: bool = False
@@ -59,6 +61,12 @@ class Table:
     def cursor_column(self) -> str | None:
         """The source's column that the cursor follows; None without a cursor, or for one that needs no column."""
         return None if self.cursor is None or isinstance(self.cursor, TransactionId) else self.cursor.column
+
+    @property
+    def named_columns(self) -> tuple[str, ...]:
+        """The source's columns that a load cannot do without: key, cursor, and what divides an overwritten table."""
+        named = [*self.keys, *([] if self.cursor_column is None else [self.cursor_column])]
+        return tuple(dict.fromkeys([*named, *([self.load.by] if isinstance(self.load, Overwrite) else [])]))
 
     def __post_init__(self) -> None:
         where = f"table {self.name}"
@@ -94,13 +102,15 @@ class Table:
                 )
             case _:
                 pass
-        if self.cursor is not None and not self.keys and isinstance(self.cursor, Timestamp):
+        # An overwrite writes whole partitions: it need not tell rows apart.
+        told_apart = bool(self.keys) or isinstance(self.load, Overwrite)
+        if not told_apart and isinstance(self.cursor, Timestamp):
             raise DeclarationError(
                 "a timestamp cursor needs a key, because equal timestamps are told apart by it",
                 where=where,
                 next_move='add key="…"',
             )
-        if isinstance(self.cursor, TransactionId) and not self.keys:
+        if not told_apart and isinstance(self.cursor, TransactionId):
             raise DeclarationError(
                 "a transaction-id cursor needs a key, because a row that changed is read again",
                 where=where,
@@ -108,7 +118,8 @@ class Table:
             )
         if self.deletes and not isinstance(self.load, Merge):
             raise DeclarationError(
-                "deletes=True marks deleted rows of a merged table; replace drops them by itself, append keeps all",
+                "deletes=True marks deleted rows of a merged table; replace and overwrite drop them by themselves, "
+                "append keeps all",
                 where=where,
                 next_move="use load=Merge() or remove deletes=True",
             )
@@ -127,6 +138,13 @@ class Table:
         if self.on_drift not in get_args(OnDrift):
             raise DeclarationError(
                 f"on_drift is {self.on_drift!r}", where=where, next_move=f"choose among {', '.join(get_args(OnDrift))}"
+            )
+        if self.on_drift == "quarantine" and isinstance(self.load, Append) and not self.keys:
+            raise DeclarationError(
+                "rows that waited in quarantine are read again once they fit, and an append without a key could not "
+                "tell them from those that are in",
+                where=where,
+                next_move='add key="…", or use on_drift="evolve" or "freeze"',
             )
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
         refuse_repeats(list(self.keys), "key column", where)
@@ -189,6 +207,14 @@ class Database:
                 f"a transaction-id cursor ({', '.join(named)}) is known to PostgreSQL only",
                 where=where,
                 next_move="use Timestamp(…) or Sequence(…), or no cursor",
+            )
+        if self.engine != "postgresql" and (
+            named := [table.name for table in self.tables if isinstance(table.load, Overwrite)]
+        ):
+            raise DeclarationError(
+                f"partitions are overwritten from PostgreSQL only ({', '.join(named)} of {self.engine})",
+                where=where,
+                next_move="use load=Merge() with a cursor, or load=Replace()",
             )
         object.__setattr__(self, "tables", tuple(self.tables))
 

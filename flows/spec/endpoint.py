@@ -4,10 +4,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from flows.spec.cursor import ChangeToken, Since
-from flows.spec.database import refuse_repeats
+from flows.spec.database import OnDrift, refuse_repeats
 from flows.spec.errors import DeclarationError
 from flows.spec.identifiers import require_plain
 from flows.spec.json_path import parse_path, plain_steps
@@ -103,7 +103,7 @@ class Endpoint:
     deleted: str | None = None
     etag: bool = False
     parent: Parent | None = None
-    on_drift: Literal["evolve", "freeze", "quarantine"] = "evolve"
+    on_drift: OnDrift = "evolve"
     rules: tuple[Rule, ...] = ()
     max_quarantined: float = 0.0
     description: str = ""
@@ -165,7 +165,7 @@ class Endpoint:
         refuse_repeats([*columns, "payload"], "column", where)
 
     def _check_load(self, where: str) -> None:
-        if isinstance(self.load, Append):
+        if not isinstance(self.load, Merge | Replace):
             raise DeclarationError(
                 "records of an API are matched by key, since a page may repeat",
                 where=where,

@@ -56,6 +56,20 @@ def partitions(first: date, last: date, every: Every) -> list[Partition]:
     return found
 
 
+def first_day_of_last(today: date, every: Every, count: int) -> date:
+    """The day on which the last `count` partitions begin, the one that `today` is in included."""
+    match every:
+        case "day":
+            return today - timedelta(days=count - 1)
+        case "week":
+            return today - timedelta(days=today.weekday() + 7 * (count - 1))
+        case "month":
+            months = today.year * 12 + today.month - 1 - (count - 1)
+            return date(months // 12, months % 12 + 1, 1)
+        case "year":
+            return date(today.year - (count - 1), 1, 1)
+
+
 def _next(day: date, every: Every) -> date:
     match every:
         case "day":

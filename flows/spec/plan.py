@@ -42,7 +42,8 @@ class Window:
 
     `condition` selects them; `below` selects every row that raw must hold once they are in (for counting).
     `lower` and `upper` are the bounds as text; `next` is the cursor to store. `warning` tells what weakens the bound.
-    `expected` selects about as many rows as `condition`, where the planner would misjudge that.
+    `expected` selects about as many rows as `condition`, where the planner would misjudge that. `earlier` is how many
+    partitions before the last ones are overwritten, because the cursor saw rows in them.
     """
 
     condition: str = "true"
@@ -52,6 +53,7 @@ class Window:
     next: CursorState = field(default_factory=CursorState)
     warning: str | None = None
     expected: str | None = None
+    earlier: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,6 @@ class LoadCounts:
     rows_deduplicated: int = 0
     rows_quarantined: int = 0
     rows_deleted: int = 0
-    rows_tombstones: int = 0
     bytes: int = 0
     source_rows: int | None = None
     raw_rows: int | None = None
@@ -123,7 +124,7 @@ class LoadCounts:
 
     def after(self, before: "LoadCounts") -> "LoadCounts":
         """These counts with those of an earlier part of the same read; both ends are as they were last."""
-        added = ("read", "inserted", "updated", "unchanged", "deduplicated", "quarantined", "deleted", "tombstones")
+        added = ("read", "inserted", "updated", "unchanged", "deduplicated", "quarantined", "deleted")
         sums = {f"rows_{name}": getattr(self, f"rows_{name}") + getattr(before, f"rows_{name}") for name in added}
         return replace(self, bytes=self.bytes + before.bytes, **sums)
 

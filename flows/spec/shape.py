@@ -32,10 +32,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A source table's columns in order, and the planner's guess at its rows (-1: never analysed)."""
+    """A source table's columns in order, and the planner's guess at its rows (-1: never analysed).
+
+    `sent` are the columns as the source sent them, where a landing table holds them beside those of raw: `select` is
+    the landing table's name for them.
+    """
 
     columns: tuple[Column, ...]
     estimated_rows: int = -1
+    sent: tuple[Column, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,14 +69,17 @@ def fingerprint(expressions: list[str]) -> str:
 
 
 def row_document(shape: Shape, alias: str = "") -> str:
-    """SQL for a row as jsonb, equal at both ends: read at the source, or with `alias` from a relation of raw's columns.
+    """SQL for a row as jsonb, equal at both ends: read at the source, or with `alias` from a relation of raw's columns
+    (or a landing table of `shape.sent`).
 
     json travels as its text: jsonb would drop repeated keys of it, and refuses \\u0000 with the whole statement. The
     record is spelled `whole.*`, since a plain `whole` would mean a column of that name where there is one.
     """
     values = []
-    for column in shape.columns:
+    for column in shape.sent or shape.columns:
         value = f"{alias}.{quote_identifier(column.name)}" if alias else column.select
+        if alias and shape.sent:
+            value = f"{alias}.{column.select}"
         if column.raw_type in {"json", "json[]"}:
             value = f"({value})::text{column.raw_type.removeprefix('json')}"
         values.append(f"{value} as {quote_identifier(column.name)}")

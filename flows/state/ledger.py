@@ -15,7 +15,7 @@ from flows.spec.plan import CursorState, LoadCounts
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # Any constant will do, as long as every process uses the same: it names "a load of a table" among advisory locks.
 LOAD_LOCK_CLASS = 20_170_101
@@ -238,7 +238,7 @@ async def record_changes(
             "insert into ops.schema_changes (batch_id, source_system, table_name, column_name, change, old_type, "
             "new_type) select $1, $2, $3, $4::text, $5::text, $6, $7 where $5::text <> 'dropped' or coalesce(("
             "select change from ops.schema_changes where source_system = $2 and table_name = $3 "
-            "and column_name = $4 order by change_id desc limit 1), '') <> 'dropped'",
+            "and column_name = $4 and applied order by change_id desc limit 1), '') <> 'dropped'",
             batch_id,
             source,
             table,

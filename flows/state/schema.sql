@@ -136,6 +136,17 @@ create table if not exists ops.cursors (
 comment on table ops.cursors is
 'One row per table read by cursor: everything below cursor_value is in raw, quarantine or tombstones. pending_value becomes safe once no transaction older than pending_at is open at the source.';
 
+create table if not exists ops.dlt_states (
+    source_system text not null,
+    table_name text not null,
+    state json not null,
+    batch_id bigint not null,
+    updated_at timestamptz not null default clock_timestamp(),
+    primary key (source_system, table_name)
+);
+comment on table ops.dlt_states is
+'One row per table read by dlt: what its resource keeps between reads, as dlt writes it. Commits with the rows it speaks of; goes unread once the raw table is gone.';
+
 create table if not exists ops.schema_changes (
     change_id bigint generated always as identity primary key,
     batch_id bigint not null,
@@ -148,7 +159,10 @@ create table if not exists ops.schema_changes (
     changed_at timestamptz not null default clock_timestamp()
 );
 alter table ops.schema_changes add column if not exists applied boolean not null default true;
-comment on table ops.schema_changes is 'One row per change of a source table''s shape: as it reached raw, or (not applied) as it was refused.';
+-- Changes of before there were events are not told any more.
+alter table ops.schema_changes add column if not exists announced boolean not null default true;
+alter table ops.schema_changes alter column announced set default false;
+comment on table ops.schema_changes is 'One row per change of a source table''s shape: as it reached raw, or (not applied) as it was refused or held back. announced: an event was sent about it.';
 
 create table if not exists ops.errors (
     error_id text primary key,
@@ -227,17 +241,6 @@ where resolved_at is null;
 create unique index if not exists rows_open_once on quarantine.rows (source_system, table_name, rule, row_hash)
 where resolved_at is null;
 
--- Tombstones are read and counted, and become no rows.
-alter table ops.loads add column if not exists rows_tombstones bigint not null default 0;
-alter table ops.loads drop constraint if exists every_row_is_accounted_for;
-alter table ops.loads add constraint every_row_is_accounted_for check (
-    status <> 'published'
-    or coalesce(
-        rows_read
-        = rows_inserted + rows_updated + rows_unchanged + rows_deduplicated + rows_quarantined + rows_tombstones,
-        false
-    )
-);
 -- An API asked for more patience than a run has: the load goes on later, from the place it had reached.
 alter table ops.loads drop constraint if exists loads_status_check;
 alter table ops.loads add constraint loads_status_check check (
@@ -287,4 +290,4 @@ create table if not exists ops.circuits (
 comment on table ops.circuits is
 'One row per source that has ever failed: closed, it is asked; open, nobody asks it before retry_at; half-open, one load tries it. failures counts loads that failed in a row, openings how often it opened since it last worked.';
 
-insert into ops.schema_version (version) values (1), (2), (3) on conflict do nothing;
+insert into ops.schema_version (version) values (1), (2), (3), (4) on conflict do nothing;

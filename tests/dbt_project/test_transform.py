@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.dbt_project.warehouse_story import Rows, Story, without
+from tests.dbt_project.warehouse_story import NEW_COLUMN, SHOP_TABLES, Rows, Story, without
 
 # One worker: the story is told once for each worker that asks.
 pytestmark = pytest.mark.xdist_group("dbt")
@@ -159,6 +159,18 @@ def test_a_moved_household_has_two_versions_and_its_sales_point_at_theirs(transf
     before = {row["household_key"] for row in sales if row["sold_at"] < second["effective_at"]}
     since = {row["household_key"] for row in sales if row["sold_at"] >= second["effective_at"]}
     assert (before, since) == ({first["household_key"]}, {second["household_key"]})
+
+
+def test_a_column_that_a_source_adds_stops_no_model_and_makes_no_version(transformed: Story) -> None:
+    """Raw has it on day three, with a value in every row. A model takes it in when somebody names it."""
+    assert transformed.builds["day_three"].exit_code == 0
+    named = f"column_name = '{NEW_COLUMN}'"
+    having = transformed.warehouse.rows(f"select table_schema from information_schema.columns where {named}")
+    assert [row["table_schema"] for row in having] == ["raw_shop"] * len(SHOP_TABLES)
+    for dimension in ("gold.dim_household", "gold.dim_product"):
+        before = {row[f"{dimension.removeprefix('gold.dim_')}_key"] for row in transformed.day_two[dimension]}
+        after = {row[f"{dimension.removeprefix('gold.dim_')}_key"] for row in transformed.day_three[dimension]}
+        assert len(after - before) == (1 if dimension == "gold.dim_product" else 0)  # the product that arrived
 
 
 def test_a_changed_address_makes_no_version(transformed: Story) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import psycopg
 
-from flows.loads.database import load_table
+from flows.connections import connect
+from flows.loads.database import load_table, plan_table
 from flows.loads.session import LoadResult
 from flows.spec import Database, DatabaseConnection, Table
 from tests.conftest import TestDatabase
@@ -48,6 +49,15 @@ class TwoEnds:
         """One load of the table, as the platform does it."""
         declared = Database(source, connection="shop", tables=[table])
         return await load_table(self.warehouse_address, self.shop_address, declared, table)
+
+    async def reason(self, table: Table) -> str:
+        """What the plan says that the next load of the table will do, and why."""
+        declared = Database("shop", connection="shop", tables=[table])
+        async with (
+            connect(self.warehouse_address, side="warehouse") as warehouse,
+            connect(self.shop_address, side="source") as origin,
+        ):
+            return (await plan_table(warehouse, origin, declared, table)).plan.reason
 
     def same(self, table: str, columns: str = "*") -> bool:
         """Whether source and raw hold the same rows, told by their text."""

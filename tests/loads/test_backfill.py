@@ -7,7 +7,7 @@ import pytest
 
 from flows.loads.backfill import backfill_partition, refuse_unfit
 from flows.loads.session import LoadResult
-from flows.spec import Append, Database, Merge, Replace, Rule, Sequence, Table, Timestamp
+from flows.spec import Append, Database, Merge, Overwrite, Replace, Rule, Sequence, Table, Timestamp
 from flows.spec.errors import DeclarationError, MedallionError, SourceError
 from flows.spec.partition import Partition
 from tests.conftest import TestDatabase
@@ -122,6 +122,25 @@ async def test_an_append_adds_what_is_missing_and_leaves_the_rest(warehouse: Tes
     assert ends.raw("select id, v from raw_shop.log order by id") == [(5, 5), (10, 1)]
 
 
+@pytest.mark.parametrize("key", ["id", ()])
+async def test_an_overwritten_table_is_filled_in_as_its_loads_write_it(ends: TwoEnds, key: str | tuple[()]) -> None:
+    """Also without a key: rows gone go, and a row that came to February from elsewhere moves when it has a key."""
+    table = Table("sales", key=key, load=Overwrite(by="sold_at", every="month"))
+    ends.raw("drop table raw_shop.sales")
+    await ends.load(table)
+    ends.source("update sales set v = 7 where id = 45; delete from sales where id = 40")
+    ends.source("update sales set sold_at = '2024-02-10' where id = 10")
+    ends.source("update sales set sold_at = '2024-01-10' where id = 50")
+
+    result = await backfill(ends, table=table)
+
+    written = (0, 3, 1) if key else (28, 0, 29)
+    counts = result.counts
+    assert (counts.rows_inserted, counts.rows_updated, counts.rows_deleted, counts.reconciled) == (*written, "equal")
+    await backfill(ends, Partition(date(2024, 1, 1), date(2024, 2, 1)), table=table)
+    assert ends.same("sales", "id, sold_at, v")
+
+
 async def test_an_empty_partition_is_one_that_is_in(ends: TwoEnds) -> None:
     result = await backfill(ends, Partition(date(2030, 1, 1), date(2030, 2, 1)))
 
@@ -173,8 +192,12 @@ async def test_a_table_that_was_never_loaded_is_told_to_be_run(warehouse: TestDa
         (Database("s", connection="s", tables=[Table("t", cursor=Sequence("id"), load=Append())]), "without a key"),
         (Database("s", connection="s", engine="sqlite", tables=[Table("t", key="id", load=Merge())]), "runs on sqlite"),
         (Database("s", connection="s", tables=[Table("t", key="id", load=Merge())]), "nothing says which column"),
+        (
+            Database("s", connection="s", tables=[Table("t", load=Overwrite(by="sold_at", every="day"))]),
+            "divided by sold_at",
+        ),
     ],
 )
 def test_tables_that_no_backfill_helps_are_refused(source: Database, words: str) -> None:
     with pytest.raises(DeclarationError, match=words):
-        refuse_unfit(source, source.tables[0], None)
+        refuse_unfit(source, source.tables[0], "at" if "sold_at" in words else None)

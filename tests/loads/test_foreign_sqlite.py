@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,26 @@ async def test_an_append_without_a_key_adds_each_row_once(warehouse: TestDatabas
     file.execute("insert into log values (11, 'new')")
     second = await load(warehouse, address(file), table, "sqlite")
     assert (second.counts.rows_read, second.counts.rows_inserted, second.counts.reconciled) == (1, 1, "equal")
+
+
+async def test_what_does_not_fit_raws_columns_waits_where_that_is_declared(
+    warehouse: TestDatabase, file: sqlite3.Connection
+) -> None:
+    table = replace(ORDERS, on_drift="quarantine", max_quarantined=1)
+    make_orders(file)
+    await load(warehouse, address(file), table, "sqlite")
+    file.execute("alter table orders add column tier text")
+    file.execute("update orders set tier = 'gold', changed_at = '2018-01-01 00:00:00' where id in (2, 3)")
+    file.execute("update orders set note = 'mended', changed_at = '2018-01-01 00:00:00' where id = 4")
+
+    result = await load(warehouse, address(file), table, "sqlite")
+
+    assert (result.counts.rows_quarantined, result.counts.reconciled) == (2, "equal")
+    assert {row["row_data"]["tier"] for row in open_quarantine(warehouse)} == {"gold"}
+    assert raw(warehouse, "orders where id = 4", "note") == [{"note": "mended"}]
+    after = await load(warehouse, address(file), replace(table, on_drift="evolve"), "sqlite")
+    assert (after.path, open_quarantine(warehouse)) == ("reread", [])
+    assert raw(warehouse, "orders where tier is not null", "id") == [{"id": 2}, {"id": 3}]
 
 
 async def test_a_new_column_is_followed(warehouse: TestDatabase, file: sqlite3.Connection) -> None:

@@ -5,7 +5,23 @@ from pathlib import Path
 import pytest
 
 from flows.render.ingest_deployments import BEGIN, END
-from flows.spec import Api, Append, Database, Endpoint, Merge, Replace, Rule, Sequence, Since, Source, Table, Timestamp
+from flows.spec import (
+    Api,
+    Append,
+    Database,
+    DltSource,
+    Endpoint,
+    Merge,
+    Overwrite,
+    Replace,
+    Resource,
+    Rule,
+    Sequence,
+    Since,
+    Source,
+    Table,
+    Timestamp,
+)
 
 
 @pytest.fixture
@@ -27,6 +43,7 @@ def sources() -> tuple[Source, ...]:
             ),
             Table("moves", key="move_id", cursor=Sequence("move_id"), load=Append(), description="One row per move."),
             Table("sites", load=Replace()),
+            Table("counts", load=Overwrite(by="counted_at", every="month", last=3)),
         ],
     )
     weather = Api(
@@ -37,7 +54,16 @@ def sources() -> tuple[Source, ...]:
             Endpoint("readings", path="/readings", cursor=Since("since", field="read_at")),
         ],
     )
-    return (stock, weather)
+    crm = DltSource(
+        "crm",
+        build="sources.crm:crm",
+        resources=[
+            Resource("contacts", key=("account", "id"), key_type=("text", "bigint"), cursor="changed", load=Merge()),
+            Resource("orders", key="order_id", columns=True, load=Merge(), deleted="gone"),
+            Resource("stages"),
+        ],
+    )
+    return (stock, weather, crm)
 
 
 @pytest.fixture

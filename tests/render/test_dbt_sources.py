@@ -22,7 +22,7 @@ def test_every_table_is_there_with_its_schema_and_description(sources: tuple[Sou
         "raw_stock",
         "It's the stock: all of it.",
     )
-    assert [table["name"] for table in entry["tables"]] == ["levels", "moves", "sites"]
+    assert [table["name"] for table in entry["tables"]] == ["levels", "moves", "sites", "counts"]
     assert entry["tables"][1]["description"] == "One row per move."
 
 
@@ -52,6 +52,10 @@ def test_key_cursor_payload_and_metadata_are_described_once_each(sources: tuple[
         "levels": ["site_id", "product_id", "changed_at", *metadata],
         "moves": ["move_id", *metadata],
         "sites": metadata,
+        "counts": ["counted_at", *metadata],
         "stations": ["id", "payload", *metadata],
         "readings": ["id", "read_at", "payload", *metadata],
+        "contacts": ["account", "id", "changed", "payload", *metadata],
+        "orders": ["order_id", *metadata],
+        "stages": ["payload", *metadata],
     }

@@ -18,10 +18,15 @@ def test_this_projects_files_say_what_its_declarations_say() -> None:
 def test_rendering_changes_nothing_the_second_time(sources: tuple[Source, ...], root: Path) -> None:
     first = write(sources, root)
     assert [path.relative_to(root).as_posix() for path in first] == [
+        "dbt_project/models/staging/crm/_sources.yml",
         "dbt_project/models/staging/stock/_sources.yml",
         "dbt_project/models/staging/weather/_sources.yml",
         "docs/shape.md",
         "prefect.yaml",
+        "soda/raw/stock/counts.yml",
+        "soda/raw/crm/contacts.yml",
+        "soda/raw/crm/orders.yml",
+        "soda/raw/crm/stages.yml",
         "soda/raw/stock/levels.yml",
         "soda/raw/stock/moves.yml",
         "soda/raw/stock/sites.yml",

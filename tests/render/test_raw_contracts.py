@@ -18,14 +18,22 @@ TABLES = {
     "raw_stock.levels": f"site_id int, product_id bigint, level int, kind text, changed_at timestamptz, {METADATA}",
     "raw_stock.moves": f"move_id bigint, {METADATA}",
     "raw_stock.sites": f"site_id int, {METADATA}",
+    "raw_stock.counts": f"counted_at date, {METADATA}",
     "raw_weather.stations": f"id uuid, payload jsonb, {METADATA}",
     "raw_weather.readings": f"id text, read_at timestamptz, payload jsonb, {METADATA}",
+    "raw_crm.contacts": f"account text, id bigint, changed timestamptz, payload jsonb, {METADATA}",
+    "raw_crm.orders": f"order_id int, total numeric(10,2), {METADATA}",
+    "raw_crm.stages": f"id text, payload jsonb, {METADATA}",
 }
 ROWS = {
     "raw_stock.levels": "1, 1, 5, null, now()",
     "raw_stock.sites": "1",
+    "raw_stock.counts": "'2024-01-01'",
     "raw_weather.stations": "gen_random_uuid(), '{}'",
     "raw_weather.readings": "'a', now(), '{}'",
+    "raw_crm.contacts": "'a', 1, now(), '{}'",
+    "raw_crm.orders": "1, 9.99",
+    "raw_crm.stages": "'a', '{}'",
 }
 
 
@@ -46,6 +54,7 @@ def raw(warehouse: TestDatabase) -> TestDatabase:
     with psycopg.connect(warehouse.url("loader")) as connection:
         connection.execute("create schema raw_stock")
         connection.execute("create schema raw_weather")
+        connection.execute("create schema raw_crm")
         for name, columns in TABLES.items():
             connection.execute(f"create table {name} ({columns})")
             if name in ROWS:

@@ -9,7 +9,7 @@ import pytest
 from flows import sources
 from flows.render.dbt_sources import dbt_sources
 from flows.sources import SOURCES
-from flows.spec import Api, Database
+from flows.spec import Api, Database, DltSource
 
 FILES = sorted(Path(sources.__file__).parent.rglob("*.py"))
 
@@ -69,7 +69,7 @@ def test_every_file_declares_a_source_that_is_listed() -> None:
     for file in FILES:
         if file.stem != "__init__" and file.parent.name != "catalog":
             module = importlib.import_module(f"flows.sources.{file.stem}")
-            declared = {value.name for value in vars(module).values() if isinstance(value, Database | Api)}
+            declared = {value.name for value in vars(module).values() if isinstance(value, Database | Api | DltSource)}
             assert declared, f"{file.name} declares no source"
             assert declared <= listed, f"{file.name} is missing from flows/sources/__init__.py"
 

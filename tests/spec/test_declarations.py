@@ -5,7 +5,20 @@ from datetime import timedelta
 
 import pytest
 
-from flows.spec import Api, Append, Database, Endpoint, Merge, Replace, Rule, Sequence, Since, Table, Timestamp
+from flows.spec import (
+    Api,
+    Append,
+    Database,
+    Endpoint,
+    Merge,
+    Overwrite,
+    Replace,
+    Rule,
+    Sequence,
+    Since,
+    Table,
+    Timestamp,
+)
 from flows.spec.duration import parse_duration
 from flows.spec.errors import DeclarationError
 
@@ -86,6 +99,40 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "a sequence's lag below zero": (lambda: Sequence("id", lag=-1), "step over rows", "0 or more"),
     "a min_share given in percent": (lambda: Replace(min_share=50), "between 0 and 1", "0.5"),
+    "drift to quarantine from an append without a key": (
+        lambda: Table("t", load=Append(), cursor=Sequence("id"), on_drift="quarantine"),
+        "are read again once they fit",
+        'add key="…"',
+    ),
+    "an overwrite by nothing": (lambda: Overwrite(by="", every="day"), "no column divides", 'by="sold_at"'),
+    "an overwrite by a quarter": (
+        lambda: Overwrite(by="at", every="quarter"),  # type: ignore[arg-type]
+        "'quarter' is not known",
+        "day, week, month, year",
+    ),
+    "an overwrite of no partition": (lambda: Overwrite(by="at", every="day", last=0), "are none", "1 or more"),
+    "an overwrite's share in percent": (
+        lambda: Overwrite(by="at", every="day", min_share=50),
+        "between 0 and 1",
+        "0.5",
+    ),
+    "deletes of an overwritten table": (
+        lambda: Table("t", key="id", load=Overwrite(by="at", every="day"), deletes=True),
+        "drop them by themselves",
+        "remove deletes=True",
+    ),
+    "an overwrite of a database that is not PostgreSQL": (
+        lambda: Database(
+            "d", connection="d", engine="mysql", tables=[Table("t", load=Overwrite(by="at", every="day"))]
+        ),
+        "from PostgreSQL only (t of mysql)",
+        "load=Replace()",
+    ),
+    "an API's overwrite": (
+        lambda: Endpoint("e", path="/e", load=Overwrite(by="at", every="day")),  # type: ignore[arg-type]
+        "a page may repeat",
+        "load=Merge()",
+    ),
     "a rule of two statements": (lambda: Rule("a", "true; drop table x"), "not one SQL expression", "quantity >= 0"),
     "a rule of nothing": (lambda: Rule("a", "  "), "not one SQL expression", "quantity >= 0"),
     "a rule's name with a space": (lambda: Rule("a b", "true"), "not a plain name", "lower-case"),
@@ -161,6 +208,9 @@ def test_a_declaration_that_contradicts_itself_is_refused_with_the_next_move(cas
         Table("t", key="id", cursor=Timestamp("at", lag="1 h"), load=Append()),
         Table("t", key="id", cursor=Sequence("id", lag=100), load=Append()),
         Table("t", load=Replace(min_share=0)),
+        Table("t", load=Overwrite(by="at", every="day")),
+        Table("t", key="id", load=Overwrite(by="at", every="month", last=3), cursor=Timestamp("changed_at")),
+        Table("t", load=Overwrite(by="at", every="week"), cursor=Timestamp("changed_at", lag="1 h")),
     ],
     ids=repr,
 )

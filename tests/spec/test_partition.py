@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from flows.spec.errors import DeclarationError
-from flows.spec.partition import Every, partitions
+from flows.spec.partition import Every, first_day_of_last, partitions
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,12 @@ def test_no_day_is_left_out_or_read_twice(every: Every) -> None:
 def test_what_makes_no_partitions_is_refused(first: date, last: date, every: Every, words: str) -> None:
     with pytest.raises(DeclarationError, match=words):
         partitions(first, last, every)
+
+
+@pytest.mark.parametrize("every", ["day", "week", "month", "year"])
+@pytest.mark.parametrize("today", [date(2024, 2, 29), date(2024, 12, 31), date(2024, 1, 1), date(2023, 10, 1)])
+def test_the_last_partitions_are_those_that_end_with_todays(every: Every, today: date) -> None:
+    for count in (1, 2, 3, 13):
+        first = first_day_of_last(today, every, count)
+        assert len(partitions(first, today, every)) == count
+        assert len(partitions(first - timedelta(days=1), today, every)) == count + 1

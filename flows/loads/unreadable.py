@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 
 from flows.quality.quarantine import Unreadable
-from flows.spec.json_path import plain_steps
+
+Steps = tuple[str, ...]
 
 # jsonb holds neither; PostgreSQL would refuse the whole COPY for one of them. Six bytes in the JSON text:
 # \u0000, or a surrogate (\ud800 to \udfff) that may lack its other half.
@@ -20,20 +21,20 @@ _HUGE = re.compile(rb"\d[eE][+-]?\d{5}|\d{16000}")
 
 
 def readable(
-    records: Sequence[bytes], keys: Sequence[str], unreadable: list[Unreadable], *, careful: bool
+    records: Sequence[bytes], keys: Sequence[Steps], unreadable: list[Unreadable], *, careful: bool
 ) -> Sequence[bytes]:
     """The records that jsonb can hold; the others join those that go to quarantine as text.
 
-    `keys` are the paths of the key's fields. A page is looked through as a whole first: hardly any has a suspect.
-    Unless `careful`, numbers with exponents of five digits pass: to look for them took 2.4 s in 300,000 records, more
-    than to read and land them. PostgreSQL refuses them, and the caller comes again with care.
+    `keys` are the fields that lead to each of the key's values. A page is looked through as a whole first: hardly any
+    has a suspect. Unless `careful`, numbers with exponents of five digits pass: to look for them took 2.4 s in 300,000
+    records, more than to read and land them. PostgreSQL refuses them, and the caller comes again with care.
     """
     if not careful and _unsuspicious(records):
         return records
     return [record for record in records if _readable(record, keys, unreadable)]
 
 
-def unknown_fields(record: bytes, keys: Sequence[str]) -> Unreadable:
+def unknown_fields(record: bytes, keys: Sequence[Steps]) -> Unreadable:
     """A record whose fields are not those known, for quarantine."""
     return Unreadable("fields_as_known", record.decode("utf-8", errors="backslashreplace"), _key_texts(record, keys))
 
@@ -52,7 +53,7 @@ def _unsuspicious(records: Sequence[bytes]) -> bool:
     return True
 
 
-def _readable(record: bytes, keys: Sequence[str], unreadable: list[Unreadable]) -> bool:
+def _readable(record: bytes, keys: Sequence[Steps], unreadable: list[Unreadable]) -> bool:
     rule = _unreadable_rule(record)
     if rule is not None:
         # PostgreSQL's text holds no more than jsonb does: the escapes stay as they are written.
@@ -93,14 +94,14 @@ def _measured(number: str) -> str:
     return number
 
 
-def _key_texts(record: bytes, keys: Sequence[str]) -> str | tuple[str | None, ...] | None:
+def _key_texts(record: bytes, keys: Sequence[Steps]) -> str | tuple[str | None, ...] | None:
     """The record's key as text, where it can be read though the record cannot be kept."""
     document = json.loads(record.decode("utf-8", errors="replace"), parse_int=str)
-    texts = tuple(_text(document, plain_steps(key)) for key in keys)
+    texts = tuple(_text(document, key) for key in keys)
     return texts[0] if len(texts) == 1 else texts
 
 
-def _text(value: object, steps: Sequence[str]) -> str | None:
+def _text(value: object, steps: Steps) -> str | None:
     for step in steps:
         if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
             value = value[int(step)]

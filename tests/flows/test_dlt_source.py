@@ -1,0 +1,47 @@
+"""A dlt source through the same flows and commands as any other."""
+
+import pytest
+
+from flows.ingest import ingest
+from flows.loads.declared import find_database_table
+from flows.loads.planning import plan_sources
+from flows.recover import reconcile
+from flows.spec import DltSource, Resource
+from flows.spec.errors import DeclarationError
+from tests.flows.conftest import Ends
+from tests.loads.dlt_loading import RecordsFile, file
+from tests.loads.loading import loads, rows
+
+pytest.importorskip("dlt", reason="the extra `dlt` is not installed")
+
+pytestmark = pytest.mark.xdist_group("dlt")
+
+__all__ = ["file"]  # a fixture
+
+CRM = DltSource(
+    "crm",
+    build="tests.loads.dlt_sources:things",
+    resources=[Resource("things", key_type="bigint", count="tests.loads.dlt_sources:how_many"), Resource("nothing")],
+)
+
+
+async def test_a_dlt_source_is_planned_run_compared_and_refused_a_backfill(
+    ends: Ends, file: RecordsFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.loads.declared.SOURCES", [CRM])
+    file.hold({"id": 1}, {"id": 2})
+
+    planned, unplanned = await plan_sources({"crm": None})
+    state = await ingest(source="crm", tables=["things"], return_state=True)
+    compared = await reconcile(sources=["crm.things"])
+
+    assert planned.plan is not None
+    assert (planned.plan.path, planned.plan.mode, planned.due) == ("first", "merge", "due")
+    assert unplanned.error is not None
+    assert "choose among parts, slow_parts, things" in unplanned.error.next_move
+    assert state.is_completed()
+    assert [row["id"] for row in rows(ends.warehouse, "select id from raw_crm.things order by 1")] == [1, 2]
+    assert [load["reconciled"] for load in loads(ends.warehouse)] == ["equal"]
+    assert (compared[0]["verdict"], compared[0]["method"], compared[0]["source_rows"]) == ("equal", "count", 2)
+    with pytest.raises(DeclarationError, match=r"crm is a dlt source, .*rename its raw table away"):
+        find_database_table("crm.things")
