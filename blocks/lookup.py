@@ -12,7 +12,8 @@ def find(name: str) -> Mapping[str, str | None] | None:
     """The document of that name, or None when there is none.
 
     `warehouse`       {"loader": url, "transformer": url, "reader": url or None}
-    `source-<name>`   {"url": url} for a database, {"url": base URL, "key": key or None} for an API
+    `source-<name>`   {"url": url} for a database, {"url": base URL, "key": key or None, "user": user or None} for an
+                      API
 
     Callable from a running event loop too: it never awaits.
 
@@ -51,7 +52,7 @@ def _plain(block: Block) -> Mapping[str, str | None]:
             "reader": _open(block.reader),
         }
     if isinstance(block, SourceApi):
-        return {"url": block.base_url, "key": _open(block.key)}
+        return {"url": block.base_url, "key": _open(block.key), "user": _open(block.user)}
     if isinstance(block, SourceDatabase):
         return {"url": block.url.get_secret_value()}
     raise TypeError(f"{type(block).__name__} is no block of this platform")

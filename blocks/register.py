@@ -86,7 +86,9 @@ def _source_block(source: Source, environment: Mapping[str, str], stack: Mapping
         commerce = stack.get("commerce") or {}
         if url is None and source.connection == "marketing":
             url, key = commerce.get("url"), key or commerce.get("api_key")
-        return SourceApi(base_url=url, key=SecretStr(key) if key else None) if url else None
+        user = environment.get(f"{prefix}_USER")
+        secrets = {"key": SecretStr(key) if key else None, "user": SecretStr(user) if user else None}
+        return SourceApi(base_url=url, **secrets) if url else None
     if isinstance(source, DltSource) and url and key:
         return SourceApi(base_url=url, key=SecretStr(key))
     url = url or (stack.get("urls") or {}).get(f"{source.connection}_extractor")

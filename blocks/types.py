@@ -36,7 +36,8 @@ class SourceApi(Block):
     _description: ClassVar[str | None] = "An API that ingest reads."
 
     base_url: str = Field(description="https://api.example.com, without credentials in it")
-    key: SecretStr | None = Field(None, description="The key it asks for, if any")
+    key: SecretStr | None = Field(None, description="The key it asks for, if any: password, token or client secret too")
+    user: SecretStr | None = Field(None, description="The user or OAuth2 client id that goes with the key, if any")
 
 
 class AlertChannel(Block):

@@ -4,7 +4,8 @@ MEDALLION_WAREHOUSE_URL              postgresql://loader:…@host/warehouse
 MEDALLION_WAREHOUSE_TRANSFORMER_URL  the same database as the role that builds models (default: the loader)
 MEDALLION_WAREHOUSE_READER_URL       the same database as the role that only reads gold
 MEDALLION_SOURCE_SHOP_URL            a source database, or an API's base URL
-MEDALLION_SOURCE_MARKETING_KEY       an API's key
+MEDALLION_SOURCE_MARKETING_KEY       an API's key, password, token or client secret
+MEDALLION_SOURCE_MARKETING_USER      the user or client id that goes with it
 """
 
 from __future__ import annotations
@@ -113,17 +114,18 @@ def database(source: Database) -> DatabaseConnection:
 
 
 def api(source: Api) -> ApiConnection:
-    """An API's address and key.
+    """An API's address, and the credential it wants.
 
     Raises:
         ConfigurationError: nothing says where it is.
     """
     variable = f"MEDALLION_SOURCE_{source.connection.upper()}_URL"
     key = os.environ.get(f"MEDALLION_SOURCE_{source.connection.upper()}_KEY")
+    user = os.environ.get(f"MEDALLION_SOURCE_{source.connection.upper()}_USER")
     if url := os.environ.get(variable):
-        return ApiConnection(source.connection, url, key)
+        return ApiConnection(source.connection, url, key, user)
     if (block := _block(f"source-{source.connection}")) is not None:
-        return ApiConnection(source.connection, block["url"], key or block["key"])
+        return ApiConnection(source.connection, block["url"], key or block["key"], user or block["user"])
     stack = embedded_stack()
     commerce = (stack or {}).get("commerce")
     if commerce and source.connection == "marketing":

@@ -20,7 +20,7 @@ from flows.observe.artifacts import LoadLine, loads_table_markdown
 from flows.observe.logs import correlated
 from flows.recovery.failures import Failure, diagnose
 from flows.schema_events import announce_schema_changes
-from flows.spec import Overwrite, Source
+from flows.spec import Endpoint, Loadable, Overwrite, Source
 from flows.spec.errors import IngestFailed, MedallionError
 from flows.state import ledger, runs
 
@@ -45,15 +45,24 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
         run_id, windows = await _open(declared, [table.name for table in chosen], correlation_id)
         turns = asyncio.Semaphore(declared.max_parallel)
 
-        async def take_turn(name: str) -> State[dict[str, Any]]:
-            async with turns:
-                # Prefect's overloads know return_state for functions, not for coroutines.
-                state: State[dict[str, Any]] = await tasks.load(  # type: ignore[misc]
-                    source, name, windows[name], run_id, return_state=True
-                )
-                return state
+        ended = {table.name: asyncio.Event() for table in chosen}
 
-        states = await asyncio.gather(*(take_turn(table.name) for table in chosen))
+        async def take_turn(table: Loadable) -> State[dict[str, Any]]:
+            # Children are asked for by their parents' keys, so parents come first; however they end.
+            parent = table.parent.endpoint if isinstance(table, Endpoint) and table.parent else None
+            if parent in ended:
+                await ended[parent].wait()
+            try:
+                async with turns:
+                    # Prefect's overloads know return_state for functions, not for coroutines.
+                    state: State[dict[str, Any]] = await tasks.load(  # type: ignore[misc]
+                        source, table.name, windows[table.name], run_id, return_state=True
+                    )
+                    return state
+            finally:
+                ended[table.name].set()
+
+        states = await asyncio.gather(*(take_turn(table) for table in chosen))
         outcome = await _gather(source, dict(zip((table.name for table in chosen), states, strict=True)))
         await _close(run_id, source, outcome)
     return outcome.loads
@@ -136,8 +145,8 @@ def _lines(source: str, outcome: _Outcome) -> list[LoadLine]:
 
 
 def worst(statuses: list[str]) -> str:
-    """`failed` before `refused` before `done`."""
-    return next(status for status in ("failed", "refused", "done") if status in statuses)
+    """`failed` before `refused` before `rescheduled` before `done`."""
+    return next(status for status in ("failed", "refused", "rescheduled", "done") if status in statuses)
 
 
 def _failed(source: str, failures: dict[str, Failure]) -> MedallionError:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
+from rich.json import JSON
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,7 @@ from flows.spec.partition import Partition
 
 if TYPE_CHECKING:
     from flows.loads.planning import PlanLine
+    from flows.loads.preview import Preview
     from flows.state.overview import Overview
     from infra.local.stack import ServiceStatus, Stack
 
@@ -29,6 +31,10 @@ _STATUS_STYLE = {
     "surplus in raw": "yellow",
     "failed": "bold red",
     "refused": "bold magenta",
+    "rescheduled": "yellow",
+    "open": "bold red",
+    "half-open": "yellow",
+    "closed": "green",
     "not applied": "bold magenta",
     "starting": "yellow",
     "stopped": "dim",
@@ -137,6 +143,25 @@ def plan_table(lines: Iterable[PlanLine]) -> Table:
     return table
 
 
+def preview_parts(name: str, preview: Preview) -> list[Table | Text | JSON]:
+    """`medallion preview`: what was found, each field, the first records."""
+    facts = grid(f"Preview of {name}", ["what", "declared", "the answer suggests"])
+    found = preview.detected
+    facts.add_row(
+        "records on the first page", str(preview.on_page), f"{len(found.found)} at {found.records or 'the root'!r}"
+    )
+    facts.add_row(
+        "total", "" if preview.total is None else f"{preview.total:,}", f"at {found.total!r}" if found.total else ""
+    )
+    facts.add_row("pagination", preview.declared, found.pagination)
+    facts.add_row("key", "", f"{found.key} ({found.key_type})")
+    facts.add_row("cursor", "", found.cursor_field or "")
+    fields = grid("Fields", ["field", "kinds"])
+    for field, kinds in preview.fields.items():
+        fields.add_row(field, kinds)
+    return [facts, fields, *(JSON(record.decode("utf-8", errors="replace")) for record in preview.records)]
+
+
 _COUNTS = (
     ("read", "rows_read"),
     ("new", "rows_inserted"),
@@ -240,6 +265,18 @@ def status_tables(overview: Overview) -> list[Table]:
                 f"{row['since']:%Y-%m-%d %H:%M:%S}",
             )
         shown.append(quarantine)
+    if overview.circuits:
+        circuits = grid("Circuits", ["source", "state", "failures", "left alone until (UTC)", "why"], ["failures"])
+        for row in overview.circuits:
+            until = row["retry_at"]
+            circuits.add_row(
+                row["source_system"],
+                styled(row["state"]),
+                str(row["failures"]),
+                f"{until:%Y-%m-%d %H:%M:%S}" if until else "",
+                row["what"] or "",
+            )
+        shown.append(circuits)
     if overview.changes:
         changes = grid("Schema changes", ["when (UTC)", "table", "column", "change", "type", "in raw"])
         for row in overview.changes:

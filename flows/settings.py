@@ -32,6 +32,15 @@ class Settings(BaseSettings):
     api_wait_budget_seconds: float = Field(
         300, ge=0, description="The longest one read may wait for an API's rate limit"
     )
+    api_group_seconds: float = Field(
+        10, ge=0, description="Pages of an API are published together for so long; a restart goes on behind them"
+    )
+    api_group_mb: float = Field(256, ge=0, description="Pages of an API are published together up to this size")
+    circuit_failures: int = Field(
+        3, ge=1, description="Loads in a row that find an API out of order until it is left alone"
+    )
+    circuit_seconds: float = Field(60, gt=0, description="How long it is left alone first; doubles each time")
+    circuit_longest_seconds: float = Field(1800, gt=0, description="The longest it is left alone")
     warehouse_parallel: int = Field(4, ge=1, description="Tables loaded at one time, over all sources")
     medium_load_mb: float = Field(
         1024, ge=0, description="Reads estimated larger are cut in chunks, so that a restart need not begin anew"

@@ -43,6 +43,7 @@ from flows.loads.session import LoadResult
 from flows.observe import logs, metrics, sentry
 from flows.observe.progress import report
 from flows.quality import soda
+from flows.recovery.circuit import CircuitOpen
 from flows.recovery.failures import STRATEGIES, Strategy, diagnose
 from flows.settings import PROJECT_ROOT, settings
 from flows.spec import Api, DltSource
@@ -69,13 +70,14 @@ def begin() -> None:
 async def may_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Only failures whose strategy is to retry: a wrong password stays wrong, refused data stays refused.
 
-    An API that asks for more patience than a run has is left alone until the next scheduled run.
+    An API that asks for more patience than a run has, or whose circuit is open, is left alone until the next
+    scheduled run.
     """
     try:
         await state.aresult()
     except Exception as problem:
         failure = diagnose(problem, "task")
-        if isinstance(failure.error, RateLimited):
+        if isinstance(failure.error, RateLimited | CircuitOpen):
             return False
         return failure.error.retryable and STRATEGIES[failure.failure_class][0] is Strategy.RETRY
     return False

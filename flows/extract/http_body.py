@@ -52,8 +52,9 @@ async def read_body(response: httpx.Response, cap: int) -> Body:
     # The HTTP/1.1 parser below counts too; a proxy's or another version's transport may not.
     if declared is not None and received != declared:
         raise _cut(f"{received} bytes came of the {declared} announced")
-    chunked = "transfer-encoding" in response.headers
-    return Body(content.removeprefix(_BOM), received, end_proven=chunked or declared is not None)
+    # HTTP/2 marks the end of every stream.
+    marked = "transfer-encoding" in response.headers or response.http_version == "HTTP/2"
+    return Body(content.removeprefix(_BOM), received, end_proven=marked or declared is not None)
 
 
 def _require_json(headers: httpx.Headers) -> None:

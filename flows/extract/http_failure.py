@@ -3,12 +3,20 @@
 import re
 import ssl
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import httpx
 
+from flows.extract.http_date import http_date
+from flows.extract.quota import pause_asked
 from flows.spec.api import Api, NoAuth
-from flows.spec.errors import ConfigurationError, MedallionError, RateLimited, SourceError, SourceUnavailable
+from flows.spec.errors import (
+    ConfigurationError,
+    MedallionError,
+    PlaceLost,
+    RateLimited,
+    SourceError,
+    SourceUnavailable,
+)
 
 # 52x are a content network's own words for "the server behind me does not answer".
 _MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 531)})
@@ -68,6 +76,8 @@ def refused(response: httpx.Response, request_line: str, api: Api) -> AttemptFai
     """Read a status other than 200 and redirects. `request_line` is like "GET /v1/coupons": no query, no host."""
     status = response.status_code
     wait = retry_after(response.headers)
+    if wait is None and status == 429:
+        wait = pause_asked(response.headers) or None
     what = f"{status} from {request_line}"
     declared = f"flows/sources/{api.name}.py"
     # Some APIs say 403 where 429 is meant; Retry-After gives them away.
@@ -87,7 +97,7 @@ def refused(response: httpx.Response, request_line: str, api: Api) -> AttemptFai
             f"{what}: the list, or our place in it, is gone",
             "run again: a new run starts from the last published cursor, not from the expired page; "
             f"if the first page says so too, the path in {declared} is retired",
-            kind=SourceUnavailable,
+            kind=PlaceLost,
         )
     moves = {
         204: f"the API has no body where a list was declared; check the path in {declared}",
@@ -148,16 +158,21 @@ def retry_after(headers: httpx.Headers) -> float | None:
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
         return float(value)
-    until = _http_date(value)
+    until = http_date(value)
     if until is None:
         return None
-    now = _http_date(headers.get("date", "")) or datetime.now(UTC)
+    now = http_date(headers.get("date", "")) or datetime.now(UTC)
     return max(0.0, (until - now).total_seconds())
 
 
 def key_variable(api: Api) -> str:
     """The environment variable that holds the API's key."""
     return f"MEDALLION_SOURCE_{api.connection.upper()}_KEY"
+
+
+def user_variable(api: Api) -> str:
+    """The environment variable that holds the user or client id that goes with the key."""
+    return f"MEDALLION_SOURCE_{api.connection.upper()}_USER"
 
 
 def url_variable(api: Api) -> str:
@@ -172,11 +187,3 @@ def _key_move(status: int, api: Api, declared: str) -> str:
     if status == 401:
         return f"the API does not know the key: check {holder}, and the kind of auth in {declared}"
     return f"the key may not read this: ask for the right, or check {holder}"
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)

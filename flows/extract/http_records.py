@@ -5,26 +5,54 @@ Nothing is decoded but the way to the list: every digit of a number and every es
 
 import re
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 from msgspec import Raw
 
 from flows.extract.http_body import Body
 from flows.extract.http_failure import AttemptFailed
-from flows.spec.api import Endpoint
+from flows.extract.json_walk import Absent, Document, describe, kind_of
+from flows.spec.endpoint import Endpoint
 from flows.spec.errors import SourceError, SourceUnavailable
+from flows.spec.json_path import Step, parse_path
 
-_ROOT = msgspec.json.Decoder(Raw)
-_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _LIST = msgspec.json.Decoder(list[Raw])
 _TOTAL = msgspec.json.Decoder(int | None)
 # Any escape is matched, so that the second half of `\\` never counts as the beginning of one.
 _ESCAPE = re.compile(rb"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
-_KINDS = {b"{": "object", b"[": "list", b'"': "text", b"t": "boolean", b"f": "boolean", b"n": "null"}
 
 
-def split(body: Body, endpoint: Endpoint) -> tuple[list[bytes], int | None]:
-    """The page's records, and the API's total if `endpoint.total` says where it stands.
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A page's records, the API's total if the endpoint says where it stands, and the document around them."""
+
+    records: list[bytes]
+    total: int | None
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where an endpoint's records and total stand; `within` leads from an element of the list to its record."""
+
+    records: tuple[Step, ...]
+    within: tuple[Step, ...]
+    total: tuple[Step, ...] | None
+
+
+@lru_cache(maxsize=1024)
+def _places(records: str, total: str | None) -> _Places:
+    listed, _, within = records.partition("[]")
+    return _Places(
+        parse_path(listed), parse_path(within.removeprefix(".")), None if total is None else parse_path(total)
+    )
+
+
+def split(body: Body, endpoint: Endpoint) -> Split:
+    """The page's records and the API's total.
 
     A record is handed on as it came, and may hold what PostgreSQL's jsonb refuses (`\\u0000`, a lone surrogate, bytes
     that are not UTF-8): one such record is for the door to judge, and no reason to lose the page.
@@ -41,7 +69,7 @@ def split(body: Body, endpoint: Endpoint) -> tuple[list[bytes], int | None]:
     mark = secrets.token_hex(16).encode()
     masked, count = _ESCAPE.subn(lambda found: mark + found[1] if found[1] else found[0], body.content)
     try:
-        records, total = _split(masked, endpoint) if count else _split(body.content, endpoint)
+        page = _split(masked, endpoint) if count else _split(body.content, endpoint)
     except RecursionError:
         failure = AttemptFailed(
             "the body is nested too deeply to be read", "ask who runs the API; no record is so deep"
@@ -55,41 +83,73 @@ def split(body: Body, endpoint: Endpoint) -> tuple[list[bytes], int | None]:
             again=True,
         )
     else:
-        return [record.replace(mark, b"\\u") for record in records], total
+        return Split([record.replace(mark, b"\\u") for record in page.records], page.total, page.document)
     raise failure
 
 
-def _split(content: bytes, endpoint: Endpoint) -> tuple[list[bytes], int | None]:
-    # Every decoding of a level reads it to its end and so checks its form; the root is read once for both paths.
-    # Views, not copies: a page may be tens of megabytes.
-    root = memoryview(content.strip())
-    fields = _OBJECT.decode(root) if _kind(root) == "object" else None
-    if fields is None:
-        _ROOT.decode(root)
-    listed = _walk(root, fields or {}, endpoint.records, "records", endpoint)
-    if _kind(listed) != "list":
-        raise _wrong_shape(endpoint, "records", f"the {_describe(listed)} at {_place(endpoint.records)} is no list")
-    records = [bytes(record) for record in _LIST.decode(listed)]
-    if endpoint.total is None:
-        return records, None
-    counted = _walk(root, fields or {}, endpoint.total, "total", endpoint)
+def whole_document(body: Body) -> Document:
+    """The body as JSON, of whatever shape.
+
+    Raises:
+        AttemptFailed: it is not JSON.
+    """
     try:
-        return records, _TOTAL.decode(counted)
-    except msgspec.ValidationError:
+        return Document(body.content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
-    raise _wrong_shape(endpoint, "total", f"the {_describe(counted)} at {_place(endpoint.total)} is no whole number")
+    raise AttemptFailed("the body is not valid JSON", "show the answer to who runs the API")
 
 
-def _walk(root: memoryview, fields: dict[str, Raw], path: str, declared: str, endpoint: Endpoint) -> memoryview:
-    here, seen = root, ""
-    for name in path.split(".") if path else ():
-        if seen:
-            fields = _OBJECT.decode(here) if _kind(here) == "object" else {}
-        if name not in fields:
-            raise _wrong_shape(endpoint, declared, f"there is no {name!r} in the {_describe(here)} at {_place(seen)}")
-        here = memoryview(fields[name])
-        seen = f"{seen}.{name}" if seen else name
-    return here
+def _split(content: bytes, endpoint: Endpoint) -> Split:
+    # Every decoding of a level reads it to its end and so checks its form.
+    places = _places(endpoint.records, endpoint.total)
+    document = Document(content)
+    records = _records(document, places, endpoint)
+    return Split(records, None if places.total is None else _total(document, places.total, endpoint), document)
+
+
+def _records(document: Document, places: _Places, endpoint: Endpoint) -> list[bytes]:
+    try:
+        listed = document.at(places.records)
+    except Absent as absent:
+        found = str(absent)
+    else:
+        if kind_of(listed) == "list":
+            records = [bytes(record) for record in _LIST.decode(listed)]
+            return [_inner(record, places.within, endpoint) for record in records] if places.within else records
+        if endpoint.may_be_absent and kind_of(listed) == "null":
+            return []
+        found = f"the {describe(listed)} at {endpoint.records or 'the root'!r} is no list"
+        if not endpoint.records:
+            found = f"the {describe(listed)} at the root is no list"
+        raise _wrong_shape(endpoint, "records", found)
+    if endpoint.may_be_absent:
+        return []
+    raise _wrong_shape(endpoint, "records", found)
+
+
+def _inner(element: bytes, within: Sequence[Step], endpoint: Endpoint) -> bytes:
+    try:
+        return bytes(Document(element).at(within))
+    except Absent as absent:
+        found = str(absent)
+    raise _wrong_shape(endpoint, "records", f"in an element of the list, {found}")
+
+
+def _total(document: Document, place: Sequence[Step], endpoint: Endpoint) -> int | None:
+    try:
+        counted = document.at(place)
+    except Absent as absent:
+        if endpoint.may_be_absent:
+            return None
+        found = str(absent)
+    else:
+        try:
+            total: int | None = _TOTAL.decode(counted)
+            return total
+        except msgspec.ValidationError:
+            found = f"the {describe(counted)} at {endpoint.total!r} is no whole number"
+    raise _wrong_shape(endpoint, "total", found)
 
 
 def _wrong_shape(endpoint: Endpoint, field: str, found: str) -> AttemptFailed:
@@ -97,19 +157,3 @@ def _wrong_shape(endpoint: Endpoint, field: str, found: str) -> AttemptFailed:
         f"the answer has another shape than declared: {found}",
         f"compare an answer with {field}= of endpoint {endpoint.name}",
     )
-
-
-def _place(path: str) -> str:
-    return f"{path!r}" if path else "the root"
-
-
-def _kind(value: memoryview) -> str:
-    return _KINDS.get(bytes(value[:1]), "number")
-
-
-def _describe(value: memoryview) -> str:
-    # Field names are left out: where an object is a map, its names are data.
-    if _kind(value) != "object":
-        return _kind(value)
-    kinds = sorted({_kind(memoryview(field)) for field in _OBJECT.decode(value).values()})
-    return f"object of {', '.join(kinds)}" if kinds else "empty object"

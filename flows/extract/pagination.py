@@ -1,210 +1,216 @@
-"""From one page to the next, and never in circles or to strangers."""
+"""From one page to the next, by the declared style.
 
-from collections.abc import Sequence
+`walk_of` gives the walk through a list. Its `take` is the only judge of what comes next; `ahead` merely guesses what
+`take` will say, so that pages can be fetched before their turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
+from typing import Any
 
 import httpx
 
 from flows.extract.http_failure import AttemptFailed
-from flows.spec.api import LinkHeader, SinglePage
-
-_SPACE = " \t"
+from flows.extract.http_request import PageRequest
+from flows.extract.json_walk import Absent, Document
+from flows.extract.link_header import linked_page, require_origin
+from flows.extract.trail import Trail
+from flows.spec.endpoint import Endpoint
+from flows.spec.json_path import parse_path
+from flows.spec.pagination import (
+    Cursor,
+    LinkHeader,
+    NextHeader,
+    NextUrl,
+    PageNumber,
+    Pagination,
+    SinglePage,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """One link of a Link header: its target as written, its relations in lower case, and its anchor if it has one."""
+class Answer:
+    """A whole page: its records, the API's total, the document and the headers, and the address that answered.
 
-    target: str
-    relations: tuple[str, ...]
-    anchor: str | None = None
-
-
-class MalformedLink(ValueError):
-    """A Link header that cannot be read. Taking it for the end of the list would lose every later page."""
-
-
-def parse_links(value: str) -> list[Link]:
-    """Read one Link header field (RFC 8288, appendix B.2), which may hold several links.
-
-        </v1/orders?after=b>; rel="next", </v1/orders>; rel="first index"
-        → [Link("/v1/orders?after=b", ("next",)), Link("/v1/orders", ("first", "index"))]
-
-    Raises:
-        MalformedLink: where the RFC's algorithm would stop and keep what it has so far.
+    `ended`: the API said in its own way that there is no such page.
     """
-    links = []
-    at = _skip(value, 0, _SPACE + ",")
-    while at < len(value):
-        if value[at] != "<":
-            raise MalformedLink(f"a link begins with <, at character {at}")
-        end = value.find(">", at)
-        if end < 0:
-            raise MalformedLink(f"the < at character {at} is never closed")
-        target = value[at + 1 : end].strip()
-        parameters, at = _parameters(value, end + 1)
-        if at < len(value) and value[at] != ",":
-            raise MalformedLink(f"a comma is missing at character {at}")
-        links.append(Link(target, tuple(parameters.get("rel", "").lower().split()), parameters.get("anchor")))
-        at = _skip(value, at, _SPACE + ",")
-    return links
+
+    records: list[bytes]
+    total: int | None
+    document: Document
+    headers: httpx.Headers
+    url: httpx.URL
+    received_bytes: int = 0
+    ended: bool = False
+    unchanged: bool = False
 
 
-def next_page(
-    pagination: LinkHeader | SinglePage, headers: Sequence[str], page: httpx.URL, base: httpx.URL
-) -> httpx.URL | None:
-    """The address of the page after `page`, or None at the end.
+class Walk:
+    """A walk through a list. `seen` counts the records that `take` has let through."""
 
-    `headers` are the answer's Link fields. Relative targets are resolved against `page`, the address that answered.
-    A link with another anchor speaks of another document and is passed over (RFC 8288, section 3.2).
-
-    Raises:
-        AttemptFailed: the header cannot be read, names several next pages, or leads away from `base`'s origin.
-    """
-    if isinstance(pagination, SinglePage):
-        return None
-    relation = pagination.rel.lower()
-    try:
-        found = {
-            _without_fragment(page.join(link.target))
-            for header in headers
-            for link in parse_links(header)
-            if relation in link.relations and _speaks_of(page, link)
-        }
-        problem = ""
-    except (MalformedLink, httpx.InvalidURL, ValueError) as error:
-        # Only our own message is repeated: the others quote the address.
-        problem = str(error) if isinstance(error, MalformedLink) else "a target is no address"
-    if problem:
-        raise AttemptFailed(
-            f"the Link header cannot be read: {problem}",
-            "show the header to who runs the API; nothing was skipped",
-        )
-    if len(found) > 1:
-        raise AttemptFailed(
-            f"the Link header names {len(found)} different pages as {relation!r}",
-            "check rel= of the declared LinkHeader; nothing was skipped",
-        )
-    for url in found:
-        require_origin(url, base, f"the link to the {relation} page")
-        return url
-    return None
-
-
-def require_origin(url: httpx.URL, base: httpx.URL, what: str) -> None:
-    """Refuse an address that is not of `base`'s scheme, host and port, or that brings a user of its own.
-
-    Raises:
-        AttemptFailed: naming both origins, which hold no secret.
-    """
-    if url.userinfo or origin(url) != origin(base):
-        there = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port is not None else "")
-        here = f"{base.scheme}://{base.host}" + (f":{base.port}" if base.port is not None else "")
-        raise AttemptFailed(
-            f"{what} leads to {there}, and this API is {here}: our credentials stay here",
-            "if both are the same API, give the address it names as base URL (http and https are two addresses); "
-            "an API behind a proxy may have to be told its public address",
-        )
-
-
-def origin(url: httpx.URL) -> tuple[str, bytes, int | None]:
-    """Scheme, host and port, with the default port spelled out: what must be equal for credentials to be sent."""
-    return url.scheme, url.raw_host.lower(), url.port or {"http": 80, "https": 443}.get(url.scheme)
-
-
-class Trail:
-    """The pages walked so far: tells a list that leads in circles, or nowhere, from a long one."""
-
-    def __init__(self, first: httpx.URL, max_idle_pages: int) -> None:
+    def __init__(self, pagination: Pagination, first: PageRequest, base: httpx.URL, max_idle_pages: int) -> None:
+        self.pagination = pagination
+        self.first = first
+        self.base = base
+        self.seen = 0
         self._max_idle_pages = max_idle_pages
-        self._visited = {_mark(str(_without_fragment(first)).encode())}
-        self._last_page = b""
-        self._idle = 0
+        self._trail = Trail(first, max_idle_pages)
 
-    def follow(self, url: httpx.URL, records: Sequence[bytes]) -> None:
-        """Note that a page brought `records` and that `url` is read next.
+    def take(self, request: PageRequest, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
+        """The page's new records, and the request for the page after it; None at the end.
 
         Raises:
-            AttemptFailed: `url` was read before, or too many pages in a row brought nothing new.
+            AttemptFailed: the way to the next page cannot be read, leads to another host, or in circles.
         """
-        address = _mark(str(_without_fragment(url)).encode())
-        if address in self._visited:
+        following = self.after(request, answer)
+        self.seen += len(answer.records)
+        if following is not None:
+            self._trail.follow(following, answer.records)
+        return answer.records, following
+
+    def after(self, request: PageRequest, answer: Answer) -> PageRequest | None:
+        """The request for the page after this one, by the style's own words."""
+        if answer.unchanged:
+            return None
+        match self.pagination:
+            case LinkHeader(rel=rel):
+                url = linked_page(rel, answer.headers.get_list("link"), answer.url, self.base)
+                return None if url is None else request.at(url)
+            case NextUrl(at=at):
+                return self._at(request, answer, _told(answer.document, at))
+            case NextHeader(header=header, parameter=parameter):
+                value = answer.headers.get(header, "").strip() or None
+                if parameter is None:
+                    return self._at(request, answer, value)
+                return None if value is None else self.first.having([(parameter, value)])
+            case Cursor(parameter=parameter, at=at, more=more):
+                if more is not None and not answer.document.true(parse_path(more)):
+                    return None
+                token = _told(answer.document, at)
+                return None if token is None else self.first.having([(parameter, token)])
+        return None
+
+    def ahead(self, request: PageRequest, answer: Answer) -> Iterator[PageRequest]:
+        """The requests that will follow `request`, where they can be computed."""
+        return iter(())
+
+    def facts(self) -> dict[str, Any]:
+        """What a later walk needs to go on from here, as JSON."""
+        return {"seen": self.seen}
+
+    def resume(self, facts: dict[str, Any]) -> None:
+        """Go on as an earlier walk did."""
+        self.seen = facts["seen"]
+
+    def _at(self, request: PageRequest, answer: Answer, target: str | int | None) -> PageRequest | None:
+        if target is None:
+            return None
+        try:
+            url = answer.url.join(str(target)).copy_with(fragment=None)
+        except (httpx.InvalidURL, ValueError):
+            url = None
+        if url is None:
             raise AttemptFailed(
-                "the link to the next page leads back to a page already read",
-                "paging would never end; show it to who runs the API, or declare another pagination",
+                "what stands for the next page is no address",
+                "check the declared pagination against an answer; nothing was skipped",
             )
-        self._visited.add(address)
-        # The ends tell a repeated page from another one: records are keyed, so no two pages share one.
-        page = _mark(str(len(records)).encode(), *records[:1], *records[-1:])
-        self._idle = self._idle + 1 if not records or page == self._last_page else 0
-        self._last_page = page
-        if self._idle >= self._max_idle_pages:
-            raise AttemptFailed(
-                f"{self._idle} pages in a row brought nothing new, and the API still names a next one",
-                "the API seems to ignore its own page parameter: check params and pagination",
-            )
+        require_origin(url, self.base, "the link to the next page")
+        return request.at(url)
 
 
-def _mark(*parts: bytes) -> bytes:
-    # 16 bytes a page instead of its address: a million pages stay below 100 MB.
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        digest.update(part)
-    return digest.digest()
+class NumberedWalk(Walk):
+    """A walk by page numbers."""
+
+    pagination: PageNumber
+
+    def __init__(self, pagination: PageNumber, first: PageRequest, base: httpx.URL, max_idle_pages: int) -> None:
+        super().__init__(pagination, first, base, max_idle_pages)
+        self._number = pagination.first
+        self._total: int | None = None
+        self._last: tuple[bytes, ...] = ()
+
+    def take(self, request: PageRequest, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
+        """The page's records and the next number; an earlier one again when the list shrank while it was read."""
+        if answer.ended or not answer.records or answer.unchanged:
+            return answer.records, None
+        page = tuple(answer.records)
+        refuse_repeat(page, self._last)
+        self._last = page
+        self.seen += len(page)
+        shrunk, self._total = max(0, (self._total or 0) - (answer.total or 0)), answer.total
+        if shrunk and answer.total is not None and self._number > self.pagination.first:
+            # Records behind those that went have moved up, some of them past the edge of a page already read.
+            back = min(self._number - self.pagination.first, -(-shrunk // len(page)))
+            self.seen = max(0, self.seen - (back + 1) * len(page))
+            self._number -= back
+            self._last = ()
+            return answer.records, self._request(self._number)
+        if self._is_last(answer):
+            return answer.records, None
+        self._number += 1
+        return answer.records, self._request(self._number)
+
+    def _is_last(self, answer: Answer) -> bool:
+        if self.pagination.pages is not None:
+            pages = _told(answer.document, self.pagination.pages)
+            return pages is None or self._number - self.pagination.first + 1 >= int(pages)
+        return answer.total is not None and self.seen >= answer.total
+
+    def ahead(self, request: PageRequest, answer: Answer) -> Iterator[PageRequest]:
+        """Later numbers, up to the last that the answer lets expect."""
+        if not answer.records:
+            return
+        last = self._number
+        if self.pagination.pages is not None and (pages := _told(answer.document, self.pagination.pages)):
+            last = int(pages) + self.pagination.first - 1
+        elif answer.total is not None:
+            last = self._number + -(-(answer.total - self.seen) // len(answer.records)) - 1
+        for number in range(self._number, last + 1):
+            yield self._request(number)
+
+    def _request(self, number: int) -> PageRequest:
+        return self.first.having([(self.pagination.parameter, number)])
+
+    def facts(self) -> dict[str, Any]:
+        """Records seen, the number that comes next, and the last total."""
+        return {"seen": self.seen, "number": self._number, "total": self._total}
+
+    def resume(self, facts: dict[str, Any]) -> None:
+        """Go on as an earlier walk did."""
+        self.seen, self._number, self._total = facts["seen"], facts["number"], facts["total"]
 
 
-def _parameters(value: str, at: int) -> tuple[dict[str, str], int]:
-    # Appendix B.3. Of a parameter that comes twice the first counts, as section 3.3 asks for rel.
-    found: dict[str, str] = {}
-    at = _skip(value, at, _SPACE)
-    while at < len(value) and value[at] == ";":
-        at = _skip(value, at + 1, _SPACE)
-        start = at
-        while at < len(value) and value[at] not in _SPACE + "=;,":
-            at += 1
-        name = value[start:at].lower()
-        at = _skip(value, at, _SPACE)
-        text = ""
-        if at < len(value) and value[at] == "=":
-            at = _skip(value, at + 1, _SPACE)
-            text, at = _quoted(value, at) if value[at : at + 1] == '"' else _token(value, at)
-        if name:
-            found.setdefault(name, text)
-        at = _skip(value, at, _SPACE)
-    return found, at
+def refuse_repeat(page: Sequence[bytes], last: Sequence[bytes]) -> None:
+    """Refuse a page that is the one before it, byte for byte.
+
+    Raises:
+        AttemptFailed: it is, so the API does not heed the parameter that moves from page to page.
+    """
+    if page and len(page) == len(last) and page[0] == last[0] and page[-1] == last[-1]:
+        raise AttemptFailed(
+            "two pages in a row are the same, record for record",
+            "the API seems to ignore its own page parameter: check params and pagination",
+        )
 
 
-def _quoted(value: str, at: int) -> tuple[str, int]:
-    text: list[str] = []
-    start = at
-    at += 1
-    while at < len(value):
-        if value[at] == '"':
-            return "".join(text), at + 1
-        if value[at] == "\\":
-            at += 1
-        text.append(value[at : at + 1])
-        at += 1
-    raise MalformedLink(f"the quote at character {start} is never closed")
+def _told(document: Document, at: str) -> str | int | None:
+    try:
+        return document.token(parse_path(at))
+    except Absent as absent:
+        found = str(absent)
+    raise AttemptFailed(
+        f"the next page cannot be found: {found}",
+        f"check {at!r} of the declared pagination against an answer; nothing was skipped",
+    )
 
 
-def _token(value: str, at: int) -> tuple[str, int]:
-    start = at
-    while at < len(value) and value[at] not in ";,":
-        at += 1
-    return value[start:at].strip(_SPACE), at
+def first_parameters(pagination: Pagination, endpoint: Endpoint) -> list[tuple[str, int]]:
+    """What the first page's request says of its place."""
+    if isinstance(pagination, PageNumber):
+        return [(pagination.parameter, pagination.first)]
+    return []
 
 
-def _skip(value: str, at: int, characters: str) -> int:
-    while at < len(value) and value[at] in characters:
-        at += 1
-    return at
-
-
-def _speaks_of(page: httpx.URL, link: Link) -> bool:
-    return link.anchor is None or _without_fragment(page.join(link.anchor)) == _without_fragment(page)
-
-
-def _without_fragment(url: httpx.URL) -> httpx.URL:
-    return url.copy_with(fragment=None)
+__all__ = ["Answer", "NumberedWalk", "SinglePage", "Walk", "first_parameters", "refuse_repeat"]

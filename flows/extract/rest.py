@@ -4,35 +4,42 @@
         async for page in pages:
             ...  # page.records: the source's own bytes
 
-Order of reading: `read_pages` walks the pages, `_Reader.page` tries one until it is whole, `_Reader._answer` makes one
-request. Why not a library for the retries: what is tried again here is a page, its body and its JSON included,
-and two kinds of waiting are bounded in two ways (see `HttpLimits`).
+Order of reading: `read_pages` walks the pages (`pagination`), `Ahead` may have fetched them already, `Reader.fetch`
+tries one until it is whole. Why not a library for the retries: what is tried again here is a page, its body and its
+JSON included, and two kinds of waiting are bounded in two ways (see `HttpLimits`).
 """
 
-import asyncio
-import random
-from collections.abc import AsyncGenerator, Callable
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
+from urllib.parse import quote
 
 import httpx
 
 from flows.extract.auth import base_url_of, open_client
-from flows.extract.http_body import Body, read_body
-from flows.extract.http_failure import AttemptFailed, refused, too_slow, unreachable
+from flows.extract.http_ahead import Ahead
+from flows.extract.http_date import http_date
+from flows.extract.http_failure import AttemptFailed
 from flows.extract.http_limits import HttpLimits
-from flows.extract.http_pace import pace_of
-from flows.extract.http_records import split
-from flows.extract.pagination import Trail, next_page, require_origin
+from flows.extract.http_reader import Reader
+from flows.extract.http_request import PageRequest, check_place, encoded
+from flows.extract.offset_walk import OffsetWalk
+from flows.extract.pagination import Answer, NumberedWalk, Walk
+from flows.extract.place import Place, place_after, request_at, without_key
 from flows.spec.api import Api, Endpoint, SinglePage
 from flows.spec.connection import ApiConnection
-from flows.spec.errors import DeclarationError
+from flows.spec.cursor import ChangeToken, Since
+from flows.spec.errors import DeclarationError, MedallionError, SourceError
+from flows.spec.json_path import parse_path
+from flows.spec.pagination import Offset, PageNumber
 
-__all__ = ["HttpLimits", "Page", "count_records", "read_pages"]
+__all__ = ["EndpointReader", "HttpLimits", "Page", "Place", "count_records", "open_reader", "read_pages"]
 
-_MAX_REDIRECTS = 5
-# Spreads runs that failed together. Not a secret; SystemRandom because it needs no seed per process.
-_chance = random.SystemRandom()
 _DEFAULT_LIMITS = HttpLimits()
+OnWait = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +50,24 @@ class Page:
     `received_bytes`: what came over the wire, compressed if it was.
     `total`: the API's own count, if the endpoint declares where it stands; it counts what this query matches.
     `number`: 1 for the first page.
+    `place`: where to go on behind this page, after a restart; None when it is the last.
+    `moment`: the API's clock when it answered; `etag`: the answer's ETag; `token`: its change token, if declared.
+    `parent`: of a child endpoint, the key of the record that they belong to.
+    `unchanged`: the API said that nothing changed since the ETag that was sent (304); there are no records then.
+    `gone`: the API said that there is no such page (of a child endpoint: no such parent any more).
     """
 
     records: list[bytes]
     received_bytes: int
     total: int | None
     number: int
+    place: Place | None = None
+    moment: datetime | None = None
+    etag: str | None = None
+    token: str | None = None
+    parent: str | None = None
+    unchanged: bool = False
+    gone: bool = False
 
 
 async def read_pages(
@@ -57,31 +76,28 @@ async def read_pages(
     connection: ApiConnection,
     *,
     since: str | None = None,
+    place: Place | None = None,
+    etag: str | None = None,
     limits: HttpLimits = _DEFAULT_LIMITS,
-    on_wait: Callable[[str, float], None] | None = None,
+    on_wait: OnWait | None = None,
 ) -> AsyncGenerator[Page, None]:
     """Yield the endpoint's pages in order; an empty list is one page without records.
 
-    `since` goes out as the endpoint's declared cursor parameter. `on_wait(reason, seconds)` is called before every
-    pause between two tries. Memory: one page, its body and its records. Leave it early through `aclosing`, which
-    closes the connection at once.
+    `since` goes out as the endpoint's declared cursor parameter; `place` goes on behind an earlier page, `etag` asks
+    only for what differs from it. `on_wait(reason, seconds)` is called before every pause between two tries. Memory:
+    one page, its body and its records, and as many more as are fetched at one time. Leave it early through `aclosing`,
+    which closes the connections at once.
 
     Raises:
-        ConfigurationError: key or base URL missing or wrong; 401, 403; an untrusted certificate.
+        ConfigurationError: a credential or the base URL missing or wrong; 401, 403; an untrusted certificate.
         DeclarationError: `since` for an endpoint without a cursor.
+        PlaceLost: the API has forgotten the list we walk (410).
         RateLimited: the API asks for more patience than `limits` allow; `retry_after` says how much, in seconds.
         SourceUnavailable: failures that may pass, `limits.max_attempts` times for one page.
         SourceError: an answer that must not be taken for data, or a next link that must not be followed.
     """
-    async with open_client(api, connection, limits) as client:
-        reader = _Reader(client, api, endpoint, base_url_of(api, connection), limits, on_wait)
-        first = _first_page(api, endpoint, reader.base, since)
-        trail = Trail(first, limits.max_idle_pages)
-        url: httpx.URL | None = first
-        number = 0
-        while url is not None:
-            number += 1
-            page, url = await reader.page(url, number, trail)
+    async with open_reader(api, endpoint, connection, limits=limits, on_wait=on_wait) as reader:
+        async for page in reader.pages(since=since, place=place, etag=etag):
             yield page
 
 
@@ -91,7 +107,7 @@ async def count_records(
     connection: ApiConnection,
     *,
     limits: HttpLimits = _DEFAULT_LIMITS,
-    on_wait: Callable[[str, float], None] | None = None,
+    on_wait: OnWait | None = None,
 ) -> int | None:
     """The API's own count of all the endpoint's records, from one request for one record.
 
@@ -103,116 +119,155 @@ async def count_records(
     if endpoint.total is None:
         return None
     smallest = replace(endpoint, page_size=None if endpoint.page_size is None else 1, pagination=SinglePage())
+    async with open_reader(api, smallest, connection, limits=limits, on_wait=on_wait) as reader:
+        async for page in reader.pages():
+            return page.total
+    return None
+
+
+@asynccontextmanager
+async def open_reader(
+    api: Api,
+    endpoint: Endpoint,
+    connection: ApiConnection,
+    *,
+    limits: HttpLimits = _DEFAULT_LIMITS,
+    on_wait: OnWait | None = None,
+) -> AsyncIterator[EndpointReader]:
+    """An endpoint under one client, for one list or, with a parent, for many."""
     async with open_client(api, connection, limits) as client:
-        reader = _Reader(client, api, smallest, base_url_of(api, connection), limits, on_wait)
-        url = _first_page(api, smallest, reader.base, None)
-        page, _ = await reader.page(url, 1, Trail(url, limits.max_idle_pages))
-        return page.total
+        base = base_url_of(api, connection)
+        reader = Reader(client, api, endpoint, connection, base, limits, on_wait)
+        yield EndpointReader(api, endpoint, reader)
 
 
-def _first_page(api: Api, endpoint: Endpoint, base: httpx.URL, since: str | None) -> httpx.URL:
-    params: list[tuple[str, str | int | float | bool | None]] = [*endpoint.params]
-    if endpoint.page_size is not None:
-        params.append((endpoint.page_size_parameter, str(endpoint.page_size)))
-    if since is not None:
-        if endpoint.cursor is None:
-            raise DeclarationError(
-                "a start was given for an endpoint that declares no cursor",
-                where=f"{api.name}.{endpoint.name}",
-                next_move=f'add cursor=Since("…", field="…") in flows/sources/{api.name}.py, or read it whole',
-            )
-        params.append((endpoint.cursor.parameter, since))
-    url = httpx.URL(str(base).rstrip("/") + endpoint.path)
-    return url.copy_merge_params(params) if params else url
+class EndpointReader:
+    """Reads the endpoint's list; of an endpoint with a parent, the list of each of its records."""
 
+    def __init__(self, api: Api, endpoint: Endpoint, reader: Reader) -> None:
+        self._api, self._endpoint, self._reader = api, endpoint, reader
 
-class _Reader:
-    """One read of one endpoint: its client, its pace, and how long it has waited at the API's request."""
-
-    def __init__(
+    async def pages(
         self,
-        client: httpx.AsyncClient,
-        api: Api,
-        endpoint: Endpoint,
-        base: httpx.URL,
-        limits: HttpLimits,
-        on_wait: Callable[[str, float], None] | None,
-    ) -> None:
-        self.base = base
-        self._client = client
-        self._api = api
-        self._endpoint = endpoint
-        self._limits = limits
-        self._on_wait = on_wait
-        self._pace = pace_of(api)
-        self._waited = 0.0
-        self._where = f"{api.name}.{endpoint.name}"
+        *,
+        since: str | None = None,
+        place: Place | None = None,
+        etag: str | None = None,
+        of: Mapping[str, str] | None = None,
+        side_by_side: bool = True,
+    ) -> AsyncGenerator[Page, None]:
+        """The pages of one list. `of` holds the parent's keys that stand in the path."""
+        try:
+            first = self._first(since, etag, of or {})
+            walk = self._walk(first)
+            request: PageRequest | None = first
+            number = 0
+            if place is not None:
+                request, number = request_at(place, first, self._reader.base), place["number"]
+                walk.resume(place["walk"])
+        except AttemptFailed as failed:
+            error: MedallionError | None = failed.error(self._reader.place(1), 1)
+        else:
+            error = None
+        if error is not None:
+            raise error
+        width = self._api.concurrent_of(self._endpoint) if side_by_side else 1
+        async with Ahead(self._reader, walk, width) as ahead:
+            while request is not None:
+                number += 1
+                answer = await ahead.answer(request, number)
+                try:
+                    records, following = walk.take(request, answer)
+                except AttemptFailed as failed:
+                    error = failed.error(self._reader.place(number), 1)
+                if error is not None:
+                    raise error
+                following = without_key(following, self._api.auth)
+                if following is not None:
+                    ahead.expect(following, answer, number)
+                yield self._page(records, answer, number, place_after(following, number, walk))
+                request = following
 
-    async def page(self, url: httpx.URL, number: int, trail: Trail) -> tuple[Page, httpx.URL | None]:
-        """The page at `url` and the address of the next, tried until it is whole."""
-        where = self._where if number == 1 else f"{self._where} (page {number})"
-        attempts = pauses = 0
-        while True:
-            # Whatever is raised below stands outside the except block, so that it drags no inner exception along.
-            try:
-                return await self._whole_page(url, number, trail)
-            except AttemptFailed as failed:
-                failure = failed
-            if failure.slow_down:
-                pauses += 1
-                wait = max(failure.retry_after or 0.0, self._backoff(pauses))
-                if self._waited + wait > self._limits.wait_budget_seconds:
-                    raise failure.rate_limited(where, wait, self._waited, self._limits.wait_budget_seconds)
-                self._waited += wait
-            else:
-                attempts += 1
-                if not failure.again or attempts >= self._limits.max_attempts:
-                    raise failure.error(where, attempts)
-                wait = self._backoff(attempts)
-            if self._on_wait is not None:
-                self._on_wait(f"{where}: {failure.what}", wait)
-            await asyncio.sleep(wait)
+    async def peek(self) -> tuple[bytes, httpx.Headers]:
+        """The first page's body as it came, and its headers, whatever its shape.
 
-    def _backoff(self, tries: int) -> float:
-        longest = self._limits.backoff_seconds * 2.0 ** min(tries - 1, 30)
-        return min(longest, self._limits.backoff_cap_seconds) * _chance.uniform(0.5, 1)
+        Raises:
+            As `pages`, but for what is about shapes.
+        """
+        answer = await self._reader.fetch(self._first(None, None, {}), 1, shapeless=True)
+        return answer.document.content, answer.headers
 
-    async def _whole_page(self, url: httpx.URL, number: int, trail: Trail) -> tuple[Page, httpx.URL | None]:
-        body, links, address = await self._answer(url)
-        records, total = split(body, self._endpoint)
-        following = next_page(self._api.pagination_of(self._endpoint), links, address, self.base)
-        if following is not None:
-            trail.follow(following, records)
-        return Page(records, body.received_bytes, total, number), following
-
-    async def _answer(self, url: httpx.URL) -> tuple[Body, list[str], httpx.URL]:
-        """The body, the Link fields, and the address that answered, redirects within the origin followed."""
-        for _ in range(_MAX_REDIRECTS + 1):
-            if self._pace is not None:
-                await self._pace.turn()
-            # As sent, so still escaped: a path decoded could break a log line in two. The query stays out.
-            request_line = f"GET {url.raw_path.partition(b'?')[0].decode('ascii')}"
-            try:
-                # The deadline covers the body too: a read timeout alone is reset by every byte of a slow drip.
-                async with asyncio.timeout(self._limits.request_seconds), self._client.stream("GET", url) as response:
-                    if response.has_redirect_location:
-                        url = self._redirected(url, response, request_line)
-                        continue
-                    if response.status_code != httpx.codes.OK:
-                        raise refused(response, request_line, self._api)
-                    body = await read_body(response, self._limits.max_body_bytes)
-                    return body, response.headers.get_list("link"), url
-            except TimeoutError:
-                failure = too_slow(request_line, self._limits.request_seconds)
-            except httpx.HTTPError as error:
-                failure = unreachable(error, request_line, self._api)
-            raise failure
-        raise AttemptFailed(
-            f"more than {_MAX_REDIRECTS} redirects from {request_line}",
-            f"give the final address as path in flows/sources/{self._api.name}.py",
+    def no_list(self, parents: int) -> SourceError:
+        """The error when none of so many parents has a list."""
+        return SourceError(
+            f"404 for each of the first {parents} parents",
+            where=f"{self._api.name}.{self._endpoint.name}",
+            next_move=f"check the path {self._endpoint.path} in flows/sources/{self._api.name}.py",
         )
 
-    def _redirected(self, url: httpx.URL, response: httpx.Response, request_line: str) -> httpx.URL:
-        target = url.join(response.headers["location"])  # one that is no address has already failed inside httpx
-        require_origin(target, self.base, f"the redirect ({response.status_code}) from {request_line}")
-        return target
+    def _page(self, records: list[bytes], answer: Answer, number: int, place: Place | None) -> Page:
+        return Page(
+            records,
+            answer.received_bytes,
+            answer.total,
+            number,
+            place,
+            http_date(answer.headers.get("date", "")),
+            answer.headers.get("etag"),
+            self._token(answer, number),
+            unchanged=answer.unchanged,
+            gone=answer.ended,
+        )
+
+    def _token(self, answer: Answer, number: int) -> str | None:
+        cursor = self._endpoint.cursor
+        if not isinstance(cursor, ChangeToken):
+            return None
+        if cursor.header:
+            return answer.headers.get(cursor.header) if number == 1 else None
+        token = answer.document.token(parse_path(cursor.at))
+        return None if token is None else str(token)
+
+    def _first(self, since: str | None, etag: str | None, of: Mapping[str, str]) -> PageRequest:
+        endpoint = self._endpoint
+        path = endpoint.path
+        for name, value in of.items():
+            path = path.replace(f"{{{name}}}", quote(value, safe=""))
+        url = httpx.URL(str(self._reader.base).rstrip("/") + path)
+        if endpoint.params:
+            url = url.copy_merge_params(list(endpoint.params))
+        request = PageRequest(url, None if endpoint.body is None else encoded(endpoint.body), etag)
+        values: list[tuple[str, str | int]] = []
+        if endpoint.page_size is not None:
+            values.append((endpoint.page_size_parameter, endpoint.page_size))
+        pagination = self._api.pagination_of(endpoint)
+        if isinstance(pagination, PageNumber | Offset):
+            values.append((pagination.parameter, pagination.first))
+        if since is not None:
+            values.append(self._asked(since))
+        if endpoint.body is not None:
+            for name, _ in values:
+                check_place(endpoint.body, name)
+        return request.having(values)
+
+    def _asked(self, since: str) -> tuple[str, str]:
+        match self._endpoint.cursor:
+            case Since(parameter=parameter, prefix=prefix):
+                return parameter, prefix + since
+            case ChangeToken(parameter=parameter):
+                return parameter, since
+        raise DeclarationError(
+            "a start was given for an endpoint that declares no cursor",
+            where=f"{self._api.name}.{self._endpoint.name}",
+            next_move=f'add cursor=Since("…", field="…") in flows/sources/{self._api.name}.py, or read it whole',
+        )
+
+    def _walk(self, first: PageRequest) -> Walk:
+        pagination, base = self._api.pagination_of(self._endpoint), self._reader.base
+        idle = self._reader.limits.max_idle_pages
+        match pagination:
+            case PageNumber():
+                return NumberedWalk(pagination, first, base, idle)
+            case Offset():
+                return OffsetWalk(pagination, self._endpoint, first, base, idle)
+        return Walk(pagination, first, base, idle)

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import struct
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from flows.load.table import LANDING_SCHEMA, Target
-from flows.spec.identifiers import qualified, quote_identifier, quote_literal
+from flows.spec.identifiers import qualified, quote_identifier
 from flows.spec.plan import KeySet
-from flows.spec.shape import METADATA_NAMES, Shape, column_list, fingerprint
+from flows.spec.shape import Shape, fingerprint
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 # The binary COPY format's signature, flags and header extension; and its trailer
 # (https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format").
-_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack("!ii", 0, 0)
-_TRAILER = struct.pack("!h", -1)
-# One column; its length follows, then jsonb's version byte.
-_PAYLOAD_HEAD = struct.Struct("!hiB")
+HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack("!ii", 0, 0)
+TRAILER = struct.pack("!h", -1)
 
 Form = Literal["binary", "csv"]
 """How rows are written: PostgreSQL's own bytes, or texts that its types read."""
@@ -35,10 +32,10 @@ async def copy_rows(
     form: Form = "binary",
 ) -> int:
     """Rows of these columns in one of COPY's formats → the landing table. Returns the rows written."""
-    return await _copy(connection, target.landing_name, columns, chunks, form)
+    return await copy_into(connection, target.landing_name, columns, chunks, form)
 
 
-async def _copy(
+async def copy_into(
     connection: Connection[Record],
     table: str,
     columns: Sequence[str],
@@ -93,7 +90,7 @@ async def copy_keys(
     columns = [f"{quote_identifier(key)} {column.raw_type}" for key in keys if (column := shape.column(key))]
     await connection.execute(f"drop table if exists {relation}")
     await connection.execute(f"create unlogged table {relation} ({', '.join(columns)})")
-    copied = await _copy(connection, keys_table(target), keys, chunks, form)
+    copied = await copy_into(connection, keys_table(target), keys, chunks, form)
     await connection.execute(f"analyze {relation}")
     return copied
 
@@ -105,69 +102,3 @@ async def staged_key_set(connection: Connection[Record], relation: str, keys: tu
     )
     assert row is not None  # an aggregate always answers one row
     return KeySet(row["rows"], row["mark"])
-
-
-async def payload_rows(pages: AsyncIterable[Sequence[bytes]]) -> AsyncGenerator[bytes, None]:
-    """Pages of JSON records → one binary COPY of a single jsonb column. The records' bytes are not decoded."""
-    yield _HEADER
-    async for page in pages:
-        rows = []
-        for record in page:
-            rows.append(_PAYLOAD_HEAD.pack(1, len(record) + 1, 1))
-            rows.append(record)
-        yield b"".join(rows)
-    yield _TRAILER
-
-
-def payload_table(target: Target) -> str:
-    """The name of the table that an API's records land in before their keys are read out of them."""
-    return f"{target.landing_name}__p"
-
-
-async def copy_payloads(connection: Connection[Record], target: Target, pages: AsyncIterable[Sequence[bytes]]) -> int:
-    """Pages of JSON records → the payload table. Returns the records written."""
-    name = payload_table(target)
-    relation = qualified(LANDING_SCHEMA, name)
-    await connection.execute(f"drop table if exists {relation}")
-    await connection.execute(
-        f"create unlogged table {relation} (ordinal bigint generated always as identity, payload jsonb)"
-    )
-    async with contextlib.aclosing(payload_rows(pages)) as rows:
-        return await _copy(connection, name, ["payload"], rows)
-
-
-async def type_payloads(
-    connection: Connection[Record],
-    target: Target,
-    shape: Shape,
-    metadata: tuple[str, str, int],
-    deleted: str | None = None,
-) -> None:
-    """Payload table → landing table: key and cursor read out of each record, in the types raw has.
-
-    A value that is not of its type becomes null here, and the door's rules name it. A record whose field `deleted` is
-    true, or holds anything but null and false, gets `_deleted_at`.
-    """
-    extracted_at, source, batch = metadata
-    gone = "null"
-    if deleted is not None:
-        alive = f"coalesce(payload -> {quote_literal(deleted)}, 'null') in ('null', 'false')"
-        gone = f"case when not {alive} then {quote_literal(extracted_at)}::timestamptz end"
-    values = []
-    for column in shape.columns:
-        if column.name == "payload":
-            values.append("payload")
-            continue
-        text = f"payload ->> {quote_literal(column.name)}"
-        values.append(
-            f"case when pg_input_is_valid({text}, {quote_literal(column.raw_type)}) "
-            f"then ({text})::{column.raw_type} end"
-        )
-    names = column_list([*shape.names, *METADATA_NAMES])
-    relation = qualified(LANDING_SCHEMA, payload_table(target))
-    await connection.execute(
-        f"insert into {target.landing} ({names}) select {', '.join(values)}, "
-        f"{quote_literal(extracted_at)}::timestamptz, {quote_literal(source)}, {batch}, {gone} "
-        f"from {relation} order by ordinal"
-    )
-    await connection.execute(f"drop table {relation}")

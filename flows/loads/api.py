@@ -1,38 +1,31 @@
-"""One load of one API endpoint: lock, plan, stage, check, publish."""
+"""One load of one API endpoint: lock, plan, stage, check, publish.
+
+A list is published group by group, each with the place behind it, so that a load that ends early is gone on with.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import AsyncGenerator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from flows.extract.rest import HttpLimits, count_records, read_pages
-from flows.load import landing
-from flows.load.table import Target, compare, create_landing, ensure_types, raw_columns
-from flows.loads.publishing import Staged, check_and_publish
-from flows.loads.session import LoadResult, LoadSession, Progress, load_session
-from flows.loads.unreadable import readable
-from flows.quality.quarantine import Unreadable
+from flows.extract.rest import HttpLimits
+from flows.load.table import Target, raw_columns
+from flows.loads.api_list import ListLoad
+from flows.loads.api_shape import mark_of, shape_of
+from flows.loads.session import LoadResult, Progress, load_session
+from flows.recovery.circuit import guarded
 from flows.settings import settings
-from flows.spec import Api, ApiConnection, DatabaseConnection, Endpoint
-from flows.spec.identifiers import quote_identifier
-from flows.spec.plan import CursorState, KeySet, LoadPlan, Window
-from flows.spec.shape import Column, Shape
-from flows.state import ledger
+from flows.spec import Api, ApiConnection, ChangeToken, DatabaseConnection, Endpoint, Replace, Since
+from flows.spec.plan import CursorState, LoadPlan
+from flows.state import ledger, list_reads
+from flows.state.list_reads import ListRead
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-
-def shape_of(endpoint: Endpoint) -> Shape:
-    """Raw's columns for an endpoint: its key, its cursor's field, and the record itself."""
-    columns = [Column(endpoint.key, endpoint.key_type, quote_identifier(endpoint.key), nullable=False)]
-    if endpoint.cursor is not None and endpoint.cursor.field != endpoint.key:
-        name = endpoint.cursor.field
-        columns.append(Column(name, "timestamp with time zone", quote_identifier(name)))
-    return Shape((*columns, Column("payload", "jsonb", "payload", nullable=False)))
+__all__ = ["load_endpoint", "mode_of", "plan_endpoint", "shape_of", "since_of"]
 
 
 def mode_of(endpoint: Endpoint) -> str:
@@ -41,11 +34,15 @@ def mode_of(endpoint: Endpoint) -> str:
 
 
 def since_of(endpoint: Endpoint, state: CursorState) -> str | None:
-    """What to ask the API for: the latest cursor less its lag, as ISO 8601 in UTC; None asks for everything."""
-    if endpoint.cursor is None or state.value is None:
+    """What to ask the API for: the latest cursor less its lag, or the change token; None asks for everything."""
+    if state.value is None:
         return None
-    moment = datetime.fromisoformat(state.value).astimezone(UTC) - endpoint.cursor.overlap
-    return moment.isoformat().replace("+00:00", "Z")
+    match endpoint.cursor:
+        case Since() as since:
+            return since.lower(state.value)
+        case ChangeToken():
+            return state.value
+    return None
 
 
 async def load_endpoint(
@@ -56,18 +53,26 @@ async def load_endpoint(
     *,
     run_id: int | None = None,
     on_progress: Progress | None = None,
+    limits: HttpLimits | None = None,
 ) -> LoadResult:
-    """Bring raw up to date with the endpoint's records. Memory holds one page at a time.
+    """Bring raw up to date with the endpoint's records, within `limits` (None: those of the settings).
+
+    Memory holds a page, and those that are fetched ahead of it.
 
     Raises:
-        MedallionError: see `flows.spec.errors`; what was committed before stays, and nothing partial is left.
+        MedallionError: see `flows.spec.errors`; what was committed before stays, and is gone on from.
     """
     target = Target(source.name, endpoint.name, source.raw_schema)
     started = time.monotonic()
     async with load_session(warehouse_address, target, mode_of(endpoint), "planned", run_id) as session:
         plan, state = await plan_endpoint(session.warehouse, target, source, endpoint)
-        staged = await _stage(session, api_connection, source, endpoint, plan, state, on_progress)
-        counts = await check_and_publish(warehouse_address, session, staged)
+        known = await known_read(session.warehouse, source, endpoint, plan)
+        bounds = limits or HttpLimits(wait_budget_seconds=settings().api_wait_budget_seconds)
+        load = ListLoad(
+            warehouse_address, session, api_connection, source, endpoint, plan, state, known, bounds, on_progress
+        )
+        async with guarded(session.warehouse, source.name, target.where):
+            counts = await load.run()
         return LoadResult(
             source=source.name,
             table=endpoint.name,
@@ -77,7 +82,9 @@ async def load_endpoint(
             seconds=time.monotonic() - started,
             counts=counts,
             lower=plan.lower,
-            upper=staged.window.upper,
+            upper=load.upper,
+            schema_changes=tuple(load.changes),
+            chunks=load.groups,
         )
 
 
@@ -96,87 +103,25 @@ async def plan_endpoint(
         if verdict == "missing in raw" and last_path != "reread":
             path, reason, state = "reread", "the last load found records missing in raw", CursorState()
     since = since_of(endpoint, state)
-    if since is None and path == "merge":
-        reason = "every page: the endpoint has no cursor"
-    return LoadPlan(source.name, endpoint.name, mode_of(endpoint), path, reason, lower=since), state
+    plan = LoadPlan(source.name, endpoint.name, mode_of(endpoint), path, reason, lower=since)
+    if raw is not None and (await known_read(warehouse, source, endpoint, plan)).place is not None:
+        reason = "goes on with the list that the last load did not finish"
+    elif since is None and path == "merge":
+        reason = "every page: the endpoint has no cursor" if endpoint.cursor is None else "every page: no cursor yet"
+    return replace(plan, reason=reason), state
 
 
-async def _stage(
-    session: LoadSession,
-    connection: ApiConnection,
-    source: Api,
-    endpoint: Endpoint,
-    plan: LoadPlan,
-    state: CursorState,
-    on_progress: Progress | None,
-) -> Staged:
-    target, warehouse, shape = session.target, session.warehouse, shape_of(endpoint)
-    extracted_at = datetime.now(UTC).isoformat()
-    limits = HttpLimits(wait_budget_seconds=settings().api_wait_budget_seconds)
-    unreadable: list[Unreadable] = []
-    received = 0
-
-    async def records() -> AsyncGenerator[list[bytes], None]:
-        nonlocal received
-        async with contextlib.aclosing(
-            read_pages(source, endpoint, connection, since=plan.lower, limits=limits)
-        ) as pages:
-            session.side = "source"
-            async for page in pages:
-                received += page.received_bytes
-                session.side = "warehouse"
-                yield readable(page.records, endpoint.keys, unreadable)
-                session.side = "source"
-                if on_progress is not None:
-                    on_progress("received", received)
-            session.side = "warehouse"
-
-    await ledger.note_path(warehouse, session.batch_id, plan.path)
-    raw = await raw_columns(warehouse, target)
-    changes = compare(shape, raw, target.where) if raw is not None else []
-    await ensure_types(warehouse, target, shape)
-    await create_landing(warehouse, target, shape, first=plan.path == "first")
-    session.pass_failpoint("after_landing_created")
-    async with contextlib.aclosing(records()) as pages_of_records:
-        landed = await landing.copy_payloads(warehouse, target, pages_of_records)
-    session.rows_read = landed + len(unreadable)
-    await landing.type_payloads(warehouse, target, shape, (extracted_at, target.source, session.batch_id))
-    session.pass_failpoint("after_copy")
-    session.side = "source"
-    total = await count_records(source, endpoint, connection, limits=limits)
-    session.side = "warehouse"
-    upper = await _latest(session, endpoint, state)
-    return Staged(
-        load=endpoint.load,
-        shape=shape,
-        keys=endpoint.keys,
-        window=Window(lower=plan.lower, upper=upper, next=CursorState(upper)),
-        first=plan.path == "first",
-        rows_read=session.rows_read,
-        received_bytes=received,
-        extracted_at=extracted_at,
-        cursor=endpoint.cursor.field if endpoint.cursor else None,
-        cursor_required=endpoint.cursor is not None,
-        rules=endpoint.rules,
-        max_quarantined=endpoint.max_quarantined,
-        changes=tuple(changes),
-        unreadable=tuple(unreadable),
-        source_keys=None if total is None else KeySet(total),
-    )
-
-
-async def _latest(session: LoadSession, endpoint: Endpoint, state: CursorState) -> str | None:
-    """The furthest cursor among what was known and what landed; never later than this very moment.
-
-    A record stamped in the future would otherwise carry the cursor past everything until then.
-    """
-    if endpoint.cursor is None:
-        return None
-    value = await session.warehouse.fetchval(
-        f"select max(least({quote_identifier(endpoint.cursor.field)}, clock_timestamp()))::text "
-        f"from {session.target.landing}"
-    )
-    known = datetime.fromisoformat(state.value) if state.value else datetime.min.replace(tzinfo=UTC)
-    if value is None or datetime.fromisoformat(value) <= known:
-        return state.value
-    return str(value)
+async def known_read(warehouse: Connection[Record], source: Api, endpoint: Endpoint, plan: LoadPlan) -> ListRead:
+    """What is known of the list and holds for this load: an ETag of the same question, a place in the same list."""
+    declared = mark_of(source, endpoint)
+    nothing = ListRead(declared, since=plan.lower)
+    if plan.path == "first" or not await warehouse.fetchval("select to_regclass('ops.list_reads') is not null"):
+        return nothing
+    known = await list_reads.read(warehouse, source.name, endpoint.name, timedelta(hours=settings().resume_hours))
+    if known is None or known.declared != declared:
+        return nothing
+    if known.place is not None and not isinstance(endpoint.load, Replace):
+        return known
+    if plan.path == "reread" or known.since != plan.lower or not endpoint.etag:
+        return nothing
+    return replace(nothing, etag=known.etag)

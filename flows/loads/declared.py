@@ -1,7 +1,7 @@
 """The declared sources, by name."""
 
 from flows.sources import SOURCES
-from flows.spec import Database, DltSource, Source, Table
+from flows.spec import Api, Database, DltSource, Endpoint, Source, Table
 from flows.spec.errors import DeclarationError
 
 
@@ -43,6 +43,21 @@ def find_database_table(name: str) -> tuple[Database, Table]:
             next_move="name a table of a database, such as shop.baskets",
         )
     return declared, declared.table(table)
+
+
+def find_endpoint(name: str) -> tuple[Api, Endpoint]:
+    """The declared endpoint of an API, by its whole name: `marketing.coupons`.
+
+    Raises:
+        DeclarationError: there is none, or it is a database's table.
+    """
+    source, _, endpoint = name.partition(".")
+    declared = find_source(source)
+    if not isinstance(declared, Api):
+        raise DeclarationError(
+            f"{source} is no API", where="flows/sources", next_move="name an endpoint, such as marketing.coupons"
+        )
+    return declared, declared.table(endpoint)
 
 
 def choose(names: list[str] | None) -> dict[str, list[str] | None]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from flows.extract.dlt_hints import settled
 from flows.extract.dlt_reader import DltReader
-from flows.load import landing
+from flows.load import payloads
+from flows.load.payload_rows import Place
+from flows.load.payloads import Records
 from flows.load.table import SchemaChange, Target, create_landing, ensure_types, raw_columns
 from flows.loads.dlt_frames import FramesLanding
 from flows.loads.evolution import changes_since
@@ -22,7 +24,7 @@ from flows.loads.unreadable import readable
 from flows.observe import logs
 from flows.quality.quarantine import Unreadable
 from flows.spec import ApiConnection, DatabaseConnection, DltSource, Merge, Resource
-from flows.spec.identifiers import quote_identifier
+from flows.spec.identifiers import quote_literal
 from flows.spec.plan import CursorState, KeySet, LoadPlan, Window
 from flows.spec.shape import Column, Shape
 from flows.state import dlt_states, ledger
@@ -53,11 +55,11 @@ def mode_of(resource: Resource) -> str:
 def shape_of(resource: Resource) -> Shape:
     """Raw's columns for a resource whose records are kept whole: its key, its cursor, and the record."""
     columns = [
-        Column(name, kind, quote_identifier(name), nullable=False)
+        Column(name, kind, _text_of(name), nullable=False)
         for name, kind in zip(resource.keys, resource.types_of(resource.keys), strict=True)
     ]
     if resource.cursor is not None and resource.cursor not in resource.keys:
-        columns.append(Column(resource.cursor, resource.cursor_type, quote_identifier(resource.cursor)))
+        columns.append(Column(resource.cursor, resource.cursor_type, _text_of(resource.cursor)))
     return Shape((*columns, Column("payload", "jsonb", "payload", nullable=False)))
 
 
@@ -193,6 +195,11 @@ async def _stage(
     )
 
 
+def _text_of(name: str) -> str:
+    """SQL for a field's text in a landed record."""
+    return f"payload ->> {quote_literal(name)}"
+
+
 async def _stage_records(
     session: LoadSession,
     reader: DltReader,
@@ -206,14 +213,16 @@ async def _stage_records(
     unreadable: list[Unreadable] = []
     received = 0
 
-    async def records() -> AsyncGenerator[list[bytes], None]:
+    keys = [(key,) for key in resource.keys]
+
+    async def records() -> AsyncGenerator[Records, None]:
         nonlocal received
         session.side = "source"
         async with contextlib.aclosing(reader.batches()) as batches:
             async for batch in batches:
                 received += batch.bytes
                 session.side = "warehouse"
-                yield readable(batch.records, resource.keys, unreadable)
+                yield Records(readable(batch.records, keys, unreadable, careful=True))
                 session.side = "source"
                 if on_progress is not None:
                     on_progress("received", received)
@@ -221,13 +230,14 @@ async def _stage_records(
 
     changes = await changes_since(warehouse, target, shape, await raw_columns(warehouse, target), resource.on_drift)
     await ensure_types(warehouse, target, shape)
-    await create_landing(warehouse, target, shape, first=first)
+    await create_landing(warehouse, target, shape, first=first, bare=True)
     session.pass_failpoint("after_landing_created")
+    places = [Place(column.name, column.raw_type, (column.name,)) for column in shape.columns[:-1]]
+    gone = resource.deleted
+    tombstone = f"coalesce(payload -> {quote_literal(gone)}, 'null') not in ('null', 'false')" if gone else "false"
     async with contextlib.aclosing(records()) as pages:
-        landed = await landing.copy_payloads(warehouse, target, pages)
+        landed = await payloads.land(warehouse, target, shape, places, pages, extracted_at, session.batch_id, tombstone)
     session.rows_read = landed + len(unreadable)
-    metadata = (extracted_at, target.source, session.batch_id)
-    await landing.type_payloads(warehouse, target, shape, metadata, resource.deleted)
     return _Staging(shape, session.rows_read, received, tuple(unreadable), tuple(changes))
 
 

@@ -14,7 +14,7 @@ from flows.load.table import Target, raw_columns
 from flows.loads.api import since_of
 from flows.quality import quarantine
 from flows.settings import settings
-from flows.spec import Api, ApiConnection, DatabaseConnection, Endpoint
+from flows.spec import Api, ApiConnection, DatabaseConnection, Endpoint, Since
 from flows.spec.identifiers import quote_identifier, quote_literal
 from flows.state import ledger, reconciliations
 from flows.state.reconciliations import Reconciliation
@@ -46,7 +46,7 @@ async def reconcile_endpoint(
     async with connect(warehouse_address, side="warehouse") as warehouse:
         await reconciliations.ensure(warehouse)
         if await raw_columns(warehouse, target) is not None:
-            kinds = {endpoint.key: endpoint.key_type}
+            kinds = {field.name: field.type for field in endpoint.key_fields}
             aside = await quarantine.key_set_not_in_raw(
                 warehouse, target.raw, kinds, source=source.name, table=endpoint.name
             )
@@ -82,9 +82,10 @@ async def _not_read_yet(
 ) -> int:
     """How many more records the API has than raw since the cursor: those the next load brings."""
     since = since_of(endpoint, await ledger.read_cursor(warehouse, source.name, endpoint.name))
-    if since is None or endpoint.cursor is None:
+    if since is None or not isinstance(endpoint.cursor, Since):
         return 0
     async with contextlib.aclosing(read_pages(source, endpoint, connection, since=since, limits=limits)) as pages:
         coming = (await anext(pages)).total or 0
-    window = f"{quote_identifier(endpoint.cursor.field)} >= {quote_literal(since)}::timestamptz"
+    cursor = endpoint.cursor
+    window = f"{quote_identifier(cursor.column)} >= {quote_literal(since)}::{cursor.raw_type}"
     return max(0, coming - await buckets.count_live(warehouse, target, window))

@@ -1,4 +1,4 @@
-"""Records that jsonb cannot hold: which they are, and what is kept of them."""
+"""Records at the door: which of them jsonb can hold, and what becomes of the others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 
 from flows.quality.quarantine import Unreadable
+
+Steps = tuple[str, ...]
 
 # jsonb holds neither; PostgreSQL would refuse the whole COPY for one of them. Six bytes in the JSON text:
 # \u0000, or a surrogate (\ud800 to \udfff) that may lack its other half.
@@ -18,22 +20,49 @@ _EXPONENT_LENGTH = 6
 _HUGE = re.compile(rb"\d[eE][+-]?\d{5}|\d{16000}")
 
 
-def readable(records: Sequence[bytes], keys: tuple[str, ...], unreadable: list[Unreadable]) -> list[bytes]:
-    """The records that jsonb can hold; the others join those that go to quarantine as text."""
-    kept = []
-    for record in records:
-        rule = unreadable_rule(record)
-        if rule is None:
-            kept.append(record)
-            continue
+def readable(
+    records: Sequence[bytes], keys: Sequence[Steps], unreadable: list[Unreadable], *, careful: bool
+) -> Sequence[bytes]:
+    """The records that jsonb can hold; the others join those that go to quarantine as text.
+
+    `keys` are the fields that lead to each of the key's values. A page is looked through as a whole first: hardly any
+    has a suspect. Unless `careful`, numbers with exponents of five digits pass: to look for them took 2.4 s in 300,000
+    records, more than to read and land them. PostgreSQL refuses them, and the caller comes again with care.
+    """
+    if not careful and _unsuspicious(records):
+        return records
+    return [record for record in records if _readable(record, keys, unreadable)]
+
+
+def unknown_fields(record: bytes, keys: Sequence[Steps]) -> Unreadable:
+    """A record whose fields are not those known, for quarantine."""
+    return Unreadable("fields_as_known", record.decode("utf-8", errors="backslashreplace"), _key_texts(record, keys))
+
+
+def _unsuspicious(records: Sequence[bytes]) -> bool:
+    page = b"\n".join(records)
+    # A single backslash is found ten times faster than what follows it.
+    if (b"\\" in page and any(mark in page for mark in _SUSPECT)) or max(map(len, records), default=0) > _DIGITS:
+        return False
+    if page.isascii():
+        return True
+    try:
+        page.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _readable(record: bytes, keys: Sequence[Steps], unreadable: list[Unreadable]) -> bool:
+    rule = _unreadable_rule(record)
+    if rule is not None:
         # PostgreSQL's text holds no more than jsonb does: the escapes stay as they are written.
         text = record.decode("utf-8", errors="backslashreplace")
         unreadable.append(Unreadable(rule, text, _key_texts(record, keys)))
-    return kept
+    return rule is None
 
 
-def unreadable_rule(record: bytes) -> str | None:
-    """The rule that a record breaks which jsonb cannot hold; None when it can."""
+def _unreadable_rule(record: bytes) -> str | None:
     try:
         record.decode("utf-8")
     except UnicodeDecodeError:
@@ -65,10 +94,19 @@ def _measured(number: str) -> str:
     return number
 
 
-def _key_texts(record: bytes, keys: tuple[str, ...]) -> tuple[str | None, ...]:
-    """The texts of the record's key, where they can be read though the record cannot be kept."""
-    fields = json.loads(record.decode("utf-8", errors="replace"), parse_int=str)
-    texts = [fields.get(key) if isinstance(fields, dict) else None for key in keys]
-    return tuple(
-        text if isinstance(text, str) and text.isprintable() and "\ufffd" not in text else None for text in texts
-    )
+def _key_texts(record: bytes, keys: Sequence[Steps]) -> str | tuple[str | None, ...] | None:
+    """The record's key as text, where it can be read though the record cannot be kept."""
+    document = json.loads(record.decode("utf-8", errors="replace"), parse_int=str)
+    texts = tuple(_text(document, key) for key in keys)
+    return texts[0] if len(texts) == 1 else texts
+
+
+def _text(value: object, steps: Steps) -> str | None:
+    for step in steps:
+        if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        elif isinstance(value, dict):
+            value = value.get(step)
+        else:
+            return None
+    return value if isinstance(value, str) and value.isprintable() and "\ufffd" not in value else None

@@ -209,7 +209,7 @@ async def keep_unreadable(
 async def resolve(
     connection: Connection[Record], landing: str, shape: Shape, keys: Mapping[str, str], *, source: str, table: str
 ) -> int:
-    """Close quarantined rows whose key arrived in good order with this load. Returns how many.
+    """Close quarantined rows whose key arrived in good order with this load, or a tombstone of it. Returns how many.
 
     `keys` maps the key's columns to their types in raw. Without a key, a row that is as it was and breaks no rule now:
     the rule is another one, or raw has a column for all of its values.
@@ -218,9 +218,13 @@ async def resolve(
     if not keys:
         documents = f"select {row_document(shape, 'm')} as row_data from {landing} as m"
         there = f"(select {_digest(keys)} as row_hash from ({documents}) as d) as l"
+    resolution = "'mended at the source'"
+    if keys:
+        resolution = f"case when l._deleted_at is null then {resolution} else 'deleted at the source' end"
     status = await connection.execute(
-        "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'mended at the source' "
-        f"from {there} where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {same}",
+        "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = "
+        f"{resolution} from {there} "
+        f"where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {same}",
         source,
         table,
     )

@@ -21,6 +21,7 @@ from flows.spec.errors import (
     DataRefused,
     FailureClass,
     MedallionError,
+    RateLimited,
     SourceError,
     SourceUnavailable,
     WarehouseError,
@@ -80,7 +81,9 @@ class Failure:
 
     @property
     def status(self) -> str:
-        """How a run ends with it: data was refused, or something failed."""
+        """How a run ends with it: data was refused, a source asked to come back later, or something failed."""
+        if isinstance(self.error, RateLimited):
+            return "rescheduled"
         return "refused" if isinstance(self.error, DataRefused) else "failed"
 
     def facts(self, run_id: int | None, batch_id: int | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flows.spec import Endpoint, Loadable, Overwrite, Resource
+from flows.spec import Endpoint, Loadable, Overwrite, Resource, Since
 
 # PostgreSQL's own long names: Soda compares them as text, and `timestamptz` would never match.
 _TIMESTAMP = "timestamp with time zone"
@@ -34,9 +34,12 @@ METADATA = (
 def raw_columns(table: Loadable) -> tuple[Column, ...]:
     """Key, cursor and payload, then the metadata, each once."""
     if isinstance(table, Endpoint):
-        own = [Column(table.key, "The record's key at the API.", table.key_type)]
-        if table.cursor is not None and table.cursor.field != table.key:
-            own.append(Column(table.cursor.field, "When the record last changed at the API.", _TIMESTAMP))
+        own = [Column(field.name, "The record's key at the API.", field.type) for field in table.key_fields]
+        if table.parent is not None and table.parent.column not in table.keys:
+            whose = f"The key in {table.parent.endpoint} of the record that it belongs to."
+            own.append(Column(table.parent.column, whose, table.parent.type))
+        if isinstance(table.cursor, Since) and table.cursor.column not in table.keys:
+            own.append(Column(table.cursor.column, "When the record last changed at the API.", table.cursor.raw_type))
         own.append(Column("payload", "The record as the API sent it, unmodified.", "jsonb"))
     elif isinstance(table, Resource):
         own = _of_resource(table)

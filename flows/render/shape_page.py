@@ -6,6 +6,7 @@ from flows.render.freshness import freshness
 from flows.spec import (
     Api,
     Append,
+    ChangeToken,
     DltSource,
     Loadable,
     Merge,
@@ -13,7 +14,6 @@ from flows.spec import (
     Replace,
     Resource,
     Source,
-    Timestamp,
     TransactionId,
 )
 from flows.spec import Sequence as SequenceCursor
@@ -108,11 +108,13 @@ def _cursor(table: Loadable) -> str:
     cursor = table.cursor
     if cursor is None or isinstance(cursor, str):
         return cursor or ""
+    if isinstance(cursor, ChangeToken):
+        return "change token"
     if isinstance(cursor, TransactionId):
         return "transaction id"
     if isinstance(cursor, SequenceCursor):
         return cursor.column + (f", lag {cursor.lag}" if cursor.lag else "")
-    name = cursor.column if isinstance(cursor, Timestamp) else cursor.field
+    name = cursor.column
     return name + (f", lag {cursor.lag}" if cursor.overlap else "")
 
 

@@ -1,11 +1,15 @@
 """The nouns: what a source is made of. Frozen, and refusing nonsense when they are made."""
 
-from flows.spec.api import Api, ApiKeyHeader, ApiKeyQuery, Endpoint, LinkHeader, NoAuth, SinglePage
+from flows.spec.api import Api
+from flows.spec.auth import ApiKeyHeader, ApiKeyQuery, Basic, Bearer, NoAuth, OAuth2
 from flows.spec.connection import ApiConnection, DatabaseConnection
-from flows.spec.cursor import Sequence, Since, Timestamp, TransactionId
+from flows.spec.cursor import ChangeToken, Sequence, Since, Timestamp, TransactionId
 from flows.spec.database import Database, Table
 from flows.spec.dlt import DltSource, Resource
+from flows.spec.endpoint import Endpoint, Field, Parent
 from flows.spec.load import Append, Merge, Overwrite, Replace
+from flows.spec.pagination import Cursor, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
+from flows.spec.rate import Rate
 from flows.spec.rule import Rule
 
 Source = Database | Api | DltSource
@@ -17,15 +21,27 @@ __all__ = [
     "ApiKeyHeader",
     "ApiKeyQuery",
     "Append",
+    "Basic",
+    "Bearer",
+    "ChangeToken",
+    "Cursor",
     "Database",
     "DatabaseConnection",
     "DltSource",
     "Endpoint",
+    "Field",
     "LinkHeader",
     "Loadable",
     "Merge",
+    "NextHeader",
+    "NextUrl",
     "NoAuth",
+    "OAuth2",
+    "Offset",
     "Overwrite",
+    "PageNumber",
+    "Parent",
+    "Rate",
     "Replace",
     "Resource",
     "Rule",

@@ -1,139 +1,68 @@
-"""A paginated API that we read, and its endpoints."""
+"""A paginated API that we read."""
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
-from flows.spec.cursor import Since
+from flows.spec.auth import ApiKeyHeader, ApiKeyQuery, Auth, Basic, Bearer, NoAuth, OAuth2
 from flows.spec.database import refuse_repeats, unknown_table
+from flows.spec.endpoint import KEY_TYPES, Endpoint, Field, Parent
 from flows.spec.errors import DeclarationError
 from flows.spec.identifiers import require_plain
-from flows.spec.load import Append, Merge, Replace
-from flows.spec.rule import Rule
+from flows.spec.pagination import (
+    Cursor,
+    LinkHeader,
+    NextHeader,
+    NextUrl,
+    Offset,
+    PageNumber,
+    Pagination,
+    SinglePage,
+)
+from flows.spec.rate import Rate
 
-# Types a key may have: they compare and hash the same at the API and in the warehouse.
-KEY_TYPES = ("text", "bigint", "uuid")
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKeyHeader:
-    """The key travels in a header: `X-API-Key: …`."""
-
-    header: str = "X-API-Key"
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKeyQuery:
-    """The key travels in the query: `?api_key=…`. Such URLs are never logged."""
-
-    parameter: str = "api_key"
-
-
-@dataclass(frozen=True, slots=True)
-class NoAuth:
-    """The API is open."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkHeader:
-    """The next page stands in the answer's `Link` header (RFC 8288), with rel="next".
-
-        HTTP/1.1 200 OK
-        Link: <https://api.example.com/v1/orders?limit=100&after=abc>; rel="next"
-
-    Paging ends when the header, or that relation, is absent.
-    """
-
-    rel: str = "next"
-
-
-@dataclass(frozen=True, slots=True)
-class SinglePage:
-    """One answer holds everything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One list of records.
-
-        Endpoint("coupons", path="/v1/coupons", key="id", cursor=Since("updated_since", field="updated_at"))
-
-    `records` and `total` are dotted paths in the answer's body (`records=""` when the body itself is the list).
-    `key` is a top-level field of a record and `key_type` its type in raw: text, bigint or uuid.
-    `page_size` is sent as `page_size_parameter`; None sends nothing.
-    """
-
-    name: str
-    path: str
-    key: str = "id"
-    key_type: str = "text"
-    records: str = "data"
-    total: str | None = None
-    cursor: Since | None = None
-    load: Replace | Merge | Append = field(default_factory=Merge)
-    pagination: LinkHeader | SinglePage | None = None
-    params: tuple[tuple[str, str], ...] = ()
-    page_size: int | None = None
-    page_size_parameter: str = "limit"
-    rules: tuple[Rule, ...] = ()
-    max_quarantined: float = 0.0
-    description: str = ""
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The key's columns in raw."""
-        return (self.key,)
-
-    @property
-    def deletes(self) -> bool:
-        """An API tells of deleted records only through Replace."""
-        return False
-
-    def __post_init__(self) -> None:
-        where = f"endpoint {self.name}"
-        require_plain(self.name, "endpoint", where)
-        if not self.path.startswith("/"):
-            raise DeclarationError(
-                f"the path {self.path!r} is not absolute", where=where, next_move="begin it with /, below the base URL"
-            )
-        if self.key_type not in KEY_TYPES:
-            raise DeclarationError(
-                f"key_type {self.key_type!r} is unknown", where=where, next_move=f"use {', '.join(KEY_TYPES)}"
-            )
-        if not isinstance(self.load, Merge | Replace):
-            raise DeclarationError(
-                "records of an API are matched by key, since a page may repeat",
-                where=where,
-                next_move="use load=Merge() or load=Replace()",
-            )
-        if isinstance(self.load, Replace) and self.cursor is not None:
-            raise DeclarationError(
-                "a replace reads the whole list, so a cursor would never be used",
-                where=where,
-                next_move="remove the cursor, or use load=Merge()",
-            )
-        if not 0 <= self.max_quarantined <= 1:
-            raise DeclarationError(
-                f"max_quarantined is a share between 0 and 1, not {self.max_quarantined}",
-                where=where,
-                next_move="write 0.01 for one record in a hundred",
-            )
-        refuse_repeats([rule.name for rule in self.rules], "rule", where)
+__all__ = [
+    "KEY_TYPES",
+    "Api",
+    "ApiKeyHeader",
+    "ApiKeyQuery",
+    "Auth",
+    "Basic",
+    "Bearer",
+    "Cursor",
+    "Endpoint",
+    "Field",
+    "LinkHeader",
+    "NextHeader",
+    "NextUrl",
+    "NoAuth",
+    "OAuth2",
+    "Offset",
+    "PageNumber",
+    "Pagination",
+    "Parent",
+    "Rate",
+    "SinglePage",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
     """An API that we read.
 
-    `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL and …_KEY) and among the blocks
-    (source-<connection>). `rate` is requests per second that we allow ourselves, None for no bound of ours.
+    `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL, …_KEY and …_USER) and among the blocks
+    (source-<connection>). `rate` is what we allow ourselves, as requests per second or as a `Rate`; None for no bound
+    of ours. `headers` go out with every request; secrets do not belong there. `concurrent` is how many pages or
+    children of an endpoint are fetched at one time, unless the endpoint says otherwise.
     """
 
     name: str
     connection: str
     endpoints: SequenceOf[Endpoint]
-    auth: ApiKeyHeader | ApiKeyQuery | NoAuth = field(default_factory=NoAuth)
-    pagination: LinkHeader | SinglePage = field(default_factory=LinkHeader)
-    rate: float | None = None
+    auth: Auth = field(default_factory=NoAuth)
+    pagination: Pagination = field(default_factory=LinkHeader)
+    rate: float | Rate | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    concurrent: int = 4
     schedule: str | None = None
     max_parallel: int = 2
     description: str = ""
@@ -155,12 +84,38 @@ class Api:
         require_plain(self.connection, "connection", where)
         if not self.endpoints:
             raise DeclarationError("no endpoints", where=where, next_move="declare at least one Endpoint")
-        if self.rate is not None and self.rate <= 0:
+        if isinstance(self.rate, int | float) and self.rate <= 0:
             raise DeclarationError(
                 "the rate is not above 0", where=where, next_move="write requests per second, such as rate=10"
             )
+        if self.concurrent < 1:
+            raise DeclarationError("concurrent is below 1", where=where, next_move="write how many at one time")
+        for name, _ in self.headers:
+            if name.lower() in ("authorization", "cookie", "proxy-authorization"):
+                raise DeclarationError(
+                    f"{name} is a credential, and a declaration is no place for one",
+                    where=where,
+                    next_move="declare auth=, and set the key in the environment or a block",
+                )
         refuse_repeats([endpoint.name for endpoint in self.endpoints], "endpoint", where)
         object.__setattr__(self, "endpoints", tuple(self.endpoints))
+        for endpoint in self.endpoints:
+            self._check_endpoint(endpoint, f"{self.name}.{endpoint.name}")
+
+    def _check_endpoint(self, endpoint: Endpoint, where: str) -> None:
+        pagination = self.pagination_of(endpoint)
+        if isinstance(pagination, Offset):
+            endpoint.check_offset(pagination, where)
+        if endpoint.parent is None:
+            return
+        parent = self.table(endpoint.parent.endpoint)
+        unknown = [name for name in endpoint.placeholders if name not in parent.keys]
+        if unknown or parent.parent is not None:
+            raise DeclarationError(
+                f"{{{unknown[0]}}} is no key of {parent.name}" if unknown else f"{parent.name} has a parent itself",
+                where=where,
+                next_move=f"choose among {', '.join(parent.keys)}" if unknown else "name its parent",
+            )
 
     def table(self, name: str) -> Endpoint:
         """The declared endpoint of that name.
@@ -173,6 +128,15 @@ class Api:
                 return endpoint
         raise unknown_table(self.name, name, [endpoint.name for endpoint in self.endpoints])
 
-    def pagination_of(self, endpoint: Endpoint) -> LinkHeader | SinglePage:
+    def pagination_of(self, endpoint: Endpoint) -> Pagination:
         """The endpoint's own pagination, or the API's."""
         return endpoint.pagination or self.pagination
+
+    def concurrent_of(self, endpoint: Endpoint) -> int:
+        """How many pages or children of the endpoint are fetched at one time."""
+        return endpoint.concurrent or self.concurrent
+
+    @property
+    def pace(self) -> Rate | None:
+        """The rate, however it was declared."""
+        return self.rate if self.rate is None or isinstance(self.rate, Rate) else Rate(requests=self.rate)

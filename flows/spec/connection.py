@@ -33,8 +33,9 @@ class DatabaseConnection:
 
 @dataclass(frozen=True, slots=True)
 class ApiConnection:
-    """An API's base address and the key it wants, if any."""
+    """An API's base address, the key it wants if any, and whose key it is (a user, an OAuth2 client's id)."""
 
     name: str
     base_url: str = field(repr=False)  # some write credentials into it
     key: str | None = field(default=None, repr=False)
+    user: str | None = field(default=None, repr=False)

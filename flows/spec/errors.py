@@ -5,7 +5,8 @@ MedallionError            what · where · next move · can a retry help
 ├── ConfigurationError    a setting, credential or connection is wrong    exit 2 or 3
 ├── SourceError           a source failed or answered nonsense            exit 3
 │   ├── SourceUnavailable     … and may answer later
-│   ├── RateLimited           … and said when
+│   │   ├── RateLimited           … and said when
+│   │   └── PlaceLost             … and has forgotten where in its list we were
 │   └── IngestFailed          … in several tables or sources at once
 ├── WarehouseError        the warehouse failed                            exit 3
 │   └── LoadLocked            another run holds the table
@@ -92,6 +93,10 @@ class RateLimited(SourceUnavailable):
     """
 
     retry_after: float = 0.0
+
+
+class PlaceLost(SourceUnavailable):
+    """The source does not know our place in its list any more. Reading from the last published cursor helps."""
 
 
 class IngestFailed(SourceError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from flows.state.circuits import all_circuits
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -19,6 +21,7 @@ class Overview:
     `tables`: source_system, table_name, status, cursor_value, lag (interval), raw_rows, reconciled, quarantined.
     `quarantine`: source_system, table_name, rule, rows, since.
     `changes`: changed_at, source_system, table_name, column_name, change, old_type, new_type, applied.
+    `circuits`: source_system, state, failures, retry_at, what; sources that have failed since they last worked.
     `errors`: error_id, occurred_at, failure_class, location, what, next_move.
     """
 
@@ -27,6 +30,7 @@ class Overview:
     quarantine: Rows
     changes: Rows
     errors: Rows
+    circuits: Rows = field(default_factory=list)
 
 
 _RUNS = """
@@ -91,6 +95,7 @@ async def read_overview(connection: Connection[Record], limit: int = 8) -> Overv
         quarantine=await rows(_QUARANTINE),
         changes=await rows(_CHANGES, limit),
         errors=await rows(_ERRORS, limit),
+        circuits=await all_circuits(connection),
     )
 
 

@@ -55,7 +55,7 @@ async def close_run(
     error_id: str | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """The run's outcome: done, failed or refused."""
+    """The run's outcome: done, failed, refused or rescheduled."""
     await connection.execute(
         "update ops.runs set status = $2, error_id = $3, details = $4::text::jsonb, finished_at = clock_timestamp() "
         "where run_id = $1",

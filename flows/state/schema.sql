@@ -241,4 +241,53 @@ where resolved_at is null;
 create unique index if not exists rows_open_once on quarantine.rows (source_system, table_name, rule, row_hash)
 where resolved_at is null;
 
-insert into ops.schema_version (version) values (1), (2), (3) on conflict do nothing;
+-- An API asked for more patience than a run has: the load goes on later, from the place it had reached.
+alter table ops.loads drop constraint if exists loads_status_check;
+alter table ops.loads add constraint loads_status_check check (
+    status in ('running', 'published', 'failed', 'refused', 'rescheduled')
+);
+alter table ops.runs drop constraint if exists runs_status_check;
+alter table ops.runs add constraint runs_status_check check (
+    status in ('running', 'done', 'failed', 'refused', 'rescheduled')
+);
+
+create table if not exists ops.list_reads (
+    source_system text not null,
+    table_name text not null,
+    declared text not null,
+    since text,
+    etag text,
+    place jsonb,
+    reached text,
+    ceiling text,
+    batch_id bigint not null,
+    updated_at timestamptz not null default clock_timestamp(),
+    primary key (source_system, table_name)
+);
+comment on table ops.list_reads is
+'One row per endpoint of an API. While its list is being read: place, where to go on; since, what was asked for; reached, the latest cursor seen; ceiling, the API''s clock when the list began, which the cursor must not pass. When it has been read: etag, the mark of the whole list. Holds no credentials.';
+
+create table if not exists ops.record_fields (
+    source_system text not null,
+    table_name text not null,
+    field text not null,
+    kinds text [] not null,
+    batch_id bigint not null,
+    primary key (source_system, table_name, field)
+);
+comment on table ops.record_fields is
+'One row per top-level field that an endpoint''s records have had: the kinds of its values, and the load that last added one. Changes are in ops.schema_changes.';
+
+create table if not exists ops.circuits (
+    source_system text primary key,
+    state text not null default 'closed' check (state in ('closed', 'open', 'half-open')),
+    failures integer not null default 0,
+    openings integer not null default 0,
+    retry_at timestamptz,
+    what text,
+    changed_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.circuits is
+'One row per source that has ever failed: closed, it is asked; open, nobody asks it before retry_at; half-open, one load tries it. failures counts loads that failed in a row, openings how often it opened since it last worked.';
+
+insert into ops.schema_version (version) values (1), (2), (3), (4) on conflict do nothing;

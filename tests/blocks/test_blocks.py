@@ -89,7 +89,7 @@ def assert_found_as_plain_values() -> None:
         "reader": None,
     }
     assert find("source-shop") == {"url": CONFIGURED["MEDALLION_SOURCE_SHOP_URL"]}
-    assert find("source-marketing") == {"url": "https://api.example.com", "key": "key-marketing"}
+    assert find("source-marketing") == {"url": "https://api.example.com", "key": "key-marketing", "user": None}
 
 
 async def find_inside_a_running_loop() -> None:

@@ -24,6 +24,8 @@ COMMANDS = {
     "transform": "Build silver and gold from raw",
     "reconcile": "Compare raw with its sources by content",
     "backfill": "Read a stretch of days",
+    "preview": "Show an endpoint's first records",
+    "add": "Draft a declaration",
     "status": "Show services, last runs, cursors",
     "render": "Write what follows from the declared sources",
     "url": "Print the warehouse's address",
@@ -357,3 +359,23 @@ def everything(warehouse: TestDatabase) -> object:
 
 def written(shop: TestDatabase) -> object:
     return rows(shop, "select relname, n_tup_ins, n_tup_upd, n_tup_del from pg_stat_user_tables order by 1")
+
+
+# -- looking at an API
+
+
+def test_an_endpoint_is_previewed_and_a_list_drafted_without_a_warehouse(api: ScriptedApi) -> None:
+    variables = {
+        "MEDALLION_SOURCE_MARKETING_URL": api.url,
+        "MEDALLION_SOURCE_MARKETING_KEY": api.key,
+        "MEDALLION_SOURCE_ADS_KEY": api.key,
+        "MEDALLION_WAREHOUSE_URL": "postgresql://nobody@127.0.0.1:1/none",
+    }
+    seen = medallion("preview", "marketing.coupons", "-n", "1", variables=variables)
+    drafted = medallion("add", "api", f"{api.url}/v1/coupons", "--name", "ads", "--auth", "header", variables=variables)
+
+    assert (seen.code, drafted.code) == (0, 0)
+    assert "1-10000085207" in seen.out
+    assert 'records="data"' not in drafted.out
+    assert 'auth=ApiKeyHeader(header="X-API-Key")' in drafted.out
+    assert api.key not in seen.text + drafted.text

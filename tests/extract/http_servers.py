@@ -17,6 +17,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urlsplit
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,15 @@ class Request:
     headers: dict[str, str]
     at: float
     connection: int
+    body: bytes = b""
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.target).path
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
 
 
 @dataclass
@@ -96,7 +106,8 @@ async def _read_request(reader: asyncio.StreamReader, connection: int) -> Reques
     first, *lines = head.rstrip("\r\n").split("\r\n")
     method, target, _ = first.split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return Request(method, target, headers, asyncio.get_running_loop().time(), connection)
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Request(method, target, headers, asyncio.get_running_loop().time(), connection, body)
 
 
 def raw(*pieces: bytes, pause: float = 0.0, close: bool = False) -> Answer:

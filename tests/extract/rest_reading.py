@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from flows.extract.http_limits import HttpLimits
 from flows.extract.rest import Page, read_pages
-from flows.spec.api import Api, ApiKeyHeader, ApiKeyQuery, Endpoint, LinkHeader, NoAuth, SinglePage
+from flows.spec.api import Api, ApiKeyHeader, Auth, Endpoint, LinkHeader, Pagination
 from flows.spec.connection import ApiConnection
 from flows.spec.cursor import Since
 
@@ -29,8 +29,8 @@ ITEMS = Endpoint("items", path="/v1/items", total="meta.total", cursor=Since("up
 
 def api(
     endpoint: Endpoint = ITEMS,
-    auth: ApiKeyHeader | ApiKeyQuery | NoAuth | None = None,
-    pagination: LinkHeader | SinglePage | None = None,
+    auth: Auth | None = None,
+    pagination: Pagination | None = None,
     rate: float | None = None,
     name: str = "marketing",
 ) -> Api:

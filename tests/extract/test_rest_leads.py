@@ -1,20 +1,16 @@
 """Where an API leads us: to the next page, in circles, or to strangers."""
 
 import asyncio
-import datetime
-import ipaddress
 import ssl
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from flows.extract.auth import open_client
 from flows.spec.errors import ConfigurationError, SourceError
+from tests.extract.certificates import own_certificate, serving
 from tests.extract.http_servers import Answer, Request, json_page, serve, status
 from tests.extract.rest_reading import KEY, QUICK, api, connection, read, values
 
@@ -134,29 +130,7 @@ async def test_a_link_header_that_cannot_be_read_is_not_the_end_of_the_list(head
 @pytest.fixture
 def stranger_context(tmp_path: Path) -> ssl.SSLContext:
     """A server's certificate that no authority vouches for."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path / "server.pem"
-    form = serialization.PrivateFormat.PKCS8
-    file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    return context
+    return serving(own_certificate(tmp_path))
 
 
 async def test_an_untrusted_certificate_is_a_matter_of_configuration_and_gets_no_key(

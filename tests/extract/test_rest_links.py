@@ -8,11 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.extract.http_failure import AttemptFailed
-from flows.extract.pagination import Link, MalformedLink, next_page, origin, parse_links
-from flows.spec.api import LinkHeader
+from flows.extract.link_header import Link, MalformedLink, linked_page, origin, parse_links
 
 PAGE = httpx.URL("https://api.example.com/v1/orders?limit=2")
-NEXT = LinkHeader()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +65,7 @@ def test_whatever_is_written_by_the_rules_is_read_back(links: list[tuple[str, li
 def test_any_header_either_gives_a_page_of_our_origin_or_none_or_a_failure(header: str) -> None:
     """No header raises anything unexpected, and none leads away."""
     try:
-        url = next_page(NEXT, [header], PAGE, PAGE)
+        url = linked_page("next", [header], PAGE, PAGE)
     except AttemptFailed:
         return
     assert url is None or origin(url) == origin(PAGE)
@@ -85,7 +83,7 @@ def test_any_header_either_gives_a_page_of_our_origin_or_none_or_a_failure(heade
     ],
 )
 def test_a_target_is_resolved_against_the_page_that_named_it(target: str, resolved: str) -> None:
-    assert next_page(NEXT, [f"<{target}>; rel=next"], PAGE, PAGE) == httpx.URL(resolved)
+    assert linked_page("next", [f"<{target}>; rel=next"], PAGE, PAGE) == httpx.URL(resolved)
 
 
 @pytest.mark.parametrize(
@@ -105,24 +103,24 @@ def test_a_target_is_resolved_against_the_page_that_named_it(target: str, resolv
 )
 def test_a_target_of_another_origin_is_refused(target: str) -> None:
     with pytest.raises(AttemptFailed, match=r"credentials stay here|no address"):
-        next_page(NEXT, [f"<{target}>; rel=next"], PAGE, PAGE)
+        linked_page("next", [f"<{target}>; rel=next"], PAGE, PAGE)
 
 
 def test_the_relation_may_stand_in_any_of_several_headers() -> None:
     headers = ['</v1/orders?p=1>; rel="first"', '</v1/orders?p=3>; rel="NEXT"', '</v1/orders?p=9>; rel="last"']
-    assert next_page(NEXT, headers, PAGE, PAGE) == httpx.URL("https://api.example.com/v1/orders?p=3")
+    assert linked_page("next", headers, PAGE, PAGE) == httpx.URL("https://api.example.com/v1/orders?p=3")
 
 
 def test_the_same_next_page_twice_is_one() -> None:
     headers = ["</v1/orders?p=2>; rel=next", "<?p=2#x>; rel=next"]
-    assert next_page(NEXT, headers, PAGE, PAGE) == httpx.URL("https://api.example.com/v1/orders?p=2")
+    assert linked_page("next", headers, PAGE, PAGE) == httpx.URL("https://api.example.com/v1/orders?p=2")
 
 
 def test_a_link_about_another_document_is_passed_over() -> None:
-    assert next_page(NEXT, ['</x>; rel=next; anchor="/elsewhere"'], PAGE, PAGE) is None
-    assert next_page(NEXT, ['</x>; rel=next; anchor=""'], PAGE, PAGE) == httpx.URL("https://api.example.com/x")
+    assert linked_page("next", ['</x>; rel=next; anchor="/elsewhere"'], PAGE, PAGE) is None
+    assert linked_page("next", ['</x>; rel=next; anchor=""'], PAGE, PAGE) == httpx.URL("https://api.example.com/x")
 
 
 def test_another_relation_can_be_declared() -> None:
     header = ["</v1/orders?p=2>; rel=next, </v1/orders?p=3>; rel=following"]
-    assert next_page(LinkHeader(rel="following"), header, PAGE, PAGE) == PAGE.copy_with(query=b"p=3")
+    assert linked_page("following", header, PAGE, PAGE) == PAGE.copy_with(query=b"p=3")

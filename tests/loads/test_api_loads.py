@@ -165,9 +165,11 @@ async def test_a_wrong_key_is_a_matter_of_configuration_and_is_not_quoted(
 async def test_a_record_that_jsonb_cannot_hold_goes_to_quarantine_and_the_others_on(
     warehouse: TestDatabase, rule: str, record: bytes
 ) -> None:
+    """A number that is too large is told by PostgreSQL, and costs a second look at the pages of its group."""
     good = json.dumps(item(1)).encode()
+    again = [page(good, record)] if rule == "payload_number_too_large" else []
 
-    result = await load_items(warehouse, page(good, record), page(good, total=2))
+    result = await load_items(warehouse, page(good, record), *again, page(good, total=2))
 
     assert (result.counts.rows_read, result.counts.rows_inserted, result.counts.rows_quarantined) == (2, 1, 1)
     assert result.counts.reconciled == "equal"
@@ -273,7 +275,9 @@ async def test_a_record_stamped_in_the_future_does_not_carry_the_cursor_past_now
     assert result.upper < "2999"
 
 
-async def test_an_api_that_asks_for_more_patience_than_the_run_has_publishes_nothing(warehouse: TestDatabase) -> None:
+async def test_an_api_that_asks_for_more_patience_than_the_run_has_is_gone_on_with_later(
+    warehouse: TestDatabase,
+) -> None:
     with setting(api_wait_budget_seconds=1), pytest.raises(RateLimited) as caught:
         await load_items(
             warehouse,
@@ -282,8 +286,10 @@ async def test_an_api_that_asks_for_more_patience_than_the_run_has_publishes_not
         )
 
     assert caught.value.retry_after == 3600
-    assert rows(warehouse, "select to_regclass('raw_marketing.items') as raw") == [{"raw": None}]
-    assert rows(warehouse, "select * from ops.cursors") == []
+    assert rows(warehouse, "select cursor_value from ops.cursors") == [], "the list has not been read to its end"
+    later = await load_items(warehouse, json_page([item(2)], total=2), json_page([item(2)], total=2))
+    assert (later.counts.rows_read, later.counts.reconciled) == (1, "equal")
+    assert [load["status"] for load in loads(warehouse)] == ["published", "rescheduled", "published"]
     (error,) = rows(warehouse, "select * from ops.errors")
     assert (error["failure_class"], error["location"]) == ("transient", "marketing.items (page 2)")
     assert "alice@example.com" not in str(error)

@@ -1,6 +1,7 @@
-with ranked as (
+with newest as (
     select
-        *,
+        coupon_id,
+        _batch_id,
         {{ newest_first('coupon_id') }} as recency
     from {{ ref('stg_marketing__coupons') }}
 ),
@@ -8,15 +9,15 @@ with ranked as (
 -- A list may name a product twice.
 unfolded as (
     select distinct
-        ranked.coupon_id,
-        (listed.product ->> 'id')::bigint as product_id,
-        ranked._extracted_at,
-        ranked._batch_id as _loaded_batch_id
-    from ranked
-    cross join lateral jsonb_array_elements(ranked.products) as listed (product)
+        listed.coupon_id,
+        listed.product_id,
+        listed._extracted_at,
+        listed._batch_id as _loaded_batch_id
+    from {{ ref('stg_marketing__coupon_products') }} as listed
+    inner join newest on listed.coupon_id = newest.coupon_id and listed._batch_id = newest._batch_id
     where
-        ranked.recency = 1
-        and listed.product ->> 'id' is not null
+        newest.recency = 1
+        and listed.product_id is not null
 ),
 
 products as (

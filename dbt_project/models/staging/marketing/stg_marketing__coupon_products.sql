@@ -1,0 +1,20 @@
+with source as (
+    {{ child_rows(
+        source('marketing', 'coupons'),
+        "payload -> 'products'",
+        keep=['id', 'updated_at', '_extracted_at', '_batch_id']
+    ) }}
+),
+
+renamed as (
+    select
+        id as coupon_id,
+        position,
+        (element ->> 'id')::bigint as product_id,
+        updated_at,
+        _extracted_at,
+        _batch_id
+    from source
+)
+
+select * from renamed

@@ -1,0 +1,73 @@
+"""The lists of a child endpoint, one for each record of its parent, several at one time and in the parents' order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+
+from flows.extract.place import Place
+from flows.extract.rest import EndpointReader, Page
+
+# So many parents in a row, from the first on, are not deleted by chance between two loads of one run.
+_MOST_GONE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ParentRecord:
+    """A record whose children are asked for: its keys, for the path; the first of them, for raw; its place in line."""
+
+    keys: Mapping[str, str]
+    place: Place
+
+    @property
+    def key(self) -> str:
+        """What raw says of its children."""
+        return next(iter(self.keys.values()))
+
+
+async def read_children(
+    reader: EndpointReader, parents: AsyncIterator[ParentRecord], width: int
+) -> AsyncGenerator[Page, None]:
+    """Yield the pages of each parent's list, parent by parent; up to `width` lists are read at one time.
+
+    The last page of a list carries the parent's place in line: going on behind it repeats no list. Memory: the lists
+    under way. A parent that is gone meanwhile (404) has no children.
+
+    Raises:
+        SourceError: none of the first parents has a list, so that the path is wrong rather than all of them gone.
+        As `flows.extract.rest.read_pages`; all lists before the one that failed have been yielded.
+    """
+    gone: int | None = 0
+    under_way: deque[tuple[ParentRecord, asyncio.Task[list[Page]]]] = deque()
+    try:
+        more = True
+        while more or under_way:
+            while more and len(under_way) < width:
+                parent = await anext(parents, None)
+                if parent is None:
+                    more = False
+                else:
+                    under_way.append((parent, asyncio.create_task(_whole_list(reader, parent))))
+            if not under_way:
+                break
+            parent, task = under_way[0]
+            pages = await task
+            under_way.popleft()
+            gone = None if gone is None or not pages[0].gone else gone + 1
+            if gone == _MOST_GONE:
+                raise reader.no_list(gone)
+            for page in pages[:-1]:
+                yield replace(page, place=None, parent=parent.key)
+            yield replace(pages[-1], place=parent.place, parent=parent.key)
+    finally:
+        for _, task in under_way:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
+
+
+async def _whole_list(reader: EndpointReader, parent: ParentRecord) -> list[Page]:
+    async with contextlib.aclosing(reader.pages(of=parent.keys, side_by_side=False)) as pages:
+        return [page async for page in pages]

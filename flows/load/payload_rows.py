@@ -1,0 +1,148 @@
+"""JSON records → rows of the landing table in PostgreSQL's binary form, keys and cursor read out of them on the way.
+
+Of a page that is as declared, key and cursor are decoded for all records by one call, and nothing else is: 300,000
+records take 0.4 s, where a second pass in PostgreSQL over the landed records took 1.3 s. A page with any value that is
+not plainly of its column's type (a number in quotes, a moment without zone, a field that is missing) is none of this
+module's business: PostgreSQL judges its values one by one (`payloads.land`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import struct
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+_EPOCH = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+_FIRST_DAY = _EPOCH.date().toordinal()
+_BIGINT = struct.Struct("!iq")
+_DAY = struct.Struct("!ii")
+_LENGTH = struct.Struct("!i")
+# A jsonb's length, its own version byte included, and that byte.
+_JSONB = struct.Struct("!iB")
+_COUNT = struct.Struct("!h")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A column and the fields that lead to its value; no fields: the key of the record's parent."""
+
+    name: str
+    raw_type: str
+    steps: tuple[str, ...]
+
+
+class NotPlain(Exception):
+    """A value of the page is not plainly of its column's type."""
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return _LENGTH.pack(len(encoded)) + encoded
+
+
+def _bigint(value: int) -> bytes:
+    return _BIGINT.pack(8, value)
+
+
+def _moment(value: datetime.datetime) -> bytes:
+    since = value - _EPOCH
+    return _BIGINT.pack(8, (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
+
+
+def _day(value: datetime.date) -> bytes:
+    return _DAY.pack(4, value.toordinal() - _FIRST_DAY)
+
+
+def _uuid(value: uuid.UUID) -> bytes:
+    return _LENGTH.pack(16) + value.bytes
+
+
+_FORMS: dict[str, tuple[type, Callable[[Any], bytes]]] = {
+    "text": (str, _text),
+    "bigint": (int, _bigint),
+    "uuid": (uuid.UUID, _uuid),
+    "date": (datetime.date, _day),
+    "timestamp with time zone": (datetime.datetime, _moment),
+}
+
+
+class PayloadRows:
+    """Writes the rows of pages: the columns of `places` in their order, then the payload."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self.names = [*(place.name for place in places), "payload"]
+        self._count = _COUNT.pack(len(self.names))
+        self._places = places
+        self._decoder = _decoder([place for place in places if place.steps])
+        self._values = [attrgetter(".".join(f"f_{step}" for step in place.steps)) for place in places if place.steps]
+
+    @property
+    def possible(self) -> bool:
+        """Whether the places are within reach: fields of objects, in plain types."""
+        return self._decoder is not None
+
+    def rows(self, payloads: Sequence[bytes], parent: str | None) -> bytes:
+        """The rows of one page.
+
+        Raises:
+            NotPlain: a value is not plainly of its column's type.
+        """
+        assert self._decoder is not None  # the caller asks first whether it is possible
+        if not payloads:
+            return b""
+        columns: list[Any] = []
+        try:
+            found = self._decoder.decode(b"[" + b",".join(payloads) + b"]")
+            values = iter(self._values)
+            for place in self._places:
+                form = _FORMS[place.raw_type][1]
+                if not place.steps:
+                    columns.append(repeat(_parent(place, parent)))
+                    continue
+                read = next(values)
+                columns.append([form(read(record)) for record in found])
+        except (msgspec.MsgspecError, struct.error, TypeError, ValueError, OverflowError):
+            columns = []
+        if not columns:
+            raise NotPlain
+        heads = [_JSONB.pack(len(payload) + 1, 1) for payload in payloads]
+        return b"".join(chain.from_iterable(zip(repeat(self._count), *columns, heads, payloads, strict=False)))
+
+
+def _parent(place: Place, parent: str | None) -> bytes:
+    if parent is None or place.raw_type not in ("text", "bigint"):
+        raise ValueError
+    return _bigint(int(parent)) if place.raw_type == "bigint" else _text(parent)
+
+
+def _decoder(places: Sequence[Place]) -> msgspec.json.Decoder[Any] | None:
+    """A decoder for a list of records that looks at these places only; None where it cannot reach one."""
+    tree: dict[str, Any] = {}
+    for place in places:
+        here = tree
+        for step in place.steps[:-1]:
+            here = here.setdefault(step, {})
+            if not isinstance(here, dict):
+                return None
+        if place.raw_type not in _FORMS or place.steps[-1] in here or any(step.isdecimal() for step in place.steps):
+            return None
+        here[place.steps[-1]] = _FORMS[place.raw_type][0]
+    try:
+        return msgspec.json.Decoder(list[_struct(tree)])  # type: ignore[misc]
+    except (TypeError, ValueError, NameError):
+        return None  # a field's name that no attribute can have
+
+
+def _struct(tree: dict[str, Any]) -> Any:
+    fields = [
+        (f"f_{name}", _struct(kind) if isinstance(kind, dict) else kind, msgspec.field(name=name))
+        for name, kind in tree.items()
+    ]
+    return msgspec.defstruct("Record", fields, gc=False)

@@ -1,0 +1,237 @@
+"""One list of records that an API offers."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flows.spec.cursor import ChangeToken, Since
+from flows.spec.database import OnDrift, refuse_repeats
+from flows.spec.errors import DeclarationError
+from flows.spec.identifiers import require_plain
+from flows.spec.json_path import parse_path, plain_steps
+from flows.spec.load import Append, Merge, Replace
+from flows.spec.pagination import Offset, PageNumber, Pagination
+from flows.spec.rule import Rule
+
+# Types a key may have: they compare and hash the same at the API and in the warehouse.
+KEY_TYPES = ("text", "bigint", "uuid", "date")
+_PLACE = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A value of a record that becomes a column of raw: its name, where it stands, its type.
+
+    Field("channel", at="dimensionValues.1.value")
+    """
+
+    name: str
+    at: str = ""
+    type: str = "text"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "at", self.at or self.name)
+        plain_steps(self.at)
+        if self.type not in KEY_TYPES:
+            raise DeclarationError(
+                f"the type {self.type!r} is unknown",
+                where=f"field {self.name}",
+                next_move=f"use {', '.join(KEY_TYPES)}",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """Another endpoint of the API, for each of whose records this one is asked.
+
+        Endpoint("refunds", path="/orders/{id}/refunds", parent=Parent("orders", column="order_id"))
+
+    `{id}` in the path is a key of the parent. `column` of raw says whose a record is, and may be part of its key.
+    Asked for are parents that changed since the last load; with `every=True` all of them, each time, for children
+    that change without their parents.
+    """
+
+    endpoint: str
+    column: str
+    type: str = "text"
+    every: bool = False
+
+    def __post_init__(self) -> None:
+        if self.type not in KEY_TYPES:
+            raise DeclarationError(
+                f"the type {self.type!r} is unknown",
+                where=f"parent {self.endpoint}",
+                next_move=f"use {', '.join(KEY_TYPES)}",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One list of records.
+
+        Endpoint("coupons", path="/v1/coupons", key="id", cursor=Since("updated_since", field="updated_at"))
+        Endpoint("report", path="/v1/report", body={"metrics": ["sales"]}, key=("day", "shop"), pagination=Offset())
+
+    `records` and `total` are paths in the answer's body: `""` when the body itself is the list, `entry[].resource`
+    when each element holds its record one level down. `may_be_absent`: an empty list is left out of the answer.
+    `key` names one field of a record or several, or is a `Field` with its path; `key_type` is the type in raw of those
+    given by name: text, bigint, uuid or date. `page_size` is sent as `page_size_parameter`; None sends nothing.
+    `body` is sent as JSON, by POST. `deleted` is the path of what marks a tombstone: true, or anything but null or
+    false. `etag`: the API's ETag stands for the whole list, so a 304 says that nothing changed.
+    `concurrent` pages are fetched at one time where their addresses can be computed, or so many children.
+    `on_drift` says what a record's new or retyped field does: "evolve" notes it, "freeze" refuses the load,
+    "quarantine" refuses the record.
+    """
+
+    name: str
+    path: str
+    key: "str | Field | tuple[str | Field, ...]" = "id"
+    key_type: str = "text"
+    records: str = "data"
+    total: str | None = None
+    cursor: Since | ChangeToken | None = None
+    load: Replace | Merge | Append = field(default_factory=Merge)
+    pagination: Pagination | None = None
+    params: tuple[tuple[str, str], ...] = ()
+    body: Mapping[str, Any] | None = field(default=None, hash=False)
+    page_size: int | None = None
+    page_size_parameter: str = "limit"
+    concurrent: int | None = None
+    may_be_absent: bool = False
+    deleted: str | None = None
+    etag: bool = False
+    parent: Parent | None = None
+    on_drift: OnDrift = "evolve"
+    rules: tuple[Rule, ...] = ()
+    max_quarantined: float = 0.0
+    description: str = ""
+
+    @property
+    def key_fields(self) -> tuple[Field, ...]:
+        """The key's columns in raw, and where a record has their values."""
+        declared = self.key if isinstance(self.key, tuple) else (self.key,)
+        return tuple(
+            part if isinstance(part, Field) else Field(plain_steps(part)[-1], part, self.key_type) for part in declared
+        )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key's columns in raw."""
+        return tuple(part.name for part in self.key_fields)
+
+    @property
+    def cursor_column(self) -> str | None:
+        """The column of raw that the cursor follows."""
+        return self.cursor.column if isinstance(self.cursor, Since) else None
+
+    @property
+    def deletes(self) -> bool:
+        """Whether deleted records are told: an API without tombstones tells of them only through Replace."""
+        return self.deleted is not None
+
+    @property
+    def method(self) -> str:
+        """How a page is asked for."""
+        return "GET" if self.body is None else "POST"
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """The parent's fields that stand in the path."""
+        return tuple(_PLACE.findall(self.path))
+
+    def __post_init__(self) -> None:
+        where = f"endpoint {self.name}"
+        require_plain(self.name, "endpoint", where)
+        if not self.path.startswith("/"):
+            raise DeclarationError(
+                f"the path {self.path!r} is not absolute", where=where, next_move="begin it with /, below the base URL"
+            )
+        if self.key_type not in KEY_TYPES:
+            raise DeclarationError(
+                f"key_type {self.key_type!r} is unknown", where=where, next_move=f"use {', '.join(KEY_TYPES)}"
+            )
+        self._check_load(where)
+        self._check_paging(where)
+        if not 0 <= self.max_quarantined <= 1:
+            raise DeclarationError(
+                f"max_quarantined is a share between 0 and 1, not {self.max_quarantined}",
+                where=where,
+                next_move="write 0.01 for one record in a hundred",
+            )
+        refuse_repeats([rule.name for rule in self.rules], "rule", where)
+        columns = [*self.keys, *([self.parent.column] if self.parent and self.parent.column not in self.keys else [])]
+        refuse_repeats([*columns, "payload"], "column", where)
+
+    def _check_load(self, where: str) -> None:
+        if not isinstance(self.load, Merge | Replace):
+            raise DeclarationError(
+                "records of an API are matched by key, since a page may repeat",
+                where=where,
+                next_move="use load=Merge() or load=Replace()",
+            )
+        if isinstance(self.load, Replace) and self.cursor is not None:
+            raise DeclarationError(
+                "a replace reads the whole list, so a cursor would never be used",
+                where=where,
+                next_move="remove the cursor, or use load=Merge()",
+            )
+        if isinstance(self.load, Replace) and self.parent is not None and not self.parent.every:
+            raise DeclarationError(
+                "a replace reads everything, and only parents that changed are asked for",
+                where=where,
+                next_move="use load=Merge(), or Parent(…, every=True)",
+            )
+        if bool(self.placeholders) != (self.parent is not None):
+            raise DeclarationError(
+                "a path with {…} and a parent belong together",
+                where=where,
+                next_move='write path="/orders/{id}/refunds" and parent=Parent("orders", column="order_id")',
+            )
+        if self.parent is not None and (self.cursor is not None or self.etag or self.total is not None):
+            raise DeclarationError(
+                "an endpoint with a parent follows its parent: it has no cursor, ETag or total of its own",
+                where=where,
+                next_move="remove them; parents that changed are asked for",
+            )
+
+    def _check_paging(self, where: str) -> None:
+        # The first level of records may end in `[]`, as in entry[].resource.
+        listed, _, inner = self.records.partition("[]")
+        for path in (listed, inner.removeprefix("."), self.total or ""):
+            parse_path(path)
+        if self.deleted is not None:
+            plain_steps(self.deleted)
+        if self.body is not None:
+            try:
+                json.dumps(self.body)
+            except (TypeError, ValueError):
+                raise DeclarationError(
+                    "the body is not JSON", where=where, next_move="write it with dict, list, text, numbers, None"
+                ) from None
+        if self.page_size is not None and self.page_size < 1:
+            raise DeclarationError("page_size is below 1", where=where, next_move="leave it out to send none")
+        if self.concurrent is not None and self.concurrent < 1:
+            raise DeclarationError("concurrent is below 1", where=where, next_move="write how many at one time")
+        if isinstance(self.pagination, Offset):
+            self.check_offset(self.pagination, where)
+
+    def check_offset(self, pagination: Offset, where: str) -> None:
+        """Refuse an overlap that would leave no room for new records.
+
+        Raises:
+            DeclarationError: it is not smaller than a page.
+        """
+        if self.page_size is not None and pagination.overlap >= self.page_size:
+            raise DeclarationError(
+                f"an overlap of {pagination.overlap} leaves nothing of a page of {self.page_size}",
+                where=where,
+                next_move="declare larger pages, or a smaller overlap",
+            )
+
+    def computed(self, pagination: Pagination) -> bool:
+        """Whether the addresses of later pages can be computed from the first answer."""
+        if isinstance(pagination, PageNumber):
+            return pagination.pages is not None or self.total is not None
+        return isinstance(pagination, Offset) and self.total is not None
