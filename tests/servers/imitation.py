@@ -158,6 +158,10 @@ class Imitation:
         """What the server says when nothing goes wrong."""
         raise NotImplementedError
 
+    async def respond(self, asked: Asked) -> Reply:
+        """The same, for a server that has to ask elsewhere first."""
+        return self.answer(asked)
+
     def begin(self) -> None:
         """Forget requests and planned trouble; the next request is number 1."""
         self.asked.clear()
@@ -198,7 +202,7 @@ class Imitation:
                 self.asked.append(asked)
                 number = len(self.asked)
                 self.before.get(number, lambda: None)()
-                reply = self.answer(asked)
+                reply = await self.respond(asked)
                 if self.latency:
                     await asyncio.sleep(self.latency)
                 trouble = self.trouble.get(number) or (self.storm.next() if self.storm else None)
