@@ -129,9 +129,9 @@ def _write(measured: list[Measured], runs: int) -> None:
         "# API to database",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}: medians of {runs} runs in turns, whole processes, start-up included; the API "
-        f"on loopback, PostgreSQL 18, Python {platform.python_version()}, httpx {version('httpx')}, dlt {version('dlt')}. "
-        "Keys, types, metadata, checks, ledger and reconciliation are on in ours; the floor copies each record's bytes "
-        "and nothing more.",
+        f"on loopback, PostgreSQL 18, Python {platform.python_version()}, httpx {version('httpx')}, "
+        f"dlt {version('dlt')}. Keys, types, metadata, checks, ledger and reconciliation are on in ours; the floor "
+        "copies each record's bytes and nothing more.",
         "",
         "| case | tool | seconds | times the floor | peak MB |",
         "|---|---|---:|---:|---:|",
