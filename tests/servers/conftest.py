@@ -1,10 +1,12 @@
 """The servers, each started once per session by the first test that wants it, and emptied for each test."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 
 import pytest
 
+from flows.extract.http_limits import HttpLimits
 from tests.servers.analytics import Analytics
 from tests.servers.fhir import Fhir
 from tests.servers.json_server import MISSING, JsonServer, running_json_server
@@ -13,7 +15,7 @@ from tests.servers.oauth import TokenEndpoint
 from tests.servers.rest_framework import RestFramework, running_rest_framework
 from tests.servers.shopify import Shopify
 
-_buckets = count(1)
+_numbers = count(1)
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +27,7 @@ def running_collections(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ki
 @pytest.fixture
 def orders(running_collections: Kinto) -> Iterator[Collection]:
     """An empty collection `orders` in a Kinto."""
-    with running_collections.collection(f"bucket{next(_buckets)}") as collection:
+    with running_collections.collection(f"bucket{next(_numbers)}") as collection:
         yield collection
 
 
@@ -78,6 +80,7 @@ def analytics(running_analytics: Analytics) -> Analytics:
     running_analytics.tokens.begin()
     running_analytics.tokens.revoke()
     running_analytics.tokens.lifetime = 3600
+    running_analytics.tokens.path = f"/token/{next(_numbers)}"
     return running_analytics
 
 
@@ -92,3 +95,9 @@ def fhir(running_fhir: Fhir) -> Fhir:
     """A FHIR server without resources."""
     running_fhir.clear()
     return running_fhir
+
+
+@pytest.fixture(autouse=True)
+def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Milliseconds between two tries of what failed. What a server asks for is obeyed as it is."""
+    monkeypatch.setattr("flows.loads.api.HttpLimits", partial(HttpLimits, backoff_seconds=0.005))

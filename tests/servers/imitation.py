@@ -147,6 +147,8 @@ class Imitation:
     """A server in a thread. A subclass says what is answered."""
 
     asked: list[Asked] = field(default_factory=list)
+    #: The status of each answer, as it would have been without trouble.
+    statuses: list[int] = field(default_factory=list)
     trouble: dict[int, Trouble] = field(default_factory=dict)
     before: dict[int, Callable[[], object]] = field(default_factory=dict)
     storm: Storm | None = None
@@ -165,6 +167,7 @@ class Imitation:
     def begin(self) -> None:
         """Forget requests and planned trouble; the next request is number 1."""
         self.asked.clear()
+        self.statuses.clear()
         self.trouble.clear()
         self.before.clear()
         self.storm = None
@@ -203,6 +206,7 @@ class Imitation:
                 number = len(self.asked)
                 self.before.get(number, lambda: None)()
                 reply = await self.respond(asked)
+                self.statuses.append(reply.code)
                 if self.latency:
                     await asyncio.sleep(self.latency)
                 trouble = self.trouble.get(number) or (self.storm.next() if self.storm else None)

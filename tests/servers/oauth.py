@@ -21,6 +21,13 @@ class TokenEndpoint(Imitation):
 
     lifetime: float = 3600.0
     tokens: dict[str, float] = field(default_factory=dict)
+    #: Any path will do; a new one is another endpoint to a client that keeps its token.
+    path: str = "/token"
+
+    @property
+    def address(self) -> str:
+        """Where tokens are asked for."""
+        return f"{self.url}{self.path}"
 
     def good(self, asked: Asked) -> bool:
         """Whether a request to another server brings a token that is still alive."""

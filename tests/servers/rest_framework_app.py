@@ -7,7 +7,7 @@ import django
 import waitress
 from django.conf import settings
 
-THROTTLE = "4/second"
+THROTTLE = "3/second"
 PORT, DATABASE, TOKEN = sys.argv[1:4]
 
 settings.configure(
