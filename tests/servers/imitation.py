@@ -174,11 +174,12 @@ class Imitation:
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
-        self._listener = self._loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
         self._conversations: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
+        starting = asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._listener = asyncio.run_coroutine_threadsafe(starting, self._loop).result(10)
+        self.url = f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
         return self
 
     def __exit__(self, *_: object) -> None:
