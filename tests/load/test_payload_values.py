@@ -14,7 +14,7 @@ from flows.spec.shape import Column, Shape
 from tests.conftest import TestDatabase
 from tests.loads.loading import Row, rows
 
-METADATA = ("2024-01-01T00:00:00.000001+00:00", "shop", 7)
+NOW, BATCH = "2024-01-01T00:00:00.000001+00:00", 7
 TARGET = Target("shop", "things", "raw_shop")
 # Left out, since both ways are sound and differ: a seventh digit of 5, rounded up here and to even there; an offset of
 # 16 hours or more, taken here and refused there.
@@ -66,8 +66,8 @@ async def landed(warehouse: TestDatabase, kind: str, payloads: list[bytes], *, h
 
     connection = await asyncpg.connect(warehouse.url("loader"))
     try:
-        await create_landing(connection, TARGET, shape, first=False)
-        assert await land(connection, TARGET, shape, places, pages(), METADATA) == len(payloads)
+        await create_landing(connection, TARGET, shape, first=False, bare=True)
+        assert await land(connection, TARGET, shape, places, pages(), NOW, BATCH) == len(payloads)
     finally:
         await connection.close()
     return rows(warehouse, f"select id, it::text, payload, _extracted_at, _batch_id from {TARGET.landing} order by id")
