@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.api", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="runs of each tool, one after another in turns")
     parser.add_argument("--tool", action="append", help="only tools whose name holds this text, and the floor")
-    parser.add_argument("--case", default="", help="only cases whose name holds this text")
+    parser.add_argument("--case", default="", help="only cases whose name holds this text; the others stay")
     parser.add_argument(
         "--scale", type=float, default=1.0, help="so many pages of each case; below 1 to try things out"
     )
@@ -82,7 +82,7 @@ def main() -> None:
             if options.case in case:
                 served = Served(int(whole.pages * options.scale), whole.records, whole.latency)
                 measured += _measure(bench, case, served, tools, options.runs)
-    if tools == [*_TOOLS] and not options.case and options.scale == 1:
+    if tools == [*_TOOLS] and options.scale == 1:
         _write(measured, options.runs)
 
 
@@ -127,7 +127,11 @@ def _median(samples: list[Sample], what: Callable[[Sample], float]) -> float:
 
 def _write(measured: list[Measured], runs: int) -> None:
     _RESULTS.mkdir(exist_ok=True)
-    (_RESULTS / "api.json").write_text(json.dumps([asdict(one) for one in measured], indent=2) + "\n")
+    known = _RESULTS / "api.json"
+    before = [Measured(**one) for one in json.loads(known.read_text())] if known.exists() else []
+    fresh = {one.case for one in measured}
+    measured = sorted([*(one for one in before if one.case not in fresh), *measured], key=lambda one: one.case)
+    known.write_text(json.dumps([asdict(one) for one in measured], indent=2) + "\n")
     lines = [
         "# API to database",
         "",
