@@ -33,11 +33,18 @@ def load_and_kill(
     key: str,
     user: str = "",
 ) -> None:
-    """A load in a process of its own, which dies by SIGKILL at the server's request of that number."""
+    """A load in a process of its own, which dies by SIGKILL at the server's request of that number.
+
+    It publishes page by page, so that all but the last page or two before its death are in raw.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.servers.one_load", *declared],
         cwd=ROOT,
-        env={**os.environ, "ONE_LOAD": json.dumps([warehouse.url("loader"), url, key, user])},
+        env={
+            **os.environ,
+            "MEDALLION_API_GROUP_SECONDS": "0",
+            "ONE_LOAD": json.dumps([warehouse.url("loader"), url, key, user]),
+        },
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -26,6 +26,7 @@ import pytest
 from flows.extract.http_limits import HttpLimits
 from flows.spec.errors import SourceUnavailable
 from tests.conftest import TestDatabase
+from tests.loads.loading import setting
 from tests.servers.declared import FHIR, KINTO, SHOPIFY
 from tests.servers.fhir import TOKEN as FHIR_TOKEN
 from tests.servers.fhir import Fhir, patient
@@ -163,7 +164,9 @@ async def soak(
                     load_and_kill(warehouse, server, number, source.declared, source.address, source.key, source.user)
                 told["killed"] += 1
             try:
-                await source.load(warehouse)
+                # Page by page, so that each failure has a place to be gone on from; or all at once.
+                with setting(api_group_seconds=chance.choice((0, 10))):
+                    await source.load(warehouse)
             except SourceUnavailable:  # RateLimited is one; nothing else may come of bad weather
                 told["failed"] += 1
             told["troubles"] += storm.met

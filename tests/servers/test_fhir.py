@@ -63,10 +63,11 @@ async def test_trouble_and_a_kill_lose_no_resource(warehouse: TestDatabase, fhir
     filled(fhir)
     load_and_kill(warehouse, fhir, 4, ["FHIR", "patients"], f"{fhir.url}/fhir", TOKEN)
     fhir.begin()
-    fhir.trouble |= {2: cut_unseen, 3: refuse(503), 5: refuse(429, "Retry-After: 0")}
+    fhir.trouble |= {1: cut_unseen, 2: refuse(503), 4: refuse(429, "Retry-After: 0")}
     await load_resources(warehouse, fhir)
 
     assert raw_records(warehouse, PATIENTS) == fhir.resources["Patient"]
+    assert len(fhir.asked) <= 4 + 3  # of six pages, three of them asked for twice
 
 
 async def test_an_operation_outcome_is_told_without_its_words(warehouse: TestDatabase, fhir: Fhir) -> None:

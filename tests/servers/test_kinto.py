@@ -108,6 +108,7 @@ async def test_a_killed_load_goes_on_from_the_pages_that_were_published(
     await load_orders(warehouse, orders, relay.url)
 
     assert raw_records(warehouse, ORDERS) == orders.live()
+    assert len(relay.asked) <= 3  # of five pages
 
 
 async def test_the_etag_serves_as_a_change_token(warehouse: TestDatabase, orders: Collection) -> None:

@@ -114,3 +114,4 @@ async def test_a_killed_load_is_completed_by_the_next(warehouse: TestDatabase, s
     await load_orders(warehouse, shopify)
 
     assert raw_records(warehouse, ORDERS) == shopify.lists["orders"]
+    assert len(shopify.asked) <= 3  # of five pages
