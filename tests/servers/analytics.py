@@ -13,6 +13,7 @@ has no `rows`.
 """
 
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -45,7 +46,7 @@ class Analytics(Imitation):
         """The token, then the quota, then the report."""
         if not self.tokens.good(asked):
             return _error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
-        if asked.path != f"/v1beta/properties/{PROPERTY}:runReport" or asked.method != "POST":
+        if not re.fullmatch(r"/v1beta/properties/\d+:runReport", asked.path) or asked.method != "POST":
             return _error(404, "NOT_FOUND", "Not found.")
         try:
             report = json.loads(asked.body)

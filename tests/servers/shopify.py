@@ -14,6 +14,7 @@ at most; the bucket of 40 calls leaks 2 a second, and an overflow is a 429 with 
 import base64
 import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,9 +74,9 @@ class Shopify(Imitation):
         return f"X-Shopify-Shop-Api-Call-Limit: {math.ceil(self._level)}/{self.bucket}"
 
     def _page(self, asked: Asked) -> Reply:
-        folder, _, file = asked.path.rpartition(f"/admin/api/{VERSION}/")
-        name, _, rest = file.removesuffix(".json").partition("/")
-        if folder or name not in self.lists or rest not in ("", "count") or asked.method != "GET":
+        found_path = re.fullmatch(r"/admin/api/\d{4}-\d\d/(\w+)(?:/(\w+))?\.json", asked.path)
+        name, rest = (found_path[1], found_path[2] or "") if found_path else ("", "")
+        if name not in self.lists or rest not in ("", "count") or asked.method != "GET":
             return as_json(404, {"errors": "Not Found"})
         limit, query, last_id = min(int(asked.query.get("limit", 50)), 250), asked.query, 0
         if "page_info" in query:
