@@ -22,7 +22,8 @@ from flows.spec import (
     SinglePage,
 )
 from tests.conftest import TestDatabase
-from tests.loads.loading import ROOT, at, rows
+from tests.loads.forking import ROOT
+from tests.loads.loading import at, rows
 
 KEY = "canary-key-51d0"
 _AFTER = Cursor("after", at="paging.next", more="paging.more")
