@@ -40,6 +40,7 @@ def run(command: Sequence[str] | str, environment: Mapping[str, str] | None = No
         command,
         shell=isinstance(command, str),
         env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )

@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.cluster import Bench
@@ -31,8 +32,10 @@ def peers(bench: Bench) -> dict[str, Callable[[], Sample]]:
     found: dict[str, Callable[[], Sample]] = {"dlt, connectorx": lambda: _dlt(bench)}
     if (ingestr := beside / "ingestr").exists():
         found["ingestr"] = lambda: _ingestr(ingestr, bench)
-    if (sling := beside / "sling").exists():
-        found["Sling"] = lambda: _sling(sling, bench)
+    if sling := find_spec("sling_linux_amd64"):
+        # The program itself: the package's own command looks for updates before it runs.
+        program = Path(next(iter(sling.submodule_search_locations or ()))) / "bin" / "sling-linux-amd64"
+        found["Sling"] = lambda: _sling(program, bench)
     return found
 
 
@@ -56,7 +59,13 @@ def _dlt(bench: Bench) -> Sample:
     with tempfile.TemporaryDirectory() as folder:
         return run(
             [sys.executable, "-m", "benchmarks.database_dlt"],
-            {"BENCH_SOURCE": bench.source, "BENCH_WAREHOUSE": bench.warehouse, "BENCH_FOLDER": folder, **_QUIET},
+            {
+                "BENCH_SOURCE": bench.source,
+                "BENCH_WAREHOUSE": bench.warehouse,
+                "BENCH_FOLDER": folder,
+                "DLT_DATA_DIR": folder,
+                **_QUIET,
+            },
         )
 
 
