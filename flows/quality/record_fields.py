@@ -33,6 +33,8 @@ _TYPES: dict[str, Any] = {
 _RECORD = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # A field that every thousandth record lacks is found all the same; a map at the top level of records never ends.
 _MOST_FIELDS = 2000
+# Records of a page that are looked at where fields evolve: all would cost a tenth of reading and landing them.
+_SAMPLE = 200
 
 
 @dataclass(slots=True)
@@ -52,7 +54,12 @@ class RecordFields:
     _decoder: msgspec.json.Decoder[Any] | None = None
 
     def look(self, records: Sequence[bytes]) -> set[int]:
-        """Look at a page; returns the places of records that break the contract `quarantine`."""
+        """Look at a page; returns the places of records that break the contract `quarantine`.
+
+        What may be taken in anyway is looked for in a sample of a large page; what must be told apart, in all of it.
+        """
+        if self.contract == "evolve":
+            records = records[:: -(-len(records) // _SAMPLE) or 1]
         if not records or self._all_known(records):
             return set()
         odd = set()

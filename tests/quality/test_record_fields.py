@@ -49,6 +49,15 @@ def test_evolving_fields_are_taken_in_and_told_once() -> None:
     assert fields.changes == []
 
 
+def test_a_large_page_is_sampled_where_fields_evolve_and_looked_through_where_they_do_not() -> None:
+    page = records(*({"id": n} for n in range(999)), {"id": 999, "extra": 1})
+    evolving, strict = RecordFields(dict(KNOWN)), RecordFields(dict(KNOWN), "quarantine")
+    assert (evolving.look(page), strict.look(page)) == (set(), {999})
+    assert evolving.changes == []
+    evolving.look(page[990:])
+    assert evolving.changes == [("extra", "added", None, "number")]
+
+
 def test_quarantine_names_the_records_and_keeps_what_is_known() -> None:
     fields = RecordFields(dict(KNOWN), "quarantine")
     for _ in range(2):

@@ -48,7 +48,9 @@ async def test_every_record_comes_once_and_running_again_writes_nothing(
     second = await load_orders(warehouse, orders)
 
     assert raw_records(warehouse, ORDERS) == orders.live()
-    assert (first.counts.rows_read, second.counts.rows_read) == (230, 0)
+    # Kinto stamps many writes of one millisecond ahead of its clock, and no cursor passes the clock.
+    assert (first.counts.rows_read, second.counts.changed) == (230, 0)
+    assert second.counts.rows_read < 100
     assert raw_rows(warehouse, "orders", "raw_kinto") == before
 
 
@@ -61,7 +63,7 @@ async def test_changes_deletes_and_returns_follow_from_the_cursor(warehouse: Tes
 
     assert raw_records(warehouse, ORDERS) == orders.live()
     assert deleted_keys(warehouse, ORDERS) == {"o7", "o8"}
-    assert second.counts.rows_read == 4
+    assert (second.counts.rows_inserted, second.counts.rows_updated, second.counts.rows_deleted) == (1, 3, 2)
 
     orders.put([{"id": "o8", "amount": 8}])
     await load_orders(warehouse, orders)
