@@ -21,7 +21,7 @@ from tests.loads.soak import SMALL, SOURCE, Soak, soak
 async def test_rows_written_while_loads_run_are_all_in_raw_when_it_is_quiet(
     warehouse: TestDatabase, shop: TestDatabase
 ) -> None:
-    tally = await soak(TwoEnds(warehouse, shop), float(os.environ.get("SOAK_SECONDS", "3")))
+    tally = await soak(TwoEnds(warehouse, shop), float(os.environ.get("SOAK_SECONDS", "2")))
 
     assert tally.late >= 1
     assert tally.healed == 0, "no comparison of keys had to mend what a cursor had lost"
@@ -39,7 +39,7 @@ async def test_without_an_upper_bound_the_same_soak_loses_rows(
 
     monkeypatch.setattr(windows, "look", plain_now)
     monkeypatch.setattr(windows, "_GUARD", timedelta(0))
-    here = Soak(TwoEnds(warehouse, shop), "stamped", "keyless", "lagging", "traced")
+    here = Soak(TwoEnds(warehouse, shop), "stamped", "keyless", "traced")
     with setting(**SMALL):
         for table in here.tables:
             await load(here.ends, SOURCE, table.name)
@@ -47,6 +47,7 @@ async def test_without_an_upper_bound_the_same_soak_loses_rows(
             await here.load_for(0)
         await here.settle()
 
-    # Of rows that came late the comparison of keys tells, where there are keys; of changes to rows nothing does.
-    # The others lie back far enough, or do not ask since when transactions are open.
-    assert here.lost() == {"stamped", "keyless"}
+    # Where there are keys, a row that is missing makes the next load read the table whole, which mends the others, too.
+    mended = {name for (name,) in here.ends.raw("select table_name from ops.loads where path = 'reread'")}
+    assert "keyless" in here.lost()
+    assert here.lost() | mended == {"stamped", "keyless"}, "and traced does not ask since when transactions are open"
