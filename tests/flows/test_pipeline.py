@@ -47,7 +47,7 @@ def told(cluster: TestCluster, prefect_server: str) -> Iterator[Told]:
             "MEDALLION_SOURCE_MARKETING_KEY": api.key,
             "MEDALLION_RETRY_FIRST_DELAY_SECONDS": "0.1",
             "MEDALLION_LOAD_ATTEMPTS": "1",
-            "MEDALLION_CIRCUIT_SECONDS": "0.1",  # else the next run would leave the API alone for a minute
+            "MEDALLION_CIRCUIT_FAILURES": "1000",  # else the next run would leave the API alone for a minute
         }
         unreachable = medallion("run", variables=variables | {"MEDALLION_SOURCE_MARKETING_URL": "http://127.0.0.1:9"})
         gold = lines_of_gold(warehouse)
