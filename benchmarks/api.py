@@ -28,7 +28,8 @@ _CASES = {
 }
 _FORGET = (
     "drop schema if exists raw_bench, raw_dlt, raw_dlt_staging, landing cascade; create schema landing; "
-    "truncate ops.cursors, ops.loads cascade; drop table if exists target; create table target (payload jsonb)",
+    "truncate ops.cursors, ops.loads, ops.list_reads cascade; "
+    "drop table if exists target; create table target (payload jsonb)",
     "checkpoint",
 )
 

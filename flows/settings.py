@@ -33,7 +33,7 @@ class Settings(BaseSettings):
         300, ge=0, description="The longest one read may wait for an API's rate limit"
     )
     api_group_seconds: float = Field(
-        10, ge=0, description="Pages of an API are published together for so long; a restart goes on behind them"
+        10, ge=0, description="Pages of an API that have landed are published together for so long"
     )
     api_group_mb: float = Field(256, ge=0, description="Pages of an API are published together up to this size")
     circuit_failures: int = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from types import TracebackType
 
 from flows.extract.http_reader import Reader
@@ -15,8 +16,10 @@ from flows.extract.pagination import Answer, Walk
 class Ahead:
     """Fetches up to `width` pages at one time, in the order in which they are expected to be asked for.
 
-    What is asked for decides: a page that was not expected is fetched by itself, and what had been fetched for another
-    way is dropped. At most `width` pages wait in memory.
+    With a width of 1 the next page is asked for while the one before it is landed: the API sees one request at a time,
+    and neither side waits for the other. 0 asks for nothing before its turn. What is asked for decides: a page that
+    was not expected is fetched by itself, and what had been fetched for another way is dropped. At most `width` pages
+    wait in memory.
     """
 
     def __init__(self, reader: Reader, walk: Walk, width: int) -> None:
@@ -43,9 +46,10 @@ class Ahead:
         return await self._reader.fetch(request, number)
 
     def expect(self, request: PageRequest, answer: Answer, number: int) -> None:
-        """Begin with the pages after page `number`, unless they are under way."""
-        if self._width > 1 and not self._under_way:
-            self._expected = self._walk.ahead(request, answer)
+        """Begin with `request`, which comes after page `number`, and with those that can be computed to follow it."""
+        if self._width and not self._under_way:
+            computed = self._walk.ahead(request, answer) if self._width > 1 else iter(())
+            self._expected = chain((request,), (later for later in computed if later.identity != request.identity))
             self._fill(number)
 
     def _fill(self, number: int) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import httpx
@@ -51,7 +51,8 @@ class Page:
     `total`: the API's own count, if the endpoint declares where it stands; it counts what this query matches.
     `number`: 1 for the first page.
     `place`: where to go on behind this page, after a restart; None when it is the last.
-    `moment`: the API's clock when it answered; `etag`: the answer's ETag; `token`: its change token, if declared.
+    `moment`: the API's clock when it answered, or ours before it was asked.
+    `etag`: the answer's ETag; `token`: its change token, if declared.
     `parent`: of a child endpoint, the key of the record that they belong to.
     `unchanged`: the API said that nothing changed since the ETag that was sent (304); there are no records then.
     `gone`: the API said that there is no such page (of a child endpoint: no such parent any more).
@@ -171,8 +172,9 @@ class EndpointReader:
             error = None
         if error is not None:
             raise error
-        width = self._api.concurrent_of(self._endpoint) if side_by_side else 1
+        width = self._api.concurrent_of(self._endpoint) if side_by_side else 0
         async with Ahead(self._reader, walk, width) as ahead:
+            began = datetime.now(UTC)
             while request is not None:
                 number += 1
                 answer = await ahead.answer(request, number)
@@ -185,7 +187,7 @@ class EndpointReader:
                 following = without_key(following, self._api.auth)
                 if following is not None:
                     ahead.expect(following, answer, number)
-                yield self._page(records, answer, number, place_after(following, number, walk))
+                yield self._page(records, answer, number, place_after(following, number, walk), began)
                 request = following
 
     async def peek(self) -> tuple[bytes, httpx.Headers]:
@@ -205,14 +207,14 @@ class EndpointReader:
             next_move=f"check the path {self._endpoint.path} in flows/sources/{self._api.name}.py",
         )
 
-    def _page(self, records: list[bytes], answer: Answer, number: int, place: Place | None) -> Page:
+    def _page(self, records: list[bytes], answer: Answer, number: int, place: Place | None, began: datetime) -> Page:
         return Page(
             records,
             answer.received_bytes,
             answer.total,
             number,
             place,
-            http_date(answer.headers.get("date", "")),
+            http_date(answer.headers.get("date", "")) or began,
             answer.headers.get("etag"),
             self._token(answer, number),
             unchanged=answer.unchanged,

@@ -82,8 +82,9 @@ async def land(
     batch_id: int,
     tombstone: str = "false",
 ) -> int:
-    """Pages of records → the landing table, which is bare as yet. Returns the records written.
+    """Pages of records → the landing table, bare or stamped. Returns the records written.
 
+    It is still bare when all values were plain: the caller stamps it.
     `tombstone` is SQL over `payload` for records that tell of a delete: they land with `_deleted_at`.
 
     Raises:
@@ -97,9 +98,9 @@ async def land(
     is_plain = rows.possible and tombstone == "false"
     if is_plain:
         landed = await _land_plain(connection, target, rows, coming)
-    await stamp_landing(connection, target, extracted_at, batch_id)
     if is_plain and not coming.put_back:
         return landed
+    await stamp_landing(connection, target, extracted_at, batch_id)
     landed += await _copy_payloads(connection, target, aiter(coming))
     await _type_payloads(connection, target, shape, (extracted_at, target.source, batch_id), tombstone)
     return landed

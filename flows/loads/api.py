@@ -17,7 +17,7 @@ from flows.loads.api_shape import mark_of, shape_of
 from flows.loads.session import LoadResult, Progress, load_session
 from flows.recovery.circuit import guarded
 from flows.settings import settings
-from flows.spec import Api, ApiConnection, ChangeToken, DatabaseConnection, Endpoint, Replace, Since
+from flows.spec import Api, ApiConnection, ChangeToken, DatabaseConnection, Endpoint, Since
 from flows.spec.plan import CursorState, LoadPlan
 from flows.state import ledger, list_reads
 from flows.state.list_reads import ListRead
@@ -104,7 +104,7 @@ async def plan_endpoint(
             path, reason, state = "reread", "the last load found records missing in raw", CursorState()
     since = since_of(endpoint, state)
     plan = LoadPlan(source.name, endpoint.name, mode_of(endpoint), path, reason, lower=since)
-    if raw is not None and (await known_read(warehouse, source, endpoint, plan)).place is not None:
+    if (await known_read(warehouse, source, endpoint, plan)).is_under_way:
         reason = "goes on with the list that the last load did not finish"
     elif since is None and path == "merge":
         reason = "every page: the endpoint has no cursor" if endpoint.cursor is None else "every page: no cursor yet"
@@ -115,12 +115,15 @@ async def known_read(warehouse: Connection[Record], source: Api, endpoint: Endpo
     """What is known of the list and holds for this load: an ETag of the same question, a place in the same list."""
     declared = mark_of(source, endpoint)
     nothing = ListRead(declared, since=plan.lower)
-    if plan.path == "first" or not await warehouse.fetchval("select to_regclass('ops.list_reads') is not null"):
+    if not await warehouse.fetchval("select to_regclass('ops.list_reads') is not null"):
         return nothing
     known = await list_reads.read(warehouse, source.name, endpoint.name, timedelta(hours=settings().resume_hours))
     if known is None or known.declared != declared:
         return nothing
-    if known.place is not None and not isinstance(endpoint.load, Replace):
+    if plan.path == "first":
+        # What an earlier first load gathered. What it had published is gone with the raw table.
+        return known if known.is_under_way and known.place is None and known.since == plan.lower else nothing
+    if known.is_under_way:
         return known
     if plan.path == "reread" or known.since != plan.lower or not endpoint.etag:
         return nothing

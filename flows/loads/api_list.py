@@ -1,15 +1,15 @@
-"""One list of an API, from its pages to raw, group by group.
+"""One list of an API, from its pages to raw.
 
-Rows and the place behind them commit together: what is read again after a death is at most one group.
+Pages gather in the landing table, each committed with the place behind it, and are published in groups: what is asked
+for again after a death is the page that was on its way.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,21 +18,17 @@ import asyncpg
 from flows.connections import connect
 from flows.extract.rest import EndpointReader, HttpLimits, Page, count_records, open_reader
 from flows.extract.rest_children import read_children
-from flows.load import payloads
-from flows.load.payloads import Records
-from flows.load.table import SchemaChange, compare, create_landing, ensure_types, raw_columns
+from flows.load.table import SchemaChange
+from flows.loads.api_gathering import ListGathering
+from flows.loads.api_landing import published
 from flows.loads.api_parents import parents_of
-from flows.loads.api_shape import places_of, shape_of, tombstone_of
+from flows.loads.api_shape import shape_of
+from flows.loads.coming import Coming
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadSession, Progress
-from flows.loads.unreadable import Steps, readable, unknown_fields
-from flows.quality.quarantine import Unreadable
-from flows.quality.record_fields import Change, RecordFields
-from flows.settings import settings
 from flows.spec import Api, ApiConnection, DatabaseConnection, Endpoint, Merge, Replace, Since
-from flows.spec.errors import MedallionError, PlaceLost, SchemaDrift, SourceUnavailable
+from flows.spec.errors import MedallionError, PlaceLost, SourceError, SourceUnavailable
 from flows.spec.identifiers import quote_identifier, quote_literal
-from flows.spec.json_path import plain_steps
 from flows.spec.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
 from flows.state import ledger, list_reads, record_fields
 from flows.state.list_reads import ListRead
@@ -42,20 +38,6 @@ if TYPE_CHECKING:
 
 # A list whose place is lost again and again cannot be read to its end: each time its beginning is read once more.
 _MOST_BEGINNINGS = 3
-
-
-@dataclass(slots=True)
-class _Group:
-    """Pages that are published together, and why the group ended."""
-
-    pages: int = 0
-    records: int = 0
-    received: int = 0
-    unreadable: list[Unreadable] = field(default_factory=list)
-    ended: bool = False
-    unchanged: bool = False
-    between_lists: bool = False
-    stopped: MedallionError | None = None
 
 
 class ListLoad:
@@ -76,32 +58,23 @@ class ListLoad:
     ) -> None:
         self.address, self.session, self.connection = address, session, connection
         self.source, self.endpoint, self.plan, self.state = source, endpoint, plan, state
-        self.known = known
         self.limits = limits
-        self.on_progress = on_progress
         self.shape = shape_of(endpoint)
+        self.gathering = ListGathering(session, endpoint, plan, known, on_progress)
         self.upper = known.reached or state.value
         self.groups = 0
         self.changes: list[str] = []
-        self.fields = RecordFields({}, endpoint.on_drift, first=True)
-        self._first = plan.path == "first"
-        self._token: str | None = None
         self._batch_reached: str | None = None
-        self._received = 0
-        # Whether each record's numbers are looked at: that takes longer than all the rest, and hardly ever finds one.
-        self._careful = False
-        self._since = known.since if known.place is not None else plan.lower
 
     async def run(self) -> LoadCounts:
         """Read the list to its end, and publish it.
 
         Raises:
-            MedallionError: the source failed. What had been read by then is published, with the place behind it.
+            MedallionError: the source failed. What had been read by then is kept, with the place behind it.
         """
         total = LoadCounts()
         beginnings = 0
-        known = await record_fields.read(self.session.warehouse, self.plan.source, self.plan.table)
-        self.fields = RecordFields(known, self.endpoint.on_drift, first=not known)
+        await self.gathering.take_up()
         async with open_reader(self.source, self.endpoint, self.connection, limits=self.limits) as reader:
             while True:
                 beginnings += 1
@@ -116,15 +89,18 @@ class ListLoad:
 
     def _begin_again(self) -> None:
         """The API has forgotten our place, or the change token: from the durable cursor, or from the beginning."""
-        forgotten = self.known.place is None and self.groups == 0 and not isinstance(self.endpoint.cursor, Since)
-        self._since = None if forgotten else self.plan.lower
-        self.known = ListRead(self.known.declared, since=self._since, reached=self.upper)
+        gathering = self.gathering
+        at_beginning = gathering.known.place is None and gathering.gathered.place is None and self.groups == 0
+        forgotten = at_beginning and not gathering.resumed and not isinstance(self.endpoint.cursor, Since)
+        gathering.begin_again(None if forgotten else self.plan.lower, self.upper)
 
     @asynccontextmanager
     async def _pages(self, reader: EndpointReader) -> AsyncIterator[AsyncGenerator[Page, None]]:
         """The list's pages; those of each parent's list, where the endpoint has a parent."""
+        known = self.gathering.known
+        place = self.gathering.gathered.place or known.place
         if self.endpoint.parent is None:
-            pages = reader.pages(since=self._since, place=self.known.place, etag=self.known.etag)
+            pages = reader.pages(since=self.gathering.since, place=place, etag=known.etag if place is None else None)
             async with contextlib.aclosing(pages):
                 yield pages
             return
@@ -132,39 +108,49 @@ class ListLoad:
         async with connect(self.address, side="warehouse", application="medallion parents") as warehouse:
             parents = await parents_of(warehouse, self.source, self.endpoint, self.state.value)
             self._batch_reached = str(parents.until)
-            records = parents.records(warehouse, self.known.place)
+            records = parents.records(warehouse, place)
             children = read_children(reader, records, self.source.concurrent_of(self.endpoint))
             async with contextlib.aclosing(records), contextlib.aclosing(children):
                 yield children
 
     async def _walk(self, reader: EndpointReader, total: LoadCounts) -> LoadCounts:
-        async with self._pages(reader) as pages:
+        gathering = self.gathering
+        async with self._pages(reader) as pages, Coming(pages) as coming:
             while True:
-                group, behind = _Group(), self.known
                 try:
-                    changes = await self._stage(group, pages)
+                    changes = await gathering.stage(coming)
                 except asyncpg.DataError:
-                    if self._careful:
+                    if gathering.careful:
                         raise
                     # A record that jsonb cannot hold, among those that did not look like it.
-                    self._careful, self.known = True, behind
+                    gathering.careful = True
                     raise _BeginAgain(total, None) from None
-                stopped = group.stopped
-                if stopped is not None and (not group.pages or isinstance(self.endpoint.load, Replace)):
-                    if isinstance(stopped, PlaceLost):
-                        raise _BeginAgain(total, stopped)
-                    raise stopped
-                counts = await self._publish(group, changes)
+                stopped = gathering.stopped
+                if stopped is not None and not self._publishes_before(stopped):
+                    raise _BeginAgain(total, stopped) if self._is_lost(stopped) else stopped
+                ended = self.gathering.gathered.ended
+                counts = await self._publish_or_forget(changes)
                 self.groups += 1
                 total = counts.after(total)
-                if group.ended:
+                if ended:
                     return total
                 self.session.pass_failpoint("after_chunk_commit")
                 await self._open_next()
-                if isinstance(stopped, PlaceLost):
-                    raise _BeginAgain(total, stopped)
                 if stopped is not None:
-                    raise stopped
+                    raise _BeginAgain(total, stopped) if self._is_lost(stopped) else stopped
+
+    def _publishes_before(self, stopped: MedallionError) -> bool:
+        """Whether what has come is published although the list did not end: only a whole list says what is gone."""
+        return (
+            isinstance(stopped, SourceUnavailable)
+            and bool(self.gathering.gathered.pages)
+            and not isinstance(self.endpoint.load, Replace)
+        )
+
+    def _is_lost(self, stopped: MedallionError) -> bool:
+        """Whether the API knows our place no more. Some say so by 400 or 404, as they do of any wrong request."""
+        refused = isinstance(stopped, SourceError) and not stopped.retryable
+        return isinstance(stopped, PlaceLost) or (refused and self.gathering.resumed)
 
     async def _open_next(self) -> None:
         self.session.batch_id = await ledger.open_load(
@@ -177,140 +163,72 @@ class ListLoad:
         )
         self.session.rows_read = 0
 
-    async def _stage(self, group: _Group, pages: AsyncGenerator[Page, None]) -> list[SchemaChange]:
-        session, warehouse, target = self.session, self.session.warehouse, self.session.target
-        await ledger.note_path(warehouse, session.batch_id, self.plan.path)
-        raw = await raw_columns(warehouse, target)
-        changes = compare(self.shape, raw, target.where) if raw is not None else []
-        await ensure_types(warehouse, target, self.shape)
-        await create_landing(warehouse, target, self.shape, first=self._first, bare=True)
-        session.pass_failpoint("after_landing_created")
-        async with contextlib.aclosing(self._records(group, pages)) as records:
-            landed = await payloads.land(
-                warehouse,
-                target,
-                self.shape,
-                places_of(self.endpoint),
-                records,
-                datetime.now(UTC).isoformat(),
-                session.batch_id,
-                tombstone_of(self.endpoint),
-            )
-        session.rows_read = landed + len(group.unreadable)
-        session.pass_failpoint("after_copy")
-        return changes
+    async def _publish_or_forget(self, changes: list[SchemaChange]) -> LoadCounts:
+        try:
+            return await self._publish(changes)
+        except MedallionError as problem:
+            if not problem.retryable:
+                # What was gathered is what was wrong: the next load reads it again.
+                await list_reads.forget_gathered(self.session.warehouse, self.plan.source, self.plan.table)
+            raise
 
-    async def _records(self, group: _Group, pages: AsyncGenerator[Page, None]) -> AsyncGenerator[Records, None]:
-        """The records of the next pages, until the group is full, the list ends, or the source fails."""
-        keys = [plain_steps(part.at) for part in self.endpoint.key_fields]
-        began = time.monotonic()
-        self.session.side = "source"
-        while not self._is_full(group, began):
-            try:
-                page = await anext(pages, None)
-            except SourceUnavailable as problem:
-                group.stopped = problem
-                break
-            if page is None:
-                group.ended = True
-                break
-            self.session.side = "warehouse"
-            self._note(group, page)
-            records = readable(page.records, keys, group.unreadable, careful=self._careful)
-            yield Records(self._as_known(records, keys, group), page.parent)
-            self.session.side = "source"
-            if self.on_progress is not None:
-                self.on_progress("received", self._received)
-        self.session.side = "warehouse"
-
-    def _as_known(self, records: Sequence[bytes], keys: Sequence[Steps], group: _Group) -> Sequence[bytes]:
-        """The records that keep the endpoint's contract about their fields.
-
-        Raises:
-            SchemaDrift: one does not, where fields are frozen.
-        """
-        odd = self.fields.look(records)
-        if self.fields.refused and self.endpoint.on_drift == "freeze":
-            raise _drift(self.fields.refused, self.session.target.where)
-        if not odd:
-            return records
-        group.unreadable += [unknown_fields(records[place], keys) for place in sorted(odd)]
-        return [record for place, record in enumerate(records) if place not in odd]
-
-    def _is_full(self, group: _Group, began: float) -> bool:
-        if isinstance(self.endpoint.load, Replace) or group.between_lists or not group.pages or group.ended:
-            return group.ended
-        limits = settings()
-        return time.monotonic() - began >= limits.api_group_seconds or group.received >= limits.api_group_mb * 1e6
-
-    def _note(self, group: _Group, page: Page) -> None:
-        group.pages += 1
-        group.records += len(page.records)
-        group.received += page.received_bytes
-        group.unchanged = page.unchanged
-        # Of children only their generator's end tells it: a page in the middle of a parent's list has no place.
-        group.ended = page.place is None and page.parent is None
-        group.between_lists = page.parent is not None and page.place is None
-        self._received += page.received_bytes
-        self._token = page.token or self._token
-        etag = self.known.etag
-        if page.number == 1:
-            etag = page.etag if self.endpoint.etag and not page.unchanged else etag
-            if not (isinstance(self.endpoint.cursor, Since) and self.endpoint.cursor.ordered):
-                # What changes on a page that has been read already may carry an earlier stamp than what is seen on
-                # a later one. By the API's own clock, whatever stands below its first answer has been seen.
-                moment = page.moment or datetime.now(UTC)
-                self.known = replace(self.known, ceiling=moment.isoformat())
-        self.known = replace(self.known, etag=etag, place=page.place or self.known.place, since=self._since)
-
-    async def _publish(self, group: _Group, changes: list[SchemaChange]) -> LoadCounts:
-        session, endpoint = self.session, self.endpoint
+    async def _publish(self, changes: list[SchemaChange]) -> LoadCounts:
+        session, endpoint, gathering = self.session, self.endpoint, self.gathering
+        gathered, fields = gathering.gathered, gathering.fields
+        unreadable = await gathering.landing.stamped()
+        session.rows_read = gathered.rows + len(unreadable)
         self.upper = await self._latest()
-        self.known = replace(self.known, reached=self.upper)
         source_keys = None
-        if group.ended and not group.unchanged:
+        if gathered.ended and not gathered.unchanged:
             session.side = "source"
             total = await count_records(self.source, endpoint, self.connection, limits=self.limits)
             source_keys = None if total is None else KeySet(total)
             session.side = "warehouse"
         ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered
         # What is stored at the list's end, for cursors that no record has.
-        after = (self._batch_reached or self._token or self.upper) if group.ended else self.upper
+        after = (self._batch_reached or gathered.token or self.upper) if gathered.ended else self.upper
         staged = Staged(
             # Nothing came because nothing changed: a replace would take it for an empty list.
-            load=Merge() if group.unchanged else endpoint.load,
+            load=Merge() if gathered.unchanged else endpoint.load,
             shape=self.shape,
             keys=endpoint.keys,
-            window=Window(lower=self._since, upper=after, next=CursorState(after)),
-            first=self._first,
+            window=Window(lower=gathering.since, upper=after, next=CursorState(after)),
+            first=gathering.first,
             rows_read=session.rows_read,
-            received_bytes=group.received,
+            received_bytes=gathered.received,
             extracted_at=datetime.now(UTC).isoformat(),
             cursor=endpoint.cursor_column,
             cursor_required=endpoint.cursor_column is not None,
             rules=endpoint.rules,
             max_quarantined=endpoint.max_quarantined,
             changes=tuple(changes),
-            unreadable=tuple(group.unreadable),
+            unreadable=tuple(unreadable),
             source_keys=source_keys,
-            more_follow=not group.ended,
-            moves_cursor=group.ended or ordered,
+            more_follow=not gathered.ended,
+            moves_cursor=gathered.ended or ordered,
             tombstones=endpoint.deleted is not None,
         )
-        known = replace(self.known, place=None) if group.ended else self.known
+        if gathered.ended:
+            etag = gathering.known.etag if gathered.unchanged else gathered.etag
+            known = replace(gathering.known, reached=self.upper, etag=etag, place=None, gathered=None)
+        else:
+            place = gathered.place or gathering.known.place
+            known = replace(gathering.known, reached=self.upper, place=place, gathered=published(gathered))
 
         async def note(warehouse: Connection[Record], batch_id: int) -> None:
             names = (self.plan.source, self.plan.table)
             await list_reads.save(warehouse, *names, batch_id, known)
-            if self.fields.is_new:
-                await record_fields.save(warehouse, *names, batch_id, self.fields.known)
-            await ledger.record_changes(warehouse, *names, batch_id, self.fields.changes)
-            await ledger.record_refused_changes(warehouse, *names, batch_id, self.fields.refused)
+            if fields.is_new:
+                await record_fields.save(warehouse, *names, batch_id, fields.known)
+            await ledger.record_changes(warehouse, *names, batch_id, fields.changes)
+            await ledger.record_refused_changes(warehouse, *names, batch_id, fields.refused)
+            await gathering.landing.end()
 
         counts = await check_and_publish(self.address, session, staged, note)
-        self._first = self.fields.is_new = False
-        self.changes += [f"{name} {change}" for name, change, _, _ in self.fields.changes]
-        self.fields.changes.clear()
+        gathering.known = known
+        gathering.first = fields.is_new = False
+        self.changes += [f"{name} {change}" for name, change, _, _ in fields.changes]
+        fields.changes.clear()
         return counts
 
     async def _latest(self) -> str | None:
@@ -322,7 +240,7 @@ class ListLoad:
         if not isinstance(cursor, Since):
             return self.state.value
         now = datetime.now(UTC)
-        ceiling = datetime.fromisoformat(self.known.ceiling) if self.known.ceiling else now
+        ceiling = datetime.fromisoformat(self.gathering.known.ceiling) if self.gathering.known.ceiling else now
         bound = f"{quote_literal(cursor.at(min(now, ceiling)))}::{cursor.raw_type}"
         column = quote_identifier(cursor.column)
         known = "null" if self.upper is None else quote_literal(self.upper)
@@ -334,21 +252,10 @@ class ListLoad:
         return latest
 
 
-def _drift(changes: Sequence[Change], where: str) -> SchemaDrift:
-    listed = "; ".join(f"{name} {change} ({now})" for name, change, _, now in changes)
-    error = SchemaDrift(
-        f"records have other fields than those known, and they are frozen: {listed}",
-        where=where,
-        next_move='look at the API\'s changes; to take them in, run once with on_drift="evolve"',
-    )
-    error.__dict__["changes"] = tuple(changes)
-    return error
-
-
 class _BeginAgain(Exception):
     """The API has forgotten our place, or (None) pages are to be read again; what was published by then is counted."""
 
-    def __init__(self, counts: LoadCounts, lost: PlaceLost | None) -> None:
+    def __init__(self, counts: LoadCounts, lost: MedallionError | None) -> None:
         super().__init__()
         self.counts = counts
         self.lost = lost

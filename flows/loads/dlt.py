@@ -15,7 +15,7 @@ from flows.extract.dlt_reader import DltReader
 from flows.load import payloads
 from flows.load.payload_rows import Place
 from flows.load.payloads import Records
-from flows.load.table import SchemaChange, Target, create_landing, ensure_types, raw_columns
+from flows.load.table import SchemaChange, Target, create_landing, ensure_types, raw_columns, stamp_landing
 from flows.loads.dlt_frames import FramesLanding
 from flows.loads.evolution import changes_since
 from flows.loads.publishing import Staged, check_and_publish
@@ -237,6 +237,7 @@ async def _stage_records(
     tombstone = f"coalesce(payload -> {quote_literal(gone)}, 'null') not in ('null', 'false')" if gone else "false"
     async with contextlib.aclosing(records()) as pages:
         landed = await payloads.land(warehouse, target, shape, places, pages, extracted_at, session.batch_id, tombstone)
+    await stamp_landing(warehouse, target, extracted_at, session.batch_id)
     session.rows_read = landed + len(unreadable)
     return _Staging(shape, session.rows_read, received, tuple(unreadable), tuple(changes))
 

@@ -6,12 +6,14 @@
 import os
 import signal
 
-# Every place, in the order a load passes them; those of chunks are passed by reads in chunks only. A test visits each.
+# Every place, in the order a load passes them; those of chunks are passed by reads in chunks only, that of slices by
+# lists of an API. A test visits each.
 FAILPOINTS = (
     "after_lock",
     "after_load_opened",
     "after_landing_created",
     "in_chunk_before_commit",
+    "after_slice_commit",
     "after_chunk_commit",
     "after_copy",
     "after_check",

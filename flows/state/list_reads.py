@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Gathered:
+    """What has landed and is not published: `rows` of `pages` in the landing table with oid `landing`.
+
+    `place` is where the list goes on behind them, unless it has `ended`. `token` and `etag` are what the list's pages
+    said of the list as a whole; they count once it has been read. `is_first`: no list of the endpoint has been read
+    to its end yet.
+    """
+
+    landing: int | None = None
+    rows: int = 0
+    pages: int = 0
+    received: int = 0
+    place: dict[str, Any] | None = None
+    ended: bool = False
+    unchanged: bool = False
+    token: str | None = None
+    etag: str | None = None
+    is_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ListRead:
     """One endpoint's row. While `place` is set, the list is being read, and reading goes on there.
 
     `declared` is a mark of the declaration: a place means something only to the one it was noted for. `since` is what
-    was asked for, `reached` the latest cursor seen, `ceiling` the API's clock when the list began.
+    was asked for, `etag` the mark of the last list that was read whole, `reached` the latest cursor seen, `ceiling` the
+    API's clock when the list began. Behind `place` more may have been `gathered`.
     """
 
     declared: str
@@ -25,13 +47,19 @@ class ListRead:
     place: dict[str, Any] | None = None
     reached: str | None = None
     ceiling: str | None = None
+    gathered: Gathered | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether there is something to go on from."""
+        return self.place is not None or self.gathered is not None
 
 
 async def read(connection: Connection[Record], source: str, table: str, fresh: timedelta) -> ListRead | None:
     """What is known of the endpoint's list. A place older than `fresh` is forgotten: page tokens expire."""
     row = await connection.fetchrow(
-        "select declared, since, etag, reached, ceiling, "
-        "case when updated_at > clock_timestamp() - $3::interval then place end as place from ops.list_reads "
+        "select declared, since, etag, reached, ceiling, place::text, gathered::text, "
+        "updated_at > clock_timestamp() - $3::interval as is_fresh from ops.list_reads "
         "where source_system = $1 and table_name = $2",
         source,
         table,
@@ -39,18 +67,23 @@ async def read(connection: Connection[Record], source: str, table: str, fresh: t
     )
     if row is None:
         return None
-    facts = dict(row)
-    return ListRead(**(facts | {"place": None if facts["place"] is None else json.loads(facts["place"])}))
+    known = ListRead(row["declared"], row["since"], row["etag"], None, row["reached"], row["ceiling"])
+    if not row["is_fresh"]:
+        return known
+    gathered = json.loads(row["gathered"] or "null")
+    return replace(
+        known, place=json.loads(row["place"] or "null"), gathered=None if gathered is None else Gathered(**gathered)
+    )
 
 
 async def save(connection: Connection[Record], source: str, table: str, batch_id: int, known: ListRead) -> None:
-    """Write it down, in the transaction that publishes the rows it speaks of."""
+    """Write it down, in the transaction that lands or publishes the rows it speaks of."""
     await connection.execute(
         "insert into ops.list_reads (source_system, table_name, declared, since, etag, place, reached, ceiling, "
-        "batch_id) values ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8, $9) "
+        "gathered, batch_id) values ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8, $9::text::jsonb, $10) "
         "on conflict (source_system, table_name) do update set declared = excluded.declared, since = excluded.since, "
         "etag = excluded.etag, place = excluded.place, reached = excluded.reached, ceiling = excluded.ceiling, "
-        "batch_id = excluded.batch_id, updated_at = clock_timestamp()",
+        "gathered = excluded.gathered, batch_id = excluded.batch_id, updated_at = clock_timestamp()",
         source,
         table,
         known.declared,
@@ -59,5 +92,13 @@ async def save(connection: Connection[Record], source: str, table: str, batch_id
         None if known.place is None else json.dumps(known.place),
         known.reached,
         known.ceiling,
+        None if known.gathered is None else json.dumps(asdict(known.gathered)),
         batch_id,
+    )
+
+
+async def forget_gathered(connection: Connection[Record], source: str, table: str) -> None:
+    """What has landed is not to be gone on from: it was refused."""
+    await connection.execute(
+        "update ops.list_reads set gathered = null where source_system = $1 and table_name = $2", source, table
     )

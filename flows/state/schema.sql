@@ -260,12 +260,14 @@ create table if not exists ops.list_reads (
     place jsonb,
     reached text,
     ceiling text,
+    gathered jsonb,
     batch_id bigint not null,
     updated_at timestamptz not null default clock_timestamp(),
     primary key (source_system, table_name)
 );
+alter table ops.list_reads add column if not exists gathered jsonb;
 comment on table ops.list_reads is
-'One row per endpoint of an API. While its list is being read: place, where to go on; since, what was asked for; reached, the latest cursor seen; ceiling, the API''s clock when the list began, which the cursor must not pass. When it has been read: etag, the mark of the whole list. Holds no credentials.';
+'One row per endpoint of an API. While its list is being read: place, where to go on; since, what was asked for; reached, the latest cursor seen; ceiling, the API''s clock when the list began, which the cursor must not pass; gathered, what has landed behind place and is not published. When it has been read: etag, the mark of the whole list. Holds no credentials.';
 
 create table if not exists ops.record_fields (
     source_system text not null,
@@ -290,4 +292,4 @@ create table if not exists ops.circuits (
 comment on table ops.circuits is
 'One row per source that has ever failed: closed, it is asked; open, nobody asks it before retry_at; half-open, one load tries it. failures counts loads that failed in a row, openings how often it opened since it last worked.';
 
-insert into ops.schema_version (version) values (1), (2), (3), (4) on conflict do nothing;
+insert into ops.schema_version (version) values (1), (2), (3), (4), (5) on conflict do nothing;

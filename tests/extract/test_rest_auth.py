@@ -84,12 +84,20 @@ async def test_a_client_is_granted_a_token_once_for_many_reads(client: str) -> N
 async def test_a_token_is_renewed_ahead_of_its_end() -> None:
     """It lasts 0.4 s and is renewed at half of that: a request on its way must not outlive its token."""
     async with serve(
-        token("one", lasts=0.4), json_page([1], following="?p=2"), token("two", lasts=3600), json_page([2])
+        token("one", lasts=0.4),
+        json_page([1], following="?p=2"),
+        json_page([2], following="?p=3"),  # asked for while the first is landed
+        token("two", lasts=3600),
+        json_page([3]),
     ) as server:
         pages = read_pages(declared(OAuth2("/token")), ITEMS, known_as(server.url), limits=QUICK)
         async for _ in pages:
             await asyncio.sleep(0.25)
-    assert [r.headers["authorization"] for r in server.requests if r.method == "GET"] == ["Bearer one", "Bearer two"]
+    assert [r.headers["authorization"] for r in server.requests if r.method == "GET"] == [
+        "Bearer one",
+        "Bearer one",
+        "Bearer two",
+    ]
 
 
 async def test_a_token_revoked_in_the_middle_is_renewed_once_and_the_same_page_asked_again() -> None:

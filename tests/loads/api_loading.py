@@ -42,6 +42,7 @@ LISTS = Api(
         Endpoint("tokens", path="/v1/items", key_type="bigint", pagination=_AFTER,
                  cursor=ChangeToken("sync", at="sync")),
         Endpoint("whole", path="/v1/items", key_type="bigint", pagination=SinglePage(), etag=True, load=Replace()),
+        Endpoint("refilled", path="/v1/items", key_type="bigint", pagination=_AFTER, load=Replace()),
         Endpoint("numbered", path="/v1/items", key_type="bigint", pagination=PageNumber(), total="total"),
         Endpoint("shifting", path="/v1/items", key_type="bigint", pagination=Offset(), total="total"),
         Endpoint("orders", path="/v1/orders", key_type="bigint", pagination=SinglePage()),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -56,7 +57,9 @@ async def test_a_killed_load_goes_on_behind_the_last_group_that_committed(wareho
             assert await load_in_a_process(warehouse, server.url, "items", **variables) == -9
             assert keys(warehouse, "items") == [1, 2, 3]
         result = await load(warehouse, server.url, "items")
-    assert [request.query.get("after") for request in server.requests] == [None, "3", "3", "3", "6"]
+    times = Counter(request.query.get("after") for request in server.requests)
+    assert set(times) == {None, "3", "6"}
+    assert (times[None], max(times.values())) == (1, 2)  # at most what was on its way is asked for again
     assert result.counts.rows_read == 6
     assert keys(warehouse, "items") == list(range(1, 10))
     assert (place(warehouse, "items"), landing_tables(warehouse)) == (None, [])

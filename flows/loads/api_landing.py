@@ -1,0 +1,113 @@
+"""The landing table of an API's list, which outlives the load: what a dead one has landed, the next one goes on from.
+
+Pages land in slices: what has come within a tenth of a second, at least one page, and the place behind it commit in
+one transaction. Nobody waits for the disk then: what a crash of the warehouse takes with it, it takes as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+from flows.load import payloads
+from flows.load.payloads import Records
+from flows.load.table import LANDING_SCHEMA, create_landing, relation_columns, stamp_landing
+from flows.loads.api_shape import places_of, shape_of, tombstone_of
+from flows.loads.session import LoadSession
+from flows.quality.quarantine import Unreadable
+from flows.spec import Endpoint
+from flows.spec.identifiers import qualified
+from flows.state import list_reads
+from flows.state.list_reads import Gathered, ListRead
+
+
+@dataclass(slots=True)
+class ListLanding:
+    """Where the pages of one list gather until they are published."""
+
+    session: LoadSession
+    endpoint: Endpoint
+
+    @property
+    def _unreadable(self) -> str:
+        return qualified(LANDING_SCHEMA, f"{self.session.target.landing_name}__u")
+
+    async def take_up(self, gathered: Gathered | None) -> Gathered | None:
+        """What an earlier load gathered, if it still stands: after a crash an unlogged table is there and empty."""
+        if gathered is None or gathered.landing is None:
+            return gathered
+        warehouse, landing = self.session.warehouse, self.session.target.landing
+        there = await warehouse.fetchval("select to_regclass($1)::oid::bigint", landing) == gathered.landing
+        if not there or await warehouse.fetchval(f"select count(*) from {landing}") != gathered.rows:
+            return None
+        if "_batch_id" in await relation_columns(warehouse, landing):
+            # Stamped already, since PostgreSQL had to read the values of some page.
+            await self._stamp()
+            await warehouse.execute(f"update {landing} set _batch_id = $1", self.session.batch_id)
+        return gathered
+
+    async def begin(self, *, first: bool) -> int:
+        """An empty landing table; returns its oid. `first`: it will become the raw table."""
+        warehouse, target = self.session.warehouse, self.session.target
+        await create_landing(warehouse, target, shape_of(self.endpoint), first=first, bare=True)
+        await warehouse.execute(f"drop table if exists {self._unreadable}")
+        oid: int = await warehouse.fetchval("select $1::regclass::oid::bigint", target.landing)
+        return oid
+
+    async def land(self, pages: AsyncIterator[Records]) -> int:
+        """Records of some pages → the landing table. Returns the records written."""
+        return await payloads.land(
+            self.session.warehouse,
+            self.session.target,
+            shape_of(self.endpoint),
+            places_of(self.endpoint),
+            pages,
+            datetime.now(UTC).isoformat(),
+            self.session.batch_id,
+            tombstone_of(self.endpoint),
+        )
+
+    async def keep(self, records: Sequence[Unreadable]) -> None:
+        """Records that raw cannot hold, beside the landing table until they go to quarantine."""
+        if not records:
+            return
+        warehouse = self.session.warehouse
+        await warehouse.execute(f"create unlogged table if not exists {self._unreadable} (record jsonb)")
+        await warehouse.execute(
+            f"insert into {self._unreadable} select unnest($1::text[])::jsonb",
+            [json.dumps(asdict(record)) for record in records],
+        )
+
+    async def note(self, known: ListRead) -> None:
+        """Write down what stands behind the slice, in its transaction."""
+        target = self.session.target
+        await list_reads.save(self.session.warehouse, target.source, target.table, self.session.batch_id, known)
+
+    async def stamped(self) -> list[Unreadable]:
+        """The landing table gets what raw adds to every row. Returns the records that could not land."""
+        warehouse = self.session.warehouse
+        await self._stamp()
+        if await warehouse.fetchval("select to_regclass($1) is null", self._unreadable):
+            return []
+        kept = await warehouse.fetch(f"select record::text from {self._unreadable}")
+        return [_unreadable(json.loads(row["record"])) for row in kept]
+
+    async def _stamp(self) -> None:
+        session = self.session
+        await stamp_landing(session.warehouse, session.target, datetime.now(UTC).isoformat(), session.batch_id)
+
+    async def end(self) -> None:
+        """Everything was published, in the transaction that this runs in."""
+        await self.session.warehouse.execute(f"drop table if exists {self._unreadable}")
+
+
+def _unreadable(facts: dict[str, str | list[str | None] | None]) -> Unreadable:
+    key = facts["key"]
+    return Unreadable(str(facts["rule"]), str(facts["text"]), tuple(key) if isinstance(key, list) else key)
+
+
+def published(gathered: Gathered) -> Gathered:
+    """What remains of it once its rows are in raw: what was said of the list as a whole."""
+    return replace(gathered, landing=None, rows=0, pages=0, received=0, place=None)
