@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,41 @@ def run(command: Sequence[str] | str, environment: Mapping[str, str] | None = No
         stderr=subprocess.STDOUT,
     )
     assert process.stdout is not None
+    watch = _PeakMemory(process.pid)
+    watch.start()
     said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    process.wait()
     seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
+    watch.join()
     if process.returncode:
         raise RuntimeError(f"{command[0] if not isinstance(command, str) else command}: {said.decode()[-2000:]}")
-    return Sample(seconds, 0.0 if isinstance(command, str) else usage.ru_maxrss / 1024)
+    return Sample(seconds, 0.0 if isinstance(command, str) else watch.peak_mb)
+
+
+class _PeakMemory(threading.Thread):
+    """Reads the most memory that a process has held, until it ends.
+
+    What wait() tells of it counts the memory of whoever started the process, up to the moment of its exec.
+    """
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._status = Path(f"/proc/{pid}/status")
+        self.peak_mb = 0.0
+
+    def run(self) -> None:
+        """Until the process is gone."""
+        while (peak := self._read()) is not None:
+            self.peak_mb = peak
+            time.sleep(0.02)
+
+    def _read(self) -> float | None:
+        try:
+            told = self._status.read_text()
+        except OSError:
+            return None
+        found = re.search(r"VmHWM:\s+(\d+) kB", told)
+        return int(found[1]) / 1024 if found else None
 
 
 Contender = tuple[str, str, Callable[[], None], Callable[[], Sample]]

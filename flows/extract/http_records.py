@@ -41,13 +41,18 @@ class _Places:
     records: tuple[Step, ...]
     within: tuple[Step, ...]
     total: tuple[Step, ...] | None
+    only: tuple[tuple[Step, ...], str] | None
 
 
 @lru_cache(maxsize=1024)
-def _places(records: str, total: str | None) -> _Places:
+def _places(records: str, total: str | None, only: str | None) -> _Places:
     listed, _, within = records.partition("[]")
+    path, _, value = (only or "").partition("=")
     return _Places(
-        parse_path(listed), parse_path(within.removeprefix(".")), None if total is None else parse_path(total)
+        parse_path(listed),
+        parse_path(within.removeprefix(".")),
+        None if total is None else parse_path(total),
+        None if only is None else (parse_path(path), value),
     )
 
 
@@ -102,9 +107,12 @@ def whole_document(body: Body) -> Document:
 
 def _split(content: bytes, endpoint: Endpoint) -> Split:
     # Every decoding of a level reads it to its end and so checks its form.
-    places = _places(endpoint.records, endpoint.total)
+    places = _places(endpoint.records, endpoint.total, endpoint.only)
     document = Document(content)
     records = _records(document, places, endpoint)
+    if places.only is not None:
+        path, value = places.only
+        records = [record for record in records if _says(record, path, value)]
     return Split(records, None if places.total is None else _total(document, places.total, endpoint), document)
 
 
@@ -134,6 +142,15 @@ def _inner(element: bytes, within: Sequence[Step], endpoint: Endpoint) -> bytes:
     except Absent as absent:
         found = str(absent)
     raise _wrong_shape(endpoint, "records", f"in an element of the list, {found}")
+
+
+def _says(record: bytes, path: Sequence[Step], value: str) -> bool:
+    """Whether the record says this value there. What is no object at all is handed on, for the door to judge."""
+    try:
+        document = Document(record)
+        return kind_of(record) != "object" or document.token(path) == value
+    except (Absent, msgspec.DecodeError, UnicodeDecodeError):
+        return kind_of(record) != "object"
 
 
 def _total(document: Document, place: Sequence[Step], endpoint: Endpoint) -> int | None:

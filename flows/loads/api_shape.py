@@ -56,6 +56,7 @@ def mark_of(api: Api, endpoint: Endpoint) -> str:
         endpoint.params,
         endpoint.body,
         endpoint.records,
+        endpoint.only,
         endpoint.key_fields,
         endpoint.page_size,
         endpoint.page_size_parameter,

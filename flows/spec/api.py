@@ -104,8 +104,8 @@ class Api:
 
     def _check_endpoint(self, endpoint: Endpoint, where: str) -> None:
         pagination = self.pagination_of(endpoint)
-        if isinstance(pagination, Offset):
-            endpoint.check_offset(pagination, where)
+        if pagination is not None:
+            endpoint.check_pagination(pagination, where)
         if endpoint.parent is None:
             return
         parent = self.table(endpoint.parent.endpoint)

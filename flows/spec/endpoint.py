@@ -76,6 +76,7 @@ class Endpoint:
 
     `records` and `total` are paths in the answer's body: `""` when the body itself is the list, `entry[].resource`
     when each element holds its record one level down. `may_be_absent`: an empty list is left out of the answer.
+    `only="resourceType=Patient"` leaves out what the list holds besides: records that say something else there.
     `key` names one field of a record or several, or is a `Field` with its path; `key_type` is the type in raw of those
     given by name: text, bigint, uuid or date. `page_size` is sent as `page_size_parameter`; None sends nothing.
     `body` is sent as JSON, by POST. `deleted` is the path of what marks a tombstone: true, or anything but null or
@@ -90,6 +91,7 @@ class Endpoint:
     key: "str | Field | tuple[str | Field, ...]" = "id"
     key_type: str = "text"
     records: str = "data"
+    only: str | None = None
     total: str | None = None
     cursor: Since | ChangeToken | None = None
     load: Replace | Merge | Append = field(default_factory=Merge)
@@ -203,6 +205,13 @@ class Endpoint:
             parse_path(path)
         if self.deleted is not None:
             plain_steps(self.deleted)
+        if self.only is not None:
+            field_path, told, _ = self.only.partition("=")
+            plain_steps(field_path)
+            if not told:
+                raise DeclarationError(
+                    f"only={self.only!r} says no value", where=where, next_move='write only="resourceType=Patient"'
+                )
         if self.body is not None:
             try:
                 json.dumps(self.body)
@@ -214,8 +223,23 @@ class Endpoint:
             raise DeclarationError("page_size is below 1", where=where, next_move="leave it out to send none")
         if self.concurrent is not None and self.concurrent < 1:
             raise DeclarationError("concurrent is below 1", where=where, next_move="write how many at one time")
-        if isinstance(self.pagination, Offset):
-            self.check_offset(self.pagination, where)
+        if self.pagination is not None:
+            self.check_pagination(self.pagination, where)
+
+    def check_pagination(self, pagination: Pagination, where: str) -> None:
+        """Refuse what does not go with a style of paging.
+
+        Raises:
+            DeclarationError: records are left out of pages that are counted, or an overlap leaves no room.
+        """
+        if self.only is not None and isinstance(pagination, PageNumber | Offset):
+            raise DeclarationError(
+                "pages that are counted by their records cannot leave out some of them",
+                where=where,
+                next_move="remove only=, and tell such records apart in staging",
+            )
+        if isinstance(pagination, Offset):
+            self.check_offset(pagination, where)
 
     def check_offset(self, pagination: Offset, where: str) -> None:
         """Refuse an overlap that would leave no room for new records.

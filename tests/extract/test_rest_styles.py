@@ -189,6 +189,10 @@ async def test_a_forgotten_place_is_told_apart_from_other_failures() -> None:
 def test_an_overlap_as_large_as_a_page_is_refused() -> None:
     with pytest.raises(DeclarationError, match="leaves nothing of a page"):
         api(replace(ITEMS, page_size=2), pagination=Offset(overlap=2))
+    with pytest.raises(DeclarationError, match="cannot leave out some"):
+        api(replace(ITEMS, only="kind=item"), pagination=PageNumber())
+    with pytest.raises(DeclarationError, match="says no value"):
+        replace(ITEMS, only="kind")
 
 
 async def test_pages_whose_addresses_are_known_come_side_by_side_and_in_order() -> None:

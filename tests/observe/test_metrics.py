@@ -1,5 +1,7 @@
 """The meter against a clock."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -30,3 +32,11 @@ def test_the_rate_is_rows_over_seconds_and_never_divides_by_zero() -> None:
     assert Meter(rows=100, seconds=4).rows_per_second == 25
     assert Meter(rows=100).rows_per_second == 0
     assert Meter(rows=100, seconds=4).as_fields()["rows_per_second"] == 25
+
+
+def test_the_memory_of_whoever_started_a_process_does_not_count_as_its_own() -> None:
+    """A worker with much in memory starts flow runs: they would look as large as it is, and grow by nothing."""
+    held = bytearray(300_000_000)
+    ask = "from flows.observe.metrics import peak_memory_bytes; print(peak_memory_bytes())"
+    told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert int(told.stdout) < len(held) / 2

@@ -109,6 +109,7 @@ FHIR = Api(
             f"{kind.lower()}s",
             path=f"/{kind}",
             records="entry[].resource",
+            only=f"resourceType={kind}",
             may_be_absent=True,
             page_size=20,
             page_size_parameter="_count",
