@@ -66,7 +66,8 @@ def _write(measured: list[Median], rows: int, runs: int) -> None:
         "",
         f"{datetime.now(UTC):%Y-%m-%d}: {rows:,} rows of 15 columns, medians of {runs} runs, whole processes; "
         f"PostgreSQL 18 to PostgreSQL 18 in one cluster on loopback, Python {platform.python_version()}, "
-        f"asyncpg {version('asyncpg')}. Rules, ledger and reconciliation are on in ours; the limit copies bytes only.",
+        f"asyncpg {version('asyncpg')}. Rules, ledger and reconciliation are on in ours; the limit copies bytes only. "
+        "Ours with a key (replace, merge) builds it; every run of ours begins with starting Python.",
         "",
         "| case | tool | seconds | times the limit | peak MB |",
         "|---|---|---:|---:|---:|",
