@@ -300,7 +300,14 @@ async def _reconcile(
 
 async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_raw: KeySet | None = None) -> Held:
     target = session.target
-    raw = in_raw or await publish.key_set(session.warehouse, target, staged.keys, staged.window.below)
+    # Of partitions, a row counts where its newest version lies: raw may keep its last good one in another.
+    in_parts = in_quarantine and bool(staged.keys) and staged.quarantine_within != "true"
+    below = staged.window.below
+    if in_parts:
+        below = (
+            f"({below}) and not {stands_open(staged.key_types, target.raw, source=target.source, table=target.table)}"
+        )
+    raw = in_raw or await publish.key_set(session.warehouse, target, staged.keys, below)
     if staged.source_keys is not None and staged.source_keys.fingerprint is None:
         raw = replace(raw, fingerprint=None)
     if not in_quarantine:
@@ -312,6 +319,7 @@ async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_ra
         source=target.source,
         table=target.table,
         within=staged.quarantine_within,
+        counted="false" if in_parts else "true",
     )
     return Held(raw, only_quarantined)
 

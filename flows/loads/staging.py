@@ -64,11 +64,16 @@ async def land(
         SourceError: other rows landed than were sent.
     """
     session.side = "warehouse"
+    # Only rows of a table that is made in the same transaction can be born frozen. It is not rolled back when
+    # something fails: nothing more is asked of the connection then, and its end does the same.
+    transaction = session.warehouse.transaction()
+    await transaction.start()
     await create_landing(session.warehouse, session.target, shape, first=first, bare=True)
     session.pass_failpoint("after_landing_created")
     # Closed at once when the copy fails or is cancelled: while its reader is at work, the source can do nothing else.
     async with contextlib.aclosing(watched(stream, session, on_progress, before)) as chunks:
-        landed = await landing.copy_rows(session.warehouse, session.target, shape.names, chunks)
+        landed = await landing.copy_rows(session.warehouse, session.target, shape.names, chunks, frozen=True)
+    await transaction.commit()
     session.rows_read = stream.rows
     refuse_other_count(stream.rows, landed, session.target.where)
     await stamp_landing(session.warehouse, session.target, extracted_at, session.batch_id)

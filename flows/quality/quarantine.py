@@ -262,12 +262,19 @@ async def resolve_gone(
 
 
 async def key_set_not_in_raw(
-    connection: Connection[Record], raw: str, keys: Mapping[str, str], *, source: str, table: str, within: str = "true"
+    connection: Connection[Record],
+    raw: str,
+    keys: Mapping[str, str],
+    *,
+    source: str,
+    table: str,
+    within: str = "true",
+    counted: str = "true",
 ) -> KeySet:
     """Source rows that stand in quarantine only: their key has no live row in raw.
 
     Versions of one key count once; rows without a key are told apart by nothing, so each counts. `within` is SQL over
-    `quarantine.rows as q`: only those count.
+    `quarantine.rows as q`: only those count; `counted` over `raw as r`: the rows of raw that count already.
     """
     if not keys:
         return KeySet(await count_open(connection, source=source, table=table, within=within))
@@ -279,7 +286,9 @@ async def key_set_not_in_raw(
             select distinct q.row_key, case when {known} then 0 else q.quarantine_id end as apart
             from quarantine.rows as q
             where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {within}
-                and not exists (select from {raw} as r where r._deleted_at is null and {_same_key(keys, "r")})
+                and not exists (
+                    select from {raw} as r where r._deleted_at is null and {counted} and {_same_key(keys, "r")}
+                )
         )
         select count(*) as rows, {fingerprint(typed)} as mark from only_here
         """,

@@ -135,6 +135,21 @@ async def test_broken_rows_wait_in_quarantine_and_leave_it_with_their_partition(
     ]  # fmt: skip
 
 
+async def test_a_row_counts_where_its_newest_version_lies_while_raw_keeps_its_last_good_one(ends: TwoEnds) -> None:
+    """Rows move into the window and out of it, and break a rule as they do."""
+    await ends.load(SALES)
+    ends.source(f"update sales set v = -1, sold_at = {OLD} where id in (101, 201)")
+    ends.source(f"update sales set v = -1, sold_at = {NEW} where id in (1, 2, 3)")
+
+    for _ in range(2):
+        result = await ends.load(SALES)
+        assert (result.counts.source_rows, result.counts.reconciled) == (41, "equal")
+    assert len(ends.raw("select id from raw_shop.sales where _deleted_at is null")) == 70
+    ends.source("update sales set v = 1 where v < 0")
+    result = await ends.load(SALES)
+    assert (result.counts.reconciled, result.counts.quarantine_rows) == ("equal", 0)
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_new_column_reaches_the_partitions_that_are_not_read(ends: TwoEnds, way: str) -> None:
     await ends.load(WAYS[way])
