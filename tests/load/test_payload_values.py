@@ -8,7 +8,7 @@ import pytest
 
 from flows.load.payload_rows import NotPlain, PayloadRows, Place
 from flows.load.payloads import Records, land
-from flows.load.table import Target, create_landing
+from flows.load.table import Target, create_landing, stamp_landing
 from flows.spec.json_path import text_at
 from flows.spec.shape import Column, Shape
 from tests.conftest import TestDatabase
@@ -68,6 +68,7 @@ async def landed(warehouse: TestDatabase, kind: str, payloads: list[bytes], *, h
     try:
         await create_landing(connection, TARGET, shape, first=False, bare=True)
         assert await land(connection, TARGET, shape, places, pages(), NOW, BATCH) == len(payloads)
+        await stamp_landing(connection, TARGET, NOW, BATCH)
     finally:
         await connection.close()
     return rows(warehouse, f"select id, it::text, payload, _extracted_at, _batch_id from {TARGET.landing} order by id")
