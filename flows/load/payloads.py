@@ -21,6 +21,8 @@ from flows.spec.shape import METADATA_NAMES, Shape, column_list
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
+# What PostgreSQL takes for the moment at which it reads it, alone or with a time: the same record would differ by load.
+_MOVING = "now|today|tomorrow|yesterday"
 _NULL = struct.pack("!i", -1)
 # Two columns; the first one's length follows, then jsonb's version byte.
 _PAYLOAD_HEAD = struct.Struct("!hiB")
@@ -160,10 +162,10 @@ async def _type_payloads(
             values.append("payload")
             continue
         text = column.select
-        values.append(
-            f"case when pg_input_is_valid({text}, {quote_literal(column.raw_type)}) "
-            f"then ({text})::{column.raw_type} end"
-        )
+        valid = f"pg_input_is_valid({text}, {quote_literal(column.raw_type)})"
+        if column.raw_type in {"date", "timestamp with time zone"}:
+            valid += f" and {text} !~* {quote_literal(_MOVING)}"
+        values.append(f"case when {valid} then ({text})::{column.raw_type} end")
     names = column_list([*shape.names, *METADATA_NAMES])
     relation = qualified(LANDING_SCHEMA, payload_table(target))
     await connection.execute(

@@ -90,3 +90,11 @@ async def test_values_read_here_are_those_that_postgresql_reads(warehouse: TestD
     assert [one for one, other in zip(ours, theirs, strict=True) if one != other] == []
     # With others among them the whole page is PostgreSQL's.
     assert await landed(warehouse, kind, records, here=True) == await landed(warehouse, kind, records, here=False)
+
+
+@pytest.mark.parametrize("kind", ["date", "timestamp with time zone"])
+async def test_words_that_mean_another_moment_at_each_load_are_no_values(warehouse: TestDatabase, kind: str) -> None:
+    words = ("now", " Now ", "today", "tomorrow 10:00", "YESTERDAY", "epoch", "2024-01-01")
+    payloads = [f'{{"id": {n}, "meta": {{"it": "{word}"}}}}'.encode() for n, word in enumerate(words)]
+    held = await landed(warehouse, kind, payloads, here=True)
+    assert [row["it"] is None for row in held] == [True] * 5 + [False] * 2
