@@ -80,7 +80,6 @@ async def load_resource(
     target = Target(source.name, resource.name, source.raw_schema)
     started = time.monotonic()
     async with load_session(warehouse_address, target, mode_of(resource), "planned", run_id) as session:
-        await dlt_states.ensure(session.warehouse)
         async with opened_resource(session.warehouse, target, connection, source, resource) as (reader, known, plan):
             total = await reader.count()
             settled(resource, await reader.begin(), target.where)

@@ -44,7 +44,7 @@ async def reconcile_endpoint(
     note = "only counts: an API shows its records page by page"
     result = Reconciliation(source.name, endpoint.name, "count", "not loaded yet", note=note)
     async with connect(warehouse_address, side="warehouse") as warehouse:
-        await reconciliations.ensure(warehouse)
+        await ledger.ensure_schema(warehouse)
         if await raw_columns(warehouse, target) is not None:
             kinds = {field.name: field.type for field in endpoint.key_fields}
             aside = await quarantine.key_set_not_in_raw(

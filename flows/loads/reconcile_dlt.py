@@ -11,7 +11,7 @@ from flows.load.table import Target, raw_columns
 from flows.loads.dlt import opened_resource
 from flows.quality import quarantine
 from flows.spec import ApiConnection, DatabaseConnection, DltSource, Resource
-from flows.state import reconciliations
+from flows.state import ledger, reconciliations
 from flows.state.reconciliations import Reconciliation
 
 
@@ -36,7 +36,7 @@ async def reconcile_resource(
     note = "only counts: a dlt resource yields what is new, not what is there"
     result = Reconciliation(source.name, resource.name, "count", "not loaded yet", note=note)
     async with connect(warehouse_address, side="warehouse") as warehouse:
-        await reconciliations.ensure(warehouse)
+        await ledger.ensure_schema(warehouse)
         raw = await raw_columns(warehouse, target)
         if raw is not None:
             total, keys = None, resource.keys

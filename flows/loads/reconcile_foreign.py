@@ -11,7 +11,7 @@ from flows.load.table import Target, raw_columns
 from flows.loads.foreign import open_source, plan_foreign
 from flows.quality import quarantine
 from flows.spec import Database, DatabaseConnection, Table
-from flows.state import reconciliations
+from flows.state import ledger, reconciliations
 from flows.state.reconciliations import Reconciliation
 
 
@@ -35,7 +35,7 @@ async def reconcile_foreign(
     target = Target(source.name, table.name, source.raw_schema)
     found = Reconciliation(source.name, table.name, "count", "not loaded yet")
     async with connect(warehouse_address, side="warehouse") as warehouse:
-        await reconciliations.ensure(warehouse)
+        await ledger.ensure_schema(warehouse)
         if await raw_columns(warehouse, target) is not None:
             async with open_source(source, origin_address, target.where) as reader:
                 _, described, bounded, _ = await plan_foreign(warehouse, reader, source, table)
