@@ -73,7 +73,8 @@ KINDS = {
     # An earlier month is read when the cursor sees a row in it, also for what no cursor would find there.
     "overwrite by cursor": (
         "followed_days",
-        RECENT + "; update {table} set v = -1, seen = now() where id = 5 + {n}; delete from {table} where id = 25 - {n}",
+        RECENT
+        + "; update {table} set v = -1, seen = now() where id = 5 + {n}; delete from {table} where id = 25 - {n}",
     ),
     "backfill": ("sales", BEHIND_THE_CURSOR),
     "repair": ("sales", BEHIND_THE_CURSOR),
