@@ -133,7 +133,10 @@ select
 def image(ends: TwoEnds, table: str) -> object:
     """Raw down to its physical rows, and what stands in quarantine."""
     return (
-        ends.raw(f"select r.xmin::text, r.ctid::text, r::text from raw_shop.{table} as r order by 3"),
+        ends.raw(
+            "select count(*), md5(string_agg(md5(row(r.xmin::text, r.ctid, r::text)::text), '' order by r.ctid)) "
+            f"from raw_shop.{table} as r"
+        ),
         ends.raw("select q::text from quarantine.rows as q where table_name = %s order by 1", [table]),
     )
 
