@@ -71,7 +71,7 @@ values (1, 'shop', 'stores', '{"store_id": 99}', 'a_rule', '{"store_id": 99}', '
 _KEPT = """
 select 'run ' || run_id || ' ' || status from ops.runs where run_id <= 2
 union all
-select 'load ' || batch_id || ' ' || table_name || ' ' || status || ' ' || rows_read || ' ' || coalesce(rows_inserted, -1)
+select concat_ws(' ', 'load', batch_id, table_name, status, rows_read, coalesce(rows_inserted, -1))
 from ops.loads where batch_id <= 3
 union all
 select 'error ' || error_id from ops.errors
