@@ -21,7 +21,7 @@ from flows.observe.reconciliations import reconciliations_markdown
 from flows.recovery.failures import Failure, diagnose
 from flows.spec import Source
 from flows.spec.errors import DataRefused, IngestFailed, MedallionError
-from flows.state import ledger, reconciliations, runs
+from flows.state import ledger, runs
 
 
 @flow(name="reconcile", flow_run_name="reconcile", result_serializer="json", persist_result=True)

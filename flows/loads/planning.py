@@ -14,11 +14,11 @@ from flows.extract.rest import HttpLimits, read_pages
 from flows.load import publish
 from flows.load.table import Target
 from flows.loads.api import plan_endpoint
-from flows.loads.database import plan_table
+from flows.loads.database_plan import plan_table
 from flows.loads.declared import find_source
 from flows.loads.dlt import opened_resource
 from flows.loads.foreign import open_source, plan_foreign
-from flows.quality.quarantine import key_set_not_in_raw
+from flows.quality.open_rows import key_set_not_in_raw
 from flows.recovery.failures import diagnose
 from flows.spec import Api, Database, DltSource, Endpoint, Resource, Table
 from flows.spec.errors import MedallionError, WarehouseError
