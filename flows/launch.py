@@ -24,7 +24,7 @@ from flows.recover import reconcile as reconcile_flow
 from flows.recovery.failures import CONNECTION_LOST, diagnose
 from flows.spec.errors import ConfigurationError, MedallionError
 from flows.spec.partition import Every, partitions
-from flows.state import overview, reconciliations
+from flows.state import ledger, overview, reconciliations
 from flows.transform import transform as transform_flow
 
 _MARKS = {"done": "[green]✓[/]", "failed": "[bold red]✗[/]"}
@@ -128,7 +128,7 @@ def backfill(
 
 async def _comparisons(correlation_id: str) -> list[dict[str, Any]]:
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
-        await reconciliations.ensure(warehouse)
+        await ledger.ensure_schema(warehouse)
         return await reconciliations.last_of(warehouse, correlation_id)
 
 

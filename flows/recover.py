@@ -21,7 +21,7 @@ from flows.observe.reconciliations import reconciliations_markdown
 from flows.recovery.failures import Failure, diagnose
 from flows.spec import Source
 from flows.spec.errors import DataRefused, IngestFailed, MedallionError
-from flows.state import reconciliations, runs
+from flows.state import ledger, runs
 
 
 @flow(name="reconcile", flow_run_name="reconcile", result_serializer="json", persist_result=True)
@@ -36,7 +36,7 @@ async def reconcile(sources: list[str] | None = None, repair: bool = False) -> l
     chosen = choose(sources)
     with correlated() as correlation_id:
         async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
-            await reconciliations.ensure(warehouse)
+            await ledger.ensure_schema(warehouse)
             run_id = await runs.open_run(
                 warehouse, "reconcile", " ".join(sources or []), tasks.current_flow_run_id(), correlation_id
             )

@@ -29,16 +29,9 @@ from prefect.logging import get_run_logger
 from prefect.tasks import Task, exponential_backoff
 
 from flows import connections
-from flows.loads.api import load_endpoint
+from flows.loads.by_kind import load_declared, reconcile_declared
 from flows.loads.chunks import RunChunk
-from flows.loads.database import load_table
 from flows.loads.declared import find_source
-from flows.loads.dlt import load_resource
-from flows.loads.foreign import load_foreign
-from flows.loads.reconcile import reconcile_table
-from flows.loads.reconcile_counts import reconcile_endpoint
-from flows.loads.reconcile_dlt import reconcile_resource
-from flows.loads.reconcile_foreign import reconcile_foreign
 from flows.loads.session import LoadResult
 from flows.observe import logs, metrics, sentry
 from flows.observe.progress import report
@@ -46,7 +39,6 @@ from flows.quality import soda
 from flows.recovery.circuit import CircuitOpen
 from flows.recovery.failures import STRATEGIES, Strategy, diagnose
 from flows.settings import PROJECT_ROOT, settings
-from flows.spec import Api, DltSource
 from flows.spec.errors import DataRefused, RateLimited
 from flows.state import ledger
 
@@ -99,44 +91,7 @@ async def load(source: str, table: str, window: str, run_id: int) -> dict[str, A
     declared = find_source(source)
     with metrics.measure() as meter, _told(f"{source}.{table}") as on_progress:
         async with slots(source):
-            if isinstance(declared, Api):
-                result = await load_endpoint(
-                    connections.warehouse(),
-                    connections.api(declared),
-                    declared,
-                    declared.table(table),
-                    run_id=run_id,
-                    on_progress=on_progress,
-                )
-            elif isinstance(declared, DltSource):
-                result = await load_resource(
-                    connections.warehouse(),
-                    connections.dlt(declared),
-                    declared,
-                    declared.table(table),
-                    run_id=run_id,
-                    on_progress=on_progress,
-                )
-            elif declared.engine == "postgresql":
-                with _readers() as run_chunk:
-                    result = await load_table(
-                        connections.warehouse(),
-                        connections.database(declared),
-                        declared,
-                        declared.table(table),
-                        run_id=run_id,
-                        on_progress=on_progress,
-                        run_chunk=run_chunk,
-                    )
-            else:
-                result = await load_foreign(
-                    connections.warehouse(),
-                    connections.database(declared),
-                    declared,
-                    declared.table(table),
-                    run_id=run_id,
-                    on_progress=on_progress,
-                )
+            result = await load_declared(declared, table, run_id, on_progress, _readers)
     meter.rows, meter.bytes = result.counts.rows_read, result.counts.bytes
     _tell(result, meter)
     return asdict(result)
@@ -173,39 +128,7 @@ async def reconcile(source: str, table: str, repair: bool, run_id: int) -> dict[
     declared = find_source(source)
     with _told(f"{source}.{table}"):
         async with slots(source):
-            if isinstance(declared, Api):
-                result = await reconcile_endpoint(
-                    connections.warehouse(),
-                    connections.api(declared),
-                    declared,
-                    declared.table(table),
-                    run_id=run_id,
-                )
-            elif isinstance(declared, DltSource):
-                result = await reconcile_resource(
-                    connections.warehouse(),
-                    connections.dlt(declared),
-                    declared,
-                    declared.table(table),
-                    run_id=run_id,
-                )
-            elif declared.engine != "postgresql":
-                result = await reconcile_foreign(
-                    connections.warehouse(),
-                    connections.database(declared),
-                    declared,
-                    declared.table(table),
-                    run_id=run_id,
-                )
-            else:
-                result = await reconcile_table(
-                    connections.warehouse(),
-                    connections.database(declared),
-                    declared,
-                    declared.table(table),
-                    run_id=run_id,
-                    repair=repair,
-                )
+            result = await reconcile_declared(declared, table, run_id, repair=repair)
     text = f"{result.verdict}: {result.differences:,} differences, {result.waiting:,} waiting, {result.seconds:.1f} s"
     get_run_logger().log(logging.INFO if result.agrees else logging.WARNING, "%s.%s %s", source, table, text)
     report(f"{source}.{table}", "done" if result.agrees else "failed", text)

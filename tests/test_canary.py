@@ -3,6 +3,8 @@
 The rows themselves may stand where rows live: raw, landing, quarantine, snapshots, silver, gold. Nowhere else.
 """
 
+import importlib.util
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -22,8 +24,19 @@ from tests.loads.loading import addresses, change, rows
 pytestmark = pytest.mark.xdist_group("canary")
 
 KEY = "zqkey-4f81a7c0"
+DLT_KEY = "zqkey-d17e5b93"
+DLT = importlib.util.find_spec("dlt") is not None
+needs_dlt = pytest.mark.skipif(not DLT, reason="the extra `dlt` is not installed")
 # Parts that survive every standardisation of names, addresses and phone numbers.
 PERSONAL = ("zqquark", "555-0177", "5550177")
+
+
+# The second cannot be kept in raw, and the key of the third is of another type.
+GUESTS = [
+    {"id": 1, "name": "Zqquark Two", "phone": "(513) 555-0177", "changed_at": STAMP},
+    {"id": 2, "name": "zqquark\0three@example.com", "changed_at": STAMP},
+    {"id": "zqquark.four@example.com", "changed_at": STAMP},
+]
 
 
 @dataclass
@@ -37,11 +50,17 @@ class Left:
 
 
 @pytest.fixture(scope="module")
-def left(cluster: TestCluster, prefect_server: str) -> Iterator[Left]:
+def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
+    guests = tmp_path_factory.mktemp("guests") / "records.json"
+    guests.write_text(json.dumps(GUESTS), encoding="utf-8")
+    module = "tests.flows.with_guests" if DLT else "flows.cli"
     with fresh_warehouse(cluster) as warehouse, fresh_shop(cluster) as shop, ScriptedApi(KEY) as api:
         variables = dict(addresses(warehouse, shop)) | {
             "MEDALLION_SOURCE_MARKETING_URL": api.url,
             "MEDALLION_SOURCE_MARKETING_KEY": KEY,
+            "MEDALLION_SOURCE_GUESTS_URL": "https://guests.example.com",
+            "MEDALLION_SOURCE_GUESTS_KEY": DLT_KEY,
+            "DLT_TEST_RECORDS": str(guests),
             "MEDALLION_LOAD_ATTEMPTS": "1",
         }
         change(
@@ -52,12 +71,12 @@ def left(cluster: TestCluster, prefect_server: str) -> Iterator[Left]:
         )
         campaigns = api.records["campaigns"]
         api.records["campaigns"] = [*campaigns, {"id": 2, "name": "zqquark\0two@example.com", "updated_at": STAMP}]
-        first = medallion("run", variables=variables)
+        first = medallion("run", variables=variables, module=module)
         api.records["campaigns"] = campaigns
         _provoke_errors_that_quote_rows(warehouse, shop)
-        second = medallion("run", variables=variables)
+        second = medallion("run", variables=variables, module=module)
         passwords = [cluster.passwords[role] for role in (roles.ADMIN, *roles.ROLES)]
-        yield Left(warehouse, first, second, (KEY, *passwords))
+        yield Left(warehouse, first, second, (KEY, DLT_KEY, *passwords))
 
 
 def _provoke_errors_that_quote_rows(warehouse: TestDatabase, shop: TestDatabase) -> None:
@@ -87,6 +106,18 @@ def test_the_runs_met_rows_and_errors_that_hold_personal_data(left: Left) -> Non
     assert found(raw[0]["row"], PERSONAL)
 
 
+@needs_dlt
+def test_the_source_of_dlt_met_them_too(left: Left) -> None:
+    """One of its resources was read, with a state that is kept; the other raised an error that quotes a record."""
+    raw = rows(left.warehouse, "select payload::text as payload from raw_guests.arrivals")
+    assert [bool(found(row["payload"], PERSONAL)) for row in raw] == [True]
+    aside = rows(left.warehouse, "select rule from quarantine.rows where source_system = 'guests' order by 1")
+    assert [row["rule"] for row in aside] == ["key_present", "payload_holds_nul"]
+    assert [row["table_name"] for row in rows(left.warehouse, "select table_name from ops.dlt_states")] == ["arrivals"]
+    for ended in (left.first, left.second):
+        assert "LookupError" in ended.panel
+
+
 def test_the_screen_shows_none_of_it(left: Left) -> None:
     for ended in (left.first, left.second):
         assert found(ended.text, PERSONAL + left.secrets) == []
@@ -106,7 +137,7 @@ def test_the_prefect_server_was_told_none_of_it(left: Left) -> None:
     files = list(Path(os.environ[HOME_VARIABLE], "prefect").glob("*.db*"))
     assert files
     for file in files:
-        assert found(file.read_bytes(), (*PERSONAL, KEY)) == [], file.name
+        assert found(file.read_bytes(), (*PERSONAL, KEY, DLT_KEY)) == [], file.name
 
 
 def test_results_and_dbts_own_files_hold_none_of_it(left: Left) -> None:

@@ -32,9 +32,10 @@ from typing import Any, TypeVar
 from flows.extract.dlt_failure import explain, not_installed
 from flows.extract.dlt_hints import Said, incremental_of, said_by
 from flows.extract.dlt_json import record_encoder
+from flows.extract.dlt_source import as_arrow, as_source, imported
 from flows.spec.connection import ApiConnection
 from flows.spec.dlt import DltSource, Resource
-from flows.spec.errors import ConfigurationError, DeclarationError, SourceError
+from flows.spec.errors import DeclarationError, SourceError
 
 T = TypeVar("T")
 
@@ -115,7 +116,7 @@ class DltReader:
         """How many records the source says it holds; None when the resource declares no way to ask."""
         if self._resource.count is None:
             return None
-        function = await self._call(functools.partial(_imported, self._resource.count, "count", self._where))
+        function = await self._call(functools.partial(imported, self._resource.count, "count", self._where))
         answer = await self._call(functools.partial(function, **self._arguments(function)))
         if not isinstance(answer, int) or isinstance(answer, bool) or answer < 0:
             raise SourceError(
@@ -145,10 +146,10 @@ class DltReader:
         self._document["sources"] = typed_json.typed_loads(state) if state else {}
         # dlt lets the function that makes a source look at the state, and discards what it writes there.
         seen = contexts.StateInjectableContext(state=copy.deepcopy(self._document))
-        function = _imported(self._source.build, "build", self._where)
+        function = imported(self._source.build, "build", self._where)
         with container.injectable_context(seen):
             built = function(**self._arguments(function))
-            self._built = self._only_ours(_as_source(dlt, built, self._source, self._where))
+            self._built = self._only_ours(as_source(dlt, built, self._source, self._where))
         self._encode = record_encoder()
         return said_by(self._built.resources[self._resource.dlt_name])
 
@@ -200,7 +201,7 @@ class DltReader:
         for item in self._items:
             if item is None:
                 continue
-            if (frame := _as_arrow(item)) is not None:
+            if (frame := as_arrow(item)) is not None:
                 frames.append(frame)
                 size += frame.nbytes
             else:
@@ -260,51 +261,3 @@ def _dlt(module: str) -> Any:
 
 def _container() -> Any:
     return _dlt("common.configuration.container").Container()
-
-
-def _imported(path: str, what: str, where: str) -> Any:
-    """The function of an import path, `package.module:function`."""
-    module_name, _, name = path.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as problem:
-        raise ConfigurationError(
-            f"{what} names {path}, and there is no module {problem.name}",
-            where=where,
-            next_move="install it, or put it where Python finds it (PYTHONPATH), or correct the path in flows/sources",
-        ) from None
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise ConfigurationError(
-            f"{what} names {path}, and {module_name} has no function {name}",
-            where=where,
-            next_move="correct the path in flows/sources",
-        )
-    return function
-
-
-def _as_source(dlt: Any, built: Any, declared: DltSource, where: str) -> Any:
-    """What the function returned, as a source: resources that stand alone are put into one."""
-    if isinstance(built, dlt.sources.DltSource):
-        return built
-    resources = list(built) if isinstance(built, list | tuple) else [built]
-    if not resources or not all(isinstance(one, dlt.sources.DltResource) for one in resources):
-        raise DeclarationError(
-            f"{declared.build} returned {type(built).__name__}",
-            where=where,
-            next_move="let it return a dlt source, a resource, or a list of resources",
-        )
-    return dlt.source(lambda: resources, name=declared.name, section=resources[0].section)()
-
-
-def _as_arrow(item: Any) -> Any:
-    """An Arrow table or record batch as a table; a pandas or polars frame too. None for anything else."""
-    home = type(item).__module__.partition(".")[0]
-    if home == "pyarrow":
-        arrow = importlib.import_module("pyarrow")
-        return arrow.Table.from_batches([item]) if isinstance(item, arrow.RecordBatch) else item
-    if home == "pandas":
-        return importlib.import_module("pyarrow").Table.from_pandas(item, preserve_index=False)
-    if home == "polars":
-        return item.to_arrow()
-    return None

@@ -5,7 +5,6 @@ A list is published group by group, each with the place behind it, so that a loa
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -63,7 +62,6 @@ async def load_endpoint(
         MedallionError: see `flows.spec.errors`; what was committed before stays, and is gone on from.
     """
     target = Target(source.name, endpoint.name, source.raw_schema)
-    started = time.monotonic()
     async with load_session(warehouse_address, target, mode_of(endpoint), "planned", run_id) as session:
         plan, state = await plan_endpoint(session.warehouse, target, source, endpoint)
         known = await known_read(session.warehouse, source, endpoint, plan)
@@ -73,19 +71,7 @@ async def load_endpoint(
         )
         async with guarded(session.warehouse, source.name, target.where):
             counts = await load.run()
-        return LoadResult(
-            source=source.name,
-            table=endpoint.name,
-            batch_id=session.batch_id,
-            mode=plan.mode,
-            path=plan.path,
-            seconds=time.monotonic() - started,
-            counts=counts,
-            lower=plan.lower,
-            upper=load.upper,
-            schema_changes=tuple(load.changes),
-            chunks=load.groups,
-        )
+        return session.result(replace(plan, upper=load.upper), counts, tuple(load.changes), load.groups)
 
 
 async def plan_endpoint(

@@ -5,7 +5,6 @@ It moves no cursor and adds no column, so scheduled loads go on beside it: both 
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,13 +21,13 @@ from flows.loads.moved import bring_moved
 from flows.loads.publishing import Held, Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, Progress, load_session
 from flows.loads.staging import land
-from flows.quality.quarantine import count_open_within
+from flows.quality.open_rows import count_open_within
 from flows.spec import Append, Database, DatabaseConnection, Overwrite, Replace, Table
 from flows.spec.checksum import Key
 from flows.spec.errors import DeclarationError
 from flows.spec.identifiers import quote_identifier
 from flows.spec.partition import Partition
-from flows.spec.plan import KeySet, Window
+from flows.spec.plan import KeySet, LoadPlan, Window
 from flows.spec.shape import Shape, column_list
 from flows.state import backfills, ledger
 
@@ -138,8 +137,8 @@ async def backfill_partition(
         MedallionError: see `flows.spec.errors`; nothing partial is left.
     """
     target = Target(source.name, table.name, source.raw_schema)
-    started = time.monotonic()
-    mode = type(table.load).__name__.lower()
+    mode, lower, upper = type(table.load).__name__.lower(), str(partition.lower), str(partition.upper)
+    plan = LoadPlan(source.name, table.name, mode, PATH, "a partition read again", lower, upper)
     async with load_session(warehouse_address, target, mode, PATH, run_id) as session:
         state = await ledger.read_cursor(session.warehouse, source.name, table.name)
         known = await raw_columns(session.warehouse, target)
@@ -163,7 +162,7 @@ async def backfill_partition(
             stream = CopyStream(origin, select_rows(table, shape, condition))
             session.side = "warehouse"
             labels = await ensure_types(session.warehouse, target, shape)
-            window = Window(condition, condition, str(partition.lower), str(partition.upper), state)
+            window = Window(condition, condition, lower, upper, state)
             await land(session, shape, stream, extracted_at, on_progress)
             moved = await bring_moved(session, origin, table, shape, window)
             session.pass_failpoint("after_copy")
@@ -204,17 +203,7 @@ async def backfill_partition(
                 ),
                 note,
             )
-        return LoadResult(
-            source=source.name,
-            table=table.name,
-            batch_id=session.batch_id,
-            mode=mode,
-            path=PATH,
-            seconds=time.monotonic() - started,
-            counts=counts,
-            lower=str(partition.lower),
-            upper=str(partition.upper),
-        )
+        return session.result(plan, counts)
 
 
 def _key_types(table: Table, shape: Shape) -> dict[str, str]:

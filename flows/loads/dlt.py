@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from flows.load.payload_rows import Place
 from flows.load.payloads import Records
 from flows.load.table import SchemaChange, Target, create_landing, ensure_types, raw_columns, stamp_landing
 from flows.loads.dlt_frames import FramesLanding
-from flows.loads.evolution import changes_since
+from flows.loads.evolution import changes_since, described_changes
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, Progress, load_session
 from flows.loads.unreadable import readable
@@ -78,9 +77,7 @@ async def load_resource(
         MedallionError: see `flows.spec.errors`; what was committed before stays, and nothing partial is left.
     """
     target = Target(source.name, resource.name, source.raw_schema)
-    started = time.monotonic()
     async with load_session(warehouse_address, target, mode_of(resource), "planned", run_id) as session:
-        await dlt_states.ensure(session.warehouse)
         async with opened_resource(session.warehouse, target, connection, source, resource) as (reader, known, plan):
             total = await reader.count()
             settled(resource, await reader.begin(), target.where)
@@ -93,19 +90,8 @@ async def load_resource(
             await dlt_states.save_state(warehouse, target.source, target.table, state, batch_id)
 
         counts = await check_and_publish(warehouse_address, session, staged, keep_state)
-        return LoadResult(
-            source=source.name,
-            table=resource.name,
-            batch_id=session.batch_id,
-            mode=plan.mode,
-            path=plan.path,
-            seconds=time.monotonic() - started,
-            counts=counts,
-            lower=plan.lower,
-            upper=staged.window.upper,
-            schema_changes=tuple(f"{change.column} {change.change}" for change in staged.changes),
-            warning=_warning(state),
-        )
+        carried_out = replace(plan, upper=staged.window.upper, warning=_warning(state))
+        return session.result(carried_out, counts, described_changes(staged.changes, ()))
 
 
 def _warning(state: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,7 +18,7 @@ from flows.extract.foreign_window import Bounds, bounds
 from flows.load import landing
 from flows.load.drift import fit_to_raw
 from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, create_landing, ensure_types, raw_columns
-from flows.loads.database import mode_of
+from flows.loads.database_plan import mode_of
 from flows.loads.evolution import described_changes, drift_since, no_longer_held, record_held, returned
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, Progress, load_session
@@ -119,7 +118,6 @@ async def load_foreign(
         MedallionError: see `flows.spec.errors`; what was committed before stays, and nothing partial is left.
     """
     target = Target(source.name, table.name, source.raw_schema)
-    started = time.monotonic()
     async with load_session(warehouse_address, target, mode_of(table), "planned", run_id) as session:
         session.side = "source"
         async with open_source(source, origin_address, target.where) as reader:
@@ -134,19 +132,7 @@ async def load_foreign(
         counts = await check_and_publish(warehouse_address, session, staged)
         if table.deletes:
             await session.warehouse.execute(f"drop table if exists {_keys_relation(target)}")
-        return LoadResult(
-            source=source.name,
-            table=table.name,
-            batch_id=session.batch_id,
-            mode=plan.mode,
-            path=plan.path,
-            seconds=time.monotonic() - started,
-            counts=counts,
-            lower=plan.lower,
-            upper=plan.upper,
-            schema_changes=described_changes(staged.changes, changes[1]),
-            warning=plan.warning,
-        )
+        return session.result(plan, counts, described_changes(staged.changes, changes[1]))
 
 
 def _keys_relation(target: Target) -> str:

@@ -14,14 +14,14 @@ from flows.extract.rest import HttpLimits, read_pages
 from flows.load import publish
 from flows.load.table import Target
 from flows.loads.api import plan_endpoint
-from flows.loads.database import plan_table
+from flows.loads.database_plan import plan_table
 from flows.loads.declared import find_source
 from flows.loads.dlt import opened_resource
 from flows.loads.foreign import open_source, plan_foreign
-from flows.quality.quarantine import key_set_not_in_raw
+from flows.quality.open_rows import key_set_not_in_raw
 from flows.recovery.failures import diagnose
 from flows.spec import Api, Database, DltSource, Endpoint, Resource, Table
-from flows.spec.errors import MedallionError
+from flows.spec.errors import MedallionError, WarehouseError
 from flows.spec.plan import LoadPlan
 from flows.state import ledger
 
@@ -65,10 +65,11 @@ async def plan_sources(chosen: Mapping[str, list[str] | None]) -> list[PlanLine]
     """The plan of each chosen table, in declared order. A source that does not answer costs only its own lines.
 
     Raises:
-        MedallionError: the warehouse does not answer.
+        MedallionError: the warehouse does not answer, or is of another version.
     """
     lines: list[PlanLine] = []
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        await _refuse_earlier_version(warehouse)
         for name, tables in chosen.items():
             source = find_source(name)
             declared = [table for table in source.tables if tables is None or table.name in tables]
@@ -87,6 +88,16 @@ async def plan_sources(chosen: Mapping[str, list[str] | None]) -> list[PlanLine]
                 error = diagnose(problem, f"source {name}", "source").error
                 lines += [PlanLine(name, table.name, error=error) for table in declared]
     return lines
+
+
+async def _refuse_earlier_version(warehouse: Connection[Record]) -> None:
+    version = await ledger.known_version(warehouse)
+    if version is not None and version < ledger.SCHEMA_VERSION:
+        raise WarehouseError(
+            f"schema ops is of version {version}, a plan reads version {ledger.SCHEMA_VERSION}, and touches nothing",
+            where="warehouse",
+            next_move="bring it up to date with `medallion status`; the next run does so as well",
+        )
 
 
 async def _lock_holder(warehouse: Connection[Record], source: str, table: str) -> int | None:

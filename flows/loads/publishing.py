@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import asyncpg
 
 from flows.load import overwrite, publish
-from flows.load.table import SchemaChange, adopt_landing, evolve
+from flows.load.table import adopt_landing, evolve
 from flows.loads.session import LoadSession, settle
-from flows.quality import quarantine
-from flows.quality.open_rows import document_within, stands_open
+from flows.loads.staged import Held, Staged
+from flows.quality import open_rows, quarantine
+from flows.quality.open_rows import stands_open
 from flows.quality.rules import Survey, door_rules, judge, survey
 from flows.recovery.failures import CONNECTION_LOST
 from flows.spec import Append, DatabaseConnection, Merge, Overwrite, Replace, Rule
 from flows.spec.errors import WarehouseError
-from flows.spec.plan import KeySet, LoadCounts, Window
-from flows.spec.shape import Shape
+from flows.spec.plan import KeySet, LoadCounts
 from flows.state import ledger
 
 if TYPE_CHECKING:
@@ -28,70 +28,7 @@ if TYPE_CHECKING:
 _LOST = (*CONNECTION_LOST, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What the warehouse holds of the source's rows: those in raw, and those that stand in quarantine only."""
-
-    raw: KeySet
-    only_quarantined: KeySet
-
-    @property
-    def all(self) -> KeySet:
-        """Both together: what the source must have."""
-        return self.raw.plus(self.only_quarantined)
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """Rows waiting in a landing table, and all that is needed to publish them.
-
-    `source_keys` is what the source holds of the rows that raw must hold now (None: the source gives no count).
-    `whole`: these rows are all of those, sent by one statement in one snapshot, so their keys are the source's.
-    `stage_keys` copies all of the source's keys beside the landing table, when deletes must be looked for.
-    `rereads`: all of the source's rows were read, whatever the load is.
-    `more_follow`: these are a part of what is read, so that both ends can be compared only after the last part.
-    `moves_cursor`: whether `window.next` is stored.
-    `tombstones`: landing rows with `_deleted_at` say that theirs is deleted.
-    `settle` does instead what a read of single keys needs: it marks deletes among them, and counts only them.
-    """
-
-    load: Replace | Append | Merge | Overwrite
-    shape: Shape
-    keys: tuple[str, ...]
-    window: Window
-    first: bool
-    rows_read: int
-    received_bytes: int
-    extracted_at: str
-    cursor: str | None = None
-    cursor_required: bool = False
-    rules: tuple[Rule, ...] = ()
-    max_quarantined: float = 0.0
-    max_deleted: float = 1.0
-    changes: tuple[SchemaChange, ...] = ()
-    unreadable: tuple[quarantine.Unreadable, ...] = ()
-    source_keys: KeySet | None = None
-    whole: bool = False
-    rereads: bool = False
-    more_follow: bool = False
-    moves_cursor: bool = True
-    tombstones: bool = False
-    stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
-    settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
-
-    @property
-    def quarantine_within(self) -> str:
-        """SQL over `quarantine.rows as q`: what the load says something about. All, unless it overwrites partitions."""
-        if not isinstance(self.load, Overwrite) or self.window.condition == "true":
-            return "true"
-        column = self.shape.column(self.load.by)
-        assert column is not None  # describe() has refused a table without it
-        return document_within(column.name, column.raw_type, self.window.condition)
-
-    @property
-    def key_types(self) -> dict[str, str]:
-        """The key's columns and their types in raw."""
-        return {key: column.raw_type for key in self.keys if (column := self.shape.column(key))}
+__all__ = ["Held", "Staged", "check_and_publish"]
 
 
 async def check_and_publish(
@@ -167,7 +104,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
     if isinstance(staged.load, Overwrite) and not staged.first:
         await overwrite.refuse_shrunken_partition(warehouse, target, staged.load, staged.window.condition)
     reads_all = staged.rereads or isinstance(staged.load, Replace | Overwrite)
-    if reads_all and not staged.unreadable and await quarantine.count_open(warehouse, **names):
+    if reads_all and not staged.unreadable and await open_rows.count_open(warehouse, **names):
         # Everything was read, of the partitions at least: what stands in quarantine and did not come again is gone.
         await quarantine.resolve_gone(warehouse, target.landing, staged.shape, staged.key_types, **names, within=within)
     quarantined = 0
@@ -179,7 +116,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         quarantined += await quarantine.keep_unreadable(
             warehouse, staged.unreadable, staged.key_types, **names, batch_id=session.batch_id
         )
-    in_quarantine = await quarantine.count_open(warehouse, **names)
+    in_quarantine = await open_rows.count_open(warehouse, **names)
     if in_quarantine:
         await quarantine.resolve(warehouse, target.landing, staged.shape, staged.key_types, **names)
 
@@ -312,7 +249,7 @@ async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_ra
         raw = replace(raw, fingerprint=None)
     if not in_quarantine:
         return Held(raw, KeySet(0, raw.fingerprint and Decimal(0)))
-    only_quarantined = await quarantine.key_set_not_in_raw(
+    only_quarantined = await open_rows.key_set_not_in_raw(
         session.warehouse,
         target.raw,
         staged.key_types,

@@ -13,12 +13,12 @@ from flows.load import buckets as load_buckets
 from flows.loads.both_ends import Ends, snapshots
 from flows.loads.drilling import Difference, differences, narrow
 from flows.loads.repair import repair_keys
-from flows.quality import quarantine
+from flows.quality import open_rows
 from flows.quality.open_rows import document_within, open_digests
 from flows.spec import Append, Database, DatabaseConnection, Overwrite, Table
 from flows.spec.checksum import Key
 from flows.spec.identifiers import quote_identifier, quote_literal
-from flows.state import reconciliations
+from flows.state import ledger, reconciliations
 from flows.state.reconciliations import Reconciliation
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ async def reconcile_table(
         result, keys = await _compare(warehouse_address, origin_address, source, table)
         result = replace(result, repaired=repaired)
         async with connect(warehouse_address, side="warehouse") as warehouse:
-            await reconciliations.ensure(warehouse)
+            await ledger.ensure_schema(warehouse)
             await reconciliations.record(warehouse, run_id, result)
         if not repair or not keys or (repaired and result.differences >= before):
             return result
@@ -224,4 +224,4 @@ async def _sums(ends: Ends, table: Table, at_source: str, in_raw: str) -> tuple[
 
 async def _count_open(ends: Ends, within: str = "true") -> int:
     names = {"source": ends.target.source, "table": ends.target.table}
-    return await quarantine.count_open(ends.warehouse, **names, within=within)
+    return await open_rows.count_open(ends.warehouse, **names, within=within)

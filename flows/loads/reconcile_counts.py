@@ -12,7 +12,7 @@ from flows.extract.rest import HttpLimits, count_records, read_pages
 from flows.load import buckets
 from flows.load.table import Target, raw_columns
 from flows.loads.api import since_of
-from flows.quality import quarantine
+from flows.quality import open_rows
 from flows.settings import settings
 from flows.spec import Api, ApiConnection, DatabaseConnection, Endpoint, Since
 from flows.spec.identifiers import quote_identifier, quote_literal
@@ -44,10 +44,10 @@ async def reconcile_endpoint(
     note = "only counts: an API shows its records page by page"
     result = Reconciliation(source.name, endpoint.name, "count", "not loaded yet", note=note)
     async with connect(warehouse_address, side="warehouse") as warehouse:
-        await reconciliations.ensure(warehouse)
+        await ledger.ensure_schema(warehouse)
         if await raw_columns(warehouse, target) is not None:
             kinds = {field.name: field.type for field in endpoint.key_fields}
-            aside = await quarantine.key_set_not_in_raw(
+            aside = await open_rows.key_set_not_in_raw(
                 warehouse, target.raw, kinds, source=source.name, table=endpoint.name
             )
             held = await buckets.count_live(warehouse, target, "true")

@@ -9,9 +9,9 @@ from flows.connections import connect
 from flows.load import buckets
 from flows.load.table import Target, raw_columns
 from flows.loads.dlt import opened_resource
-from flows.quality import quarantine
+from flows.quality import open_rows
 from flows.spec import ApiConnection, DatabaseConnection, DltSource, Resource
-from flows.state import reconciliations
+from flows.state import ledger, reconciliations
 from flows.state.reconciliations import Reconciliation
 
 
@@ -36,7 +36,7 @@ async def reconcile_resource(
     note = "only counts: a dlt resource yields what is new, not what is there"
     result = Reconciliation(source.name, resource.name, "count", "not loaded yet", note=note)
     async with connect(warehouse_address, side="warehouse") as warehouse:
-        await reconciliations.ensure(warehouse)
+        await ledger.ensure_schema(warehouse)
         raw = await raw_columns(warehouse, target)
         if raw is not None:
             total, keys = None, resource.keys
@@ -46,7 +46,7 @@ async def reconcile_resource(
                     total, keys = await reader.count(), known.keys
             kinds = {key: raw[key] for key in keys if key in raw}
             names = {"source": source.name, "table": resource.name}
-            aside = (await quarantine.key_set_not_in_raw(warehouse, target.raw, kinds, **names)).rows
+            aside = (await open_rows.key_set_not_in_raw(warehouse, target.raw, kinds, **names)).rows
             held = await buckets.count_live(warehouse, target, "true")
             lacking = 0 if total is None else total - held - aside
             verdict = "source gives no count" if total is None else "equal" if lacking == 0 else "different"

@@ -9,9 +9,9 @@ from flows.extract import foreign
 from flows.load import buckets
 from flows.load.table import Target, raw_columns
 from flows.loads.foreign import open_source, plan_foreign
-from flows.quality import quarantine
+from flows.quality import open_rows
 from flows.spec import Database, DatabaseConnection, Table
-from flows.state import reconciliations
+from flows.state import ledger, reconciliations
 from flows.state.reconciliations import Reconciliation
 
 
@@ -35,7 +35,7 @@ async def reconcile_foreign(
     target = Target(source.name, table.name, source.raw_schema)
     found = Reconciliation(source.name, table.name, "count", "not loaded yet")
     async with connect(warehouse_address, side="warehouse") as warehouse:
-        await reconciliations.ensure(warehouse)
+        await ledger.ensure_schema(warehouse)
         if await raw_columns(warehouse, target) is not None:
             async with open_source(source, origin_address, target.where) as reader:
                 _, described, bounded, _ = await plan_foreign(warehouse, reader, source, table)
@@ -43,7 +43,7 @@ async def reconcile_foreign(
                 measured = await foreign.measure(reader, described, bounded)
             kinds = {key.name: key.raw_type for key in described.keys}
             names = {"source": source.name, "table": table.name}
-            aside = await quarantine.key_set_not_in_raw(warehouse, target.raw, kinds, **names)
+            aside = await open_rows.key_set_not_in_raw(warehouse, target.raw, kinds, **names)
             held = await buckets.count_live(warehouse, target, bounded.window.below)
             lacking = measured.below - held - aside.rows
             waiting = min(max(0, lacking), measured.rows) if table.cursor else 0

@@ -5,7 +5,6 @@ It moves no cursor, adds no column, and touches no other row.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ from flows.loads.staging import land
 from flows.quality.open_rows import count_open_keys
 from flows.spec import Database, DatabaseConnection, Merge, Overwrite, Replace, Table
 from flows.spec.checksum import Key
-from flows.spec.plan import CursorState, KeySet, Window
+from flows.spec.plan import CursorState, KeySet, LoadPlan, Window
 from flows.spec.shape import Shape
 from flows.state import ledger
 
@@ -48,8 +47,8 @@ async def repair_keys(
         MedallionError: see `flows.spec.errors`; nothing partial is left.
     """
     target = Target(source.name, table.name, source.raw_schema)
-    started = time.monotonic()
-    async with load_session(warehouse_address, target, type(table.load).__name__.lower(), PATH, run_id) as session:
+    plan = LoadPlan(source.name, table.name, type(table.load).__name__.lower(), PATH, "keys that differ")
+    async with load_session(warehouse_address, target, plan.mode, PATH, run_id) as session:
         state = await ledger.read_cursor(session.warehouse, source.name, table.name)
         known = await raw_columns(session.warehouse, target) or {}
         session.side = "source"
@@ -71,15 +70,7 @@ async def repair_keys(
                 settle=lambda: _settle(session, table, shape, list(found), gone, staged.extracted_at),
             ),
         )
-        return LoadResult(
-            source=source.name,
-            table=table.name,
-            batch_id=session.batch_id,
-            mode=type(table.load).__name__.lower(),
-            path=PATH,
-            seconds=time.monotonic() - started,
-            counts=counts,
-        )
+        return session.result(plan, counts)
 
 
 async def _stage(

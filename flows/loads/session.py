@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -21,7 +21,7 @@ from flows.recovery.failures import CONNECTION_LOST, diagnose
 from flows.settings import settings
 from flows.spec import DatabaseConnection
 from flows.spec.errors import LoadLocked, MedallionError
-from flows.spec.plan import LoadCounts
+from flows.spec.plan import LoadCounts, LoadPlan
 from flows.state import ledger, reads
 
 if TYPE_CHECKING:
@@ -32,23 +32,6 @@ Progress = Callable[[str, int], None]
 
 _LOCK_POLL_SECONDS = 0.25
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class LoadSession:
-    """A load under way. `side` says whose connection is in use, so that an error names the right one."""
-
-    warehouse: Connection[Record]
-    target: Target
-    run_id: int | None
-    batch_id: int = 0
-    rows_read: int = 0
-    side: str = "warehouse"
-    started: float = field(default_factory=time.monotonic)
-
-    def pass_failpoint(self, name: str) -> None:
-        """Die here, when a test chose this place."""
-        pass_failpoint(name, settings().failpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +53,46 @@ class LoadResult:
     chunks: int = 1
 
 
+@dataclass(slots=True)
+class LoadSession:
+    """A load under way. `side` says whose connection is in use, so that an error names the right one.
+
+    `started` is a moment of the monotonic clock: before the table's lock was waited for.
+    """
+
+    warehouse: Connection[Record]
+    target: Target
+    run_id: int | None
+    started: float
+    batch_id: int = 0
+    rows_read: int = 0
+    side: str = "warehouse"
+
+    def pass_failpoint(self, name: str) -> None:
+        """Die here, when a test chose this place."""
+        pass_failpoint(name, settings().failpoint)
+
+    def result(
+        self, plan: LoadPlan, counts: LoadCounts, schema_changes: tuple[str, ...] = (), chunks: int = 1
+    ) -> LoadResult:
+        """What the load did, once it is published: `plan` as it was carried out, in `chunks`."""
+        return LoadResult(
+            source=plan.source,
+            table=plan.table,
+            batch_id=self.batch_id,
+            mode=plan.mode,
+            path=plan.path,
+            seconds=time.monotonic() - self.started,
+            counts=counts,
+            lower=plan.lower,
+            upper=plan.upper,
+            schema_changes=schema_changes,
+            warning=plan.warning,
+            volume=plan.reading.volume,
+            chunks=chunks,
+        )
+
+
 @asynccontextmanager
 async def load_session(
     address: DatabaseConnection, target: Target, mode: str, path: str, run_id: int | None, *, resumes: bool = False
@@ -82,8 +105,9 @@ async def load_session(
         LoadLocked: another run held the lock all the while we waited.
         MedallionError: whatever happened inside, in words without values.
     """
+    started = time.monotonic()
     async with connect(address, side="warehouse", application=f"medallion load {target.where}") as warehouse:
-        session = LoadSession(warehouse, target, run_id)
+        session = LoadSession(warehouse, target, run_id, started)
         await _lock(session)
         try:
             session.pass_failpoint("after_lock")
@@ -194,7 +218,7 @@ async def settle(address: DatabaseConnection, session: LoadSession) -> LoadCount
     """
     target = session.target
     async with connect(address, side="warehouse") as fresh:
-        probe = LoadSession(fresh, target, session.run_id, session.batch_id)
+        probe = LoadSession(fresh, target, session.run_id, session.started, session.batch_id)
         await _lock(probe)
         try:
             if await ledger.load_status(fresh, session.batch_id) != "published":

@@ -1,4 +1,4 @@
-"""Which rows of the source stand in quarantine now, told by their digest or by their key."""
+"""Which rows of the source stand in quarantine now, and how many, told by their digest or by their key."""
 
 from __future__ import annotations
 
@@ -7,9 +7,22 @@ from typing import TYPE_CHECKING
 
 from flows.spec.checksum import Key, key_among
 from flows.spec.identifiers import quote_identifier, quote_literal
+from flows.spec.partition import Partition
+from flows.spec.plan import KeySet
+from flows.spec.shape import fingerprint
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
+
+
+def same_key(keys: Mapping[str, str], alias: str) -> str:
+    """SQL over `quarantine.rows as q`: the row of `alias` has its key. `keys` maps the key's columns to their types.
+
+    The quarantined key is typed as the column: with it a handful of rows finds its match by the primary key.
+    """
+    return " and ".join(
+        f"{alias}.{quote_identifier(key)} = (q.row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()
+    )
 
 
 async def open_digests(connection: Connection[Record], digests: Sequence[str], *, source: str, table: str) -> set[str]:
@@ -85,11 +98,82 @@ def stands_open(keys: Mapping[str, str], alias: str, *, source: str, table: str)
     """SQL over a relation with raw's columns: its row's key stands in quarantine. `keys` maps them to their types."""
     if not keys:
         return "false"
-    same = " and ".join(
-        f"{alias}.{quote_identifier(name)} = (q.row_key ->> {quote_literal(name)})::{kind}"
-        for name, kind in keys.items()
-    )
     return (
         f"exists (select from quarantine.rows as q where q.source_system = {quote_literal(source)} "
-        f"and q.table_name = {quote_literal(table)} and q.resolved_at is null and {same})"
+        f"and q.table_name = {quote_literal(table)} and q.resolved_at is null and {same_key(keys, alias)})"
+    )
+
+
+async def key_set_not_in_raw(
+    connection: Connection[Record],
+    raw: str,
+    keys: Mapping[str, str],
+    *,
+    source: str,
+    table: str,
+    within: str = "true",
+    counted: str = "true",
+) -> KeySet:
+    """Source rows that stand in quarantine only: their key has no live row in raw.
+
+    Versions of one key count once; rows without a key are told apart by nothing, so each counts. `within` is SQL over
+    `quarantine.rows as q`: only those count; `counted` over `raw as r`: the rows of raw that count already.
+    """
+    if not keys:
+        return KeySet(await count_open(connection, source=source, table=table, within=within))
+    known = " and ".join(f"q.row_key ->> {quote_literal(key)} is not null" for key in keys)
+    typed = [f"(row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()]
+    row = await connection.fetchrow(
+        f"""
+        with only_here as (
+            select distinct q.row_key, case when {known} then 0 else q.quarantine_id end as apart
+            from quarantine.rows as q
+            where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {within}
+                and not exists (
+                    select from {raw} as r where r._deleted_at is null and {counted} and {same_key(keys, "r")}
+                )
+        )
+        select count(*) as rows, {fingerprint(typed)} as mark from only_here
+        """,
+        source,
+        table,
+    )
+    assert row is not None  # an aggregate always answers one row
+    return KeySet(row["rows"], row["mark"])
+
+
+async def count_open(connection: Connection[Record], *, source: str, table: str, within: str = "true") -> int:
+    """Rows of the table that stand in quarantine now. `within` is SQL over `quarantine.rows as q`."""
+    return int(
+        await connection.fetchval(
+            "select count(*) from quarantine.rows as q where q.source_system = $1 and q.table_name = $2 "
+            f"and q.resolved_at is null and {within}",
+            source,
+            table,
+        )
+    )
+
+
+async def count_open_within(
+    connection: Connection[Record],
+    raw: str,
+    column: str,
+    kind: str,
+    partition: Partition,
+    keys: Mapping[str, str],
+    *,
+    source: str,
+    table: str,
+) -> int:
+    """Keys of the partition that stand in quarantine only. `kind` is the type of the column that divides the table."""
+    value = f"(q.row_data ->> {quote_literal(column)})::{kind}"
+    return int(
+        await connection.fetchval(
+            "select count(distinct q.row_key) from quarantine.rows as q where q.source_system = $1 "
+            f"and q.table_name = $2 and q.resolved_at is null and {value} >= '{partition.lower}' "
+            f"and {value} < '{partition.upper}' "
+            f"and not exists (select from {raw} as r where r._deleted_at is null and {same_key(keys, 'r')})",
+            source,
+            table,
+        )
     )

@@ -7,12 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flows.quality.open_rows import same_key
 from flows.quality.rules import first_broken
 from flows.spec.identifiers import quote_identifier, quote_literal
-from flows.spec.partition import Partition
-from flows.spec.plan import KeySet
 from flows.spec.rule import Rule
-from flows.spec.shape import Shape, fingerprint, row_document
+from flows.spec.shape import Shape, row_document
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -32,13 +31,6 @@ def _digest(keys: Collection[str]) -> str:
 def _key_json(keys: tuple[str, ...], alias: str) -> str:
     pairs = ", ".join(f"{quote_literal(key)}, {alias}.{quote_identifier(key)}" for key in keys)
     return f"jsonb_build_object({pairs})" if keys else "null::jsonb"
-
-
-def _same_key(keys: Mapping[str, str], alias: str) -> str:
-    """The quarantined key, typed as the column: with it a handful of rows finds its match by the primary key."""
-    return " and ".join(
-        f"{alias}.{quote_identifier(key)} = (q.row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()
-    )
 
 
 async def move_broken(
@@ -214,7 +206,7 @@ async def resolve(
     `keys` maps the key's columns to their types in raw. Without a key, a row that is as it was and breaks no rule now:
     the rule is another one, or raw has a column for all of its values.
     """
-    there, same = f"{landing} as l", _same_key(keys, "l") if keys else "l.row_hash = q.row_hash"
+    there, same = f"{landing} as l", same_key(keys, "l") if keys else "l.row_hash = q.row_hash"
     if not keys:
         documents = f"select {row_document(shape, 'm')} as row_data from {landing} as m"
         there = f"(select {_digest(keys)} as row_hash from ({documents}) as d) as l"
@@ -246,7 +238,7 @@ async def resolve_gone(
     Without a key, `keys_relation` holds the source's rows, and a quarantined one is gone when it is not among them.
     `within` is SQL over `quarantine.rows as q`: only those are looked at.
     """
-    there, same = f"{keys_relation} as k", _same_key(keys, "k") if keys else "k.row_hash = q.row_hash"
+    there, same = f"{keys_relation} as k", same_key(keys, "k") if keys else "k.row_hash = q.row_hash"
     if not keys:
         documents = f"select {row_document(shape, 'l')} as row_data from {keys_relation} as l"
         there = f"(select {_digest(keys)} as row_hash from ({documents}) as d) as k"
@@ -259,78 +251,3 @@ async def resolve_gone(
         table,
     )
     return int(status.split()[-1])
-
-
-async def key_set_not_in_raw(
-    connection: Connection[Record],
-    raw: str,
-    keys: Mapping[str, str],
-    *,
-    source: str,
-    table: str,
-    within: str = "true",
-    counted: str = "true",
-) -> KeySet:
-    """Source rows that stand in quarantine only: their key has no live row in raw.
-
-    Versions of one key count once; rows without a key are told apart by nothing, so each counts. `within` is SQL over
-    `quarantine.rows as q`: only those count; `counted` over `raw as r`: the rows of raw that count already.
-    """
-    if not keys:
-        return KeySet(await count_open(connection, source=source, table=table, within=within))
-    known = " and ".join(f"q.row_key ->> {quote_literal(key)} is not null" for key in keys)
-    typed = [f"(row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()]
-    row = await connection.fetchrow(
-        f"""
-        with only_here as (
-            select distinct q.row_key, case when {known} then 0 else q.quarantine_id end as apart
-            from quarantine.rows as q
-            where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {within}
-                and not exists (
-                    select from {raw} as r where r._deleted_at is null and {counted} and {_same_key(keys, "r")}
-                )
-        )
-        select count(*) as rows, {fingerprint(typed)} as mark from only_here
-        """,
-        source,
-        table,
-    )
-    assert row is not None  # an aggregate always answers one row
-    return KeySet(row["rows"], row["mark"])
-
-
-async def count_open(connection: Connection[Record], *, source: str, table: str, within: str = "true") -> int:
-    """Rows of the table that stand in quarantine now. `within` is SQL over `quarantine.rows as q`."""
-    return int(
-        await connection.fetchval(
-            "select count(*) from quarantine.rows as q where q.source_system = $1 and q.table_name = $2 "
-            f"and q.resolved_at is null and {within}",
-            source,
-            table,
-        )
-    )
-
-
-async def count_open_within(
-    connection: Connection[Record],
-    raw: str,
-    column: str,
-    kind: str,
-    partition: Partition,
-    keys: Mapping[str, str],
-    *,
-    source: str,
-    table: str,
-) -> int:
-    """Keys of the partition that stand in quarantine only. `kind` is the type of the column that divides the table."""
-    value = f"(q.row_data ->> {quote_literal(column)})::{kind}"
-    return int(
-        await connection.fetchval(
-            "select count(distinct q.row_key) from quarantine.rows as q where q.source_system = $1 "
-            f"and q.table_name = $2 and q.resolved_at is null and {value} >= '{partition.lower}' "
-            f"and {value} < '{partition.upper}' "
-            f"and not exists (select from {raw} as r where r._deleted_at is null and {_same_key(keys, 'r')})",
-            source,
-            table,
-        )
-    )

@@ -7,29 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flows.state.ledger import ensure_schema, schema_sql
-
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 
-async def ensure(connection: Connection[Record]) -> None:
-    """The operations schema, with this table also where an earlier version of the platform made it."""
-    await ensure_schema(connection)
-    if not await _is_there(connection):
-        async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock(hashtext('ops.dlt_states'))")
-            await connection.execute(schema_sql())
-
-
-async def _is_there(connection: Connection[Record]) -> bool:
-    return bool(await connection.fetchval("select to_regclass('ops.dlt_states') is not null"))
-
-
 async def read_state(connection: Connection[Record], source: str, table: str) -> str | None:
     """What the last published load left, as dlt's typed JSON; None when there is none."""
-    if not await _is_there(connection):
-        return None
     state: str | None = await connection.fetchval(
         "select state::text from ops.dlt_states where source_system = $1 and table_name = $2", source, table
     )

@@ -15,12 +15,15 @@ from flows.spec.plan import CursorState, LoadCounts
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-SCHEMA_VERSION = 5
+# Of schema.sql. Two warehouses of one number are the same, or one of them is never completed.
+SCHEMA_VERSION = 6
 
 # Any constant will do, as long as every process uses the same: it names "a load of a table" among advisory locks.
 LOAD_LOCK_CLASS = 20_170_101
 # The same for "a worker of such a load": shared by workers, exclusive for the next attempt that waits for their end.
 WORKER_LOCK_CLASS = 20_170_102
+
+_UPGRADE = Path(__file__).with_name("upgrade.sql")
 
 
 @cache
@@ -30,25 +33,36 @@ def schema_sql() -> str:
 
 
 async def ensure_schema(connection: Connection[Record]) -> None:
-    """Create or complete the operations schema.
+    """Create the operations schema, or bring one of any earlier version up to this one.
 
     Raises:
         WarehouseError: the warehouse was written by a newer version of this platform.
     """
-    known = None
-    if await connection.fetchval("select to_regclass('ops.schema_version') is not null"):
-        known = await connection.fetchval("select max(version) from ops.schema_version")
-    if known is not None and known > SCHEMA_VERSION:
-        raise WarehouseError(
-            f"schema ops is of version {known}, and this code knows {SCHEMA_VERSION}",
-            where="warehouse",
-            next_move="deploy the newer code, or restore the warehouse of this version",
-        )
-    if known != SCHEMA_VERSION:
+    if await known_version(connection) != SCHEMA_VERSION:
         # Two first runs may meet here; `if not exists` alone does not make create table safe against a twin.
         async with connection.transaction():
             await connection.execute("select pg_advisory_xact_lock($1, 0)", LOAD_LOCK_CLASS)
-            await connection.execute(schema_sql())
+            if await known_version(connection) != SCHEMA_VERSION:
+                await connection.execute(_UPGRADE.read_text(encoding="utf-8"))
+                await connection.execute(schema_sql())
+
+
+async def known_version(connection: Connection[Record]) -> int | None:
+    """The operations schema's version; None where there is none yet.
+
+    Raises:
+        WarehouseError: it is of a newer version than this code.
+    """
+    version: int | None = None
+    if await connection.fetchval("select to_regclass('ops.schema_version') is not null"):
+        version = await connection.fetchval("select max(version) from ops.schema_version")
+    if version is not None and version > SCHEMA_VERSION:
+        raise WarehouseError(
+            f"schema ops is of version {version}, and this code knows {SCHEMA_VERSION}",
+            where="warehouse",
+            next_move="deploy the newer code, or restore the warehouse of this version",
+        )
+    return version
 
 
 async def lock_table(connection: Connection[Record], source: str, table: str) -> bool:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flows.state.ledger import ensure_schema, schema_sql
-
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
@@ -51,15 +49,6 @@ class Reconciliation:
     def agrees(self) -> bool:
         """Whether nothing is left for a person, or a repair, to do."""
         return self.verdict != "different"
-
-
-async def ensure(connection: Connection[Record]) -> None:
-    """The operations schema, with this table also where an earlier version of the platform made it."""
-    await ensure_schema(connection)
-    if not await connection.fetchval("select to_regclass('ops.reconciliations') is not null"):
-        async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock(hashtext('ops.reconciliations'))")
-            await connection.execute(schema_sql())
 
 
 async def record(connection: Connection[Record], run_id: int | None, result: Reconciliation) -> None:

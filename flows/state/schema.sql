@@ -1,4 +1,6 @@
 -- Operations: what ran, what it loaded, where the next read begins. Idempotent; applied by the loader.
+-- A change here wants the next number at the end, the same in ledger.py, and whatever upgrade.sql has to do for
+-- warehouses made before it: `create table if not exists` passes over a table that is there.
 create schema if not exists ops;
 create schema if not exists quarantine;
 create schema if not exists landing;
@@ -16,7 +18,9 @@ create table if not exists ops.runs (
     correlation_id text,
     started_at timestamptz not null default clock_timestamp(),
     finished_at timestamptz,
-    status text not null default 'running' check (status in ('running', 'done', 'failed', 'refused')),
+    status text not null default 'running' check (
+        status in ('running', 'done', 'failed', 'refused', 'rescheduled')
+    ),
     error_id text,
     details jsonb
 );
@@ -31,7 +35,11 @@ create table if not exists ops.loads (
     path text not null,
     window_lower text,
     window_upper text,
-    status text not null default 'running' check (status in ('running', 'published', 'failed', 'refused')),
+    -- rescheduled: an API asked for more patience than a run has. The load goes on later, from the place it had reached.
+    status text not null default 'running' check (
+        status in ('running', 'published', 'failed', 'refused', 'rescheduled')
+    ),
+    volume text,
     rows_read bigint,
     rows_inserted bigint,
     rows_updated bigint,
@@ -44,7 +52,7 @@ create table if not exists ops.loads (
     raw_rows bigint,
     quarantine_rows bigint,
     reconciled text check (
-        reconciled in ('equal', 'missing in raw', 'surplus in raw', 'source gives no count')
+        reconciled in ('equal', 'missing in raw', 'surplus in raw', 'source gives no count', 'more chunks follow')
     ),
     error_id text,
     error text,
@@ -63,12 +71,6 @@ comment on column ops.loads.quarantine_rows is 'Source rows that stand in quaran
 comment on table ops.loads is 'One row per load of one table: window, counts, outcome. Commits with the rows it counts.';
 create index if not exists loads_by_table on ops.loads (source_system, table_name, batch_id desc);
 create index if not exists loads_by_run on ops.loads (run_id);
-
-alter table ops.loads add column if not exists volume text;
-alter table ops.loads drop constraint if exists loads_reconciled_check;
-alter table ops.loads add constraint loads_reconciled_check check (
-    reconciled in ('equal', 'missing in raw', 'surplus in raw', 'source gives no count', 'more chunks follow')
-);
 
 create table if not exists ops.reads (
     batch_id bigint primary key references ops.loads (batch_id),
@@ -156,12 +158,10 @@ create table if not exists ops.schema_changes (
     change text not null check (change in ('added', 'dropped', 'returned', 'retyped', 'label added')),
     old_type text,
     new_type text,
-    changed_at timestamptz not null default clock_timestamp()
+    changed_at timestamptz not null default clock_timestamp(),
+    applied boolean not null default true,
+    announced boolean not null default false
 );
-alter table ops.schema_changes add column if not exists applied boolean not null default true;
--- Changes of before there were events are not told any more.
-alter table ops.schema_changes add column if not exists announced boolean not null default true;
-alter table ops.schema_changes alter column announced set default false;
 comment on table ops.schema_changes is 'One row per change of a source table''s shape: as it reached raw, or (not applied) as it was refused or held back. announced: an event was sent about it.';
 
 create table if not exists ops.errors (
@@ -241,16 +241,6 @@ where resolved_at is null;
 create unique index if not exists rows_open_once on quarantine.rows (source_system, table_name, rule, row_hash)
 where resolved_at is null;
 
--- An API asked for more patience than a run has: the load goes on later, from the place it had reached.
-alter table ops.loads drop constraint if exists loads_status_check;
-alter table ops.loads add constraint loads_status_check check (
-    status in ('running', 'published', 'failed', 'refused', 'rescheduled')
-);
-alter table ops.runs drop constraint if exists runs_status_check;
-alter table ops.runs add constraint runs_status_check check (
-    status in ('running', 'done', 'failed', 'refused', 'rescheduled')
-);
-
 create table if not exists ops.list_reads (
     source_system text not null,
     table_name text not null,
@@ -260,12 +250,11 @@ create table if not exists ops.list_reads (
     place jsonb,
     reached text,
     ceiling text,
-    gathered jsonb,
     batch_id bigint not null,
     updated_at timestamptz not null default clock_timestamp(),
+    gathered jsonb,
     primary key (source_system, table_name)
 );
-alter table ops.list_reads add column if not exists gathered jsonb;
 comment on table ops.list_reads is
 'One row per endpoint of an API. While its list is being read: place, where to go on; since, what was asked for; reached, the latest cursor seen; ceiling, the API''s clock when the list began, which the cursor must not pass; gathered, what has landed behind place and is not published. When it has been read: etag, the mark of the whole list. Holds no credentials.';
 
@@ -292,4 +281,4 @@ create table if not exists ops.circuits (
 comment on table ops.circuits is
 'One row per source that has ever failed: closed, it is asked; open, nobody asks it before retry_at; half-open, one load tries it. failures counts loads that failed in a row, openings how often it opened since it last worked.';
 
-insert into ops.schema_version (version) values (1), (2), (3), (4), (5) on conflict do nothing;
+insert into ops.schema_version (version) values (6) on conflict do nothing;

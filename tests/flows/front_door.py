@@ -29,11 +29,13 @@ class Ended:
         return re.sub(r"\s+", " ", self.err.replace("│", " "))
 
 
-def medallion(*arguments: str, variables: Mapping[str, str] | None = None, timeout: float = 150) -> Ended:
+def medallion(
+    *arguments: str, variables: Mapping[str, str] | None = None, timeout: float = 150, module: str = "flows.cli"
+) -> Ended:
     """Run the command line with these variables; an empty value takes a variable away."""
     environment = {name: value for name, value in (os.environ | dict(variables or {})).items() if value}
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -56,6 +56,22 @@ def things() -> Any:
     return [things, parts, slow_parts]
 
 
+def guests(url: str, key: str) -> Any:
+    """People: a list that can be read, and one that fails midway in words that quote its records and its key."""
+
+    @dlt.resource(primary_key="id", write_disposition="merge")
+    def arrivals(changed: Any = dlt.sources.incremental("changed_at")) -> Iterator[Any]:  # noqa: B008
+        yield records()
+
+    @dlt.resource(primary_key="id", write_disposition="merge")
+    def departures() -> Iterator[Any]:
+        for record in records():
+            yield record
+            raise LookupError(f"{url} answers {key}: no {record}")
+
+    return [arrivals, departures]
+
+
 def needs_a_secret() -> Any:
     """A source whose key dlt must find somewhere."""
 

@@ -21,7 +21,7 @@ import psycopg
 
 from flows.loads.database import load_table
 from flows.loads.session import LoadResult
-from flows.spec import Database, Replace, Table
+from flows.spec import Database, Overwrite, Replace, Table
 from tests.conftest import TestDatabase
 from tests.load.two_ends import TwoEnds
 
@@ -110,8 +110,8 @@ def differing(ends: TwoEnds, table: Table) -> tuple[Counter[str], Counter[str]]:
 
 
 def _dropped(table: Table) -> str:
-    """A replace takes rows out of raw; anything else marks them."""
-    return "l.rows_deleted" if isinstance(table.load, Replace) else "0"
+    """A replace takes rows out of raw, of partitions or of all; anything else marks them."""
+    return "l.rows_deleted" if isinstance(table.load, Replace | Overwrite) else "0"
 
 
 # Every row of raw comes from a load that is published, and there are as many as published loads brought: in one
@@ -133,7 +133,10 @@ select
 def image(ends: TwoEnds, table: str) -> object:
     """Raw down to its physical rows, and what stands in quarantine."""
     return (
-        ends.raw(f"select r.xmin::text, r.ctid::text, r::text from raw_shop.{table} as r order by 3"),
+        ends.raw(
+            "select count(*), md5(string_agg(md5(row(r.xmin::text, r.ctid, r::text)::text), '' order by r.ctid)) "
+            f"from raw_shop.{table} as r"
+        ),
         ends.raw("select q::text from quarantine.rows as q where table_name = %s order by 1", [table]),
     )
 

@@ -1,5 +1,6 @@
 """Whole loads against the databases of a test, and what they left behind."""
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -132,6 +133,17 @@ def repeated_keys(warehouse: TestDatabase, table: str, key: str) -> int:
         row = connection.execute(query.format(sql.Identifier(key), sql.Identifier(table))).fetchone()
     assert row is not None
     return int(row[0])
+
+
+async def until_it_waits_for_a_lock(warehouse: TestDatabase, table: str) -> None:
+    """Until a load of the table stands in a queue."""
+    waits = (
+        "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database() "
+        f"and application_name = 'medallion load shop.{table}'"
+    )
+    async with asyncio.timeout(20):
+        while not rows(warehouse, waits):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 @contextmanager

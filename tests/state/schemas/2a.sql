@@ -1,0 +1,206 @@
+-- Operations: what ran, what it loaded, where the next read begins. Idempotent; applied by the loader.
+create schema if not exists ops;
+create schema if not exists quarantine;
+create schema if not exists landing;
+
+create table if not exists ops.schema_version (
+    version integer primary key,
+    applied_at timestamptz not null default now()
+);
+
+create table if not exists ops.runs (
+    run_id bigint generated always as identity primary key,
+    pipeline text not null,
+    scope text not null default '',
+    flow_run_id text,
+    correlation_id text,
+    started_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz,
+    status text not null default 'running' check (status in ('running', 'done', 'failed', 'refused')),
+    error_id text,
+    details jsonb
+);
+comment on table ops.runs is 'One row per run of a pipeline.';
+
+create table if not exists ops.loads (
+    batch_id bigint generated always as identity primary key,
+    run_id bigint references ops.runs (run_id),
+    source_system text not null,
+    table_name text not null,
+    mode text not null,
+    path text not null,
+    window_lower text,
+    window_upper text,
+    status text not null default 'running' check (status in ('running', 'published', 'failed', 'refused')),
+    rows_read bigint,
+    rows_inserted bigint,
+    rows_updated bigint,
+    rows_unchanged bigint,
+    rows_deduplicated bigint,
+    rows_quarantined bigint,
+    rows_deleted bigint,
+    bytes bigint,
+    source_rows bigint,
+    raw_rows bigint,
+    quarantine_rows bigint,
+    reconciled text check (
+        reconciled in ('equal', 'missing in raw', 'surplus in raw', 'source gives no count')
+    ),
+    error_id text,
+    error text,
+    started_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz,
+    -- Every row read is accounted for, or the transaction that says so does not commit.
+    -- A count that is missing would make the comparison null, which a check constraint lets pass.
+    constraint every_row_is_accounted_for check (
+        status <> 'published'
+        or coalesce(
+            rows_read = rows_inserted + rows_updated + rows_unchanged + rows_deduplicated + rows_quarantined, false
+        )
+    )
+);
+comment on column ops.loads.quarantine_rows is 'Source rows that stand in quarantine only: source_rows = raw_rows + quarantine_rows when reconciled is equal.';
+comment on table ops.loads is 'One row per load of one table: window, counts, outcome. Commits with the rows it counts.';
+create index if not exists loads_by_table on ops.loads (source_system, table_name, batch_id desc);
+create index if not exists loads_by_run on ops.loads (run_id);
+
+alter table ops.loads add column if not exists volume text;
+alter table ops.loads drop constraint if exists loads_reconciled_check;
+alter table ops.loads add constraint loads_reconciled_check check (
+    reconciled in ('equal', 'missing in raw', 'surplus in raw', 'source gives no count', 'more chunks follow')
+);
+
+create table if not exists ops.reads (
+    batch_id bigint primary key references ops.loads (batch_id),
+    attempt integer not null default 1,
+    path text not null,
+    grid jsonb not null,
+    read_window jsonb not null,
+    landing oid not null,
+    opened_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.reads is
+'One row per read in chunks: how it is cut, and what it will publish. A new attempt at the same batch goes on from the chunks that committed; only workers of the newest attempt may commit more.';
+
+create table if not exists ops.chunks (
+    batch_id bigint not null references ops.loads (batch_id),
+    lower_step bigint not null,
+    upper_step bigint not null,
+    attempt integer not null,
+    rows bigint not null,
+    bytes bigint not null,
+    seconds double precision not null,
+    memory_bytes bigint not null,
+    size_bytes bigint not null,
+    size_reason text not null,
+    committed_at timestamptz not null default clock_timestamp(),
+    primary key (batch_id, lower_step)
+);
+comment on table ops.chunks is
+'One row per chunk, committed with its rows: what part of the read it was, what it cost (memory_bytes: by how much the process''s peak grew), and the size that was aimed at and why.';
+
+create table if not exists ops.cursors (
+    source_system text not null,
+    table_name text not null,
+    cursor_value text,
+    cursor_key text,
+    pending_value text,
+    pending_at timestamptz,
+    batch_id bigint not null,
+    updated_at timestamptz not null default clock_timestamp(),
+    primary key (source_system, table_name)
+);
+comment on table ops.cursors is
+'One row per table read by cursor: everything below cursor_value is in raw, quarantine or tombstones. pending_value becomes safe once no transaction older than pending_at is open at the source.';
+
+create table if not exists ops.schema_changes (
+    change_id bigint generated always as identity primary key,
+    batch_id bigint not null,
+    source_system text not null,
+    table_name text not null,
+    column_name text not null,
+    change text not null check (change in ('added', 'dropped', 'returned', 'retyped', 'label added')),
+    old_type text,
+    new_type text,
+    changed_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.schema_changes is 'One row per change of a source table''s shape, as it reached raw.';
+
+create table if not exists ops.errors (
+    error_id text primary key,
+    run_id bigint,
+    batch_id bigint,
+    failure_class text not null,
+    severity text not null,
+    strategy text not null,
+    location text not null,
+    what text not null,
+    next_move text not null,
+    retryable boolean not null,
+    occurred_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.errors is 'One row per error a person may be asked about. Holds no values of rows and no secrets.';
+
+create table if not exists ops.check_results (
+    run_id bigint not null references ops.runs (run_id),
+    gate text not null,
+    dataset text not null,
+    check_name text not null,
+    column_name text,
+    outcome text not null,
+    measured text,
+    message text,
+    checked_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.check_results is 'One row per check of a quality gate in a run.';
+create index if not exists check_results_by_run on ops.check_results (run_id);
+
+create table if not exists ops.reconciliations (
+    reconciliation_id bigint generated always as identity primary key,
+    run_id bigint references ops.runs (run_id),
+    source_system text not null,
+    table_name text not null,
+    method text not null check (method in ('content', 'content without key', 'count')),
+    verdict text not null check (
+        verdict in ('equal', 'different', 'not loaded yet', 'source gives no count')
+    ),
+    source_rows bigint,
+    raw_rows bigint,
+    buckets bigint not null,
+    drilled bigint not null,
+    missing bigint not null,
+    surplus bigint not null,
+    different bigint not null,
+    quarantined bigint not null,
+    waiting bigint not null,
+    repaired bigint not null,
+    seconds double precision not null,
+    note text,
+    keys jsonb not null,
+    reconciled_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.reconciliations is 'One row per comparison of a table''s content at both ends. keys names a few keys of each kind of difference.';
+create index if not exists reconciliations_by_table
+on ops.reconciliations (source_system, table_name, reconciliation_id desc);
+
+create table if not exists quarantine.rows (
+    quarantine_id bigint generated always as identity primary key,
+    batch_id bigint not null,
+    source_system text not null,
+    table_name text not null,
+    row_key jsonb,
+    rule text not null,
+    row_data jsonb not null,
+    row_hash text not null,
+    quarantined_at timestamptz not null default clock_timestamp(),
+    resolved_at timestamptz,
+    resolution text
+);
+comment on table quarantine.rows is 'One row per version of a source row that broke a rule at the door, whole, with the rule''s name.';
+create index if not exists rows_open_by_table on quarantine.rows (source_system, table_name, row_key)
+where resolved_at is null;
+-- A read that overlaps the last one meets the same bad row again: it is one row here.
+create unique index if not exists rows_open_once on quarantine.rows (source_system, table_name, rule, row_hash)
+where resolved_at is null;
+
+insert into ops.schema_version (version) values (1), (2) on conflict do nothing;
