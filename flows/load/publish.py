@@ -282,6 +282,33 @@ async def mark_deleted(
     return deleted
 
 
+async def mark_vanished(
+    connection: Connection[Record],
+    target: Target,
+    keys: tuple[str, ...],
+    lists: tuple[str, str],
+    moment: str,
+    batch_id: int,
+    kept: str,
+) -> int:
+    """Mark raw rows of lists that were read whole and in which they stood no more; returns how many.
+
+    `lists` are a relation with a column `parent`, and raw's column whose values it holds. `kept` is SQL over `raw as r`
+    for rows to be left alone.
+    """
+    relation, column = lists
+    same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
+    return _affected(
+        await connection.execute(
+            f"update {target.raw} as r set _deleted_at = $1::text::timestamptz, _batch_id = $2 "
+            f"where r._deleted_at is null and r.{quote_identifier(column)}::text in (select parent from {relation}) "
+            f"and not exists (select from {target.landing} as l where {same_key}) and not {kept}",
+            moment,
+            batch_id,
+        )
+    )
+
+
 async def key_set(
     connection: Connection[Record], target: Target, keys: tuple[str, ...], condition: str = "true"
 ) -> KeySet:

@@ -55,6 +55,7 @@ class ListGathering:
         self.careful = False
         self.stopped: MedallionError | None = None
         self._received = 0
+        self._whole: list[str] = []  # parents whose lists ended in the slice under way
 
     @property
     def gathered(self) -> Gathered:
@@ -104,6 +105,7 @@ class ListGathering:
         if page is None:
             return
         warehouse, behind, unreadable = self.session.warehouse, self.known, list[Unreadable]()
+        self._whole.clear()
         try:
             async with warehouse.transaction():
                 # A crash takes rows and place together, and the disk need not be waited for.
@@ -111,7 +113,9 @@ class ListGathering:
                 async with contextlib.aclosing(self._records(page, coming, began, unreadable)) as records:
                     landed = await self.landing.land(records)
                 await self.landing.keep(unreadable)
-                gathered = replace(self.gathered, rows=self.gathered.rows + landed)
+                await self.landing.keep_lists(self._whole)
+                now = self.gathered
+                gathered = replace(now, rows=now.rows + landed, lists=now.lists + len(self._whole))
                 self.known = replace(self.known, gathered=gathered)
                 await self.landing.note(self.known)
         except BaseException:
@@ -180,6 +184,9 @@ class ListGathering:
     def _note(self, page: Page) -> None:
         self._received += page.received_bytes
         gathered, known = self.gathered, self.known
+        # A parent that is gone (404) says nothing of its children: it may be back in a moment.
+        if page.parent is not None and page.place is not None and not page.gone:
+            self._whole.append(page.parent)
         etag = gathered.etag
         if page.number == 1:
             etag = page.etag if self.endpoint.etag else None

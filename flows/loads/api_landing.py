@@ -16,6 +16,7 @@ from flows.load.payloads import Records
 from flows.load.table import LANDING_SCHEMA, create_landing, relation_columns, stamp_landing
 from flows.loads.api_shape import places_of, shape_of, tombstone_of
 from flows.loads.session import LoadSession
+from flows.loads.staged import WholeLists
 from flows.quality.quarantine import Unreadable
 from flows.spec import Endpoint
 from flows.spec.identifiers import qualified
@@ -34,6 +35,14 @@ class ListLanding:
     def _unreadable(self) -> str:
         return qualified(LANDING_SCHEMA, f"{self.session.target.landing_name}__u")
 
+    @property
+    def lists(self) -> WholeLists | None:
+        """The parents whose lists have landed whole, where the endpoint has a parent."""
+        parent = self.endpoint.parent
+        if parent is None:
+            return None
+        return WholeLists(qualified(LANDING_SCHEMA, f"{self.session.target.landing_name}__f"), parent.column)
+
     async def take_up(self, gathered: Gathered | None) -> Gathered | None:
         """What an earlier load gathered, if it still stands: after a crash an unlogged table is there and empty."""
         if gathered is None or gathered.landing is None:
@@ -41,6 +50,9 @@ class ListLanding:
         warehouse, landing = self.session.warehouse, self.session.target.landing
         there = await warehouse.fetchval("select to_regclass($1)::oid::bigint", landing) == gathered.landing
         if not there or await warehouse.fetchval(f"select count(*) from {landing}") != gathered.rows:
+            return None
+        lists = self.lists
+        if lists is not None and await warehouse.fetchval(f"select count(*) from {lists.relation}") != gathered.lists:
             return None
         if "_batch_id" in await relation_columns(warehouse, landing):
             # Stamped already, since PostgreSQL had to read the values of some page.
@@ -52,7 +64,9 @@ class ListLanding:
         """An empty landing table; returns its oid. `first`: it will become the raw table."""
         warehouse, target = self.session.warehouse, self.session.target
         await create_landing(warehouse, target, shape_of(self.endpoint), first=first, bare=True)
-        await warehouse.execute(f"drop table if exists {self._unreadable}")
+        await self.end()
+        if self.lists is not None:
+            await warehouse.execute(f"create unlogged table {self.lists.relation} (parent text)")
         oid: int = await warehouse.fetchval("select $1::regclass::oid::bigint", target.landing)
         return oid
 
@@ -80,6 +94,12 @@ class ListLanding:
             [json.dumps(asdict(record)) for record in records],
         )
 
+    async def keep_lists(self, parents: Sequence[str]) -> None:
+        """Parents whose lists have been read to their end."""
+        if self.lists is not None and parents:
+            insert = f"insert into {self.lists.relation} select unnest($1::text[])"
+            await self.session.warehouse.execute(insert, parents)
+
     async def note(self, known: ListRead) -> None:
         """Write down what stands behind the slice, in its transaction."""
         target = self.session.target
@@ -100,7 +120,8 @@ class ListLanding:
 
     async def end(self) -> None:
         """Everything was published, in the transaction that this runs in."""
-        await self.session.warehouse.execute(f"drop table if exists {self._unreadable}")
+        beside = [self._unreadable, *([self.lists.relation] if self.lists is not None else [])]
+        await self.session.warehouse.execute(f"drop table if exists {', '.join(beside)}")
 
 
 def _unreadable(facts: dict[str, str | list[str | None] | None]) -> Unreadable:
@@ -110,4 +131,4 @@ def _unreadable(facts: dict[str, str | list[str | None] | None]) -> Unreadable:
 
 def published(gathered: Gathered) -> Gathered:
     """What remains of it once its rows are in raw: what was said of the list as a whole."""
-    return replace(gathered, landing=None, rows=0, pages=0, received=0, place=None)
+    return replace(gathered, landing=None, rows=0, pages=0, received=0, lists=0, place=None)

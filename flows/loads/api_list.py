@@ -207,6 +207,7 @@ class ListLoad:
             more_follow=not gathered.ended,
             moves_cursor=gathered.ended or ordered,
             tombstones=endpoint.deleted is not None,
+            lists=gathering.landing.lists if isinstance(endpoint.load, Merge) else None,
         )
         if gathered.ended:
             etag = gathering.known.etag if gathered.unchanged else gathered.etag

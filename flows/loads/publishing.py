@@ -103,7 +103,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
     within = staged.quarantine_within
     if isinstance(staged.load, Overwrite) and not staged.first:
         await overwrite.refuse_shrunken_partition(warehouse, target, staged.load, staged.window.condition)
-    reads_all = staged.rereads or isinstance(staged.load, Replace | Overwrite)
+    reads_all = staged.rereads or isinstance(staged.load, Replace | Overwrite) or staged.lists is not None
     if reads_all and not staged.unreadable and await open_rows.count_open(warehouse, **names):
         # Everything was read, of the partitions at least: what stands in quarantine and did not come again is gone.
         await quarantine.resolve_gone(warehouse, target.landing, staged.shape, staged.key_types, **names, within=within)
@@ -122,7 +122,18 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
 
     done, repeats = await _write_each_key_once(session, staged, staged.rows_read - quarantined)
     session.pass_failpoint("in_publish_after_rows")
-    held, deleted = None, 0
+    held, deleted, vanished = None, 0, 0
+    if staged.lists is not None and not staged.first:
+        kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
+        vanished = await publish.mark_vanished(
+            warehouse,
+            target,
+            staged.keys,
+            (staged.lists.relation, staged.lists.column),
+            staged.extracted_at,
+            session.batch_id,
+            kept,
+        )
     if staged.settle:
         held, deleted = await staged.settle()
     elif not staged.more_follow:
@@ -140,7 +151,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         rows_unchanged=done.unchanged,
         rows_deduplicated=repeats,
         rows_quarantined=quarantined,
-        rows_deleted=done.deleted + deleted,
+        rows_deleted=done.deleted + vanished + deleted,
         bytes=staged.received_bytes,
         source_rows=staged.source_keys.rows if staged.source_keys else None,
         raw_rows=held.raw.rows if held else None,

@@ -10,6 +10,7 @@ from flows.load.table import SchemaChange
 from flows.quality import quarantine
 from flows.quality.open_rows import document_within
 from flows.spec import Append, Merge, Overwrite, Replace, Rule
+from flows.spec.identifiers import quote_literal
 from flows.spec.plan import KeySet, Window
 from flows.spec.shape import Shape
 
@@ -31,6 +32,14 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class WholeLists:
+    """Lists that were read to their end: those of the values of raw's `column` that stand in `relation.parent`."""
+
+    relation: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
 class Staged:
     """Rows waiting in a landing table, and all that is needed to publish them.
 
@@ -41,6 +50,7 @@ class Staged:
     `more_follow`: these are a part of what is read, so that both ends can be compared only after the last part.
     `moves_cursor`: whether `window.next` is stored.
     `tombstones`: landing rows with `_deleted_at` say that theirs is deleted.
+    `lists`: of these the rows are all there are, so that what raw has of them besides is gone.
     `settle` does instead what a read of single keys needs: it marks deletes among them, and counts only them.
     """
 
@@ -65,12 +75,15 @@ class Staged:
     more_follow: bool = False
     moves_cursor: bool = True
     tombstones: bool = False
+    lists: WholeLists | None = None
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
     settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
 
     @property
     def quarantine_within(self) -> str:
-        """SQL over `quarantine.rows as q`: what the load says something about. All, unless it overwrites partitions."""
+        """SQL over `quarantine.rows as q`: what the load says something about. All, unless it reads a part whole."""
+        if self.lists is not None:
+            return f"q.row_data ->> {quote_literal(self.lists.column)} in (select parent from {self.lists.relation})"
         if not isinstance(self.load, Overwrite) or self.window.condition == "true":
             return "true"
         column = self.shape.column(self.load.by)

@@ -275,6 +275,42 @@ async def test_children_are_gone_on_with_behind_the_last_parent_that_committed(w
     assert len(keys(warehouse, "refunds")) == 15
 
 
+async def test_a_child_that_stands_in_its_parents_list_no_more_is_marked_deleted(warehouse: TestDatabase) -> None:
+    """Only in lists that were read whole: a parent that is not found says nothing of its children."""
+    refunds = {1: [1, 2, 3], 2: [1, 2], 3: [1], 4: [1]}
+    orders = dict.fromkeys(refunds, 1)
+    answer = refunds_of(refunds, [0, 0])
+
+    async def changing(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.path == "/v1/orders":
+            return await page([{"id": order, "v": v} for order, v in orders.items()])(request, writer)
+        if request.path.split("/")[3] in empty:
+            return await page([], paging={"more": False})(request, writer)
+        await answer(request, writer)
+
+    empty = set[str]()
+    async with serve(forever=changing) as server:
+        await load(warehouse, server.url, "orders")
+        await load(warehouse, server.url, "refunds")
+        orders |= {1: 2, 2: 2, 3: 2}
+        refunds |= {1: [3, 4], 2: []}  # of order 2 the API knows nothing any more
+        empty.add("3")
+        await load(warehouse, server.url, "orders")
+        later = await load(warehouse, server.url, "refunds")
+        orders[3] = 3
+        empty.clear()
+        await load(warehouse, server.url, "orders")
+        back = await load(warehouse, server.url, "refunds")
+
+    gone = rows(warehouse, "select order_id, id from raw_lists.refunds where _deleted_at is not null order by 1, 2")
+    assert [(row["order_id"], row["id"]) for row in gone] == [(1, 1), (1, 2)]
+    assert (later.counts.rows_read, later.counts.rows_inserted, later.counts.rows_deleted) == (2, 1, 3)
+    assert (back.counts.rows_updated, back.counts.rows_deleted) == (1, 0)
+    held = rows(warehouse, "select order_id, id from raw_lists.refunds where _deleted_at is null order by 1, 2")
+    assert [(row["order_id"], row["id"]) for row in held] == [(1, 3), (1, 4), (2, 1), (2, 2), (3, 1), (4, 1)]
+    assert landing_tables(warehouse) == []
+
+
 async def test_a_wrong_path_is_not_taken_for_parents_without_children(warehouse: TestDatabase) -> None:
     async with serve(forever=refunds_of({order: [] for order in range(1, 15)}, [0, 0])) as server:
         await load(warehouse, server.url, "orders")
