@@ -130,8 +130,8 @@ class Endpoint:
 
     @property
     def deletes(self) -> bool:
-        """Whether deleted records are told: an API without tombstones tells of them only through Replace."""
-        return self.deleted is not None
+        """Whether deleted records are noticed by a merge: by tombstones, or since a parent's list is read whole."""
+        return self.deleted is not None or self.parent is not None
 
     @property
     def method(self) -> str:
