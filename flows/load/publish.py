@@ -285,10 +285,10 @@ async def mark_deleted(
 async def key_set(
     connection: Connection[Record], target: Target, keys: tuple[str, ...], condition: str = "true"
 ) -> KeySet:
-    """Raw rows `r` that the source still has, and a fingerprint of their keys."""
+    """Raw rows that the source still has, and a fingerprint of their keys."""
     mark = fingerprint([quote_identifier(key) for key in keys]) if keys else "null::numeric"
     row = await connection.fetchrow(
-        f"select count(*) as rows, {mark} as mark from {target.raw} as r where _deleted_at is null and ({condition})"
+        f"select count(*) as rows, {mark} as mark from {target.raw} where _deleted_at is null and ({condition})"
     )
     assert row is not None  # an aggregate always answers one row
     return KeySet(row["rows"], row["mark"])

@@ -14,6 +14,7 @@ from flows.load.table import adopt_landing, evolve
 from flows.loads.session import LoadSession, settle
 from flows.loads.staged import Held, Staged
 from flows.quality import open_rows, quarantine
+from flows.quality.open_rows import stands_open
 from flows.quality.rules import Survey, door_rules, judge, survey
 from flows.recovery.failures import CONNECTION_LOST
 from flows.spec import Append, DatabaseConnection, Merge, Overwrite, Replace, Rule
@@ -194,12 +195,12 @@ async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> publis
     match staged.load:
         case Replace(min_share=share):
             # The source still has what stands in quarantine; a merge keeps its last good version, too.
-            kept = open_rows.stands_open(staged.key_types, "r", source=target.source, table=target.table)
+            kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
             return await publish.replace(
                 warehouse, target, staged.shape, staged.keys, rows_read=staged.rows_read, min_share=share, kept=kept
             )
         case Overwrite() as load:
-            kept = open_rows.stands_open(staged.key_types, "r", source=target.source, table=target.table)
+            kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
             within = staged.window.condition
             return await overwrite.overwrite(warehouse, target, staged.shape, staged.keys, load, within, kept)
         case Append():
@@ -236,12 +237,7 @@ async def _reconcile(
 
 async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_raw: KeySet | None = None) -> Held:
     target = session.target
-    names = {"source": target.source, "table": target.table}
-    below = staged.window.below
-    if in_quarantine and staged.overwrites_a_part:
-        # What is a bad row of another partition now stays in raw as it was when it was good, and in its old partition.
-        below = f"({below}) and not {open_rows.stands_open(staged.key_types, 'r', **names, within=staged.elsewhere)}"
-    raw = in_raw or await publish.key_set(session.warehouse, target, staged.keys, below)
+    raw = in_raw or await publish.key_set(session.warehouse, target, staged.keys, staged.window.below)
     if staged.source_keys is not None and staged.source_keys.fingerprint is None:
         raw = replace(raw, fingerprint=None)
     if not in_quarantine:
@@ -250,9 +246,9 @@ async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_ra
         session.warehouse,
         target.raw,
         staged.key_types,
-        **names,
+        source=target.source,
+        table=target.table,
         within=staged.quarantine_within,
-        raw_within=staged.window.condition if staged.overwrites_a_part else "true",
     )
     return Held(raw, only_quarantined)
 

@@ -71,22 +71,11 @@ class Staged:
     @property
     def quarantine_within(self) -> str:
         """SQL over `quarantine.rows as q`: what the load says something about. All, unless it overwrites partitions."""
-        if not self.overwrites_a_part:
+        if not isinstance(self.load, Overwrite) or self.window.condition == "true":
             return "true"
-        assert isinstance(self.load, Overwrite)
         column = self.shape.column(self.load.by)
         assert column is not None  # describe() has refused a table without it
         return document_within(column.name, column.raw_type, self.window.condition)
-
-    @property
-    def elsewhere(self) -> str:
-        """SQL over `quarantine.rows as q`: the rows that the load says nothing about."""
-        return f"not {self.quarantine_within}"
-
-    @property
-    def overwrites_a_part(self) -> bool:
-        """Whether only some partitions of the table are overwritten."""
-        return isinstance(self.load, Overwrite) and self.window.condition != "true"
 
     @property
     def key_types(self) -> dict[str, str]:

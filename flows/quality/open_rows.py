@@ -94,33 +94,23 @@ async def open_keys_not_landed(
     return [tuple(record["key"]) for record in records]
 
 
-def stands_open(keys: Mapping[str, str], alias: str, *, source: str, table: str, within: str = "true") -> str:
-    """SQL over a relation with raw's columns: its row's key stands in quarantine. `keys` maps them to their types.
-
-    `within` is SQL over `quarantine.rows as q`: only those are looked at.
-    """
+def stands_open(keys: Mapping[str, str], alias: str, *, source: str, table: str) -> str:
+    """SQL over a relation with raw's columns: its row's key stands in quarantine. `keys` maps them to their types."""
     if not keys:
         return "false"
     return (
         f"exists (select from quarantine.rows as q where q.source_system = {quote_literal(source)} "
-        f"and q.table_name = {quote_literal(table)} and q.resolved_at is null and {same_key(keys, alias)} and {within})"
+        f"and q.table_name = {quote_literal(table)} and q.resolved_at is null and {same_key(keys, alias)})"
     )
 
 
 async def key_set_not_in_raw(
-    connection: Connection[Record],
-    raw: str,
-    keys: Mapping[str, str],
-    *,
-    source: str,
-    table: str,
-    within: str = "true",
-    raw_within: str = "true",
+    connection: Connection[Record], raw: str, keys: Mapping[str, str], *, source: str, table: str, within: str = "true"
 ) -> KeySet:
     """Source rows that stand in quarantine only: their key has no live row in raw.
 
     Versions of one key count once; rows without a key are told apart by nothing, so each counts. `within` is SQL over
-    `quarantine.rows as q`: only those count. `raw_within` is SQL over raw's columns: only such rows of raw are seen.
+    `quarantine.rows as q`: only those count.
     """
     if not keys:
         return KeySet(await count_open(connection, source=source, table=table, within=within))
@@ -132,9 +122,7 @@ async def key_set_not_in_raw(
             select distinct q.row_key, case when {known} then 0 else q.quarantine_id end as apart
             from quarantine.rows as q
             where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {within}
-                and not exists (
-                    select from {raw} as r where r._deleted_at is null and {same_key(keys, "r")} and {raw_within}
-                )
+                and not exists (select from {raw} as r where r._deleted_at is null and {same_key(keys, "r")})
         )
         select count(*) as rows, {fingerprint(typed)} as mark from only_here
         """,

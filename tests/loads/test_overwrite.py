@@ -79,23 +79,6 @@ async def test_a_row_that_moves_between_partitions_is_neither_lost_nor_doubled(e
     assert ends.raw("select resolution from quarantine.rows") == [("mended at the source",)]
 
 
-async def test_a_bad_row_that_moves_between_partitions_is_counted_where_the_source_has_it(ends: TwoEnds) -> None:
-    """Raw keeps its last good version, in the partition where that was."""
-    await ends.load(SALES)
-    ends.source(f"update sales set sold_at = {NEW}, v = -1 where id = 1")
-    ends.source(f"update sales set sold_at = {OLD}, v = -1 where id = 101")
-
-    for _ in range(3):
-        result = await ends.load(SALES)
-        assert (result.path, result.counts.reconciled) == ("overwrite", "equal")
-
-    assert ends.raw("select id, v from raw_shop.sales where id in (1, 101) order by 1") == [(1, 1), (101, 101)]
-    ends.source("update sales set v = 5 where id in (1, 101)")
-    assert (await ends.load(SALES)).counts.reconciled == "equal"
-    assert ends.same("sales", COLUMNS)
-    assert ends.raw("select distinct resolution from quarantine.rows") == [("mended at the source",)]
-
-
 async def test_with_a_cursor_earlier_partitions_in_which_rows_changed_are_overwritten_too(ends: TwoEnds) -> None:
     """Without a key, and with an old row that moves: it stands in the partition it left no more."""
     await ends.load(FOLLOWED)
