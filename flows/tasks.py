@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -29,16 +28,24 @@ from prefect.logging import get_run_logger
 from prefect.tasks import Task, exponential_backoff
 
 from flows import connections
-from flows.loads.by_kind import load_declared, reconcile_declared
+from flows.load_words import tell, told
+from flows.loads.api import load_endpoint
 from flows.loads.chunks import RunChunk
+from flows.loads.database import load_table
 from flows.loads.declared import find_source
-from flows.loads.session import LoadResult
+from flows.loads.dlt import load_resource
+from flows.loads.foreign import load_foreign
+from flows.loads.reconcile import reconcile_table
+from flows.loads.reconcile_counts import reconcile_endpoint
+from flows.loads.reconcile_dlt import reconcile_resource
+from flows.loads.reconcile_foreign import reconcile_foreign
 from flows.observe import logs, metrics, sentry
 from flows.observe.progress import report
 from flows.quality import soda
 from flows.recovery.circuit import CircuitOpen
 from flows.recovery.failures import STRATEGIES, Strategy, diagnose
 from flows.settings import PROJECT_ROOT, settings
+from flows.spec import Api, DltSource
 from flows.spec.errors import DataRefused, RateLimited
 from flows.state import ledger
 
@@ -48,8 +55,6 @@ _JITTER = 0.5
 _LOAD_TIMEOUT_SECONDS = 2 * 3600
 # A killed process gives its slots back after this long; Prefect allows no less.
 _SLOT_LEASE_SECONDS = 60
-# Lines about a load that takes long, in its run's log.
-_PROGRESS_SECONDS = 5.0
 
 
 def begin() -> None:
@@ -89,11 +94,48 @@ async def may_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> 
 async def load(source: str, table: str, window: str, run_id: int) -> dict[str, Any]:
     """Bring one raw table up to date; `window` only names the run. Returns the load's facts as plain values."""
     declared = find_source(source)
-    with metrics.measure() as meter, _told(f"{source}.{table}") as on_progress:
+    with metrics.measure() as meter, told(f"{source}.{table}") as on_progress:
         async with slots(source):
-            result = await load_declared(declared, table, run_id, on_progress, _readers)
+            if isinstance(declared, Api):
+                result = await load_endpoint(
+                    connections.warehouse(),
+                    connections.api(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                    on_progress=on_progress,
+                )
+            elif isinstance(declared, DltSource):
+                result = await load_resource(
+                    connections.warehouse(),
+                    connections.dlt(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                    on_progress=on_progress,
+                )
+            elif declared.engine == "postgresql":
+                with _readers() as run_chunk:
+                    result = await load_table(
+                        connections.warehouse(),
+                        connections.database(declared),
+                        declared,
+                        declared.table(table),
+                        run_id=run_id,
+                        on_progress=on_progress,
+                        run_chunk=run_chunk,
+                    )
+            else:
+                result = await load_foreign(
+                    connections.warehouse(),
+                    connections.database(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                    on_progress=on_progress,
+                )
     meter.rows, meter.bytes = result.counts.rows_read, result.counts.bytes
-    _tell(result, meter)
+    tell(result, meter)
     return asdict(result)
 
 
@@ -126,75 +168,45 @@ def _readers() -> AbstractContextManager[RunChunk | None]:
 async def reconcile(source: str, table: str, repair: bool, run_id: int) -> dict[str, Any]:
     """Compare one table's both ends, and repair raw if asked to. Returns the comparison's facts as plain values."""
     declared = find_source(source)
-    with _told(f"{source}.{table}"):
+    with told(f"{source}.{table}"):
         async with slots(source):
-            result = await reconcile_declared(declared, table, run_id, repair=repair)
+            if isinstance(declared, Api):
+                result = await reconcile_endpoint(
+                    connections.warehouse(),
+                    connections.api(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                )
+            elif isinstance(declared, DltSource):
+                result = await reconcile_resource(
+                    connections.warehouse(),
+                    connections.dlt(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                )
+            elif declared.engine != "postgresql":
+                result = await reconcile_foreign(
+                    connections.warehouse(),
+                    connections.database(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                )
+            else:
+                result = await reconcile_table(
+                    connections.warehouse(),
+                    connections.database(declared),
+                    declared,
+                    declared.table(table),
+                    run_id=run_id,
+                    repair=repair,
+                )
     text = f"{result.verdict}: {result.differences:,} differences, {result.waiting:,} waiting, {result.seconds:.1f} s"
     get_run_logger().log(logging.INFO if result.agrees else logging.WARNING, "%s.%s %s", source, table, text)
     report(f"{source}.{table}", "done" if result.agrees else "failed", text)
     return asdict(result)
-
-
-class _Pace:
-    """Progress of one load: each step to who watches, a line in the run's log every few seconds."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._started = self._logged = time.monotonic()
-        self._log = get_run_logger()
-
-    def __call__(self, what: str, volume: int) -> None:
-        now = time.monotonic()
-        if now - self._logged < _PROGRESS_SECONDS:
-            return
-        self._logged = now
-        megabytes = volume / 1e6
-        text = f"{what} {megabytes:,.0f} MB, {megabytes / (now - self._started):,.1f} MB/s"
-        self._log.info("%s: %s", self._name, text)
-        report(self._name, "moving", text)
-
-
-@contextmanager
-def _told(name: str) -> Iterator[_Pace]:
-    report(name, "began")
-    try:
-        yield _Pace(name)
-    except Exception as problem:
-        failure = diagnose(problem, name)
-        report(name, "failed", str(failure.error))
-        raise
-
-
-def _tell(result: LoadResult, meter: metrics.Meter) -> None:
-    counts = result.counts
-    text = (
-        f"{result.path}: {counts.rows_read:,} read, {counts.rows_inserted:,} new, {counts.rows_updated:,} changed, "
-        f"{counts.rows_deleted:,} deleted, {counts.rows_quarantined:,} quarantined, {result.seconds:.1f} s"
-    )
-    log = get_run_logger()
-    if result.chunks > 1:
-        log.info("%s.%s is %s: read in %d chunks", result.source, result.table, result.volume, result.chunks)
-    log.info("%s.%s %s; counts: %s", result.source, result.table, text, counts.reconciled)
-    log.info(
-        "%s.%s: %s rows/s, %.1f MB, peak memory of the process %.0f MB, processor %.1f s",
-        result.source,
-        result.table,
-        f"{meter.rows_per_second:,.0f}",
-        meter.bytes / 1e6,
-        meter.peak_memory_bytes / 1e6,
-        meter.cpu_seconds,
-    )
-    if result.warning:
-        log.warning("%s.%s: %s", result.source, result.table, result.warning)
-    if counts.reconciled == "missing in raw":
-        log.warning(
-            "%s.%s: the source holds %s rows, raw and quarantine %s; the next run reads the table whole",
-            result.source,
-            result.table,
-            counts.source_rows,
-            (counts.raw_rows or 0) + (counts.quarantine_rows or 0),
-        )
-    report(f"{result.source}.{result.table}", "done", text)
 
 
 @task(

@@ -11,7 +11,8 @@ from flows.extract.window import window as read_window
 from flows.load.table import SchemaChange, Target, raw_columns
 from flows.loads.evolution import drift_since, no_longer_held, returned
 from flows.loads.reading import plan_reading
-from flows.spec import Database, Overwrite, Table
+from flows.spec import Append, Database, Overwrite, Table
+from flows.spec.identifiers import quote_identifier, quote_literal
 from flows.spec.plan import CursorState, LoadPlan, Window
 from flows.state import ledger
 
@@ -57,11 +58,12 @@ async def plan_table(
         path, reason = "first", "first load: the landing table becomes the raw table"
         if isinstance(table.load, Overwrite):
             window = replace(window, condition="true", below="true", lower=None, earlier=0)
-    elif window.lower is not None:
+    elif window.lower is not None or leaves_alone(table):
         told_apart = bool(table.keys) or isinstance(table.load, Overwrite)
         added = [change.column for change in changes if change.change == "added"]
         back = returned(changes)
-        if back or (added and await has_value_outside(origin, table, added, window.condition)):
+        come = await _coming(warehouse, target, table, window) if added else ""
+        if back or (added and await has_value_outside(origin, table, added, come)):
             columns, kept = ", ".join(added + back), "old values" if back else "null"
             if told_apart:
                 path, reason = "reread", f"rows that would be passed over may differ in new column {columns}"
@@ -94,6 +96,22 @@ async def plan_table(
         reading=reading,
     )
     return Planned(plan, window, changes, volume, held)
+
+
+def leaves_alone(table: Table) -> bool:
+    """Whether a load passes over rows that raw has, also where it reads them again."""
+    return isinstance(table.load, Append) and bool(table.keys)
+
+
+async def _coming(warehouse: Connection[Record], target: Target, table: Table, window: Window) -> str:
+    """SQL for rows that come with all of their columns, also those that raw gets with this load."""
+    if not leaves_alone(table):
+        return window.condition
+    if table.cursor_column is None:
+        return "false"
+    name = quote_identifier(table.cursor_column)
+    latest = await warehouse.fetchval(f"select max({name})::text from {target.raw}")
+    return window.condition if latest is None else f"{name} > {quote_literal(latest)}"
 
 
 def _reason(table: Table, window: Window) -> str:

@@ -18,7 +18,7 @@ from flows.extract.foreign_window import Bounds, bounds
 from flows.load import landing
 from flows.load.drift import fit_to_raw
 from flows.load.table import LANDING_SCHEMA, SchemaChange, Target, create_landing, ensure_types, raw_columns
-from flows.loads.database_plan import mode_of
+from flows.loads.database_plan import leaves_alone, mode_of
 from flows.loads.evolution import described_changes, drift_since, no_longer_held, record_held, returned
 from flows.loads.publishing import Staged, check_and_publish
 from flows.loads.session import LoadResult, LoadSession, Progress, load_session
@@ -69,10 +69,12 @@ async def plan_foreign(
     path, reason = mode_of(table), f"{mode_of(table)} what changed" if table.cursor else "the whole table"
     if raw is None:
         path, reason = "first", "first load: the landing table becomes the raw table"
-    elif bounded.window.lower is not None:
+    elif bounded.window.lower is not None or leaves_alone(table):
         added = [change.column for change in changes if change.change == "added"]
         back = returned(changes)
-        if back or (added and await foreign.has_value_outside(reader, described, added, bounded.condition)):
+        # An append leaves alone what is in raw, also where it reads it again: any row may lack the new column's value.
+        come = "1 = 0" if leaves_alone(table) else bounded.condition
+        if back or (added and await foreign.has_value_outside(reader, described, added, come)):
             columns, kept = ", ".join(added + back), "old values" if back else "null"
             if table.keys:
                 path, reason = "reread", f"rows the cursor would pass over may differ in new column {columns}"

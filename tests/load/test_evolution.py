@@ -3,6 +3,7 @@
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
+import psycopg
 import pytest
 
 from flows.spec import Append, Merge, Replace, Sequence, Table, Timestamp
@@ -259,3 +260,31 @@ async def test_frozen_columns_refuse_every_change(ends: TwoEnds, change: str, to
     assert after == before
     assert [one[:2] for one in refused(ends)] == [told]
     assert (await ends.load(PRICES)).counts.reconciled == "equal"
+
+
+async def test_rows_that_an_append_reads_again_get_the_values_of_a_new_column(ends: TwoEnds) -> None:
+    """Rows above a cursor that an open transaction holds back are read twice, and left alone the second time."""
+    log = Table("log", key="id", cursor=Sequence("id"), load=Append())
+    ends.source("create table log (id bigint generated always as identity primary key, v int)")
+    with psycopg.connect(ends.shop.url("app")) as late:
+        late.execute("insert into log (v) values (1)")
+        ends.source("insert into log (v) values (2), (3)")
+        await ends.load(log)
+    ends.source("alter table log add column c int default 7")
+    assert (await ends.load(log)).path == "reread", "the cursor stood nowhere yet"
+    assert ends.same("log", "id, v, c")
+
+    with psycopg.connect(ends.shop.url("app")) as late:
+        late.execute("insert into log (v) values (4)")
+        ends.source("insert into log (v) values (5)")
+        await ends.load(log)
+        late.rollback()
+    ends.source(
+        "alter table log add column d int; update log set d = 8 where v = 5; insert into log (v, d) values (6, 9)"
+    )
+    assert (await ends.load(log)).path == "reread"
+    assert ends.same("log", "id, v, c, d")
+
+    ends.source("alter table log add column e int; insert into log (v, e) values (7, 1)")
+    assert (await ends.load(log)).path == "append", "only rows that raw does not have hold a value"
+    assert ends.same("log", "id, v, c, d, e")
