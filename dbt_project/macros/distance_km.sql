@@ -6,14 +6,18 @@
       {{ distance_km('household.latitude', 'household.longitude', 'store.latitude', 'store.longitude') }}
 #}
 {% macro distance_km(latitude, longitude, other_latitude, other_longitude) -%}
-    2 * 6371.0088 * asin(
-        least(
-            1,
-            sqrt(
-                power(sin(radians(({{ other_latitude }} - {{ latitude }})::double precision) / 2), 2)
-                + cos(radians(({{ latitude }})::double precision)) * cos(radians(({{ other_latitude }})::double precision))
-                * power(sin(radians(({{ other_longitude }} - {{ longitude }})::double precision) / 2), 2)
+    case when num_nulls({{ latitude }}, {{ longitude }}, {{ other_latitude }}, {{ other_longitude }}) = 0 then
+        2 * 6371.0088 * asin(
+            -- Rounding may pass 1 between opposite points. `least` ignores nulls, hence the question above.
+            least(
+                1,
+                sqrt(
+                    power(sin(radians(({{ other_latitude }} - {{ latitude }})::double precision) / 2), 2)
+                    + cos(radians(({{ latitude }})::double precision))
+                    * cos(radians(({{ other_latitude }})::double precision))
+                    * power(sin(radians(({{ other_longitude }} - {{ longitude }})::double precision) / 2), 2)
+                )
             )
         )
-    )
+    end
 {%- endmacro %}

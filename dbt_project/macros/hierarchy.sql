@@ -7,8 +7,8 @@
       )
 
   Columns: id, parent, name, `depth`, `path` (`Grocery > Cheese > Cheddar`), `path_ids`, `root_id`. A node whose parent
-  is missing stands at the root, so that nothing is lost. Nodes that form a ring have no root: they are not in the
-  tree, which `nodes_reach_a_root` tells.
+  is missing stands at the root, so that nothing is lost. Nodes that form a ring have no root and are not in the tree:
+  compare the counts where a source could hold one.
 #}
 {% macro hierarchy(nodes, id, parent, name, separator=' > ') -%}
     select

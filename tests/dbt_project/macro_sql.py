@@ -1,6 +1,7 @@
 """Macros of the dbt project as SQL, without dbt: a process of it takes 5 s, and what they write is plain Jinja."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,37 +14,37 @@ MACROS = Path(__file__).parents[2] / "dbt_project/macros"
 class _Returned(Exception):
     """What dbt's `return` hands back; it ends the macro."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         super().__init__()
-        self.value = value
+        self.value: Any = value
 
 
-def _return(value: Any) -> None:
+def _return(value: object) -> None:
     raise _Returned(value)
 
 
 @cache
-def macros() -> Mapping[str, Any]:
-    """Every macro that needs nothing of dbt but `var` and `return`, by name."""
+def macros() -> Mapping[str, Callable[..., Any]]:
+    """Every macro, by name; those that ask dbt for more than `var` and `return` fail when called."""
     environment = jinja2.Environment(extensions=["jinja2.ext.do"], autoescape=False)  # noqa: S701 - this writes SQL
-    written: dict[str, Any] = {"var": lambda _name, default=None: default, "return": _return}
-    environment.globals.update(written)
-    for file in sorted(MACROS.glob("*.sql")):
-        module = environment.from_string(file.read_text()).module
-        for name, macro in vars(module).items():
-            if isinstance(macro, jinja2.runtime.Macro):
-                environment.globals[name] = written[name] = _handing_back(macro)
-    return written
+    written: dict[str, Any] = {}
 
+    def named(name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            try:
+                return written[name](*arguments, **options)
+            except _Returned as returned:
+                return returned.value
 
-def _handing_back(macro: Any) -> Any:
-    def call(*arguments: Any, **named: Any) -> Any:
-        try:
-            return macro(*arguments, **named)
-        except _Returned as returned:
-            return returned.value
+        return call
 
-    return call
+    texts = [file.read_text() for file in MACROS.glob("*.sql")]
+    calls = {name: named(name) for text in texts for name in re.findall(r"{%-? macro (\w+)", text)}
+    environment.globals.update(calls, var=lambda _name, default=None: default, **{"return": _return})
+    for text in texts:
+        module = environment.from_string(text).module
+        written.update({name: macro for name, macro in vars(module).items() if name in calls})
+    return calls
 
 
 def write(macro: str, *arguments: object, **named: object) -> str:
