@@ -53,6 +53,12 @@
             'description': 'Whether the household wants the newsletter is neither yes nor no; it then counts as no.',
         },
         {
+            'id': 'HH04', 'entity': 'household', 'name': 'impossible_place',
+            'broken_when': 'not place_is_possible',
+            'action': 'withhold', 'max_share': 0.02,
+            'description': 'The coordinates are not on the globe, lack one half, or are both zero.',
+        },
+        {
             'id': 'RD01', 'entity': 'redemption', 'name': 'unreadable_value',
             'broken_when': 'ranked.unreadable is not null',
             'action': 'leave out', 'max_share': 0.005,
@@ -93,6 +99,18 @@
             'broken_when': 'unreadable is not null',
             'action': 'withhold', 'max_share': 0.005,
             'description': 'The id of the campaign or the least spend is no number.',
+        },
+        {
+            'id': 'ER01', 'entity': 'exchange_rate', 'name': 'unreadable_value',
+            'broken_when': 'unreadable is not null',
+            'action': 'leave out', 'max_share': 0.02,
+            'description': 'The day is no date, or the rate no number.',
+        },
+        {
+            'id': 'ER02', 'entity': 'exchange_rate', 'name': 'rate_not_positive',
+            'broken_when': 'rate <= 0',
+            'action': 'leave out', 'max_share': 0.01,
+            'description': 'The rate is zero or below.',
         },
     ] -%}
     {%- set chosen = [] -%}

@@ -47,3 +47,10 @@ where id = '1-501';
 insert into raw_marketing.redemptions
 select 6, now(), jsonb_set(payload, '{household,id}', '999'), now(), 'marketing', 2, null
 from raw_marketing.redemptions where id = 5;
+
+-- A rate that is none, and the day before's corrected.
+update raw_currency.exchange_rates
+set
+    payload = jsonb_set(payload, '{rate}', case id when '2017-12-29-EUR' then '"n/a"' else '"0.80"' end::jsonb),
+    updated_at = now(), _extracted_at = now(), _batch_id = 2
+where id in ('2017-12-28-EUR', '2017-12-29-EUR');

@@ -40,15 +40,15 @@ def test_null_empty_and_blank_become_the_same_word(database: psycopg.Connection[
         ("uuid", {"6ecd8c99-4036-403d-bf84-cf8400f67836": "6ecd8c99-4036-403d-bf84-cf8400f67836", "6ecd8c99": None}),
     ],
 )
-def test_a_safe_cast_gives_null_where_a_cast_would_stop_the_build(
+def test_a_cast_or_null_gives_null_where_a_cast_would_stop_the_build(
     database: psycopg.Connection[Any], type_: str, cases: dict[str, Any]
 ) -> None:
-    got = over(database, write("safe_cast", "value", type_), [*cases, None])
+    got = over(database, write("cast_or_null", "value", type_), [*cases, None])
     assert [str(value) if type_ == "uuid" and value else value for value in got] == [*cases.values(), None]
 
 
 def test_what_did_not_cast_is_kept_as_it_was_sent(database: psycopg.Connection[Any]) -> None:
-    fields = {"a": ("value", write("safe_cast", "value", "bigint")), "b": ("'1'", write("safe_cast", "'1'", "bigint"))}
+    fields = {"a": ("value", write("cast_or_null", "value", "bigint")), "b": ("'1'", write("cast_or_null", "'1'", "bigint"))}
     assert over(database, write("unreadable", fields), ["1", "one", None]) == [None, {"a": "one"}, None]
 
 

@@ -7,10 +7,14 @@ with ranked as (
     from {{ ref('stg_shop__households') }}
 ),
 
--- Which addresses are malformed is said once, in the quarantine.
-malformed_emails as (
-    select household_id from {{ ref('quarantine_household') }}
-    where rule_id = 'HH01'
+-- Which values are withheld is said once, in the quarantine.
+refused as (
+    select
+        household_id,
+        bool_or(rule_id = 'HH01') as email,
+        bool_or(rule_id = 'HH04') as place
+    from {{ ref('quarantine_household') }}
+    group by household_id
 ),
 
 age_bands as (
@@ -25,7 +29,7 @@ cleaned as (
     select
         ranked.household_id,
         nullif(btrim(ranked.full_name), '') as full_name,
-        case when malformed_emails.household_id is null then {{ standard_email('ranked.email') }} end as email,
+        case when refused.email is not true then {{ standard_email('ranked.email') }} end as email,
         {{ e164('ranked.phone') }} as phone,
         {{ null_default('ranked.age_band') }} as age_band,
         age_bands.age_rank,
@@ -38,14 +42,16 @@ cleaned as (
         {{ null_default('ranked.household_size') }} as household_size,
         {{ null_default('ranked.household_composition') }} as household_composition,
         {{ null_default('ranked.kids_count') }} as kids_count,
-        coalesce({{ safe_cast("ranked.preferences ->> 'newsletter'", 'boolean') }}, false) as wants_newsletter,
+        coalesce({{ cast_or_null("ranked.preferences ->> 'newsletter'", 'boolean') }}, false) as wants_newsletter,
         ranked.preferences ->> 'channel' as preferred_channel,
         ranked.preferences #>> '{languages,0}' as first_language,
+        case when refused.place is not true then ranked.latitude end as latitude,
+        case when refused.place is not true then ranked.longitude end as longitude,
         ranked.updated_at,
         ranked._extracted_at,
         ranked._batch_id as _loaded_batch_id
     from ranked
-    left join malformed_emails on ranked.household_id = malformed_emails.household_id
+    left join refused on ranked.household_id = refused.household_id
     left join age_bands on ranked.age_band = age_bands.age_band
     left join income_bands on ranked.income_band = income_bands.income_band
     where ranked.recency = 1

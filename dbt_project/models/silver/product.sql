@@ -34,4 +34,7 @@ cleaned as (
     where versions.recency = 1
 )
 
-select * from cleaned
+select
+    *,
+    {{ product_node_id('department', 'product_category', 'product_type') }} as product_node_id
+from cleaned

@@ -17,6 +17,7 @@
     ('campaign_target', 'marketing', 'campaign_targets', 'stg_marketing__campaign_targets'),
     ('coupon', 'marketing', 'coupons', 'stg_marketing__coupons'),
     ('redemption', 'marketing', 'redemptions', 'stg_marketing__redemptions'),
+    ('exchange_rate', 'currency', 'exchange_rates', 'stg_currency__exchange_rates'),
 ] %}
 {%- set quarantines = [
     ("'basket_line'", 'basket_line_id', 'quarantine_basket_line'),

@@ -11,7 +11,16 @@ judged as (
         *,
         {{ email_is_wellformed(standard_email('email')) }} as email_is_wellformed,
         case when btrim(phone) <> '' then {{ e164('phone') }} is not null end as phone_is_number,
-        pg_input_is_valid(preferences ->> 'newsletter', 'boolean') as newsletter_is_boolean
+        pg_input_is_valid(preferences ->> 'newsletter', 'boolean') as newsletter_is_boolean,
+        case
+            when num_nonnulls(latitude, longitude) > 0
+                then
+                    num_nulls(latitude, longitude) = 0
+                    and abs(latitude) <= 90
+                    and abs(longitude) <= 180
+                    -- Where forms and geocoders put what they could not find.
+                    and not (latitude = 0 and longitude = 0)
+        end as place_is_possible
     from ranked
     where recency = 1
 )
@@ -21,7 +30,8 @@ select
     broken.rule_id,
     broken.rule,
     to_jsonb(judged)
-    - array['recency', 'email_is_wellformed', 'phone_is_number', 'newsletter_is_boolean'] as row_data,
+    - array['recency', 'email_is_wellformed', 'phone_is_number', 'newsletter_is_boolean', 'place_is_possible']
+        as row_data,
     judged._extracted_at,
     judged._batch_id as _loaded_batch_id
 from judged

@@ -1,6 +1,6 @@
 {%- set fields = {
-    'campaign_id': ("payload #>> '{campaign,id}'", safe_cast("payload #>> '{campaign,id}'", 'bigint')),
-    'household_id': ("payload #>> '{household,id}'", safe_cast("payload #>> '{household,id}'", 'bigint')),
+    'campaign_id': ("payload #>> '{campaign,id}'", cast_or_null("payload #>> '{campaign,id}'", 'bigint')),
+    'household_id': ("payload #>> '{household,id}'", cast_or_null("payload #>> '{household,id}'", 'bigint')),
 } %}
 with source as (
     select * from {{ source('marketing', 'campaign_targets') }}

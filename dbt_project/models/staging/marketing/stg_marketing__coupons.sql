@@ -1,6 +1,6 @@
 {%- set fields = {
-    'campaign_id': ("payload #>> '{campaign,id}'", safe_cast("payload #>> '{campaign,id}'", 'bigint')),
-    'minimum_spend': ("payload #>> '{terms,min_spend}'", safe_cast("payload #>> '{terms,min_spend}'", 'numeric(10, 2)')),
+    'campaign_id': ("payload #>> '{campaign,id}'", cast_or_null("payload #>> '{campaign,id}'", 'bigint')),
+    'minimum_spend': ("payload #>> '{terms,min_spend}'", cast_or_null("payload #>> '{terms,min_spend}'", 'numeric(10, 2)')),
 } %}
 with source as (
     select * from {{ source('marketing', 'coupons') }}

@@ -1,6 +1,6 @@
 {%- set fields = {
-    'campaign_id': ("payload #>> '{campaign,id}'", safe_cast("payload #>> '{campaign,id}'", 'bigint')),
-    'household_id': ("payload #>> '{household,id}'", safe_cast("payload #>> '{household,id}'", 'bigint')),
+    'campaign_id': ("payload #>> '{campaign,id}'", cast_or_null("payload #>> '{campaign,id}'", 'bigint')),
+    'household_id': ("payload #>> '{household,id}'", cast_or_null("payload #>> '{household,id}'", 'bigint')),
     'redeemed_on': ("payload ->> 'redeemed_on'", parse_date("payload ->> 'redeemed_on'")),
 } %}
 with source as (

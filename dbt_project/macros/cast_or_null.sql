@@ -1,11 +1,13 @@
 {#
   The value as a type, or null where it does not read as one: a cast that cannot stop a build.
 
-      {{ safe_cast("payload #>> '{campaign,id}'", 'bigint') }} as campaign_id
+      {{ cast_or_null("payload #>> '{campaign,id}'", 'bigint') }} as campaign_id
+
+  Not called `safe_cast`: dbt has a macro of that name, which it casts the rows of unit tests with.
 
   For days and moments use `parse_date` and `parse_timestamp`: PostgreSQL reads `tomorrow` as a date.
 #}
-{% macro safe_cast(value, type) -%}
+{% macro cast_or_null(value, type) -%}
     case when pg_input_is_valid({{ value }}, '{{ type }}') then ({{ value }})::{{ type }} end
 {%- endmacro %}
 
@@ -15,7 +17,7 @@
   null, and the quarantined row shows it.
 
       {{ unreadable({
-          'campaign_id': ("payload #>> '{campaign,id}'", safe_cast("payload #>> '{campaign,id}'", 'bigint')),
+          'campaign_id': ("payload #>> '{campaign,id}'", cast_or_null("payload #>> '{campaign,id}'", 'bigint')),
       }) }} as unreadable
 #}
 {% macro unreadable(fields) -%}
