@@ -21,3 +21,13 @@
         )
     end
 {%- endmacro %}
+
+
+{#
+  A point of the globe as a vector of length one: columns `x`, `y` and `z`.
+#}
+{% macro unit_vector(latitude, longitude) -%}
+    cos(radians({{ latitude }}::double precision)) * cos(radians({{ longitude }}::double precision)) as x,
+    cos(radians({{ latitude }}::double precision)) * sin(radians({{ longitude }}::double precision)) as y,
+    sin(radians({{ latitude }}::double precision)) as z
+{%- endmacro %}

@@ -1,43 +1,59 @@
+-- On the unit sphere the nearest point is the one with the greatest dot product: three multiplications for each pair of
+-- household and store, where a haversine takes nine functions (0.5 s to 2 s at 2,469 by 457). The distance is worked out
+-- for the store that won.
 with households as (
     select
         household_id,
         latitude,
         longitude,
+        {{ unit_vector('latitude', 'longitude') }},
         _extracted_at,
         _loaded_batch_id
     from {{ ref('household') }}
     where latitude is not null
 ),
 
-stores as (
+stores as materialized (
     select
         store_id,
         region,
         latitude,
-        longitude
+        longitude,
+        {{ unit_vector('latitude', 'longitude') }}
     from {{ ref('store') }}
     where
         latitude is not null
+        and longitude is not null
         and not is_deleted
 ),
 
-near as (
-    select distinct on (households.household_id)
+nearest as (
+    select
         households.household_id,
-        stores.store_id,
-        stores.region,
-        {{ distance_km('households.latitude', 'households.longitude', 'stores.latitude', 'stores.longitude') }} as distance
+        households.latitude,
+        households.longitude,
+        found.store_id,
+        found.region,
+        found.latitude as store_latitude,
+        found.longitude as store_longitude,
+        households._extracted_at,
+        households._loaded_batch_id
     from households
-    inner join stores on true
-    order by households.household_id asc, distance asc, stores.store_id asc
+    cross join lateral (
+        select *
+        from stores
+        order by
+            stores.x * households.x + stores.y * households.y + stores.z * households.z desc,
+            stores.store_id asc
+        limit 1
+    ) as found
 )
 
 select
-    households.household_id,
-    near.store_id as nearest_store_id,
-    near.region,
-    near.distance::numeric(8, 3) as nearest_store_km,
-    households._extracted_at,
-    households._loaded_batch_id
-from households
-inner join near on households.household_id = near.household_id
+    household_id,
+    store_id as nearest_store_id,
+    region,
+    ({{ distance_km('latitude', 'longitude', 'store_latitude', 'store_longitude') }})::numeric(8, 3) as nearest_store_km,
+    _extracted_at,
+    _loaded_batch_id
+from nearest
