@@ -62,6 +62,18 @@ def grid(title: str, columns: Sequence[str], numeric: Iterable[str] = ()) -> Tab
     return table
 
 
+def model_table(facts: Mapping[str, Any]) -> Table:
+    """A version of a model: how good it was on the weeks held out, and the weights it goes by."""
+    title = f"{facts['model']} {facts['version']}: {facts['households']:,} households as of {facts['as_of']}"
+    table = grid(title, ["what", "value"], ["value"])
+    for name, value in facts["metrics"].items():
+        table.add_row(name.replace("_", " "), f"{value:,.0f}" if name == "households" else f"{value:.3f}")
+    table.add_section()
+    for name, weight in sorted(facts["weights"].items(), key=lambda item: -abs(item[1])):
+        table.add_row(f"weight of {name.replace('_', ' ')}", f"{weight:+.3f}")
+    return table
+
+
 def styled(status: str | None) -> Text:
     """A status in its colour."""
     return Text(status or "", style=_STATUS_STYLE.get(status or "", ""))

@@ -14,7 +14,10 @@ from tests.dbt_project.macro_sql import write
 
 @pytest.fixture(scope="module")
 def database(cluster: TestCluster) -> Iterator[psycopg.Connection[Any]]:
-    with fresh_warehouse(cluster) as warehouse, psycopg.connect(warehouse.url("transformer"), autocommit=True) as opened:
+    with (
+        fresh_warehouse(cluster) as warehouse,
+        psycopg.connect(warehouse.url("transformer"), autocommit=True) as opened,
+    ):
         opened.execute("set timezone = 'Asia/Tokyo'")  # nothing may depend on the session's zone
         yield opened
 
@@ -48,7 +51,10 @@ def test_a_cast_or_null_gives_null_where_a_cast_would_stop_the_build(
 
 
 def test_what_did_not_cast_is_kept_as_it_was_sent(database: psycopg.Connection[Any]) -> None:
-    fields = {"a": ("value", write("cast_or_null", "value", "bigint")), "b": ("'1'", write("cast_or_null", "'1'", "bigint"))}
+    fields = {
+        "a": ("value", write("cast_or_null", "value", "bigint")),
+        "b": ("'1'", write("cast_or_null", "'1'", "bigint")),
+    }
     assert over(database, write("unreadable", fields), ["1", "one", None]) == [None, {"a": "one"}, None]
 
 
@@ -71,8 +77,14 @@ ALL_FORMATS = ["iso", "compact", "us", "eu", "name"]
                 **dict.fromkeys(("today", "infinity", "epoch", "yesterday", "", "2017-12-31; drop table x")),
             },
         ),
-        (["us", "eu"], {"03/04/2017": date(2017, 3, 4), "31/12/2017": date(2017, 12, 31), "1/5/2017": date(2017, 1, 5)}),
-        (["eu", "us"], {"03/04/2017": date(2017, 4, 3), "12/31/2017": date(2017, 12, 31), "3.4.2017": date(2017, 4, 3)}),
+        (
+            ["us", "eu"],
+            {"03/04/2017": date(2017, 3, 4), "31/12/2017": date(2017, 12, 31), "1/5/2017": date(2017, 1, 5)},
+        ),
+        (
+            ["eu", "us"],
+            {"03/04/2017": date(2017, 4, 3), "12/31/2017": date(2017, 12, 31), "3.4.2017": date(2017, 4, 3)},
+        ),
         (
             ALL_FORMATS,
             {
@@ -136,7 +148,9 @@ def bounds(database: psycopg.Connection[Any], relation: str, **options: object) 
 
 
 def table_of(amounts: Sequence[float | None]) -> str:
-    listed = ", ".join(f"({'null::numeric' if amount is None else amount}, {n % 2})" for n, amount in enumerate(amounts))
+    listed = ", ".join(
+        f"({'null::numeric' if amount is None else amount}, {n % 2})" for n, amount in enumerate(amounts)
+    )
     return f"(values {listed}) as given (amount, half)"
 
 

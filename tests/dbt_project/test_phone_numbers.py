@@ -94,9 +94,7 @@ def compared(cluster: TestCluster) -> list[tuple[str, str, str | None, str | Non
                 from unnest(%s::text[]) with ordinality as cases (value, place) order by place
             """
             ours: list[Any] = [row[0] for row in database.execute(query.encode(), [texts]).fetchall()]
-            rows += [
-                (region, text, by_the_library(text, region), own) for text, own in zip(texts, ours, strict=True)
-            ]
+            rows += [(region, text, by_the_library(text, region), own) for text, own in zip(texts, ours, strict=True)]
     return rows
 
 
