@@ -42,6 +42,8 @@ def left(cluster: TestCluster, prefect_server: str) -> Iterator[Left]:
         variables = dict(addresses(warehouse, shop)) | {
             "MEDALLION_SOURCE_MARKETING_URL": api.url,
             "MEDALLION_SOURCE_MARKETING_KEY": KEY,
+            "MEDALLION_SOURCE_CURRENCY_URL": api.url,
+            "MEDALLION_SOURCE_CURRENCY_KEY": KEY,
             "MEDALLION_LOAD_ATTEMPTS": "1",
         }
         change(

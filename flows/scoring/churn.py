@@ -5,8 +5,8 @@ Time is cut, never rows. With the last day of sales at the right:
     … ─┬── 28 days ──┬── 28 days ──┬── 28 days ──┤
        training      training      holdout       scored now
 
-A cutoff's features end with its day, its label is what happened in the 28 days after it. The windows of training end where
-the holdout's cutoff begins, so nothing the model is judged by was known when it learned. Once judged, it is fitted again
+A cutoff's features end with its day, its label is what happened in the 28 days after it. The windows of training end
+where the holdout's begins, so nothing the model is judged by was known when it learned. Once judged, it is fitted again
 with the holdout in, and scores the households as they are now.
 """
 
@@ -107,16 +107,9 @@ async def train(warehouse: Connection[Record], model: Churn = CHURN) -> Trained:
         raise WarehouseError(
             "gold has not been built", where=model.name, next_move="run `medallion transform`, then predict again"
         )
-    first, last = await warehouse.fetchrow("select min(sold_on), max(sold_on) from gold.fct_basket_lines") or (
-        None,
-        None,
-    )
-    window = timedelta(days=model.window_days)
-    training = _training_cutoffs(first, last, model) if first is not None else []
-    if len(training) < 2:
-        needed = model.lately_days + 3 * model.window_days
-        raise _too_little(model, f"gold holds less than {needed} days of sales")
-    holdout = last - window
+    first, last = await _span(warehouse, model)
+    training = _training_cutoffs(first, last, model)
+    holdout = last - timedelta(days=model.window_days)
     everything = await _read(warehouse, [*training, holdout, last], model)
     learned, judged = everything.at(set(training)), everything.at({holdout})
     _refuse_too_few(learned, "training", model)
@@ -152,9 +145,18 @@ def refuse_below(trained: Trained, model: Churn = CHURN) -> DataRefused | None:
         f"on the holdout of {trained.holdout} the model's AUC is {auc:.3f}, and {model.least_auc:.2f} is the least; "
         "the scores of the version before stay",
         where=f"model {model.name}",
-        next_move="look at ml.model_versions for when it became worse, and at gold for what changed then; raise or lower "
+        next_move="look at ml.model_versions for when it became worse, and at gold for what changed then; lower "
         "least_auc in flows/scoring/churn.py only with a reason",
     )
+
+
+async def _span(warehouse: Connection[Record], model: Churn) -> tuple[date, date]:
+    """The first and the last day of sales. Raises DataRefused when they leave no room for training and holdout."""
+    row = await warehouse.fetchrow("select min(sold_on) as first, max(sold_on) as last from gold.fct_basket_lines")
+    needed = model.lately_days + 3 * model.window_days
+    if row is None or row["first"] is None or (row["last"] - row["first"]).days < needed:
+        raise _too_little(model, f"gold holds less than {needed} days of sales")
+    return row["first"], row["last"]
 
 
 def _training_cutoffs(first: date, last: date, model: Churn) -> list[date]:

@@ -27,6 +27,7 @@ COMMANDS = {
     "preview": "Show an endpoint's first records",
     "add": "Draft a declaration",
     "status": "Show services, last runs, cursors",
+    "predict": "Train the churn model on gold",
     "render": "Write what follows from the declared sources",
     "url": "Print the warehouse's address",
     "register": "Register blocks, work pools and limits",
@@ -44,6 +45,8 @@ def variables(warehouse: TestDatabase, shop: TestDatabase, api: ScriptedApi) -> 
     return dict(addresses(warehouse, shop)) | {
         "MEDALLION_SOURCE_MARKETING_URL": api.url,
         "MEDALLION_SOURCE_MARKETING_KEY": api.key,
+        "MEDALLION_SOURCE_CURRENCY_URL": api.url,
+        "MEDALLION_SOURCE_CURRENCY_KEY": api.key,
         "MEDALLION_LOAD_ATTEMPTS": "1",
     }
 

@@ -173,7 +173,7 @@ def test_bounds_among_logarithms_come_back_as_amounts(database: psycopg.Connecti
 
 
 def test_each_group_has_bounds_of_its_own_and_a_handful_has_none(database: psycopg.Connection[Any]) -> None:
-    found = dict((half, upper) for half, _, upper in bounds(database, table_of([*range(16), 99]), by="half"))
+    found = {half: upper for half, _, upper in bounds(database, table_of([*range(16), 99]), by="half")}
     assert set(found) == {0, 1}
     assert found[0] > found[1]
     assert bounds(database, table_of([1, 2, 3])) == [(None, None)]
