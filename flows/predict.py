@@ -74,7 +74,7 @@ def train_and_publish() -> dict[str, Any]:
         ),
         description=f"Version {version.number} of the model {CHURN.name}",
     )
-    if (refusal := refuse_below(trained)) is not None:
+    if (refusal := refuse_below(trained, CHURN)) is not None:
         raise refusal
     what = f"version {version.number}" if version.is_new else f"version {version.number} stands: nothing has changed"
     report(
@@ -96,8 +96,8 @@ def train_and_publish() -> dict[str, Any]:
 
 async def _train_and_register() -> tuple[Trained, Version]:
     async with connections.connect(connections.warehouse("transformer"), side="warehouse") as warehouse:
-        trained = await train(warehouse)
-        status = "published" if refuse_below(trained) is None else "refused"
+        trained = await train(warehouse, CHURN)
+        status = "published" if refuse_below(trained, CHURN) is None else "refused"
         return trained, await register(warehouse, CHURN, trained, status)
 
 

@@ -108,9 +108,9 @@ async def train(warehouse: Connection[Record], model: Churn = CHURN) -> Trained:
             "gold has not been built", where=model.name, next_move="run `medallion transform`, then predict again"
         )
     first, last = await _span(warehouse, model)
-    training = _training_cutoffs(first, last, model)
+    training = training_cutoffs(first, last, model)
     holdout = last - timedelta(days=model.window_days)
-    everything = await _read(warehouse, [*training, holdout, last], model)
+    everything = await read_examples(warehouse, [*training, holdout, last], model)
     learned, judged = everything.at(set(training)), everything.at({holdout})
     _refuse_too_few(learned, "training", model)
     _refuse_too_few(judged, "holdout", model)
@@ -159,14 +159,15 @@ async def _span(warehouse: Connection[Record], model: Churn) -> tuple[date, date
     return row["first"], row["last"]
 
 
-def _training_cutoffs(first: date, last: date, model: Churn) -> list[date]:
+def training_cutoffs(first: date, last: date, model: Churn) -> list[date]:
     """The days training looks from, newest first: whole windows before the holdout's, each with its whole past."""
     window = timedelta(days=model.window_days)
     cutoffs = [last - window * nth for nth in range(2, model.training_windows + 2)]
     return [cutoff for cutoff in cutoffs if cutoff - timedelta(days=model.lately_days) >= first]
 
 
-async def _read(warehouse: Connection[Record], cutoffs: list[date], model: Churn) -> Examples:
+async def read_examples(warehouse: Connection[Record], cutoffs: list[date], model: Churn) -> Examples:
+    """Households at the cutoffs, as they were known on the evening of each, and what they did in the window after it."""
     query = (resources.files("flows.scoring") / "churn_features.sql").read_text(encoding="utf-8")
     rows = await warehouse.fetch(query, cutoffs, model.window_days, model.lately_days)
     told = np.array([[row[name] or 0.0 for name in FEATURES[:-1]] for row in rows], dtype=np.float64)

@@ -1,11 +1,12 @@
 -- One row per household and cutoff that was seen in the time before it: what was known on the evening of that day, and
--- whether the household stayed away in the window after it. Nothing after the cutoff enters a feature.
+-- whether the household stayed away in the window after it. Nothing after the cutoff enters a feature. Amounts are summed
+-- as decimals, since the sum of doubles depends on the order in which rows are met.
 with shopping_days as materialized (
     select
         households.household_id,
         lines.sold_on,
-        sum(lines.sales_value)::double precision as sales_value,
-        sum(lines.shelf_value)::double precision as shelf_value
+        sum(lines.sales_value) as sales_value,
+        sum(lines.shelf_value) as shelf_value
     from gold.fct_basket_lines as lines
     inner join gold.dim_household as households on lines.household_key = households.household_key
     group by households.household_id, lines.sold_on
@@ -55,11 +56,11 @@ select
     (seen.cutoff - seen.last_day)::double precision as recency_days,
     seen.visits_in_window::double precision as visits_in_window,
     seen.visits_lately::double precision as visits_lately,
-    greatest(seen.sales_in_window, 0) as sales_in_window,
-    greatest(seen.sales_lately, 0) as sales_lately,
+    greatest(seen.sales_in_window, 0)::double precision as sales_in_window,
+    greatest(seen.sales_lately, 0)::double precision as sales_lately,
     (seen.cutoff - seen.first_day)::double precision as tenure_days,
     (seen.last_day - seen.first_day)::double precision / greatest(seen.visits - 1, 1) as days_between_visits,
-    least(greatest(1 - seen.sales_lately / nullif(seen.shelf_lately, 0), 0), 1) as discount_share
+    least(greatest(1 - seen.sales_lately / nullif(seen.shelf_lately, 0), 0), 1)::double precision as discount_share
 from seen
 left join present on seen.household_id = present.household_id
 where

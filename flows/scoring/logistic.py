@@ -36,8 +36,8 @@ class Logistic:
 def fit(features: Floats, labels: Flags, ridge: float) -> Logistic:
     """Fit to rows by features and a label for each row.
 
-    `ridge` above 0 is what a weight costs, in units of the log-likelihood; the intercept costs nothing. With it there is
-    exactly one optimum, also where a feature tells the labels apart without fail or repeats another.
+    `ridge` above 0 is what a weight costs, in units of the log-likelihood; the intercept costs nothing. With it there
+    is exactly one optimum, also where a feature tells the labels apart without fail or repeats another.
     """
     means, scales = features.mean(axis=0), features.std(axis=0)
     scales = np.where(scales > 0, scales, 1.0)

@@ -25,6 +25,7 @@ STUBS = {
     "transform": "def transform() -> None: open('was_here', 'x').close()",
     "pipeline": "def pipeline() -> None: ...",
     "recover": "def reconcile() -> None: ...",
+    "predict": "def predict() -> None: ...",
 }
 
 
