@@ -149,19 +149,18 @@
 
 
 {#
-  A row for each rule that a row breaks, for a lateral join: columns `rule_id` and `rule`.
+  What each rule says of a row, one row each, for a lateral join; `is_broken` is null where there is nothing to judge.
+
+      cross join lateral {{ judgements('household') }}
+      where judgements.is_broken
 #}
-{% macro rules_broken(entity) -%}
-    select
-        rule_id,
-        rule
-    from (
+{% macro judgements(entity) -%}
+    (
         values
         {%- for rule in quality_rules(entity) %}
             ('{{ rule.id }}', '{{ rule.name }}', {{ rule.broken_when }}){{ ',' if not loop.last }}
         {%- endfor %}
     ) as judgements (rule_id, rule, is_broken)
-    where is_broken
 {%- endmacro %}
 
 

@@ -167,7 +167,7 @@ def training_cutoffs(first: date, last: date, model: Churn) -> list[date]:
 
 
 async def read_examples(warehouse: Connection[Record], cutoffs: list[date], model: Churn) -> Examples:
-    """Households at the cutoffs, as they were known on the evening of each, and what they did in the window after it."""
+    """Households at the cutoffs, as they were known on each evening, and what they did in the window after it."""
     query = (resources.files("flows.scoring") / "churn_features.sql").read_text(encoding="utf-8")
     rows = await warehouse.fetch(query, cutoffs, model.window_days, model.lately_days)
     told = np.array([[row[name] or 0.0 for name in FEATURES[:-1]] for row in rows], dtype=np.float64)

@@ -95,7 +95,10 @@ def test_a_mistyped_command_line_ends_with_2(arguments: list[str]) -> None:
 @pytest.mark.parametrize("command", ["plan", "run"])
 @pytest.mark.parametrize(
     ("name", "next_move"),
-    [("shopp", "choose among shop, marketing, currency"), ("shop.basket", "choose among households, household_events, stores")],
+    [
+        ("shopp", "choose among shop, marketing, currency"),
+        ("shop.basket", "choose among households, household_events, stores"),
+    ],
 )
 def test_an_unknown_source_or_table_ends_with_2_and_lists_those_there_are(
     command: str, name: str, next_move: str

@@ -30,7 +30,9 @@ with habits as (
     from generate_series(1, 400) as id
 )
 insert into gold.fct_basket_lines
-select md5(id::text)::uuid, id * 1000 + extract(doy from day)::integer, day, 10 + 20 * pg_temp.dice(id || '$' || day), 35
+select
+    md5(id::text)::uuid, id * 1000 + extract(doy from day)::integer, day,
+    10 + 20 * pg_temp.dice(id || '$' || day), 35
 from habits, generate_series(date '2017-01-01', '2017-12-31', interval '1 day') as day
 where (leaves_on is null or day < leaves_on) and pg_temp.dice(id || '/' || day) < often;
 """
@@ -39,7 +41,9 @@ _WITHOUT_HABITS = """
 insert into gold.dim_household
 select md5(id::text)::uuid, id, true, false from generate_series(1, 400) as id;
 insert into gold.fct_basket_lines
-select md5(id::text)::uuid, id * 1000 + extract(doy from day)::integer, day, 10 + 20 * pg_temp.dice(id || '$' || day), 35
+select
+    md5(id::text)::uuid, id * 1000 + extract(doy from day)::integer, day,
+    10 + 20 * pg_temp.dice(id || '$' || day), 35
 from generate_series(1, 400) as id, generate_series(date '2017-01-01', '2017-12-31', interval '1 day') as day
 where pg_temp.dice(id || '/' || day) < 0.06;
 """

@@ -63,12 +63,12 @@ refused as (
     {%- for entity, key, model in quarantines %}
         union all
         select
-            {{ entity }},
-            _loaded_batch_id,
+            {{ entity }} as entity,
+            _loaded_batch_id as batch_id,
             rule_id,
-            {{ key }}::text,
-            false,
-            _extracted_at
+            {{ key }}::text as row_key,
+            false as is_refused_at_door,
+            _extracted_at as extracted_at
         from {{ ref(model) }}
     {%- endfor %}
 ),
@@ -87,7 +87,8 @@ refused_by_batch as (
     select
         entity,
         batch_id,
-        count(distinct (is_refused_at_door, row_key)) as row_count,
+        count(*) filter (where is_refused_at_door) + count(distinct row_key) filter (where not is_refused_at_door)
+            as row_count,
         count(*) filter (where is_refused_at_door) as row_count_at_door,
         max(extracted_at) as extracted_at
     from refused
@@ -96,13 +97,14 @@ refused_by_batch as (
 
 by_batch as (
     select
-        entity,
-        batch_id,
+        coalesce(staged.entity, refused_by_batch.entity) as entity,
+        coalesce(staged.batch_id, refused_by_batch.batch_id) as batch_id,
         coalesce(staged.row_count, 0) + coalesce(refused_by_batch.row_count_at_door, 0) as row_count,
         coalesce(refused_by_batch.row_count, 0) as refused_count,
         coalesce(staged.extracted_at, refused_by_batch.extracted_at) as extracted_at
     from staged
-    full join refused_by_batch using (entity, batch_id)
+    full join refused_by_batch
+        on staged.entity = refused_by_batch.entity and staged.batch_id = refused_by_batch.batch_id
 ),
 
 measured as (

@@ -8,14 +8,13 @@
     select
         '{{ entity }}' as entity,
         judged.{{ key }}::text as record_id,
-        broken.rule_id,
-        broken.rule,
+        judgements.rule_id,
+        judgements.rule,
         to_jsonb(judged) as row_data,
         judged._extracted_at,
         judged._batch_id as _loaded_batch_id
     from {{ ref(staged) }} as judged
-    cross join lateral (
-        {{ rules_broken(entity) }}
-    ) as broken
+    cross join lateral {{ judgements(entity) }}
+    where judgements.is_broken
     {{ 'union all' if not loop.last }}
 {%- endfor %}

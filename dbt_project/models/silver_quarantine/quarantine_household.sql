@@ -27,14 +27,13 @@ judged as (
 
 select
     judged.household_id,
-    broken.rule_id,
-    broken.rule,
+    judgements.rule_id,
+    judgements.rule,
     to_jsonb(judged)
     - array['recency', 'email_is_wellformed', 'phone_is_number', 'newsletter_is_boolean', 'place_is_possible']
         as row_data,
     judged._extracted_at,
     judged._batch_id as _loaded_batch_id
 from judged
-cross join lateral (
-    {{ rules_broken('household') }}
-) as broken
+cross join lateral {{ judgements('household') }}
+where judgements.is_broken
