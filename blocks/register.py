@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from blocks.lookup import document_name, stored
 from blocks.types import TYPES, AlertChannel, SourceApi, SourceDatabase, Warehouse
+from flows.connections import DEMO_APIS
 from flows.settings import settings
 from flows.sources import SOURCES
 from flows.spec import Api, DltSource, Source
@@ -84,7 +85,7 @@ def _source_block(source: Source, environment: Mapping[str, str], stack: Mapping
     url, key = environment.get(f"{prefix}_URL"), environment.get(f"{prefix}_KEY")
     if isinstance(source, Api):
         commerce = stack.get("commerce") or {}
-        if url is None and source.connection == "marketing":
+        if url is None and source.connection in DEMO_APIS:
             url, key = commerce.get("url"), key or commerce.get("api_key")
         user = environment.get(f"{prefix}_USER")
         secrets = {"key": SecretStr(key) if key else None, "user": SecretStr(user) if user else None}

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # All that a former demo left in the warehouse. The demo begins anew; `medallion run` never does this.
 _SCHEMAS = (
-    *("raw_shop", "raw_marketing", "landing", "quarantine", "ops"),
-    *("staging", "seeds", "snapshots", "silver", "silver_quarantine", "gold", "dbt_test__audit"),
+    *("raw_shop", "raw_marketing", "raw_currency", "landing", "quarantine", "ops"),
+    *("staging", "seeds", "snapshots", "silver", "silver_quarantine", "gold", "ml", "dbt_test__audit"),
 )
 
 _VERSIONS = """

@@ -17,6 +17,7 @@ from demo.contacts import contact_of
 from demo.dataset import read_rows
 from demo.day_two import DELETED_PRODUCT, MOVED_HOUSEHOLD, RENAMED_PRODUCT, Change, apply_day_two
 from demo.keys import set_keys_aside
+from demo.places import place_of_household, place_of_store
 from demo.sales import Sales, copy_baskets, copy_lines, read_sales
 
 __all__ = ["DELETED_PRODUCT", "MOVED_HOUSEHOLD", "RENAMED_PRODUCT", "Change", "apply_day_two", "load_day_one"]
@@ -100,6 +101,7 @@ def _household_rows(sales: Sales) -> Iterable[tuple[Any, ...]]:
     numbers, first_lines = np.unique(sales.household_id, return_index=True)
     for household_id, first_line in zip(numbers.tolist(), first_lines, strict=True):
         contact = contact_of(household_id)
+        home = place_of_household(household_id, int(sales.store_id[first_line]))
         yield (
             household_id,
             contact.full_name,
@@ -108,6 +110,8 @@ def _household_rows(sales: Sales) -> Iterable[tuple[Any, ...]]:
             *told.get(household_id, (None,) * len(_DEMOGRAPHICS)),
             json.dumps(contact.preferences),
             _moment(sales.sold_at[first_line]),
+            home.latitude,
+            home.longitude,
         )
 
 
@@ -115,7 +119,8 @@ def _store_rows(sales: Sales) -> Iterable[tuple[Any, ...]]:
     numbers, first_lines = np.unique(sales.store_id, return_index=True)
     for store_id, first_line in zip(numbers.tolist(), first_lines, strict=True):
         opened = _moment(sales.sold_at[first_line])
-        yield store_id, f"Store {store_id}", opened.date(), opened
+        place = place_of_store(store_id)
+        yield store_id, f"Store {store_id}", opened.date(), opened, place.region, place.latitude, place.longitude
 
 
 def _product_rows(sales: Sales, whole: bool) -> Iterable[tuple[Any, ...]]:

@@ -1,5 +1,6 @@
 -- The demo shop: the application database that the pipeline reads. Owned by the role the application writes with.
--- Loaded by demo/shop.py from real grocery data; see demo/contacts.py for the parts that are made up.
+-- Loaded by demo/shop.py from real grocery data; see demo/contacts.py and
+-- demo/places.py for the parts that are made up.
 
 create type brand_kind as enum ('National', 'Private');
 
@@ -21,7 +22,9 @@ create table households (
     household_comp text,
     kids_count text,
     preferences jsonb not null,
-    updated_at timestamptz not null default now()
+    updated_at timestamptz not null default now(),
+    latitude numeric(8, 5),
+    longitude numeric(8, 5)
 );
 comment on table households is
 'One row per household with a loyalty card. Demographics are null where the household gave none.';
@@ -40,7 +43,10 @@ create table stores (
     store_id bigint primary key,
     name text not null,
     first_sale_on date,
-    updated_at timestamptz not null default now()
+    updated_at timestamptz not null default now(),
+    region text,
+    latitude numeric(8, 5),
+    longitude numeric(8, 5)
 );
 comment on table stores is 'One row per store that sold something.';
 

@@ -121,6 +121,15 @@ def transform(
 
 
 @app.command()
+def predict() -> None:
+    """Train the churn model on gold, judge it by weeks it has not seen, and publish its scores."""
+    _prepare()
+    from flows import launch
+
+    launch.predict(console=console)
+
+
+@app.command()
 def reconcile(
     sources: Sources = None,
     repair: Annotated[bool, typer.Option("--repair", help="Read the keys that differ again")] = False,

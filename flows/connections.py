@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Role = Literal["loader", "transformer", "reader"]
 
+#: Connections that the demo's API answers, where nothing else is set.
+DEMO_APIS = ("marketing", "currency")
 # Text forms must be the same at both ends, since cursors and key fingerprints are compared as text.
 _SESSION = {
     "TimeZone": "UTC",
@@ -128,7 +130,7 @@ def api(source: Api) -> ApiConnection:
         return ApiConnection(source.connection, block["url"], key or block["key"], user or block["user"])
     stack = embedded_stack()
     commerce = (stack or {}).get("commerce")
-    if commerce and source.connection == "marketing":
+    if commerce and source.connection in DEMO_APIS:
         return ApiConnection(source.connection, commerce["url"], key or commerce["api_key"])
     raise _unknown_source(source.name, source.connection, variable)
 

@@ -72,6 +72,26 @@ def transform(*, select: str | None, full_refresh: bool, console: Console) -> No
         raise error
 
 
+def predict(*, console: Console) -> None:
+    """Run the predict flow; then show the version, how good it is, and what it goes by.
+
+    Raises:
+        MedallionError: what the flow raised.
+    """
+    from flows.predict import predict as predict_flow  # brings numpy, which no other command needs
+
+    facts: dict[str, Any] = {}
+
+    def start() -> None:
+        facts.update(predict_flow(return_state=True).result())
+
+    with logs.correlated():
+        error = _watched(start, console)
+    if error is not None:
+        raise error
+    console.print(screens.model_table(facts))
+
+
 def reconcile(sources: list[str] | None, *, repair: bool, console: Console) -> None:
     """Run the reconcile flow over the named sources or tables; then show what each end holds.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,18 @@ def grid(title: str, columns: Sequence[str], numeric: Iterable[str] = ()) -> Tab
     right = set(numeric)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def model_table(facts: Mapping[str, Any]) -> Table:
+    """A version of a model: how good it was on the weeks held out, and the weights it goes by."""
+    title = f"{facts['model']} {facts['version']}: {facts['households']:,} households as of {facts['as_of']}"
+    table = grid(title, ["what", "value"], ["value"])
+    for name, value in facts["metrics"].items():
+        table.add_row(name.replace("_", " "), f"{value:,.0f}" if name == "households" else f"{value:.3f}")
+    table.add_section()
+    for name, weight in sorted(facts["weights"].items(), key=lambda item: -abs(item[1])):
+        table.add_row(f"weight of {name.replace('_', ' ')}", f"{weight:+.3f}")
     return table
 
 

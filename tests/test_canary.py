@@ -61,6 +61,8 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
             "MEDALLION_SOURCE_GUESTS_URL": "https://guests.example.com",
             "MEDALLION_SOURCE_GUESTS_KEY": DLT_KEY,
             "DLT_TEST_RECORDS": str(guests),
+            "MEDALLION_SOURCE_CURRENCY_URL": api.url,
+            "MEDALLION_SOURCE_CURRENCY_KEY": KEY,
             "MEDALLION_LOAD_ATTEMPTS": "1",
         }
         change(

@@ -1,21 +1,41 @@
 {#
   A telephone number as E.164 (`+15135550123`), or null when it is none.
 
-  Reads what people type: `(513) 555-0123`, `513.555.0123`, `1-513-555-0123 ext. 4`, `+44 20 7946 0018`, `0044 …`.
-  An extension is dropped: E.164 has none. Numbers without `+` or `00` are North American, where area and exchange
-  codes begin with 2 to 9; others count when they have the 8 to 15 digits that the standard allows.
+      {{ e164('phone') }}                     -- typed in the United States
+      {{ e164('phone', region='GB') }}        -- typed in Britain: `020 7946 0018`
+
+  Reads what people type: `(513) 555-0123`, `1-513-555-0123 ext. 4`, `+44 (0)20 7946 0018`, `0044 …`, `tel:+49-30-…`. An
+  extension is dropped: E.164 has none. Numbers without `+`, `00` or the country's own way out are those of `region`.
+  Countries that `phone_regions` does not list count when they have the 8 to 15 digits that the standard allows.
 #}
-{% macro e164(phone) -%}
+{% macro e164(phone, region='US') -%}
+    {%- set home = phone_regions()[region] -%}
     {%- set number -%}
-        regexp_replace({{ phone }}, '\s*(ext(ension)?\.?|x|#)\s*\d+\s*$', '', 'i')
+        regexp_replace(
+            regexp_replace({{ phone }}, '^\s*tel:', '', 'i'), '\s*([;,]?\s*ext(ension|n)?[.:=]?|x|#)\s*\d{1,7}\s*$', '', 'i'
+        )
     {%- endset -%}
     {%- set digits -%}
         regexp_replace({{ number }}, '\D', '', 'g')
     {%- endset -%}
+    {%- set abroad -%}
+        case when {{ number }} ~ '^[\s(]*\+' then {{ digits }} else substring({{ digits }} from '^(?:00|{{ home.idd }})(.*)$') end
+    {%- endset -%}
     case
-        when {{ number }} ~ '[[:alpha:]]' then null
-        when {{ number }} ~ '^\s*(\+\s*|00)1\D*' or {{ number }} !~ '^\s*(\+|00)'
-            then '+1' || substring({{ digits }} from '^0{0,2}1?([2-9]\d{2}[2-9]\d{6})$')
-        else '+' || substring({{ digits }} from '^(?:00)?([1-9]\d{7,14})$')
+        when {{ number }} !~ '^[\s(]*\+?[\d\s()./‐‑‒–—―-]*$' then null
+        when {{ number }} ~ '^[\s(]*\+' or {{ digits }} ~ '^(00|{{ home.idd }})'
+            then
+                case
+                    {%- set seen = [] %}
+                    {%- for other in phone_regions().values() if other.code not in seen %}
+                        {%- do seen.append(other.code) %}
+                        when {{ abroad }} ~ '^{{ other.code }}'
+                            then
+                                '+{{ other.code }}'
+                                || substring({{ abroad }} from '^{{ other.code }}(?:{{ other.trunk }})?({{ other.national }})$')
+                    {%- endfor %}
+                    else '+' || substring({{ abroad }} from '^([2-9]\d{7,14})$')
+                end
+        else '+{{ home.code }}' || substring({{ digits }} from '^(?:{{ home.trunk }})?({{ home.national }})$')
     end
 {%- endmacro %}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from demo.commerce.day import Day
+from demo.commerce.exchange import exchange_rates
 from demo.dataset import read_rows
 
 EXTENDED_CAMPAIGN = 23
@@ -53,7 +54,9 @@ class _Row(NamedTuple):
 
 
 def collections_of(day: Day) -> Mapping[str, Collection]:
-    """What the API shows on a day, by endpoint: 27 campaigns, 6,589 targets, 1,197 coupons, 2,102 redemptions.
+    """What the API shows on a day, by endpoint.
+
+    27 campaigns, 6,589 targets, 1,197 coupons, 2,102 redemptions, 522 exchange rates.
 
     Day one lacks the redemptions from 2017-12-30 on. Takes 0.2 s.
     """
@@ -65,6 +68,7 @@ def collections_of(day: Day) -> Mapping[str, Collection]:
         "campaign_targets": _collection(_targets(starts)),
         "coupons": _collection(_coupons(starts, day)),
         "redemptions": _collection(_redemptions(day)),
+        "exchange_rates": _collection(_Row(*rate) for rate in exchange_rates(day)),
     }
 
 

@@ -45,6 +45,7 @@ create schema if not exists silver authorization medallion_transformer;
 create schema if not exists silver_quarantine authorization medallion_transformer;
 create schema if not exists snapshots authorization medallion_transformer;
 create schema if not exists gold authorization medallion_transformer;
+create schema if not exists ml authorization medallion_transformer;
 
 -- Readers see gold, all of it, and nothing else.
 grant usage on schema gold to medallion_reader;

@@ -27,6 +27,7 @@ COMMANDS = {
     "preview": "Show an endpoint's first records",
     "add": "Draft a declaration",
     "status": "Show services, last runs, cursors",
+    "predict": "Train the churn model on gold",
     "render": "Write what follows from the declared sources",
     "url": "Print the warehouse's address",
     "register": "Register blocks, work pools and limits",
@@ -44,6 +45,8 @@ def variables(warehouse: TestDatabase, shop: TestDatabase, api: ScriptedApi) -> 
     return dict(addresses(warehouse, shop)) | {
         "MEDALLION_SOURCE_MARKETING_URL": api.url,
         "MEDALLION_SOURCE_MARKETING_KEY": api.key,
+        "MEDALLION_SOURCE_CURRENCY_URL": api.url,
+        "MEDALLION_SOURCE_CURRENCY_KEY": api.key,
         "MEDALLION_LOAD_ATTEMPTS": "1",
     }
 
@@ -92,7 +95,10 @@ def test_a_mistyped_command_line_ends_with_2(arguments: list[str]) -> None:
 @pytest.mark.parametrize("command", ["plan", "run"])
 @pytest.mark.parametrize(
     ("name", "next_move"),
-    [("shopp", "choose among shop, marketing"), ("shop.basket", "choose among households, household_events, stores")],
+    [
+        ("shopp", "choose among shop, marketing, currency"),
+        ("shop.basket", "choose among households, household_events, stores"),
+    ],
 )
 def test_an_unknown_source_or_table_ends_with_2_and_lists_those_there_are(
     command: str, name: str, next_move: str

@@ -23,6 +23,8 @@ PASSWORD = "lint"
 HELD = """
     create schema silver;
     create table silver.basket_line ();
+    create schema silver_quarantine;
+    create table silver_quarantine.quality_scores ();
     create schema gold;
     create table gold.fct_basket_lines ();
 """

@@ -62,3 +62,22 @@ select
         'redeemed_on', '2017-03-10', 'channel', null, 'updated_at', '2017-03-10T12:00:00Z'
     )
 from generate_series(1, 5) as id;
+
+-- Where stores and most households are: stores in a row to the north, a household beside one of them.
+update raw_shop.stores
+set region = case when store_id = 305 then 'XX' else 'OH' end, latitude = 39 + (store_id - 300) * 0.1, longitude = -84.5;
+update raw_shop.households
+set latitude = 39.01 + (household_id % 5 + 1) * 0.1, longitude = -84.5
+where household_id % 10 <> 0;
+
+-- Rates of the working days of December.
+insert into raw_currency.exchange_rates
+select
+    day::date || '-EUR',
+    day + interval '15 hours',
+    jsonb_build_object(
+        'id', day::date || '-EUR', 'date', day::date, 'base', 'USD', 'quote', 'EUR', 'rate', '0.85',
+        'updated_at', day + interval '15 hours'
+    )
+from generate_series(timestamptz '2017-12-01 00:00+00', '2017-12-29 00:00+00', '1 day') as day
+where extract(isodow from day) <= 5;

@@ -29,6 +29,9 @@ where household_id = 20;
 update households
 set email = 'broken@@example', updated_at = now(), _extracted_at = now(), _batch_id = 2
 where household_id = 21;
+update households
+set phone = 'call me', latitude = 0, longitude = 0, updated_at = now(), _extracted_at = now(), _batch_id = 2
+where household_id = 24;
 
 -- A renamed product; one taken off the list.
 update products set product_type = 'RENAMED', updated_at = now(), _extracted_at = now(), _batch_id = 2
@@ -47,3 +50,15 @@ where id = '1-501';
 insert into raw_marketing.redemptions
 select 6, now(), jsonb_set(payload, '{household,id}', '999'), now(), 'marketing', 2, null
 from raw_marketing.redemptions where id = 5;
+
+-- A target whose household is no number.
+update raw_marketing.campaign_targets
+set payload = jsonb_set(payload, '{household,id}', '"five"'), updated_at = now(), _extracted_at = now(), _batch_id = 2
+where id = '3-5';
+
+-- A rate that is none, and the day before's corrected.
+update raw_currency.exchange_rates
+set
+    payload = jsonb_set(payload, '{rate}', case id when '2017-12-29-EUR' then '"n/a"' else '"0.80"' end::jsonb),
+    updated_at = now(), _extracted_at = now(), _batch_id = 2
+where id in ('2017-12-28-EUR', '2017-12-29-EUR');

@@ -2,6 +2,7 @@
 -- loader, which writes them itself.
 create schema raw_shop;
 create schema raw_marketing;
+create schema raw_currency;
 set search_path = raw_shop;
 
 create type brand_kind as enum ('National', 'Private');
@@ -23,7 +24,9 @@ create table households (
     household_comp text,
     kids_count text,
     preferences jsonb not null,
-    updated_at timestamptz not null
+    updated_at timestamptz not null,
+    latitude numeric(8, 5),
+    longitude numeric(8, 5)
 );
 create table household_events (
     event_id bigint primary key,
@@ -36,7 +39,10 @@ create table stores (
     store_id bigint primary key,
     name text not null,
     first_sale_on date,
-    updated_at timestamptz not null
+    updated_at timestamptz not null,
+    region text,
+    latitude numeric(8, 5),
+    longitude numeric(8, 5)
 );
 create table products (
     product_id bigint primary key,
@@ -74,12 +80,15 @@ create table campaign_targets (id text primary key, updated_at timestamptz not n
 create table coupons (id text primary key, updated_at timestamptz not null, payload jsonb not null);
 create table redemptions (id bigint primary key, updated_at timestamptz not null, payload jsonb not null);
 
+set search_path = raw_currency;
+create table exchange_rates (id text primary key, updated_at timestamptz not null, payload jsonb not null);
+
 do $$
 declare
     raw record;
 begin
     for raw in
-        select schemaname, tablename from pg_tables where schemaname in ('raw_shop', 'raw_marketing')
+        select schemaname, tablename from pg_tables where schemaname in ('raw_shop', 'raw_marketing', 'raw_currency')
     loop
         execute format(
             'alter table %I.%I

@@ -122,10 +122,11 @@ def test_a_redemption_of_an_unknown_household_is_quarantined(transformed: Story)
 
 
 def test_a_malformed_email_is_quarantined_while_its_household_stays(transformed: Story) -> None:
-    query = "select household_id, rule, row_data ->> 'email' as email from silver_quarantine.quarantine_household"
-    assert transformed.warehouse.rows(query) == [
-        {"household_id": 21, "rule": "malformed_email", "email": "broken@@example"}
-    ]
+    query = """
+        select household_id, rule_id, row_data ->> 'email' as email from silver_quarantine.quarantine_household
+        where rule = 'malformed_email'
+    """
+    assert transformed.warehouse.rows(query) == [{"household_id": 21, "rule_id": "HH01", "email": "broken@@example"}]
     kept = transformed.warehouse.rows("select household_id, email from silver.household where household_id in (20, 21)")
     assert {row["household_id"]: row["email"] for row in kept} == {20: None, 21: None}
     assert transformed.warehouse.value("select count(*) from gold.customer_360 where household_id = 21") == 1

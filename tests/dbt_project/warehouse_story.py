@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ DBT = Path(sys.executable).with_name("dbt")
 HERE = Path(__file__).parent
 # One bad redemption among the six of the tests is more than the 1 % that production allows.
 SHARE_ALLOWED = 0.2
+RULE_IDS = re.findall(r"'id': '(\w+)'", (PROJECT / "macros/quality_rules.sql").read_text())
 
 NEW_COLUMN = "came_later"
 SHOP_TABLES = ("households", "household_events", "stores", "products", "baskets", "basket_items")
@@ -97,7 +99,7 @@ class Warehouse:
             "DBT_LOG_PATH": str(self.target / "logs"),
             "DBT_USE_COLORS": "false",
         }
-        variables = json.dumps({"max_quarantined_share": share})
+        variables = json.dumps({"rule_limits": dict.fromkeys(RULE_IDS, share)})
         done = subprocess.run(
             [str(DBT), *arguments, "--vars", variables],
             env=environment, capture_output=True, text=True, check=False, timeout=180,

@@ -17,7 +17,7 @@ from demo.dataset import read_rows
 from flows.spec.errors import ConfigurationError
 
 KEY = "a key of the test"
-COUNTS = {"campaigns": 27, "campaign_targets": 6589, "coupons": 1197, "redemptions": 2102}
+COUNTS = {"campaigns": 27, "campaign_targets": 6589, "coupons": 1197, "redemptions": 2102, "exchange_rates": 522}
 LAST_REDEMPTIONS = 6
 
 

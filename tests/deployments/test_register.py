@@ -25,6 +25,7 @@ STUBS = {
     "transform": "def transform() -> None: open('was_here', 'x').close()",
     "pipeline": "def pipeline() -> None: ...",
     "recover": "def reconcile() -> None: ...",
+    "predict": "def predict() -> None: ...",
 }
 
 
@@ -65,7 +66,7 @@ def deploy(clone: Path, api: str) -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in found if entry["name"] in _NAMES}
 
 
-_NAMES = ("ingest-shop", "ingest-marketing", "transform", "pipeline", "reconcile")
+_NAMES = ("ingest-shop", "ingest-marketing", "ingest-currency", "transform", "pipeline", "reconcile", "predict")
 _STABLE = ("id", "entrypoint", "parameters", "tags", "work_pool_name", "concurrency_options", "description", "paused")
 
 
@@ -90,7 +91,7 @@ def assert_pool_and_limits(api: str) -> None:
     limits = {
         name: httpx.get(f"{api}/v2/concurrency_limits/{name}").json()["limit"] for name, _ in concurrency_limits()
     }
-    assert limits == {"warehouse": 4, "source-shop": 4, "source-marketing": 2}
+    assert limits == {"warehouse": 4, "source-shop": 4, "source-marketing": 2, "source-currency": 2}
 
 
 def assert_deployed_once(first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]]) -> None:

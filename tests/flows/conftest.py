@@ -40,4 +40,6 @@ def marketing_api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedApi]:
     with ScriptedApi() as api:
         monkeypatch.setenv("MEDALLION_SOURCE_MARKETING_URL", api.url)
         monkeypatch.setenv("MEDALLION_SOURCE_MARKETING_KEY", api.key)
+        monkeypatch.setenv("MEDALLION_SOURCE_CURRENCY_URL", api.url)
+        monkeypatch.setenv("MEDALLION_SOURCE_CURRENCY_KEY", api.key)
         yield api

@@ -43,6 +43,16 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
             "updated_at": STAMP,
         }
     ],
+    "exchange_rates": [
+        {
+            "id": "2017-03-03-EUR",
+            "date": "2017-03-03",
+            "base": "USD",
+            "quote": "EUR",
+            "rate": "0.944700",
+            "updated_at": STAMP,
+        }
+    ],
 }
 
 

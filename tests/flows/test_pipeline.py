@@ -45,6 +45,8 @@ def told(cluster: TestCluster, prefect_server: str) -> Iterator[Told]:
     with fresh_warehouse(cluster) as warehouse, fresh_shop(cluster) as shop, ScriptedApi() as api:
         variables = dict(addresses(warehouse, shop)) | {
             "MEDALLION_SOURCE_MARKETING_KEY": api.key,
+            "MEDALLION_SOURCE_CURRENCY_KEY": api.key,
+            "MEDALLION_SOURCE_CURRENCY_URL": api.url,
             "MEDALLION_RETRY_FIRST_DELAY_SECONDS": "0.1",
             "MEDALLION_LOAD_ATTEMPTS": "1",
             "MEDALLION_CIRCUIT_FAILURES": "1000",  # else the next run would leave the API alone for a minute

@@ -13,6 +13,9 @@
     )
 }}
 
+-- depends_on: {{ ref('quality_scores') }}
+-- A rule broken too often stops the build before this.
+
 -- What an incremental run writes is the difference, not "everything after a watermark": a line corrected, arriving
 -- late, replayed from the door's quarantine or released from ours is written because it is not held yet, whatever its
 -- timestamps say. The hooks take out lines that the shop deleted and lines that were quarantined since.

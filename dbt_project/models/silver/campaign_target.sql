@@ -13,7 +13,9 @@ cleaned as (
         _extracted_at,
         _batch_id as _loaded_batch_id
     from ranked
-    where recency = 1
+    where
+        recency = 1
+        and unreadable is null
 )
 
 select * from cleaned

@@ -18,11 +18,11 @@ cleaned as (
     select
         versions.product_id,
         versions.manufacturer_id,
-        coalesce(departments.department_name, initcap(versions.department), 'Unknown') as department,
+        coalesce(departments.department_name, {{ null_default('initcap(versions.department)') }}) as department,
         coalesce(departments.department_group, 'Unmapped') as department_group,
-        coalesce(versions.brand, 'Unknown') as brand,
-        coalesce(versions.product_category, 'Unknown') as product_category,
-        coalesce(versions.product_type, 'Unknown') as product_type,
+        {{ null_default('versions.brand') }} as brand,
+        {{ null_default('versions.product_category') }} as product_category,
+        {{ null_default('versions.product_type') }} as product_type,
         nullif(btrim(versions.package_size), '') as package_size,
         versions.dbt_is_deleted = 'True' as is_deleted,
         case when versions.dbt_is_deleted = 'True' then versions.dbt_valid_from end as deleted_at,
@@ -34,4 +34,7 @@ cleaned as (
     where versions.recency = 1
 )
 
-select * from cleaned
+select
+    *,
+    {{ product_node_id('department', 'product_category', 'product_type') }} as product_node_id
+from cleaned

@@ -1,3 +1,5 @@
+-- depends_on: {{ ref('quality_scores') }}
+-- A rule broken too often stops the build before this.
 with ranked as (
     select
         *,
@@ -16,7 +18,7 @@ cleaned as (
         campaign_id,
         household_id,
         redeemed_on,
-        coalesce(channel, 'Unknown') as channel,
+        {{ null_default('channel') }} as channel,
         updated_at,
         _extracted_at,
         _batch_id as _loaded_batch_id

@@ -8,18 +8,38 @@ with versions as (
     from {{ ref('stores_snapshot') }}
 ),
 
+regions as (
+    select * from {{ ref('regions') }}
+),
+
+-- A code that is missing, or missing in the seed, is the unknown member's.
+located as (
+    select
+        versions.*,
+        coalesce(known.region, 'ZZ') as known_region
+    from versions
+    left join regions as known on upper(btrim(versions.region)) = known.region
+    where versions.recency = 1
+),
+
 cleaned as (
     select
-        store_id,
-        coalesce(nullif(btrim(store_name), ''), 'Store ' || store_id) as store_name,
-        first_sale_on,
-        dbt_is_deleted = 'True' as is_deleted,
-        case when dbt_is_deleted = 'True' then dbt_valid_from end as deleted_at,
-        updated_at,
-        _extracted_at,
-        _batch_id as _loaded_batch_id
-    from versions
-    where recency = 1
+        located.store_id,
+        coalesce(nullif(btrim(located.store_name), ''), 'Store ' || located.store_id) as store_name,
+        located.first_sale_on,
+        regions.region,
+        regions.region_name,
+        regions.census_region,
+        regions.time_zone,
+        located.latitude,
+        located.longitude,
+        located.dbt_is_deleted = 'True' as is_deleted,
+        case when located.dbt_is_deleted = 'True' then located.dbt_valid_from end as deleted_at,
+        located.updated_at,
+        located._extracted_at,
+        located._batch_id as _loaded_batch_id
+    from located
+    inner join regions on located.known_region = regions.region
 )
 
 select * from cleaned

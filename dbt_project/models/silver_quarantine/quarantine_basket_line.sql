@@ -29,23 +29,14 @@ stores as (
 judged as (
     select
         staged.*,
-        case
-            when products.product_id is null then 'unknown_product'
-            when baskets.basket_id is null then 'unknown_basket'
-            when households.household_id is null then 'unknown_household'
-            when stores.store_id is null then 'unknown_store'
-        end as rule
+        {{ first_rule_broken('basket_line') }} as rule_id
     from staged
     left join products on staged.product_id = products.product_id
     left join baskets on staged.basket_id = baskets.basket_id
     left join households on baskets.household_id = households.household_id
     left join stores on baskets.store_id = stores.store_id
-    -- Not `rule is not null`: of these the planner knows that they are rare.
-    where
-        products.product_id is null
-        or baskets.basket_id is null
-        or households.household_id is null
-        or stores.store_id is null
+    -- Not `rule_id is not null`: of these the planner knows that they are rare.
+    where {{ any_rule_broken('basket_line') }}
 ),
 
 -- Ranking all lines to find the newest copy of the few broken ones took 1.6 s of 1.5 million; looking for a newer copy
@@ -64,8 +55,9 @@ newest as (
 
 select
     basket_line_id,
-    rule,
-    to_jsonb(newest) - 'rule' as row_data,
+    rule_id,
+    {{ rule_name('rule_id', 'basket_line') }} as rule,
+    to_jsonb(newest) - 'rule_id' as row_data,
     _extracted_at,
     _batch_id as _loaded_batch_id
 from newest

@@ -20,11 +20,7 @@ campaigns as (
 judged as (
     select
         ranked.*,
-        case
-            when households.household_id is null then 'unknown_household'
-            when campaigns.campaign_id is null then 'unknown_campaign'
-            when coupons.coupon_id is null then 'unknown_coupon'
-        end as rule
+        {{ first_rule_broken('redemption') }} as rule_id
     from ranked
     left join households on ranked.household_id = households.household_id
     left join campaigns on ranked.campaign_id = campaigns.campaign_id
@@ -34,9 +30,10 @@ judged as (
 
 select
     redemption_id,
-    rule,
-    to_jsonb(judged) - array['recency', 'rule'] as row_data,
+    rule_id,
+    {{ rule_name('rule_id', 'redemption') }} as rule,
+    to_jsonb(judged) - array['recency', 'rule_id'] as row_data,
     _extracted_at,
     _batch_id as _loaded_batch_id
 from judged
-where rule is not null
+where rule_id is not null

@@ -1,3 +1,7 @@
+{%- set fields = {
+    'campaign_id': ("payload #>> '{campaign,id}'", cast_or_null("payload #>> '{campaign,id}'", 'bigint')),
+    'household_id': ("payload #>> '{household,id}'", cast_or_null("payload #>> '{household,id}'", 'bigint')),
+} %}
 with source as (
     select * from {{ source('marketing', 'campaign_targets') }}
 ),
@@ -5,8 +9,9 @@ with source as (
 renamed as (
     select
         id as campaign_target_id,
-        (payload #>> '{campaign,id}')::bigint as campaign_id,
-        (payload #>> '{household,id}')::bigint as household_id,
+        {{ fields.campaign_id[1] }} as campaign_id,
+        {{ fields.household_id[1] }} as household_id,
+        {{ unreadable(fields) }} as unreadable,
         updated_at,
         _extracted_at,
         _batch_id

@@ -1,3 +1,7 @@
+{%- set fields = {
+    'starts_on': ("payload #>> '{period,starts_on}'", parse_date("payload #>> '{period,starts_on}'")),
+    'ends_on': ("payload #>> '{period,ends_on}'", parse_date("payload #>> '{period,ends_on}'")),
+} %}
 with source as (
     select * from {{ source('marketing', 'campaigns') }}
 ),
@@ -7,8 +11,9 @@ renamed as (
         id as campaign_id,
         payload ->> 'name' as campaign_name,
         payload ->> 'type' as campaign_type,
-        (payload #>> '{period,starts_on}')::date as starts_on,
-        (payload #>> '{period,ends_on}')::date as ends_on,
+        {{ fields.starts_on[1] }} as starts_on,
+        {{ fields.ends_on[1] }} as ends_on,
+        {{ unreadable(fields) }} as unreadable,
         updated_at,
         _extracted_at,
         _batch_id

@@ -10,7 +10,7 @@ renamed as (
     select
         id as coupon_id,
         position,
-        (element ->> 'id')::bigint as product_id,
+        {{ cast_or_null("element ->> 'id'", 'bigint') }} as product_id,
         updated_at,
         _extracted_at,
         _batch_id

@@ -17,6 +17,8 @@ renamed as (
         kids_count,
         preferences,
         updated_at,
+        latitude,
+        longitude,
         _extracted_at,
         _batch_id
     from source

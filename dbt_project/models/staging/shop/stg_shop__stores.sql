@@ -8,6 +8,9 @@ renamed as (
         name as store_name,
         first_sale_on,
         updated_at,
+        region,
+        latitude,
+        longitude,
         _extracted_at,
         _batch_id
     from source
