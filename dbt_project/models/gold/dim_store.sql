@@ -10,3 +10,12 @@ select
     _extracted_at,
     _loaded_batch_id
 from stores
+union all
+-- What a sale points at whose store nobody knows.
+select
+    {{ unknown_member() }},
+    'Unknown',
+    null,
+    false,
+    {{ beginning_of_time() }},
+    0
