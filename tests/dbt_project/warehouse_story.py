@@ -123,12 +123,19 @@ class Warehouse:
     def facts(self) -> dict[str, Rows]:
         """The incremental tables, and what is built on them, in order."""
         return {
-            table: self.rows(f"select * from {table} order by 1")
+            table: self.rows(f"select * from {table} order by 1, 2, 3, 4")
             for table in (
                 "silver.basket_line", "gold.fct_basket_lines", "gold.dim_household", "gold.dim_product",
-                "gold.agg_daily_sales", "gold.customer_360", "silver_quarantine.quarantine_basket_line",
+                "gold.fct_baskets", "gold.fct_promotions", "gold.agg_daily_sales", "gold.agg_weekly_sales",
+                "gold.agg_daily_department_sales", "gold.agg_fiscal_month_sales", "gold.agg_product_affinity",
+                "gold.agg_campaign_lift", "gold.forecast_features", "gold.customer_360",
+                "silver_quarantine.quarantine_basket_line",
             )
         }  # fmt: skip
+
+    def compiled(self, model: str) -> str:
+        """The SQL that dbt made of a model of gold when it last built it."""
+        return (self.target / f"compiled/medallion/models/gold/{model}.sql").read_text()
 
 
 def without(column: str, tables: Mapping[str, Rows]) -> dict[str, Rows]:
