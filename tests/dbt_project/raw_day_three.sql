@@ -2,9 +2,9 @@
 insert into raw_shop.products
 values (77777, 1, 'MEAT', 'Private', 'BEEF', 'STEAK', '1 LB', now(), now(), 'shop', 3, null);
 
--- No, it was since August, and less: a correction backdated to before the change it corrects.
+-- No, it was since June, and less: a correction backdated to before the change it corrects.
 update raw_shop.households
-set income_band = '200-249K', updated_at = '2017-08-01 00:00+00', _extracted_at = now(), _batch_id = 3
+set income_band = '200-249K', updated_at = '2017-06-01 00:00+00', _extracted_at = now(), _batch_id = 3
 where household_id = 22;
 
 -- Promotions: a week of July, all of June withdrawn, one of May moved to another place, late.

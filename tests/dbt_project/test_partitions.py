@@ -91,8 +91,8 @@ def test_what_changed_before_the_late_data_is_left_alone_and_reported(transforme
                 "update raw_shop.promotions set display_location = '9', _batch_id = 4 where promotion_id = 2"
             )
         build = warehouse.build("--select", "fct_promotions")
+        assert build.statuses["fct_promotions"] == "success", build.output
         assert build.of("fct_promotions_partitions_hold") == {"fail"}
-        assert build.statuses["fct_promotions"] == "success"
         query = "select display_location from gold.fct_promotions where promotion_id = 2"
         assert warehouse.value(query) == "0"
         refreshed = warehouse.build("--select", "fct_promotions", "--full-refresh")

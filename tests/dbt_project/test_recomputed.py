@@ -1,42 +1,20 @@
 """Gold against pandas: 60 households of the real data, every value of the marts, and every cent through the layers."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import psycopg
 import pytest
 
-from demo.raw import fill_promotions, fill_raw
-from tests.conftest import TestCluster, fresh_warehouse
 from tests.dbt_project.recomputed import TABLES, Dataset, differences
-from tests.dbt_project.warehouse_story import HERE, Warehouse
+from tests.dbt_project.warehouse_story import REAL_HOUSEHOLDS, REAL_STORES, Warehouse
 
 pytestmark = pytest.mark.xdist_group("recomputed")
-
-HOUSEHOLDS = 60
-STORES = (321, 367)
-
-
-@pytest.fixture(scope="module")
-def real(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    """The slice in raw, built once."""
-    with fresh_warehouse(cluster) as database:
-        warehouse = Warehouse(database, tmp_path_factory.mktemp("real"))
-        with psycopg.connect(database.url("loader")) as connection:
-            connection.execute((HERE / "raw_tables.sql").read_bytes())
-            fill_raw(connection, HOUSEHOLDS)
-            fill_promotions(connection, STORES)
-        # Most redemptions are of households outside the slice, and are quarantined.
-        build = warehouse.build(share=1.0)
-        assert build.exit_code == 0, build.output
-        yield warehouse
 
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return Dataset(HOUSEHOLDS, STORES)
+    return Dataset(REAL_HOUSEHOLDS, REAL_STORES)
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -95,11 +95,11 @@ def test_at_every_moment_what_was_learned_last_counts(
 
 
 def test_a_backdated_correction_takes_the_sales_since_its_beginning(transformed: Story) -> None:
-    """October's change was corrected to August: sales of September were the first version's, and are the third's."""
+    """October's change was corrected to June: sales of July were the first version's, and are the third's."""
     versions = [row for row in transformed.day_three["gold.dim_household"] if row["household_id"] == 22]
     first, second, third = sorted(versions, key=lambda row: row["version_number"])
-    august = datetime(2017, 8, 1, tzinfo=UTC)
-    assert first["expires_at"] == second["effective_at"] == second["expires_at"] == third["effective_at"] == august
+    june = datetime(2017, 6, 1, tzinfo=UTC)
+    assert first["expires_at"] == second["effective_at"] == second["expires_at"] == third["effective_at"] == june
     assert (third["income_band"], third["is_current"]) == ("200-249K", True)
 
     def sales_of(day: str, key: object) -> set[int]:
@@ -111,7 +111,7 @@ def test_a_backdated_correction_takes_the_sales_since_its_beginning(transformed:
     since = {
         row["basket_line_id"]
         for row in transformed.day_three["gold.fct_basket_lines"]
-        if row["household_key"] in {version["household_key"] for version in versions} and row["sold_at"] >= august
+        if row["household_key"] in {version["household_key"] for version in versions} and row["sold_at"] >= june
     }
     assert since
     assert sales_of("day_three", third["household_key"]) == since

@@ -14,6 +14,7 @@ import asyncpg
 import psycopg
 from psycopg.rows import dict_row
 
+from demo.raw import fill_promotions, fill_raw
 from flows.load.table import SchemaChange, Target, evolve
 from tests.conftest import ROOT, TestDatabase
 
@@ -25,6 +26,10 @@ SHARE_ALLOWED = 0.2
 
 NEW_COLUMN = "came_later"
 SHOP_TABLES = ("households", "household_events", "stores", "products", "baskets", "basket_items")
+
+# The slice of the real data: these many households and what they bought; promotions in two stores.
+REAL_HOUSEHOLDS = 60
+REAL_STORES = (321, 367)
 
 Rows = list[dict[str, Any]]
 
@@ -43,10 +48,11 @@ class Build:
 
 @dataclass(frozen=True)
 class Warehouse:
-    """A warehouse of the tests, and the dbt that transforms it."""
+    """A warehouse of the tests, and the dbt that transforms it by a project: ours, or a copy with changes."""
 
     database: TestDatabase
     target: Path
+    project: Path = PROJECT
 
     def load(self, *files: str) -> None:
         """Run SQL files as the loader."""
@@ -62,6 +68,12 @@ class Warehouse:
             connection.execute("set search_path = raw_shop")
             connection.execute((ROOT / "tests/shop_rows.sql").read_bytes())
             connection.execute((HERE / "raw_day_one.sql").read_bytes())
+
+    def load_real_slice(self) -> None:
+        with psycopg.connect(self.database.url("loader")) as connection:
+            connection.execute((HERE / "raw_tables.sql").read_bytes())
+            fill_raw(connection, REAL_HOUSEHOLDS)
+            fill_promotions(connection, REAL_STORES)
 
     def grow_tables(self) -> None:
         """The shop's tables get a column with a value in every row, and raw takes it in as a load does."""
@@ -91,8 +103,8 @@ class Warehouse:
             "MEDALLION_DBT_USER": str(parts["user"]),
             "MEDALLION_DBT_PASSWORD": str(parts["password"]),
             "MEDALLION_DBT_DATABASE": str(parts["dbname"]),
-            "DBT_PROJECT_DIR": str(PROJECT),
-            "DBT_PROFILES_DIR": str(PROJECT),
+            "DBT_PROJECT_DIR": str(self.project),
+            "DBT_PROFILES_DIR": str(self.project),
             "DBT_TARGET_PATH": str(self.target),
             "DBT_LOG_PATH": str(self.target / "logs"),
             "DBT_USE_COLORS": "false",
