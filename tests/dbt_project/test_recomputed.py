@@ -1,15 +1,21 @@
 """Gold against pandas: 60 households of the real data, every value of the marts, and every cent through the layers."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
+import pandas
 import pytest
 
 from tests.dbt_project.recomputed import TABLES, Dataset, differences
 from tests.dbt_project.warehouse_story import REAL_HOUSEHOLDS, REAL_STORES, Warehouse
 
 pytestmark = pytest.mark.xdist_group("recomputed")
+
+
+def frame(real: Warehouse, table: str) -> Any:
+    return pandas.DataFrame(real.rows(f"select * from gold.{table}"))
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +28,15 @@ def test_every_value_is_what_pandas_computes(real: Warehouse, dataset: Dataset, 
     expected = getattr(dataset, table)
     if table == "customer_360":  # it holds households that never bought, too; here there are none
         assert real.value("select count(*) from gold.customer_360 where baskets = 0") == 0
-    compared, found = differences(expected, pd.DataFrame(real.rows(f"select * from gold.{table}")))
+    compared, found = differences(expected, frame(real, table))
     assert found == []
     assert compared >= len(expected) * 3
 
 
 def test_a_single_cent_is_seen(real: Warehouse, dataset: Dataset) -> None:
     """Else the comparison above might forgive what it must not."""
-    rows = pd.DataFrame(real.rows("select * from gold.agg_daily_sales"))
-    rows.loc[100, "sales_value"] += type(rows.loc[100, "sales_value"])("0.01")
+    rows = frame(real, "agg_daily_sales")
+    rows.loc[100, "sales_value"] += Decimal("0.01")
     _, found = differences(dataset.agg_daily_sales, rows)
     assert [text.split(":")[0] for text in found] == ["sales_value"]
 
@@ -71,18 +77,20 @@ def test_metrics_give_what_the_marts_hold(real: Warehouse) -> None:
         """)
         assert differing == [], metric
     table, _, expression = metrics["expected_sales"]
-    assert real.value(f"select {expression} from {table}") == real.value("select sum(expected_sales) from gold.customer_360")
+    assert real.value(f"select {expression} from {table}") == real.value(
+        "select sum(expected_sales) from gold.customer_360"
+    )
 
 
 def semantic_sql(manifest: Path) -> dict[str, tuple[str, str, str]]:
     """The simple metrics of dbt's semantic manifest: table, day and aggregation as SQL."""
     content = json.loads(manifest.read_text())
-    measures = {}
+    measures: dict[str, tuple[str, str, str]] = {}
     for model in content["semantic_models"]:
         for measure in model["measures"]:
             expression = measure["expr"] or measure["name"]
             sql = {"sum": f"sum({expression})", "count_distinct": f"count(distinct {expression})"}[measure["agg"]]
-            day = measure["agg_time_dimension"] or (model["defaults"] or {}).get("agg_time_dimension")
+            day = measure["agg_time_dimension"] or model["defaults"]["agg_time_dimension"]
             measures[measure["name"]] = (model["node_relation"]["relation_name"], day, sql)
     return {
         metric["name"]: measures[metric["type_params"]["measure"]["name"]]

@@ -197,7 +197,10 @@ def test_a_closed_store_keeps_its_sales(transformed: Story) -> None:
     )
     assert first
     assert first == second == refreshed
-    query = "select store_id, store_name = 'Renamed' as is_renamed, is_deleted from gold.dim_store where store_id > 0 order by store_id"
+    query = """
+        select store_id, store_name = 'Renamed' as is_renamed, is_deleted
+        from gold.dim_store where store_id > 0 order by store_id
+    """
     assert [tuple(row.values()) for row in transformed.warehouse.rows(query)] == [
         (301, False, False), (302, False, False), (303, False, True), (304, True, False), (305, False, False)
     ]  # fmt: skip

@@ -44,7 +44,7 @@ class Dimension:
         found: dict[int, list[tuple[int, datetime, datetime, bool, int]]] = {}
         for household, *version in self._connection.execute(
             "select household_id, version_number, effective_at, expires_at, is_current, _loaded_batch_id "
-            f"from ({self._sql}) as dimension where household_id > 0 order by 1, 2"  # type: ignore[arg-type]
+            f"from ({self._sql}) as dimension where household_id > 0 order by 1, 2"
         ):
             found.setdefault(household, []).append(tuple(version))
         return found

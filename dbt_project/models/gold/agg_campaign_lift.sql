@@ -59,8 +59,8 @@ spent as (
     select
         measurable.campaign_id,
         baskets.household_id,
-        coalesce(sum(baskets.sales_value) filter (where baskets.sold_on < measurable.starts_on), 0) as before,
-        coalesce(sum(baskets.sales_value) filter (where baskets.sold_on >= measurable.starts_on), 0) as during
+        coalesce(sum(baskets.sales_value) filter (where baskets.sold_on < measurable.starts_on), 0) as spent_before,
+        coalesce(sum(baskets.sales_value) filter (where baskets.sold_on >= measurable.starts_on), 0) as spent_during
     from measurable
     inner join {{ ref('fct_baskets') }} as baskets
         on baskets.sold_on between measurable.before_from and measurable.measured_until
@@ -72,9 +72,9 @@ differences as (
     select
         observed.campaign_id,
         observed.is_targeted,
-        coalesce(spent.before, 0) as before,
-        coalesce(spent.during, 0) as during,
-        coalesce(spent.during - spent.before, 0) as difference
+        coalesce(spent.spent_before, 0) as spent_before,
+        coalesce(spent.spent_during, 0) as spent_during,
+        coalesce(spent.spent_during - spent.spent_before, 0) as difference
     from observed
     left join spent on observed.campaign_id = spent.campaign_id and observed.household_id = spent.household_id
 ),
@@ -84,10 +84,10 @@ groups as (
         campaign_id,
         count(*) filter (where is_targeted) as targeted,
         count(*) filter (where not is_targeted) as untargeted,
-        avg(before) filter (where is_targeted) as targeted_before,
-        avg(during) filter (where is_targeted) as targeted_during,
-        avg(before) filter (where not is_targeted) as untargeted_before,
-        avg(during) filter (where not is_targeted) as untargeted_during,
+        avg(spent_before) filter (where is_targeted) as targeted_before,
+        avg(spent_during) filter (where is_targeted) as targeted_during,
+        avg(spent_before) filter (where not is_targeted) as untargeted_before,
+        avg(spent_during) filter (where not is_targeted) as untargeted_during,
         avg(difference) filter (where is_targeted)
         - avg(difference) filter (where not is_targeted) as lift,
         sqrt(

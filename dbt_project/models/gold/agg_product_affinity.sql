@@ -55,12 +55,12 @@ singles as (
 pairs as (
     select
         one.category_number as category,
-        other.category_number as other_category,
+        partner.category_number as other_category,
         count(*) as baskets
     from bought as one
-    inner join bought as other
-        on one.basket_id = other.basket_id and one.category_number < other.category_number
-    group by one.category_number, other.category_number
+    inner join bought as partner
+        on one.basket_id = partner.basket_id and one.category_number < partner.category_number
+    group by one.category_number, partner.category_number
     having count(*) >= {{ var('affinity_minimum_baskets') }}
 ),
 
@@ -118,7 +118,7 @@ ranked as (
         measured.lift::numeric(12, 4) as lift,
         row_number() over (
             partition by measured.category
-            order by measured.lift desc, measured.baskets_with_both desc, other_names.product_category
+            order by measured.lift desc, measured.baskets_with_both desc, other_names.product_category asc
         )::integer as rank_by_lift,
         measured._extracted_at,
         measured._loaded_batch_id

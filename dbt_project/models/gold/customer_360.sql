@@ -98,8 +98,8 @@ targets as (
     group by household_id
 ),
 
--- Expected, not learned: a household goes on buying as often as it did since its first purchase, for as much a time. When
--- it has been away for longer than it usually is, it counts for as much less.
+-- Expected, not learned: a household goes on buying as often as it did since its first purchase, for as much each time.
+-- When it has been away for longer than it usually is, it counts for as much less.
 expected as (
     select
         purchases.household_id,

@@ -36,14 +36,14 @@ left join coupons on campaigns.campaign_id = coupons.campaign_id
 union all
 -- What a redemption points at whose campaign nobody knows.
 select
-    {{ unknown_member() }},
-    'Unknown',
-    'Unknown',
-    'Unknown',
-    null,
-    null,
-    null,
-    0,
-    0,
-    {{ beginning_of_time() }},
-    0
+    {{ unknown_member() }} as campaign_id,
+    'Unknown' as campaign_name,
+    'Unknown' as campaign_type,
+    'Unknown' as campaign_type_name,
+    null as starts_on,
+    null as ends_on,
+    null as days,
+    0 as households_targeted,
+    0 as coupons,
+    {{ beginning_of_time() }} as _extracted_at,
+    0 as _loaded_batch_id
