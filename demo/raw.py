@@ -1,7 +1,8 @@
 """Fill raw schemas straight from the dataset, as the loads of a quiet day leave them.
 
 Proofs and benchmarks of what comes after raw need neither shop nor API for it. The tables must be there, as a load
-makes them, with metadata columns that have defaults. Nothing is corrected, late or deleted; the dataset is all there is.
+makes them, with metadata columns that have defaults. Nothing is corrected, late or deleted: the dataset is all there
+is.
 """
 
 import io

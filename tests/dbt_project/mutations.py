@@ -1,8 +1,8 @@
 """Mistakes that people make in models, and the proof that the suite sees each.
 
 `python -m tests.dbt_project.mutations` makes each in a copy of the project, runs the unit tests of its model, and
-writes mutations.json: what caught it. The default suite makes one mistake in every model, and asks that the file is of today's
-list. Mistakes in different models are made at once, since a unit test sees no model but its own.
+writes mutations.json: what caught it. The default suite makes one mistake in every model, and asks that the file is
+of today's list. Mistakes in different models are made at once, since a unit test sees no model but its own.
 """
 
 import json
