@@ -87,15 +87,15 @@ def _in_own_connection(url: str, work: Callable[[psycopg.Connection[Any]], Resul
 
 def _fill_small_tables(connection: psycopg.Connection[Any], everything: Sales, whole: bool) -> dict[str, int]:
     counts = {
-        "households": _copy_rows(connection, "households", _household_rows(everything)),
-        "stores": _copy_rows(connection, "stores", _store_rows(everything)),
-        "products": _copy_rows(connection, "products", _product_rows(everything, whole)),
+        "households": _copy_rows(connection, "households", household_rows(everything)),
+        "stores": _copy_rows(connection, "stores", store_rows(everything)),
+        "products": _copy_rows(connection, "products", product_rows(everything, whole)),
     }
     events = connection.execute("select count(*) from household_events").fetchone()
     return counts | {"household_events": events[0] if events else 0}
 
 
-def _household_rows(sales: Sales) -> Iterable[tuple[Any, ...]]:
+def household_rows(sales: Sales) -> Iterable[tuple[Any, ...]]:
     """A household's row dates from its first purchase: the file is ordered by time."""
     told = {row[0]: row[1:] for row in read_rows("demographics", ("household_id", *_DEMOGRAPHICS))}
     numbers, first_lines = np.unique(sales.household_id, return_index=True)
@@ -115,7 +115,7 @@ def _household_rows(sales: Sales) -> Iterable[tuple[Any, ...]]:
         )
 
 
-def _store_rows(sales: Sales) -> Iterable[tuple[Any, ...]]:
+def store_rows(sales: Sales) -> Iterable[tuple[Any, ...]]:
     numbers, first_lines = np.unique(sales.store_id, return_index=True)
     for store_id, first_line in zip(numbers.tolist(), first_lines, strict=True):
         opened = _moment(sales.sold_at[first_line])
@@ -123,7 +123,7 @@ def _store_rows(sales: Sales) -> Iterable[tuple[Any, ...]]:
         yield store_id, f"Store {store_id}", opened.date(), opened, place.region, place.latitude, place.longitude
 
 
-def _product_rows(sales: Sales, whole: bool) -> Iterable[tuple[Any, ...]]:
+def product_rows(sales: Sales, whole: bool) -> Iterable[tuple[Any, ...]]:
     rows = read_rows("products", ("product_id", *_PRODUCT))
     sold = set(np.unique(sales.product_id).tolist())
     unknown = sold - {row[0] for row in rows}

@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from infra.local import roles
-from tests.conftest import WAREHOUSE_ROLES, TestCluster, TestDatabase
+from tests.conftest import WAREHOUSE_ROLES, TestCluster, TestDatabase, fresh_warehouse
 from tests.dbt_project.warehouse_story import Story, Warehouse, tell
 
 
@@ -27,6 +27,18 @@ def transformed(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) 
         yield tell(Warehouse(database, tmp_path_factory.mktemp("dbt")))
     finally:
         cluster.connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def real(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    """A slice of the real data: 60 households and their 35,000 lines, built once. Tests look; they do not touch."""
+    with fresh_warehouse(cluster) as database:
+        warehouse = Warehouse(database, tmp_path_factory.mktemp("real"))
+        warehouse.load_real_slice()
+        # Most redemptions are of households outside the slice, and are quarantined.
+        build = warehouse.build(share=1.0)
+        assert build.exit_code == 0, build.output
+        yield warehouse
 
 
 @pytest.fixture

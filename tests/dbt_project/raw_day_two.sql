@@ -62,3 +62,30 @@ set
     payload = jsonb_set(payload, '{rate}', case id when '2017-12-29-EUR' then '"n/a"' else '"0.80"' end::jsonb),
     updated_at = now(), _extracted_at = now(), _batch_id = 2
 where id in ('2017-12-28-EUR', '2017-12-29-EUR');
+
+-- The shop begins to keep its promotions: three products in two stores, each week from January to June; in May one of a
+-- product that nobody knows.
+create table raw_shop.promotions (
+    promotion_id bigint primary key,
+    product_id bigint not null,
+    store_id bigint not null,
+    week_starts_on date not null,
+    display_location text not null,
+    mailer_location text not null,
+    updated_at timestamptz not null,
+    _extracted_at timestamptz not null default now(),
+    _source_system text not null default 'shop',
+    _batch_id bigint not null default 2,
+    _deleted_at timestamptz
+);
+insert into raw_shop.promotions
+select
+    week * 10 + place, 25001 + place % 3, 301 + place / 3, date '2017-01-01' + week * 7, (place % 2)::text, 'A', now()
+from generate_series(0, 25) as week
+cross join generate_series(0, 5) as place;
+update raw_shop.promotions set product_id = 77777 where promotion_id = 180;
+
+-- What household 22 earns has changed in October.
+update raw_shop.households
+set income_band = '250K+', updated_at = '2017-10-01 00:00+00', _extracted_at = now(), _batch_id = 2
+where household_id = 22;

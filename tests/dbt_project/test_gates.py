@@ -63,6 +63,11 @@ def test_a_broken_gold_table_is_found(empty: Warehouse) -> None:
         connection.execute("update gold.dim_household set household_id = 2 where household_id = 1")
         connection.execute("alter table gold.dim_date add column surprise text")
         connection.execute("truncate gold.dim_store")
+        connection.execute("delete from gold.agg_weekly_sales where fiscal_year = 2017 and fiscal_week = 20")
+        connection.execute("update gold.agg_product_affinity set baskets_with_both = baskets_with_category + 1")
+        connection.execute("update gold.agg_campaign_lift set lift_per_household = 1, is_measurable = false")
+        connection.execute("update gold.forecast_features set sales_value = null where not is_to_predict")
+        connection.execute("update gold.fct_baskets set shelf_value = sales_value - 1")
     results = verify(CONTRACTS, empty.database.url("transformer"), gate="gold")
     found = {f"{result.dataset}:{result.check}" for result in results if result.outcome == "failed"}
     assert {
@@ -72,6 +77,11 @@ def test_a_broken_gold_table_is_found(empty: Warehouse) -> None:
         "gold.dim_household:duplicate.one_current",
         "gold.dim_date:schema",
         "gold.dim_store:row_count",
+        "gold.agg_weekly_sales:metric.no_gaps",
+        "gold.agg_product_affinity:failed_rows.both_within_each",
+        "gold.agg_campaign_lift:failed_rows.lift_fits",
+        "gold.forecast_features:failed_rows.target_fits",
+        "gold.fct_baskets:failed_rows.within_shelf",
     } <= found
 
 

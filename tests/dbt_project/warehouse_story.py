@@ -15,6 +15,7 @@ import asyncpg
 import psycopg
 from psycopg.rows import dict_row
 
+from demo.raw import fill_promotions, fill_raw
 from flows.load.table import SchemaChange, Target, evolve
 from tests.conftest import ROOT, TestDatabase
 
@@ -27,6 +28,10 @@ RULE_IDS = re.findall(r"'id': '(\w+)'", (PROJECT / "macros/quality_rules.sql").r
 
 NEW_COLUMN = "came_later"
 SHOP_TABLES = ("households", "household_events", "stores", "products", "baskets", "basket_items")
+
+# The slice of the real data: these many households and what they bought; promotions in two stores.
+REAL_HOUSEHOLDS = 60
+REAL_STORES = (321, 367)
 
 Rows = list[dict[str, Any]]
 
@@ -45,10 +50,11 @@ class Build:
 
 @dataclass(frozen=True)
 class Warehouse:
-    """A warehouse of the tests, and the dbt that transforms it."""
+    """A warehouse of the tests, and the dbt that transforms it by a project: ours, or a copy with changes."""
 
     database: TestDatabase
     target: Path
+    project: Path = PROJECT
 
     def load(self, *files: str) -> None:
         """Run SQL files as the loader."""
@@ -64,6 +70,12 @@ class Warehouse:
             connection.execute("set search_path = raw_shop")
             connection.execute((ROOT / "tests/shop_rows.sql").read_bytes())
             connection.execute((HERE / "raw_day_one.sql").read_bytes())
+
+    def load_real_slice(self) -> None:
+        with psycopg.connect(self.database.url("loader")) as connection:
+            connection.execute((HERE / "raw_tables.sql").read_bytes())
+            fill_raw(connection, REAL_HOUSEHOLDS)
+            fill_promotions(connection, REAL_STORES)
 
     def grow_tables(self) -> None:
         """The shop's tables get a column with a value in every row, and raw takes it in as a load does."""
@@ -93,8 +105,8 @@ class Warehouse:
             "MEDALLION_DBT_USER": str(parts["user"]),
             "MEDALLION_DBT_PASSWORD": str(parts["password"]),
             "MEDALLION_DBT_DATABASE": str(parts["dbname"]),
-            "DBT_PROJECT_DIR": str(PROJECT),
-            "DBT_PROFILES_DIR": str(PROJECT),
+            "DBT_PROJECT_DIR": str(self.project),
+            "DBT_PROFILES_DIR": str(self.project),
             "DBT_TARGET_PATH": str(self.target),
             "DBT_LOG_PATH": str(self.target / "logs"),
             "DBT_USE_COLORS": "false",
@@ -125,12 +137,19 @@ class Warehouse:
     def facts(self) -> dict[str, Rows]:
         """The incremental tables, and what is built on them, in order."""
         return {
-            table: self.rows(f"select * from {table} order by 1")
+            table: self.rows(f"select * from {table} order by 1, 2, 3, 4")
             for table in (
                 "silver.basket_line", "gold.fct_basket_lines", "gold.dim_household", "gold.dim_product",
-                "gold.agg_daily_sales", "gold.customer_360", "silver_quarantine.quarantine_basket_line",
+                "gold.fct_baskets", "gold.fct_promotions", "gold.agg_daily_sales", "gold.agg_weekly_sales",
+                "gold.agg_daily_department_sales", "gold.agg_fiscal_month_sales", "gold.agg_product_affinity",
+                "gold.agg_campaign_lift", "gold.forecast_features", "gold.customer_360",
+                "silver_quarantine.quarantine_basket_line",
             )
         }  # fmt: skip
+
+    def compiled(self, model: str) -> str:
+        """The SQL that dbt made of a model of gold when it last built it."""
+        return (self.target / f"compiled/medallion/models/gold/{model}.sql").read_text()
 
 
 def without(column: str, tables: Mapping[str, Rows]) -> dict[str, Rows]:

@@ -1,18 +1,19 @@
-with basket_lines as (
-    select * from {{ ref('fct_basket_lines') }}
+with baskets as (
+    select * from {{ ref('fct_baskets') }}
 ),
 
 sales as (
     select
         sold_on,
-        count(*)::integer as basket_lines,
-        count(distinct basket_id)::integer as baskets,
+        sum(basket_lines)::integer as basket_lines,
+        count(*)::integer as baskets,
+        count(distinct household_id)::integer as households,
         sum(sales_value)::numeric(14, 2) as sales_value,
         sum(shelf_value - sales_value)::numeric(14, 2) as shop_discount,
         sum(coupon_discount)::numeric(14, 2) as coupon_discount,
         max(_extracted_at) as _extracted_at,
         max(_loaded_batch_id) as _loaded_batch_id
-    from basket_lines
+    from baskets
     group by sold_on
 ),
 
@@ -32,6 +33,7 @@ days as (
         dates.fiscal_week,
         coalesce(sales.basket_lines, 0) as basket_lines,
         coalesce(sales.baskets, 0) as baskets,
+        coalesce(sales.households, 0) as households,
         coalesce(sales.sales_value, 0) as sales_value,
         coalesce(sales.shop_discount, 0) as shop_discount,
         coalesce(sales.coupon_discount, 0) as coupon_discount,
@@ -50,9 +52,16 @@ compared as (
         case
             when count(*) over last_seven_days = 7 then avg(sales_value) over last_seven_days
         end as sales_7_day_average,
-        lag(sales_value, 7) over (order by sold_on) as sales_same_weekday_before
+        case
+            when count(*) over last_28_days = 28 then avg(sales_value) over last_28_days
+        end as sales_28_day_average,
+        lag(sales_value, 7) over (order by sold_on) as sales_same_weekday_before,
+        -- 52 weeks back: the same weekday, and but for the year after a 53rd week the same fiscal day.
+        lag(sales_value, 364) over (order by sold_on) as sales_year_before
     from days
-    window last_seven_days as (order by sold_on rows between 6 preceding and current row)
+    window
+        last_seven_days as (order by sold_on rows between 6 preceding and current row),
+        last_28_days as (order by sold_on rows between 27 preceding and current row)
 )
 
 select
@@ -62,15 +71,19 @@ select
     fiscal_week,
     basket_lines,
     baskets,
+    households,
     sales_value::numeric(14, 2) as sales_value,
     shop_discount::numeric(14, 2) as shop_discount,
     coupon_discount::numeric(14, 2) as coupon_discount,
     sales_to_date::numeric(16, 2) as sales_to_date,
     sales_fiscal_year_to_date::numeric(16, 2) as sales_fiscal_year_to_date,
     sales_7_day_average::numeric(14, 2) as sales_7_day_average,
+    sales_28_day_average::numeric(14, 2) as sales_28_day_average,
     sales_same_weekday_before::numeric(14, 2) as sales_same_weekday_before,
     ((sales_value - sales_same_weekday_before) / nullif(sales_same_weekday_before, 0))::numeric(10, 4)
         as change_on_same_weekday,
+    sales_year_before::numeric(14, 2) as sales_year_before,
+    ((sales_value - sales_year_before) / nullif(sales_year_before, 0))::numeric(10, 4) as change_on_year_before,
     _extracted_at,
     _loaded_batch_id
 from compared

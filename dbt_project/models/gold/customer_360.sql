@@ -3,7 +3,7 @@
 -- The newest version is what a household is now.
 with households as (
     select * from {{ ref('dim_household') }}
-    where is_current and not is_deleted
+    where is_current and not is_deleted and household_id <> {{ unknown_member() }}
 ),
 
 -- A household's sales hang on the version that was valid then.
@@ -33,14 +33,13 @@ products as (
 
 baskets as (
     select
-        version_ids.household_id,
-        basket_lines.basket_id,
-        min(basket_lines.sold_on) as sold_on,
-        sum(basket_lines.sales_value) as sales_value,
-        sum(basket_lines.shelf_value) as shelf_value
-    from {{ ref('fct_basket_lines') }} as basket_lines
-    inner join version_ids on basket_lines.household_key = version_ids.household_key
-    group by version_ids.household_id, basket_lines.basket_id
+        household_id,
+        basket_id,
+        sold_on,
+        sales_value,
+        shelf_value
+    from {{ ref('fct_baskets') }}
+    where household_id <> {{ unknown_member() }}
 ),
 
 -- Recency counts from the last day with sales, not from today: history must not age because nobody loaded it.
@@ -84,10 +83,34 @@ redemptions as (
     select
         version_ids.household_id,
         count(*)::integer as redemptions,
+        count(distinct redemptions.campaign_id)::integer as campaigns_answered,
         max(redemptions.redeemed_on) as last_redemption_on
     from {{ ref('fct_redemptions') }} as redemptions
     inner join version_ids on redemptions.household_key = version_ids.household_key
     group by version_ids.household_id
+),
+
+targets as (
+    select
+        household_id,
+        count(*)::integer as campaigns_addressed
+    from {{ ref('campaign_target') }}
+    group by household_id
+),
+
+-- Expected, not learned: a household goes on buying as often as it did since its first purchase, for as much each time.
+-- When it has been away for longer than it usually is, it counts for as much less.
+expected as (
+    select
+        purchases.household_id,
+        purchases.sales_value / (as_of.day - purchases.first_purchase_on + 1) * {{ var('expected_sales_days') }}
+        * least(
+            1,
+            ((as_of.day - purchases.first_purchase_on + 1)::numeric / purchases.baskets)
+            / nullif(as_of.day - purchases.last_purchase_on, 0)
+        ) as sales_value
+    from purchases
+    cross join as_of
 ),
 
 -- Buyers are ranked among buyers. percent_rank gives equals the same place, so equals share a tier.
@@ -132,9 +155,23 @@ select
         when ranked.share_above is not null then 'bronze'
         else 'none'
     end as tier,
+    case
+        when ranked.recency_score >= 4 and ranked.frequency_score >= 4 and ranked.value_score >= 4 then 'champion'
+        when ranked.recency_score <= 2 and ranked.frequency_score >= 4 then 'slipping away'
+        when ranked.frequency_score >= 4 then 'loyal'
+        when ranked.recency_score >= 4 then 'promising'
+        when ranked.recency_score <= 2 then 'lost'
+        when ranked.recency_score is not null then 'occasional'
+        else 'none'
+    end as segment,
+    coalesce(expected.sales_value, 0)::numeric(14, 2) as expected_sales,
     favourites.product_category as favourite_category,
     coalesce(redemptions.redemptions, 0) as redemptions,
     redemptions.last_redemption_on,
+    coalesce(targets.campaigns_addressed, 0) as campaigns_addressed,
+    coalesce(redemptions.campaigns_answered, 0) as campaigns_answered,
+    (coalesce(redemptions.campaigns_answered, 0)::numeric / nullif(targets.campaigns_addressed, 0))::numeric(6, 4)
+        as campaign_response_rate,
     households._extracted_at,
     households._loaded_batch_id
 from households
@@ -144,3 +181,5 @@ left join purchases on households.household_id = purchases.household_id
 left join ranked on households.household_id = ranked.household_id
 left join favourites on households.household_id = favourites.household_id
 left join redemptions on households.household_id = redemptions.household_id
+left join targets on households.household_id = targets.household_id
+left join expected on households.household_id = expected.household_id

@@ -46,16 +46,16 @@ stores as (
     select store_id from {{ ref('dim_store') }}
 ),
 
--- Versions are half open and cover all time, so every line meets exactly one of each.
+-- Versions are half open and cover all time, so every line meets exactly one of each, or the unknown member.
 versioned as (
     select
         basket_lines.basket_line_id,
         basket_lines.basket_id,
         baskets.sold_at,
         baskets.sold_on,
-        households.household_key,
-        products.product_key,
-        stores.store_id,
+        coalesce(households.household_key, {{ unknown_version() }}) as household_key,
+        coalesce(products.product_key, {{ unknown_version() }}) as product_key,
+        coalesce(stores.store_id, {{ unknown_member() }}) as store_id,
         basket_lines.quantity,
         basket_lines.sales_value,
         basket_lines.retail_discount,
@@ -68,17 +68,17 @@ versioned as (
         basket_lines._loaded_batch_id
     from basket_lines
     inner join baskets on basket_lines.basket_id = baskets.basket_id
-    inner join households
+    left join households
         on
             baskets.household_id = households.household_id
             and baskets.sold_at >= households.effective_at
             and baskets.sold_at < households.expires_at
-    inner join products
+    left join products
         on
             basket_lines.product_id = products.product_id
             and baskets.sold_at >= products.effective_at
             and baskets.sold_at < products.expires_at
-    inner join stores on baskets.store_id = stores.store_id
+    left join stores on baskets.store_id = stores.store_id
 )
 
 select

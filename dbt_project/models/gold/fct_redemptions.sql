@@ -7,7 +7,7 @@ coupons as (
 ),
 
 campaigns as (
-    select * from {{ ref('campaign') }}
+    select * from {{ ref('dim_campaign') }}
 ),
 
 households as (
@@ -22,23 +22,23 @@ households as (
 select
     redemptions.redemption_id,
     redemptions.redeemed_on,
-    households.household_key,
+    coalesce(households.household_key, {{ unknown_version() }}) as household_key,
     redemptions.coupon_id,
-    coupons.coupon_upc,
-    redemptions.campaign_id,
-    campaigns.campaign_name,
-    campaigns.campaign_type,
-    campaigns.campaign_type_name,
+    coalesce(coupons.coupon_upc, 'Unknown') as coupon_upc,
+    coalesce(campaigns.campaign_id, {{ unknown_member() }}) as campaign_id,
+    coalesce(campaigns.campaign_name, 'Unknown') as campaign_name,
+    coalesce(campaigns.campaign_type, 'Unknown') as campaign_type,
+    coalesce(campaigns.campaign_type_name, 'Unknown') as campaign_type_name,
     redemptions.redeemed_on - campaigns.starts_on as days_into_campaign,
     redemptions.redeemed_on between campaigns.starts_on and campaigns.ends_on as is_within_campaign,
     redemptions.channel,
     redemptions._extracted_at,
     redemptions._loaded_batch_id
 from redemptions
-inner join coupons on redemptions.coupon_id = coupons.coupon_id
-inner join campaigns on redemptions.campaign_id = campaigns.campaign_id
+left join coupons on redemptions.coupon_id = coupons.coupon_id
+left join campaigns on redemptions.campaign_id = campaigns.campaign_id
 -- Only the day is known, so the version at noon counts.
-inner join households
+left join households
     on
         redemptions.household_id = households.household_id
         and redemptions.redeemed_on + time with time zone '12:00+00' >= households.effective_at

@@ -1,0 +1,45 @@
+"""The suite sees the mistakes of mutations.py: one in every model here, all of them by `python -m …mutations`."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.dbt_project.mutations import ALL, MUTATIONS, RESULTS, Mutation, catch, rounds, write_results
+from tests.dbt_project.warehouse_story import Story
+
+pytestmark = pytest.mark.xdist_group("dbt")
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_mistake_can_still_be_made(mutation: Mutation) -> None:
+    text = (ROOT / "dbt_project" / mutation.file).read_text()
+    assert text.count(mutation.find) == 1, "the model has changed: say the mistake anew, and run all of them"
+
+
+def test_every_model_of_gold_is_tried() -> None:
+    """dim_store has no rule to break: it is a silver table and one more row."""
+    models = {path.stem for path in (ROOT / "dbt_project/models/gold").glob("*.sql")}
+    assert models - {model for mutation in MUTATIONS for model in mutation.models} == {"dim_store"}
+
+
+def test_one_mistake_in_every_model_is_seen(transformed: Story, tmp_path: Path) -> None:
+    first, *others = rounds(MUTATIONS)
+    caught = catch(transformed.warehouse, first, tmp_path / "first")
+    if ALL in os.environ:
+        for number, chosen in enumerate(others, 2):
+            caught |= catch(transformed.warehouse, chosen, tmp_path / str(number))
+        write_results(caught)
+    assert [name for name, tests in caught.items() if not tests] == []
+
+
+def test_the_result_of_all_mistakes_is_of_todays_list() -> None:
+    """Else run `python -m tests.dbt_project.mutations`."""
+    recorded = json.loads(RESULTS.read_text())
+    kept = [{name: value for name, value in record.items() if name != "caught_by"} for record in recorded]
+    assert kept == json.loads(json.dumps([asdict(mutation) for mutation in MUTATIONS]))
+    assert all(record["caught_by"] for record in recorded)
+    assert len(recorded) >= 20
