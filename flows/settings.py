@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     failpoint: str = Field("", description="For tests: the step at which the process kills itself")
     sentry_dsn: SecretStr | None = Field(None, description="Errors go to Sentry, scrubbed; unset → nowhere")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
+    dev_name: str = Field("", description="Whose private schemas `medallion dev` builds; unset → the account's name")
     dbt_threads: int = Field(4, ge=1, description="dbt models built at one time")
 
     @field_validator("home")

@@ -15,7 +15,7 @@ from flows.spec.plan import CursorState, LoadCounts
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # Any constant will do, as long as every process uses the same: it names "a load of a table" among advisory locks.
 LOAD_LOCK_CLASS = 20_170_101

@@ -1,0 +1,58 @@
+"""The first rows of a relation, personal values withheld."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows.spec.identifiers import qualified, quote_identifier
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+WITHHELD = "•••"
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The first rows of a relation as text, null as None. Values of `withheld` columns never left the warehouse."""
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str | None, ...], ...]
+    count: int
+    withheld: frozenset[str]
+
+
+async def preview_rows(
+    connection: Connection[Record], schema: str, table: str, *, limit: int, show: Collection[str] | None = None
+) -> Preview:
+    """Columns with types, the number of rows, and the first rows in the order of the first column.
+
+    Only values of the columns in `show` are read, of all of them when it is None.
+    """
+    columns = await connection.fetch(
+        "select attname, format_type(atttypid, atttypmod) as kind from pg_attribute "
+        "where attrelid = to_regclass($1) and attnum > 0 and not attisdropped order by attnum",
+        qualified(schema, table),
+    )
+    withheld = frozenset(column["attname"] for column in columns if show is not None and column["attname"] not in show)
+    shown = [
+        # Null stays null: whether there is a value is no secret, and half of all mistakes are nulls.
+        f"case when {quote_identifier(column['attname'])} is not null then '{WITHHELD}' end"
+        if column["attname"] in withheld
+        else f"{quote_identifier(column['attname'])}::text"
+        for column in columns
+    ]
+    rows = await connection.fetch(
+        f"select {', '.join(shown) or '1'} from {qualified(schema, table)} order by 1 limit $1", limit
+    )
+    count = await connection.fetchval(f"select count(*) from {qualified(schema, table)}")
+    return Preview(
+        f"{schema}.{table}",
+        tuple((column["attname"], column["kind"]) for column in columns),
+        tuple(tuple(row.values()) for row in rows),
+        int(count or 0),
+        withheld,
+    )
