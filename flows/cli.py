@@ -19,6 +19,7 @@ import typer
 
 from flows import connections, screens
 from flows.commands import dev, sources
+from flows.commands.review import review
 from flows.commands.terminal import console, prepare, problems
 from flows.connections import embedded_stack
 from flows.recovery.failures import diagnose
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command()(sources.preview)
 app.add_typer(sources.add, name="add")
 app.add_typer(dev.app, name="dev")
+app.command()(review)
 
 SourceNames = Annotated[
     list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="shop, or shop.baskets; all when left out")

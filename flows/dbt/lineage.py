@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import sqlglot
 from sqlglot import exp
@@ -135,7 +136,7 @@ class Lineage:
             table.set("catalog", None)
         # A source describes its keys only; whatever else the query names is taken to be there.
         named = {column.name for column in query.find_all(exp.Column)}
-        tables: dict[str, dict[str, dict[str, str]]] = {}
+        tables: dict[str, Any] = {}
         for address, parent in parents.items():
             db, _, name = address.partition(".")
             extra = named if self._manifest.relations[parent].kind == "source" else set()
@@ -144,8 +145,8 @@ class Lineage:
         qualified = qualify(query, dialect=_DIALECT, schema=schema, validate_qualify_columns=False, identify=False)
         for scope in traverse_scope(qualified):
             _spell_out_rows(scope)
-        scope = build_scope(qualified)
-        found = lineage(None, qualified, schema, dialect=_DIALECT, scope=scope, trim_selects=False, copy=False)
+        root = build_scope(qualified)
+        found = lineage(None, qualified, schema, dialect=_DIALECT, scope=root, trim_selects=False, copy=False)
         return {name: _leaves(node, parents) for name, node in found.items()}
 
     @staticmethod
@@ -159,7 +160,7 @@ class Lineage:
 
 
 def _spell_out_rows(scope: Scope) -> None:
-    """`to_jsonb(judged) - array['rank']`, a whole row as a value, reads all columns of `judged` but rank: write them."""
+    """`to_jsonb(judged) - array['rank']`, a whole row, reads all columns of `judged` but rank: write them."""
     for row in scope.find_all(exp.TableColumn):
         source = scope.sources.get(row.name)
         if not isinstance(source, Scope):
@@ -168,7 +169,9 @@ def _spell_out_rows(scope: Scope) -> None:
         difference = row.find_ancestor(exp.Sub)
         if difference is not None:
             taken_out = {literal.name for literal in difference.expression.find_all(exp.Literal)}
-        names = [name for name in source.expression.named_selects if name not in {"*", *taken_out}]
+        query = source.expression
+        selected = query.named_selects if isinstance(query, exp.Query) else []
+        names = [name for name in selected if name not in {"*", *taken_out}]
         row.replace(exp.Tuple(expressions=[exp.column(name, table=row.name) for name in names]))
 
 

@@ -100,7 +100,7 @@ class Manifest:
                 for name, column in (node.get("columns") or {}).items()
                 if any(constraint["type"] == "primary_key" for constraint in column.get("constraints") or [])
             )
-            whole = next((c["columns"] for c in node.get("constraints") or [] if c["type"] == "primary_key"), None)
+            whole = next((c["columns"] for c in node.get("constraints") or [] if c["type"] == "primary_key"), ())
             configured = node["config"].get("unique_key") if node["resource_type"] in {"model", "snapshot"} else None
             if node["resource_type"] == "snapshot" and configured:
                 # One row per version: the entity's key alone names several.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 WITHHELD = "•••"
+_WITHOUT_ORDER = ("json", "xml", "point", "polygon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,11 @@ async def preview_rows(
         else f"{quote_identifier(column['attname'])}::text"
         for column in columns
     ]
+    order = ""
+    if columns and columns[0]["attname"] not in withheld and not columns[0]["kind"].startswith(_WITHOUT_ORDER):
+        order = f"order by first_rows.{quote_identifier(columns[0]['attname'])}"
     rows = await connection.fetch(
-        f"select {', '.join(shown) or '1'} from {qualified(schema, table)} order by 1 limit $1", limit
+        f"select {', '.join(shown) or '1'} from {qualified(schema, table)} as first_rows {order} limit $1", limit
     )
     count = await connection.fetchval(f"select count(*) from {qualified(schema, table)}")
     return Preview(
