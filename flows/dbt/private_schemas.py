@@ -19,7 +19,7 @@ from flows.spec.identifiers import quote_identifier
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# PostgreSQL cuts names off after 63 bytes; the longest schema is silver_quarantine, and tests' is dbt_test__audit.
+# PostgreSQL cuts names off after 63 bytes; the longest schema is silver_quarantine.
 _LONGEST_NAME = 36
 _PREFIX = re.compile(r"(?:dev|pr)_[a-z0-9]+(?:_[a-z0-9]+)*__")
 

@@ -76,7 +76,7 @@ def private(warehouse: Warehouse) -> set[str]:
     rows = warehouse.rows("""
         select n.nspname || '.' || c.relname as name
         from pg_class as c inner join pg_namespace as n on c.relnamespace = n.oid
-        where c.relkind in ('r', 'v', 'p') and n.nspname ~ '^(dev|pr)_' and n.nspname !~ 'dbt_test__audit$'
+        where c.relkind in ('r', 'v', 'p') and n.nspname ~ '^(dev|pr)_' and n.nspname !~ '__test_failures$'
     """)
     return {row["name"] for row in rows}
 

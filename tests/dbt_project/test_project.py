@@ -18,8 +18,17 @@ AUDIT = {"_extracted_at", "_batch_id", "_loaded_batch_id"}
 
 
 def described(sql: Path) -> dict[str, Any]:
-    (model,) = yaml.safe_load(sql.with_suffix(".yml").read_text())["models"]
+    """The model's entry; of a version, with its own columns: `dim_store_v2.sql` is described in `dim_store.yml`."""
+    twin = sql.with_suffix(".yml")
+    if not twin.exists():
+        twin = sql.with_name(re.sub(r"_v\d+$", "", sql.stem) + ".yml")
+    (model,) = yaml.safe_load(twin.read_text())["models"]
     assert isinstance(model, dict)
+    for version in model.get("versions", []):
+        if version.get("defined_in") == sql.stem and "columns" in version:
+            selection, *own = version["columns"]
+            kept = [column for column in model["columns"] if column["name"] not in selection["exclude"]]
+            return {**model, "name": sql.stem, "columns": [*kept, *own]}
     return model
 
 
