@@ -25,11 +25,12 @@ def described(sql: Path) -> dict[str, Any]:
     (model,) = yaml.safe_load(twin.read_text())["models"]
     assert isinstance(model, dict)
     for version in model.get("versions", []):
-        if version.get("defined_in") == sql.stem and "columns" in version:
-            selection, *own = version["columns"]
+        if sql.stem == f"{model['name']}_v{version['v']}":
+            selection, *own = version.get("columns", [{"exclude": []}])
             kept = [column for column in model["columns"] if column["name"] not in selection["exclude"]]
-            return {**model, "name": sql.stem, "columns": [*kept, *own]}
-    return model
+            table = version.get("config", {}).get("alias", sql.stem)
+            return {**model, "name": sql.stem, "table": table, "columns": [*kept, *own]}
+    return {**model, "table": model["name"]}
 
 
 @pytest.mark.parametrize("sql", MODELS, ids=lambda path: path.stem)
@@ -58,7 +59,7 @@ def test_every_column_is_described_and_every_description_has_a_column(transforme
     for sql in MODELS:
         columns = described(sql)["columns"]
         assert all(column["description"].strip() for column in columns), sql.stem
-        assert {column["name"] for column in columns} == built[sql.stem], sql.stem
+        assert {column["name"] for column in columns} == built[described(sql)["table"]], sql.stem
 
 
 def test_staging_only_renames_and_casts() -> None:

@@ -1,12 +1,8 @@
-with stores as (
-    select * from {{ ref('store') }}
-)
-
 select
     store_id,
     store_name,
     first_sale_on,
-    is_deleted,
+    is_closed as is_deleted,
     _extracted_at,
     _loaded_batch_id
-from stores
+from {{ ref('dim_store', v=2) }}
