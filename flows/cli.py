@@ -18,7 +18,7 @@ from typing import Annotated, cast
 import typer
 
 from flows import connections, screens
-from flows.commands import dev, sources
+from flows.commands import dev, model, sources
 from flows.commands.review import review
 from flows.commands.terminal import console, prepare, problems
 from flows.connections import embedded_stack
@@ -41,6 +41,7 @@ app = typer.Typer(
 app.command()(sources.preview)
 app.add_typer(sources.add, name="add")
 app.add_typer(dev.app, name="dev")
+app.add_typer(model.app, name="model")
 app.command()(review)
 
 SourceNames = Annotated[

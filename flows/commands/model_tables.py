@@ -12,6 +12,7 @@ from rich.text import Text
 from flows.screens import grid
 
 if TYPE_CHECKING:
+    from flows.dbt.coverage import Gap, LayerCoverage
     from flows.dbt.preview import Preview
     from flows.dbt.private_schemas import PrivateSchema
     from flows.dbt.project import BuiltNode
@@ -73,7 +74,10 @@ def preview_parts(preview: Preview, width: int) -> list[Table | Text]:
     parts: list[Table | Text] = []
     chosen: list[int] = []
     used = 0
+    audit = [name for name, _ in preview.columns if name.startswith("_")]
     for index, (name, _) in enumerate(preview.columns):
+        if name in audit:
+            continue
         wanted = min(max([len(name), *(len(row[index] or "") for row in preview.rows)]), _CELL) + 3
         if chosen and used + wanted > width - 2:
             parts.append(_rows_table(preview, chosen, title if not parts else ""))
@@ -84,6 +88,8 @@ def preview_parts(preview: Preview, width: int) -> list[Table | Text]:
     if preview.withheld:
         listed = ", ".join(name for name, _ in preview.columns if name in preview.withheld)
         parts.append(Text(f"withheld as personal: {listed} (--personal shows them)", style="dim"))
+    if audit:
+        parts.append(Text(f"left out: {', '.join(audit)}", style="dim"))
     return parts
 
 
@@ -111,4 +117,31 @@ def private_schemas(schemas: Iterable[PrivateSchema]) -> Table:
     table = grid("Your schemas", ["schema", "tables and views", "MB"], ["tables and views", "MB"])
     for schema in schemas:
         table.add_row(schema.name, str(schema.relations), f"{schema.bytes / 1e6:,.1f}")
+    return table
+
+
+def coverage_table(layers: Iterable[LayerCoverage]) -> Table:
+    """`medallion model check`: what is described and tested, by layer."""
+    columns = ["layer", "models", "described", "key held", "tested", "unit tested", "columns", "described", "tested"]
+    table = grid("Documents and tests", columns, columns[1:])
+    for layer in layers:
+        table.add_row(
+            layer.layer,
+            str(layer.models),
+            *(_share(count, layer.models) for count in (layer.described, layer.keyed, layer.tested, layer.unit_tested)),
+            str(layer.columns),
+            *(_share(count, layer.columns) for count in (layer.columns_described, layer.columns_tested)),
+        )
+    return table
+
+
+def _share(count: int, of: int) -> str:
+    return f"{count / of:.0%}" if of else ""
+
+
+def gaps_table(gaps: Iterable[Gap]) -> Table:
+    """Where a convention is broken."""
+    table = grid("What breaks a convention", ["model", "what"])
+    for gap in gaps:
+        table.add_row(gap.model, gap.what)
     return table

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from flows.dbt.relation_columns import relation_columns
 from flows.spec.identifiers import qualified, quote_identifier
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ async def compare(
 
     Columns of the audit, which begin with `_`, are no content: they are not compared row by row.
     """
-    old = await _columns(connection, before) if before else {}
-    new = await _columns(connection, after) if after else {}
+    old = await relation_columns(connection, *before) if before else {}
+    new = await relation_columns(connection, *after) if after else {}
     if not old or not new or before is None or after is None:
         return Difference(
             await _count(connection, before) if before and old else None,
@@ -103,15 +104,6 @@ async def compare(
         ),
         keys=await _by_key(connection, before, after, tuple(key), _content(common, key, old, new)) if usable else None,
     )
-
-
-async def _columns(connection: Connection[Record], relation: Address) -> dict[str, str]:
-    rows = await connection.fetch(
-        "select attname, format_type(atttypid, atttypmod) as kind from pg_attribute "
-        "where attrelid = to_regclass($1) and attnum > 0 and not attisdropped order by attnum",
-        qualified(*relation),
-    )
-    return {row["attname"]: row["kind"] for row in rows}
 
 
 async def _count(connection: Connection[Record], relation: Address) -> int:

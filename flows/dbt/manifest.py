@@ -107,6 +107,8 @@ class Manifest:
                 configured = [*([configured] if isinstance(configured, str) else configured), "dbt_valid_from"]
             if primary or whole:
                 found[unique_id] = primary or tuple(whole)
+            elif index := next((i for i in node["config"].get("indexes") or [] if i.get("unique")), None):
+                found.setdefault(unique_id, tuple(index["columns"]))
             elif configured:
                 found.setdefault(unique_id, (configured,) if isinstance(configured, str) else tuple(configured))
         return {unique_id: key for unique_id, key in found.items() if key}

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flows.dbt.relation_columns import relation_columns
 from flows.spec.identifiers import qualified, quote_identifier
 
 if TYPE_CHECKING:
@@ -33,29 +34,26 @@ async def preview_rows(
 
     Only values of the columns in `show` are read, of all of them when it is None.
     """
-    columns = await connection.fetch(
-        "select attname, format_type(atttypid, atttypmod) as kind from pg_attribute "
-        "where attrelid = to_regclass($1) and attnum > 0 and not attisdropped order by attnum",
-        qualified(schema, table),
-    )
-    withheld = frozenset(column["attname"] for column in columns if show is not None and column["attname"] not in show)
+    columns = await relation_columns(connection, schema, table)
+    withheld = frozenset(name for name in columns if show is not None and name not in show)
     shown = [
         # Null stays null: whether there is a value is no secret, and half of all mistakes are nulls.
-        f"case when {quote_identifier(column['attname'])} is not null then '{WITHHELD}' end"
-        if column["attname"] in withheld
-        else f"{quote_identifier(column['attname'])}::text"
-        for column in columns
+        f"case when {quote_identifier(name)} is not null then '{WITHHELD}' end"
+        if name in withheld
+        else f"{quote_identifier(name)}::text"
+        for name in columns
     ]
+    first = next(iter(columns), None)
     order = ""
-    if columns and columns[0]["attname"] not in withheld and not columns[0]["kind"].startswith(_WITHOUT_ORDER):
-        order = f"order by first_rows.{quote_identifier(columns[0]['attname'])}"
+    if first and first not in withheld and not columns[first].startswith(_WITHOUT_ORDER):
+        order = f"order by first_rows.{quote_identifier(first)}"
     rows = await connection.fetch(
         f"select {', '.join(shown) or '1'} from {qualified(schema, table)} as first_rows {order} limit $1", limit
     )
     count = await connection.fetchval(f"select count(*) from {qualified(schema, table)}")
     return Preview(
         f"{schema}.{table}",
-        tuple((column["attname"], column["kind"]) for column in columns),
+        tuple(columns.items()),
         tuple(tuple(row.values()) for row in rows),
         int(count or 0),
         withheld,
