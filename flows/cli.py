@@ -42,6 +42,7 @@ app.command()(sources.preview)
 app.add_typer(sources.add, name="add")
 app.add_typer(dev.app, name="dev")
 app.add_typer(model.app, name="model")
+app.command()(model.docs)
 app.command()(review)
 
 SourceNames = Annotated[

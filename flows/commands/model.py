@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -46,3 +47,16 @@ def check() -> None:
         problems.print(model_tables.gaps_table(verdict.gaps))
         raise typer.Exit(2)
     console.print("[green]the conventions hold[/]")
+
+
+def docs(
+    out: Annotated[Path | None, typer.Option("--out", help="The folder; .medallion/docs when left out")] = None,
+) -> None:
+    """Write the models' documents and the lineage of every column, as pages that open anywhere."""
+    from flows.model_docs import write_docs
+    from flows.settings import settings
+
+    with console.status("reading project and warehouse"):
+        pages = write_docs(out or settings().home / "docs")
+    for page in pages:
+        console.print(f"  written: {page}", soft_wrap=True)
