@@ -61,7 +61,10 @@ def lineage_data(manifest: Manifest, types: Mapping[tuple[str, str], str]) -> di
                 ],
             }
         )
-    lanes = sorted({tuple(entry["lane"]) for entry in entries}, key=lambda lane: (order.get(lane[0], len(order)), lane))
+    lanes = sorted(
+        {(relation.layer, depth[relation.unique_id]) for relation in relations},
+        key=lambda lane: (order.get(lane[0], len(order)), lane),
+    )
     return {"lanes": lanes, "relations": entries}
 
 
