@@ -18,7 +18,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from flows import connections, tasks
+from flows import connections, lineage_events, tasks
 from flows.dbt.project import DBT_PROJECT, PREFIX_VARIABLE, dbt_environment
 from flows.observe import sentry
 from flows.observe.artifacts import CheckLine, NodeLine, checks_table_markdown, nodes_table_markdown
@@ -51,6 +51,9 @@ def transform(select: str | None = None, full_refresh: bool = False) -> dict[str
         transform_lock(connections.warehouse("transformer"), wait_seconds=settings().lock_wait_seconds),
     ):
         run_id = asyncio.run(_open(correlation_id))
+        lineage = lineage_events.lineage_run("transform", tasks.current_flow_run_id(), run_id)
+        asyncio.run(lineage_events.tell("START", lineage))
+        began = time.time()
         try:
             raw = _pass_gate("raw", run_id)
             nodes = build(select=select, full_refresh=full_refresh)
@@ -61,9 +64,13 @@ def transform(select: str | None = None, full_refresh: bool = False) -> dict[str
             failure = diagnose(problem, "transform")
             sentry.capture(failure.error)
             asyncio.run(_close(run_id, failure.status, failure.facts(run_id, None)))
+            asyncio.run(lineage_events.tell_build(lineage, settings().home / "dbt", since=began))
+            asyncio.run(lineage_events.tell("FAIL", lineage, failure.error))
             raise failure.error from None
         facts = {"nodes": len(nodes), "checks": len(raw) + len(gold)}
         asyncio.run(_close(run_id, "done", None, facts))
+        asyncio.run(lineage_events.tell_build(lineage, settings().home / "dbt", since=began))
+        asyncio.run(lineage_events.tell("COMPLETE", lineage))
         return facts
 
 
