@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from prefect.client.schemas.objects import State as PrefectState
 from prefect.exceptions import MissingContextError
@@ -30,6 +32,23 @@ from flows.settings import settings
 from flows.spec import Api, Database, Source
 from flows.spec.errors import MedallionError
 
+_Given = ParamSpec("_Given")
+
+
+def _harmless(tell: Callable[_Given, Coroutine[Any, Any, None]]) -> Callable[_Given, Coroutine[Any, Any, None]]:
+    """Nothing at all where no events are wanted; where telling fails, a warning: the work itself goes on."""
+
+    @functools.wraps(tell)
+    async def told(*given: _Given.args, **named: _Given.kwargs) -> None:
+        if not destination().on:
+            return
+        try:
+            await tell(*given, **named)
+        except Exception as problem:  # an address that is not set, a file that does not parse, …
+            _warn(type(problem).__name__)
+
+    return told
+
 
 def destination() -> Destination:
     """Where events go, as the settings say."""
@@ -44,12 +63,13 @@ def lineage_run(job: str, flow_run_id: str | None, run_id: int) -> LineageRun:
     return LineageRun(identifier, job, tags={"run_id": str(run_id), "correlation_id": correlation_id()}, kind="FLOW")
 
 
+@_harmless
 async def tell(state: State, run: LineageRun, error: MedallionError | None = None) -> None:
     """A flow began or ended."""
-    if destination().on:
-        await _send([run_event(destination().namespace, state, run, error=error.what if error else "")])
+    await _send([run_event(destination().namespace, state, run, error=error.what if error else "")])
 
 
+@_harmless
 async def tell_load(
     state: State,
     parent: LineageRun,
@@ -59,8 +79,6 @@ async def tell_load(
     error: str = "",
 ) -> None:
     """A load of one table began or ended. `facts` are those of its result."""
-    if not destination().on:
-        return
     tags = {"batch_id": str(facts["batch_id"])} if facts else {}
     run = parent.part(f"ingest.{source.name}.{table}", kind="LOAD", tags=tags)
     counts = (facts or {}).get("counts", {})
@@ -85,10 +103,9 @@ async def tell_load(
     await _send([event])
 
 
+@_harmless
 async def tell_load_ended(parent: LineageRun, source: Source, table: str, state: PrefectState[dict[str, Any]]) -> None:
     """A load ended as its task's state says."""
-    if not destination().on:
-        return
     try:
         facts = await state.aresult()
     except Exception as problem:
@@ -98,11 +115,12 @@ async def tell_load_ended(parent: LineageRun, source: Source, table: str, state:
         await tell_load("COMPLETE", parent, source, table, facts)
 
 
+@_harmless
 async def tell_build(parent: LineageRun, target: Path, *, since: float) -> None:
     """What dbt built, from its manifest and results in the target folder; nothing when they are older than `since`,
     seconds of the epoch: then dbt did not come so far."""
     results_file = target / "run_results.json"
-    if not destination().on or not results_file.exists() or results_file.stat().st_mtime < since:
+    if not results_file.exists() or results_file.stat().st_mtime < since:
         return
     from flows.dbt.build_events import build_events
     from flows.dbt.manifest import Manifest
@@ -132,9 +150,10 @@ async def _raw_columns(schema: str, table: str) -> tuple[tuple[str, str, str], .
 
 async def _send(events: list[Any]) -> None:
     # A thread: an HTTP API that is slow must not hold up the loads beside this one.
-    problem = await asyncio.to_thread(emit, destination(), events)
-    if problem:
-        try:
-            get_run_logger().warning("lineage was not told: %s", problem)
-        except MissingContextError:
-            return
+    if problem := await asyncio.to_thread(emit, destination(), events):
+        _warn(problem)
+
+
+def _warn(problem: str) -> None:
+    with contextlib.suppress(MissingContextError):
+        get_run_logger().warning("lineage was not told: %s", problem)
