@@ -44,6 +44,8 @@ class Lineage:
         self._compiled = compiled or {}
         self._read: dict[str, dict[str, frozenset[Column]]] = {}
         self._origins: dict[Column, frozenset[Column]] = {}
+        # Parents of which a column tells only whether they are null, by model and column.
+        self._only_tested: dict[str, dict[str, frozenset[Column]]] = {}
         #: Models whose SQL could not be read, with the reason.
         self.unread: dict[str, str] = {}
 
@@ -72,7 +74,8 @@ class Lineage:
     def personal(self, unique_id: str) -> frozenset[str]:
         """The columns that are tagged personal or are computed from one that is, however far upstream.
 
-        Of a model whose SQL cannot be read every column counts, since nobody knows.
+        Whether a value is there at all, `email is not null`, is not personal. Of a model whose SQL cannot be read every
+        column counts, since nobody knows.
         """
         names = {*self.columns(unique_id), *self._manifest.relations[unique_id].columns}
         return frozenset(name for name in names if self._is_personal((unique_id, name), set()))
@@ -86,7 +89,7 @@ class Lineage:
             return False
         seen.add(column)
         unique_id, name = column
-        parents = self.parents(unique_id, name)
+        parents = self.parents(unique_id, name) - self._only_tested.get(unique_id, {}).get(name, frozenset())
         if unique_id in self.unread or name in self._manifest.relations[unique_id].personal:
             return True
         return any(self._is_personal(parent, seen) for parent in parents)
@@ -147,6 +150,10 @@ class Lineage:
             _spell_out_rows(scope)
         root = build_scope(qualified)
         found = lineage(None, qualified, schema, dialect=_DIALECT, scope=root, trim_selects=False, copy=False)
+        self._only_tested[relation.unique_id] = {
+            name: _leaves(node, parents) - _leaves(node, parents, through_null_tests=False)
+            for name, node in found.items()
+        }
         return {name: _leaves(node, parents) for name, node in found.items()}
 
     @staticmethod
@@ -175,9 +182,15 @@ def _spell_out_rows(scope: Scope) -> None:
         row.replace(exp.Tuple(expressions=[exp.column(name, table=row.name) for name in names]))
 
 
-def _leaves(root: Node, parents: Mapping[str, str]) -> frozenset[Column]:
-    found = set()
-    for node in root.walk():
+def _leaves(root: Node, parents: Mapping[str, str], *, through_null_tests: bool = True) -> frozenset[Column]:
+    """The columns of other relations at the ends of a column's lineage."""
+    found, seen, waiting = set(), set(), [root]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen or (not through_null_tests and _is_null_test(node.expression)):
+            continue
+        seen.add(id(node))
+        waiting += node.downstream
         if isinstance(node.expression, exp.Table):
             table = node.expression
             parent = parents.get(f"{table.db}.{table.name}")
@@ -185,3 +198,9 @@ def _leaves(root: Node, parents: Mapping[str, str]) -> frozenset[Column]:
             if parent is not None and name != "*":
                 found.add((parent, name.strip('"')))
     return frozenset(found)
+
+
+def _is_null_test(expression: exp.Expr) -> bool:
+    while isinstance(expression, exp.Alias | exp.Paren | exp.Not):
+        expression = expression.this
+    return isinstance(expression, exp.Is) and isinstance(expression.expression, exp.Null)

@@ -1,20 +1,35 @@
 """Builds beside the shared one, on a real warehouse and copies of the project that somebody edited."""
 
 import asyncio
+import json
+import re
 import shutil
+import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
+from openlineage.client.serde import Serde
 
 from flows import dev, slim_ci
+from flows.dbt.build_events import build_events
+from flows.dbt.conventions import check_conventions
+from flows.dbt.lineage import Lineage
+from flows.dbt.manifest import Manifest
 from flows.dbt.review_report import ModelChange, Review, review_markdown
+from flows.model_docs import write_docs
+from flows.new_model import new_model
+from flows.observe.openlineage import LineageRun
+from flows.quality.soda import validate_contract
 from flows.settings import settings
-from flows.spec.errors import ConfigurationError
+from flows.spec.errors import ConfigurationError, DeclarationError
 from flows.state import dbt_manifests
 from tests.conftest import TestCluster, fresh_warehouse
 from tests.dbt_project.warehouse_story import PROJECT, Warehouse
+from tests.observe.openlineage_schema import mistakes
 
 # One worker: the shared build is made once for each worker that asks.
 pytestmark = pytest.mark.xdist_group("beside")
@@ -267,3 +282,119 @@ def test_without_a_whole_build_the_next_move_is_told(
             asyncio.run(dev.build())
     monkeypatch.undo()
     settings.cache_clear()
+
+
+# -- what is known of models
+
+
+def test_a_build_is_told_to_openlineage_down_to_columns(shared: Warehouse) -> None:
+    manifest = Manifest.read((shared.target / "manifest.json").read_bytes())
+    results = json.loads((shared.target / "run_results.json").read_text())
+    parent = LineageRun(uuid.uuid4(), "transform", tags={"run_id": "1"})
+    url = shared.database.url("transformer")
+    events = [json.loads(Serde.to_json(event)) for event in build_events("medallion", url, manifest, results, parent)]
+
+    assert [mistake for event in events for mistake in mistakes(event)] == []
+    heard = Counter((event["job"]["name"], event["eventType"]) for event in events)
+    built = {node["unique_id"] for node in results["results"] if node["status"] == "success"}
+    assert set(heard.values()) == {1}
+    assert sum(kind == "COMPLETE" and not job.endswith(".tests") for job, kind in heard) == len(built)
+    assert ("dbt.fct_basket_lines.tests", "COMPLETE") in heard
+    (daily,) = [e for e in events if (e["job"]["name"], e["eventType"]) == ("dbt.agg_daily_sales", "COMPLETE")]
+    (written,) = daily["outputs"]
+    origins = written["facets"]["columnLineage"]["fields"]["shop_discount"]["inputFields"]
+    database = shared.database.name
+    assert {(origin["name"], origin["field"]) for origin in origins} == {
+        (f"{database}.gold.fct_basket_lines", "sales_value"), (f"{database}.gold.fct_basket_lines", "shelf_value"),
+    }  # fmt: skip
+    assert shared.database.cluster.passwords["medallion_transformer"] not in json.dumps(events)
+
+
+def test_every_column_of_gold_leads_back_to_raw_and_none_to_a_personal_one(shared: Warehouse) -> None:
+    """Contact details are not in gold, whatever a model calls them; and no model's SQL goes unread."""
+    manifest = Manifest.read((shared.target / "manifest.json").read_bytes())
+    lineage = Lineage(manifest)
+    models = [relation for relation in manifest.relations.values() if relation.kind == "model"]
+    for model in models:
+        assert set(lineage.columns(model.unique_id)) == set(model.columns), model.name
+    assert lineage.unread == {}
+    assert {
+        model.name: names for model in models if model.layer == "gold" and (names := lineage.personal(model.unique_id))
+    } == {}
+    gold = [
+        (model, name)
+        for model in models
+        if model.layer == "gold" and model.name != "dim_date"
+        for name in model.columns
+    ]
+    # Counts of rows and the moment of writing come from no column.
+    unexplained = [(model.name, name) for model, name in gold if not lineage.parents(model.unique_id, name)]
+    assert len(unexplained) < 0.1 * len(gold), unexplained
+    raw = lineage.origins("model.medallion.agg_daily_sales", "shop_discount")
+    assert raw == {
+        ("source.medallion.shop.basket_items", column) for column in ("sales_value", "retail_disc", "coupon_match_disc")
+    }
+    assert lineage.personal("model.medallion.household") == {"full_name", "email", "phone"}
+    assert lineage.personal("model.medallion.quarantine_household") >= {"row_data"}
+
+
+def test_a_new_model_builds_and_keeps_the_conventions_as_it_is_written(
+    shared: Warehouse, edited: Callable[..., Path], tmp_path: Path
+) -> None:
+    project, contracts = edited(), tmp_path / "contracts"
+    new = partial(new_model, project=project, contracts=contracts)
+    asyncio.run(new("agg_store_week_sales", "gold", "fct_basket_lines", ("store_id", "sold_on")))
+    asyncio.run(new("household_brief", "silver", "household"))
+    written = asyncio.run(new("household_facts", "gold", "household"))
+    assert [path.name for path in written] == ["household_facts.yml", "household_facts.sql", "household_facts.yml"]
+    assert "email" not in "".join(path.read_text() for path in written)
+
+    built = asyncio.run(dev.build(project=project))
+
+    assert built.invocation.ok, [node for node in built.nodes if not node.ok]
+    assert {"agg_store_week_sales", "household_brief", "household_facts"} <= {node.name for node in built.nodes}
+    verdict = check_conventions(project)
+    assert (verdict.problem, verdict.gaps) == ("", ())
+    assert all(validate_contract(path) == [] for path in contracts.glob("*.yml"))
+    with pytest.raises(DeclarationError, match="is there already"):
+        asyncio.run(new("household_brief", "silver", "household"))
+    with pytest.raises(DeclarationError, match="choose --by among"):
+        asyncio.run(new("another", "gold", "household", ("shoe_size",)))
+
+
+def test_broken_conventions_are_named_with_the_model(edited: Callable[..., Path]) -> None:
+    project = edited(
+        ("models/gold/stg_store.sql", "", "select * from gold.dim_store\n"),
+        ("models/gold/stg_store.yml", "",
+         "models:\n  - name: stg_store\n    description: Stores.\n    access: private\n    columns:\n"
+         "      - {name: store_id, data_type: bigint}\n"),
+        ("models/silver/visit.sql", "", "select basket_id from {{ source('shop', 'baskets') }}\n"),
+    )  # fmt: skip
+    found = {(gap.model, gap.what) for gap in check_conventions(project).gaps}
+    of_store = " ".join(what for model, what in found if model == "stg_store")
+    for expected in (
+        "gold.dim_store is written out", "columns without a description: store_id", "check_model_names",
+        "check_model_description_contains_regexp_pattern", "check_model_access", "holds its key",
+    ):  # fmt: skip
+        assert expected in of_store
+    of_visit = " ".join(what for model, what in found if model == "visit")
+    for expected in (
+        "no column is described",
+        "check_lineage_source_cannot_be_used",
+        "check_model_has_properties_file",
+    ):
+        assert expected in of_visit
+
+
+def test_the_documents_are_whole_pages_that_ask_nobody(shared: Warehouse, tmp_path: Path) -> None:
+    index, lineage = write_docs(tmp_path / "docs")
+    assert "customer_360" in index.read_text()
+    page = lineage.read_text()
+    assert '"LINEAGE"' not in page
+    assert not re.findall(r"(?:src|href)=", page)
+    data = json.loads(page[page.index("const lineage = ") + 16 : page.index(";\nconst board")].replace("<\\/", "</"))
+    (daily,) = [relation for relation in data["relations"] if relation["name"] == "agg_daily_sales"]
+    (discount,) = [column for column in daily["columns"] if column["name"] == "shop_discount"]
+    fct = data["relations"].index(next(r for r in data["relations"] if r["name"] == "fct_basket_lines"))
+    assert discount["from"] == [[fct, "sales_value"], [fct, "shelf_value"]]
+    assert discount["type"] == "numeric(14,2)"
