@@ -37,6 +37,7 @@ lint: .venv/.installed ## Style, types, arrows, SQL, rendered files
 	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) medallion render --check
+	$(RUN) medallion model check
 	$(RUN) python -m tests.dbt_project.lint_sql
 
 bench: .venv/.installed ## Measure against the limit and against peers

@@ -13,11 +13,14 @@ import os
 import sys
 import traceback
 from datetime import datetime
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 import typer
 
 from flows import connections, screens
+from flows.commands import dev, model, sources
+from flows.commands.review import review
+from flows.commands.terminal import console, prepare, problems
 from flows.connections import embedded_stack
 from flows.recovery.failures import diagnose
 from flows.spec import DatabaseConnection
@@ -35,10 +38,14 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = screens.open_console()
-problems = screens.open_console(stderr=True)
+app.command()(sources.preview)
+app.add_typer(sources.add, name="add")
+app.add_typer(dev.app, name="dev")
+app.add_typer(model.app, name="model")
+app.command()(model.docs)
+app.command()(review)
 
-Sources = Annotated[
+SourceNames = Annotated[
     list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="shop, or shop.baskets; all when left out")
 ]
 
@@ -60,7 +67,7 @@ def up(commerce: Annotated[bool, typer.Option(help="Start the demo's commerce AP
         running = stack.up(on_step=lambda step: console.print(f"  {step}"), with_commerce=commerce)
         # What is set up here belongs to this stack, whatever other servers the environment names.
         os.environ["PREFECT_API_URL"] = running.prefect.api_url
-        _prepare()
+        prepare()
         asyncio.run(_ensure_operations(DatabaseConnection("warehouse", running.urls["warehouse_loader"])))
         for line in _register():
             console.print(f"  {line}")
@@ -77,7 +84,7 @@ def down() -> None:
 
 
 @app.command()
-def plan(sources: Sources = None) -> None:
+def plan(sources: SourceNames = None) -> None:
     """Show what a run would do: tables, cursors, rows waiting, paths. Touches nothing."""
     from flows.loads.declared import choose
     from flows.loads.planning import plan_sources
@@ -92,7 +99,7 @@ def plan(sources: Sources = None) -> None:
 
 @app.command()
 def run(
-    sources: Sources = None,
+    sources: SourceNames = None,
     ingest_only: Annotated[bool, typer.Option("--ingest-only", help="Leave silver and gold as they are")] = False,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Build incremental models anew")] = False,
 ) -> None:
@@ -100,7 +107,7 @@ def run(
     from flows.loads.declared import choose
 
     chosen = choose(sources)
-    _prepare()
+    prepare()
     from flows import launch
 
     launch.run(chosen, ingest_only=ingest_only, full_refresh=full_refresh, console=console)
@@ -114,7 +121,7 @@ def transform(
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Build incremental models anew")] = False,
 ) -> None:
     """Build silver and gold from raw as it stands, between the two quality gates."""
-    _prepare()
+    prepare()
     from flows import launch
 
     launch.transform(select=select, full_refresh=full_refresh, console=console)
@@ -131,14 +138,14 @@ def predict() -> None:
 
 @app.command()
 def reconcile(
-    sources: Sources = None,
+    sources: SourceNames = None,
     repair: Annotated[bool, typer.Option("--repair", help="Read the keys that differ again")] = False,
 ) -> None:
     """Compare raw with its sources by content, and find the rows that differ. Exit 1 when any do."""
     from flows.loads.declared import choose
 
     choose(sources)
-    _prepare()
+    prepare()
     from flows import launch
 
     launch.reconcile(sources, repair=repair, console=console)
@@ -155,7 +162,7 @@ def backfill(
     only_plan: Annotated[bool, typer.Option("--plan", help="Show the partitions, touch nothing")] = False,
 ) -> None:
     """Read a stretch of days of one table again, partition by partition, beside the scheduled loads."""
-    _prepare()
+    prepare()
     from flows import launch
 
     launch.backfill(
@@ -167,68 +174,6 @@ def backfill(
         restart=restart,
         only_plan=only_plan,
         console=console,
-    )
-
-
-@app.command()
-def preview(
-    endpoint: Annotated[str, typer.Argument(metavar="API.ENDPOINT", help="marketing.coupons")],
-    records: Annotated[int, typer.Option("--records", "-n", min=0, help="How many records to show")] = 3,
-) -> None:
-    """Show an endpoint's first records, how its pages follow and what its fields hold. Writes nothing."""
-    from flows.loads.declared import find_endpoint
-    from flows.loads.preview import preview_endpoint
-
-    source, declared = find_endpoint(endpoint)
-    seen = asyncio.run(preview_endpoint(source, declared, connections.api(source), records))
-    for part in screens.preview_parts(endpoint, seen):
-        console.print(part)
-
-
-add = typer.Typer(help="Draft a declaration from what a source answers.", no_args_is_help=True)
-app.add_typer(add, name="add")
-
-
-@add.command("api")
-def add_api(
-    url: Annotated[str, typer.Argument(help="The address of a list, such as https://api.example.com/v1/orders")],
-    name: Annotated[str, typer.Option(help="What the source is to be called")] = "api",
-    auth: Annotated[
-        Literal["none", "header", "query", "basic", "bearer"],
-        typer.Option(help="How MEDALLION_SOURCE_<NAME>_KEY (and _USER) is sent"),
-    ] = "none",
-    parameter: Annotated[str | None, typer.Option(help="The key's header or query parameter")] = None,
-    write: Annotated[bool, typer.Option("--write", help="Write flows/sources/<name>.py instead of showing it")] = False,
-) -> None:
-    """Draft an API's declaration from one live answer: records, key, total, pagination."""
-    from flows.loads.preview import draft_api
-    from flows.settings import PROJECT_ROOT
-    from flows.spec import ApiKeyHeader, ApiKeyQuery, Basic, Bearer, NoAuth
-    from flows.spec.auth import Auth
-    from flows.spec.identifiers import require_plain
-
-    require_plain(name, "source", "--name")
-    kinds: dict[str, Auth] = {
-        "none": NoAuth(),
-        "header": ApiKeyHeader(parameter or "X-API-Key"),
-        "query": ApiKeyQuery(parameter or "api_key"),
-        "basic": Basic(),
-        "bearer": Bearer(),
-    }
-    prefix = f"MEDALLION_SOURCE_{name.upper()}"
-    text, _ = asyncio.run(
-        draft_api(name, url, kinds[auth], os.environ.get(f"{prefix}_KEY"), os.environ.get(f"{prefix}_USER"))
-    )
-    if not write:
-        typer.echo(text)
-        return
-    path = PROJECT_ROOT / "flows/sources" / f"{name}.py"
-    if path.exists():
-        problems.print(f"{path.relative_to(PROJECT_ROOT)} is there already; choose another --name")
-        raise typer.Exit(2)
-    path.write_text(text, encoding="utf-8")
-    console.print(
-        f"written: {path.relative_to(PROJECT_ROOT)}; look at it, then add {name} to flows/sources/__init__.py"
     )
 
 
@@ -284,7 +229,7 @@ def url(
 @app.command()
 def register() -> None:
     """Register blocks, work pools and limits at the Prefect API in force. Running it again changes nothing."""
-    _prepare()
+    prepare()
     for line in _register():
         console.print(f"  {line}")
 
@@ -295,16 +240,6 @@ def _register() -> list[str]:
 
     blocks = [f"{block.outcome:<9} block {block.name} ({block.kind})" for block in register_blocks()]
     return [*blocks, *register_deployments()]
-
-
-def _prepare() -> None:
-    """Point Prefect at its server before it is imported: it reads its settings once."""
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    stack = embedded_stack()
-    if "PREFECT_API_URL" not in os.environ and stack is not None:
-        os.environ["PREFECT_API_URL"] = stack["prefect"]["api_url"]
 
 
 def main() -> None:

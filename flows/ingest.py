@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.schemas.objects import State
 
-from flows import connections, tasks
+from flows import connections, lineage_events, tasks
 from flows.loads.declared import find_source
 from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
@@ -43,6 +43,8 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
     chosen = [declared.table(name) for name in tables] if tables else list(declared.tables)
     with correlated() as correlation_id:
         run_id, windows = await _open(declared, [table.name for table in chosen], correlation_id)
+        lineage = lineage_events.lineage_run(f"ingest.{source}", tasks.current_flow_run_id(), run_id)
+        await lineage_events.tell("START", lineage)
         turns = asyncio.Semaphore(declared.max_parallel)
 
         ended = {table.name: asyncio.Event() for table in chosen}
@@ -54,16 +56,19 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
                 await ended[parent].wait()
             try:
                 async with turns:
+                    await lineage_events.tell_load("START", lineage, declared, table.name)
                     # Prefect's overloads know return_state for functions, not for coroutines.
                     state: State[dict[str, Any]] = await tasks.load(  # type: ignore[misc]
                         source, table.name, windows[table.name], run_id, return_state=True
                     )
+                    await lineage_events.tell_load_ended(lineage, declared, table.name, state)
                     return state
             finally:
                 ended[table.name].set()
 
         states = await asyncio.gather(*(take_turn(table) for table in chosen))
         outcome = await _gather(source, dict(zip((table.name for table in chosen), states, strict=True)))
+        await lineage_events.tell("FAIL" if outcome.failures else "COMPLETE", lineage)
         await _close(run_id, source, outcome)
     return outcome.loads
 

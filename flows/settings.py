@@ -55,7 +55,12 @@ class Settings(BaseSettings):
     resume_hours: float = Field(12, ge=0, description="A read interrupted longer ago than this begins anew")
     failpoint: str = Field("", description="For tests: the step at which the process kills itself")
     sentry_dsn: SecretStr | None = Field(None, description="Errors go to Sentry, scrubbed; unset → nowhere")
+    openlineage_url: str = Field("", description="An HTTP API that takes OpenLineage events; unset → nowhere")
+    openlineage_key: SecretStr | None = Field(None, description="Its key, sent as a bearer token")
+    openlineage_file: Path | None = Field(None, description="A file that takes them too, one a line")
+    openlineage_namespace: str = Field("medallion", description="The namespace of our jobs in them")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
+    dev_name: str = Field("", description="Whose private schemas `medallion dev` builds; unset → the account's name")
     dbt_threads: int = Field(4, ge=1, description="dbt models built at one time")
 
     @field_validator("home")

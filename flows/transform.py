@@ -13,24 +13,23 @@ import os
 import time
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from flows import connections, tasks
+from flows import connections, lineage_events, tasks
+from flows.dbt.project import DBT_PROJECT, PREFIX_VARIABLE, dbt_environment
 from flows.observe import sentry
 from flows.observe.artifacts import CheckLine, NodeLine, checks_table_markdown, nodes_table_markdown
 from flows.observe.logs import correlated
 from flows.observe.progress import report
 from flows.recovery.failures import diagnose
-from flows.settings import PROJECT_ROOT, settings
+from flows.settings import settings
 from flows.spec.errors import DataRefused, MedallionError, WarehouseError
-from flows.state import ledger, runs
+from flows.state import dbt_manifests, ledger, runs
 from flows.state.transform_lock import transform_lock
 
-DBT_PROJECT = PROJECT_ROOT / "dbt_project"
 # Unit tests prove the code, not the data: CI runs them.
 _BUILD = ("build", "--exclude-resource-type", "unit_test")
 
@@ -52,17 +51,26 @@ def transform(select: str | None = None, full_refresh: bool = False) -> dict[str
         transform_lock(connections.warehouse("transformer"), wait_seconds=settings().lock_wait_seconds),
     ):
         run_id = asyncio.run(_open(correlation_id))
+        lineage = lineage_events.lineage_run("transform", tasks.current_flow_run_id(), run_id)
+        asyncio.run(lineage_events.tell("START", lineage))
+        began = time.time()
         try:
             raw = _pass_gate("raw", run_id)
             nodes = build(select=select, full_refresh=full_refresh)
+            if select is None:
+                asyncio.run(_keep_manifest(run_id))
             gold = _pass_gate("gold", run_id) if select is None else []
         except Exception as problem:
             failure = diagnose(problem, "transform")
             sentry.capture(failure.error)
             asyncio.run(_close(run_id, failure.status, failure.facts(run_id, None)))
+            asyncio.run(lineage_events.tell_build(lineage, settings().home / "dbt", since=began))
+            asyncio.run(lineage_events.tell("FAIL", lineage, failure.error))
             raise failure.error from None
         facts = {"nodes": len(nodes), "checks": len(raw) + len(gold)}
         asyncio.run(_close(run_id, "done", None, facts))
+        asyncio.run(lineage_events.tell_build(lineage, settings().home / "dbt", since=began))
+        asyncio.run(lineage_events.tell("COMPLETE", lineage))
         return facts
 
 
@@ -79,6 +87,15 @@ async def _close(run_id: int, status: str, failure: dict[str, Any] | None, facts
         if failure is not None:
             await ledger.record_error(warehouse, failure)
         await runs.close_run(warehouse, run_id, status, failure["error_id"] if failure else None, facts)
+
+
+async def _keep_manifest(run_id: int) -> None:
+    """What was built, for those who build beside it: `medallion dev`, pull requests."""
+    if os.environ.get(PREFIX_VARIABLE):
+        return  # a build beside the shared one is nothing to stand on
+    manifest = settings().home / "dbt" / "manifest.json"
+    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        await dbt_manifests.keep_manifest(warehouse, run_id, manifest.read_bytes())
 
 
 def preload_dbt() -> None:
@@ -129,25 +146,6 @@ async def _record_checks(run_id: int, gate: str, results: list[dict[str, Any]]) 
     ]
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
         await ledger.record_checks(warehouse, run_id, gate, rows)
-
-
-def dbt_environment(url: str) -> dict[str, str]:
-    """The variables that dbt_project/profiles.yml reads, from the transformer's address."""
-    parts = urlsplit(url)
-    query = parse_qs(parts.query)
-    return {
-        "MEDALLION_DBT_HOST": query.get("host", [parts.hostname or "localhost"])[0],
-        "MEDALLION_DBT_PORT": str(parts.port or 5432),
-        "MEDALLION_DBT_USER": unquote(parts.username or ""),
-        "MEDALLION_DBT_PASSWORD": unquote(parts.password or ""),
-        "MEDALLION_DBT_DATABASE": unquote(parts.path.lstrip("/")),
-        "MEDALLION_DBT_SSLMODE": query.get("sslmode", ["prefer"])[0],
-        # Empty where the address names none: a build before this one in the process may have set them.
-        **{f"MEDALLION_DBT_{key.upper()}": query.get(key, [""])[0] for key in ("sslrootcert", "sslcert", "sslkey")},
-        "DBT_USE_COLORS": "false",
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        "DO_NOT_TRACK": "1",
-    }
 
 
 def build(*, select: str | None = None, full_refresh: bool = False) -> list[NodeLine]:

@@ -1,3 +1,5 @@
+{{ config(store_failures=true) }}
+
 -- Not a cent is lost on the way: what the shop sold is what silver holds and what was quarantined, and every table of
 -- gold that adds sales up has the same sum.
 with totals as (

@@ -7,6 +7,7 @@ import pytest
 
 from flows.quality.soda import validate_contract, verify
 from tests.conftest import ROOT
+from tests.dbt_project.test_project import described
 from tests.dbt_project.warehouse_story import Story, Warehouse
 
 pytestmark = pytest.mark.xdist_group("dbt")
@@ -36,7 +37,7 @@ def test_too_many_broken_rows_stop_the_build_before_gold(empty: Warehouse) -> No
 
 
 def test_every_gold_table_has_a_contract_and_every_contract_a_table() -> None:
-    models = {path.stem for path in (ROOT / "dbt_project/models/gold").glob("*.sql")}
+    models = {described(path)["table"] for path in (ROOT / "dbt_project/models/gold").glob("*.sql")}
     assert {path.stem for path in CONTRACTS} == models
 
 

@@ -10,6 +10,7 @@
               list: products
 #}
 {% test child_rows_hold(model, parent, key, list) %}
+    {{ config(store_failures=true) }}
     with lists as (
         select
             {{ key | join(', ') }},

@@ -8,6 +8,7 @@
               columns: [coupon_id, product_id]
 #}
 {% test keys_hold(model, columns) %}
+    {{ config(store_failures=true) }}
     select
         {{ columns | join(', ') }},
         count(*) as copies

@@ -3,6 +3,7 @@
   ending where the next begins, the last one current and open.
 #}
 {% test versions_hold(model, key) %}
+    {{ config(store_failures=true) }}
     with neighbours as (
         select
             {{ key }},

@@ -281,4 +281,13 @@ create table if not exists ops.circuits (
 comment on table ops.circuits is
 'One row per source that has ever failed: closed, it is asked; open, nobody asks it before retry_at; half-open, one load tries it. failures counts loads that failed in a row, openings how often it opened since it last worked.';
 
+create table if not exists ops.dbt_manifests (
+    run_id bigint primary key references ops.runs (run_id),
+    manifest bytea not null
+);
+comment on table ops.dbt_manifests is
+'One row per whole build of the models into the shared schemas, the last ten: dbt''s manifest.json, by gzip. Private builds and pull requests compare with the newest and defer to it.';
+-- It is compressed already.
+alter table ops.dbt_manifests alter column manifest set storage external;
+
 insert into ops.schema_version (version) values (6) on conflict do nothing;

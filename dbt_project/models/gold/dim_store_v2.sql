@@ -6,7 +6,7 @@ select
     store_id,
     store_name,
     first_sale_on,
-    is_deleted,
+    is_deleted as is_closed,
     _extracted_at,
     _loaded_batch_id
 from stores

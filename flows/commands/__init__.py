@@ -1,0 +1,1 @@
+"""Verbs of the command line that belong together, one file a group."""

@@ -1,0 +1,71 @@
+"""What the last whole build built: dbt's manifest, kept in the warehouse beside the tables it describes.
+
+Whoever may read the warehouse can compare with it and defer to it, on whatever machine.
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+# A manifest is some 300 kB; ten show what changed in the last days.
+_KEPT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class WholeBuild:
+    """A build of the whole project into the shared schemas: the run that made it, and when that run began."""
+
+    run_id: int
+    started_at: datetime
+
+
+async def keep_manifest(connection: Connection[Record], run_id: int, text: bytes) -> None:
+    """Store the manifest of a whole build that succeeded, and forget those of long ago. The loader's business."""
+    packed = gzip.compress(text, compresslevel=6, mtime=0)
+    async with connection.transaction():
+        await connection.execute("insert into ops.dbt_manifests (run_id, manifest) values ($1, $2)", run_id, packed)
+        await connection.execute(
+            "delete from ops.dbt_manifests where run_id not in "
+            "(select run_id from ops.dbt_manifests order by run_id desc limit $1)",
+            _KEPT,
+        )
+
+
+async def newest_build(connection: Connection[Record]) -> WholeBuild | None:
+    """The newest build whose manifest is kept; None when none is."""
+    if not await connection.fetchval("select to_regclass('ops.dbt_manifests') is not null"):
+        return None
+    row = await connection.fetchrow(
+        "select m.run_id, r.started_at from ops.dbt_manifests as m inner join ops.runs as r on r.run_id = m.run_id "
+        "order by m.run_id desc limit 1"
+    )
+    return WholeBuild(int(row["run_id"]), row["started_at"]) if row else None
+
+
+async def read_manifest(connection: Connection[Record], run_id: int) -> bytes:
+    """The manifest of that build: JSON as dbt wrote it.
+
+    Raises:
+        LookupError: it is not kept any more.
+    """
+    packed = await connection.fetchval("select manifest from ops.dbt_manifests where run_id = $1", run_id)
+    if packed is None:
+        raise LookupError(f"the manifest of run {run_id} is not kept any more")
+    return gzip.decompress(packed)
+
+
+async def tables_changed_since(connection: Connection[Record], moment: datetime) -> list[str]:
+    """The tables whose rows changed in raw after that moment, as `shop.baskets`, sorted."""
+    rows = await connection.fetch(
+        "select distinct source_system || '.' || table_name as name from ops.loads where status = 'published' "
+        "and finished_at > $1 "
+        "and coalesce(rows_inserted, 0) + coalesce(rows_updated, 0) + coalesce(rows_deleted, 0) > 0 order by name",
+        moment,
+    )
+    return [row["name"] for row in rows]
