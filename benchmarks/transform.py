@@ -31,8 +31,8 @@ from psycopg.rows import dict_row
 from rich.console import Console
 
 from demo.raw import fill_promotions, fill_raw
+from flows.dbt.project import dbt_environment
 from flows.settings import PROJECT_ROOT
-from flows.transform import dbt_environment
 from infra.local import roles
 from infra.local.postgres import DEV_SETTINGS, Cluster
 from tests.dbt_project.recomputed import TABLES, Dataset, differences

@@ -130,7 +130,7 @@ def transform(
 @app.command()
 def predict() -> None:
     """Train the churn model on gold, judge it by weeks it has not seen, and publish its scores."""
-    _prepare()
+    prepare()
     from flows import launch
 
     launch.predict(console=console)
