@@ -259,6 +259,19 @@ async def test_a_new_column_is_followed(warehouse: TestDatabase, file: sqlite3.C
     assert (result.path, result.schema_changes, result.counts.rows_updated) == ("reread", ("tier added",), 1)
 
 
+async def test_rows_that_an_append_reads_again_get_the_values_of_a_new_column(
+    warehouse: TestDatabase, file: sqlite3.Connection
+) -> None:
+    """An append leaves alone what raw has: here every row is read by every load."""
+    log = Table("log", key="n", cursor=Sequence("n", lag=100), load=Append())
+    file.execute("create table log (n integer primary key, v text)")
+    file.execute("insert into log values (1, 'a'), (2, 'b')")
+    await load(warehouse, address(file), log, "sqlite")
+    file.execute("alter table log add column tier text default 'gold'")
+    result = await load(warehouse, address(file), log, "sqlite")
+    assert (result.path, result.counts.rows_updated, result.counts.reconciled) == ("reread", 2, "equal")
+
+
 async def test_a_file_that_is_not_there_is_told_and_not_made(warehouse: TestDatabase, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="check the path"):
         await load(warehouse, f"sqlite:///{tmp_path}/no.db", Table("t", load=Replace()), "sqlite")
