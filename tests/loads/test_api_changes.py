@@ -1,0 +1,147 @@
+"""What changes between two attempts at a list: its declaration, raw, its parents, the fields of its records."""
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from flows.extract.rest import HttpLimits
+from flows.spec import Api, Endpoint, Merge
+from flows.spec.errors import SourceUnavailable
+from tests.conftest import TestDatabase
+from tests.extract.http_lists import Listing
+from tests.extract.http_servers import Answer, Request, raw, response, serve, status
+from tests.loads.api_loading import LISTS, keys, load
+from tests.loads.loading import rows, setting
+
+ONE_TRY = HttpLimits(max_attempts=1)
+
+
+def items(count: int) -> list[dict[str, Any]]:
+    return [{"id": n, "at": f"2026-01-01T00:00:{n:02d}Z"} for n in range(1, count + 1)]
+
+
+def page(records: list[Any], **body: Any) -> Answer:
+    return raw(response(200, json.dumps({"data": records, **body}).encode()))
+
+
+def more(token: str) -> dict[str, Any]:
+    return {"paging": {"next": token, "more": True}}
+
+
+def failing_at(token: str, answer: Answer) -> Answer:
+    async def answering(request: Request, writer: asyncio.StreamWriter) -> None:
+        await (status(503) if request.query.get("after") == token else answer)(request, writer)
+
+    return answering
+
+
+def by_token(pages: dict[str | None, Answer]) -> Answer:
+    async def answering(request: Request, writer: asyncio.StreamWriter) -> None:
+        await pages[request.query.get("after")](request, writer)
+
+    return answering
+
+
+def only(endpoint: Endpoint) -> Api:
+    return replace(LISTS, endpoints=[endpoint])
+
+
+async def stopped(warehouse: TestDatabase, table: str, *answers: Answer, api: Api = LISTS) -> None:
+    """A load that is cancelled while it waits for a page that never comes, when all before it have landed."""
+    hangs = asyncio.Event()
+
+    async def hanging(request: Request, writer: asyncio.StreamWriter) -> None:
+        hangs.set()
+        await asyncio.sleep(60)
+
+    async with serve(*answers, forever=hanging) as server:
+        task = asyncio.create_task(load(warehouse, server.url, table, api))
+        await hangs.wait()
+        await landed(warehouse, table)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def landed(warehouse: TestDatabase, table: str, pages: int = 1) -> None:
+    query = (
+        f"select from ops.list_reads where table_name = '{table}' "
+        f"and (place is not null or (gathered ->> 'pages')::integer >= {pages})"
+    )
+    for _ in range(500):
+        if await asyncio.to_thread(rows, warehouse, query):
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("nothing landed")
+
+
+def execute(warehouse: TestDatabase, *statements: str) -> None:
+    with psycopg.connect(warehouse.url("admin"), autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+async def test_a_list_that_was_merged_in_part_is_not_taken_for_whole_by_a_replace(warehouse: TestDatabase) -> None:
+    """What the merge has published would be deleted, since it does not come again behind the place."""
+    listing = Listing(items(9))
+    merged = replace(LISTS.table("refilled"), load=Merge())
+    async with serve(forever=listing.by_token()) as server:
+        await load(warehouse, server.url, "refilled", only(merged))
+    with setting(api_group_mb=0):
+        async with serve(forever=failing_at("3", listing.by_token())) as server:
+            with pytest.raises(SourceUnavailable):
+                await load(warehouse, server.url, "refilled", only(merged), limits=ONE_TRY)
+    async with serve(forever=listing.by_token()) as server:
+        result = await load(warehouse, server.url, "refilled")
+    assert (keys(warehouse, "refilled"), result.counts.rows_deleted) == (list(range(1, 10)), 0)
+
+
+async def test_tombstones_that_are_declared_while_a_list_is_under_way_are_told(warehouse: TestDatabase) -> None:
+    """Those that have landed were taken for records."""
+    plain = replace(LISTS.table("items"), cursor=None)
+    first = page([{"id": 1}, {"id": 2, "deleted": True}], **more("3"))
+    await stopped(warehouse, "items", first, api=only(plain))
+    async with serve(forever=by_token({None: first, "3": page([{"id": 3}], paging={"more": False})})) as server:
+        await load(warehouse, server.url, "items", only(replace(plain, deleted="deleted")))
+    assert keys(warehouse, "items") == [1, 3]
+
+
+ORDERS = replace(LISTS, endpoints=[LISTS.table("orders"), LISTS.table("refunds")])
+
+
+class Refunds:
+    """Orders with a version each, and their refunds on one page."""
+
+    def __init__(self) -> None:
+        self.orders = {1: 1, 2: 1, 3: 1}
+        self.refunds: dict[int, list[dict[str, Any]]] = {order: [{"id": 1}, {"id": 2}] for order in self.orders}
+        self.waits_at = 0
+        self.asked, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.path == "/v1/orders":
+            return await page([{"id": order, "v": v} for order, v in self.orders.items()])(request, writer)
+        order = int(request.path.split("/")[3])
+        if order == self.waits_at:
+            self.asked.set()
+            await self.goes_on.wait()
+        await page(self.refunds[order], paging={"more": False})(request, writer)
+
+    async def stop(self, warehouse: TestDatabase, url: str, table: str, api: Api, order: int) -> None:
+        """A load that is cancelled while it waits for the refunds of an order."""
+        self.waits_at = order
+        task = asyncio.create_task(load(warehouse, url, table, api))
+        await landed(warehouse, table)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        self.waits_at = 0
+
+
+def children(warehouse: TestDatabase, table: str = "refunds") -> list[tuple[int, int]]:
+    held = rows(warehouse, f"select order_id, id from raw_lists.{table} where _deleted_at is null order by 1, 2")
+    return [(row["order_id"], row["id"]) for row in held]
