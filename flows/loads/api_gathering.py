@@ -64,7 +64,7 @@ class ListGathering:
 
     async def take_up(self) -> None:
         """Begin with what an earlier load gathered, if it still stands."""
-        gathered = await self.landing.take_up(self.known.gathered)
+        gathered = await self.landing.take_up(self.known.gathered, first=self.first)
         if gathered is None and self.known.gathered is not None:
             gathered = replace(published(self.known.gathered), ended=False)
         fields = await record_fields.read(self.session.warehouse, self.plan.source, self.plan.table)

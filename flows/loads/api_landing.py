@@ -43,13 +43,22 @@ class ListLanding:
             return None
         return WholeLists(qualified(LANDING_SCHEMA, f"{self.session.target.landing_name}__f"), parent.column)
 
-    async def take_up(self, gathered: Gathered | None) -> Gathered | None:
-        """What an earlier load gathered, if it still stands: after a crash an unlogged table is there and empty."""
+    async def take_up(self, gathered: Gathered | None, *, first: bool) -> Gathered | None:
+        """What an earlier load gathered, if it still stands: after a crash an unlogged table is there and empty.
+
+        `first`: it will become the raw table, so an unlogged one will not do (raw was dropped while it was filled).
+        """
         if gathered is None or gathered.landing is None:
             return gathered
         warehouse, landing = self.session.warehouse, self.session.target.landing
-        there = await warehouse.fetchval("select to_regclass($1)::oid::bigint", landing) == gathered.landing
-        if not there or await warehouse.fetchval(f"select count(*) from {landing}") != gathered.rows:
+        kind = await warehouse.fetchval(
+            "select relpersistence::text from pg_class where oid = to_regclass($1) and oid::bigint = $2",
+            landing,
+            gathered.landing,
+        )
+        if kind is None or (first and kind == "u"):
+            return None
+        if await warehouse.fetchval(f"select count(*) from {landing}") != gathered.rows:
             return None
         lists = self.lists
         if lists is not None and await warehouse.fetchval(f"select count(*) from {lists.relation}") != gathered.lists:

@@ -110,6 +110,32 @@ async def test_tombstones_that_are_declared_while_a_list_is_under_way_are_told(w
     assert keys(warehouse, "items") == [1, 3]
 
 
+async def test_a_raw_table_dropped_while_its_list_is_under_way_is_filled_and_outlives_a_crash(
+    warehouse: TestDatabase,
+) -> None:
+    """What a later load gathers lies in an unlogged table, which must not become raw; and the ETag of the last whole
+    list would be answered that nothing has changed."""
+    api = only(replace(LISTS.table("refilled"), etag=True))
+    listing = Listing(items(9))
+    answer = listing.by_token()
+    first = json.dumps({"data": items(3), **more("3")}).encode()
+
+    async def marked(request: Request, writer: asyncio.StreamWriter) -> None:
+        began = request.query.get("after") is None
+        await (raw(response(200, first, 'ETag: "v1"')) if began else answer)(request, writer)
+
+    async with serve(forever=marked) as server:
+        await load(warehouse, server.url, "refilled", api)
+    await stopped(warehouse, "refilled", raw(response(200, first, 'ETag: "v2"')), api=api)
+    execute(warehouse, "drop table raw_lists.refilled")
+    async with serve(forever=marked) as server:
+        await load(warehouse, server.url, "refilled", api)
+    assert "if-none-match" not in server.requests[0].headers
+    assert keys(warehouse, "refilled") == list(range(1, 10))
+    kind = "select relpersistence::text as kind from pg_class where oid = 'raw_lists.refilled'::regclass"
+    assert rows(warehouse, kind) == [{"kind": "p"}]
+
+
 ORDERS = replace(LISTS, endpoints=[LISTS.table("orders"), LISTS.table("refunds")])
 
 
