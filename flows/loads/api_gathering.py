@@ -72,6 +72,8 @@ class ListGathering:
         self.known = replace(self.known, gathered=gathered)
         self.resumed = (gathered.place or self.known.place) is not None
         self.fields = RecordFields(fields, self.endpoint.on_drift, first=gathered.is_first)
+        if gathered.learned is not None:
+            self.fields.resume(gathered.learned)
 
     async def stage(self, coming: Coming) -> list[SchemaChange]:
         """Gather pages until there are enough of them to be published, the list ends, or the source fails."""
@@ -115,7 +117,12 @@ class ListGathering:
                 await self.landing.keep(unreadable)
                 await self.landing.keep_lists(self._whole)
                 now = self.gathered
-                gathered = replace(now, rows=now.rows + landed, lists=now.lists + len(self._whole))
+                gathered = replace(
+                    now,
+                    rows=now.rows + landed,
+                    lists=now.lists + len(self._whole),
+                    learned=self.fields.facts(),
+                )
                 self.known = replace(self.known, gathered=gathered)
                 await self.landing.note(self.known)
         except BaseException:

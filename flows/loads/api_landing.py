@@ -140,4 +140,4 @@ def _unreadable(facts: dict[str, str | list[str | None] | None]) -> Unreadable:
 
 def published(gathered: Gathered) -> Gathered:
     """What remains of it once its rows are in raw: what was said of the list as a whole."""
-    return replace(gathered, landing=None, rows=0, pages=0, received=0, lists=0, place=None)
+    return replace(gathered, landing=None, rows=0, pages=0, received=0, lists=0, place=None, learned=None)

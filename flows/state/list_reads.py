@@ -19,7 +19,8 @@ class Gathered:
 
     `place` is where the list goes on behind them, unless it has `ended`. `token` and `etag` are what the list's pages
     said of the list as a whole; they count once it has been read. `is_first`: no list of the endpoint has been read
-    to its end yet.
+    to its end yet. `learned` is what its records told of their fields (`RecordFields.facts`), written down for good
+    when they are published.
     """
 
     landing: int | None = None
@@ -33,6 +34,7 @@ class Gathered:
     token: str | None = None
     etag: str | None = None
     is_first: bool = False
+    learned: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

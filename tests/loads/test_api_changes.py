@@ -136,6 +136,40 @@ async def test_a_raw_table_dropped_while_its_list_is_under_way_is_filled_and_out
     assert rows(warehouse, kind) == [{"kind": "p"}]
 
 
+async def test_fields_seen_before_a_load_ended_early_are_known_to_the_next(warehouse: TestDatabase) -> None:
+    frozen = only(replace(LISTS.table("items"), cursor=None, on_drift="freeze"))
+    await stopped(warehouse, "items", page([{"id": 1, "early": 1}], **more("3")), api=frozen)
+    end = page([{"id": 2}], paging={"more": False})
+    async with serve(end, page([{"id": 3, "early": 2}], paging={"more": False})) as server:
+        await load(warehouse, server.url, "items", frozen)
+        await load(warehouse, server.url, "items", frozen)
+    assert keys(warehouse, "items") == [1, 2, 3]
+    assert [row["field"] for row in rows(warehouse, "select field from ops.record_fields order by 1")] == [
+        "early",
+        "id",
+    ]
+
+
+async def test_new_fields_seen_before_a_load_ended_early_are_recorded_when_they_reach_raw(
+    warehouse: TestDatabase,
+) -> None:
+    for contract in ("evolve", "quarantine"):
+        api = replace(
+            only(replace(LISTS.table("items"), cursor=None, on_drift=contract, max_quarantined=0.5)),
+            name=f"new_{contract}",
+        )
+        end = page([{"id": 2}], paging={"more": False})
+        async with serve(page([{"id": 1}], paging={"more": False})) as server:
+            await load(warehouse, server.url, "items", api)
+        await stopped(warehouse, "items", page([{"id": 1, "new": 1}], **more("3")), api=api)
+        async with serve(end) as server:
+            await load(warehouse, server.url, "items", api)
+    assert rows(warehouse, "select source_system, column_name, applied from ops.schema_changes order by 1") == [
+        {"source_system": "new_evolve", "column_name": "new", "applied": True},
+        {"source_system": "new_quarantine", "column_name": "new", "applied": False},
+    ]
+
+
 ORDERS = replace(LISTS, endpoints=[LISTS.table("orders"), LISTS.table("refunds")])
 
 
