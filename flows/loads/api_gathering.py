@@ -67,8 +67,11 @@ class ListGathering:
         gathered = await self.landing.take_up(self.known.gathered, first=self.first)
         if gathered is None and self.known.gathered is not None:
             gathered = replace(published(self.known.gathered), ended=False)
-        fields = await record_fields.read(self.session.warehouse, self.plan.source, self.plan.table)
-        gathered = gathered or Gathered(is_first=not fields)
+        names = (self.plan.source, self.plan.table)
+        fields = await record_fields.read(self.session.warehouse, *names)
+        if gathered is None:
+            is_first = not fields or not await ledger.was_read_whole(self.session.warehouse, *names)
+            gathered = Gathered(is_first=is_first)
         self.known = replace(self.known, gathered=gathered)
         self.resumed = (gathered.place or self.known.place) is not None
         self.fields = RecordFields(fields, self.endpoint.on_drift, first=gathered.is_first)

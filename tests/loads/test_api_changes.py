@@ -170,6 +170,19 @@ async def test_new_fields_seen_before_a_load_ended_early_are_recorded_when_they_
     ]
 
 
+async def test_a_first_list_that_was_given_up_is_still_the_first(warehouse: TestDatabase) -> None:
+    """Its fields are all new: frozen, they would refuse it for ever."""
+    frozen = only(replace(LISTS.table("items"), cursor=None, on_drift="freeze"))
+    async with serve(page([{"id": 1}], **more("3")), status(503)) as server:
+        with pytest.raises(SourceUnavailable):
+            await load(warehouse, server.url, "items", frozen, limits=ONE_TRY)
+    assert keys(warehouse, "items") == [1]
+    with setting(resume_hours=0):
+        async with serve(page([{"id": 1, "late": 1}], paging={"more": False})) as server:
+            await load(warehouse, server.url, "items", frozen)
+    assert [row["field"] for row in rows(warehouse, "select field from ops.record_fields order by 1")] == ["id", "late"]
+
+
 ORDERS = replace(LISTS, endpoints=[LISTS.table("orders"), LISTS.table("refunds")])
 
 
