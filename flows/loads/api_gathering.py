@@ -124,6 +124,7 @@ class ListGathering:
                     now,
                     rows=now.rows + landed,
                     lists=now.lists + len(self._whole),
+                    unreadable=now.unreadable + len(unreadable),
                     learned=self.fields.facts(),
                 )
                 self.known = replace(self.known, gathered=gathered)

@@ -58,11 +58,14 @@ class ListLanding:
         )
         if kind is None or (first and kind == "u"):
             return None
-        if await warehouse.fetchval(f"select count(*) from {landing}") != gathered.rows:
-            return None
-        lists = self.lists
-        if lists is not None and await warehouse.fetchval(f"select count(*) from {lists.relation}") != gathered.lists:
-            return None
+        # Of a first load the landing table itself survives, and what stands beside it does not.
+        counted = [(landing, gathered.rows), (self._unreadable, gathered.unreadable)]
+        if self.lists is not None:
+            counted.append((self.lists.relation, gathered.lists))
+        for relation, rows in counted:
+            if await self._count(relation) != rows:
+                return None
+        await self._ensure_lists()
         if "_batch_id" in await relation_columns(warehouse, landing):
             # Stamped already, since PostgreSQL had to read the values of some page.
             await self._stamp()
@@ -74,10 +77,23 @@ class ListLanding:
         warehouse, target = self.session.warehouse, self.session.target
         await create_landing(warehouse, target, shape_of(self.endpoint), first=first, bare=True)
         await self.end()
-        if self.lists is not None:
-            await warehouse.execute(f"create unlogged table {self.lists.relation} (parent text)")
+        await self._ensure_lists()
         oid: int = await warehouse.fetchval("select $1::regclass::oid::bigint", target.landing)
         return oid
+
+    async def _count(self, relation: str) -> int:
+        """Its rows; none where there is no such table."""
+        warehouse = self.session.warehouse
+        if await warehouse.fetchval("select to_regclass($1) is null", relation):
+            return 0
+        rows: int = await warehouse.fetchval(f"select count(*) from {relation}")
+        return rows
+
+    async def _ensure_lists(self) -> None:
+        if self.lists is not None:
+            await self.session.warehouse.execute(
+                f"create unlogged table if not exists {self.lists.relation} (parent text)"
+            )
 
     async def land(self, pages: AsyncIterator[Records]) -> int:
         """Records of some pages → the landing table. Returns the records written."""
@@ -140,4 +156,4 @@ def _unreadable(facts: dict[str, str | list[str | None] | None]) -> Unreadable:
 
 def published(gathered: Gathered) -> Gathered:
     """What remains of it once its rows are in raw: what was said of the list as a whole."""
-    return replace(gathered, landing=None, rows=0, pages=0, received=0, lists=0, place=None, learned=None)
+    return replace(gathered, landing=None, rows=0, pages=0, received=0, lists=0, unreadable=0, place=None, learned=None)

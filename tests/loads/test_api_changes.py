@@ -15,7 +15,7 @@ from tests.conftest import TestDatabase
 from tests.extract.http_lists import Listing
 from tests.extract.http_servers import Answer, Request, raw, response, serve, status
 from tests.loads.api_loading import LISTS, keys, load
-from tests.loads.loading import rows, setting
+from tests.loads.loading import landing_tables, open_quarantine, rows, setting
 
 ONE_TRY = HttpLimits(max_attempts=1)
 
@@ -183,6 +183,20 @@ async def test_a_first_list_that_was_given_up_is_still_the_first(warehouse: Test
     assert [row["field"] for row in rows(warehouse, "select field from ops.record_fields order by 1")] == ["id", "late"]
 
 
+async def test_unreadable_records_that_a_crash_of_the_warehouse_took_are_read_again(warehouse: TestDatabase) -> None:
+    """The first load's landing table survives a crash, the table beside it does not."""
+    tolerant = only(replace(LISTS.table("items"), cursor=None, max_quarantined=0.9))
+    bad = page([{"id": 1, "note": "\0"}], **more("3"))
+    end = page([{"id": 2}], paging={"more": False})
+    await stopped(warehouse, "items", bad, api=tolerant)
+    (beside,) = [name for name in landing_tables(warehouse) if name.endswith("__u")]
+    execute(warehouse, f'truncate landing."{beside}"')
+    async with serve(forever=by_token({None: bad, "3": end})) as server:
+        await load(warehouse, server.url, "items", tolerant)
+    assert [row["row_key"] for row in open_quarantine(warehouse)] == [{"id": 1}]
+    assert landing_tables(warehouse) == []
+
+
 ORDERS = replace(LISTS, endpoints=[LISTS.table("orders"), LISTS.table("refunds")])
 
 
@@ -218,3 +232,16 @@ class Refunds:
 def children(warehouse: TestDatabase, table: str = "refunds") -> list[tuple[int, int]]:
     held = rows(warehouse, f"select order_id, id from raw_lists.{table} where _deleted_at is null order by 1, 2")
     return [(row["order_id"], row["id"]) for row in held]
+
+
+async def test_a_list_of_children_from_before_deletes_were_found_is_gone_on_with(warehouse: TestDatabase) -> None:
+    """An upgrade meets lists that are under way: of theirs nothing says which were whole."""
+    shop = Refunds()
+    async with serve(forever=shop) as server:
+        await load(warehouse, server.url, "orders", ORDERS)
+        await shop.stop(warehouse, server.url, "refunds", ORDERS, 2)
+        for name in landing_tables(warehouse):
+            if name.endswith("__f"):
+                execute(warehouse, f'drop table landing."{name}"')
+        await load(warehouse, server.url, "refunds", ORDERS)
+    assert len(children(warehouse)) == 6
