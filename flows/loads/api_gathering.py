@@ -157,14 +157,18 @@ class ListGathering:
         self, page: Page, coming: Coming, began: float, unreadable: list[Unreadable]
     ) -> AsyncGenerator[Records, None]:
         """The page's records, and those of the pages that come soon after it, up to one that can be gone on behind."""
-        keys = [plain_steps(part.at) for part in self.endpoint.key_fields]
+        parent = self.endpoint.parent
+        keys = [
+            () if parent is not None and part.name == parent.column else plain_steps(part.at)
+            for part in self.endpoint.key_fields
+        ]
         until = time.monotonic() + _SLICE_SECONDS
         following: Page | None = page
         while following is not None:
             page = following
             self._note(page)
-            records = readable(page.records, keys, unreadable, careful=self.careful)
-            yield Records(self._as_known(records, keys, unreadable), page.parent)
+            records = readable(page.records, keys, unreadable, careful=self.careful, parent=page.parent)
+            yield Records(self._as_known(records, keys, unreadable, page.parent), page.parent)
             if self.on_progress is not None:
                 self.on_progress("received", self._received)
             # In the middle of a parent's list there is no place to go on from.
@@ -177,7 +181,7 @@ class ListGathering:
                 return
 
     def _as_known(
-        self, records: Sequence[bytes], keys: Sequence[Steps], unreadable: list[Unreadable]
+        self, records: Sequence[bytes], keys: Sequence[Steps], unreadable: list[Unreadable], parent: str | None
     ) -> Sequence[bytes]:
         """The records that keep the endpoint's contract about their fields.
 
@@ -189,7 +193,7 @@ class ListGathering:
             raise _drift(self.fields.refused, self.session.target.where)
         if not odd:
             return records
-        unreadable += [unknown_fields(records[place], keys) for place in sorted(odd)]
+        unreadable += [unknown_fields(records[place], keys, parent) for place in sorted(odd)]
         return [record for place, record in enumerate(records) if place not in odd]
 
     def _note(self, page: Page) -> None:

@@ -234,6 +234,27 @@ def children(warehouse: TestDatabase, table: str = "refunds") -> list[tuple[int,
     return [(row["order_id"], row["id"]) for row in held]
 
 
+async def test_an_unreadable_child_is_not_taken_for_one_that_vanished(warehouse: TestDatabase) -> None:
+    """Its last good version stays, and it leaves quarantine when it is mended."""
+    api = replace(ORDERS, endpoints=[ORDERS.table("orders"), replace(ORDERS.table("refunds"), max_quarantined=0.9)])
+    shop = Refunds()
+    async with serve(forever=shop) as server:
+        await load(warehouse, server.url, "orders", api)
+        await load(warehouse, server.url, "refunds", api)
+        shop.refunds[1] = [{"id": 1}, {"id": 2, "note": "\0"}]
+        shop.orders[1] = 2
+        await load(warehouse, server.url, "orders", api)
+        result = await load(warehouse, server.url, "refunds", api)
+        assert (result.counts.rows_quarantined, result.counts.rows_deleted) == (1, 0)
+        assert (1, 2) in children(warehouse)
+        assert [row["row_key"] for row in open_quarantine(warehouse)] == [{"id": 2, "order_id": 1}]
+        shop.refunds[1] = [{"id": 1}]
+        shop.orders[1] = 3
+        await load(warehouse, server.url, "orders", api)
+        await load(warehouse, server.url, "refunds", api)
+    assert (open_quarantine(warehouse), (1, 2) in children(warehouse)) == ([], False)
+
+
 async def test_a_list_of_children_from_before_deletes_were_found_is_gone_on_with(warehouse: TestDatabase) -> None:
     """An upgrade meets lists that are under way: of theirs nothing says which were whole."""
     shop = Refunds()
