@@ -106,7 +106,7 @@ class ListLoad:
             return
         # The load's own connection is busy with COPY while parents are asked for.
         async with connect(self.address, side="warehouse", application="medallion parents") as warehouse:
-            parents = await parents_of(warehouse, self.source, self.endpoint, self.state.value)
+            parents = await parents_of(warehouse, self.source, self.endpoint, self.state.value, place)
             self._batch_reached = str(parents.until)
             records = parents.records(warehouse, place)
             children = read_children(reader, records, self.source.concurrent_of(self.endpoint))

@@ -30,9 +30,10 @@ def readable(
 ) -> Sequence[bytes]:
     """The records that jsonb can hold; the others join those that go to quarantine as text.
 
-    `keys` are the fields that lead to each of the key's values, none to the key of the `parent`. A page is looked through as a whole first: hardly any
-    has a suspect. Unless `careful`, numbers with exponents of five digits pass: to look for them took 2.4 s in 300,000
-    records, more than to read and land them. PostgreSQL refuses them, and the caller comes again with care.
+    `keys` are the fields that lead to each of the key's values, none to the key of the `parent`. A page is looked
+    through as a whole first: hardly any has a suspect. Unless `careful`, numbers with exponents of five digits pass: to
+    look for them took 2.4 s in 300,000 records, more than to read and land them. PostgreSQL refuses them, and the
+    caller comes again with care.
     """
     if not careful and _unsuspicious(records):
         return records

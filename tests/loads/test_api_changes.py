@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from flows.extract.rest import HttpLimits
-from flows.spec import Api, Endpoint, Merge
+from flows.loads import api_parents
+from flows.spec import Api, Endpoint, Merge, Parent, Replace
 from flows.spec.errors import SourceUnavailable
 from tests.conftest import TestDatabase
 from tests.extract.http_lists import Listing
@@ -253,6 +254,45 @@ async def test_an_unreadable_child_is_not_taken_for_one_that_vanished(warehouse:
         await load(warehouse, server.url, "orders", api)
         await load(warehouse, server.url, "refunds", api)
     assert (open_quarantine(warehouse), (1, 2) in children(warehouse)) == ([], False)
+
+
+async def test_a_child_that_vanished_while_its_list_was_under_way_is_marked_though_its_parent_came_twice(
+    warehouse: TestDatabase,
+) -> None:
+    """The parent changes between two attempts; what the first one landed of it is not all there is."""
+    shop = Refunds()
+    async with serve(forever=shop) as server:
+        await load(warehouse, server.url, "orders", ORDERS)
+        await shop.stop(warehouse, server.url, "refunds", ORDERS, 2)
+        shop.refunds[1] = [{"id": 2}]
+        shop.orders[1] = 2
+        await load(warehouse, server.url, "orders", ORDERS)
+        await load(warehouse, server.url, "refunds", ORDERS)
+        await load(warehouse, server.url, "refunds", ORDERS)
+    assert children(warehouse) == [(1, 2), (2, 1), (2, 2), (3, 1), (3, 2)]
+
+
+async def test_a_replace_of_children_keeps_those_of_a_parent_that_changes_meanwhile(
+    warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parents are fetched from raw a thousand at one time; here one."""
+    monkeypatch.setattr(api_parents, "_SLICE", 1)
+    every = Parent("orders", column="order_id", type="bigint", every=True)
+    declared = replace(ORDERS.table("refunds"), parent=every, load=Replace(), concurrent=1)
+    api = replace(ORDERS, endpoints=[ORDERS.table("orders"), declared])
+    shop = Refunds()
+    async with serve(forever=shop) as server:
+        await load(warehouse, server.url, "orders", api)
+        await load(warehouse, server.url, "refunds", api)
+        before = children(warehouse)
+        shop.waits_at = 2
+        task = asyncio.create_task(load(warehouse, server.url, "refunds", api))
+        await shop.asked.wait()
+        shop.orders |= {1: 2, 3: 2}
+        await load(warehouse, server.url, "orders", api)
+        shop.goes_on.set()
+        result = await task
+    assert (children(warehouse), result.counts.rows_deleted) == (before, 0)
 
 
 async def test_a_list_of_children_from_before_deletes_were_found_is_gone_on_with(warehouse: TestDatabase) -> None:
