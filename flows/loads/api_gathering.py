@@ -200,7 +200,8 @@ class ListGathering:
         self._received += page.received_bytes
         gathered, known = self.gathered, self.known
         # A parent that is gone (404) says nothing of its children: it may be back in a moment.
-        if page.parent is not None and page.place is not None and not page.gone:
+        if self.landing.lists is not None and page.place is not None and not page.gone:
+            assert page.parent is not None  # of lists of children
             self._whole.append(page.parent)
         etag = gathered.etag
         if page.number == 1:

@@ -36,12 +36,16 @@ class ListLanding:
         return qualified(LANDING_SCHEMA, f"{self.session.target.landing_name}__u")
 
     @property
+    def _whole_lists(self) -> str:
+        return qualified(LANDING_SCHEMA, f"{self.session.target.landing_name}__f")
+
+    @property
     def lists(self) -> WholeLists | None:
-        """The parents whose lists have landed whole, where the endpoint has a parent."""
+        """The parents whose lists have landed whole, where the endpoint has a parent and raw tells their lists apart."""
         parent = self.endpoint.parent
-        if parent is None:
+        if parent is None or not self.endpoint.lists_are_told_apart:
             return None
-        return WholeLists(qualified(LANDING_SCHEMA, f"{self.session.target.landing_name}__f"), parent.column)
+        return WholeLists(self._whole_lists, parent.column)
 
     async def take_up(self, gathered: Gathered | None, *, first: bool) -> Gathered | None:
         """What an earlier load gathered, if it still stands: after a crash an unlogged table is there and empty.
@@ -145,8 +149,7 @@ class ListLanding:
 
     async def end(self) -> None:
         """Everything was published, in the transaction that this runs in."""
-        beside = [self._unreadable, *([self.lists.relation] if self.lists is not None else [])]
-        await self.session.warehouse.execute(f"drop table if exists {', '.join(beside)}")
+        await self.session.warehouse.execute(f"drop table if exists {self._unreadable}, {self._whole_lists}")
 
 
 def _unreadable(facts: dict[str, str | list[str | None] | None]) -> Unreadable:

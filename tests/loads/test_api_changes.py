@@ -10,7 +10,7 @@ import pytest
 
 from flows.extract.rest import HttpLimits
 from flows.loads import api_parents
-from flows.spec import Api, Endpoint, Merge, Parent, Replace
+from flows.spec import Api, Cursor, Endpoint, Merge, Parent, Replace
 from flows.spec.errors import SourceUnavailable
 from tests.conftest import TestDatabase
 from tests.extract.http_lists import Listing
@@ -306,3 +306,30 @@ async def test_a_list_of_children_from_before_deletes_were_found_is_gone_on_with
                 execute(warehouse, f'drop table landing."{name}"')
         await load(warehouse, server.url, "refunds", ORDERS)
     assert len(children(warehouse)) == 6
+
+
+async def test_children_of_a_parent_with_two_keys_are_not_taken_for_those_of_its_namesakes(
+    warehouse: TestDatabase,
+) -> None:
+    parents = Endpoint(
+        "lines", path="/v1/lines", key=("shop", "id"), key_type="bigint", pagination=Cursor("after", at="n")
+    )
+    notes = Endpoint(
+        "notes", path="/v1/shops/{shop}/lines/{id}/notes", key_type="bigint", parent=Parent("lines", column="shop"),
+        pagination=Cursor("after", at="n"),
+    )  # fmt: skip
+    api = replace(LISTS, endpoints=[parents, notes])
+    version = {1: 1, 2: 1}
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.path == "/v1/lines":
+            return await page([{"shop": 7, "id": n, "v": v} for n, v in version.items()])(request, writer)
+        await page([{"id": int(request.path.split("/")[5])}])(request, writer)
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "lines", api)
+        await load(warehouse, server.url, "notes", api)
+        version[1] = 2
+        await load(warehouse, server.url, "lines", api)
+        result = await load(warehouse, server.url, "notes", api)
+    assert (keys(warehouse, "notes"), result.counts.rows_deleted) == ([1, 2], 0)
