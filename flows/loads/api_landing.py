@@ -71,9 +71,13 @@ class ListLanding:
                 return None
         await self._ensure_lists()
         if "_batch_id" in await relation_columns(warehouse, landing):
-            # Stamped already, since PostgreSQL had to read the values of some page.
+            # Stamped already, since PostgreSQL had to read the values of some page. The new batch comes as a column of
+            # its own: rows that are updated move, and of a key's versions the one that lies last is taken for newest.
+            await warehouse.execute(
+                f"alter table {landing} drop column _batch_id, "
+                f"add column _batch_id bigint not null default {self.session.batch_id}"
+            )
             await self._stamp()
-            await warehouse.execute(f"update {landing} set _batch_id = $1", self.session.batch_id)
         return gathered
 
     async def begin(self, *, first: bool) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 from dataclasses import replace
 from typing import Any
 
@@ -333,3 +334,23 @@ async def test_children_of_a_parent_with_two_keys_are_not_taken_for_those_of_its
         await load(warehouse, server.url, "lines", api)
         result = await load(warehouse, server.url, "notes", api)
     assert (keys(warehouse, "notes"), result.counts.rows_deleted) == ([1, 2], 0)
+
+
+async def test_of_two_versions_the_one_that_came_last_stays_though_vacuum_made_room_before_it(
+    warehouse: TestDatabase,
+) -> None:
+    uncursored = only(replace(LISTS.table("items"), cursor=None))
+    first = page([{"id": str(n), "v": "old", "pad": secrets.token_hex(900)} for n in range(1, 5)], **more("3"))
+    await stopped(warehouse, "items", first, api=uncursored)
+    new = page([{"id": 1, "v": "new"}], paging={"more": False})
+
+    async def after_vacuum(request: Request, writer: asyncio.StreamWriter) -> None:
+        (name,) = landing_tables(warehouse)
+        await asyncio.to_thread(execute, warehouse, f'vacuum landing."{name}"')
+        await new(request, writer)
+
+    async with serve(after_vacuum) as server:
+        await load(warehouse, server.url, "items", uncursored)
+    held = rows(warehouse, "select payload ->> 'v' as v, _batch_id from raw_lists.items order by id")
+    assert [row["v"] for row in held] == ["new", "old", "old", "old"]
+    assert len({row["_batch_id"] for row in held}) == 1
