@@ -41,7 +41,7 @@ class ListLanding:
 
     @property
     def lists(self) -> WholeLists | None:
-        """The parents whose lists have landed whole, where the endpoint has a parent and raw tells their lists apart."""
+        """The parents whose lists have landed whole, where there are such and raw tells their lists apart."""
         parent = self.endpoint.parent
         if parent is None or not self.endpoint.lists_are_told_apart:
             return None
