@@ -199,7 +199,7 @@ class ListGathering:
     def _note(self, page: Page) -> None:
         self._received += page.received_bytes
         gathered, known = self.gathered, self.known
-        # A parent that is gone (404) says nothing of its children: it may be back in a moment.
+        # A parent that is gone (404, 410) says nothing of its children: it may be back in a moment.
         if self.landing.lists is not None and page.place is not None and not page.gone:
             assert page.parent is not None  # of lists of children
             self._whole.append(page.parent)
