@@ -64,6 +64,21 @@ class Parents:
             if len(rows) < _SLICE:
                 return
 
+    async def with_children(
+        self, warehouse: Connection[Record], child: Target, endpoint: Endpoint
+    ) -> ParentRecord | None:
+        """A parent that has children in raw: the one whose came last. None where raw cannot tell."""
+        parent = endpoint.parent
+        if parent is None or not endpoint.lists_are_told_apart or await raw_columns(warehouse, child) is None:
+            return None
+        key = f"p.{quote_identifier(self.keys[0])}::text"
+        found = await warehouse.fetchval(
+            f"select {key} from {child.raw} as c inner join {self.target.raw} as p "
+            f"on {key} = c.{quote_identifier(parent.column)}::text "
+            "where c._deleted_at is null and p._deleted_at is null order by c._batch_id desc limit 1"
+        )
+        return None if found is None else ParentRecord({self.keys[0]: found}, {})
+
 
 async def parents_of(
     warehouse: Connection[Record], source: Api, endpoint: Endpoint, since: str | None, place: Place | None

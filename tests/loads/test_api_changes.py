@@ -12,7 +12,7 @@ import pytest
 from flows.extract.rest import HttpLimits
 from flows.loads import api_parents
 from flows.spec import Api, Cursor, Endpoint, Merge, Parent, Replace
-from flows.spec.errors import SourceUnavailable
+from flows.spec.errors import SourceError, SourceUnavailable
 from tests.conftest import TestDatabase
 from tests.extract.http_lists import Listing
 from tests.extract.http_servers import Answer, Request, raw, response, serve, status
@@ -307,6 +307,43 @@ async def test_a_list_of_children_from_before_deletes_were_found_is_gone_on_with
                 execute(warehouse, f'drop table landing."{name}"')
         await load(warehouse, server.url, "refunds", ORDERS)
     assert len(children(warehouse)) == 6
+
+
+async def test_a_parent_that_is_gone_keeps_no_other_from_being_asked(warehouse: TestDatabase) -> None:
+    """410 is no lost place there: it would come again each time, and the list never end."""
+    shop = Refunds()
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        await (status(410) if "/2/" in request.path else shop)(request, writer)
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "orders", ORDERS)
+        await load(warehouse, server.url, "refunds", ORDERS)
+    assert children(warehouse) == [(1, 1), (1, 2), (3, 1), (3, 2)]
+
+
+async def test_many_parents_in_a_row_that_are_not_found_are_believed_once_another_was(warehouse: TestDatabase) -> None:
+    """An API that says 404 where there are no children would never get past the first ten of them."""
+    shop = Refunds()
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        order = request.path.split("/")[3:4]
+        await (status(404) if order and int(order[0]) in missing else shop)(request, writer)
+
+    missing = range(10, 30)
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "orders", ORDERS)
+        await load(warehouse, server.url, "refunds", ORDERS)
+        shop.orders |= dict.fromkeys(range(10, 31), 1)
+        shop.refunds[30] = [{"id": 5}]
+        await load(warehouse, server.url, "orders", ORDERS)
+        await load(warehouse, server.url, "refunds", ORDERS)
+        assert (30, 5) in children(warehouse)
+        missing = range(100)
+        shop.orders |= dict.fromkeys(range(10, 31), 2)
+        await load(warehouse, server.url, "orders", ORDERS)
+        with pytest.raises(SourceError, match="404 for each of the first 10 parents"):
+            await load(warehouse, server.url, "refunds", ORDERS)
 
 
 async def test_children_of_a_parent_with_two_keys_are_not_taken_for_those_of_its_namesakes(
