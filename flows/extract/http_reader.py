@@ -53,7 +53,7 @@ class Reader:
         self._charged_until = 0.0
         pagination = api.pagination_of(endpoint)
         self._past_end = pagination.past_end if isinstance(pagination, PageNumber) else None
-        self._gone = 404 if endpoint.parent is not None else None
+        self._is_child = endpoint.parent is not None
         self._where = f"{api.name}.{endpoint.name}"
 
     async def fetch(self, request: PageRequest, number: int, *, shapeless: bool = False) -> Answer:
@@ -149,9 +149,11 @@ class Reader:
 
     def _without_body(self, response: httpx.Response, request: PageRequest, number: int) -> Answer | None:
         """What some statuses say by themselves: nothing changed, no such page, no such parent any more."""
-        status = response.status_code
-        unchanged = status == httpx.codes.NOT_MODIFIED and request.etag is not None
-        ended = (status == self._past_end and number > 1) or status == self._gone
+        status, codes = response.status_code, httpx.codes
+        unchanged = status == codes.NOT_MODIFIED and request.etag is not None
+        # Of a list's first page 410 can only mean that its parent is gone; later, that our place in it is lost.
+        no_parent = self._is_child and (status == codes.NOT_FOUND or (status == codes.GONE and number == 1))
+        ended = (status == self._past_end and number > 1) or no_parent
         if not unchanged and not ended:
             return None
         return Answer([], None, _EMPTY, response.headers, request.url, ended=ended, unchanged=unchanged)

@@ -20,6 +20,7 @@ from flows.spec.errors import SourceError, SourceUnavailable
 from flows.spec.json_path import Step, parse_path
 
 _LIST = msgspec.json.Decoder(list[Raw])
+_TEXT = msgspec.json.Decoder(str)
 _TOTAL = msgspec.json.Decoder(int | None)
 # Any escape is matched, so that the second half of `\\` never counts as the beginning of one.
 _ESCAPE = re.compile(rb"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
@@ -146,11 +147,14 @@ def _inner(element: bytes, within: Sequence[Step], endpoint: Endpoint) -> bytes:
 
 def _says(record: bytes, path: Sequence[Step], value: str) -> bool:
     """Whether the record says this value there. What is no object at all is handed on, for the door to judge."""
+    if kind_of(record) != "object":
+        return True
     try:
-        document = Document(record)
-        return kind_of(record) != "object" or document.token(path) == value
+        told = Document(record).at(path)
+        # A number or a boolean says what is written there.
+        return (_TEXT.decode(told) if kind_of(told) == "text" else bytes(told).decode()) == value
     except (Absent, msgspec.DecodeError, UnicodeDecodeError):
-        return kind_of(record) != "object"
+        return False
 
 
 def _total(document: Document, place: Sequence[Step], endpoint: Endpoint) -> int | None:

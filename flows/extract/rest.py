@@ -160,7 +160,8 @@ class EndpointReader:
         """The pages of one list. `of` holds the parent's keys that stand in the path."""
         try:
             first = self._first(since, etag, of or {})
-            walk = self._walk(first)
+            # The ETag is the list's, and was asked about with its first page: of a later one 304 would end the list.
+            walk = self._walk(replace(first, etag=None))
             request: PageRequest | None = first
             number = 0
             if place is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from flows.extract.place import Place
@@ -29,12 +29,16 @@ class ParentRecord:
 
 
 async def read_children(
-    reader: EndpointReader, parents: AsyncIterator[ParentRecord], width: int
+    reader: EndpointReader,
+    parents: AsyncIterator[ParentRecord],
+    width: int,
+    with_children: Callable[[], Awaitable[ParentRecord | None]] | None = None,
 ) -> AsyncGenerator[Page, None]:
     """Yield the pages of each parent's list, parent by parent; up to `width` lists are read at one time.
 
     The last page of a list carries the parent's place in line: going on behind it repeats no list. Memory: the lists
-    under way. A parent that is gone meanwhile (404) has no children.
+    under way. A parent that is gone meanwhile (404, 410) has no children. Where many in a row are not found, a parent
+    is asked for that is known to be one `with_children`: some APIs say so of an empty list.
 
     Raises:
         SourceError: none of the first parents has a list, so that the path is wrong rather than all of them gone.
@@ -58,7 +62,10 @@ async def read_children(
             under_way.popleft()
             gone = None if gone is None or not pages[0].gone else gone + 1
             if gone == _MOST_GONE:
-                raise reader.no_list(gone)
+                known = await with_children() if with_children is not None else None
+                if known is None or (await _whole_list(reader, known))[0].gone:
+                    raise reader.no_list(gone)
+                gone = None
             for page in pages[:-1]:
                 yield replace(page, place=None, parent=parent.key)
             yield replace(pages[-1], place=parent.place, parent=parent.key)

@@ -107,8 +107,10 @@ async def known_read(warehouse: Connection[Record], source: Api, endpoint: Endpo
     if known is None or known.declared != declared:
         return nothing
     if plan.path == "first":
-        # What an earlier first load gathered. What it had published is gone with the raw table.
-        return known if known.is_under_way and known.place is None and known.since == plan.lower else nothing
+        # What an earlier load gathered. What it had published is gone with the raw table, and so is what an ETag of
+        # before stands for.
+        goes_on = known.is_under_way and known.place is None and known.since == plan.lower
+        return replace(known, etag=None) if goes_on else nothing
     if known.is_under_way:
         return known
     if plan.path == "reread" or known.since != plan.lower or not endpoint.etag:

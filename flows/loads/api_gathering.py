@@ -64,14 +64,19 @@ class ListGathering:
 
     async def take_up(self) -> None:
         """Begin with what an earlier load gathered, if it still stands."""
-        gathered = await self.landing.take_up(self.known.gathered)
+        gathered = await self.landing.take_up(self.known.gathered, first=self.first)
         if gathered is None and self.known.gathered is not None:
             gathered = replace(published(self.known.gathered), ended=False)
-        fields = await record_fields.read(self.session.warehouse, self.plan.source, self.plan.table)
-        gathered = gathered or Gathered(is_first=not fields)
+        names = (self.plan.source, self.plan.table)
+        fields = await record_fields.read(self.session.warehouse, *names)
+        if gathered is None:
+            is_first = not fields or not await ledger.was_read_whole(self.session.warehouse, *names)
+            gathered = Gathered(is_first=is_first)
         self.known = replace(self.known, gathered=gathered)
         self.resumed = (gathered.place or self.known.place) is not None
         self.fields = RecordFields(fields, self.endpoint.on_drift, first=gathered.is_first)
+        if gathered.learned is not None:
+            self.fields.resume(gathered.learned)
 
     async def stage(self, coming: Coming) -> list[SchemaChange]:
         """Gather pages until there are enough of them to be published, the list ends, or the source fails."""
@@ -115,7 +120,13 @@ class ListGathering:
                 await self.landing.keep(unreadable)
                 await self.landing.keep_lists(self._whole)
                 now = self.gathered
-                gathered = replace(now, rows=now.rows + landed, lists=now.lists + len(self._whole))
+                gathered = replace(
+                    now,
+                    rows=now.rows + landed,
+                    lists=now.lists + len(self._whole),
+                    unreadable=now.unreadable + len(unreadable),
+                    learned=self.fields.facts(),
+                )
                 self.known = replace(self.known, gathered=gathered)
                 await self.landing.note(self.known)
         except BaseException:
@@ -146,14 +157,18 @@ class ListGathering:
         self, page: Page, coming: Coming, began: float, unreadable: list[Unreadable]
     ) -> AsyncGenerator[Records, None]:
         """The page's records, and those of the pages that come soon after it, up to one that can be gone on behind."""
-        keys = [plain_steps(part.at) for part in self.endpoint.key_fields]
+        parent = self.endpoint.parent
+        keys = [
+            () if parent is not None and part.name == parent.column else plain_steps(part.at)
+            for part in self.endpoint.key_fields
+        ]
         until = time.monotonic() + _SLICE_SECONDS
         following: Page | None = page
         while following is not None:
             page = following
             self._note(page)
-            records = readable(page.records, keys, unreadable, careful=self.careful)
-            yield Records(self._as_known(records, keys, unreadable), page.parent)
+            records = readable(page.records, keys, unreadable, careful=self.careful, parent=page.parent)
+            yield Records(self._as_known(records, keys, unreadable, page.parent), page.parent)
             if self.on_progress is not None:
                 self.on_progress("received", self._received)
             # In the middle of a parent's list there is no place to go on from.
@@ -166,7 +181,7 @@ class ListGathering:
                 return
 
     def _as_known(
-        self, records: Sequence[bytes], keys: Sequence[Steps], unreadable: list[Unreadable]
+        self, records: Sequence[bytes], keys: Sequence[Steps], unreadable: list[Unreadable], parent: str | None
     ) -> Sequence[bytes]:
         """The records that keep the endpoint's contract about their fields.
 
@@ -178,14 +193,15 @@ class ListGathering:
             raise _drift(self.fields.refused, self.session.target.where)
         if not odd:
             return records
-        unreadable += [unknown_fields(records[place], keys) for place in sorted(odd)]
+        unreadable += [unknown_fields(records[place], keys, parent) for place in sorted(odd)]
         return [record for place, record in enumerate(records) if place not in odd]
 
     def _note(self, page: Page) -> None:
         self._received += page.received_bytes
         gathered, known = self.gathered, self.known
-        # A parent that is gone (404) says nothing of its children: it may be back in a moment.
-        if page.parent is not None and page.place is not None and not page.gone:
+        # A parent that is gone (404, 410) says nothing of its children: it may be back in a moment.
+        if self.landing.lists is not None and page.place is not None and not page.gone:
+            assert page.parent is not None  # of lists of children
             self._whole.append(page.parent)
         etag = gathered.etag
         if page.number == 1:

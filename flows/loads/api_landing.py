@@ -36,28 +36,48 @@ class ListLanding:
         return qualified(LANDING_SCHEMA, f"{self.session.target.landing_name}__u")
 
     @property
-    def lists(self) -> WholeLists | None:
-        """The parents whose lists have landed whole, where the endpoint has a parent."""
-        parent = self.endpoint.parent
-        if parent is None:
-            return None
-        return WholeLists(qualified(LANDING_SCHEMA, f"{self.session.target.landing_name}__f"), parent.column)
+    def _whole_lists(self) -> str:
+        return qualified(LANDING_SCHEMA, f"{self.session.target.landing_name}__f")
 
-    async def take_up(self, gathered: Gathered | None) -> Gathered | None:
-        """What an earlier load gathered, if it still stands: after a crash an unlogged table is there and empty."""
+    @property
+    def lists(self) -> WholeLists | None:
+        """The parents whose lists have landed whole, where there are such and raw tells their lists apart."""
+        parent = self.endpoint.parent
+        if parent is None or not self.endpoint.lists_are_told_apart:
+            return None
+        return WholeLists(self._whole_lists, parent.column)
+
+    async def take_up(self, gathered: Gathered | None, *, first: bool) -> Gathered | None:
+        """What an earlier load gathered, if it still stands: after a crash an unlogged table is there and empty.
+
+        `first`: it will become the raw table, so an unlogged one will not do (raw was dropped while it was filled).
+        """
         if gathered is None or gathered.landing is None:
             return gathered
         warehouse, landing = self.session.warehouse, self.session.target.landing
-        there = await warehouse.fetchval("select to_regclass($1)::oid::bigint", landing) == gathered.landing
-        if not there or await warehouse.fetchval(f"select count(*) from {landing}") != gathered.rows:
+        kind = await warehouse.fetchval(
+            "select relpersistence::text from pg_class where oid = to_regclass($1) and oid::bigint = $2",
+            landing,
+            gathered.landing,
+        )
+        if kind is None or (first and kind == "u"):
             return None
-        lists = self.lists
-        if lists is not None and await warehouse.fetchval(f"select count(*) from {lists.relation}") != gathered.lists:
-            return None
+        # Of a first load the landing table itself survives, and what stands beside it does not.
+        counted = [(landing, gathered.rows), (self._unreadable, gathered.unreadable)]
+        if self.lists is not None:
+            counted.append((self.lists.relation, gathered.lists))
+        for relation, rows in counted:
+            if await self._count(relation) != rows:
+                return None
+        await self._ensure_lists()
         if "_batch_id" in await relation_columns(warehouse, landing):
-            # Stamped already, since PostgreSQL had to read the values of some page.
+            # Stamped already, since PostgreSQL had to read the values of some page. The new batch comes as a column of
+            # its own: rows that are updated move, and of a key's versions the one that lies last is taken for newest.
+            await warehouse.execute(
+                f"alter table {landing} drop column _batch_id, "
+                f"add column _batch_id bigint not null default {self.session.batch_id}"
+            )
             await self._stamp()
-            await warehouse.execute(f"update {landing} set _batch_id = $1", self.session.batch_id)
         return gathered
 
     async def begin(self, *, first: bool) -> int:
@@ -65,10 +85,23 @@ class ListLanding:
         warehouse, target = self.session.warehouse, self.session.target
         await create_landing(warehouse, target, shape_of(self.endpoint), first=first, bare=True)
         await self.end()
-        if self.lists is not None:
-            await warehouse.execute(f"create unlogged table {self.lists.relation} (parent text)")
+        await self._ensure_lists()
         oid: int = await warehouse.fetchval("select $1::regclass::oid::bigint", target.landing)
         return oid
+
+    async def _count(self, relation: str) -> int:
+        """Its rows; none where there is no such table."""
+        warehouse = self.session.warehouse
+        if await warehouse.fetchval("select to_regclass($1) is null", relation):
+            return 0
+        rows: int = await warehouse.fetchval(f"select count(*) from {relation}")
+        return rows
+
+    async def _ensure_lists(self) -> None:
+        if self.lists is not None:
+            await self.session.warehouse.execute(
+                f"create unlogged table if not exists {self.lists.relation} (parent text)"
+            )
 
     async def land(self, pages: AsyncIterator[Records]) -> int:
         """Records of some pages → the landing table. Returns the records written."""
@@ -120,8 +153,7 @@ class ListLanding:
 
     async def end(self) -> None:
         """Everything was published, in the transaction that this runs in."""
-        beside = [self._unreadable, *([self.lists.relation] if self.lists is not None else [])]
-        await self.session.warehouse.execute(f"drop table if exists {', '.join(beside)}")
+        await self.session.warehouse.execute(f"drop table if exists {self._unreadable}, {self._whole_lists}")
 
 
 def _unreadable(facts: dict[str, str | list[str | None] | None]) -> Unreadable:
@@ -131,4 +163,4 @@ def _unreadable(facts: dict[str, str | list[str | None] | None]) -> Unreadable:
 
 def published(gathered: Gathered) -> Gathered:
     """What remains of it once its rows are in raw: what was said of the list as a whole."""
-    return replace(gathered, landing=None, rows=0, pages=0, received=0, lists=0, place=None)
+    return replace(gathered, landing=None, rows=0, pages=0, received=0, lists=0, unreadable=0, place=None, learned=None)

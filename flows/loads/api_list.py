@@ -7,6 +7,7 @@ for again after a death is the page that was on its way.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -106,10 +107,11 @@ class ListLoad:
             return
         # The load's own connection is busy with COPY while parents are asked for.
         async with connect(self.address, side="warehouse", application="medallion parents") as warehouse:
-            parents = await parents_of(warehouse, self.source, self.endpoint, self.state.value)
+            parents = await parents_of(warehouse, self.source, self.endpoint, self.state.value, place)
             self._batch_reached = str(parents.until)
             records = parents.records(warehouse, place)
-            children = read_children(reader, records, self.source.concurrent_of(self.endpoint))
+            with_children = functools.partial(parents.with_children, warehouse, self.session.target, self.endpoint)
+            children = read_children(reader, records, self.source.concurrent_of(self.endpoint), with_children)
             async with contextlib.aclosing(records), contextlib.aclosing(children):
                 yield children
 

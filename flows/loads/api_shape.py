@@ -50,7 +50,11 @@ def tombstone_of(endpoint: Endpoint) -> str:
 
 
 def mark_of(api: Api, endpoint: Endpoint) -> str:
-    """A mark of all that decides which pages there are: a place in a list means nothing under another declaration."""
+    """A mark of all that decides which pages there are, and what those that have landed are taken for.
+
+    A place in a list means nothing under another declaration: behind the place of a merge a replace would find a part
+    of the list only, and take it for all there is.
+    """
     parts = (
         endpoint.path,
         endpoint.params,
@@ -62,6 +66,9 @@ def mark_of(api: Api, endpoint: Endpoint) -> str:
         endpoint.page_size_parameter,
         endpoint.cursor,
         endpoint.parent,
+        endpoint.deleted,
+        type(endpoint.load).__name__,
+        api.headers,
         api.pagination_of(endpoint),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

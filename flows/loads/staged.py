@@ -83,7 +83,12 @@ class Staged:
     def quarantine_within(self) -> str:
         """SQL over `quarantine.rows as q`: what the load says something about. All, unless it reads a part whole."""
         if self.lists is not None:
-            return f"q.row_data ->> {quote_literal(self.lists.column)} in (select parent from {self.lists.relation})"
+            parent = quote_literal(self.lists.column)
+            # A record that cannot be read is kept as text; its key tells whose it is.
+            return (
+                f"coalesce(q.row_data ->> {parent}, q.row_key ->> {parent}) "
+                f"in (select parent from {self.lists.relation})"
+            )
         if not isinstance(self.load, Overwrite) or self.window.condition == "true":
             return "true"
         column = self.shape.column(self.load.by)

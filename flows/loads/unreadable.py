@@ -21,22 +21,29 @@ _HUGE = re.compile(rb"\d[eE][+-]?\d{5}|\d{16000}")
 
 
 def readable(
-    records: Sequence[bytes], keys: Sequence[Steps], unreadable: list[Unreadable], *, careful: bool
+    records: Sequence[bytes],
+    keys: Sequence[Steps],
+    unreadable: list[Unreadable],
+    *,
+    careful: bool,
+    parent: str | None = None,
 ) -> Sequence[bytes]:
     """The records that jsonb can hold; the others join those that go to quarantine as text.
 
-    `keys` are the fields that lead to each of the key's values. A page is looked through as a whole first: hardly any
-    has a suspect. Unless `careful`, numbers with exponents of five digits pass: to look for them took 2.4 s in 300,000
-    records, more than to read and land them. PostgreSQL refuses them, and the caller comes again with care.
+    `keys` are the fields that lead to each of the key's values, none to the key of the `parent`. A page is looked
+    through as a whole first: hardly any has a suspect. Unless `careful`, numbers with exponents of five digits pass: to
+    look for them took 2.4 s in 300,000 records, more than to read and land them. PostgreSQL refuses them, and the
+    caller comes again with care.
     """
     if not careful and _unsuspicious(records):
         return records
-    return [record for record in records if _readable(record, keys, unreadable)]
+    return [record for record in records if _readable(record, keys, unreadable, parent)]
 
 
-def unknown_fields(record: bytes, keys: Sequence[Steps]) -> Unreadable:
+def unknown_fields(record: bytes, keys: Sequence[Steps], parent: str | None = None) -> Unreadable:
     """A record whose fields are not those known, for quarantine."""
-    return Unreadable("fields_as_known", record.decode("utf-8", errors="backslashreplace"), _key_texts(record, keys))
+    text = record.decode("utf-8", errors="backslashreplace")
+    return Unreadable("fields_as_known", text, _key_texts(record, keys, parent))
 
 
 def _unsuspicious(records: Sequence[bytes]) -> bool:
@@ -53,12 +60,12 @@ def _unsuspicious(records: Sequence[bytes]) -> bool:
     return True
 
 
-def _readable(record: bytes, keys: Sequence[Steps], unreadable: list[Unreadable]) -> bool:
+def _readable(record: bytes, keys: Sequence[Steps], unreadable: list[Unreadable], parent: str | None) -> bool:
     rule = _unreadable_rule(record)
     if rule is not None:
         # PostgreSQL's text holds no more than jsonb does: the escapes stay as they are written.
         text = record.decode("utf-8", errors="backslashreplace")
-        unreadable.append(Unreadable(rule, text, _key_texts(record, keys)))
+        unreadable.append(Unreadable(rule, text, _key_texts(record, keys, parent)))
     return rule is None
 
 
@@ -94,10 +101,10 @@ def _measured(number: str) -> str:
     return number
 
 
-def _key_texts(record: bytes, keys: Sequence[Steps]) -> str | tuple[str | None, ...] | None:
+def _key_texts(record: bytes, keys: Sequence[Steps], parent: str | None) -> str | tuple[str | None, ...] | None:
     """The record's key as text, where it can be read though the record cannot be kept."""
     document = json.loads(record.decode("utf-8", errors="replace"), parse_int=str)
-    texts = tuple(_text(document, key) for key in keys)
+    texts = tuple(_text(document, key) if key else parent for key in keys)
     return texts[0] if len(texts) == 1 else texts
 
 

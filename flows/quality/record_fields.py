@@ -53,6 +53,21 @@ class RecordFields:
     is_new: bool = False
     _decoder: msgspec.json.Decoder[Any] | None = None
 
+    def facts(self) -> dict[str, Any] | None:
+        """What has been learned, as JSON, for a later load that goes on from here; None when it is nothing."""
+        if not (self.is_new or self.changes or self.refused):
+            return None
+        known = {name: sorted(kinds) for name, kinds in self.known.items()} if self.is_new else {}
+        return {"known": known, "changes": self.changes, "refused": self.refused}
+
+    def resume(self, facts: Mapping[str, Any]) -> None:
+        """Know what an earlier load learned from records that have landed and are not published."""
+        self.known |= {name: frozenset(kinds) for name, kinds in facts["known"].items()}
+        self.is_new = bool(facts["known"])
+        self.changes = [_change(change) for change in facts["changes"]]
+        if self.contract == "quarantine":
+            self.refused = [_change(change) for change in facts["refused"]]
+
     def look(self, records: Sequence[bytes]) -> set[int]:
         """Look at a page; returns the places of records that break the contract `quarantine`.
 
@@ -106,6 +121,11 @@ class RecordFields:
         except msgspec.MsgspecError:
             return False
         return True
+
+
+def _change(facts: Sequence[str | None]) -> Change:
+    name, change, before, now = facts
+    return str(name), str(change), before, now
 
 
 def _words(kinds: frozenset[str]) -> str:

@@ -116,6 +116,12 @@ class Api:
                 where=where,
                 next_move=f"choose among {', '.join(parent.keys)}" if unknown else "name its parent",
             )
+        if parent.keys[0] not in endpoint.placeholders:
+            raise DeclarationError(
+                f"its path lacks {{{parent.keys[0]}}}, by which raw says whose a record is",
+                where=where,
+                next_move=f"name in the path what the key of {parent.name} begins with, or change that key's order",
+            )
 
     def table(self, name: str) -> Endpoint:
         """The declared endpoint of that name.

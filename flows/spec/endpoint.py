@@ -131,7 +131,12 @@ class Endpoint:
     @property
     def deletes(self) -> bool:
         """Whether deleted records are noticed by a merge: by tombstones, or since a parent's list is read whole."""
-        return self.deleted is not None or self.parent is not None
+        return self.deleted is not None or self.lists_are_told_apart
+
+    @property
+    def lists_are_told_apart(self) -> bool:
+        """Whether raw's column for the parent says in which list a record stood: several of its keys make the path."""
+        return self.parent is not None and len(set(self.placeholders)) == 1
 
     @property
     def method(self) -> str:

@@ -208,6 +208,18 @@ async def last_verdict(connection: Connection[Record], source: str, table: str) 
     return (row["reconciled"], row["path"]) if row else (None, None)
 
 
+async def was_read_whole(connection: Connection[Record], source: str, table: str) -> bool:
+    """Whether a read of the table was ever published to its end."""
+    return bool(
+        await connection.fetchval(
+            "select exists (select from ops.loads where source_system = $1 and table_name = $2 "
+            "and status = 'published' and reconciled is distinct from 'more chunks follow')",
+            source,
+            table,
+        )
+    )
+
+
 async def read_cursor(connection: Connection[Record], source: str, table: str) -> CursorState:
     """Where the next read begins. Empty for a table never loaded."""
     row = await connection.fetchrow(

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 class Gathered:
     """What has landed and is not published: `rows` of `pages` in the landing table with oid `landing`.
 
-    `lists` were read to their end, where each parent has one.
+    `lists` were read to their end, where each parent has one; `unreadable` records wait beside it for quarantine.
 
     `place` is where the list goes on behind them, unless it has `ended`. `token` and `etag` are what the list's pages
     said of the list as a whole; they count once it has been read. `is_first`: no list of the endpoint has been read
-    to its end yet.
+    to its end yet. `learned` is what its records told of their fields (`RecordFields.facts`), written down for good
+    when they are published.
     """
 
     landing: int | None = None
@@ -27,12 +28,14 @@ class Gathered:
     pages: int = 0
     received: int = 0
     lists: int = 0
+    unreadable: int = 0
     place: dict[str, Any] | None = None
     ended: bool = False
     unchanged: bool = False
     token: str | None = None
     etag: str | None = None
     is_first: bool = False
+    learned: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

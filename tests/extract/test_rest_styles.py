@@ -101,6 +101,25 @@ async def test_records_one_level_down_are_taken_out_of_their_elements() -> None:
     assert (empty[0].records, empty[0].total) == ([], 0)
 
 
+async def test_records_that_say_something_else_are_left_out_whatever_the_kind_of_the_value() -> None:
+    records = [{"id": 1, "kind": 3}, {"id": 2, "kind": "3"}, {"id": 3, "kind": True}, {"id": 4}, {"id": 5, "kind": 30}]
+    for value, wanted in (("3", [1, 2]), ("true", [3])):
+        some = replace(ITEMS, only=f"kind={value}", total=None, records="data")
+        async with serve(json_page(records)) as server:
+            assert identities(await read(server.url, some, api(some))) == wanted
+
+
+async def test_an_etag_is_asked_about_with_the_first_page_only() -> None:
+    """It is the list's: a 304 for a later page would end the list there, and count as whole."""
+    style = Cursor("after", at="paging.next", more="paging.more")
+    for pagination, listing in ((PageNumber(), Listing.by_page), (style, Listing.by_token)):
+        declared = api(ITEMS, pagination=pagination)
+        async with serve(forever=listing(seven())) as server:
+            stream = read_pages(declared, ITEMS, connection(server.url), etag='"v1"', limits=QUICK)
+            assert identities([page async for page in stream]) == [1, 2, 3, 4, 5, 6, 7]
+        assert [request.headers.get("if-none-match") for request in server.requests][:3] == ['"v1"', None, None]
+
+
 @pytest.mark.parametrize("overlap", [1, 2])
 @pytest.mark.parametrize("gone", [1, 2, 3])
 async def test_a_record_deleted_in_front_lets_none_slip_past_the_edge_of_two_pages(overlap: int, gone: int) -> None:

@@ -12,6 +12,7 @@ from flows.spec import (
     Endpoint,
     Merge,
     Overwrite,
+    Parent,
     Replace,
     Rule,
     Sequence,
@@ -151,6 +152,18 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
         lambda: Database("d", connection="a/b", tables=[A_TABLE]),
         "not a plain name",
         "underscores",
+    ),
+    "children whose path lacks what raw tells them apart by": (
+        lambda: Api(
+            "a",
+            connection="a",
+            endpoints=[
+                Endpoint("lines", path="/lines", key=("shop", "id")),
+                Endpoint("notes", path="/lines/{id}/notes", parent=Parent("lines", column="shop")),
+            ],
+        ),
+        "its path lacks {shop}",
+        "the key of lines begins with",
     ),
     "an endpoint's relative path": (lambda: Endpoint("e", path="v1/e"), "not absolute", "begin it with /"),
     "a key type that hashes differently at both ends": (
