@@ -32,10 +32,14 @@ from quarantine.rows where resolved_at is null group by 1, 2
 order by 1, 2
 """
 _SILVER_QUARANTINE = """
-select 'silver.basket_line' as place, rule, count(*) as rows
-from silver_quarantine.quarantine_basket_line group by 1, 2
-union all
-select 'silver.household', rule, count(*) from silver_quarantine.quarantine_household group by 1, 2
+select 'silver.' || entity as place, rule_id, rule, count(*) as rows
+from (
+    select 'basket_line' as entity, rule_id, rule from silver_quarantine.quarantine_basket_line
+    union all select 'household', rule_id, rule from silver_quarantine.quarantine_household
+    union all select 'redemption', rule_id, rule from silver_quarantine.quarantine_redemption
+    union all select entity, rule_id, rule from silver_quarantine.quarantine_api_record
+) as refused
+group by 1, 2, 3
 order by 1, 2
 """
 _TOMBSTONES = """

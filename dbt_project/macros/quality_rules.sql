@@ -98,7 +98,7 @@
             'id': 'CO01', 'entity': 'coupon', 'name': 'unreadable_value',
             'broken_when': 'unreadable is not null',
             'action': 'withhold', 'max_share': 0.005,
-            'description': 'The id of the campaign or the least spend is no number.',
+            'description': 'The id of the campaign or of a product, or the least spend, is no number.',
         },
         {
             'id': 'ER01', 'entity': 'exchange_rate', 'name': 'unreadable_value',

@@ -1,4 +1,10 @@
-{{ config(pre_hook=with_memory('128MB'), post_hook="{{ gather_statistics() }}") }}
+{{
+    config(
+        indexes=[{'columns': ['basket_id'], 'unique': true}],
+        pre_hook=with_memory('128MB'),
+        post_hook="{{ gather_statistics() }}"
+    )
+}}
 
 {%- set outliers = var('outliers')['basket_sales_value'] %}
 with totals as (

@@ -1,3 +1,5 @@
+{{ config(indexes=[{'columns': ['household_id', 'model'], 'unique': true}]) }}
+
 with published as (
     select
         model,

@@ -1,3 +1,5 @@
+{{ config(indexes=[{'columns': ['rate_on', 'currency'], 'unique': true}]) }}
+
 with ranked as (
     select
         *,

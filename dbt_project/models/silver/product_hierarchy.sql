@@ -1,3 +1,5 @@
+{{ config(indexes=[{'columns': ['product_node_id'], 'unique': true}]) }}
+
 with recursive products as (
     select
         department,

@@ -1,3 +1,5 @@
+{{ config(indexes=[{'columns': ['household_id', 'rule_id'], 'unique': true}]) }}
+
 with ranked as (
     select
         *,

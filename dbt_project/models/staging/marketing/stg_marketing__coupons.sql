@@ -1,5 +1,15 @@
+{#- An id that is neither a whole number nor written as one; null is no id, and names no product. -#}
+{%- set unreadable_ids = '$.products[*].id ? (
+    @.type() != "null"
+    && !(@.type() == "number" && @ == @.floor())
+    && !(@.type() == "string" && @ like_regex "^ *[0-9]{1,18} *$")
+)' %}
 {%- set fields = {
     'campaign_id': ("payload #>> '{campaign,id}'", cast_or_null("payload #>> '{campaign,id}'", 'bigint')),
+    'products': (
+        "payload ->> 'products'",
+        "case when not jsonb_path_exists(payload, '" ~ unreadable_ids ~ "') then payload -> 'products' end"
+    ),
     'minimum_spend': ("payload #>> '{terms,min_spend}'", cast_or_null("payload #>> '{terms,min_spend}'", 'numeric(10, 2)')),
 } %}
 with source as (
