@@ -217,7 +217,7 @@ class Dataset:
             return np.minimum(np.floor(share_below(values) * 5 + 1e-12).astype(int) + 1, 5)
 
         above = share_below(-told["sales_value"])
-        days = pd.Series([(as_of - day).days for day in told["first_purchase_on"]], index=told.index) + 1
+        days = pd.Series([max((as_of - day).days + 1, 28) for day in told["first_purchase_on"]], index=told.index)
         recency = pd.Series([(as_of - day).days for day in told["last_purchase_on"]], index=told.index)
         gap = days / told["baskets"]
         categories = self.lines[self.lines["product_category"] != "Unknown"]
@@ -245,7 +245,7 @@ class Dataset:
             expected_sales=told["sales_value"]
             / days
             * EXPECTED_DAYS
-            * np.minimum(1, gap / recency.replace(0, np.nan)).fillna(1),
+            * np.minimum(1, 3 * gap / recency.replace(0, np.nan)).fillna(1),
             favourite_category=spent.drop_duplicates("household_id").set_index("household_id")["product_category"],
             redemptions=answered.size().reindex(told.index, fill_value=0),
             campaigns_answered=answered["campaign_id"].nunique().reindex(told.index, fill_value=0),

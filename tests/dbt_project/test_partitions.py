@@ -1,12 +1,15 @@
 """fct_promotions on the three days: none kept, then half a year of them, then late, withdrawn and new ones."""
 
+import shutil
+from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.conftest import copy_of
-from tests.dbt_project.warehouse_story import Rows, Story, Warehouse
+from tests.dbt_project.warehouse_story import PROJECT, Rows, Story, Warehouse
 
 pytestmark = pytest.mark.xdist_group("dbt")
 
@@ -98,3 +101,27 @@ def test_what_changed_before_the_late_data_is_left_alone_and_reported(transforme
         refreshed = warehouse.build("--select", "fct_promotions", "--full-refresh")
         assert refreshed.exit_code == 0, refreshed.output
         assert warehouse.value(query) == "9"
+
+
+def test_a_model_that_would_harm_its_partitions_is_refused(transformed: Story, tmp_path: Path) -> None:
+    """Replacing January by the few rows of it that a run selects would lose the others."""
+    project = tmp_path / "project"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    model = project / "models/gold/fct_promotions.sql"
+    text = model.read_text()
+    unfiltered = text.replace("where week_starts_on >= {{ late_data_from() }}", "where promotion_id < 10")
+    assert unfiltered != text
+    model.write_text(unfiltered)
+    (project / "models/gold/fct_fortnights.sql").write_text(
+        "{{ config(materialized='partitioned', partition_by={'column': 'day', 'every': 'fortnight'}, "
+        "contract={'enforced': false}) }} select current_date as day"
+    )
+    with copy_of(transformed.warehouse.database) as database:
+        warehouse = replace(transformed.warehouse, database=database, target=tmp_path / "target", project=project)
+        before = warehouse.rows("select * from gold.fct_promotions order by promotion_id")
+        build = warehouse.dbt("run", "--select", "fct_promotions", "fct_fortnights")
+        assert build.statuses == {"fct_promotions": "error", "fct_fortnights": "error"}
+        assert "6 rows lie outside the partitions that this run replaces" in build.output
+        assert "needs an enforced contract" in build.output
+        assert "not 'fortnight'; partition_by needs late_data" in build.output
+        assert warehouse.rows("select * from gold.fct_promotions order by promotion_id") == before
