@@ -56,7 +56,7 @@ class Review:
 
 def review_markdown(review: Review) -> str:
     """The report, from the verdict down to single columns."""
-    lines = [f"# What {review.name} changes in the warehouse", "", _verdict(review), ""]
+    lines = [f"# What `{review.name}` changes in the warehouse", "", _verdict(review), ""]
     if review.problem:
         return "\n".join([*lines, "```text", review.problem, "```", ""])
     if review.changes:

@@ -29,6 +29,7 @@ from flows.spec.errors import ConfigurationError, DeclarationError
 from flows.state import dbt_manifests
 from tests.conftest import TestCluster, fresh_warehouse
 from tests.dbt_project.warehouse_story import PROJECT, Warehouse
+from tests.flows.front_door import medallion
 from tests.observe.openlineage_schema import mistakes
 
 # One worker: the shared build is made once for each worker that asks.
@@ -282,6 +283,23 @@ def test_without_a_whole_build_the_next_move_is_told(
             asyncio.run(dev.build())
     monkeypatch.undo()
     settings.cache_clear()
+
+
+def test_the_command_line_shows_rows_without_persons_and_writes_the_report(shared: Warehouse, tmp_path: Path) -> None:
+    variables = {"COLUMNS": "150", "MEDALLION_DEV_NAME": "Grace"}
+    built = medallion("dev", "build", "household", "-n", "3", variables=variables)
+    assert built.code == 0, built.text
+    assert "withheld as personal: full_name, email, phone" in built.out
+    assert "@" not in built.out
+    assert "dev_grace__silver.household: 60 rows" in built.out
+    assert "dev_grace__silver" in medallion("dev", "list", variables=variables).out
+    assert "dropped dev_grace__silver" in medallion("dev", "drop", variables=variables).out
+
+    report = tmp_path / "reports" / "changes.md"
+    reviewed = medallion("review", "--name", "7", "--report", str(report), variables=variables)
+    assert reviewed.code == 0, reviewed.text
+    assert report.read_text().startswith("# What `7` changes in the warehouse\n\n**Nothing differs** from the build of")
+    assert private(shared) == set()
 
 
 # -- what is known of models
