@@ -37,7 +37,8 @@ from (
     select 'basket_line' as entity, rule_id, rule from silver_quarantine.quarantine_basket_line
     union all select 'household', rule_id, rule from silver_quarantine.quarantine_household
     union all select 'redemption', rule_id, rule from silver_quarantine.quarantine_redemption
-    union all select entity, rule_id, rule from silver_quarantine.quarantine_api_record
+    union all select entity, rule_id, rule from silver_quarantine.quarantine_marketing_record
+    union all select 'exchange_rate', rule_id, rule from silver_quarantine.quarantine_exchange_rate
 ) as refused
 group by 1, 2, 3
 order by 1, 2

@@ -24,7 +24,7 @@ HELD = """
     create schema silver;
     create table silver.basket_line ();
     create schema silver_quarantine;
-    create table silver_quarantine.quality_scores ();
+    create table silver_quarantine.quality_scores_shop ();
     create schema gold;
     create table gold.fct_basket_lines ();
 """

@@ -104,7 +104,7 @@ DEARER = ("models/silver/basket_line.sql", "coalesce(coupon_discount, 0)::numeri
 def test_an_edit_is_built_with_its_tests_in_schemas_of_the_analyst_and_all_else_is_shared(
     shared: Warehouse, edited: Callable[..., Path]
 ) -> None:
-    project = edited(("models/silver/household.sql", "coalesce(ranked.kids_count, 'Unknown')",
+    project = edited(("models/silver/household.sql", "{{ null_default('ranked.kids_count') }}",
                       "coalesce(ranked.kids_count, 'Not told')"))  # fmt: skip
     before = shared.rows("select * from silver.household order by 1")
 

@@ -27,10 +27,10 @@ def test_too_many_broken_rows_stop_the_build_before_gold(empty: Warehouse) -> No
     empty.load("dbt_project/raw_day_two.sql")
     build = empty.build(share=0.001)
     assert build.exit_code == 1
-    assert build.of("rules_are_within_their_limits") == {"fail"}
+    assert build.of("rules_of_shop_are_within_their_limits") == {"fail"}
     # The score of the batch that stopped the build is kept all the same: it is what somebody will look for.
     assert empty.value("""
-        select batch_refusals ?& array['BL01', 'BL02'] from silver_quarantine.quality_scores
+        select batch_refusals ?& array['BL01', 'BL02'] from silver_quarantine.quality_scores_shop
         where entity = 'basket_line' and _loaded_batch_id = 2
     """)
     assert build.of("basket_line") == build.of("fct_basket_lines") == build.of("agg_daily_sales") == {"skipped"}

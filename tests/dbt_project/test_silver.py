@@ -28,7 +28,8 @@ def test_every_quarantined_row_carries_a_rule_that_is_listed(transformed: Story)
             select rule_id, rule, 'basket_line' as entity from silver_quarantine.quarantine_basket_line
             union all select rule_id, rule, 'household' from silver_quarantine.quarantine_household
             union all select rule_id, rule, 'redemption' from silver_quarantine.quarantine_redemption
-            union all select rule_id, rule, entity from silver_quarantine.quarantine_api_record
+            union all select rule_id, rule, entity from silver_quarantine.quarantine_marketing_record
+            union all select rule_id, rule, 'exchange_rate' from silver_quarantine.quarantine_exchange_rate
         ) as quarantined
         left join silver_quarantine.quality_rules as rules using (rule_id, rule, entity)
         where rules.description is null
@@ -73,7 +74,7 @@ def test_an_id_that_is_no_number_stops_no_build_and_is_kept_as_sent(transformed:
     """A plain cast in staging stopped everything behind it for one record."""
     (record,) = transformed.warehouse.rows("""
         select record_id, rule_id, row_data -> 'unreadable' as unreadable
-        from silver_quarantine.quarantine_api_record where entity = 'campaign_target'
+        from silver_quarantine.quarantine_marketing_record where entity = 'campaign_target'
     """)
     assert record == {"record_id": "3-5", "rule_id": "CT01", "unreadable": {"household_id": "five"}}
     assert transformed.warehouse.value("select count(*) from silver.campaign_target where campaign_id = 3") == 4

@@ -13,7 +13,7 @@
     )
 }}
 
--- depends_on: {{ ref('quality_scores') }}
+-- depends_on: {{ ref('quality_scores_shop') }}
 -- A rule broken too often stops the build before this.
 
 -- What an incremental run writes is the difference, not "everything after a watermark": a line corrected, arriving

@@ -1,5 +1,7 @@
 {{ config(indexes=[{'columns': ['rate_on', 'currency'], 'unique': true}]) }}
 
+-- depends_on: {{ ref('quality_scores_currency') }}
+-- A rule broken too often stops the build before this.
 with ranked as (
     select
         *,
@@ -10,8 +12,7 @@ with ranked as (
 
 -- A rate that breaks a rule is as good as none: the day before then stands in.
 refused as (
-    select record_id from {{ ref('quarantine_api_record') }}
-    where entity = 'exchange_rate'
+    select exchange_rate_id from {{ ref('quarantine_exchange_rate') }}
 ),
 
 published as (
@@ -27,7 +28,7 @@ published as (
         recency = 1
         and not exists (
             select 1 from refused
-            where refused.record_id = ranked.exchange_rate_id
+            where refused.exchange_rate_id = ranked.exchange_rate_id
         )
 ),
 

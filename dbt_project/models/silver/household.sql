@@ -1,4 +1,4 @@
--- depends_on: {{ ref('quality_scores') }}
+-- depends_on: {{ ref('quality_scores_shop') }}
 -- A rule broken too often stops the build before this.
 with ranked as (
     select

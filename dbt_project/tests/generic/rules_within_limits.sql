@@ -2,7 +2,7 @@
   The build stops when a rule is broken by more than its share of a table's rows: a few bad rows are the source's
   everyday, many are a fault that must not be hidden behind a shrinking fact table. Each row is one rule too many.
 
-  Asked of `quality_scores`, whose newest row of an entity is the table as this build found it. Models behind it wait
+  Asked of `quality_scores_<source>`, whose newest row of an entity is the table as this build found it. Models behind it wait
   for it by `-- depends_on`, so that the score is kept also of a batch that stops the build.
 #}
 {% test rules_within_limits(model) %}

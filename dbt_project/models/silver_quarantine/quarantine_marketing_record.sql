@@ -2,7 +2,6 @@
     ('campaign', 'stg_marketing__campaigns', 'campaign_id'),
     ('campaign_target', 'stg_marketing__campaign_targets', 'campaign_target_id'),
     ('coupon', 'stg_marketing__coupons', 'coupon_id'),
-    ('exchange_rate', 'stg_currency__exchange_rates', 'exchange_rate_id'),
 ] %}
 {%- for entity, staged, key in endpoints %}
     select

@@ -1,0 +1,18 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='append',
+        on_schema_change='fail',
+        full_refresh=false
+    )
+}}
+
+{{ score_batches(
+    'currency',
+    entities=[
+        ('exchange_rate', 'exchange_rates', 'stg_currency__exchange_rates'),
+    ],
+    quarantines=[
+        ("'exchange_rate'", 'exchange_rate_id', 'quarantine_exchange_rate'),
+    ]
+) }}
