@@ -25,6 +25,7 @@ HELD = """
     create table silver.basket_line ();
     create schema gold;
     create table gold.fct_basket_lines ();
+    create table gold.fct_promotions (week_starts_on date) partition by range (week_starts_on);
 """
 
 
