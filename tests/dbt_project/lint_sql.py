@@ -27,6 +27,7 @@ HELD = """
     create table silver_quarantine.quality_scores_shop ();
     create schema gold;
     create table gold.fct_basket_lines ();
+    create table gold.fct_promotions (week_starts_on date) partition by range (week_starts_on);
 """
 
 

@@ -45,12 +45,18 @@
   SQL for the partitions of a table: `partition_name`, `begins_on`. A partition's name ends in the day it begins on.
 #}
 {% macro held_partitions(relation) -%}
+    -- Materialized, or the planner may read a day out of the names of tables that are no partitions.
+    with partitions as materialized (
+        select partition.relname::text as partition_name
+        from pg_inherits
+        inner join pg_class as partition on pg_inherits.inhrelid = partition.oid
+        where pg_inherits.inhparent = to_regclass('{{ relation }}')
+    )
+
     select
-        partition.relname::text as partition_name,
-        to_date(right(partition.relname, 8), 'YYYYMMDD') as begins_on
-    from pg_inherits
-    inner join pg_class as partition on pg_inherits.inhrelid = partition.oid
-    where pg_inherits.inhparent = to_regclass('{{ relation }}')
+        partition_name,
+        to_date(right(partition_name, 8), 'YYYYMMDD') as begins_on
+    from partitions
 {%- endmacro %}
 
 

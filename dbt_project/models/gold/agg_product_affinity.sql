@@ -85,16 +85,16 @@ measured as (
         both_ways.other_category,
         both_ways.baskets as baskets_with_both,
         own.baskets as baskets_with_category,
-        others.baskets as baskets_with_other,
+        partners.baskets as baskets_with_other,
         everything.baskets as baskets_in_all,
         both_ways.baskets::numeric / everything.baskets as support,
         both_ways.baskets::numeric / own.baskets as confidence,
-        both_ways.baskets::numeric * everything.baskets / (own.baskets * others.baskets) as lift,
+        both_ways.baskets::numeric * everything.baskets / (own.baskets * partners.baskets) as lift,
         everything._extracted_at,
         everything._loaded_batch_id
     from both_ways
     inner join singles as own on both_ways.category = own.category_number
-    inner join singles as others on both_ways.other_category = others.category_number
+    inner join singles as partners on both_ways.other_category = partners.category_number
     cross join everything
 ),
 

@@ -99,9 +99,9 @@ targets as (
 ),
 
 -- Expected, not learned: a household goes on buying as often as it did since its first purchase, for as much each time.
--- When it has been away for more than three times as long as it usually is, it counts for as much less: of 1, 2, 3, 4, 6
--- and 10 times, three foretold a quarter of the demo's data best. Who came yesterday has not shown how
--- often it buys, and is taken to have been there for four weeks.
+-- When it has been away for more than three times as long as usual, it counts for as much less: of 1, 2, 3, 4, 6 and 10
+-- times, three foretold a quarter of the demo's data best. Who came yesterday has not shown how often it buys, and is
+-- taken to have been there for four weeks.
 observed as (
     select
         purchases.household_id,
