@@ -172,6 +172,11 @@ def test_a_project_that_does_not_parse_is_told_in_dbts_words(edited: Callable[..
     assert not built.invocation.ok
 
 
+def test_a_mistyped_name_is_not_taken_for_nothing_to_do(shared: Warehouse, edited: Callable[..., Path]) -> None:
+    with pytest.raises(DeclarationError, match="did you mean household"):
+        asyncio.run(dev.build(["houshold"], project=edited()))
+
+
 def test_dropping_leaves_the_schemas_of_others_alone(shared: Warehouse) -> None:
     others = {"dev_ada__gold", "dev_ada_lovelace_b__gold", "pr_1__gold"}
     with psycopg.connect(shared.database.url("transformer")) as connection:
