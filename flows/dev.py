@@ -6,7 +6,9 @@ edited is built, and what lies between two edited models; with one, that model, 
 
 from __future__ import annotations
 
+import difflib
 import getpass
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from flows.dbt.private_schemas import PrivateSchema, prefix_for
 from flows.dbt.project import DBT_PROJECT, BuiltNode, Invocation
 from flows.dbt.state import fetch_state
 from flows.settings import settings
+from flows.spec.errors import DeclarationError
 
 # Models whose rows are shown when nobody named one.
 _SHOWN_UNASKED = 3
@@ -73,10 +76,15 @@ async def build(
 
     Raises:
         ConfigurationError: there is no shared build yet, or no name for the schemas.
+        DeclarationError: there is no model of that name.
     """
     began = time.monotonic()
     beside = Beside(prefix_for("dev", analyst()), await fetch_state(), project)
-    invocation = await beside.build(selection_of(models), full_refresh=not incremental)
+    selection = selection_of(models)
+    chosen = beside.selected(selection)
+    if not chosen.problem:
+        _refuse_unknown(beside.manifest(), models)
+    invocation = await beside.build(selection, chosen, full_refresh=not incremental)
     previews: tuple[Preview, ...] = ()
     if rows and not invocation.problem:
         previews = await _first_rows(beside, invocation, models, rows, personal)
@@ -93,6 +101,20 @@ async def drop() -> list[str]:
     """Drop the analyst's schemas. Returns their names."""
     async with connections.connect(connections.warehouse("transformer"), side="warehouse") as warehouse:
         return await private_schemas.drop_private(warehouse, prefix_for("dev", analyst()))
+
+
+def _refuse_unknown(manifest: Manifest, models: Sequence[str]) -> None:
+    """dbt takes a mistyped name for a selection of nothing. What is no plain name is a selection of dbt's own."""
+    known = {relation.name for relation in manifest.relations.values() if relation.kind != "source"}
+    known |= {name.partition(".v")[0] for name in known}
+    for model in models:
+        if re.fullmatch(r"\w+", model) and model not in known:
+            near = difflib.get_close_matches(model, known, n=3)
+            raise DeclarationError(
+                f"there is no model {model}",
+                where="medallion dev build",
+                next_move=f"did you mean {' or '.join(near)}?" if near else "look for its name in dbt_project/models",
+            )
 
 
 async def _first_rows(

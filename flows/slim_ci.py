@@ -43,7 +43,7 @@ async def review(
     try:
         beside = Beside(prefix, state, project)
         with _told("build what was modified"):
-            built = await beside.build([_CHANGED])
+            built = await beside.build([_CHANGED], beside.selected([_CHANGED]))
         changes: list[ModelChange] = []
         if not built.problem:
             with _told("compare"):

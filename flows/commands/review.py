@@ -54,7 +54,7 @@ def review(
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
+    raise KeyboardInterrupt
 
 
 def _name_of_this_branch() -> str:

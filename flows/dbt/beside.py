@@ -42,13 +42,14 @@ class Beside:
             problem=found.problem,
         )
 
-    async def build(self, selection: Sequence[str], *, full_refresh: bool = False) -> Invocation:
+    async def build(self, selection: Sequence[str], chosen: Invocation, *, full_refresh: bool = False) -> Invocation:
         """Build the selection with its tests; unit tests, too. The nodes that ran, or the problem.
+
+        `chosen` is what `selected` found for the same selection.
 
         Snapshots of the selection go on from a copy of the shared one, as in production: built anew they would hold no
         history, and whatever hangs on it would look wrong.
         """
-        chosen = self.selected(selection)
         if chosen.problem or not chosen.listed:
             return chosen
         await self._copy_snapshots([unique_id for unique_id in chosen.listed if unique_id.startswith("snapshot.")])

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,8 +97,10 @@ def run_dbt(
     target.mkdir(parents=True, exist_ok=True)
     place = ["--project-dir", str(project), "--profiles-dir", str(project), "--target-path", str(target)]
     quiet = ["--log-level", "none", "--log-level-file", "none", "--quiet", "--no-print"]
-    with _variables({**dbt_environment(url), PREFIX_VARIABLE: prefix}):
+    with _variables({**dbt_environment(url), PREFIX_VARIABLE: prefix}), _interruptible():
         done = dbtRunner().invoke([*arguments, *place, *quiet])
+    if isinstance(done.exception, KeyboardInterrupt | SystemExit):
+        raise done.exception  # dbt has cancelled its queries; the caller still has to tidy up
     if done.exception is not None:
         return Invocation(problem=redact(str(done.exception)).strip())
     if isinstance(done.result, list):
@@ -115,6 +119,19 @@ def _built(result: Any) -> BuiltNode:
         relation=getattr(result.node, "relation_name", None),
         compiled=getattr(result.node, "compiled_code", None) or "",
     )
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C reaches dbt at once. A running event loop would hold it back until dbt had ended by itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,10 @@ import asyncio
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,7 +31,7 @@ from flows.quality.soda import validate_contract
 from flows.settings import settings
 from flows.spec.errors import ConfigurationError, DeclarationError
 from flows.state import dbt_manifests
-from tests.conftest import TestCluster, fresh_warehouse
+from tests.conftest import ROOT, TestCluster, fresh_warehouse
 from tests.dbt_project.warehouse_story import PROJECT, Warehouse
 from tests.flows.front_door import medallion
 from tests.observe.openlineage_schema import mistakes
@@ -172,6 +176,11 @@ def test_a_project_that_does_not_parse_is_told_in_dbts_words(edited: Callable[..
     assert not built.invocation.ok
 
 
+def test_a_mistyped_name_is_not_taken_for_nothing_to_do(shared: Warehouse, edited: Callable[..., Path]) -> None:
+    with pytest.raises(DeclarationError, match="did you mean household"):
+        asyncio.run(dev.build(["houshold"], project=edited()))
+
+
 def test_dropping_leaves_the_schemas_of_others_alone(shared: Warehouse) -> None:
     others = {"dev_ada__gold", "dev_ada_lovelace_b__gold", "pr_1__gold"}
     with psycopg.connect(shared.database.url("transformer")) as connection:
@@ -257,6 +266,25 @@ def test_a_review_that_fails_says_what_fails_and_drops_its_schemas(
     assert {node.name for node in review.failed} >= {"store_keys_hold"}
     assert "## What needs a look" in review_markdown(review)
     assert private(shared) == set()
+
+
+def test_a_review_that_is_interrupted_stops_its_queries_and_drops_its_schemas(
+    shared: Warehouse, edited: Callable[..., Path]
+) -> None:
+    """Ctrl-C, or a pipeline that is cancelled, while a query runs that would take a minute."""
+    project = edited(("models/silver/household.sql", "where ranked.recency = 1",
+                      "where ranked.recency = 1 and (select pg_sleep(60)) is not null"))  # fmt: skip
+    code = "import asyncio, pathlib, sys; from flows import slim_ci; "
+    code += "asyncio.run(slim_ci.review('9', project=pathlib.Path(sys.argv[1])))"
+    sleeping = "select count(*) from pg_stat_activity where query ~ 'pg_sleep' and pid <> pg_backend_pid()"
+    with subprocess.Popen([sys.executable, "-c", code, project], cwd=ROOT, stderr=subprocess.DEVNULL) as review:
+        until = time.monotonic() + 120
+        while not shared.value(sleeping) and time.monotonic() < until:
+            time.sleep(0.1)
+        review.send_signal(signal.SIGINT)
+        assert review.wait(timeout=40) != 0
+    assert shared.rows("select nspname from pg_namespace where nspname ~ '^pr_9__'") == []
+    assert shared.value(sleeping) == 0
 
 
 def test_a_snapshot_goes_on_from_its_shared_history(shared: Warehouse, edited: Callable[..., Path]) -> None:

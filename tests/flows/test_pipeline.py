@@ -3,6 +3,7 @@
 dbt takes seconds, so three runs serve all tests here, and the last one leaves it out.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from tests.flows.front_door import Ended, medallion
 from tests.flows.prefect_facts import artifacts_of, names_of_task_runs
 from tests.flows.scripted_api import ScriptedApi
 from tests.loads.loading import addresses, raw_rows, rows
+from tests.observe.openlineage_schema import mistakes
 
 # One worker builds dbt's models here; several would each do it all.
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -33,6 +35,7 @@ class Told:
     again: Ended
     raw_before: dict[str, list[str]] = field(default_factory=dict)
     gold_before: list[dict[str, Any]] = field(default_factory=list)
+    lineage: list[dict[str, Any]] = field(default_factory=list)
 
     def flow_run(self, pipeline: str, place: int) -> UUID:
         """The Prefect run of the `place`-th row of ops.runs of that pipeline."""
@@ -41,7 +44,7 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(cluster: TestCluster, prefect_server: str) -> Iterator[Told]:
+def told(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     with fresh_warehouse(cluster) as warehouse, fresh_shop(cluster) as shop, ScriptedApi() as api:
         variables = dict(addresses(warehouse, shop)) | {
             "MEDALLION_SOURCE_MARKETING_KEY": api.key,
@@ -54,10 +57,12 @@ def told(cluster: TestCluster, prefect_server: str) -> Iterator[Told]:
         unreachable = medallion("run", variables=variables | {"MEDALLION_SOURCE_MARKETING_URL": "http://127.0.0.1:9"})
         gold = lines_of_gold(warehouse)
         variables["MEDALLION_SOURCE_MARKETING_URL"] = api.url
-        whole = medallion("run", variables=variables)
+        lineage = tmp_path_factory.mktemp("lineage") / "events.jsonl"
+        whole = medallion("run", variables=variables | {"MEDALLION_OPENLINEAGE_FILE": str(lineage)})
+        events = [json.loads(line) for line in lineage.read_text().splitlines()]
         raw = {table: raw_rows(warehouse, table) for table in TABLES}
         again = medallion("run", "--ingest-only", variables=variables)
-        yield Told(warehouse, shop, unreachable, whole, again, raw, gold)
+        yield Told(warehouse, shop, unreachable, whole, again, raw, gold, events)
 
 
 def lines_of_gold(warehouse: TestDatabase) -> list[dict[str, Any]]:
@@ -134,3 +139,22 @@ def test_status_shows_runs_cursors_lag_and_quarantine_of_it_all(told: Told) -> N
         assert title in ended.out
     assert re.search(r"shop.baskets +│ published │ +\d+ (s|min) │ 20\d\d-", ended.out)
     assert re.search(r"transform +│ failed", ended.out)
+
+
+def test_a_whole_build_leaves_its_manifest_for_those_who_build_beside_it(told: Told) -> None:
+    """One that failed leaves none: nobody should compare with what was never built."""
+    kept = rows(told.warehouse, "select run_id from ops.dbt_manifests")
+    built = rows(told.warehouse, "select run_id from ops.runs where pipeline = 'transform' and status = 'done'")
+    assert kept == built
+    assert len(kept) == 1
+
+
+def test_openlineage_hears_of_loads_and_nodes_under_the_flows_that_ran_them(told: Told) -> None:
+    assert [mistake for event in told.lineage for mistake in mistakes(event)] == []
+    ended = {event["job"]["name"]: event for event in told.lineage if event["eventType"] == "COMPLETE"}
+    assert {"ingest.shop", "ingest.marketing", "transform", "ingest.shop.baskets", "dbt.customer_360"} <= ended.keys()
+    transform = str(told.flow_run("transform", 1))
+    assert ended["transform"]["run"]["runId"] == transform
+    assert ended["dbt.customer_360"]["run"]["facets"]["parent"]["run"]["runId"] == transform
+    begun = {event["run"]["runId"] for event in told.lineage if event["eventType"] == "START"}
+    assert {event["run"]["runId"] for event in told.lineage} == begun
