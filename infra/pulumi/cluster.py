@@ -11,6 +11,7 @@ class Cluster(Component):
 
     def __init__(self, place: Place, *, key: kms.Key) -> None:
         super().__init__("Cluster", place)
+        self.key = key
         self.cluster = ecs.Cluster(
             place.prefix,
             name=place.prefix,

@@ -12,8 +12,6 @@ from infra.pulumi.stack import DatabaseSettings
 
 PORT = 5432
 VERSION = "17"
-#: From this size on gp3 storage is striped and must be given its throughput; below it 125 MB/s are included.
-STRIPED_GB = 400
 
 
 class Database(Component):

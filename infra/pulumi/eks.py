@@ -1,6 +1,6 @@
-"""EKS, for teams that run Kubernetes already: a private cluster with nodes in both zones. Off unless a stack asks for it.
+"""EKS, for teams that run Kubernetes already: a private cluster, nodes in both zones. Off unless a stack asks for it.
 
-(The file is not called `kubernetes`: Pulumi runs this folder as a program, in which it would hide the client's package.)
+(The file is not called `kubernetes`: Pulumi runs this folder as a program, and it would hide the client's package.)
 """
 
 from collections.abc import Sequence

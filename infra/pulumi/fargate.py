@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
-from pulumi_aws import ecs, iam
+from pulumi_aws import ecs, iam, kms
 
 from infra.pulumi.images import Images
 from infra.pulumi.logs import Logs
@@ -161,14 +161,17 @@ def service(
     )
 
 
-def may_be_entered() -> Allow:
-    """For `aws ecs execute-command` and the port forwarding that goes through it."""
-    return Allow(
-        (
-            "ssmmessages:CreateControlChannel",
-            "ssmmessages:CreateDataChannel",
-            "ssmmessages:OpenControlChannel",
-            "ssmmessages:OpenDataChannel",
+def may_be_entered(key: kms.Key) -> list[Allow]:
+    """For `aws ecs execute-command` and the port forwarding that goes through it; the cluster's key encrypts both."""
+    return [
+        Allow(
+            (
+                "ssmmessages:CreateControlChannel",
+                "ssmmessages:CreateDataChannel",
+                "ssmmessages:OpenControlChannel",
+                "ssmmessages:OpenDataChannel",
+            ),
+            ("*",),
         ),
-        ("*",),
-    )
+        Allow(("kms:Decrypt",), (key.arn,)),
+    ]

@@ -10,7 +10,7 @@ cannot know what AWS would refuse.
 import asyncio
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Node:
 
     @property
     def service(self) -> str:
-        """The service: `rds`. Components say `medallion`."""
+        """The service of an AWS resource: `rds`."""
         return self.type.split(":")[1].split("/")[0]
 
     @property
@@ -57,11 +57,17 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """All resources of a stack in the order of their names, and the stack's outputs."""
+    """All resources of a stack in the order of their types and names, its outputs, and the settings it came from."""
 
     stack: str
     nodes: tuple[Node, ...]
     outputs: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    @property
+    def declared_public(self) -> bool:
+        """Whether the settings put the load balancer on the internet."""
+        return bool(self.settings["access"].get("public"))
 
     def of(self, *types: str) -> list[Node]:
         """Resources of these types."""
@@ -79,8 +85,12 @@ def settings_of(stack: str) -> dict[str, Any]:
     return config
 
 
-def record(stack: str, config: Mapping[str, Any] | None = None) -> Graph:
-    """Run the program of a stack under the monitor. `config` stands in for Pulumi.<stack>.yaml. Takes 2 to 4 s.
+def record(
+    stack: str, config: Mapping[str, Any] | None = None, *, program: Callable[[], object] | None = None
+) -> Graph:
+    """Run the program of a stack under the monitor. Takes 2 to 4 s.
+
+    `config` stands in for Pulumi.<stack>.yaml, `program` for the one of this folder.
 
     Raises:
         pulumi.RunError: the settings are wrong.
@@ -90,7 +100,7 @@ def record(stack: str, config: Mapping[str, Any] | None = None) -> Graph:
 
     def run() -> None:
         try:
-            found.append(_record(stack, config if config is not None else settings_of(stack)))
+            found.append(_record(stack, config if config is not None else settings_of(stack), program))
         except BaseException as problem:  # handed on to the caller's thread, below
             problems.append(problem)
 
@@ -103,7 +113,7 @@ def record(stack: str, config: Mapping[str, Any] | None = None) -> Graph:
     return found[0]
 
 
-def _record(stack: str, config: Mapping[str, Any]) -> Graph:
+def _record(stack: str, config: Mapping[str, Any], program: Callable[[], object] | None) -> Graph:
     monitor = _Recorder(region=str(config["aws:region"]))
     asyncio.set_event_loop(loop := asyncio.new_event_loop())
     try:
@@ -111,14 +121,20 @@ def _record(stack: str, config: Mapping[str, Any]) -> Graph:
         set_root_resource(None)  # type: ignore[arg-type]  # the mocks' own stack, which has finished; ours comes next
         set_all_config({key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()})
 
-        # Imported here, so that reading a settings file does not need the provider's 121 MB.
-        from infra.pulumi.program import provision
-
-        loop.run_until_complete(run_in_stack(provision))
+        if program is None:
+            # Imported here, so that reading a settings file does not need the provider's 121 MB.
+            from infra.pulumi.program import provision as program
+        started = program
+        loop.run_until_complete(run_in_stack(lambda: _ignore(started())))
     finally:
         loop.close()
         asyncio.set_event_loop(None)
-    return Graph(stack, tuple(sorted(monitor.nodes, key=lambda node: (node.type, node.name))), monitor.outputs)
+    nodes = tuple(sorted(monitor.nodes, key=lambda node: (node.type, node.name)))
+    return Graph(stack, nodes, monitor.outputs, config["medallion:platform"])
+
+
+def _ignore(_: object) -> None:
+    """What a program returns is none of Pulumi's business: it would wait for it."""
 
 
 class _Recorder(mocks.MockMonitor):

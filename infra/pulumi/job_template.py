@@ -1,4 +1,4 @@
-"""The base job template of the ECS work pool: what `prefect work-pool create --type ecs --base-job-template` is given."""
+"""The base job template of the ECS work pool, for `prefect work-pool create --type ecs --base-job-template`."""
 
 import copy
 from typing import Any

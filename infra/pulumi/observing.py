@@ -159,7 +159,7 @@ def _server_alarms(server: PrefectServer) -> list[Alarm]:
     return [
         Alarm(
             "prefect-gone",
-            "No copy of the Prefect server is healthy: nothing is scheduled. Look at its log group and its events in ECS.",
+            "No copy of the Prefect server is healthy, so nothing starts. Look at its log group and its events in ECS.",
             balancing,
             "HealthyHostCount",
             served,

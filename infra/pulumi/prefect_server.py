@@ -1,4 +1,4 @@
-"""The Prefect server on ECS: behind a load balancer with TLS, its state in PostgreSQL, opened by IAM, not by a password.
+"""The Prefect server on ECS: behind a load balancer with TLS, its state in PostgreSQL, opened by IAM, by no password.
 
 One copy does everything itself. From two copies on they answer requests only, schedules and events are the work of one
 more service, and all share a cache; that is how Prefect asks for it.
@@ -11,6 +11,7 @@ from pulumi_aws import ecs, lb, route53
 
 from infra.pulumi import fargate
 from infra.pulumi.cache import Cache
+from infra.pulumi.cluster import Cluster
 from infra.pulumi.credentials import Credentials
 from infra.pulumi.database import Database
 from infra.pulumi.images import Images
@@ -36,7 +37,7 @@ class PrefectServer(Component):
         settings: ServiceSettings,
         access: AccessSettings,
         *,
-        cluster: ecs.Cluster,
+        cluster: Cluster,
         network: Network,
         database: Database,
         cache: Cache | None,
@@ -75,7 +76,7 @@ class PrefectServer(Component):
                         ),
                     ),
                 ),
-                fargate.may_be_entered(),
+                *fargate.may_be_entered(cluster.key),
             ],
             self.inside,
         )
@@ -163,7 +164,7 @@ class PrefectServer(Component):
             place,
             container.name,
             settings,
-            cluster=cluster,
+            cluster=cluster.cluster,
             definition=definition,
             group=self._group,
             network=network,

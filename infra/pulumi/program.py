@@ -94,7 +94,7 @@ def provision() -> None:
         place,
         settings.prefect_server,
         settings.access,
-        cluster=cluster.cluster,
+        cluster=cluster,
         network=network,
         database=prefect_database,
         cache=cache,

@@ -1,7 +1,7 @@
 """The ECS work pool: a worker that submits flow runs as Fargate tasks, and the observer that hears how they end.
 
-ECS tells EventBridge what becomes of a task, a rule puts it in a queue, and the observer in the worker reads it there: so
-a run whose container died is not shown as running for ever.
+ECS tells EventBridge what becomes of a task, a rule puts it in a queue, and the observer in the worker reads it there:
+so a run whose container died is not shown as running for ever.
 """
 
 from collections.abc import Sequence
@@ -226,5 +226,5 @@ class WorkPool(Component):
             Allow(("ec2:DescribeSubnets", "ec2:DescribeVpcs"), ("*",)),
             Allow(("iam:PassRole",), passed, when={"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}),
             *self._logs.may_read(FLOW_RUNS),
-            fargate.may_be_entered(),
+            *fargate.may_be_entered(self._cluster.key),
         ]
