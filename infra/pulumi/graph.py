@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from google.protobuf import empty_pb2
 from pulumi.runtime import mocks, rpc
 from pulumi.runtime.config import set_all_config
 from pulumi.runtime.settings import set_root_resource
@@ -121,10 +120,10 @@ def _record(stack: str, config: Mapping[str, Any], program: Callable[[], object]
         set_root_resource(None)  # type: ignore[arg-type]  # the mocks' own stack, which has finished; ours comes next
         set_all_config({key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()})
 
-        if program is None:
-            # Imported here, so that reading a settings file does not need the provider's 121 MB.
-            from infra.pulumi.program import provision as program
-        started = program
+        # Imported here, so that reading a settings file does not need the provider's 121 MB.
+        from infra.pulumi.program import provision
+
+        started = program or provision
         loop.run_until_complete(run_in_stack(lambda: _ignore(started())))
     finally:
         loop.close()
@@ -157,12 +156,12 @@ class _Recorder(mocks.MockMonitor):
                     protect=request.protect,
                 )
             )
-        return super().RegisterResource(request)
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]  # of Pulumi
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
         if "pulumi:pulumi:Stack" in request.urn:
             self.outputs = _plain(rpc.deserialize_properties(request.outputs))
-        return empty_pb2.Empty()
+        return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]  # of Pulumi
 
 
 def _name_of(urn: str) -> str:

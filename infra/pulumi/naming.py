@@ -29,7 +29,7 @@ class Place:
         """The region's name, such as eu-central-1."""
         return get_region_output(opts=pulumi.InvokeOutputOptions(provider=self.provider)).region
 
-    def arn(self, service: str, resource: str) -> pulumi.Output[str]:
+    def arn(self, service: str, resource: pulumi.Input[str]) -> pulumi.Output[str]:
         """The ARN of something in this account and region, by its name alone."""
         return pulumi.Output.format("arn:aws:{0}:{1}:{2}:{3}", service, self.region, self.account, resource)
 

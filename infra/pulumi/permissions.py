@@ -64,7 +64,6 @@ FORCED = (
         "the channel of `ecs execute-command` has no ARN",
     ),
     Forced(frozenset({"ecr:GetAuthorizationToken"}), "*", "the token of a registry is issued to the account"),
-    Forced(frozenset({"cloudwatch:PutMetricData"}), "*", "metrics have no ARN; the statement is bound to a namespace"),
     Forced(
         frozenset({"ecs:StopTask", "ecs:DescribeTasks", "ecs:TagResource"}),
         "task/<name>/*",

@@ -81,7 +81,7 @@ class PrefectServer(Component):
             self.inside,
         )
         self._parts = (place, cluster, network, images, logs)
-        environment = {
+        environment: dict[str, pulumi.Input[str]] = {
             "PREFECT_SERVER_API_HOST": "0.0.0.0",  # noqa: S104 - a container's own network; the group decides who comes in
             "PREFECT_SERVER_API_PORT": str(PORT),
             "PREFECT_UI_API_URL": self.url,

@@ -61,13 +61,13 @@ class WorkPool(Component):
         for index, cidr in enumerate(network.source_cidrs):
             flow_group.let_out(f"source-{index}", cidr, 5432, "A source database, named in the stack's settings")
 
-        shared = {
+        shared: dict[str, pulumi.Input[str]] = {
             "PREFECT_API_URL": server.url,
             "MEDALLION_ENVIRONMENT": place.stack,
             "SSL_CERT_FILE": fargate.CERTIFICATES,
             "AWS_DEFAULT_REGION": place.region,
         }
-        injected = {"PREFECT_API_AUTH_STRING": credentials.prefect_api.arn}
+        injected: dict[str, pulumi.Input[str]] = {"PREFECT_API_AUTH_STRING": credentials.prefect_api.arn}
         api_secret = list(credentials.may_read([credentials.prefect_api]))
         flow_execution = fargate.execution_role(
             place, "flow-run", images=images, logs=logs, log_group=FLOW_RUNS, secrets=api_secret, opts=self.inside
