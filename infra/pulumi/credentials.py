@@ -63,6 +63,12 @@ class Credentials(Component):
         yield Allow(("secretsmanager:GetSecretValue",), [secret.arn for secret in secrets])
         yield Allow(("kms:Decrypt",), (self._key.arn,))
 
+    def may_fill_roles(self) -> Iterator[Allow]:
+        """Statements for a role that puts the first passwords in."""
+        secrets = [secret.arn for secret in self.roles.values()]
+        yield Allow(("secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"), secrets)
+        yield Allow(("kms:Decrypt", "kms:GenerateDataKey"), (self._key.arn,))
+
     def _secret(self, name: str, description: str) -> secretsmanager.Secret:
         return secretsmanager.Secret(
             f"{self.place.prefix}-{name}",

@@ -22,7 +22,7 @@ class Container:
     """One container: its command, what it is told in the open, and what is put in from Secrets Manager."""
 
     name: str
-    command: Sequence[str]
+    command: Sequence[pulumi.Input[str]]
     cpu: int
     memory_mb: int
     log_group: str
@@ -82,6 +82,8 @@ def task_definition(
         "image": image,
         "command": list(container.command),
         "essential": True,
+        "cpu": container.cpu,
+        "memory": container.memory_mb,
         "environment": [{"name": name, "value": value} for name, value in sorted(container.environment.items())],
         "secrets": [{"name": name, "valueFrom": arn} for name, arn in sorted(container.secrets.items())],
         "linuxParameters": {"initProcessEnabled": True},

@@ -9,7 +9,7 @@ from infra.pulumi.naming import Component, Place
 from infra.pulumi.permissions import Allow
 from infra.pulumi.stack import LogSettings
 
-SERVER, WORKER, FLOW_RUNS, NETWORK = "prefect-server", "worker", "flow-runs", "network"
+SERVER, WORKER, FLOW_RUNS, ROLES, NETWORK = "prefect-server", "worker", "flow-runs", "roles", "network"
 
 
 class Logs(Component):
@@ -19,7 +19,7 @@ class Logs(Component):
         super().__init__("Logs", place)
         self._settings, self._key = settings, key
         self.groups = {
-            name: self._group(name, f"/{place.prefix}/{name}") for name in (SERVER, WORKER, FLOW_RUNS, NETWORK)
+            name: self._group(name, f"/{place.prefix}/{name}") for name in (SERVER, WORKER, FLOW_RUNS, ROLES, NETWORK)
         }
         for database in databases:
             for kind in ("postgresql", "upgrade"):

@@ -23,7 +23,7 @@ _DOCUMENTS = ("assumeRolePolicy", "policy", "eventPattern", "redrivePolicy", "co
 #: Components in the order of the program.
 _ORDER = (
     "Keys", "Network", "Logs", "Images", "Lake", "Database", "Credentials", "Cluster", "Cache", "PrefectServer",
-    "WorkPool", "Scaling", "Kubernetes", "Observing",
+    "WorkPool", "Roles", "Scaling", "Kubernetes", "Observing",
 )  # fmt: skip
 
 

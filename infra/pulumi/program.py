@@ -21,6 +21,7 @@ from infra.pulumi.naming import Place, default_tags
 from infra.pulumi.network import Network
 from infra.pulumi.observing import Observing
 from infra.pulumi.prefect_server import PrefectServer
+from infra.pulumi.roles import Roles
 from infra.pulumi.scaling import Scaling
 from infra.pulumi.work_pool import WorkPool
 
@@ -116,6 +117,15 @@ def provision() -> None:
         logs=logs,
         keys=keys,
     )
+    roles = Roles(
+        place,
+        network=network,
+        warehouse=warehouse,
+        prefect_database=prefect_database,
+        credentials=credentials,
+        images=images,
+        logs=logs,
+    )
     if settings.prefect_server.max_copies > settings.prefect_server.copies:
         Scaling(place, "prefect-server", settings.prefect_server, cluster=cluster.cluster, service=server.service)
     Scaling(
@@ -148,6 +158,7 @@ def provision() -> None:
     pulumi.export("warehouse_admin_secret", warehouse.master_secret_arn)
     pulumi.export("prefect_database_address", prefect_database.address)
     pulumi.export("prefect_database_admin_secret", prefect_database.master_secret_arn)
+    pulumi.export("roles_task", roles.run_task(cluster.cluster, network))
     pulumi.export("work_pool", settings.work_pool.name)
     pulumi.export("base_job_template", work_pool.template)
 
