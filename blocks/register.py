@@ -41,7 +41,14 @@ def register() -> list[Registered]:
     """
     for kind in TYPES:
         _register_type(kind)
-    return [_save(name, block) for name, block in documents(os.environ, _stack_here())]
+    found = [*documents(os.environ, _stack_here())]
+    if settings().lake_bucket:
+        from blocks import aws  # imports prefect-aws, which takes two seconds
+
+        for kind in aws.TYPES:
+            _register_type(kind)
+        found += aws.lake_blocks(settings().lake_bucket)
+    return [_save(name, block) for name, block in found]
 
 
 def _register_type(kind: type[Block]) -> None:
@@ -106,8 +113,13 @@ def _save(name: str, block: Block) -> Registered:
 
 
 def _values(block: Block) -> dict[str, Any]:
-    values = {name: getattr(block, name) for name in type(block).model_fields}
-    return {name: v.get_secret_value() if isinstance(v, SecretStr) else v for name, v in values.items()}
+    return {name: _value(getattr(block, name)) for name in type(block).model_fields}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Block):
+        return _values(value)
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def _stack_here() -> Mapping[str, Any]:

@@ -1,4 +1,5 @@
-"""Where things are. Environment first, then Prefect blocks, then the embedded stack.
+"""Where things are. Environment first, then Secrets Manager where it is configured, then Prefect blocks, then the
+embedded stack.
 
 MEDALLION_WAREHOUSE_URL              postgresql://loader:…@host/warehouse
 MEDALLION_WAREHOUSE_TRANSFORMER_URL  the same database as the role that builds models (default: the loader)
@@ -74,6 +75,8 @@ def warehouse(role: Role = "loader") -> DatabaseConnection:
             raise _no_reader()
     if configured is not None:
         return DatabaseConnection("warehouse", configured.get_secret_value())
+    if (kept := _secret(f"warehouse-{role}")) is not None:
+        return DatabaseConnection("warehouse", kept["url"])
     if (block := _block("warehouse")) is not None:
         if block[role] is None:
             raise _no_reader()
@@ -106,7 +109,7 @@ def database(source: Database) -> DatabaseConnection:
     variable = f"MEDALLION_SOURCE_{source.connection.upper()}_URL"
     if url := os.environ.get(variable):
         return DatabaseConnection(source.connection, url)
-    if (block := _block(f"source-{source.connection}")) is not None:
+    if (block := _kept(f"source-{source.connection}")) is not None:
         return DatabaseConnection(source.connection, block["url"])
     stack = embedded_stack()
     key = f"{source.connection}_extractor"
@@ -126,7 +129,7 @@ def api(source: Api) -> ApiConnection:
     user = os.environ.get(f"MEDALLION_SOURCE_{source.connection.upper()}_USER")
     if url := os.environ.get(variable):
         return ApiConnection(source.connection, url, key, user)
-    if (block := _block(f"source-{source.connection}")) is not None:
+    if (block := _kept(f"source-{source.connection}")) is not None:
         return ApiConnection(source.connection, block["url"], key or block["key"], user or block["user"])
     stack = embedded_stack()
     commerce = (stack or {}).get("commerce")
@@ -147,7 +150,7 @@ def dlt(source: DltSource) -> ApiConnection | None:
     key = os.environ.get(f"MEDALLION_SOURCE_{source.connection.upper()}_KEY")
     if url := os.environ.get(variable):
         return ApiConnection(source.connection, url, key)
-    if (block := _block(f"source-{source.connection}")) is not None:
+    if (block := _kept(f"source-{source.connection}")) is not None:
         return ApiConnection(source.connection, block["url"], key or block.get("key"))
     raise ConfigurationError(
         f"nothing says where {source.connection} is",
@@ -163,6 +166,21 @@ def _unknown_source(name: str, connection: str, variable: str) -> ConfigurationE
         next_move=f"run `medallion demo` for the embedded one, or set {variable}, or register the block "
         f"`source-{connection}`",
     )
+
+
+def _kept(name: str) -> Mapping[str, Any] | None:
+    """A source's address from Secrets Manager, or else from its Prefect block."""
+    return _secret(name) or _block(name)
+
+
+def _secret(name: str) -> Mapping[str, Any] | None:
+    """The secret of that name as plain values, when MEDALLION_SECRETS_PREFIX is set and somebody has filled it."""
+    if not settings().secrets_prefix:
+        return None
+    from blocks.aws import secret  # imports prefect-aws, which takes two seconds
+    from blocks.lookup import document_name
+
+    return secret(document_name(name))
 
 
 def _block(name: str) -> Mapping[str, Any] | None:

@@ -22,6 +22,9 @@ class Settings(BaseSettings):
         None, description="The warehouse as the transformer; unset → the loader's"
     )
     warehouse_reader_url: SecretStr | None = Field(None, description="The warehouse as the reader of gold")
+    secrets_prefix: str = Field("", description="Addresses are read from AWS Secrets Manager under this; unset → not")
+    lake_bucket: str = Field("", description="The S3 bucket that `medallion register` makes blocks of; unset → none")
+    aws_endpoint_url: str = Field("", description="An AWS other than Amazon's, such as moto's; unset → Amazon's")
     lock_wait_seconds: float = Field(60, ge=0, description="How long a load waits for another run of the same table")
     connect_timeout_seconds: float = Field(10, gt=0, description="How long to wait for a connection")
     statement_timeout_seconds: float = Field(3600, gt=0, description="The longest a statement may run")

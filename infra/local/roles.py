@@ -53,6 +53,11 @@ def grant_warehouse(connection: psycopg.Connection) -> None:
     connection.execute((_HERE / "roles_warehouse.sql").read_bytes())
 
 
+def cluster_file() -> bytes:
+    """The statements that make the platform's roles, without the demo's."""
+    return (_HERE / "roles.sql").read_bytes()
+
+
 def grant_shop(connection: psycopg.Connection) -> None:
     """Privileges in the connected database, as the demo's source."""
     connection.execute((_HERE / "roles_shop.sql").read_bytes())

@@ -1,0 +1,5 @@
+"""The story of a stack, top to bottom: `pulumi up --stack dev`."""
+
+from infra.pulumi.program import provision
+
+provision()

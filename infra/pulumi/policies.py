@@ -1,0 +1,325 @@
+"""What must hold in every stack, as functions over the recorded graph. Each yields what is wrong, in words.
+
+    violations(record("production")) == []
+
+A policy looks at what AWS will be asked for, not at the code that asks. To allow an exception, change the data it names
+(FORCED, OPEN_EGRESS) and say why there.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+from infra.pulumi.graph import Graph, Node
+from infra.pulumi.permissions import FORCED
+
+Policy = Callable[[Graph], Iterator[str]]
+
+ANYWHERE = ("0.0.0.0/0", "::/0")
+#: Ports by which tasks may reach any address: AWS's services and the APIs that are read, by TLS.
+OPEN_EGRESS = (443,)
+#: Tags that the provider must put on everything.
+TAGS = ("project", "stack", "owner", "managed-by")
+#: Shortest periods that are accepted anywhere, in days.
+BACKUP_DAYS, PRODUCTION_BACKUP_DAYS = 1, 14
+
+
+def nothing_is_public(graph: Graph) -> Iterator[str]:
+    """No public address, no way in for everybody, the lake closed, the balancer inside unless declared otherwise."""
+    for node in graph.nodes:
+        facts = node.inputs
+        match node.type:
+            case "aws:rds/instance:Instance" if facts.get("publiclyAccessible") is not False:
+                yield f"{node.name}: the database has a public address"
+            case "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule" if _anywhere(facts) and not (
+                graph.declared_public and "-balancer-from-allowed-" in node.name
+            ):
+                yield f"{node.name}: lets everybody in"
+            case "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule" if _anywhere(facts) and (
+                facts.get("fromPort"),
+                facts.get("toPort"),
+            ) not in [(p, p) for p in OPEN_EGRESS]:
+                yield f"{node.name}: lets tasks reach everybody by more than {OPEN_EGRESS}"
+            case "aws:ec2/securityGroup:SecurityGroup" | "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup" if (
+                facts.get("ingress") or facts.get("egress")
+            ):
+                yield f"{node.name}: rules stand inside the group, where no policy reads them"
+            case "aws:ec2/subnet:Subnet" if facts.get("mapPublicIpOnLaunch") is not False:
+                yield f"{node.name}: gives everything in it a public address"
+            case "aws:ecs/service:Service" if facts["networkConfiguration"].get("assignPublicIp") is not False:
+                yield f"{node.name}: its tasks get public addresses"
+            case "aws:eks/cluster:Cluster" if facts["vpcConfig"].get("endpointPublicAccess") is not False:
+                yield f"{node.name}: the control plane is on the internet"
+            case "aws:lb/loadBalancer:LoadBalancer" if facts.get("internal") is not True and not graph.declared_public:
+                yield f"{node.name}: the load balancer is on the internet"
+    yield from _every_bucket_has(
+        graph,
+        "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock",
+        lambda facts: all(
+            facts.get(name) is True
+            for name in ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
+        ),
+        "is not closed to the public",
+    )
+
+
+def everything_is_encrypted(graph: Graph) -> Iterator[str]:
+    """At rest by keys of ours that rotate, and on the way by TLS."""
+    for node in graph.nodes:
+        facts = node.inputs
+        match node.type:
+            case "aws:rds/instance:Instance":
+                if facts.get("storageEncrypted") is not True or not facts.get("kmsKeyId"):
+                    yield f"{node.name}: storage is not encrypted by our key"
+                if facts.get("performanceInsightsEnabled") and not facts.get("performanceInsightsKmsKeyId"):
+                    yield f"{node.name}: performance insights, which hold statements, are not encrypted by our key"
+            case "aws:rds/parameterGroup:ParameterGroup" if _parameters(node).get("rds.force_ssl") != "1":
+                yield f"{node.name}: connections without TLS are taken"
+            case "aws:elasticache/replicationGroup:ReplicationGroup":
+                if facts.get("atRestEncryptionEnabled") is not True or not facts.get("kmsKeyId"):
+                    yield f"{node.name}: not encrypted at rest by our key"
+                if facts.get("transitEncryptionMode") != "required" or not facts.get("authToken"):
+                    yield f"{node.name}: open without TLS or without a password"
+            case "aws:kms/key:Key" if facts.get("enableKeyRotation") is not True:
+                yield f"{node.name}: the key never rotates"
+            case "aws:lb/listener:Listener" if facts.get("protocol") != "HTTPS" or "TLS13" not in str(
+                facts.get("sslPolicy")
+            ):
+                yield f"{node.name}: answers without TLS 1.2 or later"
+            case "aws:secretsmanager/secret:Secret" | "aws:cloudwatch/logGroup:LogGroup" if not facts.get("kmsKeyId"):
+                yield f"{node.name}: not encrypted by our key"
+            case "aws:sqs/queue:Queue" | "aws:sns/topic:Topic" if not facts.get("kmsMasterKeyId"):
+                yield f"{node.name}: not encrypted by our key"
+            case "aws:ecr/repository:Repository" if (
+                _first(facts, "encryptionConfigurations", "encryptionType") != "KMS"
+            ):
+                yield f"{node.name}: images are not encrypted by our key"
+            case "aws:eks/cluster:Cluster" if not facts.get("encryptionConfig"):
+                yield f"{node.name}: secrets of the cluster are not encrypted by our key"
+    yield from _every_bucket_has(
+        graph,
+        "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration",
+        lambda facts: facts["rules"][0]["applyServerSideEncryptionByDefault"].get("sseAlgorithm") == "aws:kms",
+        "is not encrypted by our key",
+    )
+    yield from _every_bucket_has(
+        graph,
+        "aws:s3/bucketPolicy:BucketPolicy",
+        lambda facts: any(
+            statement["Effect"] == "Deny"
+            and statement.get("Principal") == "*"
+            and statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
+            for statement in _statements(facts["policy"])
+        ),
+        "can be read without TLS",
+    )
+
+
+def backups_are_on(graph: Graph) -> Iterator[str]:
+    """Databases are backed up, the lake keeps versions, and every object has an end."""
+    least = PRODUCTION_BACKUP_DAYS if graph.stack == "production" else BACKUP_DAYS
+    for node in graph.of("aws:rds/instance:Instance"):
+        if node.inputs.get("backupRetentionPeriod", 0) < least:
+            yield f"{node.name}: backups are kept for less than {least} days"
+    yield from _every_bucket_has(
+        graph,
+        "aws:s3/bucketVersioning:BucketVersioning",
+        lambda facts: facts["versioningConfiguration"].get("status") == "Enabled",
+        "keeps no versions",
+    )
+    yield from _every_bucket_has(
+        graph,
+        "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration",
+        lambda facts: all(
+            rule.get("status") == "Enabled" and (rule.get("expiration") or rule.get("abortIncompleteMultipartUpload"))
+            for rule in facts["rules"]
+        ),
+        "keeps something for ever",
+    )
+
+
+def production_is_not_deleted_by_accident(graph: Graph) -> Iterator[str]:
+    """Deletion protection at AWS and in Pulumi, final snapshots, and nothing single."""
+    if graph.stack != "production":
+        return
+    for node in graph.of("aws:rds/instance:Instance"):
+        facts = node.inputs
+        if facts.get("deletionProtection") is not True or not node.protect:
+            yield f"{node.name}: can be deleted by one command"
+        if facts.get("skipFinalSnapshot") is not False or not facts.get("finalSnapshotIdentifier"):
+            yield f"{node.name}: leaves no final snapshot"
+        if facts.get("multiAz") is not True:
+            yield f"{node.name}: stands in one zone"
+    for node in graph.of("aws:s3/bucket:Bucket"):
+        if not node.protect or node.inputs.get("forceDestroy") is not False:
+            yield f"{node.name}: can be deleted by one command"
+    for node in graph.of("aws:lb/loadBalancer:LoadBalancer"):
+        if node.inputs.get("enableDeletionProtection") is not True:
+            yield f"{node.name}: can be deleted by one command"
+    for node in graph.of("aws:ecs/service:Service"):
+        if node.inputs.get("loadBalancers") and node.inputs.get("desiredCount", 0) < 2:
+            yield f"{node.name}: one copy, in one zone"
+
+
+def policies_have_no_wildcards(graph: Graph) -> Iterator[str]:
+    """No action and no resource with a wildcard that AWS does not force on us; roles are passed to one service only."""
+    for node in graph.nodes:
+        for statement in _all_statements(node):
+            if statement["Effect"] == "Deny":
+                continue
+            own_key = node.type == "aws:kms/key:Key"
+            for action in _list(statement["Action"]):
+                if "*" in action and not (own_key and action == "kms:*"):
+                    yield f"{node.name}: allows {action}"
+                for resource in _list(statement.get("Resource", [])):
+                    if "*" in resource and not own_key and not _forced(action, resource):
+                        yield f"{node.name}: allows {action} on {resource}"
+            if "iam:PassRole" in _list(statement["Action"]) and "iam:PassedToService" not in json.dumps(statement):
+                yield f"{node.name}: passes roles to any service"
+            if statement.get("Principal") == "*":
+                yield f"{node.name}: allows everybody"
+
+
+def services_speak_for_this_account_only(graph: Graph) -> Iterator[str]:
+    """A queue, topic or key that a service may use says on whose behalf: else another account's events could use it."""
+    for node in graph.of("aws:sqs/queuePolicy:QueuePolicy", "aws:sns/topicPolicy:TopicPolicy", "aws:kms/key:Key"):
+        for statement in _all_statements(node):
+            principal = statement.get("Principal")
+            if isinstance(principal, dict) and "Service" in principal and not statement.get("Condition"):
+                yield f"{node.name}: {', '.join(_list(principal['Service']))} may use it for anybody"
+
+
+def everything_is_tagged(graph: Graph) -> Iterator[str]:
+    """One provider makes everything, and it puts the tags on."""
+    for node in graph.of("pulumi:providers:aws"):
+        tags = node.inputs.get("defaultTags")
+        tags = json.loads(tags) if isinstance(tags, str) else tags
+        missing = [tag for tag in TAGS if not ((tags or {}).get("tags") or {}).get(tag)]
+        if missing:
+            yield f"{node.name}: puts no {', '.join(missing)} on what it makes"
+    if len(graph.of("pulumi:providers:aws")) != 1:
+        yield "there is not exactly one provider, so something may be made without tags"
+    components = {f"{node.kind} {node.name}" for node in graph.nodes if node.component}
+    for node in graph.nodes:
+        if not node.component and node.service != "providers" and node.parent not in components:
+            yield f"{node.name} ({node.kind}): belongs to no component, and so to no provider of ours"
+
+
+def logs_end(graph: Graph) -> Iterator[str]:
+    """Every group has a retention, and every container writes to a group of ours."""
+    groups = {node.inputs["name"] for node in graph.of("aws:cloudwatch/logGroup:LogGroup")}
+    for node in graph.of("aws:cloudwatch/logGroup:LogGroup"):
+        if not node.inputs.get("retentionInDays"):
+            yield f"{node.name}: kept for ever"
+    for node in graph.of("aws:rds/instance:Instance"):
+        for kind in node.inputs.get("enabledCloudwatchLogsExports") or []:
+            if f"/aws/rds/instance/{node.inputs['identifier']}/{kind}" not in groups:
+                yield f"{node.name}: its log {kind} goes to a group that RDS makes, kept for ever"
+    for definition, container in _containers(graph):
+        group = (container.get("logConfiguration") or {}).get("options", {}).get("awslogs-group")
+        if group not in groups:
+            yield f"{definition.name}: writes to {group}, which is no group of ours"
+
+
+def secrets_are_injected(graph: Graph) -> Iterator[str]:
+    """Nothing secret stands in an environment: ECS shows it to everybody who may describe a task."""
+    words = ("password", "auth_string", "secret", "token", "api_key")
+    for definition, container in _containers(graph):
+        for variable in container.get("environment") or []:
+            name, value = variable["name"].lower(), str(variable["value"])
+            named = any(word in name for word in words) and name != "medallion_secrets_prefix"
+            if named or "<password" in value or _has_password(value):
+                yield f"{definition.name}: {variable['name']} stands in the open"
+
+
+POLICIES: tuple[Policy, ...] = (
+    nothing_is_public,
+    everything_is_encrypted,
+    backups_are_on,
+    production_is_not_deleted_by_accident,
+    policies_have_no_wildcards,
+    services_speak_for_this_account_only,
+    everything_is_tagged,
+    logs_end,
+    secrets_are_injected,
+)
+
+
+def violations(graph: Graph) -> list[str]:
+    """What is wrong with the graph, `policy: resource: what`. Nothing, when all is well."""
+    return [f"{policy.__name__}: {line}" for policy in POLICIES for line in policy(graph)]
+
+
+# -- reading the graph
+
+#: What a wildcard may stand for, by the action: the shapes that `permissions.FORCED` gives the reasons of.
+_SHAPES = {
+    "*": "*",
+    "task/<name>/*": "arn:aws:ecs:?*:?*:task/?*/*",
+    "task-definition/<name>:*": "arn:aws:ecs:?*:?*:task-definition/?*:*",
+    "log-group:<name>:*": "arn:aws:logs:?*:?*:log-group:?*:*",
+    "<bucket>/<prefix>/*": "arn:aws:s3:::?*/?*/*",
+}
+
+
+def _forced(action: str, resource: str) -> bool:
+    for forced in FORCED:
+        shape = _SHAPES.get(forced.resource)
+        if shape is None or action not in forced.actions:
+            continue
+        # One wildcard, at the end: all before it is a name.
+        if (shape == "*" and resource == "*") or (
+            shape != "*" and resource.count("*") == 1 and resource.endswith("*") and fnmatchcase(resource, shape)
+        ):
+            return True
+    return False
+
+
+def _anywhere(facts: Any) -> bool:
+    return facts.get("cidrIpv4") in ANYWHERE or facts.get("cidrIpv6") in ANYWHERE
+
+
+def _every_bucket_has(
+    graph: Graph, kind: str, holds: Callable[[dict[str, Any]], bool], otherwise: str
+) -> Iterator[str]:
+    for bucket in graph.of("aws:s3/bucket:Bucket"):
+        beside = [node for node in graph.of(kind) if node.inputs.get("bucket") == f"{bucket.name}-id"]
+        if not any(holds(dict(node.inputs)) for node in beside):
+            yield f"{bucket.name}: the bucket {otherwise}"
+
+
+def _containers(graph: Graph) -> Iterator[tuple[Node, dict[str, Any]]]:
+    for node in graph.of("aws:ecs/taskDefinition:TaskDefinition"):
+        for container in json.loads(node.inputs["containerDefinitions"]):
+            yield node, container
+
+
+def _all_statements(node: Node) -> Iterator[dict[str, Any]]:
+    for name in ("policy", "assumeRolePolicy"):
+        text = node.inputs.get(name)
+        if isinstance(text, str) and '"Statement"' in text:
+            yield from _statements(text)
+
+
+def _statements(document: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(document)["Statement"]
+    return found
+
+
+def _parameters(node: Node) -> dict[str, str]:
+    return {parameter["name"]: parameter["value"] for parameter in node.inputs.get("parameters") or []}
+
+
+def _first(facts: Any, name: str, field: str) -> Any:
+    return (facts.get(name) or [{}])[0].get(field)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _has_password(value: str) -> bool:
+    """Whether it is an address with a password in it: scheme://user:password@host."""
+    authority = value.partition("://")[2].partition("/")[0]
+    return ":" in authority.rpartition("@")[0]

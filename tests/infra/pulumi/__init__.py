@@ -1,0 +1,1 @@
+"""The cloud without a cloud: every stack's whole graph, recorded once a session."""
