@@ -208,7 +208,14 @@ async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> publis
             # The source still has what stands in quarantine; a merge keeps its last good version, too.
             kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
             return await publish.replace(
-                warehouse, target, staged.shape, staged.keys, rows_read=staged.rows_read, min_share=share, kept=kept
+                warehouse,
+                target,
+                staged.shape,
+                staged.keys,
+                rows_read=staged.rows_read,
+                min_share=share,
+                kept=kept,
+                tombstones=staged.tombstones,
             )
         case Overwrite() as load:
             kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
