@@ -255,8 +255,10 @@ async def _reconcile(
 
 async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_raw: KeySet | None = None) -> Held:
     target = session.target
+    # Lists are a part of what is read, and all of raw is counted.
+    within = "true" if staged.lists is not None else staged.quarantine_within
     # Of partitions, a row counts where its newest version lies: raw may keep its last good one in another.
-    in_parts = in_quarantine and bool(staged.keys) and staged.quarantine_within != "true"
+    in_parts = in_quarantine and bool(staged.keys) and within != "true"
     below = staged.window.below
     if in_parts:
         below = (
@@ -273,7 +275,7 @@ async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_ra
         staged.key_types,
         source=target.source,
         table=target.table,
-        within=staged.quarantine_within,
+        within=within,
         counted="false" if in_parts else "true",
     )
     return Held(raw, only_quarantined)

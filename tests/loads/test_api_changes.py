@@ -249,6 +249,11 @@ async def test_an_unreadable_child_is_not_taken_for_one_that_vanished(warehouse:
         result = await load(warehouse, server.url, "refunds", api)
         assert (result.counts.rows_quarantined, result.counts.rows_deleted) == (1, 0)
         assert (1, 2) in children(warehouse)
+        assert (result.counts.raw_rows, result.counts.quarantine_rows) == (6, 0)
+        shop.orders[3] = 2
+        await load(warehouse, server.url, "orders", api)
+        elsewhere = await load(warehouse, server.url, "refunds", api)
+        assert (elsewhere.counts.raw_rows, elsewhere.counts.quarantine_rows) == (6, 0)
         assert [row["row_key"] for row in open_quarantine(warehouse)] == [{"id": 2, "order_id": 1}]
         shop.refunds[1] = [{"id": 1}]
         shop.orders[1] = 3
