@@ -76,7 +76,7 @@ async def merge(
     `_deleted_at` mark theirs as deleted: it keeps its last values, and `deleted` counts those newly marked.
     """
     if tombstones:
-        return await _merge_with_tombstones(connection, target, shape, keys)
+        return await _merge_with_tombstones(connection, target, shape, keys, only)
     names = [*shape.names, *METADATA_NAMES]
     own = list(shape.names)
     assignments = ", ".join(
@@ -97,7 +97,7 @@ async def merge(
 
 
 async def _merge_with_tombstones(
-    connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]
+    connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...], only: str
 ) -> Published:
     names = [*shape.names, *METADATA_NAMES]
     own = list(shape.names)
@@ -109,7 +109,7 @@ async def _merge_with_tombstones(
     ] + [f"{name} = excluded.{name}" for name in METADATA_NAMES]
     row = await connection.fetchrow(
         f"with written as (insert into {target.raw} as r ({column_list(names)}) "
-        f"select {column_list(names, 'l')} from {target.landing} as l "
+        f"select {column_list(names, 'l')} from {target.landing} as l {only} "
         f"on conflict ({column_list(keys)}) do update set {', '.join(values)} "
         f"where (r._deleted_at is null) <> (excluded._deleted_at is null) or excluded._deleted_at is null and "
         f"row({column_list(own, 'r')})::record *<> row({column_list(own, 'excluded')})::record "
@@ -146,11 +146,12 @@ async def replace(
     min_share: float = 0.0,
     kept: str = "false",
     within: str = "true",
+    tombstones: bool = False,
 ) -> Published:
     """Make raw what the landing table is, writing only the difference, so that nobody sees an empty table.
 
     `kept` is SQL over raw's row `r`: those that stay although they did not land. `within` is SQL over raw's columns:
-    with a key, only rows under it can be gone.
+    with a key, only rows under it can be gone. `tombstones` as for `merge`.
 
     Raises:
         DataRefused: the `rows_read` are fewer than `min_share` of what raw holds. A source that answers half is more
@@ -162,6 +163,11 @@ async def replace(
     differing = qualified(LANDING_SCHEMA, differences_table(target))
     same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
     own = list(shape.names)
+    differs = f"row({column_list(own, 'r')})::record *<> row({column_list(own, 'l')})::record"
+    if tombstones:
+        differs = f"(r._deleted_at is null) <> (l._deleted_at is null) or l._deleted_at is null and {differs}"
+    else:
+        differs = f"r._deleted_at is not null or {differs}"
     # A landed row whose key stands elsewhere in raw counts as new in the join, and the merge finds it there.
     held = target.raw if within == "true" else f"(select ctid, * from {target.raw} where {within})"
     await connection.execute(f"create index on {target.landing} ({column_list(keys)})")
@@ -174,8 +180,7 @@ async def replace(
     await connection.execute(
         f"create unlogged table {differing} as select l.ctid as landed, r.ctid as held "
         f"from {target.landing} as l full join {held} as r on {same_key} "
-        "where l.ctid is null or r.ctid is null or r._deleted_at is not null "
-        f"or row({column_list(own, 'r')})::record *<> row({column_list(own, 'l')})::record"
+        f"where l.ctid is null or r.ctid is null or {differs}"
     )
     await connection.execute("set local enable_hashjoin = on")
     await connection.execute(f"analyze {differing}")
@@ -191,9 +196,10 @@ async def replace(
             f"where d.landed is null and r.ctid = d.held and not ({kept})"
         )
     )
-    merged = await merge(connection, target, shape, keys, f"inner join {differing} as d on d.landed = l.ctid")
+    landed = f"inner join {differing} as d on d.landed = l.ctid"
+    merged = await merge(connection, target, shape, keys, landed, tombstones=tombstones)
     await connection.execute(f"drop table {differing}")
-    return Published(merged.inserted, merged.updated, merged.unchanged, deleted)
+    return Published(merged.inserted, merged.updated, merged.unchanged, merged.deleted + deleted)
 
 
 async def _lie_in_order(connection: Connection[Record], target: Target, column: str) -> bool:

@@ -208,7 +208,14 @@ async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> publis
             # The source still has what stands in quarantine; a merge keeps its last good version, too.
             kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
             return await publish.replace(
-                warehouse, target, staged.shape, staged.keys, rows_read=staged.rows_read, min_share=share, kept=kept
+                warehouse,
+                target,
+                staged.shape,
+                staged.keys,
+                rows_read=staged.rows_read,
+                min_share=share,
+                kept=kept,
+                tombstones=staged.tombstones,
             )
         case Overwrite() as load:
             kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
@@ -248,8 +255,10 @@ async def _reconcile(
 
 async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_raw: KeySet | None = None) -> Held:
     target = session.target
+    # Lists are a part of what is read, and all of raw is counted.
+    within = "true" if staged.lists is not None else staged.quarantine_within
     # Of partitions, a row counts where its newest version lies: raw may keep its last good one in another.
-    in_parts = in_quarantine and bool(staged.keys) and staged.quarantine_within != "true"
+    in_parts = in_quarantine and bool(staged.keys) and within != "true"
     below = staged.window.below
     if in_parts:
         below = (
@@ -266,7 +275,7 @@ async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_ra
         staged.key_types,
         source=target.source,
         table=target.table,
-        within=staged.quarantine_within,
+        within=within,
         counted="false" if in_parts else "true",
     )
     return Held(raw, only_quarantined)

@@ -249,6 +249,11 @@ async def test_an_unreadable_child_is_not_taken_for_one_that_vanished(warehouse:
         result = await load(warehouse, server.url, "refunds", api)
         assert (result.counts.rows_quarantined, result.counts.rows_deleted) == (1, 0)
         assert (1, 2) in children(warehouse)
+        assert (result.counts.raw_rows, result.counts.quarantine_rows) == (6, 0)
+        shop.orders[3] = 2
+        await load(warehouse, server.url, "orders", api)
+        elsewhere = await load(warehouse, server.url, "refunds", api)
+        assert (elsewhere.counts.raw_rows, elsewhere.counts.quarantine_rows) == (6, 0)
         assert [row["row_key"] for row in open_quarantine(warehouse)] == [{"id": 2, "order_id": 1}]
         shop.refunds[1] = [{"id": 1}]
         shop.orders[1] = 3
@@ -265,12 +270,12 @@ async def test_a_child_that_vanished_while_its_list_was_under_way_is_marked_thou
     async with serve(forever=shop) as server:
         await load(warehouse, server.url, "orders", ORDERS)
         await shop.stop(warehouse, server.url, "refunds", ORDERS, 2)
-        shop.refunds[1] = [{"id": 2}]
-        shop.orders[1] = 2
+        shop.refunds |= {1: [{"id": 2}], 4: [{"id": 1}]}
+        shop.orders |= {1: 2, 4: 1}
         await load(warehouse, server.url, "orders", ORDERS)
         await load(warehouse, server.url, "refunds", ORDERS)
         await load(warehouse, server.url, "refunds", ORDERS)
-    assert children(warehouse) == [(1, 2), (2, 1), (2, 2), (3, 1), (3, 2)]
+    assert children(warehouse) == [(1, 2), (2, 1), (2, 2), (3, 1), (3, 2), (4, 1)]
 
 
 async def test_a_replace_of_children_keeps_those_of_a_parent_that_changes_meanwhile(

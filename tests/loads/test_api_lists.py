@@ -188,6 +188,20 @@ async def test_a_tombstone_ends_its_row_which_keeps_its_last_values(warehouse: T
     assert (third.counts.rows_unchanged, third.counts.rows_deleted) == (1, 0)
 
 
+async def test_a_replace_meets_the_same_tombstone_each_time_and_ends_its_row_once(warehouse: TestDatabase) -> None:
+    api = replace(LISTS, endpoints=[replace(LISTS.table("refilled"), deleted="deleted")])
+    end = {"paging": {"more": False}}
+    ended = page([{"id": 1, "v": 2}, {"id": 2, "v": 9, "deleted": True}], **end)
+    async with serve(page([{"id": 1, "v": 1}, {"id": 2, "v": 1}], **end), ended, ended) as server:
+        for deleted, updated in ((0, 0), (1, 2), (0, 0)):
+            counts = (await load(warehouse, server.url, "refilled", api)).counts
+            assert (counts.rows_deleted, counts.rows_updated) == (deleted, updated)
+    held = rows(
+        warehouse, "select payload ->> 'v' as v, _deleted_at is null as lives from raw_lists.refilled order by id"
+    )
+    assert held == [{"v": "2", "lives": True}, {"v": "1", "lives": False}]
+
+
 async def test_a_place_noted_under_another_declaration_is_not_gone_on_from(warehouse: TestDatabase) -> None:
     listing = Listing(items(5))
     await stopped_at(warehouse, "items", "3", listing)
