@@ -127,6 +127,7 @@ def test_operations_tell_how_each_run_ended(told: Told) -> None:
     assert ended == {
         ("ingest", "shop"): ["done"] * 3,
         ("ingest", "marketing"): ["failed", "done", "done"],
+        ("ingest", "currency"): ["done"] * 3,
         ("transform", ""): ["failed", "done"],
     }
 
