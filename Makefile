@@ -44,6 +44,7 @@ bench: .venv/.installed ## Measure against the limit and against peers
 	$(UV) sync --frozen --inexact --group bench
 	$(RUN) python -m benchmarks
 	$(RUN) python -m benchmarks.api
+	$(RUN) python -m benchmarks.transform
 
 down: ## Stop what demo or `medallion up` started
 	@if [ -x .venv/bin/medallion ]; then .venv/bin/medallion down; else echo "nothing was installed"; fi
