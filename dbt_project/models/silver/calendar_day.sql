@@ -1,3 +1,5 @@
+{{ config(indexes=[{'columns': ['date_day'], 'unique': true}]) }}
+
 with days as (
     select day::date as date_day
     from generate_series(
