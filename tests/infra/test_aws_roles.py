@@ -1,4 +1,4 @@
-"""The task that makes roles on RDS: real PostgreSQL, run by a role that may do what RDS's administrator may, no more."""
+"""The task that makes roles on RDS: real PostgreSQL, run by a role that may what RDS's administrator may."""
 
 import json
 import secrets
