@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prefect.blocks.core import Block
 from prefect.settings import PREFECT_DEFAULT_RESULT_STORAGE_BLOCK, temporary_settings
-from prefect_aws import S3Bucket
+from prefect_aws import AwsCredentials, S3Bucket
 from psycopg import sql
 
 from blocks.aws import LAKE_PREFIXES, secret
@@ -131,6 +131,7 @@ def test_the_lake_is_registered_as_blocks_that_read_and_write_under_their_prefix
             stored = aws.client("s3").get_object(Bucket=bucket, Key=f"{prefix}/2026/file.csv")
             assert stored["Body"].read() == prefix.encode()
             # Each process comes with a role of its own; a key in a block would be one for all, and for ever.
+            assert isinstance(block.credentials, AwsCredentials)
             assert block.credentials.aws_access_key_id is None
             assert block.credentials.aws_secret_access_key is None
     finally:

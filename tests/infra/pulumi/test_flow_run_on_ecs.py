@@ -73,11 +73,12 @@ async def test_a_flow_run_starts_from_our_definition_in_our_network_and_no_secre
         security_group=group,
         capacity="FARGATE",
     )
-    configuration = await ECSJobConfiguration.from_template_and_values(
+    configuration: Any = await ECSJobConfiguration.from_template_and_values(
         template, {"env": {"MEDALLION_ENVIRONMENT": "dev"}}
     )
     run = FlowRun(id=uuid.uuid4(), flow_id=uuid.uuid4(), name="ingest shop")
-    with temporary_settings({PREFECT_API_AUTH_STRING: SECRET}):  # which the worker has, and passes on unless told not to
+    # The worker has it, and passes it on to every run unless it is told where else the run finds it.
+    with temporary_settings({PREFECT_API_AUTH_STRING: SECRET}):
         configuration.prepare_for_flow_run(run)
 
     async with ECSWorker("ecs") as worker:
