@@ -23,21 +23,27 @@ help: ## Show these verbs
 	$(UV) sync --frozen --inexact --compile-bytecode
 	@touch $@
 
+# What only those need who test, check or provision: the provider of AWS alone unpacks to 121 MB.
+.venv/.provisioning: .venv/.installed
+	$(UV) sync --frozen --inexact --group infra
+	@touch $@
+
 install: .venv/.installed ## Install what is locked, into .venv
 
 demo: .venv/.installed ## Run the platform on real data: two days, end to end
 	$(RUN) medallion demo
 
-test: .venv/.installed ## Run all tests, on real parts
+test: .venv/.provisioning ## Run all tests, on real parts
 	$(RUN) pytest -n $(WORKERS) --dist loadgroup
 
-lint: .venv/.installed ## Style, types, arrows, SQL, rendered files
+lint: .venv/.provisioning ## Style, types, arrows, SQL, rendered files
 	$(RUN) ruff format --check
 	$(RUN) ruff check
 	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) medallion render --check
 	$(RUN) medallion model check
+	$(RUN) python -m infra.pulumi.render --check
 	$(RUN) python -m tests.dbt_project.lint_sql
 
 bench: .venv/.installed ## Measure against the limit and against peers

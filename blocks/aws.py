@@ -47,7 +47,7 @@ def secret(name: str) -> Mapping[str, str | None] | None:
     """
     full_name = settings().secrets_prefix + name
     try:
-        kept = AwsSecret(aws_credentials=credentials(), secret_name=full_name).read_secret(_sync=True)  # type: ignore[call-arg]  # added by Prefect's dispatcher
+        kept = AwsSecret(aws_credentials=credentials(), secret_name=full_name).read_secret(_sync=True)
     except ClientError as problem:
         code = str(problem.response.get("Error", {}).get("Code"))
         if code == _ABSENT:

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import boto3
 import psycopg
 from psycopg import sql
 
+from blocks.aws import credentials
 from flows.settings import settings
 from infra.local.roles import cluster_file, ensure_database, grant_warehouse
 
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{server}-admin", required=True, metavar="SECRET")
     parser.add_argument("--sslmode", choices=("verify-full", "disable"), default="verify-full")
     given = parser.parse_args(arguments)
-    client = boto3.client("secretsmanager", endpoint_url=settings().aws_endpoint_url or None)
+    client = credentials().get_secrets_manager_client()
     lines = prepare_warehouse(
         _server(given.warehouse, given.warehouse_admin, given.sslmode), client, settings().secrets_prefix
     )

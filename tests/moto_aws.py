@@ -20,7 +20,7 @@ class Aws:
 
     def client(self, service: str) -> Any:
         """A plain client of a service, for what a test puts in and looks at."""
-        return boto3.client(service, endpoint_url=self.url, region_name=REGION)  # type: ignore[call-overload]
+        return boto3.client(service, endpoint_url=self.url, region_name=REGION)
 
 
 @pytest.fixture(scope="session")

@@ -32,8 +32,8 @@ def provision() -> None:
     """Declare everything of the stack in force."""
     settings = stack.read()
     name, protect = pulumi.get_stack(), settings.production
-    # Kept as long as AWS allows where it matters; elsewhere a stack can be made anew the same day.
-    recovery_days = 30 if protect else 7
+    # A deleted secret keeps its name for so long: elsewhere than in production a stack can be made anew the same day.
+    recovery_days = 30 if protect else 0
     place = Place(
         name,
         Provider(

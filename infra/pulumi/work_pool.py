@@ -212,14 +212,16 @@ class WorkPool(Component):
     def _worker_may(self, *passed: pulumi.Input[str]) -> Sequence[Allow]:
         place, in_cluster = self.place, {"ArnEquals": {"ecs:cluster": self._cluster.cluster.arn}}
         tasks = place.arn("ecs", pulumi.Output.concat("task/", self._cluster.cluster.name, "/*"))
-        family = place.arn("ecs", pulumi.Output.concat("task-definition/", self.flow_run.family, ":*"))
+        # The pool names the family without a revision, and AWS checks that name or the newest revision's.
+        family = place.arn("ecs", pulumi.Output.concat("task-definition/", self.flow_run.family))
+        revisions = place.arn("ecs", pulumi.Output.concat("task-definition/", self.flow_run.family, ":*"))
         return [
             Allow(
                 ("sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueUrl", "sqs:ReceiveMessage"),
                 (self.queue.arn,),
             ),
             Allow(("kms:Decrypt",), (self._keys.events.arn,)),
-            Allow(("ecs:RunTask",), (family,), when=in_cluster),
+            Allow(("ecs:RunTask",), (family, revisions), when=in_cluster),
             Allow(("ecs:StopTask", "ecs:DescribeTasks"), (tasks,), when=in_cluster),
             Allow(("ecs:TagResource",), (tasks,), when={"StringEquals": {"ecs:CreateAction": "RunTask"}}),
             Allow(("ecs:DescribeTaskDefinition",), ("*",)),

@@ -1,4 +1,4 @@
-"""The task that makes roles on RDS: real PostgreSQL, run by a role that may do what RDS's administrator may, no more."""
+"""The task that makes roles on RDS: real PostgreSQL, run by a role that may what RDS's administrator may."""
 
 import json
 import secrets
@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from flows import connections
 from flows.settings import settings
 from infra.aws_roles import main
 from infra.local import roles as local_roles
@@ -20,6 +21,7 @@ from tests.moto_aws import Aws, aws, moto
 
 __all__ = ["aws", "moto"]
 
+ROLES: tuple[connections.Role, ...] = ("loader", "transformer", "reader")
 ADMIN_PASSWORD = "of-the-superuser"
 MASTER_PASSWORD = "of-rds"
 
@@ -78,11 +80,9 @@ def run(rds: Rds, prefix: str) -> int:
 def test_after_the_task_every_role_comes_in_by_its_secret_and_the_second_run_changes_no_password(
     rds: Rds, prefix: str, aws: Aws, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flows import connections
-
     assert run(rds, prefix) == 0
     first = capsys.readouterr().out
-    addresses = {role: connections.warehouse(role).url for role in ("loader", "transformer", "reader")}
+    addresses = {role: connections.warehouse(role).url for role in ROLES}
     for role, address in addresses.items():
         with psycopg.connect(address) as session:
             assert session.execute("select current_user, current_database()").fetchone() == (
@@ -98,7 +98,7 @@ def test_after_the_task_every_role_comes_in_by_its_secret_and_the_second_run_cha
         session.execute("select * from raw_shop.stores")
 
     assert run(rds, prefix) == 0
-    assert {role: connections.warehouse(role).url for role in addresses} == addresses
+    assert {role: connections.warehouse(role).url for role in ROLES} == addresses
     assert "made  password of medallion_loader" in first
     assert "kept  password of medallion_loader" in capsys.readouterr().out
     passwords = [psycopg.conninfo.conninfo_to_dict(address)["password"] for address in addresses.values()]

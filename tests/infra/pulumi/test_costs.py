@@ -1,6 +1,7 @@
 """The estimate: complete, within budget, and reacting to what is changed."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,11 @@ def test_a_month_stays_below_the_budget_alarm(graph: Graph) -> None:
     """An alarm that sounds every month is heard by nobody; one at ten times the cost sounds too late."""
     monthly, budget = total(estimate(graph)), graph.settings["budget"]["monthly_usd"]
     assert budget / 2 < monthly < budget
+
+
+def test_the_guide_tells_what_the_estimate_says(graph: Graph) -> None:
+    guide = (Path(__file__).parents[3] / "docs/aws.md").read_text(encoding="utf-8")
+    assert f"[{total(estimate(graph)):,.0f}](../infra/pulumi/graphs/{graph.stack}_cost.md)" in guide
 
 
 def test_a_second_zone_costs_a_second_database(graph_of: GraphOf) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from prefect_aws.observers.ecs import fetch_cloudwatch_logs
 from prefect_aws.workers import ECSWorker
 from prefect_aws.workers.ecs_worker import ECSJobConfiguration
@@ -72,11 +73,13 @@ async def test_a_flow_run_starts_from_our_definition_in_our_network_and_no_secre
         security_group=group,
         capacity="FARGATE",
     )
-    configuration = await ECSJobConfiguration.from_template_and_values(
-        template, {"env": {"PREFECT_API_AUTH_STRING": SECRET, "MEDALLION_ENVIRONMENT": "dev"}}
+    configuration: Any = await ECSJobConfiguration.from_template_and_values(
+        template, {"env": {"MEDALLION_ENVIRONMENT": "dev"}}
     )
     run = FlowRun(id=uuid.uuid4(), flow_id=uuid.uuid4(), name="ingest shop")
-    configuration.prepare_for_flow_run(run)
+    # The worker has it, and passes it on to every run unless it is told where else the run finds it.
+    with temporary_settings({PREFECT_API_AUTH_STRING: SECRET}):
+        configuration.prepare_for_flow_run(run)
 
     async with ECSWorker("ecs") as worker:
         done = await worker.run(run, configuration)
