@@ -89,6 +89,9 @@ class PrefectServer(Component):
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": pulumi.Output.concat(
                 f"postgresql+asyncpg://{DATABASE_ROLE}@", database.address, ":5432/prefect"
             ),
+            # The token is put in by a plugin of prefect-aws, and Prefect loads no plugin unless it is told to.
+            "PREFECT_PLUGINS_ENABLED": "true",
+            "PREFECT_PLUGINS_ALLOW": "aws",
             "PREFECT_INTEGRATIONS_AWS_RDS_IAM_ENABLED": "true",
             "PREFECT_INTEGRATIONS_AWS_RDS_IAM_REGION_NAME": place.region,
             "SSL_CERT_FILE": fargate.CERTIFICATES,

@@ -1,7 +1,13 @@
 """What containers are told: every variable is one that somebody reads, for a misspelt one is ignored without a word."""
 
+import importlib
 import json
+import os
+import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import prefect_aws.settings
@@ -77,14 +83,67 @@ def test_several_servers_share_events_and_one_needs_no_cache(graph: Graph) -> No
     assert len(migrating) == 1, "two processes that bring one database up to date get in each other's way"
 
 
+def test_the_server_comes_to_its_database_with_a_token_of_iam(graph: Graph) -> None:
+    """The real Prefect, in the container's environment, asked what it would hand to the driver for each connection.
+
+    Three settings in two packages must agree; without one of them the server would come with no password at all.
+    """
+    [server] = [container for container in containers(graph) if container["name"] == "prefect-server"]
+    environment = {variable["name"]: variable["value"] for variable in server["environment"]}
+    who = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "PATH": os.environ["PATH"]}
+    certificates = {"SSL_CERT_FILE": ssl.get_default_verify_paths().cafile or ""}
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK_FOR_TOKEN],
+        env={**environment, **who, **certificates, "PREFECT_HOME": os.environ["PREFECT_HOME"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    address = environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"]
+    host = address.partition("@")[2].partition("/")[0]
+    assert f"{host}/?Action=connect&DBUser=prefect&" in done.stdout
+    assert "verifies True" in done.stdout
+
+
+_ASK_FOR_TOKEN = """
+import asyncio
+from sqlalchemy.ext import asyncio as sa
+from prefect.server.database import configurations
+from prefect.settings import get_current_settings
+
+handed = {}
+
+def create(url, **kwargs):
+    handed.update(kwargs["connect_args"])
+    return sa.create_async_engine(url, **kwargs)
+
+configurations.create_async_engine = create
+url = get_current_settings().server.database.connection_url.get_secret_value()
+asyncio.run(configurations.AsyncPostgresConfiguration(url).engine())
+print(handed["password"]())
+print("verifies", handed["ssl"].check_hostname)
+"""
+
+
+def test_the_modules_by_which_servers_share_are_there(graph: Graph) -> None:
+    """The image installs the extra `aws`; a name that is none stops the server at its start."""
+    named = {
+        variable["value"]
+        for container in containers(graph)
+        for variable in container["environment"]
+        if variable["value"].startswith("prefect_")
+    }
+    assert bool(named) is (graph.settings["prefect_server"]["copies"] > 1)
+    for module in named:
+        importlib.import_module(module)
+
+
 @pytest.mark.parametrize(
     "words", [["prefect", "server", "start", "--no-services"], ["prefect", "server", "services", "start"]]
 )
 def test_the_commands_are_commands_of_the_installed_prefect(words: list[str]) -> None:
-    import subprocess
-    import sys
-    from pathlib import Path
-
     prefect = Path(sys.executable).with_name("prefect")
     done = subprocess.run([prefect, *words[1:3], "--help"], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0
