@@ -26,9 +26,9 @@ from demo.shop import household_rows, product_rows, store_rows
 _COLUMNS = {
     "households": (
         "household_id", "full_name", "email", "phone", "age_band", "income_band", "home_ownership", "marital_status",
-        "household_size", "household_comp", "kids_count", "preferences", "updated_at",
+        "household_size", "household_comp", "kids_count", "preferences", "updated_at", "latitude", "longitude",
     ),
-    "stores": ("store_id", "name", "first_sale_on", "updated_at"),
+    "stores": ("store_id", "name", "first_sale_on", "updated_at", "region", "latitude", "longitude"),
     "products": (
         "product_id", "manufacturer_id", "department", "brand", "product_category", "product_type", "package_size",
         "updated_at",
@@ -54,9 +54,9 @@ PROMOTIONS = """
 
 
 def fill_raw(connection: psycopg.Connection[Any], households: int | None = None) -> int:
-    """Fill `raw_shop` and `raw_marketing` with all sales, or those of households 1 to `households`; returns the lines.
+    """Fill `raw_shop`, `raw_marketing` and `raw_currency`; returns the lines of all sales.
 
-    Leaves the transaction to the caller. Raises psycopg.Error when the tables are missing or not empty.
+    With `households` only of those of households 1 to so many. Leaves the transaction to the caller. Raises psycopg.Error when the tables are missing or not empty.
     """
     sales = read_sales(households)
     connection.execute("set local search_path = raw_shop")
@@ -65,12 +65,12 @@ def fill_raw(connection: psycopg.Connection[Any], households: int | None = None)
     _copy(connection, "products", product_rows(sales, whole=households is None))
     copy_baskets(connection, sales)
     lines = copy_lines(connection, sales)
-    connection.execute("set local search_path = raw_marketing")
     for endpoint, collection in collections_of(Day(2, datetime(2018, 1, 1, tzinfo=UTC))).items():
+        schema = "raw_currency" if endpoint == "exchange_rates" else "raw_marketing"
         with (
             connection.cursor() as cursor,
             cursor.copy(
-                sql.SQL("copy {} (id, updated_at, payload) from stdin").format(sql.Identifier(endpoint))
+                sql.SQL("copy {} (id, updated_at, payload) from stdin").format(sql.Identifier(schema, endpoint))
             ) as copy,
         ):
             for position, body in zip(collection.positions, collection.bodies, strict=True):
