@@ -56,7 +56,8 @@ PROMOTIONS = """
 def fill_raw(connection: psycopg.Connection[Any], households: int | None = None) -> int:
     """Fill `raw_shop`, `raw_marketing` and `raw_currency`; returns the lines of all sales.
 
-    With `households` only of those of households 1 to so many. Leaves the transaction to the caller. Raises psycopg.Error when the tables are missing or not empty.
+    With `households` only of those of households 1 to so many. Leaves the transaction to the caller. Raises
+    psycopg.Error when the tables are missing or not empty.
     """
     sales = read_sales(households)
     connection.execute("set local search_path = raw_shop")
