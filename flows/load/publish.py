@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.load.landing import differences_table, keys_table
+from flows.load.landing import differences_table
 from flows.load.table import LANDING_SCHEMA, Target
 from flows.spec.errors import DataRefused
 from flows.spec.identifiers import qualified, quote_identifier
@@ -40,7 +40,8 @@ class Published:
         return self.inserted + self.updated + self.deleted
 
 
-def _affected(status: str) -> int:
+def affected(status: str) -> int:
+    """The rows that a command's status counts."""
     return int(status.split()[-1])
 
 
@@ -54,7 +55,7 @@ async def drop_repeats(
         f"(partition by {column_list(keys)} order by {newest}ctid desc) as place from {target.landing}) "
         f"delete from {target.landing} as l using ranked as r where l.ctid = r.ctid and r.place > 1"
     )
-    return _affected(status)
+    return affected(status)
 
 
 async def merge(
@@ -126,7 +127,7 @@ async def append(connection: Connection[Record], target: Target, shape: Shape, k
     """Add the staged rows; with a key, rows that are there already are left alone."""
     names = [*shape.names, *METADATA_NAMES]
     conflict = f" on conflict ({column_list(keys)}) do nothing" if keys else ""
-    inserted = _affected(
+    inserted = affected(
         await connection.execute(
             f"insert into {target.raw} ({column_list(names)}) "
             f"select {column_list(names)} from {target.landing}{conflict}"
@@ -190,7 +191,7 @@ async def replace(
     )
     assert row is not None  # an aggregate always answers one row
     refuse_shrinkage(target, row["landed"] - row["new"] + row["gone"], rows_read, min_share)
-    deleted = _affected(
+    deleted = affected(
         await connection.execute(
             f"delete from {target.raw} as r using {differing} as d "
             f"where d.landed is null and r.ctid = d.held and not ({kept})"
@@ -233,7 +234,7 @@ async def _replace_whole(
     if not differs:
         return Published(unchanged=staged)
     names = column_list([*shape.names, *METADATA_NAMES])
-    deleted = _affected(await connection.execute(f"delete from {target.raw}"))
+    deleted = affected(await connection.execute(f"delete from {target.raw}"))
     await connection.execute(f"insert into {target.raw} ({names}) select {names} from {target.landing}")
     return Published(inserted=staged, deleted=deleted)
 
@@ -248,71 +249,6 @@ def refuse_shrinkage(target: Target, held: int, rows_read: int, min_share: float
             where=target.where,
             next_move="look at the source; if the rows are really gone, lower Replace(min_share=…) for one run",
         )
-
-
-async def mark_deleted(
-    connection: Connection[Record],
-    target: Target,
-    keys: tuple[str, ...],
-    moment: str,
-    batch_id: int,
-    *,
-    max_share: float = 1.0,
-) -> int:
-    """Mark raw rows whose key the source no longer has. They keep their last values; returns how many.
-
-    Raises:
-        DataRefused: they are a larger share of raw's rows than `max_share`. A source that was emptied, restored halfway
-            or hidden by row-level security looks the same as one whose rows were deleted.
-    """
-    relation = qualified(LANDING_SCHEMA, keys_table(target))
-    same_key = " and ".join(f"k.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
-    status = await connection.execute(
-        f"update {target.raw} as r set _deleted_at = $1::text::timestamptz, _batch_id = $2 "
-        f"where r._deleted_at is null and not exists (select from {relation} as k where {same_key})",
-        moment,
-        batch_id,
-    )
-    await connection.execute(f"drop table {relation}")
-    deleted = _affected(status)
-    if deleted and max_share < 1:
-        held = deleted + await connection.fetchval(f"select count(*) from {target.raw} where _deleted_at is null")
-        if held >= FEW_ROWS and deleted > held * max_share:
-            raise DataRefused(
-                f"{deleted} of {held} rows of raw are gone at the source: more than the declared share of "
-                f"{max_share:g}; nothing was published",
-                where=target.where,
-                next_move="look at the source and at our rights to see its rows; if they are really deleted, raise "
-                "max_deleted for one run",
-            )
-    return deleted
-
-
-async def mark_vanished(
-    connection: Connection[Record],
-    target: Target,
-    keys: tuple[str, ...],
-    lists: tuple[str, str],
-    moment: str,
-    batch_id: int,
-    kept: str,
-) -> int:
-    """Mark raw rows of lists that were read whole and in which they stood no more; returns how many.
-
-    `lists` are a relation with a column `parent`, and raw's column whose values it holds. `kept` is SQL over `raw as r`
-    for rows to be left alone.
-    """
-    relation, column = lists
-    same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
-    return _affected(
-        await connection.execute(
-            f"update {target.raw} as r set _deleted_at = $1::text::timestamptz, _batch_id = $2 "
-            f"where r._deleted_at is null and r.{quote_identifier(column)}::text in (select parent from {relation}) "
-            f"and not exists (select from {target.landing} as l where {same_key}) and not {kept}",
-            moment,
-            batch_id,
-        )
-    )
 
 
 async def key_set(

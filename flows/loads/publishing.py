@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from flows.load import overwrite, publish
+from flows.load import deletes, overwrite, publish
 from flows.load.table import adopt_landing, evolve
 from flows.loads.session import LoadSession, settle
 from flows.loads.staged import Held, Staged
@@ -125,7 +125,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
     held, deleted, vanished = None, 0, 0
     if staged.lists is not None and not staged.first:
         kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
-        vanished = await publish.mark_vanished(
+        vanished = await deletes.mark_vanished(
             warehouse,
             target,
             staged.keys,
@@ -242,7 +242,7 @@ async def _reconcile(
     names = {"source": session.target.source, "table": session.target.table}
     if in_quarantine:
         await quarantine.resolve_gone(session.warehouse, keys_relation, staged.shape, staged.key_types, **names)
-    deleted = await publish.mark_deleted(
+    deleted = await deletes.mark_deleted(
         session.warehouse,
         session.target,
         staged.keys,

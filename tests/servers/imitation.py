@@ -157,8 +157,8 @@ class Imitation:
     url: str = ""
 
     def answer(self, asked: Asked) -> Reply:
-        """What the server says when nothing goes wrong."""
-        raise NotImplementedError
+        """What the server says when nothing goes wrong; one that offers nothing knows of nothing."""
+        return Reply(404, b"")
 
     async def respond(self, asked: Asked) -> Reply:
         """The same, for a server that has to ask elsewhere first."""
