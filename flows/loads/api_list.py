@@ -31,7 +31,7 @@ from flows.spec import Api, ApiConnection, DatabaseConnection, Endpoint, Merge, 
 from flows.spec.errors import MedallionError, PlaceLost, SourceError, SourceUnavailable
 from flows.spec.identifiers import quote_identifier, quote_literal
 from flows.spec.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
-from flows.state import ledger, list_reads, record_fields
+from flows.state import ledger, list_reads, record_fields, schema_changes
 from flows.state.list_reads import ListRead
 
 if TYPE_CHECKING:
@@ -223,8 +223,8 @@ class ListLoad:
             await list_reads.save(warehouse, *names, batch_id, known)
             if fields.is_new:
                 await record_fields.save(warehouse, *names, batch_id, fields.known)
-            await ledger.record_changes(warehouse, *names, batch_id, fields.changes)
-            await ledger.record_refused_changes(warehouse, *names, batch_id, fields.refused)
+            await schema_changes.record(warehouse, *names, batch_id, fields.changes)
+            await schema_changes.record_refused(warehouse, *names, batch_id, fields.refused)
             await gathering.landing.end()
 
         counts = await check_and_publish(self.address, session, staged, note)

@@ -14,7 +14,7 @@ from flows.spec.database import OnDrift, Table
 from flows.spec.errors import SchemaDrift
 from flows.spec.shape import Shape
 from flows.spec.widening import widens
-from flows.state import ledger
+from flows.state import schema_changes
 from flows.state.schema_changes import dropped_columns
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ async def record_held(session: LoadSession, held: list[SchemaChange]) -> None:
     """Changes held back from raw → ops.schema_changes, once each. They are facts whatever becomes of the load."""
     facts = [(one.column, one.change, one.old_type, one.new_type) for one in held]
     target = session.target
-    await ledger.record_refused_changes(session.warehouse, target.source, target.table, session.batch_id, facts)
+    await schema_changes.record_refused(session.warehouse, target.source, target.table, session.batch_id, facts)
 
 
 def described_changes(changes: Iterable[SchemaChange], held: Iterable[SchemaChange]) -> tuple[str, ...]:

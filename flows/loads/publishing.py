@@ -20,7 +20,7 @@ from flows.recovery.failures import CONNECTION_LOST
 from flows.spec import Append, DatabaseConnection, Merge, Overwrite, Replace, Rule
 from flows.spec.errors import WarehouseError
 from flows.spec.plan import KeySet, LoadCounts
-from flows.state import ledger
+from flows.state import ledger, schema_changes
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -162,7 +162,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         await warehouse.execute(f"drop table {target.landing}")
     if staged.moves_cursor:
         await ledger.save_cursor(warehouse, target.source, target.table, staged.window.next, session.batch_id)
-    await ledger.record_changes(
+    await schema_changes.record(
         warehouse,
         target.source,
         target.table,

@@ -22,7 +22,7 @@ from flows.settings import settings
 from flows.spec import DatabaseConnection
 from flows.spec.errors import LoadLocked, MedallionError
 from flows.spec.plan import LoadCounts, LoadPlan
-from flows.state import ledger, reads
+from flows.state import ledger, reads, schema_changes
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -200,7 +200,7 @@ async def _write_down(address: DatabaseConnection, session: LoadSession, problem
         await ledger.record_error(connection, facts)
         if refused := failure.error.__dict__.get("changes"):
             names = (session.target.source, session.target.table)
-            await ledger.record_refused_changes(connection, *names, session.batch_id, refused)
+            await schema_changes.record_refused(connection, *names, session.batch_id, refused)
 
     try:
         async with asyncio.timeout(settings().connect_timeout_seconds), connect(address, side="warehouse") as fresh:

@@ -251,49 +251,6 @@ async def save_cursor(
     )
 
 
-async def record_changes(
-    connection: Connection[Record],
-    source: str,
-    table: str,
-    batch_id: int,
-    changes: Sequence[tuple[str, str, str | None, str | None]],
-) -> None:
-    """Schema changes as (column, change, old type, new type). A column dropped long ago is recorded once."""
-    for change in changes:
-        await connection.execute(
-            "insert into ops.schema_changes (batch_id, source_system, table_name, column_name, change, old_type, "
-            "new_type) select $1, $2, $3, $4::text, $5::text, $6, $7 where $5::text <> 'dropped' or coalesce(("
-            "select change from ops.schema_changes where source_system = $2 and table_name = $3 "
-            "and column_name = $4 and applied order by change_id desc limit 1), '') <> 'dropped'",
-            batch_id,
-            source,
-            table,
-            *change,
-        )
-
-
-async def record_refused_changes(
-    connection: Connection[Record],
-    source: str,
-    table: str,
-    batch_id: int,
-    changes: Sequence[tuple[str, str, str | None, str | None]],
-) -> None:
-    """Schema changes that were refused, as (column, change, old type, new type): once, however often it is tried."""
-    for change in changes:
-        await connection.execute(
-            "insert into ops.schema_changes (batch_id, source_system, table_name, column_name, change, old_type, "
-            "new_type, applied) select $1, $2, $3, $4::text, $5::text, $6::text, $7::text, false where not exists ("
-            "select from (select change, new_type, applied from ops.schema_changes where source_system = $2 "
-            "and table_name = $3 and column_name = $4 order by change_id desc limit 1) as latest "
-            "where not applied and change = $5 and new_type is not distinct from $7)",
-            batch_id,
-            source,
-            table,
-            *change,
-        )
-
-
 async def record_error(connection: Connection[Record], facts: Mapping[str, Any]) -> None:
     """A row of ops.errors. Keys are its columns."""
     columns = ", ".join(facts)

@@ -15,7 +15,7 @@ from flows.settings import settings
 from flows.spec import DatabaseConnection, Merge, Table
 from flows.spec.errors import LoadLocked, WarehouseError
 from flows.spec.plan import CursorState, LoadCounts
-from flows.state import ledger, overview, runs
+from flows.state import ledger, overview, runs, schema_changes
 from tests.conftest import TestDatabase
 from tests.load.two_ends import TwoEnds, run_sql
 
@@ -200,7 +200,7 @@ async def test_an_overview_tells_what_ran_what_failed_and_what_waits(connection:
     batch = await ledger.open_load(connection, run, "shop", "prices", "merge", "merge")
     await ledger.publish_load(connection, batch, GOOD, (None, None))
     await ledger.save_cursor(connection, "shop", "prices", CursorState("10"), batch)
-    await ledger.record_changes(connection, "shop", "prices", batch, [("note", "added", None, "text")])
+    await schema_changes.record(connection, "shop", "prices", batch, [("note", "added", None, "text")])
     facts = {
         "error_id": "E-1",
         "run_id": run,
@@ -237,7 +237,7 @@ async def test_a_column_that_is_gone_is_told_once_and_again_after_it_was_back(
 ) -> None:
     gone, back = ("note", "dropped", "text", None), ("note", "added", None, "text")
     for changes in ([gone], [gone], [back], [gone], [gone]):
-        await ledger.record_changes(connection, "shop", "prices", 1, changes)
+        await schema_changes.record(connection, "shop", "prices", 1, changes)
     told = await connection.fetch("select change from ops.schema_changes order by change_id")
     assert [record["change"] for record in told] == ["dropped", "added", "dropped"]
 
