@@ -235,7 +235,7 @@ def check_gate(gate: Literal["raw", "gold"]) -> list[dict[str, Any]]:
             where=f"gate {gate}",
             next_move=f"run `medallion run` if nothing was loaded yet; else restore the contracts in soda/{gate}",
         )
-    results = soda.verify(contracts, connections.warehouse("transformer").url, gate=gate)
+    results = soda.verify(contracts, connections.transformer().url, gate=gate)
     blocking = sum(result.blocks for result in results)
     report(
         f"gate {gate}",

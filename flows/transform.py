@@ -48,7 +48,7 @@ def transform(select: str | None = None, full_refresh: bool = False) -> dict[str
     tasks.begin()
     with (
         correlated() as correlation_id,
-        transform_lock(connections.warehouse("transformer"), wait_seconds=settings().lock_wait_seconds),
+        transform_lock(connections.transformer(), wait_seconds=settings().lock_wait_seconds),
     ):
         run_id = asyncio.run(_open(correlation_id))
         lineage = lineage_events.lineage_run("transform", tasks.current_flow_run_id(), run_id)
@@ -160,7 +160,7 @@ def build(*, select: str | None = None, full_refresh: bool = False) -> list[Node
 
     began = time.monotonic()
     report("dbt build", "began")
-    os.environ.update(dbt_environment(connections.warehouse("transformer").url))
+    os.environ.update(dbt_environment(connections.transformer().url))
     target = settings().home / "dbt"
     target.mkdir(parents=True, exist_ok=True)
     runner = NodeRunner(
