@@ -19,6 +19,7 @@ import typer
 
 from flows import connections, screens
 from flows.commands import dev, model, sources
+from flows.commands.migrate import migrate
 from flows.commands.review import review
 from flows.commands.terminal import console, prepare, problems
 from flows.connections import embedded_stack
@@ -44,6 +45,7 @@ app.add_typer(dev.app, name="dev")
 app.add_typer(model.app, name="model")
 app.command()(model.docs)
 app.command()(review)
+app.command()(migrate)
 
 SourceNames = Annotated[
     list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="shop, or shop.baskets; all when left out")

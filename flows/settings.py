@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     openlineage_namespace: str = Field("medallion", description="The namespace of our jobs in them")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
     dev_name: str = Field("", description="Whose private schemas `medallion dev` builds; unset → the account's name")
+    upgrade_at_first_use: bool = Field(
+        True, description="The first run of newer code upgrades schema ops; false → only `medallion migrate` does"
+    )
     dbt_threads: int = Field(4, ge=1, description="dbt models built at one time")
 
     @field_validator("home")
