@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from flows import connections, screens
 from flows.commands.terminal import console
@@ -78,7 +79,7 @@ async def _migrate(wait_seconds: float) -> bool:
         return await ledger.migrate(warehouse, wait_seconds=wait_seconds)
 
 
-def _table(found: Migration) -> screens.Table:
+def _table(found: Migration) -> Table:
     table = screens.grid("Schema ops", ["what", "is"])
     table.add_row("version now", "none yet" if found.version is None else str(found.version))
     table.add_row("this code wants", str(ledger.SCHEMA_VERSION))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 NEXT = "next__"
 PREVIOUS = "previous__"
 DISCARDED = "discarded__"
+#: The schema whose comment tells which release is in force.
+READERS_SCHEMA = "gold"
 
 _GRANTS_OF_SCHEMA = """
 select

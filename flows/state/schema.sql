@@ -295,6 +295,7 @@ create table if not exists ops.releases (
     run_id bigint references ops.runs (run_id),
     models text not null,
     commit_sha text,
+    replaced_run_id bigint references ops.runs (run_id),
     changes jsonb not null,
     judged_at timestamptz not null default clock_timestamp(),
     released_at timestamptz,
@@ -302,7 +303,7 @@ create table if not exists ops.releases (
     withdrawn_by text
 );
 comment on table ops.releases is
-'One row per release of the models that passed its gates: models, the fingerprint of the dbt project; changes, what differs from what readers had. Which release they have now is told by the comment of schema gold, which changes with it. Withdrawn models are not built into the shared schemas again.';
+'One row per release of the models that passed its gates: models, the fingerprint of the dbt project; replaced_run_id, the whole build that readers had before; changes, what differs from it. Which release they have now is told by the comment of schema gold, which changes with it. Withdrawn models are not built into the shared schemas again.';
 
 create table if not exists ops.promotions (
     promotion_id bigint generated always as identity primary key,
