@@ -18,7 +18,8 @@ from typing import Annotated, cast
 import typer
 
 from flows import connections, screens
-from flows.commands import dev, model, sources
+from flows.commands import dev, model, rollback, sources
+from flows.commands.deploy import deploy
 from flows.commands.review import review
 from flows.commands.terminal import console, prepare, problems
 from flows.connections import embedded_stack
@@ -44,6 +45,8 @@ app.add_typer(dev.app, name="dev")
 app.add_typer(model.app, name="model")
 app.command()(model.docs)
 app.command()(review)
+app.command()(deploy)
+app.add_typer(rollback.app, name="rollback")
 
 SourceNames = Annotated[
     list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="shop, or shop.baskets; all when left out")
