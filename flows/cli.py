@@ -20,6 +20,7 @@ import typer
 from flows import connections, screens
 from flows.commands import dev, model, rollback, sources
 from flows.commands.migrate import migrate
+from flows.commands.promote import promote
 from flows.commands.review import review
 from flows.commands.terminal import console, prepare, problems
 from flows.connections import embedded_stack
@@ -46,6 +47,7 @@ app.add_typer(model.app, name="model")
 app.command()(model.docs)
 app.command()(review)
 app.command()(migrate)
+app.command()(promote)
 app.add_typer(rollback.app, name="rollback")
 
 SourceNames = Annotated[
