@@ -172,7 +172,7 @@ async def label_of(connection: Connection[Record], schema: str) -> dict[str, Any
 
 
 def as_shared(text: str, built: Manifest) -> str:
-    """A file that dbt wrote of a build under `next__`, whose manifest is `built`, as of a build of the shared schemas."""
+    """What dbt wrote about a build under `next__`, whose manifest is `built`, as of one of the shared schemas."""
     schemas = {node["schema"] for node in built.content["nodes"].values() if node["schema"].startswith(NEXT)}
     names = "|".join(sorted((re.escape(name.removeprefix(NEXT)) for name in schemas), key=len, reverse=True))
     return re.sub(rf"\b{NEXT}({names})\b", r"\1", text)
