@@ -19,6 +19,7 @@ import typer
 
 from flows import connections, screens
 from flows.commands import dev, model, rollback, sources
+from flows.commands.deploy import deploy
 from flows.commands.migrate import migrate
 from flows.commands.promote import promote
 from flows.commands.review import review
@@ -47,6 +48,7 @@ app.add_typer(model.app, name="model")
 app.command()(model.docs)
 app.command()(review)
 app.command()(migrate)
+app.command()(deploy)
 app.command()(promote)
 app.add_typer(rollback.app, name="rollback")
 

@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     aws_endpoint_url: str = Field("", description="An AWS other than Amazon's, such as moto's; unset → Amazon's")
     lock_wait_seconds: float = Field(60, ge=0, description="How long a load waits for another run of the same table")
     connect_timeout_seconds: float = Field(10, gt=0, description="How long to wait for a connection")
+    rotation_wait_seconds: float = Field(
+        20, ge=0, description="How long a refused password is looked up again in the block or secret it came from"
+    )
     statement_timeout_seconds: float = Field(3600, gt=0, description="The longest a statement may run")
     load_attempts: int = Field(4, ge=1, description="Attempts at one table when errors are transient")
     retry_first_delay_seconds: float = Field(

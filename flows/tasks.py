@@ -235,7 +235,7 @@ def check_gate(gate: Literal["raw", "gold"], schema_prefix: str = "") -> list[di
             where=f"gate {gate}",
             next_move=f"run `medallion run` if nothing was loaded yet; else restore the contracts in soda/{gate}",
         )
-    results = soda.verify(contracts, connections.warehouse("transformer").url, gate=gate, schema_prefix=schema_prefix)
+    results = soda.verify(contracts, connections.transformer().url, gate=gate, schema_prefix=schema_prefix)
     blocking = sum(result.blocks for result in results)
     report(
         f"gate {gate}",

@@ -77,7 +77,7 @@ def recorded(pipeline: str, work: Callable[[int], dict[str, Any]], target: Path)
     tasks.ensure_operations()
     with (
         correlated() as correlation_id,
-        transform_lock(connections.warehouse("transformer"), wait_seconds=settings().lock_wait_seconds),
+        transform_lock(connections.transformer(), wait_seconds=settings().lock_wait_seconds),
     ):
         run_id = asyncio.run(_open(pipeline, correlation_id))
         lineage = lineage_events.lineage_run(pipeline, tasks.current_flow_run_id(), run_id)
@@ -213,7 +213,7 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
 
     began = time.monotonic()
     report("dbt build", "began")
-    os.environ.update(dbt_environment(connections.warehouse("transformer").url))
+    os.environ.update(dbt_environment(connections.transformer().url))
     target = target_of(prefix)
     target.mkdir(parents=True, exist_ok=True)
     runner = NodeRunner(

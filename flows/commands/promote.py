@@ -102,9 +102,11 @@ def _names(gates: Sequence[GateResult]) -> str:
 
 
 def _next_steps(found: Promotion) -> list[str]:
-    upgrade = ["medallion migrate              # with the work pool paused"] if found.pending_upgrade else []
+    deploy = f"medallion deploy {found.environment}"
+    width = len("medallion transform --release")
+    upgrade = [f"{'medallion migrate':<{width}}  # with the work pool paused"] if found.pending_upgrade else []
     return [
         *upgrade,
-        "prefect deploy --all           # flows and schedules at this commit",
-        "medallion transform --release  # models built beside gold, judged, exchanged",
+        f"{deploy:<{width}}  # flows and schedules at this commit",
+        f"{'medallion transform --release':<{width}}  # models built beside gold, judged, exchanged",
     ]

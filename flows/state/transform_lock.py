@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 import psycopg
 
+from flows.settings import settings
 from flows.spec.connection import DatabaseConnection
-from flows.spec.errors import LoadLocked, WarehouseError
+from flows.spec.errors import LoadLocked
+from flows.spec.libpq import explain_libpq
 from flows.state.advisory_locks import LOAD_LOCK_CLASS, NO_TABLE, WORKER_LOCK_CLASS
 
 _POLL_SECONDS = 0.5
@@ -23,17 +25,18 @@ def transform_lock(address: DatabaseConnection, *, wait_seconds: float) -> Itera
 
     Raises:
         LoadLocked: another transform held it all the while we waited.
-        WarehouseError: the warehouse does not answer.
+        ConfigurationError: it refuses the login, or its certificate does not hold.
+        WarehouseError: it does not answer.
     """
     try:
-        connection = psycopg.connect(address.url, autocommit=True, application_name="medallion transform")
-    except psycopg.OperationalError:
-        raise WarehouseError(
-            "the warehouse does not answer",
-            where=address.safe_address,
-            next_move="check that it is up and reachable, then run again",
-            retryable=True,
-        ) from None
+        connection = psycopg.connect(
+            address.url,
+            autocommit=True,
+            application_name="medallion transform",
+            connect_timeout=max(2, round(settings().connect_timeout_seconds)),
+        )
+    except psycopg.OperationalError as problem:
+        raise explain_libpq(problem, where=address.safe_address) from None
     with connection:
         until = time.monotonic() + wait_seconds
         while not _try(connection):
