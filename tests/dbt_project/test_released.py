@@ -1,6 +1,5 @@
 """The whole project released beside readers, gone on with, taken back: every table ends as a full build makes it."""
 
-import asyncio
 import shutil
 import threading
 from collections.abc import Iterator
@@ -107,7 +106,7 @@ def test_after_a_release_and_after_a_rollback_runs_go_on_to_what_a_full_build_gi
     gone_on[LINE] = without("is_several", {LINE: gone_on[LINE]})[LINE]
     counts = remembered(empty)
 
-    done = asyncio.run(roll_back_models("Ada"))
+    done = roll_back_models("Ada")
 
     assert (done.withdrawn, done.restored) == (facts["release"], None)
     assert empty.value("select count(*) from information_schema.columns where column_name = 'is_several' "

@@ -94,7 +94,7 @@ def manifest(database: TestDatabase) -> Manifest:
 
 
 def roll_back(by: str = "Ada") -> RolledBack:
-    return asyncio.run(roll_back_models(by))
+    return roll_back_models(by)
 
 
 def test_a_release_brings_its_models_at_once_and_tells_what_they_change(
@@ -216,7 +216,7 @@ def test_where_models_change_by_release_an_ordinary_run_builds_no_others(
 
 def test_the_way_back_may_be_dropped_and_is_asked_for_in_vain_afterwards(shared: TestDatabase) -> None:
     run_sql(shared.url("transformer"), "create schema previous__gold")
-    assert asyncio.run(drop_previous()) == ["gold"]
+    assert drop_previous() == ["gold"]
     with pytest.raises(ConfigurationError, match="nothing is kept"):
         roll_back()
 
