@@ -21,6 +21,7 @@ from flows import connections, screens
 from flows.commands import dev, model, rollback, sources
 from flows.commands.deploy import deploy
 from flows.commands.migrate import migrate
+from flows.commands.promote import promote
 from flows.commands.review import review
 from flows.commands.terminal import console, prepare, problems
 from flows.connections import embedded_stack
@@ -48,6 +49,7 @@ app.command()(model.docs)
 app.command()(review)
 app.command()(migrate)
 app.command()(deploy)
+app.command()(promote)
 app.add_typer(rollback.app, name="rollback")
 
 SourceNames = Annotated[

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -20,14 +19,14 @@ from flows import connections, tasks
 from flows.dbt import colours, exchange
 from flows.dbt.colours import NEXT
 from flows.dbt.exchange import Exchanged
-from flows.dbt.fingerprint import fingerprint
+from flows.dbt.fingerprint import commit, fingerprint
 from flows.dbt.manifest import Manifest
 from flows.dbt.project import DBT_PROJECT, PREFIX_VARIABLE
 from flows.dbt.release_changes import GoldChange, gold_changes
 from flows.dbt.state import SharedState, fetch_state
 from flows.observe.progress import report
 from flows.recovery.failpoints import pass_failpoint
-from flows.settings import PROJECT_ROOT, settings
+from flows.settings import settings
 from flows.spec.errors import ConfigurationError, DataRefused
 from flows.state import dbt_manifests, releases
 from flows.transform import build, pass_gate, recorded, target_of
@@ -132,17 +131,9 @@ async def _give_to_readers(
         )
         for file in ("manifest.json", "run_results.json"):
             path = target_of(NEXT) / file
-            path.write_text(colours.as_shared(path.read_text(encoding="utf-8"), exchanged.schemas), encoding="utf-8")
+            path.write_text(colours.as_shared(path.read_text(encoding="utf-8"), built), encoding="utf-8")
         async with ops.transaction():
             await releases.mark_released(ops, release_id)
             await dbt_manifests.keep_manifest(ops, run_id, (target_of(NEXT) / "manifest.json").read_bytes())
         await colours.drop_under(warehouse, colours.DISCARDED)
     return release_id, exchanged
-
-
-def commit() -> str | None:
-    """The commit of this clone, or what MEDALLION_COMMIT says where there is none, as in an image."""
-    if settings().commit:
-        return settings().commit
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None

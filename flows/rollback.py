@@ -5,6 +5,7 @@ It asks nobody but the warehouse: no Prefect server, and no dbt.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ class RolledBack:
     exchanged: Exchanged
 
 
-async def roll_back_models(by: str) -> RolledBack:
+def roll_back_models(by: str) -> RolledBack:
     """Give readers what they had before the last release. Done twice, it is as if it had not been done.
 
     Snapshots and scores of batches keep what they learned since the release.
@@ -41,50 +42,63 @@ async def roll_back_models(by: str) -> RolledBack:
         ConfigurationError: nothing is kept to go back to.
         LoadLocked: a transform was running, or readers held tables, all the while we waited.
     """
-    wait = settings().lock_wait_seconds
-    loader, transformer = connections.warehouse(), connections.warehouse("transformer")
-    async with connections.connect(loader, side="warehouse") as ops:
-        await ledger.ensure_schema(ops)
-        with transform_lock(transformer, wait_seconds=wait):
-            async with connections.connect(
-                transformer, side="warehouse", application="medallion rollback"
-            ) as warehouse:
-                return await _roll_back(ops, warehouse, by, wait)
+    asyncio.run(_ensure_operations())
+    with transform_lock(connections.transformer(), wait_seconds=settings().lock_wait_seconds):
+        return asyncio.run(_roll_back(by))
 
 
-async def drop_previous() -> list[str]:
+def drop_previous() -> list[str]:
     """Drop what is kept for the way back. Returns the schemas' shared names; none is no error."""
-    transformer = connections.warehouse("transformer")
-    with transform_lock(transformer, wait_seconds=settings().lock_wait_seconds):
-        async with connections.connect(transformer, side="warehouse") as warehouse:
+
+    async def drop() -> list[str]:
+        async with connections.connect(connections.warehouse("transformer"), side="warehouse") as warehouse:
             await colours.drop_under(warehouse, colours.DISCARDED)
             return await colours.drop_under(warehouse, PREVIOUS)
 
+    with transform_lock(connections.transformer(), wait_seconds=settings().lock_wait_seconds):
+        return asyncio.run(drop())
 
-async def _roll_back(ops: Connection[Record], warehouse: Connection[Record], by: str, wait: float) -> RolledBack:
-    in_force, kept = [await colours.label_of(warehouse, name) for name in (READERS_SCHEMA, PREVIOUS + READERS_SCHEMA)]
-    if not await colours.schemas_under(warehouse, PREVIOUS):
-        raise ConfigurationError(
-            "nothing is kept to go back to",
-            where=f"{PREVIOUS}{READERS_SCHEMA}",
-            next_move="a release keeps what was before it; else deploy the earlier code and run `medallion transform`",
-        )
-    await releases.settle(ops, in_force.get("release"), kept.get("release"))
-    await runs.close_dead_runs(ops, "rollback", "", [])
-    run_id = await runs.open_run(ops, "rollback", "", None, None)
-    try:
-        build = await dbt_manifests.newest_build(ops)
-        if build is not None:
-            now = Manifest.read(await dbt_manifests.read_manifest(ops, build.run_id))
-            await colours.copy_memory(warehouse, colours.memory(now), PREVIOUS)
-        exchanged = await exchange.roll_back(
-            warehouse, wait_seconds=wait, pass_failpoint=lambda name: pass_failpoint(name, settings().failpoint)
-        )
-    except Exception:
-        await runs.close_run(ops, run_id, "failed")
-        raise
-    await _write_down(ops, run_id, in_force, kept, by)
-    return RolledBack(in_force.get("release"), kept.get("release"), exchanged)
+
+async def _ensure_operations() -> None:
+    async with connections.connect(connections.warehouse(), side="warehouse") as ops:
+        await ledger.ensure_schema(ops)
+
+
+async def _roll_back(by: str) -> RolledBack:
+    loader, transformer = connections.warehouse(), connections.warehouse("transformer")
+    async with (
+        connections.connect(loader, side="warehouse") as ops,
+        connections.connect(transformer, side="warehouse", application="medallion rollback") as warehouse,
+    ):
+        gone, kept = [await colours.label_of(warehouse, name) for name in (READERS_SCHEMA, PREVIOUS + READERS_SCHEMA)]
+        if not await colours.schemas_under(warehouse, PREVIOUS):
+            raise ConfigurationError(
+                "nothing is kept to go back to",
+                where=f"{PREVIOUS}{READERS_SCHEMA}",
+                next_move="a release keeps what was before it; else deploy the earlier code, run `medallion transform`",
+            )
+        await releases.settle(ops, gone.get("release"), kept.get("release"))
+        await runs.close_dead_runs(ops, "rollback", "", [])
+        run_id = await runs.open_run(ops, "rollback", "", None, None)
+        try:
+            exchanged = await _exchange(ops, warehouse)
+        except Exception:
+            await runs.close_run(ops, run_id, "failed")
+            raise
+        await _write_down(ops, run_id, gone, kept, by)
+    return RolledBack(gone.get("release"), kept.get("release"), exchanged)
+
+
+async def _exchange(ops: Connection[Record], warehouse: Connection[Record]) -> Exchanged:
+    build = await dbt_manifests.newest_build(ops)
+    if build is not None:
+        now = Manifest.read(await dbt_manifests.read_manifest(ops, build.run_id))
+        await colours.copy_memory(warehouse, colours.memory(now), PREVIOUS)
+    return await exchange.roll_back(
+        warehouse,
+        wait_seconds=settings().lock_wait_seconds,
+        pass_failpoint=lambda name: pass_failpoint(name, settings().failpoint),
+    )
 
 
 async def _write_down(

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     openlineage_file: Path | None = Field(None, description="A file that takes them too, one a line")
     openlineage_namespace: str = Field("medallion", description="The namespace of our jobs in them")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
+    promote_from_url: SecretStr | None = Field(
+        None, description="The warehouse of the environment before, as its transformer, for `medallion promote`"
+    )
     commit: str = Field("", description="The commit of this code, where there is no clone to ask, as in an image")
     dev_name: str = Field("", description="Whose private schemas `medallion dev` builds; unset → the account's name")
     upgrade_at_first_use: bool = Field(

@@ -107,6 +107,8 @@ async def _open(pipeline: str, correlation_id: str) -> int:
 
 async def _refuse_unreleased(models: str) -> None:
     """Models that were withdrawn, or that wait for a release, are not built where readers look."""
+    if os.environ.get(PREFIX_VARIABLE):
+        return
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
         in_force = (await label_of(warehouse, READERS_SCHEMA)).get("release")
         await releases.settle(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 from typing import Annotated
 
@@ -28,11 +27,11 @@ def models(
     from flows.rollback import drop_previous, roll_back_models
 
     if drop:
-        dropped = asyncio.run(drop_previous())
+        dropped = drop_previous()
         console.print(f"dropped the previous {', '.join(dropped)}" if dropped else "there was nothing to drop")
         return
     with console.status("going back"):
-        done = asyncio.run(roll_back_models(by or getpass.getuser()))
+        done = roll_back_models(by or getpass.getuser())
     console.print(
         f"readers have {_named(done.restored)}, {_named(done.withdrawn)} is kept; they stood still for "
         f"{done.exchanged.seconds * 1000:.0f} ms"

@@ -171,9 +171,10 @@ async def label_of(connection: Connection[Record], schema: str) -> dict[str, Any
     return facts
 
 
-def as_shared(text: str, schemas: Iterable[str]) -> str:
-    """A file that dbt wrote of a build under `next__`, as of a build of the shared schemas."""
-    names = "|".join(sorted(map(re.escape, schemas), key=len, reverse=True))
+def as_shared(text: str, built: Manifest) -> str:
+    """What dbt wrote about a build under `next__`, whose manifest is `built`, as of one of the shared schemas."""
+    schemas = {node["schema"] for node in built.content["nodes"].values() if node["schema"].startswith(NEXT)}
+    names = "|".join(sorted((re.escape(name.removeprefix(NEXT)) for name in schemas), key=len, reverse=True))
     return re.sub(rf"\b{NEXT}({names})\b", r"\1", text)
 
 

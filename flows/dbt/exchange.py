@@ -34,6 +34,7 @@ _QUEUE_EVERY_SECONDS = 2.0
 _QUEUE_MS = 400
 _REVOKE_AFTER_SECONDS = 0.1
 _ASIDE = "aside__"
+_VIEWS = {"v": "view", "m": "materialized view"}
 
 _RELATIONS = """
 select n.nspname as schema, c.relname as name, c.relkind::text as kind, pg_get_userbyid(c.relowner) as owner
@@ -161,13 +162,13 @@ async def _exchange(
 async def _locks(connection: Connection[Record], schemas: Sequence[str]) -> list[str]:
     """The statements that take every table and view of the schemas exclusively."""
     found = await connection.fetch(_RELATIONS, list(schemas))
-    tables = [qualified(row["schema"], row["name"]) for row in found if row["kind"] != "v"]
-    # LOCK would lock what a view reads as well, raw among it, and that is not ours: changing its owner to who it is
-    # locks the view alone.
+    tables = [qualified(row["schema"], row["name"]) for row in found if row["kind"] not in _VIEWS]
+    # LOCK takes no materialized view, and of a view also what it reads, raw among it, which is not ours: changing its
+    # owner to who it is locks the view alone.
     views = [
-        f"alter view {qualified(row['schema'], row['name'])} owner to {quote_identifier(row['owner'])}"
+        f"alter {_VIEWS[row['kind']]} {qualified(row['schema'], row['name'])} owner to {quote_identifier(row['owner'])}"
         for row in found
-        if row["kind"] == "v"
+        if row["kind"] in _VIEWS
     ]
     return [*([f"lock table {', '.join(tables)} in access exclusive mode"] if tables else []), *views]
 

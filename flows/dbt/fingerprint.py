@@ -1,11 +1,13 @@
-"""Which models these are: one hash over the files of the dbt project that decide what is built."""
+"""Which models these are, by the files of the dbt project that decide what is built; and which commit of the code."""
 
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from pathlib import Path
 
 from flows.dbt.project import DBT_PROJECT
+from flows.settings import PROJECT_ROOT, settings
 
 _KINDS = {".sql", ".yml", ".yaml", ".csv"}
 _NOT_OURS = {"target", "logs", "dbt_packages"}
@@ -20,3 +22,11 @@ def fingerprint(project: Path = DBT_PROJECT) -> str:
             digest.update(f"{within.as_posix()}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def commit() -> str | None:
+    """The commit of this clone, or what MEDALLION_COMMIT says where there is none, as in an image."""
+    if settings().commit:
+        return settings().commit
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

@@ -19,7 +19,7 @@ from flows.spec import DatabaseConnection
 from tests.conftest import TestDatabase
 
 SHARED = ("gold", "silver")
-# Two tables, a partitioned one and a view, in gold; a table in silver.
+# Two tables, a partitioned one and views of both kinds, in gold; a table in silver.
 _TABLES = """
 create table {p}silver.s as select {n} as release from generate_series(1, 10);
 create table {p}gold.a as select {n} as release from generate_series(1, 10);
@@ -28,10 +28,11 @@ create table {p}gold.f (release integer, sold_on date) partition by range (sold_
 create table {p}gold.f_p1 partition of {p}gold.f for values from ('2026-01-01') to ('2026-02-01');
 insert into {p}gold.f select {n}, '2026-01-05';
 create view {p}gold.v as select release from {p}gold.b;
+create materialized view {p}gold.m as select release from {p}gold.a;
 """
 EVERYTHING = (
     "select array_agg(distinct release) from (select release from gold.a union all "
-    + " union all ".join(f"select release from gold.{name}" for name in ("b", "f", "v"))
+    + " union all ".join(f"select release from gold.{name}" for name in ("b", "f", "m", "v"))
     + ") as held"
 )
 

@@ -22,8 +22,6 @@ WORKFLOWS: dict[str, Any] = {
     path.name: yaml.load(path.read_text(), Loader=yaml.BaseLoader)  # noqa: S506 - texts only, safer than safe_load
     for path in sorted(FOLDER.glob("*.yml"))
 }
-#: Commands that come with another change.
-NOT_YET = {"medallion promote"}
 #: What may be written, by job. Whatever is not here may only read.
 MAY_WRITE = {
     "models.yml/review": {"pull-requests"},
@@ -143,8 +141,7 @@ def _unknown(words: list[str]) -> list[str]:
 
 
 def test_every_command_that_a_workflow_calls_is_there() -> None:
-    lacking = [(name, what) for name, line in commands() for what in missing(line) if what not in NOT_YET]
-    assert lacking == []
+    assert [(name, lacking) for name, line in commands() for lacking in missing(line)] == []
     called = " ".join(line for _, line in commands())
     assert all(verb in called for verb in ("make audit", "medallion deploy", "medallion promote", ".ci/run"))
 

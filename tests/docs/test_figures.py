@@ -49,7 +49,5 @@ def test_an_api_costs_what_the_benchmark_of_apis_measured() -> None:
     pages = "300,000 nested records in 300 pages"
     slow = "5,000 small pages with 20 ms latency"
     assert f"{seconds[pages, 'medallion, one page at a time']} s are ours" in " ".join(CAPACITY.split())
-    one, ten = (
-        round(seconds[slow, f"medallion, {pages_}"]) for pages_ in ("one page at a time", "ten pages at a time")
-    )
+    one, ten = (round(seconds[slow, f"medallion, {how}"]) for how in ("one page at a time", "ten pages at a time"))
     assert f"take {one} s one at a time and {ten} s ten at a time" in " ".join(CAPACITY.split())

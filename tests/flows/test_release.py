@@ -10,6 +10,7 @@ import pytest
 from prefect.context import refresh_global_settings_context
 
 from flows import tasks
+from flows.dbt.fingerprint import fingerprint
 from flows.dbt.manifest import Manifest
 from flows.release import release
 from flows.rollback import RolledBack, drop_previous, roll_back_models
@@ -93,10 +94,12 @@ def manifest(database: TestDatabase) -> Manifest:
 
 
 def roll_back(by: str = "Ada") -> RolledBack:
-    return asyncio.run(roll_back_models(by))
+    return roll_back_models(by)
 
 
-def test_a_release_brings_its_models_at_once_and_tells_what_they_change(shared: TestDatabase, project: Path) -> None:
+def test_a_release_brings_its_models_at_once_and_tells_what_they_change(
+    shared: TestDatabase, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     edit(project, "staging/stg_sale.sql", "1 as amount", "2 as amount")
     edit(project, "gold/mart.sql", "'kept' as note", "'kept' as note, 'new' as reason")
 
@@ -113,7 +116,8 @@ def test_a_release_brings_its_models_at_once_and_tells_what_they_change(shared: 
     kept = manifest(shared)
     assert {relation.schema for relation in kept.relations.values()} == {"gold", "silver", "staging"}
     assert "next__" not in str(kept.content["nodes"])
-    # The next ordinary run goes on from it, in place.
+    # The next ordinary run goes on from it, in place; also where only a release may change models.
+    monkeypatch.setattr(settings(), "models_by_release", True)
     transform()
     assert amounts(shared) == [(2, 20)]
     assert rows(shared, "select count(*) as scores from silver.score") == [{"scores": 3}]
@@ -184,17 +188,19 @@ def test_going_back_twice_is_going_forward(shared: TestDatabase, project: Path) 
     assert (done.withdrawn, done.restored) == (None, number)
     assert rows(shared, "select withdrawn_at from ops.releases") == [{"withdrawn_at": None}]
     assert "2 as amount" in manifest(shared).relations["model.medallion.stg_sale"].compiled
-    transform()
     assert amounts(shared) == [(2, 20)]
 
 
 def test_what_a_killed_rollback_did_not_write_down_is_told_by_the_schemas(shared: TestDatabase, project: Path) -> None:
     """Killed between the exchange and its own note, it must not be undone by the next run."""
-    edit(project, "staging/stg_sale.sql", "1 as amount", "2 as amount")
-    release()
-    roll_back()
-    run_sql(shared.url("loader"), "update ops.releases set withdrawn_at = null, withdrawn_by = null")
-    with pytest.raises(DataRefused, match="a rollback that did not end withdrew"):
+    run_sql(
+        shared.url("loader"),
+        "insert into ops.releases (models, changes, released_at) values (%s, '{}', now())",
+        [fingerprint(project)],
+    )
+    run_sql(shared.url("transformer"), "create schema previous__gold")
+    run_sql(shared.url("transformer"), """comment on schema previous__gold is 'medallion {"release": 1}'""")
+    with pytest.raises(DataRefused, match="release 1, which a rollback that did not end withdrew"):
         transform()
 
 
@@ -202,20 +208,15 @@ def test_where_models_change_by_release_an_ordinary_run_builds_no_others(
     shared: TestDatabase, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings(), "models_by_release", True)
-    transform()
     edit(project, "staging/stg_sale.sql", "1 as amount", "2 as amount")
     with pytest.raises(DataRefused, match="differ from those that readers have"):
         transform()
-    release()
-    transform()
-    assert amounts(shared) == [(2, 20)]
+    assert amounts(shared) == [(1, 10)]
 
 
 def test_the_way_back_may_be_dropped_and_is_asked_for_in_vain_afterwards(shared: TestDatabase) -> None:
-    with pytest.raises(ConfigurationError, match="nothing is kept"):
-        roll_back()
-    release()
-    assert asyncio.run(drop_previous()) == ["gold", "silver", "staging"]
+    run_sql(shared.url("transformer"), "create schema previous__gold")
+    assert drop_previous() == ["gold"]
     with pytest.raises(ConfigurationError, match="nothing is kept"):
         roll_back()
 
