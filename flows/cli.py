@@ -19,7 +19,10 @@ import typer
 
 from flows import connections, screens
 from flows.commands import backup as backups
-from flows.commands import dev, model, sources
+from flows.commands import dev, model, rollback, sources
+from flows.commands.deploy import deploy
+from flows.commands.migrate import migrate
+from flows.commands.promote import promote
 from flows.commands.registration import registered
 from flows.commands.review import review
 from flows.commands.terminal import console, prepare, problems
@@ -53,6 +56,10 @@ app.command()(review)
 app.add_typer(backups.app, name="backup")
 app.command()(backups.restore)
 app.command()(backups.drill)
+app.command()(migrate)
+app.command()(deploy)
+app.command()(promote)
+app.add_typer(rollback.app, name="rollback")
 
 SourceNames = Annotated[
     list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="shop, or shop.baskets; all when left out")
@@ -131,11 +138,24 @@ def transform(
         str | None, typer.Option("--select", "-s", help="dbt's selection, such as fct_basket_lines+")
     ] = None,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Build incremental models anew")] = False,
+    release: Annotated[
+        bool, typer.Option("--release", help="Build all beside gold, judge it, and exchange it in one transaction")
+    ] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Release, although readers lose tables, columns or most rows")
+    ] = False,
 ) -> None:
     """Build silver and gold from raw as it stands, between the two quality gates."""
+    if release and (select or full_refresh):
+        raise typer.BadParameter("a release builds everything anew", param_hint="--release")
+    if accept_changes and not release:
+        raise typer.BadParameter("only a release asks for it", param_hint="--accept-changes")
     prepare()
     from flows import launch
 
+    if release:
+        launch.release(accept_changes=accept_changes, console=console)
+        return
     launch.transform(select=select, full_refresh=full_refresh, console=console)
 
 

@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     )
     lock_wait_seconds: float = Field(60, ge=0, description="How long a load waits for another run of the same table")
     connect_timeout_seconds: float = Field(10, gt=0, description="How long to wait for a connection")
+    rotation_wait_seconds: float = Field(
+        20, ge=0, description="How long a refused password is looked up again in the block or secret it came from"
+    )
     statement_timeout_seconds: float = Field(3600, gt=0, description="The longest a statement may run")
     load_attempts: int = Field(4, ge=1, description="Attempts at one table when errors are transient")
     retry_first_delay_seconds: float = Field(
@@ -75,7 +78,17 @@ class Settings(BaseSettings):
     openlineage_file: Path | None = Field(None, description="A file that takes them too, one a line")
     openlineage_namespace: str = Field("medallion", description="The namespace of our jobs in them")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
+    promote_from_url: SecretStr | None = Field(
+        None, description="The warehouse of the environment before, as its transformer, for `medallion promote`"
+    )
+    commit: str = Field("", description="The commit of this code, where there is no clone to ask, as in an image")
     dev_name: str = Field("", description="Whose private schemas `medallion dev` builds; unset → the account's name")
+    upgrade_at_first_use: bool = Field(
+        True, description="The first run of newer code upgrades schema ops; false → only `medallion migrate` does"
+    )
+    models_by_release: bool = Field(
+        False, description="Models that changed are refused by an ordinary transform: a release brings them"
+    )
     dbt_threads: int = Field(4, ge=1, description="dbt models built at one time")
 
     @field_validator("home")
