@@ -61,7 +61,9 @@ def test_transform_starts_when_the_last_ingest_has_ended_well_or_not(deploying: 
     scheduled = {run["id"] for run in runs_of(deploying, "transform")}
 
     def started(flow: str) -> list[str]:
-        return [run["id"] for run in runs_of(deploying, flow) if run["id"] not in scheduled and not run["auto_scheduled"]]
+        return [
+            run["id"] for run in runs_of(deploying, flow) if run["id"] not in scheduled and not run["auto_scheduled"]
+        ]
 
     for source in ("shop", "marketing"):
         become(deploying, start(deploying, f"ingest/ingest-{source}"), "running", "completed")
