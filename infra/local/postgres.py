@@ -276,6 +276,6 @@ class Cluster:
 def _shared_memory_setting() -> dict[str, str]:
     # Containers get 64 MB in /dev/shm by default, and a parallel hash join over the retail data needs more.
     with suppress(OSError):
-        if shutil.disk_usage("/dev/shm").free < 256 * 1024**2:  # noqa: S108 - a mount of the system's, not a file
+        if shutil.disk_usage("/dev/shm").free < 256 * 1024**2:  # noqa: S108 # nosec B108 - a mount of the system's, not a file
             return {"dynamic_shared_memory_type": "mmap"}
     return {}

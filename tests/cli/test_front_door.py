@@ -26,6 +26,7 @@ COMMANDS = {
     "model": "Begin a model",
     "review": "Build what differs from the last whole build",
     "docs": "Write the models' documents",
+    "deploy": "Show what would change at the Prefect server",
     "promote": "Let a commit pass into an environment",
     "rollback": "Put an earlier version back",
     "migrate": "Bring schema ops to the version",
