@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 # Of schema.sql. Two warehouses of one number are the same, or one of them is never completed.
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 8
 
 # Any constant will do, as long as every process uses the same: it names "a load of a table" among advisory locks.
 LOAD_LOCK_CLASS = 20_170_101
