@@ -13,6 +13,7 @@ from typing import Any, Literal
 from prefect.blocks.core import Block
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
+from prefect.types import SecretDict
 from pydantic import SecretStr
 
 from blocks.lookup import document_name, stored
@@ -39,16 +40,33 @@ def register() -> list[Registered]:
     Raises:
         ConfigurationError: the embedded stack's file cannot be read.
     """
-    for kind in TYPES:
-        _register_type(kind)
-    found = [*documents(os.environ, _stack_here())]
+    register_types()
+    return [save(name, block) for name, block in configured()]
+
+
+def register_types() -> None:
+    """Make the types known that documents of ours are of. Running it again changes nothing."""
+    kinds = TYPES
     if settings().lake_bucket:
         from blocks import aws  # imports prefect-aws, which takes two seconds
 
-        for kind in aws.TYPES:
-            _register_type(kind)
+        kinds = (*TYPES, *aws.TYPES)
+    for kind in kinds:
+        _register_type(kind)
+
+
+def configured() -> list[tuple[str, Block]]:
+    """The documents of which something is configured here and now, by name.
+
+    Raises:
+        ConfigurationError: the embedded stack's file cannot be read.
+    """
+    found = [*documents(os.environ, _stack_here())]
+    if settings().lake_bucket:
+        from blocks import aws
+
         found += aws.lake_blocks(settings().lake_bucket)
-    return [_save(name, block) for name, block in found]
+    return found
 
 
 def _register_type(kind: type[Block]) -> None:
@@ -118,23 +136,25 @@ def replace_address(role: Literal["loader", "transformer", "reader"], url: str) 
     changed.save("warehouse", overwrite=True, _sync=True)  # type: ignore[call-arg]  # added by Prefect's dispatcher
 
 
-def _save(name: str, block: Block) -> Registered:
+def save(name: str, block: Block) -> Registered:
+    """Create the document, or overwrite it when it holds something else."""
     kind = type(block).__name__
     present = stored(type(block), name)
-    if present is not None and _values(present) == _values(block):
+    if present is not None and values_of(present) == values_of(block):
         return Registered(name, kind, "unchanged")
     block.save(document_name(name), overwrite=True, _sync=True)  # type: ignore[call-arg]  # as above
     return Registered(name, kind, "created" if present is None else "updated")
 
 
-def _values(block: Block) -> dict[str, Any]:
+def values_of(block: Block) -> dict[str, Any]:
+    """Its fields with secrets in the open, to compare them and never to show them."""
     return {name: _value(getattr(block, name)) for name in type(block).model_fields}
 
 
 def _value(value: Any) -> Any:
     if isinstance(value, Block):
-        return _values(value)
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
+        return values_of(value)
+    return value.get_secret_value() if isinstance(value, SecretStr | SecretDict) else value
 
 
 def _stack_here() -> Mapping[str, Any]:

@@ -1,40 +1,162 @@
-"""The environments a change passes on its way to those who read gold."""
+"""The environments a change passes on its way to those who read gold. Each has a Prefect server of its own.
 
-from dataclasses import dataclass
+What runs is prefect.yaml, and is the same everywhere. Here stands where it runs, and what starts by itself.
+"""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from deployments.limits import concurrency_limits
+from deployments.work_pools import WORK_POOLS
 from flows.settings import settings
-from flows.spec.errors import ConfigurationError
+from flows.spec.errors import ConfigurationError, DeclarationError
+
+#: Prefect sends no heartbeat more often than this.
+SHORTEST_HEARTBEAT_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A service level that Prefect Cloud watches: a run of `deployment` may take `minutes`, and no longer."""
+
+    name: str
+    deployment: str
+    minutes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """An environment: MEDALLION_ENVIRONMENT names it, its flows run in `work_pools`, changes come from another."""
+    """An environment: MEDALLION_ENVIRONMENT names it, its flows run in one of `work_pools`, changes come from another.
+
+    `work_pools`         the first is taken, unless `medallion deploy --pool` chooses another of them
+    `active`             whether anything starts by itself: schedules, and runs that follow others
+    `asks_for_name`      whether a person must type the name before anything is changed
+    `job_variables`      by pool: size, account and environment of a flow run; no secrets
+    `limits`             concurrency limits that differ from the declared sources'
+    `variables`          Prefect variables, beside `medallion_environment`
+    `heartbeat_seconds`  how often a run says that it lives; after three silences it is taken for crashed
+    `attempts`           how often a run that crashed is started, the first time among them
+    `objectives`         left out where the server is not Prefect Cloud
+
+    Raises:
+        DeclarationError: it contradicts itself, or names a pool or limit that is not declared.
+    """
 
     name: str
     work_pools: tuple[str, ...]
     promotes_from: str | None = None
+    active: bool = False
+    asks_for_name: bool = False
+    job_variables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    heartbeat_seconds: int = SHORTEST_HEARTBEAT_SECONDS
+    attempts: int = 3
+    objectives: tuple[Objective, ...] = ()
 
+    def __post_init__(self) -> None:
+        pools = {pool.name for pool in WORK_POOLS}
+        known_limits = {name for name, _ in concurrency_limits()}
+        if not self.work_pools or set(self.work_pools) - pools:
+            raise self._wrong(f"its work pools are not among {', '.join(sorted(pools))}")
+        if strange := set(self.job_variables) - set(self.work_pools):
+            raise self._wrong(f"it has job variables for pools it does not use: {', '.join(sorted(strange))}")
+        if strange := set(self.limits) - known_limits:
+            raise self._wrong(f"no limit is called {', '.join(sorted(strange))}")
+        if any(limit < 1 for limit in self.limits.values()):
+            raise self._wrong("a limit of 0 would stop every load")
+        if self.heartbeat_seconds < SHORTEST_HEARTBEAT_SECONDS:
+            raise self._wrong(f"Prefect sends no heartbeat more often than every {SHORTEST_HEARTBEAT_SECONDS} seconds")
+        if self.attempts < 1:
+            raise self._wrong("a run is attempted at least once")
+        if self.promotes_from == self.name:
+            raise self._wrong("it is promoted from itself")
+
+    def _wrong(self, what: str) -> DeclarationError:
+        return DeclarationError(
+            f"environment {self.name!r}: {what}",
+            where="deployments/environments.py",
+            next_move="correct the declaration",
+        )
+
+
+_ANYWHERE = ("local", "docker", "ecs", "kubernetes")
+_SMALL = {"cpu": 1024, "memory": 4096}
+_LARGE = {"cpu": 2048, "memory": 8192}
+_ACCOUNT = "medallion-flow-run"
 
 ENVIRONMENTS = (
-    Environment("dev", work_pools=("local",)),
-    Environment("staging", work_pools=("local",), promotes_from="dev"),
-    Environment("production", work_pools=("local",), promotes_from="staging"),
+    Environment(
+        "dev",
+        work_pools=_ANYWHERE,
+        job_variables={
+            "ecs": _SMALL,
+            "kubernetes": {"namespace": "medallion-dev", "service_account_name": _ACCOUNT},
+        },
+    ),
+    Environment(
+        "staging",
+        work_pools=("ecs", "kubernetes", "docker", "local"),
+        promotes_from="dev",
+        job_variables={
+            "ecs": _LARGE,
+            "kubernetes": {"namespace": "medallion-staging", "service_account_name": _ACCOUNT},
+        },
+    ),
+    Environment(
+        "production",
+        work_pools=("ecs", "kubernetes", "docker", "local"),
+        promotes_from="staging",
+        active=True,
+        asks_for_name=True,
+        job_variables={
+            "ecs": _LARGE,
+            "kubernetes": {"namespace": "medallion-production", "service_account_name": _ACCOUNT},
+        },
+        # An hour's ingests and the transform after them are to be over before the next hour's begin.
+        objectives=(Objective("transform within half an hour", deployment="transform", minutes=30),),
+    ),
 )
 
 
-def current() -> Environment:
-    """The environment this process works in.
+def _promotions_lead_somewhere() -> None:
+    names = [environment.name for environment in ENVIRONMENTS]
+    for place, environment in enumerate(ENVIRONMENTS):
+        if environment.promotes_from is not None and environment.promotes_from not in names[:place]:
+            raise DeclarationError(
+                f"environment {environment.name!r} is promoted from one that does not stand before it",
+                where="deployments/environments.py",
+                next_move="list environments in the order in which a change passes them",
+            )
+
+
+_promotions_lead_somewhere()
+
+
+def find_environment(name: str) -> Environment:
+    """The declared environment of that name.
 
     Raises:
-        ConfigurationError: MEDALLION_ENVIRONMENT names none that is declared.
+        ConfigurationError: none is called so.
     """
-    name = settings().environment
     for environment in ENVIRONMENTS:
         if environment.name == name:
             return environment
     known = ", ".join(environment.name for environment in ENVIRONMENTS)
-    raise ConfigurationError(
+    error = ConfigurationError(
         f"no environment {name!r} is declared",
-        where="MEDALLION_ENVIRONMENT",
-        next_move=f"set it to one of {known}, or declare it in deployments/environments.py",
+        where="MEDALLION_ENVIRONMENT, or the command's argument",
+        next_move=f"name one of {known}, or declare it in deployments/environments.py",
     )
+    error.exit_code = 2
+    raise error
+
+
+def current() -> Environment:
+    """The environment this process works in, by MEDALLION_ENVIRONMENT.
+
+    Raises:
+        ConfigurationError: it names none that is declared.
+    """
+    return find_environment(settings().environment)

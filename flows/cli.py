@@ -18,8 +18,11 @@ from typing import Annotated, cast
 import typer
 
 from flows import connections, screens
-from flows.commands import dev, model, sources
+from flows.commands import dev, model, rollback, sources
+from flows.commands.deploy import deploy
 from flows.commands.erase import erase, retain
+from flows.commands.migrate import migrate
+from flows.commands.promote import promote
 from flows.commands.review import review
 from flows.commands.terminal import console, prepare, problems
 from flows.connections import embedded_stack
@@ -45,6 +48,10 @@ app.add_typer(dev.app, name="dev")
 app.add_typer(model.app, name="model")
 app.command()(model.docs)
 app.command()(review)
+app.command()(migrate)
+app.command()(deploy)
+app.command()(promote)
+app.add_typer(rollback.app, name="rollback")
 app.command()(erase)
 app.command()(retain)
 
@@ -122,11 +129,24 @@ def transform(
         str | None, typer.Option("--select", "-s", help="dbt's selection, such as fct_basket_lines+")
     ] = None,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Build incremental models anew")] = False,
+    release: Annotated[
+        bool, typer.Option("--release", help="Build all beside gold, judge it, and exchange it in one transaction")
+    ] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Release, although readers lose tables, columns or most rows")
+    ] = False,
 ) -> None:
     """Build silver and gold from raw as it stands, between the two quality gates."""
+    if release and (select or full_refresh):
+        raise typer.BadParameter("a release builds everything anew", param_hint="--release")
+    if accept_changes and not release:
+        raise typer.BadParameter("only a release asks for it", param_hint="--accept-changes")
     prepare()
     from flows import launch
 
+    if release:
+        launch.release(accept_changes=accept_changes, console=console)
+        return
     launch.transform(select=select, full_refresh=full_refresh, console=console)
 
 

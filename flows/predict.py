@@ -38,6 +38,7 @@ def predict() -> dict[str, Any]:
         WarehouseError: gold, or schema ml, is not there.
     """
     tasks.begin()
+    tasks.ensure_operations()
     with (
         correlated() as correlation_id,
         transform_lock(connections.transformer(), wait_seconds=settings().lock_wait_seconds),
@@ -103,7 +104,6 @@ async def _train_and_register() -> tuple[Trained, Version]:
 
 async def _open(correlation_id: str) -> int:
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
-        await ledger.ensure_schema(warehouse)
         await runs.close_dead_runs(warehouse, "predict", "", [])
         return await runs.open_run(warehouse, "predict", "", tasks.current_flow_run_id(), correlation_id)
 

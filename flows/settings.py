@@ -70,7 +70,17 @@ class Settings(BaseSettings):
     openlineage_namespace: str = Field("medallion", description="The namespace of our jobs in them")
     erasure_key: SecretStr | None = Field(None, description="The secret that erased people are written down with")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
+    promote_from_url: SecretStr | None = Field(
+        None, description="The warehouse of the environment before, as its transformer, for `medallion promote`"
+    )
+    commit: str = Field("", description="The commit of this code, where there is no clone to ask, as in an image")
     dev_name: str = Field("", description="Whose private schemas `medallion dev` builds; unset → the account's name")
+    upgrade_at_first_use: bool = Field(
+        True, description="The first run of newer code upgrades schema ops; false → only `medallion migrate` does"
+    )
+    models_by_release: bool = Field(
+        False, description="Models that changed are refused by an ordinary transform: a release brings them"
+    )
     dbt_threads: int = Field(4, ge=1, description="dbt models built at one time")
 
     @field_validator("home")

@@ -1,37 +1,49 @@
-"""The ingest deployments inside prefect.yaml: one per source.
+"""What prefect.yaml says of the sources: an ingest deployment each, and the ingests that transform follows.
 
-Only this part is rendered, between two marks: the file belongs to those who deploy, and what they set for transform and
-pipeline follows from no declaration.
+Only these parts are rendered, each between two marks: the file belongs to those who deploy, and what they set for
+transform and pipeline follows from no declaration.
 """
 
 import re
 import textwrap
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
+from flows.render.cadence import longest_gap
 from flows.render.rendered_yaml import dump
 from flows.spec import Source
 from flows.spec.errors import ConfigurationError
 
 BEGIN = "  # rendered by `medallion render` from flows/sources; do not edit up to the next mark"
 END = "  # end of the rendered part"
-_PLACE = re.compile(rf"(?<=^{re.escape(BEGIN)}\n).*?(?=^{re.escape(END)}$)", re.MULTILINE | re.DOTALL)
+FOLLOWS_BEGIN = "    # rendered too, from the schedules of flows/sources"
+FOLLOWS_END = "    # end of what is rendered here"
+# An ingest that crashed is started again, and one that was cancelled left its work to another: neither has ended.
+_ENDED = ["prefect.flow-run.Completed", "prefect.flow-run.Failed", "prefect.flow-run.TimedOut"]
 
 
 def with_ingest_deployments(prefect_yaml: str, sources: Sequence[Source]) -> str:
-    """The text of prefect.yaml with its marked part replaced.
+    """The text of prefect.yaml with its marked parts replaced.
 
     Raises:
-        ConfigurationError: the marks are missing, or not there exactly once.
+        ConfigurationError: marks are missing, or not there exactly once.
     """
-    if len(_PLACE.findall(prefect_yaml)) != 1:
+    deployments = textwrap.indent(dump([ingest_deployment(source) for source in sources]), "  ")
+    follows = textwrap.indent(dump({"triggers": follows_ingests(sources)}), "    ")
+    text = _replaced(prefect_yaml, BEGIN, END, "`deployments:`", deployments)
+    return _replaced(text, FOLLOWS_BEGIN, FOLLOWS_END, "`- name: transform`", follows)
+
+
+def _replaced(text: str, begin: str, end: str, below: str, rendered: str) -> str:
+    place = re.compile(rf"(?<=^{re.escape(begin)}\n).*?(?=^{re.escape(end)}$)", re.MULTILINE | re.DOTALL)
+    if len(place.findall(text)) != 1:
         raise ConfigurationError(
-            "the marks around the rendered deployments are missing or doubled",
+            "the marks around a rendered part are missing or doubled",
             where="prefect.yaml",
-            next_move=f"put these two lines below `deployments:`, once:\n{BEGIN}\n{END}",
+            next_move=f"put these two lines below {below}, once:\n{begin}\n{end}",
         )
-    rendered = textwrap.indent(dump([ingest_deployment(source) for source in sources]), "  ")
-    return _PLACE.sub(lambda _: rendered, prefect_yaml)
+    return place.sub(lambda _: rendered, text)
 
 
 def ingest_deployment(source: Source) -> dict[str, Any]:
@@ -49,3 +61,35 @@ def ingest_deployment(source: Source) -> dict[str, Any]:
     if source.schedule is not None:
         deployment["schedules"] = [{"cron": source.schedule, "timezone": "UTC", "slug": f"ingest-{source.name}"}]
     return deployment
+
+
+def follows_ingests(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """The trigger of transform: every ingest of the shortest cadence has ended, well or not; none without schedules.
+
+    Waiting for a daily source would keep the hourly ones from gold, so those that come less often are taken by the
+    next transform. One that failed is not waited for: it does not keep the others from gold.
+    """
+    gaps = {source.name: longest_gap(source.schedule, source.name) for source in sources if source.schedule is not None}
+    shortest = min(gaps.values(), default=timedelta())
+    ended = [
+        {
+            "type": "event",
+            "posture": "Reactive",
+            "expect": list(_ENDED),
+            "match": {"prefect.resource.id": "prefect.flow-run.*"},
+            "match_related": {"prefect.resource.role": "deployment", "prefect.resource.name": f"ingest-{name}"},
+        }
+        for name, gap in gaps.items()
+        if gap == shortest
+    ]
+    if not ended:
+        return []
+    return [
+        {
+            "type": "compound",
+            "name": "transform follows the ingests",
+            "require": "all",
+            "within": int(shortest.total_seconds()),
+            "triggers": ended,
+        }
+    ]

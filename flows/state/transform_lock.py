@@ -12,9 +12,8 @@ from flows.settings import settings
 from flows.spec.connection import DatabaseConnection
 from flows.spec.errors import LoadLocked
 from flows.spec.libpq import explain_libpq
+from flows.state.advisory_locks import LOAD_LOCK_CLASS, NO_TABLE, WORKER_LOCK_CLASS
 
-# Beside the class of the tables' locks, see ledger.
-_TRANSFORM_LOCK_CLASS = 20_170_102
 _POLL_SECONDS = 0.5
 
 
@@ -43,7 +42,7 @@ def transform_lock(address: DatabaseConnection, *, wait_seconds: float) -> Itera
         while not _try(connection):
             if time.monotonic() >= until:
                 raise LoadLocked(
-                    "another transform is running",
+                    "another transform is running, or schema ops is being upgraded",
                     where="transform",
                     next_move="wait for it to end; one that died gives the lock back by itself",
                     retryable=True,
@@ -53,5 +52,9 @@ def transform_lock(address: DatabaseConnection, *, wait_seconds: float) -> Itera
 
 
 def _try(connection: psycopg.Connection) -> bool:
-    row = connection.execute("select pg_try_advisory_lock(%s, 0)", [_TRANSFORM_LOCK_CLASS]).fetchone()
+    # Shared for this statement, as in ledger.lock_table: no run begins while schema ops is being upgraded.
+    row = connection.execute(
+        "select case when pg_try_advisory_xact_lock_shared(%s, %s) then pg_try_advisory_lock(%s, %s) else false end",
+        [LOAD_LOCK_CLASS, NO_TABLE, WORKER_LOCK_CLASS, NO_TABLE],
+    ).fetchone()
     return row is not None and bool(row[0])

@@ -1,48 +1,15 @@
 """What `python -m deployments.register` and `prefect deploy --all` leave on a real server."""
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-from deployments.environments import ENVIRONMENTS, current
 from deployments.limits import concurrency_limits
 from deployments.register import register
-from deployments.work_pools import WORK_POOLS
-from flows.settings import settings
-from flows.spec.errors import ConfigurationError
-
-ROOT = Path(__file__).parents[2]
-# The deployments stand on the server with flows of their names; the real ones take three seconds to import, each time.
-STUBS = {
-    "ingest": "def ingest(source: str, tables: list[str] | None = None) -> None: ...",
-    "transform": "def transform() -> None: open('was_here', 'x').close()",
-    "pipeline": "def pipeline() -> None: ...",
-    "recover": "def reconcile() -> None: ...",
-    "predict": "def predict() -> None: ...",
-}
-
-
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    shutil.copy(ROOT / "prefect.yaml", tmp_path)
-    (tmp_path / "flows").mkdir()
-    for name, signature in STUBS.items():
-        (tmp_path / "flows" / f"{name}.py").write_text(f"from prefect import flow\n\n\n@flow\n{signature}\n")
-    return tmp_path
-
-
-@pytest.fixture
-def clean_settings() -> Iterator[None]:
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 def prefect(api: str, cwd: Path, *arguments: str) -> str:
@@ -66,7 +33,17 @@ def deploy(clone: Path, api: str) -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in found if entry["name"] in _NAMES}
 
 
-_NAMES = ("ingest-shop", "ingest-marketing", "ingest-currency", "transform", "pipeline", "reconcile", "predict")
+_NAMES = (
+    "ingest-shop",
+    "ingest-marketing",
+    "ingest-currency",
+    "transform",
+    "release",
+    "pipeline",
+    "backfill",
+    "reconcile",
+    "predict",
+)
 _STABLE = ("id", "entrypoint", "parameters", "tags", "work_pool_name", "concurrency_options", "description", "paused")
 
 
@@ -103,7 +80,7 @@ def assert_deployed_once(first: dict[str, dict[str, Any]], second: dict[str, dic
             for found in (entry, second[name])
         ]
         assert schedules[0] == schedules[1]
-        assert len(schedules[0]) == (0 if name == "pipeline" else 1)
+        assert len(schedules[0]) == (0 if name in {"release", "pipeline", "backfill", "predict"} else 1)
     shop = second["ingest-shop"]
     assert shop["parameters"] == {"source": "shop"}
     assert shop["global_concurrency_limit"]["limit"] == 1
@@ -121,18 +98,3 @@ def assert_run_finds_its_code(api: str, clone: Path, deployment: str) -> None:
     run = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json={}).json()
     said = prefect(api, elsewhere, "flow-run", "execute", run["id"])
     assert (clone / "was_here").is_file(), said
-
-
-def test_every_environment_runs_in_declared_pools_and_is_fed_by_a_declared_one() -> None:
-    names = {environment.name for environment in ENVIRONMENTS}
-    pools = {pool.name for pool in WORK_POOLS}
-    for environment in ENVIRONMENTS:
-        assert set(environment.work_pools) <= pools
-        assert environment.promotes_from is None or environment.promotes_from in names
-
-
-@pytest.mark.usefixtures("clean_settings")
-def test_an_unknown_environment_is_refused_with_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEDALLION_ENVIRONMENT", "prodction")
-    with pytest.raises(ConfigurationError, match="dev, staging, production"):
-        current()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.render.ingest_deployments import BEGIN, END
+from flows.render.ingest_deployments import BEGIN, END, FOLLOWS_BEGIN, FOLLOWS_END
 from flows.spec import (
     Api,
     Append,
@@ -69,5 +69,7 @@ def sources() -> tuple[Source, ...]:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A project folder in which nothing has been rendered yet."""
-    (tmp_path / "prefect.yaml").write_text(f"name: x\n\ndeployments:\n{BEGIN}\n{END}\n\n  - name: mine\n")
+    (tmp_path / "prefect.yaml").write_text(
+        f"name: x\n\ndeployments:\n{BEGIN}\n{END}\n\n  - name: mine\n{FOLLOWS_BEGIN}\n{FOLLOWS_END}\n    tags: [mine]\n"
+    )
     return tmp_path

@@ -75,7 +75,8 @@ def test_what_people_wrote_in_prefect_yaml_stays(sources: tuple[Source, ...], ro
     write(sources, root)
     after = (root / "prefect.yaml").read_text()
     assert after.startswith(before.split("\n  # end")[0])
-    assert after.endswith("\n\n  - name: mine\n")
+    assert "\n\n  - name: mine\n    # rendered too" in after
+    assert after.endswith("\n    tags: [mine]\n")
     write((sources[1],), root)
     assert "ingest-stock" not in (root / "prefect.yaml").read_text()
 

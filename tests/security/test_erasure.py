@@ -11,8 +11,10 @@ import pytest
 from flows.erase import Erasure, erase, erase_returned, find_subject, plan_erasure
 from flows.erasure.key import erasure_key
 from flows.erasure.record import hash_key
+from flows.loads.declared import find_database_table
 from flows.recovery.failpoints import ERASURE_FAILPOINTS
 from flows.settings import settings
+from flows.sources.subjects import SUBJECTS
 from flows.spec.errors import ConfigurationError, DataRefused, DeclarationError
 from flows.spec.subject import Subject
 from tests.conftest import TestDatabase
@@ -258,6 +260,11 @@ def test_without_a_key_that_lasts_nobody_is_erased(held: TestDatabase, monkeypat
     settings.cache_clear()
     with pytest.raises(ConfigurationError, match="no key"):
         erasure_key()
+
+
+def test_every_declared_kind_of_person_lives_in_a_table_that_is_read() -> None:
+    for subject in SUBJECTS:
+        assert find_database_table(subject.home)[1].keys == (subject.key,)
 
 
 def test_an_unknown_kind_of_person_is_refused() -> None:

@@ -1,13 +1,15 @@
 """What the catalog says that roles may, beside what tests/infra/test_roles.py tries: nothing granted by forgetting."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from flows.connections import connect
-from flows.dbt.project import DBT_PROJECT
+from flows.dbt.project import DBT_PROJECT, run_dbt
 from tests.conftest import TestCluster, TestDatabase, fresh_warehouse
 from tests.loads.loading import at, rows
 
@@ -81,7 +83,41 @@ def test_a_schema_called_like_another_role_is_not_looked_into(made: TestDatabase
     for role in ("loader", "transformer"):
         with pytest.raises(Exception, match="does not exist"):
             asyncio.run(ask(role))
-    assert "search_path: pg_catalog" in (DBT_PROJECT / "profiles.yml").read_text(encoding="utf-8")
+
+
+def test_dbt_builds_every_kind_of_thing_without_looking_into_other_schemas(made: TestDatabase, tmp_path: Path) -> None:
+    """A seed, a table, an incremental model twice, a snapshot; and a model that would fall into the trap above."""
+    project = tmp_path / "project"
+    for folder in ("models", "seeds", "snapshots"):
+        (project / folder).mkdir(parents=True)
+    shutil.copy(DBT_PROJECT / "profiles.yml", project)
+    (project / "dbt_project.yml").write_text("name: seen\nprofile: medallion\n")
+    (project / "seeds/given.csv").write_text("id,name\n1,a\n")
+    (project / "models/kept.sql").write_text("{{ config(materialized='table') }} select * from {{ ref('given') }}")
+    (project / "models/grown.sql").write_text(
+        "{{ config(materialized='incremental', unique_key='id') }} select id, now() as at from {{ ref('kept') }}"
+    )
+    (project / "snapshots/versions.yml").write_text(
+        "snapshots: [{name: versions, relation: ref('kept'), "
+        "config: {unique_key: id, strategy: check, check_cols: all}}]"
+    )
+    url, target = made.url("transformer"), tmp_path / "target"
+    for _ in range(2):
+        built = run_dbt(["build"], url=url, target=target, project=project)
+        assert built.ok, (built.problem, built.nodes)
+    assert rows(made, "select count(*) as n from staging.grown") == [{"n": 1}]
+
+    (project / "models/trapped.sql").write_text("select upper(1) as caught")
+    with psycopg.connect(made.url("loader"), autocommit=True) as loader:
+        loader.execute("create schema if not exists medallion_transformer")
+        loader.execute("grant usage on schema medallion_transformer to medallion_transformer")
+        trap = "create or replace function medallion_transformer.upper(int) returns text language sql as 'select $$x$$'"
+        loader.execute(trap.encode())
+        loader.execute("grant execute on function medallion_transformer.upper(int) to medallion_transformer")
+    trapped = run_dbt(
+        ["run", "-s", "trapped"], url=made.url("transformer"), target=tmp_path / "target", project=project
+    )
+    assert "does not exist" in trapped.nodes[0].message
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -1,0 +1,199 @@
+"""What a server does by itself, without a worker: follow, watch, start again, alert.
+
+follow    the triggers of prefect.yaml: transform after the ingests, predict after transform
+watch     a run that has been silent for three heartbeats is crashed: its machine is gone, and nobody else would say so
+restart   a crashed run is scheduled again, on any worker, until its attempts are used up
+alert     where a channel is known: failures, runs that are late, workers that are gone, gold that is not built
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState, SendNotification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.deployment_triggers import DeploymentTriggerTypes
+from prefect.events.schemas.events import ResourceSpecification
+from pydantic import TypeAdapter
+
+from deployments.environments import Environment
+from deployments.prefect_yaml import DeclaredDeployment
+from deployments.references import reference
+from deployments.resource import Resource
+
+TAG = "medallion"
+#: A run that starts this late is told, and the next not before as long again.
+LATE = timedelta(minutes=15)
+#: Transform catches up every six hours, should it not have followed the ingests; it may take some time.
+GOLD_WITHIN = timedelta(hours=8)
+SEVERITIES = ("info", "warning", "critical")
+
+_TRIGGER: TypeAdapter[Any] = TypeAdapter(DeploymentTriggerTypes)
+_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
+# Any of these says that a run lives, or that its process has ended in good order.
+_SIGNS_OF_LIFE = {
+    f"prefect.flow-run.{name}"
+    for name in (
+        "heartbeat", "Completed", "Failed", "TimedOut", "Cancelling", "Cancelled", "Crashed",
+        "Paused", "Suspended", "AwaitingRetry",
+    )
+}  # fmt: skip
+_BODY = "{{ flow.name }} / {{ flow_run.name }}: {{ flow_run.state.name }}\n{{ flow_run|ui_url }}"
+
+
+def follows(deployments: Iterable[DeclaredDeployment], *, enabled: bool) -> Iterator[Resource]:
+    """The triggers of prefect.yaml as the automations that Prefect makes of them."""
+    for deployment in deployments:
+        for index, spec in enumerate(deployment.entry.get("triggers") or (), start=1):
+            trigger = _TRIGGER.validate_python({"name": f"{deployment.name}__automation_{index}", **spec})
+            trigger.set_deployment_id(reference("deployment", deployment.full_name))
+            yield as_resource(trigger.as_automation().model_copy(update={"enabled": enabled and trigger.enabled}))
+
+
+def watches(environment: Environment, deployments: Sequence[DeclaredDeployment]) -> Iterator[Resource]:
+    """Silent runs are crashed, crashed runs start again: of our deployments only, whose heartbeats we have set."""
+    silence = timedelta(seconds=3 * environment.heartbeat_seconds + 10)
+    yield as_resource(
+        AutomationCore(
+            name="medallion: a silent run has crashed",
+            description="Three heartbeats are missing: its process is gone without a word, as when its machine is.",
+            tags=[TAG],
+            trigger=EventTrigger(
+                posture=Posture.Proactive,
+                after={"prefect.flow-run.heartbeat"},
+                expect=_SIGNS_OF_LIFE,
+                match=ResourceSpecification(_RUN),
+                match_related=_of(deployments),
+                for_each={"prefect.resource.id"},
+                threshold=1,
+                within=silence,
+            ),
+            actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: the run's process is gone")],
+        )
+    )
+    if environment.attempts == 1:
+        return
+    yield as_resource(
+        AutomationCore(
+            name="medallion: a crashed run starts again",
+            description=f"On any worker, {environment.attempts} attempts in all; loads go on where they stopped.",
+            tags=[TAG],
+            trigger=_reacts(
+                {"prefect.flow-run.Crashed"},
+                deployments,
+                # One that crashed before it began was counted 0 times, and would be started for ever.
+                {"prefect.run-count": [str(count) for count in range(1, environment.attempts)]},
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    state=StateType.SCHEDULED, name="AwaitingRetry", message="started again after a crash"
+                )
+            ],
+        )
+    )
+
+
+def alerts(
+    environment: Environment, deployments: Sequence[DeclaredDeployment], *, block: str, severity: str
+) -> Iterator[Resource]:
+    """Notifications through the block document of that name, of at least that severity."""
+    told = SEVERITIES[SEVERITIES.index(severity) :]
+    transform = [deployment for deployment in deployments if deployment.name == "transform"]
+    ended = {"prefect.flow-run.Failed", "prefect.flow-run.TimedOut"}
+    last = {"prefect.run-count": ["0", str(environment.attempts)]}
+    triggers: list[tuple[str, str, EventTrigger, str]] = [
+        ("critical", "a run failed", _reacts(ended, deployments), _BODY),
+        (
+            "critical",
+            "a run crashed for the last time",
+            _reacts({"prefect.flow-run.Crashed"}, deployments, last),
+            _BODY,
+        ),
+        ("warning", "runs are late", _reacts({"prefect.flow-run.Late"}, deployments, within=LATE), _BODY),
+        (
+            "critical",
+            "no worker takes runs",
+            EventTrigger(
+                expect={"prefect.work-pool.not-ready"},
+                match=ResourceSpecification({"prefect.resource.id": "prefect.work-pool.*"}),
+            ),
+            "work pool {{ work_pool.name }} has no worker",
+        ),
+    ]
+    if transform and environment.active:
+        missing = EventTrigger(
+            posture=Posture.Proactive,
+            expect={"prefect.flow-run.Completed"},
+            match=ResourceSpecification(_RUN),
+            match_related=_of(transform),
+            threshold=1,
+            within=GOLD_WITHIN,
+        )
+        hours = int(GOLD_WITHIN.total_seconds()) // 3600
+        triggers.append(("critical", "gold is not built", missing, f"no transform has completed for {hours} hours"))
+    for level, what, trigger, body in triggers:
+        if level in told:
+            yield as_resource(
+                AutomationCore(
+                    name=f"medallion alert: {what}",
+                    description=f"Severity {level}.",
+                    tags=[TAG],
+                    trigger=trigger,
+                    actions=[
+                        SendNotification(
+                            block_document_id=reference("block", block),
+                            subject=f"[{environment.name}] {level}: {what}",
+                            body=body,
+                        )
+                    ],
+                )
+            )
+
+
+def _reacts(
+    expect: set[str],
+    deployments: Sequence[DeclaredDeployment],
+    match: Mapping[str, Any] | None = None,
+    within: timedelta = timedelta(),
+) -> EventTrigger:
+    return EventTrigger(
+        expect=expect,
+        match=ResourceSpecification({**_RUN, **(match or {})}),
+        match_related=_of(deployments),
+        within=within,
+    )
+
+
+def _of(deployments: Iterable[DeclaredDeployment]) -> ResourceSpecification:
+    return ResourceSpecification(
+        {
+            "prefect.resource.role": "deployment",
+            "prefect.resource.id": [
+                f"prefect.deployment.{reference('deployment', deployment.full_name)}" for deployment in deployments
+            ],
+        }
+    )
+
+
+def as_resource(automation: AutomationCore, *, id: str | None = None) -> Resource:
+    """The automation in the one form in which two of them can be compared: defaults filled in, sets in order."""
+    document = automation.model_dump(mode="json", exclude={"name", "owner_resource", "id"})
+    fields = {name: _ordered(value) for name, value in document.items()}
+    return Resource("automation", automation.name, fields, switches=frozenset({"enabled"}), id=id)
+
+
+def _ordered(value: Any) -> Any:
+    """Lists of texts are sets, here and at the server: their order means nothing. Triggers and actions keep theirs."""
+    if isinstance(value, dict):
+        return {name: _ordered(part) for name, part in value.items()}
+    if isinstance(value, list):
+        parts = [_ordered(part) for part in value]
+        return sorted(parts) if all(isinstance(part, str) for part in parts) else parts
+    return value
+
+
+def owner(resource: Resource) -> str | None:
+    """The deployment that an automation runs, for whom Prefect keeps it: `prefect deploy` replaces those it owns."""
+    runs = [action for action in resource.fields["actions"] if action["type"] == "run-deployment"]
+    return f"prefect.deployment.{runs[0]['deployment_id']}" if runs else None

@@ -1,0 +1,203 @@
+"""Everything that an environment asks of its Prefect server, from declarations alone: no server is asked."""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect.blocks.core import Block
+
+from blocks import alerts
+from blocks.lookup import document_name
+from blocks.register import values_of
+from blocks.types import AlertChannel
+from deployments import automations
+from deployments.environments import Environment
+from deployments.limits import concurrency_limits
+from deployments.prefect_yaml import DeclaredDeployment, read_deployments
+from deployments.resource import Resource
+from deployments.work_pools import IMAGE_FOLDER, WORK_QUEUES, WorkPool
+from flows.sources import SOURCES
+from flows.spec.errors import ConfigurationError
+
+#: The Prefect variable that says whose server this is.
+ENVIRONMENT_VARIABLE = "medallion_environment"
+
+# Blocks are compared by digests under a key of this process, so that no plan holds what they hold.
+_DIGEST_KEY = secrets.token_bytes(32)
+#: Blocks of the data lake, as `blocks.aws` names them; importing it takes two seconds.
+LAKE_PREFIXES = ("landing", "results", "backups")
+
+_STEP = "prefect.deployments.steps.set_working_directory"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An environment, and what a person chooses for it: pool, image, job template, version; `root` is the clone.
+
+    Raises:
+        ConfigurationError: the pool is not one of the environment's, or its runs need an image and none is named.
+    """
+
+    environment: Environment
+    pool: WorkPool
+    version: str
+    root: Path
+    image: str | None = None
+    base_job_template: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        wrong = None
+        if self.pool.name not in self.environment.work_pools:
+            wrong = f"{self.environment.name} does not use the work pool {self.pool.name!r}"
+            move = f"choose among {', '.join(self.environment.work_pools)}, or add it in deployments/environments.py"
+        elif self.pool.needs_image and not self.image:
+            wrong = f"runs in the work pool {self.pool.name!r} need an image"
+            move = "name it: --image registry.example.com/medallion:1.2.0"
+        if wrong:
+            error = ConfigurationError(wrong, where=f"environment {self.environment.name}", next_move=move)
+            error.exit_code = 2
+            raise error
+
+
+def declared(target: Target, blocks: list[tuple[str, Block]], channel: AlertChannel | None) -> list[Resource]:
+    """What the server is to hold. `blocks` are those that can be filled; `channel` is where alerts go, if known."""
+    environment = target.environment
+    deployments = read_deployments(target.root)
+    documents = [*blocks]
+    if channel is not None:
+        documents.append((alerts.NAME, alerts.notification(channel)))
+    found = [
+        *_variables(environment),
+        *(block_resource(name, block) for name, block in documents),
+        *pool_and_queues(target),
+        *limits(environment),
+        *(_deployment(target, deployment) for deployment in deployments),
+        *automations.follows(deployments, enabled=environment.active),
+        *automations.watches(environment, deployments),
+    ]
+    if channel is not None:
+        name = f"{alerts.notification(channel).get_block_type_slug()}/{alerts.NAME}"
+        found += automations.alerts(environment, deployments, block=name, severity=channel.severity)
+    found += [
+        Resource("objective", f"{objective.deployment}: {objective.name}", {"minutes": objective.minutes})
+        for objective in environment.objectives
+    ]
+    return found
+
+
+def _variables(environment: Environment) -> Iterator[Resource]:
+    for name, value in {ENVIRONMENT_VARIABLE: environment.name, **environment.variables}.items():
+        yield Resource("variable", name, {"value": value, "tags": ["medallion"]})
+
+
+def block_resource(name: str, block: Block) -> Resource:
+    """The document, known by digests of its fields."""
+    fields = {
+        field: hmac.digest(_DIGEST_KEY, json.dumps(value, default=str, sort_keys=True).encode(), hashlib.sha256).hex()
+        for field, value in values_of(block).items()
+    }
+    return Resource("block", f"{block.get_block_type_slug()}/{document_name(name)}", fields)
+
+
+def pool_and_queues(target: Target) -> Iterator[Resource]:
+    """The pool that was chosen, and its queues."""
+    pool = target.pool
+    fields: dict[str, Any] = {
+        "type": pool.type,
+        "description": pool.description,
+        "concurrency_limit": pool.concurrency_limit,
+        "is_paused": False,
+    }
+    if target.base_job_template is not None:
+        fields["base_job_template"] = dict(target.base_job_template)
+    yield Resource("work pool", pool.name, fields, frozenset({"concurrency_limit", "is_paused"}))
+    for queue in WORK_QUEUES:
+        yield Resource(
+            "work queue",
+            f"{pool.name}/{queue.name}",
+            {"priority": queue.priority, "description": queue.description, "is_paused": False},
+            frozenset({"is_paused"}),
+        )
+
+
+def limits(environment: Environment) -> Iterator[Resource]:
+    """Global concurrency limits: the sources' and the warehouse's, or what the environment says instead."""
+    for name, limit in {**dict(concurrency_limits()), **environment.limits}.items():
+        yield Resource("limit", name, {"limit": limit, "active": True}, frozenset({"limit", "active"}))
+
+
+def _deployment(target: Target, deployment: DeclaredDeployment) -> Resource:
+    entry, environment = deployment.entry, target.environment
+    concurrency = entry.get("concurrency_limit") or {}
+    fields: dict[str, Any] = {
+        "entrypoint": entry["entrypoint"],
+        "description": entry.get("description"),
+        "version": target.version,
+        "tags": sorted(entry.get("tags") or ()),
+        "parameters": entry.get("parameters") or {},
+        "parameter_schema": deployment.parameter_schema,
+        "work_pool": target.pool.name,
+        "work_queue": (entry.get("work_pool") or {}).get("work_queue_name", "default"),
+        "job_variables": job_variables(target),
+        "concurrency_limit": concurrency.get("limit"),
+        "collision_strategy": concurrency.get("collision_strategy"),
+        "pull_steps": [{_STEP: {"directory": str(target.root) if target.pool.code == "clone" else IMAGE_FOLDER}}],
+        "paused": False,
+    }
+    switches = {"paused"}
+    for schedule in entry.get("schedules") or ():
+        slug = schedule["slug"]
+        fields[f"schedule {slug}"] = f"{schedule['cron']} {schedule['timezone']}"
+        fields[f"active {slug}"] = environment.active
+        switches.add(f"active {slug}")
+    return Resource("deployment", deployment.full_name, fields, frozenset(switches))
+
+
+def job_variables(target: Target) -> dict[str, Any]:
+    """Of every flow run: its environment's own for this pool, its image, and the variables that all of them get."""
+    own = target.environment.job_variables.get(target.pool.name, {})
+    variables = {
+        "MEDALLION_ENVIRONMENT": target.environment.name,
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(target.environment.heartbeat_seconds),
+        **own.get("env", {}),
+    }
+    found = {**own, "env": variables}
+    if target.pool.needs_image:
+        found["image"] = target.image
+    return found
+
+
+def address_blocks() -> dict[str, str]:
+    """The documents that flow runs take addresses from, each with the variable that fills it."""
+    wanted = {"warehouse": "MEDALLION_WAREHOUSE_URL"}
+    for source in SOURCES:
+        if source.connection is not None:
+            name = document_name(f"source-{source.connection}")
+            wanted[name] = f"MEDALLION_SOURCE_{source.connection.upper()}_URL"
+    return wanted
+
+
+def is_wanted_block(name: str) -> bool:
+    """Whether a document is asked for by what is declared, be it configured in this shell or not.
+
+    Only others are no longer declared: a deployment from a shell without addresses must not take them from workers.
+    """
+    return name.partition("/")[2] in {*address_blocks(), *LAKE_PREFIXES, "alerts", alerts.NAME}
+
+
+def missing_blocks(present: set[str], *, secrets_prefix: str) -> Iterator[str]:
+    """Lines on documents that a flow run will look for and not find, with the variable that would fill each.
+
+    Nothing is missing where addresses come from AWS Secrets Manager. `present` are names such as `source-shop`.
+    """
+    if secrets_prefix:
+        return
+    for name, variable in address_blocks().items():
+        if name not in present and not os.environ.get(variable):
+            yield f"no block {name}: set {variable} and deploy again, or give workers the variable"

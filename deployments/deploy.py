@@ -1,0 +1,294 @@
+"""Story: look → plan → ask → begin a record → change one thing after the other → close the record.
+
+A deployment that dies half-way is run again: what is done is found unchanged, the rest is done.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+from blocks.alerts import NAME as ALERTS
+from blocks.alerts import notification
+from blocks.lookup import document_name, stored
+from blocks.register import configured
+from blocks.types import AlertChannel
+from deployments import records
+from deployments.declared import ENVIRONMENT_VARIABLE, Target, declared, is_wanted_block, missing_blocks
+from deployments.environments import Environment
+from deployments.plan import Change, Key, pending, plan
+from deployments.records import Record
+from deployments.resource import Resource
+from deployments.server import Server, connected
+from deployments.work_pools import work_pool
+from flows.settings import PROJECT_ROOT, settings
+from flows.spec.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a person says on the command line. What is None is as in the last deployment, or as declared."""
+
+    environment: Environment
+    pool: str | None = None
+    image: str | None = None
+    base_job_template: Path | None = None
+    version: str | None = None
+    root: Path = PROJECT_ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a deployment or rollback would do: all that is shown before anything is changed."""
+
+    address: str
+    is_cloud: bool
+    record: Record
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pending(self) -> list[Change]:
+        """The changes that write."""
+        return pending(self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A server, the block documents that can be filled here, and the channel that alerts go to, if there is one."""
+
+    server: Server
+    blocks: tuple[tuple[str, Any], ...]
+    channel: AlertChannel | None
+
+
+@contextmanager
+def session() -> Iterator[Session]:
+    """Connected to the Prefect API in force.
+
+    Raises:
+        ConfigurationError: no server is named, or the embedded stack's file cannot be read.
+    """
+    documents = configured()
+    with connected({}) as server:
+        channel = next((block for _, block in documents if isinstance(block, AlertChannel)), None)
+        if channel is None:
+            present = stored(AlertChannel, "alerts")
+            channel = present if isinstance(present, AlertChannel) else None
+        named = [*documents, *([(ALERTS, notification(channel))] if channel else [])]
+        server.fill({f"{block.get_block_type_slug()}/{document_name(name)}": block for name, block in named})
+        yield Session(server, tuple(documents), channel)
+
+
+def prospect(session: Session, choice: Choice, *, remove: bool = False, overrule: bool = False) -> Prospect:
+    """Look at the server and say what a deployment would change. Changes nothing.
+
+    Raises:
+        ConfigurationError: the server is another environment's, a pool has another type, or a choice is impossible.
+    """
+    server, environment = session.server, choice.environment
+    _refuse_another_environment(server, environment)
+    history = records.read_records(server, environment.name)
+    latest = history[0] if history else None
+    pool = choice.pool or (latest.pool if latest and latest.pool in environment.work_pools else None)
+    pool = pool or environment.work_pools[0]
+    target = Target(
+        environment,
+        _declared_pool(pool),
+        version=choice.version or version_of(choice.root),
+        root=choice.root,
+        image=choice.image or (latest.image if latest else None),
+        base_job_template=_template(choice.base_job_template),
+    )
+    wanted = declared(target, list(session.blocks), session.channel)
+    record = Record(
+        environment=environment.name,
+        version=target.version,
+        at=records.now(),
+        status="begun",
+        pool=pool,
+        image=target.image,
+        resources=records.recorded(wanted),
+        owned=frozenset(),
+    )
+    found = _prospect(session, record, wanted, history, remove=remove, overrule=overrule)
+    notes = missing_blocks(_present_blocks(session), secrets_prefix=settings().secrets_prefix)
+    if session.channel is None:
+        more = ["no block alerts: set MEDALLION_ALERT_WEBHOOK_URL and deploy again, or nobody is told of failures"]
+    else:
+        more = []
+    if not environment.active:
+        more.append(f"{environment.name} starts nothing by itself: schedules and automations that follow are off")
+    return replace(found, notes=(*notes, *more))
+
+
+def rollback(session: Session, environment: Environment, *, to: str | None = None, remove: bool = False) -> Prospect:
+    """Look at the server and say what would change if an earlier version's deployments were put back. Changes nothing.
+
+    `to` is a version or the beginning of one; None is the one before the version in force. Blocks stay as they are.
+
+    Raises:
+        ConfigurationError: no such version was deployed, or none before this one.
+    """
+    _refuse_another_environment(session.server, environment)
+    history = records.read_records(session.server, environment.name)
+    chosen = _chosen(history, to, environment)
+    record = replace(
+        chosen, id=None, at=records.now(), status="begun", puts_back=chosen.version, version=chosen.version
+    )
+    return _prospect(session, record, list(chosen.resources), history, remove=remove, only_recorded=True)
+
+
+def apply(session: Session, found: Prospect, on_change: Callable[[Change], None]) -> None:
+    """Make the changes of the prospect, in order, each told before it is made.
+
+    Raises:
+        ConfigurationError: the server refused one. Those before it are made; running again makes the rest.
+    """
+    server = session.server
+    record = records.begin(server, found.record)
+    removed: set[Key] = set()
+    for change in found.pending:
+        on_change(change)
+        if change.action == "remove":
+            server.remove(change.resource)
+            removed.add(change.resource.key)
+        else:
+            server.write(change.resource)
+    records.close(server, replace(record, owned=record.owned - removed))
+
+
+def version_of(root: Path) -> str:
+    """What is deployed, by git: a tag, a commit, with -dirty when files differ from it; else the package's version."""
+    done = subprocess.run(
+        ["git", "-C", str(root), "describe", "--tags", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() if done.returncode == 0 else installed_version("medallion")
+
+
+def _prospect(
+    session: Session,
+    record: Record,
+    wanted: list[Resource],
+    history: list[Record],
+    *,
+    remove: bool,
+    overrule: bool = False,
+    only_recorded: bool = False,
+) -> Prospect:
+    server = session.server
+    last = next((entry.last for entry in history if entry.status == "done"), {})
+    owned = history[0].owned if history else frozenset()
+    keys = {resource.key for resource in wanted} | owned
+    held = server.held(keys, last)
+    _refuse_another_type(wanted, held)
+    # A record holds no block, so going back to one must not take blocks for undeclared.
+    kept = {key for key in owned if key[0] == "block" and (only_recorded or is_wanted_block(key[1]))}
+    changes = plan(
+        wanted,
+        held,
+        last=last,
+        owned=owned - kept,
+        remove=remove,
+        take_back=overrule,
+        unsupported=server.unsupported,
+    )
+    created = frozenset(change.resource.key for change in changes if change.action == "create")
+    still_there = frozenset(key for key in owned if key in held)
+    return Prospect(server.address, server.is_cloud, replace(record, owned=still_there | created), tuple(changes))
+
+
+def _chosen(history: list[Record], to: str | None, environment: Environment) -> Record:
+    done = [record for record in history if record.status == "done"]
+    originals = [record for record in done if record.puts_back is None]
+    if to is not None:
+        found = [record for record in originals if record.version.startswith(to)]
+        if found:
+            return next((record for record in found if record.version == to), found[0])
+        raise _no_version(f"no version {to!r} was deployed to {environment.name}", originals)
+    if done:
+        # After a rollback, the next one goes on from what was put back, not to what was left.
+        place = next((at for at, record in enumerate(originals) if record.version == done[0].version), 0)
+        for record in originals[place:]:
+            if record.version != done[0].version:
+                return record
+    raise _no_version(f"nothing was deployed to {environment.name} before what is there", originals)
+
+
+def _no_version(what: str, known: list[Record]) -> ConfigurationError:
+    versions = ", ".join(dict.fromkeys(record.version for record in known)) or "none"
+    error = ConfigurationError(what, where="medallion rollback deployments", next_move=f"versions kept: {versions}")
+    error.exit_code = 2
+    return error
+
+
+def _declared_pool(name: str) -> Any:
+    try:
+        return work_pool(name)
+    except KeyError:
+        error = ConfigurationError(
+            f"no work pool {name!r} is declared",
+            where="--pool",
+            next_move="declare it in deployments/work_pools.py, and let an environment use it",
+        )
+        error.exit_code = 2
+        raise error from None
+
+
+def _template(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        template = json.loads(path.read_text(encoding="utf-8"))
+        if not {"job_configuration", "variables"} <= set(template):
+            raise ValueError
+    except (OSError, ValueError, TypeError):
+        error = ConfigurationError(
+            "this is no base job template",
+            where=str(path),
+            next_move="give a file with JSON as `pulumi stack output base_job_template --json` writes it",
+        )
+        error.exit_code = 2
+        raise error from None
+    return dict(template)
+
+
+def _refuse_another_environment(server: Server, environment: Environment) -> None:
+    """Two environments in one server would overwrite each other's deployments, which have the same names."""
+    held = server.held({("variable", ENVIRONMENT_VARIABLE)}, {})
+    for variable in held.values():
+        if variable.fields["value"] != environment.name:
+            error = ConfigurationError(
+                f"this server is {variable.fields['value']}, not {environment.name}",
+                where=server.address,
+                next_move="set PREFECT_API_URL to the environment's own server or workspace; if this one is to change "
+                f"its purpose, delete its Prefect variable {ENVIRONMENT_VARIABLE} first",
+            )
+            error.exit_code = 2
+            raise error
+
+
+def _refuse_another_type(wanted: list[Resource], held: dict[Key, Resource]) -> None:
+    """Prefect cannot change a pool's type, and would leave its workers polling for nothing."""
+    for resource in wanted:
+        present = held.get(resource.key)
+        if resource.kind == "work pool" and present and present.fields["type"] != resource.fields["type"]:
+            error = ConfigurationError(
+                f"the work pool {resource.name} is of type {present.fields['type']}, not {resource.fields['type']}",
+                where="work pool",
+                next_move="delete it, or declare a pool of another name in deployments/work_pools.py",
+            )
+            error.exit_code = 2
+            raise error
+
+
+def _present_blocks(session: Session) -> set[str]:
+    names = {document_name(name) for name, _ in session.blocks}
+    return names | session.server.block_names()

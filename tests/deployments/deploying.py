@@ -1,0 +1,70 @@
+"""Deployments of a small environment in this process, and what the server holds after."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deployments.deploy import Choice, Prospect, apply, prospect, rollback, session
+from deployments.environments import Environment
+
+#: Everything is on, and nothing differs from prefect.yaml as it stands.
+SMALL = Environment("small", work_pools=("local", "ecs"), active=True)
+
+
+@dataclass
+class Deploying:
+    """Deploys from `root`; `environment` may be replaced between two deployments."""
+
+    api: str
+    root: Path
+    environment: Environment = SMALL
+
+    def look(self, *, remove: bool = False, overrule: bool = False, **choice: Any) -> Prospect:
+        """What a deployment would do."""
+        with session() as server:
+            return prospect(server, self._choice(choice), remove=remove, overrule=overrule)
+
+    def deploy(self, *, remove: bool = False, overrule: bool = False, **choice: Any) -> list[str]:
+        """Deploy; each change as `create limit warehouse`."""
+        told: list[str] = []
+        with session() as server:
+            found = prospect(server, self._choice(choice), remove=remove, overrule=overrule)
+            apply(server, found, lambda change: told.append(_told(change)))
+        return told
+
+    def roll_back(self, to: str | None = None, *, remove: bool = False) -> list[str]:
+        """Put back a version; each change as `deploy` tells it."""
+        told: list[str] = []
+        with session() as server:
+            found = rollback(server, self.environment, to=to, remove=remove)
+            apply(server, found, lambda change: told.append(_told(change)))
+        return told
+
+    def without(self, name: str) -> None:
+        """Take a deployment out of prefect.yaml."""
+        import yaml
+
+        path = self.root / "prefect.yaml"
+        document = yaml.safe_load(path.read_text())
+        document["deployments"] = [entry for entry in document["deployments"] if entry["name"] != name]
+        path.write_text(yaml.safe_dump(document))
+
+    def get(self, path: str) -> Any:
+        """What the server answers."""
+        answer = httpx.get(self.api + path)
+        answer.raise_for_status()
+        return answer.json()
+
+    def filtered(self, kind: str) -> list[Any]:
+        """All that the server holds of a kind, as its API calls it."""
+        found: list[Any] = httpx.post(f"{self.api}/{kind}/filter", json={}).json()
+        return found
+
+    def _choice(self, choice: dict[str, Any]) -> Choice:
+        return replace(Choice(self.environment, root=self.root, version="1"), **choice)
+
+
+def _told(change: Any) -> str:
+    return f"{change.action} {change.resource.kind} {change.resource.name}"

@@ -1,0 +1,156 @@
+"""What a server does by itself once deployed to: runs that follow, runs started again, alerts. By its own events."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from deployments.automations import alerts, watches
+from deployments.prefect_yaml import DeclaredDeployment
+from tests.deployments.deploying import SMALL, Deploying
+
+pytestmark = pytest.mark.xdist_group("deployments")
+
+TRANSFORM = DeclaredDeployment("transform", "transform", {}, {})
+
+
+@pytest.fixture
+def deploying(api: str, clone: Path) -> Deploying:
+    return Deploying(api, clone)
+
+
+def start(deploying: Deploying, name: str) -> str:
+    """A run of a deployment, as a schedule makes it."""
+    deployment = deploying.get(f"/deployments/name/{name}")
+    answer = httpx.post(f"{deploying.api}/deployments/{deployment['id']}/create_flow_run", json={}, timeout=60)
+    return str(answer.json()["id"])
+
+
+def become(deploying: Deploying, run: str, *states: str) -> None:
+    """What a worker and the run's process would tell the server."""
+    for state in states:
+        body = {"state": {"type": state.upper()}, "force": True}
+        httpx.post(f"{deploying.api}/flow_runs/{run}/set_state", json=body, timeout=60).raise_for_status()
+
+
+def runs_of(deploying: Deploying, flow: str) -> list[dict[str, Any]]:
+    wanted = {"flows": {"name": {"any_": [flow]}}}
+    found: list[dict[str, Any]] = httpx.post(f"{deploying.api}/flow_runs/filter", json=wanted, timeout=60).json()
+    return found
+
+
+def eventually(true: Callable[[], Any], seconds: float = 60) -> Any:
+    """What the server comes to within that time: its automations work on a queue of events."""
+    until = time.monotonic() + seconds
+    while not (found := true()) and time.monotonic() < until:
+        time.sleep(0.2)
+    return found
+
+
+def test_transform_starts_when_the_last_ingest_has_ended_well_or_not(deploying: Deploying) -> None:
+    """And predict after transform. No clock is asked: schedules lie hours ahead or behind."""
+    deploying.deploy()
+    scheduled = {run["id"] for run in runs_of(deploying, "transform")}
+
+    def started(flow: str) -> list[str]:
+        return [
+            run["id"] for run in runs_of(deploying, flow) if run["id"] not in scheduled and not run["auto_scheduled"]
+        ]
+
+    for source in ("shop", "marketing"):
+        become(deploying, start(deploying, f"ingest/ingest-{source}"), "running", "completed")
+    time.sleep(2)
+    assert started("transform") == []
+    become(deploying, start(deploying, "ingest/ingest-currency"), "running", "failed")
+    transform = eventually(lambda: started("transform"))
+    assert len(transform) == 1
+    become(deploying, transform[0], "running", "completed")
+    assert len(eventually(lambda: started("predict"))) == 1
+    become(deploying, start(deploying, "transform/transform"), "running", "completed")
+    time.sleep(2)
+    assert len(started("predict")) == 1, "predict is to follow once a week"
+
+
+def test_outside_an_active_environment_nothing_starts_by_itself(deploying: Deploying) -> None:
+    deploying.environment = replace(SMALL, active=False)
+    deploying.deploy()
+    follow = [entry for entry in deploying.filtered("automations") if "follow" in entry["name"]]
+    assert [entry["enabled"] for entry in follow] == [False, False]
+    schedules = [made["active"] for entry in deploying.filtered("deployments") for made in entry["schedules"]]
+    assert schedules
+    assert not any(schedules)
+
+
+def test_a_crashed_run_starts_again_until_its_attempts_are_used_up(deploying: Deploying) -> None:
+    deploying.environment = replace(SMALL, attempts=2)
+    deploying.deploy()
+    run = start(deploying, "ingest/ingest-shop")
+
+    def state() -> str:
+        return str(deploying.get(f"/flow_runs/{run}")["state"]["name"])
+
+    become(deploying, run, "pending", "running", "crashed")
+    assert eventually(lambda: state() == "AwaitingRetry")
+    become(deploying, run, "pending", "running", "crashed")
+    time.sleep(3)
+    assert (state(), deploying.get(f"/flow_runs/{run}")["run_count"]) == ("Crashed", 2)
+
+
+def test_a_failure_is_told_to_the_channel_without_what_it_said(
+    deploying: Deploying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with channel() as (url, told):
+        monkeypatch.setenv("MEDALLION_ALERT_WEBHOOK_URL", url)
+        deploying.deploy()
+        run = start(deploying, "transform/transform")
+        body = {"state": {"type": "FAILED", "message": "a value of a row"}, "force": True}
+        httpx.post(f"{deploying.api}/flow_runs/{run}/set_state", json=body, timeout=60).raise_for_status()
+        assert eventually(lambda: told)
+    assert told[0]["subject"] == "[small] critical: a run failed"
+    assert "transform" in told[0]["body"]
+    assert "value of a row" not in json.dumps(told)
+
+
+def test_a_channel_hears_only_of_its_severity_and_above() -> None:
+    def names(severity: str) -> set[str]:
+        return {entry.name for entry in alerts(SMALL, [TRANSFORM], block="b", severity=severity)}
+
+    assert names("info") == names("warning") > names("critical")
+    assert "medallion alert: runs are late" in names("warning") - names("critical")
+
+
+def test_where_one_attempt_is_all_nothing_starts_again() -> None:
+    assert [entry.name for entry in watches(replace(SMALL, attempts=1), [TRANSFORM])] == [
+        "medallion: a silent run has crashed"
+    ]
+
+
+@contextmanager
+def channel() -> Iterator[tuple[str, list[Any]]]:
+    """A webhook on loopback, and what was posted to it."""
+    told: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook", told
+    finally:
+        server.shutdown()
+        server.server_close()
