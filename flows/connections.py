@@ -47,7 +47,7 @@ _SESSION = {
     "jit": "off",
 }
 # SQLSTATE invalid_password, as `explain` writes it.
-_REFUSED_PASSWORD = "answered 28P01"  # noqa: S105 - a state, not a password
+_REFUSED_PASSWORD = "answered 28P01"  # noqa: S105 # nosec B105 - a state, not a password
 _ROTATION_POLL_SECONDS = 1.0
 
 

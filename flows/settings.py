@@ -28,6 +28,18 @@ class Settings(BaseSettings):
     secrets_prefix: str = Field("", description="Addresses are read from AWS Secrets Manager under this; unset → not")
     lake_bucket: str = Field("", description="The S3 bucket that `medallion register` makes blocks of; unset → none")
     aws_endpoint_url: str = Field("", description="An AWS other than Amazon's, such as moto's; unset → Amazon's")
+    backup_to: str = Field(
+        "", description="A folder, or s3://bucket/prefix; unset → the lake's backups/, or the home's"
+    )
+    backup_url: SecretStr | None = Field(None, description="The cluster as a role that may replicate; unset → embedded")
+    backup_key: SecretStr | None = Field(None, description="Keys of age, the newest first: backups are sealed by it")
+    backup_key_file: Path | None = Field(None, description="The file that holds them")
+    backup_interval_seconds: float = Field(10, gt=0, description="How often the write-ahead log is shipped as it grows")
+    backup_rpo_seconds: float = Field(60, gt=0, description="The most that may be lost, for drills to judge by")
+    backup_rto_seconds: float = Field(1800, gt=0, description="The longest a recovery may take, for drills to judge by")
+    postgres_programs: Path | None = Field(
+        None, description="The folder of pg_basebackup and its kin; unset → the wheel's"
+    )
     lock_wait_seconds: float = Field(60, ge=0, description="How long a load waits for another run of the same table")
     connect_timeout_seconds: float = Field(10, gt=0, description="How long to wait for a connection")
     rotation_wait_seconds: float = Field(

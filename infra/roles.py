@@ -17,13 +17,8 @@ from psycopg import sql
 from flows.spec.errors import ConfigurationError, MedallionError
 from infra.local.roles import cluster_file, ensure_database, grant_warehouse
 
-#: Roles by the file with their password.
-ROLES: Mapping[str, str] = {
-    "loader_password": "medallion_loader",
-    "transformer_password": "medallion_transformer",
-    "reader_password": "medallion_reader",
-    "prefect_password": "prefect",
-}
+#: The file with a role's password is called after the last part of its name.
+ROLES = ("medallion_loader", "medallion_transformer", "medallion_reader", "prefect")
 
 
 def prepare(address: Mapping[str, Any], passwords: Mapping[str, str]) -> list[str]:
@@ -35,8 +30,8 @@ def prepare(address: Mapping[str, Any], passwords: Mapping[str, str]) -> list[st
         admin.execute(cluster_file())
         if admin.execute("select from pg_roles where rolname = 'prefect'").fetchone() is None:
             admin.execute("create role prefect login")
-        for file, role in ROLES.items():
-            _set_password(admin, role, passwords[file])
+        for role in ROLES:
+            _set_password(admin, role, passwords[_file(role)])
         for database in ("warehouse", "prefect"):
             ensure_database(admin, database)
         # Since PostgreSQL 16 who creates a role may not act as it yet, which giving it a database asks for.
@@ -48,7 +43,7 @@ def prepare(address: Mapping[str, Any], passwords: Mapping[str, str]) -> list[st
     with psycopg.connect(**address, dbname="prefect", autocommit=True) as admin:
         # Prefect's own migration asks for it, in a role that needs no right to create extensions by that.
         admin.execute("create extension if not exists pg_trgm")
-    return [f"password set for {role}" for role in ROLES.values()] + [
+    return [f"password set for {role}" for role in ROLES] + [
         "made  database warehouse and its privileges",
         "made  database prefect, owned by prefect",
     ]
@@ -61,7 +56,7 @@ def read_passwords(folder: Path) -> dict[str, str]:
         ConfigurationError: a file is missing or empty.
     """
     found = {}
-    for name in ("admin_password", *ROLES):
+    for name in ("admin_password", *map(_file, ROLES)):
         file = folder / name
         found[name] = file.read_text().rstrip("\r\n") if file.is_file() else ""
         if not found[name]:
@@ -71,6 +66,10 @@ def read_passwords(folder: Path) -> dict[str, str]:
                 next_move="mount the secret under this name, as docs/containers.md shows",
             )
     return found
+
+
+def _file(role: str) -> str:
+    return f"{role.removeprefix('medallion_')}_password"
 
 
 def _set_password(admin: psycopg.Connection, role: str, password: str) -> None:
