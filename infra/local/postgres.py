@@ -40,6 +40,8 @@ DEV_SETTINGS: Mapping[str, str] = {
     "synchronous_commit": "off",
     "jit": "off",  # compiling costs more than it gains on queries of this size
     "wal_level": "logical",  # change capture needs it, and it cannot be changed without a restart
+    # A slot that nobody reads any more must not fill the disk: beyond this the server gives it up.
+    "max_slot_wal_keep_size": "4GB",
     "max_connections": "100",
     "timezone": "UTC",
     "log_timezone": "UTC",
