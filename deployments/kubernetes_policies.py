@@ -9,13 +9,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from deployments.kubernetes_jobs import base_job_template
-from deployments.kubernetes_manifests import OVERLAYS, Manifest, job_of, render, unknown_fields
+from deployments.kubernetes_manifests import OVERLAYS, Manifest, job, render, unknown_fields
 
 Policy = Callable[[Sequence[Manifest]], Iterator[str]]
 #: What alone reaches a pod's environment in the open; any other word of this kind is a secret's.
 _SECRET = re.compile(r"(password|secret|token|api_?key|auth_string|credential)", re.IGNORECASE)
-_WRITABLE = {"/tmp", "/var/lib/medallion"}  # noqa: S108 - a mount in a container
+_WRITABLE = {"/tmp", "/var/lib/medallion"}  # noqa: S108 # nosec B108 - a mount in a container
 
 
 def api_knows_every_field(manifests: Sequence[Manifest]) -> Iterator[str]:
@@ -226,7 +225,7 @@ def environment(overlay: str) -> list[Manifest]:
     deployment = next(iter(_of(manifests, "Deployment")))
     image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     namespace = deployment["metadata"]["namespace"]
-    return [*manifests, job_of(base_job_template(image=image, namespace=namespace))]
+    return [*manifests, job(image=image, namespace=namespace)]
 
 
 def main() -> int:

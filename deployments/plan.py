@@ -81,9 +81,9 @@ def _compared(wanted: Resource, held: Resource, last: Resource | None, *, adopte
             target[name] = present
         else:
             differs[name] = (present, value)
-    # What is held and not declared any more, such as a schedule, goes with the next write.
+    # A schedule or an objective that is held and not declared any more goes with the next write.
     for name in set(held.fields) - set(wanted.fields):
-        if wanted.kind == "deployment" and name.startswith("schedule "):
+        if name.startswith("schedule ") or wanted.kind == "objective":
             differs[name] = (held.fields[name], None)
     action: Action = "update" if differs else "kept" if kept else "unchanged"
     return Change(action, replace(wanted, fields=target, id=held.id), differs, kept, adopted)

@@ -27,6 +27,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import PrefectException
+from prefect.settings import get_current_settings
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -128,9 +129,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until the process is told to end."""
     parser = argparse.ArgumentParser(prog="python -m deployments.queue_depth", description=__doc__)
     parser.add_argument("pools", nargs="+", metavar="POOL")
-    parser.add_argument("--host", default="0.0.0.0")  # noqa: S104 - a container's own network; policies decide who asks
+    parser.add_argument("--host", default="0.0.0.0")  # noqa: S104 # nosec B104 - policies decide who asks
     parser.add_argument("--port", type=int, default=PORT)
     given = parser.parse_args(arguments)
+    if not get_current_settings().api.url:
+        # Prefect would start a server of its own, in which nothing ever waits.
+        parser.error("PREFECT_API_URL names no server")
     with Server((given.host, given.port), given.pools) as server:
         server.serve_forever()
     return 0

@@ -1,169 +1,24 @@
-"""The Prefect server in force: what it holds, read and written as `Resource`.
-
-Requests are plain JSON through Prefect's own client, which knows address, credentials and retries. The answers of a
-server of one's own and of Prefect Cloud are the same for all that is asked here; objectives exist on Cloud alone.
-"""
+"""The Prefect server in force: `Resource` written to it, and removed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 from prefect.blocks.core import Block
-from prefect.client.base import ServerType
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.events.schemas.automations import AutomationCore
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.client.orchestration import get_client
 
-from blocks.lookup import stored
 from blocks.register import register_types, save
-from blocks.types import TYPES
 from deployments import automations
-from deployments.declared import block_resource
-from deployments.references import with_ids, with_references
+from deployments.reading import Json, Reading
+from deployments.references import with_ids
 from deployments.resource import Kind, Resource
 from flows.spec.errors import ConfigurationError
 
-Key = tuple[Kind, str]
-Json = dict[str, Any]
 
-
-class Server:
-    """An open connection. `held(keys)` reads, `write` and `remove` change one thing each.
-
-    Raises, from every method:
-        ConfigurationError: the server refuses what is asked, in its own words.
-        httpx.HTTPError: it does not answer.
-    """
-
-    def __init__(self, client: SyncPrefectClient, blocks: Mapping[str, Block]) -> None:
-        self._client = client
-        self._blocks = blocks
-        self._ids: dict[Key, str] = {}
-
-    @property
-    def address(self) -> str:
-        """Where it is."""
-        return str(self._client.api_url).rstrip("/")
-
-    @property
-    def is_cloud(self) -> bool:
-        """Whether it is Prefect Cloud, by its address."""
-        return self._client.server_type == ServerType.CLOUD
-
-    @property
-    def unsupported(self) -> frozenset[Kind]:
-        """Kinds that it knows nothing of."""
-        return frozenset() if self.is_cloud else frozenset({"objective"})
-
-    def fill(self, blocks: Mapping[str, Block]) -> None:
-        """Say which block documents can be written and compared, by the names of their resources."""
-        self._blocks = blocks
-
-    def block_names(self) -> set[str]:
-        """The documents of our own types that it holds, such as `source-shop`."""
-        wanted = {"block_types": {"slug": {"any_": [kind.get_block_type_slug() for kind in TYPES]}}}
-        return {document["name"] for document in self._ask("POST", "/block_documents/filter", wanted)}
-
-    # -- read
-
-    def held(self, keys: set[Key], last: Mapping[Key, Resource]) -> dict[Key, Resource]:
-        """What it holds of those. Objectives cannot be read: they are what the `last` deployment made them."""
-        found: dict[Key, Resource] = {}
-        readers: dict[Kind, Callable[[str], Resource | None]] = {
-            "variable": self._variable,
-            "block": self._block,
-            "work pool": self._pool,
-            "work queue": self._queue,
-            "limit": self._limit,
-            "deployment": self._deployment,
-        }
-        # Deployments and blocks first: their ids are what automations name.
-        for kind, name in sorted(keys, key=lambda key: key[0] == "automation"):
-            if kind == "objective":
-                resource = last.get((kind, name)) if self.is_cloud else None
-            elif kind == "automation":
-                resource = self._automation(name)
-            else:
-                resource = readers[kind](name)
-            if resource is not None:
-                found[resource.key] = resource
-        return found
-
-    def _variable(self, name: str) -> Resource | None:
-        variable = self._get(f"/variables/name/{quote(name)}")
-        if variable is None:
-            return None
-        return Resource("variable", name, {"value": variable["value"], "tags": variable["tags"]}, id=variable["id"])
-
-    def _block(self, name: str) -> Resource | None:
-        slug, _, document = name.partition("/")
-        answer = self._get(f"/block_types/slug/{slug}/block_documents/name/{quote(document)}")
-        if answer is None:
-            return None
-        self._ids["block", name] = answer["id"]
-        ours = self._blocks.get(name)
-        present = stored(type(ours), document) if ours is not None else None
-        fields = {} if present is None else block_resource(document, present).fields
-        return Resource("block", name, fields, id=answer["id"])
-
-    def _pool(self, name: str) -> Resource | None:
-        pool = self._get(f"/work_pools/{quote(name)}")
-        if pool is None:
-            return None
-        fields = ("type", "description", "concurrency_limit", "is_paused", "base_job_template")
-        return Resource("work pool", name, {field: pool[field] for field in fields}, id=pool["id"])
-
-    def _queue(self, name: str) -> Resource | None:
-        pool, _, queue = name.partition("/")
-        found = self._get(f"/work_pools/{quote(pool)}/queues/{quote(queue)}")
-        if found is None:
-            return None
-        fields = ("priority", "description", "is_paused")
-        return Resource("work queue", name, {field: found[field] for field in fields}, id=found["id"])
-
-    def _limit(self, name: str) -> Resource | None:
-        limit = self._get(f"/v2/concurrency_limits/{quote(name)}")
-        if limit is None:
-            return None
-        return Resource("limit", name, {"limit": limit["limit"], "active": limit["active"]}, id=limit["id"])
-
-    def _deployment(self, name: str) -> Resource | None:
-        flow, _, deployment = name.partition("/")
-        found = self._get(f"/deployments/name/{quote(flow)}/{quote(deployment)}")
-        if found is None:
-            return None
-        self._ids["deployment", name] = found["id"]
-        fields: Json = {
-            "entrypoint": found["entrypoint"],
-            "description": found["description"],
-            "version": found["version"],
-            "tags": sorted(found["tags"]),
-            "parameters": found["parameters"],
-            "parameter_schema": found["parameter_openapi_schema"],
-            "work_pool": found["work_pool_name"],
-            "work_queue": found["work_queue_name"],
-            "job_variables": found["job_variables"],
-            "concurrency_limit": (found.get("global_concurrency_limit") or {}).get("limit"),
-            "collision_strategy": (found.get("concurrency_options") or {}).get("collision_strategy"),
-            "pull_steps": found["pull_steps"],
-            "paused": found["paused"],
-        }
-        for schedule in found["schedules"]:
-            slug = schedule["slug"] or schedule["id"]
-            when = schedule["schedule"]
-            told = when.get("cron") or when.get("rrule") or f"every {when.get('interval')} s"
-            fields[f"schedule {slug}"] = f"{told} {when.get('timezone')}"
-            fields[f"active {slug}"] = schedule["active"]
-        return Resource("deployment", name, fields, id=found["id"])
-
-    def _automation(self, name: str) -> Resource | None:
-        answer = self._ask("POST", "/automations/filter", {"automations": {"name": {"any_": [name]}}})
-        if not answer:
-            return None
-        document = with_references(answer[0], self._ids)
-        return automations.as_resource(AutomationCore.model_validate(document), id=answer[0]["id"])
+class Server(Reading):
+    """An open connection. `held(keys)` reads; `write` and `remove` change one thing each."""
 
     # -- write
 
@@ -215,7 +70,7 @@ class Server:
     def _write_queue(self, resource: Resource) -> None:
         pool, _, queue = resource.name.partition("/")
         # A pool comes with its default queue, which nobody need have seen before.
-        if resource.id is None and self._queue(resource.name) is None:
+        if resource.id is None and not [*self._queues([resource.name])]:
             self._ask("POST", f"/work_pools/{quote(pool)}/queues", {"name": queue, **resource.fields})
         else:
             self._ask("PATCH", f"/work_pools/{quote(pool)}/queues/{quote(queue)}", dict(resource.fields))
@@ -258,21 +113,19 @@ class Server:
             self._ask("PUT", f"/automations/{resource.id}", body)
 
     def _write_objective(self, resource: Resource) -> None:
-        deployment, _, name = resource.name.partition(": ")
-        identifier = next(found for (kind, full), found in self._ids.items() if full.endswith(f"/{deployment}"))
-        objective = {
-            "name": name,
-            "severity": "high",
-            "enabled": True,
-            "duration": resource.fields["minutes"] * 60,
-            "owner_resource": f"prefect.deployment.{identifier}",
-        }
-        self._ask("POST", f"/slas/apply-resource-slas/prefect.deployment.{identifier}", [objective])
+        owner = f"prefect.deployment.{self._ids['deployment', resource.name]}"
+        objectives = [
+            {"name": name, "severity": "high", "enabled": True, "duration": 60 * minutes, "owner_resource": owner}
+            for name, minutes in resource.fields.items()
+        ]
+        self._ask("POST", f"/slas/apply-resource-slas/{owner}", objectives)
 
     # -- remove
 
     def remove(self, resource: Resource) -> None:
         """Delete the thing; that it is gone already is all the same."""
+        if resource.kind == "work queue" and resource.name.endswith("/default"):
+            return  # no pool is without one, and it goes with its pool
         slashed = [quote(part) for part in resource.name.split("/")]
         paths: dict[Kind, str] = {
             "variable": f"/variables/{resource.id}",
@@ -284,32 +137,11 @@ class Server:
             "automation": f"/automations/{resource.id}",
         }
         if resource.kind == "objective":
-            deployment = resource.name.partition(": ")[0]
-            identifiers = [found for (_, full), found in self._ids.items() if full.endswith(f"/{deployment}")]
-            for identifier in identifiers:
-                self._ask("POST", f"/slas/apply-resource-slas/prefect.deployment.{identifier}", [])
+            # They go with their deployment, if that is gone.
+            if ("deployment", resource.name) in self._ids:
+                self._write_objective(replace(resource, fields={}))
             return
         self._ask("DELETE", paths[resource.kind], missing_is_fine=True)
-
-    # -- requests
-
-    def _get(self, path: str) -> Json | None:
-        answer: Json | None = self._ask("GET", path, missing_is_fine=True)
-        return answer
-
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """One request, for what is no resource: the records of deployments."""
-        return self._ask(method, path, body)
-
-    def _ask(self, method: str, path: str, body: Any = None, *, missing_is_fine: bool = False) -> Any:
-        content = {} if body is None else {"json": body}
-        try:
-            answer = self._client.request(method, path, **content)  # type: ignore[arg-type]  # lists known paths
-        except PrefectHTTPStatusError as problem:
-            if problem.response.status_code == httpx.codes.NOT_FOUND and missing_is_fine:
-                return None
-            raise _refused(problem.response, method, path) from None
-        return answer.json() if answer.content else None
 
 
 @contextmanager
@@ -356,23 +188,3 @@ def _schedules(fields: Mapping[str, Any]) -> Iterator[Json]:
                 "active": fields[f"active {slug}"],
                 "schedule": {"cron": cron, "timezone": timezone, "day_or": True},
             }
-
-
-def _refused(response: httpx.Response, method: str, path: str) -> ConfigurationError:
-    try:
-        said = str(response.json().get("detail") or response.json().get("exception_message") or "")
-    except (ValueError, AttributeError):
-        said = ""
-    code = response.status_code
-    move = {
-        401: "set PREFECT_API_KEY for Prefect Cloud, or PREFECT_API_AUTH_STRING for a server of your own",
-        403: "ask for a role that may change deployments, blocks and automations",
-    }.get(code, "correct what it names and deploy again: what is done already is not done twice")
-    # Of a refused block nothing may be told but the refusal: its answer could quote what the block holds.
-    words = f": {said[:300]}" if said and "/block" not in path else ""
-    return ConfigurationError(
-        f"the Prefect server answered {code} to {method} {path.partition('?')[0]}{words}",
-        where=f"{response.request.url.scheme}://{response.request.url.netloc.decode()}",
-        next_move=move,
-        retryable=code >= 500,
-    )

@@ -13,24 +13,31 @@ import os
 import sys
 import traceback
 from datetime import datetime
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from flows import connections, screens
+from flows.commands import backup as backups
 from flows.commands import dev, model, rollback, sources
 from flows.commands.deploy import deploy
+from flows.commands.erase import erase, retain
 from flows.commands.migrate import migrate
 from flows.commands.promote import promote
+from flows.commands.registration import registered
 from flows.commands.review import review
 from flows.commands.terminal import console, prepare, problems
 from flows.connections import embedded_stack
 from flows.recovery.failures import diagnose
+from flows.settings import settings
 from flows.spec import DatabaseConnection
 from flows.spec.errors import MedallionError
 from flows.spec.partition import Every
 from flows.state import ledger
 from flows.state.overview import Overview, read_overview
+
+if TYPE_CHECKING:
+    from infra.local.stack import ServiceStatus
 
 app = typer.Typer(
     name="medallion",
@@ -47,10 +54,15 @@ app.add_typer(dev.app, name="dev")
 app.add_typer(model.app, name="model")
 app.command()(model.docs)
 app.command()(review)
+app.add_typer(backups.app, name="backup")
+app.command()(backups.restore)
+app.command()(backups.drill)
 app.command()(migrate)
 app.command()(deploy)
 app.command()(promote)
 app.add_typer(rollback.app, name="rollback")
+app.command()(erase)
+app.command()(retain)
 
 SourceNames = Annotated[
     list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="shop, or shop.baskets; all when left out")
@@ -76,8 +88,10 @@ def up(commerce: Annotated[bool, typer.Option(help="Start the demo's commerce AP
         os.environ["PREFECT_API_URL"] = running.prefect.api_url
         prepare()
         asyncio.run(_ensure_operations(DatabaseConnection("warehouse", running.urls["warehouse_loader"])))
-        for line in _register():
+        for line in registered():
             console.print(f"  {line}")
+        if _archiver_starts():
+            console.print("  The write-ahead log is archived")
     console.print(screens.addresses(running))
 
 
@@ -86,7 +100,8 @@ def down() -> None:
     """Stop what `up` started. Data stays in .medallion/ for the next `up`."""
     from infra.local import stack
 
-    stopped = stack.down()
+    # The archiver goes last: PostgreSQL hands over its log to the end before it stops.
+    stopped = [*stack.down(), *_archiver_stops()]
     console.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
 
 
@@ -204,9 +219,33 @@ def status() -> None:
     if stack is not None:
         from infra.local.stack import status as services
 
-        console.print(screens.service_table(services()))
+        console.print(screens.service_table([*services(), *_archiver_status()]))
     for table in screens.status_tables(asyncio.run(_overview())):
         console.print(table)
+
+
+def _archiver_starts() -> bool:
+    """Archive the embedded cluster's log, where a key says how it is to be sealed."""
+    if settings().backup_key is None and settings().backup_key_file is None:
+        return False  # without asking for packages that are an extra
+    from infra.backup import service
+    from infra.local.home import Home
+
+    return service.start(Home.find()) is not None
+
+
+def _archiver_stops() -> list[str]:
+    from infra.backup import service
+    from infra.local.home import Home
+
+    return [service.NAME] if service.stop(Home.find()) else []
+
+
+def _archiver_status() -> list[ServiceStatus]:
+    from infra.backup import service
+    from infra.local.home import Home
+
+    return [service.status(Home.find())]
 
 
 async def _ensure_operations(address: DatabaseConnection) -> None:
@@ -247,19 +286,32 @@ def url(
 
 
 @app.command()
+def rotate(
+    role: Annotated[connections.Role, typer.Argument(help="Whose password")],
+    now: Annotated[bool, typer.Option("--now", help="End the former password too: it got into wrong hands")] = False,
+) -> None:
+    """Give a role of the warehouse another account and password; what is at work goes on with the one before."""
+    prepare()
+    stack = embedded_stack()
+    if stack is not None and stack["urls"].get(f"warehouse_{role}") == connections.warehouse(role).url:
+        from infra.local.stack import rotate as rotate_embedded
+
+        done = rotate_embedded(role, now=now)
+    else:
+        from flows.rotate import rotate_block
+
+        done = rotate_block(role, now=now)
+    console.print(f"the {role} comes as {done.account} from now on")
+    if not now:
+        console.print(f"{done.former} goes on working until the next rotation")
+
+
+@app.command()
 def register() -> None:
     """Register blocks, work pools and limits at the Prefect API in force. Running it again changes nothing."""
     prepare()
-    for line in _register():
+    for line in registered():
         console.print(f"  {line}")
-
-
-def _register() -> list[str]:
-    from blocks.register import register as register_blocks
-    from deployments.register import register as register_deployments
-
-    blocks = [f"{block.outcome:<9} block {block.name} ({block.kind})" for block in register_blocks()]
-    return [*blocks, *register_deployments()]
 
 
 def main() -> None:

@@ -22,9 +22,24 @@ class Settings(BaseSettings):
         None, description="The warehouse as the transformer; unset → the loader's"
     )
     warehouse_reader_url: SecretStr | None = Field(None, description="The warehouse as the reader of gold")
+    admin_url: SecretStr | None = Field(
+        None, description="The warehouse as an account that may create roles, for `medallion rotate` alone"
+    )
     secrets_prefix: str = Field("", description="Addresses are read from AWS Secrets Manager under this; unset → not")
     lake_bucket: str = Field("", description="The S3 bucket that `medallion register` makes blocks of; unset → none")
     aws_endpoint_url: str = Field("", description="An AWS other than Amazon's, such as moto's; unset → Amazon's")
+    backup_to: str = Field(
+        "", description="A folder, or s3://bucket/prefix; unset → the lake's backups/, or the home's"
+    )
+    backup_url: SecretStr | None = Field(None, description="The cluster as a role that may replicate; unset → embedded")
+    backup_key: SecretStr | None = Field(None, description="Keys of age, the newest first: backups are sealed by it")
+    backup_key_file: Path | None = Field(None, description="The file that holds them")
+    backup_interval_seconds: float = Field(10, gt=0, description="How often the write-ahead log is shipped as it grows")
+    backup_rpo_seconds: float = Field(60, gt=0, description="The most that may be lost, for drills to judge by")
+    backup_rto_seconds: float = Field(1800, gt=0, description="The longest a recovery may take, for drills to judge by")
+    postgres_programs: Path | None = Field(
+        None, description="The folder of pg_basebackup and its kin; unset → the wheel's"
+    )
     lock_wait_seconds: float = Field(60, ge=0, description="How long a load waits for another run of the same table")
     connect_timeout_seconds: float = Field(10, gt=0, description="How long to wait for a connection")
     rotation_wait_seconds: float = Field(
@@ -65,6 +80,7 @@ class Settings(BaseSettings):
     openlineage_key: SecretStr | None = Field(None, description="Its key, sent as a bearer token")
     openlineage_file: Path | None = Field(None, description="A file that takes them too, one a line")
     openlineage_namespace: str = Field("medallion", description="The namespace of our jobs in them")
+    erasure_key: SecretStr | None = Field(None, description="The secret that erased people are written down with")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
     promote_from_url: SecretStr | None = Field(
         None, description="The warehouse of the environment before, as its transformer, for `medallion promote`"

@@ -12,42 +12,38 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from flows.spec.errors import ConfigurationError, MedallionError
 from infra.local.roles import cluster_file, ensure_database, grant_warehouse
 
-#: Roles by the file with their password.
-ROLES: Mapping[str, str] = {
-    "loader_password": "medallion_loader",
-    "transformer_password": "medallion_transformer",
-    "reader_password": "medallion_reader",
-    "prefect_password": "prefect",
-}
+#: The file with a role's password is called after the last part of its name.
+ROLES = ("medallion_loader", "medallion_transformer", "medallion_reader", "prefect")
 
 
-def prepare(address: Mapping[str, str], passwords: Mapping[str, str]) -> list[str]:
-    """Roles, databases and privileges. `address` is the administrator's, in libpq's words, without a database.
+def prepare(address: str, passwords: Mapping[str, str]) -> list[str]:
+    """Roles, databases and privileges. `address` is the administrator's, as libpq reads it, without a database.
 
     Returns a line for each thing done, none of them secret. Raises psycopg.Error.
     """
-    with psycopg.connect(**address, dbname="postgres", autocommit=True) as admin:
+    with psycopg.connect(address, dbname="postgres", autocommit=True) as admin:
         admin.execute(cluster_file())
         if admin.execute("select from pg_roles where rolname = 'prefect'").fetchone() is None:
             admin.execute("create role prefect login")
-        for file, role in ROLES.items():
-            _set_password(admin, role, passwords[file])
+        for role in ROLES:
+            _set_password(admin, role, passwords[_file(role)])
         for database in ("warehouse", "prefect"):
             ensure_database(admin, database)
         # Since PostgreSQL 16 who creates a role may not act as it yet, which giving it a database asks for.
         admin.execute("grant prefect to current_user")
         admin.execute("alter database prefect owner to prefect")
         admin.execute("revoke connect, temporary on database postgres, prefect from public")
-    with psycopg.connect(**address, dbname="warehouse", autocommit=True) as admin:
+    with psycopg.connect(address, dbname="warehouse", autocommit=True) as admin:
         grant_warehouse(admin)
-    with psycopg.connect(**address, dbname="prefect", autocommit=True) as admin:
+    with psycopg.connect(address, dbname="prefect", autocommit=True) as admin:
         # Prefect's own migration asks for it, in a role that needs no right to create extensions by that.
         admin.execute("create extension if not exists pg_trgm")
-    return [f"password set for {role}" for role in ROLES.values()] + [
+    return [f"password set for {role}" for role in ROLES] + [
         "made  database warehouse and its privileges",
         "made  database prefect, owned by prefect",
     ]
@@ -60,7 +56,7 @@ def read_passwords(folder: Path) -> dict[str, str]:
         ConfigurationError: a file is missing or empty.
     """
     found = {}
-    for name in ("admin_password", *ROLES):
+    for name in ("admin_password", *map(_file, ROLES)):
         file = folder / name
         found[name] = file.read_text().rstrip("\r\n") if file.is_file() else ""
         if not found[name]:
@@ -70,6 +66,10 @@ def read_passwords(folder: Path) -> dict[str, str]:
                 next_move="mount the secret under this name, as docs/containers.md shows",
             )
     return found
+
+
+def _file(role: str) -> str:
+    return f"{role.removeprefix('medallion_')}_password"
 
 
 def _set_password(admin: psycopg.Connection, role: str, password: str) -> None:
@@ -89,14 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         passwords = read_passwords(given.passwords)
-        address = {
-            "host": given.host,
-            "port": given.port,
-            "user": given.admin,
-            "password": passwords["admin_password"],
-            "sslmode": given.sslmode,
-            "connect_timeout": "10",
-        }
+        address = make_conninfo(
+            host=given.host,
+            port=given.port,
+            user=given.admin,
+            password=passwords["admin_password"],
+            sslmode=given.sslmode,
+            connect_timeout=10,
+        )
         sys.stdout.write("\n".join(prepare(address, passwords)) + "\n")
     except MedallionError as problem:
         sys.stderr.write(f"{problem}\n")

@@ -7,7 +7,7 @@ import getpass
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -15,10 +15,12 @@ from rich.text import Text
 
 from flows import screens
 from flows.commands.terminal import console, problems
-from flows.promote import GateResult, Promotion, examine, write_down
 from flows.settings import settings
 from flows.spec import DatabaseConnection
 from flows.spec.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from flows.promote import GateResult, Promotion
 
 _STYLES = {"passed": "green", "told": "yellow", "refused": "bold magenta"}
 
@@ -36,6 +38,8 @@ def promote(
     ] = False,
 ) -> None:
     """Let a commit pass into an environment, gate by gate, and record it. Exit 1 when a gate refuses."""
+    from flows.promote import examine, write_down
+
     promotes_from = _known(environment)
     with console.status(f"looking at {promotes_from}"):
         found = asyncio.run(

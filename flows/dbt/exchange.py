@@ -147,7 +147,7 @@ async def _exchange(
             if time.monotonic() >= until:
                 raise await _held_by_readers(connection, held) from None
             queue_at = time.monotonic() + _QUEUE_EVERY_SECONDS if queues else queue_at
-            await asyncio.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311 - a pause, no secret
+            await asyncio.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311 # nosec B311 - a pause, no secret
             continue
         seconds = time.monotonic() - began
         pass_failpoint("after_exchange")

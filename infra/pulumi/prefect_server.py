@@ -82,7 +82,7 @@ class PrefectServer(Component):
         )
         self._parts = (place, cluster, network, images, logs)
         environment: dict[str, pulumi.Input[str]] = {
-            "PREFECT_SERVER_API_HOST": "0.0.0.0",  # noqa: S104 - a container's own network; the group decides who comes in
+            "PREFECT_SERVER_API_HOST": "0.0.0.0",  # noqa: S104 # nosec B104 - the security group decides who comes in
             "PREFECT_SERVER_API_PORT": str(PORT),
             "PREFECT_UI_API_URL": self.url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

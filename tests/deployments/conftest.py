@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,10 +65,17 @@ def empty(api: str) -> None:
     with httpx.Client(base_url=api, timeout=60) as client:
         for kind in ("automations", "deployments", "variables", "artifacts"):
             for entry in client.post(f"/{kind}/filter", json={}).json():
-                client.delete(f"/{kind}/{entry['id']}").raise_for_status()
+                _delete(client, f"/{kind}/{entry['id']}")
         for entry in client.post("/v2/concurrency_limits/filter", json={}).json():
-            client.delete(f"/v2/concurrency_limits/{entry['id']}")
+            _delete(client, f"/v2/concurrency_limits/{entry['id']}")
         for entry in client.post("/work_pools/filter", json={}).json():
-            client.delete(f"/work_pools/{entry['name']}").raise_for_status()
+            _delete(client, f"/work_pools/{entry['name']}")
         for entry in client.post("/block_documents/filter", json={}).json():
-            client.delete(f"/block_documents/{entry['id']}")
+            _delete(client, f"/block_documents/{entry['id']}")
+
+
+def _delete(client: httpx.Client, path: str) -> None:
+    """Wait while SQLite is busy with what the server does by itself; what is gone with something else is gone."""
+    while (answer := client.delete(path)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        time.sleep(0.2)
+    assert answer.is_success or answer.status_code == httpx.codes.NOT_FOUND, answer.text

@@ -130,16 +130,16 @@ def test_what_was_there_before_us_is_taken_over_and_never_removed(deploying: Dep
 
 
 def test_a_deployment_that_died_half_way_is_finished_by_the_next(deploying: Deploying, tmp_path: Path) -> None:
-    """The server refuses the deployments, since the pool's template asks for something that ours do not say."""
+    """The server refuses the deployments, since the pool's template takes no environment variables."""
     strict = tmp_path / "template.json"
-    asks = {"type": "object", "properties": {"team": {"type": "string"}}, "required": ["team"]}
-    strict.write_text(json.dumps({"job_configuration": {"team": "{{ team }}"}, "variables": asks}))
-    with pytest.raises(ConfigurationError, match="'team' is a required property"):
+    asks = {"type": "object", "properties": {"env": {"type": "integer"}}}
+    strict.write_text(json.dumps({"job_configuration": {"env": "{{ env }}"}, "variables": asks}))
+    with pytest.raises(ConfigurationError, match=r"answered 4\d\d to POST /deployments/"):
         deploying.deploy(base_job_template=strict)
     assert deploying.filtered("deployments") == []
 
-    kind = {**asks, "required": []}
-    strict.write_text(json.dumps({"job_configuration": {"team": "{{ team }}"}, "variables": kind}))
+    kind = {"type": "object", "properties": {"env": {"type": "object"}}}
+    strict.write_text(json.dumps({"job_configuration": {"env": "{{ env }}"}, "variables": kind}))
     rest = deploying.deploy(base_job_template=strict)
     assert "create work pool local" not in rest
     assert "update work pool local" in rest

@@ -27,6 +27,7 @@ def clean_settings() -> Iterator[None]:
         ({"limits": {"source-shpo": 1}}, "no limit is called source-shpo"),
         ({"limits": {"warehouse": 0}}, "would stop every load"),
         ({"heartbeat_seconds": 10}, "no heartbeat more often"),
+        ({"missed_heartbeats": 0}, "misses no heartbeat"),
         ({"attempts": 0}, "attempted at least once"),
         ({"promotes_from": "x"}, "promoted from itself"),
     ],

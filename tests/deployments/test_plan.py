@@ -1,13 +1,15 @@
 """What a deployment would change, decided without a server."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from deployments.plan import Change, plan
 from deployments.resource import Resource
 
 
-def deployment(name: str = "f/d", **fields: Any) -> Resource:
-    said = {"version": "1", "schedule hourly": "5 * * * * UTC", "active hourly": True, **fields}
+def deployment(name: str = "f/d", fields: Mapping[str, Any] = MappingProxyType({}), version: str = "1") -> Resource:
+    said = {"version": version, "schedule hourly": "5 * * * * UTC", "active hourly": True, **fields}
     return Resource("deployment", name, said, frozenset({"active hourly"}))
 
 
@@ -32,7 +34,7 @@ def test_a_field_that_differs_is_told_with_what_it_was_and_will_be() -> None:
 
 def test_what_an_operator_turned_stays_and_is_told() -> None:
     """A schedule paused at night, for a reason: a deployment the next morning must not start it again."""
-    paused = deployment(**{"active hourly": False})
+    paused = deployment(fields={"active hourly": False})
     wanted = deployment()
     change = only(plan([wanted], {wanted.key: paused}, last={wanted.key: wanted}, owned=frozenset()))
     assert (change.action, change.writes) == ("kept", False)
@@ -41,7 +43,7 @@ def test_what_an_operator_turned_stays_and_is_told() -> None:
 
 def test_what_an_operator_turned_stays_when_something_else_is_written() -> None:
     """The request that writes a new version writes the pause with it: it would else end there."""
-    paused, before, wanted = deployment(**{"active hourly": False}), deployment(), deployment(version="2")
+    paused, before, wanted = deployment(fields={"active hourly": False}), deployment(), deployment(version="2")
     change = only(plan([wanted], {wanted.key: paused}, last={wanted.key: before}, owned=frozenset()))
     assert (change.action, dict(change.differs)) == ("update", {"version": ("1", "2")})
     assert change.resource.fields["active hourly"] is False
@@ -65,7 +67,7 @@ def test_a_field_that_is_no_switch_is_corrected_whoever_changed_it() -> None:
 
 
 def test_a_schedule_that_is_no_longer_declared_goes() -> None:
-    held = deployment(**{"schedule nightly": "0 2 * * * UTC", "active nightly": True})
+    held = deployment(fields={"schedule nightly": "0 2 * * * UTC", "active nightly": True})
     change = only(plan([deployment()], {held.key: held}, last={}, owned=frozenset()))
     assert dict(change.differs) == {"schedule nightly": ("0 2 * * * UTC", None)}
 
@@ -91,6 +93,6 @@ def test_things_are_made_before_and_removed_after_what_names_them() -> None:
 
 
 def test_what_a_server_knows_nothing_of_is_left_out_and_told() -> None:
-    objective = Resource("objective", "transform: fast", {"minutes": 30})
+    objective = Resource("objective", "transform/transform", {"fast": 30})
     change = only(plan([objective], {}, last={}, owned=frozenset(), unsupported=frozenset({"objective"})))
     assert (change.action, change.writes) == ("left out", False)

@@ -1,0 +1,76 @@
+"""`medallion deploy` and `medallion rollback deployments` as a person runs them."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.deployments.deploying import Deploying
+from tests.flows.front_door import medallion
+from tests.loads.forking import ROOT
+
+pytestmark = pytest.mark.xdist_group("deployments")
+
+
+def test_a_person_sees_a_plan_is_asked_and_is_told_what_was_done(api: str) -> None:
+    """One test, because each command imports the flows, which takes three seconds."""
+    deploying = Deploying(api, ROOT)
+    planned = medallion("deploy", "production", "--pool", "local", "--plan")
+    assert planned.code == 2, planned.text
+    assert re.search(
+        r"create +│ deployment +│ ingest/ingest-shop +│ 15 \* \* \* \* UTC; work queue default", planned.out
+    )
+    assert "left out" in planned.out
+    assert "Prefect Cloud only" in planned.out
+    assert "no block warehouse: set MEDALLION_WAREHOUSE_URL" in re.sub(r"\s+", " ", planned.out)
+
+    unasked = medallion("deploy", "production", "--pool", "local")
+    assert (unasked.code, "nobody is here to ask" in unasked.err) == (2, True)
+    refused = at_a_terminal("deploy", "production", "--pool", "local", answer="yes")
+    assert "type production to change it" in refused
+    assert "nothing was changed" in refused
+    assert deploying.filtered("deployments") == []
+
+    agreed = at_a_terminal("deploy", "production", "--pool", "local", answer="production")
+    assert "done; running it again would change nothing" in agreed
+    assert len(deploying.filtered("deployments")) == 8
+    again = medallion("deploy", "production", "--plan")
+    assert (again.code, "nothing to change" in again.out) == (0, True), again.text
+
+    nothing_before = medallion("rollback", "deployments", "production", "--yes")
+    assert nothing_before.code == 2
+    assert "nothing was deployed to production before what is there" in nothing_before.panel
+    another = medallion("deploy", "staging", "--plan")
+    assert another.code == 2
+    assert "this server is production, not staging" in another.panel
+
+
+def at_a_terminal(*arguments: str, answer: str) -> str:
+    """The command on a terminal, with one line typed; what it shows."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True) as process:
+        os.close(theirs)
+        os.write(ours, f"{answer}\n".encode())
+        shown = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # how Linux tells the end of a terminal
+                break
+            if not part:
+                break
+            shown += part
+        process.wait(60)
+    os.close(ours)
+    return shown.decode(errors="replace")
+
+
+@pytest.mark.parametrize("pool", ["nowhere", "docker"])
+def test_a_choice_that_cannot_be_is_refused_with_the_next_move(api: str, pool: str) -> None:
+    ended = medallion("deploy", "dev", "--pool", pool, "--plan")
+    assert ended.code == 2
+    assert "next" in ended.panel
