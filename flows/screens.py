@@ -92,7 +92,8 @@ def release_table(facts: Mapping[str, Any]) -> Table:
             if change[f"columns_{what}"]
         ]
         cells = ["" if count is None else f"{count:,}" for count in counts]
-        table.add_row(name, *cells, ", ".join(columns) or "same")
+        existence = "new" if change["rows_before"] is None else "gone" if change["rows_after"] is None else "same"
+        table.add_row(name, *cells, ", ".join(columns) if columns and existence == "same" else existence)
     return table
 
 
