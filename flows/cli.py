@@ -13,22 +13,30 @@ import os
 import sys
 import traceback
 from datetime import datetime
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from flows import connections, screens
+from flows.commands import backup as backups
 from flows.commands import dev, model, rollback, sources
 from flows.commands.deploy import deploy
+from flows.commands.migrate import migrate
+from flows.commands.promote import promote
+from flows.commands.registration import registered
 from flows.commands.review import review
 from flows.commands.terminal import console, prepare, problems
 from flows.connections import embedded_stack
 from flows.recovery.failures import diagnose
+from flows.settings import settings
 from flows.spec import DatabaseConnection
 from flows.spec.errors import MedallionError
 from flows.spec.partition import Every
 from flows.state import ledger
 from flows.state.overview import Overview, read_overview
+
+if TYPE_CHECKING:
+    from infra.local.stack import ServiceStatus
 
 app = typer.Typer(
     name="medallion",
@@ -45,7 +53,12 @@ app.add_typer(dev.app, name="dev")
 app.add_typer(model.app, name="model")
 app.command()(model.docs)
 app.command()(review)
+app.add_typer(backups.app, name="backup")
+app.command()(backups.restore)
+app.command()(backups.drill)
+app.command()(migrate)
 app.command()(deploy)
+app.command()(promote)
 app.add_typer(rollback.app, name="rollback")
 
 SourceNames = Annotated[
@@ -72,8 +85,10 @@ def up(commerce: Annotated[bool, typer.Option(help="Start the demo's commerce AP
         os.environ["PREFECT_API_URL"] = running.prefect.api_url
         prepare()
         asyncio.run(_ensure_operations(DatabaseConnection("warehouse", running.urls["warehouse_loader"])))
-        for line in _register():
+        for line in registered():
             console.print(f"  {line}")
+        if _archiver_starts():
+            console.print("  The write-ahead log is archived")
     console.print(screens.addresses(running))
 
 
@@ -82,7 +97,8 @@ def down() -> None:
     """Stop what `up` started. Data stays in .medallion/ for the next `up`."""
     from infra.local import stack
 
-    stopped = stack.down()
+    # The archiver goes last: PostgreSQL hands over its log to the end before it stops.
+    stopped = [*stack.down(), *_archiver_stops()]
     console.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
 
 
@@ -122,11 +138,24 @@ def transform(
         str | None, typer.Option("--select", "-s", help="dbt's selection, such as fct_basket_lines+")
     ] = None,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Build incremental models anew")] = False,
+    release: Annotated[
+        bool, typer.Option("--release", help="Build all beside gold, judge it, and exchange it in one transaction")
+    ] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Release, although readers lose tables, columns or most rows")
+    ] = False,
 ) -> None:
     """Build silver and gold from raw as it stands, between the two quality gates."""
+    if release and (select or full_refresh):
+        raise typer.BadParameter("a release builds everything anew", param_hint="--release")
+    if accept_changes and not release:
+        raise typer.BadParameter("only a release asks for it", param_hint="--accept-changes")
     prepare()
     from flows import launch
 
+    if release:
+        launch.release(accept_changes=accept_changes, console=console)
+        return
     launch.transform(select=select, full_refresh=full_refresh, console=console)
 
 
@@ -187,9 +216,33 @@ def status() -> None:
     if stack is not None:
         from infra.local.stack import status as services
 
-        console.print(screens.service_table(services()))
+        console.print(screens.service_table([*services(), *_archiver_status()]))
     for table in screens.status_tables(asyncio.run(_overview())):
         console.print(table)
+
+
+def _archiver_starts() -> bool:
+    """Archive the embedded cluster's log, where a key says how it is to be sealed."""
+    if settings().backup_key is None and settings().backup_key_file is None:
+        return False  # without asking for packages that are an extra
+    from infra.backup import service
+    from infra.local.home import Home
+
+    return service.start(Home.find()) is not None
+
+
+def _archiver_stops() -> list[str]:
+    from infra.backup import service
+    from infra.local.home import Home
+
+    return [service.NAME] if service.stop(Home.find()) else []
+
+
+def _archiver_status() -> list[ServiceStatus]:
+    from infra.backup import service
+    from infra.local.home import Home
+
+    return [service.status(Home.find())]
 
 
 async def _ensure_operations(address: DatabaseConnection) -> None:
@@ -233,16 +286,8 @@ def url(
 def register() -> None:
     """Register blocks, work pools and limits at the Prefect API in force. Running it again changes nothing."""
     prepare()
-    for line in _register():
+    for line in registered():
         console.print(f"  {line}")
-
-
-def _register() -> list[str]:
-    from blocks.register import register as register_blocks
-    from deployments.register import register as register_deployments
-
-    blocks = [f"{block.outcome:<9} block {block.name} ({block.kind})" for block in register_blocks()]
-    return [*blocks, *register_deployments()]
 
 
 def main() -> None:

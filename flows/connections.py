@@ -11,11 +11,15 @@ MEDALLION_SOURCE_MARKETING_USER      the user or client id that goes with it
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
@@ -42,6 +46,9 @@ _SESSION = {
     "standard_conforming_strings": "on",
     "jit": "off",
 }
+# SQLSTATE invalid_password, as `explain` writes it.
+_REFUSED_PASSWORD = "answered 28P01"  # noqa: S105 # nosec B105 - a state, not a password
+_ROTATION_POLL_SECONDS = 1.0
 
 
 def embedded_stack() -> Mapping[str, Any] | None:
@@ -76,14 +83,14 @@ def warehouse(role: Role = "loader") -> DatabaseConnection:
     if configured is not None:
         return DatabaseConnection("warehouse", configured.get_secret_value())
     if (kept := _secret(f"warehouse-{role}")) is not None:
-        return DatabaseConnection("warehouse", kept["url"])
+        return DatabaseConnection("warehouse", kept["url"], reread=partial(warehouse, role))
     if (block := _block("warehouse")) is not None:
         if block[role] is None:
             raise _no_reader()
-        return DatabaseConnection("warehouse", block[role])
+        return DatabaseConnection("warehouse", block[role], reread=partial(warehouse, role))
     stack = embedded_stack()
     if stack is not None:
-        return DatabaseConnection("warehouse", stack["urls"][f"warehouse_{role}"])
+        return DatabaseConnection("warehouse", stack["urls"][f"warehouse_{role}"], reread=partial(warehouse, role))
     raise ConfigurationError(
         "nothing says where the warehouse is",
         where="warehouse",
@@ -110,11 +117,11 @@ def database(source: Database) -> DatabaseConnection:
     if url := os.environ.get(variable):
         return DatabaseConnection(source.connection, url)
     if (block := _kept(f"source-{source.connection}")) is not None:
-        return DatabaseConnection(source.connection, block["url"])
+        return DatabaseConnection(source.connection, block["url"], reread=partial(database, source))
     stack = embedded_stack()
     key = f"{source.connection}_extractor"
     if stack is not None and key in stack["urls"]:
-        return DatabaseConnection(source.connection, stack["urls"][key])
+        return DatabaseConnection(source.connection, stack["urls"][key], reread=partial(database, source))
     raise _unknown_source(source.name, source.connection, variable)
 
 
@@ -213,9 +220,60 @@ async def connect(
 ) -> AsyncIterator[Connection[Record]]:
     """An open connection. A source is opened read-only.
 
+    A password that is refused is looked up again where it came from, and waited for: whoever rotates it changes the
+    database and the store one after the other.
+
     Raises:
         MedallionError: it cannot be opened; in words without the password.
     """
+    connection, _ = await _open(address, side, application)
+    try:
+        yield connection
+    finally:
+        if not connection.is_closed():
+            await _leave(connection)
+
+
+def transformer() -> DatabaseConnection:
+    """The transformer's address with a password that is accepted now, for what does not look it up again: dbt, gates.
+
+    Not to be called where an event loop runs.
+
+    Raises:
+        MedallionError: nothing says where it is, or it cannot be reached.
+    """
+    address = warehouse("transformer")
+    if address.reread is None:
+        return address
+
+    async def tried() -> DatabaseConnection:
+        connection, accepted = await _open(address, "warehouse", "medallion")
+        await _leave(connection)
+        return accepted
+
+    return asyncio.run(tried())
+
+
+async def _open(
+    address: DatabaseConnection, side: Literal["source", "warehouse"], application: str
+) -> tuple[Connection[Record], DatabaseConnection]:
+    """A connection, and the address that opened it: a password that is refused is taken from its store again."""
+    until = time.monotonic() + settings().rotation_wait_seconds
+    while True:
+        try:
+            return await _open_once(address, side, application), address
+        except ConfigurationError as refused:
+            if _REFUSED_PASSWORD not in refused.what or address.reread is None or time.monotonic() >= until:
+                raise
+            fresh = address.reread()
+            if fresh.url == address.url:
+                await asyncio.sleep(_ROTATION_POLL_SECONDS)
+            address = fresh
+
+
+async def _open_once(
+    address: DatabaseConnection, side: Literal["source", "warehouse"], application: str
+) -> Connection[Record]:
     if side == "source" and "target_session_attrs=read-write" in address.url:
         # Told by whether sessions may write, and ours may not: no server would ever do.
         raise ConfigurationError(
@@ -229,7 +287,7 @@ async def connect(
     if side == "source":
         session["default_transaction_read_only"] = "on"
     try:
-        connection = await asyncpg.connect(
+        return await asyncpg.connect(
             address.url,
             timeout=settings().connect_timeout_seconds,
             server_settings=session,
@@ -243,18 +301,13 @@ async def connect(
                 next_move="put the authority's certificate in ~/.postgresql/root.crt, or name it in the URL as "
                 "?sslmode=verify-full&sslrootcert=/path/to/root.crt",
             ) from None
-        if isinstance(problem, ValueError):
+        if isinstance(problem, ValueError) and not isinstance(problem, ssl.SSLError):
             raise ConfigurationError(
                 "the URL cannot be read",
                 where=address.name,
                 next_move="write it as postgresql://user:password@host:5432/database, with %40 for @ and so on",
             ) from None
         raise explain(problem, address.safe_address, side) from None
-    try:
-        yield connection
-    finally:
-        if not connection.is_closed():
-            await _leave(connection)
 
 
 async def _leave(connection: Connection[Record]) -> None:

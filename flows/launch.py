@@ -72,6 +72,26 @@ def transform(*, select: str | None, full_refresh: bool, console: Console) -> No
         raise error
 
 
+def release(*, accept_changes: bool, console: Console) -> None:
+    """Run the release flow; then show what it changed for readers of gold.
+
+    Raises:
+        MedallionError: what the flow raised.
+    """
+    from flows.release import release as release_flow
+
+    facts: dict[str, Any] = {}
+
+    def start() -> None:
+        facts.update(release_flow(accept_changes=accept_changes, return_state=True).result())
+
+    with logs.correlated():
+        error = _watched(start, console)
+    if error is not None:
+        raise error
+    console.print(screens.release_table(facts))
+
+
 def predict(*, console: Console) -> None:
     """Run the predict flow; then show the version, how good it is, and what it goes by.
 

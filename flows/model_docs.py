@@ -21,9 +21,7 @@ def write_docs(folder: Path, project: Path = DBT_PROJECT) -> list[Path]:
         WarehouseError: dbt cannot compile the project, or read the warehouse's catalog.
     """
     target = settings().home / "dbt" / "docs"
-    made = run_dbt(
-        ["docs", "generate", "--static"], url=connections.warehouse("transformer").url, target=target, project=project
-    )
+    made = run_dbt(["docs", "generate", "--static"], url=connections.transformer().url, target=target, project=project)
     page = target / "static_index.html"
     if made.problem or not page.exists():
         raise WarehouseError(

@@ -38,9 +38,10 @@ def predict() -> dict[str, Any]:
         WarehouseError: gold, or schema ml, is not there.
     """
     tasks.begin()
+    tasks.ensure_operations()
     with (
         correlated() as correlation_id,
-        transform_lock(connections.warehouse("transformer"), wait_seconds=settings().lock_wait_seconds),
+        transform_lock(connections.transformer(), wait_seconds=settings().lock_wait_seconds),
     ):
         run_id = asyncio.run(_open(correlation_id))
         try:
@@ -103,7 +104,6 @@ async def _train_and_register() -> tuple[Trained, Version]:
 
 async def _open(correlation_id: str) -> int:
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
-        await ledger.ensure_schema(warehouse)
         await runs.close_dead_runs(warehouse, "predict", "", [])
         return await runs.open_run(warehouse, "predict", "", tasks.current_flow_run_id(), correlation_id)
 

@@ -62,6 +62,27 @@ def grid(title: str, columns: Sequence[str], numeric: Iterable[str] = ()) -> Tab
     return table
 
 
+def release_table(facts: Mapping[str, Any]) -> Table:
+    """A release: the tables of gold that it changed for readers."""
+    changed = {name: change for name, change in facts["changes"].items() if not change["same"]}
+    title = f"Release {facts['release']}: {len(changed)} of {len(facts['changes'])} tables of gold changed"
+    table = grid(
+        title,
+        ["table", "rows before", "rows now", "keys new", "keys gone", "rows changed", "columns"],
+        ["rows before", "rows now", "keys new", "keys gone", "rows changed"],
+    )
+    for name, change in changed.items():
+        counts = [change[key] for key in ("rows_before", "rows_after", "keys_new", "keys_gone", "rows_changed")]
+        columns = [
+            f"{len(change[f'columns_{what}'])} {what}"
+            for what in ("added", "removed", "retyped")
+            if change[f"columns_{what}"]
+        ]
+        cells = ["" if count is None else f"{count:,}" for count in counts]
+        table.add_row(name, *cells, ", ".join(columns) or "same")
+    return table
+
+
 def model_table(facts: Mapping[str, Any]) -> Table:
     """A version of a model: how good it was on the weeks held out, and the weights it goes by."""
     title = f"{facts['model']} {facts['version']}: {facts['households']:,} households as of {facts['as_of']}"

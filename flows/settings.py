@@ -25,8 +25,23 @@ class Settings(BaseSettings):
     secrets_prefix: str = Field("", description="Addresses are read from AWS Secrets Manager under this; unset → not")
     lake_bucket: str = Field("", description="The S3 bucket that `medallion register` makes blocks of; unset → none")
     aws_endpoint_url: str = Field("", description="An AWS other than Amazon's, such as moto's; unset → Amazon's")
+    backup_to: str = Field(
+        "", description="A folder, or s3://bucket/prefix; unset → the lake's backups/, or the home's"
+    )
+    backup_url: SecretStr | None = Field(None, description="The cluster as a role that may replicate; unset → embedded")
+    backup_key: SecretStr | None = Field(None, description="Keys of age, the newest first: backups are sealed by it")
+    backup_key_file: Path | None = Field(None, description="The file that holds them")
+    backup_interval_seconds: float = Field(10, gt=0, description="How often the write-ahead log is shipped as it grows")
+    backup_rpo_seconds: float = Field(60, gt=0, description="The most that may be lost, for drills to judge by")
+    backup_rto_seconds: float = Field(1800, gt=0, description="The longest a recovery may take, for drills to judge by")
+    postgres_programs: Path | None = Field(
+        None, description="The folder of pg_basebackup and its kin; unset → the wheel's"
+    )
     lock_wait_seconds: float = Field(60, ge=0, description="How long a load waits for another run of the same table")
     connect_timeout_seconds: float = Field(10, gt=0, description="How long to wait for a connection")
+    rotation_wait_seconds: float = Field(
+        20, ge=0, description="How long a refused password is looked up again in the block or secret it came from"
+    )
     statement_timeout_seconds: float = Field(3600, gt=0, description="The longest a statement may run")
     load_attempts: int = Field(4, ge=1, description="Attempts at one table when errors are transient")
     retry_first_delay_seconds: float = Field(
@@ -63,7 +78,17 @@ class Settings(BaseSettings):
     openlineage_file: Path | None = Field(None, description="A file that takes them too, one a line")
     openlineage_namespace: str = Field("medallion", description="The namespace of our jobs in them")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
+    promote_from_url: SecretStr | None = Field(
+        None, description="The warehouse of the environment before, as its transformer, for `medallion promote`"
+    )
+    commit: str = Field("", description="The commit of this code, where there is no clone to ask, as in an image")
     dev_name: str = Field("", description="Whose private schemas `medallion dev` builds; unset → the account's name")
+    upgrade_at_first_use: bool = Field(
+        True, description="The first run of newer code upgrades schema ops; false → only `medallion migrate` does"
+    )
+    models_by_release: bool = Field(
+        False, description="Models that changed are refused by an ordinary transform: a release brings them"
+    )
     dbt_threads: int = Field(4, ge=1, description="dbt models built at one time")
 
     @field_validator("home")

@@ -218,8 +218,8 @@ async def reconcile(source: str, table: str, repair: bool, run_id: int) -> dict[
     persist_result=True,
     result_serializer="json",
 )
-def check_gate(gate: Literal["raw", "gold"]) -> list[dict[str, Any]]:
-    """Run the gate's contracts. Returns every check as plain values.
+def check_gate(gate: Literal["raw", "gold"], schema_prefix: str = "") -> list[dict[str, Any]]:
+    """Run the gate's contracts. Returns every check as plain values. `schema_prefix` tells what stands beside gold.
 
     Gate raw checks every table that was ever loaded, also those whose latest load failed: models read them all.
 
@@ -235,7 +235,7 @@ def check_gate(gate: Literal["raw", "gold"]) -> list[dict[str, Any]]:
             where=f"gate {gate}",
             next_move=f"run `medallion run` if nothing was loaded yet; else restore the contracts in soda/{gate}",
         )
-    results = soda.verify(contracts, connections.warehouse("transformer").url, gate=gate)
+    results = soda.verify(contracts, connections.transformer().url, gate=gate, schema_prefix=schema_prefix)
     blocking = sum(result.blocks for result in results)
     report(
         f"gate {gate}",
@@ -256,6 +256,20 @@ def _contracts(gate: str) -> list[Path]:
 async def _loaded() -> set[tuple[str, str]]:
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
         return await ledger.published_tables(warehouse)
+
+
+def ensure_operations() -> None:
+    """Bring schema `ops` up to date, before a lock is taken that an upgrade would wait for.
+
+    Raises:
+        LoadLocked: it wants an upgrade, and runs were under way all the while we waited.
+    """
+
+    async def ensured() -> None:
+        async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+            await ledger.ensure_schema(warehouse)
+
+    asyncio.run(ensured())
 
 
 def current_flow_run_id() -> str | None:

@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from flows import connections, lineage_events, tasks
+from flows.dbt.colours import PREVIOUS, READERS_SCHEMA, label_of
+from flows.dbt.fingerprint import fingerprint
 from flows.dbt.project import DBT_PROJECT, PREFIX_VARIABLE, dbt_environment
 from flows.observe import sentry
 from flows.observe.artifacts import CheckLine, NodeLine, checks_table_markdown, nodes_table_markdown
@@ -27,7 +30,7 @@ from flows.observe.progress import report
 from flows.recovery.failures import diagnose
 from flows.settings import settings
 from flows.spec.errors import DataRefused, MedallionError, WarehouseError
-from flows.state import dbt_manifests, ledger, runs
+from flows.state import dbt_manifests, ledger, releases, runs
 from flows.state.transform_lock import transform_lock
 
 # Unit tests prove the code, not the data: CI runs them.
@@ -41,45 +44,91 @@ def transform(select: str | None = None, full_refresh: bool = False) -> dict[str
     `select` is dbt's selection; the gold gate then is left out. Another transform of the same warehouse is waited for.
 
     Raises:
-        DataRefused: a gate is closed, or a test of dbt's found data that breaks a rule.
+        DataRefused: a gate is closed, or a test of dbt's found data that breaks a rule; or these models may not be
+            built into the shared schemas, because they were withdrawn or wait for a release.
         LoadLocked: another transform was running all the while we waited.
         WarehouseError: dbt could not build.
     """
     tasks.begin()
+    return recorded("transform", lambda run_id: _in_place(run_id, select, full_refresh), settings().home / "dbt")
+
+
+def _in_place(run_id: int, select: str | None, full_refresh: bool) -> dict[str, Any]:
+    models = fingerprint(DBT_PROJECT)
+    asyncio.run(_refuse_unreleased(models))
+    raw = pass_gate("raw", run_id)
+    nodes = build(select=select, full_refresh=full_refresh)
+    if select is None:
+        asyncio.run(_keep_manifest(run_id))
+    gold = pass_gate("gold", run_id) if select is None else []
+    facts: dict[str, Any] = {"nodes": len(nodes), "checks": len(raw) + len(gold), "models": models}
+    return facts | {"whole": True} if select is None and not os.environ.get(PREFIX_VARIABLE) else facts
+
+
+def recorded(pipeline: str, work: Callable[[int], dict[str, Any]], target: Path) -> dict[str, Any]:
+    """Do the work under the transform's lock, as a run in `ops.runs` and in lineage; `target` is dbt's folder for it.
+
+    `work` is handed the run's number; what it returns is kept with the run.
+
+    Raises:
+        LoadLocked: another transform was running all the while we waited.
+        MedallionError: what the work raised.
+    """
+    tasks.ensure_operations()
     with (
         correlated() as correlation_id,
-        transform_lock(connections.warehouse("transformer"), wait_seconds=settings().lock_wait_seconds),
+        transform_lock(connections.transformer(), wait_seconds=settings().lock_wait_seconds),
     ):
-        run_id = asyncio.run(_open(correlation_id))
-        lineage = lineage_events.lineage_run("transform", tasks.current_flow_run_id(), run_id)
+        run_id = asyncio.run(_open(pipeline, correlation_id))
+        lineage = lineage_events.lineage_run(pipeline, tasks.current_flow_run_id(), run_id)
         asyncio.run(lineage_events.tell("START", lineage))
         began = time.time()
         try:
-            raw = _pass_gate("raw", run_id)
-            nodes = build(select=select, full_refresh=full_refresh)
-            if select is None:
-                asyncio.run(_keep_manifest(run_id))
-            gold = _pass_gate("gold", run_id) if select is None else []
+            facts = work(run_id)
         except Exception as problem:
-            failure = diagnose(problem, "transform")
+            failure = diagnose(problem, pipeline)
             sentry.capture(failure.error)
             asyncio.run(_close(run_id, failure.status, failure.facts(run_id, None)))
-            asyncio.run(lineage_events.tell_build(lineage, settings().home / "dbt", since=began))
+            asyncio.run(lineage_events.tell_build(lineage, target, since=began))
             asyncio.run(lineage_events.tell("FAIL", lineage, failure.error))
             raise failure.error from None
-        facts = {"nodes": len(nodes), "checks": len(raw) + len(gold)}
         asyncio.run(_close(run_id, "done", None, facts))
-        asyncio.run(lineage_events.tell_build(lineage, settings().home / "dbt", since=began))
+        asyncio.run(lineage_events.tell_build(lineage, target, since=began))
         asyncio.run(lineage_events.tell("COMPLETE", lineage))
         return facts
 
 
-async def _open(correlation_id: str) -> int:
+async def _open(pipeline: str, correlation_id: str) -> int:
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
-        await ledger.ensure_schema(warehouse)
-        # We hold the lock: whatever transform says it is running is not.
-        await runs.close_dead_runs(warehouse, "transform", "", [])
-        return await runs.open_run(warehouse, "transform", "", tasks.current_flow_run_id(), correlation_id)
+        # We hold the lock: whatever says it is running is not.
+        await runs.close_dead_runs(warehouse, pipeline, "", [])
+        return await runs.open_run(warehouse, pipeline, "", tasks.current_flow_run_id(), correlation_id)
+
+
+async def _refuse_unreleased(models: str) -> None:
+    """Models that were withdrawn, or that wait for a release, are not built where readers look."""
+    if os.environ.get(PREFIX_VARIABLE):
+        return
+    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        in_force = (await label_of(warehouse, READERS_SCHEMA)).get("release")
+        await releases.settle(
+            warehouse, in_force, (await label_of(warehouse, PREVIOUS + READERS_SCHEMA)).get("release")
+        )
+        withdrawn = await releases.withdrawn(warehouse, models)
+        had = await releases.models_in_force(warehouse)
+    if withdrawn is not None:
+        raise DataRefused(
+            f"these models are release {withdrawn.release_id}, which {withdrawn.by} withdrew on "
+            f"{withdrawn.at:%Y-%m-%d %H:%M} UTC",
+            where="transform",
+            next_move="deploy the earlier code, or mend the models and run `medallion transform --release`",
+        )
+    if settings().models_by_release and had not in (None, models):
+        raise DataRefused(
+            "these models differ from those that readers have, and here models change by a release",
+            where="transform",
+            next_move="run `medallion transform --release`, which builds and judges them beside gold",
+        )
 
 
 async def _close(run_id: int, status: str, failure: dict[str, Any] | None, facts: dict[str, Any] | None = None) -> None:
@@ -105,9 +154,13 @@ def preload_dbt() -> None:
             importlib.import_module(module)
 
 
-def _pass_gate(gate: Literal["raw", "gold"], run_id: int) -> list[dict[str, Any]]:
-    """Check, record, show, and stop where a check blocks."""
-    results = tasks.check_gate(gate)
+def pass_gate(gate: Literal["raw", "gold"], run_id: int, schema_prefix: str = "") -> list[dict[str, Any]]:
+    """Check, record, show, and stop where a check blocks.
+
+    Raises:
+        DataRefused: a check blocks.
+    """
+    results = tasks.check_gate(gate, schema_prefix)
     asyncio.run(_record_checks(run_id, gate, results))
     lines = [
         CheckLine(result["dataset"], result["check"], result["column"], result["outcome"], result["message"])
@@ -148,8 +201,10 @@ async def _record_checks(run_id: int, gate: str, results: list[dict[str, Any]]) 
         await ledger.record_checks(warehouse, run_id, gate, rows)
 
 
-def build(*, select: str | None = None, full_refresh: bool = False) -> list[NodeLine]:
+def build(*, select: str | None = None, full_refresh: bool = False, prefix: str = "") -> list[NodeLine]:
     """`dbt build` in this process; every node a Prefect task. Returns the nodes that ran.
+
+    With a `prefix` the schemas begin with it, and dbt's folder is one of its own.
 
     Raises:
         DataRefused: a test failed. WarehouseError: a node could not be built.
@@ -160,8 +215,8 @@ def build(*, select: str | None = None, full_refresh: bool = False) -> list[Node
 
     began = time.monotonic()
     report("dbt build", "began")
-    os.environ.update(dbt_environment(connections.warehouse("transformer").url))
-    target = settings().home / "dbt"
+    os.environ.update(dbt_environment(connections.transformer().url))
+    target = target_of(prefix)
     target.mkdir(parents=True, exist_ok=True)
     runner = NodeRunner(
         settings=PrefectDbtSettings(project_dir=DBT_PROJECT, profiles_dir=DBT_PROJECT, target_path=target),
@@ -171,7 +226,8 @@ def build(*, select: str | None = None, full_refresh: bool = False) -> list[Node
     arguments += ["--select", select] if select else []
     arguments += ["--full-refresh"] if full_refresh else []
     # dbt.log would hold PostgreSQL's messages, rows and all; each node's log is in its task run, redacted.
-    result = runner.invoke(arguments, log_level_file="none")
+    with _schemas_under(prefix):
+        result = runner.invoke(arguments, log_level_file="none")
     results = target / "run_results.json"
     withhold_messages(results)
     nodes = read_nodes(results) if result.exception is None else []
@@ -183,6 +239,26 @@ def build(*, select: str | None = None, full_refresh: bool = False) -> list[Node
     report("dbt build", "done", f"{len(nodes)} nodes, {time.monotonic() - began:.1f} s")
     get_run_logger().info("dbt built %s nodes", len(nodes))
     return nodes
+
+
+def target_of(prefix: str) -> Path:
+    """dbt's folder: one for each prefix, because dbt parses anew whenever the prefix differs."""
+    return settings().home / "dbt" / prefix.rstrip("_")
+
+
+@contextlib.contextmanager
+def _schemas_under(prefix: str) -> Iterator[None]:
+    if not prefix:
+        yield
+        return
+    before = os.environ.get(PREFIX_VARIABLE)
+    os.environ[PREFIX_VARIABLE] = prefix
+    try:
+        yield
+    finally:
+        os.environ.pop(PREFIX_VARIABLE)
+        if before is not None:
+            os.environ[PREFIX_VARIABLE] = before
 
 
 def withhold_messages(run_results: Path) -> None:

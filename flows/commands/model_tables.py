@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flows.dbt.project import BuiltNode
     from flows.dev import Built
 
-_STYLES = {"success": "green", "pass": "green", "no-op": "dim", "warn": "yellow", "skipped": "dim"}
+_STYLES = {"success": "green", "pass": "green", "no-op": "dim", "warn": "yellow", "skipped": "dim"}  # nosec B105 - colours
 # Columns of a preview are cut to this many characters; what does not fit beside each other goes under.
 _CELL = 28
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Annotated
 
 import typer
@@ -15,6 +16,31 @@ app = typer.Typer(help="Put an earlier version back.", no_args_is_help=True)
 @app.callback()
 def rollback() -> None:
     """Put an earlier version back."""
+
+
+@app.command()
+def models(
+    by: Annotated[str | None, typer.Option("--by", help="Who withdraws the release; the account's name")] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Only drop what is kept for the way back")] = False,
+) -> None:
+    """Give readers what they had before the last release, in one transaction. Twice is forward again."""
+    from flows.rollback import drop_previous, roll_back_models
+
+    if drop:
+        dropped = drop_previous()
+        console.print(f"dropped the previous {', '.join(dropped)}" if dropped else "there was nothing to drop")
+        return
+    with console.status("going back"):
+        done = roll_back_models(by or getpass.getuser())
+    console.print(
+        f"readers have {_named(done.restored)}, {_named(done.withdrawn)} is kept; they stood still for "
+        f"{done.exchanged.seconds * 1000:.0f} ms"
+    )
+    console.print("deploy the code that built it, and run `medallion transform`: raw has gone on meanwhile")
+
+
+def _named(release: int | None) -> str:
+    return "what was built in place" if release is None else f"release {release}"
 
 
 @app.command("deployments")

@@ -20,12 +20,12 @@ _NEXT_URLS = ("next", "next_url", "nextUrl", "nextLink", "@odata.nextLink", "nex
 _TOKENS = {
     "next_cursor": "cursor",
     "nextCursor": "cursor",
-    "next_page_token": "page_token",
+    "next_page_token": "page_token",  # nosec B105 - a parameter's name
     "nextPageToken": "pageToken",
-    "next_token": "next_token",
+    "next_token": "next_token",  # nosec B105 - a parameter's name
     "nextToken": "nextToken",
     "endCursor": "after",
-    "continuation_token": "continuation_token",
+    "continuation_token": "continuation_token",  # nosec B105 - a parameter's name
 }
 _KEYS = ("id", "uuid", "_id", "key", "guid", "gid", "number", "code")
 _CHANGED = (

@@ -96,7 +96,7 @@ async def _refuse_earlier_version(warehouse: Connection[Record]) -> None:
         raise WarehouseError(
             f"schema ops is of version {version}, a plan reads version {ledger.SCHEMA_VERSION}, and touches nothing",
             where="warehouse",
-            next_move="bring it up to date with `medallion status`; the next run does so as well",
+            next_move="bring it up to date with `medallion migrate`; the next run does so as well",
         )
 
 

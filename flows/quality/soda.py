@@ -19,7 +19,8 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from flows.quality.contracts import DATA_SOURCE, point_at, validate_contract
-from flows.spec.errors import ConfigurationError, WarehouseError
+from flows.spec.errors import ConfigurationError
+from flows.spec.libpq import explain_libpq
 
 __all__ = ["CheckResult", "Gate", "Outcome", "validate_contract", "verify"]
 
@@ -102,19 +103,7 @@ def _preflight(url: str, gate: Gate) -> str:
             next_move="write it as postgresql://user:password@host:port/database",
         ) from None
     except psycopg.OperationalError as error:
-        # libpq gives no SQLSTATE for a refused login, only words.
-        if re.search(r"authentication failed|does not exist|no password supplied|permission denied", str(error)):
-            raise ConfigurationError(
-                "the warehouse refuses this login, or has no such database",
-                where=where,
-                next_move="check the role, password and database of the warehouse's address",
-            ) from None
-        raise WarehouseError(
-            "the warehouse does not answer",
-            where=where,
-            next_move="see whether it is up (`medallion status`) and run the gate again",
-            retryable=True,
-        ) from None
+        raise explain_libpq(error, where=where) from None
 
 
 @contextmanager

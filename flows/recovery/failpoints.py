@@ -22,11 +22,17 @@ FAILPOINTS = (
     "in_publish_before_commit",
     "after_commit",
 )
+# The same of an exchange of the models' schemas, and of a release and a rollback around it.
+EXCHANGE_FAILPOINTS = (
+    "in_exchange_after_locks",
+    "in_exchange_before_commit",
+    "after_exchange",
+)
 
 
 def pass_failpoint(name: str, chosen: str) -> None:
     """Die here if this is the chosen place."""
-    if name not in FAILPOINTS:
+    if name not in (*FAILPOINTS, *EXCHANGE_FAILPOINTS):
         raise ValueError(f"{name} is not a failpoint; add it to FAILPOINTS")
     if chosen == name:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -26,6 +26,7 @@ from flows.spec.errors import (
     SourceUnavailable,
     WarehouseError,
 )
+from flows.spec.libpq import certificate_refused, no_tls
 
 
 class Strategy(StrEnum):
@@ -115,12 +116,13 @@ def explain(exception: BaseException, where: str, side: str = "warehouse") -> Me
         return exception
     if isinstance(exception, asyncpg.PostgresError):
         return _explain_postgres(exception, where, side)
-    if isinstance(exception, ssl.SSLError):
-        return ConfigurationError(
-            f"the {side}'s TLS certificate was not accepted",
-            where=where,
-            next_move="check sslmode and sslrootcert in the URL, and the host name against the certificate",
-        )
+    # A connection that ends in the middle of TLS is a lost one.
+    if isinstance(exception, ssl.SSLError) and not isinstance(exception, ssl.SSLEOFError):
+        # OpenSSL's own words: they name the host and no more.
+        reason = str(getattr(exception, "verify_message", ""))
+        return certificate_refused(where, side, reason.rstrip("."))
+    if isinstance(exception, ConnectionError) and "rejected SSL upgrade" in str(exception):
+        return no_tls(where, side)
     if isinstance(exception, asyncio.CancelledError) or _is_time_limit_of_task(exception):
         return _stopped(where, side)
     if isinstance(exception, CONNECTION_LOST):

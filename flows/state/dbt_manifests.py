@@ -32,7 +32,10 @@ async def keep_manifest(connection: Connection[Record], run_id: int, text: bytes
         await connection.execute("insert into ops.dbt_manifests (run_id, manifest) values ($1, $2)", run_id, packed)
         await connection.execute(
             "delete from ops.dbt_manifests where run_id not in "
-            "(select run_id from ops.dbt_manifests order by run_id desc limit $1)",
+            "(select run_id from ops.dbt_manifests order by run_id desc limit $1) "
+            # The way back, and forward again, of the newest release.
+            "and run_id not in (select unnest(array_remove(array[run_id, replaced_run_id], null)) from ops.releases "
+            "where release_id = (select max(release_id) from ops.releases where released_at is not null))",
             _KEPT,
         )
 
@@ -46,6 +49,11 @@ async def newest_build(connection: Connection[Record]) -> WholeBuild | None:
         "order by m.run_id desc limit 1"
     )
     return WholeBuild(int(row["run_id"]), row["started_at"]) if row else None
+
+
+async def is_kept(connection: Connection[Record], run_id: int) -> bool:
+    """Whether the manifest of that build is still here."""
+    return bool(await connection.fetchval("select exists (select from ops.dbt_manifests where run_id = $1)", run_id))
 
 
 async def read_manifest(connection: Connection[Record], run_id: int) -> bytes:

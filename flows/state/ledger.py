@@ -9,21 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.spec.errors import WarehouseError
+from flows.settings import settings
+from flows.spec.errors import ConfigurationError, WarehouseError
 from flows.spec.plan import CursorState, LoadCounts
+from flows.state.advisory_locks import LOAD_LOCK_CLASS, NO_TABLE, WORKER_LOCK_CLASS
+from flows.state.upgrading import upgrade
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 # Of schema.sql. Two warehouses of one number are the same, or one of them is never completed.
-SCHEMA_VERSION = 6
-
-# Any constant will do, as long as every process uses the same: it names "a load of a table" among advisory locks.
-LOAD_LOCK_CLASS = 20_170_101
-# The same for "a worker of such a load": shared by workers, exclusive for the next attempt that waits for their end.
-WORKER_LOCK_CLASS = 20_170_102
-
-_UPGRADE = Path(__file__).with_name("upgrade.sql")
+SCHEMA_VERSION = 7
 
 
 @cache
@@ -33,18 +29,35 @@ def schema_sql() -> str:
 
 
 async def ensure_schema(connection: Connection[Record]) -> None:
-    """Create the operations schema, or bring one of any earlier version up to this one.
+    """Create the operations schema, or bring one of any earlier version up to this one, when no run is under way.
 
     Raises:
+        ConfigurationError: upgrades are not made in passing here: MEDALLION_UPGRADE_AT_FIRST_USE.
+        LoadLocked: runs were under way all the while we waited.
         WarehouseError: the warehouse was written by a newer version of this platform.
     """
-    if await known_version(connection) != SCHEMA_VERSION:
-        # Two first runs may meet here; `if not exists` alone does not make create table safe against a twin.
-        async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock($1, 0)", LOAD_LOCK_CLASS)
-            if await known_version(connection) != SCHEMA_VERSION:
-                await connection.execute(_UPGRADE.read_text(encoding="utf-8"))
-                await connection.execute(schema_sql())
+    version = await known_version(connection)
+    if version == SCHEMA_VERSION:
+        return
+    if version is not None and not settings().upgrade_at_first_use:
+        raise ConfigurationError(
+            f"schema ops is of version {version}, this code wants {SCHEMA_VERSION}, and no run upgrades it in passing",
+            where="warehouse",
+            next_move="run `medallion migrate --plan`, then `medallion migrate`",
+        )
+    await migrate(connection, wait_seconds=settings().lock_wait_seconds)
+
+
+async def migrate(connection: Connection[Record], *, wait_seconds: float) -> bool:
+    """Do what `ensure_schema` does, whatever the setting; False when there was nothing to do.
+
+    Raises:
+        LoadLocked: runs were under way all the while we waited.
+        WarehouseError: the warehouse was written by a newer version of this platform.
+    """
+    if await known_version(connection) == SCHEMA_VERSION:
+        return False
+    return await upgrade(connection, known_version, SCHEMA_VERSION, wait_seconds=wait_seconds)
 
 
 async def known_version(connection: Connection[Record]) -> int | None:
@@ -66,10 +79,25 @@ async def known_version(connection: Connection[Record]) -> int | None:
 
 
 async def lock_table(connection: Connection[Record], source: str, table: str) -> bool:
-    """Try for the table's lock, held by the session until it ends or unlocks. The server frees it on any death."""
-    return bool(
-        await connection.fetchval("select pg_try_advisory_lock($1, hashtext($2))", LOAD_LOCK_CLASS, f"{source}.{table}")
+    """Try for the table's lock, held by the session until it ends or unlocks. The server frees it on any death.
+
+    It cannot be had while schema `ops` is being upgraded.
+
+    Raises:
+        WarehouseError: the schema was upgraded since this run began, by newer code than this.
+    """
+    # Shared for this statement: an upgrade either sees the table's lock, or we see the upgrade.
+    got = await connection.fetchval(
+        "select case when pg_try_advisory_xact_lock_shared($1, $2) "
+        "then pg_try_advisory_lock($1, hashtext($3)) else false end",
+        LOAD_LOCK_CLASS,
+        NO_TABLE,
+        f"{source}.{table}",
     )
+    if got and await connection.fetchval("select max(version) from ops.schema_version") > SCHEMA_VERSION:
+        await unlock_table(connection, source, table)
+        await known_version(connection)
+    return bool(got)
 
 
 async def unlock_table(connection: Connection[Record], source: str, table: str) -> None:

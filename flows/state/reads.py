@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from flows.spec.plan import CursorState, Window
-from flows.state.ledger import WORKER_LOCK_CLASS
+from flows.state.advisory_locks import WORKER_LOCK_CLASS
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record

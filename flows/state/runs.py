@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flows.state.ledger import LOAD_LOCK_CLASS
+from flows.state.advisory_locks import LOAD_LOCK_CLASS
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record

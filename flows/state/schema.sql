@@ -290,4 +290,34 @@ comment on table ops.dbt_manifests is
 -- It is compressed already.
 alter table ops.dbt_manifests alter column manifest set storage external;
 
-insert into ops.schema_version (version) values (6) on conflict do nothing;
+create table if not exists ops.releases (
+    release_id bigint generated always as identity primary key,
+    run_id bigint references ops.runs (run_id),
+    models text not null,
+    commit_sha text,
+    replaced_run_id bigint references ops.runs (run_id),
+    changes jsonb not null,
+    judged_at timestamptz not null default clock_timestamp(),
+    released_at timestamptz,
+    withdrawn_at timestamptz,
+    withdrawn_by text
+);
+comment on table ops.releases is
+'One row per release of the models that passed its gates: models, the fingerprint of the dbt project; replaced_run_id, the whole build that readers had before; changes, what differs from it. Which release they have now is told by the comment of schema gold, which changes with it. Withdrawn models are not built into the shared schemas again.';
+
+create table if not exists ops.promotions (
+    promotion_id bigint generated always as identity primary key,
+    environment text not null,
+    promoted_from text not null,
+    outcome text not null check (outcome in ('promoted', 'refused')),
+    commit_sha text not null,
+    models text not null,
+    approved_by text,
+    promoted_by text not null,
+    gates jsonb not null,
+    promoted_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.promotions is
+'One row per attempt to promote a commit into this environment: who asked, who approved, and each gate with its outcome and evidence.';
+
+insert into ops.schema_version (version) values (7) on conflict do nothing;

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 
 import psycopg
 
+from flows.settings import settings
 from flows.spec.connection import DatabaseConnection
-from flows.spec.errors import LoadLocked, WarehouseError
+from flows.spec.errors import LoadLocked
+from flows.spec.libpq import explain_libpq
+from flows.state.advisory_locks import LOAD_LOCK_CLASS, NO_TABLE, WORKER_LOCK_CLASS
 
-# Beside the class of the tables' locks, see ledger.
-_TRANSFORM_LOCK_CLASS = 20_170_102
 _POLL_SECONDS = 0.5
 
 
@@ -24,23 +25,24 @@ def transform_lock(address: DatabaseConnection, *, wait_seconds: float) -> Itera
 
     Raises:
         LoadLocked: another transform held it all the while we waited.
-        WarehouseError: the warehouse does not answer.
+        ConfigurationError: it refuses the login, or its certificate does not hold.
+        WarehouseError: it does not answer.
     """
     try:
-        connection = psycopg.connect(address.url, autocommit=True, application_name="medallion transform")
-    except psycopg.OperationalError:
-        raise WarehouseError(
-            "the warehouse does not answer",
-            where=address.safe_address,
-            next_move="check that it is up and reachable, then run again",
-            retryable=True,
-        ) from None
+        connection = psycopg.connect(
+            address.url,
+            autocommit=True,
+            application_name="medallion transform",
+            connect_timeout=max(2, round(settings().connect_timeout_seconds)),
+        )
+    except psycopg.OperationalError as problem:
+        raise explain_libpq(problem, where=address.safe_address) from None
     with connection:
         until = time.monotonic() + wait_seconds
         while not _try(connection):
             if time.monotonic() >= until:
                 raise LoadLocked(
-                    "another transform is running",
+                    "another transform is running, or schema ops is being upgraded",
                     where="transform",
                     next_move="wait for it to end; one that died gives the lock back by itself",
                     retryable=True,
@@ -50,5 +52,9 @@ def transform_lock(address: DatabaseConnection, *, wait_seconds: float) -> Itera
 
 
 def _try(connection: psycopg.Connection) -> bool:
-    row = connection.execute("select pg_try_advisory_lock(%s, 0)", [_TRANSFORM_LOCK_CLASS]).fetchone()
+    # Shared for this statement, as in ledger.lock_table: no run begins while schema ops is being upgraded.
+    row = connection.execute(
+        "select case when pg_try_advisory_xact_lock_shared(%s, %s) then pg_try_advisory_lock(%s, %s) else false end",
+        [LOAD_LOCK_CLASS, NO_TABLE, WORKER_LOCK_CLASS, NO_TABLE],
+    ).fetchone()
     return row is not None and bool(row[0])

@@ -40,6 +40,8 @@ DEV_SETTINGS: Mapping[str, str] = {
     "synchronous_commit": "off",
     "jit": "off",  # compiling costs more than it gains on queries of this size
     "wal_level": "logical",  # change capture needs it, and it cannot be changed without a restart
+    # A slot that nobody reads any more must not fill the disk: beyond this the server gives it up.
+    "max_slot_wal_keep_size": "4GB",
     "max_connections": "100",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -274,6 +276,6 @@ class Cluster:
 def _shared_memory_setting() -> dict[str, str]:
     # Containers get 64 MB in /dev/shm by default, and a parallel hash join over the retail data needs more.
     with suppress(OSError):
-        if shutil.disk_usage("/dev/shm").free < 256 * 1024**2:  # noqa: S108 - a mount of the system's, not a file
+        if shutil.disk_usage("/dev/shm").free < 256 * 1024**2:  # noqa: S108 # nosec B108 - a mount of the system's, not a file
             return {"dynamic_shared_memory_type": "mmap"}
     return {}

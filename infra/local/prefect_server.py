@@ -37,6 +37,8 @@ class PrefectServer(Service):
             "PREFECT_UI_API_URL": api_url(port),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+            # As it comes, only events are forgotten, and runs, their logs and artifacts stay for ever.
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
             "DO_NOT_TRACK": "1",
             "PYTHONUNBUFFERED": "1",
         }

@@ -8,7 +8,14 @@ from psycopg import sql
 
 ADMIN = "medallion_admin"
 #: The roles that get a generated password, besides the administrator.
-ROLES = ("medallion_extractor", "medallion_loader", "medallion_transformer", "medallion_reader", "shop_app")
+ROLES = (
+    "medallion_extractor",
+    "medallion_loader",
+    "medallion_transformer",
+    "medallion_reader",
+    "medallion_backup",
+    "shop_app",
+)
 
 _HERE = Path(__file__).parent
 
@@ -31,8 +38,12 @@ def apply_all(admin_url: Callable[[str], str], passwords: Mapping[str, str]) -> 
 
 
 def ensure_roles(connection: psycopg.Connection, passwords: Mapping[str, str]) -> None:
-    """Create the missing roles, the demo's too; give each role in `passwords` its password."""
+    """Create the missing roles, those for backups and the demo too; give each role in `passwords` its password.
+
+    The connection must lead to the database `postgres`.
+    """
     connection.execute((_HERE / "roles.sql").read_bytes())
+    connection.execute((_HERE / "roles_backup.sql").read_bytes())
     connection.execute((_HERE / "roles_demo.sql").read_bytes())
     for role, password in passwords.items():
         # Hashed here, so that the server never sees a password it could log.

@@ -8,11 +8,19 @@ A policy looks at what AWS will be asked for, not at the code that asks. To allo
 
 import json
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
 from typing import Any
 
-from infra.pulumi.graph import Graph, Node
-from infra.pulumi.permissions import FORCED
+from infra.pulumi.facts import (
+    all_statements,
+    as_list,
+    containers,
+    first,
+    has_password,
+    is_forced,
+    parameters,
+    statements,
+)
+from infra.pulumi.graph import Graph
 
 Policy = Callable[[Graph], Iterator[str]]
 
@@ -74,7 +82,7 @@ def everything_is_encrypted(graph: Graph) -> Iterator[str]:
                     yield f"{node.name}: storage is not encrypted by our key"
                 if facts.get("performanceInsightsEnabled") and not facts.get("performanceInsightsKmsKeyId"):
                     yield f"{node.name}: performance insights, which hold statements, are not encrypted by our key"
-            case "aws:rds/parameterGroup:ParameterGroup" if _parameters(node).get("rds.force_ssl") != "1":
+            case "aws:rds/parameterGroup:ParameterGroup" if parameters(node).get("rds.force_ssl") != "1":
                 yield f"{node.name}: connections without TLS are taken"
             case "aws:elasticache/replicationGroup:ReplicationGroup":
                 if facts.get("atRestEncryptionEnabled") is not True or not facts.get("kmsKeyId"):
@@ -91,9 +99,7 @@ def everything_is_encrypted(graph: Graph) -> Iterator[str]:
                 yield f"{node.name}: not encrypted by our key"
             case "aws:sqs/queue:Queue" | "aws:sns/topic:Topic" if not facts.get("kmsMasterKeyId"):
                 yield f"{node.name}: not encrypted by our key"
-            case "aws:ecr/repository:Repository" if (
-                _first(facts, "encryptionConfigurations", "encryptionType") != "KMS"
-            ):
+            case "aws:ecr/repository:Repository" if first(facts, "encryptionConfigurations", "encryptionType") != "KMS":
                 yield f"{node.name}: images are not encrypted by our key"
             case "aws:eks/cluster:Cluster" if not facts.get("encryptionConfig"):
                 yield f"{node.name}: secrets of the cluster are not encrypted by our key"
@@ -110,7 +116,7 @@ def everything_is_encrypted(graph: Graph) -> Iterator[str]:
             statement["Effect"] == "Deny"
             and statement.get("Principal") == "*"
             and statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
-            for statement in _statements(facts["policy"])
+            for statement in statements(facts["policy"])
         ),
         "can be read without TLS",
     )
@@ -165,17 +171,17 @@ def production_is_not_deleted_by_accident(graph: Graph) -> Iterator[str]:
 def policies_have_no_wildcards(graph: Graph) -> Iterator[str]:
     """No action and no resource with a wildcard that AWS does not force on us; roles are passed to one service only."""
     for node in graph.nodes:
-        for statement in _all_statements(node):
+        for statement in all_statements(node):
             if statement["Effect"] == "Deny":
                 continue
             own_key = node.type == "aws:kms/key:Key"
-            for action in _list(statement["Action"]):
+            for action in as_list(statement["Action"]):
                 if "*" in action and not (own_key and action == "kms:*"):
                     yield f"{node.name}: allows {action}"
-                for resource in _list(statement.get("Resource", [])):
-                    if "*" in resource and not own_key and not _forced(action, resource):
+                for resource in as_list(statement.get("Resource", [])):
+                    if "*" in resource and not own_key and not is_forced(action, resource):
                         yield f"{node.name}: allows {action} on {resource}"
-            if "iam:PassRole" in _list(statement["Action"]) and "iam:PassedToService" not in json.dumps(statement):
+            if "iam:PassRole" in as_list(statement["Action"]) and "iam:PassedToService" not in json.dumps(statement):
                 yield f"{node.name}: passes roles to any service"
             if statement.get("Principal") == "*":
                 yield f"{node.name}: allows everybody"
@@ -184,10 +190,10 @@ def policies_have_no_wildcards(graph: Graph) -> Iterator[str]:
 def services_speak_for_this_account_only(graph: Graph) -> Iterator[str]:
     """A queue, topic or key that a service may use says on whose behalf: else another account's events could use it."""
     for node in graph.of("aws:sqs/queuePolicy:QueuePolicy", "aws:sns/topicPolicy:TopicPolicy", "aws:kms/key:Key"):
-        for statement in _all_statements(node):
+        for statement in all_statements(node):
             principal = statement.get("Principal")
             if isinstance(principal, dict) and "Service" in principal and not statement.get("Condition"):
-                yield f"{node.name}: {', '.join(_list(principal['Service']))} may use it for anybody"
+                yield f"{node.name}: {', '.join(as_list(principal['Service']))} may use it for anybody"
 
 
 def everything_is_tagged(graph: Graph) -> Iterator[str]:
@@ -216,7 +222,7 @@ def logs_end(graph: Graph) -> Iterator[str]:
         for kind in node.inputs.get("enabledCloudwatchLogsExports") or []:
             if f"/aws/rds/instance/{node.inputs['identifier']}/{kind}" not in groups:
                 yield f"{node.name}: its log {kind} goes to a group that RDS makes, kept for ever"
-    for definition, container in _containers(graph):
+    for definition, container in containers(graph):
         group = (container.get("logConfiguration") or {}).get("options", {}).get("awslogs-group")
         if group not in groups:
             yield f"{definition.name}: writes to {group}, which is no group of ours"
@@ -225,11 +231,11 @@ def logs_end(graph: Graph) -> Iterator[str]:
 def secrets_are_injected(graph: Graph) -> Iterator[str]:
     """Nothing secret stands in an environment: ECS shows it to everybody who may describe a task."""
     words = ("password", "auth_string", "secret", "token", "api_key")
-    for definition, container in _containers(graph):
+    for definition, container in containers(graph):
         for variable in container.get("environment") or []:
             name, value = variable["name"].lower(), str(variable["value"])
             named = any(word in name for word in words) and name != "medallion_secrets_prefix"
-            if named or "<password" in value or _has_password(value):
+            if named or "<password" in value or has_password(value):
                 yield f"{definition.name}: {variable['name']} stands in the open"
 
 
@@ -251,31 +257,6 @@ def violations(graph: Graph) -> list[str]:
     return [f"{policy.__name__}: {line}" for policy in POLICIES for line in policy(graph)]
 
 
-# -- reading the graph
-
-#: What a wildcard may stand for, by the action: the shapes that `permissions.FORCED` gives the reasons of.
-_SHAPES = {
-    "*": "*",
-    "task/<name>/*": "arn:aws:ecs:?*:?*:task/?*/*",
-    "task-definition/<name>:*": "arn:aws:ecs:?*:?*:task-definition/?*:*",
-    "log-group:<name>:*": "arn:aws:logs:?*:?*:log-group:?*:*",
-    "<bucket>/<prefix>/*": "arn:aws:s3:::?*/?*/*",
-}
-
-
-def _forced(action: str, resource: str) -> bool:
-    for forced in FORCED:
-        shape = _SHAPES.get(forced.resource)
-        if shape is None or action not in forced.actions:
-            continue
-        # One wildcard, at the end: all before it is a name.
-        if (shape == "*" and resource == "*") or (
-            shape != "*" and resource.count("*") == 1 and resource.endswith("*") and fnmatchcase(resource, shape)
-        ):
-            return True
-    return False
-
-
 def _anywhere(facts: Any) -> bool:
     return facts.get("cidrIpv4") in ANYWHERE or facts.get("cidrIpv6") in ANYWHERE
 
@@ -287,39 +268,3 @@ def _every_bucket_has(
         beside = [node for node in graph.of(kind) if node.inputs.get("bucket") == f"{bucket.name}-id"]
         if not any(holds(dict(node.inputs)) for node in beside):
             yield f"{bucket.name}: the bucket {otherwise}"
-
-
-def _containers(graph: Graph) -> Iterator[tuple[Node, dict[str, Any]]]:
-    for node in graph.of("aws:ecs/taskDefinition:TaskDefinition"):
-        for container in json.loads(node.inputs["containerDefinitions"]):
-            yield node, container
-
-
-def _all_statements(node: Node) -> Iterator[dict[str, Any]]:
-    for name in ("policy", "assumeRolePolicy"):
-        text = node.inputs.get(name)
-        if isinstance(text, str) and '"Statement"' in text:
-            yield from _statements(text)
-
-
-def _statements(document: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(document)["Statement"]
-    return found
-
-
-def _parameters(node: Node) -> dict[str, str]:
-    return {parameter["name"]: parameter["value"] for parameter in node.inputs.get("parameters") or []}
-
-
-def _first(facts: Any, name: str, field: str) -> Any:
-    return (facts.get(name) or [{}])[0].get(field)
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _has_password(value: str) -> bool:
-    """Whether it is an address with a password in it: scheme://user:password@host."""
-    authority = value.partition("://")[2].partition("/")[0]
-    return ":" in authority.rpartition("@")[0]

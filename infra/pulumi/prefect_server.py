@@ -82,10 +82,12 @@ class PrefectServer(Component):
         )
         self._parts = (place, cluster, network, images, logs)
         environment: dict[str, pulumi.Input[str]] = {
-            "PREFECT_SERVER_API_HOST": "0.0.0.0",  # noqa: S104 - a container's own network; the group decides who comes in
+            "PREFECT_SERVER_API_HOST": "0.0.0.0",  # noqa: S104 # nosec B104 - the security group decides who comes in
             "PREFECT_SERVER_API_PORT": str(PORT),
             "PREFECT_UI_API_URL": self.url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            # As it comes, only events are forgotten, and runs, their logs and artifacts stay for ever.
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": pulumi.Output.concat(
                 f"postgresql+asyncpg://{DATABASE_ROLE}@", database.address, ":5432/prefect"
             ),

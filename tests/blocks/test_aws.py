@@ -186,17 +186,17 @@ def test_the_environment_goes_before_and_an_empty_secret_leaves_the_way_to_other
     assert secret("source-empty") is None
     assert secret("source-nowhere") is None
     put(aws, "source-shop", "postgresql://kept@db/shop")
-    assert connections.database(declared_shop).url == "postgresql://kept@db/shop"
+    assert connections.database(declared_shop).url == "postgresql://kept@db/shop?sslmode=verify-full"
     monkeypatch.setenv("MEDALLION_SOURCE_SHOP_URL", "postgresql://mine@db/shop")
-    assert connections.database(declared_shop).url == "postgresql://mine@db/shop"
+    assert connections.database(declared_shop).url == "postgresql://mine@db/shop?sslmode=verify-full"
 
 
 def test_each_role_of_the_warehouse_has_a_secret_of_its_own(aws: Aws) -> None:
     """A task whose role may read only the loader's secret must not need the others."""
     put(aws, "warehouse-loader", "postgresql://loader@db/w")
     put(aws, "warehouse-reader", "postgresql://reader@db/w")
-    assert connections.warehouse("loader").url == "postgresql://loader@db/w"
-    assert connections.warehouse("reader").url == "postgresql://reader@db/w"
+    assert connections.warehouse("loader").url == "postgresql://loader@db/w?sslmode=verify-full"
+    assert connections.warehouse("reader").url == "postgresql://reader@db/w?sslmode=verify-full"
 
 
 def test_a_secrets_manager_out_of_reach_is_told_and_can_be_tried_again(

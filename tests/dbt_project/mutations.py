@@ -178,6 +178,7 @@ MUTATIONS = (
         "),",
     ),
     _gold("customer_360", "one in two is platinum", "ranked.share_above < 0.05", "ranked.share_above < 0.55"),
+    _gold("customer_360", "any model's score is taken for churn", "where model = 'churn'", "where model <> ''"),
     _gold("customer_360", "who stays away is worth more", "* least(", "* greatest("),
 )
 

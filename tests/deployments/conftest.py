@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 STUBS = {
     "ingest": "def ingest(source: str, tables: list[str] | None = None) -> None: ...",
     "transform": "def transform() -> None: open('was_here', 'x').close()",
+    "release": "def release(accept_changes: bool = False) -> None: ...",
     "pipeline": "def pipeline() -> None: ...",
     "backfill": "def backfill(table: str, first: str, last: str) -> None: ...",
     "recover": "def reconcile() -> None: ...",

@@ -36,7 +36,8 @@ def test_a_person_sees_a_plan_is_asked_and_is_told_what_was_done(api: str) -> No
 
     agreed = at_a_terminal("deploy", "production", "--pool", "local", answer="production")
     assert "done; running it again would change nothing" in agreed
-    assert len(deploying.filtered("deployments")) == 8
+    names = {entry["name"] for entry in deploying.filtered("deployments")}
+    assert names >= {"ingest-shop", "transform", "backfill"}
     again = medallion("deploy", "production", "--plan")
     assert (again.code, "nothing to change" in again.out) == (0, True), again.text
 

@@ -38,6 +38,7 @@ _NAMES = (
     "ingest-marketing",
     "ingest-currency",
     "transform",
+    "release",
     "pipeline",
     "backfill",
     "reconcile",
@@ -79,7 +80,7 @@ def assert_deployed_once(first: dict[str, dict[str, Any]], second: dict[str, dic
             for found in (entry, second[name])
         ]
         assert schedules[0] == schedules[1]
-        assert len(schedules[0]) == (0 if name in {"pipeline", "backfill", "predict"} else 1)
+        assert len(schedules[0]) == (0 if name in {"release", "pipeline", "backfill", "predict"} else 1)
     shop = second["ingest-shop"]
     assert shop["parameters"] == {"source": "shop"}
     assert shop["global_concurrency_limit"]["limit"] == 1

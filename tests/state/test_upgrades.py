@@ -191,7 +191,7 @@ async def test_a_plan_touches_no_warehouse_of_an_earlier_version_and_says_what_t
     with pytest.raises(WarehouseError, match="version 2") as refused:
         await plan_sources({"shop": ["stores"]})
 
-    assert "medallion status" in refused.value.next_move
+    assert "medallion migrate" in refused.value.next_move
     assert catalogue(ends) == before
     await upgrade(ends)
     assert [line.due for line in await plan_sources({"shop": ["stores"]})] == ["due"]

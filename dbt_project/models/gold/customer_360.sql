@@ -98,6 +98,17 @@ targets as (
     group by household_id
 ),
 
+-- Learned, and as old as the last `medallion predict`: it tells its day.
+churn as (
+    select
+        household_id,
+        score,
+        decile,
+        as_of
+    from {{ ref('customer_score') }}
+    where model = 'churn'
+),
+
 -- Expected, not learned: a household goes on buying as often as it did since its first purchase, for as much each time.
 -- When it has been away for more than three times as long as usual, it counts for as much less: of 1, 2, 3, 4, 6 and 10
 -- times, three foretold a quarter of the demo's data best. Who came yesterday has not shown how often it buys, and is
@@ -173,6 +184,9 @@ select
         else 'none'
     end as segment,
     coalesce(expected.sales_value, 0)::numeric(14, 2) as expected_sales,
+    churn.score as churn_score,
+    churn.decile::integer as churn_decile,
+    churn.as_of as churn_scored_as_of,
     favourites.product_category as favourite_category,
     coalesce(redemptions.redemptions, 0) as redemptions,
     redemptions.last_redemption_on,
@@ -191,3 +205,4 @@ left join favourites on households.household_id = favourites.household_id
 left join redemptions on households.household_id = redemptions.household_id
 left join targets on households.household_id = targets.household_id
 left join expected on households.household_id = expected.household_id
+left join churn on households.household_id = churn.household_id

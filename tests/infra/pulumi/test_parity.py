@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from infra.pulumi import policies
+from infra.pulumi import facts
 from infra.pulumi.graph import Graph, Node
 from tests.infra.pulumi.conftest import GraphOf
 
@@ -147,21 +147,21 @@ def test_the_worker_may_what_the_template_allows_or_a_reason_says_why_not(
         action
         for policy in of_kind(template, "AWS::IAM::Policy")
         for statement in policy["PolicyDocument"]["Statement"]
-        for action in policies._list(statement["Action"])
+        for action in facts.as_list(statement["Action"])
     }
     worker = {"medallion-production-worker", "medallion-production-worker-execution"}
     mine = {
         action
         for node in ours.of("aws:iam/rolePolicy:RolePolicy")
         if node.name == "medallion-production-worker"
-        for statement in policies._all_statements(node)
+        for statement in facts.all_statements(node)
         for action in statement["Action"]
     }
     execution = {
         action
         for node in ours.of("aws:iam/rolePolicy:RolePolicy")
         if node.name in worker
-        for statement in policies._all_statements(node)
+        for statement in facts.all_statements(node)
         for action in statement["Action"]
     }
     assert theirs - execution - set(NOT_ALLOWED) == set(), "prefect-aws's worker needs something new"

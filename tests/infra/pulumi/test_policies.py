@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infra.pulumi import policies
+from infra.pulumi import facts
 from infra.pulumi.graph import Graph, record, settings_of
 from infra.pulumi.permissions import FORCED
 from infra.pulumi.policies import POLICIES, violations
@@ -190,10 +190,10 @@ def test_an_unprotected_database_of_production_is_found(graph_of: GraphOf) -> No
 
 def test_a_forced_wildcard_is_no_licence_for_others() -> None:
     """Describing task definitions needs `*`; registering them does not get it by that."""
-    assert policies._forced("ecs:DescribeTaskDefinition", "*")
-    assert not policies._forced("ecs:RegisterTaskDefinition", "*")
-    assert not policies._forced("ecs:StopTask", "*")
-    assert not policies._forced("logs:PutLogEvents", "arn:aws:logs:eu-central-1:1:log-group:*:*")
+    assert facts.is_forced("ecs:DescribeTaskDefinition", "*")
+    assert not facts.is_forced("ecs:RegisterTaskDefinition", "*")
+    assert not facts.is_forced("ecs:StopTask", "*")
+    assert not facts.is_forced("logs:PutLogEvents", "arn:aws:logs:eu-central-1:1:log-group:*:*")
 
 
 def test_every_forced_wildcard_is_used_and_has_a_reason(graph_of: GraphOf) -> None:
@@ -201,9 +201,9 @@ def test_every_forced_wildcard_is_used_and_has_a_reason(graph_of: GraphOf) -> No
     allowed = {
         (action, resource)
         for node in graph_of("production").nodes
-        for statement in policies._all_statements(node)
+        for statement in facts.all_statements(node)
         for action in statement["Action"]
-        for resource in policies._list(statement.get("Resource", []))
+        for resource in facts.as_list(statement.get("Resource", []))
         if "*" in resource
     }
     actions = {action for action, _ in allowed}

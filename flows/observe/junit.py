@@ -1,0 +1,65 @@
+"""A test run's results as JUnit XML tells them, which pytest and most others write."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from flows.spec.errors import ConfigurationError
+
+_SHA = re.compile(r"[0-9a-f]{7,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class TestResults:
+    """Counts of one test run, and the commit that the file's name says it ran on: `junit-3f2a91c.xml`."""
+
+    __test__ = False
+
+    tests: int
+    failed: int
+    skipped: int
+    commit: str | None
+
+    def prove(self, commit: str) -> bool:
+        """Whether they show that this commit passed: some tests ran on it, and none failed."""
+        return (
+            self.failed == 0
+            and self.tests > self.skipped
+            and self.commit is not None
+            and commit.startswith(self.commit)
+        )
+
+
+def read_test_results(path: Path) -> TestResults:
+    """The file's counts, summed over its suites. JUnit XML has no field for a commit, so the name of the file tells it.
+
+    Raises:
+        ConfigurationError: the file is not there, or is no JUnit XML.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()  # noqa: S314 - written by one's own pipeline, and only counts are read
+    except (OSError, ElementTree.ParseError) as problem:
+        raise _unreadable(path, type(problem).__name__) from None
+    suites = [root] if root.tag == "testsuite" else root.findall("testsuite")
+    if not suites:
+        raise _unreadable(path, "it holds no testsuite")
+    sums = {
+        key: sum(int(suite.get(key) or 0) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
+    }
+    named = _SHA.findall(path.stem)
+    return TestResults(
+        sums["tests"], sums["failures"] + sums["errors"], sums["skipped"], max(named, key=len) if named else None
+    )
+
+
+def _unreadable(path: Path, why: str) -> ConfigurationError:
+    error = ConfigurationError(
+        f"the test results cannot be read ({why})",
+        where=str(path),
+        next_move="name the JUnit XML of the pipeline, such as that of pytest --junitxml",
+    )
+    error.exit_code = 2
+    return error

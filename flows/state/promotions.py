@@ -1,0 +1,112 @@
+"""What an environment's own ledger tells before a commit leaves it, and the record where the commit arrives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+@dataclass(frozen=True, slots=True)
+class LastBuild:
+    """The newest whole build that ended: how, when, of which models, and its checks as gate → outcome → count."""
+
+    run_id: int
+    status: str
+    finished_at: datetime
+    models: str | None
+    nodes: int | None
+    checks: Mapping[str, Mapping[str, int]]
+
+
+async def last_build(connection: Connection[Record]) -> LastBuild | None:
+    """The newest transform or release that ended. A failed one counts: it says what happens to these models now."""
+    row = await connection.fetchrow(
+        "select run_id, status, finished_at, details from ops.runs where pipeline in ('transform', 'release') "
+        "and finished_at is not null and (status <> 'done' or details ? 'whole') order by run_id desc limit 1"
+    )
+    if row is None:
+        return None
+    checks: dict[str, dict[str, int]] = {}
+    for found in await connection.fetch(
+        "select gate, outcome, count(*) as checks from ops.check_results where run_id = $1 group by gate, outcome",
+        row["run_id"],
+    ):
+        checks.setdefault(found["gate"], {})[found["outcome"]] = int(found["checks"])
+    details = json.loads(row["details"] or "{}")
+    return LastBuild(
+        row["run_id"], row["status"], row["finished_at"], details.get("models"), details.get("nodes"), checks
+    )
+
+
+async def hours_since_loads(connection: Connection[Record]) -> dict[tuple[str, str], float]:
+    """(source, table) → hours since its last published load; repairs say nothing about what is new at the source."""
+    rows = await connection.fetch(
+        "select source_system, table_name, extract(epoch from now() - max(finished_at)) / 3600 as hours from ops.loads "
+        "where status = 'published' and path <> 'repair' group by source_system, table_name"
+    )
+    return {(row["source_system"], row["table_name"]): float(row["hours"]) for row in rows}
+
+
+async def open_circuits(connection: Connection[Record]) -> list[str]:
+    """Sources that are left alone now, or tried by a single load."""
+    rows = await connection.fetch("select source_system from ops.circuits where state <> 'closed' order by 1")
+    return [row["source_system"] for row in rows]
+
+
+async def comparisons(connection: Connection[Record]) -> tuple[list[str], int]:
+    """Tables that differed from their source when they were last compared, as `shop.baskets`; and how many agreed."""
+    rows = await connection.fetch(
+        "select distinct on (source_system, table_name) source_system || '.' || table_name as name, verdict "
+        "from ops.reconciliations order by source_system, table_name, reconciliation_id desc"
+    )
+    differing = sorted(row["name"] for row in rows if row["verdict"] == "different")
+    return differing, sum(row["verdict"] == "equal" for row in rows)
+
+
+async def gold_shape(connection: Connection[Record]) -> dict[str, dict[str, str]]:
+    """Tables and views of gold with their columns and types; empty where nothing was built yet."""
+    rows = await connection.fetch(
+        "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) as kind from pg_class as c "
+        "inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped "
+        "where c.relnamespace = to_regnamespace('gold') and c.relkind in ('r', 'p', 'v', 'm') "
+        "and not c.relispartition order by c.relname, a.attnum"
+    )
+    shape: dict[str, dict[str, str]] = {}
+    for row in rows:
+        shape.setdefault(row["relname"], {})[row["attname"]] = row["kind"]
+    return shape
+
+
+async def record_promotion(
+    connection: Connection[Record],
+    *,
+    environment: str,
+    promoted_from: str,
+    outcome: str,
+    commit: str,
+    models: str,
+    approved_by: str | None,
+    promoted_by: str,
+    gates: Sequence[Mapping[str, Any]],
+) -> int:
+    """A row of ops.promotions; returns its number."""
+    return int(
+        await connection.fetchval(
+            "insert into ops.promotions (environment, promoted_from, outcome, commit_sha, models, approved_by, "
+            "promoted_by, gates) values ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb) returning promotion_id",
+            environment,
+            promoted_from,
+            outcome,
+            commit,
+            models,
+            approved_by,
+            promoted_by,
+            json.dumps(gates),
+        )
+    )

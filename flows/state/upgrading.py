@@ -1,0 +1,129 @@
+"""Bringing schema `ops` from one version to another, while nothing else is at work in it.
+
+wait for the turn → from here on no run begins → wait for those under way → one transaction of DDL
+
+The turn is an advisory lock of the transaction. A killed upgrade gives it back, and leaves the version that was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from flows.spec.errors import LoadLocked
+from flows.state.active_runs import active_runs
+from flows.state.advisory_locks import LOAD_LOCK_CLASS, NO_TABLE
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+_POLL_SECONDS = 0.25
+_UPGRADE = Path(__file__).with_name("upgrade.sql")
+_SCHEMA = Path(__file__).with_name("schema.sql")
+_SHAPE = Path(__file__).with_name("operations_shape.sql")
+# A rehearsal must not make loads wait: behind its lock they would queue.
+_REHEARSAL_LOCK_MS = 1000
+
+
+def statements() -> str:
+    """All that an upgrade runs, as SQL."""
+    return _UPGRADE.read_text(encoding="utf-8") + "\n" + _SCHEMA.read_text(encoding="utf-8")
+
+
+async def upgrade(
+    connection: Connection[Record],
+    known_version: Callable[[Connection[Record]], Awaitable[int | None]],
+    wanted: int,
+    *,
+    wait_seconds: float,
+) -> bool:
+    """Bring the schema to the wanted version; False when another process had done it by our turn.
+
+    Whoever wants to begin a run meanwhile waits as for any lock.
+
+    Raises:
+        LoadLocked: runs were under way, or another upgrade was, all the while we waited. Nothing was changed.
+    """
+    until = time.monotonic() + wait_seconds
+    async with connection.transaction():
+        async with _told_as_lock("another upgrade of schema ops is under way"):
+            await _limit_waits(connection, until)
+            await connection.execute("select pg_advisory_xact_lock($1, $2)", LOAD_LOCK_CLASS, NO_TABLE)
+        version = await known_version(connection)
+        if version == wanted:
+            return False
+        if version is not None:
+            await _let_runs_end(connection, f"from version {version} to {wanted}", until)
+        async with _told_as_lock("sessions hold tables of schema ops"):
+            await _limit_waits(connection, until)
+            await connection.execute(statements())
+    return True
+
+
+async def rehearse(connection: Connection[Record]) -> list[str]:
+    """What an upgrade would bring, take away and change, found by doing it in a transaction that is rolled back.
+
+    Lines such as `comes    table ops.releases` and `goes     column ops.loads.rows_tombstones bigint`, sorted.
+
+    Raises:
+        LoadLocked: sessions hold tables of schema ops, so it could not be tried.
+    """
+    rehearsal = connection.transaction()
+    await rehearsal.start()
+    try:
+        async with _told_as_lock("sessions hold tables of schema ops, so the upgrade could not be rehearsed"):
+            await connection.execute("select set_config('lock_timeout', $1, true)", f"{_REHEARSAL_LOCK_MS}ms")
+            before = await _shape(connection)
+            await connection.execute(statements())
+            after = await _shape(connection)
+    finally:
+        await rehearsal.rollback()
+    new_tables = {thing.removeprefix("table ") for thing in after - before if thing.startswith("table ")}
+    lines = [f"goes   {thing}" for thing in sorted(before - after)]
+    lines += [
+        f"comes  {thing}"
+        for thing in sorted(after - before)
+        if thing.startswith("table ") or not any(f" {table}." in thing for table in new_tables)
+    ]
+    return lines
+
+
+async def _shape(connection: Connection[Record]) -> set[str]:
+    return {row["thing"] for row in await connection.fetch(_SHAPE.read_text(encoding="utf-8"))}
+
+
+async def _let_runs_end(connection: Connection[Record], step: str, until: float) -> None:
+    while running := await active_runs(connection):
+        if time.monotonic() >= until:
+            listed = ", ".join(str(run) for run in running[:5])
+            more = f" and {len(running) - 5} more" if len(running) > 5 else ""
+            raise LoadLocked(
+                f"schema ops cannot be brought {step} while runs are active: {listed}{more}",
+                where="schema ops",
+                next_move="let them end, or stop them, and keep others from beginning: pause the work pool; "
+                "`medallion migrate --plan` shows who is left",
+                retryable=True,
+            )
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _limit_waits(connection: Connection[Record], until: float) -> None:
+    # 0 would mean no limit at all.
+    patience = max(1, int((until - time.monotonic()) * 1000))
+    await connection.execute("select set_config('lock_timeout', $1, true)", f"{patience}ms")
+
+
+@asynccontextmanager
+async def _told_as_lock(what: str) -> AsyncIterator[None]:
+    try:
+        yield
+    except asyncpg.LockNotAvailableError:
+        raise LoadLocked(
+            what, where="schema ops", next_move="wait for them to end, and run it again", retryable=True
+        ) from None

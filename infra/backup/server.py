@@ -1,0 +1,195 @@
+"""The cluster that is backed up, asked what it is and whether we may."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import ConnStatus, ExecStatus, PGconn
+
+from flows.connections import embedded_stack
+from flows.settings import settings
+from flows.spec import DatabaseConnection
+from flows.spec.errors import ConfigurationError
+from infra.backup import programs
+from infra.backup.catalog import Watermark
+from infra.backup.errors import ServerRefused
+
+#: What keeps the server from throwing the log away before we have it.
+SLOT = "medallion_backup"
+
+_GRANTS = (
+    "let a superuser run infra/local/roles_backup.sql, and pg_hba.conf allow `replication` connections for the role"
+)
+_MANAGED = (
+    "a managed server (Amazon RDS, Cloud SQL) lets nobody copy its files: use the provider's own snapshots and "
+    "recovery to a point in time, docs/disaster-recovery.md; on a server of yours, "
+)
+
+
+@dataclass(frozen=True)
+class Server:
+    """What the cluster says of itself. `version` such as 18.6; `segment_bytes` of its write-ahead log."""
+
+    system: str
+    version: str
+    segment_bytes: int
+    superuser: str
+
+    @property
+    def major(self) -> int:
+        return int(self.version.split(".")[0])
+
+
+def address() -> DatabaseConnection:
+    """The cluster's address for backups. Raises ConfigurationError."""
+    configured = settings().backup_url
+    if configured is not None:
+        return DatabaseConnection("backup", configured.get_secret_value())
+    stack = embedded_stack()
+    if stack is not None and "backup" in stack["urls"]:
+        return DatabaseConnection("backup", stack["urls"]["backup"])
+    raise ConfigurationError(
+        "nothing says which cluster is to be backed up",
+        where="backup",
+        next_move="run `medallion up` for the embedded one, or set MEDALLION_BACKUP_URL to yours, as a role that may "
+        "replicate: postgresql://medallion_backup:…@host/postgres?sslmode=verify-full",
+    )
+
+
+def identify(at: DatabaseConnection) -> Server:
+    """What the cluster is, after making sure that we may back it up.
+
+    Raises:
+        ServerRefused: it does not answer, the role may not replicate, or our programs are of another major version.
+    """
+    system = _identify_system(at)
+    with connect(at) as session:
+        row = session.execute(
+            "select current_setting('server_version'), pg_size_bytes(current_setting('wal_segment_size')), "
+            "(select rolname from pg_roles where oid = 10), "
+            "(select count(*) from pg_tablespace where spcname not in ('pg_default', 'pg_global')), "
+            "pg_is_in_recovery(), pg_has_role(current_user, 'pg_read_all_stats', 'usage')"
+        ).fetchone()
+    assert row is not None
+    server = Server(system, row[0].split()[0], int(row[1]), row[2])
+    if row[3]:
+        raise ServerRefused(
+            "the cluster has tablespaces of its own, which are not backed up here",
+            where=at.safe_address,
+            next_move="move their tables to pg_default, or back this cluster up with pgBackRest or barman",
+        )
+    if row[4]:
+        raise ServerRefused(
+            "this is a standby, which cannot say until when everything has arrived",
+            where=at.safe_address,
+            next_move="name the primary in MEDALLION_BACKUP_URL; ?target_session_attrs=primary finds it among several",
+        )
+    if not row[5]:
+        raise ServerRefused(
+            "the role is not told how far its copy of the log has come",
+            where=at.safe_address,
+            next_move="let a superuser run infra/local/roles_backup.sql, which grants pg_read_all_stats",
+        )
+    if programs.major() != server.major:
+        raise ServerRefused(
+            f"the server is PostgreSQL {server.major}, the programs are of {programs.major()}",
+            where=at.safe_address,
+            next_move=f"set MEDALLION_POSTGRES_PROGRAMS to the folder of programs of version {server.major}",
+        )
+    return server
+
+
+@contextmanager
+def connect(at: DatabaseConnection) -> Iterator[psycopg.Connection]:
+    """A session that commits each statement. Raises ServerRefused, in words without the password."""
+    try:
+        session = psycopg.connect(
+            at.url,
+            autocommit=True,
+            connect_timeout=int(settings().connect_timeout_seconds),
+            application_name="medallion backup",
+        )
+    except psycopg.Error as error:
+        raise _unreachable(at, str(error)) from None
+    with session:
+        yield session
+
+
+def position(session: psycopg.Connection) -> Watermark:
+    """A moment, and a position up to which the log is on disk that holds all that was committed until then.
+
+    Commits that do not wait for the disk (`synchronous_commit = off`) are there after three times `wal_writer_delay` at
+    most (PostgreSQL's manual, chapter Asynchronous Commit): the moment lies that far back.
+    """
+    row = session.execute(
+        # The clock is read first: nothing committed before it can lie behind the position.
+        "select clock_timestamp() - 3 * current_setting('wal_writer_delay')::interval, "
+        "pg_current_wal_flush_lsn()::text, pg_walfile_name(pg_current_wal_flush_lsn())"
+    ).fetchone()
+    assert row is not None
+    moment: datetime = row[0]
+    return Watermark(int(row[2][:8], 16), row[1], moment.astimezone(UTC))
+
+
+def clock(session: psycopg.Connection) -> datetime:
+    """The server's clock, in UTC."""
+    row = session.execute("select clock_timestamp()").fetchone()
+    assert row is not None
+    moment: datetime = row[0]
+    return moment.astimezone(UTC)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Our replication slot: how many bytes of log the server keeps for it, and whether it has given up on us."""
+
+    kept_bytes: int
+    lost: bool
+    active: bool
+
+
+def slot(session: psycopg.Connection) -> Slot | None:
+    """The slot as the server sees it; None where it is not there."""
+    row = session.execute(
+        "select coalesce(pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn), 0)::bigint, "
+        "wal_status is not distinct from 'lost', active from pg_replication_slots where slot_name = %s",
+        [SLOT],
+    ).fetchone()
+    return None if row is None else Slot(*row)
+
+
+def _identify_system(at: DatabaseConnection) -> str:
+    # A connection of the replication protocol: what pg_basebackup will be, refused here in words that help.
+    connection = PGconn.connect(make_conninfo(at.url, replication="true", connect_timeout=10).encode())
+    try:
+        if connection.status != ConnStatus.OK:
+            raise _unreachable(at, connection.error_message.decode(errors="replace"))
+        answer = connection.exec_(b"IDENTIFY_SYSTEM")
+        value = answer.get_value(0, 0) if answer.status == ExecStatus.TUPLES_OK else None
+        if value is None:
+            raise _unreachable(at, connection.error_message.decode(errors="replace"))
+        return value.decode()
+    finally:
+        connection.finish()
+
+
+def _unreachable(at: DatabaseConnection, said: str) -> ServerRefused:
+    if "replication" in said or "no pg_hba.conf entry" in said or "walsender" in said:
+        return ServerRefused(
+            "the role may not replicate, which copying a cluster needs",
+            where=at.safe_address,
+            next_move=_MANAGED + _GRANTS,
+        )
+    if "authentication failed" in said:
+        return ServerRefused(
+            "the password is not the role's", where=at.safe_address, next_move="correct MEDALLION_BACKUP_URL"
+        )
+    return ServerRefused(
+        "the cluster cannot be reached",
+        where=at.safe_address,
+        next_move="check that it is up and that MEDALLION_BACKUP_URL leads there",
+        retryable=True,
+    )

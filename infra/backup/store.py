@@ -1,0 +1,156 @@
+"""Where backups are kept: a folder, or a prefix of an S3 bucket. Names are paths with slashes.
+
+/mnt/backups/medallion        a folder, best on another machine's disk
+s3://bucket/backups           a prefix; who we are comes from where we run, as for the rest of AWS
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from flows.settings import settings
+from infra.backup.errors import StoreFailed
+from infra.backup.sealed import Readable, Writable
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One object: its name below the store's root, and its size in bytes."""
+
+    name: str
+    bytes: int
+
+
+class Store(Protocol):
+    """What both kinds can do. A name either holds the whole of what was written, or what it held before."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+
+    def write(self, name: str) -> AbstractContextManager[Writable]:
+        """Write an object; it is there once the block has ended without an error."""
+
+    def read(self, name: str) -> AbstractContextManager[Readable]:
+        """Read an object. Raises FileNotFoundError."""
+
+    def list(self, prefix: str) -> "list[Kept]":
+        """The objects whose names begin with the prefix, sorted."""
+
+    def delete(self, name: str) -> None:
+        """Delete an object; nothing happens where there is none."""
+
+    def on_disk_of(self, folder: Path) -> bool:
+        """Whether losing the disk of the folder loses what is kept here, too."""
+
+
+def put(store: Store, name: str, data: bytes) -> None:
+    """Write a small object."""
+    with store.write(name) as writer:
+        writer.write(data)
+
+
+def get(store: Store, name: str) -> bytes:
+    """Read a small object. Raises FileNotFoundError."""
+    with store.read(name) as reader:
+        return reader.read()
+
+
+def open_store(place: str | None = None) -> Store:
+    """The store at `place`; by default at MEDALLION_BACKUP_TO, else `backups/` of the lake, else in the stack's home.
+
+    Raises:
+        StoreFailed: the place is neither a folder nor an address of S3.
+    """
+    lake = settings().lake_bucket
+    place = (
+        place or settings().backup_to or (f"s3://{lake}/backups" if lake else "") or str(settings().home / "backups")
+    )
+    if place.startswith("s3://"):
+        from infra.backup.s3 import open_bucket  # imports prefect-aws, which takes two seconds
+
+        return open_bucket(place)
+    if "://" in place:
+        raise StoreFailed(
+            f"backups are not kept at {place.partition(':')[0]}://",
+            where="MEDALLION_BACKUP_TO",
+            next_move="name a folder, or s3://bucket/prefix",
+        )
+    return FolderStore(Path(place).expanduser().resolve())
+
+
+@dataclass(frozen=True)
+class FolderStore:
+    """A folder. Files appear whole, and have reached the disk when they do."""
+
+    root: Path
+
+    @property
+    def place(self) -> str:
+        return str(self.root)
+
+    @contextmanager
+    def write(self, name: str) -> Iterator[IO[bytes]]:
+        path = self.root / name
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with partial.open("wb", buffering=1 << 20) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError as error:
+            raise self._failed(error, name) from error
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def read(self, name: str) -> Iterator[IO[bytes]]:
+        try:
+            file = (self.root / name).open("rb")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self._failed(error, name) from error
+        with file:
+            yield file
+
+    def list(self, prefix: str) -> "list[Kept]":
+        folder = self.root / prefix.rpartition("/")[0]
+        found = []
+        with suppress(FileNotFoundError):
+            for path in folder.rglob("*"):
+                name = path.relative_to(self.root).as_posix()
+                if name.startswith(prefix) and not path.name.startswith(".") and path.is_file():
+                    found.append(Kept(name, path.stat().st_size))
+        return sorted(found, key=lambda kept: kept.name)
+
+    def delete(self, name: str) -> None:
+        path = self.root / name
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder goes with the last of its files
+            path.parent.rmdir()
+
+    def on_disk_of(self, folder: Path) -> bool:
+        with suppress(OSError):
+            nearest = next(step for step in (self.root, *self.root.parents) if step.exists())
+            return nearest.stat().st_dev == folder.stat().st_dev
+        return False
+
+    def _failed(self, error: OSError, name: str) -> StoreFailed:
+        free = ""
+        with suppress(OSError):
+            free = f", {shutil.disk_usage(self.root).free / 1024**2:,.0f} MB free"
+        reason = (os.strerror(error.errno) if error.errno else type(error).__name__).lower()
+        return StoreFailed(
+            f"{name} cannot be read or written: {reason}{free}",
+            where=self.place,
+            next_move="make the folder writable for this account and large enough, or set MEDALLION_BACKUP_TO",
+        )

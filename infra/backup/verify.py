@@ -1,0 +1,96 @@
+"""Is what is kept what was copied? All of it is read back, opened, and held against PostgreSQL's own manifest."""
+
+import os
+import tarfile
+from pathlib import Path
+
+from flows.settings import settings
+from infra.backup import archive, embedded, programs
+from infra.backup.aside import aside
+from infra.backup.catalog import Backup, Catalog
+from infra.backup.errors import Damaged, KeyRefused
+from infra.backup.key import Keys
+from infra.backup.sealed import unsealed
+from infra.local.account import Account
+from infra.local.home import file_error
+
+
+def verify(catalog: Catalog, backup: Backup, keys: Keys) -> None:
+    """Read a backup back into a scratch folder, with the log that it needs, and let pg_verifybackup judge it.
+
+    Takes as much room in the stack's home as the cluster itself, for as long as it lasts.
+    Raises Damaged, LogGap, KeyRefused, StoreFailed.
+    """
+    with aside(settings().home) as folder:
+        data, log = folder / "data", folder / "wal"
+        extract(catalog, backup, keys, data)
+        log.mkdir()
+        known = archive.histories(catalog, keys)
+        found = archive.stretch(catalog, backup, known, timeline=backup.timeline, until=backup.end - 1)
+        archive.refuse_gap(found, f"backup {backup.label}")
+        if found.whole_until < backup.end and not any(
+            name.endswith(archive.PARTIAL) for name in found.objects.values()
+        ):
+            raise _no_log(backup)
+        archive.fetch(catalog, found, keys, log, backup.system)
+        held_against_manifest(backup, data, log)
+        if backup.stack:
+            with catalog.store.read(catalog.stack(backup.label)) as sealed, unsealed(sealed, keys, "stack") as plain:
+                embedded.unpack(plain, folder)
+
+
+def extract(catalog: Catalog, backup: Backup, keys: Keys, data: Path, account: Account | None = None) -> None:
+    """Write the cluster's files into `data`, owned by the account that will run it.
+
+    Raises Damaged, KeyRefused, StoreFailed, DiskFull.
+    """
+    if not keys.known(backup.key):
+        raise KeyRefused(
+            "none of our keys opens it",
+            where=f"backup {backup.label}",
+            next_move=f"add the line of the key {backup.key} to the file of MEDALLION_BACKUP_KEY_FILE, or to "
+            "MEDALLION_BACKUP_KEY",
+        )
+    try:
+        data.mkdir(mode=0o700, parents=True)
+        with (
+            catalog.store.read(catalog.base(backup.label)) as sealed,
+            unsealed(sealed, keys, f"backup {backup.label}") as plain,
+            tarfile.open(fileobj=plain, mode="r|", bufsize=1 << 20) as tar,
+        ):
+            for member in tar:
+                tar.extract(member, data, filter="data")
+                if account is not None:
+                    os.chown(data / member.name, account.uid, account.gid)
+        if account is not None:
+            os.chown(data, account.uid, account.gid)
+    except FileNotFoundError:
+        raise Damaged(
+            "its files are not there", where=f"backup {backup.label}", next_move="recover from another backup"
+        ) from None
+    except tarfile.TarError:
+        raise Damaged(
+            "it is not what was written", where=f"backup {backup.label}", next_move="recover from another backup"
+        ) from None
+    except OSError as error:
+        raise file_error(error, data.parent) from error
+
+
+def held_against_manifest(backup: Backup, data: Path, log: Path) -> None:
+    """Let pg_verifybackup compare the files, and the log between start and end. Raises Damaged."""
+    done = programs.run("pg_verifybackup", "--quiet", "--wal-directory", str(log), str(data))
+    if done.returncode != 0:
+        last = "; ".join(line.strip() for line in done.stderr.strip().splitlines()[-3:]).replace(str(data), "")
+        raise Damaged(
+            f"it is not what the manifest says: {last}",
+            where=f"backup {backup.label}",
+            next_move="recover from another backup, and make a new one: `medallion backup`",
+        )
+
+
+def _no_log(backup: Backup) -> Damaged:
+    return Damaged(
+        "the log that it needs is not in the archive",
+        where=f"backup {backup.label}",
+        next_move="recover from another backup, and make a new one: `medallion backup`",
+    )

@@ -1,0 +1,53 @@
+"""The figures that documents quote are those of the benchmarks' results."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from flows.settings import PROJECT_ROOT
+
+CAPACITY = (PROJECT_ROOT / "docs/capacity.md").read_text(encoding="utf-8")
+LOADS = {
+    "first load, append": "full load, append",
+    "first load, merge": "full load, merge",
+    "first load, replace": "full load, replace",
+    "replace of a table in which nothing differs": "replace, nothing differs",
+    "merge of the 10 % that changed": "merge of 10% changed",
+}
+BUILDS = {
+    "when nothing changed": "incremental, nothing changed, warm",
+    "when a day's lines did": "incremental, a day's lines changed, warm",
+    "for a full refresh": "full refresh, warm",
+}
+
+
+def _results(name: str) -> Any:
+    return json.loads((PROJECT_ROOT / f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("label", "case"), LOADS.items(), ids=list(LOADS))
+def test_loads_cost_what_the_benchmark_of_databases_measured(label: str, case: str) -> None:
+    [measured] = [one for one in _results("database") if one["case"] == case and one["tool"] == "medallion"]
+    found = re.search(rf"^\| {re.escape(label)} \| ([\d.]+) \| (.+?) \| (\d+) \|$", CAPACITY, re.MULTILINE)
+    assert found is not None
+    assert float(found[1]) == round(measured["seconds"], 2)
+    assert int(found[3]) == round(measured["peak_mb"])
+
+
+@pytest.mark.parametrize(("label", "case"), BUILDS.items(), ids=list(BUILDS))
+def test_builds_cost_what_the_benchmark_of_the_transform_measured(label: str, case: str) -> None:
+    [measured] = [one for one in _results("transform")["builds"] if one["case"] == case]
+    assert re.search(rf"{measured['seconds']} s\s+{re.escape(label)}", CAPACITY)
+
+
+def test_an_api_costs_what_the_benchmark_of_apis_measured() -> None:
+    seconds = {
+        (one["case"], one["tool"]): one["seconds"] for one in _results("api") if one["tool"].startswith("medallion")
+    }
+    pages = "300,000 nested records in 300 pages"
+    slow = "5,000 small pages with 20 ms latency"
+    assert f"{seconds[pages, 'medallion, one page at a time']} s are ours" in " ".join(CAPACITY.split())
+    one, ten = (round(seconds[slow, f"medallion, {how}"]) for how in ("one page at a time", "ten pages at a time"))
+    assert f"take {one} s one at a time and {ten} s ten at a time" in " ".join(CAPACITY.split())

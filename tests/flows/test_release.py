@@ -1,0 +1,233 @@
+"""A release and the way back, through dbt, both gates and Prefect: on a small project, which a test may spoil."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from prefect.context import refresh_global_settings_context
+
+from flows import tasks
+from flows.dbt.fingerprint import fingerprint
+from flows.dbt.manifest import Manifest
+from flows.release import release
+from flows.rollback import RolledBack, drop_previous, roll_back_models
+from flows.settings import settings
+from flows.spec.errors import ConfigurationError, DataRefused, LoadLocked
+from flows.state import dbt_manifests
+from flows.transform import transform
+from tests.conftest import TestCluster, TestDatabase, copy_of, fresh_warehouse
+from tests.flows.small_project import edit, write_project
+from tests.load.two_ends import run_sql
+from tests.loads.loading import rows
+
+# One worker builds the shared schemas that the tests take copies of.
+pytestmark = pytest.mark.xdist_group("release")
+
+
+def point_at(database: TestDatabase, home: Path, project: Path, patch: pytest.MonkeyPatch) -> None:
+    """The platform works on this warehouse, with this project and its contracts."""
+    patch.setenv("MEDALLION_WAREHOUSE_URL", database.url("loader"))
+    patch.setenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL", database.url("transformer"))
+    patch.setenv("MEDALLION_HOME", str(home))
+    for module in ("flows.transform", "flows.release"):
+        patch.setattr(f"{module}.DBT_PROJECT", project)
+    patch.setattr(tasks, "_contracts", lambda gate: [project.parent / f"{gate}.yml"])
+    patch.setattr(tasks, "check_gate", tasks.check_gate.with_options(retry_delay_seconds=0))
+    settings.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def built(
+    cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TestDatabase]:
+    """A warehouse whose shared schemas an ordinary transform has built."""
+    folder = tmp_path_factory.mktemp("built")
+    # dbt's own threads know only the settings that Prefect read when it was imported: without an address they would
+    # start a server for each build.
+    refresh_global_settings_context()
+    with fresh_warehouse(cluster) as database, pytest.MonkeyPatch.context() as patch:
+        point_at(database, folder / "home", write_project(folder), patch)
+        transform()
+        yield database
+    settings.cache_clear()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return write_project(tmp_path)
+
+
+@pytest.fixture
+def shared(
+    built: TestDatabase, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TestDatabase]:
+    """A copy of it for one test."""
+    with copy_of(built) as database:
+        point_at(database, tmp_path / "home", project, monkeypatch)
+        yield database
+    settings.cache_clear()
+
+
+def amounts(database: TestDatabase) -> list[tuple[Any, ...]]:
+    """What readers see: the mart's amount, and the total that is made of it."""
+    return run_sql(
+        database.url("reader"), "select distinct m.amount, t.amount from gold.mart as m cross join gold.total as t"
+    )
+
+
+def manifest(database: TestDatabase) -> Manifest:
+    """What others defer to and compare with."""
+
+    async def newest() -> bytes:
+        connection = await asyncpg.connect(database.url("loader"))
+        try:
+            build = await dbt_manifests.newest_build(connection)
+            assert build is not None
+            return await dbt_manifests.read_manifest(connection, build.run_id)
+        finally:
+            await connection.close()
+
+    return Manifest.read(asyncio.run(newest()))
+
+
+def roll_back(by: str = "Ada") -> RolledBack:
+    return roll_back_models(by)
+
+
+def test_a_release_brings_its_models_at_once_and_tells_what_they_change(
+    shared: TestDatabase, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(project, "staging/stg_sale.sql", "1 as amount", "2 as amount")
+    edit(project, "gold/mart.sql", "'kept' as note", "'kept' as note, 'new' as reason")
+
+    facts = release()
+
+    assert amounts(shared) == [(2, 20)]
+    assert facts["changes"]["mart"] | {"keys_new": None} == {
+        "rows_before": 10, "rows_after": 10, "columns_added": ["reason"], "columns_removed": [], "columns_retyped": [],
+        "keys_new": None, "keys_gone": 0, "rows_changed": 10, "same": False,
+    }  # fmt: skip
+    assert rows(shared, "select release_id, released_at is not null as released, withdrawn_at from ops.releases") == [
+        {"release_id": facts["release"], "released": True, "withdrawn_at": None}
+    ]
+    kept = manifest(shared)
+    assert {relation.schema for relation in kept.relations.values()} == {"gold", "silver", "staging"}
+    assert "next__" not in str(kept.content["nodes"])
+    # The next ordinary run goes on from it, in place; also where only a release may change models.
+    monkeypatch.setattr(settings(), "models_by_release", True)
+    transform()
+    assert amounts(shared) == [(2, 20)]
+    assert rows(shared, "select count(*) as scores from silver.score") == [{"scores": 3}]
+
+
+def test_a_release_that_its_gate_refuses_is_seen_by_nobody_and_stays_for_a_look(
+    shared: TestDatabase, project: Path
+) -> None:
+    edit(project, "staging/stg_sale.sql", "1 as amount", "-1 as amount")
+
+    with pytest.raises(DataRefused, match=r"1 of \d checks do not pass"):
+        release()
+
+    assert amounts(shared) == [(1, 10)]
+    assert rows(shared, "select distinct amount from next__gold.mart") == [{"amount": -1}]
+    assert rows(shared, "select count(*) as releases from ops.releases") == [{"releases": 0}]
+    assert rows(shared, "select dataset from ops.check_results where outcome = 'failed'") == [
+        {"dataset": "next__gold.mart"}
+    ]
+
+
+def test_a_release_whose_test_fails_is_seen_by_nobody(shared: TestDatabase, project: Path) -> None:
+    edit(project, "gold/mart.sql", "select id,", "select id / 2 as id,")
+    with pytest.raises(DataRefused, match="dbt tests failed"):
+        release()
+    assert amounts(shared) == [(1, 10)]
+
+
+def test_what_readers_would_lose_is_asked_about_first(shared: TestDatabase, project: Path) -> None:
+    edit(project, "gold/mart.sql", ", 'kept' as note", "")
+    edit(project, "staging/stg_sale.sql", "generate_series(1, 10)", "generate_series(1, 4)")
+
+    with pytest.raises(DataRefused) as refused:
+        release()
+
+    assert "mart loses column note; mart falls from 10 to 4 rows" in refused.value.what
+    assert amounts(shared) == [(1, 10)]
+    release(accept_changes=True)
+    assert amounts(shared) == [(1, 4)]
+
+
+def test_models_that_were_withdrawn_do_not_come_back_with_the_next_run(shared: TestDatabase, project: Path) -> None:
+    """The schedule goes on with the code that is deployed, an hour after somebody has rolled back at night."""
+    edit(project, "staging/stg_sale.sql", "1 as amount", "2 as amount")
+    number = release()["release"]
+    run_sql(shared.url("transformer"), "insert into silver.score values (now(), 77)")
+
+    done = roll_back()
+
+    assert (done.withdrawn, done.restored) == (number, None)
+    assert amounts(shared) == [(1, 10)]
+    # What was remembered since the release is still known.
+    assert rows(shared, "select count(*) as scores from silver.score where sales = 77") == [{"scores": 1}]
+    assert "1 as amount" in manifest(shared).relations["model.medallion.stg_sale"].compiled
+    with pytest.raises(DataRefused, match=rf"release {number}, which Ada withdrew"):
+        transform()
+    assert amounts(shared) == [(1, 10)]
+    edit(project, "staging/stg_sale.sql", "2 as amount", "1 as amount")
+    transform()
+    assert amounts(shared) == [(1, 10)]
+
+
+def test_going_back_twice_is_going_forward(shared: TestDatabase, project: Path) -> None:
+    edit(project, "staging/stg_sale.sql", "1 as amount", "2 as amount")
+    number = release()["release"]
+    roll_back()
+    done = roll_back()
+    assert (done.withdrawn, done.restored) == (None, number)
+    assert rows(shared, "select withdrawn_at from ops.releases") == [{"withdrawn_at": None}]
+    assert "2 as amount" in manifest(shared).relations["model.medallion.stg_sale"].compiled
+    assert amounts(shared) == [(2, 20)]
+
+
+def test_what_a_killed_rollback_did_not_write_down_is_told_by_the_schemas(shared: TestDatabase, project: Path) -> None:
+    """Killed between the exchange and its own note, it must not be undone by the next run."""
+    run_sql(
+        shared.url("loader"),
+        "insert into ops.releases (models, changes, released_at) values (%s, '{}', now())",
+        [fingerprint(project)],
+    )
+    run_sql(shared.url("transformer"), "create schema previous__gold")
+    run_sql(shared.url("transformer"), """comment on schema previous__gold is 'medallion {"release": 1}'""")
+    with pytest.raises(DataRefused, match="release 1, which a rollback that did not end withdrew"):
+        transform()
+
+
+def test_where_models_change_by_release_an_ordinary_run_builds_no_others(
+    shared: TestDatabase, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings(), "models_by_release", True)
+    edit(project, "staging/stg_sale.sql", "1 as amount", "2 as amount")
+    with pytest.raises(DataRefused, match="differ from those that readers have"):
+        transform()
+    assert amounts(shared) == [(1, 10)]
+
+
+def test_the_way_back_may_be_dropped_and_is_asked_for_in_vain_afterwards(shared: TestDatabase) -> None:
+    run_sql(shared.url("transformer"), "create schema previous__gold")
+    assert drop_previous() == ["gold"]
+    with pytest.raises(ConfigurationError, match="nothing is kept"):
+        roll_back()
+
+
+def test_a_second_release_waits_for_the_first(shared: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import connections
+    from flows.state.transform_lock import transform_lock
+
+    monkeypatch.setattr(settings(), "lock_wait_seconds", 0.2)
+    with (
+        transform_lock(connections.warehouse("transformer"), wait_seconds=0),
+        pytest.raises(LoadLocked, match="another transform is running"),
+    ):
+        release()

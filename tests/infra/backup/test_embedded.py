@@ -1,0 +1,95 @@
+"""The embedded stack, lost with its machine: cluster, Prefect's database and passwords come back together."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+
+import httpx
+import psycopg
+import pytest
+from prefect.blocks.system import Secret
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.settings import settings
+from infra.backup import key, service
+from infra.backup.catalog import open_catalog
+from infra.backup.errors import InTheWay
+from infra.backup.restore import restore_embedded
+from infra.backup.store import open_store
+from infra.backup.take import take
+from infra.backup.target import Target
+from infra.local import process, stack
+from infra.local.home import Home, read_json
+from tests.conftest import fastest_folder
+
+pytestmark = pytest.mark.xdist_group("backup")
+LITTLE = 64 * 1024**2
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """A home in which backups are configured; what runs in it is stopped whatever happens."""
+    root = Path(mkdtemp(prefix="mdl-", dir=fastest_folder()))
+    root.chmod(0o711)
+    found = Home(root / ".medallion")
+    monkeypatch.setenv("MEDALLION_HOME", str(found.root))
+    monkeypatch.setenv("MEDALLION_BACKUP_TO", str(root / "store"))
+    monkeypatch.setenv("MEDALLION_BACKUP_KEY_FILE", str(root / "backup.key"))
+    monkeypatch.setenv("MEDALLION_BACKUP_INTERVAL_SECONDS", "0.3")
+    settings.cache_clear()
+    yield found
+    service.stop(found)
+    stack.down(home=found)
+    settings.cache_clear()
+    rmtree(root, ignore_errors=True)
+
+
+def run(url: str, *statements: str) -> None:
+    with closing(psycopg.connect(url, autocommit=True)) as session:
+        for statement in statements:
+            session.execute(statement.encode())
+
+
+def rows(url: str, query: str) -> list[tuple[object, ...]]:
+    with closing(psycopg.connect(url, autocommit=True)) as session:
+        return session.execute(query.encode()).fetchall()
+
+
+def test_a_lost_machine_comes_back_with_its_warehouse_its_passwords_and_its_prefect(home: Home) -> None:
+    keys = key.make(home.root.parent / "backup.key")
+    running = stack.up(home=home, min_free_bytes=LITTLE)
+    with temporary_settings({PREFECT_API_URL: running.prefect.api_url}):
+        Secret(value="what a block keeps").save("kept", _sync=True)  # type: ignore[call-arg]  # Prefect's dispatcher
+    with httpx.Client(base_url=running.prefect.api_url) as prefect:
+        flow = prefect.post("/flows/", json={"name": "ingest"}).json()["id"]
+        made = prefect.post("/deployments/", json={"name": "ingest-shop", "flow_id": flow})
+        assert made.status_code == 201
+    assert service.start(home) is not None
+    backup = take(open_store(), keys, home=home)
+    assert backup.stack
+    # A commit right before the end: PostgreSQL hands it over to the archiver before it stops.
+    run(running.urls["warehouse_loader"], "create table ops.proof (n int)", "insert into ops.proof values (7)")
+    credentials = read_json(home.credentials_file)
+    stack.down(home=home)
+    service.stop(home)
+    with pytest.raises(InTheWay):
+        restore_embedded(home, open_catalog(open_store()), keys, Target(), on_step=lambda _: None)
+    shutil.rmtree(home.root)
+
+    done = restore_embedded(home, open_catalog(open_store()), keys, Target(), on_step=lambda _: None)
+
+    assert done.aside is None
+    back = stack.Stack.load(home)
+    assert rows(back.urls["warehouse_loader"], "select n from ops.proof") == [(7,)]
+    assert read_json(home.credentials_file) == credentials
+    with temporary_settings({PREFECT_API_URL: back.prefect.api_url}):
+        assert Secret.load("kept", _sync=True).get() == "what a block keeps"  # type: ignore[call-arg, union-attr]
+    with httpx.Client(base_url=back.prefect.api_url) as prefect:
+        assert prefect.get("/deployments/name/ingest/ingest-shop").status_code == 200
+    # The log is archived from here on, on a timeline of its own.
+    assert process.find(home.run / "archiver") is not None
+    again = take(open_store(), keys, home=home)
+    assert (backup.timeline, again.timeline) == (1, 2)

@@ -1,0 +1,181 @@
+"""An upgrade of schema ops beside everything else that may be at work in the warehouse."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from flows.commands.migrate import look
+from flows.connections import connect
+from flows.settings import settings
+from flows.spec import DatabaseConnection
+from flows.spec.errors import ConfigurationError, LoadLocked, WarehouseError
+from flows.state import ledger
+from flows.state.transform_lock import transform_lock
+from tests.conftest import ROOT, TestDatabase
+from tests.flows.front_door import medallion
+from tests.load.two_ends import run_sql
+
+EARLIER = (Path(__file__).parent / "schemas/2a.sql").read_text(encoding="utf-8")
+VERSION = "select max(version) from ops.schema_version"
+
+
+@pytest.fixture
+def earlier(warehouse: TestDatabase) -> TestDatabase:
+    """A warehouse of version 2."""
+    run_sql(warehouse.url("loader"), "drop schema ops, quarantine, landing cascade")
+    run_sql(warehouse.url("loader"), EARLIER)
+    return warehouse
+
+
+def address(database: TestDatabase) -> DatabaseConnection:
+    return DatabaseConnection("warehouse", database.url("loader"))
+
+
+def version(database: TestDatabase) -> int:
+    ((found,),) = run_sql(database.url("loader"), VERSION)
+    return int(found)
+
+
+async def migrate(database: TestDatabase, wait_seconds: float) -> bool:
+    async with connect(address(database), side="warehouse") as warehouse:
+        return await ledger.migrate(warehouse, wait_seconds=wait_seconds)
+
+
+async def test_an_upgrade_waits_for_a_load_under_way(earlier: TestDatabase) -> None:
+    async with connect(address(earlier), side="warehouse") as loading:
+        await ledger.lock_table(loading, "shop", "baskets")
+        upgrading = asyncio.create_task(migrate(earlier, 20))
+        await asyncio.sleep(0.6)
+        assert not upgrading.done()
+        assert version(earlier) == 2
+    assert await upgrading
+    assert version(earlier) == ledger.SCHEMA_VERSION
+
+
+async def test_an_upgrade_that_waited_in_vain_names_the_runs_and_has_changed_nothing(earlier: TestDatabase) -> None:
+    run_sql(
+        earlier.url("loader"),
+        "insert into ops.loads (source_system, table_name, mode, path) values ('shop', 'baskets', 'merge', 'merge')",
+    )
+    transformer = DatabaseConnection("warehouse", earlier.url("transformer"))
+    async with connect(address(earlier), side="warehouse") as loading:
+        await ledger.lock_table(loading, "shop", "baskets")
+        with (
+            transform_lock(transformer, wait_seconds=0),
+            pytest.raises(LoadLocked, match=r"shop\.baskets \(batch 1\) since .* UTC, transform") as refused,
+        ):
+            await migrate(earlier, 0.4)
+    assert "from version 2 to" in refused.value.what
+    assert refused.value.retryable
+    assert version(earlier) == 2
+
+
+async def test_no_run_begins_while_an_upgrade_waits_or_works(earlier: TestDatabase) -> None:
+    """Else it would write with statements of one version into tables of another."""
+    transformer = DatabaseConnection("warehouse", earlier.url("transformer"))
+    async with AsyncExitStack() as stack:
+        loading, other = [
+            await stack.enter_async_context(connect(address(earlier), side="warehouse")) for _ in range(2)
+        ]
+        await ledger.lock_table(loading, "shop", "baskets")
+        upgrading = asyncio.create_task(migrate(earlier, 20))
+        await asyncio.sleep(0.6)
+        assert not await ledger.lock_table(other, "shop", "stores")
+        with pytest.raises(LoadLocked, match="being upgraded"), transform_lock(transformer, wait_seconds=0):
+            pass
+        await ledger.unlock_table(loading, "shop", "baskets")
+        assert await upgrading
+        assert await ledger.lock_table(other, "shop", "stores")
+
+
+async def test_of_two_upgrades_at_once_one_does_it_and_the_other_goes_on(earlier: TestDatabase) -> None:
+    done = await asyncio.gather(*(migrate(earlier, 20) for _ in range(4)))
+    assert sorted(done) == [False, False, False, True]
+    assert version(earlier) == ledger.SCHEMA_VERSION
+
+
+async def test_a_run_that_began_before_newer_code_upgraded_loads_no_further_table(warehouse: TestDatabase) -> None:
+    run_sql(warehouse.url("loader"), f"insert into ops.schema_version (version) values ({ledger.SCHEMA_VERSION + 1})")
+    async with connect(address(warehouse), side="warehouse") as loading:
+        with pytest.raises(WarehouseError, match="deploy the newer code"):
+            await ledger.lock_table(loading, "shop", "stores")
+        assert await loading.fetchval("select count(*) from pg_locks where locktype = 'advisory'") == 0
+
+
+def test_an_upgrade_killed_in_its_middle_leaves_the_version_that_was(earlier: TestDatabase) -> None:
+    """It stands still half-way, at a table that somebody else holds."""
+    before = run_sql(
+        earlier.url("loader"), "select table_name, column_name from information_schema.columns order by 1, 2"
+    )
+    with psycopg.connect(earlier.url("loader")) as holding:
+        holding.execute("lock table ops.schema_changes in access share mode")
+        upgrading = subprocess.Popen(
+            [sys.executable, "-m", "tests.state.one_upgrade"],
+            cwd=ROOT,
+            env={**os.environ, "MEDALLION_WAREHOUSE_URL": earlier.url("loader")},
+        )
+        stuck = (
+            "select count(*) from pg_locks where not granted and relation = 'ops.schema_changes'::regclass "
+            "and pid in (select pid from pg_locks where relation = 'ops.loads'::regclass "
+            "and mode = 'AccessExclusiveLock')"
+        )
+        until = time.monotonic() + 90
+        while run_sql(earlier.url("admin"), stuck) == [(0,)] and time.monotonic() < until:
+            time.sleep(0.1)
+        assert upgrading.poll() is None
+        upgrading.send_signal(signal.SIGKILL)
+        upgrading.wait()
+    assert version(earlier) == 2
+    after = run_sql(
+        earlier.url("loader"), "select table_name, column_name from information_schema.columns order by 1, 2"
+    )
+    assert after == before
+    assert asyncio.run(migrate(earlier, 20))
+
+
+async def test_where_upgrades_are_made_on_purpose_a_run_refuses_and_says_how(
+    earlier: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings(), "upgrade_at_first_use", False)
+    async with connect(address(earlier), side="warehouse") as warehouse:
+        with pytest.raises(ConfigurationError, match="version 2") as refused:
+            await ledger.ensure_schema(warehouse)
+    assert "medallion migrate" in refused.value.next_move
+    assert version(earlier) == 2
+    await migrate(earlier, 20)
+    async with connect(address(earlier), side="warehouse") as warehouse:
+        await ledger.ensure_schema(warehouse)
+
+
+def test_a_plan_tells_what_comes_and_goes_and_who_is_at_work_and_changes_nothing(
+    earlier: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", earlier.url("loader"))
+    settings.cache_clear()
+    run_sql(earlier.url("loader"), "alter table ops.loads add column rows_tombstones bigint not null default 0")
+
+    found = asyncio.run(look())
+
+    assert (found.version, found.active) == (2, ())
+    assert "comes  table ops.releases" in found.changes
+    assert "goes   column ops.loads.rows_tombstones bigint" in found.changes
+    assert not any("ops.releases." in line for line in found.changes), "a table that comes is one line"
+    assert version(earlier) == 2
+    variables = {"MEDALLION_WAREHOUSE_URL": earlier.url("loader"), "MEDALLION_LOCK_WAIT_SECONDS": "0"}
+    with transform_lock(DatabaseConnection("warehouse", earlier.url("transformer")), wait_seconds=0):
+        shown = medallion("migrate", "--plan", variables=variables)
+        assert shown.code == 0, shown.text
+        assert "active  transform" in shown.out
+        assert medallion("migrate", variables=variables).code == 3
+        assert version(earlier) == 2
+    done = medallion("migrate", variables=variables)
+    assert f"schema ops is of version {ledger.SCHEMA_VERSION} now" in done.out, done.text
+    settings.cache_clear()
