@@ -1,4 +1,9 @@
-"""What a Prefect server must hold before `prefect deploy --all`: work pools and concurrency limits.
+"""What runs where, made so at a Prefect server.
 
-python -m deployments.register
+    medallion deploy staging          plan, question, changes: deployments/deploy.py is the story
+    python -m deployments.register    work pools, queues and limits alone, as `medallion up` makes them
+
+environments    where each environment runs, and what starts by itself
+declared        everything an environment asks of its server · reading, server: what it holds, and writing to it
+plan            both compared · records: what was deployed, kept at the server
 """

@@ -43,7 +43,7 @@ class Reading:
     @property
     def address(self) -> str:
         """Where it is."""
-        return str(self._client.api_url).rstrip("/")
+        return shown(str(self._client.api_url))
 
     @property
     def is_cloud(self) -> bool:
@@ -157,7 +157,7 @@ class Reading:
         except PrefectHTTPStatusError as problem:
             if problem.response.status_code == httpx.codes.NOT_FOUND and missing_is_fine:
                 return None
-            raise _refused(problem.response, method, path) from None
+            raise refused(problem.response, method, path) from None
         return answer.json() if answer.content else None
 
 
@@ -186,7 +186,13 @@ def _deployment_fields(found: Json) -> Json:
     return fields
 
 
-def _refused(response: httpx.Response, method: str, path: str) -> ConfigurationError:
+def shown(address: str) -> str:
+    """The address without user and password, should it hold any."""
+    return str(httpx.URL(address).copy_with(username=None, password=None)).rstrip("/")
+
+
+def refused(response: httpx.Response, method: str, path: str) -> ConfigurationError:
+    """What the server answered, as an error with a next move."""
     try:
         said = str(response.json().get("detail") or response.json().get("exception_message") or "")
     except (ValueError, AttributeError):
@@ -200,7 +206,7 @@ def _refused(response: httpx.Response, method: str, path: str) -> ConfigurationE
     words = f": {said[:300]}" if said and "/block" not in path else ""
     return ConfigurationError(
         f"the Prefect server answered {code} to {method} {path.partition('?')[0]}{words}",
-        where=f"{response.request.url.scheme}://{response.request.url.netloc.decode()}",
+        where=shown(str(response.request.url.copy_with(raw_path=b"/"))),
         next_move=move,
         retryable=code >= 500,
     )

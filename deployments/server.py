@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
+from prefect.settings import get_current_settings
 
 from blocks.register import register_types, save
 from deployments import automations
-from deployments.reading import Json, Reading
+from deployments.reading import Json, Reading, refused, shown
 from deployments.references import with_ids
 from deployments.resource import Kind, Resource
 from flows.spec.errors import ConfigurationError
@@ -149,11 +151,10 @@ def connected(blocks: Mapping[str, Block]) -> Iterator[Server]:
     """The server of PREFECT_API_URL, or of the profile in use. `blocks` by name, as their resources are named.
 
     Raises:
-        ConfigurationError: no server is named.
+        ConfigurationError: no server is named, or it does not answer, also to what is done with it meanwhile.
     """
-    from prefect.settings import get_current_settings
-
-    if not get_current_settings().api.url:
+    address = get_current_settings().api.url
+    if not address:
         error = ConfigurationError(
             "no Prefect server is named",
             where="PREFECT_API_URL",
@@ -161,8 +162,18 @@ def connected(blocks: Mapping[str, Block]) -> Iterator[Server]:
         )
         error.exit_code = 2
         raise error
-    with get_client(sync_client=True) as client:
-        yield Server(client, blocks)
+    try:
+        with get_client(sync_client=True) as client:
+            yield Server(client, blocks)
+    except httpx.HTTPStatusError as problem:  # of Prefect's own calls, such as those that save a block
+        raise refused(problem.response, problem.request.method, problem.request.url.path) from None
+    except httpx.HTTPError:
+        raise ConfigurationError(
+            "the Prefect server does not answer",
+            where=shown(address),
+            next_move="check PREFECT_API_URL, and that the server is up; what is done already is not done twice",
+            retryable=True,
+        ) from None
 
 
 def default_template(kind: str) -> Json:

@@ -2,7 +2,7 @@
 
 dbt sources    dbt_project/models/staging/<source>/_sources.yml
 Soda contracts soda/raw/<source>/<table>.yml
-deployments    the marked part of prefect.yaml
+deployments    the marked parts of prefect.yaml
 docs           docs/shape.md
 """
 

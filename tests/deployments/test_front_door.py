@@ -36,16 +36,14 @@ def test_a_person_sees_a_plan_is_asked_and_is_told_what_was_done(api: str) -> No
 
     agreed = at_a_terminal("deploy", "production", "--pool", "local", answer="production")
     assert "done; running it again would change nothing" in agreed
-    assert len(deploying.filtered("deployments")) == 8
+    names = {entry["name"] for entry in deploying.filtered("deployments")}
+    assert names >= {"ingest-shop", "transform", "backfill"}
     again = medallion("deploy", "production", "--plan")
     assert (again.code, "nothing to change" in again.out) == (0, True), again.text
 
     nothing_before = medallion("rollback", "deployments", "production", "--yes")
     assert nothing_before.code == 2
     assert "nothing was deployed to production before what is there" in nothing_before.panel
-    another = medallion("deploy", "staging", "--plan")
-    assert another.code == 2
-    assert "this server is production, not staging" in another.panel
 
 
 def at_a_terminal(*arguments: str, answer: str) -> str:
@@ -69,8 +67,16 @@ def at_a_terminal(*arguments: str, answer: str) -> str:
     return shown.decode(errors="replace")
 
 
-@pytest.mark.parametrize("pool", ["nowhere", "docker"])
-def test_a_choice_that_cannot_be_is_refused_with_the_next_move(api: str, pool: str) -> None:
-    ended = medallion("deploy", "dev", "--pool", pool, "--plan")
+def test_a_choice_that_cannot_be_is_refused_with_the_next_move(api: str) -> None:
+    ended = medallion("deploy", "dev", "--pool", "nowhere", "--plan")
     assert ended.code == 2
-    assert "next" in ended.panel
+    assert "declare it in deployments/work_pools.py" in ended.panel
+
+
+def test_a_server_that_does_not_answer_ends_with_3_and_says_so() -> None:
+    silent = {"PREFECT_API_URL": "http://someone:pw-server@127.0.0.1:9/api", "PREFECT_CLIENT_MAX_RETRIES": "0"}
+    ended = medallion("deploy", "dev", "--plan", variables=silent)
+    assert ended.code == 3
+    assert "the Prefect server does not answer" in ended.panel
+    assert "can help" in ended.panel
+    assert "pw-server" not in ended.text

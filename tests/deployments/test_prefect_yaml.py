@@ -11,8 +11,9 @@ from prefect.cli.deploy._models import ConcurrencyLimitSpec, DeploymentConfig, P
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
 from prefect.flows import Flow, load_flow_from_entrypoint
 
-from deployments.work_pools import WORK_POOLS
+from deployments.work_pools import WORK_POOLS, WORK_QUEUES
 from flows.sources import SOURCES
+from tests.docs.markdown import rows_of
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text())
@@ -92,3 +93,18 @@ def test_no_path_of_a_machine_and_no_secret_stands_in_the_file() -> None:
 def test_every_entrypoint_is_a_flow_that_takes_the_parameters(deployment: dict[str, Any]) -> None:
     flow: Flow[..., Any] = load_flow_from_entrypoint(str(ROOT / deployment["entrypoint"]))
     inspect.signature(flow.fn).bind_partial(**deployment["parameters"])
+
+
+def test_every_deployment_stands_in_the_timetable_with_its_queue() -> None:
+    rows = {row[0]: row for row in rows_of(ROOT / "docs/deploy.md") if len(row) == 3}
+    for entry in DEPLOYMENTS:
+        row = rows[f"`{entry['name']}`"]
+        assert row[2] == entry["work_pool"].get("work_queue_name", "default")
+        for schedule in entry.get("schedules", []):
+            assert schedule["cron"].split()[0] in row[1], "its minute"
+
+
+def test_every_queue_that_is_named_is_a_declared_one() -> None:
+    """Prefect would make any other, with a priority that nobody chose."""
+    named = {entry["work_pool"].get("work_queue_name", "default") for entry in DEPLOYMENTS}
+    assert named <= {queue.name for queue in WORK_QUEUES}
