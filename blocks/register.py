@@ -121,6 +121,21 @@ def _source_block(source: Source, environment: Mapping[str, str], stack: Mapping
     return SourceDatabase(url=SecretStr(url)) if url else None
 
 
+def replace_address(role: Literal["loader", "transformer", "reader"], url: str) -> None:
+    """Put another address for the role into the block `warehouse`; the others stay.
+
+    Raises:
+        ConfigurationError: there is no such block.
+    """
+    present = stored(Warehouse, "warehouse")
+    if not isinstance(present, Warehouse):
+        raise ConfigurationError(
+            "there is no block to put the address in", where="block warehouse", next_move="run `medallion register`"
+        )
+    changed = present.model_copy(update={role: SecretStr(url)})
+    changed.save("warehouse", overwrite=True, _sync=True)  # type: ignore[call-arg]  # added by Prefect's dispatcher
+
+
 def save(name: str, block: Block) -> Registered:
     """Create the document, or overwrite it when it holds something else."""
     kind = type(block).__name__

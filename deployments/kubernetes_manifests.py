@@ -117,7 +117,7 @@ def _keda(kind: str) -> dict[str, Any]:
     from cloudcoil.models.keda import v1alpha1
 
     schema: dict[str, Any] = getattr(v1alpha1, kind).model_json_schema(by_alias=True)
-    closed = _closed(schema)
+    closed: dict[str, Any] = _closed(schema)
     # Metadata of all kinds is Kubernetes' own, and its fields are not KEDA's business.
     closed["$defs"]["ObjectMeta"]["additionalProperties"] = True
     return closed

@@ -21,6 +21,7 @@ from flows import connections, screens
 from flows.commands import backup as backups
 from flows.commands import dev, model, rollback, sources
 from flows.commands.deploy import deploy
+from flows.commands.erase import erase, retain
 from flows.commands.migrate import migrate
 from flows.commands.promote import promote
 from flows.commands.registration import registered
@@ -60,6 +61,8 @@ app.command()(migrate)
 app.command()(deploy)
 app.command()(promote)
 app.add_typer(rollback.app, name="rollback")
+app.command()(erase)
+app.command()(retain)
 
 SourceNames = Annotated[
     list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="shop, or shop.baskets; all when left out")
@@ -280,6 +283,27 @@ def url(
 ) -> None:
     """Print the warehouse's address for a role, with its password: psql "$(medallion url)"."""
     typer.echo(connections.warehouse(role).url)
+
+
+@app.command()
+def rotate(
+    role: Annotated[connections.Role, typer.Argument(help="Whose password")],
+    now: Annotated[bool, typer.Option("--now", help="End the former password too: it got into wrong hands")] = False,
+) -> None:
+    """Give a role of the warehouse another account and password; what is at work goes on with the one before."""
+    prepare()
+    stack = embedded_stack()
+    if stack is not None and stack["urls"].get(f"warehouse_{role}") == connections.warehouse(role).url:
+        from infra.local.stack import rotate as rotate_embedded
+
+        done = rotate_embedded(role, now=now)
+    else:
+        from flows.rotate import rotate_block
+
+        done = rotate_block(role, now=now)
+    console.print(f"the {role} comes as {done.account} from now on")
+    if not now:
+        console.print(f"{done.former} goes on working until the next rotation")
 
 
 @app.command()

@@ -286,6 +286,10 @@ async def _open_once(
     session["idle_in_transaction_session_timeout"] = "0"
     if side == "source":
         session["default_transaction_read_only"] = "on"
+    else:
+        # Every name is written with its schema. By default a schema called like the role comes first, and who may
+        # create schemas could put functions there that another role's statements would call.
+        session["search_path"] = "pg_catalog"
     try:
         return await asyncpg.connect(
             address.url,

@@ -23,7 +23,11 @@ from flows.spec.errors import ConfigurationError
 from flows.state.reads import Chunk
 
 
-@task(task_run_name="read {job.source}.{job.table} {job.lower} to {job.upper}", cache_policy=NO_CACHE)
+@task(
+    task_run_name="read {job.source}.{job.table} {job.lower} to {job.upper}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def read_chunk(job: ChunkJob) -> Chunk:
     """Stage one chunk, on whichever worker this runs."""
     dsn = settings().sentry_dsn

@@ -12,8 +12,10 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
 
 from flows import connections, lineage_events, tasks
+from flows.erase import erase_returned
 from flows.loads.declared import find_source
 from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
@@ -122,10 +124,22 @@ async def _close(run_id: int, source: str, outcome: _Outcome) -> None:
         description=f"What became of each table of {source}",
     )
     await announce_schema_changes(source)
+    await _forget_again(source, outcome)
     for failure in failures.values():
         sentry.capture(failure.error)
     if failures:
         raise _failed(source, failures)
+
+
+async def _forget_again(source: str, outcome: _Outcome) -> None:
+    """Who was erased and is still at the source came in with these loads: out again, before any model sees it."""
+    returned = await erase_returned(source, [load["batch_id"] for load in outcome.loads])
+    if returned:
+        get_run_logger().warning(
+            "%s: %d people who were erased came back and were deleted again; have them erased at the source",
+            source,
+            returned,
+        )
 
 
 def _lines(source: str, outcome: _Outcome) -> list[LoadLine]:

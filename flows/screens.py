@@ -6,18 +6,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.json import JSON
 from rich.panel import Panel
+from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
 from flows.spec.errors import MedallionError
 from flows.spec.partition import Partition
+from flows.spec.visible import visible
 
 if TYPE_CHECKING:
+    from flows.erase import Erasure
     from flows.loads.planning import PlanLine
     from flows.loads.preview import Preview
+    from flows.retain import Line
     from flows.state.overview import Overview
     from infra.local.stack import ServiceStatus, Stack
 
@@ -53,9 +57,18 @@ def open_console(*, stderr: bool = False) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH_WITHOUT_TERMINAL)
 
 
+class _Grid(Table):
+    """A table whose cells are text: a column called `[bold]` or by an escape sequence is shown as it is called."""
+
+    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
+        """As its base, with nothing in a text that would be obeyed."""
+        shown = [Text(visible(cell, lines=True)) if isinstance(cell, str) else cell for cell in cells]
+        super().add_row(*shown, style=style, end_section=end_section)
+
+
 def grid(title: str, columns: Sequence[str], numeric: Iterable[str] = ()) -> Table:
     """An empty table in the house's look; numeric columns are read by their right edge."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", border_style="dim")
+    table = _Grid(title=title, title_justify="left", title_style="bold", header_style="dim", border_style="dim")
     right = set(numeric)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
@@ -79,7 +92,8 @@ def release_table(facts: Mapping[str, Any]) -> Table:
             if change[f"columns_{what}"]
         ]
         cells = ["" if count is None else f"{count:,}" for count in counts]
-        table.add_row(name, *cells, ", ".join(columns) or "same")
+        existence = "new" if change["rows_before"] is None else "gone" if change["rows_after"] is None else "same"
+        table.add_row(name, *cells, ", ".join(columns) if columns and existence == "same" else existence)
     return table
 
 
@@ -335,3 +349,42 @@ def status_tables(overview: Overview) -> list[Table]:
             )
         shown.append(errors)
     return shown
+
+
+def erasure_parts(subject: str, done: Erasure, *, planned: bool) -> list[Table | Text]:
+    """A person's rows by table: as found, as deleted, and what is left. No value of any row."""
+    lines = done.found if planned else done.deleted
+    table = grid(
+        f"Rows of the {subject}", ["table", "to delete" if planned else "deleted"], numeric=["to delete", "deleted"]
+    )
+    for line in sorted(lines, key=lambda line: line.place.told):
+        table.add_row(line.place.told, _number(line.rows))
+    parts: list[Table | Text] = [table if lines else Text("no table holds a row of that key")]
+    if planned:
+        return [*parts, Text("nothing was touched: add --erase to delete")]
+    if done.remains:
+        left = grid("Still there", ["table", "column", "rows"], numeric=["rows"])
+        for remains in done.remains:
+            left.add_row(Text(remains.place), Text(remains.column), _number(remains.rows))
+        parts.append(left)
+    if done.closed:
+        parts.append(
+            Text(f"not looked into, because no role of ours may read them: {', '.join(done.closed)}", "yellow")
+        )
+    if not done.remains and not done.closed:
+        parts.append(Text("looked through every column of every table: nothing is left", "green"))
+    parts.append(Text("backups and the server's log files hold it until their own term is over", "dim"))
+    return parts
+
+
+def retention_table(lines: Sequence[Line], *, deleted: bool) -> Table | Text:
+    """What is beyond its term, or was until now."""
+    if not lines:
+        return Text("nothing is beyond its term")
+    count = "deleted" if deleted else "beyond"
+    table = grid("Retention" if deleted else "Retention: a plan, --delete carries it out",
+                 ["place", "kept for", "before", count, "of"], numeric=["kept for", count])  # fmt: skip
+    for line in lines:
+        moment = f"{line.older_than:%Y-%m-%d %H:%M}"
+        table.add_row(line.place, f"{line.days:,} days", moment, _number(line.count), line.what)
+    return table

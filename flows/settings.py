@@ -22,6 +22,9 @@ class Settings(BaseSettings):
         None, description="The warehouse as the transformer; unset → the loader's"
     )
     warehouse_reader_url: SecretStr | None = Field(None, description="The warehouse as the reader of gold")
+    admin_url: SecretStr | None = Field(
+        None, description="The warehouse as an account that may create roles, for `medallion rotate` alone"
+    )
     secrets_prefix: str = Field("", description="Addresses are read from AWS Secrets Manager under this; unset → not")
     lake_bucket: str = Field("", description="The S3 bucket that `medallion register` makes blocks of; unset → none")
     aws_endpoint_url: str = Field("", description="An AWS other than Amazon's, such as moto's; unset → Amazon's")
@@ -77,6 +80,7 @@ class Settings(BaseSettings):
     openlineage_key: SecretStr | None = Field(None, description="Its key, sent as a bearer token")
     openlineage_file: Path | None = Field(None, description="A file that takes them too, one a line")
     openlineage_namespace: str = Field("medallion", description="The namespace of our jobs in them")
+    erasure_key: SecretStr | None = Field(None, description="The secret that erased people are written down with")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
     promote_from_url: SecretStr | None = Field(
         None, description="The warehouse of the environment before, as its transformer, for `medallion promote`"

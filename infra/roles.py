@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from flows.spec.errors import ConfigurationError, MedallionError
 from infra.local.roles import cluster_file, ensure_database, grant_warehouse
@@ -20,12 +21,12 @@ from infra.local.roles import cluster_file, ensure_database, grant_warehouse
 ROLES = ("medallion_loader", "medallion_transformer", "medallion_reader", "prefect")
 
 
-def prepare(address: Mapping[str, str], passwords: Mapping[str, str]) -> list[str]:
-    """Roles, databases and privileges. `address` is the administrator's, in libpq's words, without a database.
+def prepare(address: str, passwords: Mapping[str, str]) -> list[str]:
+    """Roles, databases and privileges. `address` is the administrator's, as libpq reads it, without a database.
 
     Returns a line for each thing done, none of them secret. Raises psycopg.Error.
     """
-    with psycopg.connect(**address, dbname="postgres", autocommit=True) as admin:
+    with psycopg.connect(address, dbname="postgres", autocommit=True) as admin:
         admin.execute(cluster_file())
         if admin.execute("select from pg_roles where rolname = 'prefect'").fetchone() is None:
             admin.execute("create role prefect login")
@@ -37,9 +38,9 @@ def prepare(address: Mapping[str, str], passwords: Mapping[str, str]) -> list[st
         admin.execute("grant prefect to current_user")
         admin.execute("alter database prefect owner to prefect")
         admin.execute("revoke connect, temporary on database postgres, prefect from public")
-    with psycopg.connect(**address, dbname="warehouse", autocommit=True) as admin:
+    with psycopg.connect(address, dbname="warehouse", autocommit=True) as admin:
         grant_warehouse(admin)
-    with psycopg.connect(**address, dbname="prefect", autocommit=True) as admin:
+    with psycopg.connect(address, dbname="prefect", autocommit=True) as admin:
         # Prefect's own migration asks for it, in a role that needs no right to create extensions by that.
         admin.execute("create extension if not exists pg_trgm")
     return [f"password set for {role}" for role in ROLES] + [
@@ -88,14 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         passwords = read_passwords(given.passwords)
-        address = {
-            "host": given.host,
-            "port": given.port,
-            "user": given.admin,
-            "password": passwords["admin_password"],
-            "sslmode": given.sslmode,
-            "connect_timeout": "10",
-        }
+        address = make_conninfo(
+            host=given.host,
+            port=given.port,
+            user=given.admin,
+            password=passwords["admin_password"],
+            sslmode=given.sslmode,
+            connect_timeout=10,
+        )
         sys.stdout.write("\n".join(prepare(address, passwords)) + "\n")
     except MedallionError as problem:
         sys.stderr.write(f"{problem}\n")

@@ -7,7 +7,9 @@ import importlib.util
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +49,32 @@ class Left:
     first: Ended
     second: Ended
     secrets: tuple[str, ...]
+    watched: "Watched"
+    shown: list[Ended]
+    written: Path
+
+
+class Watched:
+    """The arguments of every process of this machine while the block lasts: any account of it may read them."""
+
+    def __init__(self) -> None:
+        self.seen: set[bytes] = set()
+        self._over = threading.Event()
+        self._eyes = threading.Thread(target=self._look)
+
+    def __enter__(self) -> "Watched":
+        self._eyes.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._eyes.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.05):
+            for process in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError):
+                    self.seen.add((process / "cmdline").read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +101,23 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
         )
         campaigns = api.records["campaigns"]
         api.records["campaigns"] = [*campaigns, {"id": 2, "name": "zqquark\0two@example.com", "updated_at": STAMP}]
-        first = medallion("run", variables=variables, module=module)
+        lineage = tmp_path_factory.mktemp("lineage")
+        variables["MEDALLION_OPENLINEAGE_FILE"] = str(lineage / "events.jsonl")
+        with Watched() as watched:
+            first = medallion("run", variables=variables, module=module)
         api.records["campaigns"] = campaigns
         _provoke_errors_that_quote_rows(warehouse, shop)
         second = medallion("run", variables=variables, module=module)
         passwords = [cluster.passwords[role] for role in (roles.ADMIN, *roles.ROLES)]
-        yield Left(warehouse, first, second, (KEY, DLT_KEY, *passwords))
+        shown = [
+            medallion("plan", variables=variables, module=module),
+            medallion("status", variables=variables, module=module),
+            medallion("docs", "--out", str(lineage), variables=variables, module=module),
+            medallion("erase", "--subject", "household", "--key", "5", variables=variables, module=module),
+            medallion("retain", variables=variables, module=module),
+            medallion("rotate", "loader", variables=variables, module=module),
+        ]
+        yield Left(warehouse, first, second, (KEY, DLT_KEY, *passwords), watched, shown, lineage)
 
 
 def _provoke_errors_that_quote_rows(warehouse: TestDatabase, shop: TestDatabase) -> None:
@@ -149,3 +188,31 @@ def test_results_and_dbts_own_files_hold_none_of_it(left: Left) -> None:
     for file in files:
         if file.name not in {"memo_store.toml"}:
             assert found(file.read_bytes(), PERSONAL + left.secrets) == [], file
+
+
+def test_no_process_was_started_with_a_secret_among_its_arguments(left: Left) -> None:
+    assert any(b"flows.cli" in seen or b"with_guests" in seen for seen in left.watched.seen), "nothing was watched"
+    assert [seen for seen in left.watched.seen if found(seen, PERSONAL + left.secrets)] == []
+
+
+def test_what_commands_show_holds_none_of_it(left: Left) -> None:
+    """Plan, status, documents, the plan of an erasure that names the person's key, and a refused rotation."""
+    assert [shown.code for shown in left.shown[2:]] == [0, 0, 0, 3], [shown.panel for shown in left.shown[2:]]
+    for shown in left.shown:
+        assert found(shown.text, PERSONAL + left.secrets) == []
+
+
+def test_documents_and_lineage_hold_none_of_it(left: Left) -> None:
+    files = {file.name: file.read_bytes() for file in left.written.iterdir()}
+    assert {"index.html", "lineage.html", "events.jsonl"} <= files.keys()
+    for name, content in files.items():
+        assert len(content) > 1000, name
+        assert found(content, PERSONAL + left.secrets) == [], name
+
+
+def test_every_result_that_was_kept_is_json(left: Left) -> None:
+    """A pickle would run what it holds when it is read; dbt's nodes are tasks of a library's, and keep results too."""
+    kept = [file for file in (Path(os.environ["PREFECT_HOME"]) / "storage").rglob("*") if file.is_file()]
+    assert kept
+    for file in kept:
+        assert json.loads(file.read_bytes())["metadata"]["serializer"]["type"] == "json", file

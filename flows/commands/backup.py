@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,6 +75,7 @@ def list_backups(cluster: Cluster = None) -> None:
     known = archive.histories(catalog, keys())
     reached = {backup.label: archive.stretch(catalog, backup, known) for backup in backups}
     console.print(backup_tables.backups_table(backups, mark, reached))
+    _tell_what_waits()
     if drills := catalog.drills():
         console.print(backup_tables.drills_table(drills[-5:]))
 
@@ -231,6 +233,19 @@ def drill(
     console.print(backup_tables.drill_table(done))
     console.print(backup_tables.verdict(done))
     drills.refuse_missed(done)
+
+
+def _tell_what_waits() -> None:
+    """How much log the server keeps for the archiver, where it can be asked."""
+    from flows.spec.errors import MedallionError
+    from infra.backup import server
+
+    with suppress(MedallionError), server.connect(server.address()) as session:
+        slot = server.slot(session)
+        if slot is None or not slot.active:
+            console.print("[yellow]Nobody archives the log now: what is committed is not safe until somebody does.[/]")
+        if slot is not None:
+            console.print(f"The server keeps {slot.kept_bytes / 1024**2:,.0f} MB of log for the archiver.")
 
 
 def _register(home: Home) -> None:

@@ -17,8 +17,8 @@ _LAYERS = ("source", "seed", "staging", "snapshot", "silver_quarantine", "silver
 def lineage_page(manifest: Manifest, types: Mapping[tuple[str, str], str] | None = None) -> str:
     """The page's text. `types` are the types of columns by (unique id, column), where they are known."""
     data = json.dumps(lineage_data(manifest, types or {}), separators=(",", ":"), ensure_ascii=False)
-    # `</script>` in a description would end the page's own.
-    return _TEMPLATE.read_text(encoding="utf-8").replace('"LINEAGE"', data.replace("</", "<\\/"))
+    # `</script>` in a description would end the page's own, and `<!--<script>` would keep it from ending.
+    return _TEMPLATE.read_text(encoding="utf-8").replace('"LINEAGE"', data.replace("<", "\\u003c"))
 
 
 def lineage_data(manifest: Manifest, types: Mapping[tuple[str, str], str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from flows.dbt.compare import Difference, Keys, Total
 from flows.dbt.project import BuiltNode
+from flows.observe.markdown import cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +195,7 @@ def _tests(review: Review) -> list[str]:
         lines += ["## What needs a look", "", "| what | name | became | why |", "| --- | --- | --- | --- |"]
         for node in troubled:
             why = f"{node.failures:,} rows" if node.failures else node.message.splitlines()[0] if node.message else ""
-            lines.append(
-                f"| {node.kind.replace('_', ' ')} | `{node.name}` | {node.status} | {why.replace('|', chr(92) + '|')} |"
-            )
+            lines.append(f"| {node.kind.replace('_', ' ')} | `{node.name}` | {node.status} | {cell(why)} |")
         lines.append("")
     passed = sum(node.status == "pass" for node in tests)
     if tests:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from flows.observe.markdown import cell
+
 _Line = TypeVar("_Line")
 # Prefect keeps an artifact as one text; beyond this nobody reads it.
 ROWS_SHOWN = 500
@@ -144,7 +146,7 @@ def links_markdown(links: Mapping[str, str]) -> str:
 
 
 def _markdown(columns: Mapping[str, Callable[[_Line], object]], lines: Sequence[_Line]) -> str:
-    rows = [[_cell(value(line)) for value in columns.values()] for line in lines[:ROWS_SHOWN]]
+    rows = [[_shown(value(line)) for value in columns.values()] for line in lines[:ROWS_SHOWN]]
     # Columns of numbers are read by their right edge.
     numeric = [all(isinstance(value(line), int) for line in lines) for value in columns.values()]
     head = f"| {' | '.join(columns)} |\n| {' | '.join('---:' if is_number else '---' for is_number in numeric)} |\n"
@@ -153,6 +155,5 @@ def _markdown(columns: Mapping[str, Callable[[_Line], object]], lines: Sequence[
     return head + body + (f"\n… and {left:,} more.\n" if left > 0 else "")
 
 
-def _cell(value: object) -> str:
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+def _shown(value: object) -> str:
+    return cell(f"{value:,}" if isinstance(value, int) else value)

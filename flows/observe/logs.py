@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import IO, Literal
 
 from flows.observe.redaction import redact, redact_value
+from flows.spec.visible import visible
 
 # Child processes (dbt, a worker's flow run) go on under their parent's id.
 CORRELATION_VARIABLE = "MEDALLION_CORRELATION_ID"
@@ -58,9 +59,11 @@ class RedactingFilter(logging.Filter):
             message = record.getMessage()
         except Exception:  # a wrong number of arguments: the record still counts, its arguments do not
             message = str(record.msg)
-        record.msg, record.args = redact(message), ()
+        record.msg, record.args = visible(redact(message), lines=True), ()
         if record.exc_info:
-            record.exc_text = redact(record.exc_text or logging.Formatter().formatException(record.exc_info))
+            record.exc_text = visible(
+                redact(record.exc_text or logging.Formatter().formatException(record.exc_info)), lines=True
+            )
             record.msg, record.exc_info, record.exc_text = f"{record.msg}\n{record.exc_text}", None, None
         if record.stack_info:
             record.stack_info = redact(record.stack_info)
@@ -96,7 +99,9 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
-        extra = "".join(f" {name}={value}" for name, value in vars(record).items() if name not in _STANDARD)
+        extra = "".join(
+            f" {name}={visible(str(value))}" for name, value in vars(record).items() if name not in _STANDARD
+        )
         return f"{time} {record.levelname:<7} {record.name} {record.getMessage()}{extra}"
 
 

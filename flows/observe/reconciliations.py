@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from flows.observe.markdown import cell
+
 _COUNTS = ("source_rows", "raw_rows", "missing", "surplus", "different", "quarantined", "waiting", "repaired")
 
 
@@ -27,8 +29,4 @@ def reconciliations_markdown(results: Iterable[Mapping[str, Any]], failures: Map
     rows += [[name, "not compared", *[""] * len(_COUNTS), "", what] for name, what in failures.items()]
     numeric = len(_COUNTS) + 1
     rule = ["---", "---", *["---:"] * numeric, "---"]
-    return head + "".join(f"| {' | '.join(_cell(cell) for cell in row)} |\n" for row in (columns, rule, *rows))
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return head + "".join(f"| {' | '.join(cell(value) for value in row)} |\n" for row in (columns, rule, *rows))

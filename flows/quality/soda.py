@@ -108,12 +108,16 @@ def _preflight(url: str, gate: Gate) -> str:
 
 @contextmanager
 def _own_environment() -> Iterator[None]:
-    """Telemetry off, which soda reads on import; and no `.env`.
+    """Telemetry off, which soda reads on import; no schema but the system's for names without one; and no `.env`.
 
     Soda loads one from any folder above its own, the project's among them: in the middle of a run that would move the
     warehouse to whatever address stands there.
     """
-    mine = {"SODA_CORE_TELEMETRY_ENABLED": "false", "PYTHON_DOTENV_DISABLED": "true"}
+    mine = {
+        "SODA_CORE_TELEMETRY_ENABLED": "false",
+        "PYTHON_DOTENV_DISABLED": "true",
+        "PGOPTIONS": "-c search_path=pg_catalog",
+    }
     before = {name: os.environ.get(name) for name in mine}
     os.environ.update(mine)
     try:

@@ -28,11 +28,15 @@ EXCHANGE_FAILPOINTS = (
     "in_exchange_before_commit",
     "after_exchange",
 )
+# The same for erasing a person.
+ERASURE_FAILPOINTS = ("erase_began", "erase_before_commit", "erase_between_roles")
+# And for a rotation; the last is passed where the embedded stack keeps its addresses in two files.
+ROTATION_FAILPOINTS = ("rotate_after_password", "rotate_between_files", "rotate_after_store")
 
 
 def pass_failpoint(name: str, chosen: str) -> None:
     """Die here if this is the chosen place."""
-    if name not in (*FAILPOINTS, *EXCHANGE_FAILPOINTS):
+    if name not in (*FAILPOINTS, *EXCHANGE_FAILPOINTS, *ERASURE_FAILPOINTS, *ROTATION_FAILPOINTS):
         raise ValueError(f"{name} is not a failpoint; add it to FAILPOINTS")
     if chosen == name:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -17,6 +17,12 @@ class ApiKeyHeader:
 
     header: str = "X-API-Key"
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", self.header):  # a token of RFC 9110
+            raise DeclarationError(
+                f"{self.header!r} cannot be a header's name", where="auth", next_move='write ApiKeyHeader("X-API-Key")'
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyQuery:

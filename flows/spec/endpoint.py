@@ -155,6 +155,12 @@ class Endpoint:
             raise DeclarationError(
                 f"the path {self.path!r} is not absolute", where=where, next_move="begin it with /, below the base URL"
             )
+        if not re.fullmatch(r"[^\x00-\x20\x7f#\\]+", self.path) or ".." in self.path.split("?")[0].split("/"):
+            raise DeclarationError(
+                f"the path {self.path!r} leads elsewhere than below the base URL, or holds what no path may",
+                where=where,
+                next_move="write it without spaces, controls, #, and .. between slashes",
+            )
         if self.key_type not in KEY_TYPES:
             raise DeclarationError(
                 f"key_type {self.key_type!r} is unknown", where=where, next_move=f"use {', '.join(KEY_TYPES)}"

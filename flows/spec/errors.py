@@ -16,6 +16,8 @@ MedallionError            what · where · next move · can a retry help
 
 from enum import StrEnum
 
+from flows.spec.visible import visible
+
 
 class FailureClass(StrEnum):
     """How a failure behaves, which decides what may be done about it."""
@@ -38,13 +40,14 @@ class MedallionError(Exception):
     failure_class = FailureClass.PERMANENT
 
     def __init__(self, what: str, *, where: str, next_move: str, retryable: bool = False) -> None:
-        self.what = what
-        self.where = where
-        self.next_move = next_move
+        # Parts may name what a source calls its tables and columns, which may be anything.
+        self.what = visible(what, lines=True)
+        self.where = visible(where)
+        self.next_move = visible(next_move, lines=True)
         self.retryable = retryable
         if retryable and self.failure_class is FailureClass.PERMANENT:
             self.failure_class = FailureClass.TRANSIENT
-        super().__init__(what, where, next_move, retryable)
+        super().__init__(self.what, self.where, self.next_move, retryable)
 
     def __str__(self) -> str:
         retry = "a retry can help" if self.retryable else "a retry cannot help"

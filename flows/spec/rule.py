@@ -1,5 +1,6 @@
 """What a row must satisfy to enter raw."""
 
+import re
 from dataclasses import dataclass
 
 from flows.spec.errors import DeclarationError
@@ -21,9 +22,20 @@ class Rule:
 
     def __post_init__(self) -> None:
         require_plain(self.name, "rule", "rule")
-        if not self.condition.strip() or ";" in self.condition:
+        if not self.condition.strip() or _leaves_the_expression(self.condition):
             raise DeclarationError(
                 "the condition is not one SQL expression",
                 where=f"rule {self.name}",
                 next_move="write a single boolean expression over the table's columns, such as quantity >= 0",
             )
+
+
+_QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'")
+# In the E'' form this is a quote within; read as an end it would hide what follows.
+_ESCAPED_QUOTE = re.compile(r"(?<!\\)(?:\\\\)*\\'")
+
+
+def _leaves_the_expression(condition: str) -> bool:
+    """Whether outside of names and literals there is what ends a statement, hides its rest, or a quote left open."""
+    bare = _QUOTED.sub(" ", condition)
+    return bool(_ESCAPED_QUOTE.search(condition)) or any(mark in bare for mark in (";", "--", "/*", "'", '"', "$$"))

@@ -320,4 +320,34 @@ create table if not exists ops.promotions (
 comment on table ops.promotions is
 'One row per attempt to promote a commit into this environment: who asked, who approved, and each gate with its outcome and evidence.';
 
-insert into ops.schema_version (version) values (7) on conflict do nothing;
+create table if not exists ops.erasures (
+    event_id bigint generated always as identity primary key,
+    subject text not null,
+    key_hash text not null,
+    event text not null check (event in ('began', 'deleted', 'finished', 'incomplete', 'returned')),
+    rows jsonb not null,
+    by_role text not null default session_user,
+    occurred_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.erasures is
+'One row per step of a person''s erasure: rows counted by table, the person told by a keyed hash alone. Rows are only ever added.';
+create index if not exists erasures_by_subject on ops.erasures (subject, key_hash);
+create or replace function ops.refuse_change() returns trigger
+language plpgsql set search_path = pg_catalog as $$
+begin
+    raise exception 'rows of %.% are only added', tg_table_schema, tg_table_name using errcode = '42501';
+end
+$$;
+create or replace trigger only_added before update or delete or truncate on ops.erasures
+for each statement execute function ops.refuse_change();
+
+create table if not exists ops.retentions (
+    retention_id bigint generated always as identity primary key,
+    place text not null,
+    older_than timestamptz not null,
+    rows bigint not null,
+    retained_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.retentions is 'One row per place where `medallion retain` deleted what was beyond its term: how many rows, and the moment before which they lay.';
+
+insert into ops.schema_version (version) values (8) on conflict do nothing;

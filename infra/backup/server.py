@@ -49,8 +49,8 @@ def address() -> DatabaseConnection:
     if configured is not None:
         return DatabaseConnection("backup", configured.get_secret_value())
     stack = embedded_stack()
-    if stack is not None and "backup" in stack["urls"]:
-        return DatabaseConnection("backup", stack["urls"]["backup"])
+    if stack is not None and "postgres_backup" in stack["urls"]:
+        return DatabaseConnection("backup", stack["urls"]["postgres_backup"])
     raise ConfigurationError(
         "nothing says which cluster is to be backed up",
         where="backup",

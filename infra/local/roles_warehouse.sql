@@ -26,6 +26,10 @@ $$;
 
 revoke all on schema public from public;
 
+-- Functions may be called by everybody unless it is said otherwise.
+alter default privileges for role medallion_loader revoke execute on functions from public;
+alter default privileges for role medallion_transformer revoke execute on functions from public;
+
 -- The loader's rooms. It creates raw_<source> by itself, hence `create` on the database.
 create schema if not exists ops authorization medallion_loader;
 create schema if not exists quarantine authorization medallion_loader;

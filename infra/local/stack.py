@@ -11,9 +11,10 @@ killed: what runs is found by its identity, what is stale is recovered.
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -26,6 +27,9 @@ from infra.local.prefect_server import PrefectServer, api_url
 from infra.local.process import Running
 from infra.local.service import address
 
+if TYPE_CHECKING:
+    from flows.rotate import Rotated
+
 Step = Callable[[str], None]
 
 #: The addresses in stack.json: name → (role, database).
@@ -34,7 +38,7 @@ _URLS = {
     "warehouse_loader": ("medallion_loader", "warehouse"),
     "warehouse_transformer": ("medallion_transformer", "warehouse"),
     "warehouse_reader": ("medallion_reader", "warehouse"),
-    "backup": ("medallion_backup", "postgres"),
+    "postgres_backup": ("medallion_backup", "postgres"),
     "shop_admin": (roles.ADMIN, "shop"),
     "shop_app": ("shop_app", "shop"),
     "shop_extractor": ("medallion_extractor", "shop"),
@@ -160,7 +164,7 @@ def up(
         stack = Stack(
             PostgresAddress(postmaster.port, postmaster.pid, str(cluster.data)),
             {
-                name: cluster.url(role, credentials[role], postmaster.port, database)
+                name: cluster.url(*_login(role, credentials), postmaster.port, database)
                 for name, (role, database) in _URLS.items()
             },
             PrefectAddress(api_url(server.port), address(server.port), server.pid),
@@ -235,6 +239,50 @@ def _credentials(home: Home) -> dict[str, str]:
     known.update({name: secrets.token_urlsafe(24) for name in missing})
     write_private(home.credentials_file, known)
     return known
+
+
+def _login(role: str, credentials: Mapping[str, str]) -> tuple[str, str]:
+    """The account that is in use for the role, after a rotation perhaps its clone, and the password."""
+    account = credentials.get(f"{role}_login", role)
+    return account, credentials[account]
+
+
+def rotate(
+    role: Literal["loader", "transformer", "reader"], *, now: bool = False, home: Home | None = None
+) -> "Rotated":
+    """Turn the role's addresses to its other account, under a new password; the one before goes on working.
+
+    Raises NotUp, ConfigurationError.
+    """
+    # The platform's own story; what only starts servers need not import it.
+    from flows.recovery.failpoints import pass_failpoint
+    from flows.rotate import rotate_role
+    from flows.settings import settings
+    from flows.spec.connection import DatabaseConnection
+
+    home = home or Home.find()
+    with home.lock():
+        stack = Stack.load(home)
+        credentials = _credentials(home)
+        key = f"warehouse_{role}"
+        owner, database = _URLS[key]
+        former = credentials.get(f"{owner}_login", owner)
+
+        def store(url: str) -> None:
+            account, password = urlsplit(url).username, urlsplit(url).password
+            assert account is not None
+            assert password is not None
+            kept = {**credentials, account: password, f"{owner}_login": account}
+            if now:  # else the next `up` would give the former account its old password again
+                kept[former] = secrets.token_urlsafe(24)
+            # The passwords first: `up` makes the addresses of them.
+            write_private(home.credentials_file, kept)
+            pass_failpoint("rotate_between_files", settings().failpoint)
+            replace(stack, urls={**stack.urls, key: url}).save(home)
+
+        cluster = Cluster(home.postgres)
+        admin = cluster.url(roles.ADMIN, credentials[roles.ADMIN], stack.postgres.port, database)
+        return rotate_role(admin, DatabaseConnection("warehouse", stack.urls[key]), store, now=now)
 
 
 def _apply_roles(cluster: Cluster, port: int, credentials: Mapping[str, str]) -> None:

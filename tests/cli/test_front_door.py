@@ -41,6 +41,9 @@ COMMANDS = {
     "predict": "Train the churn model on gold",
     "render": "Write what follows from the declared sources",
     "url": "Print the warehouse's address",
+    "rotate": "Give a role of the warehouse another account",
+    "erase": "Delete a person's rows",
+    "retain": "Show what is beyond its term",
     "register": "Register blocks, work pools and limits",
 }
 

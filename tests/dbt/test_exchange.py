@@ -19,6 +19,7 @@ from flows.spec.errors import LoadLocked
 from tests.conftest import TestDatabase
 from tests.dbt import colouring
 from tests.dbt.colouring import build_beside, build_in_place, held, transformer
+from tests.flows.front_door import medallion
 from tests.load.two_ends import run_sql
 from tests.loads import forking
 
@@ -230,6 +231,26 @@ def test_an_exchange_killed_anywhere_leaves_one_release_whole(shared: TestDataba
     killed = forking.run("tests.dbt.colouring", ["roll_back"], variables)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert held(shared) == ([1] if done else [2])
+
+
+def test_the_command_goes_back_and_says_what_readers_have_now(shared: TestDatabase) -> None:
+    """It needs no Prefect server and no dbt: it is for the night in which something is wrong."""
+    build_beside(shared, 1)
+    asyncio.run(colouring.release(transformer(shared), 1))
+    variables = {
+        "MEDALLION_WAREHOUSE_URL": shared.url("loader"),
+        "MEDALLION_WAREHOUSE_TRANSFORMER_URL": shared.url("transformer"),
+        "PREFECT_API_URL": "http://127.0.0.1:9/api",
+    }
+    back = medallion("rollback", "models", "--by", "Ada", variables=variables)
+    assert back.code == 0, back.text
+    assert "readers have what was built in place, release 1 is kept" in back.out
+    assert run_sql(shared.url("loader"), "select pipeline, status, details ->> 'by' from ops.runs") == [
+        ("rollback", "done", "Ada")
+    ]
+    dropped = medallion("rollback", "models", "--drop", variables=variables)
+    assert "dropped the previous gold, silver" in dropped.out, dropped.text
+    assert medallion("rollback", "models", variables=variables).code == 3
 
 
 def test_what_was_before_the_previous_release_goes_and_the_rest_stays(shared: TestDatabase) -> None:

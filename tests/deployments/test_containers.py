@@ -19,6 +19,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import State
 from prefect.states import Running, Scheduled
 
 from deployments import health
@@ -97,7 +98,7 @@ def pool(prefect_server: str) -> str:
         flow_id = client.create_flow(nothing)
         deployment = client.create_deployment(flow_id, name, work_pool_name=name, entrypoint="x.py:nothing", path=".")
         for minutes in (-5, -1, 60):
-            state = Scheduled(scheduled_time=now + timedelta(minutes=minutes))
+            state: State[None] = Scheduled(scheduled_time=now + timedelta(minutes=minutes))
             client.create_flow_run_from_deployment(deployment, state=state)
         running = client.create_flow_run_from_deployment(deployment, state=Scheduled(scheduled_time=now))
         client.set_flow_run_state(running.id, Running(), force=True)

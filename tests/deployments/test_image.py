@@ -3,9 +3,11 @@
 deployments/image/build-twice builds it for real where buildah is; docs/containers.md says what came of it.
 """
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +50,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run(
         [program, "sync", "--quiet", *words],
         cwd=folder / "app",
-        env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "UV_PROJECT_ENVIRONMENT": str(folder / "venv")},
+        env={**os.environ, "UV_PROJECT_ENVIRONMENT": str(folder / "venv"), "UV_PYTHON": sys.executable},
         check=True,
     )
     yield folder

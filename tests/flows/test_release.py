@@ -1,15 +1,18 @@
 """A release and the way back, through dbt, both gates and Prefect: on a small project, which a test may spoil."""
 
 import asyncio
+import re
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 from prefect.context import refresh_global_settings_context
+from rich.console import Console
 
-from flows import tasks
+from flows import screens, tasks
 from flows.dbt.fingerprint import fingerprint
 from flows.dbt.manifest import Manifest
 from flows.release import release
@@ -110,6 +113,9 @@ def test_a_release_brings_its_models_at_once_and_tells_what_they_change(
         "rows_before": 10, "rows_after": 10, "columns_added": ["reason"], "columns_removed": [], "columns_retyped": [],
         "keys_new": None, "keys_gone": 0, "rows_changed": 10, "same": False,
     }  # fmt: skip
+    screen = Console(record=True, width=120, file=StringIO())
+    screen.print(screens.release_table(facts))
+    assert re.search(r"mart +│ +10 │ +10 │.*│ 1 added", screen.export_text())
     assert rows(shared, "select release_id, released_at is not null as released, withdrawn_at from ops.releases") == [
         {"release_id": facts["release"], "released": True, "withdrawn_at": None}
     ]

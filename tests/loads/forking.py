@@ -22,7 +22,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60
-IMPORTED = ("tests.loads.one_load", "tests.loads.chunked", "tests.loads.killable")
+IMPORTED = (
+    "tests.loads.one_load",
+    "tests.loads.chunked",
+    "tests.loads.killable",
+    "tests.security.one_erasure",
+    "tests.security.one_rotation",
+)
 
 
 @cache

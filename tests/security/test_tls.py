@@ -13,10 +13,9 @@ from flows.connections import connect
 from flows.dbt.project import DBT_PROJECT, Invocation, run_dbt
 from flows.loads.database import load_table
 from flows.quality import soda
-from flows.recovery.failures import FailureClass
 from flows.sources.shop import shop as declared_shop
 from flows.spec import DatabaseConnection
-from flows.spec.errors import ConfigurationError, MedallionError
+from flows.spec.errors import ConfigurationError, FailureClass, MedallionError
 from flows.state.transform_lock import transform_lock
 from infra.local import roles
 from tests.conftest import TestDatabase

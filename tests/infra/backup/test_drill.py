@@ -17,6 +17,7 @@ from infra.backup.drill import drill, refuse_missed
 from infra.backup.errors import ServerRefused, TargetMissed
 from infra.backup.recover import Recovered
 from tests.conftest import WAREHOUSE_ROLES, TestDatabase
+from tests.flows.front_door import medallion
 from tests.flows.scripted_api import ScriptedApi
 from tests.infra.backup.conftest import Backed
 from tests.load.two_ends import TwoEnds
@@ -90,6 +91,20 @@ def test_a_drill_claims_no_more_than_can_be_recovered_and_touches_nothing(backed
         with pytest.raises(TargetMissed) as refused:
             refuse_missed(missed)
         assert refused.value.exit_code == 1
+
+
+def test_a_missed_target_ends_the_command_with_1_and_says_what_was_missed(backed: Backed) -> None:
+    ended = medallion("drill", "--no-sources", variables={"MEDALLION_BACKUP_RTO_SECONDS": "0.1"})
+
+    assert ended.code == 1
+    assert "missed" in ended.out
+    assert "recovery took" in ended.panel
+    listed = medallion("backup", "list", variables={"COLUMNS": "200"})
+    assert listed.code == 0
+    assert backed.catalog.backups()[-1].label in listed.out
+    assert "Nobody archives the log now" in listed.out
+    secrets = ["AGE-SECRET-KEY", *backed.private.cluster.passwords.values()]
+    assert [secret for secret in secrets if secret in ended.text + listed.text] == []
 
 
 def test_a_page_that_the_disk_damaged_is_found_when_it_is_copied(backed: Backed) -> None:

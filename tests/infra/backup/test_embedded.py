@@ -15,13 +15,16 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.settings import settings
 from infra.backup import key, service
+from infra.backup.aside import aside
 from infra.backup.catalog import open_catalog
 from infra.backup.errors import InTheWay
+from infra.backup.recover import recovered
 from infra.backup.restore import restore_embedded
 from infra.backup.store import open_store
 from infra.backup.take import take
 from infra.backup.target import Target
-from infra.local import process, stack
+from infra.local import stack
+from infra.local.account import account_for
 from infra.local.home import Home, read_json
 from tests.conftest import fastest_folder
 
@@ -89,7 +92,15 @@ def test_a_lost_machine_comes_back_with_its_warehouse_its_passwords_and_its_pref
         assert Secret.load("kept", _sync=True).get() == "what a block keeps"  # type: ignore[call-arg, union-attr]
     with httpx.Client(base_url=back.prefect.api_url) as prefect:
         assert prefect.get("/deployments/name/ingest/ingest-shop").status_code == 200
-    # The log is archived from here on, on a timeline of its own.
-    assert process.find(home.run / "archiver") is not None
-    again = take(open_store(), keys, home=home)
-    assert (backup.timeline, again.timeline) == (1, 2)
+    # The log is archived from here on, on a timeline of its own, to which the backup from before still leads.
+    run(back.urls["warehouse_loader"], "insert into ops.proof values (8)")
+    stack.down(home=home)
+    service.stop(home)
+    with (
+        aside(home.root, account_for(home.postgres)) as folder,
+        recovered(
+            open_catalog(open_store()), keys, folder, account=account_for(home.postgres), target=Target()
+        ) as found,
+    ):
+        assert (found.backup.label, found.backup.timeline) == (backup.label, 1)
+        assert rows(found.cluster.url("medallion_loader", "warehouse"), "select n from ops.proof") == [(7,), (8,)]

@@ -1,0 +1,110 @@
+"""Story: what is beyond its term → shown, and with consent deleted, batch by batch, and written down."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows import connections
+from flows.erasure.places import find_places
+from flows.erasure.retention import BATCH_ROWS, Overdue, delete_batch, overdue, write_down
+from flows.load.table import Target
+from flows.sources.retention import LANDING_DAYS, RESULT_DAYS, RETENTION
+from flows.spec.identifiers import qualified
+from flows.state import ledger
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What is beyond its term in one place: rows of a table, a landing table, files."""
+
+    place: str
+    days: int
+    older_than: datetime
+    count: int
+    what: str
+
+
+async def retain(*, delete: bool, results: Path, batch_rows: int = BATCH_ROWS) -> list[Line]:
+    """What is beyond its term; with `delete`, what was deleted. `results` is the folder of flow runs' results.
+
+    A kill loses nothing: every batch commits by itself, and the next call goes on.
+    """
+    lines: list[Line] = []
+    async with (
+        connections.connect(connections.warehouse(), side="warehouse", application="medallion retain") as loader,
+        connections.connect(
+            connections.warehouse("transformer"), side="warehouse", application="medallion retain"
+        ) as transformer,
+    ):
+        if delete:
+            await ledger.ensure_schema(loader)
+        owners: set[str] = set()
+        for connection in (loader, transformer):
+            role = await connection.fetchval("select current_user")
+            if role in owners:
+                continue
+            owners.add(role)
+            owned = [place for place in await find_places(connection) if place.owner == role]
+            for line in await overdue(connection, owned, RETENTION):
+                rows = await _delete(connection, loader, line, batch_rows) if delete else line.rows
+                lines.append(Line(line.place.told, line.keep.days, line.older_than, rows, "rows"))
+        lines += await _landing(loader, delete=delete)
+    return lines + _results(results, delete=delete)
+
+
+async def _delete(connection: Connection[Record], loader: Connection[Record], line: Overdue, batch_rows: int) -> int:
+    gone = 0
+    while True:
+        async with connection.transaction():
+            rows = await delete_batch(connection, line, batch_rows)
+            if rows and connection is loader:
+                await write_down(loader, line.place.told, line.older_than, rows)
+        if rows and connection is not loader:
+            await write_down(loader, line.place.told, line.older_than, rows)
+        gone += rows
+        if rows < batch_rows:
+            return gone
+
+
+async def _landing(loader: Connection[Record], *, delete: bool) -> list[Line]:
+    """Landing tables of loads that ended long ago, under the lock of the table's loads."""
+    older_than = datetime.now(UTC) - timedelta(days=LANDING_DAYS)
+    ended = await loader.fetch(
+        "select source_system, table_name from ops.loads group by 1, 2 "
+        "having max(coalesce(finished_at, started_at)) < $1 order by 1, 2",
+        older_than,
+    )
+    lines = []
+    for source, table in ended:
+        name = qualified("landing", Target(source, table, f"raw_{source}").landing_name)
+        if await loader.fetchval("select to_regclass($1) is null", name):
+            continue
+        if not await ledger.lock_table(loader, source, table):
+            continue
+        try:
+            rows = await loader.fetchval(f"select count(*) from {name}")
+            if delete:
+                async with loader.transaction():
+                    await loader.execute(f"drop table {name}")
+                    await write_down(loader, f"landing of {source}.{table}", older_than, rows)
+        finally:
+            await ledger.unlock_table(loader, source, table)
+        lines.append(Line(f"landing of {source}.{table}", LANDING_DAYS, older_than, rows, "rows, with their table"))
+    return lines
+
+
+def _results(folder: Path, *, delete: bool) -> list[Line]:
+    older_than = time.time() - RESULT_DAYS * 86_400
+    old = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_mtime < older_than]
+    if delete:
+        for path in old:
+            path.unlink(missing_ok=True)
+    moment = datetime.fromtimestamp(older_than, UTC)
+    return [Line("results of runs", RESULT_DAYS, moment, len(old), "files")] if old else []

@@ -1,0 +1,107 @@
+"""What is beyond its term goes, in small transactions that are written down; what is not stays."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from flows.retain import Line, retain
+from flows.settings import settings
+from flows.spec.errors import DeclarationError
+from flows.spec.retention import Keep
+from tests.conftest import TestDatabase
+from tests.loads.loading import addresses, load, rows
+
+
+@pytest.fixture
+def aged(warehouse: TestDatabase, shop: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestDatabase]:
+    """With rows on both sides of their terms: in raw, in quarantine, in operations, in snapshots."""
+    asyncio.run(load(warehouse, shop, "households"))
+    asyncio.run(load(warehouse, shop, "stores"))
+    with psycopg.connect(warehouse.url("loader"), autocommit=True) as loader:
+        loader.execute(
+            "update raw_shop.households set _deleted_at = now() - 190 * household_id * interval '1 day' "
+            "where household_id <= 4"
+        )
+        loader.execute(
+            "insert into quarantine.rows (batch_id, source_system, table_name, rule, row_data, row_hash, resolved_at) "
+            "select 1, 'shop', 'x', 'r', '{}', n::text, case when n <= 50 then now() - interval '91 days' "
+            "when n <= 60 then now() - interval '89 days' end from generate_series(1, 70) as n"
+        )
+        loader.execute("create table landing.shop__stores as select * from raw_shop.stores")
+        loader.execute("create table landing.shop__households as select * from raw_shop.households")
+        loader.execute(
+            "update ops.loads set started_at = now() - interval '8 days', finished_at = now() - interval '8 days' "
+            "where table_name = 'stores'"
+        )
+    with psycopg.connect(warehouse.url("transformer"), autocommit=True) as transformer:
+        transformer.execute("create table snapshots.s (id int, dbt_valid_to timestamptz)")
+        transformer.execute("insert into snapshots.s values (1, '2001-01-01'), (2, '9999-12-31'), (3, null)")
+    for variable, value in addresses(warehouse, shop).items():
+        monkeypatch.setenv(variable, value)
+    settings.cache_clear()
+    yield warehouse
+    settings.cache_clear()
+
+
+def counts(lines: list[Line]) -> dict[str, int]:
+    return {line.place: line.count for line in lines}
+
+
+EXPECTED = {"raw_shop.households", "quarantine.rows", "snapshots.s", "landing of shop.stores"}
+
+
+def kept(warehouse: TestDatabase) -> dict[str, int]:
+    return {
+        table: len(rows(warehouse, f"select from {table}"))
+        for table in ("raw_shop.households", "quarantine.rows", "snapshots.s", "landing.shop__households")
+    }
+
+
+def test_a_plan_counts_and_touches_nothing(aged: TestDatabase, tmp_path: Path) -> None:
+    before = kept(aged)
+    planned = counts(asyncio.run(retain(delete=False, results=tmp_path)))
+    assert planned.keys() == EXPECTED
+    assert planned["quarantine.rows"] == 50
+    assert kept(aged) == before
+
+
+def test_only_what_is_beyond_its_term_goes_in_batches_that_are_written_down(aged: TestDatabase, tmp_path: Path) -> None:
+    before = kept(aged)
+    done = counts(asyncio.run(retain(delete=True, results=tmp_path, batch_rows=20)))
+    after = kept(aged)
+    assert done.keys() == EXPECTED
+    assert before["quarantine.rows"] - after["quarantine.rows"] == 50
+    assert before["raw_shop.households"] - after["raw_shop.households"] == 2
+    assert rows(aged, "select id from snapshots.s order by id") == [{"id": 2}, {"id": 3}]
+    assert rows(aged, "select from raw_shop.households where _deleted_at < now() - interval '400 days'") == []
+    written = rows(aged, "select rows from ops.retentions where place = 'quarantine.rows' order by retention_id")
+    assert [line["rows"] for line in written] == [20, 20, 10]
+    assert asyncio.run(retain(delete=True, results=tmp_path)) == []
+
+
+def test_a_landing_table_goes_only_when_its_last_load_ended_long_ago(aged: TestDatabase, tmp_path: Path) -> None:
+    """That of households is young, and may be gone on with."""
+    asyncio.run(retain(delete=True, results=tmp_path))
+    left = rows(aged, "select relname from pg_class where relnamespace = 'landing'::regnamespace and relkind = 'r'")
+    assert left == [{"relname": "shop__households"}]
+
+
+def test_results_of_old_runs_go_from_the_disk(aged: TestDatabase, tmp_path: Path) -> None:
+    old, young = tmp_path / "old", tmp_path / "young"
+    old.touch()
+    young.touch()
+    os.utime(old, (time.time() - 31 * 86_400,) * 2)
+    asyncio.run(retain(delete=True, results=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["young"]
+
+
+def test_a_term_is_a_day_or_more_of_one_place() -> None:
+    with pytest.raises(DeclarationError):
+        Keep("quarantine.rows", days=0, by="resolved_at")
+    with pytest.raises(DeclarationError):
+        Keep("quarantine", days=1, by="resolved_at")
