@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from deployments.declared import LAKE_PREFIXES
 from deployments.environments import ENVIRONMENTS, Environment, current
 from deployments.work_pools import WORK_POOLS, WORK_QUEUES
 from flows.settings import settings
@@ -59,3 +60,10 @@ def test_an_unknown_environment_is_refused_with_those_there_are(monkeypatch: pyt
     monkeypatch.setenv("MEDALLION_ENVIRONMENT", "prodction")
     with pytest.raises(ConfigurationError, match="dev, staging, production"):
         current()
+
+
+def test_the_lake_s_blocks_are_known_by_the_names_they_are_made_under() -> None:
+    """A name that is not known would have a deployment from a shell without the bucket call its block undeclared."""
+    from blocks import aws  # takes two seconds, which is why the names stand twice
+
+    assert LAKE_PREFIXES == aws.LAKE_PREFIXES
