@@ -41,14 +41,17 @@ pytestmark = pytest.mark.xdist_group("rotation")
 
 
 @pytest.fixture
-def account(cluster: TestCluster) -> Iterator[str]:
+def account(cluster: TestCluster, warehouse: TestDatabase) -> Iterator[str]:
     """A role of this test's own with the loader's rights, so that its password's change disturbs nobody."""
     name = f"rotated_{secrets.token_hex(4)}"
     cluster.connection.execute(sql.SQL("create role {} login").format(sql.Identifier(name)))
     cluster.connection.execute(sql.SQL("grant medallion_loader to {}").format(sql.Identifier(name)))
     yield name
-    for made in (f"{name}_clone", name):
-        cluster.connection.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(made)))
+    with psycopg.connect(warehouse.url("admin"), autocommit=True) as admin:
+        for made in (f"{name}_clone", name):
+            if admin.execute("select from pg_roles where rolname = %s", [made]).fetchone():
+                admin.execute(sql.SQL("drop owned by {} cascade").format(sql.Identifier(made)))
+                admin.execute(sql.SQL("drop role {}").format(sql.Identifier(made)))
 
 
 def set_password(cluster: TestCluster, account: str, password: str) -> None:
