@@ -85,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", default="5432")
     parser.add_argument("--admin", required=True, metavar="ROLE")
     parser.add_argument("--passwords", required=True, type=Path, metavar="FOLDER")
-    parser.add_argument("--sslmode", default="prefer")
+    # As for every other address: whoever answers does not decide whether the administrator's password is sent.
+    parser.add_argument("--sslmode", default="verify-full", choices=["verify-full", "verify-ca", "require", "disable"])
     given = parser.parse_args(arguments)
     try:
         passwords = read_passwords(given.passwords)
