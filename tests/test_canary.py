@@ -71,7 +71,7 @@ class Watched:
         self._eyes.join()
 
     def _look(self) -> None:
-        while not self._over.wait(0.05):
+        while not self._over.wait(0.3):
             for process in Path("/proc").glob("[0-9]*"):
                 with suppress(OSError):
                     self.seen.add((process / "cmdline").read_bytes())
