@@ -117,7 +117,6 @@ def archive() -> None:
     """Follow the cluster's write-ahead log and ship it as it grows, until stopped: a service of yours runs this."""
     from infra.backup import archiver, server
     from infra.backup.catalog import Catalog
-    from infra.backup.errors import InTheWay
     from infra.backup.key import keys
     from infra.backup.store import open_store
 
@@ -126,13 +125,18 @@ def archive() -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
     catalog, spool = Catalog(open_store(), server.identify(at).system), archiver.spool_folder()
-    with archiver.hold(spool) as held:
-        if not held:
-            raise InTheWay(
-                "the log is archived already", where=str(spool), next_move="stop the other archiver, or let it work"
-            )
-        console.print(f"archiving the log of cluster {catalog.system} to {catalog.store.place}")
-        archiver.Archiver(at, catalog, ours, spool, settings().backup_interval_seconds).run(stop)
+    # A backup ships the log itself where nobody does; an archiver that is started meanwhile must outlive it.
+    told = False
+    while not stop.is_set():
+        with archiver.hold(spool) as held:
+            if held:
+                console.print(f"archiving the log of cluster {catalog.system} to {catalog.store.place}")
+                archiver.Archiver(at, catalog, ours, spool, settings().backup_interval_seconds).run(stop)
+                return
+        if not told:
+            console.print(f"another process holds {spool}: waiting for its end")
+            told = True
+        stop.wait(1)
 
 
 @app.command()

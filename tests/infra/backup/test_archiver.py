@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from infra.backup import archive, server
+from infra.backup import archive, archiver, server
 from infra.backup.archive import Stretch
 from infra.backup.aside import clear
 from infra.backup.errors import LogGap
@@ -70,6 +70,21 @@ def test_what_was_written_while_nobody_archived_is_fetched_afterwards(backed: Ba
     found = stretch(backed)
     assert found.missing == []
     assert found.whole_until - before >= 3 * found.segment_bytes
+
+
+def test_an_archiver_that_is_started_during_a_backup_takes_over_when_it_ends(backed: Backed) -> None:
+    """A backup holds the spool where nobody archives. Ending then would leave the stack without an archiver."""
+    command = [sys.executable, "-u", "-m", "flows.cli", "backup", "archive"]
+    with archiver.hold(archiver.spool_folder()) as ours:
+        assert ours
+        started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert started.stdout is not None
+        assert "another process holds" in started.stdout.readline()
+    try:
+        assert any("archiving the log of cluster" in line for line in iter(started.stdout.readline, ""))
+    finally:
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(30) == 0
 
 
 def test_log_that_the_server_gave_up_is_a_gap_until_the_next_backup(backed: Backed) -> None:
