@@ -10,7 +10,7 @@ RUN := $(UV) run --frozen --no-sync
 # them wait for the one Prefect server.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 
-.PHONY: help demo test lint audit sbom bench down install
+.PHONY: help demo test longtest lint audit sbom bench down install
 
 help: ## Show these verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -39,8 +39,11 @@ demo: .venv/.installed ## Run the platform on real data: two days, end to end
 	$(RUN) medallion demo
 
 # EVIDENCE=junit-….xml keeps what each test said: `medallion promote` asks for it.
-test: .venv/.provisioning .venv/.auditing ## Run all tests, on real parts
+test: .venv/.provisioning .venv/.auditing ## Run the tests, on real parts
 	$(RUN) pytest -n $(WORKERS) --dist loadgroup $(if $(EVIDENCE),--junitxml=$(EVIDENCE))
+
+longtest: .venv/.provisioning .venv/.auditing ## Run the tests that take minutes for one detail
+	$(RUN) pytest -n $(WORKERS) --dist loadgroup -m long
 
 lint: .venv/.provisioning .venv/.auditing ## Style, types, arrows, SQL, rendered files
 	$(RUN) ruff format --check

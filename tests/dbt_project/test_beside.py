@@ -271,6 +271,7 @@ def test_a_review_that_fails_says_what_fails_and_drops_its_schemas(
     assert private(shared) == set()
 
 
+@pytest.mark.long
 def test_a_review_that_is_interrupted_stops_its_queries_and_drops_its_schemas(
     shared: Warehouse, edited: Callable[..., Path]
 ) -> None:
@@ -317,6 +318,7 @@ def test_without_a_whole_build_the_next_move_is_told(
     settings.cache_clear()
 
 
+@pytest.mark.long
 def test_the_command_line_shows_rows_without_persons_and_writes_the_report(shared: Warehouse, tmp_path: Path) -> None:
     variables = {"COLUMNS": "150", "MEDALLION_DEV_NAME": "Grace"}
     built = medallion("dev", "build", "household", "-n", "3", variables=variables)
@@ -390,6 +392,7 @@ def test_every_column_of_gold_leads_back_to_raw_and_none_to_a_personal_one(share
     assert lineage.personal("model.medallion.quarantine_household") >= {"row_data"}
 
 
+@pytest.mark.long
 def test_a_new_model_builds_and_keeps_the_conventions_as_it_is_written(
     shared: Warehouse, edited: Callable[..., Path], tmp_path: Path
 ) -> None:

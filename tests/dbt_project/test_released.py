@@ -20,7 +20,7 @@ from tests.dbt_project.test_gates import CONTRACTS
 from tests.dbt_project.warehouse_story import PROJECT, RULE_IDS, SHARE_ALLOWED, Warehouse, without
 from tests.flows.small_project import CONTRACTS as SMALL_CONTRACTS
 
-pytestmark = pytest.mark.xdist_group("released")
+pytestmark = [pytest.mark.xdist_group("released"), pytest.mark.long]
 
 LINE = "silver.basket_line"
 NOT_TESTS = ("--exclude-resource-type", "test")

@@ -16,7 +16,7 @@ import pytest
 from flows.settings import PROJECT_ROOT
 from tests.deployments.build_context import Instruction, context, ignored, instructions
 
-pytestmark = pytest.mark.xdist_group("image")
+pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.long]
 
 DOCKERFILE = PROJECT_ROOT / "deployments/image/Dockerfile"
 STEPS = list(instructions(DOCKERFILE.read_text()))
