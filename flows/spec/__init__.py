@@ -10,7 +10,9 @@ from flows.spec.endpoint import Endpoint, Field, Parent
 from flows.spec.load import Append, Merge, Overwrite, Replace
 from flows.spec.pagination import Cursor, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
 from flows.spec.rate import Rate
+from flows.spec.retention import Keep
 from flows.spec.rule import Rule
+from flows.spec.subject import Subject
 
 Source = Database | Api | DltSource
 Loadable = Table | Endpoint | Resource
@@ -30,6 +32,7 @@ __all__ = [
     "DltSource",
     "Endpoint",
     "Field",
+    "Keep",
     "LinkHeader",
     "Loadable",
     "Merge",
@@ -49,6 +52,7 @@ __all__ = [
     "Since",
     "SinglePage",
     "Source",
+    "Subject",
     "Table",
     "Timestamp",
     "TransactionId",

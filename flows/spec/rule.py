@@ -30,7 +30,8 @@ class Rule:
             )
 
 
-_QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'")
+# Names, literals and comments to the end of their line, which the rule's own line break ends: whichever begins first.
+_QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'|--[^\r\n]*")
 # In the E'' form this is a quote within; read as an end it would hide what follows.
 _ESCAPED_QUOTE = re.compile(r"(?<!\\)(?:\\\\)*\\'")
 
@@ -38,4 +39,4 @@ _ESCAPED_QUOTE = re.compile(r"(?<!\\)(?:\\\\)*\\'")
 def _leaves_the_expression(condition: str) -> bool:
     """Whether outside of names and literals there is what ends a statement, hides its rest, or a quote left open."""
     bare = _QUOTED.sub(" ", condition)
-    return bool(_ESCAPED_QUOTE.search(condition)) or any(mark in bare for mark in (";", "--", "/*", "'", '"', "$$"))
+    return bool(_ESCAPED_QUOTE.search(condition)) or any(mark in bare for mark in (";", "/*", "'", '"', "$$"))
