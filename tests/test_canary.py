@@ -215,6 +215,8 @@ def test_every_result_that_was_kept_is_json(left: Left) -> None:
     kept = [file for file in (Path(os.environ["PREFECT_HOME"]) / "storage").rglob("*") if file.is_file()]
     assert kept
     for file in kept:
-        # Not every file is a record with metadata, but each is JSON.
+        # What is no record with metadata is the result itself, which loading has shown to be JSON.
         document = json.loads(file.read_bytes())
-        assert document.get("metadata", {}).get("serializer", {}).get("type", "json") == "json", file
+        metadata = document.get("metadata") if isinstance(document, dict) else None
+        if isinstance(metadata, dict) and "serializer" in metadata:
+            assert metadata["serializer"]["type"] == "json", file
