@@ -24,6 +24,10 @@ from tests.loads.loading import rows
 from tests.moto_aws import Aws
 
 
+# Both register the lake's blocks, under fixed names, on the one server of the run: never side by side.
+alone = pytest.mark.xdist_group("lake_blocks")
+
+
 def put(aws: Aws, name: str, value: object) -> None:
     """A secret's next version, as its owner or rotation puts it in."""
     client, full_name = aws.client("secretsmanager"), f"medallion-test/{name}"
@@ -64,6 +68,7 @@ def as_rotation_writes_it(database: TestDatabase, user: str, password: str) -> d
     }
 
 
+@alone
 async def test_a_load_finds_both_ends_in_secrets_manager_and_follows_a_rotated_password(
     aws: Aws,
     bucket: str,
@@ -115,6 +120,7 @@ def results_in(aws: Aws, bucket: str) -> list[Any]:
     return [json.loads(body) for body in bodies]
 
 
+@alone
 def test_the_lake_is_registered_as_blocks_that_read_and_write_under_their_prefix(
     aws: Aws, bucket: str, prefect_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,7 @@ def flow_run(state: State[Any]) -> FlowRun:
         return client.read_flow_run(flow_run_id(state))
 
 
-def task_runs(state: State[Any], count: int, seconds: float = 15) -> list[TaskRun]:
+def task_runs(state: State[Any], count: int, seconds: float = 60) -> list[TaskRun]:
     """The flow run's task runs, once `count` of them have reached the server and ended: it learns of them by events."""
     until = time.monotonic() + seconds
     found: list[TaskRun] = []
@@ -65,7 +65,7 @@ def logs_of(run: UUID) -> str:
     return "\n".join(line.message for line in found)
 
 
-def names_of_task_runs(run: UUID, at_least: int, seconds: float = 15) -> set[str]:
+def names_of_task_runs(run: UUID, at_least: int, seconds: float = 60) -> set[str]:
     """The names of a flow run's task runs, once so many have reached the server."""
     until = time.monotonic() + seconds
     while True:

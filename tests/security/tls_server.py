@@ -71,7 +71,7 @@ class TlsServer:
         (self.data / "server.crt").write_bytes(certificate.read_bytes())
         (self.data / "server.key").write_bytes(key.read_bytes())
         self.cluster.connection.execute("select pg_reload_conf()")
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while self._shows_an_expired_one() is not ("expired" in certificate.name):
             assert time.monotonic() < until, "the server does not take its new certificate"
             time.sleep(0.02)
