@@ -16,6 +16,7 @@ from demo import findings
 from demo.commerce import set_day
 from demo.shop import apply_day_two, load_day_one
 from flows import screens
+from flows.commands import stack_tables
 from flows.spec.errors import MedallionError
 from infra.local import stack as embedded
 from infra.local.home import Home
@@ -77,7 +78,7 @@ def tell(console: Console) -> None:
     with clock.step("What came of it"):
         agreed = findings.show(running, console)
     _show_times(clock, console)
-    console.print(screens.addresses(running))
+    console.print(stack_tables.addresses(running))
     console.print(
         "\nRun [bold]medallion run[/] again: nothing changes, and it says so. [bold]make down[/] stops it all."
     )

@@ -9,17 +9,16 @@ So are the declared sources: a wrong declaration is refused where they are impor
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import traceback
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast
 
 import typer
 
-from flows import connections, screens
+from flows import screens
 from flows.commands import backup as backups
-from flows.commands import dev, model, rollback, sources
+from flows.commands import dev, model, roles, rollback, source_tables, sources, stack
 from flows.commands.deploy import deploy
 from flows.commands.erase import erase, retain
 from flows.commands.migrate import migrate
@@ -27,17 +26,9 @@ from flows.commands.promote import promote
 from flows.commands.registration import registered
 from flows.commands.review import review
 from flows.commands.terminal import console, prepare, problems
-from flows.connections import embedded_stack
 from flows.recovery.failures import diagnose
-from flows.settings import settings
-from flows.spec import DatabaseConnection
 from flows.spec.errors import MedallionError
 from flows.spec.partition import Every
-from flows.state import ledger
-from flows.state.overview import Overview, read_overview
-
-if TYPE_CHECKING:
-    from infra.local.stack import ServiceStatus
 
 app = typer.Typer(
     name="medallion",
@@ -48,6 +39,9 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(stack.up)
+app.command()(stack.down)
+app.command()(stack.status)
 app.command()(sources.preview)
 app.add_typer(sources.add, name="add")
 app.add_typer(dev.app, name="dev")
@@ -63,6 +57,8 @@ app.command()(promote)
 app.add_typer(rollback.app, name="rollback")
 app.command()(erase)
 app.command()(retain)
+app.command()(roles.url)
+app.command()(roles.rotate)
 
 SourceNames = Annotated[
     list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="shop, or shop.baskets; all when left out")
@@ -78,34 +74,6 @@ def demo() -> None:
 
 
 @app.command()
-def up(commerce: Annotated[bool, typer.Option(help="Start the demo's commerce API too")] = False) -> None:
-    """Start the embedded stack: PostgreSQL and a Prefect server. Harmless when it runs already."""
-    from infra.local import stack
-
-    with console.status("starting"):
-        running = stack.up(on_step=lambda step: console.print(f"  {step}"), with_commerce=commerce)
-        # What is set up here belongs to this stack, whatever other servers the environment names.
-        os.environ["PREFECT_API_URL"] = running.prefect.api_url
-        prepare()
-        asyncio.run(_ensure_operations(DatabaseConnection("warehouse", running.urls["warehouse_loader"])))
-        for line in registered():
-            console.print(f"  {line}")
-        if _archiver_starts():
-            console.print("  The write-ahead log is archived")
-    console.print(screens.addresses(running))
-
-
-@app.command()
-def down() -> None:
-    """Stop what `up` started. Data stays in .medallion/ for the next `up`."""
-    from infra.local import stack
-
-    # The archiver goes last: PostgreSQL hands over its log to the end before it stops.
-    stopped = [*stack.down(), *_archiver_stops()]
-    console.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
-
-
-@app.command()
 def plan(sources: SourceNames = None) -> None:
     """Show what a run would do: tables, cursors, rows waiting, paths. Touches nothing."""
     from flows.loads.declared import choose
@@ -113,7 +81,7 @@ def plan(sources: SourceNames = None) -> None:
 
     with console.status("looking at both ends"):
         lines = asyncio.run(plan_sources(choose(sources)))
-    console.print(screens.plan_table(lines))
+    console.print(source_tables.plan_table(lines))
     failed = [line.error for line in lines if line.error is not None]
     if failed:
         raise failed[0]
@@ -213,53 +181,6 @@ def backfill(
 
 
 @app.command()
-def status() -> None:
-    """Show services, last runs, cursors and their lag, quarantine."""
-    stack = embedded_stack()
-    if stack is not None:
-        from infra.local.stack import status as services
-
-        console.print(screens.service_table([*services(), *_archiver_status()]))
-    for table in screens.status_tables(asyncio.run(_overview())):
-        console.print(table)
-
-
-def _archiver_starts() -> bool:
-    """Archive the embedded cluster's log, where a key says how it is to be sealed."""
-    if settings().backup_key is None and settings().backup_key_file is None:
-        return False  # without asking for packages that are an extra
-    from infra.backup import service
-    from infra.local.home import Home
-
-    return service.start(Home.find()) is not None
-
-
-def _archiver_stops() -> list[str]:
-    from infra.backup import service
-    from infra.local.home import Home
-
-    return [service.NAME] if service.stop(Home.find()) else []
-
-
-def _archiver_status() -> list[ServiceStatus]:
-    from infra.backup import service
-    from infra.local.home import Home
-
-    return [service.status(Home.find())]
-
-
-async def _ensure_operations(address: DatabaseConnection) -> None:
-    async with connections.connect(address, side="warehouse") as warehouse:
-        await ledger.ensure_schema(warehouse)
-
-
-async def _overview() -> Overview:
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
-        await ledger.ensure_schema(warehouse)
-        return await read_overview(warehouse)
-
-
-@app.command()
 def render(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 2 when a file differs")] = False,
 ) -> None:
@@ -275,35 +196,6 @@ def render(
     if check and changed:
         problems.print("run `medallion render` and commit what it writes")
         raise typer.Exit(2)
-
-
-@app.command()
-def url(
-    role: Annotated[connections.Role, typer.Option(help="Whose address")] = "reader",
-) -> None:
-    """Print the warehouse's address for a role, with its password: psql "$(medallion url)"."""
-    typer.echo(connections.warehouse(role).url)
-
-
-@app.command()
-def rotate(
-    role: Annotated[connections.Role, typer.Argument(help="Whose password")],
-    now: Annotated[bool, typer.Option("--now", help="End the former password too: it got into wrong hands")] = False,
-) -> None:
-    """Give a role of the warehouse another account and password; what is at work goes on with the one before."""
-    prepare()
-    stack = embedded_stack()
-    if stack is not None and stack["urls"].get(f"warehouse_{role}") == connections.warehouse(role).url:
-        from infra.local.stack import rotate as rotate_embedded
-
-        done = rotate_embedded(role, now=now)
-    else:
-        from flows.rotate import rotate_block
-
-        done = rotate_block(role, now=now)
-    console.print(f"the {role} comes as {done.account} from now on")
-    if not now:
-        console.print(f"{done.former} goes on working until the next rotation")
 
 
 @app.command()

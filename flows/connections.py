@@ -12,19 +12,15 @@ MEDALLION_SOURCE_MARKETING_USER      the user or client id that goes with it
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-import asyncpg
-
-from flows.recovery.failures import CONNECTION_LOST, explain
+from flows.sessions import leave_session, open_session
 from flows.settings import settings
 from flows.spec import Api, ApiConnection, Database, DatabaseConnection, DltSource
 from flows.spec.errors import ConfigurationError
@@ -36,16 +32,6 @@ Role = Literal["loader", "transformer", "reader"]
 
 #: Connections that the demo's API answers, where nothing else is set.
 DEMO_APIS = ("marketing", "currency")
-# Text forms must be the same at both ends, since cursors and key fingerprints are compared as text.
-_SESSION = {
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, YMD",
-    "IntervalStyle": "postgres",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
-    "standard_conforming_strings": "on",
-    "jit": "off",
-}
 # SQLSTATE invalid_password, as `explain` writes it.
 _REFUSED_PASSWORD = "answered 28P01"  # noqa: S105 # nosec B105 - a state, not a password
 _ROTATION_POLL_SECONDS = 1.0
@@ -204,16 +190,6 @@ def _block(name: str) -> Mapping[str, Any] | None:
     return find(name)
 
 
-def _lacks_certificate(problem: Exception, url: str) -> bool:
-    """asyncpg tells a missing file of its own defaults as a wrong configuration, one that the URL names as the
-    system's error; which a socket that is not there raises, too."""
-    if isinstance(problem, asyncpg.exceptions.ClientConfigurationError):
-        return "certificate" in str(problem)
-    return isinstance(problem, FileNotFoundError | PermissionError) and any(
-        f"{name}=" in url for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-    )
-
-
 @asynccontextmanager
 async def connect(
     address: DatabaseConnection, *, side: Literal["source", "warehouse"], application: str = "medallion"
@@ -231,7 +207,7 @@ async def connect(
         yield connection
     finally:
         if not connection.is_closed():
-            await _leave(connection)
+            await leave_session(connection)
 
 
 def transformer() -> DatabaseConnection:
@@ -248,7 +224,7 @@ def transformer() -> DatabaseConnection:
 
     async def tried() -> DatabaseConnection:
         connection, accepted = await _open(address, "warehouse", "medallion")
-        await _leave(connection)
+        await leave_session(connection)
         return accepted
 
     return asyncio.run(tried())
@@ -261,7 +237,7 @@ async def _open(
     until = time.monotonic() + settings().rotation_wait_seconds
     while True:
         try:
-            return await _open_once(address, side, application), address
+            return await open_session(address, side, application), address
         except ConfigurationError as refused:
             if _REFUSED_PASSWORD not in refused.what or address.reread is None or time.monotonic() >= until:
                 raise
@@ -269,55 +245,3 @@ async def _open(
             if fresh.url == address.url:
                 await asyncio.sleep(_ROTATION_POLL_SECONDS)
             address = fresh
-
-
-async def _open_once(
-    address: DatabaseConnection, side: Literal["source", "warehouse"], application: str
-) -> Connection[Record]:
-    if side == "source" and "target_session_attrs=read-write" in address.url:
-        # Told by whether sessions may write, and ours may not: no server would ever do.
-        raise ConfigurationError(
-            "target_session_attrs=read-write finds no server, because sources are opened for reading only",
-            where=address.safe_address,
-            next_move="write target_session_attrs=primary in the source's URL or block",
-        )
-    session = dict(_SESSION, application_name=application)
-    session["statement_timeout"] = str(int(settings().statement_timeout_seconds * 1000))
-    session["idle_in_transaction_session_timeout"] = "0"
-    if side == "source":
-        session["default_transaction_read_only"] = "on"
-    else:
-        # Every name is written with its schema. By default a schema called like the role comes first, and who may
-        # create schemas could put functions there that another role's statements would call.
-        session["search_path"] = "pg_catalog"
-    try:
-        return await asyncpg.connect(
-            address.url,
-            timeout=settings().connect_timeout_seconds,
-            server_settings=session,
-            statement_cache_size=0,  # poolers in transaction mode do not keep prepared statements
-        )
-    except (asyncpg.PostgresError, *CONNECTION_LOST, ValueError) as problem:
-        if _lacks_certificate(problem, address.url):
-            raise ConfigurationError(
-                "a file with a certificate or key for TLS is not there or cannot be read",
-                where=address.name,
-                next_move="put the authority's certificate in ~/.postgresql/root.crt, or name it in the URL as "
-                "?sslmode=verify-full&sslrootcert=/path/to/root.crt",
-            ) from None
-        if isinstance(problem, ValueError) and not isinstance(problem, ssl.SSLError):
-            raise ConfigurationError(
-                "the URL cannot be read",
-                where=address.name,
-                next_move="write it as postgresql://user:password@host:5432/database, with %40 for @ and so on",
-            ) from None
-        raise explain(problem, address.safe_address, side) from None
-
-
-async def _leave(connection: Connection[Record]) -> None:
-    if connection.is_in_transaction():
-        connection.terminate()
-        return
-    # A server that is gone must not hide what was done, or what went wrong, before it went.
-    with contextlib.suppress(*CONNECTION_LOST):
-        await connection.close(timeout=5)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows import screens
+from flows.commands import erase_tables
 from flows.commands.terminal import console, prepare
 
 
@@ -31,7 +31,7 @@ def erase(
             done = asyncio.run(story.erase(declared, chosen, despite_source=despite_source))
         else:
             done = asyncio.run(story.plan_erasure(declared, chosen))
-    for part in screens.erasure_parts(subject, done, planned=not do):
+    for part in erase_tables.erasure_parts(subject, done, planned=not do):
         console.print(part)
     if do and (done.remains or done.closed):
         raise typer.Exit(1)
@@ -48,4 +48,4 @@ def retain(
 
     with console.status("looking at every table"):
         lines = asyncio.run(story(delete=delete, results=PREFECT_LOCAL_STORAGE_PATH.value()))
-    console.print(screens.retention_table(lines, deleted=delete))
+    console.print(erase_tables.retention_table(lines, deleted=delete))

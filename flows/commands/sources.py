@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows import connections, screens
+from flows import connections
+from flows.commands import source_tables
 from flows.commands.terminal import console, problems
 
 
@@ -22,7 +23,7 @@ def preview(
 
     source, declared = find_endpoint(endpoint)
     seen = asyncio.run(preview_endpoint(source, declared, connections.api(source), records))
-    for part in screens.preview_parts(endpoint, seen):
+    for part in source_tables.preview_parts(endpoint, seen):
         console.print(part)
 
 

@@ -1,0 +1,117 @@
+"""What `medallion up` and `medallion status` show: services, runs, tables, what waits for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+
+from flows.screens import ago, grid, number, styled
+
+if TYPE_CHECKING:
+    from flows.state.overview import Overview
+    from infra.local.stack import ServiceStatus, Stack
+
+
+def addresses(stack: Stack) -> Group:
+    """Where to look, and how to get in; passwords stay in the file."""
+    table = grid("Where to look", ["what", "address"])
+    table.add_row("Prefect: runs, logs, artifacts", stack.prefect.ui_url)
+    table.add_row("PostgreSQL: databases warehouse and shop", f"127.0.0.1:{stack.postgres.port}")
+    table.add_row("gold, as a reader", 'psql "$(medallion url)"')
+    if stack.commerce is not None:
+        table.add_row("commerce API", stack.commerce.url)
+    return Group(table)
+
+
+def service_table(services: Iterable[ServiceStatus]) -> Table:
+    """The embedded stack's services."""
+    table = grid("Services", ["service", "state", "address", "pid", "log"], ["pid"])
+    for service in services:
+        table.add_row(
+            service.name,
+            styled(service.state),
+            service.address or "",
+            str(service.pid or ""),
+            str(service.log or ""),
+        )
+    return table
+
+
+def status_tables(overview: Overview) -> list[Table]:
+    """`medallion status`: runs, tables with cursor and lag, quarantine, schema changes, errors."""
+    runs = grid("Last runs", ["run", "pipeline", "status", "started (UTC)", "took"], ["run"])
+    for run in overview.runs:
+        name = f"{run['pipeline']} {run['scope']}".strip()
+        runs.add_row(
+            str(run["run_id"]),
+            name,
+            styled(run["status"]),
+            f"{run['started_at']:%Y-%m-%d %H:%M:%S}",
+            ago(run["seconds"]),
+        )
+    tables = grid(
+        "Tables",
+        ["table", "last load", "lag", "cursor", "rows in raw", "counts", "quarantined"],
+        ["lag", "rows in raw", "quarantined"],
+    )
+    for row in overview.tables:
+        tables.add_row(
+            f"{row['source_system']}.{row['table_name']}",
+            styled(row["status"]),
+            ago(row["lag_seconds"]),
+            row["cursor_value"] or "",
+            number(row["raw_rows"]),
+            styled(row["reconciled"]),
+            number(row["quarantined"], dim_zero=True),
+        )
+    shown = [runs, tables]
+    if overview.quarantine:
+        quarantine = grid("Quarantine", ["table", "rule", "rows", "since (UTC)"], ["rows"])
+        for row in overview.quarantine:
+            quarantine.add_row(
+                f"{row['source_system']}.{row['table_name']}",
+                row["rule"],
+                f"{row['rows']:,}",
+                f"{row['since']:%Y-%m-%d %H:%M:%S}",
+            )
+        shown.append(quarantine)
+    if overview.circuits:
+        circuits = grid("Circuits", ["source", "state", "failures", "left alone until (UTC)", "why"], ["failures"])
+        for row in overview.circuits:
+            until = row["retry_at"]
+            circuits.add_row(
+                row["source_system"],
+                styled(row["state"]),
+                str(row["failures"]),
+                f"{until:%Y-%m-%d %H:%M:%S}" if until else "",
+                row["what"] or "",
+            )
+        shown.append(circuits)
+    if overview.changes:
+        changes = grid("Schema changes", ["when (UTC)", "table", "column", "change", "type", "in raw"])
+        for row in overview.changes:
+            changes.add_row(
+                f"{row['changed_at']:%Y-%m-%d %H:%M:%S}",
+                f"{row['source_system']}.{row['table_name']}",
+                row["column_name"],
+                row["change"],
+                " → ".join(kind for kind in (row["old_type"], row["new_type"]) if kind),
+                styled("done" if row["applied"] else "not applied"),
+            )
+        shown.append(changes)
+    if overview.errors:
+        errors = grid("Errors", ["id", "when (UTC)", "class", "where", "what", "next move"])
+        for row in overview.errors:
+            errors.add_row(
+                row["error_id"],
+                f"{row['occurred_at']:%Y-%m-%d %H:%M:%S}",
+                row["failure_class"],
+                row["location"],
+                row["what"],
+                row["next_move"],
+            )
+        shown.append(errors)
+    return shown
