@@ -162,7 +162,7 @@ def _deployment(target: Target, deployment: DeclaredDeployment) -> Resource:
     for schedule in entry.get("schedules") or ():
         slug = schedule["slug"]
         fields[f"schedule {slug}"] = f"{schedule['cron']} {schedule['timezone']}"
-        fields[f"active {slug}"] = environment.active
+        fields[f"active {slug}"] = environment.active and schedule.get("active", True)
         switches.add(f"active {slug}")
     return Resource("deployment", deployment.full_name, fields, frozenset(switches))
 

@@ -15,13 +15,14 @@ from infra.local.prefect_server import PrefectServer, api_url
 ROOT = Path(__file__).parents[2]
 # Flows of the real names; the real ones take three seconds to import, each time.
 STUBS = {
-    "ingest": "def ingest(source: str, tables: list[str] | None = None) -> None: ...",
-    "transform": "def transform() -> None: open('was_here', 'x').close()",
-    "release": "def release(accept_changes: bool = False) -> None: ...",
-    "pipeline": "def pipeline() -> None: ...",
-    "backfill": "def backfill(table: str, first: str, last: str) -> None: ...",
-    "recover": "def reconcile() -> None: ...",
-    "predict": "def predict() -> None: ...",
+    "flows/ingest": "def ingest(source: str, tables: list[str] | None = None) -> None: ...",
+    "flows/transform": "def transform() -> None: open('was_here', 'x').close()",
+    "flows/release": "def release(accept_changes: bool = False) -> None: ...",
+    "flows/pipeline": "def pipeline() -> None: ...",
+    "flows/backfill": "def backfill(table: str, first: str, last: str) -> None: ...",
+    "flows/recover": "def reconcile() -> None: ...",
+    "flows/predict": "def predict() -> None: ...",
+    "infra/backup/scheduled": "def backup(keep: int, keep_days: float): ...\n\n\n@flow\ndef drill() -> None: ...",
 }
 
 
@@ -29,9 +30,10 @@ STUBS = {
 def clone(tmp_path: Path) -> Path:
     """A clone of the project as far as deployments see it: prefect.yaml, and flows that do next to nothing."""
     shutil.copy(ROOT / "prefect.yaml", tmp_path)
-    (tmp_path / "flows").mkdir()
     for name, signature in STUBS.items():
-        (tmp_path / "flows" / f"{name}.py").write_text(f"from prefect import flow\n\n\n@flow\n{signature}\n")
+        file = tmp_path / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"from prefect import flow\n\n\n@flow\n{signature}\n")
     return tmp_path
 
 

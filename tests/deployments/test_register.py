@@ -42,6 +42,8 @@ _NAMES = (
     "pipeline",
     "backfill",
     "reconcile",
+    "backup",
+    "drill",
     "predict",
 )
 _STABLE = ("id", "entrypoint", "parameters", "tags", "work_pool_name", "concurrency_options", "description", "paused")

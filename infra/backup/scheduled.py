@@ -1,0 +1,95 @@
+"""Stories for the clock: a backup each night, a drill each week. What they do is that of the commands of the names.
+
+They run where the cluster's programs are, with the key and the store in the environment of the worker.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+
+from flows import tasks
+from flows.loads.declared import choose
+from flows.observe.markdown import cell
+from flows.settings import settings
+
+
+@flow(name="backup", flow_run_name="backup", result_serializer="json", persist_result=True)
+def backup(keep: int | None = None, keep_days: float | None = None) -> dict[str, Any]:
+    """Back the cluster up; then let go of what neither `keep` nor `keep_days` asks for. Returns what was made.
+
+    Raises:
+        MedallionError: see `infra.backup.errors`; no backup counts then, and none is let go of.
+    """
+    tasks.begin()
+    from infra.backup import retention
+    from infra.backup.catalog import Catalog
+    from infra.backup.key import keys
+    from infra.backup.store import open_store
+    from infra.backup.take import take
+    from infra.local.home import Home
+
+    log, store = get_run_logger(), open_store()
+    home = None if settings().backup_url is not None else Home(settings().home)
+    made = take(store, keys(), home=home, on_step=log.info)
+    catalog = Catalog(store, made.system)
+    expiry = retention.plan(catalog, keep=keep, days=keep_days)
+    retention.expire(catalog, expiry)
+    facts = {
+        "backup": made.label,
+        "cluster_bytes": made.cluster_bytes,
+        "kept_bytes": made.kept_bytes,
+        "seconds": round(made.seconds, 1),
+        "kept": [each.label for each in expiry.kept],
+        "expired": [each.label for each in expiry.expired],
+    }
+    _show("backup", f"Backup {made.label}, verified", facts.items())
+    return facts
+
+
+@flow(name="drill", flow_run_name="drill", result_serializer="json", persist_result=True)
+def drill(sources: list[str] | None = None, scratch: str | None = None) -> dict[str, Any]:
+    """Recover the newest backup beside, catch up with the named sources (default: all), and measure RPO and RTO.
+
+    `scratch` is a folder with room for the cluster; the home when left out. Returns what was measured.
+
+    Raises:
+        TargetMissed: more would be lost, or recovery takes longer, than the targets allow; or what came is not whole.
+        MedallionError: there is nothing to recover from, or it cannot be recovered.
+    """
+    tasks.begin()
+    from infra.backup import drill as drills
+    from infra.backup.catalog import open_catalog
+    from infra.backup.key import keys
+    from infra.backup.store import open_store
+
+    within = Path(scratch).expanduser().resolve() if scratch else settings().home
+    log = get_run_logger()
+    done = drills.drill(open_catalog(open_store()), keys(), sources=choose(sources), within=within, on_step=log.info)
+    facts: dict[str, Any] = json.loads(json.dumps(done.facts(), default=str))
+    shown = ("rpo_seconds", "rpo_target", "rto_seconds", "rto_target", "segments", "cluster_bytes", "last_commit")
+    lines = [(name, facts[name]) for name in shown]
+    lines += [(check["name"], check["found"]) for check in facts["checks"]]
+    lines += [("problem", problem) for problem in facts["problems"]]
+    _show("drill", f"Drill of backup {done.backup}: {'missed' if done.problems else 'met'}", lines)
+    drills.refuse_missed(done)
+    return facts
+
+
+def _show(key: str, title: str, lines: Iterable[tuple[str, Any]]) -> None:
+    rows = "".join(f"| {cell(name.replace('_', ' '))} | {cell(_told(value))} |\n" for name, value in lines)
+    create_markdown_artifact(
+        key=key, markdown=f"# {title}\n\n| what | found |\n| --- | --- |\n{rows}", description=title
+    )
+
+
+def _told(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(each) for each in value) or "none"
+    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

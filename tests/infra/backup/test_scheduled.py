@@ -1,0 +1,41 @@
+"""The two flows that a schedule starts: backups by night, drills by week, told in artifacts."""
+
+import pytest
+from prefect.states import State
+
+from infra.backup.errors import TargetMissed
+from infra.backup.scheduled import backup, drill
+from tests.flows.prefect_facts import artifacts
+from tests.infra.backup.conftest import Backed
+from tests.loads.loading import setting
+
+pytestmark = pytest.mark.xdist_group("backup")
+
+
+def test_a_nightly_backup_lets_go_of_what_nobody_keeps_and_a_drill_recovers_it(
+    backed: Backed, prefect_server: str
+) -> None:
+    old = backed.back_up()
+
+    made: State = backup(keep=1, return_state=True)
+    facts = made.result()
+    drilled: State = drill(sources=["shop.stores"], return_state=True)
+    found = drilled.result()
+
+    assert [each.label for each in backed.catalog.backups()] == facts["kept"] == [facts["backup"]]
+    assert facts["expired"] == [old.label]
+    assert facts["backup"] in artifacts(made)["backup"]
+    assert found["backup"] == facts["backup"]
+    assert [(line["table"], line["rows_read"]) for line in found["tables"]] == [("shop.stores", 5)]
+    assert "page checksums | good" in artifacts(drilled)["drill"]
+
+
+def test_a_drill_that_misses_a_target_fails_and_says_by_how_much(backed: Backed, prefect_server: str) -> None:
+    backed.back_up()
+    with setting(backup_rto_seconds=0.1):
+        missed: State = drill(sources=["shop.stores"], return_state=True)
+
+    assert missed.is_failed()
+    with pytest.raises(TargetMissed, match="recovery took"):
+        missed.result()
+    assert "recovery took" in artifacts(missed)["drill"]
