@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.settings import get_current_settings
 
 from flows import tasks
+from flows.dbt_build import preload_dbt
 from flows.ingest import ingest
 from flows.loads.declared import find_source
 from flows.observe.artifacts import links_markdown
@@ -19,7 +20,7 @@ from flows.observe.logs import correlated
 from flows.recovery.failures import diagnose
 from flows.sources import SOURCES
 from flows.spec.errors import IngestFailed, MedallionError
-from flows.transform import preload_dbt, transform
+from flows.transform import transform
 
 
 @flow(name="pipeline", flow_run_name="pipeline", result_serializer="json", persist_result=True)

@@ -24,12 +24,13 @@ from flows.dbt.manifest import Manifest
 from flows.dbt.project import DBT_PROJECT, PREFIX_VARIABLE
 from flows.dbt.release_changes import GoldChange, gold_changes
 from flows.dbt.state import SharedState, fetch_state
+from flows.dbt_build import build, target_of
 from flows.observe.progress import report
 from flows.recovery.failpoints import pass_failpoint
 from flows.settings import settings
 from flows.spec.errors import ConfigurationError, DataRefused
 from flows.state import dbt_manifests, releases
-from flows.transform import build, pass_gate, recorded, target_of
+from flows.transform import pass_gate, recorded
 
 
 @flow(name="release", flow_run_name="release", result_serializer="json", persist_result=True)

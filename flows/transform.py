@@ -6,35 +6,28 @@ dbt runs once per process, through PrefectDbtRunner: every node is a task run wi
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import importlib
-import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.logging import get_run_logger
 
 from flows import connections, lineage_events, tasks
 from flows.dbt.colours import PREVIOUS, READERS_SCHEMA, label_of
 from flows.dbt.fingerprint import fingerprint
-from flows.dbt.project import DBT_PROJECT, PREFIX_VARIABLE, dbt_environment
+from flows.dbt.project import DBT_PROJECT, PREFIX_VARIABLE
+from flows.dbt_build import build
 from flows.observe import sentry
-from flows.observe.artifacts import CheckLine, NodeLine, checks_table_markdown, nodes_table_markdown
+from flows.observe.artifacts import CheckLine, checks_table_markdown
 from flows.observe.logs import correlated
-from flows.observe.progress import report
 from flows.recovery.failures import diagnose
 from flows.settings import settings
-from flows.spec.errors import DataRefused, MedallionError, WarehouseError
+from flows.spec.errors import DataRefused
 from flows.state import dbt_manifests, ledger, releases, runs
 from flows.state.transform_lock import transform_lock
-
-# Unit tests prove the code, not the data: CI runs them.
-_BUILD = ("build", "--exclude-resource-type", "unit_test")
 
 
 @flow(name="transform", flow_run_name="transform", result_serializer="json", persist_result=True)
@@ -147,13 +140,6 @@ async def _keep_manifest(run_id: int) -> None:
         await dbt_manifests.keep_manifest(warehouse, run_id, manifest.read_bytes())
 
 
-def preload_dbt() -> None:
-    """Import dbt now. What cannot be imported says so where it is used."""
-    for module in ("prefect_dbt", "dbt.adapters.postgres"):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
-
-
 def pass_gate(gate: Literal["raw", "gold"], run_id: int, schema_prefix: str = "") -> list[dict[str, Any]]:
     """Check, record, show, and stop where a check blocks.
 
@@ -199,119 +185,3 @@ async def _record_checks(run_id: int, gate: str, results: list[dict[str, Any]]) 
     ]
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
         await ledger.record_checks(warehouse, run_id, gate, rows)
-
-
-def build(*, select: str | None = None, full_refresh: bool = False, prefix: str = "") -> list[NodeLine]:
-    """`dbt build` in this process; every node a Prefect task. Returns the nodes that ran.
-
-    With a `prefix` the schemas begin with it, and dbt's folder is one of its own.
-
-    Raises:
-        DataRefused: a test failed. WarehouseError: a node could not be built.
-    """
-    from prefect_dbt import PrefectDbtSettings  # 3 s of imports that ingest need not pay
-
-    from flows.dbt_runner import NodeRunner
-
-    began = time.monotonic()
-    report("dbt build", "began")
-    os.environ.update(dbt_environment(connections.transformer().url))
-    target = target_of(prefix)
-    target.mkdir(parents=True, exist_ok=True)
-    runner = NodeRunner(
-        settings=PrefectDbtSettings(project_dir=DBT_PROJECT, profiles_dir=DBT_PROJECT, target_path=target),
-        raise_on_failure=False,
-    )
-    arguments = [*_BUILD, "--threads", str(settings().dbt_threads)]
-    arguments += ["--select", select] if select else []
-    arguments += ["--full-refresh"] if full_refresh else []
-    # dbt.log would hold PostgreSQL's messages, rows and all; each node's log is in its task run, redacted.
-    with _schemas_under(prefix):
-        result = runner.invoke(arguments, log_level_file="none")
-    results = target / "run_results.json"
-    withhold_messages(results)
-    nodes = read_nodes(results) if result.exception is None else []
-    if nodes:
-        create_markdown_artifact(
-            key="dbt-build", markdown=nodes_table_markdown(nodes), description="Nodes of the dbt build"
-        )
-    _judge(result.success, nodes, type(result.exception).__name__ if result.exception else None)
-    report("dbt build", "done", f"{len(nodes)} nodes, {time.monotonic() - began:.1f} s")
-    get_run_logger().info("dbt built %s nodes", len(nodes))
-    return nodes
-
-
-def target_of(prefix: str) -> Path:
-    """dbt's folder: one for each prefix, because dbt parses anew whenever the prefix differs."""
-    return settings().home / "dbt" / prefix.rstrip("_")
-
-
-@contextlib.contextmanager
-def _schemas_under(prefix: str) -> Iterator[None]:
-    if not prefix:
-        yield
-        return
-    before = os.environ.get(PREFIX_VARIABLE)
-    os.environ[PREFIX_VARIABLE] = prefix
-    try:
-        yield
-    finally:
-        os.environ.pop(PREFIX_VARIABLE)
-        if before is not None:
-            os.environ[PREFIX_VARIABLE] = before
-
-
-def withhold_messages(run_results: Path) -> None:
-    """Take PostgreSQL's messages, which may quote rows, out of dbt's run_results.json: files are copied and kept."""
-    if not run_results.exists():
-        return
-    content = json.loads(run_results.read_text(encoding="utf-8"))
-    for result in content["results"]:
-        if result["status"] in {"error", "fail", "warn"}:
-            result["message"] = _safe_message(result)
-    run_results.write_text(json.dumps(content), encoding="utf-8")
-
-
-def read_nodes(run_results: Path) -> list[NodeLine]:
-    """The nodes of dbt's run_results.json, failed ones with a message of ours."""
-    results = json.loads(run_results.read_text(encoding="utf-8"))["results"]
-    return [
-        NodeLine(
-            name=result["unique_id"].split(".", 2)[2],
-            kind=result["unique_id"].split(".", 1)[0],
-            status=result["status"],
-            seconds=result["execution_time"],
-            rows=(result.get("adapter_response") or {}).get("rows_affected"),
-            message=_safe_message(result),
-        )
-        for result in results
-    ]
-
-
-def _safe_message(result: dict[str, Any]) -> str:
-    if result["status"] == "fail":
-        return f"{result['failures']} rows fail"
-    return "see this node's task run" if result["status"] == "error" else ""
-
-
-def _judge(success: bool, nodes: list[NodeLine], exception: str | None) -> None:
-    errors = [node.name for node in nodes if node.status == "error"]
-    failed = [f"{node.name} ({node.message})" for node in nodes if node.status == "fail"]
-    if success and not errors and not failed:
-        return
-    error: MedallionError
-    if failed and not errors:
-        error = DataRefused(
-            f"{len(failed)} dbt tests failed: {', '.join(failed[:5])}",
-            where="dbt build",
-            next_move="run the test's SQL in .medallion/dbt/compiled to see the rows; mend their source, or the rule",
-        )
-    else:
-        what = f"nodes could not be built: {', '.join(errors[:5])}" if errors else f"dbt stopped with {exception}"
-        error = WarehouseError(
-            what,
-            where="dbt build",
-            next_move="read the node's task run, mend the model, run `medallion transform`",
-        )
-    report("dbt build", "failed", error.what)
-    raise error
