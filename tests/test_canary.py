@@ -43,22 +43,29 @@ GUESTS = [
 
 @dataclass
 class Left:
-    """Two runs of the pipeline over rows that provoke errors, and where they wrote."""
+    """Two runs of the pipeline over rows that provoke errors, and where they wrote. Of the second, dbt's part apart."""
 
     warehouse: TestDatabase
     first: Ended
     second: Ended
+    snapshot: Ended
     secrets: tuple[str, ...]
     watched: "Watched"
     shown: list[Ended]
     written: Path
+    home: Path
+    temporary: Path
 
 
 class Watched:
-    """The arguments of every process of this machine while the block lasts: any account of it may read them."""
+    """Every process of this machine meanwhile: its arguments, which any account may read, and its variables.
+
+    Addresses may come by variables, so passwords stand there; a person never does.
+    """
 
     def __init__(self) -> None:
         self.seen: set[bytes] = set()
+        self.variables: set[bytes] = set()
         self._over = threading.Event()
         self._eyes = threading.Thread(target=self._look)
 
@@ -75,6 +82,7 @@ class Watched:
             for process in Path("/proc").glob("[0-9]*"):
                 with suppress(OSError):
                     self.seen.add((process / "cmdline").read_bytes())
+                    self.variables |= {*(process / "environ").read_bytes().split(b"\0")}
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +110,18 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
         campaigns = api.records["campaigns"]
         api.records["campaigns"] = [*campaigns, {"id": 2, "name": "zqquark\0two@example.com", "updated_at": STAMP}]
         lineage = tmp_path_factory.mktemp("lineage")
-        variables["MEDALLION_OPENLINEAGE_FILE"] = str(lineage / "events.jsonl")
+        home, temporary = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("temporary")
+        variables |= {
+            "MEDALLION_OPENLINEAGE_FILE": str(lineage / "events.jsonl"),
+            "MEDALLION_HOME": str(home),
+            "TMPDIR": str(temporary),
+        }
         with Watched() as watched:
             first = medallion("run", variables=variables, module=module)
         api.records["campaigns"] = campaigns
         _provoke_errors_that_quote_rows(warehouse, shop)
-        second = medallion("run", variables=variables, module=module)
+        second = medallion("run", "--ingest-only", variables=variables, module=module)
+        snapshot = medallion("transform", "--select", "households_snapshot", variables=variables, module=module)
         passwords = [cluster.passwords[role] for role in (roles.ADMIN, *roles.ROLES)]
         shown = [
             medallion("plan", variables=variables, module=module),
@@ -117,7 +131,8 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
             medallion("retain", variables=variables, module=module),
             medallion("rotate", "loader", variables=variables, module=module),
         ]
-        yield Left(warehouse, first, second, (KEY, DLT_KEY, *passwords), watched, shown, lineage)
+        secrets = (KEY, DLT_KEY, *passwords)
+        yield Left(warehouse, first, second, snapshot, secrets, watched, shown, lineage, home, temporary)
 
 
 def _provoke_errors_that_quote_rows(warehouse: TestDatabase, shop: TestDatabase) -> None:
@@ -142,7 +157,8 @@ def test_the_runs_met_rows_and_errors_that_hold_personal_data(left: Left) -> Non
     assert "payload_readable: 1" in left.first.panel
     assert left.second.code == 3
     assert "23514" in left.second.panel
-    assert "households_snapshot" in left.second.panel
+    assert left.snapshot.code == 3
+    assert "households_snapshot" in left.snapshot.panel
     raw = rows(left.warehouse, "select h::text as row from raw_shop.households as h where household_id = 5")
     assert found(raw[0]["row"], PERSONAL)
 
@@ -160,7 +176,7 @@ def test_the_source_of_dlt_met_them_too(left: Left) -> None:
 
 
 def test_the_screen_shows_none_of_it(left: Left) -> None:
-    for ended in (left.first, left.second):
+    for ended in (left.first, left.second, left.snapshot):
         assert found(ended.text, PERSONAL + left.secrets) == []
 
 
@@ -182,7 +198,7 @@ def test_the_prefect_server_was_told_none_of_it(left: Left) -> None:
 
 
 def test_results_and_dbts_own_files_hold_none_of_it(left: Left) -> None:
-    folders = [Path(os.environ["MEDALLION_HOME"]), Path(os.environ["PREFECT_HOME"]), ROOT / "dbt_project/logs"]
+    folders = [left.home, Path(os.environ["PREFECT_HOME"]), ROOT / "dbt_project/logs"]
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
     assert any(file.name == "run_results.json" for file in files)
     for file in files:
@@ -193,6 +209,16 @@ def test_results_and_dbts_own_files_hold_none_of_it(left: Left) -> None:
 def test_no_process_was_started_with_a_secret_among_its_arguments(left: Left) -> None:
     assert any(b"flows.cli" in seen or b"with_guests" in seen for seen in left.watched.seen), "nothing was watched"
     assert [seen for seen in left.watched.seen if found(seen, PERSONAL + left.secrets)] == []
+
+
+def test_no_process_was_handed_a_person_s_data_in_its_variables(left: Left) -> None:
+    assert any(variable.startswith(b"MEDALLION_WAREHOUSE_URL=") for variable in left.watched.variables)
+    assert [seen for seen in left.watched.variables if found(seen, PERSONAL)] == []
+
+
+def test_no_temporary_file_is_left_that_holds_any_of_it(left: Left) -> None:
+    for file in [path for path in left.temporary.rglob("*") if path.is_file()]:
+        assert found(file.read_bytes(), PERSONAL + left.secrets) == [], file
 
 
 def test_what_commands_show_holds_none_of_it(left: Left) -> None:

@@ -23,8 +23,8 @@ from tests.conftest import TestCluster, TestDatabase
 from tests.loads.loading import rows
 from tests.moto_aws import Aws
 
-# Both register the lake's blocks, under fixed names, on the one server of the run: never side by side.
-alone = pytest.mark.xdist_group("lake_blocks")
+# Tests that save blocks, which have fixed names, on the one server of the run: never side by side.
+alone = pytest.mark.xdist_group("blocks")
 
 
 def put(aws: Aws, name: str, value: object) -> None:

@@ -43,6 +43,7 @@ STACK = {
 }
 
 
+@pytest.mark.xdist_group("blocks")
 def test_blocks_are_registered_once_found_again_and_never_shown(
     prefect_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

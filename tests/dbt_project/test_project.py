@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.dbt_project.warehouse_story import DBT, PROJECT, Story
+from tests.dbt_project.warehouse_story import PROJECT, Story
+
+DBT = Path(sys.executable).with_name("dbt")
 
 MODELS = sorted((ROOT / "dbt_project/models").rglob("*.sql"))
 FROM_NO_SOURCE = {"dim_date", "calendar_day", "quality_rules", "customer_score"}

@@ -58,7 +58,7 @@ def pointed(
     monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", warehouse.url("loader"))
     monkeypatch.setenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL", warehouse.url("transformer"))
     monkeypatch.setenv("MEDALLION_HOME", str(tmp_path / "home"))
-    for module in ("flows.transform", "flows.release"):
+    for module in ("flows.transform", "flows.dbt_build", "flows.release"):
         monkeypatch.setattr(f"{module}.DBT_PROJECT", changed)
     settings.cache_clear()
     yield

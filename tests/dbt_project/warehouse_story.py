@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +15,10 @@ from psycopg.rows import dict_row
 from demo.raw import fill_promotions, fill_raw
 from flows.load.table import SchemaChange, Target, evolve
 from tests.conftest import ROOT, TestDatabase
+from tests.dbt_project import parsed
+from tests.loads.forking import run
 
 PROJECT = ROOT / "dbt_project"
-DBT = Path(sys.executable).with_name("dbt")
 HERE = Path(__file__).parent
 # One bad redemption among the six of the tests is more than the 1 % that production allows.
 SHARE_ALLOWED = 0.2
@@ -96,10 +94,9 @@ class Warehouse:
         asyncio.run(grow())
 
     def dbt(self, *arguments: str, share: float = SHARE_ALLOWED) -> Build:
-        """Run dbt as the transformer. One process each, as in production."""
+        """Run dbt as the transformer. One process each, as in production; forked, and told what others have read."""
         parts = psycopg.conninfo.conninfo_to_dict(self.database.url("transformer"))
         environment = {
-            **os.environ,
             "MEDALLION_DBT_HOST": str(parts["host"]),
             "MEDALLION_DBT_PORT": str(parts["port"]),
             "MEDALLION_DBT_USER": str(parts["user"]),
@@ -112,10 +109,10 @@ class Warehouse:
             "DBT_USE_COLORS": "false",
         }
         variables = json.dumps({"rule_limits": dict.fromkeys(RULE_IDS, share)})
-        done = subprocess.run(
-            [str(DBT), *arguments, "--vars", variables],
-            env=environment, capture_output=True, text=True, check=False, timeout=180,
-        )  # fmt: skip
+        parsed.hand_over(self.target, self.database.url("transformer"), variables)
+        done = run("tests.dbt_project.one_dbt", [*arguments, "--vars", variables], environment, seconds=180)
+        if self.project == PROJECT:
+            parsed.keep(self.target, self.database.url("transformer"), variables)
         results = json.loads((self.target / "run_results.json").read_text())["results"]
         statuses = {_name(result["unique_id"]): result["status"] for result in results}
         return Build(done.returncode, statuses, done.stdout + done.stderr)

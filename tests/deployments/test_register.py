@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from deployments.limits import concurrency_limits
 from deployments.register import register
+
+pytestmark = pytest.mark.xdist_group("deployments")
 
 
 def prefect(api: str, cwd: Path, *arguments: str) -> str:
@@ -49,18 +52,18 @@ _NAMES = (
 _STABLE = ("id", "entrypoint", "parameters", "tags", "work_pool_name", "concurrency_options", "description", "paused")
 
 
-def test_a_server_is_made_ready_deployed_to_twice_and_runs_what_was_deployed(prefect_server: str, clone: Path) -> None:
-    """One test, because these steps share what stands on the server, and tests run side by side."""
+def test_a_server_is_made_ready_deployed_to_twice_and_runs_what_was_deployed(api: str, clone: Path) -> None:
+    """One test, because these steps share what stands on the server."""
     register()
     assert register() == []
-    assert_pool_and_limits(prefect_server)
-    httpx.patch(f"{prefect_server}/v2/concurrency_limits/warehouse", json={"limit": 99}).raise_for_status()
+    assert_pool_and_limits(api)
+    httpx.patch(f"{api}/v2/concurrency_limits/warehouse", json={"limit": 99}).raise_for_status()
     assert register() == ["updated  limit warehouse = 4"]
 
-    first = deploy(clone, prefect_server)
-    second = deploy(clone, prefect_server)
+    first = deploy(clone, api)
+    second = deploy(clone, api)
     assert_deployed_once(first, second)
-    assert_run_finds_its_code(prefect_server, clone, first["transform"]["id"])
+    assert_run_finds_its_code(api, clone, first["transform"]["id"])
 
 
 def assert_pool_and_limits(api: str) -> None:

@@ -6,8 +6,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from tests.dbt_project import parsed
 from tests.loads.forking import ROOT
+
+#: Where commands keep what dbt read of the project, below the home.
+FOLDERS_OF_DBT = {"run": "dbt", "transform": "dbt", "docs": "dbt/docs"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,10 @@ def medallion(
 ) -> Ended:
     """Run the command line with these variables; an empty value takes a variable away."""
     environment = {name: value for name, value in (os.environ | dict(variables or {})).items() if value}
+    folder = FOLDERS_OF_DBT.get(arguments[0])
+    url = environment.get("MEDALLION_WAREHOUSE_TRANSFORMER_URL")
+    if folder is not None and url is not None:
+        parsed.hand_over(Path(environment["MEDALLION_HOME"]) / folder, url)
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
@@ -43,4 +52,6 @@ def medallion(
         check=False,
         timeout=timeout,
     )
+    if folder is not None and url is not None:
+        parsed.keep(Path(environment["MEDALLION_HOME"]) / folder, url)
     return Ended(done.returncode, done.stdout, done.stderr)

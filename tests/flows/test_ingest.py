@@ -11,7 +11,6 @@ from flows import tasks
 from flows.ingest import ingest
 from flows.loads.database import load_table
 from flows.recovery.failures import diagnose
-from flows.settings import settings
 from flows.sources.shop import shop as declared_shop
 from flows.spec.errors import DataRefused, DeclarationError, RateLimited, SourceUnavailable
 from tests.conftest import TestDatabase
@@ -193,27 +192,6 @@ async def test_an_api_that_asks_for_an_hour_is_not_asked_again_within_the_run(
 
 
 # -- limits
-
-
-async def test_loads_hold_a_slot_of_their_source_and_of_the_warehouse(
-    ends: Ends, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the limits registered and one slot in all, loads follow one another."""
-    from deployments.register import register
-
-    monkeypatch.setenv("MEDALLION_WAREHOUSE_PARALLEL", "1")
-    settings.cache_clear()
-    register()
-    try:
-        state = await run("shop", ["stores", "products"])
-    finally:
-        monkeypatch.delenv("MEDALLION_WAREHOUSE_PARALLEL")
-        settings.cache_clear()
-        register()
-
-    assert state.is_completed()
-    first, second = sorted(loads(ends.warehouse), key=lambda load: str(load["started_at"]))
-    assert first["finished_at"] <= second["started_at"]
 
 
 async def error_of(state: State[Any]) -> BaseException:

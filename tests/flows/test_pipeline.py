@@ -52,6 +52,7 @@ def told(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
             "MEDALLION_SOURCE_CURRENCY_URL": api.url,
             "MEDALLION_RETRY_FIRST_DELAY_SECONDS": "0.1",
             "MEDALLION_LOAD_ATTEMPTS": "1",
+            "MEDALLION_HOME": str(tmp_path_factory.mktemp("home")),
             "MEDALLION_CIRCUIT_FAILURES": "1000",  # else the next run would leave the API alone for a minute
         }
         unreachable = medallion("run", variables=variables | {"MEDALLION_SOURCE_MARKETING_URL": "http://127.0.0.1:9"})

@@ -35,7 +35,7 @@ def point_at(database: TestDatabase, home: Path, project: Path, patch: pytest.Mo
     patch.setenv("MEDALLION_WAREHOUSE_URL", database.url("loader"))
     patch.setenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL", database.url("transformer"))
     patch.setenv("MEDALLION_HOME", str(home))
-    for module in ("flows.transform", "flows.release"):
+    for module in ("flows.transform", "flows.dbt_build", "flows.release"):
         patch.setattr(f"{module}.DBT_PROJECT", project)
     patch.setattr(tasks, "_contracts", lambda gate: [project.parent / f"{gate}.yml"])
     patch.setattr(tasks, "check_gate", tasks.check_gate.with_options(retry_delay_seconds=0))

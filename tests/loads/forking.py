@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60
@@ -28,6 +29,7 @@ IMPORTED = (
     "tests.loads.killable",
     "tests.security.one_erasure",
     "tests.security.one_rotation",
+    "tests.dbt_project.one_dbt",
 )
 
 
@@ -45,16 +47,19 @@ def _forker() -> subprocess.Popen[str]:
     return forker
 
 
-def run(module: str, arguments: list[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """`python -m module arguments` with the variables; waits for its end, a minute at most."""
+def run(
+    module: str, arguments: list[str], variables: Mapping[str, str], seconds: int = SECONDS
+) -> subprocess.CompletedProcess[str]:
+    """`python -m module arguments` with the variables; waits for its end, a minute at most unless more is given."""
     forker = _forker()
     assert forker.stdin is not None
     assert forker.stdout is not None
-    job = {"module": module, "arguments": arguments, "environment": {**os.environ, **variables}}
+    environment = {**os.environ, **variables}
+    job = {"module": module, "arguments": arguments, "environment": environment, "seconds": seconds}
     forker.stdin.write(json.dumps(job) + "\n")
     forker.stdin.flush()
     answer = json.loads(forker.stdout.readline())
-    return subprocess.CompletedProcess([module, *arguments], answer["returncode"], "", answer["stderr"])
+    return subprocess.CompletedProcess([module, *arguments], answer["returncode"], answer["stdout"], answer["stderr"])
 
 
 def serve() -> None:
@@ -62,27 +67,32 @@ def serve() -> None:
     for name in IMPORTED:
         importlib.import_module(name)
     for line in sys.stdin:
-        with tempfile.TemporaryFile() as errors:
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             pid = os.fork()
             if pid == 0:
-                _become(json.loads(line), errors.fileno())
+                _become(json.loads(line), output.fileno(), errors.fileno())
             _, status = os.waitpid(pid, 0)
-            errors.seek(0)
-            told = errors.read().decode(errors="replace")
-        sys.stdout.write(json.dumps({"returncode": os.waitstatus_to_exitcode(status), "stderr": told}) + "\n")
+            answer = {"returncode": os.waitstatus_to_exitcode(status), "stdout": _told(output), "stderr": _told(errors)}
+        sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
 
-def _become(job: Mapping[str, object], errors: int) -> None:
+def _told(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode(errors="replace")
+
+
+def _become(job: Mapping[str, object], output: int, errors: int) -> None:
     """Never returns: what is forked must not take the next job."""
     code = 1
     try:
         silence = os.open(os.devnull, os.O_RDWR)
         os.dup2(silence, 0)
-        os.dup2(silence, 1)
+        os.dup2(output, 1)
         os.dup2(errors, 2)
-        signal.alarm(SECONDS)
-        environment, arguments = job["environment"], job["arguments"]
+        environment, arguments, seconds = job["environment"], job["arguments"], job["seconds"]
+        assert isinstance(seconds, int)
+        signal.alarm(seconds)
         assert isinstance(environment, dict)
         assert isinstance(arguments, list)
         os.environ.clear()
@@ -90,9 +100,12 @@ def _become(job: Mapping[str, object], errors: int) -> None:
         sys.argv = [str(job["module"]), *arguments]
         importlib.import_module(str(job["module"])).main()
         code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
         traceback.print_exc()
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 

@@ -37,7 +37,7 @@ from tests.loads import forking
 from tests.loads.loading import rows, setting
 from tests.moto_aws import Aws, aws, moto  # noqa: F401 - fixtures
 
-pytestmark = pytest.mark.xdist_group("rotation")
+pytestmark = pytest.mark.xdist_group("blocks")
 
 
 @pytest.fixture

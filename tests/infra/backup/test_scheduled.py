@@ -1,7 +1,9 @@
 """The two flows that a schedule starts: backups by night, drills by week, told in artifacts."""
 
+from typing import Any
+
 import pytest
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from infra.backup.errors import TargetMissed
 from infra.backup.scheduled import backup, drill
@@ -17,9 +19,9 @@ def test_a_nightly_backup_lets_go_of_what_nobody_keeps_and_a_drill_recovers_it(
 ) -> None:
     old = backed.back_up()
 
-    made: State = backup(keep=1, return_state=True)
+    made: State[Any] = backup(keep=1, return_state=True)
     facts = made.result()
-    drilled: State = drill(sources=["shop.stores"], return_state=True)
+    drilled: State[Any] = drill(sources=["shop.stores"], return_state=True)
     found = drilled.result()
 
     assert [each.label for each in backed.catalog.backups()] == facts["kept"] == [facts["backup"]]
@@ -33,7 +35,7 @@ def test_a_nightly_backup_lets_go_of_what_nobody_keeps_and_a_drill_recovers_it(
 def test_a_drill_that_misses_a_target_fails_and_says_by_how_much(backed: Backed, prefect_server: str) -> None:
     backed.back_up()
     with setting(backup_rto_seconds=0.1):
-        missed: State = drill(sources=["shop.stores"], return_state=True)
+        missed: State[Any] = drill(sources=["shop.stores"], return_state=True)
 
     assert missed.is_failed()
     with pytest.raises(TargetMissed, match="recovery took"):
