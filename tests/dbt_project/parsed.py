@@ -14,11 +14,10 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from dbt.adapters.contracts.connection import Port
 from dbt.adapters.postgres.connections import PostgresCredentials
-from dbt.artifacts.resources import FileHash
+from dbt.artifacts.resources.base import FileHash
 
 from flows.dbt.project import dbt_environment
 
@@ -67,7 +66,7 @@ def _connection(url: str) -> dict[str, Any]:
     given = dbt_environment(url)
     credentials = PostgresCredentials(
         host=given["MEDALLION_DBT_HOST"],
-        port=Port(int(given["MEDALLION_DBT_PORT"])),
+        port=cast("Any", int(given["MEDALLION_DBT_PORT"])),
         user=given["MEDALLION_DBT_USER"],
         password="",
         database=given["MEDALLION_DBT_DATABASE"],
