@@ -71,7 +71,7 @@ def dask_readers(scheduler: str) -> Iterator[RunChunk]:
                 chunk: Chunk = await asyncio.to_thread(future.result)
             except asyncio.CancelledError:
                 # One that has begun goes on to its end; the next attempt waits for it in the warehouse.
-                future.wrapped_future.cancel()  # type: ignore[no-untyped-call]
+                future.wrapped_future.cancel()
                 raise
             return chunk
 

@@ -29,7 +29,7 @@ def sized(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> Ends:
 @pytest.fixture
 def scheduler(sized: Ends) -> Iterator[str]:
     """The address of a cluster whose workers have this test's environment."""
-    with LocalCluster(  # type: ignore[no-untyped-call]
+    with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
     ) as cluster:
         yield cluster.scheduler_address
