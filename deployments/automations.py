@@ -29,6 +29,9 @@ LATE = timedelta(minutes=15)
 GOLD_WITHIN = timedelta(hours=8)
 SEVERITIES = ("info", "warning", "critical")
 
+#: A worker tells of a dead process twice, 6 s apart: the second time would undo what was started after the first.
+AFTER_A_CRASH = timedelta(seconds=20)
+
 _TRIGGER: TypeAdapter[Any] = TypeAdapter(DeploymentTriggerTypes)
 _RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 # Any of these says that a run lives, or that its process has ended in good order.
@@ -39,6 +42,11 @@ _SIGNS_OF_LIFE = {
         "Paused", "Suspended", "AwaitingRetry",
     )
 }  # fmt: skip
+# Any of these says that somebody has seen to a crashed run.
+_TAKEN_UP = {
+    f"prefect.flow-run.{name}"
+    for name in ("AwaitingRetry", "Scheduled", "Pending", "Running", "Cancelled", "Completed")
+}
 _BODY = "{{ flow.name }} / {{ flow_run.name }}: {{ flow_run.state.name }}\n{{ flow_run|ui_url }}"
 
 
@@ -80,11 +88,18 @@ def watches(environment: Environment, deployments: Sequence[DeclaredDeployment])
             name="medallion: a crashed run starts again",
             description=f"On any worker, {environment.attempts} attempts in all; loads go on where they stopped.",
             tags=[TAG],
-            trigger=_reacts(
-                {"prefect.flow-run.Crashed"},
-                deployments,
-                # One that crashed before it began was counted 0 times, and would be started for ever.
-                {"prefect.run-count": [str(count) for count in range(1, environment.attempts)]},
+            trigger=EventTrigger(
+                posture=Posture.Proactive,
+                after={"prefect.flow-run.Crashed"},
+                expect=_TAKEN_UP,
+                match=ResourceSpecification(
+                    # One that crashed before it began was counted 0 times, and would be started for ever.
+                    {**_RUN, "prefect.run-count": [str(count) for count in range(1, environment.attempts)]}
+                ),
+                match_related=_of(deployments),
+                for_each={"prefect.resource.id"},
+                threshold=1,
+                within=AFTER_A_CRASH,
             ),
             actions=[
                 ChangeFlowRunState(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -59,9 +60,15 @@ _SLOT_LEASE_SECONDS = 60
 
 def begin() -> None:
     """What every flow does first: nothing secret reaches a log or Sentry from here on, wherever the flow runs."""
+    _leave_packages_off_the_path()
     dsn = settings().sentry_dsn
     sentry.init(dsn.get_secret_value() if dsn else None, environment=settings().environment)
     logs.guard()
+
+
+def _leave_packages_off_the_path() -> None:
+    """A worker's process has the folder of the flow's file first on the path: there `dbt` is our package, not dbt."""
+    sys.path[:] = [entry for entry in sys.path if not (Path(entry) / "__init__.py").is_file()]
 
 
 async def may_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

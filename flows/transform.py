@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
 
 from flows import connections, lineage_events, tasks
 from flows.dbt.colours import PREVIOUS, READERS_SCHEMA, label_of
@@ -25,7 +27,7 @@ from flows.observe.artifacts import CheckLine, checks_table_markdown
 from flows.observe.logs import correlated
 from flows.recovery.failures import diagnose
 from flows.settings import settings
-from flows.spec.errors import DataRefused
+from flows.spec.errors import DataRefused, MedallionError
 from flows.state import dbt_manifests, ledger, releases, runs
 from flows.state.transform_lock import transform_lock
 
@@ -80,6 +82,10 @@ def recorded(pipeline: str, work: Callable[[int], dict[str, Any]], target: Path)
             facts = work(run_id)
         except Exception as problem:
             failure = diagnose(problem, pipeline)
+            if type(failure.error) is MedallionError:
+                # Nobody foresaw it. Where it happened is kept, its words are not: they may quote rows.
+                frames = "".join(traceback.format_tb(problem.__traceback__))
+                get_run_logger().error("unexpected %s (%s)\n%s", type(problem).__name__, failure.error_id, frames)
             sentry.capture(failure.error)
             asyncio.run(_close(run_id, failure.status, failure.facts(run_id, None)))
             asyncio.run(lineage_events.tell_build(lineage, target, since=began))

@@ -88,16 +88,8 @@ def tables_table(lines: Iterable[CaughtUp]) -> Table:
 def drill_table(done: Drill) -> Table:
     """The parts of a drill, and what its checks answered."""
     table = grid(f"Drill of backup {done.backup}", ["what", "found", "s"], ["s"])
-    names = {
-        "log": f"fetched and checked {done.segments} segments of log",
-        "copy": f"copied back {done.cluster_bytes / 1024**2:,.0f} MB",
-        "verify": "verified against the manifest",
-        "replay": "replayed and promoted",
-        "checks": "asked the cluster",
-        "catch up": f"caught up {len(done.tables)} tables with their sources",
-    }
-    for part, seconds in done.took.items():
-        table.add_row(part, names[part], f"{seconds:.1f}")
+    for part, found, seconds in done.parts:
+        table.add_row(part, found, f"{seconds:.1f}")
     table.add_section()
     for check in done.checks:
         table.add_row(check.name, Text(check.found, style="" if check.good else "bold red"), "")

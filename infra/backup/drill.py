@@ -66,6 +66,19 @@ class Drill:
         ]
         return found
 
+    @property
+    def parts(self) -> list[tuple[str, str, float]]:
+        """What the time went into: the part, what was done in words, seconds."""
+        words = {
+            "log": f"fetched and checked {self.segments} segments of log",
+            "copy": f"copied back {self.cluster_bytes / 1024**2:,.0f} MB",
+            "verify": "verified against the manifest",
+            "replay": "replayed and promoted",
+            "checks": "asked the cluster",
+            "catch up": f"caught up {len(self.tables)} tables with their sources",
+        }
+        return [(part, words[part], seconds) for part, seconds in self.took.items()]
+
     def facts(self) -> dict[str, Any]:
         """As plain values, to be kept."""
         tables = [asdict(line) | {"error": line.error.what if line.error else None} for line in self.tables]

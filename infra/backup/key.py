@@ -83,7 +83,9 @@ def parse(text: str, where: str) -> Keys:
 
 
 def make(file: Path) -> Keys:
-    """A new key in `file`, readable by its owner only. What the file held stays below it, so that older backups open.
+    """A new key in `file`, readable by its owner only; so is a folder that is made for it.
+
+    What the file held stays below the new key, so that older backups open.
 
     Raises KeyRefused where the file cannot be written, or holds something else.
     """
@@ -92,6 +94,7 @@ def make(file: Path) -> Keys:
         before = file.read_text(encoding="utf-8") if file.exists() else ""
         if before:
             parse(before, str(file))
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = file.with_name(f"{file.name}.partial")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as opened:

@@ -6,9 +6,9 @@ They run where the cluster's programs are, with the key and the store in the env
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -18,6 +18,10 @@ from flows import tasks
 from flows.loads.declared import choose
 from flows.observe.markdown import cell
 from flows.settings import settings
+
+if TYPE_CHECKING:
+    from flows.loads.catch_up import CaughtUp
+    from infra.backup.drill import Drill
 
 
 @flow(name="backup", flow_run_name="backup", result_serializer="json", persist_result=True)
@@ -49,7 +53,15 @@ def backup(keep: int | None = None, keep_days: float | None = None) -> dict[str,
         "kept": [each.label for each in expiry.kept],
         "expired": [each.label for each in expiry.expired],
     }
-    _show("backup", f"Backup {made.label}, verified", facts.items())
+    lines = [
+        ("cluster", f"{made.cluster_bytes / 1024**2:,.0f} MB, {made.kept_bytes / 1024**2:,.0f} MB sealed"),
+        ("with the stack", "yes" if made.stack else "no"),
+        ("lies in", store.place),
+        ("took", f"{made.seconds:.1f} s"),
+        ("kept", ", ".join(each.label for each in expiry.kept)),
+        ("let go of", ", ".join(each.label for each in expiry.expired) or "none"),
+    ]
+    _show("backup", f"Backup {made.label}, verified", lines)
     return facts
 
 
@@ -71,25 +83,40 @@ def drill(sources: list[str] | None = None, scratch: str | None = None) -> dict[
 
     within = Path(scratch).expanduser().resolve() if scratch else settings().home
     log = get_run_logger()
-    done = drills.drill(open_catalog(open_store()), keys(), sources=choose(sources), within=within, on_step=log.info)
+    done = drills.drill(
+        open_catalog(open_store()),
+        keys(),
+        sources=choose(sources),
+        within=within,
+        on_step=log.info,
+        on_table=lambda line: log.info("%s: %s, %s rows read again", line.table, _outcome(line), f"{line.rows_read:,}"),
+    )
     facts: dict[str, Any] = json.loads(json.dumps(done.facts(), default=str))
-    shown = ("rpo_seconds", "rpo_target", "rto_seconds", "rto_target", "segments", "cluster_bytes", "last_commit")
-    lines = [(name, facts[name]) for name in shown]
-    lines += [(check["name"], check["found"]) for check in facts["checks"]]
-    lines += [("problem", problem) for problem in facts["problems"]]
-    _show("drill", f"Drill of backup {done.backup}: {'missed' if done.problems else 'met'}", lines)
+    _show("drill", f"Drill of backup {done.backup}: targets {'missed' if done.problems else 'met'}", _found(done))
     drills.refuse_missed(done)
     return facts
 
 
-def _show(key: str, title: str, lines: Iterable[tuple[str, Any]]) -> None:
-    rows = "".join(f"| {cell(name.replace('_', ' '))} | {cell(_told(value))} |\n" for name, value in lines)
+def _found(done: Drill) -> Iterator[tuple[str, str]]:
+    """What a person wants to know of a drill, the worst first."""
+    for problem in done.problems:
+        yield "problem", problem
+    yield "RPO", f"{done.rpo_seconds:.1f} s would be lost, {done.rpo_target:g} s are allowed"
+    yield "RTO", f"{done.rto_seconds:.1f} s until all was back, {done.rto_target:g} s are allowed"
+    for part, found, seconds in done.parts:
+        yield part, f"{found}, {seconds:.1f} s"
+    for check in done.checks:
+        yield check.name, check.found
+    for line in sorted(done.tables, key=lambda line: line.table):
+        yield line.table, f"{_outcome(line)}, {line.rows_read:,} rows read again"
+
+
+def _outcome(line: CaughtUp) -> str:
+    return line.error.what if line.error is not None else line.verdict
+
+
+def _show(key: str, title: str, lines: Iterable[tuple[str, str]]) -> None:
+    rows = "".join(f"| {cell(name)} | {cell(found)} |\n" for name, found in lines)
     create_markdown_artifact(
         key=key, markdown=f"# {title}\n\n| what | found |\n| --- | --- |\n{rows}", description=title
     )
-
-
-def _told(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(str(each) for each in value) or "none"
-    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -2,7 +2,8 @@
 
 import os
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import IO
 
 from flows.settings import settings
 from infra.backup import archive, embedded, programs
@@ -56,12 +57,8 @@ def extract(catalog: Catalog, backup: Backup, keys: Keys, data: Path, account: A
         with (
             catalog.store.read(catalog.base(backup.label)) as sealed,
             unsealed(sealed, keys, f"backup {backup.label}") as plain,
-            tarfile.open(fileobj=plain, mode="r|", bufsize=1 << 20) as tar,
         ):
-            for member in tar:
-                tar.extract(member, data, filter="data")
-                if account is not None:
-                    os.chown(data / member.name, account.uid, account.gid)
+            write_files(plain, data, account)
         if account is not None:
             os.chown(data, account.uid, account.gid)
     except FileNotFoundError:
@@ -74,6 +71,26 @@ def extract(catalog: Catalog, backup: Backup, keys: Keys, data: Path, account: A
         ) from None
     except OSError as error:
         raise file_error(error, data.parent) from error
+
+
+def write_files(plain: IO[bytes], data: Path, account: Account | None) -> None:
+    """Write the files and folders of an archive of pg_basebackup below `data`.
+
+    Raises tarfile.TarError for anything else, which pg_basebackup never writes here: a backup is sealed for a public
+    key, so whoever may write to the store could have sealed another.
+    """
+    with tarfile.open(fileobj=plain, mode="r|", bufsize=1 << 20) as tar:
+        # Python has its own filter since 3.11.4, and Debian 12 has 3.11.2: what it keeps out is refused here as well.
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        for member in tar:
+            path = PurePosixPath(member.name)
+            if not (member.isreg() or member.isdir()) or path.is_absolute() or ".." in path.parts:
+                raise tarfile.ExtractError(f"{member.name} is no file of a cluster")
+            member.uid, member.gid, member.uname, member.gname = os.geteuid(), os.getegid(), "", ""
+            member.mode &= 0o700
+            tar.extract(member, data)
+            if account is not None:
+                os.chown(data / member.name, account.uid, account.gid)
 
 
 def held_against_manifest(backup: Backup, data: Path, log: Path) -> None:

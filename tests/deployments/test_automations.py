@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from deployments import automations
 from deployments.automations import alerts, watches
 from deployments.prefect_yaml import DeclaredDeployment
 from tests.deployments.deploying import SMALL, Deploying
@@ -89,19 +91,27 @@ def test_outside_an_active_environment_nothing_starts_by_itself(deploying: Deplo
     assert not any(schedules)
 
 
-def test_a_crashed_run_starts_again_until_its_attempts_are_used_up(deploying: Deploying) -> None:
+def test_a_crashed_run_starts_again_once_each_time_until_its_attempts_are_used_up(
+    deploying: Deploying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker tells twice that a process died: started after the first, the run was crashed again by the second."""
+    pause = timedelta(seconds=10)
+    monkeypatch.setattr(automations, "AFTER_A_CRASH", pause)
     deploying.environment = replace(SMALL, attempts=2)
     deploying.deploy()
     run = start(deploying, "ingest/ingest-shop")
 
-    def state() -> str:
-        return str(deploying.get(f"/flow_runs/{run}")["state"]["name"])
+    def states() -> list[str]:
+        found = httpx.get(f"{deploying.api}/flow_run_states/", params={"flow_run_id": run}, timeout=60).json()
+        return [state["name"] for state in found]
 
     become(deploying, run, "pending", "running", "crashed")
-    assert eventually(lambda: state() == "AwaitingRetry")
+    time.sleep(5)
+    become(deploying, run, "crashed")
+    assert eventually(lambda: states()[-1] == "AwaitingRetry")
     become(deploying, run, "pending", "running", "crashed")
-    time.sleep(3)
-    assert (state(), deploying.get(f"/flow_runs/{run}")["run_count"]) == ("Crashed", 2)
+    time.sleep(2.5 * pause.total_seconds())  # the server looks once in each pause
+    assert (states()[-1], states().count("AwaitingRetry")) == ("Crashed", 1)
 
 
 def test_a_failure_is_told_to_the_channel_without_what_it_said(

@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,21 @@ def test_no_path_of_a_machine_and_no_secret_stands_in_the_file() -> None:
 def test_every_entrypoint_is_a_flow_that_takes_the_parameters(deployment: dict[str, Any]) -> None:
     flow: Flow[..., Any] = load_flow_from_entrypoint(str(ROOT / deployment["entrypoint"]))
     inspect.signature(flow.fn).bind_partial(**deployment["parameters"])
+
+
+@pytest.mark.parametrize("name", ["transform", "release", "pipeline"])
+def test_a_worker_that_builds_finds_dbt_and_not_our_package_of_that_name(name: str) -> None:
+    """Prefect puts the folder of the flow's file first on the path, and every build by a worker failed there."""
+    entrypoint = next(entry["entrypoint"] for entry in DEPLOYMENTS if entry["name"] == name)
+    worker = f"""
+from prefect.flows import load_flow_from_entrypoint
+load_flow_from_entrypoint({entrypoint!r})
+from flows import tasks
+tasks.begin()
+import dbt.cli.main
+"""
+    done = subprocess.run([sys.executable, "-c", worker], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_deployment_stands_in_the_timetable_with_its_queue() -> None:

@@ -29,7 +29,10 @@ def test_a_nightly_backup_lets_go_of_what_nobody_keeps_and_a_drill_recovers_it(
     assert facts["backup"] in artifacts(made)["backup"]
     assert found["backup"] == facts["backup"]
     assert [(line["table"], line["rows_read"]) for line in found["tables"]] == [("shop.stores", 5)]
-    assert "page checksums | good" in artifacts(drilled)["drill"]
+    page = artifacts(drilled)["drill"]
+    assert "page checksums | good" in page
+    assert "shop.stores | equal, 5 rows read again" in page
+    assert "None" not in page
 
 
 def test_a_drill_that_misses_a_target_fails_and_says_by_how_much(backed: Backed, prefect_server: str) -> None:

@@ -114,6 +114,15 @@ def test_a_new_key_goes_above_the_old_ones_and_all_of_them_open(tmp_path: Path) 
         unsealed_bytes(sealed_bytes(b"newer", second), first, "x")
 
 
+def test_a_folder_that_is_not_there_is_made_for_the_key_and_nobody_else_may_enter_it(tmp_path: Path) -> None:
+    """The first line of the page on recovery writes into /etc/medallion, which no machine has."""
+    file = tmp_path / "medallion" / "backup.key"
+
+    key.make(file)
+
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize("text", ["", "# nothing", "AGE-SECRET-KEY-1QQQQ", "a password that somebody thought would do"])
 def test_what_is_no_key_is_refused_without_being_quoted(text: str) -> None:
     with pytest.raises(KeyRefused) as refused:
