@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -189,6 +191,35 @@ def test_without_a_key_that_lasts_nobody_is_erased(held: TestDatabase, monkeypat
     settings.cache_clear()
     with pytest.raises(ConfigurationError, match="no key"):
         erasure_key()
+
+
+@pytest.mark.parametrize("key", ["", " " * 40, "household"])
+def test_a_key_that_hides_nobody_is_refused(held: TestDatabase, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """A secret that was mounted empty would write everybody down under a hash that anyone can compute."""
+    monkeypatch.setenv("MEDALLION_ERASURE_KEY", key)
+    settings.cache_clear()
+    with pytest.raises(ConfigurationError, match="empty or short"):
+        forget()
+    assert rows(held, "select from ops.erasures") == []
+
+
+def test_beside_the_embedded_stack_a_key_is_made_once_and_appears_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MEDALLION_ERASURE_KEY", raising=False)
+    monkeypatch.setenv("MEDALLION_HOME", str(tmp_path))
+    settings.cache_clear()
+    (tmp_path / "stack.json").write_text("{}")
+    with ThreadPoolExecutor(8) as pool:
+        made = set(pool.map(lambda _: erasure_key(), range(32)))
+    assert len(made) == 1
+    assert [path.name for path in tmp_path.iterdir() if path.name != "stack.json"] == ["erasure.key"]
+    assert (tmp_path / "erasure.key").stat().st_mode & 0o077 == 0
+    # What a kill could leave behind, when the key was written in place.
+    (tmp_path / "erasure.key").write_text("")
+    with pytest.raises(ConfigurationError, match="empty or short"):
+        erasure_key()
+    settings.cache_clear()
 
 
 def test_every_declared_kind_of_person_lives_in_a_table_that_is_read() -> None:
