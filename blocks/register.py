@@ -122,7 +122,8 @@ def _source_block(source: Source, environment: Mapping[str, str], stack: Mapping
 
 
 def replace_address(role: Literal["loader", "transformer", "reader"], url: str) -> None:
-    """Put another address for the role into the block `warehouse`; the others stay.
+    """Put another address for the role into the block `warehouse`; the others stay, unless theirs was the same: one
+    account cannot be turned for one role and not for the other.
 
     Raises:
         ConfigurationError: there is no such block.
@@ -132,7 +133,9 @@ def replace_address(role: Literal["loader", "transformer", "reader"], url: str) 
         raise ConfigurationError(
             "there is no block to put the address in", where="block warehouse", next_move="run `medallion register`"
         )
-    changed = present.model_copy(update={role: SecretStr(url)})
+    former = getattr(present, role)
+    same = [name for name in ("loader", "transformer", "reader") if name == role or getattr(present, name) == former]
+    changed = present.model_copy(update=dict.fromkeys(same, SecretStr(url)))
     changed.save("warehouse", overwrite=True, _sync=True)  # type: ignore[call-arg]  # added by Prefect's dispatcher
 
 

@@ -7,7 +7,7 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,16 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What a plan was made from: what was looked for, what of it was held, and the newest record."""
+
+    keys: frozenset[Key]
+    held: dict[Key, Resource] = field(default_factory=dict)
+    last: dict[Key, Resource] = field(default_factory=dict)
+    record: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Prospect:
     """What a deployment or rollback would do: all that is shown before anything is changed."""
 
@@ -50,6 +60,7 @@ class Prospect:
     record: Record
     changes: tuple[Change, ...]
     notes: tuple[str, ...] = ()
+    seen: "Seen" = field(default_factory=lambda: Seen(frozenset()), repr=False, compare=False)
 
     @property
     def pending(self) -> list[Change]:
@@ -147,9 +158,11 @@ def apply(session: Session, found: Prospect, on_change: Callable[[Change], None]
     """Make the changes of the prospect, in order, each told before it is made.
 
     Raises:
-        ConfigurationError: the server refused one. Those before it are made; running again makes the rest.
+        ConfigurationError: the server refused one. Those before it are made; running again makes the rest. Or it holds
+            something else than when the prospect was looked at; nothing is changed then.
     """
     server = session.server
+    _refuse_stale(server, found)
     record = records.begin(server, found.record)
     removed: set[Key] = set()
     for change in found.pending:
@@ -202,7 +215,31 @@ def _prospect(
     )
     created = frozenset(change.resource.key for change in changes if change.action == "create")
     still_there = frozenset(key for key in owned if key in held)
-    return Prospect(server.address, server.is_cloud, replace(record, owned=still_there | created), tuple(changes))
+    return Prospect(
+        server.address,
+        server.is_cloud,
+        replace(record, owned=still_there | created),
+        tuple(changes),
+        seen=Seen(frozenset(keys), dict(held), dict(last), history[0].id if history else None),
+    )
+
+
+def _refuse_stale(server: Server, found: Prospect) -> None:
+    """Between a plan and the answer to it there may be an hour, in which somebody else pauses, deploys or deletes."""
+    seen = found.seen
+    history = records.read_records(server, found.record.environment)
+    held = server.held(set(seen.keys), seen.last)
+    changed = sorted(key for key in seen.keys if held.get(key) != seen.held.get(key))
+    if changed or (history[0].id if history else None) != seen.record:
+        named = ", ".join(f"{kind} {name}" for kind, name in changed[:5]) or "another deployment began"
+        error = ConfigurationError(
+            f"the server has changed since the plan was made: {named}",
+            where=server.address,
+            next_move="run it again, and look at the new plan; nothing was changed",
+            retryable=True,
+        )
+        error.exit_code = 2
+        raise error
 
 
 def _chosen(history: list[Record], to: str | None, environment: Environment) -> Record:

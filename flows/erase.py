@@ -15,7 +15,7 @@ from flows import connections
 from flows.erasure import record
 from flows.erasure.erase import Found, Remains, count_rows, delete_rows, search
 from flows.erasure.key import erasure_key
-from flows.erasure.places import Place, Traces, find_places
+from flows.erasure.places import QUARANTINE, Place, Traces, find_places
 from flows.erasure.traces import gather
 from flows.loads.declared import find_database_table
 from flows.recovery.failpoints import pass_failpoint
@@ -25,6 +25,7 @@ from flows.spec.errors import DataRefused, DeclarationError
 from flows.spec.identifiers import qualified, quote_identifier
 from flows.spec.subject import Subject
 from flows.state import ledger
+from flows.state.transform_lock import transform_turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,36 +68,46 @@ async def erase(subject: Subject, key: str, *, despite_source: bool = False) -> 
     Raises:
         DataRefused: the source holds the person still, so the next load would bring it back.
         ConfigurationError: there is no key to write the person down with.
+        LoadLocked: models were being built all the while we waited: a build that has read the person already would
+            write it into snapshots after we have looked.
     """
     secret = erasure_key()
     key_hash = record.hash_key(secret, subject, key)
     if not despite_source:
         await _refuse_while_source_holds(subject, key)
-    async with _Sides.open() as sides:
-        await ledger.ensure_schema(sides.loader)
-        traces = await gather(sides.opened, sides.seen, subject, key)
-        found = await sides.count(traces)
-        counted = {line.place.told: line.rows for line in found}
-        await record.write_event(sides.loader, subject, key_hash, "began", counted)
-        _die_at("erase_began")
-        deleted: list[Found] = []
-        # What was built is deleted first: while raw still tells whose keys and words they are, a killed erasure finds
-        # its way again. Raw goes together with the proof that nothing is left, which needs the words once more.
-        for connection, owned in sides.owned[1:]:
-            async with connection.transaction():
-                deleted += await delete_rows(connection, owned, subject, traces)
-            _die_at("erase_between_roles")
-        async with sides.loader.transaction():
-            deleted += await delete_rows(sides.loader, sides.owned[0][1], subject, traces)
-            counted = {line.place.told: line.rows for line in deleted}
-            await record.write_event(sides.loader, subject, key_hash, "deleted", counted)
-            remains = await sides.search(subject, traces)
-            left = {f"{line.place}.{line.column}": line.rows for line in remains}
-            proven = not remains and not sides.closed
-            await record.write_event(sides.loader, subject, key_hash, "finished" if proven else "incomplete", left)
-            _die_at("erase_before_commit")
-        await sides.vacuum(deleted)
-        return Erasure(found, deleted, remains, sides.closed)
+    async with connections.connect(connections.warehouse(), side="warehouse", application="medallion erase") as turn:
+        await ledger.ensure_schema(turn)
+        async with (
+            transform_turn(turn, wait_seconds=settings().lock_wait_seconds, where=f"subject {subject.name}"),
+            _Sides.open() as sides,
+        ):
+            return await _erase(sides, subject, key, key_hash)
+
+
+async def _erase(sides: _Sides, subject: Subject, key: str, key_hash: str) -> Erasure:
+    traces = await gather(sides.opened, sides.seen, subject, key)
+    found = await sides.count(traces)
+    counted = {line.place.told: line.rows for line in found}
+    await record.write_event(sides.loader, subject, key_hash, "began", counted)
+    _die_at("erase_began")
+    deleted: list[Found] = []
+    # What was built is deleted first: while raw still tells whose keys and words they are, a killed erasure finds
+    # its way again. Raw goes together with the proof that nothing is left, which needs the words once more.
+    for connection, owned in sides.owned[1:]:
+        async with connection.transaction():
+            deleted += await delete_rows(connection, owned, subject, traces)
+        _die_at("erase_between_roles")
+    async with sides.loader.transaction():
+        deleted += await delete_rows(sides.loader, sides.owned[0][1], subject, traces)
+        counted = {line.place.told: line.rows for line in deleted}
+        await record.write_event(sides.loader, subject, key_hash, "deleted", counted)
+        remains = await sides.search(subject, traces)
+        left = {f"{line.place}.{line.column}": line.rows for line in remains}
+        proven = not remains and not sides.closed
+        await record.write_event(sides.loader, subject, key_hash, "finished" if proven else "incomplete", left)
+        _die_at("erase_before_commit")
+    await sides.vacuum(deleted)
+    return Erasure(found, deleted, remains, sides.closed)
 
 
 async def _refuse_while_source_holds(subject: Subject, key: str) -> None:
@@ -182,6 +193,18 @@ class _Sides:
                     await connection.execute(f"vacuum {place.relation}")
 
 
+async def erase_returned_since_last_build() -> int:
+    """Delete people again who were erased and whom anything has brought back since models were last built: a load that
+    died before it could look, a backfill, a repair, a row released from quarantine, a restore. Returns how many.
+
+    Raises:
+        ConfigurationError: people were erased, and the key that tells them is not there.
+    """
+    async with connections.connect(connections.warehouse(), side="warehouse") as loader:
+        batches = await record.batches_since_last_build(loader)
+    return sum([await erase_returned(source, numbers) for source, numbers in batches.items()])
+
+
 async def erase_returned(source: str, batches: list[int]) -> int:
     """Delete people again who were erased and whom these batches of the source brought back. Returns how many.
 
@@ -203,7 +226,7 @@ async def erase_returned(source: str, batches: list[int]) -> int:
             places = [place for place in await find_places(loader) if place.owner == role]
             keys: set[str] = set()
             for place in places:
-                if place.schema == f"raw_{source}":
+                if place.schema == f"raw_{source}" or place.told == QUARANTINE:
                     keys |= await record.erased_keys(loader, place, subject, secret, hashes, batches)
             for key in sorted(keys):
                 traces = await gather([loader], [places], subject, key)

@@ -109,6 +109,8 @@ async def _gather(source: str, states: dict[str, State[dict[str, Any]]]) -> _Out
 
 
 async def _close(run_id: int, source: str, outcome: _Outcome) -> None:
+    # Before anything that may fail: an erased person must not stay because an artifact could not be written.
+    await _forget_again(source, outcome)
     failures = outcome.failures
     status = "done" if not failures else worst([failure.status for failure in failures.values()])
     async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
@@ -124,7 +126,6 @@ async def _close(run_id: int, source: str, outcome: _Outcome) -> None:
         description=f"What became of each table of {source}",
     )
     await announce_schema_changes(source)
-    await _forget_again(source, outcome)
     for failure in failures.values():
         sentry.capture(failure.error)
     if failures:

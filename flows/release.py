@@ -30,7 +30,7 @@ from flows.recovery.failpoints import pass_failpoint
 from flows.settings import settings
 from flows.spec.errors import ConfigurationError, DataRefused
 from flows.state import dbt_manifests, releases
-from flows.transform import pass_gate, recorded
+from flows.transform import forget_again, pass_gate, recorded
 
 
 @flow(name="release", flow_run_name="release", result_serializer="json", persist_result=True)
@@ -60,6 +60,7 @@ def release(accept_changes: bool = False) -> dict[str, Any]:
 def _release(run_id: int, accept_changes: bool) -> dict[str, Any]:
     state = asyncio.run(fetch_state())
     models = fingerprint(DBT_PROJECT)
+    forget_again()
     raw = pass_gate("raw", run_id)
     asyncio.run(_prepare(state))
     nodes = build(prefix=NEXT)

@@ -21,10 +21,12 @@ from flows.connections import Role
 from flows.recovery.failpoints import pass_failpoint
 from flows.settings import settings
 from flows.spec.connection import DatabaseConnection
-from flows.spec.errors import ConfigurationError
+from flows.spec.errors import ConfigurationError, LoadLocked
 from flows.spec.libpq import explain_libpq
 
 CLONE = "_clone"
+# One rotation at a time: two would give one account two passwords, or write over each other's address in the block.
+_LOCK_CLASS = 20_170_103
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +45,18 @@ def rotate_role(admin_url: str, address: DatabaseConnection, store: Callable[[st
 
     Raises:
         ConfigurationError: the administrator's address does not work, or the new account's does not.
+        LoadLocked: another rotation was under way all the while we waited.
     """
-    parts = urlsplit(address.url)
-    former = unquote(parts.username or "")
-    role = former.removesuffix(CLONE)
-    account = role if former.endswith(CLONE) else f"{role}{CLONE}"
     password = secrets.token_urlsafe(24)
     try:
         with psycopg.connect(DatabaseConnection("admin", admin_url).url, autocommit=True, connect_timeout=10) as admin:
+            _take_turn(admin)
+            # Who was before us has turned it to the account that seemed idle.
+            address = address.reread() if address.reread else address
+            parts = urlsplit(address.url)
+            former = unquote(parts.username or "")
+            role = former.removesuffix(CLONE)
+            account = role if former.endswith(CLONE) else f"{role}{CLONE}"
             _ensure(admin, role, account)
             _set_password(admin, account, password)
             _die_at("rotate_after_password")
@@ -97,6 +103,22 @@ def rotate_block(role: Role, *, now: bool) -> Rotated:
     from blocks.register import replace_address  # imports Prefect, which takes a second
 
     return rotate_role(admin_url.get_secret_value(), address, lambda url: replace_address(role, url), now=now)
+
+
+def _take_turn(admin: psycopg.Connection) -> None:
+    """The server gives the turn back when the session ends, however it ends."""
+    try:
+        admin.execute(
+            "select set_config('lock_timeout', %s, false)", [f"{max(1, round(settings().lock_wait_seconds * 1000))}ms"]
+        )
+        admin.execute("select pg_advisory_lock(%s, 0)", [_LOCK_CLASS])
+    except psycopg.errors.LockNotAvailable:
+        raise LoadLocked(
+            "another rotation is under way",
+            where="rotate",
+            next_move="wait for it to end, and run it again if its role is another",
+            retryable=True,
+        ) from None
 
 
 def _ensure(admin: psycopg.Connection, role: str, account: str) -> None:

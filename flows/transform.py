@@ -22,6 +22,7 @@ from flows.dbt.colours import PREVIOUS, READERS_SCHEMA, label_of
 from flows.dbt.fingerprint import fingerprint
 from flows.dbt.project import DBT_PROJECT, PREFIX_VARIABLE
 from flows.dbt_build import build
+from flows.erase import erase_returned_since_last_build
 from flows.observe import sentry
 from flows.observe.artifacts import CheckLine, checks_table_markdown
 from flows.observe.logs import correlated
@@ -51,6 +52,7 @@ def transform(select: str | None = None, full_refresh: bool = False) -> dict[str
 def _in_place(run_id: int, select: str | None, full_refresh: bool) -> dict[str, Any]:
     models = fingerprint(DBT_PROJECT)
     asyncio.run(_refuse_unreleased(models))
+    forget_again()
     raw = pass_gate("raw", run_id)
     nodes = build(select=select, full_refresh=full_refresh)
     if select is None:
@@ -58,6 +60,15 @@ def _in_place(run_id: int, select: str | None, full_refresh: bool) -> dict[str, 
     gold = pass_gate("gold", run_id) if select is None else []
     facts: dict[str, Any] = {"nodes": len(nodes), "checks": len(raw) + len(gold), "models": models}
     return facts | {"whole": True} if select is None and not os.environ.get(PREFIX_VARIABLE) else facts
+
+
+def forget_again() -> None:
+    """Whoever was erased and has come into raw since, goes before models see it: a snapshot would keep it for ever."""
+    returned = asyncio.run(erase_returned_since_last_build())
+    if returned:
+        get_run_logger().warning(
+            "%d people who were erased came back and were deleted again; have them erased at the source", returned
+        )
 
 
 def recorded(pipeline: str, work: Callable[[int], dict[str, Any]], target: Path) -> dict[str, Any]:

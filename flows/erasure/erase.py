@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.erasure.places import Place, Traces, condition, somebody_else
+from flows.erasure.places import TEXTS, Place, Traces, condition, somebody_else
 from flows.spec.identifiers import quote_identifier, quote_literal
 from flows.spec.subject import Subject
 
@@ -60,10 +61,11 @@ async def delete_rows(
         if where:
             rows = _affected(await connection.execute(f"delete from {place.relation} as t where {where}", *arguments))
         if place.schema in _DOORS and traces.words and place.wordy:
-            holds, aside = _holds(place.wordy), somebody_else(place, subject)
+            tells, aside = _tells(place), somebody_else(place, subject)
             rows += _affected(
                 await connection.execute(
-                    f"delete from {place.relation} as t where ({holds}) and not ({aside})", traces.words
+                    f"delete from {place.relation} as t where ({tells}) and not ({aside})",
+                    [_as_pattern(word) for word in traces.words],
                 )
             )
         if place.schema == "ops":
@@ -75,14 +77,16 @@ async def delete_rows(
 async def _unword(connection: Connection[Record], place: Place, subject: Subject, traces: Traces) -> int:
     """Take the person's words out of texts of operations, and keys out of lists of keys. The rows stay."""
     changed = 0
-    for column, type_ in place.columns.items():
-        name = f"t.{quote_identifier(column)}"
-        if type_ == "text" and traces.words:
+    for column in place.columns:
+        if column in TEXTS.get(place.told, ()):
+            name = f"t.{quote_identifier(column)}"
             for word in traces.words:
                 changed += _affected(
                     await connection.execute(
                         f"update {place.relation} as t set {quote_identifier(column)} = "
-                        f"replace({name}, $1, {quote_literal(ERASED)}) where position($1 in {name}) > 0",
+                        # ***= says that what follows is no pattern.
+                        f"regexp_replace({name}, '***=' || $1, {quote_literal(ERASED)}, 'gi') "
+                        f"where position(lower($1) in lower({name})) > 0",
                         word,
                     )
                 )
@@ -145,6 +149,27 @@ def _holds(columns: list[str]) -> str:
     """SQL: one of the words of $1 stands in one of the columns, whatever its case."""
     text = " || ' ' || ".join(f"coalesce(t.{quote_identifier(name)}::text, '')" for name in columns)
     return f"exists (select from unnest($1::text[]) as w where position(lower(w) in lower({text})) > 0)"
+
+
+def _tells(place: Place) -> str:
+    """SQL: a value in the row is as one of the patterns of $1 says. Names of a document's fields are no values."""
+    values = [
+        f"exists (select from jsonb_path_query(t.{quote_identifier(name)}, 'strict $.**', silent => true) as v "
+        "where jsonb_typeof(v) in ('string', 'number') and v #>> '{}' ~* any($1::text[]))"
+        for name in place.wordy
+        if name in place.documents
+    ]
+    values += [
+        f"t.{quote_identifier(name)}::text ~* any($1::text[])" for name in place.wordy if name not in place.documents
+    ]
+    return " or ".join(values) or "false"
+
+
+def _as_pattern(word: str) -> str:
+    """The word between two ends of words; one that is letters alone must be all of the value, since it tells least:
+    who is called Anna must not take Anna Karenina and Susanna along."""
+    escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", word)
+    return rf"^\s*{escaped}\s*$" if word.isalpha() else rf"(^|[^[:alnum:]]){escaped}([^[:alnum:]]|$)"
 
 
 def _affected(status: str) -> int:

@@ -33,6 +33,26 @@ order by n.nspname, c.relname
 # They hold no words, and are most of what there is.
 _NUMBERS = frozenset(("int2", "int4", "int8", "float4", "float8", "numeric", "bool", "oid", "bytea", "date", "uuid"))
 
+# What we write ourselves, from declarations and code: a person who is called like a source, a table or a status is not
+# meant there. Whatever else operations write down may quote a row.
+_OURS = frozenset(
+    {"source_system", "table_name", "column_name", "status", "mode", "path", "volume", "reconciled",
+     "pipeline", "scope", "every", "change", "old_type", "new_type", "failure_class", "severity", "strategy",
+     "location", "gate", "dataset", "check_name", "outcome", "method", "verdict", "state", "rule",
+     "resolution", "row_hash", "place", "declared", "kinds", "models", "commit_sha", "environment",
+     "promoted_from", "flow_run_id", "correlation_id", "error_id", "worker", "size_reason"}
+)  # fmt: skip
+#: Rows that were refused at the door.
+QUARANTINE = "quarantine.rows"
+#: Texts of operations in which a row may be quoted, and which say the same without the word.
+TEXTS = {
+    "ops.errors": ("what", "next_move"),
+    "ops.loads": ("error",),
+    "ops.circuits": ("what",),
+    "ops.reconciliations": ("note",),
+    "ops.check_results": ("measured", "message"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -61,8 +81,18 @@ class Place:
 
     @property
     def wordy(self) -> list[str]:
-        """The columns whose values could hold words: texts, documents, arrays, labels, types of people's own."""
-        return [name for name, type_ in self.columns.items() if type_ not in _NUMBERS and "timestamp" not in type_]
+        """The columns whose values could hold words of a person: texts, documents, arrays, labels, types of people's
+        own."""
+        return [
+            name
+            for name, type_ in self.columns.items()
+            if type_ not in _NUMBERS and "timestamp" not in type_ and not self._is_ours(name, type_)
+        ]
+
+    def _is_ours(self, column: str, type_: str) -> bool:
+        if self.schema in ("ops", "quarantine"):
+            return column in _OURS and type_ != "jsonb"
+        return column == "_source_system"
 
 
 async def find_places(connection: Connection[Record]) -> list[Place]:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from flows.erasure.places import Place
+from flows.erasure.places import QUARANTINE, Place
 from flows.spec.identifiers import quote_identifier, quote_literal
 from flows.spec.subject import Subject
 
@@ -63,7 +63,8 @@ async def erased_keys(
     """
     sources = [f"t.{quote_identifier(subject.key)}::text"] if subject.key in place.columns else []
     sources += [f"t.{quote_identifier(name)} ->> {quote_literal(subject.key)}" for name in place.documents]
-    if "_batch_id" not in place.columns or not sources or not hashes:
+    batch_column = "batch_id" if place.told == QUARANTINE else "_batch_id"
+    if batch_column not in place.columns or not sources or not hashes:
         return set()
     inner, outer = (bytes(byte ^ mask for byte in _padded(secret)) for mask in (0x36, 0x5C))
     keys: set[str] = set()
@@ -71,7 +72,7 @@ async def erased_keys(
         rows = await connection.fetch(
             f"""
             with held as (
-                select distinct {source} as key from {place.relation} as t where t._batch_id = any($1::bigint[])
+                select distinct {source} as key from {place.relation} as t where t.{batch_column} = any($1::bigint[])
             )
             select key from held
             where encode(sha256($2::bytea || sha256($3::bytea || convert_to($4::text || key, 'UTF8'))), 'hex')
@@ -85,6 +86,19 @@ async def erased_keys(
         )
         keys |= {row["key"] for row in rows}
     return keys
+
+
+async def batches_since_last_build(connection: Connection[Record]) -> dict[str, list[int]]:
+    """By source, the batches that reached raw or quarantine since the last whole build of the models began; all where
+    there was none.
+    """
+    rows = await connection.fetch(
+        "select source_system, array_agg(batch_id order by batch_id) as batches from ops.loads "
+        "where status <> 'running' and coalesce(finished_at, started_at) >= coalesce((select max(started_at) "
+        "from ops.runs where pipeline in ('transform', 'release') and status = 'done' and details ? 'whole'), "
+        "'-infinity') group by 1 order by 1"
+    )
+    return {row["source_system"]: list(row["batches"]) for row in rows}
 
 
 def _padded(secret: bytes) -> bytes:

@@ -7,32 +7,72 @@ MASK = "***"
 
 _CONFIDENTIAL = (
     r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[-_ ]?key|access[-_ ]?key|authorization|auth|credential"
-    r"|x-[\w-]*key|cookie|dsn|sig(?:nature)?)"
+    r"|(?:private|backup|encryption|erasure|account|shared|signing|master)[-_ ]?key|medallion_\w{0,40}key"
+    r"|x-[\w-]{0,40}key|cookie|dsn|sig(?:nature)?)"
 )
+# What PostgreSQL quotes may go on for many lines, as a value of a row does. It ends where something else begins.
+_UNTIL_NEXT = (
+    r"(?s:.*?)(?=\n\s*(?:DETAIL|HINT|CONTEXT|QUERY|STATEMENT|LOCATION|LINE \d+):|\n\s*compiled code at |\n\s*File \""
+    r"|\n+Traceback |\n+During handling |\n+The above exception |\Z)"
+)
+# Lengths are bounded where a pattern may begin anywhere: a source's message of one long word must not hold a worker up.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # postgresql://role:p@ss/word@host → postgresql://role:***@host: greedy, because a password may hold @ unescaped.
-    (re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://[^\s:/@\"']*):[^\s\"']*@", re.IGNORECASE), rf"\g<scheme>:{MASK}@"),
+    # A quotation mark ends it only where what encloses the address goes on behind it.
+    (
+        re.compile(
+            r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,30}://[^\s:/@\"']{0,128}):(?:[^\s\"']|[\"'](?![\s,:)}\]]|$)){0,512}@",
+            re.IGNORECASE,
+        ),
+        rf"\g<scheme>:{MASK}@",
+    ),
     # https://<key>@host, the form of a Sentry DSN.
-    (re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^\s:/@\"']{8,}@", re.IGNORECASE), rf"\g<scheme>{MASK}@"),
+    (re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,30}://)[^\s:/@\"']{8,256}@", re.IGNORECASE), rf"\g<scheme>{MASK}@"),
+    # Addresses that are passwords by themselves.
+    (
+        re.compile(r"(?P<host>\bhttps://(?:hooks\.slack\.com|[\w.-]*webhook\.office\.com)/)[^\s\"']+"),
+        rf"\g<host>{MASK}",
+    ),
+    (re.compile(r"(?P<name>[?&]key=)[^\s\"'&]+", re.IGNORECASE), rf"\g<name>{MASK}"),
+    # Keys of age, PEM and JSON web tokens, which say themselves what they are.
+    (re.compile(r"\bAGE-SECRET-KEY-1\w+", re.IGNORECASE), MASK),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"), MASK),
+    (re.compile(r"\beyJ[\w-]{5,}\.[\w-]+\.[\w-]+"), MASK),
+    # Authorization: Token abc, of schemes that are not named below; Cookie: a=b; session=abc
+    (
+        re.compile(
+            r"(?P<name>authorization[\"']?\s*[:=]\s*)(?!(?:bearer|basic|digest)\b)[A-Za-z][\w-]*\s+[^\s\"']{6,}",
+            re.IGNORECASE,
+        ),
+        rf"\g<name>{MASK}",
+    ),
+    (re.compile(r"(?P<name>\bcookie: *)[^\n\"']+", re.IGNORECASE), rf"\g<name>{MASK}"),
     # Authorization: Bearer abc → the scheme and what follows it, before the general form eats only the scheme.
     (re.compile(r"\b(?P<name>bearer|basic|digest)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE), rf"\g<name> {MASK}"),
     # password=…, 'X-API-Key': '…', "api_key": "…", token: … and the same inside a longer name (warehouse_password).
     (
         re.compile(
-            rf"(?P<name>[\w-]*{_CONFIDENTIAL}\w*[\"']?\s*[=:,]\s*b?)"
-            r"(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|(?!(?:bearer|basic|digest)\b)[^\s\"'&,;)}\]]+)",
+            rf"(?P<name>{_CONFIDENTIAL}\w{{0,40}}\\{{0,8}}[\"']?\s*[=:,]\s*b?)"
+            # A document within a document has its quotation marks behind backslashes; user and password are a pair.
+            r"(?:\\+[\"'].*?\\+[\"']|\([^)]*\)|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|(?!(?:bearer|basic|digest)\b)[^\s\"'&,;)}\]]+)",
             re.IGNORECASE,
         ),
         rf"\g<name>{MASK}",
     ),
-    # The lines where PostgreSQL and its drivers put values of rows. They run to the end of the line.
-    (re.compile(r"\b(?P<name>DETAIL|CONTEXT|QUERY|STATEMENT|LINE \d+):(?!\s*\*\*\*).*"), rf"\g<name>: {MASK}"),
-    (re.compile(r"(?P<name>Failing row contains) \(.*"), rf"\g<name> ({MASK})"),
-    (re.compile(r"(?P<name>Key \([^)\n]*\))=\(.*?\)(?= |$|\n)"), rf"\g<name>=({MASK})"),
+    # The places where PostgreSQL and its drivers put values of rows.
+    (
+        re.compile(rf"\b(?P<name>DETAIL|CONTEXT|QUERY|STATEMENT|LINE \d+):(?!\s*\*\*\*){_UNTIL_NEXT}"),
+        rf"\g<name>: {MASK}",
+    ),
+    (re.compile(rf"(?P<name>Failing row contains) \((?!\*\*\*\)){_UNTIL_NEXT}"), rf"\g<name> ({MASK})"),
+    (re.compile(r"(?P<name>Key \([^)\n]*\))=\((?s:.{0,9000}?)\)(?= |$|\n)"), rf"\g<name>=({MASK})"),
     # invalid input syntax for type integer: "…", value "…" is out of range, and their kin.
-    (re.compile(r"(?P<name>invalid (?:input|byte)[^:\n]*: )(?:\".*\"|\S+)"), rf"\g<name>{MASK}"),
-    (re.compile(r"(?P<name>\bvalue )\".*\"(?= is out of range)"), rf"\g<name>{MASK}"),
-    (re.compile(r"(?P<name>date/time field value out of range: )\".*\""), rf"\g<name>{MASK}"),
+    (
+        re.compile(r"(?P<name>invalid (?:input|byte)[^:\n]*: )(?:\"(?s:.*?)\"(?=[\s.,;)]*(?:\n|\Z))|\".*\"|\S+)"),
+        rf"\g<name>{MASK}",
+    ),
+    (re.compile(r"(?P<name>\bvalue )\"(?s:.{0,9000}?)\"(?= is out of range)"), rf"\g<name>{MASK}"),
+    (re.compile(r"(?P<name>date/time field value out of range: )\"(?s:.*?)\"(?=\s|\Z)"), rf"\g<name>{MASK}"),
 )
 _SECRET_NAME = re.compile(rf"^[\w-]*{_CONFIDENTIAL}[\w-]*$", re.IGNORECASE)
 

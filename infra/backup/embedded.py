@@ -1,4 +1,4 @@
-"""What a backup of the embedded stack holds besides the cluster: Prefect's database and the passwords.
+"""What a backup of the embedded stack holds besides the cluster: Prefect's database, passwords, the key of erasures.
 
 A Prefect server with a database of its own on PostgreSQL needs none of it: that is another database of a cluster.
 The key by which Prefect encrypts blocks stands in its database, unless PREFECT_SERVER_ENCRYPTION_KEY gave another.
@@ -16,6 +16,8 @@ from infra.backup.errors import BackupError
 from infra.local.home import Home
 
 DATABASE, CREDENTIALS = "prefect.db", "credentials.json"
+# Without it nobody who was erased is recognised after a recovery on another machine: a new one would be made.
+ERASURE_KEY = "erasure.key"
 _BUSY_SECONDS = 30.0
 
 
@@ -29,6 +31,11 @@ def database(home: Home) -> Path:
     return home.prefect / DATABASE
 
 
+def erasure_key(home: Home) -> Path:
+    """The secret by which erased people are written down."""
+    return home.root / ERASURE_KEY
+
+
 def pack(home: Home, writer: IO[bytes]) -> None:
     """Write a tar of the stack's own state; the database as of one moment, while the server goes on.
 
@@ -37,6 +44,8 @@ def pack(home: Home, writer: IO[bytes]) -> None:
     with tarfile.open(fileobj=writer, mode="w|") as tar, tempfile.TemporaryDirectory(prefix="mdl-") as folder:
         if home.credentials_file.exists():
             tar.add(home.credentials_file, CREDENTIALS)
+        if erasure_key(home).exists():
+            tar.add(erasure_key(home), ERASURE_KEY)
         if database(home).exists():
             copy = Path(folder) / DATABASE
             _copy(database(home), copy)
@@ -48,7 +57,7 @@ def unpack(reader: IO[bytes], folder: Path) -> None:
     with tarfile.open(fileobj=reader, mode="r|") as tar:
         for member in tar:
             content = tar.extractfile(member)
-            if member.name not in (DATABASE, CREDENTIALS) or content is None:
+            if member.name not in (DATABASE, CREDENTIALS, ERASURE_KEY) or content is None:
                 continue
             path = folder / member.name
             path.touch(mode=0o600)
@@ -71,7 +80,11 @@ def replace(home: Home, restored: Path, aside: Path) -> None:
     """Put the restored files in place; what was there goes into `aside`. Prefect must not run."""
     aside.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.prefect.mkdir(parents=True, exist_ok=True)
-    for name, target in ((DATABASE, database(home)), (CREDENTIALS, home.credentials_file)):
+    for name, target in (
+        (DATABASE, database(home)),
+        (CREDENTIALS, home.credentials_file),
+        (ERASURE_KEY, erasure_key(home)),
+    ):
         source = restored / name
         if not source.exists():
             continue

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from deployments.deploy import Choice, apply, prospect, session
 from deployments.environments import Environment
 from flows.spec.errors import ConfigurationError
 from tests.deployments.deploying import SMALL, Deploying
@@ -178,6 +179,33 @@ def test_records_are_bounded_and_the_newest_are_kept(deploying: Deploying, monke
         deploying.deploy(version=version)
     kept = [entry["description"] for entry in deploying.filtered("artifacts")]
     assert sorted(kept) == ["small: 2, done", "small: 3, done"]
+
+
+def test_a_plan_that_has_gone_stale_is_refused_and_changes_nothing(deploying: Deploying) -> None:
+    """While a person reads the plan, another pauses a schedule for good reason: the plan must not resume it."""
+    deploying.deploy()
+    prefect_yaml = deploying.root / "prefect.yaml"
+    prefect_yaml.write_text(prefect_yaml.read_text().replace("cron: 15 * * * *", "cron: 45 * * * *"))
+    with session() as server:
+        found = prospect(server, Choice(SMALL, root=deploying.root, version="2"))
+        shop = deploying.get("/deployments/name/ingest/ingest-shop")
+        httpx.post(f"{deploying.api}/deployments/{shop['id']}/pause_deployment").raise_for_status()
+        with pytest.raises(ConfigurationError, match="deployment ingest/ingest-shop") as refused:
+            apply(server, found, lambda change: None)
+    assert refused.value.retryable
+    shop = deploying.get("/deployments/name/ingest/ingest-shop")
+    assert (shop["paused"], shop["schedules"][0]["schedule"]["cron"]) == (True, "15 * * * *")
+    assert deploying.look().record.version == "1"
+
+
+def test_a_plan_from_before_somebody_else_s_deployment_is_refused(deploying: Deploying) -> None:
+    deploying.deploy(version="1")
+    with session() as server:
+        found = prospect(server, Choice(SMALL, root=deploying.root, version="2"))
+        deploying.deploy(version="3")
+        with pytest.raises(ConfigurationError, match="has changed since the plan"):
+            apply(server, found, lambda change: None)
+    assert deploying.get("/deployments/name/transform/transform")["version"] == "3"
 
 
 def test_one_server_holds_one_environment(deploying: Deploying) -> None:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psycopg
@@ -26,7 +27,7 @@ from flows.rotate import rotate_block
 from flows.settings import settings
 from flows.sources.shop import shop as declared_shop
 from flows.spec import DatabaseConnection
-from flows.spec.errors import ConfigurationError
+from flows.spec.errors import ConfigurationError, LoadLocked
 from infra.local import roles
 from infra.local.home import Home, read_json
 from infra.local.postgres import Cluster
@@ -94,13 +95,49 @@ def test_a_block_is_rotated_back_and_forth_and_who_is_at_work_is_not_disturbed(
         done = rotate_block("loader", now=False)
         assert (done.account, done.former) == (f"{account}_clone", account)
         assert asyncio.run(who()) == (f"{account}_clone", account), "it acts as the role, so it owns what the role owns"
-        assert asyncio.run(who("transformer"))[0] == account, "other roles keep their address"
+        assert asyncio.run(who("transformer"))[0] == f"{account}_clone", "theirs is the same account"
+        with pytest.raises(ConfigurationError, match="for readers is not set"):
+            connections.warehouse("reader")
         with psycopg.connect(before.url) as at_work:
             at_work.execute("select 1")
         assert rotate_block("loader", now=False).account == account
         assert asyncio.run(who()) == (account, account)
         with pytest.raises(psycopg.OperationalError, match="authentication failed"):
             psycopg.connect(before.url)
+
+
+def test_rotations_at_once_take_turns_and_leave_addresses_that_work(
+    prefect_server: str, warehouse: TestDatabase, account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two would each give the idle account a password, and the address would keep the one that counts no more."""
+    set_password(warehouse.cluster, account, "first")
+    with block(warehouse, account, "first", monkeypatch):
+        before = connections.warehouse("loader")
+        with ThreadPoolExecutor(4) as pool:
+            # Prefect knows its server by the context.
+            turns = [
+                pool.submit(contextvars.copy_context().run, rotate_block, role, now=False)
+                for role in ("loader", "transformer", "loader", "transformer")
+            ]
+            accounts = [turn.result().account for turn in turns]
+        assert sorted(accounts) == [account, account, f"{account}_clone", f"{account}_clone"]
+        assert asyncio.run(who("loader")) == (account, account)
+        assert asyncio.run(who("transformer")) == (account, account)
+        assert connections.warehouse("loader").url != before.url
+
+
+def test_a_rotation_does_not_wait_for_ever(
+    prefect_server: str, warehouse: TestDatabase, account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_password(warehouse.cluster, account, "first")
+    with (
+        block(warehouse, account, "first", monkeypatch),
+        setting(lock_wait_seconds=1),
+        psycopg.connect(warehouse.url("admin"), autocommit=True) as other,
+    ):
+        other.execute("select pg_advisory_lock(20170103, 0)")
+        with pytest.raises(LoadLocked, match="another rotation"):
+            rotate_block("loader", now=False)
 
 
 def test_a_password_in_wrong_hands_ends_at_once(

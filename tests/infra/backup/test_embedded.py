@@ -13,6 +13,7 @@ import pytest
 from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.erasure.key import erasure_key
 from flows.settings import settings
 from infra.backup import key, service
 from infra.backup.aside import aside
@@ -70,6 +71,7 @@ def test_a_lost_machine_comes_back_with_its_warehouse_its_passwords_and_its_pref
         flow = prefect.post("/flows/", json={"name": "ingest"}).json()["id"]
         made = prefect.post("/deployments/", json={"name": "ingest-shop", "flow_id": flow})
         assert made.status_code == 201
+    erasures = erasure_key()
     assert service.start(home) is not None
     backup = take(open_store(), keys, home=home)
     assert backup.stack
@@ -88,6 +90,7 @@ def test_a_lost_machine_comes_back_with_its_warehouse_its_passwords_and_its_pref
     back = stack.Stack.load(home)
     assert rows(back.urls["warehouse_loader"], "select n from ops.proof") == [(7,)]
     assert read_json(home.credentials_file) == credentials
+    assert erasure_key() == erasures, "who was erased would not be recognised any more"
     with temporary_settings({PREFECT_API_URL: back.prefect.api_url}):
         assert Secret.load("kept", _sync=True).get() == "what a block keeps"  # type: ignore[call-arg, union-attr]
     with httpx.Client(base_url=back.prefect.api_url) as prefect:
