@@ -16,6 +16,7 @@ _TABLES = """
 select
     n.nspname as schema,
     c.relname as name,
+    c.relkind = 'm' as derived,
     pg_get_userbyid(c.relowner) as owner,
     has_table_privilege(c.oid, 'select') and has_schema_privilege(n.oid, 'usage') as readable,
     array_agg(a.attname::text order by a.attnum) as columns,
@@ -26,7 +27,7 @@ inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.at
 inner join pg_type as t on a.atttypid = t.oid
 where c.relkind in ('r', 'p', 'm') and not c.relispartition
     and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%'
-group by n.oid, n.nspname, c.oid, c.relname, c.relowner
+group by n.oid, n.nspname, c.oid, c.relname, c.relkind, c.relowner
 order by n.nspname, c.relname
 """
 
@@ -56,13 +57,17 @@ TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One table: its columns with their types' names, who owns it, and whether the asking role may read it."""
+    """One table: its columns with their types' names, who owns it, and whether the asking role may read it.
+
+    `derived` is a materialized view: nothing is deleted in it, it is made again.
+    """
 
     schema: str
     name: str
     owner: str
     readable: bool
     columns: dict[str, str]
+    derived: bool = False
 
     @property
     def relation(self) -> str:
@@ -104,6 +109,7 @@ async def find_places(connection: Connection[Record]) -> list[Place]:
             row["owner"],
             row["readable"],
             dict(zip(row["columns"], row["types"], strict=True)),
+            row["derived"],
         )
         for row in await connection.fetch(_TABLES)
     ]

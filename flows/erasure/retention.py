@@ -33,7 +33,7 @@ async def overdue(connection: Connection[Record], places: list[Place], terms: tu
     found = []
     for keep in terms:
         for place in places:
-            if not fnmatchcase(place.told, keep.place) or keep.by not in place.columns:
+            if not fnmatchcase(place.told, keep.place) or keep.by not in place.columns or place.derived:
                 continue
             before = await connection.fetchval("select now() - make_interval(days => $1)", keep.days)
             rows = await connection.fetchval(f"select count(*) from {place.relation} where {_beyond(keep)}", before)
@@ -44,7 +44,8 @@ async def overdue(connection: Connection[Record], places: list[Place], terms: tu
 async def delete_batch(connection: Connection[Record], line: Overdue, batch_rows: int = BATCH_ROWS) -> int:
     """Delete up to a batch of them; returns how many went. Within the caller's transaction, if there is one."""
     status = await connection.execute(
-        f"delete from {line.place.relation} where ctid = any(array("
+        # Asked again outside: two partitions of a table have rows of the same ctid.
+        f"delete from {line.place.relation} where {_beyond(line.keep)} and ctid = any(array("
         f"select ctid from {line.place.relation} where {_beyond(line.keep)} limit {batch_rows}))",
         line.older_than,
     )

@@ -98,3 +98,24 @@ def test_who_comes_back_into_quarantine_is_recognised_there(held: TestDatabase) 
     assert asyncio.run(erase_returned("shop", [77])) == 1
     left = rows(held, "select row_data ->> 'household_id' as household_id from quarantine.rows where batch_id = 77")
     assert left == [{"household_id": "6"}]
+
+
+def test_a_materialized_view_is_made_again_without_the_person(held: TestDatabase) -> None:
+    """Nothing can be deleted in it; to try broke the whole erasure off."""
+    with psycopg.connect(held.url("transformer"), autocommit=True) as transformer:
+        transformer.execute(
+            "create materialized view gold.everybody as select household_id, email from silver.household"
+        )
+    done = asyncio.run(erase(HOUSEHOLD, KEY, despite_source=True))
+    assert done.remains == []
+    assert rows(held, "select from gold.everybody where household_id = 5") == []
+    assert len(rows(held, "select from gold.everybody")) > 10
+
+
+def test_a_materialized_view_of_raw_is_reported_and_clean_the_second_time(held: TestDatabase) -> None:
+    with psycopg.connect(held.url("transformer"), autocommit=True) as transformer:
+        transformer.execute("create materialized view gold.everybody as select household_id from raw_shop.households")
+    assert {left.place for left in asyncio.run(erase(HOUSEHOLD, KEY, despite_source=True)).remains} == {
+        "gold.everybody"
+    }
+    assert asyncio.run(erase(HOUSEHOLD, KEY, despite_source=True)).remains == []

@@ -105,3 +105,14 @@ def test_a_term_is_a_day_or_more_of_one_place() -> None:
         Keep("quarantine.rows", days=0, by="resolved_at")
     with pytest.raises(DeclarationError):
         Keep("quarantine", days=1, by="resolved_at")
+
+
+def test_a_row_of_another_partition_that_lies_at_the_same_place_stays(aged: TestDatabase, tmp_path: Path) -> None:
+    """Two partitions have rows of the same ctid; to delete by ctid alone took those that were not due."""
+    with psycopg.connect(aged.url("transformer"), autocommit=True) as transformer:
+        transformer.execute("create table snapshots.parted (n int, dbt_valid_to timestamptz) partition by list (n)")
+        for n in (1, 2):
+            transformer.execute(f"create table snapshots.parted_{n} partition of snapshots.parted for values in ({n})")
+        transformer.execute("insert into snapshots.parted values (1, '2001-01-01'), (2, now())")
+    asyncio.run(retain(delete=True, results=tmp_path))
+    assert rows(aged, "select n from snapshots.parted") == [{"n": 2}]

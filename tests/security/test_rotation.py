@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import psycopg
 import pytest
@@ -115,9 +116,10 @@ def test_rotations_at_once_take_turns_and_leave_addresses_that_work(
         before = connections.warehouse("loader")
         with ThreadPoolExecutor(4) as pool:
             # Prefect knows its server by the context.
+            roles_in_turn: list[connections.Role] = ["loader", "transformer", "loader", "transformer"]
             turns = [
-                pool.submit(contextvars.copy_context().run, rotate_block, role, now=False)
-                for role in ("loader", "transformer", "loader", "transformer")
+                pool.submit(contextvars.copy_context().run, partial(rotate_block, role, now=False))
+                for role in roles_in_turn
             ]
             accounts = [turn.result().account for turn in turns]
         assert sorted(accounts) == [account, account, f"{account}_clone", f"{account}_clone"]
