@@ -8,11 +8,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogWorker
 
 from infra.local import ports
 from infra.local.prefect_server import PrefectServer, api_url
+from tests.flows.prefect_facts import forget_senders
 
 ROOT = Path(__file__).parents[2]
 # Flows of the real names; the real ones take three seconds to import, each time.
@@ -60,17 +59,10 @@ def api(server_of_our_own: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 
     empty(server_of_our_own)
     monkeypatch.setenv("PREFECT_API_URL", server_of_our_own)
-    _forget_senders()
+    forget_senders()
     with temporary_settings({PREFECT_API_URL: server_of_our_own}):
         yield server_of_our_own
-    _forget_senders()
-
-
-def _forget_senders() -> None:
-    """Prefect keeps what sends events and logs, with the server it sends them to, for as long as a process lives: what
-    later tests of this worker tell the run's server would go to ours, and they would wait for it in vain."""
-    EventsWorker.drain_all()
-    APILogWorker.drain_all()
+    forget_senders()
 
 
 def empty(api: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from flows import tasks
 from flows.settings import settings
 from tests.conftest import TestDatabase
+from tests.flows.prefect_facts import forget_senders
 from tests.flows.scripted_api import ScriptedApi
 from tests.loads.loading import addresses
 
@@ -30,6 +31,7 @@ def ends(
     monkeypatch.setattr(tasks, "load", tasks.load.with_options(retry_delay_seconds=0))
     monkeypatch.setattr(tasks, "check_gate", tasks.check_gate.with_options(retry_delay_seconds=0))
     settings.cache_clear()
+    forget_senders()
     yield Ends(warehouse, shop)
     settings.cache_clear()
 

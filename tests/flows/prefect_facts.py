@@ -14,6 +14,8 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 
 
 def flow_run_id(state: State[Any]) -> UUID:
@@ -74,3 +76,10 @@ def names_of_task_runs(run: UUID, at_least: int, seconds: float = 60) -> set[str
         if len(found) >= at_least or time.monotonic() > until:
             return {found_run.name for found_run in found}
         time.sleep(0.2)
+
+
+def forget_senders() -> None:
+    """Prefect keeps what sends events and logs, with the server it sends them to, for as long as a process lives: where
+    another test of this worker spoke to another server, this one would wait in vain for what went there."""
+    EventsWorker.drain_all()
+    APILogWorker.drain_all()
