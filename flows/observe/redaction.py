@@ -12,8 +12,8 @@ _CONFIDENTIAL = (
 )
 # What PostgreSQL quotes may go on for many lines, as a value of a row does. It ends where something else begins.
 _UNTIL_NEXT = (
-    r"(?s:.*?)(?=\n\s*(?:DETAIL|HINT|CONTEXT|QUERY|STATEMENT|LOCATION|LINE \d+):|\n\s*compiled code at |\n\s*File \""
-    r"|\n+Traceback |\n+During handling |\n+The above exception |\Z)"
+    r"(?s:.*?)(?=\n[ \t]{0,40}(?:(?:DETAIL|HINT|CONTEXT|QUERY|STATEMENT|LOCATION|LINE \d+):|compiled code at |File \")"
+    r"|\nTraceback |\nDuring handling |\nThe above exception |\Z)"
 )
 # Lengths are bounded where a pattern may begin anywhere: a source's message of one long word must not hold a worker up.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
