@@ -110,7 +110,7 @@ async def write_down(promotion: Promotion, approved_by: str | None, promoted_by:
 
 
 def _tested(sha: str, evidence: Path | None) -> GateResult:
-    changed = _uncommitted()
+    changed = uncommitted()
     if changed:
         return GateResult("tests", "refused", f"{len(changed)} files differ from the commit: {_listed(changed)}")
     if evidence is None:
@@ -125,13 +125,14 @@ def _tested(sha: str, evidence: Path | None) -> GateResult:
     return GateResult("tests", "passed" if found.prove(sha) else "refused", f"{counts}, of commit {sha[:12]}")
 
 
-def _uncommitted() -> list[str]:
-    """Files of a clone that are not as committed. An image tells its commit by a setting, and is no clone."""
+def uncommitted(clone: Path = PROJECT_ROOT) -> list[str]:
+    """Files of a clone that are not as committed, new ones too: dbt builds a model that git does not know yet. An image
+    tells its commit by a setting, and is no clone."""
     if settings().commit:
         return []
     done = subprocess.run(
-        ["git", "status", "--porcelain", "--untracked-files=no"],
-        cwd=PROJECT_ROOT,
+        ["git", "status", "--porcelain"],
+        cwd=clone,
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,7 @@
 """Gates between two environments, each with a warehouse of its own, and the record of who let what pass."""
 
 import asyncio
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import psycopg
 import pytest
 
 from flows.dbt.fingerprint import commit, fingerprint
-from flows.promote import GateResult, Promotion, examine
+from flows.promote import GateResult, Promotion, examine, uncommitted
 from flows.settings import settings
 from flows.sources import SOURCES
 from flows.spec import DatabaseConnection
@@ -54,7 +55,7 @@ def production(warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Iter
     run_sql(warehouse.url("transformer"), GOLD)
     monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", warehouse.url("loader"))
     monkeypatch.setenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL", warehouse.url("transformer"))
-    monkeypatch.setattr("flows.promote._uncommitted", list)
+    monkeypatch.setattr("flows.promote.uncommitted", list)
     settings.cache_clear()
     yield warehouse
     settings.cache_clear()
@@ -141,7 +142,7 @@ def test_without_evidence_and_with_edits_that_were_not_committed_nothing_is_prov
     staging: TestDatabase, production: TestDatabase, junit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [gate.gate for gate in refused(look(staging, None))] == ["tests"]
-    monkeypatch.setattr("flows.promote._uncommitted", lambda: ["flows/cli.py"])
+    monkeypatch.setattr("flows.promote.uncommitted", lambda: ["flows/cli.py"])
     assert "flows/cli.py" in refused(look(staging, junit))[0].evidence
 
 
@@ -205,3 +206,27 @@ def test_another_environments_warehouse_is_not_taken_for_this_ones() -> None:
     assert ended.code == 2
     assert "this process works in dev" in ended.panel
     assert medallion("promote", "dev").code == 2
+
+
+def test_a_clone_is_not_as_committed_when_a_file_differs_or_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dbt builds a model that git does not know yet; results of tests lie in the clone and are left out of it."""
+
+    def git(*arguments: str) -> None:
+        person = ["-c", "user.name=x", "-c", "user.email=x@example.com"]
+        subprocess.run(["git", *person, *arguments], cwd=tmp_path, check=True)
+
+    monkeypatch.setattr(settings(), "commit", None)
+    (tmp_path / ".gitignore").write_text("junit-*.xml\n")
+    (tmp_path / "model.sql").write_text("select 1")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    (tmp_path / "junit-abc.xml").write_text("")
+    assert uncommitted(tmp_path) == []
+
+    (tmp_path / "model.sql").write_text("select 2")
+    (tmp_path / "another.sql").write_text("select 3")
+
+    assert uncommitted(tmp_path) == ["model.sql", "another.sql"]
