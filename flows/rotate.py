@@ -57,8 +57,7 @@ def rotate_role(admin_url: str, address: DatabaseConnection, store: Callable[[st
             former = unquote(parts.username or "")
             role = former.removesuffix(CLONE)
             account = role if former.endswith(CLONE) else f"{role}{CLONE}"
-            _ensure(admin, role, account)
-            _set_password(admin, account, password)
+            ensure_account(admin, role, account, password)
             _die_at("rotate_after_password")
             place = parts.netloc.rpartition("@")[2]
             login = f"{quote(account, safe='')}:{quote(password, safe='')}"
@@ -121,10 +120,14 @@ def _take_turn(admin: psycopg.Connection) -> None:
         ) from None
 
 
-def _ensure(admin: psycopg.Connection, role: str, account: str) -> None:
-    """The account, which acts as the role: what it creates is the role's, and what the role may, it may."""
-    if account == role:
-        return
+def ensure_account(admin: psycopg.Connection, role: str, account: str, password: str) -> None:
+    """The account under this password, acting as the role: what it creates is the role's, what the role may, it may."""
+    if account != role:
+        _let_act_as(admin, role, account)
+    _set_password(admin, account, password)
+
+
+def _let_act_as(admin: psycopg.Connection, role: str, account: str) -> None:
     names = {"account": sql.Identifier(account), "role": sql.Identifier(role)}
     if admin.execute("select from pg_roles where rolname = %s", [account]).fetchone() is None:
         create = "create role {account} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls"

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-import psycopg
-
-from infra.local import ports, roles
+from infra.local import accounts, ports, roles
 from infra.local.commerce import CommerceApi
-from infra.local.errors import DiskFull, NotUp, ServiceFailed, StackError
+from infra.local.errors import NotUp
 from infra.local.home import MIN_FREE_BYTES, MIN_FREE_BYTES_WITH_DATA, Home, read_json, write_private
 from infra.local.postgres import PORT_VARIABLE, Cluster
 from infra.local.prefect_server import PrefectServer, api_url
@@ -142,7 +140,7 @@ def up(
         min_free_bytes = MIN_FREE_BYTES_WITH_DATA if home.has_cluster() else MIN_FREE_BYTES
     home.prepare(min_free_bytes=min_free_bytes)
     with home.lock():
-        credentials = _credentials(home)
+        credentials = accounts.credentials_of(home)
         cluster = Cluster(home.postgres)
         found = cluster.running() is not None
         postmaster = cluster.start(
@@ -154,7 +152,7 @@ def up(
         found = prefect.running() is not None
         server = prefect.start()
         tell(f"Prefect {'was running' if found else 'boots'} on port {server.port}")
-        _apply_roles(cluster, postmaster.port, credentials)
+        accounts.apply_roles(cluster, postmaster.port, credentials)
         tell("Roles and privileges stand")
         commerce = _commerce(home, credentials)
         api = commerce.start() if with_commerce else commerce.running()
@@ -164,7 +162,7 @@ def up(
         stack = Stack(
             PostgresAddress(postmaster.port, postmaster.pid, str(cluster.data)),
             {
-                name: cluster.url(*_login(role, credentials), postmaster.port, database)
+                name: cluster.url(*accounts.login(role, credentials), postmaster.port, database)
                 for name, (role, database) in _URLS.items()
             },
             PrefectAddress(api_url(server.port), address(server.port), server.pid),
@@ -224,29 +222,6 @@ def _commerce(home: Home, credentials: Mapping[str, str]) -> CommerceApi:
     )
 
 
-def _credentials(home: Home) -> dict[str, str]:
-    """The generated passwords; whatever is missing is generated, and on disk before it is used."""
-    known = {name: str(value) for name, value in (read_json(home.credentials_file) or {}).items()}
-    missing = [name for name in (roles.ADMIN, *roles.ROLES, "commerce_api_key") if not known.get(name)]
-    if not missing:
-        return known
-    if roles.ADMIN in missing and home.has_cluster():
-        raise StackError(
-            "the cluster is there, but its passwords are not",
-            where=str(home.credentials_file),
-            next_move=f"restore that file, or run `medallion down`, delete {home.postgres} and begin anew",
-        )
-    known.update({name: secrets.token_urlsafe(24) for name in missing})
-    write_private(home.credentials_file, known)
-    return known
-
-
-def _login(role: str, credentials: Mapping[str, str]) -> tuple[str, str]:
-    """The account that is in use for the role, after a rotation perhaps its clone, and the password."""
-    account = credentials.get(f"{role}_login", role)
-    return account, credentials[account]
-
-
 def rotate(
     role: Literal["loader", "transformer", "reader"], *, now: bool = False, home: Home | None = None
 ) -> "Rotated":
@@ -263,7 +238,7 @@ def rotate(
     home = home or Home.find()
     with home.lock():
         stack = Stack.load(home)
-        credentials = _credentials(home)
+        credentials = accounts.credentials_of(home)
         key = f"warehouse_{role}"
         owner, database = _URLS[key]
         former = credentials.get(f"{owner}_login", owner)
@@ -283,27 +258,6 @@ def rotate(
         cluster = Cluster(home.postgres)
         admin = cluster.url(roles.ADMIN, credentials[roles.ADMIN], stack.postgres.port, database)
         return rotate_role(admin, DatabaseConnection("warehouse", stack.urls[key]), store, now=now)
-
-
-def _apply_roles(cluster: Cluster, port: int, credentials: Mapping[str, str]) -> None:
-    try:
-        roles.apply_all(
-            lambda database: cluster.url(roles.ADMIN, credentials[roles.ADMIN], port, database),
-            {role: credentials[role] for role in roles.ROLES},
-        )
-    except psycopg.errors.DiskFull as error:
-        raise DiskFull(
-            "the disk is full",
-            where="embedded PostgreSQL",
-            next_move="free some space, or set MEDALLION_HOME to a folder on a larger disk",
-        ) from error
-    except psycopg.Error as error:
-        reason = "the administrator's password is not the cluster's" if "authentication" in str(error) else "it refused"
-        raise ServiceFailed(
-            f"roles could not be applied: {reason} (SQLSTATE {error.sqlstate or 'none'})",
-            where="embedded PostgreSQL",
-            next_move=f"look into {cluster.log}; deleting {cluster.folder} after `medallion down` begins anew",
-        ) from error
 
 
 def _say_nothing(_: str) -> None:

@@ -29,7 +29,7 @@ from flows.settings import settings
 from flows.sources.shop import shop as declared_shop
 from flows.spec import DatabaseConnection
 from flows.spec.errors import ConfigurationError, LoadLocked
-from infra.local import roles
+from infra.local import accounts, roles
 from infra.local.home import Home, read_json
 from infra.local.postgres import Cluster
 from infra.local.stack import PostgresAddress, PrefectAddress, Stack, rotate
@@ -223,9 +223,9 @@ def embedded() -> Iterator[Home]:
     cluster = Cluster(found.postgres)
     from infra.local import stack
 
-    passwords = stack._credentials(found)
+    passwords = accounts.credentials_of(found)
     postmaster = cluster.start(admin_password=passwords[roles.ADMIN])
-    stack._apply_roles(cluster, postmaster.port, passwords)
+    accounts.apply_roles(cluster, postmaster.port, passwords)
     urls = {name: cluster.url(role, passwords[role], postmaster.port, database)
             for name, (role, database) in stack._URLS.items()}  # fmt: skip
     Stack(PostgresAddress(postmaster.port, postmaster.pid, ""), urls, PrefectAddress("", "", 0)).save(found)
@@ -254,7 +254,6 @@ def test_the_embedded_stack_rotates_and_a_kill_at_any_step_leaves_addresses_that
 
 def test_what_up_writes_after_a_rotation_is_the_account_in_use(embedded: Home) -> None:
     """`up` makes the addresses of the passwords that are kept, and gives roles those passwords again."""
-    from infra.local import stack
 
     with psycopg.connect(loader_url(embedded)) as connection:
         row = connection.execute("select session_user").fetchone()
@@ -263,7 +262,27 @@ def test_what_up_writes_after_a_rotation_is_the_account_in_use(embedded: Home) -
     assert done.former == row[0]
     kept = {name: str(value) for name, value in (read_json(embedded.credentials_file) or {}).items()}
     port = Stack.load(embedded).postgres.port
-    stack._apply_roles(Cluster(embedded.postgres), port, kept)
-    user, password = stack._login("medallion_loader", kept)
+    accounts.apply_roles(Cluster(embedded.postgres), port, kept)
+    user, password = accounts.login("medallion_loader", kept)
     assert user == done.account
     psycopg.connect(Cluster(embedded.postgres).url(user, password, port, "warehouse")).close()
+
+
+def test_up_gives_an_account_in_use_the_password_that_is_kept_although_the_cluster_knows_a_later_one(
+    embedded: Home,
+) -> None:
+    """As after a recovery to the end of the log: the file of passwords is as old as the backup."""
+    kept = {name: str(value) for name, value in (read_json(embedded.credentials_file) or {}).items()}
+    while accounts.login("medallion_loader", kept)[0] == "medallion_loader":
+        rotate("loader", home=embedded)
+        kept = {name: str(value) for name, value in (read_json(embedded.credentials_file) or {}).items()}
+    for _ in range(2):
+        rotate("loader", home=embedded)
+    cluster, port = Cluster(embedded.postgres), Stack.load(embedded).postgres.port
+    user, password = accounts.login("medallion_loader", kept)
+    with pytest.raises(psycopg.OperationalError, match="authentication failed"):
+        psycopg.connect(cluster.url(user, password, port, "warehouse"))
+
+    accounts.apply_roles(cluster, port, kept)
+
+    psycopg.connect(cluster.url(user, password, port, "warehouse")).close()

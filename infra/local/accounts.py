@@ -1,0 +1,80 @@
+"""The accounts of the embedded cluster: their passwords on disk, and in the cluster."""
+
+import secrets
+from collections.abc import Mapping
+
+import psycopg
+
+from infra.local import roles
+from infra.local.errors import DiskFull, ServiceFailed, StackError
+from infra.local.home import Home, read_json, write_private
+from infra.local.postgres import Cluster
+
+
+def credentials_of(home: Home) -> dict[str, str]:
+    """The generated passwords; whatever is missing is generated, and on disk before it is used.
+
+    Raises StackError where the cluster is there, and its administrator's password is not.
+    """
+    known = {name: str(value) for name, value in (read_json(home.credentials_file) or {}).items()}
+    missing = [name for name in (roles.ADMIN, *roles.ROLES, "commerce_api_key") if not known.get(name)]
+    if not missing:
+        return known
+    if roles.ADMIN in missing and home.has_cluster():
+        raise StackError(
+            "the cluster is there, but its passwords are not",
+            where=str(home.credentials_file),
+            next_move=f"restore that file, or run `medallion down`, delete {home.postgres} and begin anew",
+        )
+    known.update({name: secrets.token_urlsafe(24) for name in missing})
+    write_private(home.credentials_file, known)
+    return known
+
+
+def login(role: str, credentials: Mapping[str, str]) -> tuple[str, str]:
+    """The account that is in use for the role, after a rotation perhaps its clone, and the password."""
+    account = credentials.get(f"{role}_login", role)
+    return account, credentials[account]
+
+
+def apply_roles(cluster: Cluster, port: int, credentials: Mapping[str, str]) -> None:
+    """Make the roles, grant what each needs, and give every account that is in use the password that is kept.
+
+    Raises DiskFull, ServiceFailed.
+    """
+
+    def admin(database: str) -> str:
+        return cluster.url(roles.ADMIN, credentials[roles.ADMIN], port, database)
+
+    try:
+        roles.apply_all(
+            admin,
+            {role: credentials[role] for role in roles.ROLES},
+        )
+        _apply_rotated(admin("postgres"), credentials)
+    except psycopg.errors.DiskFull as error:
+        raise DiskFull(
+            "the disk is full",
+            where="embedded PostgreSQL",
+            next_move="free some space, or set MEDALLION_HOME to a folder on a larger disk",
+        ) from error
+    except psycopg.Error as error:
+        reason = "the administrator's password is not the cluster's" if "authentication" in str(error) else "it refused"
+        raise ServiceFailed(
+            f"roles could not be applied: {reason} (SQLSTATE {error.sqlstate or 'none'})",
+            where="embedded PostgreSQL",
+            next_move=f"look into {cluster.log}; deleting {cluster.folder} after `medallion down` begins anew",
+        ) from error
+
+
+def _apply_rotated(admin_url: str, credentials: Mapping[str, str]) -> None:
+    """After a recovery the cluster may be younger than the file of passwords, and an account have another there."""
+    rotated = {role: login(role, credentials) for role in roles.ROLES if login(role, credentials)[0] != role}
+    if not rotated:
+        return
+    # The platform's own story; what only starts servers need not import it.
+    from flows.rotate import ensure_account
+
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        for role, (account, password) in rotated.items():
+            ensure_account(admin, role, account, password)
