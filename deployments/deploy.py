@@ -18,10 +18,11 @@ from blocks.lookup import document_name, stored
 from blocks.register import configured
 from blocks.types import AlertChannel
 from deployments import records
-from deployments.declared import ENVIRONMENT_VARIABLE, Target, declared, is_wanted_block, missing_blocks
+from deployments.declared import Target, declared, is_wanted_block, missing_blocks
 from deployments.environments import Environment
 from deployments.plan import Change, Key, pending, plan
 from deployments.records import Record
+from deployments.refusals import Seen, refuse_another_environment, refuse_another_type, refuse_stale
 from deployments.resource import Resource
 from deployments.server import Server, connected
 from deployments.work_pools import work_pool
@@ -42,16 +43,6 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a plan was made from: what was looked for, what of it was held, and the newest record."""
-
-    keys: frozenset[Key]
-    held: dict[Key, Resource] = field(default_factory=dict)
-    last: dict[Key, Resource] = field(default_factory=dict)
-    record: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Prospect:
     """What a deployment or rollback would do: all that is shown before anything is changed."""
 
@@ -59,8 +50,8 @@ class Prospect:
     is_cloud: bool
     record: Record
     changes: tuple[Change, ...]
+    seen: Seen = field(repr=False, compare=False)
     notes: tuple[str, ...] = ()
-    seen: "Seen" = field(default_factory=lambda: Seen(frozenset()), repr=False, compare=False)
 
     @property
     def pending(self) -> list[Change]:
@@ -102,7 +93,7 @@ def prospect(session: Session, choice: Choice, *, remove: bool = False, overrule
         ConfigurationError: the server is another environment's, a pool has another type, or a choice is impossible.
     """
     server, environment = session.server, choice.environment
-    _refuse_another_environment(server, environment)
+    refuse_another_environment(server, environment)
     history = records.read_records(server, environment.name)
     latest = history[0] if history else None
     pool = choice.pool or (latest.pool if latest and latest.pool in environment.work_pools else None)
@@ -145,7 +136,7 @@ def rollback(session: Session, environment: Environment, *, to: str | None = Non
     Raises:
         ConfigurationError: no such version was deployed, or none before this one.
     """
-    _refuse_another_environment(session.server, environment)
+    refuse_another_environment(session.server, environment)
     history = records.read_records(session.server, environment.name)
     chosen = _chosen(history, to, environment)
     record = replace(
@@ -162,7 +153,7 @@ def apply(session: Session, found: Prospect, on_change: Callable[[Change], None]
             something else than when the prospect was looked at; nothing is changed then.
     """
     server = session.server
-    _refuse_stale(server, found)
+    refuse_stale(server, found.record.environment, found.seen)
     record = records.begin(server, found.record)
     removed: set[Key] = set()
     for change in found.pending:
@@ -201,7 +192,7 @@ def _prospect(
     owned = history[0].owned if history else frozenset()
     keys = {resource.key for resource in wanted} | owned
     held = server.held(keys, last)
-    _refuse_another_type(wanted, held)
+    refuse_another_type(wanted, held)
     # A record holds no block, so going back to one must not take blocks for undeclared.
     kept = {key for key in owned if key[0] == "block" and (only_recorded or is_wanted_block(key[1]))}
     changes = plan(
@@ -222,24 +213,6 @@ def _prospect(
         tuple(changes),
         seen=Seen(frozenset(keys), dict(held), dict(last), history[0].id if history else None),
     )
-
-
-def _refuse_stale(server: Server, found: Prospect) -> None:
-    """Between a plan and the answer to it there may be an hour, in which somebody else pauses, deploys or deletes."""
-    seen = found.seen
-    history = records.read_records(server, found.record.environment)
-    held = server.held(set(seen.keys), seen.last)
-    changed = sorted(key for key in seen.keys if held.get(key) != seen.held.get(key))
-    if changed or (history[0].id if history else None) != seen.record:
-        named = ", ".join(f"{kind} {name}" for kind, name in changed[:5]) or "another deployment began"
-        error = ConfigurationError(
-            f"the server has changed since the plan was made: {named}",
-            where=server.address,
-            next_move="run it again, and look at the new plan; nothing was changed",
-            retryable=True,
-        )
-        error.exit_code = 2
-        raise error
 
 
 def _chosen(history: list[Record], to: str | None, environment: Environment) -> Record:
@@ -295,35 +268,6 @@ def _template(path: Path | None) -> dict[str, Any] | None:
         error.exit_code = 2
         raise error from None
     return dict(template)
-
-
-def _refuse_another_environment(server: Server, environment: Environment) -> None:
-    """Two environments in one server would overwrite each other's deployments, which have the same names."""
-    held = server.held({("variable", ENVIRONMENT_VARIABLE)}, {})
-    for variable in held.values():
-        if variable.fields["value"] != environment.name:
-            error = ConfigurationError(
-                f"this server is {variable.fields['value']}, not {environment.name}",
-                where=server.address,
-                next_move="set PREFECT_API_URL to the environment's own server or workspace; if this one is to change "
-                f"its purpose, delete its Prefect variable {ENVIRONMENT_VARIABLE} first",
-            )
-            error.exit_code = 2
-            raise error
-
-
-def _refuse_another_type(wanted: list[Resource], held: dict[Key, Resource]) -> None:
-    """Prefect cannot change a pool's type, and would leave its workers polling for nothing."""
-    for resource in wanted:
-        present = held.get(resource.key)
-        if resource.kind == "work pool" and present and present.fields["type"] != resource.fields["type"]:
-            error = ConfigurationError(
-                f"the work pool {resource.name} is of type {present.fields['type']}, not {resource.fields['type']}",
-                where="work pool",
-                next_move="delete it, or declare a pool of another name in deployments/work_pools.py",
-            )
-            error.exit_code = 2
-            raise error
 
 
 def _present_blocks(session: Session) -> set[str]:

@@ -1,0 +1,80 @@
+"""When a deployment is not begun: the server is another environment's, or has changed since the plan was shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from deployments import records
+from deployments.declared import ENVIRONMENT_VARIABLE
+from deployments.environments import Environment
+from deployments.plan import Key
+from deployments.resource import Resource
+from deployments.server import Server
+from flows.spec.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a plan was made from: what was looked for, what of it was held, and the newest record."""
+
+    keys: frozenset[Key]
+    held: Mapping[Key, Resource]
+    last: Mapping[Key, Resource]
+    record: str | None
+
+
+def refuse_stale(server: Server, environment: str, seen: Seen) -> None:
+    """Between a plan and the answer to it there may be an hour, in which somebody else pauses, deploys or deletes.
+
+    Raises:
+        ConfigurationError: the server holds something else than it did then, or another deployment began.
+    """
+    history = records.read_records(server, environment)
+    held = server.held(set(seen.keys), seen.last)
+    changed = sorted(key for key in seen.keys if held.get(key) != seen.held.get(key))
+    if changed or (history[0].id if history else None) != seen.record:
+        named = ", ".join(f"{kind} {name}" for kind, name in changed[:5]) or "another deployment began"
+        error = ConfigurationError(
+            f"the server has changed since the plan was made: {named}",
+            where=server.address,
+            next_move="run it again, and look at the new plan; nothing was changed",
+            retryable=True,
+        )
+        error.exit_code = 2
+        raise error
+
+
+def refuse_another_environment(server: Server, environment: Environment) -> None:
+    """Two environments in one server would overwrite each other's deployments, which have the same names.
+
+    Raises:
+        ConfigurationError: the server says that it is another one's.
+    """
+    held = server.held({("variable", ENVIRONMENT_VARIABLE)}, {})
+    for variable in held.values():
+        if variable.fields["value"] != environment.name:
+            error = ConfigurationError(
+                f"this server is {variable.fields['value']}, not {environment.name}",
+                where=server.address,
+                next_move="set PREFECT_API_URL to the environment's own server or workspace; if this one is to change "
+                f"its purpose, delete its Prefect variable {ENVIRONMENT_VARIABLE} first",
+            )
+            error.exit_code = 2
+            raise error
+
+
+def refuse_another_type(wanted: Sequence[Resource], held: Mapping[Key, Resource]) -> None:
+    """Prefect cannot change a pool's type, and would leave its workers polling for nothing.
+
+    Raises:
+        ConfigurationError: a pool is there under its name, of another type.
+    """
+    for resource in wanted:
+        present = held.get(resource.key)
+        if resource.kind == "work pool" and present and present.fields["type"] != resource.fields["type"]:
+            error = ConfigurationError(
+                f"the work pool {resource.name} is of type {present.fields['type']}, not {resource.fields['type']}",
+                where="work pool",
+                next_move="delete it, or declare a pool of another name in deployments/work_pools.py",
+            )
+            error.exit_code = 2
+            raise error
