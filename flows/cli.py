@@ -18,7 +18,7 @@ import typer
 
 from flows import screens
 from flows.commands import backup as backups
-from flows.commands import dev, model, roles, rollback, source_tables, sources, stack
+from flows.commands import dev, model, restore, roles, rollback, source_tables, sources, stack
 from flows.commands.deploy import deploy
 from flows.commands.erase import erase, retain
 from flows.commands.migrate import migrate
@@ -49,8 +49,8 @@ app.add_typer(model.app, name="model")
 app.command()(model.docs)
 app.command()(review)
 app.add_typer(backups.app, name="backup")
-app.command()(backups.restore)
-app.command()(backups.drill)
+app.command()(restore.restore)
+app.command()(restore.drill)
 app.command()(migrate)
 app.command()(deploy)
 app.command()(promote)

@@ -12,13 +12,18 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO
 
+from flows.erasure.key import FILE as ERASURE_KEY
+from flows.settings import settings
 from infra.backup.errors import BackupError
 from infra.local.home import Home
 
 DATABASE, CREDENTIALS = "prefect.db", "credentials.json"
-# Without it nobody who was erased is recognised after a recovery on another machine: a new one would be made.
-ERASURE_KEY = "erasure.key"
 _BUSY_SECONDS = 30.0
+
+
+def embedded_home() -> Home | None:
+    """The embedded stack's home, when it is the embedded cluster that is backed up."""
+    return None if settings().backup_url is not None else Home(settings().home)
 
 
 def here(home: Home) -> bool:
@@ -32,7 +37,8 @@ def database(home: Home) -> Path:
 
 
 def erasure_key(home: Home) -> Path:
-    """The secret by which erased people are written down."""
+    """The secret by which erased people are written down. Without it nobody of them is recognised after a recovery on
+    another machine: a new one would be made."""
     return home.root / ERASURE_KEY
 
 

@@ -34,14 +34,13 @@ def backup(keep: int | None = None, keep_days: float | None = None) -> dict[str,
     tasks.begin()
     from infra.backup import retention
     from infra.backup.catalog import Catalog
+    from infra.backup.embedded import embedded_home
     from infra.backup.key import keys
     from infra.backup.store import open_store
     from infra.backup.take import take
-    from infra.local.home import Home
 
     log, store = get_run_logger(), open_store()
-    home = None if settings().backup_url is not None else Home(settings().home)
-    made = take(store, keys(), home=home, on_step=log.info)
+    made = take(store, keys(), home=embedded_home(), on_step=log.info)
     catalog = Catalog(store, made.system)
     expiry = retention.plan(catalog, keep=keep, days=keep_days)
     retention.expire(catalog, expiry)
