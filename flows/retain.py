@@ -14,7 +14,7 @@ from flows.erasure.retention import BATCH_ROWS, Overdue, delete_batch, overdue, 
 from flows.load.table import Target
 from flows.sources.retention import LANDING_DAYS, RESULT_DAYS, RETENTION
 from flows.spec.identifiers import qualified
-from flows.state import ledger
+from flows.state import ledger, table_locks
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -86,7 +86,7 @@ async def _landing(loader: Connection[Record], *, delete: bool) -> list[Line]:
         name = qualified("landing", Target(source, table, f"raw_{source}").landing_name)
         if await loader.fetchval("select to_regclass($1) is null", name):
             continue
-        if not await ledger.lock_table(loader, source, table):
+        if not await table_locks.lock_table(loader, source, table):
             continue
         try:
             rows = await loader.fetchval(f"select count(*) from {name}")
@@ -95,7 +95,7 @@ async def _landing(loader: Connection[Record], *, delete: bool) -> list[Line]:
                     await loader.execute(f"drop table {name}")
                     await write_down(loader, f"landing of {source}.{table}", older_than, rows)
         finally:
-            await ledger.unlock_table(loader, source, table)
+            await table_locks.unlock_table(loader, source, table)
         lines.append(Line(f"landing of {source}.{table}", LANDING_DAYS, older_than, rows, "rows, with their table"))
     return lines
 

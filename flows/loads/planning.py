@@ -23,7 +23,7 @@ from flows.recovery.failures import diagnose
 from flows.spec import Api, Database, DltSource, Endpoint, Resource, Table
 from flows.spec.errors import MedallionError, WarehouseError
 from flows.spec.plan import LoadPlan
-from flows.state import ledger
+from flows.state import ledger, table_locks
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -104,7 +104,7 @@ async def _lock_holder(warehouse: Connection[Record], source: str, table: str) -
     """The batch under way; None too on a warehouse that has never been loaded, where no ledger stands yet."""
     if not await warehouse.fetchval("select to_regclass('ops.loads') is not null"):
         return None
-    return await ledger.lock_holder(warehouse, source, table)
+    return await table_locks.lock_holder(warehouse, source, table)
 
 
 async def _database_lines(warehouse: Connection[Record], source: Database, tables: list[Table]) -> list[PlanLine]:

@@ -22,7 +22,7 @@ from flows.settings import settings
 from flows.spec import DatabaseConnection
 from flows.spec.errors import LoadLocked, MedallionError
 from flows.spec.plan import LoadCounts, LoadPlan
-from flows.state import ledger, reads, schema_changes
+from flows.state import ledger, reads, schema_changes, table_locks
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -124,13 +124,13 @@ async def load_session(
             if not warehouse.is_closed() and not warehouse.is_in_transaction():
                 # A session that is gone has given its lock back, and must not hide how the load ended.
                 with contextlib.suppress(*CONNECTION_LOST, asyncpg.OperatorInterventionError):
-                    await ledger.unlock_table(warehouse, target.source, target.table)
+                    await table_locks.unlock_table(warehouse, target.source, target.table)
 
 
 async def _lock(session: LoadSession) -> None:
     target = session.target
     until = time.monotonic() + settings().lock_wait_seconds
-    while not await ledger.lock_table(session.warehouse, target.source, target.table):
+    while not await table_locks.lock_table(session.warehouse, target.source, target.table):
         if time.monotonic() >= until:
             holder = await ledger.running_load(session.warehouse, target.source, target.table)
             held = f"batch {holder[0]}, running since {holder[1]:%Y-%m-%d %H:%M:%S} UTC, holds" if holder else "holds"
@@ -155,7 +155,7 @@ async def _open(session: LoadSession, mode: str, path: str, resumes: bool) -> in
 async def _wait_for_workers(session: LoadSession) -> None:
     """Let the workers of a load that died end: the server may not yet have noticed that nobody is there."""
     until = time.monotonic() + settings().lock_wait_seconds
-    while not await ledger.workers_ended(session.warehouse, session.target.source, session.target.table):
+    while not await table_locks.workers_ended(session.warehouse, session.target.source, session.target.table):
         if time.monotonic() >= until:
             raise LoadLocked(
                 "workers of an earlier load of the table are still at work in the warehouse",
@@ -225,4 +225,4 @@ async def settle(address: DatabaseConnection, session: LoadSession) -> LoadCount
                 return None
             return await ledger.load_counts(fresh, session.batch_id)
         finally:
-            await ledger.unlock_table(fresh, target.source, target.table)
+            await table_locks.unlock_table(fresh, target.source, target.table)

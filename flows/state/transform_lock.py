@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 _POLL_SECONDS = 0.5
-# Shared for the statement, as in ledger.lock_table: no run begins while schema ops is being upgraded.
+# Shared for the statement, as in table_locks.lock_table: no run begins while schema ops is being upgraded.
 _TRY = (
     f"select case when pg_try_advisory_xact_lock_shared({LOAD_LOCK_CLASS}, {NO_TABLE}) "
     f"then pg_try_advisory_lock({WORKER_LOCK_CLASS}, {NO_TABLE}) else false end"

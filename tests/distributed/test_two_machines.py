@@ -57,7 +57,6 @@ async def test_a_lost_machine_s_run_is_finished_by_another(
                 lost = next(machine for machine in machines if machine.runs(runs["shop"]))
                 left = next(machine for machine in machines if machine is not lost)
                 assert left.ran(runs["marketing"]), "the runs were not shared"
-                assert "shop.basket_items" in loading(warehouse), "the load is not under way: there is nothing to lose"
                 lost.machine.lose()
             await becomes(lambda: state(deploying, runs["shop"]) == "Completed")
             run = deploying.get(f"/flow_runs/{runs['shop']}")

@@ -15,7 +15,7 @@ from flows.settings import settings
 from flows.spec import DatabaseConnection, Merge, Table
 from flows.spec.errors import LoadLocked, WarehouseError
 from flows.spec.plan import CursorState, LoadCounts
-from flows.state import ledger, overview, runs, schema_changes
+from flows.state import ledger, overview, runs, schema_changes, table_locks
 from tests.conftest import TestDatabase
 from tests.load.two_ends import TwoEnds, run_sql
 
@@ -39,19 +39,19 @@ async def open_load(connection: "Connection[Record]", table: str = "prices") -> 
 
 async def test_a_lock_is_held_by_one_session_only(warehouse: TestDatabase, connection: "Connection[Record]") -> None:
     async with connect(address(warehouse), side="warehouse") as other:
-        assert await ledger.lock_table(connection, "shop", "prices")
-        assert not await ledger.lock_table(other, "shop", "prices")
-        assert await ledger.lock_table(other, "shop", "baskets"), "another table's lock is another lock"
-        await ledger.unlock_table(connection, "shop", "prices")
-        assert await ledger.lock_table(other, "shop", "prices")
+        assert await table_locks.lock_table(connection, "shop", "prices")
+        assert not await table_locks.lock_table(other, "shop", "prices")
+        assert await table_locks.lock_table(other, "shop", "baskets"), "another table's lock is another lock"
+        await table_locks.unlock_table(connection, "shop", "prices")
+        assert await table_locks.lock_table(other, "shop", "prices")
 
 
 async def test_the_lock_of_a_killed_session_is_free(warehouse: TestDatabase, connection: "Connection[Record]") -> None:
     async with connect(address(warehouse), side="warehouse") as dying:
-        assert await ledger.lock_table(dying, "shop", "prices")
-        assert not await ledger.lock_table(connection, "shop", "prices")
+        assert await table_locks.lock_table(dying, "shop", "prices")
+        assert not await table_locks.lock_table(connection, "shop", "prices")
         run_sql(warehouse.url("admin"), "select pg_terminate_backend(%s, 5000)", [dying.get_server_pid()])
-        assert await ledger.lock_table(connection, "shop", "prices")
+        assert await table_locks.lock_table(connection, "shop", "prices")
 
 
 async def test_the_holder_of_a_lock_is_known_by_its_batch(
@@ -59,13 +59,13 @@ async def test_the_holder_of_a_lock_is_known_by_its_batch(
 ) -> None:
     """A row that says "running" may be left over from a process that died; the lock cannot be."""
     batch = await open_load(connection)
-    assert await ledger.lock_holder(connection, "shop", "prices") is None
+    assert await table_locks.lock_holder(connection, "shop", "prices") is None
     async with connect(address(warehouse), side="warehouse") as other:
         for table in ("prices", "baskets", "households", "stores"):  # hashes of either sign among them
             batch = await open_load(connection, table)
-            await ledger.lock_table(other, "shop", table)
-            assert await ledger.lock_holder(connection, "shop", table) == batch
-            await ledger.unlock_table(other, "shop", table)
+            await table_locks.lock_table(other, "shop", table)
+            assert await table_locks.lock_holder(connection, "shop", table) == batch
+            await table_locks.unlock_table(other, "shop", table)
 
 
 async def test_a_load_waits_for_the_lock_and_then_says_who_has_it(
@@ -73,12 +73,12 @@ async def test_a_load_waits_for_the_lock_and_then_says_who_has_it(
 ) -> None:
     ends = TwoEnds(warehouse, shop)
     monkeypatch.setattr(settings(), "lock_wait_seconds", 0.4)
-    await ledger.lock_table(connection, "shop", "stores")
+    await table_locks.lock_table(connection, "shop", "stores")
     batch = await open_load(connection, "stores")
     with pytest.raises(LoadLocked, match=rf"batch {batch}, running since \d{{4}}-") as locked:
         await ends.load(Table("stores", key="store_id", load=Merge()))
     assert locked.value.retryable
-    await ledger.unlock_table(connection, "shop", "stores")
+    await table_locks.unlock_table(connection, "shop", "stores")
     await ends.load(Table("stores", key="store_id", load=Merge()))
 
 

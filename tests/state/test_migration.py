@@ -17,7 +17,7 @@ from flows.connections import connect
 from flows.settings import settings
 from flows.spec import DatabaseConnection
 from flows.spec.errors import ConfigurationError, LoadLocked, WarehouseError
-from flows.state import ledger
+from flows.state import ledger, table_locks
 from flows.state.transform_lock import transform_lock
 from tests.conftest import ROOT, TestDatabase
 from tests.flows.front_door import medallion
@@ -51,7 +51,7 @@ async def migrate(database: TestDatabase, wait_seconds: float) -> bool:
 
 async def test_an_upgrade_waits_for_a_load_under_way(earlier: TestDatabase) -> None:
     async with connect(address(earlier), side="warehouse") as loading:
-        await ledger.lock_table(loading, "shop", "baskets")
+        await table_locks.lock_table(loading, "shop", "baskets")
         upgrading = asyncio.create_task(migrate(earlier, 20))
         await asyncio.sleep(0.6)
         assert not upgrading.done()
@@ -67,7 +67,7 @@ async def test_an_upgrade_that_waited_in_vain_names_the_runs_and_has_changed_not
     )
     transformer = DatabaseConnection("warehouse", earlier.url("transformer"))
     async with connect(address(earlier), side="warehouse") as loading:
-        await ledger.lock_table(loading, "shop", "baskets")
+        await table_locks.lock_table(loading, "shop", "baskets")
         with (
             transform_lock(transformer, wait_seconds=0),
             pytest.raises(LoadLocked, match=r"shop\.baskets \(batch 1\) since .* UTC, transform") as refused,
@@ -85,15 +85,15 @@ async def test_no_run_begins_while_an_upgrade_waits_or_works(earlier: TestDataba
         loading, other = [
             await stack.enter_async_context(connect(address(earlier), side="warehouse")) for _ in range(2)
         ]
-        await ledger.lock_table(loading, "shop", "baskets")
+        await table_locks.lock_table(loading, "shop", "baskets")
         upgrading = asyncio.create_task(migrate(earlier, 20))
         await asyncio.sleep(0.6)
-        assert not await ledger.lock_table(other, "shop", "stores")
+        assert not await table_locks.lock_table(other, "shop", "stores")
         with pytest.raises(LoadLocked, match="being upgraded"), transform_lock(transformer, wait_seconds=0):
             pass
-        await ledger.unlock_table(loading, "shop", "baskets")
+        await table_locks.unlock_table(loading, "shop", "baskets")
         assert await upgrading
-        assert await ledger.lock_table(other, "shop", "stores")
+        assert await table_locks.lock_table(other, "shop", "stores")
 
 
 async def test_of_two_upgrades_at_once_one_does_it_and_the_other_goes_on(earlier: TestDatabase) -> None:
@@ -106,7 +106,7 @@ async def test_a_run_that_began_before_newer_code_upgraded_loads_no_further_tabl
     run_sql(warehouse.url("loader"), f"insert into ops.schema_version (version) values ({ledger.SCHEMA_VERSION + 1})")
     async with connect(address(warehouse), side="warehouse") as loading:
         with pytest.raises(WarehouseError, match="deploy the newer code"):
-            await ledger.lock_table(loading, "shop", "stores")
+            await table_locks.lock_table(loading, "shop", "stores")
         ours = "locktype = 'advisory' and pid = pg_backend_pid()"
         assert await loading.fetchval(f"select count(*) from pg_locks where {ours}") == 0
 
