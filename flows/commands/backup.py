@@ -181,6 +181,12 @@ def _expire(catalog: Catalog, keep: int | None, keep_days: float | None, *, ask:
 
 
 def catalog_of(cluster: str | None) -> Catalog:
+    """What the store holds of a cluster, by its system identifier; None is the one backed up last.
+
+    Raises:
+        StoreFailed: the store's place is neither a folder nor an address of S3.
+        NoBackup: nothing is kept there.
+    """
     from infra.backup.catalog import open_catalog
     from infra.backup.store import open_store
 
@@ -188,4 +194,5 @@ def catalog_of(cluster: str | None) -> Catalog:
 
 
 def step(text: str) -> None:
+    """Tell that a part of a long command is done."""
     console.print(f"  [green]✓[/] {text}", highlight=False)
