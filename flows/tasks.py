@@ -28,7 +28,7 @@ from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from prefect.tasks import Task, exponential_backoff
 
-from flows import connections
+from flows import connections, prefect_trust
 from flows.load_words import tell, told
 from flows.loads.api import load_endpoint
 from flows.loads.chunks import RunChunk
@@ -61,6 +61,7 @@ _SLOT_LEASE_SECONDS = 60
 def begin() -> None:
     """What every flow does first: nothing secret reaches a log or Sentry from here on, wherever the flow runs."""
     _leave_packages_off_the_path()
+    prefect_trust.share()
     dsn = settings().sentry_dsn
     sentry.init(dsn.get_secret_value() if dsn else None, environment=settings().environment)
     logs.guard()

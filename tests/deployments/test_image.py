@@ -3,7 +3,6 @@
 deployments/image/build-twice builds it for real where buildah is; docs/containers.md says what came of it.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flows.settings import PROJECT_ROOT
+from tests.conftest import trusting_as_the_machine_does
 from tests.deployments.build_context import Instruction, context, ignored, instructions
 
 pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.long]
@@ -50,7 +50,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run(
         [program, "sync", "--quiet", *words],
         cwd=folder / "app",
-        env={**os.environ, "UV_PROJECT_ENVIRONMENT": str(folder / "venv"), "UV_PYTHON": sys.executable},
+        env={
+            **trusting_as_the_machine_does(),
+            "UV_PROJECT_ENVIRONMENT": str(folder / "venv"),
+            "UV_PYTHON": sys.executable,
+        },
         check=True,
     )
     yield folder
