@@ -16,6 +16,7 @@ from deployments import automations
 from deployments.reading import Json, Reading, refused, shown
 from deployments.references import with_ids
 from deployments.resource import Kind, Resource
+from flows import prefect_trust
 from flows.spec.errors import ConfigurationError
 
 
@@ -162,6 +163,7 @@ def connected(blocks: Mapping[str, Block]) -> Iterator[Server]:
         )
         error.exit_code = 2
         raise error
+    prefect_trust.share()
     try:
         with get_client(sync_client=True) as client:
             yield Server(client, blocks)

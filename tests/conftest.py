@@ -43,6 +43,7 @@ TEST_SETTINGS: Mapping[str, str] = {
     "full_page_writes": "off",
     "max_wal_size": "512MB",
     "max_connections": "200",
+    "scram_iterations": "1",  # passwords of a run that nobody guesses: each of many logins takes 6 ms instead of 10
     "max_prepared_transactions": "8",  # a cursor must not pass one, and the server's default allows none
 }
 
