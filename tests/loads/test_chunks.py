@@ -1,6 +1,7 @@
 """Reads in chunks: the same rows as in one piece, whoever reads them, however often the reader dies."""
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -240,6 +241,25 @@ async def test_losing_the_snapshot_fails_the_attempt_and_the_next_one_goes_on(en
 
         assert [chunk for chunk in chunks(ends) if chunk[3] == 1] == kept
         assert {chunk[3] for chunk in chunks(ends)} == {1, 2}
+
+
+async def test_readers_that_fail_together_leave_no_failure_that_nobody_took_note_of(
+    ends: TwoEnds, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = 0
+
+    async def run(_job: ChunkJob) -> Chunk:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        raise LoadLocked("said by all of them", where="shop.orders", next_move="none")
+
+    with sizes(LARGE), pytest.raises(LoadLocked):
+        await load_table(ends.warehouse_address, ends.shop_address, SOURCE, SOURCE.table("orders"), run_chunk=run)
+    gc.collect()
+
+    assert asked > 1
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 @contextmanager
