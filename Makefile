@@ -44,7 +44,7 @@ demo: .venv/.installed ## Run the platform on real data: two days, end to end
 test: .venv/.provisioning .venv/.auditing ## Run the tests, on real parts
 	$(RUN) pytest -n $(WORKERS) --dist loadgroup $(if $(EVIDENCE),--junitxml=$(EVIDENCE))
 
-longtest: .venv/.provisioning .venv/.auditing ## Run the tests that take minutes for one detail
+longtest: .venv/.provisioning .venv/.auditing ## Run the tests that take long for one detail or variant
 	$(RUN) pytest -n $(WORKERS) --dist loadgroup -m long
 
 lint: .venv/.provisioning .venv/.auditing ## Style, types, arrows, SQL, rendered files

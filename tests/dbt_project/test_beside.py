@@ -139,6 +139,7 @@ def test_personal_values_are_withheld_by_origin_whatever_the_column_is_called(ed
     assert "@" in str(open_preview.rows)
 
 
+@pytest.mark.long
 def test_what_lies_between_an_edit_and_the_model_asked_for_is_built_too(
     shared: Warehouse, edited: Callable[..., Path]
 ) -> None:
@@ -253,6 +254,7 @@ def test_a_review_tells_rows_columns_totals_and_keys_and_leaves_nothing_behind(
     assert "rows changed, by column: `baskets` in 1" in text
 
 
+@pytest.mark.long
 def test_a_review_of_an_untouched_project_finds_nothing(shared: Warehouse, edited: Callable[..., Path]) -> None:
     review = asyncio.run(slim_ci.review("123", project=edited()))
     assert (review.nodes, review.changes, review.ok) == ((), (), True)
@@ -292,6 +294,7 @@ def test_a_review_that_is_interrupted_stops_its_queries_and_drops_its_schemas(
     assert shared.value(sleeping) == 0
 
 
+@pytest.mark.long
 def test_a_snapshot_goes_on_from_its_shared_history(shared: Warehouse, edited: Callable[..., Path]) -> None:
     """Built anew, every product would have one version that begins now, and every sale before would meet none."""
     project = edited(
@@ -417,6 +420,7 @@ def test_a_new_model_builds_and_keeps_the_conventions_as_it_is_written(
         asyncio.run(new("another", "gold", "household", ("shoe_size",)))
 
 
+@pytest.mark.long
 def test_broken_conventions_are_named_with_the_model(edited: Callable[..., Path]) -> None:
     project = edited(
         ("models/gold/stg_store.sql", "", "select * from gold.dim_store\n"),
@@ -441,6 +445,7 @@ def test_broken_conventions_are_named_with_the_model(edited: Callable[..., Path]
         assert expected in of_visit
 
 
+@pytest.mark.long
 def test_the_documents_are_whole_pages_that_ask_nobody(shared: Warehouse, tmp_path: Path) -> None:
     index, lineage = write_docs(tmp_path / "docs")
     assert "customer_360" in index.read_text()

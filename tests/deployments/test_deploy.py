@@ -173,6 +173,7 @@ def test_an_earlier_version_s_deployments_are_put_back(deploying: Deploying) -> 
         deploying.roll_back("v7")
 
 
+@pytest.mark.long
 def test_records_are_bounded_and_the_newest_are_kept(deploying: Deploying, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deployments.records.KEPT", 2)
     for version in ("1", "2", "3"):

@@ -16,6 +16,7 @@ from tests.flows.conftest import Ends
 from tests.flows.prefect_facts import task_runs
 from tests.loads.forking import ROOT
 from tests.loads.loading import change, load, rows
+from tests.nightly import nightly
 
 RANGE = (date(2017, 1, 1), date(2017, 6, 30))
 REPAIRED = "update baskets set week = week + 100"
@@ -68,7 +69,7 @@ async def test_a_partition_that_fails_leaves_those_before_it_and_the_next_run_go
     assert [run["status"] for run in ended] == ["refused", "done"]
 
 
-@pytest.mark.parametrize("failpoint", ["after_copy", "in_publish_before_commit", "after_commit"])
+@pytest.mark.parametrize("failpoint", ["in_publish_before_commit", *nightly("after_copy", "after_commit")])
 async def test_a_backfill_killed_at_its_first_partition_goes_on_behind_what_is_in(ends: Ends, failpoint: str) -> None:
     await load(ends.warehouse, ends.shop, "baskets")
     change(ends.shop, REPAIRED)

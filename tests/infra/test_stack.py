@@ -20,6 +20,7 @@ from infra.local.errors import DiskFull, FolderUnusable, NotUp, PortTaken, Stack
 from infra.local.home import Home
 from infra.local.stack import Stack, down, status, up
 from tests.infra.conftest import LITTLE
+from tests.nightly import nightly
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,7 +115,7 @@ print("done", flush=True)
 """
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+@pytest.mark.parametrize("steps", [*nightly(0, 1, 2), 3])
 def test_an_up_that_was_killed_is_taken_over_by_the_next(home: Home, no_prefect: None, steps: int) -> None:
     """Killed before its first step, or after any of them: no second PostgreSQL, no second Prefect, no wreck."""
     child = subprocess.Popen(

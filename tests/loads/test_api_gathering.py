@@ -16,6 +16,7 @@ from tests.extract.http_lists import Listing
 from tests.extract.http_servers import Answer, Request, raw, response, serve, status
 from tests.loads.api_loading import LISTS, keys, load, load_in_a_process
 from tests.loads.loading import landing_tables, loads, open_quarantine, rows, setting
+from tests.nightly import nightly
 
 ONE_TRY = HttpLimits(max_attempts=1)
 
@@ -35,7 +36,7 @@ def failing_at(token: str, answer: Answer, code: int = 503) -> Answer:
     return answering
 
 
-@pytest.mark.parametrize("endpoint", ["items", "refilled"])
+@pytest.mark.parametrize("endpoint", [*nightly("items"), "refilled"])
 async def test_a_load_killed_after_each_page_asks_for_no_page_that_had_landed(
     warehouse: TestDatabase, endpoint: str
 ) -> None:

@@ -23,6 +23,7 @@ from tests.load.two_ends import Rows, TwoEnds
 from tests.loads.chunked import KEYS, LARGE, MEDIUM, ROWS, SOURCE, create, load_in_a_process
 from tests.loads.invariants import six_invariants
 from tests.loads.loading import setting
+from tests.nightly import nightly
 
 # What every load passes before it stages anything cannot differ between one read and another.
 # Four to nine chunks, for a reader who is killed after each.
@@ -124,7 +125,7 @@ async def test_a_later_replace_and_a_reread_in_chunks_write_the_difference(ends:
 # -- killed
 
 
-@pytest.mark.parametrize("table", ["orders", "prices", "events"])
+@pytest.mark.parametrize("table", ["orders", *nightly("prices", "events")])
 async def test_a_reader_killed_after_every_chunk_reads_none_of_them_twice(ends: TwoEnds, table: str) -> None:
     async with six_invariants(ends, SOURCE, table):
         attempts = 0
@@ -142,7 +143,7 @@ async def test_a_reader_killed_after_every_chunk_reads_none_of_them_twice(ends: 
 
 
 @pytest.mark.parametrize("failpoint", STAGING)
-@pytest.mark.parametrize("variables", [MEDIUM, LARGE], ids=["one after another", "side by side"])
+@pytest.mark.parametrize("variables", [*nightly(MEDIUM), LARGE], ids=["one after another", "side by side"])
 async def test_a_read_killed_anywhere_ends_as_if_it_had_not_been(
     ends: TwoEnds, failpoint: str, variables: dict[str, str]
 ) -> None:
@@ -377,7 +378,7 @@ async def test_a_large_catch_up_publishes_chunk_by_chunk(touched: TwoEnds) -> No
         assert is_whole_and_once(touched, table)
 
 
-@pytest.mark.parametrize("table", ["orders", "events"])
+@pytest.mark.parametrize("table", ["orders", *nightly("events")])
 async def test_a_catch_up_killed_after_every_chunk_goes_on_from_its_cursor(touched: TwoEnds, table: str) -> None:
     """All rows of orders share one timestamp: only the key tells how far the reader came."""
     async with six_invariants(touched, SOURCE, table):

@@ -11,12 +11,15 @@ from tests.loads import forking, invariants
 from tests.loads.invariants import at_rest, six_invariants
 from tests.loads.killable import CREATE, KINDS, SOURCE, load
 from tests.loads.loading import addresses
+from tests.nightly import nightly
 
 # Reads this small are not cut; tests/loads/test_chunks.py visits what only chunks pass.
 PASSED = [name for name in FAILPOINTS if "chunk" not in name and "slice" not in name]
+# Which differ from one above in where they read, not in how they are published.
+VARIANTS = ("append without key", "reread", "overwrite without key", "overwrite by cursor")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*(kind for kind in KINDS if kind not in VARIANTS), *nightly(*VARIANTS)])
 async def test_a_load_of_any_kind_killed_anywhere_is_whole_when_run_again(
     warehouse: TestDatabase, shop: TestDatabase, kind: str
 ) -> None:
