@@ -302,3 +302,20 @@ def prefect_server() -> Iterator[str]:
     with temporary_settings({PREFECT_API_URL: url}):
         yield url
     del os.environ["PREFECT_API_URL"]
+
+
+@pytest.fixture(scope="session")
+def second_prefect_server() -> Iterator[str]:
+    """The API address of one that deployments may fill: their automations act on whatever runs there.
+
+    It boots in some 10 s of a core, so the tests that use it are one group, in one worker.
+    """
+    home = Path(os.environ[HOME_VARIABLE]) / "second"
+    server = PrefectServer(home / "prefect", record=home / "record", log=home / "log")
+    home.mkdir()
+    try:
+        running = server.start(port=ports.any_free())
+        server.wait(running)
+        yield api_url(running.port)
+    finally:
+        server.stop()

@@ -4,10 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from deployments.deploy import Choice, Prospect, apply, prospect, rollback, session
 from deployments.environments import Environment
+from tests.deployments.asking import asked
 
 #: Everything is on, and nothing differs from prefect.yaml as it stands.
 SMALL = Environment("small", work_pools=("local", "ecs"), active=True)
@@ -53,13 +52,13 @@ class Deploying:
 
     def get(self, path: str) -> Any:
         """What the server answers."""
-        answer = httpx.get(self.api + path)
+        answer = asked("GET", self.api + path)
         answer.raise_for_status()
         return answer.json()
 
     def filtered(self, kind: str) -> list[Any]:
         """All that the server holds of a kind, as its API calls it."""
-        found: list[Any] = httpx.post(f"{self.api}/{kind}/filter", json={}).json()
+        found: list[Any] = asked("POST", f"{self.api}/{kind}/filter", json={}).json()
         return found
 
     def _choice(self, choice: dict[str, Any]) -> Choice:

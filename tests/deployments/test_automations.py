@@ -11,12 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from deployments import automations
 from deployments.automations import alerts, watches
 from deployments.prefect_yaml import DeclaredDeployment
+from tests.deployments.asking import asked
 from tests.deployments.deploying import SMALL, Deploying
 
 pytestmark = pytest.mark.xdist_group("deployments")
@@ -32,7 +32,7 @@ def deploying(api: str, clone: Path) -> Deploying:
 def start(deploying: Deploying, name: str) -> str:
     """A run of a deployment, as a schedule makes it."""
     deployment = deploying.get(f"/deployments/name/{name}")
-    answer = httpx.post(f"{deploying.api}/deployments/{deployment['id']}/create_flow_run", json={}, timeout=60)
+    answer = asked("POST", f"{deploying.api}/deployments/{deployment['id']}/create_flow_run", json={})
     return str(answer.json()["id"])
 
 
@@ -40,12 +40,12 @@ def become(deploying: Deploying, run: str, *states: str) -> None:
     """What a worker and the run's process would tell the server."""
     for state in states:
         body = {"state": {"type": state.upper()}, "force": True}
-        httpx.post(f"{deploying.api}/flow_runs/{run}/set_state", json=body, timeout=60).raise_for_status()
+        asked("POST", f"{deploying.api}/flow_runs/{run}/set_state", json=body).raise_for_status()
 
 
 def runs_of(deploying: Deploying, flow: str) -> list[dict[str, Any]]:
     wanted = {"flows": {"name": {"any_": [flow]}}}
-    found: list[dict[str, Any]] = httpx.post(f"{deploying.api}/flow_runs/filter", json=wanted, timeout=60).json()
+    found: list[dict[str, Any]] = asked("POST", f"{deploying.api}/flow_runs/filter", json=wanted).json()
     return found
 
 
@@ -102,7 +102,7 @@ def test_a_crashed_run_starts_again_once_each_time_until_its_attempts_are_used_u
     run = start(deploying, "ingest/ingest-shop")
 
     def states() -> list[str]:
-        found = httpx.get(f"{deploying.api}/flow_run_states/", params={"flow_run_id": run}, timeout=60).json()
+        found = asked("GET", f"{deploying.api}/flow_run_states/", params={"flow_run_id": run}).json()
         return [state["name"] for state in found]
 
     become(deploying, run, "pending", "running", "crashed")
@@ -122,7 +122,7 @@ def test_a_failure_is_told_to_the_channel_without_what_it_said(
         deploying.deploy()
         run = start(deploying, "transform/transform")
         body = {"state": {"type": "FAILED", "message": "a value of a row"}, "force": True}
-        httpx.post(f"{deploying.api}/flow_runs/{run}/set_state", json=body, timeout=60).raise_for_status()
+        asked("POST", f"{deploying.api}/flow_runs/{run}/set_state", json=body).raise_for_status()
         assert eventually(lambda: told)
     assert told[0]["subject"] == "[small] critical: a run failed"
     assert "transform" in told[0]["body"]

@@ -12,6 +12,7 @@ import pytest
 from deployments.deploy import Choice, apply, prospect, session
 from deployments.environments import Environment
 from flows.spec.errors import ConfigurationError
+from tests.deployments.asking import asked
 from tests.deployments.deploying import SMALL, Deploying
 from tests.deployments.test_register import prefect
 
@@ -104,7 +105,7 @@ def test_only_what_we_deployed_is_removed_and_only_when_asked(deploying: Deployi
     deploying.deploy()
     predict = deploying.get("/deployments/name/predict/predict")
     theirs = {"name": "theirs", "flow_id": predict["flow_id"], "tags": ["predict"], "entrypoint": "a.py:b"}
-    httpx.post(f"{deploying.api}/deployments/", json=theirs).raise_for_status()
+    asked("POST", f"{deploying.api}/deployments/", json=theirs).raise_for_status()
     deploying.without("predict")
 
     undeclared = [change.resource.name for change in deploying.look().changes if change.action == "no longer declared"]
@@ -122,7 +123,7 @@ def test_only_what_we_deployed_is_removed_and_only_when_asked(deploying: Deployi
 
 def test_what_was_there_before_us_is_taken_over_and_never_removed(deploying: Deploying) -> None:
     """A work pool that others run in too must outlive our losing interest in it."""
-    httpx.post(f"{deploying.api}/work_pools/", json={"name": "local", "type": "process"}).raise_for_status()
+    asked("POST", f"{deploying.api}/work_pools/", json={"name": "local", "type": "process"}).raise_for_status()
     deploying.deploy()
     assert deploying.get("/work_pools/local")["description"] == "Processes on this machine"
     deploying.deploy(pool="ecs")
@@ -190,7 +191,7 @@ def test_a_plan_that_has_gone_stale_is_refused_and_changes_nothing(deploying: De
     with session() as server:
         found = prospect(server, Choice(SMALL, root=deploying.root, version="2"))
         shop = deploying.get("/deployments/name/ingest/ingest-shop")
-        httpx.post(f"{deploying.api}/deployments/{shop['id']}/pause_deployment").raise_for_status()
+        asked("POST", f"{deploying.api}/deployments/{shop['id']}/pause_deployment").raise_for_status()
         with pytest.raises(ConfigurationError, match="deployment ingest/ingest-shop") as refused:
             apply(server, found, lambda change: None)
     assert refused.value.retryable
@@ -230,7 +231,7 @@ def test_a_pool_and_an_image_that_were_chosen_once_are_remembered(deploying: Dep
 
 
 def test_a_pool_of_another_type_is_refused_before_anything_changes(deploying: Deploying) -> None:
-    httpx.post(f"{deploying.api}/work_pools/", json={"name": "local", "type": "docker"}).raise_for_status()
+    asked("POST", f"{deploying.api}/work_pools/", json={"name": "local", "type": "docker"}).raise_for_status()
     with pytest.raises(ConfigurationError, match="is of type docker, not process"):
         deploying.look()
 

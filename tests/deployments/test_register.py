@@ -11,6 +11,7 @@ import pytest
 
 from deployments.limits import concurrency_limits
 from deployments.register import register
+from tests.deployments.asking import asked
 
 pytestmark = pytest.mark.xdist_group("deployments")
 
@@ -32,7 +33,7 @@ def prefect(api: str, cwd: Path, *arguments: str) -> str:
 def deploy(clone: Path, api: str) -> dict[str, dict[str, Any]]:
     """`prefect deploy --all`, then what the server says of each deployment."""
     prefect(api, clone, "deploy", "--all")
-    found: list[dict[str, Any]] = httpx.post(f"{api}/deployments/filter", json={}).json()
+    found: list[dict[str, Any]] = asked("POST", f"{api}/deployments/filter", json={}).json()
     return {entry["name"]: entry for entry in found if entry["name"] in _NAMES}
 
 
@@ -67,11 +68,11 @@ def test_a_server_is_made_ready_deployed_to_twice_and_runs_what_was_deployed(api
 
 
 def assert_pool_and_limits(api: str) -> None:
-    pool = httpx.get(f"{api}/work_pools/local").json()
+    pool = asked("GET", f"{api}/work_pools/local").json()
     assert (pool["type"], pool["concurrency_limit"]) == ("process", 4)
     assert pool["base_job_template"]["job_configuration"]["command"] == "{{ command }}"
     limits = {
-        name: httpx.get(f"{api}/v2/concurrency_limits/{name}").json()["limit"] for name, _ in concurrency_limits()
+        name: asked("GET", f"{api}/v2/concurrency_limits/{name}").json()["limit"] for name, _ in concurrency_limits()
     }
     assert limits == {"warehouse": 4, "source-shop": 4, "source-marketing": 2, "source-currency": 2}
 
@@ -100,6 +101,6 @@ def assert_run_finds_its_code(api: str, clone: Path, deployment: str) -> None:
     """
     elsewhere = clone / "elsewhere"
     elsewhere.mkdir()
-    run = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json={}).json()
+    run = asked("POST", f"{api}/deployments/{deployment}/create_flow_run", json={}).json()
     said = prefect(api, elsewhere, "flow-run", "execute", run["id"])
     assert (clone / "was_here").is_file(), said

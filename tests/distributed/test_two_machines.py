@@ -21,6 +21,7 @@ import pytest
 
 from flows.sources.shop import shop as declared_shop
 from tests.conftest import TestDatabase
+from tests.deployments.asking import asked
 from tests.deployments.deploying import SMALL, Deploying
 from tests.distributed.machines import Machine, why_not
 from tests.distributed.wire import passed_on
@@ -136,7 +137,7 @@ async def becomes(true: Callable[[], Any]) -> None:
 def start(deploying: Deploying, name: str) -> str:
     deployment = deploying.get(f"/deployments/name/{name}")
     url = f"{deploying.api}/deployments/{deployment['id']}/create_flow_run"
-    return str(httpx.post(url, json={}, timeout=60).json()["id"])
+    return str(asked("POST", url, json={}).json()["id"])
 
 
 def state(deploying: Deploying, run: str) -> str:
@@ -150,7 +151,7 @@ def states(deploying: Deploying, run: str) -> list[dict[str, Any]]:
 
 def transforms(deploying: Deploying) -> list[Any]:
     wanted = {"flows": {"name": {"any_": ["transform"]}}}
-    found: list[Any] = httpx.post(f"{deploying.api}/flow_runs/filter", json=wanted, timeout=60).json()
+    found: list[Any] = asked("POST", f"{deploying.api}/flow_runs/filter", json=wanted).json()
     return found
 
 
