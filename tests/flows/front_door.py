@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.dbt_project import parsed
+from tests.loads import forking
 from tests.loads.forking import ROOT
 
 #: Where commands keep what dbt read of the project, below the home.
@@ -54,4 +55,10 @@ def medallion(
     )
     if folder is not None and url is not None:
         parsed.keep(Path(environment["MEDALLION_HOME"]) / folder, url)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def told_by_medallion(*arguments: str) -> Ended:
+    """What the command line says of itself, without doing anything: forked from a process that has imported it."""
+    done = forking.run("flows.cli", list(arguments), {})
     return Ended(done.returncode, done.stdout, done.stderr)
