@@ -301,6 +301,10 @@ def prefect_server() -> Iterator[str]:
     # Prefect read the environment when it was imported, which may have been long before.
     with temporary_settings({PREFECT_API_URL: url}):
         yield url
+    # What is still to be sent goes while there is a server; else the process would try for a minute at its end.
+    from tests.flows.prefect_facts import forget_senders
+
+    forget_senders()
     del os.environ["PREFECT_API_URL"]
 
 
