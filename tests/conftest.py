@@ -125,6 +125,7 @@ def _remove_homes_of_killed_runs() -> None:
 
 def _remove(home: Path) -> None:
     _prefect(home).stop()
+    _second_prefect(home).stop()
     Cluster(home / "postgres").stop()
     shutil.rmtree(home, ignore_errors=True)
 
@@ -286,6 +287,10 @@ def _prefect(home: Path) -> PrefectServer:
     return PrefectServer(home / "prefect", record=home / "run" / "prefect", log=home / "prefect.log")
 
 
+def _second_prefect(home: Path) -> PrefectServer:
+    return PrefectServer(home / "second" / "prefect", record=home / "second" / "record", log=home / "second" / "log")
+
+
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
     """The API address of the run's Prefect server; for as long as the worker lives, Prefect in it talks to that."""
@@ -314,9 +319,8 @@ def second_prefect_server() -> Iterator[str]:
 
     It boots in some 10 s of a core, so the tests that use it are one group, in one worker.
     """
-    home = Path(os.environ[HOME_VARIABLE]) / "second"
-    server = PrefectServer(home / "prefect", record=home / "record", log=home / "log")
-    home.mkdir()
+    server = _second_prefect(Path(os.environ[HOME_VARIABLE]))
+    server.folder.parent.mkdir()
     try:
         running = server.start(port=ports.any_free())
         server.wait(running)
