@@ -61,7 +61,7 @@ class Gathering:
                 while self._gaps and len(under_way) < self._reading.readers:
                     under_way.add(asyncio.ensure_future(run_chunk(self._next(snapshot))))
                 done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                # All are looked at before one is raised: asyncio prints what nobody took note of, rows included.
+                # All are looked at before one is raised: asyncio prints what nobody took note of, with what it quotes.
                 problems = [problem for task in done if (problem := task.exception()) is not None]
                 for task in done:
                     if task.exception() is None:

@@ -1,4 +1,4 @@
-"""A Prefect server of these tests' own: they fill it with automations, which act on whatever runs there."""
+"""What deployments are made from, and the Prefect server that they are made at."""
 
 import shutil
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def api(second_prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The same, emptied, and Prefect in this process talks to it."""
+    """The API address of the second Prefect server, emptied; Prefect in this process talks to it."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     empty(second_prefect_server)
