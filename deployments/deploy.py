@@ -174,7 +174,7 @@ def version_of(root: Path) -> str:
         text=True,
         check=False,
     )
-    return done.stdout.strip() if done.returncode == 0 else installed_version("medallion")
+    return done.stdout.strip() if done.returncode == 0 else installed_version("medallion-platform")
 
 
 def _prospect(
