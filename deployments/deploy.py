@@ -39,6 +39,7 @@ class Choice:
     image: str | None = None
     base_job_template: Path | None = None
     version: str | None = None
+    schedules: bool | None = None
     root: Path = PROJECT_ROOT
 
 
@@ -96,6 +97,9 @@ def prospect(session: Session, choice: Choice, *, remove: bool = False, overrule
     refuse_another_environment(server, environment)
     history = records.read_records(server, environment.name)
     latest = history[0] if history else None
+    chosen = choice.schedules if choice.schedules is not None or latest is None else latest.schedules
+    if chosen is not None:
+        environment = replace(environment, active=chosen)
     pool = choice.pool or (latest.pool if latest and latest.pool in environment.work_pools else None)
     pool = pool or environment.work_pools[0]
     target = Target(
@@ -116,6 +120,7 @@ def prospect(session: Session, choice: Choice, *, remove: bool = False, overrule
         image=target.image,
         resources=records.recorded(wanted),
         owned=frozenset(),
+        schedules=chosen,
     )
     found = _prospect(session, record, wanted, history, remove=remove, overrule=overrule)
     notes = missing_blocks(_present_blocks(session), secrets_prefix=settings().secrets_prefix)
@@ -124,7 +129,10 @@ def prospect(session: Session, choice: Choice, *, remove: bool = False, overrule
     else:
         more = []
     if not environment.active:
-        more.append(f"{environment.name} starts nothing by itself: schedules and automations that follow are off")
+        more.append(
+            f"nothing starts automatically in {environment.name}: schedules and automations that follow are off; "
+            "--schedules switches them on"
+        )
     return replace(found, notes=(*notes, *more))
 
 

@@ -36,16 +36,29 @@ def read_deployments(root: Path) -> list[DeclaredDeployment]:
     Raises:
         ConfigurationError: the file is missing or no YAML, or an entrypoint leads to no flow.
     """
+    entries = _entries(root)
+    with _imports_from(root):
+        return [_declared(root, entry) for entry in entries]
+
+
+def deployment_names(root: Path) -> list[str]:
+    """The names of these deployments, without the names of their flows: no flow is imported.
+
+    Raises:
+        ConfigurationError: the file is missing or no YAML.
+    """
+    return [str(entry["name"]) for entry in _entries(root)]
+
+
+def _entries(root: Path) -> list[dict[str, Any]]:
     path = root / "prefect.yaml"
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        entries = list(document["deployments"])
+        return list(document["deployments"])
     except FileNotFoundError:
         raise _wrong("there is no prefect.yaml", str(root), "run this in the project's folder") from None
     except (yaml.YAMLError, KeyError, TypeError):
         raise _wrong("it has no list of deployments", str(path), "correct the file") from None
-    with _imports_from(root):
-        return [_declared(root, entry) for entry in entries]
 
 
 def _declared(root: Path, entry: dict[str, Any]) -> DeclaredDeployment:

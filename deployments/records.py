@@ -34,6 +34,7 @@ class Record:
     """A deployment: of which version, to where, what it declared, and what deployments have created up to it.
 
     `status` is `begun` from before the first change until after the last. `puts_back` is set on a rollback.
+    `schedules` is what a person chose with --schedules or --no-schedules; None is as the environment declares.
     """
 
     environment: str
@@ -45,6 +46,7 @@ class Record:
     resources: tuple[Resource, ...]
     owned: frozenset[Key]
     puts_back: str | None = None
+    schedules: bool | None = None
     id: str | None = None
 
     @property
@@ -99,6 +101,7 @@ def _markdown(record: Record) -> str:
         "pool": record.pool,
         "image": record.image,
         "puts_back": record.puts_back,
+        "schedules": record.schedules,
         "owned": sorted(record.owned),
         "resources": [
             {
@@ -128,6 +131,7 @@ def _parsed(artifact: Mapping[str, Any]) -> Record | None:
             pool=document["pool"],
             image=document["image"],
             puts_back=document["puts_back"],
+            schedules=document.get("schedules"),
             owned=frozenset((kind, name) for kind, name in document["owned"]),
             resources=tuple(
                 Resource(entry["kind"], entry["name"], entry["fields"], frozenset(entry["switches"]))

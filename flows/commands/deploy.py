@@ -37,6 +37,14 @@ def deploy(
         Path | None, typer.Option("--base-job-template", help="The pool's job template, a file of JSON")
     ] = None,
     version: Annotated[str | None, typer.Option("--version", help="What to call it; git's name for it, if any")] = None,
+    schedules: Annotated[
+        bool | None,
+        typer.Option(
+            "--schedules/--no-schedules",
+            help="Whether schedules and automations that follow are on; as the environment declares unless chosen, "
+            "then remembered by the server",
+        ),
+    ] = None,
 ) -> None:
     """Show what would change at the Prefect server in force, ask, and change it. Running it again changes nothing."""
     prepare()
@@ -44,7 +52,7 @@ def deploy(
     from deployments.environments import current, find_environment
 
     chosen = find_environment(environment) if environment else current()
-    choice = Choice(chosen, pool, image, base_job_template, version)
+    choice = Choice(chosen, pool, image, base_job_template, version, schedules)
     with session() as server:
         with console.status("looking at the server"):
             found = prospect(server, choice, remove=remove, overrule=overrule)
@@ -54,21 +62,35 @@ def deploy(
 def show_and_apply(
     session: Session, found: Prospect, environment: Environment, *, only_plan: bool, yes: bool, remove: bool
 ) -> None:
-    """The plan on the terminal; then, unless it was all that was asked for, the question and the changes."""
+    """The plan on the terminal; then, unless only the plan was requested, the question, the changes, the next runs."""
     from deployments.deploy import apply
     from flows.commands.deploy_screens import prospect_parts, verdict
 
     for part in prospect_parts(found, removing=remove):
         console.print(part)
     console.print(verdict(found))
-    if not found.pending:
-        return
     if only_plan:
-        raise typer.Exit(DIFFERS)
-    if not yes:
-        _ask(environment)
-    apply(session, found, on_change=lambda change: console.print(f"  {change.action}  {change.resource.name}"))
-    console.print("done; running it again would change nothing")
+        if found.pending:
+            raise typer.Exit(DIFFERS)
+        return
+    if found.pending:
+        if not yes:
+            _ask(environment)
+        apply(session, found, on_change=lambda change: console.print(f"  {change.action}  {change.resource.name}"))
+        console.print("done; running it again would change nothing")
+    _show_next_runs(session, found)
+
+
+def _show_next_runs(session: Session, found: Prospect) -> None:
+    from deployments.next_runs import refuse_unplanned, wait_for_next_runs
+    from flows.commands.deploy_screens import next_runs_table
+
+    names = [name.partition("/")[2] for kind, name in found.record.last if kind == "deployment"]
+    with console.status("waiting for the scheduler"):
+        runs = wait_for_next_runs(session.server, names)
+    if runs:
+        console.print(next_runs_table(runs))
+    refuse_unplanned(session.server, runs)
 
 
 def _ask(environment: Environment) -> None:

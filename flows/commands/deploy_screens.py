@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from flows.screens import grid
 
 if TYPE_CHECKING:
     from deployments.deploy import Prospect
+    from deployments.next_runs import NextRun
     from deployments.plan import Change
     from deployments.resource import Resource
 
@@ -64,6 +65,20 @@ def verdict(found: Prospect) -> str:
     for change in found.pending:
         counted[change.action] = counted.get(change.action, 0) + 1
     return ", ".join(f"{count} to {action}" for action, count in counted.items()) or "nothing to change"
+
+
+def next_runs_table(runs: Sequence[NextRun]) -> Table:
+    """When each active deployment runs next, and what is in the way of it."""
+    table = grid("Schedules", ["deployment", "schedule", "next run (UTC)", "late runs", "work pool"], ["late runs"])
+    for run in runs:
+        table.add_row(
+            run.deployment,
+            ", ".join(run.schedules),
+            f"{run.at:%Y-%m-%d %H:%M:%S}" if run.at else Text("none", style="bold red"),
+            Text(str(run.late), style="bold red" if run.late else "dim"),
+            run.pool if run.pool_ready else Text(f"{run.pool}: no worker", style="yellow"),
+        )
+    return table
 
 
 def _differs(change: Change) -> str:

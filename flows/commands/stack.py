@@ -12,7 +12,7 @@ from flows import connections
 from flows.commands import stack_tables
 from flows.commands.registration import registered
 from flows.commands.terminal import console, prepare
-from flows.settings import settings
+from flows.settings import PROJECT_ROOT, settings
 from flows.spec import DatabaseConnection
 from flows.state import ledger
 from flows.state.overview import Overview, read_overview
@@ -48,13 +48,33 @@ def down() -> None:
 
 
 def status() -> None:
-    """Show services, last runs, cursors and their lag, quarantine."""
+    """Show services, last runs, cursors and their lag, quarantine, and when each deployment runs next."""
     if connections.embedded_stack() is not None:
         from infra.local.stack import status as services
 
         console.print(stack_tables.service_table([*services(), *_archiver_status()]))
     for table in stack_tables.status_tables(asyncio.run(_overview())):
         console.print(table)
+    _show_schedules()
+
+
+def _show_schedules() -> None:
+    """What the Prefect server in force will start next; nothing if there is no such server, or nothing is active."""
+    prepare()
+    from prefect.settings import get_current_settings
+
+    if not get_current_settings().api.url:
+        return
+    from deployments.next_runs import next_runs, refuse_unplanned
+    from deployments.prefect_yaml import deployment_names
+    from deployments.server import connected
+    from flows.commands.deploy_screens import next_runs_table
+
+    with connected({}) as server:
+        runs = next_runs(server, deployment_names(PROJECT_ROOT))
+        if runs:
+            console.print(next_runs_table(runs))
+        refuse_unplanned(server, runs)
 
 
 def _archiver_starts() -> bool:

@@ -1,7 +1,7 @@
 """What deployments are made from, and the Prefect server that they are made at."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -27,12 +27,17 @@ STUBS = {
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A clone of the project as far as deployments see it: prefect.yaml, and flows that do next to nothing."""
-    shutil.copy(ROOT / "prefect.yaml", tmp_path)
-    for name, signature in STUBS.items():
-        file = tmp_path / f"{name}.py"
+    return small_clone(tmp_path, STUBS)
+
+
+def small_clone(folder: Path, flows: Mapping[str, str]) -> Path:
+    """The folder with the project's prefect.yaml and these flows: by file, what follows the decorator."""
+    shutil.copy(ROOT / "prefect.yaml", folder)
+    for name, signature in flows.items():
+        file = folder / f"{name}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"from prefect import flow\n\n\n@flow\n{signature}\n")
-    return tmp_path
+    return folder
 
 
 @pytest.fixture

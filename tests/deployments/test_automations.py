@@ -29,10 +29,11 @@ def deploying(api: str, clone: Path) -> Deploying:
     return Deploying(api, clone)
 
 
-def start(deploying: Deploying, name: str) -> str:
+def start(deploying: Deploying, name: str, **parameters: Any) -> str:
     """A run of a deployment, as a schedule makes it."""
     deployment = deploying.get(f"/deployments/name/{name}")
-    answer = asked("POST", f"{deploying.api}/deployments/{deployment['id']}/create_flow_run", json={})
+    body = {"parameters": parameters}
+    answer = asked("POST", f"{deploying.api}/deployments/{deployment['id']}/create_flow_run", json=body)
     return str(answer.json()["id"])
 
 
