@@ -126,6 +126,10 @@ def _remove_homes_of_killed_runs() -> None:
 def _remove(home: Path) -> None:
     _prefect(home).stop()
     _second_prefect(home).stop()
+    for record in (home / "run").glob("*"):
+        running = process.find(record)
+        if running is not None:
+            process.stop(running.pid, process.born(running.pid))
     Cluster(home / "postgres").stop()
     shutil.rmtree(home, ignore_errors=True)
 

@@ -1,6 +1,6 @@
 """What a deployed platform does without anybody calling it: nothing here starts what is to start by itself; it waits.
 
-One server, one worker, one story of some four minutes, most of it asleep. It is the gate for each change of the lock
+One server, one worker, one story of some nine minutes, most of it asleep. It is the gate for each change of the lock
 file: packages that do not fit together have stopped every schedule before, while all deployments looked healthy.
 """
 
@@ -45,6 +45,9 @@ FLOWS = {
     "    import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)",
     "flows/pipeline": "def pipeline() -> None:\n    import time\n    time.sleep(600)",
 }
+#: Automations react to a run a quarter of an hour late if the server planned it less than five minutes before it is due:
+#: they wait for the event of its first state, which is never sent. In these minutes the server is idle.
+PLANNED_AHEAD = timedelta(minutes=7)
 INGESTS = ("ingest-shop", "ingest-marketing", "ingest-currency")
 #: Waits end as soon as what they wait for is there; this is for a busy machine.
 PATIENCE = 240.0
@@ -64,9 +67,12 @@ class Day:
     def told_of(self, what: str) -> bool:
         return any(message["subject"].endswith(what) for message in self.told)
 
-    def run(self, flow: str, *, scheduled: bool) -> dict[str, Any]:
-        """The first run of the flow that the scheduler made, or that it did not."""
-        return next((run for run in runs_of(self.deploying, flow) if run["auto_scheduled"] is scheduled), {})
+    def follower(self, flow: str) -> dict[str, Any]:
+        """The run of the flow that an automation started, if one did."""
+        return next(
+            (run for run in runs_of(self.deploying, flow) if (run["created_by"] or {}).get("type") == "AUTOMATION"),
+            {},
+        )
 
     def states(self, run: str) -> list[dict[str, Any]]:
         answer = asked("GET", f"{self.deploying.api}/flow_run_states/", params={"flow_run_id": run})
@@ -78,9 +84,8 @@ class Day:
 def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
     """The whole story, told once; tests look at what came of it."""
     folder = tmp_path_factory.mktemp("by-itself")
-    home = Path(os.environ[HOME_VARIABLE]) / "by-itself"
-    home.mkdir()
-    server = TalkativeServer(home / "prefect", record=home / "record", log=home / "log")
+    home = Path(os.environ[HOME_VARIABLE])
+    server = TalkativeServer(home / "by-itself", record=home / "run" / "by-itself", log=folder / "server.log")
     with pytest.MonkeyPatch.context() as patch, channel() as (url, told):
         running = server.start(port=ports.any_free())
         try:
@@ -90,7 +95,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
                 # Gold is missed after half a minute instead of eight hours: it is before the first transform.
                 patch.setattr(automations, "GOLD_WITHIN", timedelta(seconds=30))
                 environment = replace(SMALL, attempts=2, missed_heartbeats=1)
-                due = datetime.now(UTC) + timedelta(seconds=100)
+                due = datetime.now(UTC) + PLANNED_AHEAD
                 clone = small_clone(folder, FLOWS)
                 reschedule(clone, due)
                 day = Day(Deploying(api_url(running.port), clone, environment), server.log, due, told)
@@ -133,9 +138,10 @@ def live_through(day: Day) -> None:
     disabled_twin(deploying, "medallion alert: a run failed")
     with worker(deploying) as process:
         eventually(lambda: day.told_of("gold is not built"), PATIENCE)
+        eventually(lambda: datetime.now(UTC) > day.due - timedelta(minutes=1), PLANNED_AHEAD.total_seconds())
         start(deploying, "release/release")
         backfill = start(deploying, "backfill/backfill", table="shop.baskets", first="2017-01-01", last="2017-01-02")
-        eventually(lambda: day.run("predict", scheduled=False).get("state_name") == "Completed", PATIENCE)
+        eventually(lambda: day.follower("predict").get("state_name") == "Completed", PATIENCE)
         eventually(lambda: day.told_of("a run crashed for the last time"), PATIENCE)
         lost = start(deploying, "pipeline/pipeline")
         eventually(lambda: "prefect.flow-run.heartbeat" in events_of(deploying, lost), PATIENCE)
@@ -145,8 +151,8 @@ def live_through(day: Day) -> None:
     eventually(lambda: "Crashed" in {state["name"] for state in day.states(lost)}, PATIENCE)
     become(deploying, late, "cancelled")
     day.fired = {
-        "transform follows the ingests": bool(day.run("transform", scheduled=False)),
-        "predict follows a transform": bool(day.run("predict", scheduled=False)),
+        "transform follows the ingests": bool(day.follower("transform")),
+        "predict follows a transform": bool(day.follower("predict")),
         "medallion: a silent run has crashed": any("no heartbeat" in (s["message"] or "") for s in day.states(lost)),
         "medallion: a crashed run starts again": "AwaitingRetry" in {state["name"] for state in day.states(backfill)},
         **{
@@ -234,8 +240,8 @@ def test_what_is_due_by_its_schedule_is_run_by_a_worker_and_completes(day: Day) 
 
 
 def test_transform_follows_the_ingests_and_predict_follows_transform(day: Day) -> None:
-    transform, predict = day.run("transform", scheduled=False), day.run("predict", scheduled=False)
-    assert transform["state_name"] == predict["state_name"] == "Completed"
+    transform, predict = day.follower("transform"), day.follower("predict")
+    assert (transform.get("state_name"), predict.get("state_name")) == ("Completed", "Completed")
     ingests = [run["end_time"] for run in runs_of(day.deploying, "ingest") if run["end_time"]]
     assert max(ingests) < transform["start_time"] < predict["start_time"]
 
@@ -271,7 +277,7 @@ def test_every_service_of_the_server_does_its_work_and_none_fails(day: Day) -> N
             run["state_name"] for run in asked("POST", f"{day.deploying.api}/task_runs/filter", json=wanted).json()
         ]
         == ["Completed"],
-        "ReactiveTriggers": bool(day.run("transform", scheduled=False)),
+        "ReactiveTriggers": bool(day.follower("transform")),
         "Actions": bool(day.told),
         "Distributor": "prefect.flow-run.Completed" in day.heard,
     }
