@@ -62,10 +62,10 @@ def test_each_cap_says_why() -> None:
     ("line", "found"),
     [
         ('  "a<2",', ["a<2"]),
-        ('  "a==2; sys_platform == \'linux\'",', ["a==2; sys_platform == 'linux'"]),
+        ("  \"a==2; sys_platform == 'linux'\",", ["a==2; sys_platform == 'linux'"]),
         ('  "a<2", # todo', ["a<2"]),
         ('  "a<2", # 2 drops what we call', []),
-        ('  "a>=1; python_version < \'3.14\'",', []),
+        ("  \"a>=1; python_version < '3.14'\",", []),
     ],
 )
 def test_a_cap_without_a_reason_is_seen(line: str, found: list[str]) -> None:
