@@ -181,7 +181,7 @@ def test_no_package_of_tests_or_demo_is_installed(installed: Path) -> None:
     there = {
         path.name.partition("-")[0].lower() for path in installed.glob("venv/lib/python3*/site-packages/*.dist-info")
     }
-    assert {"prefect", "medallion", "prefect_kubernetes", "prefect_redis"} <= there
+    assert {"prefect", "medallion_platform", "prefect_kubernetes", "prefect_redis"} <= there
     assert not there & {
         "pytest",
         "mypy",
