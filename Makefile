@@ -19,7 +19,7 @@ help: ## Show these verbs
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
-	.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9.17,<1'
 
 # Rebuilt when the lock file, or the way to install it, changes.
 .venv/.installed: uv.lock pyproject.toml $(filter .uv/%,$(UV))
@@ -52,6 +52,8 @@ lint: .venv/.provisioning .venv/.auditing ## Style, types, arrows, SQL, rendered
 	@$(MAKE) --no-print-directory --jobs=2 lint-python lint-sql
 
 lint-python:
+	@# Installing takes the lock as it is; here it is told that pyproject.toml says something else.
+	$(UV) lock --check --quiet
 	$(RUN) ruff format --check
 	$(RUN) ruff check
 	$(RUN) mypy
@@ -72,7 +74,7 @@ audit: .venv/.auditing sbom ## Scan code, secrets, workflows, image, manifests, 
 	$(RUN) bandit --quiet --recursive --configfile pyproject.toml flows blocks deployments infra demo \
 		2> >(grep --invert-match WARNING >&2)
 	$(RUN) python -m tests.deployments.audit_secrets
-	$(RUN) zizmor --offline --quiet --no-progress .github/workflows
+	$(RUN) zizmor --offline --quiet --no-progress .github
 	$(RUN) hadolint deployments/image/Dockerfile
 	$(RUN) shellcheck .ci/run deployments/image/build-twice
 	$(RUN) compose-lint --quiet deployments/compose/compose.yaml

@@ -42,7 +42,7 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
     """
     tasks.begin()
     declared = find_source(source)
-    chosen = [declared.table(name) for name in tables] if tables else list(declared.tables)
+    chosen: list[Loadable] = [declared.table(name) for name in tables] if tables else list(declared.tables)
     with correlated() as correlation_id:
         run_id, windows = await _open(declared, [table.name for table in chosen], correlation_id)
         lineage = lineage_events.lineage_run(f"ingest.{source}", tasks.current_flow_run_id(), run_id)

@@ -27,7 +27,7 @@ _correlation_id: ContextVar[str | None] = ContextVar("medallion_correlation_id",
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "correlation_id"}
 # Prefect keeps handlers of its own on these; records that end there never reach the root's.
-_GUARDED = ("", "prefect", "prefect.flow_runs", "prefect.task_runs", "dbt", "dlt", "httpx")
+_GUARDED = ("", "prefect", "prefect.flow_runs", "prefect.task_runs", "dbt", "dlt", "httpx", "httpx2")
 
 
 def correlation_id() -> str:
@@ -117,8 +117,8 @@ def configure(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
-    # Below WARNING httpx logs the address of each request, whose query may hold a key.
-    for chatty in ("httpx", "httpcore"):
+    # Below WARNING they log the URL of each request, whose query may hold a key. OpenLineage's client uses httpx2.
+    for chatty in ("httpx", "httpcore", "httpx2", "httpcore2"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     guard()
     return handler

@@ -55,7 +55,7 @@ async def test_each_style_reads_each_record_once_and_stops_where_it_says(
 @pytest.mark.parametrize("style", [PageNumber(), Offset(), Cursor("after", at="paging.next", more="paging.more")])
 async def test_an_empty_list_is_one_page(style: Pagination) -> None:
     empty = Listing([])
-    answer = {PageNumber: empty.by_page, Offset: empty.by_offset}.get(type(style), empty.by_token)()  # type: ignore[operator]
+    answer = {PageNumber: empty.by_page, Offset: empty.by_offset}.get(type(style), empty.by_token)()
     async with serve(forever=answer) as server:
         pages = await read(server.url, ITEMS, api(ITEMS, pagination=style))
     assert [page.records for page in pages] == [[]]

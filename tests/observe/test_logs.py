@@ -5,8 +5,12 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import ModuleType
 from typing import Any
 
+import httpx
+import httpx2
 import pytest
 
 from flows.observe.logs import configure, correlated, correlation_id, guard
@@ -112,3 +116,29 @@ def test_a_handler_that_renders_exceptions_by_itself_gets_nothing_to_render() ->
     assert seen[0].exc_info is None
     assert "hunter2" not in seen[0].getMessage()
     assert seen[0].__dict__["flow_run_id"] == "f-1"
+
+
+class _Empty(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the client's log is looked at."""
+
+
+@pytest.mark.parametrize("client", [httpx, httpx2], ids=lambda client: client.__name__)
+def test_a_requests_url_is_not_logged(client: ModuleType, stream: io.StringIO) -> None:
+    """The query may hold a key under a name that nothing recognises as one."""
+    with HTTPServer(("127.0.0.1", 0), _Empty) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/lists?subscriber=s3same"
+        client.get(url, trust_env=False)
+        assert "s3same" not in stream.getvalue()
+        logger = logging.getLogger(client.__name__)
+        level = logger.level
+        logger.setLevel(logging.INFO)
+        client.get(url, trust_env=False)  # so that the test could fail
+        logger.setLevel(level)
+        server.shutdown()
+    assert "s3same" in stream.getvalue()
