@@ -95,6 +95,10 @@ class Cluster:
         """The server of this cluster, whether ready or about to be; None when there is none."""
         return self._pid_file.running()
 
+    def moved(self) -> bool:
+        """Whether the running server was started where its folder was before it was moved here."""
+        return self._pid_file.moved()
+
     def ready(self) -> bool:
         """Whether the running server takes connections."""
         return self._pid_file.ready()

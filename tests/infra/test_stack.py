@@ -62,7 +62,7 @@ def test_the_life_of_a_stack(home: Home) -> None:
     # What is written is what was returned, in the shape the other parts read.
     assert Stack.load(home) == stack
     written = json.loads(home.stack_file.read_text())
-    assert set(written) == {"postgres", "urls", "prefect", "commerce"}
+    assert set(written) == {"home", "postgres", "urls", "prefect", "commerce"}
 
     # Several at once, while Prefect still boots: all find the same servers.
     with ThreadPoolExecutor(3) as pool:
