@@ -22,7 +22,8 @@ from psycopg import sql
 
 from infra.local import ports, process, roles
 from infra.local.home import Home, read_json, write_private
-from infra.local.postgres import DEV_SETTINGS, Cluster
+from infra.local.postgres import Cluster
+from infra.local.postgres_settings import DEV_SETTINGS
 from infra.local.prefect_server import PrefectServer, api_url
 from infra.local.service import without
 from tests.security.authority import Authority

@@ -6,8 +6,10 @@ address, looks for a free port before that, and answers any web page.
 
 import argparse
 import os
+from pathlib import Path
 
 from infra.local import serve
+from infra.local.postgres import Cluster
 
 
 def main() -> None:
@@ -26,6 +28,8 @@ def main() -> None:
         listening,
         secret,
         folder,
+        # Where the stack keeps its PostgreSQL; there is none beside a server of its own.
+        Cluster(Path(folder).parent / "postgres").rotate_log,
         timeout_keep_alive=api.keepalive_timeout,
         ws_ping_interval=api.websocket_ping_interval,
         ws_ping_timeout=api.websocket_ping_timeout,

@@ -56,6 +56,8 @@ def spawn(
     `listening`, by the same number. Raises OSError where the log or the record cannot be written.
     """
     record.unlink(missing_ok=True)
+    if logs.is_full(log):
+        logs.shift(log)
     inode, path = _identity(record.parent)
     with open(log, "ab", opener=_private) as output:
         process = subprocess.Popen(
