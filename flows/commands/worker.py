@@ -1,4 +1,4 @@
-"""`medallion worker` and `medallion env`: what runs deployments, and what other tools need to reach the embedded stack."""
+"""`medallion worker` and `medallion env`: what runs deployments, and how other tools reach the embedded server."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def worker(
     """Run what is scheduled: a Prefect worker in the foreground, until Ctrl-C."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
     prepare()
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
     from prefect.settings import get_current_settings
 
     api_url = get_current_settings().api.url
@@ -33,6 +35,16 @@ def worker(
             where=f"work pool {pool}",
             next_move="run `medallion up` for the embedded one, or set PREFECT_API_URL",
         )
+    try:
+        with get_client(sync_client=True) as client:
+            client.read_work_pool(pool)
+    except ObjectNotFound as error:
+        # Prefect's worker would wait for it for ever.
+        raise ConfigurationError(
+            f"there is no work pool {pool}",
+            where=api_url,
+            next_move="name another with --pool; `medallion register` makes the pool local",
+        ) from error
     console.print(f"A worker for the pool {pool} of {api_url}. What it does follows; Ctrl-C stops it.", highlight=False)
     console.print("The logs of each run are kept by the Prefect server, with the run.")
     sys.stdout.flush()

@@ -27,6 +27,14 @@ def origins(port: int) -> tuple[str, ...]:
     return f"http://{HOST}:{port}", f"http://localhost:{port}"
 
 
+#: Prefect's pages hold inline scripts and styles, and the logos of blocks are pictures from elsewhere.
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob: https:; font-src 'self' data:; worker-src 'self' blob:; "
+    "connect-src 'self' {allowed}; frame-ancestors 'none'"
+)
+
+
 @dataclass(frozen=True)
 class Guard:
     """The application `app`, for requests to this server by its own names, from its own pages or from programs."""
@@ -46,7 +54,23 @@ class Guard:
             challenge = parse_qs(scope["query_string"].decode("ascii", "replace")).get("challenge", [""])[0]
             await _answer(send, 200, proof.prove(self.secret, self.folder, self.port, challenge))
         else:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, self._with_policy(send) if scope["type"] == "http" else send)
+
+    def _with_policy(self, send: Send) -> Send:
+        """Pages talk to this server only: Prefect's would report to Amplitude, whatever its settings say."""
+        allowed = " ".join(
+            (*origins(self.port), *(f"ws{origin.removeprefix('http')}" for origin in origins(self.port)))
+        )
+        policy = _POLICY.format(allowed=allowed).encode()
+
+        async def sending(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                if any(name.lower() == b"content-type" and value.startswith(b"text/html") for name, value in headers):
+                    message = {**message, "headers": [*headers, (b"content-security-policy", policy)]}
+            await send(message)
+
+        return sending
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         hosts = _values(scope, b"host")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from infra.local import logs
 from infra.local.account import Account, account_for, grant_passage, open_to_read
-from infra.local.errors import DiskFull, PortTaken, ServiceFailed, StackError
+from infra.local.errors import DiskFull, FolderUnusable, PortTaken, ServiceFailed, StackError
 from infra.local.home import file_error
 from infra.local.ports import HOST, any_free, is_free, taken
 from infra.local.postgres_settings import DEV_SETTINGS, launch_settings
@@ -55,6 +55,7 @@ class Cluster:
         `port` is obeyed; None takes the port of last time, else a free one. The password counts when the cluster
         is created. Raises PortTaken, DiskFull, FolderUnusable, ServiceFailed.
         """
+        self._refuse_moved()
         account = self._prepare_folder()
         if (running := self._wait_ready()) is not None:
             return running
@@ -77,10 +78,6 @@ class Cluster:
         """The server of this cluster, whether ready or about to be; None when there is none."""
         return self._pid_file.running()
 
-    def moved(self) -> bool:
-        """Whether the running server was started where its folder was before it was moved here."""
-        return self._pid_file.moved()
-
     def ready(self) -> bool:
         """Whether the running server takes connections."""
         return self._pid_file.ready()
@@ -89,6 +86,7 @@ class Cluster:
         """Stop the server, rolling back what is open. False when none was running."""
         if self.running() is None:
             return False
+        self._refuse_moved()
         account = account_for(self.folder)
         for mode in ("fast", "immediate"):
             done = self._pg_ctl(account, "stop", "-m", mode, "-t", str(timeout))
@@ -165,6 +163,15 @@ class Cluster:
             with suppress(OSError):
                 password_file.unlink(missing_ok=True)
             shutil.rmtree(partial, ignore_errors=True)
+
+    def _refuse_moved(self) -> None:
+        # It opens pg_control by its path: stopped here it would panic, and lose the last commits.
+        if (before := self._pid_file.moved_from()) is not None:
+            raise FolderUnusable(
+                f"was moved here from {before} while its PostgreSQL ran",
+                where=str(self.data),
+                next_move="move it back, run `medallion down`, and move it then",
+            )
 
     def _refuse_other_major(self) -> None:
         found = (self.data / "PG_VERSION").read_text().strip()

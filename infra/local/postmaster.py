@@ -72,10 +72,12 @@ class PidFile:
             raise file_error(error, path) from error
         return lines
 
-    def moved(self) -> bool:
-        """Whether the running server was started where its folder was before it was moved here."""
+    def moved_from(self) -> str | None:
+        """Where the data was when the running server started, if it was moved since."""
         running = self.running()
-        return running is not None and str(self.data) not in _arguments(running.pid)
+        if running is None or str(self.data) in _arguments(running.pid):
+            return None
+        return self._lines()[_DATA]
 
     def _is_ours(self, pid: int) -> bool:
         if born(pid) is None:

@@ -148,8 +148,6 @@ def up(
     with home.lock():
         credentials = accounts.credentials_of(home)
         cluster = Cluster(home.postgres)
-        if cluster.moved():
-            cluster.stop()
         found = cluster.running() is not None
         postmaster = cluster.start(
             admin_password=credentials[roles.ADMIN],
