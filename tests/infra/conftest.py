@@ -1,6 +1,7 @@
 """Homes for stacks of the tests' own, stopped whatever happens."""
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,17 @@ serve.serve(app, serve.listener(int(sys.argv[1])), secret, folder, lifespan="off
 def light_command(fd: int) -> list[str]:
     """What runs in Prefect's place where only the stack around it matters: Prefect takes ten seconds of a core."""
     return [sys.executable, "-c", LIGHT_SERVER, str(fd)]
+
+
+def open_to_others(home: Home) -> list[str]:
+    """What the modes in a home let others do; the account of PostgreSQL may pass through, by an access list."""
+    found = []
+    for path in (home.root, *home.root.rglob("*")):
+        mode = path.lstat().st_mode
+        named = stat.S_ISDIR(mode) and "system.posix_acl_access" in os.listxattr(path)
+        if not stat.S_ISLNK(mode) and mode & (0o067 if named else 0o077):
+            found.append(f"{stat.filemode(mode)} {path.relative_to(home.root)}")
+    return found
 
 
 @pytest.fixture
