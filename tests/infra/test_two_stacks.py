@@ -41,7 +41,8 @@ PrefectServer.default_port = int(sys.argv[2])
 if sys.argv[3] == "light":
     PrefectServer.command = lambda self, fd: [sys.executable, "-c", {LIGHT_SERVER!r}, str(fd)]
 sys.stdin.readline()
-up(home=Home(Path(sys.argv[1])), min_free_bytes={LITTLE})
+home = Home(Path(sys.argv[1]))
+up(wait=False, home=home, min_free_bytes={LITTLE}).wait_for_prefect(home, timeout=550)
 """
 
 
