@@ -7,7 +7,7 @@ new one from then on. PostgreSQL's log is rotated by its logging collector, whic
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,9 +50,9 @@ def rotate_own_output(log: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT) -
     return True
 
 
-def keep_bounded(*others: Callable[[], object], environment: Mapping[str, str] = os.environ) -> None:
+def keep_bounded(*others: Callable[[], object], max_bytes: int = MAX_BYTES, interval: float = INTERVAL_SECONDS) -> None:
     """From now on, in a thread: rotate this process's own log, if it was started with one, and call `others`."""
-    own = environment.get(VARIABLE)
+    own = os.environ.get(VARIABLE)
     if own is None and not others:
         return
 
@@ -61,11 +61,11 @@ def keep_bounded(*others: Callable[[], object], environment: Mapping[str, str] =
             # A full disk, or a folder that is gone: the server is worth more than its log.
             with suppress(Exception):
                 if own is not None:
-                    rotate_own_output(Path(own))
+                    rotate_own_output(Path(own), max_bytes)
             for other in others:
                 with suppress(Exception):
                     other()
-            ended.wait(INTERVAL_SECONDS)
+            ended.wait(interval)
 
     ended = threading.Event()
     threading.Thread(target=watch, name="log rotation", daemon=True).start()

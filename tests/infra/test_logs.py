@@ -21,10 +21,8 @@ BOUND = 20_000
 WRITER = f"""
 import os, sys, time
 from infra.local import logs
-logs.MAX_BYTES, logs.INTERVAL_SECONDS = {BOUND}, 0.01
-logs.rotate_own_output.__defaults__ = ({BOUND}, 3)
 if sys.argv[1] == "bounded":
-    logs.keep_bounded()
+    logs.keep_bounded(max_bytes={BOUND}, interval=0.01)
 for number in range(3000):
     print(f"line {{number:05}} " + "x" * 40, file=sys.stderr, flush=True)
     if number % 2:
@@ -94,7 +92,6 @@ def test_postgresql_writes_on_in_a_new_file_and_no_line_is_lost(home: Home) -> N
             for number in range(40):
                 session.execute(f"do $$ begin raise log 'line % {'x' * 200}', {number}; end $$".encode())
                 cluster.rotate_log(max_bytes=2000)
-        numbered = "".join(part.read_text() for part in parts(cluster.log))
         eventually(lambda: "line 39" in "".join(part.read_text() for part in parts(cluster.log)))
         numbered = "".join(part.read_text() for part in parts(cluster.log))
         found = [int(line.split("line ")[1].split()[0]) for line in numbered.splitlines() if "LOG:  line" in line]
