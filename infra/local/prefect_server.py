@@ -27,7 +27,7 @@ class PrefectServer(Service):
     """
 
     @classmethod
-    def of(cls, home: Home, secret: str = "") -> "PrefectServer":
+    def of(cls, home: Home, secret: str = "") -> "PrefectServer":  # nosec B107 - to find and stop it needs none
         """The one of that home."""
         return cls(home.prefect, home.run / "prefect", home.logs / "prefect.log", secret)
 

@@ -220,7 +220,7 @@ def status(*, home: Home | None = None) -> list[ServiceStatus]:
     return found
 
 
-def _commerce(home: Home, secret: str = "") -> CommerceApi:
+def _commerce(home: Home, secret: str = "") -> CommerceApi:  # nosec B107 - to find and stop it needs none
     return CommerceApi(home.commerce, home.run / "commerce", home.logs / "commerce.log", secret)
 
 
