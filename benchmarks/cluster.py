@@ -13,7 +13,8 @@ from pathlib import Path
 import psycopg
 
 from flows.state.ledger import schema_sql
-from infra.local.postgres import DEV_SETTINGS, Cluster
+from infra.local.postgres import Cluster
+from infra.local.postgres_settings import DEV_SETTINGS
 from infra.local.programs import programs_folder
 from infra.local.roles import ADMIN
 

@@ -35,7 +35,8 @@ from flows.dbt.project import dbt_environment
 from flows.settings import PROJECT_ROOT
 from flows.state.ledger import schema_sql
 from infra.local import roles
-from infra.local.postgres import DEV_SETTINGS, Cluster
+from infra.local.postgres import Cluster
+from infra.local.postgres_settings import DEV_SETTINGS
 from tests.dbt_project.recomputed import TABLES, Dataset, differences
 
 _RESULTS = Path(__file__).with_name("results")

@@ -3,7 +3,6 @@
 Documents are overwritten with what is configured now; those of which nothing is configured are left as they are.
 """
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from pydantic import SecretStr
 
 from blocks.lookup import document_name, stored
 from blocks.types import TYPES, AlertChannel, SourceApi, SourceDatabase, Warehouse
-from flows.connections import DEMO_APIS
+from flows.connections import DEMO_APIS, embedded_stack
 from flows.settings import settings
 from flows.sources import SOURCES
 from flows.spec import Api, DltSource, Source
@@ -162,24 +161,9 @@ def _value(value: Any) -> Any:
 
 def _stack_here() -> Mapping[str, Any]:
     """The embedded stack, when the API in force is its own: other servers get none of its addresses."""
-    stack = _stack()
+    stack = embedded_stack() or {}
     own = (stack.get("prefect") or {}).get("api_url")
     return stack if own is not None and own == get_current_settings().api.url else {}
-
-
-def _stack() -> Mapping[str, Any]:
-    path = settings().home / "stack.json"
-    try:
-        facts: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as problem:
-        raise ConfigurationError(
-            f"{path.name} cannot be read ({type(problem).__name__})",
-            where=str(path.parent),
-            next_move="run `medallion down`, delete the file, and run `medallion up`",
-        ) from None
-    return facts
 
 
 def main() -> None:

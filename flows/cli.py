@@ -26,6 +26,7 @@ from flows.commands.promote import promote
 from flows.commands.registration import registered
 from flows.commands.review import review
 from flows.commands.terminal import console, prepare, problems
+from flows.commands.worker import env, worker
 from flows.recovery.failures import diagnose
 from flows.spec.errors import MedallionError
 from flows.spec.partition import Every
@@ -42,6 +43,8 @@ app = typer.Typer(
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
+app.command()(worker)
+app.command()(env)
 app.command()(sources.preview)
 app.add_typer(sources.add, name="add")
 app.add_typer(dev.app, name="dev")

@@ -16,8 +16,9 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.sessions import leave_session, open_session
@@ -50,7 +51,31 @@ def embedded_stack() -> Mapping[str, Any] | None:
             where=str(path.parent),
             next_move="run `medallion down`, delete the file, and run `medallion up`",
         ) from None
+    if facts.get("home", str(settings().home)) != str(settings().home):
+        # A copy of a home, or one that was moved: the servers named in it are another's, or no longer well.
+        raise ConfigurationError(
+            f"{path.name} was written for a stack in {facts['home']}",
+            where=str(path.parent),
+            next_move="run `medallion up` to start one here",
+        )
     return facts
+
+
+def embedded_url(stack: Mapping[str, Any], key: str) -> str:
+    """An address of the embedded PostgreSQL.
+
+    Raises:
+        ConfigurationError: the server is gone. Its port may be anybody's by now, who would be sent a password.
+    """
+    server, processes = stack["postgres"], Path("/proc")
+    arguments: list[bytes] = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        arguments = (processes / str(server["pid"]) / "cmdline").read_bytes().split(b"\0")
+    if str(server["data"]).encode() in arguments or not (processes / "self").exists():
+        return str(stack["urls"][key])
+    raise ConfigurationError(
+        "the embedded PostgreSQL does not run", where=str(settings().home), next_move="run `medallion up`"
+    )
 
 
 def warehouse(role: Role = "loader") -> DatabaseConnection:
@@ -76,7 +101,9 @@ def warehouse(role: Role = "loader") -> DatabaseConnection:
         return DatabaseConnection("warehouse", block[role], reread=partial(warehouse, role))
     stack = embedded_stack()
     if stack is not None:
-        return DatabaseConnection("warehouse", stack["urls"][f"warehouse_{role}"], reread=partial(warehouse, role))
+        return DatabaseConnection(
+            "warehouse", embedded_url(stack, f"warehouse_{role}"), reread=partial(warehouse, role)
+        )
     raise ConfigurationError(
         "nothing says where the warehouse is",
         where="warehouse",
@@ -107,7 +134,7 @@ def database(source: Database) -> DatabaseConnection:
     stack = embedded_stack()
     key = f"{source.connection}_extractor"
     if stack is not None and key in stack["urls"]:
-        return DatabaseConnection(source.connection, stack["urls"][key], reread=partial(database, source))
+        return DatabaseConnection(source.connection, embedded_url(stack, key), reread=partial(database, source))
     raise _unknown_source(source.name, source.connection, variable)
 
 

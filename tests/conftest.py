@@ -22,7 +22,8 @@ from psycopg import sql
 
 from infra.local import ports, process, roles
 from infra.local.home import Home, read_json, write_private
-from infra.local.postgres import DEV_SETTINGS, Cluster
+from infra.local.postgres import Cluster
+from infra.local.postgres_settings import DEV_SETTINGS
 from infra.local.prefect_server import PrefectServer, api_url
 from infra.local.service import without
 from tests.security.authority import Authority
@@ -287,19 +288,38 @@ def copy_database(admin: psycopg.Connection, name: str, template: str) -> None:
 # -- Prefect
 
 
-def _prefect(home: Path) -> PrefectServer:
-    return PrefectServer(home / "prefect", record=home / "run" / "prefect", log=home / "prefect.log")
+def _prefect(home: Path, secret: str = "") -> PrefectServer:
+    return PrefectServer(home / "prefect", home / "run" / "prefect", home / "prefect.log", secret)
 
 
-def _second_prefect(home: Path) -> PrefectServer:
-    return PrefectServer(home / "second" / "prefect", record=home / "second" / "record", log=home / "second" / "log")
+def _second_prefect(home: Path, secret: str = "") -> PrefectServer:
+    second = home / "second"
+    return PrefectServer(second / "prefect", second / "record", second / "log", secret)
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[str]:
+def prefect_auth() -> Iterator[str]:
+    """What both Prefect servers of the run ask their clients for; Prefect in this process sends it."""
+    home = Home(Path(os.environ[HOME_VARIABLE]))
+    kept = home.root / "prefect.json"
+    with home.lock():
+        if read_json(kept) is None:
+            write_private(kept, {"auth_string": f"medallion:{secrets.token_urlsafe(12)}"})
+        auth_string = str((read_json(kept) or {})["auth_string"])
+    os.environ["PREFECT_API_AUTH_STRING"] = auth_string
+    from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
+
+    # Prefect read the environment when it was imported, which may have been long before.
+    with temporary_settings({PREFECT_API_AUTH_STRING: auth_string}):
+        yield auth_string
+    del os.environ["PREFECT_API_AUTH_STRING"]
+
+
+@pytest.fixture(scope="session")
+def prefect_server(prefect_auth: str) -> Iterator[str]:
     """The API address of the run's Prefect server; for as long as the worker lives, Prefect in it talks to that."""
     home = Home(Path(os.environ[HOME_VARIABLE]))
-    server = _prefect(home.root)
+    server = _prefect(home.root, prefect_auth)
     with home.lock():
         running = server.running() or server.start(port=ports.any_free())
     server.wait(running)
@@ -307,7 +327,6 @@ def prefect_server() -> Iterator[str]:
     os.environ["PREFECT_API_URL"] = url
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    # Prefect read the environment when it was imported, which may have been long before.
     with temporary_settings({PREFECT_API_URL: url}):
         yield url
     # What is still to be sent goes while there is a server; else the process would try for a minute at its end.
@@ -318,12 +337,12 @@ def prefect_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def second_prefect_server() -> Iterator[str]:
+def second_prefect_server(prefect_auth: str) -> Iterator[str]:
     """The API address of one that deployments may fill: their automations act on whatever runs there.
 
     It boots in some 10 s of a core, so the tests that use it are one group, in one worker.
     """
-    server = _second_prefect(Path(os.environ[HOME_VARIABLE]))
+    server = _second_prefect(Path(os.environ[HOME_VARIABLE]), prefect_auth)
     server.folder.parent.mkdir()
     try:
         running = server.start(port=ports.any_free())

@@ -8,13 +8,18 @@ import uvicorn
 
 from demo.commerce.app import create_app
 from demo.commerce.rate import TokenBucket
+from infra.local import serve
 
 
 def main() -> None:
     """Read the arguments and serve; exits with 2 when the key is missing."""
     parser = argparse.ArgumentParser("python -m demo.commerce", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--port", type=int)
+    where.add_argument(
+        "--fd", type=int, help="the number of a socket that listens, as the embedded stack hands it over"
+    )
     parser.add_argument("--state", type=Path, required=True, help="folder of the file that says which day is shown")
     parser.add_argument("--rate", type=float, default=40.0, help="requests a second before 429 is answered")
     parser.add_argument("--burst", type=int, default=40, help="requests at once before 429 is answered")
@@ -27,7 +32,12 @@ def main() -> None:
     if arguments.rate <= 0 or arguments.burst < 1 or arguments.fail_every < 0:
         parser.error("--rate must be above 0, --burst at least 1, --fail-every at least 0")
     app = create_app(api_key, arguments.state, TokenBucket(arguments.rate, arguments.burst), arguments.fail_every)
-    uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", access_log=False, lifespan="off")
+    if arguments.fd is not None:
+        serve.serve(app, serve.listener(arguments.fd), api_key, str(arguments.state), lifespan="off")
+    else:
+        uvicorn.run(
+            app, host=arguments.host, port=arguments.port, log_level="warning", access_log=False, lifespan="off"
+        )
 
 
 if __name__ == "__main__":

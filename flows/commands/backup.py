@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands import backup_tables
-from flows.commands.terminal import console
+from flows.commands.terminal import console, keep_private
 from flows.settings import settings
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ ClusterOption = Annotated[
 @app.callback(invoke_without_command=True)
 def backup(context: typer.Context, keep: Keep = None, keep_days: KeepDays = None) -> None:
     """Back up the cluster, its write-ahead log and the embedded stack; sealed, and verified."""
+    keep_private()
     if context.invoked_subcommand is not None:
         return
     from infra.backup.catalog import Catalog

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from flows.commands import model_tables
-from flows.commands.terminal import console, problems
+from flows.commands.terminal import console, keep_private, problems
 
 app = typer.Typer(help="Build models in schemas of your own, and see their rows and tests.", no_args_is_help=True)
 
@@ -72,6 +72,7 @@ def drop() -> None:
 
 
 def _build(models: list[str] | None, rows: int, incremental: bool, personal: bool) -> bool:
+    keep_private()
     with console.status("building"):
         from flows import dev
 

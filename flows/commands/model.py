@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from flows.commands import model_tables
-from flows.commands.terminal import console, problems
+from flows.commands.terminal import console, keep_private, problems
 
 app = typer.Typer(help="Begin a model, and check that all keep the conventions.", no_args_is_help=True)
 
@@ -56,6 +56,8 @@ def docs(
     from flows.model_docs import write_docs
     from flows.settings import settings
 
+    if out is None:
+        keep_private()
     with console.status("reading project and warehouse"):
         pages = write_docs(out or settings().home / "docs")
     for page in pages:

@@ -14,7 +14,7 @@ import typer
 from flows.commands import backup_tables
 from flows.commands.backup import ClusterOption, catalog_of, step
 from flows.commands.registration import registered
-from flows.commands.terminal import console, prepare
+from flows.commands.terminal import console, keep_private, prepare
 from flows.settings import settings
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def restore(
     from infra.backup.target import parse_target
     from infra.local.home import Home
 
+    keep_private()
     target, chosen = parse_target(to, to_lsn, to_name, timeline), choose(sources)
     catalog, ours = catalog_of(cluster), keys()
     if into is not None:
@@ -98,6 +99,7 @@ def drill(
     from infra.backup import drill as drills
     from infra.backup.key import keys
 
+    keep_private()
     chosen = None if no_sources else choose(sources)
     within = scratch.expanduser().resolve() if scratch is not None else settings().home
     done = drills.drill(catalog_of(cluster), keys(), sources=chosen, within=within, on_step=step, on_table=_table)

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.markdown import Markdown
 
-from flows.commands.terminal import console, problems
+from flows.commands.terminal import console, keep_private, problems
 from flows.settings import PROJECT_ROOT
 
 
@@ -36,6 +36,7 @@ def review(
 
     # A pipeline that is cancelled sends this: the schemas are dropped all the same.
     signal.signal(signal.SIGTERM, _leave)
+    keep_private()
     chosen = name or _name_of_this_branch()
     if clean:
         dropped = asyncio.run(slim_ci.clean(chosen))

@@ -19,6 +19,7 @@ def addresses(stack: Stack) -> Group:
     """Where to look, and how to get in; passwords stay in the file."""
     table = grid("Where to look", ["what", "address"])
     table.add_row("Prefect: runs, logs, artifacts", stack.prefect.ui_url)
+    table.add_row("the password its pages ask for", "medallion env PREFECT_API_AUTH_STRING")
     table.add_row("PostgreSQL: databases warehouse and shop", f"127.0.0.1:{stack.postgres.port}")
     table.add_row("gold, as a reader", 'psql "$(medallion url)"')
     if stack.commerce is not None:

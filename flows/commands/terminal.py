@@ -6,16 +6,41 @@ import os
 
 from flows import screens
 from flows.connections import embedded_stack
+from flows.settings import settings
 
 console = screens.open_console()
 problems = screens.open_console(stderr=True)
 
 
 def prepare() -> None:
-    """Point Prefect at its server before it is imported: it reads its settings once."""
+    """Point Prefect at its server before it is imported: it reads its settings once.
+
+    The embedded stack's server has to prove that it is ours first, and its auth string goes to no other server. What is
+    written from now on is its owner's alone.
+
+    Raises:
+        MedallionError: the embedded server does not run, or somebody else answers in its place.
+    """
+    keep_private()
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     stack = embedded_stack()
-    if "PREFECT_API_URL" not in os.environ and stack is not None:
-        os.environ["PREFECT_API_URL"] = stack["prefect"]["api_url"]
+    if stack is None:
+        return
+    from infra.local.home import Home
+    from infra.local.prefect_server import PrefectServer
+
+    ours = stack["prefect"]
+    auth_string = ours.get("auth_string", "")
+    server = PrefectServer.of(Home(settings().home), auth_string)
+    if server.is_meant(os.environ.get("PREFECT_API_URL"), ours["api_url"]):
+        server.prove(ours["api_url"])
+        os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"] = ours["api_url"], auth_string
+    elif os.environ.get("PREFECT_API_AUTH_STRING") == auth_string:
+        del os.environ["PREFECT_API_AUTH_STRING"]
+
+
+def keep_private() -> None:
+    """Let what this process and its children create from now on be readable by its owner only."""
+    os.umask(0o077)

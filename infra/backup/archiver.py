@@ -34,6 +34,7 @@ from infra.backup.catalog import Catalog, Watermark
 from infra.backup.key import Keys
 from infra.backup.sealed import sealed_bytes
 from infra.backup.store import put
+from infra.local import logs
 
 _log = logging.getLogger(__name__)
 _PAGE = 8192
@@ -76,6 +77,7 @@ class Archiver:
 
     def run(self, stop: Event) -> None:
         """Ship until `stop` is set, and then what is left. What fails is tried again at the next turn."""
+        logs.keep_bounded()
         self._empty_of_another_cluster()
         while True:
             began = time.monotonic()

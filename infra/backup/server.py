@@ -9,7 +9,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import ConnStatus, ExecStatus, PGconn
 
-from flows.connections import embedded_stack
+from flows.connections import embedded_stack, embedded_url
 from flows.settings import settings
 from flows.spec import DatabaseConnection
 from flows.spec.errors import ConfigurationError
@@ -50,7 +50,7 @@ def address() -> DatabaseConnection:
         return DatabaseConnection("backup", configured.get_secret_value())
     stack = embedded_stack()
     if stack is not None and "postgres_backup" in stack["urls"]:
-        return DatabaseConnection("backup", stack["urls"]["postgres_backup"])
+        return DatabaseConnection("backup", embedded_url(stack, "postgres_backup"))
     raise ConfigurationError(
         "nothing says which cluster is to be backed up",
         where="backup",

@@ -8,12 +8,12 @@ list that names only this account. Opening the folders to everybody would work a
 import os
 import pwd
 import stat
-import struct
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.local import private
 from infra.local.errors import FolderUnusable, StackError
 
 ACCOUNT = "embedded_postgres"
@@ -68,7 +68,15 @@ def grant_passage(account: Account, *folders: Path) -> None:
             continue
         for step in reversed((folder, *folder.parents)):
             if not _may_traverse(account, step):
-                _add_traverse(account, step)
+                try:
+                    private.let_traverse(step, account.uid)
+                except (OSError, AttributeError) as error:
+                    raise FolderUnusable(
+                        f"the account {account.name}, which PostgreSQL runs as when root starts it, may not pass "
+                        "through",
+                        where=str(step),
+                        next_move=f"run `chmod o+x {step}`, or move the project, or run as a normal user",
+                    ) from error
 
 
 def open_to_read(tree: Path) -> None:
@@ -97,42 +105,3 @@ def _may_traverse(account: Account, folder: Path) -> bool:
         check=False,
     )
     return probe.returncode == 0
-
-
-# The kernel's layout of an access list (linux/posix_acl_xattr.h): a version, then (tag, permission, id) each.
-_ATTRIBUTE = "system.posix_acl_access"
-_VERSION = struct.pack("<I", 2)
-_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
-_NOBODY_IN_PARTICULAR = 0xFFFFFFFF
-_TRAVERSE = 1
-
-
-def _add_traverse(account: Account, folder: Path) -> None:
-    try:
-        entries = _access_list(folder)
-        entries[_USER, account.uid] = entries.get((_USER, account.uid), 0) | _TRAVERSE
-        # The mask caps every named entry: keep what the group could do, and let traversing through.
-        entries[_MASK, _NOBODY_IN_PARTICULAR] = (
-            entries.get((_MASK, _NOBODY_IN_PARTICULAR), entries[_GROUP_OBJ, _NOBODY_IN_PARTICULAR]) | _TRAVERSE
-        )
-        packed = b"".join(struct.pack("<HHI", tag, bits, who) for (tag, who), bits in sorted(entries.items()))
-        os.setxattr(folder, _ATTRIBUTE, _VERSION + packed)
-    except (OSError, AttributeError) as error:
-        raise FolderUnusable(
-            f"the account {account.name}, which PostgreSQL runs as when root starts it, may not pass through",
-            where=str(folder),
-            next_move=f"run `chmod o+x {folder}`, or move the project, or run as a normal user",
-        ) from error
-
-
-def _access_list(folder: Path) -> dict[tuple[int, int], int]:
-    try:
-        packed = os.getxattr(folder, _ATTRIBUTE)
-    except OSError:
-        mode = folder.stat().st_mode
-        return {
-            (_USER_OBJ, _NOBODY_IN_PARTICULAR): mode >> 6 & 7,
-            (_GROUP_OBJ, _NOBODY_IN_PARTICULAR): mode >> 3 & 7,
-            (_OTHER, _NOBODY_IN_PARTICULAR): mode & 7,
-        }
-    return {(tag, who): bits for tag, bits, who in struct.iter_unpack("<HHI", packed[4:])}

@@ -6,9 +6,14 @@ from collections.abc import Mapping
 import psycopg
 
 from infra.local import roles
-from infra.local.errors import DiskFull, ServiceFailed, StackError
+from infra.local.errors import DiskFull, NotOurs, ServiceFailed, StackError
 from infra.local.home import Home, read_json, write_private
+from infra.local.ports import HOST
 from infra.local.postgres import Cluster
+from infra.local.postmaster import Postmaster
+
+#: What clients send to the embedded Prefect server, as user and password in one.
+PREFECT_AUTH = "prefect_auth_string"
 
 
 def credentials_of(home: Home) -> dict[str, str]:
@@ -16,8 +21,8 @@ def credentials_of(home: Home) -> dict[str, str]:
 
     Raises StackError where the cluster is there, and its administrator's password is not.
     """
-    known = {name: str(value) for name, value in (read_json(home.credentials_file) or {}).items()}
-    missing = [name for name in (roles.ADMIN, *roles.ROLES, "commerce_api_key") if not known.get(name)]
+    known = known_credentials(home)
+    missing = [name for name in (roles.ADMIN, *roles.ROLES, "commerce_api_key", PREFECT_AUTH) if not known.get(name)]
     if not missing:
         return known
     if roles.ADMIN in missing and home.has_cluster():
@@ -26,9 +31,16 @@ def credentials_of(home: Home) -> dict[str, str]:
             where=str(home.credentials_file),
             next_move=f"restore that file, or run `medallion down`, delete {home.postgres} and begin anew",
         )
-    known.update({name: secrets.token_urlsafe(24) for name in missing})
+    known.update({name: secrets.token_urlsafe(24) for name in missing if name != PREFECT_AUTH})
+    if PREFECT_AUTH in missing:
+        known[PREFECT_AUTH] = f"medallion:{secrets.token_urlsafe(24)}"  # Prefect's pages ask for user:password
     write_private(home.credentials_file, known)
     return known
+
+
+def known_credentials(home: Home) -> dict[str, str]:
+    """The passwords that are there; nothing is generated."""
+    return {name: str(value) for name, value in (read_json(home.credentials_file) or {}).items()}
 
 
 def login(role: str, credentials: Mapping[str, str]) -> tuple[str, str]:
@@ -37,16 +49,21 @@ def login(role: str, credentials: Mapping[str, str]) -> tuple[str, str]:
     return account, credentials[account]
 
 
-def apply_roles(cluster: Cluster, port: int, credentials: Mapping[str, str]) -> None:
+def apply_roles(cluster: Cluster, postmaster: Postmaster, credentials: Mapping[str, str]) -> None:
     """Make the roles, grant what each needs, and give every account that is in use the password that is kept.
 
-    Raises DiskFull, ServiceFailed.
+    Raises DiskFull, NotOurs, ServiceFailed.
     """
 
     def admin(database: str) -> str:
-        return cluster.url(roles.ADMIN, credentials[roles.ADMIN], port, database)
+        # A server that asks for the password itself, instead of proof that we know it, is none of ours.
+        return (
+            cluster.url(roles.ADMIN, credentials[roles.ADMIN], postmaster.port, database)
+            + "?require_auth=scram-sha-256"
+        )
 
     try:
+        refuse_other_server(admin("postgres"), postmaster)
         roles.apply_all(
             admin,
             {role: credentials[role] for role in roles.ROLES},
@@ -65,6 +82,21 @@ def apply_roles(cluster: Cluster, port: int, credentials: Mapping[str, str]) -> 
             where="embedded PostgreSQL",
             next_move=f"look into {cluster.log}; deleting {cluster.folder} after `medallion down` begins anew",
         ) from error
+
+
+def refuse_other_server(admin_url: str, postmaster: Postmaster) -> None:
+    """Raise NotOurs unless the server at the administrator's URL is that process.
+
+    Neither password nor system identifier would tell: a copy of a home has the same.
+    """
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        row = admin.execute("select split_part(pg_read_file('postmaster.pid'), chr(10), 1)").fetchone()
+    if row is None or row[0] != str(postmaster.pid):
+        raise NotOurs(
+            f"the server on {HOST}:{postmaster.port} is not the one of this stack",
+            where="embedded PostgreSQL",
+            next_move="run `medallion down` and `medallion up`: ours then starts on another port",
+        )
 
 
 def _apply_rotated(admin_url: str, credentials: Mapping[str, str]) -> None:

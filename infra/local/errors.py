@@ -2,6 +2,7 @@
 
 StackError
 ├── NotUp               nothing runs here yet, or no longer
+├── NotOurs             somebody else answers where the stack's server is recorded
 ├── PortTaken           somebody else listens on the configured port
 ├── DiskFull            too little room, or none
 ├── FolderUnusable      a folder cannot be written, or not be reached by the account that needs it
@@ -17,6 +18,10 @@ class StackError(MedallionError):
 
 class NotUp(StackError):
     """The stack, or the part asked for, is not running."""
+
+
+class NotOurs(StackError):
+    """Somebody else answers where the stack's server is recorded; nothing was sent to it."""
 
 
 class PortTaken(StackError):

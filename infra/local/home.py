@@ -1,11 +1,11 @@
 """Where the embedded stack keeps everything: one folder, `.medallion/` unless `MEDALLION_HOME` says otherwise.
 
-.medallion/
-├── stack.json            what runs, and the addresses to reach it (0600: the addresses hold passwords)
-├── credentials.json      generated passwords; they outlive `down`, as the data does (0600)
+.medallion/               its owner's alone, with all that is in it, whatever the umask is: see `private`
+├── stack.json            what runs, and the addresses to reach it; the addresses hold passwords
+├── credentials.json      generated passwords; they outlive `down`, as the data does
 ├── lock                  held while `up` or `down` works
 ├── run/                  one record for each detached process
-├── logs/
+├── logs/                 each log, and three older parts of it
 ├── postgres/             owned by the account that PostgreSQL runs as
 ├── prefect/              Prefect's home: its SQLite database, its profile
 └── commerce/             what the commerce API serves
@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.local import private
 from infra.local.errors import DiskFull, FolderUnusable, StackError
 
 #: The retail data with its indexes, raw, silver, gold and write-ahead log come to about 2 GB on disk.
@@ -95,13 +96,15 @@ class Home:
             return False
 
     def prepare(self, *, min_free_bytes: int = MIN_FREE_BYTES) -> None:
-        """Create the folders, or tell why that is impossible.
+        """Create the folders and close them to other accounts, or tell why that is impossible.
 
         Raises FolderUnusable, DiskFull.
         """
         try:
-            for folder in (self.root, self.run, self.logs, self.prefect, self.commerce):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private.close_tree(self.root, but=self.postgres)
+            for folder in (self.run, self.logs, self.prefect, self.commerce):
+                folder.mkdir(mode=0o700, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root) as probe:
                 probe.write(b"x")
         except OSError as error:
@@ -121,8 +124,8 @@ class Home:
         Raises StackError when another command holds it for longer than `timeout` seconds.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise file_error(error, self.root) from error
         try:

@@ -46,12 +46,30 @@ def configured(service: str, variable: str) -> int | None:
     return int(value)
 
 
-def choose(service: str, variable: str, preferred: int | None = None) -> int:
-    """The configured port, else `preferred` while it is free, else any free one. Raises as `configured` does."""
-    port = configured(service, variable)
-    if port is not None:
-        return port
-    return preferred if preferred is not None and is_free(preferred) else any_free()
+def listen(service: str, variable: str, preferred: int | None = None, port: int | None = None) -> socket.socket:
+    """A socket that listens on 127.0.0.1, so that its port is nobody else's from now on; the caller closes it.
+
+    The port is `port`, else that of the environment's `variable`, else `preferred` while it is free, else any free one.
+    Raises PortTaken, StackError as `configured` does.
+    """
+    wanted = port if port is not None else configured(service, variable)
+    for candidate in (wanted,) if wanted is not None else (preferred, 0):
+        if candidate is not None and (listening := _bound(candidate)) is not None:
+            return listening
+    raise taken(service, wanted or 0, variable)
+
+
+def _bound(port: int) -> socket.socket | None:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Closed connections of an earlier run would count as taken; a socket that listens still does.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+        listening.listen(128)
+    except OSError:
+        listening.close()
+        return None
+    return listening
 
 
 def taken(service: str, port: int, variable: str) -> PortTaken:

@@ -20,36 +20,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infra.local import logs
 from infra.local.account import Account, account_for, grant_passage, open_to_read
-from infra.local.errors import DiskFull, PortTaken, ServiceFailed, StackError
+from infra.local.errors import DiskFull, FolderUnusable, PortTaken, ServiceFailed, StackError
 from infra.local.home import file_error
 from infra.local.ports import HOST, any_free, is_free, taken
+from infra.local.postgres_settings import DEV_SETTINGS, launch_settings
 from infra.local.postmaster import PidFile, Postmaster
 from infra.local.programs import programs_folder, run
 from infra.local.roles import ADMIN
 
 MAJOR = "18"
 PORT_VARIABLE = "MEDALLION_POSTGRES_PORT"
-
-#: For two cores and a few million rows. Everything here can be loaded again from its source, so a commit need not
-#: wait for the disk; a crash of the machine loses at most the last instants, never consistency.
-DEV_SETTINGS: Mapping[str, str] = {
-    "shared_buffers": "512MB",
-    "max_wal_size": "4GB",
-    "checkpoint_timeout": "15min",
-    "synchronous_commit": "off",
-    "jit": "off",  # compiling costs more than it gains on queries of this size
-    "wal_level": "logical",  # change capture needs it, and it cannot be changed without a restart
-    # A slot that nobody reads any more must not fill the disk: beyond this the server gives it up.
-    "max_slot_wal_keep_size": "4GB",
-    "max_connections": "100",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-    # Errors carry values of rows in DETAIL, CONTEXT and STATEMENT: keep them out of the log.
-    "log_error_verbosity": "terse",
-    "log_min_error_statement": "panic",
-    "log_checkpoints": "off",  # five lines for each database created
-}
 
 
 @dataclass(frozen=True)
@@ -73,6 +55,7 @@ class Cluster:
         `port` is obeyed; None takes the port of last time, else a free one. The password counts when the cluster
         is created. Raises PortTaken, DiskFull, FolderUnusable, ServiceFailed.
         """
+        self._refuse_moved()
         account = self._prepare_folder()
         if (running := self._wait_ready()) is not None:
             return running
@@ -103,6 +86,7 @@ class Cluster:
         """Stop the server, rolling back what is open. False when none was running."""
         if self.running() is None:
             return False
+        self._refuse_moved()
         account = account_for(self.folder)
         for mode in ("fast", "immediate"):
             done = self._pg_ctl(account, "stop", "-m", mode, "-t", str(timeout))
@@ -113,6 +97,13 @@ class Cluster:
             where="embedded PostgreSQL",
             next_move=f"look into {self.log}",
         )
+
+    def rotate_log(self, max_bytes: int = logs.MAX_BYTES) -> bool:
+        """Let the running server write to a new file when its log is full; no line is lost. True when it does."""
+        if not logs.is_full(self.log, max_bytes) or self.running() is None:
+            return False
+        logs.shift(self.log)
+        return self._pg_ctl(account_for(self.folder), "logrotate").returncode == 0
 
     def url(self, role: str, password: str, port: int, database: str) -> str:
         """The address of a database for a role. Generated passwords need no quoting."""
@@ -173,6 +164,15 @@ class Cluster:
                 password_file.unlink(missing_ok=True)
             shutil.rmtree(partial, ignore_errors=True)
 
+    def _refuse_moved(self) -> None:
+        # It opens pg_control by its path: stopped here it would panic, and lose the last commits.
+        if (before := self._pid_file.moved_from()) is not None:
+            raise FolderUnusable(
+                f"was moved here from {before} while its PostgreSQL ran",
+                where=str(self.data),
+                next_move="move it back, run `medallion down`, and move it then",
+            )
+
     def _refuse_other_major(self) -> None:
         found = (self.data / "PG_VERSION").read_text().strip()
         if found != MAJOR:
@@ -184,13 +184,9 @@ class Cluster:
 
     def _launch(self, account: Account | None, port: int) -> str:
         """Start the server; what it logged when it did not start."""
-        options = {
-            **self.settings,
-            **_shared_memory_setting(),
-            "port": str(port),
-            "listen_addresses": HOST,
-            "unix_socket_directories": "",
-        }
+        options = {**self.settings, **launch_settings(self.log, port)}
+        if logs.is_full(self.log):
+            logs.shift(self.log)
         flags = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in options.items())
         deadline = time.monotonic() + 10
         while True:
@@ -198,7 +194,7 @@ class Cluster:
             done = self._pg_ctl(account, "start", "-l", str(self.log), "-o", flags, "-t", "60")
             if done.returncode == 0:
                 return ""
-            logged = self._log_since(begin) or done.stderr
+            logged = self._fatal_since(begin) or done.stderr
             # Backends of a killed server end within moments of noticing; until then their memory bars the way.
             if "pre-existing shared memory block" not in logged or time.monotonic() > deadline:
                 return logged
@@ -235,11 +231,15 @@ class Cluster:
                 return int(noted[1])
         return None
 
-    def _log_since(self, begin: int) -> str:
-        with suppress(OSError), self.log.open("rb") as file:
-            file.seek(begin)
-            return file.read().decode(errors="replace")
-        return ""
+    def _fatal_since(self, begin: int, timeout: float = 2.0) -> str:
+        """What was logged since; the collector writes the last words of a server that is gone a moment later."""
+        deadline, logged = time.monotonic() + timeout, ""
+        while "FATAL" not in logged and time.monotonic() < deadline:
+            with suppress(OSError), self.log.open("rb") as file:
+                file.seek(begin)
+                logged = file.read().decode(errors="replace")
+            time.sleep(0.01)
+        return logged
 
     # -- running its programs
 
@@ -271,11 +271,3 @@ class Cluster:
             where="embedded PostgreSQL",
             next_move=f"look into {self.log}",
         )
-
-
-def _shared_memory_setting() -> dict[str, str]:
-    # Containers get 64 MB in /dev/shm by default, and a parallel hash join over the retail data needs more.
-    with suppress(OSError):
-        if shutil.disk_usage("/dev/shm").free < 256 * 1024**2:  # noqa: S108 # nosec B108 - a mount of the system's, not a file
-            return {"dynamic_shared_memory_type": "mmap"}
-    return {}

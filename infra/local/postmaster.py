@@ -10,7 +10,7 @@ from infra.local.home import file_error
 from infra.local.process import born
 
 # Lines of postmaster.pid, fixed by PostgreSQL (src/include/utils/pidfile.h).
-_PID, _PORT, _STATUS = 0, 3, 7
+_PID, _DATA, _PORT, _STATUS = 0, 1, 3, 7
 
 #: No system counts so far: a process of this number does not exist.
 _NOBODY = "999999999"
@@ -72,19 +72,34 @@ class PidFile:
             raise file_error(error, path) from error
         return lines
 
+    def moved_from(self) -> str | None:
+        """Where the data was when the running server started, if it was moved since."""
+        running = self.running()
+        if running is None or str(self.data) in _arguments(running.pid):
+            return None
+        return self._lines()[_DATA]
+
     def _is_ours(self, pid: int) -> bool:
         if born(pid) is None:
             return False
-        arguments: list[str] = []
-        with suppress(OSError):
-            if Path("/proc/self").exists():
-                # Readable for everyone. The working folder would tell more, but in a container even root may not
-                # ask for another account's.
-                arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-            else:
-                ps = ["ps", "-o", "command=", "-p", str(pid)]
-                arguments = subprocess.run(ps, capture_output=True, text=True, check=False).stdout.split()
-        return bool(arguments) and Path(arguments[0]).name == "postgres" and str(self.data) in arguments
+        arguments = _arguments(pid)
+        if not arguments or Path(arguments[0]).name != "postgres":
+            return False
+        # In a copy of the folder the file names the original's server, whose folder is still there.
+        return str(self.data) in arguments or any(
+            folder in arguments and not Path(folder).exists() for folder in self._lines()[_DATA : _DATA + 1]
+        )
+
+
+def _arguments(pid: int) -> list[str]:
+    with suppress(OSError):
+        if Path("/proc/self").exists():
+            # Readable for everyone. The working folder would tell more, but in a container even root may not
+            # ask for another account's.
+            return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        ps = ["ps", "-o", "command=", "-p", str(pid)]
+        return subprocess.run(ps, capture_output=True, text=True, check=False).stdout.split()
+    return []
 
 
 def _in_process_table(pid: int) -> bool:

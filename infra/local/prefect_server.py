@@ -12,27 +12,42 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import urlsplit
 
-from infra.local import ports
-from infra.local.service import Service, address, without
+from infra.local import guard, ports, proof
+from infra.local.errors import NotOurs
+from infra.local.home import Home
+from infra.local.service import Service, address, finds_checkout, without
 
 
 class PrefectServer(Service):
-    """A server whose home is `folder`. Its port: `MEDALLION_PREFECT_PORT`, else 4200, else a free one."""
+    """A server whose home is `folder`. Its port: `MEDALLION_PREFECT_PORT`, else 4200, else a free one.
+
+    Its secret is the auth string that clients send.
+    """
+
+    @classmethod
+    def of(cls, home: Home, secret: str = "") -> "PrefectServer":  # nosec B107 - to find and stop it needs none
+        """The one of that home."""
+        return cls(home.prefect, home.run / "prefect", home.logs / "prefect.log", secret)
 
     name: ClassVar[str] = "Prefect server"
     port_variable: ClassVar[str] = "MEDALLION_PREFECT_PORT"
     default_port: ClassVar[int | None] = 4200
-    health_path: ClassVar[str] = "/api/health"
 
-    def command(self, port: int) -> Sequence[str]:
-        return [sys.executable, "-m", "prefect", "server", "start", "--host", ports.HOST, "--port", str(port)]
+    def command(self, fd: int) -> Sequence[str]:
+        return [sys.executable, "-m", "infra.local.prefect_program", "--fd", str(fd)]
 
     def environment(self, port: int) -> Mapping[str, str]:
         settings = {
             "PREFECT_HOME": str(self.folder),
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.folder}/prefect.db",
             "PREFECT_API_URL": api_url(port),
+            # By the environment: arguments are visible to everybody on the machine.
+            "PREFECT_SERVER_API_AUTH_STRING": self.secret,
+            "PREFECT_API_AUTH_STRING": self.secret,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(guard.origins(port)),
+            **finds_checkout(),
             # The pages ask the server where its API is, and are told port 4200 without this.
             "PREFECT_UI_API_URL": api_url(port),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -53,6 +68,25 @@ class PrefectServer(Service):
             settings["PREFECT_UI_STATIC_DIRECTORY"] = str(self.folder / "ui")
         # Another server's database or key, from the environment of the caller, must not become this one's.
         return {**without("PREFECT_"), **settings}
+
+    def is_meant(self, configured: str | None, ours: str) -> bool:
+        """Whether the API that is `configured`, if any, is this server's, which is `ours`.
+
+        Raises NotOurs when it is that of another embedded stack: what runs there has its own warehouse and blocks.
+        """
+        if configured is None or configured.rstrip("/") == ours:
+            return True
+        at = urlsplit(configured)
+        if at.scheme != "http" or at.hostname not in (ports.HOST, "localhost"):
+            return False
+        answer = proof.ask(f"http://{at.netloc.rpartition('@')[2]}", self.secret, self.folder)
+        if answer == "stack":
+            raise NotOurs(
+                "PREFECT_API_URL names the embedded server of another stack",
+                where=address(at.port or 80),
+                next_move="unset PREFECT_API_URL, or set MEDALLION_HOME to the home of that stack",
+            )
+        return answer == "ours"
 
 
 def api_url(port: int) -> str:

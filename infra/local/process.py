@@ -3,12 +3,16 @@
 A pid alone is no identity: the system reuses it. Each record therefore keeps the pid together with the moment the
 process was born, in the system's own words, and the process writes it itself before it becomes the program: there
 is no moment in which a killed starter leaves behind a program without a record.
+
+A record also keeps the folder it was written in, by path and inode: in a copy of a home it means nothing, since the
+process belongs to the original; in a home that was moved, or is mounted elsewhere, it still counts.
 """
 
 import errno
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -16,11 +20,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.local import logs
+
 # The shell becomes the program (exec keeps pid and birth). Linux gives both in /proc; elsewhere `ps` does.
 _RECORD_THEN_EXEC = """
 if [ -r "/proc/$$/stat" ]; then read -r seen < "/proc/$$/stat"; else seen="$$ $(ps -o lstart= -p $$)"; fi
-printf '%s\\n%s\\n' "$2" "$seen" > "$1" || exit 73
-shift 2
+printf '%s\\n%s\\n%s\\n%s\\n' "$2" "$seen" "$3" "$4" > "$1" || exit 73
+shift 4
 exec "$@"
 """
 
@@ -33,22 +39,37 @@ class Running:
     port: int
 
 
-def spawn(command: Sequence[str], *, record: Path, port: int, env: Mapping[str, str], log: Path, cwd: Path) -> Running:
+def spawn(
+    command: Sequence[str],
+    *,
+    record: Path,
+    port: int,
+    env: Mapping[str, str],
+    log: Path,
+    cwd: Path,
+    listening: socket.socket | None = None,
+) -> Running:
     """Start `command` in a session of its own: it outlives us, our terminal and a SIGKILL.
 
-    Returns once the record is written. Output goes to the end of `log`. Raises OSError where the log or the record
-    cannot be written.
+    Returns once the record is written. Output goes to the end of `log`, which the program is told as
+    MEDALLION_LOG_FILE; what the program creates is its owner's alone, and so is the log. It inherits the socket that is
+    `listening`, by the same number. Raises OSError where the log or the record cannot be written.
     """
     record.unlink(missing_ok=True)
-    with log.open("ab") as output:
+    if logs.is_full(log):
+        logs.shift(log)
+    inode, path = _identity(record.parent)
+    with open(log, "ab", opener=_private) as output:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", _RECORD_THEN_EXEC, "sh", str(record), str(port), *command],
+            ["/bin/sh", "-c", _RECORD_THEN_EXEC, "sh", str(record), str(port), inode, path, *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=dict(env),
+            env={**env, logs.VARIABLE: str(log)},
             cwd=cwd,
             start_new_session=True,
+            umask=0o077,
+            pass_fds=() if listening is None else (listening.fileno(),),
         )
     _children[process.pid] = process
     while (running := find(record)) is None:
@@ -64,12 +85,23 @@ def spawn(command: Sequence[str], *, record: Path, port: int, env: Mapping[str, 
 def find(record: Path) -> Running | None:
     """The process that wrote `record`, if it still lives; None when it is gone or its pid is another's now."""
     try:
-        port, seen = record.read_text().splitlines()[:2]
+        port, seen, *folder = record.read_text().splitlines()
         pid = int(seen.split(maxsplit=1)[0])
         running = Running(pid, int(port))
+        # Earlier versions kept no folder.
+        here = not folder or any(map(str.__eq__, folder, _identity(record.parent)))
+        return running if here and born(pid) == _birth(seen) else None
     except (OSError, ValueError, IndexError):
         return None
-    return running if born(pid) == _birth(seen) else None
+
+
+def _identity(folder: Path) -> tuple[str, str]:
+    found = folder.stat()
+    return f"{found.st_dev}:{found.st_ino}", str(folder.resolve())
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def born(pid: int) -> str | None:

@@ -1,37 +1,39 @@
 """A server of the stack: it outlives the command that started it, is found again by its record, tells its health."""
 
-import json
 import os
 import time
-import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import urlsplit
 
-from infra.local import ports, process
-from infra.local.errors import DiskFull, ServiceFailed, StackError
+from infra.local import ports, process, proof
+from infra.local.errors import DiskFull, NotOurs, NotUp, ServiceFailed, StackError
 from infra.local.home import file_error
 from infra.local.process import Running
 
 
 @dataclass(frozen=True)
 class Service(ABC):
-    """A server with a folder of its own. Subclasses say what to run; nothing runs before `start`."""
+    """A server with a folder of its own. Subclasses say what to run; nothing runs before `start`.
+
+    By the secret it proves that it is ours, and its clients prove to it that they are.
+    """
 
     folder: Path
     record: Path
     log: Path
+    secret: str = field(default="", repr=False)
 
     name: ClassVar[str]
     port_variable: ClassVar[str]
     default_port: ClassVar[int | None] = None
-    health_path: ClassVar[str]
 
     @abstractmethod
-    def command(self, port: int) -> Sequence[str]:
-        """The program and its arguments."""
+    def command(self, fd: int) -> Sequence[str]:
+        """The program and its arguments. It inherits `fd`, a socket that listens on its port."""
 
     @abstractmethod
     def environment(self, port: int) -> Mapping[str, str]:
@@ -50,29 +52,35 @@ class Service(ABC):
         running = self.running()
         if running is not None:
             return running
-        chosen = port if port is not None else ports.choose(self.name, self.port_variable, self.default_port)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            return process.spawn(
-                self.command(chosen),
-                record=self.record,
-                port=chosen,
-                env=self.environment(chosen),
-                log=self.log,
-                cwd=self.folder,
-            )
-        except OSError as error:
-            raise file_error(error, self.folder) from error
+        # Bound here and handed over: nobody can take the port between our choosing it and the server's listening.
+        with ports.listen(self.name, self.port_variable, self.default_port, port) as listening:
+            chosen = int(listening.getsockname()[1])
+            try:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                return process.spawn(
+                    self.command(listening.fileno()),
+                    record=self.record,
+                    port=chosen,
+                    env=self.environment(chosen),
+                    log=self.log,
+                    cwd=self.folder,
+                    listening=listening,
+                )
+            except OSError as error:
+                raise file_error(error, self.folder) from error
 
     def wait(self, running: Running, timeout: float = 120.0) -> None:
-        """Block until the server answers.
+        """Block until the server answers and has proven that it is ours.
 
-        Raises ServiceFailed when it died or stays silent for `timeout` seconds, DiskFull when that was the cause.
+        Raises ServiceFailed when it died or stays silent for `timeout` seconds, DiskFull when that was the cause,
+        NotOurs when somebody else answers.
         """
         deadline = time.monotonic() + timeout
-        while not self.healthy(running):
+        while (answer := self.asked(running)) != "ours":
             if self.running() is None:
                 raise self._died(running)
+            if answer != "silent":
+                raise self.not_ours(running.port)
             if time.monotonic() > deadline:
                 raise ServiceFailed(
                     f"has not answered within {timeout:.0f} seconds",
@@ -82,19 +90,47 @@ class Service(ABC):
                 )
             time.sleep(0.05)
 
-    def healthy(self, running: Running, timeout: float = 2.0) -> bool:
-        """Whether the server answers on its port now, and says that it is well."""
-        # No proxy of the environment's: it would be asked for an address that only this machine has.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(address(running.port) + self.health_path, timeout=timeout) as response:
-                body = response.read(4096)
-        except OSError:
-            return False
-        try:
-            return json.loads(body) is not False
-        except ValueError:
-            return True
+    def asked(self, running: Running, timeout: float = 2.0) -> proof.Answer:
+        """Who answers on the port now: this server, somebody else, or nobody yet."""
+        return proof.ask(address(running.port), self.secret, self.folder, timeout=timeout)
+
+    def healthy(self, running: Running) -> bool:
+        """Whether the server answers now, and proves that it is ours."""
+        return self.asked(running) == "ours"
+
+    def prove(self, url: str) -> None:
+        """See that this server answers at `url`, before anything is sent there; while it boots, wait for it.
+
+        Raises NotUp when it does not run, NotOurs when somebody else answers, and what `wait` raises.
+        """
+        port = urlsplit(url).port or 0
+        answer, running = self.asked(Running(0, port)), self.running()
+        if answer == "silent" and running is not None and running.port == port:
+            self.wait(running)
+        elif answer == "silent":
+            raise NotUp("does not run", where=self.name, next_move="run `medallion up`", retryable=True)
+        elif answer != "ours":
+            raise self.not_ours(port)
+
+    def stop_unproven(self) -> Running | None:
+        """Stop our process when it answers without proof; the running process otherwise, if any.
+
+        So does a server that an earlier version of this code started, one whose home was moved since, and one whose
+        secret was lost. One that boots does not answer yet and is left alone.
+        """
+        running = self.running()
+        if running is not None and self.asked(running, timeout=0.5) not in ("ours", "silent"):
+            self.stop()
+            return None
+        return running
+
+    def not_ours(self, port: int) -> NotOurs:
+        """The error for a port of ours where somebody else answers."""
+        return NotOurs(
+            f"the server on {ports.HOST}:{port} is not the one of this stack",
+            where=self.name,
+            next_move="run `medallion up`: it leaves that server alone and starts ours on another port",
+        )
 
     def stop(self) -> bool:
         """Stop the process. False when none was running."""
@@ -118,8 +154,6 @@ class Service(ABC):
                 where=self.name,
                 next_move="free some space, or set MEDALLION_HOME to a folder on a larger disk",
             )
-        if "in use" in last.lower():
-            return ports.taken(self.name, running.port, self.port_variable)
         return ServiceFailed(
             f"ended while it was starting: {last or 'it said nothing'}",
             where=self.name,
@@ -135,3 +169,11 @@ def address(port: int) -> str:
 def without(prefix: str, env: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment less the variables that begin with `prefix`: the caller's settings are not the server's."""
     return {name: value for name, value in (os.environ if env is None else env).items() if not name.startswith(prefix)}
+
+
+def finds_checkout() -> dict[str, str]:
+    """PYTHONPATH for a program of this project's, whatever its working folder is."""
+    return {"PYTHONPATH": os.pathsep.join([str(_CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+_CHECKOUT = Path(__file__).resolve().parents[2]

@@ -55,6 +55,7 @@ class PrefectAddress:
     api_url: str
     ui_url: str
     pid: int
+    auth_string: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,12 @@ class CommerceAddress:
 
 @dataclass(frozen=True)
 class Stack:
-    """What runs and how to reach it: the content of stack.json. `urls` hold passwords; they stay out of its repr."""
+    """What runs and how to reach it: the content of stack.json. `urls` hold passwords; they stay out of its repr.
 
+    `home` is where it was started: in a copy of that folder, or after a move, nothing of it holds.
+    """
+
+    home: str
     postgres: PostgresAddress
     urls: Mapping[str, str] = field(repr=False)
     prefect: PrefectAddress
@@ -82,10 +87,11 @@ class Stack:
         home = home or Home.find()
         found: dict[str, Any] | None = read_json(home.stack_file)
         try:
-            if found is None:
+            if found is None or found["home"] != str(home.root):
                 raise KeyError("stack.json")
             commerce = found.get("commerce")
             return cls(
+                found["home"],
                 PostgresAddress(**found["postgres"]),
                 dict(found["urls"]),
                 PrefectAddress(**found["prefect"]),
@@ -103,9 +109,9 @@ class Stack:
         write_private(home.stack_file, {name: part for name, part in asdict(self).items() if part is not None})
 
     def wait_for_prefect(self, home: Home | None = None, timeout: float = 120.0) -> None:
-        """Block until the Prefect server answers. Raises ServiceFailed, DiskFull."""
+        """Block until the Prefect server answers. Raises ServiceFailed, DiskFull, NotOurs."""
         port = int(self.prefect.ui_url.rpartition(":")[2])
-        _prefect(home or Home.find()).wait(Running(self.prefect.pid, port), timeout)
+        PrefectServer.of(home or Home.find(), self.prefect.auth_string).wait(Running(self.prefect.pid, port), timeout)
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ def up(
     Returns when PostgreSQL takes connections and its roles stand; with `wait`, when Prefect answers as well.
     `on_step` is told each step in words for a person. `with_commerce` starts the demo's API too and waits for it.
     `min_free_bytes` on the disk are asked for: unless given, 3 GB for a new stack and 256 MB for one with data.
-    Raises PortTaken, DiskFull, FolderUnusable, ServiceFailed.
+    Raises PortTaken, NotOurs, DiskFull, FolderUnusable, ServiceFailed.
     """
     home = home or Home.find()
     tell = on_step or _say_nothing
@@ -148,25 +154,28 @@ def up(
             port=None if found else ports.configured("PostgreSQL", PORT_VARIABLE),
         )
         tell(f"PostgreSQL {'was running' if found else 'started'} on port {postmaster.port}")
-        prefect = _prefect(home)
-        found = prefect.running() is not None
+        prefect = PrefectServer.of(home, credentials[accounts.PREFECT_AUTH])
+        found = prefect.stop_unproven() is not None
         server = prefect.start()
         tell(f"Prefect {'was running' if found else 'boots'} on port {server.port}")
-        accounts.apply_roles(cluster, postmaster.port, credentials)
+        accounts.apply_roles(cluster, postmaster, credentials)
         tell("Roles and privileges stand")
-        commerce = _commerce(home, credentials)
-        api = commerce.start() if with_commerce else commerce.running()
+        commerce = _commerce(home, credentials["commerce_api_key"])
+        api = commerce.stop_unproven()
+        if with_commerce:
+            api = commerce.start()
         if with_commerce and api is not None:
             commerce.wait(api)
             tell(f"Commerce API answers on port {api.port}")
         stack = Stack(
+            str(home.root),
             PostgresAddress(postmaster.port, postmaster.pid, str(cluster.data)),
             {
                 name: cluster.url(*accounts.login(role, credentials), postmaster.port, database)
                 for name, (role, database) in _URLS.items()
             },
-            PrefectAddress(api_url(server.port), address(server.port), server.pid),
-            CommerceAddress(address(api.port), commerce.api_key, api.pid) if api is not None else None,
+            PrefectAddress(api_url(server.port), address(server.port), server.pid, prefect.secret),
+            CommerceAddress(address(api.port), commerce.secret, api.pid) if api is not None else None,
         )
         stack.save(home)
     if wait:
@@ -181,7 +190,7 @@ def down(*, home: Home | None = None) -> list[str]:
     if not home.root.is_dir():
         return []
     with home.lock():
-        stopped = [service.name for service in (_commerce(home, {}), _prefect(home)) if service.stop()]
+        stopped = [service.name for service in (_commerce(home), PrefectServer.of(home)) if service.stop()]
         if Cluster(home.postgres).stop():
             stopped.append("PostgreSQL")
         home.stack_file.unlink(missing_ok=True)
@@ -199,7 +208,9 @@ def status(*, home: Home | None = None) -> list[ServiceStatus]:
         state: Literal["running", "starting"] = "running" if cluster.ready() else "starting"
         where = f"{ports.HOST}:{postmaster.port}"
         found = [ServiceStatus("PostgreSQL", state, postmaster.pid, where, cluster.log)]
-    for service in (_prefect(home), _commerce(home, {})):
+    known = accounts.known_credentials(home)
+    prefect = PrefectServer.of(home, known.get(accounts.PREFECT_AUTH, ""))
+    for service in (prefect, _commerce(home, known.get("commerce_api_key", ""))):
         running = service.running()
         if running is None:
             found.append(ServiceStatus(service.name, "stopped", log=service.log))
@@ -209,17 +220,8 @@ def status(*, home: Home | None = None) -> list[ServiceStatus]:
     return found
 
 
-def _prefect(home: Home) -> PrefectServer:
-    return PrefectServer(home.prefect, record=home.run / "prefect", log=home.logs / "prefect.log")
-
-
-def _commerce(home: Home, credentials: Mapping[str, str]) -> CommerceApi:
-    return CommerceApi(
-        home.commerce,
-        record=home.run / "commerce",
-        log=home.logs / "commerce.log",
-        api_key=credentials.get("commerce_api_key", ""),
-    )
+def _commerce(home: Home, secret: str = "") -> CommerceApi:  # nosec B107 - to find and stop it needs none
+    return CommerceApi(home.commerce, home.run / "commerce", home.logs / "commerce.log", secret)
 
 
 def rotate(

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 from prefect.blocks.core import Block
 from pydantic import SecretStr
@@ -15,6 +14,7 @@ from blocks.lookup import find
 from blocks.register import documents, register
 from blocks.types import TYPES, AlertChannel, SourceApi, SourceDatabase, Warehouse
 from flows.settings import settings
+from tests.deployments.asking import asked
 
 ROOT = Path(__file__).parents[2]
 CONFIGURED = {
@@ -55,7 +55,7 @@ def test_blocks_are_registered_once_found_again_and_never_shown(
         assert_found_as_plain_values()
         # Ingest looks addresses up inside its async flow, where Prefect's plain `load` would return a coroutine.
         asyncio.run(find_inside_a_running_loop())
-        answer = httpx.post(f"{prefect_server}/block_documents/filter", json={"include_secrets": False})
+        answer = asked("POST", f"{prefect_server}/block_documents/filter", json={"include_secrets": False})
         assert "medallion" in answer.text
         assert not [secret for secret in SECRETS if secret in answer.text]
         monkeypatch.setenv("MEDALLION_SOURCE_SHOP_URL", "postgresql://reader:new@db/shop")

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from deployments.deploy import Choice, apply, prospect, session
@@ -85,8 +84,8 @@ def test_what_an_operator_turned_at_the_server_stays_until_it_is_overruled(deplo
     deploying.deploy()
     shop = deploying.get("/deployments/name/ingest/ingest-shop")
     schedule = f"{deploying.api}/deployments/{shop['id']}/schedules/{shop['schedules'][0]['id']}"
-    httpx.patch(schedule, json={"active": False}).raise_for_status()
-    httpx.patch(f"{deploying.api}/v2/concurrency_limits/warehouse", json={"limit": 1}).raise_for_status()
+    asked("PATCH", schedule, json={"active": False}).raise_for_status()
+    asked("PATCH", f"{deploying.api}/v2/concurrency_limits/warehouse", json={"limit": 1}).raise_for_status()
 
     told = deploying.look(version="2")
     kept = {change.resource.name: dict(change.kept) for change in told.changes if change.kept}

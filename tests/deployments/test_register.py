@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from deployments.limits import concurrency_limits
@@ -58,7 +57,7 @@ def test_a_server_is_made_ready_deployed_to_twice_and_runs_what_was_deployed(api
     register()
     assert register() == []
     assert_pool_and_limits(api)
-    httpx.patch(f"{api}/v2/concurrency_limits/warehouse", json={"limit": 99}).raise_for_status()
+    asked("PATCH", f"{api}/v2/concurrency_limits/warehouse", json={"limit": 99}).raise_for_status()
     assert register() == ["updated  limit warehouse = 4"]
 
     first = deploy(clone, api)

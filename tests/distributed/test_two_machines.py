@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import psycopg
 import pytest
 
@@ -159,7 +158,7 @@ def follow_ingests(deploying: Deploying) -> None:
     """Let transform follow the ingests where schedules are off, whose hour might strike in the middle of this."""
     for automation in deploying.filtered("automations"):
         if automation["name"] == "transform follows the ingests":
-            httpx.patch(f"{deploying.api}/automations/{automation['id']}", json={"enabled": True}).raise_for_status()
+            asked("PATCH", f"{deploying.api}/automations/{automation['id']}", json={"enabled": True}).raise_for_status()
 
 
 def loaded(warehouse: TestDatabase) -> set[str]:

@@ -31,11 +31,11 @@ def test_a_process_is_found_by_its_record(sleeper: process.Running, tmp_path: Pa
 
 def test_a_pid_that_is_anothers_now_is_not_found(sleeper: process.Running, tmp_path: Path) -> None:
     """The record of a process long gone, whose pid the system gave to somebody else: it must not be stopped."""
-    port, seen = (tmp_path / "record").read_text().splitlines()
+    port, seen, *folder = (tmp_path / "record").read_text().splitlines()
     head, name, rest = seen.rpartition(")")
     fields = rest.split()
     fields[19] = str(int(fields[19]) - 1)  # the same pid, born a hundredth of a second earlier
-    (tmp_path / "record").write_text(f"{port}\n{head}{name} {' '.join(fields)}\n")
+    (tmp_path / "record").write_text("\n".join([port, f"{head}{name} {' '.join(fields)}", *folder]) + "\n")
     assert process.find(tmp_path / "record") is None
     assert process.stop(sleeper.pid, "another birth") is False
     assert process.born(sleeper.pid) is not None

@@ -19,7 +19,7 @@ from infra.local import ports, process
 from infra.local.errors import DiskFull, FolderUnusable, NotUp, PortTaken, StackError
 from infra.local.home import Home
 from infra.local.stack import Stack, down, status, up
-from tests.infra.conftest import LITTLE
+from tests.infra.conftest import LITTLE, open_to_others
 from tests.nightly import nightly
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +42,7 @@ def fetch(url: str) -> bytes:
 def test_the_life_of_a_stack(home: Home) -> None:
     """One story, because each chapter needs the running servers of the one before."""
     told: list[str] = []
+    os.umask(0)  # the least that a person may have set; the fixture of the home puts it back
     stack = up(wait=False, on_step=told.append, with_commerce=True, home=home, min_free_bytes=LITTLE)
 
     # PostgreSQL is ready before Prefect is: a load can begin.
@@ -62,7 +63,7 @@ def test_the_life_of_a_stack(home: Home) -> None:
     # What is written is what was returned, in the shape the other parts read.
     assert Stack.load(home) == stack
     written = json.loads(home.stack_file.read_text())
-    assert set(written) == {"postgres", "urls", "prefect", "commerce"}
+    assert set(written) == {"home", "postgres", "urls", "prefect", "commerce"}
 
     # Several at once, while Prefect still boots: all find the same servers.
     with ThreadPoolExecutor(3) as pool:
@@ -74,6 +75,10 @@ def test_the_life_of_a_stack(home: Home) -> None:
     assert b"<html" in fetch(stack.prefect.ui_url)
     assert json.loads(fetch(f"{stack.prefect.ui_url}/ui-settings"))["api_url"] == stack.prefect.api_url
     assert [service.state for service in status(home=home)] == ["running", "running", "running"]
+
+    # Nothing that the three have written is for anybody else, its folders included.
+    assert {path.name for path in home.prefect.iterdir()} >= {"prefect.db", "prefect.db-wal"}
+    assert open_to_others(home) == []
 
     # A killed server is replaced; the others are left alone.
     assert stack.commerce is not None

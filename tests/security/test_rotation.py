@@ -32,6 +32,7 @@ from flows.spec.errors import ConfigurationError, LoadLocked
 from infra.local import accounts, roles
 from infra.local.home import Home, read_json
 from infra.local.postgres import Cluster
+from infra.local.postmaster import Postmaster
 from infra.local.stack import PostgresAddress, PrefectAddress, Stack, rotate
 from tests.blocks.test_aws import as_rotation_writes_it, put
 from tests.conftest import TestCluster, TestDatabase
@@ -225,10 +226,11 @@ def embedded() -> Iterator[Home]:
 
     passwords = accounts.credentials_of(found)
     postmaster = cluster.start(admin_password=passwords[roles.ADMIN])
-    accounts.apply_roles(cluster, postmaster.port, passwords)
+    accounts.apply_roles(cluster, postmaster, passwords)
     urls = {name: cluster.url(role, passwords[role], postmaster.port, database)
             for name, (role, database) in stack._URLS.items()}  # fmt: skip
-    Stack(PostgresAddress(postmaster.port, postmaster.pid, ""), urls, PrefectAddress("", "", 0)).save(found)
+    address = PostgresAddress(postmaster.port, postmaster.pid, str(cluster.data))
+    Stack(str(found.root), address, urls, PrefectAddress("", "", 0, "")).save(found)
     yield found
     cluster.stop()
     rmtree(root, ignore_errors=True)
@@ -261,11 +263,11 @@ def test_what_up_writes_after_a_rotation_is_the_account_in_use(embedded: Home) -
     done = rotate("loader", home=embedded)
     assert done.former == row[0]
     kept = {name: str(value) for name, value in (read_json(embedded.credentials_file) or {}).items()}
-    port = Stack.load(embedded).postgres.port
-    accounts.apply_roles(Cluster(embedded.postgres), port, kept)
+    at = Stack.load(embedded).postgres
+    accounts.apply_roles(Cluster(embedded.postgres), Postmaster(at.pid, at.port), kept)
     user, password = accounts.login("medallion_loader", kept)
     assert user == done.account
-    psycopg.connect(Cluster(embedded.postgres).url(user, password, port, "warehouse")).close()
+    psycopg.connect(Cluster(embedded.postgres).url(user, password, at.port, "warehouse")).close()
 
 
 def test_up_gives_an_account_in_use_the_password_that_is_kept_although_the_cluster_knows_a_later_one(
@@ -278,11 +280,11 @@ def test_up_gives_an_account_in_use_the_password_that_is_kept_although_the_clust
         kept = {name: str(value) for name, value in (read_json(embedded.credentials_file) or {}).items()}
     for _ in range(2):
         rotate("loader", home=embedded)
-    cluster, port = Cluster(embedded.postgres), Stack.load(embedded).postgres.port
+    cluster, at = Cluster(embedded.postgres), Stack.load(embedded).postgres
     user, password = accounts.login("medallion_loader", kept)
     with pytest.raises(psycopg.OperationalError, match="authentication failed"):
-        psycopg.connect(cluster.url(user, password, port, "warehouse"))
+        psycopg.connect(cluster.url(user, password, at.port, "warehouse"))
 
-    accounts.apply_roles(cluster, port, kept)
+    accounts.apply_roles(cluster, Postmaster(at.pid, at.port), kept)
 
-    psycopg.connect(cluster.url(user, password, port, "warehouse")).close()
+    psycopg.connect(cluster.url(user, password, at.port, "warehouse")).close()

@@ -1,0 +1,76 @@
+"""`medallion worker` and `medallion env`: what runs deployments, and how other tools reach the embedded server."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from flows import connections
+from flows.commands.terminal import console, prepare
+from flows.spec.errors import ConfigurationError
+
+_VARIABLES = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
+
+
+def worker(
+    pool: Annotated[str, typer.Option("--pool", help="The work pool whose runs it takes")] = "local",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many runs at one time")] = None,
+) -> None:
+    """Run what is scheduled: a Prefect worker in the foreground, until Ctrl-C."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
+    prepare()
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+    from prefect.settings import get_current_settings
+
+    api_url = get_current_settings().api.url
+    if api_url is None:
+        # Prefect would start a server of its own, in which nothing is ever scheduled.
+        raise ConfigurationError(
+            "no Prefect server is configured",
+            where=f"work pool {pool}",
+            next_move="run `medallion up` for the embedded one, or set PREFECT_API_URL",
+        )
+    try:
+        with get_client(sync_client=True) as client:
+            client.read_work_pool(pool)
+    except ObjectNotFound as error:
+        # Prefect's worker would wait for it for ever.
+        raise ConfigurationError(
+            f"there is no work pool {pool}",
+            where=api_url,
+            next_move="name another with --pool; `medallion register` makes the pool local",
+        ) from error
+    console.print(f"A worker for the pool {pool} of {api_url}. What it does follows; Ctrl-C stops it.", highlight=False)
+    console.print("The logs of each run are kept by the Prefect server, with the run.")
+    sys.stdout.flush()
+    bound = [] if limit is None else ["--limit", str(limit)]
+    command = ["-m", "prefect", "worker", "start", "--pool", pool, "--no-create-pool-if-not-found", *bound]
+    # It becomes the worker: Ctrl-C and SIGTERM reach Prefect's own handlers, and nothing waits in between.
+    os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 # nosec B606 - our own interpreter, without a shell
+
+
+def env(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only this variable, and of it only the value")
+    ] = None,
+) -> None:
+    """Print what other tools need to reach the embedded Prefect server: eval "$(medallion env)"."""
+    if name not in (None, *_VARIABLES):
+        raise typer.BadParameter(f"one of {', '.join(_VARIABLES)}", param_hint="NAME")
+    if connections.embedded_stack() is None:
+        raise ConfigurationError(
+            "the embedded stack is not running", where="medallion env", next_move="run `medallion up`"
+        )
+    # The embedded server is asked for, whatever other the environment names.
+    os.environ.pop(_VARIABLES[0], None)
+    prepare()
+    for variable in _VARIABLES:
+        if name is None:
+            typer.echo(f"export {variable}={shlex.quote(os.environ[variable])}")
+        elif name == variable:
+            typer.echo(os.environ[variable])
