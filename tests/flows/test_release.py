@@ -233,7 +233,7 @@ def test_a_second_release_waits_for_the_first(shared: TestDatabase, monkeypatch:
 
     monkeypatch.setattr(settings(), "lock_wait_seconds", 0.2)
     with (
-        transform_lock(connections.warehouse("transformer"), wait_seconds=0),
+        transform_lock(connections.warehouse(), wait_seconds=0),
         pytest.raises(LoadLocked, match="another transform is running"),
     ):
         release()
