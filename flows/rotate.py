@@ -144,9 +144,7 @@ def _bound_alike(admin: psycopg.Connection, role: str, account: str) -> None:
     """The role's settings and number of connections for the account: the server applies those of who logs in."""
     found = admin.execute("select rolconnlimit, coalesce(rolconfig, '{}') from pg_roles where rolname = %s", [role])
     limit, bounds = found.fetchone() or (-1, [])
-    admin.execute(
-        sql.SQL("alter role {} connection limit {}").format(sql.Identifier(account), sql.Literal(limit))
-    )
+    admin.execute(sql.SQL("alter role {} connection limit {}").format(sql.Identifier(account), sql.Literal(limit)))
     for name, _, value in (bound.partition("=") for bound in bounds):
         # temp_file_limit is a superuser's to set; roles.sql says so where it cannot be.
         with contextlib.suppress(psycopg.errors.InsufficientPrivilege):

@@ -16,7 +16,8 @@ _SESSION = (
     r"(?:, idle in transaction)?"
 )
 _IN_USE = re.compile(
-    rf"^\s*(?P<told>[\w.]+ is in use: (?:{_SESSION}(?:; {_SESSION})*|by sessions that have just ended))\s*$", re.MULTILINE
+    rf"^\s*(?P<told>[\w.]+ is in use: (?:{_SESSION}(?:; {_SESSION})*|by sessions that have just ended))\s*$",
+    re.MULTILINE,
 )
 #: PostgreSQL's words, in English, for DDL that the macro does not wait for.
 _TIMED_OUT = "canceling statement due to lock timeout"

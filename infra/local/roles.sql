@@ -99,13 +99,13 @@ end
 $$;
 
 -- The upper bound of a load stays below the oldest open transaction of the source; without this the extractor
--- would see the start of its own transactions only, and rows committed late would be lost. The transformer names since
--- when a transaction keeps a model from being replaced.
+-- would see the start of its own transactions only, and rows committed late would be lost. Loader and
+-- transformer tell since when a transaction keeps them waiting.
 do $$
 declare
     wanted text;
 begin
-    foreach wanted in array array['medallion_extractor', 'medallion_transformer'] loop
+    foreach wanted in array array['medallion_extractor', 'medallion_loader', 'medallion_transformer'] loop
         if not pg_catalog.pg_has_role(wanted, 'pg_read_all_stats', 'member') then
             execute format('grant pg_read_all_stats to %I', wanted);
         end if;
@@ -113,7 +113,8 @@ begin
 exception
     -- Who may give it, differs between providers. A warehouse alone does not need it.
     when insufficient_privilege then
-        raise notice 'pg_read_all_stats could not be granted to medallion_extractor and medallion_transformer by %', current_user
-            using hint = 'Where sources are read in this cluster, let a role with ADMIN OPTION on it grant it.';
+        raise notice 'pg_read_all_stats could not be granted by %', current_user
+            using hint = 'Let a role with ADMIN OPTION on it grant it: to medallion_extractor where sources are read in this cluster, '
+            'to medallion_loader and medallion_transformer so that errors tell since when they were kept waiting.';
 end
 $$;

@@ -55,7 +55,9 @@ async def migrate(database: TestDatabase, wait_seconds: float) -> bool:
 
 
 async def until_upgrade_has_its_turn(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    turn = "select exists (select from pg_locks where relation = 'ops.locks'::regclass and mode = 'ShareRowExclusiveLock')"
+    turn = (
+        "select exists (select from pg_locks where relation = 'ops.locks'::regclass and mode = 'ShareRowExclusiveLock')"
+    )
     async with asyncio.timeout(30):
         while not await connection.fetchval(turn):  # noqa: ASYNC110 - another process's state
             await asyncio.sleep(0.02)
@@ -128,6 +130,7 @@ async def test_an_upgrade_names_the_runs_of_this_code_and_workers_of_a_load(ware
 
 
 async def test_a_reader_with_the_locks_of_older_code_does_not_hold_an_upgrade_up(earlier: TestDatabase) -> None:
+    run_sql(earlier.url("admin"), "grant execute on function pg_advisory_lock(int, int) to public")
     with psycopg.connect(earlier.url("reader"), autocommit=True) as reader:
         for lock in (OLDER_LOAD, OLDER_TRANSFORM, "select pg_advisory_lock(20170101, 0)"):
             assert reader.execute(lock.encode()).fetchone() is not None
