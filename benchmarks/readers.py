@@ -1,8 +1,8 @@
 """`python -m benchmarks.readers`: how long readers of a table wait while dbt replaces it beside an idle transaction.
 
 A reader asks every 50 ms, whether the query before was answered or not, so one that hangs for 20 s counts as all the
-queries that were due meanwhile. Another has read the table and keeps its transaction open for `--idle` seconds. Measured
-with dbt's own macros and roles without bounds, as it was before, and with the project's.
+queries that were due meanwhile. Another has read the table and keeps its transaction open for `--idle` seconds.
+Measured with dbt's own macros and roles without bounds, as it was before, and with the project's.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 
   A statement that waits for an exclusive lock makes every reader that comes later wait as well. So it waits briefly, from
   0.1 s, doubled up to 1.6 s (autovacuum makes way after 1 s), and lets readers pass for two to four times as long before
-  it tries again. What the model's transaction has done so far stays. After MEDALLION_BUILD_LOCK_WAIT_SECONDS it fails
+  it tries again. While a transaction is idle there is nothing to wait for: then it stays at 0.1 s. What the model's
+  transaction has done so far stays. After MEDALLION_BUILD_LOCK_WAIT_SECONDS it fails
   and names the sessions that use the table; flows/dbt/lock_waits.py reads that message.
 #}
 {% macro wait_for_lock(relation, ddl) -%}
@@ -13,6 +14,7 @@
         wait_seconds constant float8 := {{ env_var('MEDALLION_BUILD_LOCK_WAIT_SECONDS', '90') | float }};
         former constant text := current_setting('lock_timeout');
         patience_ms integer := 100;
+        is_idle boolean;
         sessions text;
     begin
         loop
@@ -22,8 +24,9 @@
                 perform set_config('lock_timeout', former, true);
                 exit;
             exception when lock_not_available or deadlock_detected then
-                if clock_timestamp() >= began + make_interval(secs => wait_seconds) then
-                    select string_agg(distinct format(
+                select
+                    bool_or(a.state like 'idle in transaction%'),
+                    string_agg(distinct format(
                         'session %s of %s (%s) with %s since %s%s',
                         a.pid,
                         coalesce(a.usename, a.backend_type, 'the server'),
@@ -35,17 +38,18 @@
                         ),
                         case when a.state like 'idle in transaction%' then ', idle in transaction' end
                     ), '; ')
-                    into sessions
-                    from pg_locks as k
-                    inner join pg_stat_activity as a on k.pid = a.pid
-                    where
-                        k.granted
-                        and k.pid <> pg_backend_pid()
-                        and k.database = (select oid from pg_database where datname = current_database())
-                        and (
-                            k.relation = to_regclass('{{ relation }}')
-                            or k.relation in (select relid from pg_partition_tree(to_regclass('{{ relation }}')))
-                        );
+                into is_idle, sessions
+                from pg_locks as k
+                inner join pg_stat_activity as a on k.pid = a.pid
+                where
+                    k.granted
+                    and k.pid <> pg_backend_pid()
+                    and k.database = (select oid from pg_database where datname = current_database())
+                    and (
+                        k.relation = to_regclass('{{ relation }}')
+                        or k.relation in (select relid from pg_partition_tree(to_regclass('{{ relation }}')))
+                    );
+                if clock_timestamp() >= began + make_interval(secs => wait_seconds) then
                     raise exception using errcode = '55P03', message = format(
                         '%s is in use: %s',
                         '{{ relation.include(database=False) | replace('"', '') }}',
@@ -54,7 +58,7 @@
                 end if;
             end;
             perform pg_sleep(patience_ms / 1000.0 * (2 + 2 * random()));
-            patience_ms := least(2 * patience_ms, 1600);
+            patience_ms := case when is_idle then 100 else least(2 * patience_ms, 1600) end;
         end loop;
     end
     $wait$

@@ -1,7 +1,6 @@
 """Models that waited in vain for a lock: what dbt's message says of it that may be passed on.
 
-    gold.mart is in use: session 4711 of medallion_reader (psql) with AccessShareLock since 2026-05-04 08:00:00 UTC, idle
-    in transaction
+    gold.mart is in use: session 4711 of medallion_reader (psql) with AccessShareLock since 2026-05-04 08:00:00 UTC
 
 The macro `wait_for_lock` writes the line. PostgreSQL's own messages may quote rows, so nothing else of them is kept.
 """

@@ -38,9 +38,9 @@ begin
             ('medallion_reader', 'statement_timeout', '15min'),
             ('medallion_reader', 'lock_timeout', '30s'),
             ('medallion_reader', 'temp_file_limit', '10GB'),
-            -- While a build waits for a lock, readers queue behind it. More than deadlock_timeout, a second, after which
-            -- autovacuum makes way for whoever waits for it.
-            ('medallion_transformer', 'lock_timeout', '2s'),
+            -- For what the macro `wait_for_lock` does not do more gently. Longer than the loader's, so that a model that
+            -- reads raw outlasts a load that waits to add a column to it.
+            ('medallion_transformer', 'lock_timeout', '2min'),
             ('medallion_transformer', 'idle_in_transaction_session_timeout', '5min'),
             ('medallion_transformer', 'statement_timeout', '2h'),
             -- Only a changed column of raw waits for the models that read it; a load that waited in vain is retried.

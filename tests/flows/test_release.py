@@ -81,7 +81,7 @@ def shared(
 
 @contextmanager
 def idle_reader(database: TestDatabase, *options: str) -> Iterator[psycopg.Connection]:
-    """A reader that has read the mart and has not ended its transaction; for a minute at most, so that nothing hangs."""
+    """A reader who has read the mart and leaves the transaction open; for a minute at most, so that nothing hangs."""
     with psycopg.connect(database.url("reader"), application_name="a notebook") as reader:
         for option in options:
             reader.execute(option.encode())
