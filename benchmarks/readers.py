@@ -124,19 +124,21 @@ def _build(warehouse: _Warehouse, project: Path) -> float:
 
 
 def _measure(warehouse: _Warehouse, project: Path, case: str, idle: float) -> Measured:
-    url, stop = warehouse.url("medallion_reader"), project / "stop"
+    url, marks = warehouse.url("medallion_reader"), ("asking", "idling", "stop")
     # In processes of their own: dbt works in this one, and would keep threads of it from asking in time.
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        asking = pool.submit(_ask, url, stop)
-        idling = pool.submit(_idle, url, idle)
-        time.sleep(3)  # both are at it
+        asking = pool.submit(_ask, url, project)
+        idling = pool.submit(_idle, url, project, idle)
+        while not ((project / "asking").exists() and (project / "idling").exists()):
+            time.sleep(0.1)
         try:
             seconds = _build(warehouse, project)
         finally:
-            stop.touch()
+            (project / "stop").touch()
         idling.result()
         waited = asking.result()
-    stop.unlink()
+    for mark in marks:
+        (project / mark).unlink()
     percentiles = statistics.quantiles(waited, n=100)
     return Measured(
         case,
@@ -148,23 +150,27 @@ def _measure(warehouse: _Warehouse, project: Path, case: str, idle: float) -> Me
     )
 
 
-def _ask(url: str, stop: Path) -> list[float]:
+def _ask(url: str, project: Path) -> list[float]:
     waited = []
     with psycopg.connect(url, autocommit=True) as reader:
         due = time.monotonic()
-        while not stop.exists():
+        while not (project / "stop").exists():
             reader.execute(_QUERY)
             waited.append(time.monotonic() - due)
+            (project / "asking").touch()
             due += _ASK_EVERY_SECONDS
             time.sleep(max(0, due - time.monotonic()))
     return waited
 
 
-def _idle(url: str, seconds: float) -> None:
-    if seconds:
-        with psycopg.connect(url) as reader:
-            reader.execute(_QUERY)
-            time.sleep(seconds)
+def _idle(url: str, project: Path, seconds: float) -> None:
+    if not seconds:
+        (project / "idling").touch()
+        return
+    with psycopg.connect(url) as reader:
+        reader.execute(_QUERY)
+        (project / "idling").touch()
+        time.sleep(seconds)
 
 
 if __name__ == "__main__":

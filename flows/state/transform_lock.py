@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,8 @@ async def transform_turn(connection: Connection[Record], *, wait_seconds: float,
     until = time.monotonic() + wait_seconds
     while not await connection.fetchval(_TRY):
         if time.monotonic() >= until:
-            raise _busy(where, await connection.fetchrow(_HOLDER))
+            holder = await connection.fetchrow(_HOLDER)
+            raise _busy(where, tuple(holder) if holder is not None else None)
         await asyncio.sleep(_POLL_SECONDS)
     try:
         yield
@@ -72,7 +73,7 @@ async def transform_turn(connection: Connection[Record], *, wait_seconds: float,
             await connection.execute("select ops.release_lock('transform')")
 
 
-def _busy(where: str, holder: Sequence[Any] | None) -> LoadLocked:
+def _busy(where: str, holder: tuple[Any, ...] | None) -> LoadLocked:
     return LoadLocked(
         f"another transform is running since {holder[0].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC (session {holder[1]})"
         if holder

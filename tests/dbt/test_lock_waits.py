@@ -21,8 +21,8 @@ NODES = {
     "models/parted.sql": "{{ config(materialized='partitioned', contract={'enforced': true}, "
     "partition_by={'column': 'day', 'every': 'month', 'late_data': '1 month'}) }} select date '2026-01-01' as day",
     "models/parted.yml": "models: [{name: parted, columns: [{name: day, data_type: date}]}]",
-    "snapshots/versions.sql": "{% snapshot versions %} {{ config(unique_key='id', strategy='check', check_cols='all') }} "
-    "select 1 as id {% if var('more', false) %} , 2 as gained {% endif %} {% endsnapshot %}",
+    "snapshots/versions.sql": "{% snapshot versions %} "
+    "{{ config(unique_key='id', strategy='check', check_cols='all') }} select 1 as id {% if var('more', false) %} , 2 as gained {% endif %} {% endsnapshot %}",
     "seeds/given.csv": "id\n1\n",
     "tests/kept.sql": "{{ config(store_failures=true) }} select 1 as id where false",
 }
@@ -70,7 +70,9 @@ def test_every_kind_of_node_waits_names_who_uses_its_table_and_leaves_it_as_it_w
             assert node.status == "error", (node.name, node.status)
             told = lock_wait(node.message)
             assert told is not None, (node.name, node.message)
-            assert f"{node.name} is in use: session {idle.info.backend_pid} of medallion_transformer (an analyst)" in told
+            assert (
+                f"{node.name} is in use: session {idle.info.backend_pid} of medallion_transformer (an analyst)" in told
+            )
             assert "idle in transaction" in told
     assert build(more=True).ok
     assert run_sql(warehouse.url("transformer"), "select gained from staging.grown order by 1") == [(2,), (None,)]
@@ -78,8 +80,8 @@ def test_every_kind_of_node_waits_names_who_uses_its_table_and_leaves_it_as_it_w
 
 def test_of_a_message_only_what_the_macro_wrote_is_passed_on() -> None:
     told = (
-        "gold.mart is in use: session 12 of medallion_reader (psql) with AccessShareLock since 2026-05-04 08:00:00 UTC, "
-        "idle in transaction; session 13 of dba () with AccessShareLock since before 2026-05-04 08:00:00 UTC"
+        "gold.mart is in use: session 12 of medallion_reader (psql) with AccessShareLock since 2026-05-04 08:00:00 UTC"
+        ", idle in transaction; session 13 of dba () with AccessShareLock since before 2026-05-04 08:00:00 UTC"
     )
     assert lock_wait(f"Database Error in model mart (models/mart.sql)\n  {told}\n  CONTEXT:  PL/pgSQL function") == told
     assert lock_wait(f"Failing row contains (x {told}, secret).") is None
