@@ -22,7 +22,8 @@ NODES = {
     "partition_by={'column': 'day', 'every': 'month', 'late_data': '1 month'}) }} select date '2026-01-01' as day",
     "models/parted.yml": "models: [{name: parted, columns: [{name: day, data_type: date}]}]",
     "snapshots/versions.sql": "{% snapshot versions %} "
-    "{{ config(unique_key='id', strategy='check', check_cols='all') }} select 1 as id {% if var('more', false) %} , 2 as gained {% endif %} {% endsnapshot %}",
+    "{{ config(unique_key='id', strategy='check', check_cols='all') }} select 1 as id "
+    "{% if var('more', false) %} , 2 as gained {% endif %} {% endsnapshot %}",
     "seeds/given.csv": "id\n1\n",
     "tests/kept.sql": "{{ config(store_failures=true) }} select 1 as id where false",
 }
