@@ -15,6 +15,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from flows import connections
+from flows.dbt.lock_waits import lock_wait, waited_in_vain
 from flows.dbt.project import DBT_PROJECT, PREFIX_VARIABLE, dbt_environment
 from flows.observe.artifacts import NodeLine, nodes_table_markdown
 from flows.observe.progress import report
@@ -38,7 +39,8 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
     With a `prefix` the schemas begin with it, and dbt's folder is one of its own.
 
     Raises:
-        DataRefused: a test failed. WarehouseError: a node could not be built.
+        DataRefused: a test failed. LoadLocked: sessions used tables all the while models waited to replace them.
+        WarehouseError: a node could not be built.
     """
     from prefect_dbt import PrefectDbtSettings  # 3 s of imports that ingest need not pay
 
@@ -122,11 +124,14 @@ def read_nodes(run_results: Path) -> list[NodeLine]:
 def _safe_message(result: dict[str, Any]) -> str:
     if result["status"] == "fail":
         return f"{result['failures']} rows fail"
+    if result["status"] == "error" and (wait := lock_wait(result["message"] or "")) is not None:
+        return wait
     return "see this node's task run" if result["status"] == "error" else ""
 
 
 def _judge(success: bool, nodes: list[NodeLine], exception: str | None) -> None:
     errors = [node.name for node in nodes if node.status == "error"]
+    waits = [wait for node in nodes if node.status == "error" and (wait := lock_wait(node.message)) is not None]
     failed = [f"{node.name} ({node.message})" for node in nodes if node.status == "fail"]
     if success and not errors and not failed:
         return
@@ -137,6 +142,8 @@ def _judge(success: bool, nodes: list[NodeLine], exception: str | None) -> None:
             where="dbt build",
             next_move="run the test's SQL in .medallion/dbt/compiled to see the rows; mend their source, or the rule",
         )
+    elif errors and len(waits) == len(errors):
+        error = waited_in_vain(waits)
     else:
         what = f"nodes could not be built: {', '.join(errors[:5])}" if errors else f"dbt stopped with {exception}"
         error = WarehouseError(

@@ -41,7 +41,7 @@ def predict() -> dict[str, Any]:
     tasks.ensure_operations()
     with (
         correlated() as correlation_id,
-        transform_lock(connections.transformer(), wait_seconds=settings().lock_wait_seconds),
+        transform_lock(connections.warehouse(), wait_seconds=settings().lock_wait_seconds),
     ):
         run_id = asyncio.run(_open(correlation_id))
         try:

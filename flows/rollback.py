@@ -43,7 +43,7 @@ def roll_back_models(by: str) -> RolledBack:
         LoadLocked: a transform was running, or readers held tables, all the while we waited.
     """
     asyncio.run(_ensure_operations())
-    with transform_lock(connections.transformer(), wait_seconds=settings().lock_wait_seconds):
+    with transform_lock(connections.warehouse(), wait_seconds=settings().lock_wait_seconds):
         return asyncio.run(_roll_back(by))
 
 
@@ -55,7 +55,7 @@ def drop_previous() -> list[str]:
             await colours.drop_under(warehouse, colours.DISCARDED)
             return await colours.drop_under(warehouse, PREVIOUS)
 
-    with transform_lock(connections.transformer(), wait_seconds=settings().lock_wait_seconds):
+    with transform_lock(connections.warehouse(), wait_seconds=settings().lock_wait_seconds):
         return asyncio.run(drop())
 
 

@@ -8,6 +8,7 @@ step may be the last: the address in the store names an account that works.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from flows.spec.libpq import explain_libpq
 
 CLONE = "_clone"
 # One rotation at a time: two would give one account two passwords, or write over each other's address in the block.
+# The lock is one of the database `postgres`, where roles of the platform may not connect: they could hold it for ever.
 _LOCK_CLASS = 20_170_103
 
 
@@ -49,7 +51,8 @@ def rotate_role(admin_url: str, address: DatabaseConnection, store: Callable[[st
     """
     password = secrets.token_urlsafe(24)
     try:
-        with psycopg.connect(DatabaseConnection("admin", admin_url).url, autocommit=True, connect_timeout=10) as admin:
+        address_of_admin = DatabaseConnection("admin", admin_url).url
+        with psycopg.connect(address_of_admin, dbname="postgres", autocommit=True, connect_timeout=10) as admin:
             _take_turn(admin)
             # Who was before us has turned it to the account that seemed idle.
             address = address.reread() if address.reread else address
@@ -134,6 +137,22 @@ def _let_act_as(admin: psycopg.Connection, role: str, account: str) -> None:
         admin.execute(sql.SQL(create).format(**names))
     admin.execute(sql.SQL("grant {role} to {account}").format(**names))
     admin.execute(sql.SQL("alter role {account} set role = {name}").format(**names, name=sql.Literal(role)))
+    _bound_alike(admin, role, account)
+
+
+def _bound_alike(admin: psycopg.Connection, role: str, account: str) -> None:
+    """The role's settings and number of connections for the account: the server applies those of who logs in."""
+    found = admin.execute("select rolconnlimit, coalesce(rolconfig, '{}') from pg_roles where rolname = %s", [role])
+    limit, bounds = found.fetchone() or (-1, [])
+    admin.execute(sql.SQL("alter role {} connection limit {}").format(sql.Identifier(account), sql.Literal(limit)))
+    for name, _, value in (bound.partition("=") for bound in bounds):
+        # temp_file_limit is a superuser's to set; roles.sql says so where it cannot be.
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+            admin.execute(
+                sql.SQL("alter role {} set {} = {}").format(
+                    sql.Identifier(account), sql.Identifier(name), sql.Literal(value)
+                )
+            )
 
 
 def _set_password(admin: psycopg.Connection, account: str, password: str) -> None:

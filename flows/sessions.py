@@ -45,7 +45,9 @@ async def open_session(
         )
     session = dict(_SESSION, application_name=application)
     session["statement_timeout"] = str(int(settings().statement_timeout_seconds * 1000))
-    session["idle_in_transaction_session_timeout"] = "0"
+    # A load's transaction in the warehouse is idle while its source is slow. At the source ours must not stay open for
+    # ever: migrations of the application wait for it, and everybody else behind them.
+    session["idle_in_transaction_session_timeout"] = session["statement_timeout"] if side == "source" else "0"
     if side == "source":
         session["default_transaction_read_only"] = "on"
     else:

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
         None, description="The folder of pg_basebackup and its kin; unset → the wheel's"
     )
     lock_wait_seconds: float = Field(60, ge=0, description="How long a load waits for another run of the same table")
+    build_lock_wait_seconds: float = Field(
+        90, ge=0, description="How long a model waits for sessions that use the table it replaces"
+    )
     connect_timeout_seconds: float = Field(10, gt=0, description="How long to wait for a connection")
     rotation_wait_seconds: float = Field(
         20, ge=0, description="How long a refused password is looked up again in the block or secret it came from"

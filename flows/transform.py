@@ -83,7 +83,7 @@ def recorded(pipeline: str, work: Callable[[int], dict[str, Any]], target: Path)
     tasks.ensure_operations()
     with (
         correlated() as correlation_id,
-        transform_lock(connections.transformer(), wait_seconds=settings().lock_wait_seconds),
+        transform_lock(connections.warehouse(), wait_seconds=settings().lock_wait_seconds),
     ):
         run_id = asyncio.run(_open(pipeline, correlation_id))
         lineage = lineage_events.lineage_run(pipeline, tasks.current_flow_run_id(), run_id)

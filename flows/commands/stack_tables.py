@@ -11,6 +11,7 @@ from rich.table import Table
 from flows.screens import ago, grid, number, styled
 
 if TYPE_CHECKING:
+    from flows.state.blockers import Blocker
     from flows.state.overview import Overview
     from infra.local.stack import ServiceStatus, Stack
 
@@ -37,6 +38,23 @@ def service_table(services: Iterable[ServiceStatus]) -> Table:
             service.address or "",
             str(service.pid or ""),
             str(service.log or ""),
+        )
+    return table
+
+
+def blockers_table(blockers: Iterable[Blocker]) -> Table:
+    """Open transactions that keep tables of the warehouse from being changed."""
+    table = grid("Open transactions", ["session", "role", "application", "since (UTC)", "state", "tables", "waiting"])
+    for blocker in blockers:
+        more = f" and {len(blocker.relations) - 3} more" if len(blocker.relations) > 3 else ""
+        table.add_row(
+            str(blocker.session),
+            blocker.role,
+            blocker.application,
+            f"{blocker.since:%Y-%m-%d %H:%M:%S}" if blocker.since else "",
+            blocker.state or "",
+            ", ".join(blocker.relations[:3]) + more,
+            ", ".join(map(str, blocker.waiting)),
         )
     return table
 
@@ -69,6 +87,8 @@ def status_tables(overview: Overview) -> list[Table]:
             number(row["quarantined"], dim_zero=True),
         )
     shown = [runs, tables]
+    if overview.blockers:
+        shown.append(blockers_table(overview.blockers))
     if overview.quarantine:
         quarantine = grid("Quarantine", ["table", "rule", "rows", "since (UTC)"], ["rows"])
         for row in overview.quarantine:

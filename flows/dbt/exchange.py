@@ -23,6 +23,7 @@ import asyncpg
 from flows.dbt.colours import DISCARDED, NEXT, PREVIOUS, grant_usage, has_readers, label, revoke_usage, schemas_under
 from flows.spec.errors import LoadLocked
 from flows.spec.identifiers import qualified, quote_identifier
+from flows.state.blockers import blockers
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -42,15 +43,6 @@ from pg_class as c inner join pg_namespace as n on c.relnamespace = n.oid
 where n.nspname = any($1) and c.relkind in ('r', 'p', 'm', 'v') and not c.relispartition
     and pg_has_role(c.relowner, 'usage')
 order by n.nspname, c.relname
-"""
-_HOLDERS = """
-select distinct a.pid, a.usename::text as usename, a.application_name
-from pg_locks as k
-inner join pg_class as c on k.relation = c.oid
-inner join pg_namespace as n on c.relnamespace = n.oid
-inner join pg_stat_activity as a on k.pid = a.pid
-where n.nspname = any($1) and k.granted and k.pid <> pg_backend_pid()
-order by a.pid limit 5
 """
 
 
@@ -183,8 +175,7 @@ async def _hold(connection: Connection[Record], statements: Sequence[str], patie
 
 
 async def _held_by_readers(connection: Connection[Record], schemas: Sequence[str]) -> LoadLocked:
-    rows = await connection.fetch(_HOLDERS, list(schemas))
-    listed = ", ".join(f"session {row['pid']} of {row['usename']} ({row['application_name']})" for row in rows)
+    listed = "; ".join(str(blocker) for blocker in (await blockers(connection, schemas))[:5])
     return LoadLocked(
         f"tables that readers have were in use all the while{f': {listed}' if listed else ''}",
         where="exchange of the models' schemas",

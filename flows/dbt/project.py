@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from flows.observe.redaction import redact
-from flows.settings import PROJECT_ROOT
+from flows.settings import PROJECT_ROOT, settings
 
 DBT_PROJECT = PROJECT_ROOT / "dbt_project"
 PREFIX_VARIABLE = "MEDALLION_DBT_SCHEMA_PREFIX"
@@ -35,6 +35,7 @@ def dbt_environment(url: str) -> dict[str, str]:
         "MEDALLION_DBT_SSLMODE": query.get("sslmode", ["prefer"])[0],
         # Empty where the address names none: a build before this one in the process may have set them.
         **{f"MEDALLION_DBT_{key.upper()}": query.get(key, [""])[0] for key in ("sslrootcert", "sslcert", "sslkey")},
+        "MEDALLION_BUILD_LOCK_WAIT_SECONDS": str(settings().build_lock_wait_seconds),
         "DBT_USE_COLORS": "false",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",

@@ -76,6 +76,8 @@ async def share_snapshot(connection: Connection[Record], table: Table) -> str:
 
     The table is locked against a change of its columns for as long.
     """
+    # This transaction is idle for as long as the others read.
+    await connection.execute("set local idle_in_transaction_session_timeout = 0")
     await connection.execute(f"lock table {qualified(table.schema, table.name)} in access share mode")
     return str(await connection.fetchval("select pg_export_snapshot()"))
 

@@ -169,7 +169,8 @@ async def ensure_types(connection: Connection[Record], target: Target, shape: Sh
     changes = []
     async with connection.transaction():
         # Tables of one source are loaded side by side, and `if not exists` alone fails when two create the same.
-        await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", f"types {target.raw_schema}")
+        # A lock that only the loader may take, and that conflicts with nothing but itself and an upgrade.
+        await connection.execute("lock table ops.schema_version in share update exclusive mode")
         # `if not exists` wants the right to create even when there is nothing to do.
         if not await connection.fetchval("select to_regnamespace($1) is not null", quote_identifier(target.raw_schema)):
             await connection.execute(f"create schema {quote_identifier(target.raw_schema)}")

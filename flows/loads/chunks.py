@@ -91,7 +91,7 @@ class _Worker:
                 shape = await describe(origin, self.source.name, self.source.raw_schema, self.table)
                 self.side = "warehouse"
                 async with ours.transaction():
-                    if not await reads.join_read(ours, job.source, job.table, job.batch_id, job.attempt):
+                    if not await reads.join_read(ours, job.batch_id, job.attempt):
                         raise _superseded(target.where)
                     read = await reads.find_read(ours, job.batch_id)
                     assert read is not None  # join_read has found it

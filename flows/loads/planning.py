@@ -101,8 +101,8 @@ async def _refuse_earlier_version(warehouse: Connection[Record]) -> None:
 
 
 async def _lock_holder(warehouse: Connection[Record], source: str, table: str) -> int | None:
-    """The batch under way; None too on a warehouse that has never been loaded, where no ledger stands yet."""
-    if not await warehouse.fetchval("select to_regclass('ops.loads') is not null"):
+    """The batch under way; None too on a warehouse whose schema ops is still to be created or upgraded."""
+    if not await warehouse.fetchval("select to_regclass('ops.locks') is not null"):
         return None
     return await table_locks.lock_holder(warehouse, source, table)
 

@@ -39,7 +39,7 @@ async def register(warehouse: Connection[Record], model: Churn, trained: Trained
         )
     async with warehouse.transaction():
         # One after the other: two trainings at once would both take the next number.
-        await warehouse.execute("select pg_advisory_xact_lock(hashtext('ml.model_versions'), hashtext($1))", model.name)
+        await warehouse.execute("lock table ml.model_versions in share update exclusive mode")
         newest = await warehouse.fetchrow(
             "select version, status, fingerprint from ml.model_versions where model = $1 order by version desc limit 1",
             model.name,

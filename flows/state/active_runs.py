@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 _QUERY = Path(__file__).with_name("active_runs.sql")
+_QUERY_BEFORE_9 = Path(__file__).with_name("active_runs_before_9.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,5 +38,8 @@ async def active_runs(connection: Connection[Record]) -> list[ActiveRun]:
     """Everyone else's runs in this database, by name. Empty where no ledger stands yet. Takes no lock."""
     if not await connection.fetchval("select to_regclass('ops.loads') is not null"):
         return []
-    rows = await connection.fetch(_QUERY.read_text(encoding="utf-8"), LOAD_LOCK_CLASS, WORKER_LOCK_CLASS)
+    rows = await connection.fetch(_QUERY_BEFORE_9.read_text(encoding="utf-8"), LOAD_LOCK_CLASS, WORKER_LOCK_CLASS)
+    if await connection.fetchval("select to_regclass('ops.locks') is not null"):
+        rows += await connection.fetch(_QUERY.read_text(encoding="utf-8"))
+        rows.sort(key=lambda row: (row["what"], row["pid"]))
     return [ActiveRun(row["what"], row["batch_id"], row["started_at"], row["pid"]) for row in rows]

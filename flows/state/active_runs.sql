@@ -1,37 +1,28 @@
--- Holders of advisory locks of this database but for this session. $1 is the class of loads, $2 that of their workers
--- and of the transform, whose key is 0. Reads nothing that earlier versions of schema ops lack.
-with held as (
-    select
-        pid,
-        classid::bigint as class,
-        objid::bigint as key
-    from pg_locks
-    where
-        locktype = 'advisory'
-        and objsubid = 2
-        and granted
-        and database = (select oid from pg_database where datname = current_database())
-        and pid <> pg_backend_pid()
-        and (classid = $1::int::oid and objid <> 0::oid or classid = $2::int::oid)
-),
-
-running as (
-    select
-        source_system || '.' || table_name as name,
-        (hashtext(source_system || '.' || table_name)::bigint + 4294967296) % 4294967296 as key,
-        max(batch_id) as batch_id,
-        max(started_at) as started_at
-    from ops.loads
-    where status = 'running'
-    group by source_system, table_name
-)
-
+-- Runs of this version's code: holders of locks in ops.locks, and workers, who share the row of their read.
 select
-    held.pid,
-    case when held.key = 0 then 'transform' else coalesce(running.name, activity.application_name, 'a load') end as what,
+    locks.pid,
+    locks.name as what,
     running.batch_id,
-    running.started_at
-from held
-left join running on held.key = running.key
-left join pg_stat_activity as activity on held.pid = activity.pid
-order by what, held.pid
+    locks.taken_at as started_at
+from ops.locks
+left join lateral (
+    select max(loads.batch_id) as batch_id
+    from ops.loads
+    where loads.status = 'running' and loads.source_system || '.' || loads.table_name = locks.name
+) as running on true
+where locks.pid <> pg_backend_pid() and ops.is_held(locks.key, locks.pid, locks.account)
+union all
+select
+    worker.pid,
+    coalesce(activity.application_name, 'a load') as what,
+    null as batch_id,
+    null as started_at
+from pg_locks as worker
+left join pg_stat_activity as activity on worker.pid = activity.pid
+where
+    worker.relation = 'ops.reads'::regclass
+    and worker.database = (select oid from pg_database where datname = current_database())
+    and worker.mode = 'RowShareLock'
+    and worker.granted
+    and worker.pid <> pg_backend_pid()
+order by what, pid

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 # Of schema.sql. Two warehouses of one number are the same, or one of them is never completed.
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flows.state.blockers import Blocker, blockers
 from flows.state.circuits import all_circuits
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Overview:
     `changes`: changed_at, source_system, table_name, column_name, change, old_type, new_type, applied.
     `circuits`: source_system, state, failures, retry_at, what; sources that have failed since they last worked.
     `errors`: error_id, occurred_at, failure_class, location, what, next_move.
+    `blockers`: open transactions that keep tables of the warehouse.
     """
 
     runs: Rows
@@ -31,6 +33,7 @@ class Overview:
     changes: Rows
     errors: Rows
     circuits: Rows = field(default_factory=list)
+    blockers: list[Blocker] = field(default_factory=list)
 
 
 _RUNS = """
@@ -96,6 +99,7 @@ async def read_overview(connection: Connection[Record], limit: int = 8) -> Overv
         changes=await rows(_CHANGES, limit),
         errors=await rows(_ERRORS, limit),
         circuits=await all_circuits(connection),
+        blockers=await blockers(connection),
     )
 
 

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from flows.spec.plan import CursorState, Window
-from flows.state.advisory_locks import WORKER_LOCK_CLASS
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -130,14 +129,13 @@ async def chunks_of(connection: Connection[Record], batch_id: int) -> list[Chunk
     return [Chunk(*record.values()) for record in records]
 
 
-async def join_read(connection: Connection[Record], source: str, table: str, batch_id: int, attempt: int) -> bool:
+async def join_read(connection: Connection[Record], batch_id: int, attempt: int) -> bool:
     """Whether a worker may commit a chunk of this attempt. Runs in the chunk's transaction, before anything else.
 
-    The lock is held until that transaction ends, so that a newer attempt can wait for it.
+    The read's row is locked until that transaction ends, so that a newer attempt can wait for it; that attempt may
+    count itself meanwhile.
     """
-    await connection.execute(
-        "select pg_advisory_xact_lock_shared($1, hashtext($2))", WORKER_LOCK_CLASS, f"{source}.{table}"
-    )
+    await connection.execute("select from ops.reads where batch_id = $1 for key share", batch_id)
     return bool(
         await connection.fetchval(
             "select exists (select from ops.reads as r inner join ops.loads as l using (batch_id) "

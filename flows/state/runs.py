@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flows.state.advisory_locks import LOAD_LOCK_CLASS
-
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
@@ -36,14 +34,10 @@ async def close_dead_runs(connection: Connection[Record], pipeline: str, scope: 
     await connection.execute(
         "update ops.runs set status = 'failed', finished_at = clock_timestamp(), "
         "details = jsonb_build_object('ended', 'the process ended without a word') "
-        "where pipeline = $1 and scope = $2 and status = 'running' and not exists (select from pg_locks as k "
-        "inner join unnest($4::text[]) as t (name) on k.objid = "
-        "((hashtext(t.name)::bigint + 4294967296) % 4294967296)::oid "
-        "where k.locktype = 'advisory' and k.classid = $3::int::oid and k.granted and k.database = "
-        "(select oid from pg_database where datname = current_database()))",
+        "where pipeline = $1 and scope = $2 and status = 'running' and not exists (select from ops.locks as l "
+        "where l.name = any($3::text[]) and ops.is_held(l.key, l.pid, l.account))",
         pipeline,
         scope,
-        LOAD_LOCK_CLASS,
         [f"{scope}.{table}" for table in tables],
     )
 

@@ -350,4 +350,69 @@ create table if not exists ops.retentions (
 );
 comment on table ops.retentions is 'One row per place where `medallion retain` deleted what was beyond its term: how many rows, and the moment before which they lay.';
 
-insert into ops.schema_version (version) values (8) on conflict do nothing;
+-- Locks of loads and of the transform. Advisory locks alone would not do: every role that may connect can take any key. So
+-- the key is drawn anew each time, and counts only in the session that this table names, which only the loader writes.
+create table if not exists ops.locks (
+    name text primary key,
+    key bigint not null,
+    pid integer not null,
+    account oid not null,
+    taken_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.locks is
+'One row per lock that was ever taken: `shop.baskets` for loads of a table, `transform`. It is held while the session of that process id and account holds the advisory lock of that key, so the server frees it whenever the session ends.';
+
+create or replace function ops.is_held(key bigint, pid integer, account oid) returns boolean
+language sql set search_path = pg_catalog as $$
+    select exists (
+        select
+        from pg_locks as k
+        inner join pg_stat_get_activity($2) as a on a.pid = k.pid
+        where
+            k.locktype = 'advisory'
+            and k.granted
+            and k.pid = $2
+            and a.usesysid = $3
+            and k.database = (select d.oid from pg_database as d where d.datname = current_database())
+            and k.classid = (($1 >> 32) & 4294967295)::oid
+            and k.objid = ($1 & 4294967295)::oid
+            and k.objsubid = 1
+    )
+$$;
+
+create or replace function ops.take_lock(wanted text) returns boolean
+language plpgsql set search_path = pg_catalog as $$
+declare
+    drawn bigint;
+    taken boolean;
+begin
+    -- An upgrade of this schema keeps others from taking locks by locking the table.
+    lock table ops.locks in row exclusive mode nowait;
+    loop
+        drawn := hashtextextended(gen_random_uuid()::text, 0);
+        exit when pg_try_advisory_lock(drawn);
+    end loop;
+    insert into ops.locks as l (name, key, pid, account)
+    select wanted, drawn, a.pid, a.usesysid from pg_stat_get_activity(pg_backend_pid()) as a
+    on conflict (name) do update set
+        key = excluded.key, pid = excluded.pid, account = excluded.account, taken_at = excluded.taken_at
+    where not ops.is_held(l.key, l.pid, l.account);
+    taken := found;
+    if not taken then
+        perform pg_advisory_unlock(drawn);
+    end if;
+    return taken;
+exception
+    when lock_not_available or serialization_failure then
+        perform pg_advisory_unlock(drawn) where drawn is not null;
+        return false;
+end
+$$;
+
+-- The row stays: an upgrade that waits for the holder to end has locked the table.
+create or replace function ops.release_lock(held text) returns void
+language sql set search_path = pg_catalog as $$
+    select pg_advisory_unlock(key) from ops.locks where name = $1 and pid = pg_backend_pid()
+$$;
+
+insert into ops.schema_version (version) values (9) on conflict do nothing;

@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -14,22 +15,18 @@ from flows.settings import settings
 from flows.spec.connection import DatabaseConnection
 from flows.spec.errors import LoadLocked
 from flows.spec.libpq import explain_libpq
-from flows.state.advisory_locks import LOAD_LOCK_CLASS, NO_TABLE, WORKER_LOCK_CLASS
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 _POLL_SECONDS = 0.5
-# Shared for the statement, as in table_locks.lock_table: no run begins while schema ops is being upgraded.
-_TRY = (
-    f"select case when pg_try_advisory_xact_lock_shared({LOAD_LOCK_CLASS}, {NO_TABLE}) "
-    f"then pg_try_advisory_lock({WORKER_LOCK_CLASS}, {NO_TABLE}) else false end"
-)
+_TRY = "select ops.take_lock('transform')"
+_HOLDER = "select taken_at, pid from ops.locks where name = 'transform' and ops.is_held(key, pid, account)"
 
 
 @contextmanager
 def transform_lock(address: DatabaseConnection, *, wait_seconds: float) -> Iterator[None]:
-    """Hold the warehouse's transform lock.
+    """Hold the warehouse's transform lock. `address` is the loader's, who alone may take locks of `ops.locks`.
 
     Two builds at once would trip over each other's temporary tables and could snapshot a row twice.
 
@@ -51,7 +48,7 @@ def transform_lock(address: DatabaseConnection, *, wait_seconds: float) -> Itera
         until = time.monotonic() + wait_seconds
         while not _try(connection):
             if time.monotonic() >= until:
-                raise _busy("transform")
+                raise _busy("transform", connection.execute(_HOLDER).fetchone())
             time.sleep(_POLL_SECONDS)
         yield
 
@@ -66,18 +63,21 @@ async def transform_turn(connection: Connection[Record], *, wait_seconds: float,
     until = time.monotonic() + wait_seconds
     while not await connection.fetchval(_TRY):
         if time.monotonic() >= until:
-            raise _busy(where)
+            holder = await connection.fetchrow(_HOLDER)
+            raise _busy(where, tuple(holder) if holder is not None else None)
         await asyncio.sleep(_POLL_SECONDS)
     try:
         yield
     finally:
         if not connection.is_closed():
-            await connection.execute(f"select pg_advisory_unlock({WORKER_LOCK_CLASS}, {NO_TABLE})")
+            await connection.execute("select ops.release_lock('transform')")
 
 
-def _busy(where: str) -> LoadLocked:
+def _busy(where: str, holder: tuple[Any, ...] | None) -> LoadLocked:
     return LoadLocked(
-        "another transform is running, or schema ops is being upgraded",
+        f"another transform is running since {holder[0].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC (session {holder[1]})"
+        if holder
+        else "schema ops is being upgraded",
         where=where,
         next_move="wait for it to end; one that died gives the lock back by itself",
         retryable=True,

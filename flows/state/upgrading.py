@@ -2,7 +2,8 @@
 
 wait for the turn → from here on no run begins → wait for those under way → one transaction of DDL
 
-The turn is an advisory lock of the transaction. A killed upgrade gives it back, and leaves the version that was.
+The turn is a lock of tables that only the loader may lock, and for runs of code before version 9 an advisory one. A
+killed upgrade gives it back, and leaves the version that was.
 """
 
 from __future__ import annotations
@@ -27,6 +28,13 @@ _POLL_SECONDS = 0.25
 _UPGRADE = Path(__file__).with_name("upgrade.sql")
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _SHAPE = Path(__file__).with_name("operations_shape.sql")
+# Whether those who hold older code's lock may read schema ops, as no reader may; null when nobody holds it.
+_HELD_BY_OLDER_CODE = """
+select bool_or(to_regnamespace('ops') is null or has_schema_privilege(a.usesysid, 'ops', 'usage'))
+from pg_locks as k inner join pg_stat_activity as a using (pid)
+where k.locktype = 'advisory' and k.classid = $1::int::oid and k.objid = $2::int::oid and k.objsubid = 2
+    and k.database = (select oid from pg_database where datname = current_database()) and k.granted
+"""
 # A rehearsal must not make loads wait: behind its lock they would queue.
 _REHEARSAL_LOCK_MS = 1000
 
@@ -54,7 +62,7 @@ async def upgrade(
     async with connection.transaction():
         async with _told_as_lock("another upgrade of schema ops is under way"):
             await _limit_waits(connection, until)
-            await connection.execute("select pg_advisory_xact_lock($1, $2)", LOAD_LOCK_CLASS, NO_TABLE)
+            await _take_turn(connection, until)
         version = await known_version(connection)
         if version == wanted:
             return False
@@ -96,6 +104,19 @@ async def rehearse(connection: Connection[Record]) -> list[str]:
 
 async def _shape(connection: Connection[Record]) -> set[str]:
     return {row["thing"] for row in await connection.fetch(_SHAPE.read_text(encoding="utf-8"))}
+
+
+async def _take_turn(connection: Connection[Record], until: float) -> None:
+    """Be the only upgrade, and keep runs from beginning."""
+    for table in ("ops.schema_version", "ops.locks"):
+        if await connection.fetchval("select to_regclass($1) is not null", table):
+            await connection.execute(f"lock table {table} in share row exclusive mode")
+    while not await connection.fetchval("select pg_try_advisory_xact_lock($1, $2)", LOAD_LOCK_CLASS, NO_TABLE):
+        if await connection.fetchval(_HELD_BY_OLDER_CODE, LOAD_LOCK_CLASS, NO_TABLE) is False:
+            return  # a reader holds it, who keeps older code from beginning as we would, and is not waited for
+        if time.monotonic() >= until:
+            raise asyncpg.LockNotAvailableError("another upgrade, by older code")
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _let_runs_end(connection: Connection[Record], step: str, until: float) -> None:

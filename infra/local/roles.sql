@@ -21,17 +21,100 @@ begin
 end
 $$;
 
--- The upper bound of a load stays below the oldest open transaction of the source; without this the extractor
--- would see the start of its own transactions only, and rows committed late would be lost.
+-- What one session may take from the others, for each role and the second account that a rotation makes for it (which
+-- logs in under its own name, so settings of the role alone would not reach it). A person may set another value in a
+-- session, except for temp_file_limit and the number of connections: this bounds accidents. docs/operations.md explains
+-- the values.
+do $$
+declare
+    account text;
+    bound record;
+begin
+    for bound in
+        select * from (values
+            -- An idle transaction keeps models from being replaced. Less than MEDALLION_BUILD_LOCK_WAIT_SECONDS, so
+            -- that a build outlasts it.
+            ('medallion_reader', 'idle_in_transaction_session_timeout', '1min'),
+            ('medallion_reader', 'statement_timeout', '15min'),
+            ('medallion_reader', 'lock_timeout', '30s'),
+            ('medallion_reader', 'temp_file_limit', '10GB'),
+            -- For what the macro `wait_for_lock` does not do more gently. Longer than the loader's, so that a model that
+            -- reads raw outlasts a load that waits to add a column to it.
+            ('medallion_transformer', 'lock_timeout', '2min'),
+            ('medallion_transformer', 'idle_in_transaction_session_timeout', '5min'),
+            ('medallion_transformer', 'statement_timeout', '2h'),
+            -- Only a changed column of raw waits for the models that read it; a load that waited in vain is retried.
+            ('medallion_loader', 'lock_timeout', '1min'),
+            ('medallion_loader', 'idle_in_transaction_session_timeout', '15min'),
+            -- At the source: behind a session that waits for a migration's lock, or keeps it waiting, all others queue.
+            ('medallion_extractor', 'lock_timeout', '30s'),
+            ('medallion_extractor', 'idle_in_transaction_session_timeout', '15min'),
+            ('medallion_extractor', 'statement_timeout', '2h')
+        ) as declared (role, setting, value)
+        -- A machine that is gone: the server notices after 90 s instead of two hours, and frees what its sessions held.
+        union all
+        select r.role, k.setting, k.value
+        from unnest(array[
+            'medallion_extractor', 'medallion_loader', 'medallion_transformer', 'medallion_reader'
+        ]) as r (role)
+        cross join (values
+            ('tcp_keepalives_idle', '60'), ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '3')
+        ) as k (setting, value)
+    loop
+        for account in
+            select rolname from pg_catalog.pg_roles where rolname in (bound.role, bound.role || '_clone')
+        loop
+            begin
+                execute format('alter role %I set %I = %L', account, bound.setting, bound.value);
+            exception
+                -- temp_file_limit is a superuser's to set, or whoever was granted it (PostgreSQL 15 and later).
+                when insufficient_privilege then
+                    if bound.setting <> 'temp_file_limit' then
+                        raise;
+                    end if;
+                    raise notice 'temp_file_limit of % could not be set by %', account, current_user
+                        using hint = 'Set it for the server, or let a role that may set it do so.';
+            end;
+        end loop;
+    end loop;
+    for account in
+        select rolname from pg_catalog.pg_roles where rolname in ('medallion_reader', 'medallion_reader_clone')
+    loop
+        execute format('alter role %I connection limit 20', account);
+    end loop;
+end
+$$;
+
+-- Connections that `reserved_connections` keeps for loads and models (PostgreSQL 16 and later).
 do $$
 begin
-    if not pg_catalog.pg_has_role('medallion_extractor', 'pg_read_all_stats', 'member') then
-        grant pg_read_all_stats to medallion_extractor;
+    if exists (select from pg_catalog.pg_roles where rolname = 'pg_use_reserved_connections') then
+        grant pg_use_reserved_connections to medallion_loader, medallion_transformer;
     end if;
+exception
+    when insufficient_privilege then
+        raise notice 'pg_use_reserved_connections could not be granted by %', current_user
+            using hint = 'Let a role with ADMIN OPTION on it grant it to medallion_loader and medallion_transformer.';
+end
+$$;
+
+-- The upper bound of a load stays below the oldest open transaction of the source; without this the extractor
+-- would see the start of its own transactions only, and rows committed late would be lost. Loader and
+-- transformer tell since when a transaction keeps them waiting.
+do $$
+declare
+    wanted text;
+begin
+    foreach wanted in array array['medallion_extractor', 'medallion_loader', 'medallion_transformer'] loop
+        if not pg_catalog.pg_has_role(wanted, 'pg_read_all_stats', 'member') then
+            execute format('grant pg_read_all_stats to %I', wanted);
+        end if;
+    end loop;
 exception
     -- Who may give it, differs between providers. A warehouse alone does not need it.
     when insufficient_privilege then
-        raise notice 'pg_read_all_stats could not be granted to medallion_extractor by %', current_user
-            using hint = 'Where sources are read in this cluster, let a role with ADMIN OPTION on it grant it.';
+        raise notice 'pg_read_all_stats could not be granted by %', current_user
+            using hint = 'Let a role with ADMIN OPTION on it grant it: to medallion_extractor where sources are read in this cluster, '
+            'to medallion_loader and medallion_transformer so that errors tell since when they were kept waiting.';
 end
 $$;

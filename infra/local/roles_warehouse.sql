@@ -30,6 +30,25 @@ revoke all on schema public from public;
 alter default privileges for role medallion_loader revoke execute on functions from public;
 alter default privileges for role medallion_transformer revoke execute on functions from public;
 
+-- Every role may take advisory locks, as many as the server's lock table holds, which then is full for all. Only a
+-- superuser may change that; loads do not depend on it.
+do $$
+declare
+    called regprocedure;
+begin
+    for called in
+        select oid from pg_catalog.pg_proc
+        where
+            pronamespace = 'pg_catalog'::regnamespace
+            and proname ~ '^pg_(try_)?advisory_'
+            and pg_catalog.pg_has_role(proowner, 'usage')
+    loop
+        execute format('revoke execute on function %s from public', called);
+        execute format('grant execute on function %s to medallion_loader, medallion_transformer', called);
+    end loop;
+end
+$$;
+
 -- The loader's rooms. It creates raw_<source> by itself, hence `create` on the database.
 create schema if not exists ops authorization medallion_loader;
 create schema if not exists quarantine authorization medallion_loader;

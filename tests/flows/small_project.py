@@ -45,7 +45,7 @@ def write_project(folder: Path) -> Path:
         file.write_text(text)
     (project / "dbt_project.yml").write_text(yaml.safe_dump(PROJECT))
     (project / "macros").mkdir()
-    for name in ("profiles.yml", "macros/generate_schema_name.sql"):
+    for name in ("profiles.yml", "macros/generate_schema_name.sql", "macros/wait_for_lock.sql"):
         shutil.copy(ROOT / "dbt_project" / name, project / name)
     for gate, text in CONTRACTS.items():
         (folder / f"{gate}.yml").write_text(text)

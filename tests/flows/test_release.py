@@ -2,12 +2,17 @@
 
 import asyncio
 import re
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psycopg
 import pytest
 from prefect.context import refresh_global_settings_context
 from rich.console import Console
@@ -72,6 +77,45 @@ def shared(
         point_at(database, tmp_path / "home", project, monkeypatch)
         yield database
     settings.cache_clear()
+
+
+@contextmanager
+def idle_reader(database: TestDatabase, *options: str) -> Iterator[psycopg.Connection]:
+    """A reader who has read the mart and leaves the transaction open; for a minute at most, so that nothing hangs."""
+    with psycopg.connect(database.url("reader"), application_name="a notebook") as reader:
+        for option in options:
+            reader.execute(option.encode())
+            reader.commit()
+        reader.execute("select * from gold.mart")
+        ending = threading.Timer(60, reader.close)
+        ending.start()
+        try:
+            yield reader
+        finally:
+            ending.cancel()
+            reader.close()
+
+
+@contextmanager
+def other_readers(database: TestDatabase) -> Iterator[list[float]]:
+    """Seconds that a query of the mart took, one after the other."""
+    took: list[float] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        with psycopg.connect(database.url("reader"), autocommit=True) as reader:
+            while not stop.wait(0.02):
+                began = time.monotonic()
+                reader.execute("select count(*) from gold.mart")
+                took.append(time.monotonic() - began)
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        try:
+            yield took
+        finally:
+            stop.set()
+        reading.result(timeout=30)
 
 
 def amounts(database: TestDatabase) -> list[tuple[Any, ...]]:
@@ -233,7 +277,32 @@ def test_a_second_release_waits_for_the_first(shared: TestDatabase, monkeypatch:
 
     monkeypatch.setattr(settings(), "lock_wait_seconds", 0.2)
     with (
-        transform_lock(connections.warehouse("transformer"), wait_seconds=0),
+        transform_lock(connections.warehouse(), wait_seconds=0),
         pytest.raises(LoadLocked, match="another transform is running"),
     ):
         release()
+
+
+def test_a_transform_names_the_reader_who_keeps_a_model_from_being_replaced_and_holds_up_no_other_reader(
+    shared: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDALLION_BUILD_LOCK_WAIT_SECONDS", "2")
+    settings.cache_clear()
+    with other_readers(shared) as took, idle_reader(shared) as reader:
+        with pytest.raises(LoadLocked, match=r"gold\.mart is in use: ") as caught:
+            transform()
+        session = f"session {reader.info.backend_pid} of medallion_reader (a notebook) with AccessShareLock since 20"
+        assert session in caught.value.what
+        assert "idle in transaction" in caught.value.what
+        assert caught.value.retryable
+        assert max(took) < 2.5, "they wait for 0.8 s at most in two seconds; the rest is for slow machines"
+    (failed,) = rows(shared, "select failure_class, retryable, what from ops.errors")
+    assert (failed["failure_class"], failed["retryable"]) == ("transient", True)
+    transform()
+
+
+def test_a_transform_outlasts_a_reader_whose_idle_transaction_is_ended(shared: TestDatabase) -> None:
+    with idle_reader(shared, "set idle_in_transaction_session_timeout = '8s'") as reader:
+        transform()
+        with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+            reader.execute("select 1")

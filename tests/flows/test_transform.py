@@ -63,7 +63,7 @@ def test_a_second_transform_waits_for_the_first_and_then_says_who_is_in_the_way(
     """Two builds of dbt in one warehouse would trip over each other's temporary tables."""
     monkeypatch.setattr(settings(), "lock_wait_seconds", 0.6)
     began = time.monotonic()
-    with transform_lock(connections.warehouse("transformer"), wait_seconds=0):
+    with transform_lock(connections.warehouse(), wait_seconds=0):
         state: State[Any] = transform(return_state=True)
         with pytest.raises(LoadLocked, match="another transform is running"):
             state.result()

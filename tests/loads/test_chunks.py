@@ -317,7 +317,7 @@ async def test_a_new_attempt_waits_for_a_worker_that_is_still_committing(ends: T
     async with six_invariants(ends, SOURCE, "orders"):
         load_in_a_process(ends, "orders", **MEDIUM, MEDALLION_FAILPOINT="after_chunk_commit")
         with psycopg.connect(ends.warehouse.url("loader")) as zombie:
-            zombie.execute("select pg_advisory_xact_lock_shared(20170102, hashtext('shop.orders'))")
+            zombie.execute("select from ops.reads for key share")
             waiting = asyncio.create_task(load(ends, "orders"))
             await asyncio.sleep(0.7)
             assert not waiting.done()

@@ -65,7 +65,9 @@ async def test_a_lock_timeout_is_transient_and_takes_nothing_back(
 ) -> None:
     await load(warehouse, shop, "baskets")
     change(shop, "update baskets set week = 52, updated_at = now() where basket_id = 31000001")
-    cluster.connection.execute(f"alter database {warehouse.name} set lock_timeout = '150ms'".encode())
+    cluster.connection.execute(
+        f"alter role medallion_loader in database {warehouse.name} set lock_timeout = '150ms'".encode()
+    )
     before = raw_rows(warehouse, "baskets")
     async with six_invariants(TwoEnds(warehouse, shop), declared_shop, "baskets"):
         with psycopg.connect(warehouse.url("admin")) as reader:
@@ -87,7 +89,9 @@ async def test_a_lock_timeout_in_the_middle_of_publishing_takes_everything_back(
     await load(warehouse, shop, "basket_items")
     change(shop, *CHANGES)
     before, since = raw_rows(warehouse, "basket_items"), cursor(warehouse, "basket_items")
-    cluster.connection.execute(f"alter database {warehouse.name} set lock_timeout = '150ms'".encode())
+    cluster.connection.execute(
+        f"alter role medallion_loader in database {warehouse.name} set lock_timeout = '150ms'".encode()
+    )
     async with six_invariants(TwoEnds(warehouse, shop), declared_shop, "basket_items"):
         with psycopg.connect(warehouse.url("admin")) as other:
             other.execute("update raw_shop.basket_items set quantity = 7 where basket_item_id = 441")
@@ -114,7 +118,7 @@ async def test_a_deadlock_is_transient(warehouse: TestDatabase, shop: TestDataba
             while not rows(warehouse, "select 1 from ops.loads where status = 'running'"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             wanting = asyncio.create_task(
-                other.execute("select pg_advisory_lock(classid::int, objid::int) from pg_locks "
+                other.execute("select pg_advisory_lock(classid::bigint << 32 | objid::bigint) from pg_locks "
                               "where locktype = 'advisory' and database = "
                               "(select oid from pg_database where datname = current_database())")
             )  # fmt: skip

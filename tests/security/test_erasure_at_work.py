@@ -28,7 +28,7 @@ def test_nobody_is_erased_while_models_are_built(held: TestDatabase, monkeypatch
     """A build that has read the person writes it into a snapshot when we have proven that nothing is left."""
     monkeypatch.setattr(settings(), "lock_wait_seconds", 0.2)
     with (
-        transform_lock(connections.warehouse("transformer"), wait_seconds=0),
+        transform_lock(connections.warehouse(), wait_seconds=0),
         pytest.raises(LoadLocked, match="another transform"),
     ):
         forget()
@@ -47,14 +47,14 @@ def test_models_are_not_built_while_somebody_is_erased(held: TestDatabase) -> No
                 await asyncio.sleep(0.05)
             with (
                 pytest.raises(LoadLocked),
-                transform_lock(connections.warehouse("transformer"), wait_seconds=0),
+                transform_lock(connections.warehouse(), wait_seconds=0),
             ):
                 pass
             reader.execute("commit")
             await erasing
 
         asyncio.run(both())
-    with transform_lock(connections.warehouse("transformer"), wait_seconds=0):
+    with transform_lock(connections.warehouse(), wait_seconds=0):
         pass
 
 

@@ -136,7 +136,7 @@ def test_a_rotation_does_not_wait_for_ever(
     with (
         block(warehouse, account, "first", monkeypatch),
         setting(lock_wait_seconds=1),
-        psycopg.connect(warehouse.url("admin"), autocommit=True) as other,
+        psycopg.connect(warehouse.url("admin"), dbname="postgres", autocommit=True) as other,
     ):
         other.execute("select pg_advisory_lock(20170103, 0)")
         with pytest.raises(LoadLocked, match="another rotation"):

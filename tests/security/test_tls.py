@@ -82,8 +82,8 @@ def loaded(server: TlsServer) -> TlsServer:
     return server
 
 
-def address(server: TlsServer, **query: object) -> str:
-    return server.url(server.warehouse, "transformer", **query)  # type: ignore[arg-type]
+def address(server: TlsServer, role: str = "loader", **query: object) -> str:
+    return server.url(server.warehouse, role, **query)  # type: ignore[arg-type]
 
 
 def refused(way: Callable[[str, Path], None], url: str, folder: Path) -> MedallionError:
@@ -140,7 +140,7 @@ def test_a_server_without_tls_is_refused_and_is_told_no_password(
 ) -> None:
     """An attacker who says "I speak no TLS" must not be answered in the clear."""
     root = loaded.authority.root
-    url = f"{warehouse.url('transformer')}?sslmode=verify-full&sslrootcert={root}"
+    url = f"{warehouse.url('loader')}?sslmode=verify-full&sslrootcert={root}"
     error = refused(way, url, tmp_path)
     assert "does not offer TLS" in error.what
     assert "sslmode=disable" in error.next_move
@@ -158,7 +158,7 @@ def test_an_authority_that_is_not_there_is_told_as_such(
 def test_a_wrong_password_over_tls_is_a_wrong_password(
     loaded: TlsServer, way: Callable[[str, Path], None], tmp_path: Path
 ) -> None:
-    url = address(loaded).replace(loaded.cluster.passwords["medallion_transformer"], "zqguess")
+    url = address(loaded).replace(loaded.cluster.passwords["medallion_loader"], "zqguess")
     error = refused(way, url, tmp_path)
     assert "TLS" not in error.what
     assert "zqguess" not in str(error)
@@ -171,10 +171,10 @@ def test_a_client_with_a_certificate_needs_no_password(
     certificate, key = loaded.authority.issue("by_certificate")
     with psycopg.connect(loaded.cluster.url(roles.ADMIN, loaded.warehouse.name), autocommit=True) as admin:
         admin.execute("drop role if exists by_certificate")
-        admin.execute("create role by_certificate login in role medallion_transformer")
+        admin.execute("create role by_certificate login in role medallion_loader")
         try:
             url = address(loaded, sslcert=certificate, sslkey=key)
-            credentials = f"medallion_transformer:{loaded.cluster.passwords['medallion_transformer']}"
+            credentials = f"medallion_loader:{loaded.cluster.passwords['medallion_loader']}"
             way(url.replace(credentials, "by_certificate"), tmp_path)
             without = address(loaded).replace(credentials, "by_certificate")
             refused(way, without, tmp_path)
@@ -195,10 +195,10 @@ def test_dbt_builds_over_a_verified_connection(loaded: TlsServer, tmp_path: Path
     def build(url: str) -> Invocation:
         return run_dbt(["run", "--full-refresh"], url=url, target=tmp_path / "target", project=project)
 
-    built = build(address(loaded))
+    built = build(address(loaded, "transformer"))
     assert built.ok, (built.problem, built.nodes)
     assert rows(loaded.warehouse, "select ssl from staging.seen") == [{"ssl": True}]
-    failed = build(address(loaded, sslrootcert=Authority(tmp_path / "other", "another").root))
+    failed = build(address(loaded, "transformer", sslrootcert=Authority(tmp_path / "other", "another").root))
     assert "certificate verify failed" in failed.problem
 
 

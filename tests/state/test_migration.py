@@ -9,6 +9,7 @@ import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -17,7 +18,7 @@ from flows.connections import connect
 from flows.settings import settings
 from flows.spec import DatabaseConnection
 from flows.spec.errors import ConfigurationError, LoadLocked, WarehouseError
-from flows.state import ledger, table_locks
+from flows.state import ledger, reads, table_locks
 from flows.state.transform_lock import transform_lock
 from tests.conftest import ROOT, TestDatabase
 from tests.flows.front_door import medallion
@@ -25,6 +26,10 @@ from tests.load.two_ends import run_sql
 
 EARLIER = (Path(__file__).parent / "schemas/2a.sql").read_text(encoding="utf-8")
 VERSION = "select max(version) from ops.schema_version"
+#: What code before version 9 holds while it loads a table and while it transforms, and how it tries to begin.
+OLDER_LOAD = "select pg_advisory_lock(20170101, hashtext('shop.baskets'))"
+OLDER_TRANSFORM = "select pg_advisory_lock(20170102, 0)"
+OLDER_TRY = "select pg_try_advisory_lock_shared(20170101, 0)"
 
 
 @pytest.fixture
@@ -49,9 +54,18 @@ async def migrate(database: TestDatabase, wait_seconds: float) -> bool:
         return await ledger.migrate(warehouse, wait_seconds=wait_seconds)
 
 
+async def until_upgrade_has_its_turn(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    turn = (
+        "select exists (select from pg_locks where relation = 'ops.locks'::regclass and mode = 'ShareRowExclusiveLock')"
+    )
+    async with asyncio.timeout(30):
+        while not await connection.fetchval(turn):  # noqa: ASYNC110 - another process's state
+            await asyncio.sleep(0.02)
+
+
 async def test_an_upgrade_waits_for_a_load_under_way(earlier: TestDatabase) -> None:
     async with connect(address(earlier), side="warehouse") as loading:
-        await table_locks.lock_table(loading, "shop", "baskets")
+        await loading.execute(OLDER_LOAD)
         upgrading = asyncio.create_task(migrate(earlier, 20))
         await asyncio.sleep(0.6)
         assert not upgrading.done()
@@ -65,35 +79,63 @@ async def test_an_upgrade_that_waited_in_vain_names_the_runs_and_has_changed_not
         earlier.url("loader"),
         "insert into ops.loads (source_system, table_name, mode, path) values ('shop', 'baskets', 'merge', 'merge')",
     )
-    transformer = DatabaseConnection("warehouse", earlier.url("transformer"))
-    async with connect(address(earlier), side="warehouse") as loading:
-        await table_locks.lock_table(loading, "shop", "baskets")
-        with (
-            transform_lock(transformer, wait_seconds=0),
-            pytest.raises(LoadLocked, match=r"shop\.baskets \(batch 1\) since .* UTC, transform") as refused,
-        ):
+    async with (
+        connect(address(earlier), side="warehouse") as loading,
+        connect(DatabaseConnection("warehouse", earlier.url("transformer")), side="warehouse") as transforming,
+    ):
+        await loading.execute(OLDER_LOAD)
+        await transforming.execute(OLDER_TRANSFORM)
+        with pytest.raises(LoadLocked, match=r"shop\.baskets \(batch 1\) since .* UTC, transform") as refused:
             await migrate(earlier, 0.4)
     assert "from version 2 to" in refused.value.what
     assert refused.value.retryable
     assert version(earlier) == 2
 
 
-async def test_no_run_begins_while_an_upgrade_waits_or_works(earlier: TestDatabase) -> None:
+async def test_no_run_begins_while_an_upgrade_waits_or_works(warehouse: TestDatabase) -> None:
     """Else it would write with statements of one version into tables of another."""
-    transformer = DatabaseConnection("warehouse", earlier.url("transformer"))
+    run_sql(warehouse.url("loader"), f"update ops.schema_version set version = {ledger.SCHEMA_VERSION - 1}")
     async with AsyncExitStack() as stack:
         loading, other = [
-            await stack.enter_async_context(connect(address(earlier), side="warehouse")) for _ in range(2)
+            await stack.enter_async_context(connect(address(warehouse), side="warehouse")) for _ in range(2)
         ]
-        await table_locks.lock_table(loading, "shop", "baskets")
-        upgrading = asyncio.create_task(migrate(earlier, 20))
-        await asyncio.sleep(0.6)
+        assert await table_locks.lock_table(loading, "shop", "baskets")
+        upgrading = asyncio.create_task(migrate(warehouse, 20))
+        await until_upgrade_has_its_turn(other)
         assert not await table_locks.lock_table(other, "shop", "stores")
-        with pytest.raises(LoadLocked, match="being upgraded"), transform_lock(transformer, wait_seconds=0):
+        with pytest.raises(LoadLocked, match="being upgraded"), transform_lock(address(warehouse), wait_seconds=0):
             pass
+        assert not await other.fetchval(OLDER_TRY), "nor does a run of older code"
         await table_locks.unlock_table(loading, "shop", "baskets")
         assert await upgrading
         assert await table_locks.lock_table(other, "shop", "stores")
+
+
+async def test_an_upgrade_names_the_runs_of_this_code_and_workers_of_a_load(warehouse: TestDatabase) -> None:
+    run_sql(warehouse.url("loader"), f"update ops.schema_version set version = {ledger.SCHEMA_VERSION - 1}")
+    run_sql(
+        warehouse.url("loader"),
+        "insert into ops.loads (source_system, table_name, mode, path) values ('shop', 'baskets', 'merge', 'merge');"
+        "insert into ops.reads (batch_id, path, grid, read_window, landing) values (1, 'merge', '{}', '{}', 0)",
+    )
+    async with (
+        connect(address(warehouse), side="warehouse", application="medallion load shop.baskets") as worker,
+        connect(address(warehouse), side="warehouse") as loading,
+    ):
+        assert await table_locks.lock_table(loading, "shop", "stores")
+        async with worker.transaction():
+            await reads.join_read(worker, 1, 1)
+            with pytest.raises(LoadLocked, match=r"medallion load shop\.baskets, shop\.stores since .* UTC"):
+                await migrate(warehouse, 0.4)
+
+
+async def test_a_reader_with_the_locks_of_older_code_does_not_hold_an_upgrade_up(earlier: TestDatabase) -> None:
+    run_sql(earlier.url("admin"), "grant execute on function pg_advisory_lock(int, int) to public")
+    with psycopg.connect(earlier.url("reader"), autocommit=True) as reader:
+        for lock in (OLDER_LOAD, OLDER_TRANSFORM, "select pg_advisory_lock(20170101, 0)"):
+            assert reader.execute(lock.encode()).fetchone() is not None
+        assert await migrate(earlier, 5)
+    assert version(earlier) == ledger.SCHEMA_VERSION
 
 
 async def test_of_two_upgrades_at_once_one_does_it_and_the_other_goes_on(earlier: TestDatabase) -> None:
@@ -171,7 +213,8 @@ def test_a_plan_tells_what_comes_and_goes_and_who_is_at_work_and_changes_nothing
     assert not any("ops.releases." in line for line in found.changes), "a table that comes is one line"
     assert version(earlier) == 2
     variables = {"MEDALLION_WAREHOUSE_URL": earlier.url("loader"), "MEDALLION_LOCK_WAIT_SECONDS": "0"}
-    with transform_lock(DatabaseConnection("warehouse", earlier.url("transformer")), wait_seconds=0):
+    with psycopg.connect(earlier.url("transformer"), autocommit=True) as transforming:
+        transforming.execute(OLDER_TRANSFORM.encode())
         shown = medallion("migrate", "--plan", variables=variables)
         assert shown.code == 0, shown.text
         assert "active  transform" in shown.out

@@ -147,7 +147,7 @@
     {%- endset -%}
     {%- set replaced = run_query(held).columns[0].values() -%}
     {%- if replaced or partitions -%}
-        {%- call statement('exchange') -%}
+        {%- set exchange -%}
             {% for name in replaced -%}
                 drop table {{ api.Relation.create(database=target.database, schema=target.schema, identifier=name) }};
             {% endfor -%}
@@ -157,6 +157,9 @@
                 alter table {{ target }} attach partition {{ partition_relation(target, partition.suffix) }}
                 for values from ('{{ partition.from }}') to ('{{ partition.to }}');
             {% endfor %}
+        {%- endset -%}
+        {%- call statement('exchange') -%}
+            {{ wait_for_lock(target, exchange) }}
         {%- endcall -%}
     {%- endif -%}
 {%- endmacro %}

@@ -1,0 +1,112 @@
+{#
+  DDL that needs a table which readers use, without making others queue behind it for long.
+
+  A statement that waits for an exclusive lock makes every reader that comes later wait as well. So it waits briefly, from
+  0.1 s, doubled up to 1.6 s (autovacuum makes way after 1 s), and lets readers pass for two to four times as long before
+  it tries again. While a transaction is idle there is nothing to wait for: then it stays at 0.1 s. What the model's
+  transaction has done so far stays. After MEDALLION_BUILD_LOCK_WAIT_SECONDS it fails
+  and names the sessions that use the table; flows/dbt/lock_waits.py reads that message.
+#}
+{% macro wait_for_lock(relation, ddl) -%}
+    do $wait$
+    declare
+        began constant timestamptz := clock_timestamp();
+        wait_seconds constant float8 := {{ env_var('MEDALLION_BUILD_LOCK_WAIT_SECONDS', '90') | float }};
+        former constant text := current_setting('lock_timeout');
+        patience_ms integer := 100;
+        is_idle boolean;
+        sessions text;
+    begin
+        loop
+            begin
+                perform set_config('lock_timeout', patience_ms || 'ms', true);
+                execute $ddl${{ ddl }}$ddl$;
+                perform set_config('lock_timeout', former, true);
+                exit;
+            exception when lock_not_available or deadlock_detected then
+                select
+                    bool_or(a.state like 'idle in transaction%'),
+                    string_agg(distinct format(
+                        'session %s of %s (%s) with %s since %s%s',
+                        a.pid,
+                        coalesce(a.usename, a.backend_type, 'the server'),
+                        a.application_name,
+                        k.mode,
+                        coalesce(
+                            to_char(a.xact_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'),
+                            'before ' || to_char(began at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')
+                        ),
+                        case when a.state like 'idle in transaction%' then ', idle in transaction' end
+                    ), '; ')
+                into is_idle, sessions
+                from pg_locks as k
+                inner join pg_stat_activity as a on k.pid = a.pid
+                where
+                    k.granted
+                    and k.pid <> pg_backend_pid()
+                    and k.database = (select oid from pg_database where datname = current_database())
+                    and (
+                        k.relation = to_regclass('{{ relation }}')
+                        or k.relation in (select relid from pg_partition_tree(to_regclass('{{ relation }}')))
+                    );
+                if clock_timestamp() >= began + make_interval(secs => wait_seconds) then
+                    raise exception using errcode = '55P03', message = format(
+                        '%s is in use: %s',
+                        '{{ relation.include(database=False) | replace('"', '') }}',
+                        coalesce(sessions, 'by sessions that have just ended')
+                    );
+                end if;
+            end;
+            perform pg_sleep(patience_ms / 1000.0 * (2 + 2 * random()));
+            patience_ms := case when is_idle then 100 else least(2 * patience_ms, 1600) end;
+        end loop;
+    end
+    $wait$
+{%- endmacro %}
+
+
+{#
+  dbt's own macros for DDL on tables that are in use, with that wait.
+#}
+{% macro postgres__rename_relation(from_relation, to_relation) -%}
+    {%- set name = adapter.quote_as_configured(to_relation.identifier, 'identifier') -%}
+    {%- call statement('rename_relation') -%}
+        {{ wait_for_lock(from_relation, 'alter table ' ~ from_relation.render() ~ ' rename to ' ~ name) }}
+    {%- endcall -%}
+{%- endmacro %}
+
+
+{% macro postgres__drop_relation(relation) -%}
+    {%- call statement('drop_relation', auto_begin=False) -%}
+        {{ wait_for_lock(relation, get_drop_sql(relation)) }}
+    {%- endcall -%}
+{%- endmacro %}
+
+
+{% macro postgres__truncate_relation(relation) -%}
+    {%- call statement('truncate_relation') -%}
+        {{ wait_for_lock(relation, 'truncate table ' ~ relation.render()) }}
+    {%- endcall -%}
+{%- endmacro %}
+
+
+{% macro postgres__alter_relation_add_remove_columns(relation, add_columns, remove_columns) -%}
+    {%- set changes = [] -%}
+    {%- for column in add_columns or [] -%}
+        {%- do changes.append('add column ' ~ column.quoted ~ ' ' ~ column.expanded_data_type) -%}
+    {%- endfor -%}
+    {%- for column in remove_columns or [] -%}
+        {%- do changes.append('drop column ' ~ column.quoted) -%}
+    {%- endfor -%}
+    {%- if changes -%}
+        {%- do run_query(wait_for_lock(relation, 'alter table ' ~ relation.render() ~ ' ' ~ changes | join(', '))) -%}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{#
+  Columns that a snapshot gains.
+#}
+{% macro postgres__create_columns(relation, columns) -%}
+    {%- do postgres__alter_relation_add_remove_columns(relation, columns, none) -%}
+{%- endmacro %}

@@ -1,0 +1,90 @@
+"""Whatever dbt does to a table that is in use waits for it and names who uses it, for every kind of node."""
+
+import shutil
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from flows.dbt.lock_waits import NO_LOCK, lock_wait
+from flows.dbt.project import DBT_PROJECT, Invocation, run_dbt
+from flows.settings import settings
+from tests.conftest import TestDatabase
+from tests.load.two_ends import run_sql
+
+#: Each on its own, so that none is skipped for another. With `more` those that keep their table gain a column.
+NODES = {
+    "models/replaced.sql": "{{ config(materialized='table') }} select 1 as id",
+    "models/shown.sql": "{{ config(materialized='view') }} select 1 as id",
+    "models/grown.sql": "{{ config(materialized='incremental', on_schema_change='append_new_columns') }} "
+    "select 1 as id {% if var('more', false) %} , 2 as gained {% endif %}",
+    "models/parted.sql": "{{ config(materialized='partitioned', contract={'enforced': true}, "
+    "partition_by={'column': 'day', 'every': 'month', 'late_data': '1 month'}) }} select date '2026-01-01' as day",
+    "models/parted.yml": "models: [{name: parted, columns: [{name: day, data_type: date}]}]",
+    "snapshots/versions.sql": "{% snapshot versions %} "
+    "{{ config(unique_key='id', strategy='check', check_cols='all') }} select 1 as id "
+    "{% if var('more', false) %} , 2 as gained {% endif %} {% endsnapshot %}",
+    "seeds/given.csv": "id\n1\n",
+    "tests/kept.sql": "{{ config(store_failures=true) }} select 1 as id where false",
+}
+NAMES = {"replaced", "shown", "grown", "parted", "versions", "given", "kept"}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(settings(), "build_lock_wait_seconds", 0.5)
+    for name, text in NODES.items():
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    (tmp_path / "dbt_project.yml").write_text("name: waits\nprofile: medallion\n")
+    shutil.copy(DBT_PROJECT / "profiles.yml", tmp_path)
+    (tmp_path / "macros").mkdir()
+    for name in ("wait_for_lock.sql", "partitioned/partitioned.sql", "partitioned/partitions.sql"):
+        shutil.copy(DBT_PROJECT / "macros" / name, tmp_path / "macros")
+    return tmp_path
+
+
+def test_every_kind_of_node_waits_names_who_uses_its_table_and_leaves_it_as_it_was(
+    warehouse: TestDatabase, project: Path
+) -> None:
+    def build(more: bool) -> Invocation:
+        variables = ["--vars", "{more: true}"] if more else []
+        return run_dbt(
+            ["build", *variables], url=warehouse.url("transformer"), target=project / "target", project=project
+        )
+
+    assert build(more=False).ok
+    relations = run_sql(
+        warehouse.url("transformer"),
+        "select n.nspname || '.' || c.relname from pg_class as c inner join pg_namespace as n "
+        "on c.relnamespace = n.oid where c.relkind in ('r', 'v', 'p') and not c.relispartition and c.relname = any(%s)",
+        [sorted(NAMES)],
+    )
+    assert len(relations) == len(NAMES)
+    with psycopg.connect(warehouse.url("transformer"), application_name="an analyst") as idle:
+        for (relation,) in relations:
+            idle.execute(f"select * from {relation}".encode())
+        blocked = build(more=True)
+        assert {node.name for node in blocked.nodes} == NAMES
+        for node in blocked.nodes:
+            assert node.status == "error", (node.name, node.status)
+            told = lock_wait(node.message)
+            assert told is not None, (node.name, node.message)
+            assert (
+                f"{node.name} is in use: session {idle.info.backend_pid} of medallion_transformer (an analyst)" in told
+            )
+            assert "idle in transaction" in told
+    assert build(more=True).ok
+    assert run_sql(warehouse.url("transformer"), "select gained from staging.grown order by 1") == [(2,), (None,)]
+
+
+def test_of_a_message_only_what_the_macro_wrote_is_passed_on() -> None:
+    told = (
+        "gold.mart is in use: session 12 of medallion_reader (psql) with AccessShareLock since 2026-05-04 08:00:00 UTC"
+        ", idle in transaction; session 13 of dba () with AccessShareLock since before 2026-05-04 08:00:00 UTC"
+    )
+    assert lock_wait(f"Database Error in model mart (models/mart.sql)\n  {told}\n  CONTEXT:  PL/pgSQL function") == told
+    assert lock_wait(f"Failing row contains (x {told}, secret).") is None
+    assert lock_wait("  secret is in use: session of ours, secret\n") is None
+    assert lock_wait("canceling statement due to lock timeout\nCONTEXT: while updating (secret)") == NO_LOCK
