@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
                 "MEDALLION_DBT_HOST": "127.0.0.1",
                 "MEDALLION_DBT_PORT": str(port),
                 "MEDALLION_DBT_USER": ADMIN,
-                "MEDALLION_DBT_PASSWORD": PASSWORD,
+                "DBT_ENV_SECRET_MEDALLION_PASSWORD": PASSWORD,
                 "MEDALLION_DBT_DATABASE": "postgres",
                 "DBT_TARGET_PATH": str(home / "target"),
                 "DBT_LOG_PATH": str(home / "logs"),
