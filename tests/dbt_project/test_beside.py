@@ -52,6 +52,7 @@ def shared(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> It
         assert build.exit_code == 0, build.output
         patch.setenv("MEDALLION_WAREHOUSE_URL", database.url("loader"))
         patch.setenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL", database.url("transformer"))
+        patch.setenv("MEDALLION_WAREHOUSE_REVIEWER_URL", database.url("reviewer"))
         patch.setenv("MEDALLION_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("MEDALLION_DEV_NAME", "Ada.Lovelace")
         settings.cache_clear()

@@ -214,9 +214,9 @@ def test_a_link_to_a_file_outside_the_project_is_refused(warehouse: TestDatabase
     with pytest.raises(DeclarationError, match=r"models/taken\.sql is a link"):
         run_dbt(["parse"], url=warehouse.url("transformer"), target=tmp_path / "target", project=project)
     variables = {**PLANTED, **dbt_environment(warehouse.url("transformer"))}
-    place = ["--project-dir", project, "--profiles-dir", project, "--target-path", tmp_path / "plain"]
+    place = ["--project-dir", str(project), "--profiles-dir", str(project), "--target-path", str(tmp_path / "plain")]
     subprocess.run(
-        [Path(sys.executable).with_name("dbt"), "parse", *place, "--log-path", tmp_path],
+        [Path(sys.executable).with_name("dbt"), "parse", *place, "--log-path", str(tmp_path)],
         env={**os.environ, **variables}, capture_output=True, timeout=120, check=False,
     )  # fmt: skip
     assert MARK in (tmp_path / "plain/manifest.json").read_text(), "else there would be nothing to refuse"
