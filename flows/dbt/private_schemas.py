@@ -86,8 +86,8 @@ async def open_private(connection: Connection[Record], names: Iterable[str]) -> 
             raise DeclarationError(
                 f"a review may not create the schema {visible(name)}",
                 where="medallion review",
-                next_move="let the macro generate_schema_name put its prefix before every schema; a schema left by a "
-                "review under another role is dropped by that role: `medallion review --clean`",
+                next_move="let the macro generate_schema_name put its prefix before every schema; if the transformer "
+                "left a schema of this name, drop it as the transformer",
             ) from None
 
 
