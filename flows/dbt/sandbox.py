@@ -33,7 +33,7 @@ def _withheld() -> tuple[type, ...]:
     from dbt.adapters.contracts.connection import Connection, Credentials
     from dbt.config.profile import Profile
     from dbt.context.providers import BaseResolver
-    from psycopg2 import extensions
+    from psycopg2 import extensions  # type: ignore[import-untyped]  # its stubs are a package of their own
 
     # Profile is RuntimeConfig's base; resolvers are `ref`, `source` and `metric`.
     return (

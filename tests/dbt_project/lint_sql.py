@@ -42,7 +42,8 @@ def main(arguments: list[str]) -> int:
             with psycopg.connect(cluster.url(ADMIN, PASSWORD, port, "postgres")) as connection:
                 connection.execute(HELD)
             environment = {
-                **os.environ,
+                # Models are rendered, and could read whatever is here.
+                **{name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ},
                 "MEDALLION_DBT_HOST": "127.0.0.1",
                 "MEDALLION_DBT_PORT": str(port),
                 "MEDALLION_DBT_USER": ADMIN,
