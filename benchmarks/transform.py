@@ -31,7 +31,7 @@ from psycopg.rows import dict_row
 from rich.console import Console
 
 from demo.raw import fill_promotions, fill_raw
-from flows.dbt.project import dbt_environment
+from flows.dbt.environment import dbt_environment
 from flows.settings import PROJECT_ROOT
 from flows.state.ledger import schema_sql
 from infra.local import roles

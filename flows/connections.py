@@ -4,6 +4,7 @@ embedded stack.
 MEDALLION_WAREHOUSE_URL              postgresql://loader:…@host/warehouse
 MEDALLION_WAREHOUSE_TRANSFORMER_URL  the same database as the role that builds models (default: the loader)
 MEDALLION_WAREHOUSE_READER_URL       the same database as the role that only reads gold
+MEDALLION_WAREHOUSE_REVIEWER_URL     the same database as the role that reviews pull requests (default: the transformer)
 MEDALLION_SOURCE_SHOP_URL            a source database, or an API's base URL
 MEDALLION_SOURCE_MARKETING_KEY       an API's key, password, token or client secret
 MEDALLION_SOURCE_MARKETING_USER      the user or client id that goes with it
@@ -110,6 +111,22 @@ def warehouse(role: Role = "loader") -> DatabaseConnection:
         next_move="run `medallion up` for the embedded one, or set MEDALLION_WAREHOUSE_URL, or register the block "
         "`warehouse`",
     )
+
+
+def reviewer() -> DatabaseConnection:
+    """The warehouse as the role that builds models nobody has read yet; as the transformer if there is none.
+
+    Raises:
+        ConfigurationError: neither is configured.
+    """
+    configured = settings().warehouse_reviewer_url
+    if configured is not None:
+        return DatabaseConnection("warehouse", configured.get_secret_value())
+    address, stack = warehouse("transformer"), embedded_stack()
+    urls = stack["urls"] if stack is not None else {}
+    if address.url == urls.get("warehouse_transformer") and "warehouse_reviewer" in urls:
+        return DatabaseConnection("warehouse", urls["warehouse_reviewer"])
+    return address
 
 
 def _no_reader() -> ConfigurationError:

@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from flows import connections
+from flows.dbt.environment import PREFIX_VARIABLE, confined
 from flows.dbt.lock_waits import lock_wait, waited_in_vain
-from flows.dbt.project import DBT_PROJECT, PREFIX_VARIABLE, dbt_environment
+from flows.dbt.project import DBT_PROJECT
 from flows.observe.artifacts import NodeLine, nodes_table_markdown
 from flows.observe.progress import report
 from flows.settings import settings
@@ -48,9 +48,7 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
 
     began = time.monotonic()
     report("dbt build", "began")
-    os.environ.update(dbt_environment(connections.transformer().url))
     target = target_of(prefix)
-    target.mkdir(parents=True, exist_ok=True)
     runner = NodeRunner(
         settings=PrefectDbtSettings(project_dir=DBT_PROJECT, profiles_dir=DBT_PROJECT, target_path=target),
         raise_on_failure=False,
@@ -59,10 +57,10 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
     arguments += ["--select", select] if select else []
     arguments += ["--full-refresh"] if full_refresh else []
     # dbt.log would hold PostgreSQL's messages, rows and all; each node's log is in its task run, redacted.
-    with _schemas_under(prefix):
+    with _confined(target, prefix):
         result = runner.invoke(arguments, log_level_file="none")
-    results = target / "run_results.json"
-    withhold_messages(results)
+        results = target / "run_results.json"
+        withhold_messages(results)
     nodes = read_nodes(results) if result.exception is None else []
     if nodes:
         create_markdown_artifact(
@@ -79,19 +77,9 @@ def target_of(prefix: str) -> Path:
     return settings().home / "dbt" / prefix.rstrip("_")
 
 
-@contextlib.contextmanager
-def _schemas_under(prefix: str) -> Iterator[None]:
-    if not prefix:
-        yield
-        return
-    before = os.environ.get(PREFIX_VARIABLE)
-    os.environ[PREFIX_VARIABLE] = prefix
-    try:
-        yield
-    finally:
-        os.environ.pop(PREFIX_VARIABLE)
-        if before is not None:
-            os.environ[PREFIX_VARIABLE] = before
+def _confined(target: Path, prefix: str) -> contextlib.AbstractContextManager[None]:
+    under = prefix or os.environ.get(PREFIX_VARIABLE, "")
+    return confined(connections.transformer().url, project=DBT_PROJECT, target=target, prefix=under)
 
 
 def withhold_messages(run_results: Path) -> None:

@@ -17,11 +17,13 @@ from flows.spec.errors import WarehouseError
 def write_docs(folder: Path, project: Path = DBT_PROJECT) -> list[Path]:
     """Write `index.html` (dbt's documents) and `lineage.html` into the folder, whole pages without outside parts.
 
+    Nothing is built, so the role that reviews is enough.
+
     Raises:
         WarehouseError: dbt cannot compile the project, or read the warehouse's catalog.
     """
     target = settings().home / "dbt" / "docs"
-    made = run_dbt(["docs", "generate", "--static"], url=connections.transformer().url, target=target, project=project)
+    made = run_dbt(["docs", "generate", "--static"], url=connections.reviewer().url, target=target, project=project)
     page = target / "static_index.html"
     if made.problem or not page.exists():
         raise WarehouseError(

@@ -18,10 +18,11 @@ from prefect import flow
 from flows import connections, tasks
 from flows.dbt import colours, exchange
 from flows.dbt.colours import NEXT
+from flows.dbt.environment import PREFIX_VARIABLE
 from flows.dbt.exchange import Exchanged
 from flows.dbt.fingerprint import commit, fingerprint
 from flows.dbt.manifest import Manifest
-from flows.dbt.project import DBT_PROJECT, PREFIX_VARIABLE
+from flows.dbt.project import DBT_PROJECT
 from flows.dbt.release_changes import GoldChange, gold_changes
 from flows.dbt.state import SharedState, fetch_state
 from flows.dbt_build import build, target_of

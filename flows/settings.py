@@ -22,6 +22,9 @@ class Settings(BaseSettings):
         None, description="The warehouse as the transformer; unset → the loader's"
     )
     warehouse_reader_url: SecretStr | None = Field(None, description="The warehouse as the reader of gold")
+    warehouse_reviewer_url: SecretStr | None = Field(
+        None, description="The warehouse as the role that reviews pull requests; unset → embedded, the transformer's"
+    )
     admin_url: SecretStr | None = Field(
         None, description="The warehouse as an account that may create roles, for `medallion rotate` alone"
     )

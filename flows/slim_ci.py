@@ -28,7 +28,7 @@ _CHANGED = "state:modified+"
 async def review(
     name: str, *, state_folder: Path | None = None, keep: bool = False, project: Path = DBT_PROJECT
 ) -> Review:
-    """Build what differs from the last whole build beside it, and compare.
+    """Build what differs from the last whole build beside it, and compare, as the role that reviews.
 
     The schemas `pr_<name>__…` are dropped before and afterwards, also when it fails; `keep` leaves them.
 
@@ -37,11 +37,11 @@ async def review(
     """
     began = time.monotonic()
     prefix = prefix_for("pr", name)
-    state = await fetch_state() if state_folder is None else state_in(state_folder)
+    state = await fetch_state(connections.reviewer()) if state_folder is None else state_in(state_folder)
     await _drop(prefix)  # what a killed run left behind
     dropped: list[str] = []
     try:
-        beside = Beside(prefix, state, project)
+        beside = Beside(prefix, state, project, connections.reviewer())
         with _told("build what was modified"):
             built = await beside.build([_CHANGED], beside.selected([_CHANGED]))
         changes: list[ModelChange] = []
@@ -70,7 +70,7 @@ async def clean(name: str) -> list[str]:
 
 
 async def _drop(prefix: str) -> list[str]:
-    async with connections.connect(connections.warehouse("transformer"), side="warehouse") as warehouse:
+    async with connections.connect(connections.reviewer(), side="warehouse") as warehouse:
         return await drop_private(warehouse, prefix)
 
 
@@ -90,7 +90,7 @@ async def _changes(beside: Beside, nodes: tuple[BuiltNode, ...]) -> list[ModelCh
     now, shared = beside.manifest(), beside.state.manifest
     modified = set(beside.selected(["state:modified"]).listed)
     changes = []
-    async with connections.connect(connections.warehouse("transformer"), side="warehouse") as warehouse:
+    async with connections.connect(beside.address, side="warehouse") as warehouse:
         for node in nodes:
             if node.unique_id not in now.relations:
                 continue

@@ -19,8 +19,9 @@ from prefect.logging import get_run_logger
 
 from flows import connections, lineage_events, tasks
 from flows.dbt.colours import PREVIOUS, READERS_SCHEMA, label_of
+from flows.dbt.environment import PREFIX_VARIABLE
 from flows.dbt.fingerprint import fingerprint
-from flows.dbt.project import DBT_PROJECT, PREFIX_VARIABLE
+from flows.dbt.project import DBT_PROJECT
 from flows.dbt_build import build
 from flows.erase import erase_returned_since_last_build
 from flows.observe import sentry

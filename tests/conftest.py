@@ -172,6 +172,7 @@ WAREHOUSE_ROLES = {
     "loader": "medallion_loader",
     "transformer": "medallion_transformer",
     "reader": "medallion_reader",
+    "reviewer": "medallion_reviewer",
 }
 SHOP_ROLES = {"admin": roles.ADMIN, "app": "shop_app", "extractor": "medallion_extractor"}
 

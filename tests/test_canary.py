@@ -7,8 +7,10 @@ import importlib.util
 import json
 import os
 import re
+import stat
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from tests.flows.front_door import Ended, medallion
 from tests.flows.scripted_api import STAMP, ScriptedApi
 from tests.loads.forking import ROOT
 from tests.loads.loading import addresses, change, rows
+from tests.security.hostile_models import MARK, write
 
 pytestmark = pytest.mark.xdist_group("canary")
 
@@ -49,6 +52,7 @@ class Left:
     first: Ended
     second: Ended
     snapshot: Ended
+    hostile: Ended
     secrets: tuple[str, ...]
     watched: "Watched"
     shown: list[Ended]
@@ -110,7 +114,10 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
         campaigns = api.records["campaigns"]
         api.records["campaigns"] = [*campaigns, {"id": 2, "name": "zqquark\0two@example.com", "updated_at": STAMP}]
         lineage = tmp_path_factory.mktemp("lineage")
-        home, temporary = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("temporary")
+        temporary = tmp_path_factory.mktemp("temporary")
+        # Where another account passes through, as it does on many machines.
+        home = Path(os.environ[HOME_VARIABLE]) / "canary"
+        home.mkdir(mode=0o755)
         variables |= {
             "MEDALLION_OPENLINEAGE_FILE": str(lineage / "events.jsonl"),
             "MEDALLION_HOME": str(home),
@@ -122,6 +129,7 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
         _provoke_errors_that_quote_rows(warehouse, shop)
         second = medallion("run", "--ingest-only", variables=variables, module=module)
         snapshot = medallion("transform", "--select", "households_snapshot", variables=variables, module=module)
+        hostile = _run_hostile_models(tmp_path_factory.mktemp("hostile"), variables)
         passwords = [cluster.passwords[role] for role in (roles.ADMIN, *roles.ROLES)]
         shown = [
             medallion("plan", variables=variables, module=module),
@@ -131,8 +139,22 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
             medallion("retain", variables=variables, module=module),
             medallion("rotate", "loader", variables=variables, module=module),
         ]
-        secrets = (KEY, DLT_KEY, *passwords)
-        yield Left(warehouse, first, second, snapshot, secrets, watched, shown, lineage, home, temporary)
+        secrets = (KEY, DLT_KEY, MARK, *passwords)
+        yield Left(warehouse, first, second, snapshot, hostile, secrets, watched, shown, lineage, home, temporary)
+
+
+def _run_hostile_models(folder: Path, variables: Mapping[str, str]) -> Ended:
+    """Under the most open umask, with every variable of the run within their reach, and some more."""
+    more = dict.fromkeys(("AWS_SECRET_ACCESS_KEY", "MEDALLION_SENTRY_KEY", "MEDALLION_DBT_PASSWORD"), MARK)
+    project = write(folder / "project", [*variables, *more])
+    umask = os.umask(0)
+    try:
+        return medallion(
+            "transform", "--select", "seen", variables={**variables, **more, "HOSTILE_PROJECT": str(project)},
+            module="tests.flows.with_hostile_models",
+        )  # fmt: skip
+    finally:
+        os.umask(umask)
 
 
 def _provoke_errors_that_quote_rows(warehouse: TestDatabase, shop: TestDatabase) -> None:
@@ -176,7 +198,7 @@ def test_the_source_of_dlt_met_them_too(left: Left) -> None:
 
 
 def test_the_screen_shows_none_of_it(left: Left) -> None:
-    for ended in (left.first, left.second, left.snapshot):
+    for ended in (left.first, left.second, left.snapshot, left.hostile):
         assert found(ended.text, PERSONAL + left.secrets) == []
 
 
@@ -204,6 +226,41 @@ def test_results_and_dbts_own_files_hold_none_of_it(left: Left) -> None:
     for file in files:
         if file.name not in {"memo_store.toml"}:
             assert found(file.read_bytes(), PERSONAL + left.secrets) == [], file
+
+
+def test_models_that_want_secrets_ran_and_got_none(left: Left) -> None:
+    """Their tables hold what they found; compiled SQL, logs and Prefect's database are searched by the others here."""
+    assert left.hostile.code == 3, left.hostile.panel  # those that reach into dbt's objects are refused
+    assert "reach_config" in left.hostile.panel
+    tables = rows(left.warehouse, "select relname from pg_class where relnamespace = 'staging'::regnamespace "
+                  "and relname like any (array['env\\_%', 'shown\\_%']) and relkind = 'r'")  # fmt: skip
+    assert len(tables) > 10
+    for table in tables:
+        kept = rows(left.warehouse, f"select t::text as row from staging.{table['relname']} as t")
+        assert [found(row["row"], left.secrets) for row in kept] == [[]], table
+    compiled = left.home / "dbt/compiled/seen/models"
+    assert (compiled / "env_medallion_source_marketing_key.sql").read_text() == "select $f$nothing$f$::text as found"
+
+
+def test_files_of_dbt_are_their_owner_s_alone_whatever_the_umask(left: Left) -> None:
+    paths = [left.home / "dbt", *(left.home / "dbt/compiled/seen").rglob("*")]
+    assert len(paths) > 10
+    assert [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another account")
+def test_another_account_reads_no_file_of_dbt(left: Left) -> None:
+    beside = left.home.with_name("canary.txt")
+    beside.write_text("seen")
+    beside.chmod(0o644)
+    inside = [path for path in (left.home / "dbt").rglob("*") if path.is_file()]
+    assert inside
+    tries = 'for file; do head -c 1 "$file" > /dev/null 2>&1 && echo "$file"; done; true'
+    done = subprocess.run(
+        ["/bin/sh", "-c", tries, "sh", str(beside), *map(str, inside)],
+        user="nobody", group="nogroup", extra_groups=[], cwd="/", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [str(beside)]
 
 
 def test_no_process_was_started_with_a_secret_among_its_arguments(left: Left) -> None:

@@ -1,8 +1,16 @@
 {#
   What the flow `predict` writes and silver reads: versions of models, and their scores. Created before every build, so
-  that models which read scores can be built before the first one was given.
+  that models which read scores can be built before the first one was given. Where they are there, nothing is asked for:
+  who reviews a pull request may not create them.
 #}
 {% macro prediction_tables() -%}
+{%- set missing = [] -%}
+{%- for name in ['model_versions', 'customer_scores'] -%}
+    {%- if adapter.get_relation(database=target.database, schema='ml', identifier=name) is none -%}
+        {%- do missing.append(name) -%}
+    {%- endif -%}
+{%- endfor -%}
+{%- if missing %}
     create schema if not exists ml;
     comment on schema ml is 'Versions of models and the scores they gave, written by the flow `predict`.';
 
@@ -36,4 +44,5 @@
     );
     comment on table ml.customer_scores is
     'One row per household and version of a model that scored it.';
+{%- endif -%}
 {%- endmacro %}

@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows import connections
 from flows.dbt.manifest import Manifest
+from flows.dbt.private_schemas import open_private
 from flows.dbt.project import DBT_PROJECT, Invocation, run_dbt
 from flows.dbt.state import SharedState
 from flows.settings import settings
-from flows.spec.identifiers import qualified, quote_identifier
+from flows.spec import DatabaseConnection
+from flows.spec.identifiers import qualified
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Beside:
     prefix: str
     state: SharedState
     project: Path = DBT_PROJECT
-    url: str = field(default_factory=lambda: connections.warehouse("transformer").url, repr=False)
+    address: DatabaseConnection = field(default_factory=lambda: connections.warehouse("transformer"), repr=False)
 
     @property
     def target(self) -> Path:
@@ -52,7 +58,9 @@ class Beside:
         """
         if chosen.problem or not chosen.listed:
             return chosen
-        await self._copy_snapshots([unique_id for unique_id in chosen.listed if unique_id.startswith("snapshot.")])
+        async with connections.connect(self.address, side="warehouse") as warehouse:
+            await open_private(warehouse, self._schemas_of(chosen.listed))
+            await self._copy_snapshots(warehouse, [name for name in chosen.listed if name.startswith("snapshot.")])
         arguments = ["build", "--select", *selection, "--defer", "--favor-state", "--store-failures"]
         arguments += ["--full-refresh"] if full_refresh else []
         return self._dbt(*arguments, "--threads", str(settings().dbt_threads))
@@ -64,22 +72,23 @@ class Beside:
     def _dbt(self, *arguments: str) -> Invocation:
         return run_dbt(
             [*arguments, "--state", str(self.state.folder)],
-            url=self.url,
+            url=self.address.url,
             target=self.target,
             prefix=self.prefix,
             project=self.project,
         )
 
-    async def _copy_snapshots(self, unique_ids: Sequence[str]) -> None:
+    def _schemas_of(self, unique_ids: Sequence[str]) -> list[str]:
+        """The schemas that dbt will write these nodes into. Unit tests have none."""
+        nodes = self.manifest().content["nodes"]
+        return sorted({str(nodes[unique_id]["schema"]) for unique_id in unique_ids if unique_id in nodes})
+
+    async def _copy_snapshots(self, warehouse: Connection[Record], unique_ids: Sequence[str]) -> None:
         shared = [self.state.manifest.relations[name] for name in unique_ids if name in self.state.manifest.relations]
-        if not shared:
-            return
-        async with connections.connect(connections.warehouse("transformer"), side="warehouse") as warehouse:
-            for snapshot in shared:
-                schema = f"{self.prefix}{snapshot.schema}"
-                copy, original = qualified(schema, snapshot.identifier), qualified(snapshot.schema, snapshot.identifier)
-                async with warehouse.transaction():
-                    await warehouse.execute(f"create schema if not exists {quote_identifier(schema)}")
-                    await warehouse.execute(f"drop table if exists {copy}")
-                    await warehouse.execute(f"create table {copy} (like {original} including all)")
-                    await warehouse.execute(f"insert into {copy} select * from {original}")
+        for snapshot in shared:
+            schema = f"{self.prefix}{snapshot.schema}"
+            copy, original = qualified(schema, snapshot.identifier), qualified(snapshot.schema, snapshot.identifier)
+            async with warehouse.transaction():
+                await warehouse.execute(f"drop table if exists {copy}")
+                await warehouse.execute(f"create table {copy} (like {original} including all)")
+                await warehouse.execute(f"insert into {copy} select * from {original}")

@@ -27,6 +27,7 @@ PREVIOUS = "previous__"
 DISCARDED = "discarded__"
 #: The schema whose comment tells which release is in force.
 READERS_SCHEMA = "gold"
+_REVIEWER = "medallion_reviewer"
 
 _GRANTS_OF_SCHEMA = """
 select
@@ -138,8 +139,8 @@ async def copy_grants(connection: Connection[Record], schemas: Iterable[str], be
 
 
 async def has_readers(connection: Connection[Record], schema: str) -> bool:
-    """Whether anybody but its owner may look into the schema."""
-    return bool(await connection.fetch(_GRANTS_OF_SCHEMA, schema))
+    """Whether anybody but its owner may look into the schema. A review of a pull request holds no release up."""
+    return any(row["grantee"] != _REVIEWER for row in await connection.fetch(_GRANTS_OF_SCHEMA, schema))
 
 
 async def grant_usage(connection: Connection[Record], like: str, schema: str) -> None:

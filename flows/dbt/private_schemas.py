@@ -10,11 +10,15 @@ alone: `dev_ada__` is not the beginning of `dev_ada_lovelace__gold`. That makes 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from flows.spec.errors import ConfigurationError
+from asyncpg.exceptions import InsufficientPrivilegeError
+
+from flows.spec.errors import ConfigurationError, DeclarationError
 from flows.spec.identifiers import quote_identifier
+from flows.spec.visible import visible
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -65,12 +69,43 @@ async def list_private(connection: Connection[Record], prefix: str) -> list[Priv
     return [PrivateSchema(row["nspname"], int(row["relations"]), int(row["bytes"])) for row in rows]
 
 
+async def open_private(connection: Connection[Record], names: Iterable[str]) -> None:
+    """Create the schemas that are missing. The role of reviews may not, and has them made under the names it may have.
+
+    Raises:
+        DeclarationError: a review may not have a schema of that name.
+    """
+    by_itself = await _may_create(connection)
+    for name in names:
+        if by_itself:
+            await connection.execute(f"create schema if not exists {quote_identifier(name)}")
+            continue
+        try:
+            await connection.execute("select reviews.open_schema($1)", name)
+        except InsufficientPrivilegeError:
+            raise DeclarationError(
+                f"a review may not create the schema {visible(name)}",
+                where="medallion review",
+                next_move="let the macro generate_schema_name put its prefix before every schema; if the transformer "
+                "left a schema of this name, drop it as the transformer",
+            ) from None
+
+
 async def drop_private(connection: Connection[Record], prefix: str) -> list[str]:
-    """Drop every schema that begins with the prefix, with all in it. Returns their names; none there is no error."""
+    """Drop every schema that begins with the prefix, with all in it. Returns their names; none there is no error.
+
+    The role of reviews drops those that were made for it.
+    """
     if not _PREFIX.fullmatch(prefix):
         raise ValueError(f"{prefix!r} is not the prefix of private schemas")
+    if not await _may_create(connection):
+        return [str(row[0]) for row in await connection.fetch("select reviews.close_schemas($1)", prefix)]
     names = [schema.name for schema in await list_private(connection, prefix)]
     for name in names:
         # One transaction each: a build with hundreds of tables would else want more locks than the server has.
         await connection.execute(f"drop schema if exists {quote_identifier(name)} cascade")
     return names
+
+
+async def _may_create(connection: Connection[Record]) -> bool:
+    return bool(await connection.fetchval("select has_database_privilege(current_database(), 'create')"))

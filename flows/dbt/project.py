@@ -6,40 +6,18 @@ dbt keeps global state: one invocation at a time. Importing it takes 3 to 4 s, s
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
+from flows.dbt.environment import confined
 from flows.observe.redaction import redact
-from flows.settings import PROJECT_ROOT, settings
+from flows.settings import PROJECT_ROOT
 
 DBT_PROJECT = PROJECT_ROOT / "dbt_project"
-PREFIX_VARIABLE = "MEDALLION_DBT_SCHEMA_PREFIX"
-
-
-def dbt_environment(url: str) -> dict[str, str]:
-    """The variables that dbt_project/profiles.yml reads, from the transformer's address."""
-    parts = urlsplit(url)
-    query = parse_qs(parts.query)
-    return {
-        "MEDALLION_DBT_HOST": query.get("host", [parts.hostname or "localhost"])[0],
-        "MEDALLION_DBT_PORT": str(parts.port or 5432),
-        "MEDALLION_DBT_USER": unquote(parts.username or ""),
-        "MEDALLION_DBT_PASSWORD": unquote(parts.password or ""),
-        "MEDALLION_DBT_DATABASE": unquote(parts.path.lstrip("/")),
-        "MEDALLION_DBT_SSLMODE": query.get("sslmode", ["prefer"])[0],
-        # Empty where the address names none: a build before this one in the process may have set them.
-        **{f"MEDALLION_DBT_{key.upper()}": query.get(key, [""])[0] for key in ("sslrootcert", "sslcert", "sslkey")},
-        "MEDALLION_BUILD_LOCK_WAIT_SECONDS": str(settings().build_lock_wait_seconds),
-        "DBT_USE_COLORS": "false",
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        "DO_NOT_TRACK": "1",
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +73,9 @@ def run_dbt(
     """
     from dbt.cli.main import dbtRunner
 
-    target.mkdir(parents=True, exist_ok=True)
     place = ["--project-dir", str(project), "--profiles-dir", str(project), "--target-path", str(target)]
     quiet = ["--log-level", "none", "--log-level-file", "none", "--quiet", "--no-print"]
-    with _variables({**dbt_environment(url), PREFIX_VARIABLE: prefix}), _interruptible():
+    with confined(url, project=project, target=target, prefix=prefix), _interruptible():
         done = dbtRunner().invoke([*arguments, *place, *quiet])
     if isinstance(done.exception, KeyboardInterrupt | SystemExit):
         raise done.exception  # dbt has cancelled its queries; the caller still has to tidy up
@@ -133,17 +110,3 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -10,6 +10,7 @@ from pathlib import Path
 from flows import connections
 from flows.dbt.manifest import Manifest
 from flows.settings import settings
+from flows.spec import DatabaseConnection
 from flows.spec.errors import ConfigurationError
 from flows.state import dbt_manifests
 
@@ -27,13 +28,16 @@ class SharedState:
     manifest: Manifest
 
 
-async def fetch_state() -> SharedState:
+async def fetch_state(address: DatabaseConnection | None = None) -> SharedState:
     """The manifest of the newest whole build, fetched once a build and kept under `.medallion/dbt/state`.
+
+    It is read as the transformer unless another role's address is given.
 
     Raises:
         ConfigurationError: no whole build has kept its manifest yet.
     """
-    async with connections.connect(connections.warehouse("transformer"), side="warehouse") as warehouse:
+    address = address or connections.warehouse("transformer")
+    async with connections.connect(address, side="warehouse") as warehouse:
         build = await dbt_manifests.newest_build(warehouse)
         if build is None:
             raise ConfigurationError(

@@ -18,7 +18,9 @@ select
     c.relname as name,
     c.relkind = 'm' as derived,
     pg_get_userbyid(c.relowner) as owner,
-    has_table_privilege(c.oid, 'select') and has_schema_privilege(n.oid, 'usage') as readable,
+    -- Models that nobody has read yet made the reviewer's tables: triggers and policies of them would run as who reads.
+    has_table_privilege(c.oid, 'select') and has_schema_privilege(n.oid, 'usage')
+        and pg_get_userbyid(c.relowner) <> 'medallion_reviewer' as readable,
     array_agg(a.attname::text order by a.attnum) as columns,
     array_agg(t.typname::text order by a.attnum) as types
 from pg_class as c

@@ -13,6 +13,7 @@ ROLES = (
     "medallion_loader",
     "medallion_transformer",
     "medallion_reader",
+    "medallion_reviewer",
     "medallion_backup",
     "shop_app",
 )
@@ -62,6 +63,7 @@ def ensure_database(connection: psycopg.Connection, name: str) -> None:
 def grant_warehouse(connection: psycopg.Connection) -> None:
     """Schemas and privileges in the connected database, as a warehouse."""
     connection.execute((_HERE / "roles_warehouse.sql").read_bytes())
+    connection.execute((_HERE / "roles_reviewer.sql").read_bytes())
 
 
 def cluster_file() -> bytes:

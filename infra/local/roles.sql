@@ -7,12 +7,13 @@
 --   medallion_loader       writes raw, operations and quarantine
 --   medallion_transformer  reads those, writes staging, silver, gold and snapshots
 --   medallion_reader       reads gold
+--   medallion_reviewer     reads those, builds the models of a pull request in schemas of its own: roles_reviewer.sql
 do $$
 declare
     wanted text;
 begin
     foreach wanted in array array[
-        'medallion_extractor', 'medallion_loader', 'medallion_transformer', 'medallion_reader'
+        'medallion_extractor', 'medallion_loader', 'medallion_transformer', 'medallion_reader', 'medallion_reviewer'
     ] loop
         if not exists (select from pg_catalog.pg_roles where rolname = wanted) then
             execute format('create role %I login nosuperuser nocreatedb nocreaterole noreplication nobypassrls', wanted);
@@ -118,3 +119,9 @@ exception
             'to medallion_loader and medallion_transformer so that errors tell since when they were kept waiting.';
 end
 $$;
+
+-- What nobody has read yet must not keep the warehouse busy, or a connection open, for ever.
+alter role medallion_reviewer connection limit 8;
+alter role medallion_reviewer set statement_timeout = '10min';
+alter role medallion_reviewer set lock_timeout = '30s';
+alter role medallion_reviewer set idle_in_transaction_session_timeout = '5min';

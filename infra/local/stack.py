@@ -36,6 +36,7 @@ _URLS = {
     "warehouse_loader": ("medallion_loader", "warehouse"),
     "warehouse_transformer": ("medallion_transformer", "warehouse"),
     "warehouse_reader": ("medallion_reader", "warehouse"),
+    "warehouse_reviewer": ("medallion_reviewer", "warehouse"),
     "postgres_backup": ("medallion_backup", "postgres"),
     "shop_admin": (roles.ADMIN, "shop"),
     "shop_app": ("shop_app", "shop"),

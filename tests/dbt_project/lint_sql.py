@@ -42,11 +42,12 @@ def main(arguments: list[str]) -> int:
             with psycopg.connect(cluster.url(ADMIN, PASSWORD, port, "postgres")) as connection:
                 connection.execute(HELD)
             environment = {
-                **os.environ,
+                # Models are rendered, and could read whatever is here.
+                **{name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ},
                 "MEDALLION_DBT_HOST": "127.0.0.1",
                 "MEDALLION_DBT_PORT": str(port),
                 "MEDALLION_DBT_USER": ADMIN,
-                "MEDALLION_DBT_PASSWORD": PASSWORD,
+                "DBT_ENV_SECRET_MEDALLION_PASSWORD": PASSWORD,
                 "MEDALLION_DBT_DATABASE": "postgres",
                 "DBT_TARGET_PATH": str(home / "target"),
                 "DBT_LOG_PATH": str(home / "logs"),

@@ -52,6 +52,7 @@ def shared(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> It
         assert build.exit_code == 0, build.output
         patch.setenv("MEDALLION_WAREHOUSE_URL", database.url("loader"))
         patch.setenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL", database.url("transformer"))
+        patch.setenv("MEDALLION_WAREHOUSE_REVIEWER_URL", database.url("reviewer"))
         patch.setenv("MEDALLION_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("MEDALLION_DEV_NAME", "Ada.Lovelace")
         settings.cache_clear()
@@ -184,14 +185,16 @@ def test_a_mistyped_name_is_not_taken_for_nothing_to_do(shared: Warehouse, edite
 
 
 def test_dropping_leaves_the_schemas_of_others_alone(shared: Warehouse) -> None:
-    others = {"dev_ada__gold", "dev_ada_lovelace_b__gold", "pr_1__gold"}
+    others = {"dev_ada__gold", "dev_ada_lovelace_b__gold", "pr_12__gold"}
     with psycopg.connect(shared.database.url("transformer")) as connection:
         for schema in {*others, "dev_ada_lovelace__gold"}:
             connection.execute(f"create schema {schema}".encode())
+    with psycopg.connect(shared.database.url("reviewer")) as connection:
+        connection.execute("select reviews.open_schema('pr_1__gold')")
     assert asyncio.run(dev.drop()) == ["dev_ada_lovelace__gold"]
     assert asyncio.run(slim_ci.clean("1")) == ["pr_1__gold"]
     left = {row["nspname"] for row in shared.rows("select nspname from pg_namespace where nspname ~ '^(dev|pr)_'")}
-    assert left == others - {"pr_1__gold"}
+    assert left == others
     with psycopg.connect(shared.database.url("transformer")) as connection:
         for schema in left:
             connection.execute(f"drop schema {schema}".encode())

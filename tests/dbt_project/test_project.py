@@ -75,8 +75,10 @@ def test_staging_only_renames_and_casts() -> None:
 
 def test_no_secret_of_the_connection_has_a_default() -> None:
     profile = (ROOT / "dbt_project/profiles.yml").read_text()
-    for variable in ("HOST", "USER", "PASSWORD", "DATABASE"):
+    for variable in ("HOST", "USER", "DATABASE"):
         assert f"env_var('MEDALLION_DBT_{variable}')" in profile
+    # Empty, so that libpq looks into its password file.
+    assert "env_var('DBT_ENV_SECRET_MEDALLION_PASSWORD', '')" in profile
 
 
 SCHEMAS = {"staging", "silver", "silver_quarantine", "gold", "snapshots"}
@@ -99,7 +101,7 @@ def test_a_prefix_puts_a_whole_build_beside_the_others(tmp_path: Path) -> None:
         "MEDALLION_DBT_SCHEMA_PREFIX": "pr_42_",
         "MEDALLION_DBT_HOST": "127.0.0.1",
         "MEDALLION_DBT_USER": "nobody",
-        "MEDALLION_DBT_PASSWORD": "unused: parsing opens no connection",
+        "DBT_ENV_SECRET_MEDALLION_PASSWORD": "unused: parsing opens no connection",
         "MEDALLION_DBT_DATABASE": "warehouse",
     }
     subprocess.run(

@@ -100,7 +100,7 @@ class Warehouse:
             "MEDALLION_DBT_HOST": str(parts["host"]),
             "MEDALLION_DBT_PORT": str(parts["port"]),
             "MEDALLION_DBT_USER": str(parts["user"]),
-            "MEDALLION_DBT_PASSWORD": str(parts["password"]),
+            "DBT_ENV_SECRET_MEDALLION_PASSWORD": str(parts["password"]),
             "MEDALLION_DBT_DATABASE": str(parts["dbname"]),
             "DBT_PROJECT_DIR": str(self.project),
             "DBT_PROFILES_DIR": str(self.project),

@@ -192,3 +192,16 @@ def test_zizmor_finds_nothing_and_is_awake(tmp_path: Path) -> None:
         "      - uses: actions/checkout@v4\n      - run: echo ${{ github.event.pull_request.title }}\n"
     )
     assert found(tmp_path) != 0
+
+
+def test_unreviewed_models_meet_the_reviewer_s_password_alone_and_only_where_it_is_needed() -> None:
+    """A variable of the workflow or the job would be in the environment of what `make install` builds, too."""
+    models = WORKFLOWS["models.yml"]
+    assert "secrets." not in str({key: value for key, value in models.items() if key != "jobs"})
+    for job in models["jobs"].values():
+        assert "secrets." not in str({key: value for key, value in job.items() if key != "steps"})
+        given = {step.get("run", ""): str(step) for step in job["steps"] if "secrets." in str(step)}
+        assert given
+        for run, step in given.items():
+            assert run.startswith((".venv/bin/medallion review", ".venv/bin/medallion docs")), run
+            assert set(re.findall(r"secrets\.(\w+)", step)) == {"MEDALLION_WAREHOUSE_REVIEWER_URL"}

@@ -36,7 +36,7 @@ class Ended:
 
 
 def medallion(
-    *arguments: str, variables: Mapping[str, str] | None = None, timeout: float = 150, module: str = "flows.cli"
+    *arguments: str, variables: Mapping[str, str] | None = None, timeout: float = 600, module: str = "flows.cli"
 ) -> Ended:
     """Run the command line with these variables; an empty value takes a variable away."""
     environment = {name: value for name, value in (os.environ | dict(variables or {})).items() if value}

@@ -9,7 +9,8 @@ from dbt.config.renderer import ProfileRenderer
 from dbt.flags import set_from_args
 from dbt_common.context import set_invocation_context
 
-from flows.dbt.project import DBT_PROJECT, dbt_environment
+from flows.dbt.environment import dbt_environment
+from flows.dbt.project import DBT_PROJECT
 
 
 def credentials(url: str) -> dict[str, Any]:

@@ -30,18 +30,19 @@ class Server:
         return psycopg.connect(url, autocommit=True)
 
     def follow_the_readme(self) -> list[str]:
-        """Both files, and passwords. Returns what the server noticed aloud."""
+        """The three files, and passwords. Returns what the server noticed aloud."""
         heard: list[str] = []
         with self.connect("operator", "postgres") as operator:
             operator.add_notice_handler(lambda notice: heard.append(notice.message_primary or ""))
             operator.execute((SQL / "roles.sql").read_bytes())
             if operator.execute("select from pg_database where datname = 'warehouse'").fetchone() is None:
                 operator.execute("create database warehouse")
-            for role in ("medallion_loader", "medallion_transformer", "medallion_reader"):
+            for role in ("medallion_loader", "medallion_transformer", "medallion_reader", "medallion_reviewer"):
                 operator.execute(f"alter role {role} password '{PASSWORD}'".encode())
         with self.connect("operator", "warehouse") as operator:
             operator.add_notice_handler(lambda notice: heard.append(notice.message_primary or ""))
             operator.execute((SQL / "roles_warehouse.sql").read_bytes())
+            operator.execute((SQL / "roles_reviewer.sql").read_bytes())
         return [line for line in heard if "already exists" not in line]
 
 
@@ -68,6 +69,12 @@ def test_an_operator_who_is_no_superuser_furnishes_a_warehouse(server: Server) -
             transformer.execute("create table landing.mine (id int)")
     with server.connect("medallion_reader", "warehouse") as reader:
         assert reader.execute("select * from gold.baskets").fetchall() == [(1,)]
+    with server.connect("medallion_reviewer", "warehouse") as reviewer:
+        reviewer.execute("select reviews.open_schema('pr_1__gold')")
+        reviewer.execute(
+            "create table pr_1__gold.baskets as select * from gold.baskets union select * from raw_shop.baskets"
+        )
+        assert reviewer.execute("select reviews.close_schemas('pr_1__')").fetchall() == [("pr_1__gold",)]
 
 
 def test_running_the_files_again_changes_nothing(server: Server) -> None:
@@ -87,6 +94,7 @@ def test_a_superuser_gets_no_membership_and_the_demos_application_no_role(server
     with server.connect(ADMIN, "postgres") as admin:
         admin.execute((SQL / "roles.sql").read_bytes())
         admin.execute((SQL / "roles_warehouse.sql").read_bytes())
+        admin.execute((SQL / "roles_reviewer.sql").read_bytes())
         found = admin.execute(
             "select (select count(*) from pg_auth_members where member = %s::regrole), "
             "(select count(*) from pg_roles where rolname = 'shop_app')",

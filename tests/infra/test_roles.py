@@ -103,7 +103,9 @@ def test_the_loader_neither_reads_nor_writes_what_is_transformed(furnished: Test
     refused(furnished.url("loader"), f"create table {schema}.mine (id int)")
 
 
-@pytest.mark.parametrize("role", ["medallion_loader", "medallion_transformer", "medallion_reader"])
+@pytest.mark.parametrize(
+    "role", ["medallion_loader", "medallion_transformer", "medallion_reader", "medallion_reviewer"]
+)
 def test_roles_of_the_warehouse_do_not_reach_the_shop(cluster: TestCluster, source: TestDatabase, role: str) -> None:
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
         attempt(cluster.url(role, source.name), "select 1")
@@ -145,7 +147,15 @@ def test_the_extractor_sees_since_when_foreign_transactions_run(source: TestData
 
 
 @pytest.mark.parametrize(
-    "role", ["medallion_extractor", "medallion_loader", "medallion_transformer", "medallion_reader", "shop_app"]
+    "role",
+    [
+        "medallion_extractor",
+        "medallion_loader",
+        "medallion_transformer",
+        "medallion_reader",
+        "medallion_reviewer",
+        "shop_app",
+    ],
 )
 def test_no_role_can_rise_above_its_station(cluster: TestCluster, role: str) -> None:
     found = cluster.connection.execute(

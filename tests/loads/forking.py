@@ -30,6 +30,7 @@ IMPORTED = (
     "tests.security.one_erasure",
     "tests.security.one_rotation",
     "tests.dbt_project.one_dbt",
+    "tests.security.one_build",
     "flows.cli",
 )
 
