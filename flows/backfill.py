@@ -25,6 +25,7 @@ from flows.recovery.failures import diagnose
 from flows.settings import settings
 from flows.spec.partition import Every, Partition, partitions
 from flows.state import backfills, ledger, runs
+from flows.stopped import close_stopped_run
 
 
 @flow(
@@ -67,6 +68,9 @@ async def backfill(
             failure = diagnose(problem, table)
             await _close(run_id, failure.status, table, loads)
             sentry.capture(failure.error)
+            raise
+        except BaseException as stop:
+            await close_stopped_run(run_id, stop, table)
             raise
         async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
             await backfills.close_backfill(warehouse, backfill_id)

@@ -11,6 +11,11 @@ from flows.state.advisory_locks import LOAD_LOCK_CLASS
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
+#: How a run ended that neither came to its end nor failed, in `details ->> 'ended'`.
+CANCELLED = "cancelled by a person"
+TERMINATED = "told to end, as when its worker or machine shuts down"
+DIED = "the process ended without a word"
+
 
 async def open_run(
     connection: Connection[Record], pipeline: str, scope: str, flow_run_id: str | None, correlation_id: str | None
@@ -35,7 +40,7 @@ async def close_dead_runs(connection: Connection[Record], pipeline: str, scope: 
     """
     await connection.execute(
         "update ops.runs set status = 'failed', finished_at = clock_timestamp(), "
-        "details = jsonb_build_object('ended', 'the process ended without a word') "
+        "details = jsonb_build_object('ended', $5::text) "
         "where pipeline = $1 and scope = $2 and status = 'running' and not exists (select from pg_locks as k "
         "inner join unnest($4::text[]) as t (name) on k.objid = "
         "((hashtext(t.name)::bigint + 4294967296) % 4294967296)::oid "
@@ -45,6 +50,7 @@ async def close_dead_runs(connection: Connection[Record], pipeline: str, scope: 
         scope,
         LOAD_LOCK_CLASS,
         [f"{scope}.{table}" for table in tables],
+        DIED,
     )
 
 

@@ -1,0 +1,56 @@
+"""How a run ends that is stopped from outside: cancelled by a person, or told to end with its worker."""
+
+from __future__ import annotations
+
+import os
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.context import FlowRunContext
+
+from flows import connections
+from flows.recovery.cancellation import in_spite_of_cancellation
+from flows.spec.errors import Stopped
+from flows.state import runs
+
+_CANCELLED = frozenset({StateType.CANCELLING, StateType.CANCELLED})
+
+
+def explain_stop(stop: BaseException, where: str) -> Stopped:
+    """Who stopped it, for what is no `Exception`: Ctrl-C, the signal to end, a cancelled coroutine."""
+    if isinstance(stop, KeyboardInterrupt) or _cancelled_at_server():
+        return Stopped(
+            runs.CANCELLED,
+            where=where,
+            next_move="run it again when you want it: it goes on from the last commit",
+        )
+    return Stopped(
+        runs.TERMINATED,
+        where=where,
+        next_move="a deployment's run is started again by itself; run others again, they go on from the last commit",
+        retryable=True,
+    )
+
+
+async def close_stopped_run(run_id: int, stop: BaseException, where: str) -> None:
+    """Write down how it ended, in spite of the cancellation that is under way."""
+    ended = explain_stop(stop, where).what
+
+    async def write() -> None:
+        async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+            await runs.close_run(warehouse, run_id, "failed", details={"ended": ended})
+
+    await in_spite_of_cancellation(write())
+
+
+def _cancelled_at_server() -> bool:
+    """Whether somebody cancelled this flow run, or the one whose process this is."""
+    context = FlowRunContext.get()
+    ids = {os.environ.get("PREFECT__FLOW_RUN_ID"), str(context.flow_run.id) if context and context.flow_run else None}
+    try:
+        with get_client(sync_client=True) as client:
+            states = [client.read_flow_run(UUID(run)).state for run in ids if run]
+    except Exception:  # of a server that is gone nothing is known
+        return False
+    return any(state is not None and state.type in _CANCELLED for state in states)
