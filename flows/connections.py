@@ -20,6 +20,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from asyncpg.exceptions import InsufficientPrivilegeError
+
 from flows.sessions import leave_session, open_session
 from flows.settings import settings
 from flows.spec import Api, ApiConnection, Database, DatabaseConnection, DltSource
@@ -205,6 +207,9 @@ async def connect(
     connection, _ = await _open(address, side, application)
     try:
         yield connection
+    except InsufficientPrivilegeError as problem:
+        problem.role = address.user  # type: ignore[attr-defined]  # whoever explains it names whom to grant what
+        raise
     finally:
         if not connection.is_closed():
             await leave_session(connection)

@@ -192,14 +192,15 @@ def _watched(start: Callable[[], object], console: Console) -> MedallionError | 
         try:
             start()
         except Exception as problem:
-            return _explained(problem)
+            return explained(problem)
         finally:
             silence()
     console.print(f"[dim]{time.monotonic() - began:.1f} s[/]")
     return None
 
 
-def _explained(problem: Exception) -> MedallionError:
+def explained(problem: Exception) -> MedallionError:
+    """What a flow ended with, as the command line shows it."""
     cause: BaseException | None = problem
     while cause is not None:
         # Prefect wraps what it cannot reach its server with.

@@ -70,7 +70,7 @@ def _cause(problem: BaseException | None, role: str) -> MedallionError:
         )
     # dbt's own errors: a template, a contract, a reference. Their kind is told; their text is in the run's log.
     return WarehouseError(
-        f"dbt stopped at it with {type(problem).__name__}",
+        f"dbt stopped with {type(problem).__name__}",
         where=WHERE,
         next_move="read the run's log, correct the model or dbt_project.yml, run `medallion transform`",
     )
