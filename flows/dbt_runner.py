@@ -74,8 +74,8 @@ def _ended_by_any_stop() -> Iterator[None]:
         except BaseException as stop:
             raise KeyboardInterrupt from stop
 
-    GraphRunnableTask.run_queue = ending
+    GraphRunnableTask.run_queue = ending  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
-        GraphRunnableTask.run_queue = run_queue
+        GraphRunnableTask.run_queue = run_queue  # type: ignore[method-assign]

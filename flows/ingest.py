@@ -20,14 +20,13 @@ from flows.loads.declared import find_source
 from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
 from flows.observe.logs import correlated
-from flows.recovery.cancellation import in_spite_of_cancellation
 from flows.recovery.combined import by_cause, combined, distinct, named
 from flows.recovery.failures import Failure, diagnose
 from flows.schema_events import announce_schema_changes
 from flows.spec import Endpoint, Loadable, Overwrite, Source
 from flows.spec.errors import MedallionError
 from flows.state import ledger, runs
-from flows.stopped import close_stopped_run
+from flows.stopped import living
 
 
 @flow(
@@ -71,15 +70,11 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
             finally:
                 ended[table.name].set()
 
-        try:
+        async with living(run_id, f"source {source}"):
             states = await asyncio.gather(*(take_turn(table) for table in chosen))
-        except BaseException as stop:
-            await close_stopped_run(run_id, stop, f"source {source}")
-            await in_spite_of_cancellation(lineage_events.tell("ABORT", lineage))
-            raise
-        outcome = await _gather(source, dict(zip((table.name for table in chosen), states, strict=True)))
-        await lineage_events.tell("FAIL" if outcome.failures else "COMPLETE", lineage)
-        await _close(run_id, source, outcome)
+            outcome = await _gather(source, dict(zip((table.name for table in chosen), states, strict=True)))
+            await lineage_events.tell("FAIL" if outcome.failures else "COMPLETE", lineage)
+            await _close(run_id, source, outcome)
     return outcome.loads
 
 

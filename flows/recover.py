@@ -23,7 +23,7 @@ from flows.recovery.failures import Failure, diagnose
 from flows.spec import Source
 from flows.spec.errors import DataRefused, MedallionError
 from flows.state import ledger, runs
-from flows.stopped import close_stopped_run
+from flows.stopped import living
 
 
 @flow(name="reconcile", flow_run_name="reconcile", result_serializer="json", persist_result=True)
@@ -42,15 +42,12 @@ async def reconcile(sources: list[str] | None = None, repair: bool = False) -> l
             run_id = await runs.open_run(
                 warehouse, "reconcile", " ".join(sources or []), tasks.current_flow_run_id(), correlation_id
             )
-        try:
+        async with living(run_id, "reconcile"):
             of_sources = await asyncio.gather(
                 *(_of_source(find_source(name), tables, repair, run_id) for name, tables in chosen.items())
             )
-        except BaseException as stop:
-            await close_stopped_run(run_id, stop, "reconcile")
-            raise
-        results, failures = await _gather({name: state for states in of_sources for name, state in states.items()})
-        await _close(run_id, results, failures)
+            results, failures = await _gather({name: state for states in of_sources for name, state in states.items()})
+            await _close(run_id, results, failures)
     return results
 
 

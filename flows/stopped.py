@@ -1,8 +1,10 @@
-"""How a run ends that is stopped from outside: cancelled by a person, or told to end with its worker."""
+"""How long a run lives, as others see it; and how it ends if it is stopped from outside, by a person or its worker."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -13,8 +15,23 @@ from flows import connections
 from flows.recovery.cancellation import in_spite_of_cancellation
 from flows.spec.errors import Stopped
 from flows.state import runs
+from flows.state.active_runs import hold_run
 
 _CANCELLED = frozenset({StateType.CANCELLING, StateType.CANCELLED})
+
+
+@asynccontextmanager
+async def living(run_id: int, where: str) -> AsyncIterator[None]:
+    """Hold the run's lock within this block, by which others tell that it lives; write down who stopped it, if any."""
+    async with connections.connect(connections.warehouse(), side="warehouse", application="medallion run") as life:
+        await hold_run(life, run_id)
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException as stop:
+            await close_stopped_run(run_id, stop, where)
+            raise
 
 
 def explain_stop(stop: BaseException, where: str) -> Stopped:
@@ -39,7 +56,7 @@ async def close_stopped_run(run_id: int, stop: BaseException, where: str) -> Non
 
     async def write() -> None:
         async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
-            await runs.close_run(warehouse, run_id, "failed", details={"ended": ended})
+            await runs.close_stopped_run(warehouse, run_id, ended)
 
     await in_spite_of_cancellation(write())
 

@@ -66,7 +66,7 @@ class Staged:
     cursor: str | None = None
     cursor_required: bool = False
     rules: tuple[Rule, ...] = ()
-    tolerance: Tolerance = Tolerance()
+    tolerance: Tolerance = field(default_factory=Tolerance)
     max_deleted: float = 1.0
     changes: tuple[SchemaChange, ...] = ()
     unreadable: tuple[quarantine.Unreadable, ...] = ()

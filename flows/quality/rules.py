@@ -93,6 +93,6 @@ def judge(
         raise DataRefused(
             f"{total} of {rows_read} rows break a rule ({listed}), {limit} are tolerated; nothing was published",
             where=where,
-            next_move=f"look at the staged rows in {landing}; mend the source, or the rule, or raise max_quarantined or "
-            "quarantine_floor",
+            next_move=f"look at the staged rows in {landing}; mend the source, or the rule, or raise max_quarantined "
+            "or quarantine_floor",
         )

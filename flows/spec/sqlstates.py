@@ -66,7 +66,7 @@ class Answer:
     def _safe(cls, state: str, message: str, file: str | None, composed: bool) -> Self:
         # What somebody's own function raises may quote anything, under any SQLSTATE; so may a query it composed.
         safe = state[:2] in _CLASSES_THAT_SPEAK_OF_OBJECTS and file not in _SOURCES_OF_RAISE and not composed
-        kind = asyncpg.PostgresError.get_message_class_for_sqlstate(state)
+        kind = type(asyncpg.PostgresError.new({"C": state, "M": ""}))
         name = "" if kind is asyncpg.PostgresError else kind.__name__.removesuffix("Error")
         return cls(state, name, message if safe else "")
 

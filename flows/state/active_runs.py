@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.state.advisory_locks import LOAD_LOCK_CLASS, WORKER_LOCK_CLASS
+from flows.state.advisory_locks import LOAD_LOCK_CLASS, NO_TABLE, RUN_LOCK_CLASS, WORKER_LOCK_CLASS
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -39,3 +39,30 @@ async def active_runs(connection: Connection[Record]) -> list[ActiveRun]:
         return []
     rows = await connection.fetch(_QUERY.read_text(encoding="utf-8"), LOAD_LOCK_CLASS, WORKER_LOCK_CLASS)
     return [ActiveRun(row["what"], row["batch_id"], row["started_at"], row["pid"]) for row in rows]
+
+
+async def hold_run(connection: Connection[Record], run_id: int) -> None:
+    """Show that the run lives for as long as the session does: the server frees the lock on any death."""
+    await connection.execute("select pg_advisory_lock($1, $2)", RUN_LOCK_CLASS, run_id)
+
+
+async def dead_runs(connection: Connection[Record]) -> frozenset[int]:
+    """The runs that are `running` in ops.runs while nobody holds their lock: the transform's, or one of their own."""
+    rows = await connection.fetch(_DEAD, RUN_LOCK_CLASS, WORKER_LOCK_CLASS, NO_TABLE)
+    return frozenset(row["run_id"] for row in rows)
+
+
+_DEAD = """
+with held as (
+    select classid::bigint as class, objid::bigint as key from pg_locks
+    where locktype = 'advisory' and objsubid = 2 and granted
+        and database = (select oid from pg_database where datname = current_database())
+), building as (
+    -- One at a time holds the transform's lock, so of several rows only the newest can be alive.
+    select max(run_id) as run_id from ops.runs where pipeline in ('transform', 'release', 'predict')
+)
+select r.run_id from ops.runs as r cross join building
+where r.status = 'running' and case when r.pipeline in ('transform', 'release', 'predict')
+    then r.run_id < building.run_id or not exists (select from held where class = $2 and key = $3)
+    else not exists (select from held where class = $1 and key = r.run_id) end
+"""

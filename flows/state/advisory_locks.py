@@ -6,5 +6,7 @@ LOAD_LOCK_CLASS = 20_170_101
 #: A worker of such a load: shared by workers, exclusive for the next attempt that waits for their end. By 0 it is the
 #: transform.
 WORKER_LOCK_CLASS = 20_170_102
+#: A run of ingest, reconcile or backfill, by its number, for as long as it lives: also between its tables.
+RUN_LOCK_CLASS = 20_170_103
 #: What stands in the place of a table's hash for the schema of operations, and for the transform.
 NO_TABLE = 0

@@ -70,3 +70,13 @@ async def close_run(
         error_id,
         json.dumps(details) if details is not None else None,
     )
+
+
+async def close_stopped_run(connection: Connection[Record], run_id: int, ended: str) -> None:
+    """The run was stopped from outside, unless it had come to its end already."""
+    await connection.execute(
+        "update ops.runs set status = 'failed', details = jsonb_build_object('ended', $2::text), "
+        "finished_at = clock_timestamp() where run_id = $1 and status = 'running'",
+        run_id,
+        ended,
+    )

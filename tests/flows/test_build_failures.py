@@ -42,7 +42,8 @@ BROKEN: Mapping[str, tuple[str, str, FailureClass, str]] = {
     "slow": ("{{ config(pre_hook=\"set local statement_timeout = '100ms'\") }} select pg_sleep(60)::text as id",
              "57014", FailureClass.RESOURCE, "what makes the model slow"),
     "large": ("{{ config(pre_hook=\"set local work_mem = '64kB'\") }} select id "
-              "from generate_series(1, 300000) as g (id) order by md5(id::text)", "53400", FailureClass.RESOURCE, "free disk or memory"),
+              "from generate_series(1, 300000) as g (id) order by md5(id::text)",
+              "53400", FailureClass.RESOURCE, "free disk or memory"),
     "cut_off": ("select pg_terminate_backend(pg_backend_pid()) as id", "connection to the warehouse was lost",
                 FailureClass.TRANSIENT, "again"),
 }  # fmt: skip

@@ -102,7 +102,7 @@ async def test_the_declared_floor_decides_over_a_small_window(warehouse: TestDat
         "create table t (id int primary key, v int); insert into t select i, i - 3 from generate_series(1, 100) i"
     )
     strict = Table("t", key="id", load=Merge(), rules=(POSITIVE,), max_quarantined=0.01, quarantine_floor=0)
-    with pytest.raises(DataRefused, match="2 of 100 rows break a rule .*, 1 are tolerated"):
+    with pytest.raises(DataRefused, match=r"2 of 100 rows break a rule .*, 1 are tolerated"):
         await ends.load(strict)
     await ends.load(replace(strict, quarantine_floor=5))
     assert ends.raw("select count(*) from raw_shop.t") == [(98,)]
