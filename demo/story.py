@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from infra.local.stack import Stack
 
 
+#: What it asks of the command line: its own sources, whatever else is declared.
+RUN = ("run", *DEMO_SOURCES)
+
+
 class DemoFailed(MedallionError):
     """A step of the demo did not end well; the step has told why."""
 
@@ -114,8 +118,7 @@ def _registering() -> Iterator[None]:
 def _pipeline() -> None:
     """`medallion run` of the demo's sources, in a process of its own: dbt wants one for each run, and so does a
     scheduled run. Sources of yours stay as they are."""
-    command = [sys.executable, "-m", "flows.cli", "run", *DEMO_SOURCES]
-    ended = subprocess.run(command, check=False, env=_embedded_only())
+    ended = subprocess.run([sys.executable, "-m", "flows.cli", *RUN], check=False, env=_embedded_only())
     if ended.returncode:
         error = DemoFailed(
             "the pipeline did not end well", where="medallion run", next_move="read what it told above, then run again"

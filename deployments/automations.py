@@ -5,8 +5,8 @@ watch     a run that misses three heartbeats is crashed: its machine is gone, an
           that stays pending, whose worker took it and is gone
 restart   a crashed run is scheduled again, on any worker, until its attempts are used up
 give up   a run that crashed so often before it began, of which no attempt was counted, has failed
-alert     if a channel is known: failures, runs that are late, that do not begin, or were dropped, workers that are gone,
-          gold that is not built
+alert     if a channel is known: failures, runs that are late, do not begin or were dropped, workers that are gone, gold
+          that is not built
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

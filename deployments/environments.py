@@ -14,6 +14,8 @@ from flows.spec.errors import ConfigurationError, DeclarationError
 
 #: Prefect sends no heartbeat more often than this.
 SHORTEST_HEARTBEAT_SECONDS = 30
+#: Nor does it look for what is missing in a shorter time.
+SHORTEST_PENDING_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,8 @@ class Environment:
             raise self._wrong(f"Prefect sends no heartbeat more often than every {SHORTEST_HEARTBEAT_SECONDS} seconds")
         if self.missed_heartbeats < 1:
             raise self._wrong("a run that misses no heartbeat has not crashed")
-        if self.pending_seconds < 1:
-            raise self._wrong("every run is pending for a moment")
+        if self.pending_seconds < SHORTEST_PENDING_SECONDS:
+            raise self._wrong(f"Prefect tells no run that is pending for less than {SHORTEST_PENDING_SECONDS} seconds")
         if self.attempts < 1:
             raise self._wrong("a run is attempted at least once")
         if self.promotes_from == self.name:
