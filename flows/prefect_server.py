@@ -24,7 +24,7 @@ _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 
 
 def require_server(*, patience: float = _PATIENCE_SECONDS) -> str:
-    """The URL of the Prefect API in force, after it has answered and accepted us. One request, or two of one's own.
+    """The URL of the Prefect API in force, after it has answered and accepted us. One request.
 
     Raises:
         ConfigurationError: none is configured, it does not answer, or what answers is no Prefect API or refuses us.
@@ -38,11 +38,10 @@ def require_server(*, patience: float = _PATIENCE_SECONDS) -> str:
             temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
             get_client(sync_client=True, httpx_settings={"timeout": patience}) as client,
         ):
-            answer = client.request("POST", "/flows/count", json={})
-            if not isinstance(answer.json(), int):
-                raise _no_prefect(url)
-            if client.server_type != ServerType.CLOUD:
-                _refuse_another_major(client.api_version(), url)
+            if client.server_type == ServerType.CLOUD:  # it tells no version, and serves every client
+                client.request("POST", "/flows/count", json={})
+            else:
+                _refuse_another_version(client.request("GET", "/admin/version").json(), url)
     except Exception as problem:
         if (error := explain_server(problem)) is None:
             raise
@@ -145,8 +144,10 @@ def _no_prefect(url: str, detail: str = "") -> ConfigurationError:
     )
 
 
-def _refuse_another_major(server: str, url: str) -> None:
+def _refuse_another_version(server: object, url: str) -> None:
     ours = version("prefect")
+    if not isinstance(server, str):
+        raise _no_prefect(url)
     if server.partition(".")[0] != ours.partition(".")[0]:
         raise ConfigurationError(
             f"the Prefect server is of version {server}, and this client of {ours}",

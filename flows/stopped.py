@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -25,18 +28,19 @@ async def living(run_id: int, where: str) -> AsyncIterator[None]:
     """Hold the run's lock within this block, by which others tell that it lives; write down who stopped it, if any."""
     async with connections.connect(connections.warehouse(), side="warehouse", application="medallion run") as life:
         await hold_run(life, run_id)
-        try:
-            yield
-        except Exception:
-            raise
-        except BaseException as stop:
-            await close_stopped_run(run_id, stop, where)
-            raise
+        with _ctrl_c.noted():
+            try:
+                yield
+            except Exception:
+                raise
+            except BaseException as stop:
+                await close_stopped_run(run_id, stop, where)
+                raise
 
 
 def explain_stop(stop: BaseException, where: str) -> Stopped:
     """Who stopped it, for what is no `Exception`: Ctrl-C, the signal to end, a cancelled coroutine."""
-    if isinstance(stop, KeyboardInterrupt) or _cancelled_at_server():
+    if isinstance(stop, KeyboardInterrupt) or _ctrl_c.pressed or _cancelled_at_server():
         return Stopped(
             runs.CANCELLED,
             where=where,
@@ -59,6 +63,41 @@ async def close_stopped_run(run_id: int, stop: BaseException, where: str) -> Non
             await runs.close_stopped_run(warehouse, run_id, ended)
 
     await in_spite_of_cancellation(write())
+
+
+class _CtrlC:
+    """Whether Ctrl-C was pressed: to coroutines it is a cancellation like any other."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._runs = 0
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note it within this block. Runs that live side by side share one handler."""
+        handler = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or (not self._runs and not callable(handler)):
+            yield
+            return
+        if not self._runs:
+            self.pressed = False
+            self._before = handler
+            signal.signal(signal.SIGINT, self._note)
+        self._runs += 1
+        try:
+            yield
+        finally:
+            self._runs -= 1
+            if not self._runs:
+                signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.pressed = True
+        if callable(self._before):
+            self._before(number, frame)
+
+
+_ctrl_c = _CtrlC()
 
 
 def _cancelled_at_server() -> bool:

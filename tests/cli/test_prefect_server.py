@@ -37,7 +37,9 @@ class Answer:
     status: int
     body: str = ""
     kind: str = "application/json"
-    version: str = '"3.9.1"'
+
+
+SERVES = Answer(200, '"3.9.1"')
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def answering(answer: Answer, *, tls: Path | None = None) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def respond(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            body = (answer.version if self.path.endswith("/admin/version") else answer.body).encode()
+            body = answer.body.encode()
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.kind)
             self.send_header("Content-Length", str(len(body)))
@@ -112,7 +114,7 @@ def refusal(url: str) -> ConfigurationError:
         (Answer(200, f'{{"a": "{CANARY}"}}'), "no Prefect API", "ends in /api", False),
         (Answer(302, CANARY, "text/html"), r"no Prefect API \(it answers 302\)", "ends in /api", False),
         (Answer(503, CANARY, "text/plain"), "answers 503", "log", True),
-        (Answer(200, "3", version='"2.20.4"'), "of version 2.20.4", "same major version", False),
+        (Answer(200, '"2.20.4"'), "of version 2.20.4", "same major version", False),
     ],
 )
 def test_an_answer_that_is_none_says_what_is_wrong_with_it(
@@ -139,22 +141,21 @@ def test_what_speaks_no_http_is_no_prefect() -> None:
         assert "no Prefect API" in refusal(url).what
 
 
-@pytest.mark.parametrize("url", ["localhost:4200/api", "http://[::1/api"])
-def test_an_address_that_is_no_url_is_told_with_an_example(url: str) -> None:
-    error = refusal(url)
+def test_an_address_that_is_no_url_is_told_with_an_example() -> None:
+    error = refusal("localhost:4200/api")
     assert "is no URL" in error.what
     assert "http://127.0.0.1:4200/api" in error.next_move
 
 
 def test_tls_that_fails_at_either_end_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
-    with answering(Answer(200, "3"), tls=tmp_path / "theirs") as url:
+    with answering(SERVES, tls=tmp_path / "theirs") as url:
         assert "no encrypted connection" in refusal(url).what
         # The control: it serves whoever trusts its authority.
         trusted = {PREFECT_API_URL: url, PREFECT_API_SSL_CERT_FILE: str(tmp_path / "theirs" / "root.crt")}
         with temporary_settings(trusted):
             assert require_server(patience=5) == url
-    with answering(Answer(200, "3")) as url:
+    with answering(SERVES) as url:
         error = refusal(url.replace("http:", "https:"))
     assert "no encrypted connection" in error.what
     assert "PREFECT_API_SSL_CERT_FILE" in error.next_move
