@@ -82,12 +82,12 @@ def test_a_run_whose_worker_dies_before_it_begins_is_told_and_taken_by_another(
         deploying.deploy()
         with worker(deploying, tmp_path / "first") as first:
             run = start(deploying, "transform/transform")
-            assert eventually(lambda: "Pending" in states(deploying, run), 90), states(deploying, run)
+            assert eventually(lambda: "Pending" in states(deploying, run), 300), states(deploying, run)
             kill(first)
         assert "Running" not in states(deploying, run), "it was to be killed before the run began"
         assert eventually(lambda: "AwaitingRetry" in states(deploying, run), 90), states(deploying, run)
         with worker(deploying, tmp_path / "second"):
-            assert eventually(lambda: states(deploying, run)[-1] == "Completed", 120), states(deploying, run)
+            assert eventually(lambda: states(deploying, run)[-1] == "Completed", 300), states(deploying, run)
         subjects = eventually(lambda: [entry["subject"] for entry in told])
     assert states(deploying, run)[-1] == "Completed"
     assert (deploying.root / "was_here").exists()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from flows.recover import reconcile
 from flows.state.active_runs import active_runs, dead_runs
 from flows.transform import transform
 from tests.conftest import ROOT, TestDatabase
+from tests.deployments.asking import asked
 from tests.flows.conftest import Ends
 from tests.flows.front_door import medallion
 from tests.load.two_ends import run_sql
@@ -112,7 +114,7 @@ def test_ctrl_c_during_dbt_ends_its_queries_and_is_no_error(
 FLOWS: dict[str, Callable[[], Any]] = {
     "ingest": lambda: asyncio.run(ingest("shop", ["stores", "products"])),
     "reconcile": lambda: asyncio.run(reconcile(["shop.products"])),
-    "backfill": lambda: asyncio.run(backfill("shop.baskets", "2017-01-01", "2017-02-28")),  # type: ignore[arg-type]
+    "backfill": lambda: asyncio.run(backfill("shop.baskets", date(2017, 1, 1), date(2017, 2, 28), by="sold_at")),
 }
 
 
@@ -170,3 +172,39 @@ def test_a_process_that_is_told_to_end_says_so_and_one_that_is_killed_is_seen_to
     assert shown.code == 0, shown.text
     assert "died" in shown.out
     assert "its process is gone" in shown.out
+
+
+def test_a_run_that_is_cancelled_at_the_server_is_told_as_a_persons_doing(
+    ends: Ends, prefect_server: str, tmp_path: Path
+) -> None:
+    """As a worker's process runs it: the server knows that it was cancelled, the process gets a signal."""
+    flow = asked("POST", f"{prefect_server}/flows/", json={"name": "ingest"}).json()["id"]
+    deployment = {
+        "name": f"cancelled-{os.getpid()}",
+        "flow_id": flow,
+        "entrypoint": "flows/ingest.py:ingest",
+        "path": str(ROOT),
+        "parameters": {"source": "shop", "tables": ["products"]},
+    }
+    made = asked("POST", f"{prefect_server}/deployments/", json=deployment).json()["id"]
+    run = asked("POST", f"{prefect_server}/deployments/{made}/create_flow_run", json={}).json()["id"]
+
+    def state() -> str:
+        return str(asked("GET", f"{prefect_server}/flow_runs/{run}").json()["state"]["type"])
+
+    command = [sys.executable, "-m", "prefect", "flow-run", "execute", run]
+    with locked(ends.shop, "products"), (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        try:
+            waiting = _WAITING + "wait_event_type = 'Lock'"
+            assert eventually(lambda: run_sql(ends.shop.url("admin"), waiting)[0][0], 240), (
+                tmp_path / "log"
+            ).read_text()
+            body = {"state": {"type": "CANCELLING"}, "force": True}
+            asked("POST", f"{prefect_server}/flow_runs/{run}/set_state", json=body).raise_for_status()
+            process.wait(240)
+        finally:
+            process.kill()
+    assert state() == "CANCELLED"
+    assert ended(ends.warehouse) == BY_A_PERSON
+    assert eventually(lambda: at_work(ends.warehouse) == [], 30)
