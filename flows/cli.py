@@ -13,7 +13,7 @@ import asyncio
 import sys
 import traceback
 from datetime import datetime
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -36,7 +36,7 @@ from flows.spec.partition import Every
 class _Commands(TyperGroup):
     """The commands. Ctrl-C is told like any end: click would say "Aborted." with the exit code of refused data."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -24,7 +24,7 @@ def test_a_source_of_ones_own_is_not_sent_to_the_demo(monkeypatch: pytest.Monkey
     told = {}
     for source in (*SOURCES, *own):
         with pytest.raises(ConfigurationError) as unknown:
-            connections.database(source) if isinstance(source, Database) else connections.api(source)  # type: ignore[arg-type]
+            connections.database(source) if isinstance(source, Database) else connections.api(source)
         told[source.name] = unknown.value.next_move
         assert f"MEDALLION_SOURCE_{source.name.upper()}_URL" in unknown.value.next_move
     assert {name for name, fix in told.items() if "medallion demo" in fix} == set(connections.DEMO_SOURCES)

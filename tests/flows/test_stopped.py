@@ -136,16 +136,19 @@ def test_ctrl_c_during_a_flow_of_loads_is_told_as_a_persons_doing(
     assert eventually(lambda: at_work(ends.warehouse) == [], 30)
 
 
-ONE_RUN = """
-import asyncio, sys
-from flows.ingest import ingest
-asyncio.run(ingest("shop", ["products"]))
-"""
+INGEST = ("flows.cli", "run", "shop.products", "--ingest-only")
 
 
-@pytest.mark.parametrize(("number", "words"), [(signal.SIGTERM, "told to end"), (signal.SIGKILL, None)])
-def test_a_process_that_is_told_to_end_says_so_and_one_that_is_killed_is_seen_to_be_dead(
-    ends: Ends, number: signal.Signals, words: str | None
+@pytest.mark.parametrize(
+    ("number", "words", "code"),
+    [
+        (signal.SIGINT, "cancelled by a person", 130),
+        (signal.SIGTERM, "told to end", -signal.SIGTERM),
+        (signal.SIGKILL, None, -signal.SIGKILL),
+    ],
+)
+def test_a_process_that_is_stopped_says_so_and_one_that_is_killed_is_seen_to_be_dead(
+    ends: Ends, tmp_path: Path, number: signal.Signals, words: str | None, code: int
 ) -> None:
     async def dead() -> frozenset[int]:
         async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
@@ -153,18 +156,20 @@ def test_a_process_that_is_told_to_end_says_so_and_one_that_is_killed_is_seen_to
 
     waiting = _WAITING + "wait_event_type = 'Lock'"
     with locked(ends.shop, "products"):
-        process = subprocess.Popen([sys.executable, "-c", ONE_RUN], cwd=ROOT, stderr=subprocess.DEVNULL)
+        with (tmp_path / "said").open("wb") as said:
+            process = subprocess.Popen([sys.executable, "-m", *INGEST], cwd=ROOT, stdout=said, stderr=said)
         try:
             assert eventually(lambda: run_sql(ends.shop.url("admin"), waiting)[0][0])
             assert asyncio.run(dead()) == frozenset(), "it lives, and waits for the source"
             process.send_signal(number)
-            assert process.wait(60) != 0
+            assert process.wait(120) == code, (tmp_path / "said").read_text()
         finally:
             process.kill()
     (run,) = ended(ends.warehouse)
     if words is not None:
         assert run["status"] == "failed"
         assert words in run["ended"]
+        assert "Traceback" not in (tmp_path / "said").read_text()
         return
     assert run["status"] == "running"
     assert eventually(lambda: asyncio.run(dead()) == {1}, 30)
