@@ -1,11 +1,13 @@
 """Blocks as plain values, for code that knows nothing of Prefect."""
 
 from collections.abc import Mapping
+from functools import cache
 
 from prefect.blocks.core import Block
 from pydantic import SecretStr
 
 from blocks.types import SourceApi, SourceDatabase, Warehouse
+from flows.prefect_server import require_server
 
 
 def find(name: str) -> Mapping[str, str | None] | None:
@@ -18,14 +20,21 @@ def find(name: str) -> Mapping[str, str | None] | None:
     Callable from a running event loop too: it never awaits.
 
     Raises:
-        httpx.HTTPError: the Prefect API does not answer.
+        ConfigurationError: the Prefect API does not answer, or refuses us.
     """
+    _require_server_once()
     kinds: tuple[type[Block], ...] = (Warehouse,) if name == "warehouse" else (SourceDatabase, SourceApi)
     for kind in kinds:
         block = stored(kind, name)
         if block is not None:
             return _plain(block)
     return None
+
+
+@cache
+def _require_server_once() -> None:
+    # Prefect has one word for a block that is not there and an answer that is none of its own.
+    require_server()
 
 
 def document_name(name: str) -> str:

@@ -18,10 +18,11 @@ from pydantic import SecretStr
 from blocks.lookup import document_name, stored
 from blocks.types import TYPES, AlertChannel, SourceApi, SourceDatabase, Warehouse
 from flows.connections import DEMO_APIS, embedded_stack
+from flows.prefect_server import require_server
 from flows.settings import settings
 from flows.sources import SOURCES
 from flows.spec import Api, DltSource, Source
-from flows.spec.errors import ConfigurationError
+from flows.spec.errors import ConfigurationError, MedallionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,9 @@ def register() -> list[Registered]:
     """Register types and documents at the Prefect API in force. Running it again changes nothing.
 
     Raises:
-        ConfigurationError: the embedded stack's file cannot be read.
+        ConfigurationError: there is no server that serves us, or the embedded stack's file cannot be read.
     """
+    require_server()
     register_types()
     return [save(name, block) for name, block in configured()]
 
@@ -168,7 +170,11 @@ def _stack_here() -> Mapping[str, Any]:
 
 def main() -> None:
     """Register, and say what became of each document; of their values nothing is shown."""
-    done = register()
+    try:
+        done = register()
+    except MedallionError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
     for document in done:
         sys.stdout.write(f"{document.outcome:<9}  {document.name} ({document.kind})\n")
     if not done:

@@ -17,12 +17,17 @@ from demo.commerce import set_day
 from demo.shop import apply_day_two, load_day_one
 from flows import screens
 from flows.commands import stack_tables
+from flows.connections import DEMO_SOURCES
 from flows.spec.errors import MedallionError
 from infra.local import stack as embedded
 from infra.local.home import Home
 
 if TYPE_CHECKING:
     from infra.local.stack import Stack
+
+
+#: What it asks of the command line: its own sources, whatever else is declared.
+RUN = ("run", *DEMO_SOURCES)
 
 
 class DemoFailed(MedallionError):
@@ -111,8 +116,9 @@ def _registering() -> Iterator[None]:
 
 
 def _pipeline() -> None:
-    """`medallion run`, in a process of its own: dbt wants one for each run, and so does a scheduled run."""
-    ended = subprocess.run([sys.executable, "-m", "flows.cli", "run"], check=False, env=_embedded_only())
+    """`medallion run` of the demo's sources, in a process of its own: dbt wants one for each run, and so does a
+    scheduled run. Sources of yours stay as they are."""
+    ended = subprocess.run([sys.executable, "-m", "flows.cli", *RUN], check=False, env=_embedded_only())
     if ended.returncode:
         error = DemoFailed(
             "the pipeline did not end well", where="medallion run", next_move="read what it told above, then run again"

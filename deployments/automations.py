@@ -1,9 +1,12 @@
 """What a server does by itself, without a worker: follow, watch, start again, alert.
 
 follow    the triggers of prefect.yaml: transform after the ingests, predict after transform
-watch     a run that misses three heartbeats is crashed: its machine is gone, and nobody else would say so
+watch     a run that misses three heartbeats is crashed: its machine is gone, and nobody else would say so; so is one
+          that stays pending, whose worker took it and is gone
 restart   a crashed run is scheduled again, on any worker, until its attempts are used up
-alert     where a channel is known: failures, runs that are late, workers that are gone, gold that is not built
+give up   a run that crashed so often before it began, of which no attempt was counted, has failed
+alert     if a channel is known: failures, runs that are late, do not begin or were dropped, workers that are gone, gold
+          that is not built
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,8 +48,20 @@ _SIGNS_OF_LIFE = {
 # Any of these says that somebody has seen to a crashed run.
 _TAKEN_UP = {
     f"prefect.flow-run.{name}"
-    for name in ("AwaitingRetry", "Scheduled", "Pending", "Running", "Cancelled", "Completed")
+    for name in ("AwaitingRetry", "Scheduled", "Pending", "Running", "Cancelled", "Completed", "Failed")
 }
+# Any of these says that a pending run went on, or that its end is known.
+_WENT_ON = {
+    f"prefect.flow-run.{name}"
+    for name in (
+        "Running", "Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Late", "Paused", "Suspended",
+        "Cancelling", "Cancelled", "Crashed", "Failed", "Completed",
+    )
+}  # fmt: skip
+#: In which attempts that never began are counted.
+_GIVEN_UP_WITHIN = timedelta(days=1)
+#: As Prefect's server says it of a run that found its deployment at work, under `collision_strategy: CANCEL_NEW`.
+_DROPPED = "Deployment concurrency limit reached*"
 _BODY = "{{ flow.name }} / {{ flow_run.name }}: {{ flow_run.state.name }}\n{{ flow_run|ui_url }}"
 
 
@@ -81,8 +96,46 @@ def watches(environment: Environment, deployments: Sequence[DeclaredDeployment])
             actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: the run's process is gone")],
         )
     )
+    yield as_resource(
+        AutomationCore(
+            name="medallion: a run that stays pending has crashed",
+            description="A worker took it and is gone, or its infrastructure never came up.",
+            tags=[TAG],
+            trigger=EventTrigger(
+                posture=Posture.Proactive,
+                after={"prefect.flow-run.Pending"},
+                expect=_WENT_ON,
+                match=ResourceSpecification(_RUN),
+                match_related=_of(deployments),
+                for_each={"prefect.resource.id"},
+                threshold=1,
+                within=timedelta(seconds=environment.pending_seconds),
+            ),
+            actions=[ChangeFlowRunState(state=StateType.CRASHED, message="pending for too long: its worker is gone")],
+        )
+    )
     if environment.attempts == 1:
         return
+    yield as_resource(
+        AutomationCore(
+            name="medallion: a run that never began has failed",
+            description=f"It crashed {environment.attempts} times before it began; no more attempts are made.",
+            tags=[TAG],
+            trigger=EventTrigger(
+                expect={"prefect.flow-run.Crashed"},
+                match=ResourceSpecification({**_RUN, "prefect.run-count": "0"}),
+                match_related=_of(deployments),
+                for_each={"prefect.resource.id"},
+                threshold=environment.attempts,
+                within=_GIVEN_UP_WITHIN,
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    state=StateType.FAILED, message=f"it never began, in {environment.attempts} attempts"
+                )
+            ],
+        )
+    )
     yield as_resource(
         AutomationCore(
             name="medallion: a crashed run starts again",
@@ -93,8 +146,8 @@ def watches(environment: Environment, deployments: Sequence[DeclaredDeployment])
                 after={"prefect.flow-run.Crashed"},
                 expect=_TAKEN_UP,
                 match=ResourceSpecification(
-                    # One that crashed before it began was counted 0 times, and would be started for ever.
-                    {**_RUN, "prefect.run-count": [str(count) for count in range(1, environment.attempts)]}
+                    # One that crashed before it began was counted 0 times: another automation gives that up.
+                    {**_RUN, "prefect.run-count": [str(count) for count in range(environment.attempts)]}
                 ),
                 match_related=_of(deployments),
                 for_each={"prefect.resource.id"},
@@ -117,7 +170,8 @@ def alerts(
     told = SEVERITIES[SEVERITIES.index(severity) :]
     transform = [deployment for deployment in deployments if deployment.name == "transform"]
     ended = {"prefect.flow-run.Failed", "prefect.flow-run.TimedOut"}
-    last = {"prefect.run-count": ["0", str(environment.attempts)]}
+    last = {"prefect.run-count": [str(environment.attempts), *(["0"] if environment.attempts == 1 else [])]}
+    dropped = {"prefect.state-message": _DROPPED}
     triggers: list[tuple[str, str, EventTrigger, str]] = [
         ("critical", "a run failed", _reacts(ended, deployments), _BODY),
         (
@@ -125,6 +179,18 @@ def alerts(
             "a run crashed for the last time",
             _reacts({"prefect.flow-run.Crashed"}, deployments, last),
             _BODY,
+        ),
+        (
+            "warning",
+            "a run does not begin",
+            _reacts({"prefect.flow-run.Crashed"}, deployments, {"prefect.run-count": "0"}),
+            f"{_BODY}\nIts worker is gone, or its infrastructure did not come up; it is started again.",
+        ),
+        (
+            "warning",
+            "a run was dropped",
+            _reacts({"prefect.flow-run.Cancelled"}, deployments, dropped),
+            f"{_BODY}\nAnother run of its deployment was at work. Start it again if a person asked for it.",
         ),
         ("warning", "runs are late", _reacts({"prefect.flow-run.Late"}, deployments, within=LATE), _BODY),
         (

@@ -14,6 +14,8 @@ from flows.spec.errors import ConfigurationError, DeclarationError
 
 #: Prefect sends no heartbeat more often than this.
 SHORTEST_HEARTBEAT_SECONDS = 30
+#: Nor does it look for what is missing in a shorter time.
+SHORTEST_PENDING_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Environment:
     `variables`          Prefect variables, beside `medallion_environment`
     `heartbeat_seconds`  how often a run says that it lives
     `missed_heartbeats`  after how many of them a run is taken for crashed
+    `pending_seconds`    after how long without beginning a run that a worker took is taken for crashed
     `attempts`           how often a run that crashed is started, the first time among them
     `objectives`         left out where the server is not Prefect Cloud
 
@@ -54,6 +57,8 @@ class Environment:
     variables: Mapping[str, Any] = field(default_factory=dict)
     heartbeat_seconds: int = SHORTEST_HEARTBEAT_SECONDS
     missed_heartbeats: int = 3
+    # Images that are pulled and nodes that are added take some minutes.
+    pending_seconds: int = 600
     attempts: int = 3
     objectives: tuple[Objective, ...] = ()
 
@@ -72,6 +77,8 @@ class Environment:
             raise self._wrong(f"Prefect sends no heartbeat more often than every {SHORTEST_HEARTBEAT_SECONDS} seconds")
         if self.missed_heartbeats < 1:
             raise self._wrong("a run that misses no heartbeat has not crashed")
+        if self.pending_seconds < SHORTEST_PENDING_SECONDS:
+            raise self._wrong(f"Prefect tells no run that is pending for less than {SHORTEST_PENDING_SECONDS} seconds")
         if self.attempts < 1:
             raise self._wrong("a run is attempted at least once")
         if self.promotes_from == self.name:

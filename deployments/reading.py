@@ -21,6 +21,7 @@ from deployments import automations
 from deployments.declared import block_resource
 from deployments.references import with_references
 from deployments.resource import KINDS, Kind, Resource
+from flows.prefect_server import shown
 from flows.spec.errors import ConfigurationError
 
 Key = tuple[Kind, str]
@@ -184,11 +185,6 @@ def _deployment_fields(found: Json) -> Json:
         fields[f"schedule {slug}"] = f"{told} {when.get('timezone')}"
         fields[f"active {slug}"] = schedule["active"]
     return fields
-
-
-def shown(address: str) -> str:
-    """The address without user and password, should it hold any."""
-    return str(httpx.URL(address).copy_with(username=None, password=None)).rstrip("/")
 
 
 def refused(response: httpx.Response, method: str, path: str) -> ConfigurationError:

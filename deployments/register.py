@@ -12,6 +12,7 @@ from deployments.resource import Resource
 from deployments.server import connected
 from deployments.work_pools import work_pool
 from flows.settings import PROJECT_ROOT
+from flows.spec.errors import MedallionError
 
 
 def register() -> list[str]:
@@ -43,7 +44,12 @@ def _told(resource: Resource) -> str:
 
 def main() -> None:
     """Register, and say what changed."""
-    sys.stdout.write("\n".join(register() or ["nothing to change"]) + "\n")
+    try:
+        done = register()
+    except MedallionError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    sys.stdout.write("\n".join(done or ["nothing to change"]) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,15 +9,14 @@ from urllib.parse import quote
 import httpx
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
-from prefect.settings import get_current_settings
 
 from blocks.register import register_types, save
 from deployments import automations
-from deployments.reading import Json, Reading, refused, shown
+from deployments.reading import Json, Reading, refused
 from deployments.references import with_ids
 from deployments.resource import Kind, Resource
 from flows import prefect_trust
-from flows.spec.errors import ConfigurationError
+from flows.prefect_server import explain_server, require_server
 
 
 class Server(Reading):
@@ -152,30 +151,19 @@ def connected(blocks: Mapping[str, Block]) -> Iterator[Server]:
     """The server of PREFECT_API_URL, or of the profile in use. `blocks` by name, as their resources are named.
 
     Raises:
-        ConfigurationError: no server is named, or it does not answer, also to what is done with it meanwhile.
+        ConfigurationError: no server is configured, or it does not serve us, also during what is done with it.
     """
-    address = get_current_settings().api.url
-    if not address:
-        error = ConfigurationError(
-            "no Prefect server is named",
-            where="PREFECT_API_URL",
-            next_move="set it, or run `medallion up` or `prefect cloud login`",
-        )
-        error.exit_code = 2
-        raise error
+    require_server()
     prefect_trust.share()
     try:
         with get_client(sync_client=True) as client:
             yield Server(client, blocks)
     except httpx.HTTPStatusError as problem:  # of Prefect's own calls, such as those that save a block
         raise refused(problem.response, problem.request.method, problem.request.url.path) from None
-    except httpx.HTTPError:
-        raise ConfigurationError(
-            "the Prefect server does not answer",
-            where=shown(address),
-            next_move="check PREFECT_API_URL, and that the server is up; what is done already is not done twice",
-            retryable=True,
-        ) from None
+    except httpx.HTTPError as problem:
+        error = explain_server(problem)
+        assert error is not None, "it was this server that was asked"
+        raise error from None
 
 
 def default_template(kind: str) -> Json:

@@ -25,6 +25,7 @@ from flows.recovery.failures import diagnose
 from flows.settings import settings
 from flows.spec.partition import Every, Partition, partitions
 from flows.state import backfills, ledger, runs
+from flows.stopped import living
 
 
 @flow(
@@ -58,19 +59,19 @@ async def backfill(
         if done:
             get_run_logger().info("%s: %d of %d partitions are in already", table, len(done), len(wanted))
         loads: list[dict[str, Any]] = []
-        try:
-            for place, partition in enumerate(waiting, start=len(wanted) - len(waiting) + 1):
-                loads.append(
-                    await load_partition(table, column, partition, f"{place} of {len(wanted)}", backfill_id, run_id)
-                )
-        except Exception as problem:
-            failure = diagnose(problem, table)
-            await _close(run_id, failure.status, table, loads)
-            sentry.capture(failure.error)
-            raise
-        async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
-            await backfills.close_backfill(warehouse, backfill_id)
-        await _close(run_id, "done", table, loads)
+        async with living(run_id, table):
+            try:
+                for place, partition in enumerate(waiting, start=len(wanted) - len(waiting) + 1):
+                    where = f"{place} of {len(wanted)}"
+                    loads.append(await load_partition(table, column, partition, where, backfill_id, run_id))
+            except Exception as problem:
+                failure = diagnose(problem, table)
+                await _close(run_id, failure.status, table, loads)
+                sentry.capture(failure.error)
+                raise
+            async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+                await backfills.close_backfill(warehouse, backfill_id)
+            await _close(run_id, "done", table, loads)
     return loads
 
 

@@ -1,6 +1,7 @@
 """`medallion`: the front door.
 
-Exit codes: 0 done · 1 data refused (checks) · 2 usage or declaration · 3 a source or the warehouse failed.
+Exit codes: 0 done · 1 data refused (checks) · 2 usage or declaration · 3 a source, the warehouse or the Prefect server
+failed · 130 cancelled by Ctrl-C.
 
 Prefect, dbt and the demo's data are imported inside the commands that need them: `medallion --help` answers at once.
 So are the declared sources: a wrong declaration is refused where they are imported, and becomes a panel like any error.
@@ -12,9 +13,10 @@ import asyncio
 import sys
 import traceback
 from datetime import datetime
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from flows import screens
 from flows.commands import backup as backups
@@ -28,11 +30,27 @@ from flows.commands.review import review
 from flows.commands.terminal import console, prepare, problems
 from flows.commands.worker import env, worker
 from flows.recovery.failures import diagnose
-from flows.spec.errors import MedallionError
+from flows.spec.errors import MedallionError, Stopped
 from flows.spec.partition import Every
+
+
+class _Commands(TyperGroup):
+    """The commands. Ctrl-C is told like any end: click would say "Aborted." with the exit code of refused data."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Stopped(
+                "cancelled by a person",
+                where=f"medallion {ctx.invoked_subcommand or ''}".rstrip(),
+                next_move="run it again when you want it: it goes on from the last commit",
+            ) from None
+
 
 app = typer.Typer(
     name="medallion",
+    cls=_Commands,
     help="A data platform in one command: databases and APIs → raw → silver → gold, with nothing lost on the way.",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -217,12 +235,21 @@ def main() -> None:
         problems.print(screens.error_panel(error))
         sys.exit(error.exit_code)
     except Exception as problem:
-        explained = diagnose(problem, "medallion").error
+        explained = _of_prefect(problem) or diagnose(problem, "medallion").error
         if type(explained) is MedallionError:
             # Nobody foresaw it: where it happened helps, its own words might quote rows or addresses.
             problems.print("".join(traceback.format_tb(problem.__traceback__)), highlight=False, markup=False)
         problems.print(screens.error_panel(explained))
         sys.exit(explained.exit_code)
+
+
+def _of_prefect(problem: Exception) -> MedallionError | None:
+    """What it says of the Prefect server, if this process has asked one at all."""
+    if "prefect" not in sys.modules:
+        return None
+    from flows.prefect_server import explain_server
+
+    return explain_server(problem)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from asyncpg.exceptions import InsufficientPrivilegeError
+
 from flows.sessions import leave_session, open_session
 from flows.settings import settings
 from flows.spec import Api, ApiConnection, Database, DatabaseConnection, DltSource
@@ -34,6 +36,8 @@ Role = Literal["loader", "transformer", "reader"]
 
 #: Connections that the demo's API answers, where nothing else is set.
 DEMO_APIS = ("marketing", "currency")
+#: The sources that `medallion demo` brings with it.
+DEMO_SOURCES = ("shop", *DEMO_APIS)
 # SQLSTATE invalid_password, as `explain` writes it.
 _REFUSED_PASSWORD = "answered 28P01"  # noqa: S105 # nosec B105 - a state, not a password
 _ROTATION_POLL_SECONDS = 1.0
@@ -197,11 +201,11 @@ def dlt(source: DltSource) -> ApiConnection | None:
 
 
 def _unknown_source(name: str, connection: str, variable: str) -> ConfigurationError:
+    demo = "run `medallion demo` for the embedded one, or " if name in DEMO_SOURCES else ""
     return ConfigurationError(
         f"nothing says where {connection} is",
         where=f"source {name}",
-        next_move=f"run `medallion demo` for the embedded one, or set {variable}, or register the block "
-        f"`source-{connection}`",
+        next_move=f"{demo}set {variable}, or register the block `source-{connection}`",
     )
 
 
@@ -249,6 +253,9 @@ async def connect(
     connection, _ = await _open(address, side, application)
     try:
         yield connection
+    except InsufficientPrivilegeError as problem:
+        problem.role = address.user  # type: ignore[attr-defined]  # whoever explains it names whom to grant what
+        raise
     finally:
         if not connection.is_closed():
             await leave_session(connection)

@@ -14,13 +14,14 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from flows import connections
+from flows.dbt.build_failures import Heard, build_stopped, name_of, nodes_failed
 from flows.dbt.environment import PREFIX_VARIABLE, confined
-from flows.dbt.lock_waits import lock_wait, waited_in_vain
+from flows.dbt.lock_waits import lock_wait
 from flows.dbt.project import DBT_PROJECT
 from flows.observe.artifacts import NodeLine, nodes_table_markdown
 from flows.observe.progress import report
 from flows.settings import settings
-from flows.spec.errors import DataRefused, MedallionError, WarehouseError
+from flows.spec.errors import DataRefused, MedallionError
 
 # Unit tests prove the code, not the data: CI runs them.
 _BUILD = ("build", "--exclude-resource-type", "unit_test")
@@ -48,6 +49,8 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
 
     began = time.monotonic()
     report("dbt build", "began")
+    transformer = connections.transformer()
+    role = transformer.user
     target = target_of(prefix)
     runner = NodeRunner(
         settings=PrefectDbtSettings(project_dir=DBT_PROJECT, profiles_dir=DBT_PROJECT, target_path=target),
@@ -57,16 +60,25 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
     arguments += ["--select", select] if select else []
     arguments += ["--full-refresh"] if full_refresh else []
     # dbt.log would hold PostgreSQL's messages, rows and all; each node's log is in its task run, redacted.
-    with _confined(target, prefix):
-        result = runner.invoke(arguments, log_level_file="none")
-        results = target / "run_results.json"
-        withhold_messages(results)
-    nodes = read_nodes(results) if result.exception is None else []
+    results = target / "run_results.json"
+    results.unlink(missing_ok=True)  # a build that ends early would be judged by the one before
+    with _confined(transformer.url, target, prefix):
+        try:
+            result = runner.invoke(arguments, log_level_file="none")
+        except Exception as problem:
+            error = build_stopped(problem, role)
+            report("dbt build", "failed", error.what)
+            raise error from None
+        finally:
+            withhold_messages(results)
+    nodes = read_nodes(results) if results.exists() else []
     if nodes:
         create_markdown_artifact(
             key="dbt-build", markdown=nodes_table_markdown(nodes), description="Nodes of the dbt build"
         )
-    _judge(result.success, nodes, type(result.exception).__name__ if result.exception else None)
+    if (refusal := _refusal(result.success, nodes, runner.heard, role)) is not None:
+        report("dbt build", "failed", refusal.what)
+        raise refusal
     report("dbt build", "done", f"{len(nodes)} nodes, {time.monotonic() - began:.1f} s")
     get_run_logger().info("dbt built %s nodes", len(nodes))
     return nodes
@@ -77,9 +89,9 @@ def target_of(prefix: str) -> Path:
     return settings().home / "dbt" / prefix.rstrip("_")
 
 
-def _confined(target: Path, prefix: str) -> contextlib.AbstractContextManager[None]:
+def _confined(url: str, target: Path, prefix: str) -> contextlib.AbstractContextManager[None]:
     under = prefix or os.environ.get(PREFIX_VARIABLE, "")
-    return confined(connections.transformer().url, project=DBT_PROJECT, target=target, prefix=under)
+    return confined(url, project=DBT_PROJECT, target=target, prefix=under)
 
 
 def withhold_messages(run_results: Path) -> None:
@@ -98,7 +110,7 @@ def read_nodes(run_results: Path) -> list[NodeLine]:
     results = json.loads(run_results.read_text(encoding="utf-8"))["results"]
     return [
         NodeLine(
-            name=result["unique_id"].split(".", 2)[2],
+            name=name_of(result["unique_id"]),
             kind=result["unique_id"].split(".", 1)[0],
             status=result["status"],
             seconds=result["execution_time"],
@@ -117,27 +129,15 @@ def _safe_message(result: dict[str, Any]) -> str:
     return "see this node's task run" if result["status"] == "error" else ""
 
 
-def _judge(success: bool, nodes: list[NodeLine], exception: str | None) -> None:
-    errors = [node.name for node in nodes if node.status == "error"]
-    waits = [wait for node in nodes if node.status == "error" and (wait := lock_wait(node.message)) is not None]
+def _refusal(success: bool, nodes: list[NodeLine], heard: Heard, role: str) -> MedallionError | None:
+    errors = [node for node in nodes if node.status == "error"]
     failed = [f"{node.name} ({node.message})" for node in nodes if node.status == "fail"]
     if success and not errors and not failed:
-        return
-    error: MedallionError
+        return None
     if failed and not errors:
-        error = DataRefused(
+        return DataRefused(
             f"{len(failed)} dbt tests failed: {', '.join(failed[:5])}",
             where="dbt build",
             next_move="run the test's SQL in .medallion/dbt/compiled to see the rows; mend their source, or the rule",
         )
-    elif errors and len(waits) == len(errors):
-        error = waited_in_vain(waits)
-    else:
-        what = f"nodes could not be built: {', '.join(errors[:5])}" if errors else f"dbt stopped with {exception}"
-        error = WarehouseError(
-            what,
-            where="dbt build",
-            next_move="read the node's task run, mend the model, run `medallion transform`",
-        )
-    report("dbt build", "failed", error.what)
-    raise error
+    return nodes_failed(errors, heard, role) if errors else build_stopped(heard.ended_by, role)

@@ -1,10 +1,14 @@
-"""PrefectDbtRunner, without building for every node and line of log what this process has already."""
+"""PrefectDbtRunner that keeps why nodes failed, ends at any stop, and builds nothing twice that this process has."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from dbt.task.runnable import GraphRunnableTask
 from prefect.context import FlowRunContext, SettingsContext
 from prefect_dbt import PrefectDbtRunner
+
+from flows.dbt.build_failures import Heard
 
 
 class NodeRunner(PrefectDbtRunner):  # type: ignore[misc]  # the package ships without types
@@ -14,7 +18,25 @@ class NodeRunner(PrefectDbtRunner):  # type: ignore[misc]  # the package ships w
     read from environment, profiles and pyproject.toml: on 71 nodes that was 4 of 19 seconds of processor time. Storage
     is a block, and to look up a block's class Prefect imports every collection that is installed: 2.6 of 42 seconds.
     Here both are handed on as they are. Should a later version no longer call this method, only that gain is lost.
+
+    `heard` holds the exceptions that dbt met.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.heard = Heard()
+
+    def invoke(self, args: list[str], **options: Any) -> Any:
+        """As its base; but what ended dbt is raised as it was, where the base raises a ValueError that quotes it."""
+        self.heard = Heard()
+        try:
+            with _ended_by_any_stop():
+                return super().invoke(args, **options)
+        except ValueError:
+            if (ended_by := self.heard.ended_by) is None:
+                raise
+            stop = ended_by.__cause__ if isinstance(ended_by, KeyboardInterrupt) else None
+            raise (stop or ended_by) from None
 
     def _create_unified_callback(
         self, task_state: Any, log_level: Any, context: dict[str, Any], **options: Any
@@ -26,4 +48,34 @@ class NodeRunner(PrefectDbtRunner):  # type: ignore[misc]  # the package ships w
             kept = {**context["flow_run_context"], "result_store": run.result_store}
             context = {**context, "flow_run_context": kept}
         callback: Callable[[Any], None] = super()._create_unified_callback(task_state, log_level, context, **options)
-        return callback
+        heard = self.heard
+
+        def hear_and_tell(event: Any) -> None:
+            heard.hear(event)  # here, where dbt still handles the exception: the base tells its events in a thread
+            callback(event)
+
+        return hear_and_tell
+
+
+@contextmanager
+def _ended_by_any_stop() -> Iterator[None]:
+    """Let dbt end its queries whatever stops it, as it does at Ctrl-C.
+
+    The signal to end becomes an exception of Prefect's that dbt does not know: its threads went on with their queries,
+    and the process waited for them until it was killed.
+    """
+    run_queue = GraphRunnableTask.run_queue
+
+    def ending(task: Any, pool: Any) -> None:
+        try:
+            run_queue(task, pool)
+        except (Exception, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as stop:
+            raise KeyboardInterrupt from stop
+
+    GraphRunnableTask.run_queue = ending  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        GraphRunnableTask.run_queue = run_queue  # type: ignore[method-assign]

@@ -20,11 +20,13 @@ from flows.loads.declared import find_source
 from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
 from flows.observe.logs import correlated
+from flows.recovery.combined import by_cause, combined, distinct, named
 from flows.recovery.failures import Failure, diagnose
 from flows.schema_events import announce_schema_changes
 from flows.spec import Endpoint, Loadable, Overwrite, Source
-from flows.spec.errors import IngestFailed, MedallionError
+from flows.spec.errors import MedallionError
 from flows.state import ledger, runs
+from flows.stopped import living
 
 
 @flow(
@@ -68,10 +70,11 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
             finally:
                 ended[table.name].set()
 
-        states = await asyncio.gather(*(take_turn(table) for table in chosen))
-        outcome = await _gather(source, dict(zip((table.name for table in chosen), states, strict=True)))
-        await lineage_events.tell("FAIL" if outcome.failures else "COMPLETE", lineage)
-        await _close(run_id, source, outcome)
+        async with living(run_id, f"source {source}"):
+            states = await asyncio.gather(*(take_turn(table) for table in chosen))
+            outcome = await _gather(source, dict(zip((table.name for table in chosen), states, strict=True)))
+            await lineage_events.tell("FAIL" if outcome.failures else "COMPLETE", lineage)
+            await _close(run_id, source, outcome)
     return outcome.loads
 
 
@@ -126,8 +129,8 @@ async def _close(run_id: int, source: str, outcome: _Outcome) -> None:
         description=f"What became of each table of {source}",
     )
     await announce_schema_changes(source)
-    for failure in failures.values():
-        sentry.capture(failure.error)
+    for error in distinct(failure.error for failure in failures.values()):
+        sentry.capture(error)
     if failures:
         raise _failed(source, failures)
 
@@ -158,9 +161,16 @@ def _lines(source: str, outcome: _Outcome) -> list[LoadLine]:
         )
         for load in outcome.loads
     ]
+    causes = by_cause({table: failure.error for table, failure in outcome.failures.items()})
     return lines + [
-        LoadLine(source=source, table=table, mode="", status=failure.status, note=failure.error.what)
-        for table, failure in outcome.failures.items()
+        LoadLine(
+            source=source,
+            table=tables[0] if len(tables) == 1 else f"{len(tables)} tables: {named(tables)}",
+            mode="",
+            status=outcome.failures[tables[0]].status,
+            note=what,
+        )
+        for what, tables in causes.items()
     ]
 
 
@@ -172,13 +182,5 @@ def worst(statuses: list[str]) -> str:
 def _failed(source: str, failures: dict[str, Failure]) -> MedallionError:
     if len(failures) == 1:
         return next(iter(failures.values())).error
-    listed = "; ".join(f"{table}: {failure.error.what}" for table, failure in failures.items())
-    error = IngestFailed(
-        f"{len(failures)} tables were not loaded ({listed})",
-        where=f"source {source}",
-        next_move="; ".join(sorted({failure.error.next_move for failure in failures.values()})),
-        retryable=all(failure.error.retryable for failure in failures.values()),
-    )
-    error.exit_code = max(failure.error.exit_code for failure in failures.values())
-    error.failure_class = next(iter(failures.values())).failure_class
-    return error
+    errors = {f"{source}.{table}": failure.error for table, failure in failures.items()}
+    return combined(errors, f"{len(failures)} tables were not loaded", where=f"source {source}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -20,9 +19,10 @@ from flows.loads.backfill import refuse_unfit, rows_within
 from flows.loads.declared import find_database_table
 from flows.observe import logs, progress
 from flows.pipeline import pipeline, together
+from flows.prefect_server import explain_server
 from flows.recover import reconcile as reconcile_flow
 from flows.recovery.failures import CONNECTION_LOST, diagnose
-from flows.spec.errors import ConfigurationError, MedallionError
+from flows.spec.errors import MedallionError
 from flows.spec.partition import Every, partitions
 from flows.state import ledger, overview, reconciliations
 from flows.transform import transform as transform_flow
@@ -192,26 +192,18 @@ def _watched(start: Callable[[], object], console: Console) -> MedallionError | 
         try:
             start()
         except Exception as problem:
-            return _explained(problem)
+            return explained(problem)
         finally:
             silence()
     console.print(f"[dim]{time.monotonic() - began:.1f} s[/]")
     return None
 
 
-def _explained(problem: Exception) -> MedallionError:
-    cause: BaseException | None = problem
-    while cause is not None:
-        # Prefect wraps what it cannot reach its server with.
-        if type(cause).__name__ in {"ConnectError", "ConnectTimeout"} and type(cause).__module__.startswith("httpx"):
-            return ConfigurationError(
-                "the Prefect server does not answer",
-                where=os.environ.get("PREFECT_API_URL", "PREFECT_API_URL"),
-                next_move="run `medallion up`, or correct PREFECT_API_URL",
-                retryable=True,
-            )
-        cause = cause.__cause__ or cause.__context__
-    return diagnose(problem, "run").error
+def explained(problem: Exception) -> MedallionError:
+    """What a flow ended with, as the command line shows it."""
+    if isinstance(problem, MedallionError):
+        return problem
+    return explain_server(problem) or diagnose(problem, "run").error
 
 
 class _Teller:
@@ -220,15 +212,22 @@ class _Teller:
     def __init__(self, console: Console, spinner: Status) -> None:
         self._console, self._spinner = console, spinner
         self._under_way: dict[str, str] = {}
+        self._failed: dict[str, str] = {}
 
     def __call__(self, step: progress.Step) -> None:
         if step.state in _MARKS:
             self._under_way.pop(step.name, None)
-            self._console.print(f"  {_MARKS[step.state]} {step.name:<28} [dim]{step.text}[/]", highlight=False)
+            text = self._once(step) if step.state == "failed" else step.text
+            self._console.print(f"  {_MARKS[step.state]} {step.name:<28} [dim]{text}[/]", highlight=False)
         else:
             self._under_way[step.name] = step.text
         names = [f"{name} {text}".strip() for name, text in self._under_way.items()]
         self._spinner.update(", ".join(names[:3]) + (" …" if len(names) > 3 else ""))
+
+    def _once(self, step: progress.Step) -> str:
+        """What failed; of what failed for the same reason before, only that it did."""
+        first = self._failed.setdefault(step.text.replace(step.name, ""), step.name)
+        return step.text if first == step.name else f"as {first}"
 
 
 async def _loads(correlation_id: str) -> list[dict[str, Any]]:

@@ -17,9 +17,10 @@ from flows.ingest import ingest
 from flows.loads.declared import find_source
 from flows.observe.artifacts import links_markdown
 from flows.observe.logs import correlated
+from flows.recovery.combined import combined
 from flows.recovery.failures import diagnose
 from flows.sources import SOURCES
-from flows.spec.errors import IngestFailed, MedallionError
+from flows.spec.errors import MedallionError
 from flows.transform import transform
 
 
@@ -85,12 +86,4 @@ def together(errors: dict[str, MedallionError]) -> MedallionError:
     """One error for what failed side by side: the error itself, or all in one with the worst exit code."""
     if len(errors) == 1:
         return next(iter(errors.values()))
-    listed = "; ".join(f"{source}: {error.what}" for source, error in errors.items())
-    error = IngestFailed(
-        f"{len(errors)} parts failed ({listed})",
-        where="pipeline",
-        next_move="; ".join(sorted({error.next_move for error in errors.values()})),
-        retryable=all(error.retryable for error in errors.values()),
-    )
-    error.exit_code = max(error.exit_code for error in errors.values())
-    return error
+    return combined(errors, f"{len(errors)} parts failed", where="pipeline")

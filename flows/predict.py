@@ -24,6 +24,7 @@ from flows.scoring.registry import Version, register
 from flows.settings import settings
 from flows.state import ledger, runs
 from flows.state.transform_lock import transform_lock
+from flows.stopped import close_stopped_run
 
 
 @flow(name="predict", flow_run_name="predict", result_serializer="json", persist_result=True)
@@ -52,6 +53,9 @@ def predict() -> dict[str, Any]:
             report(f"model {CHURN.name}", "failed", failure.error.what)
             asyncio.run(_close(run_id, failure.status, failure.facts(run_id, None)))
             raise failure.error from None
+        except BaseException as stop:
+            asyncio.run(close_stopped_run(run_id, stop, "predict"))
+            raise
         asyncio.run(_close(run_id, "done", None, facts))
         return facts
 

@@ -18,10 +18,12 @@ from flows.loads.declared import choose, find_source
 from flows.observe import sentry
 from flows.observe.logs import correlated
 from flows.observe.reconciliations import reconciliations_markdown
+from flows.recovery.combined import combined, distinct
 from flows.recovery.failures import Failure, diagnose
 from flows.spec import Source
-from flows.spec.errors import DataRefused, IngestFailed, MedallionError
+from flows.spec.errors import DataRefused, MedallionError
 from flows.state import ledger, runs
+from flows.stopped import living
 
 
 @flow(name="reconcile", flow_run_name="reconcile", result_serializer="json", persist_result=True)
@@ -40,11 +42,12 @@ async def reconcile(sources: list[str] | None = None, repair: bool = False) -> l
             run_id = await runs.open_run(
                 warehouse, "reconcile", " ".join(sources or []), tasks.current_flow_run_id(), correlation_id
             )
-        of_sources = await asyncio.gather(
-            *(_of_source(find_source(name), tables, repair, run_id) for name, tables in chosen.items())
-        )
-        results, failures = await _gather({name: state for states in of_sources for name, state in states.items()})
-        await _close(run_id, results, failures)
+        async with living(run_id, "reconcile"):
+            of_sources = await asyncio.gather(
+                *(_of_source(find_source(name), tables, repair, run_id) for name, tables in chosen.items())
+            )
+            results, failures = await _gather({name: state for states in of_sources for name, state in states.items()})
+            await _close(run_id, results, failures)
     return results
 
 
@@ -93,8 +96,8 @@ async def _close(run_id: int, results: list[dict[str, Any]], failures: dict[str,
         markdown=reconciliations_markdown(results, {name: failure.error.what for name, failure in failures.items()}),
         description="What each end holds, and where they differ",
     )
-    for failure in failures.values():
-        sentry.capture(failure.error)
+    for problem in distinct(failure.error for failure in failures.values()):
+        sentry.capture(problem)
     error = _error(differing, failures)
     if error is not None:
         raise error
@@ -104,16 +107,9 @@ def _error(differing: list[str], failures: Mapping[str, Failure]) -> MedallionEr
     if len(failures) == 1 and not differing:
         return next(iter(failures.values())).error
     if failures:
-        listed = "; ".join(f"{name}: {failure.error.what}" for name, failure in failures.items())
-        also = f"; {', '.join(differing)} differ from their source" if differing else ""
-        error = IngestFailed(
-            f"{len(failures)} tables were not compared ({listed}){also}",
-            where="reconcile",
-            next_move="; ".join(sorted({failure.error.next_move for failure in failures.values()})),
-            retryable=all(failure.error.retryable for failure in failures.values()),
-        )
-        error.exit_code = max(failure.error.exit_code for failure in failures.values())
-        return error
+        also = f", and {', '.join(differing)} differ from their source" if differing else ""
+        errors = {name: failure.error for name, failure in failures.items()}
+        return combined(errors, f"{len(failures)} tables were not compared{also}", where="reconcile")
     if differing:
         return DataRefused(
             f"raw differs from its source in {', '.join(differing)}",

@@ -25,6 +25,7 @@ _STATUS_STYLE = {
     "missing in raw": "bold red",
     "surplus in raw": "yellow",
     "failed": "bold red",
+    "died": "bold red",
     "refused": "bold magenta",
     "rescheduled": "yellow",
     "open": "bold red",

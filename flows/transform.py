@@ -27,11 +27,14 @@ from flows.erase import erase_returned_since_last_build
 from flows.observe import sentry
 from flows.observe.artifacts import CheckLine, checks_table_markdown
 from flows.observe.logs import correlated
+from flows.recovery.combined import combined
 from flows.recovery.failures import diagnose
 from flows.settings import settings
-from flows.spec.errors import DataRefused, MedallionError
+from flows.spec.errors import DataRefused, FailureClass, MedallionError, WarehouseError
+from flows.spec.sqlstates import Answer, explain_answer
 from flows.state import dbt_manifests, ledger, releases, runs
 from flows.state.transform_lock import transform_lock
+from flows.stopped import close_stopped_run
 
 
 @flow(name="transform", flow_run_name="transform", result_serializer="json", persist_result=True)
@@ -103,6 +106,10 @@ def recorded(pipeline: str, work: Callable[[int], dict[str, Any]], target: Path)
             asyncio.run(lineage_events.tell_build(lineage, target, since=began))
             asyncio.run(lineage_events.tell("FAIL", lineage, failure.error))
             raise failure.error from None
+        except BaseException as stop:
+            asyncio.run(close_stopped_run(run_id, stop, pipeline))
+            asyncio.run(lineage_events.tell("ABORT", lineage))
+            raise
         asyncio.run(_close(run_id, "done", None, facts))
         asyncio.run(lineage_events.tell_build(lineage, target, since=began))
         asyncio.run(lineage_events.tell("COMPLETE", lineage))
@@ -162,7 +169,7 @@ def pass_gate(gate: Literal["raw", "gold"], run_id: int, schema_prefix: str = ""
     """Check, record, show, and stop where a check blocks.
 
     Raises:
-        DataRefused: a check blocks.
+        DataRefused: a check blocks. WarehouseError: what is to be checked could not be read.
     """
     results = tasks.check_gate(gate, schema_prefix)
     asyncio.run(_record_checks(run_id, gate, results))
@@ -174,6 +181,8 @@ def pass_gate(gate: Literal["raw", "gold"], run_id: int, schema_prefix: str = ""
         key=f"gate-{gate}", markdown=checks_table_markdown(lines, gate=gate), description=f"Quality gate {gate}"
     )
     blocking = [result for result in results if result["blocks"]]
+    if unanswered := {result["dataset"]: Answer(**result["answer"]) for result in blocking if result["answer"]}:
+        raise _not_checked(gate, unanswered)
     if blocking:
         listed = "; ".join(
             f"{result['dataset']}: {result['check']} {result['outcome']}"
@@ -187,6 +196,17 @@ def pass_gate(gate: Literal["raw", "gold"], run_id: int, schema_prefix: str = ""
             next_move=f"read the contract in soda/{gate} and the rows it names; mend the data at its source, run again",
         )
     return results
+
+
+def _not_checked(gate: str, answers: dict[str, Answer]) -> MedallionError:
+    """The warehouse kept the gate from looking: its own class and fix, since nothing is known about the data."""
+    role = connections.warehouse("transformer").user
+    errors = {dataset: explain_answer(answer, dataset, role=role) for dataset, answer in answers.items()}
+    for error in errors.values():
+        if error.failure_class is FailureClass.TRANSIENT:
+            error.next_move = "run `medallion transform` again; a deployment does so at its next run"
+    what = f"{len(errors)} dataset{'s' if len(errors) > 1 else ''} could not be checked"
+    return combined(errors, what, where=f"gate {gate}", kind=WarehouseError)
 
 
 async def _record_checks(run_id: int, gate: str, results: list[dict[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 
   - `broken_when`: SQL over the columns that the entity's quarantine model judges
   - `action`: `leave out`, the row is not in silver; `withhold`, the row is, without the value
-  - `max_share`: the share of the entity's rows that may break it before the build stops
+  - `max_share`: the share of the entity's rows that may break it before the build stops; `rule_floor` rows always may
 
   Where a row breaks several, rules that leave it out count in the order written. An id is never given to another rule.
   One run may be more patient: --vars '{rule_limits: {RD02: 0.05}}'.

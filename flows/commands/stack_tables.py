@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.table import Table
@@ -61,7 +61,7 @@ def blockers_table(blockers: Iterable[Blocker]) -> Table:
 
 def status_tables(overview: Overview) -> list[Table]:
     """`medallion status`: runs, tables with cursor and lag, quarantine, schema changes, errors."""
-    runs = grid("Last runs", ["run", "pipeline", "status", "started (UTC)", "took"], ["run"])
+    runs = grid("Last runs", ["run", "pipeline", "status", "started (UTC)", "took", "how it ended"], ["run"])
     for run in overview.runs:
         name = f"{run['pipeline']} {run['scope']}".strip()
         runs.add_row(
@@ -69,7 +69,8 @@ def status_tables(overview: Overview) -> list[Table]:
             name,
             styled(run["status"]),
             f"{run['started_at']:%Y-%m-%d %H:%M:%S}",
-            ago(run["seconds"]),
+            "" if run["status"] == "died" else ago(run["seconds"]),
+            _how_it_ended(run),
         )
     tables = grid(
         "Tables",
@@ -124,15 +125,25 @@ def status_tables(overview: Overview) -> list[Table]:
             )
         shown.append(changes)
     if overview.errors:
-        errors = grid("Errors", ["id", "when (UTC)", "class", "where", "what", "next move"])
+        errors = grid("Errors", ["id", "when (UTC)", "times", "class", "where", "what", "next move"], ["times"])
         for row in overview.errors:
             errors.add_row(
                 row["error_id"],
                 f"{row['occurred_at']:%Y-%m-%d %H:%M:%S}",
+                f"{row['times']:,}",
                 row["failure_class"],
-                row["location"],
+                row["location"] + (f" and {row['places'] - 1} more" if row["places"] > 1 else ""),
                 row["what"],
                 row["next_move"],
             )
         shown.append(errors)
     return shown
+
+
+def _how_it_ended(run: Mapping[str, Any]) -> str:
+    if run["status"] != "died":
+        return run["ended"] or ""
+    return (
+        f"its process is gone, last heard of at {run['last_sign']:%H:%M:%S}; a deployment's run is started again, and "
+        "the next run of it goes on from the last commit"
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from flows import screens
 from flows.connections import embedded_stack
@@ -13,30 +15,35 @@ problems = screens.open_console(stderr=True)
 
 
 def prepare() -> None:
-    """Point Prefect at its server before it is imported: it reads its settings once.
+    """Point Prefect at its server before it is imported, since it reads its settings once; and see that it answers.
 
     The embedded stack's server has to prove that it is ours first, and its auth string goes to no other server. What is
     written from now on is its owner's alone.
 
     Raises:
-        MedallionError: the embedded server does not run, or somebody else answers in its place.
+        MedallionError: none is configured, it does not serve us, or another one answers in its place.
     """
     keep_private()
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     stack = embedded_stack()
-    if stack is None:
-        return
+    if stack is not None:
+        _point_at_ours(stack["prefect"])
+    from flows.prefect_server import require_server  # imports Prefect, which reads its settings now
+
+    require_server()
+
+
+def _point_at_ours(prefect: Mapping[str, Any]) -> None:
     from infra.local.home import Home
     from infra.local.prefect_server import PrefectServer
 
-    ours = stack["prefect"]
-    auth_string = ours.get("auth_string", "")
+    auth_string = prefect.get("auth_string", "")
     server = PrefectServer.of(Home(settings().home), auth_string)
-    if server.is_meant(os.environ.get("PREFECT_API_URL"), ours["api_url"]):
-        server.prove(ours["api_url"])
-        os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"] = ours["api_url"], auth_string
+    if server.is_meant(os.environ.get("PREFECT_API_URL"), prefect["api_url"]):
+        server.prove(prefect["api_url"])
+        os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"] = prefect["api_url"], auth_string
     elif os.environ.get("PREFECT_API_AUTH_STRING") == auth_string:
         del os.environ["PREFECT_API_AUTH_STRING"]
 

@@ -202,7 +202,7 @@ class ListLoad:
             cursor=endpoint.cursor_column,
             cursor_required=endpoint.cursor_column is not None,
             rules=endpoint.rules,
-            max_quarantined=endpoint.max_quarantined,
+            tolerance=endpoint.tolerance,
             changes=tuple(changes),
             unreadable=tuple(unreadable),
             source_keys=source_keys,

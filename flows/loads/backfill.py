@@ -195,7 +195,7 @@ async def backfill_partition(
                     extracted_at=extracted_at,
                     cursor=table.cursor_column,
                     rules=(*drift, *table.rules),
-                    max_quarantined=table.max_quarantined,
+                    tolerance=table.tolerance,
                     changes=tuple(labels),
                     source_keys=source_keys or KeySet(stream.rows),
                     settle=None if overwrites else settle,

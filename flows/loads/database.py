@@ -227,7 +227,7 @@ class _Load:
             cursor=table.cursor_column,
             rules=(*drift, *table.rules),
             rereads=plan.path == "reread",
-            max_quarantined=table.max_quarantined,
+            tolerance=table.tolerance,
             max_deleted=table.max_deleted,
             changes=tuple(self.changes),
             source_keys=source_keys,

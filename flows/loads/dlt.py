@@ -172,7 +172,7 @@ async def _stage(
         cursor=resource.cursor,
         cursor_required=resource.cursor is not None,
         rules=resource.rules,
-        max_quarantined=resource.max_quarantined,
+        tolerance=resource.tolerance,
         changes=staging.changes,
         unreadable=staging.unreadable,
         source_keys=None if total is None else KeySet(total),

@@ -216,7 +216,7 @@ async def _stage(
         cursor=table.cursor_column,
         rules=(*drift, *table.rules),
         rereads=plan.path == "reread",
-        max_quarantined=table.max_quarantined,
+        tolerance=table.tolerance,
         max_deleted=table.max_deleted,
         changes=tuple(changes),
         unreadable=unreadable,

@@ -58,7 +58,7 @@ async def check_and_publish(
     judge(
         broken,
         staged.rows_read,
-        staged.max_quarantined,
+        staged.tolerance,
         where=target.where,
         landing=target.landing,
         known=await _count_known(session, staged, rules) if broken else 0,

@@ -65,7 +65,10 @@ async def repair_keys(
             session,
             replace(
                 staged,
-                max_quarantined=min(1.0, table.max_quarantined * max(1.0, source_rows / max(1, stream.rows))),
+                tolerance=replace(
+                    table.tolerance,
+                    max_quarantined=min(1.0, table.max_quarantined * max(1.0, source_rows / max(1, stream.rows))),
+                ),
                 source_keys=KeySet(len(found)),
                 settle=lambda: _settle(session, table, shape, list(found), gone, staged.extracted_at),
             ),

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ import asyncpg
 
 from flows.connections import connect
 from flows.load.table import Target
+from flows.recovery.cancellation import in_spite_of_cancellation
 from flows.recovery.failpoints import pass_failpoint
 from flows.recovery.failures import CONNECTION_LOST, diagnose
 from flows.settings import settings
@@ -116,7 +117,7 @@ async def load_session(
             await _wait_for_workers(session)
             yield session
         except (Exception, asyncio.CancelledError) as problem:
-            error = await _in_spite_of_cancellation(_write_down(address, session, problem))
+            error = await in_spite_of_cancellation(_write_down(address, session, problem))
             if error is problem or isinstance(problem, asyncio.CancelledError):
                 raise
             raise error from None  # the cause's own words may quote rows
@@ -164,18 +165,6 @@ async def _wait_for_workers(session: LoadSession) -> None:
                 retryable=True,
             )
         await asyncio.sleep(_LOCK_POLL_SECONDS)
-
-
-async def _in_spite_of_cancellation(work: Coroutine[None, None, MedallionError]) -> MedallionError:
-    """Wait for the work to end. A task's time limit cancels again and again, at every await, until the task is left.
-
-    The work runs in a task of its own, which nobody cancels; it bounds its own time.
-    """
-    running = asyncio.create_task(work)
-    while not running.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(running)
-    return running.result()
 
 
 async def _write_down(address: DatabaseConnection, session: LoadSession, problem: BaseException) -> MedallionError:

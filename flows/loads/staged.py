@@ -12,6 +12,7 @@ from flows.quality.open_rows import document_within
 from flows.spec import Append, Merge, Overwrite, Replace, Rule
 from flows.spec.identifiers import quote_literal
 from flows.spec.plan import KeySet, Window
+from flows.spec.rule import Tolerance
 from flows.spec.shape import Shape
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Staged:
     cursor: str | None = None
     cursor_required: bool = False
     rules: tuple[Rule, ...] = ()
-    max_quarantined: float = 0.0
+    tolerance: Tolerance = field(default_factory=Tolerance)
     max_deleted: float = 1.0
     changes: tuple[SchemaChange, ...] = ()
     unreadable: tuple[quarantine.Unreadable, ...] = ()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PRODUCER = "urn:medallion"
 _TIMEOUT_SECONDS = 5.0
 
-State = Literal["START", "COMPLETE", "FAIL"]
+State = Literal["START", "COMPLETE", "FAIL", "ABORT"]
 
 
 @dataclass(frozen=True, slots=True)

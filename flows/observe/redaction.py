@@ -1,22 +1,57 @@
 """Words that must not leave: credentials, keys, and the values of rows that PostgreSQL quotes in its messages."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 MASK = "***"
 
+# Words that name a secret also within a longer word, as in `dbpassword` or `accessToken`; then short ones, of which
+# only the word itself does: not `author`, `passed`, `bypass`, `design`.
 _CONFIDENTIAL = (
-    r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[-_ ]?key|access[-_ ]?key|authorization|auth|credential"
+    r"(?:pass(?:word|wd|phrase)|pwd|secret(?!ar|ion)|token(?!i[sz])|api[-_ ]?key|access[-_ ]?key|authorization"
+    r"|credential"
     r"|(?:private|backup|encryption|erasure|account|shared|signing|master)[-_ ]?key|medallion_\w{0,40}key"
-    r"|x-[\w-]{0,40}key|cookie|dsn|sig(?:nature)?)"
+    r"|x-[\w-]{0,40}key|cookie|signature|auth(?:key|code|string|header|data)"
+    r"|(?:(?<!by)(?<!com)(?<!sur)(?<!tres)(?<!under)pass|auth|dsn|(?<![a-z])sig)(?![a-z]))"
 )
+# A number under these names counts something, and these values keep nothing secret.
+_COUNTS = re.compile(
+    r"(?:tokens|secrets|passwords|credentials|keys|cookies|_(?:count|total|attempts|seconds|limit|length|size|age|days))"
+    r"\W*$",
+    re.IGNORECASE,
+)
+_COUNT = re.compile(r"\d{1,9}")
+_NOTHING = frozenset({"none", "null", "true", "false", MASK})
+# dbt's and others' summaries: Done. PASS=12 WARN=0 ERROR=0
+_OTHER_OUTCOME = re.compile(r"\b(?:warn\w*|fail\w*|error\w*|skip\w*|total)\s*[=:]\s*\d", re.IGNORECASE)
+_SUMMARY_SPAN = 60
 # What PostgreSQL quotes may go on for many lines, as a value of a row does. It ends where something else begins.
 _UNTIL_NEXT = (
     r"(?s:.*?)(?=\n[ \t]{0,40}(?:(?:DETAIL|HINT|CONTEXT|QUERY|STATEMENT|LOCATION|LINE \d+):|compiled code at |File \")"
     r"|\nTraceback |\nDuring handling |\nThe above exception |\Z)"
 )
+
+
+def _masked(match: re.Match[str]) -> str:
+    """The name with its value masked, unless the value is a count or nothing."""
+    name, value = match["name"], match["value"]
+    if value.lower() in _NOTHING:
+        return match[0]
+    if _COUNT.fullmatch(value) and (_COUNTS.search(name) or _in_summary(match)):
+        return match[0]
+    return f"{name}{MASK}"
+
+
+def _in_summary(match: re.Match[str]) -> bool:
+    """Whether it is the `PASS=12` of a line that counts other outcomes too."""
+    if match["name"].rstrip("=: ").lower() != "pass":
+        return False
+    around = match.string[max(0, match.start() - _SUMMARY_SPAN) : match.end() + _SUMMARY_SPAN]
+    return _OTHER_OUTCOME.search(around) is not None
+
+
 # Lengths are bounded where a pattern may begin anywhere: a source's message of one long word must not hold a worker up.
-_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+_PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     # postgresql://role:p@ss/word@host → postgresql://role:***@host: greedy, because a password may hold @ unescaped.
     # A quotation mark ends it only where what encloses the address goes on behind it.
     (
@@ -27,7 +62,13 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         rf"\g<scheme>:{MASK}@",
     ),
     # https://<key>@host, the form of a Sentry DSN.
-    (re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,30}://)[^\s:/@\"']{8,256}@", re.IGNORECASE), rf"\g<scheme>{MASK}@"),
+    # Databases have the name of a role there.
+    (
+        re.compile(
+            r"(?P<scheme>\b(?!postgres|mysql|mariadb|mssql)[a-z][a-z0-9+.-]{0,30}://)[^\s:/@\"']{8,256}@", re.IGNORECASE
+        ),
+        rf"\g<scheme>{MASK}@",
+    ),
     # Addresses that are passwords by themselves.
     (
         re.compile(r"(?P<host>\bhttps://(?:hooks\.slack\.com|[\w.-]*webhook\.office\.com)/)[^\s\"']+"),
@@ -48,16 +89,28 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"(?P<name>\bcookie: *)[^\n\"']+", re.IGNORECASE), rf"\g<name>{MASK}"),
     # Authorization: Bearer abc → the scheme and what follows it, before the general form eats only the scheme.
-    (re.compile(r"\b(?P<name>bearer|basic|digest)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE), rf"\g<name> {MASK}"),
+    (
+        re.compile(r"(?P<name>authorization[\"']?\s*[:=]\s*[\"']?(?:bearer|basic|digest))\s+[^\s\"']+", re.IGNORECASE),
+        rf"\g<name> {MASK}",
+    ),
+    # Without the header's name, what is a word of prose is none: "basic settings", "digest authentication".
+    (
+        re.compile(
+            r"\b(?P<name>bearer|basic|digest)\s+(?-i:(?![a-z]+(?![\w.~+/=-])))[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE
+        ),
+        rf"\g<name> {MASK}",
+    ),
     # password=…, 'X-API-Key': '…', "api_key": "…", token: … and the same inside a longer name (warehouse_password).
     (
         re.compile(
-            rf"(?P<name>{_CONFIDENTIAL}\w{{0,40}}\\{{0,8}}[\"']?\s*[=:,]\s*b?)"
+            # A comma stands behind a quoted name only: what follows "the token," is prose.
+            rf"(?P<name>{_CONFIDENTIAL}\w{{0,40}}\\{{0,8}}(?:[\"']?\s*[=:]\s*b?|[\"']\s*,\s*b?(?=[\"'\\])))"
             # A document within a document has its quotation marks behind backslashes; user and password are a pair.
-            r"(?:\\+[\"'].*?\\+[\"']|\([^)]*\)|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|(?!(?:bearer|basic|digest)\b)[^\s\"'&,;)}\]]+)",
+            r"(?P<value>\\+[\"'].*?\\+[\"']|\([^)]*\)|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
+            r"|(?!(?:bearer|basic|digest)\b)[^\s\"'&,;)}\]]+)",
             re.IGNORECASE,
         ),
-        rf"\g<name>{MASK}",
+        _masked,
     ),
     # The places where PostgreSQL and its drivers put values of rows.
     (
@@ -96,7 +149,7 @@ def redact_value(value: object) -> object:
         return redact(value.decode("utf-8", "replace"))
     if isinstance(value, Mapping):
         return {
-            key: MASK if isinstance(key, str) and _SECRET_NAME.match(key) else redact_value(item)
+            key: MASK if isinstance(key, str) and _is_secret(key, item) else redact_value(item)
             for key, item in value.items()
         }
     if isinstance(value, Sequence):
@@ -104,3 +157,8 @@ def redact_value(value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
     return redact(str(value))
+
+
+def _is_secret(name: str, value: object) -> bool:
+    counted = isinstance(value, int) and _COUNTS.search(name) is not None
+    return _SECRET_NAME.match(name) is not None and not counted

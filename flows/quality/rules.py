@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 from flows.spec.errors import DataRefused
 from flows.spec.identifiers import quote_identifier, quote_literal
 from flows.spec.plan import KeySet
-from flows.spec.rule import Rule
+from flows.spec.rule import Rule, Tolerance
 from flows.spec.shape import fingerprint
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
+
+# A floor must not let the whole of a small read pass.
+_FLOOR_AT_MOST_ONE_IN = 4
 
 
 def door_rules(keys: tuple[str, ...], declared: tuple[Rule, ...], cursor: str | None = None) -> tuple[Rule, ...]:
@@ -61,23 +64,35 @@ async def survey(
     )
 
 
+def tolerated(rows_read: int, tolerance: Tolerance) -> int:
+    """How many rows of a read may break rules: the share, or in a small read the floor, up to a quarter of it.
+
+    A source with one bad row in a hundred has two or more in every fourth read of a hundred rows, but more than five
+    in one of two thousand: the share alone stopped such a table by chance.
+    """
+    if not tolerance.max_quarantined:
+        return 0
+    floor = min(tolerance.quarantine_floor, max(1, rows_read // _FLOOR_AT_MOST_ONE_IN))
+    return max(int(rows_read * tolerance.max_quarantined), floor)
+
+
 def judge(
-    broken: dict[str, int], rows_read: int, max_quarantined: float, *, where: str, landing: str, known: int = 0
+    broken: dict[str, int], rows_read: int, tolerance: Tolerance, *, where: str, landing: str, known: int = 0
 ) -> None:
     """Let the rows go to quarantine, or stop the load.
 
-    A table that tolerates any share tolerates at least one row: a read of five rows must not stop for one of them.
     The `known` ones, which stand in quarantine already as they are, were judged when they first came.
 
     Raises:
         DataRefused: more rows broke rules than the table tolerates.
     """
     total = sum(broken.values()) - known
-    tolerated = max(1, int(rows_read * max_quarantined)) if max_quarantined else 0
-    if total > tolerated:
+    limit = tolerated(rows_read, tolerance)
+    if total > limit:
         listed = ", ".join(f"{rule}: {rows}" for rule, rows in broken.items())
         raise DataRefused(
-            f"{total} of {rows_read} rows break a rule ({listed}), {tolerated} are tolerated; nothing was published",
+            f"{total} of {rows_read} rows break a rule ({listed}), {limit} are tolerated; nothing was published",
             where=where,
-            next_move=f"look at the staged rows in {landing}; mend the source, or the rule, or raise max_quarantined",
+            next_move=f"look at the staged rows in {landing}; mend the source, or the rule, or raise max_quarantined "
+            "or quarantine_floor",
         )

@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from flows.quality.contracts import DATA_SOURCE, point_at, validate_contract
 from flows.spec.errors import ConfigurationError
 from flows.spec.libpq import explain_libpq
+from flows.spec.sqlstates import CONNECTION_LOST, Answer
 
 __all__ = ["CheckResult", "Gate", "Outcome", "validate_contract", "verify"]
 
@@ -47,6 +48,7 @@ class CheckResult:
 
     `dataset` is schema.table, `check` its kind with the qualifier if it has one (`failed_rows.quantity_not_negative`),
     `measured` the number compared with the threshold. `message` holds names, counts and thresholds, no values of rows.
+    `answer` is PostgreSQL's, if it could not be checked because of one: that says nothing about the data.
     """
 
     dataset: str
@@ -55,6 +57,7 @@ class CheckResult:
     outcome: Outcome
     measured: float | None
     message: str
+    answer: Answer | None = None
 
     @property
     def blocks(self) -> bool:
@@ -137,6 +140,7 @@ def _execute(texts: Sequence[str], url: str) -> list[CheckResult]:
 
     with _quiet_logs():
         source = _data_source(url)
+        refused = _refused_statements(source.data_source_connection.connection)
         try:
             session = ContractVerificationSession.execute(
                 contract_yaml_sources=[ContractYamlSource.from_str(text) for text in texts],
@@ -145,10 +149,37 @@ def _execute(texts: Sequence[str], url: str) -> list[CheckResult]:
         except Exception as error:
             # A single contract raises where several would each report: soda's own distinction, not ours.
             names = [str(yaml.safe_load(text)["dataset"]).split("/", 2)[2].replace("/", ".") for text in texts]
-            return [_contract_error(name, f"soda stopped: {_reasons([str(error)], type(error))}") for name in names]
+            answer = _answer([str(error)], refused)
+            message = f"soda stopped: {_reasons([str(error)], type(error))}"
+            return [_contract_error(name, message, answer) for name in names]
         finally:
             source.close_connection()
-        return [found for contract in session.contract_verification_results for found in _results_of(contract)]
+        return [found for contract in session.contract_verification_results for found in _results_of(contract, refused)]
+
+
+def _refused_statements(connection: psycopg.Connection) -> list[psycopg.Error]:
+    """The errors of the connection's statements from now on: soda hands on their text alone."""
+    refused: list[psycopg.Error] = []
+
+    class Listening(psycopg.Cursor[Any]):
+        def execute(self, *statement: Any, **options: Any) -> Any:
+            try:
+                return super().execute(*statement, **options)
+            except psycopg.Error as problem:
+                refused.append(problem)
+                raise
+
+    connection.cursor_factory = Listening
+    return refused
+
+
+def _answer(problems: Sequence[str], refused: Sequence[psycopg.Error]) -> Answer | None:
+    """PostgreSQL's answer behind what soda reports, by its text."""
+    for problem in refused:
+        said = problem.diag.message_primary or str(problem)
+        if said and any(said in text for text in problems):
+            return Answer.of(problem) or CONNECTION_LOST
+    return None
 
 
 def _data_source(url: str) -> Any:
@@ -196,7 +227,7 @@ def _quiet_logs() -> Iterator[None]:
         logger.propagate, logger.level = before
 
 
-def _results_of(contract: Any) -> list[CheckResult]:
+def _results_of(contract: Any, refused: Sequence[psycopg.Error]) -> list[CheckResult]:
     described = contract.check_collection
     # The session names a contract that could not even be parsed by nothing at all.
     dataset = ".".join([*(described.dataset_prefix or [])[-1:], described.dataset_name]) if described else "unknown"
@@ -205,7 +236,8 @@ def _results_of(contract: Any) -> list[CheckResult]:
     if contract.error is not None:
         problems.append(str(contract.error))
     if problems or contract.has_errors:
-        results.append(_contract_error(dataset, f"soda reported an error: {_reasons(problems, type(contract.error))}"))
+        message = f"soda reported an error: {_reasons(problems, type(contract.error))}"
+        results.append(_contract_error(dataset, message, _answer(problems, refused)))
     elif not results:
         results.append(_contract_error(dataset, "no check was run"))
     return results
@@ -264,5 +296,5 @@ def _reasons(problems: Sequence[str], kind: type) -> str:
     return f"{name}its text may hold values of rows and is withheld; run the contract with `soda` by hand to see it"
 
 
-def _contract_error(dataset: str, message: str) -> CheckResult:
-    return CheckResult(dataset=dataset, check="contract", column=None, outcome="error", measured=None, message=message)
+def _contract_error(dataset: str, message: str, answer: Answer | None = None) -> CheckResult:
+    return CheckResult(dataset, "contract", column=None, outcome="error", measured=None, message=message, answer=answer)

@@ -1,7 +1,6 @@
 """Every failure gets a class, a severity and a strategy; and words that hold no value of any row.
 
-PostgreSQL quotes rows in DETAIL, and values even in the first line of errors of class 22 and 23. Only what is known
-to be safe is passed on: the SQLSTATE, its name, and the first line where its class speaks of objects and not of values.
+What PostgreSQL answered is classified by sqlstates; here is the rest: connections, certificates, what is stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from typing import Any
 import asyncpg
 
 from flows.spec.errors import (
-    ConfigurationError,
     DataRefused,
     FailureClass,
     MedallionError,
@@ -26,7 +24,8 @@ from flows.spec.errors import (
     SourceUnavailable,
     WarehouseError,
 )
-from flows.spec.libpq import certificate_refused, no_tls
+from flows.spec.libpq import certificate_refused, explain_libpq, no_tls
+from flows.spec.sqlstates import Answer, explain_answer
 
 
 class Strategy(StrEnum):
@@ -46,17 +45,6 @@ STRATEGIES: dict[FailureClass, tuple[Strategy, str]] = {
     FailureClass.BUSINESS: (Strategy.ASK, "error"),
     FailureClass.PERMANENT: (Strategy.ASK, "error"),
 }
-
-_TRANSIENT_STATES = frozenset(["40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53300", "25006"])
-_RESOURCE_STATES = frozenset(["53000", "53100", "53200", "53400"])
-# Connections, features, transactions, rights, names, resources, limits, states, operators, files. Not 22 (data) and 23
-# (constraints), which quote values; nor those that extensions, foreign servers and people's own functions use.
-_CLASSES_THAT_SPEAK_OF_OBJECTS = frozenset(
-    ["08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"]
-)
-# The files of PostgreSQL in which procedural languages raise what a function's author wrote.
-_SOURCES_OF_RAISE = frozenset(["pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"])
-_CONFIGURATION_STATES = frozenset(["28P01", "28000", "3D000"])
 
 # What asyncpg raises when nobody is at the other end. InternalClientError among it: a server that ends an idle session
 # says why before it closes the connection, and whoever asks it something in between meets a protocol out of step.
@@ -114,8 +102,10 @@ def explain(exception: BaseException, where: str, side: str = "warehouse") -> Me
     """The exception in our words, with the class that decides what is done about it."""
     if isinstance(exception, MedallionError):
         return exception
-    if isinstance(exception, asyncpg.PostgresError):
-        return _explain_postgres(exception, where, side)
+    if (answer := Answer.of(exception)) is not None:
+        return explain_answer(answer, where, side, getattr(exception, "role", ""))
+    if _is_lost_by_libpq(exception):
+        return explain_libpq(exception, where=where, side=side)
     # A connection that ends in the middle of TLS is a lost one.
     if isinstance(exception, ssl.SSLError) and not isinstance(exception, ssl.SSLEOFError):
         # OpenSSL's own words: they name the host and no more.
@@ -143,6 +133,12 @@ def explain(exception: BaseException, where: str, side: str = "warehouse") -> Me
     )
 
 
+def _is_lost_by_libpq(exception: BaseException) -> bool:
+    # psycopg's and psycopg2's OperationalError without a SQLSTATE, told by its home: dbt alone brings the latter.
+    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(exception).__mro__}
+    return not kinds.isdisjoint({("psycopg", "OperationalError"), ("psycopg2", "OperationalError")})
+
+
 def _is_time_limit_of_task(exception: BaseException) -> bool:
     # Prefect's own kind of TimeoutError, told by its home: this room does not know Prefect.
     return isinstance(exception, TimeoutError) and type(exception).__module__.partition(".")[0] == "prefect"
@@ -158,65 +154,3 @@ def _stopped(where: str, side: str) -> MedallionError:
     )
     error.failure_class = FailureClass.RESOURCE
     return error
-
-
-def _canceled(what: str, message: str, where: str, side: str) -> MedallionError:
-    """A statement that was stopped: a person's doing, or else the time limit, in whatever language the server says so.
-
-    Run again, it would take as long again.
-    """
-    kind = SourceError if side == "source" else WarehouseError
-    if "user request" in message:
-        return kind(what, where=where, next_move="somebody stopped the statement: ask who and why, then run again")
-    error = kind(
-        what,
-        where=where,
-        next_move="raise MEDALLION_STATEMENT_TIMEOUT_SECONDS, or find out what makes the statement slow "
-        f"on the {side}; then run again",
-    )
-    error.failure_class = FailureClass.RESOURCE
-    return error
-
-
-def _explain_postgres(exception: asyncpg.PostgresError, where: str, side: str) -> MedallionError:
-    state = exception.sqlstate or "?????"
-    name = type(exception).__name__.removesuffix("Error")
-    # What somebody's own function raises may quote anything, under any SQLSTATE; so may a query it composed.
-    facts = exception.as_dict()
-    own_words = facts.get("server_source_filename") in _SOURCES_OF_RAISE or "internal_query" in facts
-    safe = state[:2] in _CLASSES_THAT_SPEAK_OF_OBJECTS and not own_words
-    message = f": {exception.args[0]}" if safe and exception.args else ""
-    what = f"the {side} answered {state} {name}{message}"
-    if state in _CONFIGURATION_STATES:
-        return ConfigurationError(
-            what,
-            where=where,
-            next_move=f"check user, password and database in the {side}'s URL or block, then run again",
-        )
-    if state == "57014":
-        return _canceled(what, message, where, side)
-    if state in _TRANSIENT_STATES or state[:2] == "08":
-        kind = SourceUnavailable if side == "source" else WarehouseError
-        error: MedallionError = kind(
-            what, where=where, next_move="the load is tried again by itself, from the last commit", retryable=True
-        )
-        error.failure_class = FailureClass.TRANSIENT
-        return error
-    side_error = SourceError if side == "source" else WarehouseError
-    if state in _RESOURCE_STATES:
-        error = side_error(what, where=where, next_move=f"free disk or memory on the {side}, then run again")
-        error.failure_class = FailureClass.RESOURCE
-        return error
-    if state[:2] in {"22", "23"}:
-        error = side_error(
-            what, where=where, next_move="a value does not fit raw's column: compare the staged rows with raw"
-        )
-        error.failure_class = FailureClass.DATA
-        return error
-    if state[:2] == "42":
-        error = side_error(
-            what, where=where, next_move="compare the declaration with the source's tables and our rights on them"
-        )
-        error.failure_class = FailureClass.SCHEMA if state != "42501" else FailureClass.PERMANENT
-        return error
-    return side_error(what, where=where, next_move=f"look {state} up in PostgreSQL's list of error codes")

@@ -17,6 +17,7 @@ from flows.spec import (
     TransactionId,
 )
 from flows.spec import Sequence as SequenceCursor
+from flows.spec.rule import Tolerance
 
 _HEAD = """<!-- rendered by `medallion render`; do not edit -->
 # Every table
@@ -54,7 +55,7 @@ def _source(source: Source) -> str:
     lines += [_line(source, table) for table in source.tables]
     rules = [
         f"- `{table.name}`: **{rule.name}**, `{rule.condition}`; the load stops when more than "
-        f"{table.max_quarantined:.1%} of a read break a rule"
+        f"{table.max_quarantined:.1%} of a read break a rule" + _floor(table.tolerance)
         for table in source.tables
         for rule in table.rules
     ]
@@ -74,6 +75,11 @@ def _address(source: Source) -> str:
     if source.connection is None:
         return "configured where dlt looks for it"
     return f"address in `MEDALLION_SOURCE_{source.connection.upper()}_URL` or the block `source-{source.connection}`"
+
+
+def _floor(tolerance: Tolerance) -> str:
+    few = tolerance.max_quarantined and tolerance.quarantine_floor
+    return f", in a small read more than {tolerance.quarantine_floor} rows" if few else ""
 
 
 def _line(source: Source, table: Loadable) -> str:

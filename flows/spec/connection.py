@@ -51,6 +51,11 @@ class DatabaseConnection:
             place = hosts
         return f"{unquote(parts.username or '')}@{place}{parts.path}"
 
+    @property
+    def user(self) -> str:
+        """The role that it logs in as; empty if it names none."""
+        return unquote(urlsplit(self.url).username or "")
+
 
 def _with_verified_tls(name: str, url: str) -> str:
     try:

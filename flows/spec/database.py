@@ -8,7 +8,7 @@ from flows.spec.cursor import Sequence, Timestamp, TransactionId
 from flows.spec.errors import DeclarationError
 from flows.spec.identifiers import require_plain
 from flows.spec.load import Append, Merge, Overwrite, Replace
-from flows.spec.rule import Rule
+from flows.spec.rule import Rule, Tolerance
 
 Engine = Literal["postgresql", "mysql", "sqlite", "mssql"]
 """What a source database runs on; `mysql` is MariaDB too."""
@@ -29,7 +29,8 @@ class Table:
 
     `key` is a column or several. `deletes` compares key sets after each read and marks rows gone from the source.
     `rules` guard the door; when more than `max_quarantined` (a share, 0 to 1) of a read's rows break one, the load
-    stops and nothing is published. `schema` is the table's schema at the source.
+    stops and nothing is published; a small read may quarantine `quarantine_floor` rows whatever its share, up to a
+    quarter of it. `schema` is the table's schema at the source.
     `max_deleted` (a share, 0 to 1) stops a load with `deletes` that would mark more of raw's rows as deleted at once;
     tables with fewer than 100 rows in raw are exempt.
     `on_drift` says what a change of the source's columns does: "evolve" takes in new columns and wider types, and
@@ -46,11 +47,17 @@ class Table:
     deletes: bool = False
     rules: tuple[Rule, ...] = ()
     max_quarantined: float = 0.0
+    quarantine_floor: int = 5
     max_deleted: float = 0.5
     schema: str = "public"
     description: str = ""
     as_text: tuple[str, ...] = ()
     on_drift: OnDrift = "evolve"
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """How many rows of a read may break rules."""
+        return Tolerance(self.max_quarantined, self.quarantine_floor)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -123,12 +130,7 @@ class Table:
                 where=where,
                 next_move="use load=Merge() or remove deletes=True",
             )
-        if not 0 <= self.max_quarantined <= 1:
-            raise DeclarationError(
-                f"max_quarantined is a share between 0 and 1, not {self.max_quarantined}",
-                where=where,
-                next_move="write 0.01 for one row in a hundred",
-            )
+        self.tolerance.refuse_nonsense(where)
         if not 0 <= self.max_deleted <= 1:
             raise DeclarationError(
                 f"max_deleted is a share between 0 and 1, not {self.max_deleted}",

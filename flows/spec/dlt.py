@@ -9,7 +9,7 @@ from flows.spec.database import OnDrift, refuse_repeats, unknown_table
 from flows.spec.errors import DeclarationError
 from flows.spec.identifiers import require_plain
 from flows.spec.load import Append, Merge, Replace
-from flows.spec.rule import Rule
+from flows.spec.rule import Rule, Tolerance
 
 # Types a key or cursor read out of a record may have, by PostgreSQL's own long names: contracts compare them as text.
 FIELD_TYPES = (
@@ -55,8 +55,14 @@ class Resource:
     count: str | None = None
     rules: tuple[Rule, ...] = ()
     max_quarantined: float = 0.0
+    quarantine_floor: int = 5
     on_drift: OnDrift = "evolve"
     description: str = ""
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """How many rows of a read may break rules."""
+        return Tolerance(self.max_quarantined, self.quarantine_floor)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -118,12 +124,7 @@ class Resource:
                 )
             case _:
                 pass
-        if not 0 <= self.max_quarantined <= 1:
-            raise DeclarationError(
-                f"max_quarantined is a share between 0 and 1, not {self.max_quarantined}",
-                where=where,
-                next_move="write 0.01 for one record in a hundred",
-            )
+        self.tolerance.refuse_nonsense(where)
         if self.on_drift not in get_args(OnDrift):
             raise DeclarationError(
                 f"on_drift is {self.on_drift!r}", where=where, next_move=f"choose among {', '.join(get_args(OnDrift))}"

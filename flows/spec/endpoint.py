@@ -13,7 +13,7 @@ from flows.spec.identifiers import require_plain
 from flows.spec.json_path import parse_path, plain_steps
 from flows.spec.load import Append, Merge, Replace
 from flows.spec.pagination import Offset, PageNumber, Pagination
-from flows.spec.rule import Rule
+from flows.spec.rule import Rule, Tolerance
 
 # Types a key may have: they compare and hash the same at the API and in the warehouse.
 KEY_TYPES = ("text", "bigint", "uuid", "date")
@@ -108,7 +108,13 @@ class Endpoint:
     on_drift: OnDrift = "evolve"
     rules: tuple[Rule, ...] = ()
     max_quarantined: float = 0.0
+    quarantine_floor: int = 5
     description: str = ""
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """How many rows of a read may break rules."""
+        return Tolerance(self.max_quarantined, self.quarantine_floor)
 
     @property
     def key_fields(self) -> tuple[Field, ...]:
@@ -167,12 +173,7 @@ class Endpoint:
             )
         self._check_load(where)
         self._check_paging(where)
-        if not 0 <= self.max_quarantined <= 1:
-            raise DeclarationError(
-                f"max_quarantined is a share between 0 and 1, not {self.max_quarantined}",
-                where=where,
-                next_move="write 0.01 for one record in a hundred",
-            )
+        self.tolerance.refuse_nonsense(where)
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
         columns = [*self.keys, *([self.parent.column] if self.parent and self.parent.column not in self.keys else [])]
         refuse_repeats([*columns, "payload"], "column", where)

@@ -10,8 +10,9 @@ MedallionError            what · where · next move · can a retry help
 │   └── IngestFailed          … in several tables or sources at once
 ├── WarehouseError        the warehouse failed                            exit 3
 │   └── LoadLocked            another run holds the table
-└── DataRefused           the data broke a rule, a gate or a threshold    exit 1
-    └── SchemaDrift           a column changed in a way that needs a person
+├── DataRefused           the data broke a rule, a gate or a threshold    exit 1
+│   └── SchemaDrift           a column changed in a way that needs a person
+└── Stopped               a person cancelled it, or its process was ended exit 130
 """
 
 from enum import StrEnum
@@ -127,3 +128,9 @@ class SchemaDrift(DataRefused):
     """A column changed in a way that must not be guessed at."""
 
     failure_class = FailureClass.SCHEMA
+
+
+class Stopped(MedallionError):
+    """A person cancelled the run, or its process was told to end. Nothing is wrong with code or data."""
+
+    exit_code = 130  # as shells have it for Ctrl-C

@@ -14,10 +14,14 @@ _NOT_ACCEPTED = re.compile(
     re.IGNORECASE,
 )
 _LOGIN = re.compile(r"authentication failed|does not exist|no password supplied|permission denied|no pg_hba.conf entry")
+# Of a connection that was there. The server's own words come in its language, libpq's follow them in ours.
+_LOST = re.compile(
+    r"terminating connection|connection (?:has been |was )?closed|closed the connection|connection is lost"
+)
 
 
-def explain_libpq(problem: Exception, *, where: str, side: str = "warehouse") -> MedallionError:
-    """The error for a connection that libpq could not open."""
+def explain_libpq(problem: BaseException, *, where: str, side: str = "warehouse") -> MedallionError:
+    """The error for a connection that libpq could not open, or lost."""
     text = str(problem)
     if _NO_TLS.search(text):
         return no_tls(where, side)
@@ -29,8 +33,9 @@ def explain_libpq(problem: Exception, *, where: str, side: str = "warehouse") ->
             where=where,
             next_move=f"check the role, password and database of the {side}'s address",
         )
+    what = f"the connection to the {side} was lost" if _LOST.search(text) else f"the {side} does not answer"
     return (SourceUnavailable if side == "source" else WarehouseError)(
-        f"the {side} does not answer",
+        what,
         where=where,
         next_move="check that it is up and reachable (`medallion status`), then run again",
         retryable=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,9 @@ from flows.state.advisory_locks import LOAD_LOCK_CLASS, WORKER_LOCK_CLASS
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
+#: With its number, the name of the lock that a run of ingest, reconcile or backfill holds, also between its tables.
+RUN_LOCK = "run "
+_POLL_SECONDS = 0.5
 _QUERY = Path(__file__).with_name("active_runs.sql")
 _QUERY_BEFORE_9 = Path(__file__).with_name("active_runs_before_9.sql")
 
@@ -43,3 +47,31 @@ async def active_runs(connection: Connection[Record]) -> list[ActiveRun]:
         rows += await connection.fetch(_QUERY.read_text(encoding="utf-8"))
         rows.sort(key=lambda row: (row["what"], row["pid"]))
     return [ActiveRun(row["what"], row["batch_id"], row["started_at"], row["pid"]) for row in rows]
+
+
+async def hold_run(connection: Connection[Record], run_id: int) -> None:
+    """Show that the run lives for as long as the session does: the server frees the lock on any death."""
+    while not await connection.fetchval("select ops.take_lock($1 || $2::text)", RUN_LOCK, run_id):  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_SECONDS)  # another session is upgrading schema ops
+    await connection.execute(
+        "delete from ops.locks where starts_with(name, $1) and not ops.is_held(key, pid, account)", RUN_LOCK
+    )
+
+
+async def dead_runs(connection: Connection[Record]) -> frozenset[int]:
+    """The runs that are `running` in ops.runs while nobody holds their lock: the transform's, or one of their own."""
+    return frozenset(row["run_id"] for row in await connection.fetch(_DEAD, RUN_LOCK))
+
+
+_DEAD = """
+with held as (
+    select name from ops.locks where ops.is_held(key, pid, account)
+), building as (
+    -- One at a time holds the transform's lock, so of several rows only the newest can be alive.
+    select max(run_id) as run_id from ops.runs where pipeline in ('transform', 'release', 'predict')
+)
+select r.run_id from ops.runs as r cross join building
+where r.status = 'running' and case when r.pipeline in ('transform', 'release', 'predict')
+    then r.run_id < building.run_id or not exists (select from held where name = 'transform')
+    else not exists (select from held where name = $1 || r.run_id) end
+"""

@@ -1,4 +1,5 @@
--- Runs of this version's code: holders of locks in ops.locks, and workers, who share the row of their read.
+-- Runs of this version's code: holders of locks of tables and of the transform in ops.locks, and workers, who share the
+-- row of their read.
 select
     locks.pid,
     locks.name as what,
@@ -10,7 +11,7 @@ left join lateral (
     from ops.loads
     where loads.status = 'running' and loads.source_system || '.' || loads.table_name = locks.name
 ) as running on true
-where locks.pid <> pg_backend_pid() and ops.is_held(locks.key, locks.pid, locks.account)
+where locks.pid <> pg_backend_pid() and not starts_with(locks.name, 'run ') and ops.is_held(locks.key, locks.pid, locks.account)
 union all
 select
     worker.pid,

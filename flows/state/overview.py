@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flows.state.active_runs import dead_runs
 from flows.state.blockers import Blocker, blockers
 from flows.state.circuits import all_circuits
 
@@ -18,12 +19,14 @@ Rows = list[dict[str, Any]]
 class Overview:
     """Rows as plain dictionaries, newest or largest first.
 
-    `runs`: run_id, pipeline, scope, status, started_at, seconds, error_id.
+    `runs`: run_id, pipeline, scope, status, started_at, seconds, error_id, ended (how, if it was stopped), last_sign
+        (when it was last heard of). A run that is `running` while nobody holds its lock has the status `died`.
     `tables`: source_system, table_name, status, cursor_value, lag (interval), raw_rows, reconciled, quarantined.
     `quarantine`: source_system, table_name, rule, rows, since.
     `changes`: changed_at, source_system, table_name, column_name, change, old_type, new_type, applied.
     `circuits`: source_system, state, failures, retry_at, what; sources that have failed since they last worked.
-    `errors`: error_id, occurred_at, failure_class, location, what, next_move.
+    `errors`: error_id, occurred_at, failure_class, location, what, next_move, times, places; equal ones are one row,
+        with the newest's id, time and location, how often they occurred, and in how many places.
     `blockers`: open transactions that keep tables of the warehouse.
     """
 
@@ -37,9 +40,13 @@ class Overview:
 
 
 _RUNS = """
-select run_id, pipeline, scope, status, started_at, error_id,
-    extract(epoch from coalesce(finished_at, clock_timestamp()) - started_at)::float8 as seconds
-from ops.runs order by run_id desc limit $1
+select r.run_id, r.pipeline, r.scope, r.status, r.started_at, r.error_id, r.details ->> 'ended' as ended,
+    extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at)::float8 as seconds,
+    greatest(r.started_at, l.last_sign) as last_sign
+from ops.runs as r left join lateral (
+    select greatest(max(started_at), max(finished_at)) as last_sign from ops.loads where loads.run_id = r.run_id
+) as l on true
+order by r.run_id desc limit $1
 """
 _TABLES = """
 with latest as (
@@ -72,8 +79,11 @@ select changed_at, source_system, table_name, column_name, change, old_type, new
 from ops.schema_changes order by change_id desc limit $1
 """
 _ERRORS = """
-select error_id, occurred_at, failure_class, location, what, next_move
-from ops.errors order by occurred_at desc limit $1
+with recent as (select * from ops.errors order by occurred_at desc limit 200)
+select (array_agg(error_id order by occurred_at desc))[1] as error_id, max(occurred_at) as occurred_at, failure_class,
+    (array_agg(location order by occurred_at desc))[1] as location, what, next_move, count(*) as times,
+    count(distinct location) as places
+from recent group by failure_class, what, next_move order by max(occurred_at) desc limit $1
 """
 _LOADS = """
 select l.source_system, l.table_name, l.path, l.status, l.rows_read, l.rows_inserted, l.rows_updated, l.rows_unchanged,
@@ -92,8 +102,9 @@ async def read_overview(connection: Connection[Record], limit: int = 8) -> Overv
     async def rows(query: str, *arguments: int) -> Rows:
         return [dict(record) for record in await connection.fetch(query, *arguments)]
 
+    dead = await dead_runs(connection)
     return Overview(
-        runs=await rows(_RUNS, limit),
+        runs=[run | {"status": "died"} if run["run_id"] in dead else run for run in await rows(_RUNS, limit)],
         tables=await rows(_TABLES),
         quarantine=await rows(_QUARANTINE),
         changes=await rows(_CHANGES, limit),

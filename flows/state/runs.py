@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
+#: How a run ended that neither came to its end nor failed, in `details ->> 'ended'`.
+CANCELLED = "cancelled by a person"
+TERMINATED = "told to end, as when its worker or machine shuts down"
+DIED = "the process ended without a word"
+
 
 async def open_run(
     connection: Connection[Record], pipeline: str, scope: str, flow_run_id: str | None, correlation_id: str | None
@@ -33,12 +38,13 @@ async def close_dead_runs(connection: Connection[Record], pipeline: str, scope: 
     """
     await connection.execute(
         "update ops.runs set status = 'failed', finished_at = clock_timestamp(), "
-        "details = jsonb_build_object('ended', 'the process ended without a word') "
+        "details = jsonb_build_object('ended', $4::text) "
         "where pipeline = $1 and scope = $2 and status = 'running' and not exists (select from ops.locks as l "
         "where l.name = any($3::text[]) and ops.is_held(l.key, l.pid, l.account))",
         pipeline,
         scope,
         [f"{scope}.{table}" for table in tables],
+        DIED,
     )
 
 
@@ -57,4 +63,14 @@ async def close_run(
         status,
         error_id,
         json.dumps(details) if details is not None else None,
+    )
+
+
+async def close_stopped_run(connection: Connection[Record], run_id: int, ended: str) -> None:
+    """The run was stopped from outside, unless it had come to its end already."""
+    await connection.execute(
+        "update ops.runs set status = 'failed', details = jsonb_build_object('ended', $2::text), "
+        "finished_at = clock_timestamp() where run_id = $1 and status = 'running'",
+        run_id,
+        ended,
     )

@@ -93,7 +93,7 @@ class Warehouse:
 
         asyncio.run(grow())
 
-    def dbt(self, *arguments: str, share: float = SHARE_ALLOWED) -> Build:
+    def dbt(self, *arguments: str, share: float = SHARE_ALLOWED, floor: int | None = None) -> Build:
         """Run dbt as the transformer. One process each, as in production; forked, and told what others have read."""
         parts = psycopg.conninfo.conninfo_to_dict(self.database.url("transformer"))
         environment = {
@@ -109,7 +109,8 @@ class Warehouse:
             "DBT_USE_COLORS": "false",
             "DBT_LOG_LEVEL_FILE": "none",  # as in flows/dbt_build.py; writing it is a quarter of a build
         }
-        variables = json.dumps({"rule_limits": dict.fromkeys(RULE_IDS, share)})
+        limits: dict[str, object] = {"rule_limits": dict.fromkeys(RULE_IDS, share)}
+        variables = json.dumps(limits if floor is None else limits | {"rule_floor": floor})
         parsed.hand_over(self.target, self.database.url("transformer"), variables)
         done = run("tests.dbt_project.one_dbt", [*arguments, "--vars", variables], environment, seconds=180)
         if self.project == PROJECT:
@@ -118,9 +119,9 @@ class Warehouse:
         statuses = {_name(result["unique_id"]): result["status"] for result in results}
         return Build(done.returncode, statuses, done.stdout + done.stderr)
 
-    def build(self, *arguments: str, share: float = SHARE_ALLOWED) -> Build:
+    def build(self, *arguments: str, share: float = SHARE_ALLOWED, floor: int | None = None) -> Build:
         """A production build: everything but the unit tests."""
-        return self.dbt("build", "--exclude-resource-type", "unit_test", *arguments, share=share)
+        return self.dbt("build", "--exclude-resource-type", "unit_test", *arguments, share=share, floor=floor)
 
     def rows(self, query: str, parameters: Sequence[object] | None = None) -> Rows:
         with psycopg.connect(self.database.url("admin"), row_factory=dict_row) as connection:

@@ -45,8 +45,8 @@ FLOWS = {
     "    import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)",
     "flows/pipeline": "def pipeline() -> None:\n    import time\n    time.sleep(600)",
 }
-#: Automations react to a run a quarter of an hour late if the server planned it less than five minutes before it is due:
-#: they wait for the event of its first state, which is never sent. In these minutes the server is idle.
+#: Automations react to a run a quarter of an hour late if the server planned it less than five minutes before it is
+#: due: they wait for the event of its first state, which is never sent. In these minutes the server is idle.
 PLANNED_AHEAD = timedelta(minutes=7)
 INGESTS = ("ingest-shop", "ingest-marketing", "ingest-currency")
 #: Waits end as soon as what they wait for is there; this is for a busy machine.

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from prefect.context import refresh_global_settings_context
 
 from flows import tasks
 from flows.settings import settings
-from tests.conftest import TestDatabase
+from flows.transform import transform
+from tests.conftest import TestCluster, TestDatabase, copy_of, fresh_warehouse
 from tests.flows.prefect_facts import forget_senders
 from tests.flows.scripted_api import ScriptedApi
+from tests.flows.small_project import write_project
 from tests.loads.loading import addresses
 
 
@@ -45,3 +49,51 @@ def marketing_api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedApi]:
         monkeypatch.setenv("MEDALLION_SOURCE_CURRENCY_URL", api.url)
         monkeypatch.setenv("MEDALLION_SOURCE_CURRENCY_KEY", api.key)
         yield api
+
+
+# -- a warehouse that an ordinary transform of the small project has built
+
+
+def point_at(database: TestDatabase, home: Path, project: Path, patch: pytest.MonkeyPatch) -> None:
+    """The platform works on this warehouse, with this project and its contracts."""
+    patch.setenv("MEDALLION_WAREHOUSE_URL", database.url("loader"))
+    patch.setenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL", database.url("transformer"))
+    patch.setenv("MEDALLION_HOME", str(home))
+    for module in ("flows.transform", "flows.dbt_build", "flows.release"):
+        patch.setattr(f"{module}.DBT_PROJECT", project)
+    patch.setattr(tasks, "_contracts", lambda gate: [project.parent / f"{gate}.yml"])
+    patch.setattr(tasks, "check_gate", tasks.check_gate.with_options(retry_delay_seconds=0))
+    settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def built(
+    cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TestDatabase]:
+    """A warehouse whose shared schemas an ordinary transform has built."""
+    folder = tmp_path_factory.mktemp("built")
+    # dbt's own threads know only the settings that Prefect read when it was imported: without an address they would
+    # start a server for each build.
+    refresh_global_settings_context()
+    with fresh_warehouse(cluster) as database:
+        with pytest.MonkeyPatch.context() as patch:
+            point_at(database, folder / "home", write_project(folder), patch)
+            transform()
+        settings.cache_clear()
+        yield database
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return write_project(tmp_path)
+
+
+@pytest.fixture
+def shared(
+    built: TestDatabase, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TestDatabase]:
+    """A copy of it for one test."""
+    with copy_of(built) as database:
+        point_at(database, tmp_path / "home", project, monkeypatch)
+        yield database
+    settings.cache_clear()

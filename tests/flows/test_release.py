@@ -14,10 +14,9 @@ from typing import Any
 import asyncpg
 import psycopg
 import pytest
-from prefect.context import refresh_global_settings_context
 from rich.console import Console
 
-from flows import screens, tasks
+from flows import screens
 from flows.dbt.fingerprint import fingerprint
 from flows.dbt.manifest import Manifest
 from flows.release import release
@@ -26,57 +25,13 @@ from flows.settings import settings
 from flows.spec.errors import ConfigurationError, DataRefused, LoadLocked
 from flows.state import dbt_manifests
 from flows.transform import transform
-from tests.conftest import TestCluster, TestDatabase, copy_of, fresh_warehouse
-from tests.flows.small_project import edit, write_project
+from tests.conftest import TestDatabase
+from tests.flows.small_project import edit
 from tests.load.two_ends import run_sql
 from tests.loads.loading import rows
 
-# One worker builds the shared schemas that the tests take copies of.
+# One worker builds the shared schemas that the tests take copies of, and test_build_failures too.
 pytestmark = pytest.mark.xdist_group("release")
-
-
-def point_at(database: TestDatabase, home: Path, project: Path, patch: pytest.MonkeyPatch) -> None:
-    """The platform works on this warehouse, with this project and its contracts."""
-    patch.setenv("MEDALLION_WAREHOUSE_URL", database.url("loader"))
-    patch.setenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL", database.url("transformer"))
-    patch.setenv("MEDALLION_HOME", str(home))
-    for module in ("flows.transform", "flows.dbt_build", "flows.release"):
-        patch.setattr(f"{module}.DBT_PROJECT", project)
-    patch.setattr(tasks, "_contracts", lambda gate: [project.parent / f"{gate}.yml"])
-    patch.setattr(tasks, "check_gate", tasks.check_gate.with_options(retry_delay_seconds=0))
-    settings.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def built(
-    cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[TestDatabase]:
-    """A warehouse whose shared schemas an ordinary transform has built."""
-    folder = tmp_path_factory.mktemp("built")
-    # dbt's own threads know only the settings that Prefect read when it was imported: without an address they would
-    # start a server for each build.
-    refresh_global_settings_context()
-    with fresh_warehouse(cluster) as database, pytest.MonkeyPatch.context() as patch:
-        point_at(database, folder / "home", write_project(folder), patch)
-        transform()
-        yield database
-    settings.cache_clear()
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    return write_project(tmp_path)
-
-
-@pytest.fixture
-def shared(
-    built: TestDatabase, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[TestDatabase]:
-    """A copy of it for one test."""
-    with copy_of(built) as database:
-        point_at(database, tmp_path / "home", project, monkeypatch)
-        yield database
-    settings.cache_clear()
 
 
 @contextmanager

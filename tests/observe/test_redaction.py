@@ -41,6 +41,23 @@ SECRET = "s3cr3t-W0rd"
         f"MEDALLION_SOURCE_MARKETING_KEY={SECRET}",
         f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----",
         f"token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.{SECRET}",
+        f"pass={SECRET}",
+        f"PASS={SECRET} WARN=0",
+        f"dbpass={SECRET}",
+        f"userPass: {SECRET}",
+        f"basicAuth={SECRET}",
+        f"oauth: {SECRET}",
+        f"authkey={SECRET}",
+        f"auth_string={SECRET}",
+        f"PREFECT_API_AUTH_STRING={SECRET}",
+        f"https://store.example.com/blob?sv=1&sig={SECRET}",
+        f"accessToken={SECRET}",
+        f"tokens={SECRET}",
+        f"refresh_token: {SECRET}",
+        f"sentry_dsn={SECRET}",
+        f"Set-Cookie: id={SECRET}",
+        f"authorization: basic {SECRET.lower()}",
+        f"('password', '{SECRET}')",
     ],
 )
 def test_a_credential_is_masked_in_every_form_it_travels(text: str) -> None:
@@ -89,6 +106,44 @@ def test_values_of_rows_in_postgresql_messages_are_masked(text: str) -> None:
 )
 def test_what_an_operator_needs_stays_as_it_is(text: str) -> None:
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Done. PASS=12 WARN=0 ERROR=0 SKIP=0 NO-OP=0 TOTAL=12",
+        "Done. WARN=0 ERROR=1 PASS=345678",
+        "pass: 12, fail: 0",
+        "3 of 6 PASS not_null_mart_id ........................ [PASS in 0.05s]",
+        "status: pass; 12 checks passed, passed=12, failed=0",
+        "passed: 12",
+        "tokens=5, max_tokens: 4096, token_count=12",
+        "secrets: 3 found, credentials=0, password_attempts=2",
+        "password=None, token: null",
+        "author=Ada Lovelace, authority: the trust store, authenticated=true",
+        "design=star, assigned=3, insights: 4, signal=15, sigma=3",
+        "bypass=on, compass: north, secretary: none needed, tokenizer=simple",
+        "the token, which the source gave, is renewed",
+        "basic settings, digest authentication and bearer of news",
+        "postgresql://medallion_reader@db.internal:5432/warehouse",
+        "gate raw: 67 checks, 0 blocking, 1.2 s",
+        "keyset pagination: key basket_id, keys=69013",
+        "shop.baskets merge: 12 read, 3 new, 9 changed, 0 deleted, 0 quarantined, 0.4 s",
+    ],
+)
+def test_counts_and_words_that_only_look_like_secrets_stay(text: str) -> None:
+    """dbt's summary once read PASS=***."""
+    assert redact(text) == text
+
+
+def test_values_are_told_by_whole_names_and_counts_by_plurals() -> None:
+    kept = {"author": "Ada", "passed": 3, "design": "star", "tokens": 5, "assigned": "Ada"}
+    assert redact_value(kept) == kept
+    assert redact_value({"tokens": ["a"], "pass": 5, "dbpass": "a"}) == {
+        "tokens": "***",
+        "pass": "***",
+        "dbpass": "***",
+    }
 
 
 def test_redacting_twice_is_redacting_once() -> None:

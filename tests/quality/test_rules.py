@@ -1,6 +1,7 @@
 """The door: which rows break a rule, and when there are too many of them."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from asyncpg import Connection, Record
@@ -9,6 +10,7 @@ from flows.connections import connect
 from flows.quality.rules import door_rules, first_broken, judge, survey
 from flows.spec import DatabaseConnection, Merge, Replace, Rule, Table
 from flows.spec.errors import DataRefused, WarehouseError
+from flows.spec.rule import Tolerance
 from tests.conftest import TestDatabase
 from tests.load.two_ends import TwoEnds
 
@@ -51,21 +53,31 @@ def test_a_declared_key_and_a_required_cursor_are_rules_of_every_table() -> None
 
 
 @pytest.mark.parametrize(
-    ("broken", "rows", "share", "stops"),
+    ("broken", "rows", "share", "floor", "stops"),
     [
-        (0, 100, 0.0, False),
-        (1, 100, 0.0, True),
-        (1, 100, 0.01, False),
-        (2, 100, 0.01, True),
-        (2, 200, 0.01, False),
-        (1, 5, 0.01, False),  # a table that tolerates any share tolerates one row
-        (2, 5, 0.01, True),
-        (5, 5, 1.0, False),
+        (0, 100, 0.0, 5, False),
+        (1, 100, 0.0, 5, True),  # who tolerates none has no floor
+        (2, 100, 0.01, 5, False),  # once two bad rows in a window of a hundred stopped the table
+        (5, 100, 0.01, 5, False),
+        (6, 100, 0.01, 5, True),
+        (1, 5, 0.01, 5, False),  # a quarter of a small read, and at least one row
+        (2, 5, 0.01, 5, True),
+        (3, 12, 0.01, 5, False),
+        (4, 12, 0.01, 5, True),
+        (1, 100, 0.01, 0, False),  # by the share alone
+        (2, 100, 0.01, 0, True),
+        (1, 5, 0.01, 0, True),
+        (10, 1000, 0.01, 5, False),  # the share, where it allows more
+        (11, 1000, 0.01, 5, True),
+        (5, 5, 1.0, 5, False),
     ],
 )
-def test_the_load_stops_above_the_share_it_tolerates(broken: int, rows: int, share: float, stops: bool) -> None:
+def test_the_load_stops_above_its_share_and_in_a_small_read_above_its_floor(
+    broken: int, rows: int, share: float, floor: int, stops: bool
+) -> None:
     def judged() -> None:
-        judge({"positive": broken} if broken else {}, rows, share, where="shop.t", landing="landing.t")
+        tolerance = Tolerance(share, floor)
+        judge({"positive": broken} if broken else {}, rows, tolerance, where="shop.t", landing="landing.t")
 
     if not stops:
         judged()
@@ -78,9 +90,23 @@ def test_the_load_stops_above_the_share_it_tolerates(broken: int, rows: int, sha
 
 
 def test_rows_that_were_judged_before_are_not_judged_again() -> None:
-    judge({"positive": 3}, 3, 0.01, where="shop.t", landing="landing.t", known=3)
+    judge({"positive": 3}, 3, Tolerance(0.01), where="shop.t", landing="landing.t", known=3)
     with pytest.raises(DataRefused):
-        judge({"positive": 3}, 3, 0.0, where="shop.t", landing="landing.t", known=2)
+        judge({"positive": 3}, 3, Tolerance(0.0), where="shop.t", landing="landing.t", known=2)
+
+
+async def test_the_declared_floor_decides_over_a_small_window(warehouse: TestDatabase, shop: TestDatabase) -> None:
+    """On real loads: the same window of a hundred rows, two of them bad, with the floor and by the share alone."""
+    ends = TwoEnds(warehouse, shop)
+    ends.source(
+        "create table t (id int primary key, v int); insert into t select i, i - 3 from generate_series(1, 100) i"
+    )
+    strict = Table("t", key="id", load=Merge(), rules=(POSITIVE,), max_quarantined=0.01, quarantine_floor=0)
+    with pytest.raises(DataRefused, match=r"2 of 100 rows break a rule .*, 1 are tolerated"):
+        await ends.load(strict)
+    await ends.load(replace(strict, quarantine_floor=5))
+    assert ends.raw("select count(*) from raw_shop.t") == [(98,)]
+    assert ends.raw("select count(*) from quarantine.rows") == [(2,)]
 
 
 async def test_a_refused_load_publishes_nothing_and_leaves_its_rows_to_look_at(

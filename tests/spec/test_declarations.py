@@ -66,6 +66,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
         "between 0 and 1",
         "0.1",
     ),
+    "a floor below zero": (lambda: Table("t", load=Replace(), quarantine_floor=-1), "a number of rows", "5"),
     "a share below zero": (lambda: Table("t", load=Replace(), max_quarantined=-0.1), "between 0 and 1", "0.01"),
     "a share that is no number": (
         lambda: Table("t", load=Replace(), max_quarantined=float("nan")),

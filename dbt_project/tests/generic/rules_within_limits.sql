@@ -33,5 +33,10 @@
     from newest
     cross join lateral jsonb_each_text(newest.table_refusals) as refusals (rule_id, row_count)
     inner join limits on refusals.rule_id = limits.rule_id
-    where refusals.row_count::bigint > newest.table_rows * limits.max_share
+    -- In a small table the share is less than a row or two: the floor counts, up to a quarter of the table.
+    where
+        refusals.row_count::bigint > greatest(
+            newest.table_rows * limits.max_share,
+            case when limits.max_share > 0 then least({{ var('rule_floor') }}, newest.table_rows / 4) else 0 end
+        )
 {% endtest %}

@@ -1,0 +1,42 @@
+"""The demo beside a source of one's own."""
+
+import pytest
+
+from demo import story
+from flows import connections
+from flows.sources import SOURCES
+from flows.spec import Api, Database, Endpoint, Replace, Table
+from flows.spec.errors import ConfigurationError
+from tests.flows.conftest import Ends
+from tests.flows.front_door import medallion
+from tests.flows.scripted_api import ScriptedApi
+
+pytestmark = pytest.mark.usefixtures("ends")
+
+
+def test_a_source_of_ones_own_is_not_sent_to_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SHOP", "MARKETING", "CURRENCY"):
+        monkeypatch.delenv(f"MEDALLION_SOURCE_{name}_URL", raising=False)
+    own = (
+        Database("erp", connection="erp", tables=[Table("orders", load=Replace())]),
+        Api("crm", connection="crm", endpoints=[Endpoint("people", path="/people")]),
+    )
+    told = {}
+    for source in (*SOURCES, *own):
+        with pytest.raises(ConfigurationError) as unknown:
+            connections.database(source) if isinstance(source, Database) else connections.api(source)
+        told[source.name] = unknown.value.next_move
+        assert f"MEDALLION_SOURCE_{source.name.upper()}_URL" in unknown.value.next_move
+    assert {name for name, fix in told.items() if "medallion demo" in fix} == set(connections.DEMO_SOURCES)
+
+
+def test_the_demo_loads_its_own_sources_whatever_else_is_declared(ends: Ends, marketing_api: ScriptedApi) -> None:
+    """`make demo` failed once somebody had declared a source that is not there."""
+    theirs = medallion("run", "--ingest-only", module="tests.flows.with_guests")
+    assert "guests" in theirs.panel, "the control: a plain run asks the source that is not there"
+    assert theirs.code == 3
+
+    done = medallion(*story.RUN, "--ingest-only", module="tests.flows.with_guests")
+
+    assert done.code == 0, done.text
+    assert marketing_api.records
