@@ -37,8 +37,10 @@ class PrefectServer(Service):
             "PREFECT_UI_API_URL": api_url(port),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-            # As it comes, only events are forgotten, and runs, their logs and artifacts stay for ever.
+            # By default only events are deleted, and runs, their logs and artifacts are kept for ever.
             "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            # Without it 606 events of an unchanged run that nobody reads again would be stored: 3.6 of 4.5 MB.
+            "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "infra.events.memory",
             # To see whether types of blocks are new it would import dbt and AWS at each start, into 140 MB of memory.
             # Registering what it knows takes no longer.
             "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
