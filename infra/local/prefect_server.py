@@ -1,6 +1,6 @@
-"""A Prefect server for one machine: a detached process with a SQLite database, its interface included.
+"""A Prefect server for one machine: a detached process, its interface included.
 
-server = PrefectServer(Path(".medallion/prefect"), record=…, log=…)
+server = PrefectServer(Path(".medallion/prefect"), record=…, log=…, database_url="postgresql+asyncpg://…")
 running = server.start()          # returns at once; the first boot takes 9 s of a core, later ones 4
 …                                 # load data meanwhile
 server.wait(running)
@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,8 +18,18 @@ from infra.local import ports
 from infra.local.service import Service, address, without
 
 
+#: The SQLite database of a server that is given no other, in its home.
+SQLITE = "prefect.db"
+
+
+@dataclass(frozen=True)
 class PrefectServer(Service):
-    """A server whose home is `folder`. Its port: `MEDALLION_PREFECT_PORT`, else 4200, else a free one."""
+    """A server whose home is `folder`. Its port: `MEDALLION_PREFECT_PORT`, else 4200, else a free one.
+
+    `database_url` is for SQLAlchemy; without it the database is a SQLite file in the home.
+    """
+
+    database_url: str | None = field(default=None, repr=False)
 
     name: ClassVar[str] = "Prefect server"
     port_variable: ClassVar[str] = "MEDALLION_PREFECT_PORT"
@@ -31,7 +42,7 @@ class PrefectServer(Service):
     def environment(self, port: int) -> Mapping[str, str]:
         settings = {
             "PREFECT_HOME": str(self.folder),
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.folder}/prefect.db",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.database_url or f"sqlite+aiosqlite:///{self.folder}/{SQLITE}",
             "PREFECT_API_URL": api_url(port),
             # The pages ask the server where its API is, and are told port 4200 without this.
             "PREFECT_UI_API_URL": api_url(port),

@@ -148,12 +148,15 @@ def up(
             port=None if found else ports.configured("PostgreSQL", PORT_VARIABLE),
         )
         tell(f"PostgreSQL {'was running' if found else 'started'} on port {postmaster.port}")
-        prefect = _prefect(home)
+        # Before Prefect, whose database this creates; it takes 0.1 s.
+        accounts.apply_roles(cluster, postmaster.port, credentials)
+        tell("Roles and privileges stand")
+        prefect = _prefect(home, accounts.prefect_database(home, cluster, postmaster.port, credentials))
         found = prefect.running() is not None
         server = prefect.start()
         tell(f"Prefect {'was running' if found else 'boots'} on port {server.port}")
-        accounts.apply_roles(cluster, postmaster.port, credentials)
-        tell("Roles and privileges stand")
+        if prefect.database_url is None:
+            tell("Prefect keeps the SQLite database of an earlier release: docs/maintenance.md has the way to PostgreSQL")
         commerce = _commerce(home, credentials)
         api = commerce.start() if with_commerce else commerce.running()
         if with_commerce and api is not None:
@@ -209,8 +212,11 @@ def status(*, home: Home | None = None) -> list[ServiceStatus]:
     return found
 
 
-def _prefect(home: Home) -> PrefectServer:
-    return PrefectServer(home.prefect, record=home.run / "prefect", log=home.logs / "prefect.log")
+def _prefect(home: Home, database_url: str | None = None) -> PrefectServer:
+    """The home's server; only who starts it needs to say where its database is."""
+    return PrefectServer(
+        home.prefect, record=home.run / "prefect", log=home.logs / "prefect.log", database_url=database_url
+    )
 
 
 def _commerce(home: Home, credentials: Mapping[str, str]) -> CommerceApi:
