@@ -287,8 +287,11 @@ def _prefect(home: Path) -> PrefectServer:
     return PrefectServer(home / "prefect", record=home / "run" / "prefect", log=home / "prefect.log")
 
 
-def _second_prefect(home: Path) -> PrefectServer:
-    return PrefectServer(home / "second" / "prefect", record=home / "second" / "record", log=home / "second" / "log")
+def _second_prefect(home: Path, database_url: str | None = None) -> PrefectServer:
+    folder = home / "second"
+    return PrefectServer(
+        folder / "prefect", record=folder / "record", log=folder / "log", database_url=database_url
+    )
 
 
 @pytest.fixture(scope="session")
@@ -314,12 +317,15 @@ def prefect_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def second_prefect_server() -> Iterator[str]:
+def second_prefect_server(cluster: TestCluster) -> Iterator[str]:
     """The API address of one that deployments may fill: their automations act on whatever runs there.
 
-    It boots in some 10 s of a core, so the tests that use it are one group, in one worker.
+    Its database is in PostgreSQL, that of the other in SQLite. It boots in some 10 s of a core, so the tests that use it
+    are one group, in one worker.
     """
-    server = _second_prefect(Path(os.environ[HOME_VARIABLE]))
+    roles.ensure_prefect_database(cluster.connection)
+    url = cluster.url(roles.PREFECT_ROLE, roles.PREFECT_DATABASE).replace("postgresql:", "postgresql+asyncpg:", 1)
+    server = _second_prefect(Path(os.environ[HOME_VARIABLE]), url)
     server.folder.parent.mkdir()
     try:
         running = server.start(port=ports.any_free())
