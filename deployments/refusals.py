@@ -72,8 +72,8 @@ def refuse_sqlite(server: Server, environment: Environment) -> None:
         error = ConfigurationError(
             f"the Prefect server of {environment.name} keeps its database in SQLite",
             where=server.address,
-            next_move="set PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://… in the server's environment and "
-            "restart it (docs/deploy.md#the-servers-database), then deploy again; nothing was changed",
+            next_move="set PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://… in the server's environment, "
+            "restart it, and deploy again (docs/deploy.md#the-servers-database); nothing was changed",
         )
         error.exit_code = 2
         raise error

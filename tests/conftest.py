@@ -289,9 +289,7 @@ def _prefect(home: Path) -> PrefectServer:
 
 def _second_prefect(home: Path, database_url: str | None = None) -> PrefectServer:
     folder = home / "second"
-    return PrefectServer(
-        folder / "prefect", record=folder / "record", log=folder / "log", database_url=database_url
-    )
+    return PrefectServer(folder / "prefect", record=folder / "record", log=folder / "log", database_url=database_url)
 
 
 @pytest.fixture(scope="session")
@@ -320,8 +318,8 @@ def prefect_server() -> Iterator[str]:
 def second_prefect_server(cluster: TestCluster) -> Iterator[str]:
     """The API address of one that deployments may fill: their automations act on whatever runs there.
 
-    Its database is in PostgreSQL, that of the other in SQLite. It boots in some 10 s of a core, so the tests that use it
-    are one group, in one worker.
+    Its database is in PostgreSQL, that of the other in SQLite. It boots in some 10 s of a core, so the tests that use
+    it are one group, in one worker.
     """
     roles.ensure_prefect_database(cluster.connection)
     url = cluster.url(roles.PREFECT_ROLE, roles.PREFECT_DATABASE).replace("postgresql:", "postgresql+asyncpg:", 1)

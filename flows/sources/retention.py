@@ -1,4 +1,4 @@
-"""How long what is kept: what `medallion purge`, and every night the deployment `purge`, deletes. What is not listed stays.
+"""Retention terms: what `medallion purge --delete`, and every night the deployment `purge`, deletes. All else stays.
 
 Rows that the source has are never listed: the next load would bring them back. Models are built of raw, and end as it
 does.
@@ -19,7 +19,7 @@ RETENTION = (
         by="committed_at",
         condition="batch_id in (select batch_id from ops.loads where status <> 'running')",
     ),
-    # 2 kB each: a hundred tables an hour would be 1.7 GB a year. Rows of raw and quarantine name the load they came with.
+    # 2 kB each: a hundred tables an hour are 1.7 GB a year. Rows of raw and quarantine name the load they came with.
     Keep(
         "ops.loads",
         days=400,
@@ -46,6 +46,6 @@ RETENTION = (
     ),
 )
 
-#: Landing tables of loads that ended so long ago; files with results of runs, and dbt's folders of private builds. Days.
+#: Days: landing tables of loads that ended; files with results of runs, and dbt's folders of private builds.
 LANDING_DAYS = 7
 RESULT_DAYS = 30

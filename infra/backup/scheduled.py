@@ -1,7 +1,7 @@
 """Stories for the clock: a backup each night, a drill each week. What they do is that of the commands of the names.
 
-They run where the cluster's programs are, with the key and the store in the environment of the worker. A worker without a
-key does nothing, and says so in the state of the run: a failure every night would hide the failures that matter.
+They run where the cluster's programs are, with the key and the store in the environment of the worker. A worker without
+a key does nothing, and says so in the state of the run: a failure every night would hide the failures that matter.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def backup(keep: int | None = None, keep_days: float | None = None) -> dict[str,
 def drill(sources: list[str] | None = None, scratch: str | None = None) -> dict[str, Any] | State[Any]:
     """Recover the newest backup beside, catch up with the named sources (default: all), and measure RPO and RTO.
 
-    `scratch` is a folder with room for the cluster; the home when left out. Returns what was measured. Without a key it ends
-    in the state NotConfigured.
+    `scratch` is a folder with room for the cluster; the home when left out. Returns what was measured. Without a key it
+    ends in the state NotConfigured.
 
     Raises:
         TargetMissed: more would be lost, or recovery takes longer, than the targets allow; or what came is not whole.
@@ -107,7 +107,7 @@ def drill(sources: list[str] | None = None, scratch: str | None = None) -> dict[
 
 
 def _not_configured(key: str, what: str) -> State[Any]:
-    """The state of a run that has nothing to work with: an operator sees it in the list of runs, and nobody is woken."""
+    """The state of a run that has nothing to work with: it is seen in the list of runs, and nobody is woken."""
     fix = "set MEDALLION_BACKUP_KEY_FILE in the worker's environment (docs/disaster-recovery.md)"
     get_run_logger().warning("%s: this worker has no backup key; %s", what, fix)
     _show(key, f"{what}: not configured", [("missing", "the backup key"), ("fix", fix)])

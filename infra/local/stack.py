@@ -156,7 +156,9 @@ def up(
         server = prefect.start()
         tell(f"Prefect {'was running' if found else 'boots'} on port {server.port}")
         if prefect.database_url is None:
-            tell("Prefect keeps the SQLite database of an earlier release: docs/maintenance.md has the way to PostgreSQL")
+            tell(
+                "Prefect keeps the SQLite database of an earlier release: docs/maintenance.md has the way to PostgreSQL"
+            )
         commerce = _commerce(home, credentials)
         api = commerce.start() if with_commerce else commerce.running()
         if with_commerce and api is not None:

@@ -46,6 +46,7 @@ _NAMES = (
     "pipeline",
     "backfill",
     "reconcile",
+    "purge",
     "backup",
     "drill",
     "predict",

@@ -138,7 +138,7 @@ def test_an_up_that_was_killed_is_taken_over_by_the_next(home: Home, no_prefect:
     stack = up(wait=False, home=home, min_free_bytes=0)
     if steps >= 1:
         assert stack.postgres.pid == left["PostgreSQL"]
-    if steps >= 2:
+    if steps >= 3:
         assert stack.prefect.pid == left["Prefect server"]
     with psycopg.connect(stack.urls["warehouse_loader"]) as connection:
         connection.execute("create table ops.written (id int)")

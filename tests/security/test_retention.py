@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows.retain import Line, retain
+from flows.purge import Line, purge_expired
 from flows.settings import settings
 from flows.spec.errors import DeclarationError
 from flows.spec.retention import Keep
@@ -64,7 +64,7 @@ def kept(warehouse: TestDatabase) -> dict[str, int]:
 
 def test_a_plan_counts_and_touches_nothing(aged: TestDatabase, tmp_path: Path) -> None:
     before = kept(aged)
-    planned = counts(asyncio.run(retain(delete=False, results=tmp_path)))
+    planned = counts(asyncio.run(purge_expired(delete=False, results=tmp_path)))
     assert planned.keys() == EXPECTED
     assert planned["quarantine.rows"] == 50
     assert kept(aged) == before
@@ -72,7 +72,7 @@ def test_a_plan_counts_and_touches_nothing(aged: TestDatabase, tmp_path: Path) -
 
 def test_only_what_is_beyond_its_term_goes_in_batches_that_are_written_down(aged: TestDatabase, tmp_path: Path) -> None:
     before = kept(aged)
-    done = counts(asyncio.run(retain(delete=True, results=tmp_path, batch_rows=20)))
+    done = counts(asyncio.run(purge_expired(delete=True, results=tmp_path, batch_rows=20)))
     after = kept(aged)
     assert done.keys() == EXPECTED
     assert before["quarantine.rows"] - after["quarantine.rows"] == 50
@@ -81,12 +81,12 @@ def test_only_what_is_beyond_its_term_goes_in_batches_that_are_written_down(aged
     assert rows(aged, "select from raw_shop.households where _deleted_at < now() - interval '400 days'") == []
     written = rows(aged, "select rows from ops.retentions where place = 'quarantine.rows' order by retention_id")
     assert [line["rows"] for line in written] == [20, 20, 10]
-    assert asyncio.run(retain(delete=True, results=tmp_path)) == []
+    assert asyncio.run(purge_expired(delete=True, results=tmp_path)) == []
 
 
 def test_a_landing_table_goes_only_when_its_last_load_ended_long_ago(aged: TestDatabase, tmp_path: Path) -> None:
     """That of households is young, and may be gone on with."""
-    asyncio.run(retain(delete=True, results=tmp_path))
+    asyncio.run(purge_expired(delete=True, results=tmp_path))
     left = rows(aged, "select relname from pg_class where relnamespace = 'landing'::regnamespace and relkind = 'r'")
     assert left == [{"relname": "shop__households"}]
 
@@ -96,7 +96,7 @@ def test_results_of_old_runs_go_from_the_disk(aged: TestDatabase, tmp_path: Path
     old.touch()
     young.touch()
     os.utime(old, (time.time() - 31 * 86_400,) * 2)
-    asyncio.run(retain(delete=True, results=tmp_path))
+    asyncio.run(purge_expired(delete=True, results=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["young"]
 
 
@@ -114,5 +114,5 @@ def test_a_row_of_another_partition_that_lies_at_the_same_place_stays(aged: Test
         for n in (1, 2):
             transformer.execute(f"create table snapshots.parted_{n} partition of snapshots.parted for values in ({n})")
         transformer.execute("insert into snapshots.parted values (1, '2001-01-01'), (2, now())")
-    asyncio.run(retain(delete=True, results=tmp_path))
+    asyncio.run(purge_expired(delete=True, results=tmp_path))
     assert rows(aged, "select n from snapshots.parted") == [{"n": 2}]
