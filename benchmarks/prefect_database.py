@@ -193,7 +193,11 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         """Until stopped."""
-        pages = (("/flow_runs/filter", {"limit": 50}), ("/flow_runs/count", {}), ("/task_runs/count", {}))
+        pages: tuple[tuple[str, dict[str, int]], ...] = (
+            ("/flow_runs/filter", {"limit": 50}),
+            ("/flow_runs/count", {}),
+            ("/task_runs/count", {}),
+        )
         with httpx.Client(base_url=self._api, timeout=60, trust_env=False) as client:
             while not self._ended.wait(0.5):
                 for path, body in pages:

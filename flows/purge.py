@@ -82,9 +82,10 @@ async def purge_expired(*, delete: bool, results: Path | None = None, batch_rows
                 continue
             owners.add(role)
             owned = [place for place in await find_places(connection) if place.owner == role]
-            for line in await overdue(connection, owned, RETENTION):
-                rows = await _delete(connection, loader, line, batch_rows) if delete else line.rows
-                lines.append(Line(line.place.told, line.keep.days, line.older_than, rows, "rows"))
+            for term in RETENTION:  # in order: a run's rows go before the run
+                for line in await overdue(connection, owned, (term,)):
+                    rows = await _delete(connection, loader, line, batch_rows) if delete else line.rows
+                    lines.append(Line(line.place.told, line.keep.days, line.older_than, rows, "rows"))
         lines += await _landing(loader, delete=delete)
     return [
         *lines,
