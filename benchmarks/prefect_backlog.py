@@ -7,6 +7,7 @@ work OF NUMBER AT_ONCE     the runs of one of OF processes, AT_ONCE at a time, i
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -75,4 +76,5 @@ def _due() -> list[FlowRun]:
 if __name__ == "__main__":
     verb, *given = sys.argv[1:]
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    {"schedule": schedule, "work": work}[verb](*map(int, given))
+    verbs: dict[str, Callable[..., None]] = {"schedule": schedule, "work": work}
+    verbs[verb](*map(int, given))

@@ -63,7 +63,7 @@ def refuse_another_environment(server: Server, environment: Environment) -> None
 
 
 def refuse_sqlite(server: Server, environment: Environment) -> None:
-    """With 100 runs under way at once a server on SQLite answers 503, and runs are lost (docs/capacity.md).
+    """A server on SQLite fails writes as soon as runs start together (benchmarks/results/prefect_database.md).
 
     Raises:
         ConfigurationError: the environment needs PostgreSQL for its Prefect server, which is on SQLite.

@@ -163,8 +163,7 @@ def nightly_purge(**parameters: bool) -> State[dict[str, int]]:
     """As the deployment runs it."""
 
     async def run() -> State[dict[str, int]]:
-        # Prefect's overloads know return_state for functions, not for coroutines.
-        state: State[dict[str, int]] = await purge(**parameters, return_state=True)  # type: ignore[misc, call-overload]
+        state: State[dict[str, int]] = await purge(**parameters, return_state=True)
         return state
 
     return asyncio.run(run())
