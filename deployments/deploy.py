@@ -22,7 +22,13 @@ from deployments.declared import Target, declared, is_wanted_block, missing_bloc
 from deployments.environments import Environment
 from deployments.plan import Change, Key, pending, plan
 from deployments.records import Record
-from deployments.refusals import Seen, refuse_another_environment, refuse_another_type, refuse_stale
+from deployments.refusals import (
+    Seen,
+    refuse_another_environment,
+    refuse_another_type,
+    refuse_sqlite,
+    refuse_stale,
+)
 from deployments.resource import Resource
 from deployments.server import Server, connected
 from deployments.work_pools import work_pool
@@ -91,10 +97,12 @@ def prospect(session: Session, choice: Choice, *, remove: bool = False, overrule
     """Look at the server and say what a deployment would change. Changes nothing.
 
     Raises:
-        ConfigurationError: the server is another environment's, a pool has another type, or a choice is impossible.
+        ConfigurationError: the server is another environment's or on SQLite, a pool has another type, or a choice is
+            impossible.
     """
     server, environment = session.server, choice.environment
     refuse_another_environment(server, environment)
+    refuse_sqlite(server, environment)
     history = records.read_records(server, environment.name)
     latest = history[0] if history else None
     chosen = choice.schedules if choice.schedules is not None or latest is None else latest.schedules
@@ -128,6 +136,11 @@ def prospect(session: Session, choice: Choice, *, remove: bool = False, overrule
         more = ["no block alerts: set MEDALLION_ALERT_WEBHOOK_URL and deploy again, or nobody is told of failures"]
     else:
         more = []
+    if not settings().has_backup_key:
+        more.append(
+            "no backup key here: if the workers have none either, runs of backup and drill end NotConfigured; "
+            "set MEDALLION_BACKUP_KEY_FILE for them (docs/disaster-recovery.md)"
+        )
     if not environment.active:
         more.append(
             f"nothing starts automatically in {environment.name}: schedules and automations that follow are off; "

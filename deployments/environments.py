@@ -33,6 +33,7 @@ class Environment:
 
     `work_pools`         the first is taken, unless `medallion deploy --pool` chooses another of them
     `active`             whether anything starts by itself: schedules, and runs that follow others
+    `needs_postgresql`   whether its Prefect server may not keep its database in SQLite
     `asks_for_name`      whether a person must type the name before anything is changed
     `job_variables`      by pool: size, account and environment of a flow run; no secrets
     `limits`             concurrency limits that differ from the declared sources'
@@ -51,6 +52,7 @@ class Environment:
     work_pools: tuple[str, ...]
     promotes_from: str | None = None
     active: bool = False
+    needs_postgresql: bool = False
     asks_for_name: bool = False
     job_variables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
@@ -110,6 +112,7 @@ ENVIRONMENTS = (
         "staging",
         work_pools=("ecs", "kubernetes", "docker", "local"),
         promotes_from="dev",
+        needs_postgresql=True,
         job_variables={
             "ecs": _LARGE,
             "kubernetes": {"namespace": "medallion-staging", "service_account_name": _ACCOUNT},
@@ -120,6 +123,7 @@ ENVIRONMENTS = (
         work_pools=("ecs", "kubernetes", "docker", "local"),
         promotes_from="staging",
         active=True,
+        needs_postgresql=True,
         asks_for_name=True,
         job_variables={
             "ecs": _LARGE,

@@ -51,6 +51,20 @@ class Reading:
         """Whether it is Prefect Cloud, by its address."""
         return self._client.server_type == ServerType.CLOUD
 
+    def keeps_sqlite(self) -> bool:
+        """Whether its database is SQLite. False on Prefect Cloud, and if it cannot be found out.
+
+        A server masks its database's URL. It searches names with LIKE, in which a backslash escapes the next character
+        on PostgreSQL and is an ordinary one on SQLite; block types of Prefect's own are on every server.
+        """
+        if self.is_cloud:
+            return False
+
+        def found(name: str) -> bool:
+            return bool(self._ask("POST", "/block_types/filter", {"block_types": {"name": {"like_": name}}}))
+
+        return found("Secret") and not found("\\Secret")
+
     @property
     def unsupported(self) -> frozenset[Kind]:
         """Kinds that it knows nothing of."""

@@ -62,6 +62,23 @@ def refuse_another_environment(server: Server, environment: Environment) -> None
             raise error
 
 
+def refuse_sqlite(server: Server, environment: Environment) -> None:
+    """A server on SQLite fails writes as soon as runs start together (benchmarks/results/prefect_database.md).
+
+    Raises:
+        ConfigurationError: the environment needs PostgreSQL for its Prefect server, which is on SQLite.
+    """
+    if environment.needs_postgresql and server.keeps_sqlite():
+        error = ConfigurationError(
+            f"the Prefect server of {environment.name} keeps its database in SQLite",
+            where=server.address,
+            next_move="set PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://… in the server's environment, "
+            "restart it, and deploy again (docs/deploy.md#the-servers-database); nothing was changed",
+        )
+        error.exit_code = 2
+        raise error
+
+
 def refuse_another_type(wanted: Sequence[Resource], held: Mapping[Key, Resource]) -> None:
     """Prefect cannot change a pool's type, and would leave its workers polling for nothing.
 

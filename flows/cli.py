@@ -22,7 +22,7 @@ from flows import screens
 from flows.commands import backup as backups
 from flows.commands import dev, model, restore, roles, rollback, source_tables, sources, stack
 from flows.commands.deploy import deploy
-from flows.commands.erase import erase, retain
+from flows.commands.erase import erase, purge
 from flows.commands.migrate import migrate
 from flows.commands.promote import promote
 from flows.commands.registration import registered
@@ -77,7 +77,9 @@ app.command()(deploy)
 app.command()(promote)
 app.add_typer(rollback.app, name="rollback")
 app.command()(erase)
-app.command()(retain)
+app.command()(purge)
+# Its name until 0.1; scripts of users may have it for one release more.
+app.command("retain", hidden=True)(purge)
 app.command()(roles.url)
 app.command()(roles.rotate)
 

@@ -101,6 +101,11 @@ class Settings(BaseSettings):
     )
     dbt_threads: int = Field(4, ge=1, description="dbt models built at one time")
 
+    @property
+    def has_backup_key(self) -> bool:
+        """Whether anything says where the key of backups is."""
+        return self.backup_key is not None or self.backup_key_file is not None
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:

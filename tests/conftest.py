@@ -293,9 +293,9 @@ def _prefect(home: Path, secret: str = "") -> PrefectServer:
     return PrefectServer(home / "prefect", home / "run" / "prefect", home / "prefect.log", secret)
 
 
-def _second_prefect(home: Path, secret: str = "") -> PrefectServer:
+def _second_prefect(home: Path, secret: str = "", database_url: str | None = None) -> PrefectServer:
     second = home / "second"
-    return PrefectServer(second / "prefect", second / "record", second / "log", secret)
+    return PrefectServer(second / "prefect", second / "record", second / "log", secret, database_url)
 
 
 @pytest.fixture(scope="session")
@@ -338,12 +338,15 @@ def prefect_server(prefect_auth: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def second_prefect_server(prefect_auth: str) -> Iterator[str]:
+def second_prefect_server(cluster: TestCluster, prefect_auth: str) -> Iterator[str]:
     """The API address of one that deployments may fill: their automations act on whatever runs there.
 
-    It boots in some 10 s of a core, so the tests that use it are one group, in one worker.
+    Its database is in PostgreSQL, that of the other in SQLite. It boots in some 10 s of a core, so the tests that use
+    it are one group, in one worker.
     """
-    server = _second_prefect(Path(os.environ[HOME_VARIABLE]), prefect_auth)
+    roles.ensure_prefect_database(cluster.connection)
+    url = cluster.url(roles.PREFECT_ROLE, roles.PREFECT_DATABASE).replace("postgresql:", "postgresql+asyncpg:", 1)
+    server = _second_prefect(Path(os.environ[HOME_VARIABLE]), prefect_auth, url)
     server.folder.parent.mkdir()
     try:
         running = server.start(port=ports.any_free())

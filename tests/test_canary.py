@@ -136,7 +136,7 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
             medallion("status", variables=variables, module=module),
             medallion("docs", "--out", str(lineage), variables=variables, module=module),
             medallion("erase", "--subject", "household", "--key", "5", variables=variables, module=module),
-            medallion("retain", variables=variables, module=module),
+            medallion("purge", variables=variables, module=module),
             medallion("rotate", "loader", variables=variables, module=module),
         ]
         secrets = (KEY, DLT_KEY, MARK, *passwords)

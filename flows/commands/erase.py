@@ -1,4 +1,4 @@
-"""`medallion erase` and `medallion retain`: what ends, because a person asked or because its term is over."""
+"""`medallion erase` and `medallion purge`: what ends, because a person asked or because its term is over."""
 
 from __future__ import annotations
 
@@ -37,15 +37,13 @@ def erase(
         raise typer.Exit(1)
 
 
-def retain(
+def purge(
     delete: Annotated[bool, typer.Option("--delete", help="Delete; without it only a plan is shown")] = False,
 ) -> None:
-    """Show what is beyond its term, by place; with --delete, delete it in batches and write it down."""
+    """Show what is beyond its retention term, per place; with --delete, delete it in batches and record it."""
     prepare()
-    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
-
-    from flows.retain import retain as story
+    from flows.purge import purge_expired
 
     with console.status("looking at every table"):
-        lines = asyncio.run(story(delete=delete, results=PREFECT_LOCAL_STORAGE_PATH.value()))
+        lines = asyncio.run(purge_expired(delete=delete))
     console.print(erase_tables.retention_table(lines, deleted=delete))

@@ -1,4 +1,4 @@
-"""What `medallion erase` and `medallion retain` show: places and counts, no value of any row."""
+"""What `medallion erase` and `medallion purge` show: places and counts, no value of any row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows.screens import grid, number
 
 if TYPE_CHECKING:
     from flows.erase import Erasure
-    from flows.retain import Line
+    from flows.purge import Line
 
 
 def erasure_parts(subject: str, done: Erasure, *, planned: bool) -> list[Table | Text]:

@@ -1,4 +1,4 @@
-"""How long what is kept: what `medallion retain` deletes. What is not listed stays.
+"""Retention terms: what `medallion purge --delete`, and every night the deployment `purge`, deletes. All else stays.
 
 Rows that the source has are never listed: the next load would bring them back. Models are built of raw, and end as it
 does.
@@ -19,8 +19,33 @@ RETENTION = (
         by="committed_at",
         condition="batch_id in (select batch_id from ops.loads where status <> 'running')",
     ),
+    # 2 kB each: a hundred tables an hour are 1.7 GB a year. Rows of raw and quarantine name the load they came with.
+    Keep(
+        "ops.loads",
+        days=400,
+        by="finished_at",
+        why="loads that changed nothing, but for the latest of a table",
+        condition="status <> 'running' and coalesce(rows_inserted, 0) + coalesce(rows_updated, 0) "
+        "+ coalesce(rows_deleted, 0) + coalesce(rows_quarantined, 0) = 0 and exists (select from ops.loads as later "
+        "where later.source_system = loads.source_system and later.table_name = loads.table_name "
+        "and later.batch_id > loads.batch_id and later.status = 'published' "
+        "and later.path not in ('repair', 'backfill')) "
+        "and batch_id not in (select batch_id from ops.reads) and batch_id not in (select batch_id from ops.chunks)",
+    ),
+    Keep(
+        "ops.runs",
+        days=400,
+        by="finished_at",
+        why="runs of which nothing else is kept",
+        condition="not exists (select from ops.loads as l where l.run_id = runs.run_id) "
+        "and not exists (select from ops.check_results as c where c.run_id = runs.run_id) "
+        "and not exists (select from ops.reconciliations as r where r.run_id = runs.run_id) "
+        "and not exists (select from ops.errors as e where e.run_id = runs.run_id) "
+        "and not exists (select from ops.dbt_manifests as m where m.run_id = runs.run_id) "
+        "and not exists (select from ops.releases as g where runs.run_id in (g.run_id, g.replaced_run_id))",
+    ),
 )
 
-#: Landing tables of loads that ended so long ago, and files with results of runs. Days.
+#: Days: landing tables of loads that ended; files with results of runs, and dbt's folders of private builds.
 LANDING_DAYS = 7
 RESULT_DAYS = 30

@@ -1,6 +1,6 @@
-"""What a backup of the embedded stack holds besides the cluster: Prefect's database, passwords, the key of erasures.
+"""What a backup of the embedded stack holds besides the cluster: passwords, the key of erasures, and a prefect.db.
 
-A Prefect server with a database of its own on PostgreSQL needs none of it: that is another database of a cluster.
+Prefect's database is one of the cluster's, except in homes of earlier releases, which keep it in SQLite.
 The key by which Prefect encrypts blocks stands in its database, unless PREFECT_SERVER_ENCRYPTION_KEY gave another.
 """
 

@@ -63,11 +63,6 @@ def keys() -> Keys:
         raise KeyRefused(f"the key cannot be read ({type(error).__name__})", where=str(file), next_move=_HOW) from None
 
 
-def configured() -> bool:
-    """Whether anything says where the key is."""
-    return settings().backup_key is not None or settings().backup_key_file is not None
-
-
 def parse(text: str, where: str) -> Keys:
     """The keys in a text. Raises KeyRefused, which quotes none of it."""
     lines = [line.strip() for line in text.splitlines()]

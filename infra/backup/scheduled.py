@@ -1,6 +1,7 @@
 """Stories for the clock: a backup each night, a drill each week. What they do is that of the commands of the names.
 
-They run where the cluster's programs are, with the key and the store in the environment of the worker.
+They run where the cluster's programs are, with the key and the store in the environment of the worker. A worker without
+a key does nothing, and says so in the state of the run: a failure every night would hide the failures that matter.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
+from prefect.states import Completed
 
 from flows import tasks
 from flows.loads.declared import choose
@@ -25,13 +28,17 @@ if TYPE_CHECKING:
 
 
 @flow(name="backup", flow_run_name="backup", result_serializer="json", persist_result=True)
-def backup(keep: int | None = None, keep_days: float | None = None) -> dict[str, Any]:
-    """Back the cluster up; then let go of what neither `keep` nor `keep_days` asks for. Returns what was made.
+def backup(keep: int | None = None, keep_days: float | None = None) -> dict[str, Any] | State[Any]:
+    """Back the cluster up; then delete backups that neither `keep` nor `keep_days` asks for. Returns what was made.
+
+    Without a key it ends in the state NotConfigured.
 
     Raises:
         MedallionError: see `infra.backup.errors`; no backup counts then, and none is let go of.
     """
     tasks.begin()
+    if not settings().has_backup_key:
+        return _not_configured("backup", "No backup was made")
     from infra.backup import retention
     from infra.backup.catalog import Catalog
     from infra.backup.embedded import embedded_home
@@ -65,16 +72,19 @@ def backup(keep: int | None = None, keep_days: float | None = None) -> dict[str,
 
 
 @flow(name="drill", flow_run_name="drill", result_serializer="json", persist_result=True)
-def drill(sources: list[str] | None = None, scratch: str | None = None) -> dict[str, Any]:
+def drill(sources: list[str] | None = None, scratch: str | None = None) -> dict[str, Any] | State[Any]:
     """Recover the newest backup beside, catch up with the named sources (default: all), and measure RPO and RTO.
 
-    `scratch` is a folder with room for the cluster; the home when left out. Returns what was measured.
+    `scratch` is a folder with room for the cluster; the home when left out. Returns what was measured. Without a key it
+    ends in the state NotConfigured.
 
     Raises:
         TargetMissed: more would be lost, or recovery takes longer, than the targets allow; or what came is not whole.
         MedallionError: there is nothing to recover from, or it cannot be recovered.
     """
     tasks.begin()
+    if not settings().has_backup_key:
+        return _not_configured("drill", "No recovery was tried")
     from infra.backup import drill as drills
     from infra.backup.catalog import open_catalog
     from infra.backup.key import keys
@@ -94,6 +104,14 @@ def drill(sources: list[str] | None = None, scratch: str | None = None) -> dict[
     _show("drill", f"Drill of backup {done.backup}: targets {'missed' if done.problems else 'met'}", _found(done))
     drills.refuse_missed(done)
     return facts
+
+
+def _not_configured(key: str, what: str) -> State[Any]:
+    """The state of a run that has nothing to work with: it is seen in the list of runs, and nobody is woken."""
+    fix = "set MEDALLION_BACKUP_KEY_FILE in the worker's environment (docs/disaster-recovery.md)"
+    get_run_logger().warning("%s: this worker has no backup key; %s", what, fix)
+    _show(key, f"{what}: not configured", [("missing", "the backup key"), ("fix", fix)])
+    return Completed(name="NotConfigured", message=f"{what}: this worker has no backup key; {fix}")
 
 
 def _found(done: Drill) -> Iterator[tuple[str, str]]:

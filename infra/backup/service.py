@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from flows.settings import settings
 from infra.local import process
 from infra.local.home import Home, file_error
 from infra.local.process import Running
@@ -17,10 +18,10 @@ def start(home: Home) -> Running | None:
 
     Raises KeyRefused where what is configured is no key, FolderUnusable, DiskFull.
     """
+    if not settings().has_backup_key:
+        return None
     from infra.backup import key  # the packages that encrypt are an extra
 
-    if not key.configured():
-        return None
     if (running := process.find(_record(home))) is not None:
         return running
     key.keys()

@@ -11,6 +11,7 @@ from infra.local.home import Home, read_json, write_private
 from infra.local.ports import HOST
 from infra.local.postgres import Cluster
 from infra.local.postmaster import Postmaster
+from infra.local.prefect_server import SQLITE
 
 #: What clients send to the embedded Prefect server, as user and password in one.
 PREFECT_AUTH = "prefect_auth_string"
@@ -47,6 +48,17 @@ def login(role: str, credentials: Mapping[str, str]) -> tuple[str, str]:
     """The account that is in use for the role, after a rotation perhaps its clone, and the password."""
     account = credentials.get(f"{role}_login", role)
     return account, credentials[account]
+
+
+def prefect_database(home: Home, cluster: Cluster, port: int, credentials: Mapping[str, str]) -> str | None:
+    """The URL of the Prefect server's database, for SQLAlchemy; None for a home that has one in SQLite.
+
+    Deployments, blocks and runs are in there, and do not move by themselves.
+    """
+    if (home.prefect / SQLITE).exists():
+        return None
+    url = cluster.url(roles.PREFECT_ROLE, credentials[roles.PREFECT_ROLE], port, roles.PREFECT_DATABASE)
+    return url.replace("postgresql://", "postgresql+asyncpg://", 1)
 
 
 def apply_roles(cluster: Cluster, postmaster: Postmaster, credentials: Mapping[str, str]) -> None:

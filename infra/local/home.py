@@ -7,7 +7,7 @@
 ├── run/                  one record for each detached process
 ├── logs/                 each log, and three older parts of it
 ├── postgres/             owned by the account that PostgreSQL runs as
-├── prefect/              Prefect's home: its SQLite database, its profile
+├── prefect/              Prefect's home: its profile; before its database moved to PostgreSQL, prefect.db
 └── commerce/             what the commerce API serves
 """
 

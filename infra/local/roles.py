@@ -15,14 +15,17 @@ ROLES = (
     "medallion_reader",
     "medallion_reviewer",
     "medallion_backup",
+    "medallion_prefect",
     "shop_app",
 )
+#: The database of the embedded Prefect server, and the role that owns it.
+PREFECT_DATABASE, PREFECT_ROLE = "prefect", "medallion_prefect"
 
 _HERE = Path(__file__).parent
 
 
 def apply_all(admin_url: Callable[[str], str], passwords: Mapping[str, str]) -> None:
-    """Create roles, set their passwords, create `warehouse` and `shop`, grant what each role needs.
+    """Create roles, set their passwords, create `warehouse`, `shop` and `prefect`, grant what each role needs.
 
     `admin_url(database)` is the administrator's address of a database. Raises psycopg.Error.
     """
@@ -32,6 +35,7 @@ def apply_all(admin_url: Callable[[str], str], passwords: Mapping[str, str]) -> 
         connection.execute("revoke connect, temporary on database postgres, template1 from public")
         ensure_database(connection, "warehouse")
         ensure_database(connection, "shop")
+        ensure_prefect_database(connection)
     with psycopg.connect(admin_url("warehouse")) as connection:
         grant_warehouse(connection)
     with psycopg.connect(admin_url("shop")) as connection:
@@ -45,6 +49,7 @@ def ensure_roles(connection: psycopg.Connection, passwords: Mapping[str, str]) -
     """
     connection.execute((_HERE / "roles.sql").read_bytes())
     connection.execute((_HERE / "roles_backup.sql").read_bytes())
+    connection.execute((_HERE / "roles_prefect.sql").read_bytes())
     connection.execute((_HERE / "roles_demo.sql").read_bytes())
     for role, password in passwords.items():
         # Hashed here, so that the server never sees a password it could log.
@@ -58,6 +63,17 @@ def ensure_database(connection: psycopg.Connection, name: str) -> None:
     """Create the database unless it exists. The connection must be in autocommit mode."""
     if connection.execute("select from pg_database where datname = %s", [name]).fetchone() is None:
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+
+
+def ensure_prefect_database(connection: psycopg.Connection) -> None:
+    """Create the Prefect server's database unless it exists. Nobody but its role may connect to it.
+
+    Prefect's migrations create the extension pg_trgm; PostgreSQL lets a database's owner do that.
+    """
+    ensure_database(connection, PREFECT_DATABASE)
+    database, role = sql.Identifier(PREFECT_DATABASE), sql.Identifier(PREFECT_ROLE)
+    connection.execute(sql.SQL("alter database {} owner to {}").format(database, role))
+    connection.execute(sql.SQL("revoke connect, temporary on database {} from public").format(database))
 
 
 def grant_warehouse(connection: psycopg.Connection) -> None:

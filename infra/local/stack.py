@@ -155,12 +155,18 @@ def up(
             port=None if found else ports.configured("PostgreSQL", PORT_VARIABLE),
         )
         tell(f"PostgreSQL {'was running' if found else 'started'} on port {postmaster.port}")
-        prefect = PrefectServer.of(home, credentials[accounts.PREFECT_AUTH])
+        # Before Prefect, whose database this creates; it takes 0.1 s.
+        accounts.apply_roles(cluster, postmaster, credentials)
+        tell("Roles and privileges stand")
+        database = accounts.prefect_database(home, cluster, postmaster.port, credentials)
+        prefect = PrefectServer.of(home, credentials[accounts.PREFECT_AUTH], database)
         found = prefect.stop_unproven() is not None
         server = prefect.start()
         tell(f"Prefect {'was running' if found else 'boots'} on port {server.port}")
-        accounts.apply_roles(cluster, postmaster, credentials)
-        tell("Roles and privileges stand")
+        if prefect.database_url is None:
+            tell(
+                "Prefect keeps the SQLite database of an earlier release: docs/maintenance.md has the way to PostgreSQL"
+            )
         commerce = _commerce(home, credentials["commerce_api_key"])
         api = commerce.stop_unproven()
         if with_commerce:

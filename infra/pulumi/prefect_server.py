@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pulumi
 from pulumi_aws import ecs, lb, route53
 
+from infra.local.prefect_server import RUN_DAYS
 from infra.pulumi import fargate
 from infra.pulumi.cache import Cache
 from infra.pulumi.cluster import Cluster
@@ -88,6 +89,7 @@ class PrefectServer(Component):
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             # As it comes, only events are forgotten, and runs, their logs and artifacts stay for ever.
             "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RUN_DAYS * 86_400),
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": pulumi.Output.concat(
                 f"postgresql+asyncpg://{DATABASE_ROLE}@", database.address, ":5432/prefect"
             ),
@@ -101,7 +103,7 @@ class PrefectServer(Component):
         injected: dict[str, pulumi.Input[str]] = {"PREFECT_SERVER_API_AUTH_STRING": credentials.prefect_api.arn}
         if cache is not None:
             environment |= {
-                "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "prefect_redis.messaging",
+                "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "infra.events.redis",
                 "PREFECT_SERVER_EVENTS_MESSAGING_CACHE": "prefect_redis.messaging",
                 "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
                 "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",

@@ -43,7 +43,7 @@ COMMANDS = {
     "url": "Print the warehouse's address",
     "rotate": "Give a role of the warehouse another account",
     "erase": "Delete a person's rows",
-    "retain": "Show what is beyond its term",
+    "purge": "Show what is beyond its retention term",
     "register": "Register blocks, work pools and limits",
 }
 

@@ -20,6 +20,7 @@ STUBS = {
     "flows/backfill": "def backfill(table: str, first: str, last: str) -> None: ...",
     "flows/recover": "def reconcile() -> None: ...",
     "flows/predict": "def predict() -> None: ...",
+    "flows/purge": "def purge(delete: bool = True) -> None: ...",
     "infra/backup/scheduled": "def backup(keep: int, keep_days: float): ...\n\n\n@flow\ndef drill() -> None: ...",
 }
 

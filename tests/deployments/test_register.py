@@ -45,6 +45,7 @@ _NAMES = (
     "pipeline",
     "backfill",
     "reconcile",
+    "purge",
     "backup",
     "drill",
     "predict",

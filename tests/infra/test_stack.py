@@ -73,6 +73,9 @@ def test_the_life_of_a_stack(home: Home) -> None:
     # Prefect's pages are served, and know where the API is although the port is not the default one.
     stack.wait_for_prefect(home)
     assert b"<html" in fetch(stack.prefect.ui_url)
+    assert not (home.prefect / "prefect.db").exists()
+    with psycopg.connect(prefect_database_of(home, stack)) as connection:
+        assert connection.execute("select to_regclass('public.flow_run') is not null").fetchone() == (True,)
     assert json.loads(fetch(f"{stack.prefect.ui_url}/ui-settings"))["api_url"] == stack.prefect.api_url
     assert [service.state for service in status(home=home)] == ["running", "running", "running"]
 
@@ -97,6 +100,12 @@ def test_the_life_of_a_stack(home: Home) -> None:
     assert down(home=home) == []
     with pytest.raises(NotUp, match="medallion up"):
         Stack.load(home)
+
+
+def prefect_database_of(home: Home, stack: Stack, database: str = "prefect") -> str:
+    """The URL of a database in the stack's cluster, as the Prefect server's role."""
+    password = json.loads(home.credentials_file.read_text())["medallion_prefect"]
+    return f"postgresql://medallion_prefect:{password}@127.0.0.1:{stack.postgres.port}/{database}"
 
 
 @pytest.fixture
@@ -143,10 +152,50 @@ def test_an_up_that_was_killed_is_taken_over_by_the_next(home: Home, no_prefect:
     stack = up(wait=False, home=home, min_free_bytes=0)
     if steps >= 1:
         assert stack.postgres.pid == left["PostgreSQL"]
-    if steps >= 2:
+    if steps >= 3:
         assert stack.prefect.pid == left["Prefect server"]
     with psycopg.connect(stack.urls["warehouse_loader"]) as connection:
         connection.execute("create table ops.written (id int)")
+
+
+def test_the_prefect_servers_role_reaches_its_own_database_only_and_nobody_else_reaches_it(
+    home: Home, no_prefect: None
+) -> None:
+    """Whoever gets hold of the server has blocks and runs, but no row of the warehouse; no reader has the blocks."""
+    stack = up(wait=False, home=home, min_free_bytes=0)
+    with psycopg.connect(prefect_database_of(home, stack)) as connection:
+        connection.execute("create extension pg_trgm")  # as Prefect's migrations do
+        connection.execute("create table runs (id int)")
+    for database in ("warehouse", "shop", "postgres"):
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            psycopg.connect(prefect_database_of(home, stack, database))
+    for name, url in stack.urls.items():
+        if not name.endswith("_admin"):
+            with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+                psycopg.connect(url.rpartition("/")[0] + "/prefect")
+
+
+def test_a_home_with_prefects_sqlite_database_goes_on_with_it_and_up_says_so(home: Home, no_prefect: None) -> None:
+    """Deployments and schedules are in there: a server that began without them would run nothing, and say nothing."""
+    home.prefect.mkdir(parents=True)
+    (home.prefect / "prefect.db").touch()
+    told: list[str] = []
+    stack = up(wait=False, on_step=told.append, home=home, min_free_bytes=0)
+    assert b"DATABASE_CONNECTION_URL=sqlite+aiosqlite:///" in environment_of(stack.prefect.pid)
+    assert [line for line in told if "SQLite" in line]
+
+    # Without that file it is the same home's PostgreSQL.
+    down(home=home)
+    (home.prefect / "prefect.db").unlink()
+    told.clear()
+    stack = up(wait=False, on_step=told.append, home=home, min_free_bytes=0)
+    assert b"DATABASE_CONNECTION_URL=postgresql+asyncpg://medallion_prefect:" in environment_of(stack.prefect.pid)
+    assert not [line for line in told if "SQLite" in line]
+
+
+def environment_of(pid: int) -> bytes:
+    """As the process was started."""
+    return Path(f"/proc/{pid}/environ").read_bytes()
 
 
 def test_two_ups_at_once_start_one_stack(home: Home, no_prefect: None) -> None:

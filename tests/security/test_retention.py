@@ -8,12 +8,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from prefect.client.schemas.objects import State
 
-from flows.retain import Line, retain
+from flows.purge import Line, purge, purge_expired
 from flows.settings import settings
 from flows.spec.errors import DeclarationError
 from flows.spec.retention import Keep
 from tests.conftest import TestDatabase
+from tests.flows.prefect_facts import artifacts
 from tests.loads.loading import addresses, load, rows
 
 
@@ -64,7 +66,7 @@ def kept(warehouse: TestDatabase) -> dict[str, int]:
 
 def test_a_plan_counts_and_touches_nothing(aged: TestDatabase, tmp_path: Path) -> None:
     before = kept(aged)
-    planned = counts(asyncio.run(retain(delete=False, results=tmp_path)))
+    planned = counts(asyncio.run(purge_expired(delete=False, results=tmp_path)))
     assert planned.keys() == EXPECTED
     assert planned["quarantine.rows"] == 50
     assert kept(aged) == before
@@ -72,7 +74,7 @@ def test_a_plan_counts_and_touches_nothing(aged: TestDatabase, tmp_path: Path) -
 
 def test_only_what_is_beyond_its_term_goes_in_batches_that_are_written_down(aged: TestDatabase, tmp_path: Path) -> None:
     before = kept(aged)
-    done = counts(asyncio.run(retain(delete=True, results=tmp_path, batch_rows=20)))
+    done = counts(asyncio.run(purge_expired(delete=True, results=tmp_path, batch_rows=20)))
     after = kept(aged)
     assert done.keys() == EXPECTED
     assert before["quarantine.rows"] - after["quarantine.rows"] == 50
@@ -81,12 +83,12 @@ def test_only_what_is_beyond_its_term_goes_in_batches_that_are_written_down(aged
     assert rows(aged, "select from raw_shop.households where _deleted_at < now() - interval '400 days'") == []
     written = rows(aged, "select rows from ops.retentions where place = 'quarantine.rows' order by retention_id")
     assert [line["rows"] for line in written] == [20, 20, 10]
-    assert asyncio.run(retain(delete=True, results=tmp_path)) == []
+    assert asyncio.run(purge_expired(delete=True, results=tmp_path)) == []
 
 
 def test_a_landing_table_goes_only_when_its_last_load_ended_long_ago(aged: TestDatabase, tmp_path: Path) -> None:
     """That of households is young, and may be gone on with."""
-    asyncio.run(retain(delete=True, results=tmp_path))
+    asyncio.run(purge_expired(delete=True, results=tmp_path))
     left = rows(aged, "select relname from pg_class where relnamespace = 'landing'::regnamespace and relkind = 'r'")
     assert left == [{"relname": "shop__households"}]
 
@@ -96,8 +98,75 @@ def test_results_of_old_runs_go_from_the_disk(aged: TestDatabase, tmp_path: Path
     old.touch()
     young.touch()
     os.utime(old, (time.time() - 31 * 86_400,) * 2)
-    asyncio.run(retain(delete=True, results=tmp_path))
+    asyncio.run(purge_expired(delete=True, results=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["young"]
+
+
+def test_loads_that_changed_nothing_go_once_a_later_one_was_published_and_runs_go_with_the_last_of_their_rows(
+    aged: TestDatabase, tmp_path: Path
+) -> None:
+    """A hundred tables an hour would be 1.7 GB a year for ever; the load that a row of raw names has to stay."""
+    with psycopg.connect(aged.url("loader"), autocommit=True) as loader:
+        loader.execute("delete from ops.loads; delete from ops.runs")
+        for number, facts in enumerate(
+            ("0, 'published'", "3, 'published'", "0, 'failed'", "0, 'running'", "0, 'published'"), start=1
+        ):
+            loader.execute(
+                "insert into ops.runs (run_id, pipeline, status, finished_at) overriding system value "
+                f"values ({number}, 'ingest', 'done', now() - interval '401 days')"
+            )
+            loader.execute(
+                "insert into ops.loads (batch_id, run_id, source_system, table_name, mode, path, finished_at, "
+                "rows_read, rows_updated, rows_unchanged, rows_deduplicated, rows_quarantined, rows_inserted, status) "
+                f"overriding system value values ({number}, {number}, 'shop', 'stores', 'merge', 'window', "
+                f"now() - interval '401 days', 3, 0, 3 - {facts.partition(',')[0]}, 0, 0, {facts})"
+            )
+        loader.execute(
+            "insert into ops.runs (run_id, pipeline, status, finished_at) overriding system value "
+            "values (6, 'ingest', 'done', now())"
+        )
+    asyncio.run(purge_expired(delete=True, results=tmp_path))
+
+    # 1 and 3 changed nothing. 2 wrote rows, 4 may still be under way, 5 says how fresh the table is.
+    assert [row["batch_id"] for row in rows(aged, "select batch_id from ops.loads order by 1")] == [2, 4, 5]
+    old = rows(aged, "select run_id from ops.runs where finished_at < now() - interval '400 days' order by 1")
+    assert [row["run_id"] for row in old] == [2, 4, 5]
+    assert len(rows(aged, "select from ops.runs")) == 4
+
+
+def test_dbts_folders_of_builds_that_nobody_made_for_a_month_go(
+    aged: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDALLION_HOME", str(tmp_path))
+    settings.cache_clear()
+    for name, days in (("ada", 31), ("bob", 1), ("state/7", 31), (".", 31)):
+        manifest = tmp_path / "dbt" / name / "manifest.json"
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        manifest.touch()
+        os.utime(manifest, (time.time() - days * 86_400,) * 2)
+    asyncio.run(purge_expired(delete=True, results=tmp_path / "none"))
+    left = sorted(str(path.parent.relative_to(tmp_path / "dbt")) for path in tmp_path.rglob("manifest.json"))
+    assert left == [".", "bob"]
+
+
+def test_the_nightly_flow_deletes_and_reports_or_only_counts(aged: TestDatabase, prefect_server: str) -> None:
+    before = kept(aged)
+    counted = nightly_purge(delete=False)
+    assert kept(aged) == before
+    deleted = nightly_purge()
+    assert asyncio.run(deleted.aresult()) == asyncio.run(counted.aresult())
+    assert kept(aged)["quarantine.rows"] == before["quarantine.rows"] - 50
+    assert "quarantine.rows | 90 days | 50 rows" in artifacts(deleted)["purge"]
+
+
+def nightly_purge(**parameters: bool) -> State[dict[str, int]]:
+    """As the deployment runs it."""
+
+    async def run() -> State[dict[str, int]]:
+        state: State[dict[str, int]] = await purge(**parameters, return_state=True)
+        return state
+
+    return asyncio.run(run())
 
 
 def test_a_term_is_a_day_or_more_of_one_place() -> None:
@@ -114,5 +183,5 @@ def test_a_row_of_another_partition_that_lies_at_the_same_place_stays(aged: Test
         for n in (1, 2):
             transformer.execute(f"create table snapshots.parted_{n} partition of snapshots.parted for values in ({n})")
         transformer.execute("insert into snapshots.parted values (1, '2001-01-01'), (2, now())")
-    asyncio.run(retain(delete=True, results=tmp_path))
+    asyncio.run(purge_expired(delete=True, results=tmp_path))
     assert rows(aged, "select n from snapshots.parted") == [{"n": 2}]

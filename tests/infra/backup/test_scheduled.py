@@ -1,10 +1,12 @@
 """The two flows that a schedule starts: backups by night, drills by week, told in artifacts."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, StateType
 
+from flows.settings import settings
 from infra.backup.errors import TargetMissed
 from infra.backup.scheduled import backup, drill
 from tests.flows.prefect_facts import artifacts
@@ -33,6 +35,27 @@ def test_a_nightly_backup_lets_go_of_what_nobody_keeps_and_a_drill_recovers_it(
     assert "page checksums | good" in page
     assert "shop.stores | equal, 5 rows read again" in page
     assert "None" not in page
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "key", "what"),
+    [(backup, "backup", "No backup was made"), (drill, "drill", "No recovery was tried")],
+)
+def test_without_a_key_a_run_says_what_to_configure_and_does_not_fail(
+    prefect_server: str, monkeypatch: pytest.MonkeyPatch, scheduled: Callable[..., State[Any]], key: str, what: str
+) -> None:
+    """It starts every night, also where nobody has set up backups: a failure would alert, and teach not to look."""
+    for name in ("MEDALLION_BACKUP_KEY", "MEDALLION_BACKUP_KEY_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    settings.cache_clear()
+    ended = scheduled(return_state=True)
+    settings.cache_clear()
+
+    assert (ended.type, ended.name) == (StateType.COMPLETED, "NotConfigured")
+    assert ended.message is not None
+    assert what in ended.message
+    assert "MEDALLION_BACKUP_KEY_FILE" in ended.message
+    assert "the backup key" in artifacts(ended)[key]
 
 
 def test_a_drill_that_misses_a_target_fails_and_says_by_how_much(backed: Backed, prefect_server: str) -> None:

@@ -1,17 +1,28 @@
-"""Story: what is beyond its term → shown, and with consent deleted, batch by batch, and written down."""
+"""What is beyond its retention term: shown, or deleted in batches and recorded. As a flow, every night.
+
+Unattended deletion goes by declared terms only (flows/sources/retention.py), which are reviewed as code; rows that the
+source still has have no term.
+"""
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows import connections
+from prefect import flow
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
+
+from flows import connections, tasks
 from flows.erasure.places import find_places
 from flows.erasure.retention import BATCH_ROWS, Overdue, delete_batch, overdue, write_down
 from flows.load.table import Target
+from flows.observe.markdown import cell
+from flows.settings import settings
 from flows.sources.retention import LANDING_DAYS, RESULT_DAYS, RETENTION
 from flows.spec.identifiers import qualified
 from flows.state import ledger, table_locks
@@ -31,16 +42,35 @@ class Line:
     what: str
 
 
-async def retain(*, delete: bool, results: Path, batch_rows: int = BATCH_ROWS) -> list[Line]:
-    """What is beyond its term; with `delete`, what was deleted. `results` is the folder of flow runs' results.
+@flow(name="purge", flow_run_name="purge", result_serializer="json", persist_result=True)
+async def purge(delete: bool = True) -> dict[str, int]:
+    """Delete what is beyond its term, or with `delete=False` only count it; returns the count of each place.
+
+    Raises:
+        MedallionError: the warehouse cannot be reached, or refuses. What was deleted until then is recorded.
+    """
+    tasks.begin()
+    lines = await purge_expired(delete=delete)
+    rows = "".join(f"| {cell(line.place)} | {line.days} days | {line.count} {line.what} |\n" for line in lines)
+    done = "deleted" if delete else "beyond its term"
+    await acreate_markdown_artifact(
+        key="purge",
+        markdown=f"# Retention\n\n| place | kept for | {done} |\n| --- | --- | --- |\n{rows}",
+        description=f"What was {done}" if lines else "Nothing is beyond its term",
+    )
+    return {line.place: line.count for line in lines}
+
+
+async def purge_expired(*, delete: bool, results: Path | None = None, batch_rows: int = BATCH_ROWS) -> list[Line]:
+    """What is beyond its term; with `delete`, what was deleted. `results`: the folder of flow runs' persisted results.
 
     A kill loses nothing: every batch commits by itself, and the next call goes on.
     """
     lines: list[Line] = []
     async with (
-        connections.connect(connections.warehouse(), side="warehouse", application="medallion retain") as loader,
+        connections.connect(connections.warehouse(), side="warehouse", application="medallion purge") as loader,
         connections.connect(
-            connections.warehouse("transformer"), side="warehouse", application="medallion retain"
+            connections.warehouse("transformer"), side="warehouse", application="medallion purge"
         ) as transformer,
     ):
         if delete:
@@ -52,11 +82,16 @@ async def retain(*, delete: bool, results: Path, batch_rows: int = BATCH_ROWS) -
                 continue
             owners.add(role)
             owned = [place for place in await find_places(connection) if place.owner == role]
-            for line in await overdue(connection, owned, RETENTION):
-                rows = await _delete(connection, loader, line, batch_rows) if delete else line.rows
-                lines.append(Line(line.place.told, line.keep.days, line.older_than, rows, "rows"))
+            for term in RETENTION:  # in order: a run's rows go before the run
+                for line in await overdue(connection, owned, (term,)):
+                    rows = await _delete(connection, loader, line, batch_rows) if delete else line.rows
+                    lines.append(Line(line.place.told, line.keep.days, line.older_than, rows, "rows"))
         lines += await _landing(loader, delete=delete)
-    return lines + _results(results, delete=delete)
+    return [
+        *lines,
+        *_results(results or PREFECT_LOCAL_STORAGE_PATH.value(), delete=delete),
+        *_dbt_folders(settings().home / "dbt", delete=delete),
+    ]
 
 
 async def _delete(connection: Connection[Record], loader: Connection[Record], line: Overdue, batch_rows: int) -> int:
@@ -106,5 +141,19 @@ def _results(folder: Path, *, delete: bool) -> list[Line]:
     if delete:
         for path in old:
             path.unlink(missing_ok=True)
-    moment = datetime.fromtimestamp(older_than, UTC)
-    return [Line("results of runs", RESULT_DAYS, moment, len(old), "files")] if old else []
+    return _files("results of runs", older_than, len(old), "files")
+
+
+def _dbt_folders(folder: Path, *, delete: bool) -> list[Line]:
+    """dbt's folders of private builds, releases and pull requests, 7 MB each: dbt parses anew where it finds none."""
+    older_than = time.time() - RESULT_DAYS * 86_400
+    manifests = [*folder.glob("*/manifest.json"), *folder.glob("state/*/manifest.json")]
+    old = [path.parent for path in manifests if path.stat().st_mtime < older_than]
+    if delete:
+        for path in old:
+            shutil.rmtree(path, ignore_errors=True)
+    return _files("dbt's folders of private builds", older_than, len(old), "folders")
+
+
+def _files(place: str, older_than: float, count: int, what: str) -> list[Line]:
+    return [Line(place, RESULT_DAYS, datetime.fromtimestamp(older_than, UTC), count, what)] if count else []
