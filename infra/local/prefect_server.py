@@ -31,8 +31,8 @@ SQLITE = "prefect.db"
 class PrefectServer(Service):
     """A server whose home is `folder`. Its port: `MEDALLION_PREFECT_PORT`, else 4200, else a free one.
 
-    Its secret is the auth string that clients send. `database_url` is for SQLAlchemy; without it the database is a SQLite
-    file in the home.
+    Its secret is the auth string that clients send. `database_url` is for SQLAlchemy; without it the database is a
+    SQLite file in the home.
     """
 
     database_url: str | None = field(default=None, repr=False)
