@@ -38,6 +38,8 @@ COMMANDS = {
     "preview": "Show an endpoint's first records",
     "add": "Draft a declaration",
     "status": "Show services, last runs, cursors",
+    "worker": "Run what is scheduled",
+    "env": "Print what other tools need",
     "predict": "Train the churn model on gold",
     "render": "Write what follows from the declared sources",
     "url": "Print the warehouse's address",
