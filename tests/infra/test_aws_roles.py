@@ -96,6 +96,11 @@ def test_after_the_task_every_role_comes_in_by_its_secret_and_the_second_run_cha
         assert session.execute("select store_id from raw_shop.stores").fetchone() == (1,)
     with psycopg.connect(addresses["reader"]) as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
         session.execute("select * from raw_shop.stores")
+    with psycopg.connect(addresses["reader"]) as session:
+        bounds = "select current_setting('idle_in_transaction_session_timeout'), current_setting('statement_timeout')"
+        assert session.execute(bounds).fetchone() == ("1min", "15min")
+        # Only a superuser may bound temporary files, and the administrator of RDS is none.
+        assert session.execute("select current_setting('temp_file_limit')").fetchone() == ("-1",)
 
     assert run(rds, prefix) == 0
     assert {role: connections.warehouse(role).url for role in ROLES} == addresses
