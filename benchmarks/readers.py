@@ -25,7 +25,8 @@ import psycopg
 
 from flows.dbt.project import DBT_PROJECT, run_dbt
 from infra.local import roles
-from infra.local.postgres import DEV_SETTINGS, Cluster
+from infra.local.postgres import Cluster
+from infra.local.postgres_settings import DEV_SETTINGS
 
 _RESULTS = Path(__file__).with_name("results")
 _ASK_EVERY_SECONDS = 0.2
