@@ -337,6 +337,12 @@ def prefect_server(prefect_auth: str) -> Iterator[str]:
     del os.environ["PREFECT_API_URL"]
 
 
+def prefect_database(cluster: TestCluster, name: str) -> str:
+    """The URL of a database for a Prefect server, as the embedded one has it, for SQLAlchemy."""
+    roles.ensure_prefect_database(cluster.connection, name)
+    return cluster.url(roles.PREFECT_ROLE, name).replace("postgresql:", "postgresql+asyncpg:", 1)
+
+
 @pytest.fixture(scope="session")
 def second_prefect_server(cluster: TestCluster, prefect_auth: str) -> Iterator[str]:
     """The API address of one that deployments may fill: their automations act on whatever runs there.
@@ -344,9 +350,7 @@ def second_prefect_server(cluster: TestCluster, prefect_auth: str) -> Iterator[s
     Its database is in PostgreSQL, that of the other in SQLite. It boots in some 10 s of a core, so the tests that use
     it are one group, in one worker.
     """
-    roles.ensure_prefect_database(cluster.connection)
-    url = cluster.url(roles.PREFECT_ROLE, roles.PREFECT_DATABASE).replace("postgresql:", "postgresql+asyncpg:", 1)
-    server = _second_prefect(Path(os.environ[HOME_VARIABLE]), prefect_auth, url)
+    server = _second_prefect(Path(os.environ[HOME_VARIABLE]), prefect_auth, prefect_database(cluster, "prefect"))
     server.folder.parent.mkdir()
     try:
         running = server.start(port=ports.any_free())

@@ -65,13 +65,13 @@ def ensure_database(connection: psycopg.Connection, name: str) -> None:
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
 
 
-def ensure_prefect_database(connection: psycopg.Connection) -> None:
+def ensure_prefect_database(connection: psycopg.Connection, name: str = PREFECT_DATABASE) -> None:
     """Create the Prefect server's database unless it exists. Nobody but its role may connect to it.
 
     Prefect's migrations create the extension pg_trgm; PostgreSQL lets a database's owner do that.
     """
-    ensure_database(connection, PREFECT_DATABASE)
-    database, role = sql.Identifier(PREFECT_DATABASE), sql.Identifier(PREFECT_ROLE)
+    ensure_database(connection, name)
+    database, role = sql.Identifier(name), sql.Identifier(PREFECT_ROLE)
     connection.execute(sql.SQL("alter database {} owner to {}").format(database, role))
     connection.execute(sql.SQL("revoke connect, temporary on database {} from public").format(database))
 

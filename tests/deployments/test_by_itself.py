@@ -26,7 +26,7 @@ from deployments.server import connected
 from flows.spec.errors import ConfigurationError
 from infra.local import ports
 from infra.local.prefect_server import api_url
-from tests.conftest import HOME_VARIABLE
+from tests.conftest import HOME_VARIABLE, TestCluster, prefect_database
 from tests.deployments.asking import asked
 from tests.deployments.conftest import STUBS, small_clone
 from tests.deployments.deploying import SMALL, Deploying
@@ -43,6 +43,7 @@ FLOWS = {
     "flows/release": "def release(accept_changes: bool = False) -> None: raise ValueError('refused')",
     "flows/backfill": "def backfill(table: str, first: str, last: str) -> None:\n"
     "    import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)",
+    "flows/purge": "def purge(delete: bool = False) -> None:\n    import time\n    time.sleep(30)",
     "flows/pipeline": "def pipeline() -> None:\n    import time\n    time.sleep(600)",
 }
 #: Automations react to a run a quarter of an hour late if the server planned it less than five minutes before it is
@@ -81,11 +82,14 @@ class Day:
 
 
 @pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+def day(cluster: TestCluster, prefect_auth: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
     """The whole story, told once; tests look at what came of it."""
     folder = tmp_path_factory.mktemp("by-itself")
     home = Path(os.environ[HOME_VARIABLE])
-    server = TalkativeServer(home / "by-itself", record=home / "run" / "by-itself", log=folder / "server.log")
+    database = prefect_database(cluster, "by_itself")
+    server = TalkativeServer(
+        home / "by-itself", home / "run" / "by-itself", folder / "server.log", prefect_auth, database
+    )
     with pytest.MonkeyPatch.context() as patch, channel() as (url, told):
         running = server.start(port=ports.any_free())
         try:
@@ -94,7 +98,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
                 patch.setenv("MEDALLION_ALERT_WEBHOOK_URL", url)
                 # Gold is missed after half a minute instead of eight hours: it is before the first transform.
                 patch.setattr(automations, "GOLD_WITHIN", timedelta(seconds=30))
-                environment = replace(SMALL, attempts=2, missed_heartbeats=1)
+                environment = replace(SMALL, attempts=2, missed_heartbeats=1, pending_seconds=60)
                 due = datetime.now(UTC) + PLANNED_AHEAD
                 clone = small_clone(folder, FLOWS)
                 reschedule(clone, due)
@@ -130,16 +134,22 @@ def reschedule(clone: Path, due: datetime) -> None:
 
 
 def live_through(day: Day) -> None:
-    """Deploy, start a worker, wait; then lose the worker, and wait for what is told of that."""
+    """Deploy, wait, start a worker, wait; then lose the worker, and wait for what is told of that."""
     deploying = day.deploying
     listening = threading.Thread(target=listen, args=(deploying.api, day.heard), daemon=True)
     listening.start()
     deploying.deploy()
     disabled_twin(deploying, "medallion alert: a run failed")
+    stuck = start(deploying, "pipeline/pipeline")
+    for last in ("AwaitingRetry", "Failed"):
+        become(deploying, stuck, "pending")  # by a worker that is gone a moment later
+        eventually(lambda last=last: day.states(stuck)[-1]["name"] == last, PATIENCE)  # type: ignore[misc]
+    eventually(lambda: day.told_of("gold is not built"), PATIENCE)
+    eventually(lambda: datetime.now(UTC) > day.due - timedelta(minutes=1), PLANNED_AHEAD.total_seconds())
     with worker(deploying) as process:
-        eventually(lambda: day.told_of("gold is not built"), PATIENCE)
-        eventually(lambda: datetime.now(UTC) > day.due - timedelta(minutes=1), PLANNED_AHEAD.total_seconds())
         start(deploying, "release/release")
+        for _ in range(2):
+            start(deploying, "purge/purge")
         backfill = start(deploying, "backfill/backfill", table="shop.baskets", first="2017-01-01", last="2017-01-02")
         eventually(lambda: day.follower("predict").get("state_name") == "Completed", PATIENCE)
         eventually(lambda: day.told_of("a run crashed for the last time"), PATIENCE)
@@ -154,6 +164,10 @@ def live_through(day: Day) -> None:
         "transform follows the ingests": bool(day.follower("transform")),
         "predict follows a transform": bool(day.follower("predict")),
         "medallion: a silent run has crashed": any("no heartbeat" in (s["message"] or "") for s in day.states(lost)),
+        "medallion: a run that stays pending has crashed": any(
+            "pending for too long" in (state["message"] or "") for state in day.states(stuck)
+        ),
+        "medallion: a run that never began has failed": day.states(stuck)[-1]["name"] == "Failed",
         "medallion: a crashed run starts again": "AwaitingRetry" in {state["name"] for state in day.states(backfill)},
         **{
             entry["name"]: day.told_of(entry["name"].removeprefix("medallion alert: "))
