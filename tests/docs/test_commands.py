@@ -22,7 +22,17 @@ _CODE_FOLDERS = ("flows", "blocks", "deployments", "infra", "demo", "dbt_project
 _VARIABLE = re.compile(r"\bMEDALLION_[A-Z][A-Z_]*[A-Z]\b")
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+#: Names of an earlier release, which still work and which no help shows.
+ALIASES = {"retain": "purge"}
+
+
+def test_an_earlier_name_is_a_hidden_alias() -> None:
+    for earlier, name in ALIASES.items():
+        assert COMMANDS[earlier].hidden
+        assert COMMANDS[earlier].help == COMMANDS[name].help
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - ALIASES.keys()))
 def test_every_command_and_option_stands_in_the_readme(name: str) -> None:
     line = next((line for line in text_of(README).splitlines() if line.startswith(f"| `medallion {name}")), "")
     options = [option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("--")]

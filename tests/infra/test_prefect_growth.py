@@ -101,7 +101,9 @@ def bench(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
             temporary_settings({PREFECT_API_URL: api_url(running.port)}),
             psycopg.connect(cluster.url(roles.ADMIN, name), autocommit=True) as session,
         ):
-            yield Bench(api_url(running.port), session)
+            found = Bench(api_url(running.port), session)
+            asked("POST", f"{found.api}/v2/concurrency_limits/", json={"name": "warehouse", "limit": 2})
+            yield found
         forget_senders()
         assert "Traceback" not in server.log.read_text()
     finally:
@@ -146,7 +148,6 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_only_events_that_somebody_reads_are_stored_and_automations_hear_all(bench: Bench) -> None:
     """States of task runs come as events; most of what a run wrote was these, kept for a week, and read by nobody."""
-    asked("POST", f"{bench.api}/v2/concurrency_limits/", json={"name": "warehouse", "limit": 2})
     made = asked("POST", f"{bench.api}/automations/", json=on_each_task_run()).json()
     run_and_record(bench, 1)
     emit_event("medallion.schema.changed", resource={"prefect.resource.id": "medallion.table.shop.products"})
@@ -201,8 +202,8 @@ def on_each_task_run() -> dict[str, object]:
     }
 
 
-#: A run of 10 tasks left 345 kB with all events, and leaves 75 kB.
-KB_A_RUN = 120
+#: A run of 10 tasks left 209 kB with all events, and leaves 58 kB, over 200 runs.
+KB_A_RUN = 100
 
 
 @pytest.mark.parametrize("runs", [12, *nightly(200)])
@@ -213,7 +214,7 @@ def test_growth_per_run_is_bounded(bench: Bench, runs: int) -> None:
     assert (bench.bytes() - before) / runs < KB_A_RUN * 1000
 
 
-@pytest.mark.parametrize(("days", "runs_a_day"), [(4, 3), pytest.param(8, 25, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("days", "runs_a_day"), [(5, 2), pytest.param(8, 25, marks=pytest.mark.long)])
 def test_after_a_week_of_runs_the_database_is_no_larger_than_after_its_retention_period(
     bench: Bench, days: int, runs_a_day: int
 ) -> None:
@@ -234,7 +235,8 @@ def test_after_a_week_of_runs_the_database_is_no_larger_than_after_its_retention
         pass_a_day(bench)
         until(lambda: bench.count("flow_run", f"end_time < now() - interval '{DAYS_KEPT} days'") == 0)
         until(lambda: bench.count("events", f"occurred < now() - interval '{DAYS_KEPT} days'") == 0)
-    assert sizes[-1] <= max(sizes[: DAYS_KEPT + 1]) * 1.05, sizes
+    # In MB over 200 runs in eight days: 14.0, 15.6, 16.9, 17.6, 17.7, 17.2, 17.5, 17.6.
+    assert sizes[-1] <= max(sizes[: DAYS_KEPT + 2]) * 1.05, sizes
 
     young = runs_a_day * (DAYS_KEPT - 1)
     assert bench.count("flow_run") == young
