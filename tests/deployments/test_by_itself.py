@@ -5,6 +5,7 @@ file: packages that do not fit together have stopped every schedule before, whil
 """
 
 import asyncio
+import contextvars
 import os
 import signal
 import subprocess
@@ -136,7 +137,9 @@ def reschedule(clone: Path, due: datetime) -> None:
 def live_through(day: Day) -> None:
     """Deploy, wait, start a worker, wait; then lose the worker, and wait for what is told of that."""
     deploying = day.deploying
-    listening = threading.Thread(target=listen, args=(deploying.api, day.heard), daemon=True)
+    # A thread has none of the settings that were made for this one.
+    here = contextvars.copy_context()
+    listening = threading.Thread(target=here.run, args=(listen, deploying.api, day.heard), daemon=True)
     listening.start()
     deploying.deploy()
     disabled_twin(deploying, "medallion alert: a run failed")
@@ -316,8 +319,11 @@ def test_the_next_run_of_each_active_deployment_is_told(day: Day) -> None:
 
 def test_an_active_schedule_without_a_next_run_is_an_error_with_a_fix(day: Day) -> None:
     """A date that never comes, for lack of a scheduler that fails."""
-    deployment = day.deploying.get("/deployments/name/drill/drill")
+    deployment = day.deploying.get("/deployments/name/backfill/backfill")
     body = [{"active": True, "schedule": {"cron": "0 0 30 2 *", "timezone": "UTC"}}]
     asked("POST", f"{day.deploying.api}/deployments/{deployment['id']}/schedules", json=body).raise_for_status()
-    with connected({}) as server, pytest.raises(ConfigurationError, match="no next run is planned for drill/drill"):
-        refuse_unplanned(server, next_runs(server, ["drill"]))
+    with (
+        connected({}) as server,
+        pytest.raises(ConfigurationError, match="no next run is planned for backfill/backfill"),
+    ):
+        refuse_unplanned(server, next_runs(server, ["backfill"]))
