@@ -51,7 +51,7 @@ async def active_runs(connection: Connection[Record]) -> list[ActiveRun]:
 
 async def hold_run(connection: Connection[Record], run_id: int) -> None:
     """Show that the run lives for as long as the session does: the server frees the lock on any death."""
-    while not await connection.fetchval("select ops.take_lock($1 || $2::text)", RUN_LOCK, run_id):  # noqa: ASYNC110
+    while not await connection.fetchval("select ops.take_lock($1)", f"{RUN_LOCK}{run_id}"):  # noqa: ASYNC110
         await asyncio.sleep(_POLL_SECONDS)  # another session is upgrading schema ops
     await connection.execute(
         "delete from ops.locks where starts_with(name, $1) and not ops.is_held(key, pid, account)", RUN_LOCK
