@@ -1,7 +1,7 @@
 """`medallion`: the front door.
 
 Exit codes: 0 done · 1 data refused (checks) · 2 usage or declaration · 3 a source, the warehouse or the Prefect server
-failed · 130 cancelled by Ctrl-C.
+failed · 130 cancelled by Ctrl-C · 143 told to end.
 
 Prefect, dbt and the demo's data are imported inside the commands that need them: `medallion --help` answers at once.
 So are the declared sources: a wrong declaration is refused where they are imported, and becomes a panel like any error.
@@ -35,17 +35,25 @@ from flows.spec.partition import Every
 
 
 class _Commands(TyperGroup):
-    """The commands. Ctrl-C is told like any end: click would say "Aborted." with the exit code of refused data."""
+    """The commands. A stop is told like any end: click would say "Aborted." with the exit code of refused data."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Stopped(
-                "cancelled by a person",
-                where=f"medallion {ctx.invoked_subcommand or ''}".rstrip(),
-                next_move="run it again when you want it: it goes on from the last commit",
-            ) from None
+            raise _stopped("cancelled by a person", ctx.invoked_subcommand) from None
+        except BaseException as stop:
+            # Prefect's word for the signal to end, told by its name: not every command imports Prefect.
+            if type(stop).__name__ != "TerminationSignal":
+                raise
+            error = _stopped("told to end by a signal", ctx.invoked_subcommand)
+            error.exit_code = 143  # as shells have it
+            raise error from None
+
+
+def _stopped(what: str, command: str | None) -> Stopped:
+    again = "run it again when you want it: it goes on from the last commit"
+    return Stopped(what, where=f"medallion {command or ''}".rstrip(), next_move=again)
 
 
 app = typer.Typer(

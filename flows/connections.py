@@ -254,7 +254,8 @@ async def connect(
     try:
         yield connection
     except InsufficientPrivilegeError as problem:
-        problem.role = address.user  # type: ignore[attr-defined]  # whoever explains it names whom to grant what
+        # Whoever explains it knows at which side it happened, and names the role to grant to. It may pass both sides.
+        problem.__dict__.setdefault("roles", {}).setdefault(side, address.user)
         raise
     finally:
         if not connection.is_closed():

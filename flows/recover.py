@@ -107,9 +107,9 @@ def _error(differing: list[str], failures: Mapping[str, Failure]) -> MedallionEr
     if len(failures) == 1 and not differing:
         return next(iter(failures.values())).error
     if failures:
-        also = f", and {', '.join(differing)} differ from their source" if differing else ""
+        also = f"; {', '.join(differing)} differ from their source" if differing else ""
         errors = {name: failure.error for name, failure in failures.items()}
-        return combined(errors, f"{len(failures)} tables were not compared{also}", where="reconcile")
+        return combined(errors, f"{len(failures)} tables were not compared", where="reconcile", also=also)
     if differing:
         return DataRefused(
             f"raw differs from its source in {', '.join(differing)}",

@@ -19,16 +19,22 @@ _NAMED = 5
 
 
 def combined(
-    errors: Mapping[str, MedallionError], what: str, *, where: str, kind: type[MedallionError] = IngestFailed
+    errors: Mapping[str, MedallionError],
+    what: str,
+    *,
+    where: str,
+    also: str = "",
+    kind: type[MedallionError] = IngestFailed,
 ) -> MedallionError:
-    """All of them in one: the fixes of all, the worst exit code, the class that decides. `what` is its headline.
+    """All of them in one: the fixes of all, the worst exit code, the class that decides. `what` is its headline, `also`
+    what happened besides.
 
     An error that was combined itself counts by its parts, so that one cause in two sources is one cause.
     """
     parts = parts_of(errors)
     causes = sorted(parts.values(), key=lambda error: _DECIDING.index(error.failure_class))
     error = kind(
-        f"{what} ({listed(parts)})",
+        f"{what} ({listed(parts)}){also}",
         where=where,
         next_move="; ".join(dict.fromkeys(cause.next_move for cause in causes)),
         retryable=all(cause.retryable for cause in causes),

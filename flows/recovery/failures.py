@@ -103,7 +103,7 @@ def explain(exception: BaseException, where: str, side: str = "warehouse") -> Me
     if isinstance(exception, MedallionError):
         return exception
     if (answer := Answer.of(exception)) is not None:
-        return explain_answer(answer, where, side, getattr(exception, "role", ""))
+        return explain_answer(answer, where, side, getattr(exception, "roles", {}).get(side, ""))
     if _is_lost_by_libpq(exception):
         return explain_libpq(exception, where=where, side=side)
     # A connection that ends in the middle of TLS is a lost one.

@@ -59,6 +59,14 @@ def ctrl_c_once(database: TestDatabase, condition: str) -> Iterator[None]:
     pressing.join()
 
 
+@pytest.fixture(autouse=True)
+def heeds_ctrl_c() -> Iterator[None]:
+    """Also where a shell started the tests in the background, which ignore it then, as do their children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def reported(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     """What was sent to Sentry."""
@@ -143,7 +151,7 @@ INGEST = ("flows.cli", "run", "shop.products", "--ingest-only")
     ("number", "words", "code"),
     [
         (signal.SIGINT, "cancelled by a person", 130),
-        (signal.SIGTERM, "told to end", -signal.SIGTERM),
+        (signal.SIGTERM, "told to end", 143),
         (signal.SIGKILL, None, -signal.SIGKILL),
     ],
 )
@@ -179,6 +187,7 @@ def test_a_process_that_is_stopped_says_so_and_one_that_is_killed_is_seen_to_be_
     assert "its process is gone" in shown.out
 
 
+@pytest.mark.long  # a worker's process and its watch over cancellations take a minute and more
 def test_a_run_that_is_cancelled_at_the_server_is_told_as_a_persons_doing(
     ends: Ends, prefect_server: str, tmp_path: Path
 ) -> None:
