@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -27,24 +28,23 @@ from infra import roles
 from infra.local import ports
 from infra.local.home import Home
 from infra.local.postgres import Cluster
-from infra.local.process import find
 from infra.local.roles import ADMIN
-from tests.conftest import HOME_VARIABLE, TEST_SETTINGS
-from tests.infra.conftest import home
+from tests.conftest import TEST_SETTINGS
+from tests.infra.conftest import home, new_home
 
-__all__ = ["home"]  # a fixture of the tests of the embedded stack
+__all__ = ["home", "new_home"]  # fixtures of the tests of the embedded stack
 
 # -- health
 
 
 def test_a_server_is_asked_for_its_health(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = find(Path(os.environ[HOME_VARIABLE]) / "run" / "prefect")
-    assert server is not None
-    monkeypatch.setenv("PREFECT_SERVER_API_PORT", str(server.port))
-    assert health.main([str(server.pid)]) == 0
+    """What answers is the run's server; the container's first process, by whose command it is asked, is another."""
+    with process("import time; time.sleep(60)", "prefect", "server", "start") as server:
+        monkeypatch.setenv("PREFECT_SERVER_API_PORT", str(urlsplit(prefect_server).port))
+        assert health.main([str(server.pid)]) == 0
 
-    monkeypatch.setenv("PREFECT_SERVER_API_PORT", "9")
-    assert health.main([str(server.pid)]) == 1
+        monkeypatch.setenv("PREFECT_SERVER_API_PORT", "9")
+        assert health.main([str(server.pid)]) == 1
 
 
 def test_a_worker_that_does_not_answer_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:

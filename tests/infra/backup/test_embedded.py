@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -11,7 +11,7 @@ import httpx
 import psycopg
 import pytest
 from prefect.blocks.system import Secret
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from flows.erasure.key import erasure_key
 from flows.settings import settings
@@ -62,12 +62,23 @@ def rows(url: str, query: str) -> list[tuple[object, ...]]:
         return session.execute(query.encode()).fetchall()
 
 
+def talking_to(of: stack.Stack) -> AbstractContextManager[object]:
+    """Prefect in this process talks to the stack's server."""
+    at = of.prefect
+    return temporary_settings({PREFECT_API_URL: at.api_url, PREFECT_API_AUTH_STRING: at.auth_string})
+
+
+def client_of(of: stack.Stack) -> httpx.Client:
+    user, _, password = of.prefect.auth_string.partition(":")
+    return httpx.Client(base_url=of.prefect.api_url, auth=(user, password))
+
+
 def test_a_lost_machine_comes_back_with_its_warehouse_its_passwords_and_its_prefect(home: Home) -> None:
     keys = key.make(home.root.parent / "backup.key")
     running = stack.up(home=home, min_free_bytes=LITTLE)
-    with temporary_settings({PREFECT_API_URL: running.prefect.api_url}):
+    with talking_to(running):
         Secret(value="what a block keeps").save("kept", _sync=True)  # type: ignore[call-arg]  # Prefect's dispatcher
-    with httpx.Client(base_url=running.prefect.api_url) as prefect:
+    with client_of(running) as prefect:
         flow = prefect.post("/flows/", json={"name": "ingest"}).json()["id"]
         made = prefect.post("/deployments/", json={"name": "ingest-shop", "flow_id": flow})
         assert made.status_code == 201
@@ -91,9 +102,9 @@ def test_a_lost_machine_comes_back_with_its_warehouse_its_passwords_and_its_pref
     assert rows(back.urls["warehouse_loader"], "select n from ops.proof") == [(7,)]
     assert read_json(home.credentials_file) == credentials
     assert erasure_key() == erasures, "who was erased would not be recognised any more"
-    with temporary_settings({PREFECT_API_URL: back.prefect.api_url}):
+    with talking_to(back):
         assert Secret.load("kept", _sync=True).get() == "what a block keeps"  # type: ignore[call-arg, union-attr]
-    with httpx.Client(base_url=back.prefect.api_url) as prefect:
+    with client_of(back) as prefect:
         assert prefect.get("/deployments/name/ingest/ingest-shop").status_code == 200
     # The log is archived from here on, on a timeline of its own, to which the backup from before still leads.
     run(back.urls["warehouse_loader"], "insert into ops.proof values (8)")
