@@ -348,7 +348,7 @@ create table if not exists ops.retentions (
     rows bigint not null,
     retained_at timestamptz not null default clock_timestamp()
 );
-comment on table ops.retentions is 'One row per place where `medallion retain` deleted what was beyond its term: how many rows, and the moment before which they lay.';
+comment on table ops.retentions is 'One row per place where `medallion purge` deleted what was beyond its term: how many rows, and the moment before which they lay.';
 
 -- Locks of loads and of the transform. Advisory locks alone would not do: every role that may connect can take any key. So
 -- the key is drawn anew each time, and counts only in the session that this table names, which only the loader writes.
