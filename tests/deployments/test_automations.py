@@ -140,7 +140,8 @@ def test_a_channel_hears_only_of_its_severity_and_above() -> None:
 
 def test_where_one_attempt_is_all_nothing_starts_again() -> None:
     assert [entry.name for entry in watches(replace(SMALL, attempts=1), [TRANSFORM])] == [
-        "medallion: a silent run has crashed"
+        "medallion: a silent run has crashed",
+        "medallion: a run that stays pending has crashed",
     ]
 
 
