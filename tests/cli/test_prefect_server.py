@@ -88,8 +88,6 @@ def silent(first: bytes = b"") -> Iterator[str]:
                 except OSError:
                     return
                 held.append(connection)
-                if first:
-                    connection.close()
 
         threading.Thread(target=hold, daemon=True).start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/api"
