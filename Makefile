@@ -8,9 +8,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # uv from the PATH, else installed once into .uv/ by pip.
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
-# What the tests take: one worker more than cores, since they wait for servers and processes half of the time. More of
-# them wait for the one Prefect server.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
+# What the tests take: two workers more than cores. One of them waits nine minutes for what is to happen by itself; the
+# others wait for servers and processes half of the time, and more of them for the one Prefect server.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 + (os.cpu_count() or 1))')
 
 .PHONY: help demo test longtest lint lint-python lint-sql audit sbom bench down install
 
