@@ -42,7 +42,7 @@ _SIGNS_OF_LIFE = {
     f"prefect.flow-run.{name}"
     for name in (
         "heartbeat", "Completed", "Failed", "TimedOut", "Cancelling", "Cancelled", "Crashed",
-        "Paused", "Suspended", "AwaitingRetry",
+        "Paused", "Suspended", "AwaitingRetry", "NotConfigured",
     )
 }  # fmt: skip
 # Any of these says that somebody has seen to a crashed run.

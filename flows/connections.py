@@ -110,7 +110,7 @@ def warehouse(role: Role = "loader") -> DatabaseConnection:
             "warehouse", embedded_url(stack, f"warehouse_{role}"), reread=partial(warehouse, role)
         )
     raise ConfigurationError(
-        "nothing says where the warehouse is",
+        "the connection URL of the warehouse is not configured",
         where="warehouse",
         next_move="run `medallion up` for the embedded one, or set MEDALLION_WAREHOUSE_URL, or register the block "
         "`warehouse`",

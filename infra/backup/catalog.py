@@ -4,7 +4,7 @@ clusters/<system identifier>.json      when the cluster was backed up last
 <system identifier>/
 ├── base/<label>/backup.json            written last: what has none is no backup, or not yet one
 │   ├── base.tar.zst.age                the whole cluster, with PostgreSQL's manifest of it
-│   └── stack.tar.zst.age               of the embedded stack: Prefect's database and the passwords
+│   └── stack.tar.zst.age               of the embedded stack: the passwords, and prefect.db if there is one
 ├── wal/<segment>.zst.age               the write-ahead log; `.partial` while it still grows
 ├── wal.json                            until when, and up to where, the log is here
 └── drills/<label>.json                 what drills found

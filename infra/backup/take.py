@@ -59,7 +59,7 @@ def take(store: Store, keys: Keys, *, home: Home | None, on_step: Step = lambda 
         if home is not None and embedded.here(home):
             _pack(home, catalog, keys, backup.label)
             backup = replace(backup, stack=True)
-            on_step("packed Prefect's database and the passwords")
+            on_step("packed the passwords")
         _wait_for_log(catalog, backup)
     on_step(f"archived the log up to {backup.end_lsn}")
     verify(catalog, backup, keys)
