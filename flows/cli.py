@@ -27,7 +27,7 @@ from flows.commands.migrate import migrate
 from flows.commands.promote import promote
 from flows.commands.registration import registered
 from flows.commands.review import review
-from flows.commands.terminal import console, prepare, problems
+from flows.commands.terminal import console, keep_private, prepare, problems
 from flows.commands.worker import env, worker
 from flows.recovery.failures import diagnose
 from flows.spec.errors import MedallionError, Stopped
@@ -99,6 +99,7 @@ SourceNames = Annotated[
 @app.command()
 def demo() -> None:
     """Everything once, on real data: stack, sources, day one, day two, and what came of it."""
+    keep_private()
     from demo.story import tell
 
     tell(console)

@@ -89,7 +89,7 @@ async def purge_expired(*, delete: bool, results: Path | None = None, batch_rows
         lines += await _landing(loader, delete=delete)
     return [
         *lines,
-        *_results(results or PREFECT_LOCAL_STORAGE_PATH.value(), delete=delete),
+        *_results(results or _own_results(), delete=delete),
         *_dbt_folders(settings().home / "dbt", delete=delete),
     ]
 
@@ -135,7 +135,15 @@ async def _landing(loader: Connection[Record], *, delete: bool) -> list[Line]:
     return lines
 
 
-def _results(folder: Path, *, delete: bool) -> list[Line]:
+def _own_results() -> Path | None:
+    """Where runs keep their results, if that is in our home: Prefect's own folder may hold other projects' results."""
+    folder = PREFECT_LOCAL_STORAGE_PATH.value().resolve()
+    return folder if folder.is_relative_to(settings().home) else None
+
+
+def _results(folder: Path | None, *, delete: bool) -> list[Line]:
+    if folder is None:
+        return []
     older_than = time.time() - RESULT_DAYS * 86_400
     old = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_mtime < older_than]
     if delete:

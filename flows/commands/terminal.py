@@ -27,6 +27,8 @@ def prepare() -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    # A folder of ours: `medallion purge` deletes old results there, and in Prefect's own are those of other projects.
+    os.environ.setdefault("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(settings().home / "results"))
     stack = embedded_stack()
     if stack is not None:
         _point_at_ours(stack["prefect"])

@@ -26,4 +26,6 @@ where
     and worker.mode = 'RowShareLock'
     and worker.granted
     and worker.pid <> pg_backend_pid()
+    -- Whoever may read the table can take this lock by preparing a statement.
+    and has_table_privilege(activity.usesysid, 'ops.reads', 'update')
 order by what, pid

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flows.state.active_runs import RUN_LOCK
+
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
@@ -40,11 +42,12 @@ async def close_dead_runs(connection: Connection[Record], pipeline: str, scope: 
         "update ops.runs set status = 'failed', finished_at = clock_timestamp(), "
         "details = jsonb_build_object('ended', $4::text) "
         "where pipeline = $1 and scope = $2 and status = 'running' and not exists (select from ops.locks as l "
-        "where l.name = any($3::text[]) and ops.is_held(l.key, l.pid, l.account))",
+        "where (l.name = any($3::text[]) or l.name = $5::text || runs.run_id) and ops.is_held(l.key, l.pid, l.account))",
         pipeline,
         scope,
         [f"{scope}.{table}" for table in tables],
         DIED,
+        RUN_LOCK,
     )
 
 

@@ -37,8 +37,14 @@ begin
             -- that a build outlasts it.
             ('medallion_reader', 'idle_in_transaction_session_timeout', '1min'),
             ('medallion_reader', 'statement_timeout', '15min'),
-            ('medallion_reader', 'lock_timeout', '30s'),
+            -- A reader waits for moments only, and whoever comes later waits behind it if it asks for more than to read.
+            ('medallion_reader', 'lock_timeout', '5s'),
             ('medallion_reader', 'temp_file_limit', '10GB'),
+            -- Models that nobody has reviewed: they keep neither the warehouse busy nor a build waiting.
+            ('medallion_reviewer', 'idle_in_transaction_session_timeout', '1min'),
+            ('medallion_reviewer', 'statement_timeout', '10min'),
+            ('medallion_reviewer', 'lock_timeout', '30s'),
+            ('medallion_reviewer', 'temp_file_limit', '10GB'),
             -- For what the macro `wait_for_lock` does not do more gently. Longer than the loader's, so that a model that
             -- reads raw outlasts a load that waits to add a column to it.
             ('medallion_transformer', 'lock_timeout', '2min'),
@@ -56,7 +62,7 @@ begin
         union all
         select r.role, k.setting, k.value
         from unnest(array[
-            'medallion_extractor', 'medallion_loader', 'medallion_transformer', 'medallion_reader'
+            'medallion_extractor', 'medallion_loader', 'medallion_transformer', 'medallion_reader', 'medallion_reviewer'
         ]) as r (role)
         cross join (values
             ('tcp_keepalives_idle', '60'), ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '3')
@@ -120,8 +126,4 @@ exception
 end
 $$;
 
--- What nobody has read yet must not keep the warehouse busy, or a connection open, for ever.
 alter role medallion_reviewer connection limit 8;
-alter role medallion_reviewer set statement_timeout = '10min';
-alter role medallion_reviewer set lock_timeout = '30s';
-alter role medallion_reviewer set idle_in_transaction_session_timeout = '5min';

@@ -30,8 +30,8 @@ revoke all on schema public from public;
 alter default privileges for role medallion_loader revoke execute on functions from public;
 alter default privileges for role medallion_transformer revoke execute on functions from public;
 
--- Every role may take advisory locks, as many as the server's lock table holds, which then is full for all. Only a
--- superuser may change that; loads do not depend on it.
+-- Every role may take advisory locks and make large objects, as many as the server's lock table holds, which then is full
+-- for all; large objects also fill the disk. Only a superuser may change that; elsewhere a role can do so.
 do $$
 declare
     called regprocedure;
@@ -40,7 +40,7 @@ begin
         select oid from pg_catalog.pg_proc
         where
             pronamespace = 'pg_catalog'::regnamespace
-            and proname ~ '^pg_(try_)?advisory_'
+            and proname ~ '^(pg_(try_)?advisory_|lo_|loread$|lowrite$)'
             and pg_catalog.pg_has_role(proowner, 'usage')
     loop
         execute format('revoke execute on function %s from public', called);

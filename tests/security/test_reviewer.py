@@ -165,7 +165,7 @@ def test_its_sessions_are_bounded(shared: TestDatabase) -> None:
             "current_setting('idle_in_transaction_session_timeout'), "
             "(select rolconnlimit from pg_roles where rolname = current_user)"
         ).fetchone()
-    assert row == ("10min", "30s", "5min", 8)
+    assert row == ("10min", "30s", "1min", 8)
 
 
 def test_what_it_made_is_never_read_as_another_role(shared: TestDatabase) -> None:

@@ -29,7 +29,7 @@ def warehouse(cluster: TestCluster) -> Iterator[TestDatabase]:
 @pytest.mark.parametrize(("role", "setting", "value"), [
     ("reader", "idle_in_transaction_session_timeout", "1min"),
     ("reader", "statement_timeout", "15min"),
-    ("reader", "lock_timeout", "30s"),
+    ("reader", "lock_timeout", "5s"),
     ("reader", "temp_file_limit", "10GB"),
     ("reader", "tcp_keepalives_idle", "60"),
     ("transformer", "lock_timeout", "2min"),
@@ -64,8 +64,11 @@ def test_the_second_account_of_a_role_is_bounded_alike_from_the_start_and_after_
         cluster.connection.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(account)))
 
 
-@pytest.mark.parametrize("function", ["pg_advisory_lock(bigint)", "pg_try_advisory_lock(int, int)"])
-def test_readers_take_no_advisory_locks_where_a_superuser_made_the_roles(
+@pytest.mark.parametrize(
+    "function",
+    ["pg_advisory_lock(bigint)", "pg_try_advisory_lock(int, int)", "lo_unlink(oid)", "lo_from_bytea(oid, bytea)"],
+)
+def test_readers_take_no_locks_by_functions_where_a_superuser_made_the_roles(
     warehouse: TestDatabase, function: str
 ) -> None:
     """They could fill the server's lock table, which then is full for all."""
