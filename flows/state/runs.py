@@ -34,7 +34,7 @@ async def open_run(
 
 
 async def close_dead_runs(connection: Connection[Record], pipeline: str, scope: str, tables: Sequence[str]) -> None:
-    """End the rows of runs that were killed: still `running`, while nobody holds a lock of one of their tables.
+    """End the rows of runs that were killed: still `running`, with no lock held of the run or of one of its tables.
 
     A run that is alive between two tables writes its true end over this.
     """
@@ -42,7 +42,8 @@ async def close_dead_runs(connection: Connection[Record], pipeline: str, scope: 
         "update ops.runs set status = 'failed', finished_at = clock_timestamp(), "
         "details = jsonb_build_object('ended', $4::text) "
         "where pipeline = $1 and scope = $2 and status = 'running' and not exists (select from ops.locks as l "
-        "where (l.name = any($3::text[]) or l.name = $5::text || runs.run_id) and ops.is_held(l.key, l.pid, l.account))",
+        "where (l.name = any($3::text[]) or l.name = $5::text || runs.run_id) "
+        "and ops.is_held(l.key, l.pid, l.account))",
         pipeline,
         scope,
         [f"{scope}.{table}" for table in tables],
