@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flows.dbt.lock_waits import lock_wait, waited_in_vain
+from flows.dbt.lock_waits import NO_LOCK, lock_wait, waited_in_vain
 from flows.observe.artifacts import NodeLine
 from flows.recovery.combined import combined
 from flows.recovery.failures import explain
@@ -61,8 +61,8 @@ def build_stopped(problem: BaseException | None, role: str) -> MedallionError:
 
 def _cause(problem: BaseException | None, role: str) -> MedallionError:
     for link in _chain(problem):
-        if (wait := lock_wait(str(link))) is not None:
-            return waited_in_vain([wait])
+        if (wait := lock_wait(str(link))) not in (None, NO_LOCK):
+            return waited_in_vain([str(wait)])
         if (answer := Answer.of(link)) is not None:
             return _of_answer(answer, role)
         error = explain(link, WHERE)

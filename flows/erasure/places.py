@@ -45,6 +45,7 @@ _OURS = frozenset(
      "resolution", "row_hash", "place", "declared", "kinds", "models", "commit_sha", "environment",
      "promoted_from", "flow_run_id", "correlation_id", "error_id", "worker", "size_reason"}
 )  # fmt: skip
+_NAMES_OF_LOCKS = ("ops.locks", "name")
 #: Rows that were refused at the door.
 QUARANTINE = "quarantine.rows"
 #: Texts of operations in which a row may be quoted, and which say the same without the word.
@@ -98,7 +99,7 @@ class Place:
 
     def _is_ours(self, column: str, type_: str) -> bool:
         if self.schema in ("ops", "quarantine"):
-            return column in _OURS and type_ != "jsonb"
+            return (column in _OURS and type_ != "jsonb") or (self.told, column) == _NAMES_OF_LOCKS
         return column == "_source_system"
 
 

@@ -18,7 +18,7 @@ from flows.connections import connect
 from flows.load.table import Target
 from flows.recovery.cancellation import in_spite_of_cancellation
 from flows.recovery.failpoints import pass_failpoint
-from flows.recovery.failures import CONNECTION_LOST, diagnose
+from flows.recovery.failures import CONNECTION_LOST, diagnose, explain
 from flows.settings import settings
 from flows.spec import DatabaseConnection
 from flows.spec.errors import LoadLocked, MedallionError
@@ -131,7 +131,7 @@ async def load_session(
 async def _lock(session: LoadSession) -> None:
     target = session.target
     until = time.monotonic() + settings().lock_wait_seconds
-    while not await table_locks.lock_table(session.warehouse, target.source, target.table):
+    while not await _try_lock(session):
         if time.monotonic() >= until:
             holder = await ledger.running_load(session.warehouse, target.source, target.table)
             held = f"batch {holder[0]}, running since {holder[1]:%Y-%m-%d %H:%M:%S} UTC, holds" if holder else "holds"
@@ -142,6 +142,13 @@ async def _lock(session: LoadSession) -> None:
                 retryable=True,
             )
         await asyncio.sleep(_LOCK_POLL_SECONDS)
+
+
+async def _try_lock(session: LoadSession) -> bool:
+    try:
+        return await table_locks.lock_table(session.warehouse, session.target.source, session.target.table)
+    except asyncpg.PostgresError as problem:  # it writes: the warehouse may have become a standby
+        raise explain(problem, session.target.where) from None
 
 
 async def _open(session: LoadSession, mode: str, path: str, resumes: bool) -> int:

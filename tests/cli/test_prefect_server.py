@@ -135,7 +135,7 @@ def test_a_server_that_hangs_is_given_up_after_the_patience() -> None:
 
 
 def test_what_speaks_no_http_is_no_prefect() -> None:
-    with silent(b"220 smtp.example.com ready\r\n") as url:
+    with silent(b"220 smtp.example.com ready\r\n\r\n") as url:
         assert "no Prefect API" in refusal(url).what
 
 

