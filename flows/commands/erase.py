@@ -20,7 +20,7 @@ def erase(
     ] = False,
 ) -> None:
     """Delete a person's rows from every table, and prove that nothing is left. Shows a plan first; exit 1 if any is."""
-    prepare()
+    prepare(asks_server=False)
     from flows import erase as story
 
     declared = story.find_subject(subject)
@@ -41,7 +41,7 @@ def purge(
     delete: Annotated[bool, typer.Option("--delete", help="Delete; without it only a plan is shown")] = False,
 ) -> None:
     """Show what is beyond its retention term, per place; with --delete, delete it in batches and record it."""
-    prepare()
+    prepare(asks_server=False)
     from flows.purge import purge_expired
 
     with console.status("looking at every table"):

@@ -22,7 +22,7 @@ def rotate(
     now: Annotated[bool, typer.Option("--now", help="End the former password too: it got into wrong hands")] = False,
 ) -> None:
     """Give a role of the warehouse another account and password; what is at work goes on with the one before."""
-    prepare()
+    prepare(asks_server=False)
     stack = connections.embedded_stack()
     if stack is not None and stack["urls"].get(f"warehouse_{role}") == connections.warehouse(role).url:
         from infra.local.stack import rotate as rotate_embedded

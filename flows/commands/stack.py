@@ -60,11 +60,12 @@ def status() -> None:
 
 def _show_schedules() -> None:
     """What the Prefect server in force will start next; nothing if there is no such server, or nothing is active."""
-    prepare()
-    from prefect.settings import get_current_settings
+    if connections.embedded_stack() is None:
+        from prefect.settings import get_current_settings
 
-    if not get_current_settings().api.url:
-        return
+        if not get_current_settings().api.url:
+            return
+    prepare()
     from deployments.next_runs import next_runs, refuse_unplanned
     from deployments.prefect_yaml import deployment_names
     from deployments.server import connected

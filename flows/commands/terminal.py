@@ -14,11 +14,12 @@ console = screens.open_console()
 problems = screens.open_console(stderr=True)
 
 
-def prepare() -> None:
+def prepare(*, asks_server: bool = True) -> None:
     """Point Prefect at its server before it is imported, since it reads its settings once; and see that it answers.
 
     The embedded stack's server has to prove that it is ours first, and its auth string goes to no other server. What is
-    written from now on is its owner's alone.
+    written from now on is its owner's alone. A command that works without the server does not ask it: people are erased
+    while it is down, too.
 
     Raises:
         MedallionError: none is configured, it does not serve us, or another one answers in its place.
@@ -29,6 +30,8 @@ def prepare() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # A folder of ours: `medallion purge` deletes old results there, and in Prefect's own are those of other projects.
     os.environ.setdefault("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(settings().home / "results"))
+    if not asks_server:
+        return
     stack = embedded_stack()
     if stack is not None:
         _point_at_ours(stack["prefect"])

@@ -230,6 +230,16 @@ def test_a_command_without_a_server_is_refused_before_prefect_starts_one(
     assert not (tmp_path / "prefect" / "prefect.db").exists()
 
 
+@pytest.mark.parametrize("command", ["purge", "status"])
+def test_a_command_that_needs_no_server_works_without_one(
+    warehouse: TestDatabase, tmp_path: Path, command: str
+) -> None:
+    """Data is deleted in time, whatever becomes of Prefect."""
+    home = {"MEDALLION_HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": ""}
+    done = ended(command, MEDALLION_WAREHOUSE_URL=warehouse.url("loader"), **home)
+    assert done.code == 0, done.text
+
+
 def test_status_that_looks_for_blocks_at_a_dead_server_says_so(nobody: str, tmp_path: Path) -> None:
     done = ended("status", PREFECT_API_URL=nobody, MEDALLION_HOME=str(tmp_path), PREFECT_HOME=str(tmp_path / "p"))
     assert_one_panel(done, 3, "the Prefect server does not answer")
