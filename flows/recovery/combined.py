@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from flows.spec.errors import FailureClass, IngestFailed, MedallionError
@@ -16,6 +17,7 @@ _DECIDING = (
     FailureClass.TRANSIENT,
 )
 _NAMED = 5
+_PATH_ASKED_FOR = re.compile(r"\b(GET|POST) /\S*")
 
 
 def combined(
@@ -63,15 +65,23 @@ def listed(errors: Mapping[str, MedallionError]) -> str:
 
 def by_cause(errors: Mapping[str, MedallionError]) -> dict[str, list[str]]:
     """What happened, each once, and to what."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     for name, error in errors.items():
-        found.setdefault(error.what, []).append(name)
-    return found
+        found.setdefault(cause_of(error.what), []).append((name, error.what))
+    return {
+        told[0][1] if len({what for _, what in told}) == 1 else cause: [name for name, _ in told]
+        for cause, told in found.items()
+    }
+
+
+def cause_of(what: str) -> str:
+    """What happened, without the path that was asked for: an API that is down is one cause for all its endpoints."""
+    return _PATH_ASKED_FOR.sub(r"\1 …", what)
 
 
 def distinct(errors: Iterable[MedallionError]) -> list[MedallionError]:
     """The first of those that say the same."""
-    return list({error.what: error for error in reversed(list(errors))}.values())[::-1]
+    return list({cause_of(error.what): error for error in reversed(list(errors))}.values())[::-1]
 
 
 def named(names: list[str]) -> str:

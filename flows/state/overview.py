@@ -81,9 +81,12 @@ from ops.schema_changes order by change_id desc limit $1
 _ERRORS = """
 with recent as (select * from ops.errors order by occurred_at desc limit 200)
 select (array_agg(error_id order by occurred_at desc))[1] as error_id, max(occurred_at) as occurred_at, failure_class,
-    (array_agg(location order by occurred_at desc))[1] as location, what, next_move, count(*) as times,
-    count(distinct location) as places
-from recent group by failure_class, what, next_move order by max(occurred_at) desc limit $1
+    (array_agg(location order by occurred_at desc))[1] as location,
+    (array_agg(what order by occurred_at desc))[1] as what,
+    next_move, count(*) as times, count(distinct location) as places
+-- An API that is down is one cause for all its endpoints.
+from recent group by failure_class, regexp_replace(what, '\\m(GET|POST) /\\S*', ''), next_move
+order by max(occurred_at) desc limit $1
 """
 _LOADS = """
 select l.source_system, l.table_name, l.path, l.status, l.rows_read, l.rows_inserted, l.rows_updated, l.rows_unchanged,
