@@ -5,6 +5,18 @@ create schema if not exists ops;
 create schema if not exists quarantine;
 create schema if not exists landing;
 
+-- The loader's new schemas may be read by reviews (infra/local/roles_reviewer.sql); those of operations may not.
+do $$
+begin
+    if
+        exists (select from pg_catalog.pg_roles where rolname = 'medallion_reviewer')
+        and pg_catalog.has_schema_privilege('medallion_reviewer', 'ops', 'usage')
+    then
+        revoke all on schema ops, landing from medallion_reviewer;
+    end if;
+end
+$$;
+
 create table if not exists ops.schema_version (
     version integer primary key,
     applied_at timestamptz not null default now()

@@ -80,6 +80,7 @@ def grant_warehouse(connection: psycopg.Connection) -> None:
     """Schemas and privileges in the connected database, as a warehouse."""
     connection.execute((_HERE / "roles_warehouse.sql").read_bytes())
     connection.execute((_HERE / "roles_reviewer.sql").read_bytes())
+    connection.execute((_HERE / "roles_guard.sql").read_bytes())
 
 
 def cluster_file() -> bytes:

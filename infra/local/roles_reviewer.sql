@@ -14,14 +14,15 @@ alter default privileges for role medallion_loader grant usage on schemas to med
 alter default privileges for role medallion_loader grant select on tables to medallion_reviewer;
 alter default privileges for role medallion_transformer grant select on tables to medallion_reviewer;
 
--- … and what is there: a warehouse may be older than this role. Rows that have not passed the checks are left out.
+-- … and what is there: a warehouse may be older than this role. Rows that have not passed the checks are left out, and so
+-- is `ops`: every load writes there, and whoever may name a table can queue for its strongest lock.
 do $$
 declare
     found text;
 begin
     for found in
         select nspname from pg_catalog.pg_namespace
-        where nspname in ('ops', 'quarantine', 'staging', 'silver', 'silver_quarantine', 'snapshots', 'gold', 'ml')
+        where nspname in ('quarantine', 'staging', 'silver', 'silver_quarantine', 'snapshots', 'gold', 'ml')
             or (nspname like 'raw\_%' and nspowner = 'medallion_loader'::regrole)
     loop
         execute format('grant usage on schema %I to medallion_reviewer', found);
@@ -29,7 +30,8 @@ begin
     end loop;
 end
 $$;
-revoke all on schema landing from medallion_reviewer;
+revoke all on schema landing, ops from medallion_reviewer;
+revoke all on all tables in schema landing, ops from medallion_reviewer;
 
 set role medallion_transformer;
 
@@ -77,7 +79,41 @@ begin
 end
 $$;
 
-revoke all on function reviews.open_schema(text), reviews.close_schemas(text) from public;
-grant execute on function reviews.open_schema(text), reviews.close_schemas(text) to medallion_reviewer;
+-- What a review reads of `ops`: flows/state/dbt_manifests.py asks the same questions of the tables, as roles that may.
+-- Bodies are read when they are called: the tables may come later.
+create or replace function reviews.newest_build() returns table (run_id bigint, started_at timestamptz)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if to_regclass('ops.dbt_manifests') is not null then
+        return query
+            select m.run_id, r.started_at
+            from ops.dbt_manifests as m inner join ops.runs as r on m.run_id = r.run_id
+            order by m.run_id desc limit 1;
+    end if;
+end
+$$;
+
+create or replace function reviews.read_manifest(wanted bigint) returns bytea
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return (select m.manifest from ops.dbt_manifests as m where m.run_id = wanted);
+end
+$$;
+
+create or replace function reviews.tables_changed_since(moment timestamptz) returns setof text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return query
+        select distinct l.source_system || '.' || l.table_name as name
+        from ops.loads as l
+        where
+            l.status = 'published' and l.finished_at > moment
+            and coalesce(l.rows_inserted, 0) + coalesce(l.rows_updated, 0) + coalesce(l.rows_deleted, 0) > 0
+        order by name;
+end
+$$;
+
+revoke all on all functions in schema reviews from public;
+grant execute on all functions in schema reviews to medallion_reviewer;
 
 reset role;

@@ -30,7 +30,7 @@ class Server:
         return psycopg.connect(url, autocommit=True)
 
     def follow_the_readme(self) -> list[str]:
-        """The three files, and passwords. Returns what the server noticed aloud."""
+        """The four files, and passwords. Returns what the server noticed aloud."""
         heard: list[str] = []
         with self.connect("operator", "postgres") as operator:
             operator.add_notice_handler(lambda notice: heard.append(notice.message_primary or ""))
@@ -43,6 +43,7 @@ class Server:
             operator.add_notice_handler(lambda notice: heard.append(notice.message_primary or ""))
             operator.execute((SQL / "roles_warehouse.sql").read_bytes())
             operator.execute((SQL / "roles_reviewer.sql").read_bytes())
+            operator.execute((SQL / "roles_guard.sql").read_bytes())
         return [line for line in heard if "already exists" not in line]
 
 
@@ -63,6 +64,7 @@ def test_an_operator_who_is_no_superuser_furnishes_a_warehouse(server: Server) -
         "temp_file_limit of medallion_reviewer could not be set by operator",
         "pg_use_reserved_connections could not be granted by operator",
         "pg_read_all_stats could not be granted by operator",
+        "event triggers could not be created by operator",
     ]
     with server.connect("medallion_loader", "warehouse") as loader:
         loader.execute((ROOT / "flows/state/schema.sql").read_bytes())
@@ -100,6 +102,7 @@ def test_a_superuser_gets_no_membership_and_the_demos_application_no_role(server
         admin.execute((SQL / "roles.sql").read_bytes())
         admin.execute((SQL / "roles_warehouse.sql").read_bytes())
         admin.execute((SQL / "roles_reviewer.sql").read_bytes())
+        admin.execute((SQL / "roles_guard.sql").read_bytes())
         found = admin.execute(
             "select (select count(*) from pg_auth_members where member = %s::regrole), "
             "(select count(*) from pg_roles where rolname = 'shop_app')",

@@ -61,8 +61,10 @@ def test_only_the_functions_of_reviews_act_as_their_owner_and_each_of_ours_says_
         "where pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) "
         "and proname <> 'later'",
     )
-    invoker = dict.fromkeys(("is_held", "refuse_change", "release_lock", "take_lock"), False)
-    assert {row["proname"]: row["prosecdef"] for row in mine} == invoker | {"open_schema": True, "close_schemas": True}
+    invoker = ("is_held", "refuse_change", "refuse_definition", "refuse_partitions", "release_lock", "take_lock")
+    reviews = ("close_schemas", "newest_build", "open_schema", "read_manifest", "tables_changed_since")
+    expected = dict.fromkeys(invoker, False) | dict.fromkeys(reviews, True)
+    assert {row["proname"]: row["prosecdef"] for row in mine} == expected
     assert all("search_path=pg_catalog" in row["config"] for row in mine)
 
 
