@@ -61,8 +61,10 @@ def prefect_database(home: Home, cluster: Cluster, port: int, credentials: Mappi
     return url.replace("postgresql://", "postgresql+asyncpg://", 1)
 
 
-def apply_roles(cluster: Cluster, postmaster: Postmaster, credentials: Mapping[str, str]) -> None:
+def apply_roles(cluster: Cluster, postmaster: Postmaster, credentials: Mapping[str, str]) -> list[str]:
     """Make the roles, grant what each needs, and give every account that is in use the password that is kept.
+
+    Returns a line for each setting of a role that somebody had changed and that was put back.
 
     Raises DiskFull, NotOurs, ServiceFailed.
     """
@@ -76,11 +78,12 @@ def apply_roles(cluster: Cluster, postmaster: Postmaster, credentials: Mapping[s
 
     try:
         refuse_other_server(admin("postgres"), postmaster)
-        roles.apply_all(
+        drifted = roles.apply_all(
             admin,
             {role: credentials[role] for role in roles.ROLES},
         )
         _apply_rotated(admin("postgres"), credentials)
+        return drifted
     except psycopg.errors.DiskFull as error:
         raise DiskFull(
             "the disk is full",

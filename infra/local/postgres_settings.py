@@ -19,7 +19,8 @@ DEV_SETTINGS: Mapping[str, str] = {
     # A slot that nobody reads any more must not fill the disk: beyond this the server gives it up.
     "max_slot_wal_keep_size": "4GB",
     "max_connections": "100",
-    "reserved_connections": "30",  # for loads and models, whose roles are members of pg_use_reserved_connections
+    # For the members of pg_use_reserved_connections: loads and models (15, and one for each run) and Prefect (15).
+    "reserved_connections": "40",
     "timezone": "UTC",
     "log_timezone": "UTC",
     # Errors carry values of rows in DETAIL, CONTEXT and STATEMENT: keep them out of the log.

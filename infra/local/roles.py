@@ -5,6 +5,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
+from psycopg.errors import Diagnostic
 
 ADMIN = "medallion_admin"
 #: The roles that get a generated password, besides the administrator.
@@ -24,12 +25,21 @@ PREFECT_DATABASE, PREFECT_ROLE = "prefect", "medallion_prefect"
 _HERE = Path(__file__).parent
 
 
-def apply_all(admin_url: Callable[[str], str], passwords: Mapping[str, str]) -> None:
+def apply_all(admin_url: Callable[[str], str], passwords: Mapping[str, str]) -> list[str]:
     """Create roles, set their passwords, create `warehouse`, `shop` and `prefect`, grant what each role needs.
 
-    `admin_url(database)` is the administrator's address of a database. Raises psycopg.Error.
+    `admin_url(database)` is the administrator's address of a database. Returns a line for each setting that a role had
+    changed of its own and that was put back, such as `put back what was changed of medallion_reader:
+    statement_timeout=0`. Raises psycopg.Error.
     """
+    drifted: list[str] = []
+
+    def hear(notice: Diagnostic) -> None:
+        if (notice.message_primary or "").startswith("put back "):
+            drifted.append(notice.message_primary or "")
+
     with psycopg.connect(admin_url("postgres"), autocommit=True) as connection:
+        connection.add_notice_handler(hear)
         ensure_roles(connection, passwords)
         # Every role may connect to these by default: the extractor has no business near the warehouse's cluster.
         connection.execute("revoke connect, temporary on database postgres, template1 from public")
@@ -40,6 +50,7 @@ def apply_all(admin_url: Callable[[str], str], passwords: Mapping[str, str]) -> 
         grant_warehouse(connection)
     with psycopg.connect(admin_url("shop")) as connection:
         grant_shop(connection)
+    return drifted
 
 
 def ensure_roles(connection: psycopg.Connection, passwords: Mapping[str, str]) -> None:

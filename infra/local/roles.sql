@@ -25,12 +25,37 @@ $$;
 -- What one session may take from the others, for each role and the second account that a rotation makes for it (which
 -- logs in under its own name, so settings of the role alone would not reach it). A person may set another value in a
 -- session, except for temp_file_limit and the number of connections: this bounds accidents. docs/operations.md explains
--- the values.
+-- the values. A role may also change its own defaults (`alter role current_user set …`, for one database too), so all are
+-- reset first, and what somebody had put there is told.
 do $$
 declare
     account text;
     bound record;
+    database text;
+    former text[];
+    drifted text;
 begin
+    select coalesce(array_agg(format('%s: %s', c.setrole::regrole, c.setting)), '{}') into former
+    from (select s.setrole, unnest(s.setconfig) as setting from pg_catalog.pg_db_role_setting as s) as c
+    inner join pg_catalog.pg_roles as r on c.setrole = r.oid
+    where r.rolname ~ '^medallion_(extractor|loader|transformer|reader|reviewer)(_clone)?$';
+    for account in
+        select rolname from pg_catalog.pg_roles
+        where rolname ~ '^medallion_(extractor|loader|transformer|reader|reviewer)(_clone)?$'
+    loop
+        execute format('alter role %I reset all', account);
+        for database in
+            select d.datname from pg_catalog.pg_db_role_setting as s
+            inner join pg_catalog.pg_database as d on s.setdatabase = d.oid
+            where s.setrole = quote_ident(account)::regrole
+        loop
+            execute format('alter role %I in database %I reset all', account, database);
+        end loop;
+        -- A second account acts as its role from its first statement on: flows/rotate.py.
+        if account like '%\_clone' then
+            execute format('alter role %I set role = %L', account, left(account, -length('_clone')));
+        end if;
+    end loop;
     for bound in
         select * from (values
             -- An idle transaction keeps models from being replaced. Less than MEDALLION_BUILD_LOCK_WAIT_SECONDS, so
@@ -84,10 +109,24 @@ begin
             end;
         end loop;
     end loop;
-    for account in
-        select rolname from pg_catalog.pg_roles where rolname in ('medallion_reader', 'medallion_reader_clone')
+    for bound in
+        select r.rolname, declared.connections from (values
+            ('medallion_reader', 20),
+            ('medallion_reviewer', 8),
+            -- Of a source's own server, which its applications need: docs/capacity.md counts what loads take.
+            ('medallion_extractor', 40)
+        ) as declared (role, connections)
+        inner join pg_catalog.pg_roles as r on r.rolname in (declared.role, declared.role || '_clone')
     loop
-        execute format('alter role %I connection limit 20', account);
+        execute format('alter role %I connection limit %s', bound.rolname, bound.connections);
+    end loop;
+    for drifted in
+        select unnest(former)
+        except
+        select format('%s: %s', c.setrole::regrole, c.setting)
+        from (select s.setrole, unnest(s.setconfig) as setting from pg_catalog.pg_db_role_setting as s) as c
+    loop
+        raise notice 'put back what was changed of %', drifted;
     end loop;
 end
 $$;
@@ -125,5 +164,3 @@ exception
             'to medallion_loader and medallion_transformer so that errors tell since when they were kept waiting.';
 end
 $$;
-
-alter role medallion_reviewer connection limit 8;

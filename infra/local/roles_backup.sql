@@ -5,6 +5,7 @@ begin
     if not exists (select from pg_catalog.pg_roles where rolname = 'medallion_backup') then
         create role medallion_backup login nosuperuser nocreatedb nocreaterole replication nobypassrls;
     end if;
+    alter role medallion_backup reset all;
     -- Where it asks how far the log is written. It may read no table.
     grant connect on database postgres to medallion_backup;
     -- How far its copy of the log has come, which the server tells nobody else.

@@ -156,7 +156,8 @@ def up(
         )
         tell(f"PostgreSQL {'was running' if found else 'started'} on port {postmaster.port}")
         # Before Prefect, whose database this creates; it takes 0.1 s.
-        accounts.apply_roles(cluster, postmaster, credentials)
+        for line in accounts.apply_roles(cluster, postmaster, credentials):
+            tell(line)
         tell("Roles and privileges stand")
         database = accounts.prefect_database(home, cluster, postmaster.port, credentials)
         prefect = PrefectServer.of(home, credentials[accounts.PREFECT_AUTH], database)

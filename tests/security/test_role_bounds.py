@@ -80,7 +80,7 @@ def test_readers_take_no_locks_by_functions_where_a_superuser_made_the_roles(
 @pytest.fixture(scope="module")
 def small() -> Iterator[PrivateCluster]:
     """A server with as many connections as tests of their exhaustion need."""
-    with private_cluster({"max_connections": "60"}) as private:
+    with private_cluster({"max_connections": "80"}) as private:
         yield private
 
 
