@@ -15,10 +15,13 @@ from flows.commands.terminal import console, prepare
 from flows.settings import PROJECT_ROOT, settings
 from flows.spec import DatabaseConnection
 from flows.state import ledger
+from flows.state.blockers import naming_blockers
 from flows.state.overview import Overview, read_overview
 
 if TYPE_CHECKING:
     from infra.local.stack import ServiceStatus
+
+_STATUS_LOCK_MS = 2_000
 
 
 def up(commerce: Annotated[bool, typer.Option(help="Start the demo's commerce API too")] = False) -> None:
@@ -108,6 +111,10 @@ async def _ensure_operations(address: DatabaseConnection) -> None:
 
 
 async def _overview() -> Overview:
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+    # Nobody looks at a screen that hangs: whoever locks a table of ops is what there is to see.
+    async with (
+        connections.connect(connections.warehouse(), side="warehouse") as warehouse,
+        naming_blockers(warehouse, "ops", patience_ms=_STATUS_LOCK_MS),
+    ):
         await ledger.ensure_schema(warehouse)
         return await read_overview(warehouse)

@@ -24,6 +24,7 @@ from flows.spec import DatabaseConnection
 from flows.spec.errors import LoadLocked, MedallionError
 from flows.spec.plan import LoadCounts, LoadPlan
 from flows.state import ledger, reads, schema_changes, table_locks
+from flows.state.blockers import STOPS_CHANGES, ending, in_the_way
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -187,9 +188,11 @@ async def _write_down(address: DatabaseConnection, session: LoadSession, problem
         frames = "".join(traceback.format_tb(problem.__traceback__))
         _log.error("%s: unexpected %s (%s)\n%s", session.target.where, type(problem).__name__, failure.error_id, frames)
     failure.error.__dict__["error_id"] = failure.error_id
-    facts = failure.facts(session.run_id, session.batch_id)
 
     async def write(connection: Connection[Record]) -> None:
+        if side == "warehouse" and isinstance(problem, asyncpg.LockNotAvailableError):
+            await _name_blockers(connection, session.target, failure.error)
+        facts = failure.facts(session.run_id, session.batch_id)
         await ledger.fail_load(
             connection, session.batch_id, failure.status, failure.error_id, str(failure.error), session.rows_read
         )
@@ -205,6 +208,14 @@ async def _write_down(address: DatabaseConnection, session: LoadSession, problem
         # The warehouse itself is gone: the next load of the table closes this one's row, and the run's log has it.
         pass
     return failure.error
+
+
+async def _name_blockers(connection: Connection[Record], target: Target, error: MedallionError) -> None:
+    """Say who keeps the table of raw, as far as they are still there."""
+    found = await in_the_way(connection, target.raw_schema, target.table, STOPS_CHANGES)
+    if found:
+        error.what += "; in use: " + "; ".join(map(str, found[:5]))
+        error.next_move += f"; if they do not end: {ending(found)}"
 
 
 async def settle(address: DatabaseConnection, session: LoadSession) -> LoadCounts | None:
