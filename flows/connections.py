@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from asyncpg.exceptions import InsufficientPrivilegeError
 
+from flows.missing_grants import note_refusal
 from flows.sessions import leave_session, open_session
 from flows.settings import settings
 from flows.spec import Api, ApiConnection, Database, DatabaseConnection, DltSource
@@ -250,12 +251,11 @@ async def connect(
     Raises:
         MedallionError: it cannot be opened; in words without the password.
     """
-    connection, _ = await _open(address, side, application)
+    connection, accepted = await _open(address, side, application)
     try:
         yield connection
     except InsufficientPrivilegeError as problem:
-        # Whoever explains it knows at which side it happened, and names the role to grant to. It may pass both sides.
-        problem.__dict__.setdefault("roles", {}).setdefault(side, address.user)
+        await note_refusal(problem, side, accepted)
         raise
     finally:
         if not connection.is_closed():

@@ -21,6 +21,7 @@ from flows.dbt.project import DBT_PROJECT
 from flows.observe.artifacts import NodeLine, nodes_table_markdown
 from flows.observe.progress import report
 from flows.settings import settings
+from flows.spec import DatabaseConnection
 from flows.spec.errors import DataRefused, MedallionError
 
 # Unit tests prove the code, not the data: CI runs them.
@@ -50,7 +51,6 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
     began = time.monotonic()
     report("dbt build", "began")
     transformer = connections.transformer()
-    role = transformer.user
     target = target_of(prefix)
     runner = NodeRunner(
         settings=PrefectDbtSettings(project_dir=DBT_PROJECT, profiles_dir=DBT_PROJECT, target_path=target),
@@ -66,7 +66,7 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
         try:
             result = runner.invoke(arguments, log_level_file="none")
         except Exception as problem:
-            error = build_stopped(problem, role)
+            error = build_stopped(problem, transformer)
             report("dbt build", "failed", error.what)
             raise error from None
         finally:
@@ -76,7 +76,7 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
         create_markdown_artifact(
             key="dbt-build", markdown=nodes_table_markdown(nodes), description="Nodes of the dbt build"
         )
-    if (refusal := _refusal(result.success, nodes, runner.heard, role)) is not None:
+    if (refusal := _refusal(result.success, nodes, runner.heard, transformer)) is not None:
         report("dbt build", "failed", refusal.what)
         raise refusal
     report("dbt build", "done", f"{len(nodes)} nodes, {time.monotonic() - began:.1f} s")
@@ -129,7 +129,7 @@ def _safe_message(result: dict[str, Any]) -> str:
     return "see this node's task run" if result["status"] == "error" else ""
 
 
-def _refusal(success: bool, nodes: list[NodeLine], heard: Heard, role: str) -> MedallionError | None:
+def _refusal(success: bool, nodes: list[NodeLine], heard: Heard, address: DatabaseConnection) -> MedallionError | None:
     errors = [node for node in nodes if node.status == "error"]
     failed = [f"{node.name} ({node.message})" for node in nodes if node.status == "fail"]
     if success and not errors and not failed:
@@ -140,4 +140,4 @@ def _refusal(success: bool, nodes: list[NodeLine], heard: Heard, role: str) -> M
             where="dbt build",
             next_move="run the test's SQL in .medallion/dbt/compiled to see the rows; mend their source, or the rule",
         )
-    return nodes_failed(errors, heard, role) if errors else build_stopped(heard.ended_by, role)
+    return nodes_failed(errors, heard, address) if errors else build_stopped(heard.ended_by, address)

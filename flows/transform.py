@@ -24,6 +24,7 @@ from flows.dbt.fingerprint import fingerprint
 from flows.dbt.project import DBT_PROJECT
 from flows.dbt_build import build
 from flows.erase import erase_returned_since_last_build
+from flows.missing_grants import missing_grants
 from flows.observe import sentry
 from flows.observe.artifacts import CheckLine, checks_table_markdown
 from flows.observe.logs import correlated
@@ -200,8 +201,11 @@ def pass_gate(gate: Literal["raw", "gold"], run_id: int, schema_prefix: str = ""
 
 def _not_checked(gate: str, answers: dict[str, Answer]) -> MedallionError:
     """The warehouse kept the gate from looking: its own class and fix, since nothing is known about the data."""
-    role = connections.warehouse("transformer").user
-    errors = {dataset: explain_answer(answer, dataset, role=role) for dataset, answer in answers.items()}
+    address = connections.warehouse("transformer")
+    errors = {
+        dataset: explain_answer(answer, dataset, role=address.user, grants=missing_grants(address, answer.message))
+        for dataset, answer in answers.items()
+    }
     for error in errors.values():
         if error.failure_class is FailureClass.TRANSIENT:
             error.next_move = "run `medallion transform` again; a deployment does so at its next run"

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flows.dbt.lock_waits import NO_LOCK, lock_wait, waited_in_vain
+from flows.missing_grants import missing_grants
 from flows.observe.artifacts import NodeLine
 from flows.recovery.combined import combined
 from flows.recovery.failures import explain
+from flows.spec import DatabaseConnection
 from flows.spec.errors import FailureClass, MedallionError, WarehouseError
 from flows.spec.sqlstates import PRIVILEGE_MISSING, STATEMENT_CANCELLED, Answer, explain_answer
 
@@ -44,27 +46,27 @@ def name_of(unique_id: str) -> str:
     return unique_id.split(".", 2)[2]
 
 
-def nodes_failed(nodes: Sequence[NodeLine], heard: Heard, role: str) -> MedallionError:
+def nodes_failed(nodes: Sequence[NodeLine], heard: Heard, address: DatabaseConnection) -> MedallionError:
     """One error for all nodes that could not be built: each cause once, with its nodes."""
     waits = [wait for node in nodes if (wait := lock_wait(node.message)) is not None]
     if len(waits) == len(nodes):
         return waited_in_vain(waits)
-    causes = {node.name: _cause(heard.by_node.get(node.name), role) for node in nodes}
+    causes = {node.name: _cause(heard.by_node.get(node.name), address) for node in nodes}
     headline = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''} could not be built"
     return combined(causes, headline, where=WHERE, kind=WarehouseError)
 
 
-def build_stopped(problem: BaseException | None, role: str) -> MedallionError:
+def build_stopped(problem: BaseException | None, address: DatabaseConnection) -> MedallionError:
     """The error for a build that dbt gave up as a whole: it reached no warehouse, or could not read the project."""
-    return _cause(problem, role)
+    return _cause(problem, address)
 
 
-def _cause(problem: BaseException | None, role: str) -> MedallionError:
+def _cause(problem: BaseException | None, address: DatabaseConnection) -> MedallionError:
     for link in _chain(problem):
         if (wait := lock_wait(str(link))) not in (None, NO_LOCK):
             return waited_in_vain([str(wait)])
         if (answer := Answer.of(link)) is not None:
-            return _of_answer(answer, role)
+            return _of_answer(answer, address)
         error = explain(link, WHERE)
         if type(error) is not MedallionError:
             return error
@@ -82,13 +84,16 @@ def _cause(problem: BaseException | None, role: str) -> MedallionError:
     )
 
 
-def _of_answer(answer: Answer, role: str) -> MedallionError:
-    error = explain_answer(answer, WHERE, role=role)
+def _of_answer(answer: Answer, address: DatabaseConnection) -> MedallionError:
+    grants = missing_grants(address, answer.message) if answer.state == PRIVILEGE_MISSING else ""
+    error = explain_answer(answer, WHERE, role=address.user, grants=grants)
     state = answer.state
     if error.failure_class is FailureClass.TRANSIENT:
         error.next_move = "run `medallion transform` again; a deployment does so at its next run"
     elif state == STATEMENT_CANCELLED and error.failure_class is FailureClass.RESOURCE:
-        error.next_move = f"find out what makes the model slow, or raise statement_timeout of {role}; then run again"
+        error.next_move = (
+            f"find out what makes the model slow, or raise statement_timeout of {address.user}; then run again"
+        )
     elif state == "42601":
         error.failure_class = FailureClass.PERMANENT
         error.next_move = f"correct the model's SQL ({_SENT}), run `medallion transform`"

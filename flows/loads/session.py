@@ -16,6 +16,7 @@ import asyncpg
 
 from flows.connections import connect
 from flows.load.table import Target
+from flows.missing_grants import note_refusal
 from flows.recovery.cancellation import in_spite_of_cancellation
 from flows.recovery.failpoints import pass_failpoint
 from flows.recovery.failures import CONNECTION_LOST, diagnose, explain
@@ -182,6 +183,8 @@ async def _write_down(address: DatabaseConnection, session: LoadSession, problem
     if not session.warehouse.is_closed() and session.warehouse.is_in_transaction():
         # A cancelled rollback: the locks on the ledger's row would keep the end from being written down.
         session.warehouse.terminate()
+    if side == "warehouse" and isinstance(problem, asyncpg.InsufficientPrivilegeError):
+        await note_refusal(problem, side, address)
     failure = diagnose(problem, session.target.where, side)
     if type(failure.error) is MedallionError:
         # Nobody foresaw it. Where it happened is kept, its words are not: they may quote rows.

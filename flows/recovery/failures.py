@@ -103,7 +103,8 @@ def explain(exception: BaseException, where: str, side: str = "warehouse") -> Me
     if isinstance(exception, MedallionError):
         return exception
     if (answer := Answer.of(exception)) is not None:
-        return explain_answer(answer, where, side, getattr(exception, "roles", {}).get(side, ""))
+        role, grants = (getattr(exception, facts, {}).get(side, "") for facts in ("roles", "grants"))
+        return explain_answer(answer, where, side, role, grants)
     if _is_lost_by_libpq(exception):
         return explain_libpq(exception, where=where, side=side)
     # A connection that ends in the middle of TLS is a lost one.

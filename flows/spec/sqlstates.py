@@ -79,8 +79,14 @@ class Answer:
 CONNECTION_LOST = Answer("08006", "ConnectionFailure", "")
 
 
-def explain_answer(answer: Answer, where: str, side: str = "warehouse", role: str = "") -> MedallionError:
-    """The answer as an error with its class and its fix. `role` is the one that asked, if it is known."""
+def explain_answer(
+    answer: Answer, where: str, side: str = "warehouse", role: str = "", grants: str = ""
+) -> MedallionError:
+    """The answer as an error with its class and its fix.
+
+    `role` is the one that asked, and `grants` the statement that gives it what it lacks (`flows.missing_grants`), if
+    they are known.
+    """
     what, state = f"the {side} answered {answer}", answer.state
     side_error = SourceError if side == "source" else WarehouseError
     if state in _CONFIGURATION_STATES:
@@ -101,7 +107,7 @@ def explain_answer(answer: Answer, where: str, side: str = "warehouse", role: st
         move = "a value does not fit raw's column: compare the staged rows with raw"
         return _classed(side_error(what, where=where, next_move=move), FailureClass.DATA)
     if state == PRIVILEGE_MISSING:
-        move = _grant(answer.message, side, role)
+        move = f"as its owner: {grants} Then run again. {_ROLES}" if grants else _grant(answer.message, side, role)
         return _classed(side_error(what, where=where, next_move=move), FailureClass.PERMANENT)
     if state[:2] == "42":
         move = "compare the declaration with the source's tables and our rights on them"
@@ -109,6 +115,7 @@ def explain_answer(answer: Answer, where: str, side: str = "warehouse", role: st
     return side_error(what, where=where, next_move=f"look {state} up in PostgreSQL's list of error codes")
 
 
+_ROLES = "docs/architecture.md#roles"
 _TRY_AGAIN = "the load is tried again by itself, from the last commit"
 
 
@@ -125,9 +132,11 @@ def _grant(message: str, side: str, role: str) -> str:
         return f"grant {grantee} what it lacks, or make it the owner (docs/architecture.md#roles), then run again"
     kind, name = denied.groups()
     right = {"schema": "usage", "sequence": "usage", "function": "execute", "database": "connect"}.get(kind, "select")
-    on = "" if right == "select" else f"{kind} "
+    if right == "select":
+        # Without its schema this cannot be run: `missing_grants` asks the catalog for it.
+        return f"let the owner of {kind} {name} grant {grantee} what it lacks, then run again. {_ROLES}"
     also = " (and create, if it writes there)" if kind in {"schema", "database"} else ""
-    return f"as its owner: grant {right} on {on}{name} to {grantee}{also}; then run again. docs/architecture.md#roles"
+    return f"as its owner: grant {right} on {kind} {name} to {grantee}{also}; then run again. {_ROLES}"
 
 
 def _cancelled(what: str, message: str, where: str, side: str) -> MedallionError:

@@ -28,7 +28,7 @@ TRANSFORMER = "medallion_transformer"
 #: A model that fails, what it answers, its class, and words of its fix.
 BROKEN: Mapping[str, tuple[str, str, FailureClass, str]] = {
     "no_grant": ("select id from raw_shop.closed", "42501", FailureClass.PERMANENT,
-                 f"grant select on closed to {TRANSFORMER}"),
+                 f"grant select on raw_shop.closed to {TRANSFORMER};"),
     "no_schema": ("select id from raw_secret.t", "42501", FailureClass.PERMANENT,
                   f"grant usage on schema raw_secret to {TRANSFORMER}"),
     "not_loaded": ("select id from raw_shop.never", "42P01", FailureClass.SCHEMA, "medallion run"),
@@ -124,7 +124,7 @@ def test_one_missing_grant_is_one_line_however_many_nodes_meet_it(troubled: Test
 
     assert error.what.startswith("4 nodes could not be built (4 times (")
     assert error.what.count("permission denied for table closed") == 1
-    assert f"grant select on closed to {TRANSFORMER}" in error.next_move
+    assert f"grant select on raw_shop.closed to {TRANSFORMER};" in error.next_move
     assert error.next_move.count("grant select") == 1
 
 
@@ -137,7 +137,7 @@ def test_a_gate_that_may_not_look_says_which_grant_is_missing_and_nothing_of_the
 
     assert re.search("1 dataset could not be checked .*42501.*permission denied for table schema_version", error.what)
     assert (error.failure_class, error.retryable, error.exit_code) == (FailureClass.PERMANENT, False, 3)
-    assert f"grant select on schema_version to {TRANSFORMER}" in error.next_move
+    assert f"grant select on ops.schema_version to {TRANSFORMER};" in error.next_move
     run = rows(shared, "select status from ops.runs order by run_id desc limit 1")
     assert run == [{"status": "failed"}]
     assert rows(shared, "select failure_class from ops.errors") == [{"failure_class": "permanent"}]
@@ -150,7 +150,7 @@ def test_a_loader_that_may_not_write_operations_is_told_which_role_lacks_what(sh
 
     assert "42501" in error.what
     assert (error.failure_class, error.exit_code) == (FailureClass.PERMANENT, 3)
-    assert "medallion_loader" in error.next_move
+    assert "grant insert on ops.runs to medallion_loader;" in error.next_move
 
 
 def test_a_project_that_dbt_cannot_read_is_the_models_fault_and_no_unexpected_error(
