@@ -93,7 +93,7 @@ def process(command: list[str], log: Path, **variables: str) -> Iterator[subproc
 
 
 def lets_in(api_url: str, auth_string: str) -> bool:
-    """Whether a subscriber to the server's events is let in, by the first message of its web socket."""
+    """Whether a client of the server's events is let in: it sends a header, and logs in on its web socket."""
 
     async def subscribe() -> None:
         async with PrefectEventSubscriber(api_url=api_url, reconnection_attempts=0):
@@ -102,8 +102,8 @@ def lets_in(api_url: str, auth_string: str) -> bool:
     with temporary_settings({PREFECT_API_AUTH_STRING: auth_string}):
         try:
             asyncio.run(subscribe())
-        except Exception as refusal:
-            if "Unable to authenticate" in str(refusal):
+        except httpx.HTTPStatusError as refusal:
+            if refusal.response.status_code == httpx.codes.UNAUTHORIZED:
                 return False
             raise
     return True

@@ -27,6 +27,9 @@ class Listener:
 @contextmanager
 def listener_on(port: int) -> Iterator[Listener]:
     found = Listener()
+    until = time.monotonic() + 10
+    while not ports.is_free(port) and time.monotonic() < until:
+        time.sleep(0.05)  # a process that was killed is gone before its threads are, which hold the socket
     with socket.create_server(("127.0.0.1", port), backlog=128) as listening:
 
         def serve(connection: socket.socket) -> None:
