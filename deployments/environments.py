@@ -16,6 +16,9 @@ from flows.spec.errors import ConfigurationError, DeclarationError
 SHORTEST_HEARTBEAT_SECONDS = 30
 #: Nor does it look for what is missing in a shorter time.
 SHORTEST_PENDING_SECONDS = 10
+#: After how long a run that a worker took is taken for lost: images that are pulled and nodes that are added take some
+#: minutes.
+PENDING_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,7 @@ class Environment:
     variables: Mapping[str, Any] = field(default_factory=dict)
     heartbeat_seconds: int = SHORTEST_HEARTBEAT_SECONDS
     missed_heartbeats: int = 3
-    # Images that are pulled and nodes that are added take some minutes.
-    pending_seconds: int = 600
+    pending_seconds: int = PENDING_SECONDS
     attempts: int = 3
     objectives: tuple[Objective, ...] = ()
 

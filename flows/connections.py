@@ -232,7 +232,9 @@ def _block(name: str) -> Mapping[str, Any] | None:
     """
     api_url = os.environ.get("PREFECT_API_URL")
     stack = embedded_stack()
-    if not api_url or (stack and (stack.get("prefect") or {}).get("api_url") == api_url):
+    # Flow runs of `medallion worker` reach the embedded server through its relay.
+    embedded = ((stack.get("prefect") or {}).get("api_url"), os.environ.get("MEDALLION_RELAY_URL")) if stack else ()
+    if not api_url or api_url in embedded:
         return None
     from blocks.lookup import find  # imports Prefect, which takes a second
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deployments.next_runs import NextRun
     from deployments.plan import Change
     from deployments.resource import Resource
+    from deployments.stuck_runs import StuckRun
 
 _STYLES = {
     "create": "green",
@@ -77,6 +78,25 @@ def next_runs_table(runs: Sequence[NextRun]) -> Table:
             f"{run.at:%Y-%m-%d %H:%M:%S}" if run.at else Text("none", style="bold red"),
             Text(str(run.late), style="bold red" if run.late else "dim"),
             run.pool if run.pool_ready else Text(f"{run.pool}: no worker", style="yellow"),
+        )
+    return table
+
+
+def stuck_runs_table(runs: Sequence[StuckRun]) -> Table:
+    """Runs that do not begin, and what to do; those of one deployment for one reason are one line."""
+    table = grid("Runs that do not begin", ["deployment", "state", "since (UTC)", "runs", "work pool", "fix"], ["runs"])
+    grouped: dict[tuple[str, str, bool], list[StuckRun]] = {}
+    for run in runs:
+        grouped.setdefault((run.deployment, run.state, run.pool_ready), []).append(run)
+    for (deployment, state, ready), group in grouped.items():
+        first = group[0]
+        table.add_row(
+            deployment,
+            Text(state.lower(), style="bold red"),
+            f"{first.since:%Y-%m-%d %H:%M:%S}",
+            str(len(group)),
+            first.pool if ready else Text(f"{first.pool}: no worker", style="yellow"),
+            first.fix,
         )
     return table
 

@@ -72,12 +72,16 @@ def _show_schedules() -> None:
     from deployments.next_runs import next_runs, refuse_unplanned
     from deployments.prefect_yaml import deployment_names
     from deployments.server import connected
-    from flows.commands.deploy_screens import next_runs_table
+    from deployments.stuck_runs import pending_limit, stuck_runs
+    from flows.commands.deploy_screens import next_runs_table, stuck_runs_table
 
     with connected({}) as server:
-        runs = next_runs(server, deployment_names(PROJECT_ROOT))
+        names = deployment_names(PROJECT_ROOT)
+        runs = next_runs(server, names)
         if runs:
             console.print(next_runs_table(runs))
+        if stuck := stuck_runs(server, names, pending_limit()):
+            console.print(stuck_runs_table(stuck))
         refuse_unplanned(server, runs)
 
 

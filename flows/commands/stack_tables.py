@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from flows.screens import ago, grid, number, styled
+from flows.state.runs import DIED
 
 if TYPE_CHECKING:
     from flows.state.blockers import Blocker
@@ -69,7 +70,7 @@ def status_tables(overview: Overview) -> list[Table]:
             name,
             styled(run["status"]),
             f"{run['started_at']:%Y-%m-%d %H:%M:%S}",
-            "" if run["status"] == "died" else ago(run["seconds"]),
+            _took(run),
             _how_it_ended(run),
         )
     tables = grid(
@@ -138,6 +139,13 @@ def status_tables(overview: Overview) -> list[Table]:
             )
         shown.append(errors)
     return shown
+
+
+def _took(run: Mapping[str, Any]) -> str:
+    if run["status"] != "died" and run["ended"] != DIED:
+        return ago(run["seconds"])
+    # When it died nobody knows: it lived until the last that it wrote.
+    return "—" if run["seconds"] is None else f"at least {ago(run['seconds'])}"
 
 
 def _how_it_ended(run: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from flows import screens
 from flows.connections import embedded_stack
 from flows.settings import settings
+from flows.spec.errors import ConfigurationError
 
 console = screens.open_console()
 problems = screens.open_console(stderr=True)
@@ -37,7 +38,22 @@ def prepare(*, asks_server: bool = True) -> None:
         _point_at_ours(stack["prefect"])
     from flows.prefect_server import require_server  # imports Prefect, which reads its settings now
 
-    require_server()
+    try:
+        require_server()
+    except ConfigurationError:
+        if stack is None:
+            _explain_another_stack()
+        raise
+
+
+def _explain_another_stack() -> None:
+    """Raise NotOurs if the server that does not serve us is the embedded one of another project."""
+    try:
+        from infra.local.home import Home
+        from infra.local.prefect_server import PrefectServer
+    except ImportError:  # a deployed worker has no embedded stack
+        return
+    PrefectServer.of(Home(settings().home)).refuse_another_stack(os.environ.get("PREFECT_API_URL"))
 
 
 def _point_at_ours(prefect: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from flows import connections
 from flows.commands.terminal import console, prepare
+from flows.settings import settings
 from flows.spec.errors import ConfigurationError
 
 _VARIABLES = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
@@ -48,10 +49,21 @@ def worker(
     console.print(f"A worker for the pool {pool} of {api_url}. What it does follows; Ctrl-C stops it.", highlight=False)
     console.print("The logs of each run are kept by the Prefect server, with the run.")
     sys.stdout.flush()
+    if (stack := connections.embedded_stack()) is not None and stack["prefect"]["api_url"] == api_url:
+        _reach_through_relay(stack["prefect"]["ui_url"])
     bound = [] if limit is None else ["--limit", str(limit)]
     command = ["-m", "prefect", "worker", "start", "--pool", pool, "--no-create-pool-if-not-found", *bound]
     # It becomes the worker: Ctrl-C and SIGTERM reach Prefect's own handlers, and nothing waits in between.
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 # nosec B606 - our own interpreter, without a shell
+
+
+def _reach_through_relay(ui_url: str) -> None:
+    """Let the worker and its flow runs reach the embedded server through a relay, which alone has the auth string."""
+    from infra.local import relay
+    from infra.local.home import Home
+
+    os.environ.update(relay.start(Home(settings().home)))
+    os.environ.setdefault("PREFECT_UI_URL", ui_url)  # else links to runs would name the relay
 
 
 def env(

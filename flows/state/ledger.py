@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flows.settings import settings
 from flows.spec.errors import ConfigurationError, WarehouseError
 from flows.spec.plan import CursorState, LoadCounts
+from flows.state.runs import DIED
 from flows.state.upgrading import upgrade
 
 if TYPE_CHECKING:
@@ -104,10 +105,11 @@ async def open_load(
     The caller holds the table's lock, so whatever still says it is running is not.
     """
     await connection.execute(
-        "update ops.loads set status = 'failed', error = 'the process ended without a word', "
+        "update ops.loads set status = 'failed', error = $3, "
         "finished_at = clock_timestamp() where source_system = $1 and table_name = $2 and status = 'running'",
         source,
         table,
+        DIED,
     )
     return int(
         await connection.fetchval(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flows.state.active_runs import dead_runs
 from flows.state.blockers import Blocker, blockers
 from flows.state.circuits import all_circuits
+from flows.state.runs import DIED
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -20,7 +21,9 @@ class Overview:
     """Rows as plain dictionaries, newest or largest first.
 
     `runs`: run_id, pipeline, scope, status, started_at, seconds, error_id, ended (how, if it was stopped), last_sign
-        (when it was last heard of). A run that is `running` while nobody holds its lock has the status `died`.
+        (when it was last heard of). A run that is `running` while nobody holds its lock has the status `died`. The
+        `seconds` of one whose process died are those until the last sign of it, None if there is none but its start:
+        when it died is not known, and when somebody noticed says nothing.
     `tables`: source_system, table_name, status, cursor_value, lag (interval), raw_rows, reconciled, quarantined.
     `quarantine`: source_system, table_name, rule, rows, since.
     `changes`: changed_at, source_system, table_name, column_name, change, old_type, new_type, applied.
@@ -44,7 +47,12 @@ select r.run_id, r.pipeline, r.scope, r.status, r.started_at, r.error_id, r.deta
     extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at)::float8 as seconds,
     greatest(r.started_at, l.last_sign) as last_sign
 from ops.runs as r left join lateral (
-    select greatest(max(started_at), max(finished_at)) as last_sign from ops.loads where loads.run_id = r.run_id
+    -- Whoever finds a load dead ends it: that is no sign of the run's.
+    select greatest(
+        max(loads.started_at), max(loads.finished_at) filter (where loads.error is distinct from $2),
+        max((select max(committed_at) from ops.chunks where chunks.batch_id = loads.batch_id))
+    ) as last_sign
+    from ops.loads where loads.run_id = r.run_id
 ) as l on true
 order by r.run_id desc limit $1
 """
@@ -102,12 +110,12 @@ order by l.source_system desc, l.batch_id
 async def read_overview(connection: Connection[Record], limit: int = 8) -> Overview:
     """The last `limit` runs, changes and errors; every table's latest load; what stands in quarantine."""
 
-    async def rows(query: str, *arguments: int) -> Rows:
+    async def rows(query: str, *arguments: int | str) -> Rows:
         return [dict(record) for record in await connection.fetch(query, *arguments)]
 
     dead = await dead_runs(connection)
     return Overview(
-        runs=[run | {"status": "died"} if run["run_id"] in dead else run for run in await rows(_RUNS, limit)],
+        runs=[_as_known(run, run["run_id"] in dead) for run in await rows(_RUNS, limit, DIED)],
         tables=await rows(_TABLES),
         quarantine=await rows(_QUARANTINE),
         changes=await rows(_CHANGES, limit),
@@ -115,6 +123,14 @@ async def read_overview(connection: Connection[Record], limit: int = 8) -> Overv
         circuits=await all_circuits(connection),
         blockers=await blockers(connection),
     )
+
+
+def _as_known(run: dict[str, Any], is_dead: bool) -> dict[str, Any]:
+    if is_dead:
+        run = run | {"status": "died"}
+    elif run["ended"] != DIED:
+        return run
+    return run | {"seconds": (run["last_sign"] - run["started_at"]).total_seconds() or None}
 
 
 async def loads_of(connection: Connection[Record], correlation_id: str) -> Rows:

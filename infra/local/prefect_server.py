@@ -91,17 +91,49 @@ class PrefectServer(Service):
         """
         if configured is None or configured.rstrip("/") == ours:
             return True
+        answer = self._asked_at(configured)
+        if answer == "stack":
+            raise another_stack(configured)
+        return answer == "ours"
+
+    def refuse_another_stack(self, configured: str | None) -> None:
+        """Raise NotOurs if the API that is `configured` is that of another embedded stack."""
+        if configured and self._asked_at(configured) == "stack":
+            raise another_stack(configured)
+
+    def _asked_at(self, configured: str) -> proof.Answer:
+        """Who answers there; `other` for what is not on this machine, which is not asked."""
         at = urlsplit(configured)
         if at.scheme != "http" or at.hostname not in (ports.HOST, "localhost"):
-            return False
-        answer = proof.ask(f"http://{at.netloc.rpartition('@')[2]}", self.secret, self.folder)
-        if answer == "stack":
-            raise NotOurs(
-                "PREFECT_API_URL names the embedded server of another stack",
-                where=address(at.port or 80),
-                next_move="unset PREFECT_API_URL, or set MEDALLION_HOME to the home of that stack",
-            )
-        return answer == "ours"
+            return "other"
+        return proof.ask(f"http://{at.netloc.rpartition('@')[2]}", self.secret, self.folder)
+
+
+def another_stack(configured: str) -> NotOurs:
+    """The error for an API that is the embedded server of another stack; it names that stack's home if it can."""
+    port = urlsplit(configured).port or 80
+    home = home_on(port)
+    return NotOurs(
+        "PREFECT_API_URL names the embedded server of another stack" + (f", the one in {home}" if home else ""),
+        where=address(port),
+        next_move="unset PREFECT_API_URL to use the stack of this project (`medallion up` starts it); or, to work with "
+        'that stack, run `eval "$(medallion env)"` in its project, or set MEDALLION_HOME to '
+        + (str(home) if home else "its home"),
+    )
+
+
+def home_on(port: int) -> Path | None:
+    """The home whose Prefect server runs on this port; None if none does, or if it is another account's."""
+    wanted = f"PREFECT_API_URL={api_url(port)}"
+    for process in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            variables = process.read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # another account's, or gone by now
+            continue
+        if wanted in variables and any(each.startswith("PREFECT_SERVER_API_AUTH_STRING=") for each in variables):
+            folder = next((each.partition("=")[2] for each in variables if each.startswith("PREFECT_HOME=")), None)
+            return Path(folder).parent if folder else None
+    return None
 
 
 def api_url(port: int) -> str:

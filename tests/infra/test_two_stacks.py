@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import connections
 from flows.commands.terminal import prepare
@@ -292,6 +293,7 @@ def test_a_server_of_another_stack_in_the_environment_is_refused_and_one_of_a_te
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", other.prefect.auth_string)
     with pytest.raises(NotOurs, match="another stack") as refusal:
         prepare()
+    assert f"the one in {theirs.root}" in refusal.value.what
     assert "unset PREFECT_API_URL" in refusal.value.next_move
 
     # Our own server by its other name is ours.
@@ -307,6 +309,30 @@ def test_a_server_of_another_stack_in_the_environment_is_refused_and_one_of_a_te
         monkeypatch.setenv("PREFECT_API_AUTH_STRING", "team:its-own")
         prepare()
         assert os.environ["PREFECT_API_AUTH_STRING"] == "team:its-own"
+
+
+def test_a_project_without_a_stack_is_told_whose_server_refuses_it(
+    new_home: Callable[[], Home], in_force: Callable[[Home], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was "the Prefect server refuses us (401)", and the fix a password that this project does not have."""
+    refusing = LIGHT_SERVER.replace('"status": 200', '"status": 401')
+    command = lambda self, fd: [sys.executable, "-c", refusing, str(fd)]  # noqa: E731
+    monkeypatch.setattr("infra.local.prefect_server.PrefectServer.command", command)
+    monkeypatch.setattr("infra.local.prefect_server.PrefectServer.default_port", None)
+    ours, theirs = new_home(), new_home()
+    other = up(home=theirs, min_free_bytes=LITTLE)
+    in_force(ours)
+    monkeypatch.setenv("PREFECT_API_URL", other.prefect.api_url)
+    with temporary_settings({PREFECT_API_URL: other.prefect.api_url}), pytest.raises(NotOurs) as refusal:
+        prepare()
+    assert f"another stack, the one in {theirs.root}" in refusal.value.what
+    for fix in ("unset PREFECT_API_URL", "medallion up", "medallion env", f"MEDALLION_HOME to {theirs.root}"):
+        assert fix in refusal.value.next_move
+    # A server of one's own that refuses is still told as such.
+    with stranger_on(0) as team:
+        monkeypatch.setenv("PREFECT_API_URL", url := f"http://127.0.0.1:{team.port}/api")
+        with temporary_settings({PREFECT_API_URL: url}), pytest.raises(ConfigurationError, match="no Prefect API"):
+            prepare()
 
 
 def test_the_listening_socket_is_held_from_the_choice_of_the_port_on() -> None:

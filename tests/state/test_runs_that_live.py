@@ -1,10 +1,16 @@
 """A run that lives is not closed as dead by the next one, also while it holds no table's lock."""
 
 import asyncio
+from io import StringIO
+
+from rich.console import Console
 
 from flows import connections
+from flows.commands.stack_tables import status_tables
 from flows.spec import DatabaseConnection
 from flows.state.active_runs import hold_run
+from flows.state.ledger import open_load
+from flows.state.overview import Overview, read_overview
 from flows.state.runs import close_dead_runs, open_run
 from tests.conftest import TestDatabase
 from tests.load.two_ends import run_sql
@@ -29,3 +35,48 @@ def test_only_the_run_whose_session_is_gone_is_closed(warehouse: TestDatabase) -
         row[0]: row[1] for row in run_sql(warehouse.url("admin"), "select run_id, status from ops.runs order by run_id")
     }
     assert found == {living: "running", dead: "failed"}
+
+
+def test_a_run_that_died_took_as_long_as_it_gave_signs_of_life(warehouse: TestDatabase) -> None:
+    """It was counted until the next run of its pipeline found it, hours later."""
+    address = DatabaseConnection("warehouse", warehouse.url("loader"))
+
+    async def overview() -> Overview:
+        async with connections.connect(address, side="warehouse") as look:
+            return await read_overview(look)
+
+    async def died() -> None:
+        async with connections.connect(address, side="warehouse") as gone:
+            silent, loading = [await open_run(gone, "ingest", "shop", None, None) for _ in range(2)]
+            ended, dead = [await open_load(gone, loading, "shop", name, "merge", "small") for name in ("a", "b")]
+        admin = warehouse.url("admin")
+        run_sql(admin, "update ops.runs set started_at = now() - interval '5 hours' returning 1")
+        signs = "started_at = now() - interval '5 hours', finished_at = now() - interval '5 hours' + interval '40 s'"
+        run_sql(admin, f"update ops.loads set status = 'refused', {signs} where batch_id = {ended} returning 1")
+        run_sql(
+            admin,
+            f"update ops.loads set started_at = now() - interval '5 hours' where batch_id = {dead} returning 1",
+        )
+        # One time in SQL, so that the seconds are whole.
+        run_sql(admin, "update ops.runs set started_at = (select min(started_at) from ops.loads) returning 1")
+        assert silent < loading
+
+    def shown() -> dict[int, tuple[str, float | None, str]]:
+        found = asyncio.run(overview())
+        console = Console(width=150, record=True, file=StringIO())
+        console.print(status_tables(found)[0])
+        lines = [line for line in console.export_text().splitlines() if "ingest shop" in line]
+        cells = {int(line.split("│")[1]): line.split("│")[5].strip() for line in lines}
+        return {run["run_id"]: (run["status"], run["seconds"], cells[run["run_id"]]) for run in found.runs}
+
+    asyncio.run(died())
+    silent, loading = sorted(shown())
+    assert [shown()[run][::2] for run in (silent, loading)] == [("died", "—"), ("died", "at least 40 s")]
+
+    async def next_ones() -> None:
+        async with connections.connect(address, side="warehouse") as after:
+            await close_dead_runs(after, "ingest", "shop", [])
+            await open_load(after, await open_run(after, "ingest", "shop", None, None), "shop", "b", "merge", "small")
+
+    asyncio.run(next_ones())  # they notice it, and close its rows
+    assert [shown()[run][::2] for run in (silent, loading)] == [("failed", "—"), ("failed", "at least 40 s")]
