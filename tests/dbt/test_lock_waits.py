@@ -30,9 +30,19 @@ NODES = {
 NAMES = {"replaced", "shown", "grown", "parted", "versions", "given", "kept"}
 
 
+WAIT_SECONDS = 0.5
+#: As dbt's own macros would have it, and as everything is that the macro is not asked about.
+WITHOUT_A_WAIT = "{% macro wait_for_lock(relation, ddl) %}{{ ddl }}{% endmacro %}"
+
+
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(settings(), "build_lock_wait_seconds", 0.5)
+def project(tmp_path: Path, warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(settings(), "build_lock_wait_seconds", WAIT_SECONDS)
+    # What does not wait by the macro fails after the role's lock_timeout: in a second here, else in two minutes.
+    run_sql(
+        warehouse.url("admin"),
+        f"alter role medallion_transformer in database {warehouse.name} set lock_timeout = '1s'",
+    )
     for name, text in NODES.items():
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
@@ -45,6 +55,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def tables(warehouse: TestDatabase) -> list[tuple[object, ...]]:
+    """Those of the nodes: their names, what they are, and their columns."""
+    return run_sql(
+        warehouse.url("transformer"),
+        "select n.nspname || '.' || c.relname, c.oid, array_agg(a.attname::text order by a.attnum) "
+        "from pg_class as c inner join pg_namespace as n on c.relnamespace = n.oid "
+        "inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 where c.relkind in ('r', 'v', 'p') "
+        "and n.nspname not in ('ops', 'pg_catalog', 'information_schema') and not c.relispartition "
+        "and c.relname like any(%s) group by 1, 2 order by 1",
+        [[f"{name}%" for name in sorted(NAMES)]],
+    )
+
+
 def test_every_kind_of_node_waits_names_who_uses_its_table_and_leaves_it_as_it_was(
     warehouse: TestDatabase, project: Path
 ) -> None:
@@ -55,15 +78,10 @@ def test_every_kind_of_node_waits_names_who_uses_its_table_and_leaves_it_as_it_w
         )
 
     assert build(more=False).ok
-    relations = run_sql(
-        warehouse.url("transformer"),
-        "select n.nspname || '.' || c.relname from pg_class as c inner join pg_namespace as n "
-        "on c.relnamespace = n.oid where c.relkind in ('r', 'v', 'p') and not c.relispartition and c.relname = any(%s)",
-        [sorted(NAMES)],
-    )
-    assert len(relations) == len(NAMES)
+    before = tables(warehouse)
+    assert len(before) == len(NAMES)
     with psycopg.connect(warehouse.url("transformer"), application_name="an analyst") as idle:
-        for (relation,) in relations:
+        for relation, *_ in before:
             idle.execute(f"select * from {relation}".encode())
         blocked = build(more=True)
         assert {node.name for node in blocked.nodes} == NAMES
@@ -75,6 +93,17 @@ def test_every_kind_of_node_waits_names_who_uses_its_table_and_leaves_it_as_it_w
                 f"{node.name} is in use: session {idle.info.backend_pid} of medallion_transformer (an analyst)" in told
             )
             assert "idle in transaction" in told
+            assert node.seconds >= WAIT_SECONDS, node.name
+        assert tables(warehouse) == before
+
+        # The control: without the wait each node queues for as long as the server lets it, and names nobody.
+        macro = project / "macros/wait_for_lock.sql"
+        text = macro.read_text()
+        declared = text.index("{% macro wait_for_lock"), text.index("{%- endmacro %}") + len("{%- endmacro %}")
+        macro.write_text(text[: declared[0]] + WITHOUT_A_WAIT + text[declared[1] :])
+        queued = build(more=True)
+        assert {(node.name, lock_wait(node.message)) for node in queued.nodes} == {(name, NO_LOCK) for name in NAMES}
+        macro.write_text(text)
     assert build(more=True).ok
     assert run_sql(warehouse.url("transformer"), "select gained from staging.grown order by 1") == [(2,), (None,)]
 
