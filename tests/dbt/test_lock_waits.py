@@ -12,21 +12,22 @@ from flows.settings import settings
 from tests.conftest import TestDatabase
 from tests.load.two_ends import run_sql
 
-#: Each on its own, so that none is skipped for another. With `more` those that keep their table gain a column.
+#: Each on its own, so that none is skipped for another.
 NODES = {
     "models/replaced.sql": "{{ config(materialized='table') }} select 1 as id",
     "models/shown.sql": "{{ config(materialized='view') }} select 1 as id",
     "models/grown.sql": "{{ config(materialized='incremental', on_schema_change='append_new_columns') }} "
-    "select 1 as id {% if var('more', false) %} , 2 as gained {% endif %}",
+    "select 1 as id",
     "models/parted.sql": "{{ config(materialized='partitioned', contract={'enforced': true}, "
     "partition_by={'column': 'day', 'every': 'month', 'late_data': '1 month'}) }} select date '2026-01-01' as day",
     "models/parted.yml": "models: [{name: parted, columns: [{name: day, data_type: date}]}]",
     "snapshots/versions.sql": "{% snapshot versions %} "
-    "{{ config(unique_key='id', strategy='check', check_cols='all') }} select 1 as id "
-    "{% if var('more', false) %} , 2 as gained {% endif %} {% endsnapshot %}",
+    "{{ config(unique_key='id', strategy='check', check_cols='all') }} select 1 as id {% endsnapshot %}",
     "seeds/given.csv": "id\n1\n",
     "tests/kept.sql": "{{ config(store_failures=true) }} select 1 as id where false",
 }
+#: Those that keep their table gain a column, so that they change it, too.
+GAIN = ("models/grown.sql", "snapshots/versions.sql")
 NAMES = {"replaced", "shown", "grown", "parted", "versions", "given", "kept"}
 
 
@@ -71,13 +72,16 @@ def tables(warehouse: TestDatabase) -> list[tuple[object, ...]]:
 def test_every_kind_of_node_waits_names_who_uses_its_table_and_leaves_it_as_it_was(
     warehouse: TestDatabase, project: Path
 ) -> None:
-    def build(more: bool) -> Invocation:
-        variables = ["--vars", "{more: true}"] if more else []
-        return run_dbt(
-            ["build", *variables], url=warehouse.url("transformer"), target=project / "target", project=project
-        )
+    def build() -> Invocation:
+        return run_dbt(["build"], url=warehouse.url("transformer"), target=project / "target", project=project)
 
-    assert build(more=False).ok
+    macro = project / "macros/wait_for_lock.sql"
+    waits = macro.read_text()
+    declared = waits.index("{% macro wait_for_lock"), waits.index("{%- endmacro %}") + len("{%- endmacro %}")
+    macro.write_text(waits[: declared[0]] + WITHOUT_A_WAIT + waits[declared[1] :])
+    assert build().ok
+    for name in GAIN:
+        (project / name).write_text(NODES[name].replace("1 as id", "1 as id, 2 as gained"))
     before = tables(warehouse)
     assert len(before) == len(NAMES)
     with psycopg.connect(warehouse.url("transformer"), application_name="an analyst") as idle:
@@ -86,7 +90,12 @@ def test_every_kind_of_node_waits_names_who_uses_its_table_and_leaves_it_as_it_w
             # Who reads a partition alone keeps its table, too.
             for (read,) in run_sql(warehouse.url("transformer"), leaves, [relation]) or [(relation,)]:
                 idle.execute(f"select * from {read}".encode())
-        blocked = build(more=True)
+        # The control: without the wait each node queues for as long as the server lets it, and names nobody.
+        queued = build()
+        assert {(node.name, lock_wait(node.message)) for node in queued.nodes} == {(name, NO_LOCK) for name in NAMES}
+
+        macro.write_text(waits)
+        blocked = build()
         assert {node.name for node in blocked.nodes} == NAMES
         for node in blocked.nodes:
             assert node.status == "error", (node.name, node.status)
@@ -98,16 +107,7 @@ def test_every_kind_of_node_waits_names_who_uses_its_table_and_leaves_it_as_it_w
             assert "idle in transaction" in told
             assert node.seconds >= WAIT_SECONDS, node.name
         assert tables(warehouse) == before
-
-        # The control: without the wait each node queues for as long as the server lets it, and names nobody.
-        macro = project / "macros/wait_for_lock.sql"
-        text = macro.read_text()
-        declared = text.index("{% macro wait_for_lock"), text.index("{%- endmacro %}") + len("{%- endmacro %}")
-        macro.write_text(text[: declared[0]] + WITHOUT_A_WAIT + text[declared[1] :])
-        queued = build(more=True)
-        assert {(node.name, lock_wait(node.message)) for node in queued.nodes} == {(name, NO_LOCK) for name in NAMES}
-        macro.write_text(text)
-    assert build(more=True).ok
+    assert build().ok
     assert run_sql(warehouse.url("transformer"), "select gained from staging.grown order by 1") == [(2,), (None,)]
 
 
