@@ -7,14 +7,14 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 
@@ -24,7 +24,8 @@ from tests.flows.front_door import Ended, medallion
 from tests.flows.scripted_api import STAMP, ScriptedApi
 from tests.loads.forking import ROOT
 from tests.loads.loading import addresses, change, rows
-from tests.security.hostile_models import MARK, write
+from tests.security.hostile_models import MARK, build_under_open_umask
+from tests.watched import Watched
 
 pytestmark = pytest.mark.xdist_group("canary")
 
@@ -34,7 +35,6 @@ DLT = importlib.util.find_spec("dlt") is not None
 needs_dlt = pytest.mark.skipif(not DLT, reason="the extra `dlt` is not installed")
 # Parts that survive every standardisation of names, addresses and phone numbers.
 PERSONAL = ("zqquark", "555-0177", "5550177")
-
 
 # The second cannot be kept in raw, and the key of the third is of another type.
 GUESTS = [
@@ -54,39 +54,12 @@ class Left:
     snapshot: Ended
     hostile: Ended
     secrets: tuple[str, ...]
-    watched: "Watched"
+    watched: Watched
     shown: list[Ended]
     written: Path
     home: Path
+    copied: Path
     temporary: Path
-
-
-class Watched:
-    """Every process of this machine meanwhile: its arguments, which any account may read, and its variables.
-
-    Addresses may come by variables, so passwords stand there; a person never does.
-    """
-
-    def __init__(self) -> None:
-        self.seen: set[bytes] = set()
-        self.variables: set[bytes] = set()
-        self._over = threading.Event()
-        self._eyes = threading.Thread(target=self._look)
-
-    def __enter__(self) -> "Watched":
-        self._eyes.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._eyes.join()
-
-    def _look(self) -> None:
-        while not self._over.wait(0.3):
-            for process in Path("/proc").glob("[0-9]*"):
-                with suppress(OSError):
-                    self.seen.add((process / "cmdline").read_bytes())
-                    self.variables |= {*(process / "environ").read_bytes().split(b"\0")}
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +102,10 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
         _provoke_errors_that_quote_rows(warehouse, shop)
         second = medallion("run", "--ingest-only", variables=variables, module=module)
         snapshot = medallion("transform", "--select", "households_snapshot", variables=variables, module=module)
-        hostile = _run_hostile_models(tmp_path_factory.mktemp("hostile"), variables)
+        # The next build writes over it.
+        copied = tmp_path_factory.mktemp("copied")
+        shutil.copytree(home / "dbt", copied, dirs_exist_ok=True)
+        hostile = build_under_open_umask(tmp_path_factory.mktemp("hostile"), variables)
         passwords = [cluster.passwords[role] for role in (roles.ADMIN, *roles.ROLES)]
         shown = [
             medallion("plan", variables=variables, module=module),
@@ -140,21 +116,9 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
             medallion("rotate", "loader", variables=variables, module=module),
         ]
         secrets = (KEY, DLT_KEY, MARK, *passwords)
-        yield Left(warehouse, first, second, snapshot, hostile, secrets, watched, shown, lineage, home, temporary)
-
-
-def _run_hostile_models(folder: Path, variables: Mapping[str, str]) -> Ended:
-    """Under the most open umask, with every variable of the run within their reach, and some more."""
-    more = dict.fromkeys(("AWS_SECRET_ACCESS_KEY", "MEDALLION_SENTRY_KEY", "MEDALLION_DBT_PASSWORD"), MARK)
-    project = write(folder / "project", [*variables, *more])
-    umask = os.umask(0)
-    try:
-        return medallion(
-            "transform", "--select", "seen", variables={**variables, **more, "HOSTILE_PROJECT": str(project)},
-            module="tests.flows.with_hostile_models",
-        )  # fmt: skip
-    finally:
-        os.umask(umask)
+        yield Left(
+            warehouse, first, second, snapshot, hostile, secrets, watched, shown, lineage, home, copied, temporary
+        )
 
 
 def _provoke_errors_that_quote_rows(warehouse: TestDatabase, shop: TestDatabase) -> None:
@@ -219,10 +183,25 @@ def test_the_prefect_server_was_told_none_of_it(left: Left) -> None:
         assert found(file.read_bytes(), (*PERSONAL, KEY, DLT_KEY)) == [], file.name
 
 
+@pytest.mark.parametrize("path", ["flow_runs", "task_runs", "logs", "artifacts", "events"])
+def test_who_has_no_auth_string_is_told_nothing_of_the_runs(
+    left: Left, prefect_server: str, prefect_auth: str, path: str
+) -> None:
+    user, _, password = prefect_auth.partition(":")
+    with httpx.Client(base_url=prefect_server, trust_env=False, timeout=60) as client:
+        for wrong in (httpx.Auth(), httpx.BasicAuth(user, "guessed")):
+            refused = client.post(f"/{path}/filter", json={}, auth=wrong)
+            assert (refused.status_code, refused.json()) == (401, {"exception_message": "Unauthorized"})
+        # The control: there is something to be told.
+        told = client.post(f"/{path}/filter", json={}, auth=(user, password)).raise_for_status().json()
+        assert told["events"] if path == "events" else told
+
+
 def test_results_and_dbts_own_files_hold_none_of_it(left: Left) -> None:
-    folders = [left.home, Path(os.environ["PREFECT_HOME"]), ROOT / "dbt_project/logs"]
+    folders = [left.home, left.copied, Path(os.environ["PREFECT_HOME"]), ROOT / "dbt_project/logs"]
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
-    assert any(file.name == "run_results.json" for file in files)
+    built = json.loads((left.copied / "run_results.json").read_text())["results"]
+    assert "error" in {result["status"] for result in built}, "else no message could quote a row"
     for file in files:
         if file.name not in {"memo_store.toml"}:
             assert found(file.read_bytes(), PERSONAL + left.secrets) == [], file
@@ -233,7 +212,7 @@ def test_models_that_want_secrets_ran_and_got_none(left: Left) -> None:
     assert left.hostile.code == 3, left.hostile.panel  # those that reach into dbt's objects are refused
     assert "reach_config" in left.hostile.panel
     tables = rows(left.warehouse, "select relname from pg_class where relnamespace = 'staging'::regnamespace "
-                  "and relname like any (array['env\\_%', 'shown\\_%']) and relkind = 'r'")  # fmt: skip
+                  "and relname like any (array['env\\_%', 'shown\\_%', 'reach\\_%']) and relkind = 'r'")  # fmt: skip
     assert len(tables) > 10
     for table in tables:
         kept = rows(left.warehouse, f"select t::text as row from staging.{table['relname']} as t")

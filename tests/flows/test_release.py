@@ -33,14 +33,13 @@ from tests.loads.loading import rows
 # One worker builds the shared schemas that the tests take copies of, and test_build_failures too.
 pytestmark = pytest.mark.xdist_group("release")
 
+IDLE_SECONDS = 3
+
 
 @contextmanager
-def idle_reader(database: TestDatabase, *options: str) -> Iterator[psycopg.Connection]:
+def idle_reader(database: TestDatabase) -> Iterator[psycopg.Connection]:
     """A reader who has read the mart and leaves the transaction open; for a minute at most, so that nothing hangs."""
     with psycopg.connect(database.url("reader"), application_name="a notebook") as reader:
-        for option in options:
-            reader.execute(option.encode())
-            reader.commit()
         reader.execute("select * from gold.mart")
         ending = threading.Timer(60, reader.close)
         ending.start()
@@ -256,8 +255,26 @@ def test_a_transform_names_the_reader_who_keeps_a_model_from_being_replaced_and_
     transform()
 
 
-def test_a_transform_outlasts_a_reader_whose_idle_transaction_is_ended(shared: TestDatabase) -> None:
-    with idle_reader(shared, "set idle_in_transaction_session_timeout = '8s'") as reader:
+def start_the_idle_timeout_once_waited_for(database: TestDatabase, reader: psycopg.Connection) -> float:
+    """When the reader's time began to run out: only then, else a slow machine would let it be over before the wait."""
+    waiting = "select count(*) from pg_locks where not granted and %s = any(pg_blocking_pids(pid))"
+    with psycopg.connect(database.url("admin"), autocommit=True) as admin:
+        until = time.monotonic() + 60
+        while admin.execute(waiting, [reader.info.backend_pid]).fetchone() == (0,):
+            assert time.monotonic() < until, "nobody waited for the reader"
+            time.sleep(0.01)
+    reader.execute(f"set idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'".encode())
+    return time.monotonic()
+
+
+def test_a_transform_outlasts_a_reader_whose_idle_transaction_is_ended_and_lets_others_read_meanwhile(
+    shared: TestDatabase,
+) -> None:
+    """To queue for the lock outlasts the reader, too, but whoever wants to read waits behind it for as long."""
+    with other_readers(shared) as took, idle_reader(shared) as reader, ThreadPoolExecutor(1) as pool:
+        began = pool.submit(start_the_idle_timeout_once_waited_for, shared, reader)
         transform()
+        assert time.monotonic() - began.result() >= IDLE_SECONDS
         with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
             reader.execute("select 1")
+        assert max(took) < IDLE_SECONDS / 2, "they wait for 0.1 s at a time; the rest is for slow machines"

@@ -4,6 +4,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -67,8 +68,10 @@ def new_home() -> Iterator[Callable[[], Home]]:
     os.umask(umask)
     for root in roots:
         root.chmod(0o711)
-        for home in root.iterdir():
-            down(home=Home(home))
+    homes = [Home(home) for root in roots for home in root.iterdir()]
+    with ThreadPoolExecutor(max(1, len(homes))) as pool:  # each waits for its servers to end
+        list(pool.map(lambda home: down(home=home), homes))
+    for root in roots:
         rmtree(root, ignore_errors=True)
 
 

@@ -1,10 +1,12 @@
 """Models of somebody who wants the platform's secrets, as a pull request could bring them."""
 
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from flows.dbt.project import DBT_PROJECT
+from tests.flows.front_door import Ended, medallion
 
 MARK = "zqsecret"
 #: What the environment of a run may hold besides dbt's connection.
@@ -58,3 +60,17 @@ def write(project: Path, names: Iterable[str] = PLANTED) -> Path:
         f'models: [{{name: shown_target, description: "{told}", config: {{meta: {{told: "{told}"}}}}}}]'
     )
     return project
+
+
+def build_under_open_umask(folder: Path, variables: Mapping[str, str]) -> Ended:
+    """Under the most open umask, with every variable of the run within their reach, and some more."""
+    more = dict.fromkeys(("AWS_SECRET_ACCESS_KEY", "MEDALLION_SENTRY_KEY", "MEDALLION_DBT_PASSWORD"), MARK)
+    project = write(folder / "project", [*variables, *more])
+    umask = os.umask(0)
+    try:
+        return medallion(
+            "transform", "--select", "seen", variables={**variables, **more, "HOSTILE_PROJECT": str(project)},
+            module="tests.flows.with_hostile_models",
+        )  # fmt: skip
+    finally:
+        os.umask(umask)

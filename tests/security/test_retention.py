@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 from flows.purge import Line, purge, purge_expired
 from flows.settings import settings
@@ -100,6 +101,27 @@ def test_results_of_old_runs_go_from_the_disk(aged: TestDatabase, tmp_path: Path
     os.utime(old, (time.time() - 31 * 86_400,) * 2)
     asyncio.run(purge_expired(delete=True, results=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["young"]
+
+
+def test_results_go_only_from_within_this_home(
+    aged: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect keeps results of all projects of an account in one folder, unless it is told where."""
+    home, others = tmp_path / "home", tmp_path / "home-of-another"
+    monkeypatch.setenv("MEDALLION_HOME", str(home))
+    settings.cache_clear()
+    (others / "storage").mkdir(parents=True)
+    home.mkdir()
+    (home / "link").symlink_to(others / "storage")
+    for storage, goes in ((others / "storage", False), (home / "link", False), (home / "storage", True)):
+        storage.mkdir(exist_ok=True)
+        (storage / "old").touch()
+        os.utime(storage / "old", (time.time() - 31 * 86_400,) * 2)
+        for delete in (False, True):
+            with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: storage}):
+                lines = counts(asyncio.run(purge_expired(delete=delete)))
+            assert lines.get("results of runs", 0) == goes, storage
+        assert (storage / "old").exists() != goes, storage
 
 
 def test_loads_that_changed_nothing_go_once_a_later_one_was_published_and_runs_go_with_the_last_of_their_rows(

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from flows.dbt.project import run_dbt
 from flows.rotate import ensure_account
+from flows.settings import Settings
 from flows.spec import Merge, Table
 from infra.local import roles
 from tests.conftest import TestCluster, TestDatabase, fresh_warehouse
@@ -18,6 +19,26 @@ from tests.private_cluster import PrivateCluster, private_cluster
 
 BOUNDS = "select name, setting from pg_settings where source = 'user' order by name"
 STORES = Table("stores", key="store_id", load=Merge())
+#: A machine that is gone is noticed after 90 s.
+KEEPALIVES = {"tcp_keepalives_idle": "60", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+#: All that is set for a role, so that a bound can neither be lost nor come without a line here.
+BOUNDED = {
+    "reader": {
+        "idle_in_transaction_session_timeout": "1min", "statement_timeout": "15min", "lock_timeout": "5s",
+        "temp_file_limit": "10GB",
+    },
+    "reviewer": {
+        "idle_in_transaction_session_timeout": "1min", "statement_timeout": "10min", "lock_timeout": "30s",
+        "temp_file_limit": "10GB",
+    },
+    "transformer": {
+        "idle_in_transaction_session_timeout": "5min", "statement_timeout": "2h", "lock_timeout": "2min",
+    },
+    "loader": {"idle_in_transaction_session_timeout": "15min", "lock_timeout": "1min"},
+    "extractor": {
+        "idle_in_transaction_session_timeout": "15min", "statement_timeout": "2h", "lock_timeout": "30s",
+    },
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +47,31 @@ def warehouse(cluster: TestCluster) -> Iterator[TestDatabase]:
         yield database
 
 
-@pytest.mark.parametrize(("role", "setting", "value"), [
-    ("reader", "idle_in_transaction_session_timeout", "1min"),
-    ("reader", "statement_timeout", "15min"),
-    ("reader", "lock_timeout", "5s"),
-    ("reader", "temp_file_limit", "10GB"),
-    ("reader", "tcp_keepalives_idle", "60"),
-    ("transformer", "lock_timeout", "2min"),
-    ("transformer", "idle_in_transaction_session_timeout", "5min"),
-    ("loader", "lock_timeout", "1min"),
-])  # fmt: skip
-def test_a_role_is_bounded_where_it_logs_in(warehouse: TestDatabase, role: str, setting: str, value: str) -> None:
-    assert run_sql(warehouse.url(role), f"select current_setting('{setting}')") == [(value,)]
+@pytest.mark.parametrize("role", BOUNDED)
+def test_a_role_is_bounded_where_it_logs_in(
+    cluster: TestCluster, warehouse: TestDatabase, shop: TestDatabase, role: str
+) -> None:
+    url = cluster.url(f"medallion_{role}", (shop if role == "extractor" else warehouse).name)
+    found = run_sql(url, "select name, current_setting(name) from pg_settings where source = 'user'")
+    assert dict(found) == BOUNDED[role] | KEEPALIVES
+
+
+def seconds(url: str, setting: str) -> float:
+    ((found,),) = run_sql(url, f"select extract(epoch from current_setting('{setting}')::interval)::float8")
+    return float(found)
+
+
+def test_whoever_waits_is_more_patient_than_what_it_waits_for(warehouse: TestDatabase) -> None:
+    """Either bound alone looks harmless to change; together they decide who fails."""
+    idle = max(seconds(warehouse.url(role), "idle_in_transaction_session_timeout") for role in ("reader", "reviewer"))
+    assert idle < Settings.model_fields["build_lock_wait_seconds"].default, "a build outlasts who leaves one open"
+    waits = {role: seconds(warehouse.url(role), "lock_timeout") for role in ("transformer", "loader")}
+    assert waits["loader"] < waits["transformer"], "a model that reads raw outlasts a load that waits to change it"
+
+
+def test_a_reader_may_not_lift_the_limit_of_its_temporary_files(warehouse: TestDatabase) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        run_sql(warehouse.url("reader"), "set temp_file_limit = -1")
 
 
 def test_the_second_account_of_a_role_is_bounded_alike_from_the_start_and_after_the_files_were_run_again(
@@ -56,18 +90,21 @@ def test_the_second_account_of_a_role_is_bounded_alike_from_the_start_and_after_
         limits = "select rolname, rolconnlimit from pg_roles where rolname like 'medallion_reader%' order by 1"
         assert run_sql(warehouse.url("admin"), limits) == [("medallion_reader", 20), (account, 20)]
 
-        cluster.connection.execute(sql.SQL("alter role {} reset statement_timeout").format(sql.Identifier(account)))
+        for lifted in ("alter role {} reset statement_timeout", "alter role {} connection limit -1"):
+            cluster.connection.execute(sql.SQL(lifted).format(sql.Identifier(account)))
         assert [row for row in run_sql(url, BOUNDS) if row[0] != "role"] != bounds, "otherwise this would prove nothing"
         cluster.connection.execute(roles.cluster_file())
         assert [row for row in run_sql(url, BOUNDS) if row[0] != "role"] == bounds
+        assert run_sql(warehouse.url("admin"), limits) == [("medallion_reader", 20), (account, 20)]
     finally:
         cluster.connection.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(account)))
 
 
 @pytest.mark.parametrize(
     "function",
-    ["pg_advisory_lock(bigint)", "pg_try_advisory_lock(int, int)", "lo_unlink(oid)", "lo_from_bytea(oid, bytea)"],
-)
+    ["pg_advisory_lock(bigint)", "pg_try_advisory_lock(int, int)", "lo_from_bytea(oid, bytea)", "loread(int, int)",
+     "lowrite(int, bytea)"],
+)  # fmt: skip
 def test_readers_take_no_locks_by_functions_where_a_superuser_made_the_roles(
     warehouse: TestDatabase, function: str
 ) -> None:

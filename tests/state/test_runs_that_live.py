@@ -1,19 +1,24 @@
 """A run that lives is not closed as dead by the next one, also while it holds no table's lock."""
 
 import asyncio
+from collections.abc import Iterator
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from flows import connections
 from flows.commands.stack_tables import status_tables
+from flows.rotate import ensure_account
 from flows.spec import DatabaseConnection
-from flows.state.active_runs import hold_run
+from flows.state import table_locks
+from flows.state.active_runs import active_runs, dead_runs, hold_run
 from flows.state.ledger import open_load
 from flows.state.overview import Overview, read_overview
 from flows.state.runs import close_dead_runs, open_run
 from tests.conftest import TestDatabase
 from tests.load.two_ends import run_sql
+from tests.private_cluster import private_cluster
 
 
 def test_only_the_run_whose_session_is_gone_is_closed(warehouse: TestDatabase) -> None:
@@ -27,7 +32,7 @@ def test_only_the_run_whose_session_is_gone_is_closed(warehouse: TestDatabase) -
             living = await open_run(alive, "ingest", "shop", None, None)
             await hold_run(alive, living)
             dead = await open_run(other, "ingest", "shop", None, None)
-            await close_dead_runs(other, "ingest", "shop", ["shop.stores"])
+            await close_dead_runs(other, "ingest", "shop", ["stores"])
             return living, dead
 
     living, dead = asyncio.run(two_runs())
@@ -80,3 +85,45 @@ def test_a_run_that_died_took_as_long_as_it_gave_signs_of_life(warehouse: TestDa
 
     asyncio.run(next_ones())  # they notice it, and close its rows
     assert [shown()[run][::2] for run in (silent, loading)] == [("failed", "—"), ("failed", "at least 40 s")]
+
+
+@pytest.fixture
+def without_statistics() -> Iterator[TestDatabase]:
+    """A warehouse as on a managed server whose administrator may not give pg_read_all_stats away."""
+    with private_cluster() as private:
+        private.cluster.connection.execute("revoke pg_read_all_stats from medallion_loader")
+        ensure_account(private.cluster.connection, "medallion_loader", "medallion_loader_clone", "second")
+        yield private.warehouse("warehouse_without")
+
+
+async def test_who_may_not_see_the_sessions_of_others_still_tells_the_living_from_the_dead(
+    without_statistics: TestDatabase,
+) -> None:
+    """To such a session the state, the start and the query of all others are null, as if they were gone."""
+    warehouse = without_statistics
+    url = warehouse.url("loader")
+    password = warehouse.cluster.passwords["medallion_loader"]
+    second = DatabaseConnection(
+        "warehouse", url.replace(f"medallion_loader:{password}", "medallion_loader_clone:second")
+    )
+    async with (
+        # Under its second account, as a run that began while its password was rotated.
+        connections.connect(second, side="warehouse", application="medallion run") as life,
+        connections.connect(DatabaseConnection("warehouse", url), side="warehouse") as loader,
+    ):
+        living = await open_run(life, "ingest", "shop", None, None)
+        await hold_run(life, living)
+        assert await table_locks.lock_table(life, "shop", "stores")
+        killed = await open_run(loader, "ingest", "shop", None, None)
+        hidden = "select state is null and backend_start is null from pg_stat_activity where pid = $1"
+        assert await loader.fetchval(hidden, life.get_server_pid()), "else there would be nothing to prove"
+        assert await dead_runs(loader) == {killed}
+        assert [run.what for run in await active_runs(loader)] == ["shop.stores"]
+        assert not await table_locks.lock_table(loader, "shop", "stores")
+        await close_dead_runs(loader, "ingest", "shop", ["stores"])
+        # A table that is being loaded may be the killed one's, so that one is closed once no load is under way.
+        await table_locks.unlock_table(life, "shop", "stores")
+        assert await dead_runs(loader) == {killed}
+        await close_dead_runs(loader, "ingest", "shop", ["stores"])
+        found = await loader.fetch("select run_id, status from ops.runs order by run_id")
+    assert {row["run_id"]: row["status"] for row in found} == {living: "running", killed: "failed"}
