@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 
-from flows.loads.api import load_endpoint
-from flows.spec import Api, ApiConnection, DatabaseConnection, Endpoint, PageNumber, Since
+from flows.kinds.api import Api, Endpoint, PageNumber, Since
+from flows.kinds.api.plan import load_endpoint
+from flows.values.connection import ApiConnection, DatabaseConnection
 
 
 def main() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 
-from flows.loads.database import load_table
-from flows.spec import Append, Database, DatabaseConnection, Merge, Replace, Rule, Sequence, Table, Timestamp
+from flows.declare import Append, Merge, Replace, Rule, Sequence, Timestamp
+from flows.kinds.postgres import Database, Table
+from flows.kinds.postgres.stage import load_table
+from flows.values.connection import DatabaseConnection
 
 _RULES = (Rule("quantity_above_zero", "quantity > 0"), Rule("price_not_negative", "unit_price >= 0"))
 

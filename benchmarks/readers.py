@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psycopg
 
-from flows.dbt.project import DBT_PROJECT, run_dbt
+from flows.models.project import DBT_PROJECT, run_dbt
 from infra.local import roles
 from infra.local.postgres import Cluster
 from infra.local.postgres_settings import DEV_SETTINGS

@@ -19,8 +19,9 @@ from pathlib import Path
 from benchmarks.cluster import Bench, private_cluster
 from benchmarks.load_once import TABLES
 from benchmarks.measure import Sample, run
-from flows.loads.reconcile import reconcile_table
-from flows.spec import Database, DatabaseConnection
+from flows.kinds.postgres import Database
+from flows.kinds.postgres.compare.compare import reconcile_table
+from flows.values.connection import DatabaseConnection
 
 _RESULTS = Path(__file__).with_name("results")
 _DAMAGE = (

@@ -31,9 +31,9 @@ from psycopg.rows import dict_row
 from rich.console import Console
 
 from demo.raw import fill_promotions, fill_raw
-from flows.dbt.environment import dbt_environment
-from flows.settings import PROJECT_ROOT
+from flows.models.environment import dbt_environment
 from flows.state.ledger import schema_sql
+from flows.values.settings import PROJECT_ROOT
 from infra.local import roles
 from infra.local.postgres import Cluster
 from infra.local.postgres_settings import DEV_SETTINGS

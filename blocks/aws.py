@@ -15,8 +15,8 @@ from prefect_aws import AwsCredentials, S3Bucket
 from prefect_aws.client_parameters import AwsClientParameters
 from prefect_aws.secrets_manager import AwsSecret
 
-from flows.settings import settings
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
+from flows.values.settings import settings
 
 #: Prefixes of the lake, each a block of that name.
 LAKE_PREFIXES = ("landing", "results", "backups")
@@ -55,7 +55,7 @@ def secret(name: str) -> Mapping[str, str | None] | None:
         raise ConfigurationError(
             f"Secrets Manager answered {code}",
             where=full_name,
-            next_move="let the role of this task read the secret and use its key"
+            fix="let the role of this task read the secret and use its key"
             if code not in _PASSING
             else "wait: Secrets Manager is busy",
             retryable=code in _PASSING,
@@ -65,7 +65,7 @@ def secret(name: str) -> Mapping[str, str | None] | None:
         raise ConfigurationError(
             f"Secrets Manager cannot be asked ({kind})",
             where=full_name,
-            next_move="set AWS_DEFAULT_REGION, and give this process a role or AWS_ACCESS_KEY_ID"
+            fix="set AWS_DEFAULT_REGION, and give this process a role or AWS_ACCESS_KEY_ID"
             if isinstance(problem, NoCredentialsError | NoRegionError)
             else "check the network's way to Secrets Manager, and MEDALLION_AWS_ENDPOINT_URL if it is set",
             retryable=isinstance(problem, NoConnection | HTTPClientError),
@@ -102,5 +102,5 @@ def _unreadable(where: str, why: str) -> ConfigurationError:
     return ConfigurationError(
         f"the secret cannot be read: {why}",
         where=where,
-        next_move='put in an address, or {"url": …, "key": …}, or what rotation writes: docs/aws.md shows all forms',
+        fix='put in an address, or {"url": …, "key": …}, or what rotation writes: docs/aws.md shows all forms',
     )

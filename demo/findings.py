@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from demo.shop import MOVED_HOUSEHOLD
-from flows import screens
+from flows.observe import look
 
 if TYPE_CHECKING:
     from infra.local.stack import Stack
@@ -81,7 +81,7 @@ def show(stack: Stack, console: Console) -> bool:
         console.print(_table("Quarantined in silver", warehouse, _SILVER_QUARANTINE))
         console.print(_table("Tombstones in raw", warehouse, _TOMBSTONES))
         totals, agreed = _totals(stack, warehouse)
-    table = screens.grid("Sales, to the cent", ["what", "lines", "sales"], ["lines", "sales"])
+    table = look.grid("Sales, to the cent", ["what", "lines", "sales"], ["lines", "sales"])
     for what, lines, sales in totals:
         table.add_row(what, f"{lines:,}", f"{sales:,.2f}")
     console.print(table)
@@ -124,7 +124,7 @@ def _pair(connection: psycopg.Connection[Any], query: sql.SQL | str) -> tuple[in
 def _table(title: str, connection: psycopg.Connection[Any], query: str, parameters: tuple[object, ...] = ()) -> Any:
     cursor = connection.execute(query, parameters)
     names = [column.name for column in cursor.description or ()]
-    table = screens.grid(title, [name.replace("_", " ") for name in names], ["rows", "version number"])
+    table = look.grid(title, [name.replace("_", " ") for name in names], ["rows", "version number"])
     for row in cursor.fetchall():
         table.add_row(*("" if value is None else str(value) for value in row))
     return table

@@ -15,11 +15,11 @@ from rich.console import Console
 from demo import findings
 from demo.commerce import set_day
 from demo.shop import apply_day_two, load_day_one
-from flows import screens
-from flows.commands import stack_tables
-from flows.connections import DEMO_SOURCES
-from flows.spec.errors import MedallionError
+from flows.access.addresses import DEMO_SOURCES
+from flows.observe import look
+from flows.values.errors import MedallionError
 from infra.local import stack as embedded
+from infra.local import where
 from infra.local.home import Home
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def tell(console: Console) -> None:
     with clock.step("Day two happens at the sources"):
         changes = apply_day_two(running.urls["shop_app"], running.urls["shop_admin"])
         set_day(home.commerce, 2)
-        table = screens.grid("Day two", ["table", "what", "rows", "which"], ["rows"])
+        table = look.grid("Day two", ["table", "what", "rows", "which"], ["rows"])
         for change in changes:
             table.add_row(change.table, change.what, f"{change.rows:,}", change.detail)
         console.print(table)
@@ -83,14 +83,12 @@ def tell(console: Console) -> None:
     with clock.step("What came of it"):
         agreed = findings.show(running, console)
     _show_times(clock, console)
-    console.print(stack_tables.addresses(running))
+    console.print(where.addresses(running))
     console.print(
         "\nRun [bold]medallion run[/] again: nothing changes, and it says so. [bold]make down[/] stops it all."
     )
     if not agreed:
-        raise DemoFailed(
-            "the totals of source and gold differ", where="demo", next_move="read the table of totals above"
-        )
+        raise DemoFailed("the totals of source and gold differ", where="demo", fix="read the table of totals above")
 
 
 def _fill(running: Stack, console: Console) -> None:
@@ -111,7 +109,7 @@ def _registering() -> Iterator[None]:
         raise DemoFailed(
             f"registering did not end well: {said.strip()[-500:]}",
             where="medallion register",
-            next_move="run `medallion register` to see why",
+            fix="run `medallion register` to see why",
         )
 
 
@@ -121,7 +119,7 @@ def _pipeline() -> None:
     ended = subprocess.run([sys.executable, "-m", "flows.cli", *RUN], check=False, env=_embedded_only())
     if ended.returncode:
         error = DemoFailed(
-            "the pipeline did not end well", where="medallion run", next_move="read what it told above, then run again"
+            "the pipeline did not end well", where="medallion run", fix="read what it told above, then run again"
         )
         error.exit_code = ended.returncode
         raise error
@@ -134,7 +132,7 @@ def _embedded_only() -> dict[str, str]:
 
 
 def _show_times(clock: _Clock, console: Console) -> None:
-    table = screens.grid("Time", ["step", "s"], ["s"])
+    table = look.grid("Time", ["step", "s"], ["s"])
     for name, seconds in clock.steps:
         table.add_row(name, f"{seconds:.1f}")
     table.add_section()

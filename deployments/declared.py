@@ -13,8 +13,8 @@ from typing import Any
 from prefect.blocks.core import Block
 
 from blocks import alerts
+from blocks.documents import values_of
 from blocks.lookup import document_name
-from blocks.register import values_of
 from blocks.types import AlertChannel
 from deployments import automations
 from deployments.environments import Environment
@@ -23,7 +23,7 @@ from deployments.prefect_yaml import DeclaredDeployment, read_deployments
 from deployments.resource import Resource
 from deployments.work_pools import IMAGE_FOLDER, WORK_QUEUES, WorkPool
 from flows.sources import SOURCES
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 
 #: The Prefect variable that says whose server this is.
 ENVIRONMENT_VARIABLE = "medallion_environment"
@@ -60,7 +60,7 @@ class Target:
             wrong = f"runs in the work pool {self.pool.name!r} need an image"
             move = "name it: --image registry.example.com/medallion:1.2.0"
         if wrong:
-            error = ConfigurationError(wrong, where=f"environment {self.environment.name}", next_move=move)
+            error = ConfigurationError(wrong, where=f"environment {self.environment.name}", fix=move)
             error.exit_code = 2
             raise error
 

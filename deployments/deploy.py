@@ -14,8 +14,8 @@ from typing import Any
 
 from blocks.alerts import NAME as ALERTS
 from blocks.alerts import notification
+from blocks.documents import configured
 from blocks.lookup import document_name, stored
-from blocks.register import configured
 from blocks.types import AlertChannel
 from deployments import records
 from deployments.declared import Target, declared, is_wanted_block, missing_blocks
@@ -32,8 +32,8 @@ from deployments.refusals import (
 from deployments.resource import Resource
 from deployments.server import Server, connected
 from deployments.work_pools import work_pool
-from flows.settings import PROJECT_ROOT, settings
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
+from flows.values.settings import PROJECT_ROOT, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ def _chosen(history: list[Record], to: str | None, environment: Environment) -> 
 
 def _no_version(what: str, known: list[Record]) -> ConfigurationError:
     versions = ", ".join(dict.fromkeys(record.version for record in known)) or "none"
-    error = ConfigurationError(what, where="medallion rollback deployments", next_move=f"versions kept: {versions}")
+    error = ConfigurationError(what, where="medallion rollback deployments", fix=f"versions kept: {versions}")
     error.exit_code = 2
     return error
 
@@ -267,7 +267,7 @@ def _declared_pool(name: str) -> Any:
         error = ConfigurationError(
             f"no work pool {name!r} is declared",
             where="--pool",
-            next_move="declare it in deployments/work_pools.py, and let an environment use it",
+            fix="declare it in deployments/work_pools.py, and let an environment use it",
         )
         error.exit_code = 2
         raise error from None
@@ -284,7 +284,7 @@ def _template(path: Path | None) -> dict[str, Any] | None:
         error = ConfigurationError(
             "this is no base job template",
             where=str(path),
-            next_move="give a file with JSON as `pulumi stack output base_job_template --json` writes it",
+            fix="give a file with JSON as `pulumi stack output base_job_template --json` writes it",
         )
         error.exit_code = 2
         raise error from None

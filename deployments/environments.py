@@ -9,8 +9,8 @@ from typing import Any
 
 from deployments.limits import concurrency_limits
 from deployments.work_pools import WORK_POOLS
-from flows.settings import settings
-from flows.spec.errors import ConfigurationError, DeclarationError
+from flows.values.errors import ConfigurationError, DeclarationError
+from flows.values.settings import settings
 
 #: Prefect sends no heartbeat more often than this.
 SHORTEST_HEARTBEAT_SECONDS = 30
@@ -92,7 +92,7 @@ class Environment:
         return DeclarationError(
             f"environment {self.name!r}: {what}",
             where="deployments/environments.py",
-            next_move="correct the declaration",
+            fix="correct the declaration",
         )
 
 
@@ -144,7 +144,7 @@ def _promotions_lead_somewhere() -> None:
             raise DeclarationError(
                 f"environment {environment.name!r} is promoted from one that does not stand before it",
                 where="deployments/environments.py",
-                next_move="list environments in the order in which a change passes them",
+                fix="list environments in the order in which a change passes them",
             )
 
 
@@ -164,7 +164,7 @@ def find_environment(name: str) -> Environment:
     error = ConfigurationError(
         f"no environment {name!r} is declared",
         where="MEDALLION_ENVIRONMENT, or the command's argument",
-        next_move=f"name one of {known}, or declare it in deployments/environments.py",
+        fix=f"name one of {known}, or declare it in deployments/environments.py",
     )
     error.exit_code = 2
     raise error

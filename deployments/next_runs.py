@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 
 #: The scheduler looks for new deployments every 5 s and at all of them every 60 s; a busy server takes longer.
 PATIENCE_SECONDS = 90
@@ -88,7 +88,7 @@ def refuse_unplanned(server: Asks, runs: Iterable[NextRun]) -> None:
         raise ConfigurationError(
             f"no next run is planned for {', '.join(missing)}, although the schedule is active",
             where=server.address,
-            next_move="look for errors of the scheduler in the server's log (embedded: .medallion/logs/prefect.log), "
+            fix="look for errors of the scheduler in the server's log (embedded: .medallion/logs/prefect.log), "
             "install the locked packages (`make install`) and restart the server; if the log is clean, check that "
             "the schedule has a future date",
         )

@@ -12,7 +12,7 @@ import yaml
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def _imports_from(root: Path) -> Iterator[None]:
         sys.path[:] = before
 
 
-def _wrong(what: str, where: str, next_move: str) -> ConfigurationError:
-    error = ConfigurationError(what, where=where, next_move=next_move)
+def _wrong(what: str, where: str, fix: str) -> ConfigurationError:
+    error = ConfigurationError(what, where=where, fix=fix)
     error.exit_code = 2
     return error

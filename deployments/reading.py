@@ -21,8 +21,8 @@ from deployments import automations
 from deployments.declared import block_resource
 from deployments.references import with_references
 from deployments.resource import KINDS, Kind, Resource
-from flows.prefect_server import shown
-from flows.spec.errors import ConfigurationError
+from flows.tasks.server import shown
+from flows.values.errors import ConfigurationError
 
 Key = tuple[Kind, str]
 Json = dict[str, Any]
@@ -217,6 +217,6 @@ def refused(response: httpx.Response, method: str, path: str) -> ConfigurationEr
     return ConfigurationError(
         f"the Prefect server answered {code} to {method} {path.partition('?')[0]}{words}",
         where=shown(str(response.request.url.copy_with(raw_path=b"/"))),
-        next_move=move,
+        fix=move,
         retryable=code >= 500,
     )

@@ -9,7 +9,7 @@ from deployments.environments import Environment
 from deployments.plan import Key
 from deployments.resource import Resource
 from deployments.server import Server
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def refuse_stale(server: Server, environment: str, seen: Seen) -> None:
         error = ConfigurationError(
             f"the server has changed since the plan was made: {named}",
             where=server.address,
-            next_move="run it again, and look at the new plan; nothing was changed",
+            fix="run it again, and look at the new plan; nothing was changed",
             retryable=True,
         )
         error.exit_code = 2
@@ -55,7 +55,7 @@ def refuse_another_environment(server: Server, environment: Environment) -> None
             error = ConfigurationError(
                 f"this server is {variable.fields['value']}, not {environment.name}",
                 where=server.address,
-                next_move="set PREFECT_API_URL to the environment's own server or workspace; if this one is to change "
+                fix="set PREFECT_API_URL to the environment's own server or workspace; if this one is to change "
                 f"its purpose, delete its Prefect variable {ENVIRONMENT_VARIABLE} first",
             )
             error.exit_code = 2
@@ -72,7 +72,7 @@ def refuse_sqlite(server: Server, environment: Environment) -> None:
         error = ConfigurationError(
             f"the Prefect server of {environment.name} keeps its database in SQLite",
             where=server.address,
-            next_move="set PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://… in the server's environment, "
+            fix="set PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://… in the server's environment, "
             "restart it, and deploy again (docs/deploy.md#the-servers-database); nothing was changed",
         )
         error.exit_code = 2
@@ -91,7 +91,7 @@ def refuse_another_type(wanted: Sequence[Resource], held: Mapping[Key, Resource]
             error = ConfigurationError(
                 f"the work pool {resource.name} is of type {present.fields['type']}, not {resource.fields['type']}",
                 where="work pool",
-                next_move="delete it, or declare a pool of another name in deployments/work_pools.py",
+                fix="delete it, or declare a pool of another name in deployments/work_pools.py",
             )
             error.exit_code = 2
             raise error

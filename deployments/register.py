@@ -11,8 +11,8 @@ from deployments.plan import plan
 from deployments.resource import Resource
 from deployments.server import connected
 from deployments.work_pools import work_pool
-from flows.settings import PROJECT_ROOT
-from flows.spec.errors import MedallionError
+from flows.values.errors import MedallionError
+from flows.values.settings import PROJECT_ROOT
 
 
 def register() -> list[str]:

@@ -10,13 +10,13 @@ import httpx
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 
-from blocks.register import register_types, save
+from blocks.documents import register_types, save
 from deployments import automations
 from deployments.reading import Json, Reading, refused
 from deployments.references import with_ids
 from deployments.resource import Kind, Resource
-from flows import prefect_trust
-from flows.prefect_server import explain_server, require_server
+from flows.tasks import tls
+from flows.tasks.server import explain_server, require_server
 
 
 class Server(Reading):
@@ -154,7 +154,7 @@ def connected(blocks: Mapping[str, Block]) -> Iterator[Server]:
         ConfigurationError: no server is configured, or it does not serve us, also during what is done with it.
     """
     require_server()
-    prefect_trust.share()
+    tls.share()
     try:
         with get_client(sync_client=True) as client:
             yield Server(client, blocks)

@@ -11,7 +11,7 @@ from typing import Any
 
 from deployments.environments import ENVIRONMENTS, PENDING_SECONDS
 from deployments.next_runs import Asks
-from flows.settings import settings
+from flows.values.settings import settings
 
 #: How many runs of each kind are asked for; more of them have the same reason.
 _AT_MOST = 50

@@ -14,18 +14,19 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from flows import connections, tasks
-from flows.loads.backfill import backfill_partition, refuse_unfit
-from flows.loads.declared import find_database_table
+from flows.access import addresses
+from flows.declare.partition import Every, Partition, partitions
+from flows.failures.diagnose import diagnose
+from flows.kinds.postgres.backfill import backfill_partition, refuse_unfit
 from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
 from flows.observe.logs import correlated
 from flows.observe.progress import report
-from flows.recovery.failures import diagnose
-from flows.settings import settings
-from flows.spec.partition import Every, Partition, partitions
 from flows.state import backfills, ledger, runs
-from flows.stopped import living
+from flows.tasks import begin, retry
+from flows.tasks.stopped import living
+from flows.values.settings import settings
+from flows.verbs.find import find_database_table
 
 
 @flow(
@@ -43,15 +44,15 @@ async def backfill(
     Raises:
         MedallionError: a partition could not be loaded; those before it are in, and the next run goes on behind them.
     """
-    tasks.begin()
+    begin.begin()
     source, declared = find_database_table(table)
     column = refuse_unfit(source, declared, by)
     wanted = partitions(first, last, every)
     with correlated() as correlation_id:
-        async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+        async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
             await ledger.ensure_schema(warehouse)
             await runs.close_dead_runs(warehouse, "backfill", table, [declared.name])
-            run_id = await runs.open_run(warehouse, "backfill", table, tasks.current_flow_run_id(), correlation_id)
+            run_id = await runs.open_run(warehouse, "backfill", table, begin.current_flow_run_id(), correlation_id)
             backfill_id, done = await backfills.open_backfill(
                 warehouse, source.name, declared.name, column, every, (first, last), restart=restart
             )
@@ -69,7 +70,7 @@ async def backfill(
                 await _close(run_id, failure.status, table, loads)
                 sentry.capture(failure.error)
                 raise
-            async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+            async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
                 await backfills.close_backfill(warehouse, backfill_id)
             await _close(run_id, "done", table, loads)
     return loads
@@ -79,7 +80,7 @@ async def backfill(
     task_run_name="{table} {partition}",
     retries=settings().load_attempts - 1,
     retry_delay_seconds=settings().retry_first_delay_seconds,
-    retry_condition_fn=tasks.may_retry,
+    retry_condition_fn=retry.may_retry,
     cache_policy=NO_CACHE,
     persist_result=True,
     result_serializer="json",
@@ -92,10 +93,10 @@ async def load_partition(
     name = f"{table} {partition}"
     report(name, "began", place)
     try:
-        async with tasks.slots(source.name):
+        async with retry.slots(source.name):
             result = await backfill_partition(
-                connections.warehouse(),
-                connections.database(source),
+                addresses.warehouse(),
+                addresses.database(source),
                 source,
                 declared,
                 column,
@@ -117,7 +118,7 @@ async def load_partition(
 
 
 async def _close(run_id: int, status: str, table: str, loads: list[dict[str, Any]]) -> None:
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         await runs.close_run(warehouse, run_id, status, details={"partitions": len(loads)})
     counted = [name for name in LoadLine.__dataclass_fields__ if name.startswith("rows_")] + ["bytes"]
     lines = [

@@ -8,7 +8,7 @@ from dbt.task.runnable import GraphRunnableTask
 from prefect.context import FlowRunContext, SettingsContext
 from prefect_dbt import PrefectDbtRunner
 
-from flows.dbt.build_failures import Heard
+from flows.models.build_failures import Heard
 
 
 class NodeRunner(PrefectDbtRunner):  # type: ignore[misc]  # the package ships without types

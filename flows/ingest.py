@@ -14,19 +14,24 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 
-from flows import connections, lineage_events, tasks
-from flows.erase import erase_returned
-from flows.loads.declared import find_source
+from flows.access import addresses
+from flows.declare import Overwrite
+from flows.failures.combined import by_cause, combined, distinct, named
+from flows.failures.diagnose import Failure, diagnose
+from flows.kinds.api import Endpoint
+from flows.kinds.declared import Loadable, Source
 from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
 from flows.observe.logs import correlated
-from flows.recovery.combined import by_cause, combined, distinct, named
-from flows.recovery.failures import Failure, diagnose
-from flows.schema_events import announce_schema_changes
-from flows.spec import Endpoint, Loadable, Overwrite, Source
-from flows.spec.errors import MedallionError
+from flows.privacy.erase import erase_returned
 from flows.state import ledger, runs
-from flows.stopped import living
+from flows.tasks import begin
+from flows.tasks import lineage as lineage_events
+from flows.tasks import tables as tasks_tables
+from flows.tasks.schema_changes import announce_schema_changes
+from flows.tasks.stopped import living
+from flows.values.errors import MedallionError
+from flows.verbs.find import find_source
 
 
 @flow(
@@ -42,12 +47,12 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
     Raises:
         IngestFailed: a table could not be loaded; it tells which and why, after all others are done.
     """
-    tasks.begin()
+    begin.begin()
     declared = find_source(source)
     chosen: list[Loadable] = [declared.table(name) for name in tables] if tables else list(declared.tables)
     with correlated() as correlation_id:
         run_id, windows = await _open(declared, [table.name for table in chosen], correlation_id)
-        lineage = lineage_events.lineage_run(f"ingest.{source}", tasks.current_flow_run_id(), run_id)
+        lineage = lineage_events.lineage_run(f"ingest.{source}", begin.current_flow_run_id(), run_id)
         await lineage_events.tell("START", lineage)
         turns = asyncio.Semaphore(declared.max_parallel)
 
@@ -62,7 +67,7 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
                 async with turns:
                     await lineage_events.tell_load("START", lineage, declared, table.name)
                     # Prefect's overloads know return_state for functions, not for coroutines.
-                    state: State[dict[str, Any]] = await tasks.load(  # type: ignore[misc]
+                    state: State[dict[str, Any]] = await tasks_tables.load(  # type: ignore[misc]
                         source, table.name, windows[table.name], run_id, return_state=True
                     )
                     await lineage_events.tell_load_ended(lineage, declared, table.name, state)
@@ -86,10 +91,10 @@ class _Outcome:
 
 async def _open(source: Source, tables: list[str], correlation_id: str) -> tuple[int, dict[str, str]]:
     """A row of ops.runs, and for each table the words that name its window in run names."""
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         await ledger.ensure_schema(warehouse)
         await runs.close_dead_runs(warehouse, "ingest", source.name, [table.name for table in source.tables])
-        run_id = await runs.open_run(warehouse, "ingest", source.name, tasks.current_flow_run_id(), correlation_id)
+        run_id = await runs.open_run(warehouse, "ingest", source.name, begin.current_flow_run_id(), correlation_id)
         published = await ledger.published_tables(warehouse)
         windows = {}
         for table in tables:
@@ -116,7 +121,7 @@ async def _close(run_id: int, source: str, outcome: _Outcome) -> None:
     await _forget_again(source, outcome)
     failures = outcome.failures
     status = "done" if not failures else worst([failure.status for failure in failures.values()])
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         await runs.close_run(
             warehouse,
             run_id,

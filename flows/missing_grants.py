@@ -12,7 +12,7 @@ import psycopg
 if TYPE_CHECKING:
     from asyncpg.exceptions import InsufficientPrivilegeError
 
-    from flows.spec import DatabaseConnection
+    from flows.values.connection import DatabaseConnection
 
 _DENIED = re.compile(r"permission denied for (?:table|view|materialized view|foreign table) (.+)$", re.MULTILINE)
 # Whoever may not use the schema is refused there. What an owner revoked of its own rights is all given back; of others

@@ -11,17 +11,17 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.settings import get_current_settings
 
-from flows import tasks
-from flows.dbt_build import preload_dbt
+from flows.failures.combined import combined
+from flows.failures.diagnose import diagnose
 from flows.ingest import ingest
-from flows.loads.declared import find_source
 from flows.observe.artifacts import links_markdown
 from flows.observe.logs import correlated
-from flows.recovery.combined import combined
-from flows.recovery.failures import diagnose
 from flows.sources import SOURCES
-from flows.spec.errors import MedallionError
+from flows.tasks import begin
+from flows.tasks.builds import preload_dbt
 from flows.transform import transform
+from flows.values.errors import MedallionError
+from flows.verbs.find import find_source
 
 
 @flow(name="pipeline", flow_run_name="pipeline", result_serializer="json", persist_result=True)
@@ -31,7 +31,7 @@ def pipeline(sources: list[str] | None = None, full_refresh: bool = False) -> di
     Raises:
         MedallionError: of the source that failed, or of transform; after everything that could be done was done.
     """
-    tasks.begin()
+    begin.begin()
     chosen = sources or [source.name for source in SOURCES]
     for name in chosen:
         find_source(name)
@@ -63,7 +63,7 @@ def _show_links(sources: list[str]) -> None:
     ui = get_current_settings().ui_url
     if not ui:
         return
-    links = {"this run": f"{ui}/runs/flow-run/{tasks.current_flow_run_id()}"}
+    links = {"this run": f"{ui}/runs/flow-run/{begin.current_flow_run_id()}"}
     links |= {name: f"{ui}/artifacts/key/{key}" for name, key in pages.items()}
     create_markdown_artifact(
         key="links", markdown=f"# Where to look\n\n{links_markdown(links)}", description="The pages of this run"

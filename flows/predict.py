@@ -13,18 +13,19 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows import connections, tasks
+from flows.access import addresses
+from flows.failures.diagnose import diagnose
 from flows.observe import sentry
 from flows.observe.logs import correlated
 from flows.observe.model_card import model_card_markdown
 from flows.observe.progress import report
-from flows.recovery.failures import diagnose
 from flows.scoring.churn import CHURN, Trained, refuse_below, train
 from flows.scoring.registry import Version, register
-from flows.settings import settings
 from flows.state import ledger, runs
 from flows.state.transform_lock import transform_lock
-from flows.stopped import close_stopped_run
+from flows.tasks import begin
+from flows.tasks.stopped import close_stopped_run
+from flows.values.settings import settings
 
 
 @flow(name="predict", flow_run_name="predict", result_serializer="json", persist_result=True)
@@ -38,11 +39,11 @@ def predict() -> dict[str, Any]:
         LoadLocked: a transform was running all the while we waited.
         WarehouseError: gold, or schema ml, is not there.
     """
-    tasks.begin()
-    tasks.ensure_operations()
+    begin.begin()
+    begin.ensure_operations()
     with (
         correlated() as correlation_id,
-        transform_lock(connections.warehouse(), wait_seconds=settings().lock_wait_seconds),
+        transform_lock(addresses.warehouse(), wait_seconds=settings().lock_wait_seconds),
     ):
         run_id = asyncio.run(_open(correlation_id))
         try:
@@ -100,20 +101,20 @@ def train_and_publish() -> dict[str, Any]:
 
 
 async def _train_and_register() -> tuple[Trained, Version]:
-    async with connections.connect(connections.warehouse("transformer"), side="warehouse") as warehouse:
+    async with addresses.connect(addresses.warehouse("transformer"), side="warehouse") as warehouse:
         trained = await train(warehouse, CHURN)
         status = "published" if refuse_below(trained, CHURN) is None else "refused"
         return trained, await register(warehouse, CHURN, trained, status)
 
 
 async def _open(correlation_id: str) -> int:
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         await runs.close_dead_runs(warehouse, "predict", "", [])
-        return await runs.open_run(warehouse, "predict", "", tasks.current_flow_run_id(), correlation_id)
+        return await runs.open_run(warehouse, "predict", "", begin.current_flow_run_id(), correlation_id)
 
 
 async def _close(run_id: int, status: str, failure: dict[str, Any] | None, facts: dict[str, Any] | None = None) -> None:
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         if failure is not None:
             await ledger.record_error(warehouse, failure)
         await runs.close_run(warehouse, run_id, status, failure["error_id"] if failure else None, facts)

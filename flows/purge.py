@@ -17,15 +17,16 @@ from prefect import flow
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
-from flows import connections, tasks
-from flows.erasure.places import find_places
-from flows.erasure.retention import BATCH_ROWS, Overdue, delete_batch, overdue, write_down
-from flows.load.table import Target
+from flows.access import addresses
+from flows.landing.table import Target
 from flows.observe.markdown import cell
-from flows.settings import settings
+from flows.privacy.places import find_places
+from flows.privacy.terms import BATCH_ROWS, Overdue, delete_batch, overdue, write_down
 from flows.sources.retention import LANDING_DAYS, RESULT_DAYS, RETENTION
-from flows.spec.identifiers import qualified
 from flows.state import ledger, table_locks
+from flows.tasks import begin
+from flows.values.identifiers import qualified
+from flows.values.settings import settings
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -49,7 +50,7 @@ async def purge(delete: bool = True) -> dict[str, int]:
     Raises:
         MedallionError: the warehouse cannot be reached, or refuses. What was deleted until then is recorded.
     """
-    tasks.begin()
+    begin.begin()
     lines = await purge_expired(delete=delete)
     rows = "".join(f"| {cell(line.place)} | {line.days} days | {line.count} {line.what} |\n" for line in lines)
     done = "deleted" if delete else "beyond its term"
@@ -68,9 +69,9 @@ async def purge_expired(*, delete: bool, results: Path | None = None, batch_rows
     """
     lines: list[Line] = []
     async with (
-        connections.connect(connections.warehouse(), side="warehouse", application="medallion purge") as loader,
-        connections.connect(
-            connections.warehouse("transformer"), side="warehouse", application="medallion purge"
+        addresses.connect(addresses.warehouse(), side="warehouse", application="medallion purge") as loader,
+        addresses.connect(
+            addresses.warehouse("transformer"), side="warehouse", application="medallion purge"
         ) as transformer,
     ):
         if delete:

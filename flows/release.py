@@ -15,23 +15,25 @@ from typing import Any
 
 from prefect import flow
 
-from flows import connections, tasks
-from flows.dbt import colours, exchange
-from flows.dbt.colours import NEXT
-from flows.dbt.environment import PREFIX_VARIABLE
-from flows.dbt.exchange import Exchanged
-from flows.dbt.fingerprint import commit, fingerprint
-from flows.dbt.manifest import Manifest
-from flows.dbt.project import DBT_PROJECT
-from flows.dbt.release_changes import GoldChange, gold_changes
-from flows.dbt.state import SharedState, fetch_state
-from flows.dbt_build import build, target_of
+from flows.access import addresses
+from flows.failures.failpoints import pass_failpoint
+from flows.models import colours, exchange
+from flows.models.colours import NEXT
+from flows.models.environment import PREFIX_VARIABLE
+from flows.models.exchange import Exchanged
+from flows.models.fingerprint import commit, fingerprint
+from flows.models.manifest import Manifest
+from flows.models.project import DBT_PROJECT
+from flows.models.release_changes import GoldChange, gold_changes
+from flows.models.state import SharedState, fetch_state
 from flows.observe.progress import report
-from flows.recovery.failpoints import pass_failpoint
-from flows.settings import settings
-from flows.spec.errors import ConfigurationError, DataRefused
 from flows.state import dbt_manifests, releases
-from flows.transform import forget_again, pass_gate, recorded
+from flows.tasks import begin
+from flows.tasks.builds import build, target_of
+from flows.tasks.gates import pass_gate
+from flows.transform import forget_again, recorded
+from flows.values.errors import ConfigurationError, DataRefused
+from flows.values.settings import settings
 
 
 @flow(name="release", flow_run_name="release", result_serializer="json", persist_result=True)
@@ -48,12 +50,12 @@ def release(accept_changes: bool = False) -> dict[str, Any]:
         LoadLocked: a transform was running, or readers held tables, all the while we waited.
         WarehouseError: dbt could not build.
     """
-    tasks.begin()
+    begin.begin()
     if os.environ.get(PREFIX_VARIABLE):
         raise ConfigurationError(
             "a release goes into the shared schemas",
             where=PREFIX_VARIABLE,
-            next_move="unset it",
+            fix="unset it",
         )
     return recorded("release", lambda run_id: _release(run_id, accept_changes), target_of(NEXT))
 
@@ -85,7 +87,7 @@ def _release(run_id: int, accept_changes: bool) -> dict[str, Any]:
 
 async def _prepare(state: SharedState) -> None:
     """Empty schemas beside the shared ones, with what raw does not tell any more."""
-    async with connections.connect(connections.warehouse("transformer"), side="warehouse") as warehouse:
+    async with addresses.connect(addresses.warehouse("transformer"), side="warehouse") as warehouse:
         await colours.prepare(warehouse, colours.shared_schemas(state.manifest))
         await colours.copy_memory(warehouse, colours.memory(state.manifest), NEXT)
 
@@ -93,7 +95,7 @@ async def _prepare(state: SharedState) -> None:
 async def _compare(state: SharedState, built: Manifest) -> list[GoldChange]:
     began = time.monotonic()
     report("compare", "began")
-    async with connections.connect(connections.warehouse("transformer"), side="warehouse") as warehouse:
+    async with addresses.connect(addresses.warehouse("transformer"), side="warehouse") as warehouse:
         changes = await gold_changes(warehouse, state.manifest, built)
     differing = sum(not change.difference.same for change in changes)
     report("compare", "done", f"{differing} of {len(changes)} tables of gold differ, {time.monotonic() - began:.1f} s")
@@ -107,7 +109,7 @@ def _refuse(changes: Sequence[GoldChange], accept_changes: bool) -> None:
         raise DataRefused(
             f"readers would lose what they have: {'; '.join(problems[:5])}{more}",
             where="release",
-            next_move="look at next__gold; keep a version of what readers need, or release with --accept-changes",
+            fix="look at next__gold; keep a version of what readers need, or release with --accept-changes",
         )
 
 
@@ -116,10 +118,10 @@ async def _give_to_readers(
 ) -> tuple[int, Exchanged]:
     report("exchange", "began")
     schemas = colours.shared_schemas(state.manifest)
-    loader, transformer = connections.warehouse(), connections.warehouse("transformer")
+    loader, transformer = addresses.warehouse(), addresses.warehouse("transformer")
     async with (
-        connections.connect(loader, side="warehouse") as ops,
-        connections.connect(transformer, side="warehouse", application="medallion release") as warehouse,
+        addresses.connect(loader, side="warehouse") as ops,
+        addresses.connect(transformer, side="warehouse", application="medallion release") as warehouse,
     ):
         before = await releases.models_in_force(ops)
         release_id = await releases.record_release(ops, run_id, models, commit(), state.run_id, changes)

@@ -11,31 +11,29 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from flows import connections, lineage_events, tasks
-from flows.dbt.colours import PREVIOUS, READERS_SCHEMA, label_of
-from flows.dbt.environment import PREFIX_VARIABLE
-from flows.dbt.fingerprint import fingerprint
-from flows.dbt.project import DBT_PROJECT
-from flows.dbt_build import build
-from flows.erase import erase_returned_since_last_build
-from flows.missing_grants import missing_grants
+from flows.access import addresses
+from flows.failures.diagnose import diagnose
+from flows.models.colours import PREVIOUS, READERS_SCHEMA, label_of
+from flows.models.environment import PREFIX_VARIABLE
+from flows.models.fingerprint import fingerprint
+from flows.models.project import DBT_PROJECT
 from flows.observe import sentry
-from flows.observe.artifacts import CheckLine, checks_table_markdown
 from flows.observe.logs import correlated
-from flows.recovery.combined import combined
-from flows.recovery.failures import diagnose
-from flows.settings import settings
-from flows.spec.errors import DataRefused, FailureClass, MedallionError, WarehouseError
-from flows.spec.sqlstates import Answer, explain_answer
+from flows.privacy.erase import erase_returned_since_last_build
 from flows.state import dbt_manifests, ledger, releases, runs
 from flows.state.transform_lock import transform_lock
-from flows.stopped import close_stopped_run
+from flows.tasks import begin
+from flows.tasks import lineage as lineage_events
+from flows.tasks.builds import build
+from flows.tasks.gates import pass_gate
+from flows.tasks.stopped import close_stopped_run
+from flows.values.errors import DataRefused, MedallionError
+from flows.values.settings import settings
 
 
 @flow(name="transform", flow_run_name="transform", result_serializer="json", persist_result=True)
@@ -50,7 +48,7 @@ def transform(select: str | None = None, full_refresh: bool = False) -> dict[str
         LoadLocked: another transform was running all the while we waited.
         WarehouseError: dbt could not build.
     """
-    tasks.begin()
+    begin.begin()
     return recorded("transform", lambda run_id: _in_place(run_id, select, full_refresh), settings().home / "dbt")
 
 
@@ -85,13 +83,13 @@ def recorded(pipeline: str, work: Callable[[int], dict[str, Any]], target: Path)
         LoadLocked: another transform was running all the while we waited.
         MedallionError: what the work raised.
     """
-    tasks.ensure_operations()
+    begin.ensure_operations()
     with (
         correlated() as correlation_id,
-        transform_lock(connections.warehouse(), wait_seconds=settings().lock_wait_seconds),
+        transform_lock(addresses.warehouse(), wait_seconds=settings().lock_wait_seconds),
     ):
         run_id = asyncio.run(_open(pipeline, correlation_id))
-        lineage = lineage_events.lineage_run(pipeline, tasks.current_flow_run_id(), run_id)
+        lineage = lineage_events.lineage_run(pipeline, begin.current_flow_run_id(), run_id)
         asyncio.run(lineage_events.tell("START", lineage))
         began = time.time()
         try:
@@ -118,17 +116,17 @@ def recorded(pipeline: str, work: Callable[[int], dict[str, Any]], target: Path)
 
 
 async def _open(pipeline: str, correlation_id: str) -> int:
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         # We hold the lock: whatever says it is running is not.
         await runs.close_dead_runs(warehouse, pipeline, "", [])
-        return await runs.open_run(warehouse, pipeline, "", tasks.current_flow_run_id(), correlation_id)
+        return await runs.open_run(warehouse, pipeline, "", begin.current_flow_run_id(), correlation_id)
 
 
 async def _refuse_unreleased(models: str) -> None:
     """Models that were withdrawn, or that wait for a release, are not built where readers look."""
     if os.environ.get(PREFIX_VARIABLE):
         return
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         in_force = (await label_of(warehouse, READERS_SCHEMA)).get("release")
         await releases.settle(
             warehouse, in_force, (await label_of(warehouse, PREVIOUS + READERS_SCHEMA)).get("release")
@@ -140,18 +138,18 @@ async def _refuse_unreleased(models: str) -> None:
             f"these models are release {withdrawn.release_id}, which {withdrawn.by} withdrew on "
             f"{withdrawn.at:%Y-%m-%d %H:%M} UTC",
             where="transform",
-            next_move="deploy the earlier code, or mend the models and run `medallion transform --release`",
+            fix="deploy the earlier code, or mend the models and run `medallion transform --release`",
         )
     if settings().models_by_release and had not in (None, models):
         raise DataRefused(
             "these models differ from those that readers have, and here models change by a release",
             where="transform",
-            next_move="run `medallion transform --release`, which builds and judges them beside gold",
+            fix="run `medallion transform --release`, which builds and judges them beside gold",
         )
 
 
 async def _close(run_id: int, status: str, failure: dict[str, Any] | None, facts: dict[str, Any] | None = None) -> None:
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         if failure is not None:
             await ledger.record_error(warehouse, failure)
         await runs.close_run(warehouse, run_id, status, failure["error_id"] if failure else None, facts)
@@ -162,68 +160,5 @@ async def _keep_manifest(run_id: int) -> None:
     if os.environ.get(PREFIX_VARIABLE):
         return  # a build beside the shared one is nothing to stand on
     manifest = settings().home / "dbt" / "manifest.json"
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         await dbt_manifests.keep_manifest(warehouse, run_id, manifest.read_bytes())
-
-
-def pass_gate(gate: Literal["raw", "gold"], run_id: int, schema_prefix: str = "") -> list[dict[str, Any]]:
-    """Check, record, show, and stop where a check blocks.
-
-    Raises:
-        DataRefused: a check blocks. WarehouseError: what is to be checked could not be read.
-    """
-    results = tasks.check_gate(gate, schema_prefix)
-    asyncio.run(_record_checks(run_id, gate, results))
-    lines = [
-        CheckLine(result["dataset"], result["check"], result["column"], result["outcome"], result["message"])
-        for result in results
-    ]
-    create_markdown_artifact(
-        key=f"gate-{gate}", markdown=checks_table_markdown(lines, gate=gate), description=f"Quality gate {gate}"
-    )
-    blocking = [result for result in results if result["blocks"]]
-    if unanswered := {result["dataset"]: Answer(**result["answer"]) for result in blocking if result["answer"]}:
-        raise _not_checked(gate, unanswered)
-    if blocking:
-        listed = "; ".join(
-            f"{result['dataset']}: {result['check']} {result['outcome']}"
-            + (f" ({result['message']})" if result["message"] else "")
-            for result in blocking[:5]
-        )
-        more = f" and {len(blocking) - 5} more" if len(blocking) > 5 else ""
-        raise DataRefused(
-            f"{len(blocking)} of {len(results)} checks do not pass: {listed}{more}",
-            where=f"gate {gate}",
-            next_move=f"read the contract in soda/{gate} and the rows it names; mend the data at its source, run again",
-        )
-    return results
-
-
-def _not_checked(gate: str, answers: dict[str, Answer]) -> MedallionError:
-    """The warehouse kept the gate from looking: its own class and fix, since nothing is known about the data."""
-    address = connections.warehouse("transformer")
-    errors = {
-        dataset: explain_answer(answer, dataset, role=address.user, grants=missing_grants(address, answer.message))
-        for dataset, answer in answers.items()
-    }
-    for error in errors.values():
-        if error.failure_class is FailureClass.TRANSIENT:
-            error.next_move = "run `medallion transform` again; a deployment does so at its next run"
-    what = f"{len(errors)} dataset{'s' if len(errors) > 1 else ''} could not be checked"
-    return combined(errors, what, where=f"gate {gate}", kind=WarehouseError)
-
-
-async def _record_checks(run_id: int, gate: str, results: list[dict[str, Any]]) -> None:
-    rows = [
-        (
-            result["dataset"],
-            result["check"],
-            result["column"],
-            result["outcome"],
-            "" if result["measured"] is None else str(result["measured"]),
-            result["message"],
-        )
-        for result in results
-    ]
-    async with connections.connect(connections.warehouse(), side="warehouse") as warehouse:
-        await ledger.record_checks(warehouse, run_id, gate, rows)

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from blocks.aws import credentials
-from flows.settings import settings
+from flows.values.settings import settings
 from infra.local.roles import cluster_file, ensure_database, grant_warehouse
 
 ROLES = ("loader", "transformer", "reader")

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from flows.spec.errors import ConfigurationError, MedallionError
+from flows.values.errors import ConfigurationError, MedallionError
 from infra.local.roles import cluster_file, ensure_database, grant_warehouse
 
 #: The file with a role's password is called after the last part of its name.
@@ -63,7 +63,7 @@ def read_passwords(folder: Path) -> dict[str, str]:
             raise ConfigurationError(
                 "there is no password in the file",
                 where=str(file),
-                next_move="mount the secret under this name, as docs/containers.md shows",
+                fix="mount the secret under this name, as docs/containers.md shows",
             )
     return found
 

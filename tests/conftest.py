@@ -26,7 +26,7 @@ from infra.local.postgres import Cluster
 from infra.local.postgres_settings import DEV_SETTINGS
 from infra.local.prefect_server import PrefectServer, api_url
 from infra.local.service import without
-from tests.security.authority import Authority
+from tests.access.authority import Authority
 
 ROOT = Path(__file__).parents[1]
 HOME_VARIABLE = "MEDALLION_TEST_HOME"

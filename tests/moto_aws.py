@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 import pytest
 
-from flows.settings import settings
+from flows.values.settings import settings
 
 REGION = "eu-central-1"
 

@@ -22,8 +22,8 @@ from infra.local import roles
 from tests.conftest import HOME_VARIABLE, TestCluster, TestDatabase, fresh_shop, fresh_warehouse
 from tests.flows.front_door import Ended, medallion
 from tests.flows.scripted_api import STAMP, ScriptedApi
-from tests.loads.forking import ROOT
-from tests.loads.loading import addresses, change, rows
+from tests.kinds.conformance.forking import ROOT
+from tests.kinds.loading import addresses, change, rows
 from tests.security.hostile_models import MARK, build_under_open_umask
 from tests.watched import Watched
 
@@ -66,7 +66,7 @@ class Left:
 def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
     guests = tmp_path_factory.mktemp("guests") / "records.json"
     guests.write_text(json.dumps(GUESTS), encoding="utf-8")
-    module = "tests.flows.with_guests" if DLT else "flows.cli"
+    module = "tests.flows.with_guests" if DLT else "flows.cli.app"
     with fresh_warehouse(cluster) as warehouse, fresh_shop(cluster) as shop, ScriptedApi(KEY) as api:
         variables = dict(addresses(warehouse, shop)) | {
             "MEDALLION_SOURCE_MARKETING_URL": api.url,
@@ -243,7 +243,7 @@ def test_another_account_reads_no_file_of_dbt(left: Left) -> None:
 
 
 def test_no_process_was_started_with_a_secret_among_its_arguments(left: Left) -> None:
-    assert any(b"flows.cli" in seen or b"with_guests" in seen for seen in left.watched.seen), "nothing was watched"
+    assert any(b"flows.cli.app" in seen or b"with_guests" in seen for seen in left.watched.seen), "nothing was watched"
     assert [seen for seen in left.watched.seen if found(seen, PERSONAL + left.secrets)] == []
 
 

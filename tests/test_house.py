@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.recovery.failpoints import EXCHANGE_FAILPOINTS, FAILPOINTS, pass_failpoint
+from flows.failures.failpoints import EXCHANGE_FAILPOINTS, FAILPOINTS, pass_failpoint
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("flows", "blocks", "deployments", "infra", "demo")
@@ -61,7 +61,7 @@ def test_every_failpoint_is_passed_by_a_load_and_listed() -> None:
 
 
 def test_every_listed_place_of_an_exchange_is_one_that_an_exchange_passes() -> None:
-    text = (ROOT / "flows/dbt/exchange.py").read_text(encoding="utf-8")
+    text = (ROOT / "flows/models/exchange.py").read_text(encoding="utf-8")
     assert set(re.findall(r"pass_failpoint\(\"(\w+)\"", text)) == set(EXCHANGE_FAILPOINTS)
 
 

@@ -5,7 +5,7 @@
   0.1 s, doubled up to 1.6 s (autovacuum makes way after 1 s), and lets readers pass for two to four times as long before
   it tries again. While a transaction is idle there is nothing to wait for: then it stays at 0.1 s. What the model's
   transaction has done so far stays. After MEDALLION_BUILD_LOCK_WAIT_SECONDS it fails
-  and names the sessions that use the table; flows/dbt/lock_waits.py reads that message.
+  and names the sessions that use the table; flows/models/lock_waits.py reads that message.
 
   Nobody else uses a temporary table or the schemas of a pull request, and the role of reviews may not run DO
   (infra/local/roles_guard.sql).

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 
 _FILE = "day"
 
@@ -43,7 +43,7 @@ def read_day(state: Path) -> Day:
     raise ConfigurationError(
         "the day file holds neither 1 nor 2",
         where="commerce API",
-        next_move="set the day again with demo.commerce.set_day",
+        fix="set the day again with demo.commerce.set_day",
     )
 
 

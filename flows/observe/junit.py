@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree  # nosec B405 - as below
 
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 
 _SHA = re.compile(r"[0-9a-f]{7,40}")
 
@@ -59,7 +59,7 @@ def _unreadable(path: Path, why: str) -> ConfigurationError:
     error = ConfigurationError(
         f"the test results cannot be read ({why})",
         where=str(path),
-        next_move="name the JUnit XML of the pipeline, such as that of pytest --junitxml",
+        fix="name the JUnit XML of the pipeline, such as that of pytest --junitxml",
     )
     error.exit_code = 2
     return error

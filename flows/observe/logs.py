@@ -3,7 +3,7 @@
 with correlated("ingest-20170103-7f3a"):
     logger.info("published", extra={"table": "shop.baskets", "rows": 69013})
 
-{"time": "2017-01-03T06:15:02.113Z", "level": "INFO", "logger": "flows.tasks", "message": "published",
+{"time": "2017-01-03T06:15:02.113Z", "level": "INFO", "logger": "flows.tasks.tables", "message": "published",
  "correlation_id": "ingest-20170103-7f3a", "table": "shop.baskets", "rows": 69013}
 """
 
@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import IO, Literal
 
 from flows.observe.redaction import redact, redact_value
-from flows.spec.visible import visible
+from flows.values.visible import visible
 
 # Child processes (dbt, a worker's flow run) go on under their parent's id.
 CORRELATION_VARIABLE = "MEDALLION_CORRELATION_ID"
@@ -95,7 +95,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """For eyes: `06:15:02 INFO  flows.tasks published table=shop.baskets rows=69013`."""
+    """For eyes: `06:15:02 INFO  flows.tasks.tables published table=shop.baskets rows=69013`."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")

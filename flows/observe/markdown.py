@@ -1,6 +1,6 @@
 """Values in Markdown that a browser shows: names of others' columns are text there, whatever they look like."""
 
-from flows.spec.visible import visible
+from flows.values.visible import visible
 
 # What would be a tag, a link, an image, code or a cell's end.
 _MARKS = {

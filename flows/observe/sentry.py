@@ -27,7 +27,7 @@ _PROGRAMMING_ERRORS = frozenset(
     {"TypeError", "AttributeError", "NameError", "ImportError", "ModuleNotFoundError", "NotImplementedError"}
     | {"UnboundLocalError", "RecursionError", "SyntaxError"}
 )
-_OWN_ERRORS = "flows.spec.errors"
+_OWN_ERRORS = "flows.values.errors"
 # Everything an event may carry. What is not here (request, user, extra, breadcrumbs, server_name, modules) is dropped.
 _KEPT = frozenset(
     {"event_id", "timestamp", "platform", "level", "logger", "logentry", "message", "exception", "threads", "release"}

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 
 # The name by which contracts call the warehouse: `dataset: warehouse/<database>/<schema>/<table>`.
 DATA_SOURCE = "warehouse"
@@ -46,7 +46,7 @@ def _validator() -> jsonschema.Draft202012Validator:
     # Looked up without importing soda, which takes 1.0 s.
     spec = find_spec("soda_core")
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigurationError("soda-core is not installed", where="soda", next_move="install it: `uv sync`")
+        raise ConfigurationError("soda-core is not installed", where="soda", fix="install it: `uv sync`")
     schema = Path(spec.submodule_search_locations[0], "contracts", "soda_data_contract_json_schema_1_0_0.json")
     return jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
 

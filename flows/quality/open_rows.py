@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from flows.spec.checksum import Key, key_among
-from flows.spec.identifiers import quote_identifier, quote_literal
-from flows.spec.partition import Partition
-from flows.spec.plan import KeySet
-from flows.spec.shape import fingerprint
+from flows.declare.partition import Partition
+from flows.values.checksum import Key, key_among
+from flows.values.identifiers import quote_identifier, quote_literal
+from flows.values.plan import KeySet
+from flows.values.shape import fingerprint
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record

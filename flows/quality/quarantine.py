@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flows.declare.rule import Rule
 from flows.quality.open_rows import same_key
 from flows.quality.rules import first_broken
-from flows.spec.identifiers import quote_identifier, quote_literal
-from flows.spec.rule import Rule
-from flows.spec.shape import Shape, row_document
+from flows.values.identifiers import quote_identifier, quote_literal
+from flows.values.shape import Shape, row_document
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from flows.spec.errors import DataRefused
-from flows.spec.identifiers import quote_identifier, quote_literal
-from flows.spec.plan import KeySet
-from flows.spec.rule import Rule, Tolerance
-from flows.spec.shape import fingerprint
+from flows.declare.rule import Rule, Tolerance
+from flows.values.errors import DataRefused
+from flows.values.identifiers import quote_identifier, quote_literal
+from flows.values.plan import KeySet
+from flows.values.shape import fingerprint
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -93,6 +93,6 @@ def judge(
         raise DataRefused(
             f"{total} of {rows_read} rows break a rule ({listed}), {limit} are tolerated; nothing was published",
             where=where,
-            next_move=f"look at the staged rows in {landing}; mend the source, or the rule, or raise max_quarantined "
+            fix=f"look at the staged rows in {landing}; mend the source, or the rule, or raise max_quarantined "
             "or quarantine_floor",
         )

@@ -19,9 +19,9 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from flows.quality.contracts import DATA_SOURCE, point_at, validate_contract
-from flows.spec.errors import ConfigurationError
-from flows.spec.libpq import explain_libpq
-from flows.spec.sqlstates import CONNECTION_LOST, Answer
+from flows.values.errors import ConfigurationError
+from flows.values.libpq import explain_libpq
+from flows.values.sqlstates import CONNECTION_LOST, Answer
 
 __all__ = ["CheckResult", "Gate", "Outcome", "validate_contract", "verify"]
 
@@ -103,7 +103,7 @@ def _preflight(url: str, gate: Gate) -> str:
         raise ConfigurationError(
             "the warehouse's address cannot be read",
             where=where,
-            next_move="write it as postgresql://user:password@host:port/database",
+            fix="write it as postgresql://user:password@host:port/database",
         ) from None
     except psycopg.OperationalError as error:
         raise explain_libpq(error, where=where) from None

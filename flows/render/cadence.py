@@ -3,7 +3,7 @@
 from datetime import date, timedelta
 from itertools import pairwise
 
-from flows.spec.errors import DeclarationError
+from flows.values.errors import DeclarationError
 
 _BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _WEEK = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -69,5 +69,5 @@ def _number(text: str) -> int:
 
 def _no_cron(cron: str, where: str) -> DeclarationError:
     return DeclarationError(
-        f"the schedule {cron!r} is not a cron line", where=where, next_move="write five fields, such as '15 * * * *'"
+        f"the schedule {cron!r} is not a cron line", where=where, fix="write five fields, such as '15 * * * *'"
     )

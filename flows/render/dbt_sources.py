@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from flows.kinds.declared import Loadable, Source
 from flows.render.freshness import freshness, last_load
 from flows.render.raw_columns import Column, raw_columns
 from flows.render.rendered_yaml import HEADER, dump
-from flows.spec import Loadable, Source
 
 
 def dbt_sources(source: Source) -> str:

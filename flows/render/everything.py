@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows.kinds.declared import Source
 from flows.render.dbt_sources import dbt_sources
 from flows.render.ingest_deployments import with_ingest_deployments
 from flows.render.raw_contracts import raw_contract
 from flows.render.shape_page import shape_page
-from flows.settings import PROJECT_ROOT
 from flows.sources import SOURCES
-from flows.spec import Source
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
+from flows.values.settings import PROJECT_ROOT
 
 # Whole folders that belong to the renderer: a file in them that no declaration asks for is a leftover.
 _OWN_FOLDERS = ("soda/raw",)
@@ -33,7 +33,7 @@ def render_all(sources: Sequence[Source] = SOURCES, root: Path = PROJECT_ROOT) -
         present = prefect_yaml.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigurationError(
-            "there is no prefect.yaml", where=str(root), next_move="run this in the project's folder"
+            "there is no prefect.yaml", where=str(root), fix="run this in the project's folder"
         ) from None
     files[prefect_yaml] = with_ingest_deployments(present, sources)
     files[root / "docs/shape.md"] = shape_page(sources)

@@ -7,9 +7,9 @@ has been looked at all the same. A load that found nothing new is a load.
 from dataclasses import dataclass
 from datetime import timedelta
 
+from flows.kinds.declared import Source
 from flows.render.cadence import longest_gap
-from flows.spec import Source
-from flows.spec.identifiers import quote_literal
+from flows.values.identifiers import quote_literal
 
 _HOUR = timedelta(hours=1)
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from flows.kinds.declared import Source
 from flows.render.cadence import longest_gap
 from flows.render.rendered_yaml import dump
-from flows.spec import Source
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 
 BEGIN = "  # rendered by `medallion render` from flows/sources; do not edit up to the next mark"
 END = "  # end of the rendered part"
@@ -41,7 +41,7 @@ def _replaced(text: str, begin: str, end: str, below: str, rendered: str) -> str
         raise ConfigurationError(
             "the marks around a rendered part are missing or doubled",
             where="prefect.yaml",
-            next_move=f"put these two lines below {below}, once:\n{begin}\n{end}",
+            fix=f"put these two lines below {below}, once:\n{begin}\n{end}",
         )
     return place.sub(lambda _: rendered, text)
 

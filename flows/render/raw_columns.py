@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from flows.spec import Endpoint, Loadable, Overwrite, Resource, Since
+from flows.declare import Overwrite
+from flows.kinds.api import Endpoint, Since
+from flows.kinds.declared import Loadable
+from flows.kinds.dlt import Resource
 
 # PostgreSQL's own long names: Soda compares them as text, and `timestamptz` would never match.
 _TIMESTAMP = "timestamp with time zone"

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from flows.declare import Append
+from flows.kinds.declared import Loadable, Source
 from flows.render.freshness import freshness, last_load
 from flows.render.raw_columns import Column, raw_columns
 from flows.render.rendered_yaml import HEADER, dump
-from flows.spec import Append, Loadable, Source
 
 
 def raw_contract(source: Source, table: Loadable) -> str:

@@ -2,22 +2,13 @@
 
 from collections.abc import Sequence
 
+from flows.declare import Append, Merge, Overwrite, Replace, TransactionId
+from flows.declare import Sequence as SequenceCursor
+from flows.declare.rule import Tolerance
+from flows.kinds.api import Api, ChangeToken
+from flows.kinds.declared import Loadable, Source
+from flows.kinds.dlt import DltSource, Resource
 from flows.render.freshness import freshness
-from flows.spec import (
-    Api,
-    Append,
-    ChangeToken,
-    DltSource,
-    Loadable,
-    Merge,
-    Overwrite,
-    Replace,
-    Resource,
-    Source,
-    TransactionId,
-)
-from flows.spec import Sequence as SequenceCursor
-from flows.spec.rule import Tolerance
 
 _HEAD = """<!-- rendered by `medallion render`; do not edit -->
 # Every table

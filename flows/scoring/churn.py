@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.scoring.logistic import Flags, Floats, Logistic, area_under_curve, calibration_error, fit, log_loss
-from flows.spec.errors import DataRefused, WarehouseError
+from flows.values.errors import DataRefused, WarehouseError
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -105,7 +105,7 @@ async def train(warehouse: Connection[Record], model: Churn = CHURN) -> Trained:
     """
     if await warehouse.fetchval("select to_regclass('gold.fct_basket_lines') is null"):
         raise WarehouseError(
-            "gold has not been built", where=model.name, next_move="run `medallion transform`, then predict again"
+            "gold has not been built", where=model.name, fix="run `medallion transform`, then predict again"
         )
     first, last = await _span(warehouse, model)
     training = training_cutoffs(first, last, model)
@@ -145,7 +145,7 @@ def refuse_below(trained: Trained, model: Churn = CHURN) -> DataRefused | None:
         f"on the holdout of {trained.holdout} the model's AUC is {auc:.3f}, and {model.least_auc:.2f} is the least; "
         "the scores of the version before stay",
         where=f"model {model.name}",
-        next_move="look at ml.model_versions for when it became worse, and at gold for what changed then; lower "
+        fix="look at ml.model_versions for when it became worse, and at gold for what changed then; lower "
         "least_auc in flows/scoring/churn.py only with a reason",
     )
 
@@ -203,7 +203,7 @@ def _too_little(model: Churn, what: str) -> DataRefused:
     return DataRefused(
         f"{what}: nothing can be learned from so little",
         where=f"model {model.name}",
-        next_move="wait until more is sold, or load more history",
+        fix="wait until more is sold, or load more history",
     )
 
 

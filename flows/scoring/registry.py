@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.scoring.churn import Churn, Trained
-from flows.spec.errors import WarehouseError
+from flows.values.errors import WarehouseError
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -35,7 +35,7 @@ async def register(warehouse: Connection[Record], model: Churn, trained: Trained
         raise WarehouseError(
             "the tables of schema ml are not there",
             where=f"model {model.name}",
-            next_move="run `medallion transform`, which creates them, then predict again",
+            fix="run `medallion transform`, which creates them, then predict again",
         )
     async with warehouse.transaction():
         # One after the other: two trainings at once would both take the next number.

@@ -1,6 +1,6 @@
 """Exchange rates: what a US dollar costs in other currencies, day by day."""
 
-from flows.spec import Api, ApiKeyHeader, Endpoint, LinkHeader, Since
+from flows.kinds.api import Api, ApiKeyHeader, Endpoint, LinkHeader, Since
 
 currency = Api(
     "currency",

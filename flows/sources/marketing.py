@@ -1,6 +1,6 @@
 """The commerce API of the marketing team: campaigns, whom they address, coupons and their use."""
 
-from flows.spec import Api, ApiKeyHeader, Endpoint, LinkHeader, Since
+from flows.kinds.api import Api, ApiKeyHeader, Endpoint, LinkHeader, Since
 
 marketing = Api(
     "marketing",

@@ -4,7 +4,7 @@ Rows that the source has are never listed: the next load would bring them back. 
 does.
 """
 
-from flows.spec.retention import Keep
+from flows.declare.retention import Keep
 
 RETENTION = (
     Keep("raw_*.*", days=400, by="_deleted_at", why="rows that are gone at the source"),

@@ -1,6 +1,7 @@
 """The shop's own database: who buys what, where, for how much."""
 
-from flows.spec import Append, Database, Merge, Replace, Rule, Sequence, Table, Timestamp
+from flows.declare import Append, Merge, Replace, Rule, Sequence, Timestamp
+from flows.kinds.postgres import Database, Table
 
 shop = Database(
     "shop",

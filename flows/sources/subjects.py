@@ -1,6 +1,6 @@
 """Whose data the platform holds: what `medallion erase` knows of."""
 
-from flows.spec.subject import Subject
+from flows.declare.subject import Subject
 
 SUBJECTS = (
     Subject(

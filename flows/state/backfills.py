@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
-from flows.spec.partition import Partition
+from flows.declare.partition import Partition
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record

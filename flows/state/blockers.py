@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from flows.spec.errors import LoadLocked
+from flows.values.errors import LoadLocked
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -109,7 +109,7 @@ async def naming_blockers(connection: Connection[Record], schema: str, *, patien
         raise LoadLocked(
             f"tables of schema {schema} are locked: {listed}",
             where=f"schema {schema}",
-            next_move=f"wait for it to end, or end it, as a superuser or its own role: {ending(found)}"
+            fix=f"wait for it to end, or end it, as a superuser or its own role: {ending(found)}"
             if found
             else "run it again",
             retryable=True,

@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.settings import settings
-from flows.spec.errors import ConfigurationError, WarehouseError
-from flows.spec.plan import CursorState, LoadCounts
 from flows.state.runs import DIED
 from flows.state.upgrading import upgrade
+from flows.values.errors import ConfigurationError, WarehouseError
+from flows.values.plan import CursorState, LoadCounts
+from flows.values.settings import settings
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -43,7 +43,7 @@ async def ensure_schema(connection: Connection[Record]) -> None:
         raise ConfigurationError(
             f"schema ops is of version {version}, this code wants {SCHEMA_VERSION}, and no run upgrades it in passing",
             where="warehouse",
-            next_move="run `medallion migrate --plan`, then `medallion migrate`",
+            fix="run `medallion migrate --plan`, then `medallion migrate`",
         )
     await migrate(connection, wait_seconds=settings().lock_wait_seconds)
 
@@ -73,7 +73,7 @@ async def known_version(connection: Connection[Record]) -> int | None:
         raise WarehouseError(
             f"schema ops is of version {version}, and this code knows {SCHEMA_VERSION}",
             where="warehouse",
-            next_move="deploy the newer code, or restore the warehouse of this version",
+            fix="deploy the newer code, or restore the warehouse of this version",
         )
     return version
 

@@ -28,7 +28,7 @@ class Overview:
     `quarantine`: source_system, table_name, rule, rows, since.
     `changes`: changed_at, source_system, table_name, column_name, change, old_type, new_type, applied.
     `circuits`: source_system, state, failures, retry_at, what; sources that have failed since they last worked.
-    `errors`: error_id, occurred_at, failure_class, location, what, next_move, times, places; equal ones are one row,
+    `errors`: error_id, occurred_at, failure_class, location, what, fix, times, places; equal ones are one row,
         with the newest's id, time and location, how often they occurred, and in how many places.
     `blockers`: open transactions that keep tables of the warehouse.
     """
@@ -91,9 +91,9 @@ with recent as (select * from ops.errors order by occurred_at desc limit 200)
 select (array_agg(error_id order by occurred_at desc))[1] as error_id, max(occurred_at) as occurred_at, failure_class,
     (array_agg(location order by occurred_at desc))[1] as location,
     (array_agg(what order by occurred_at desc))[1] as what,
-    next_move, count(*) as times, count(distinct location) as places
+    fix, count(*) as times, count(distinct location) as places
 -- An API that is down is one cause for all its endpoints.
-from recent group by failure_class, regexp_replace(what, '\\m(GET|POST) /\\S*', ''), next_move
+from recent group by failure_class, regexp_replace(what, '\\m(GET|POST) /\\S*', ''), fix
 order by max(occurred_at) desc limit $1
 """
 _LOADS = """

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from flows.spec.plan import CursorState, Window
+from flows.values.plan import CursorState, Window
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record

@@ -185,7 +185,7 @@ create table if not exists ops.errors (
     strategy text not null,
     location text not null,
     what text not null,
-    next_move text not null,
+    fix text not null,
     retryable boolean not null,
     occurred_at timestamptz not null default clock_timestamp()
 );

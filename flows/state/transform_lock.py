@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from flows.settings import settings
-from flows.spec.connection import DatabaseConnection
-from flows.spec.errors import LoadLocked
-from flows.spec.libpq import explain_libpq
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import LoadLocked
+from flows.values.libpq import explain_libpq
+from flows.values.settings import settings
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -79,7 +79,7 @@ def _busy(where: str, holder: tuple[Any, ...] | None) -> LoadLocked:
         if holder
         else "schema ops is being upgraded",
         where=where,
-        next_move="wait for it to end; one that died gives the lock back by itself",
+        fix="wait for it to end; one that died gives the lock back by itself",
         retryable=True,
     )
 

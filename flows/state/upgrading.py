@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from flows.spec.errors import LoadLocked
 from flows.state.active_runs import active_runs
 from flows.state.advisory_locks import LOAD_LOCK_CLASS, NO_TABLE
+from flows.values.errors import LoadLocked
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -127,7 +127,7 @@ async def _let_runs_end(connection: Connection[Record], step: str, until: float)
             raise LoadLocked(
                 f"schema ops cannot be brought {step} while runs are active: {listed}{more}",
                 where="schema ops",
-                next_move="let them end, or stop them, and keep others from beginning: pause the work pool; "
+                fix="let them end, or stop them, and keep others from beginning: pause the work pool; "
                 "`medallion migrate --plan` shows who is left",
                 retryable=True,
             )
@@ -146,5 +146,5 @@ async def _told_as_lock(what: str) -> AsyncIterator[None]:
         yield
     except asyncpg.LockNotAvailableError:
         raise LoadLocked(
-            what, where="schema ops", next_move="wait for them to end, and run it again", retryable=True
+            what, where="schema ops", fix="wait for them to end, and run it again", retryable=True
         ) from None

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from infra.backup.catalog import Backup, Catalog
 from infra.backup.errors import Damaged, LogGap, OutOfReach
+from infra.backup.kept import get
 from infra.backup.key import Keys
 from infra.backup.lsn import Branch, branches, format_lsn, parse_segment, runs, segment_name, timeline_of
 from infra.backup.sealed import CHUNK, unsealed, unsealed_bytes
-from infra.backup.store import get
 
 PARTIAL = ".partial"
 #: A position may stand behind the header of a page of which nothing is written yet; the longest has 40 bytes.
@@ -71,7 +71,7 @@ def stretch(
         raise OutOfReach(
             f"timeline {chain[0].timeline} does not come from this backup's, {backup.timeline}",
             where=f"backup {backup.label}",
-            next_move="choose another --timeline, or another --backup: `medallion backup list` shows them",
+            fix="choose another --timeline, or another --backup: `medallion backup list` shows them",
         )
     first = backup.start // size
     last = max((number for line, number in found if line == timeline_of(number, chain, size)), default=first - 1)
@@ -101,7 +101,7 @@ def refuse_gap(found: Stretch, where: str) -> None:
         f"{count} segments of the write-ahead log are missing, the first of them "
         f"{segment_name(timeline_of(first, found.chain, found.segment_bytes), first, found.segment_bytes)}",
         where=where,
-        next_move=f"the log is whole up to {format_lsn(found.whole_until)}: recover to a moment before that with --to "
+        fix=f"the log is whole up to {format_lsn(found.whole_until)}: recover to a moment before that with --to "
         "or --to-lsn, or from a backup made after the gap; `medallion backup` closes it for the time to come",
     )
 
@@ -160,7 +160,7 @@ def _not_itself(name: str) -> Damaged:
     return Damaged(
         "it does not hold the segment that its name says",
         where=name,
-        next_move="restore that file from an older version of it, or recover to a moment before it, or another backup",
+        fix="restore that file from an older version of it, or recover to a moment before it, or another backup",
     )
 
 

@@ -25,15 +25,15 @@ from typing import IO
 
 import psycopg
 
-from flows.settings import settings
-from flows.spec import DatabaseConnection
-from flows.spec.errors import MedallionError
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import MedallionError
+from flows.values.settings import settings
 from infra.backup import programs, server
 from infra.backup.archive import PAGE_HEADER, PARTIAL
 from infra.backup.catalog import Catalog, Watermark
+from infra.backup.kept import put
 from infra.backup.key import Keys
 from infra.backup.sealed import sealed_bytes
-from infra.backup.store import put
 from infra.local import logs
 
 _log = logging.getLogger(__name__)

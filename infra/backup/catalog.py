@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from infra.backup.errors import NoBackup
+from infra.backup.kept import Kept, Store, get, put
 from infra.backup.lsn import parse_lsn
-from infra.backup.store import Kept, Store, get, put
 
 SUFFIX = ".zst.age"
 
@@ -154,7 +154,7 @@ def open_catalog(store: Store, system: str | None = None) -> Catalog:
         raise NoBackup(
             "there is no backup here",
             where=store.place,
-            next_move="`medallion backup` makes one; MEDALLION_BACKUP_TO says where backups are kept",
+            fix="`medallion backup` makes one; MEDALLION_BACKUP_TO says where backups are kept",
         )
     return Catalog(store, max(found)[1])
 

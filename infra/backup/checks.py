@@ -4,10 +4,10 @@ import asyncio
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from flows import connections
-from flows.spec import DatabaseConnection
-from flows.spec.errors import ConfigurationError
+from flows.access import addresses
 from flows.state import ledger
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import ConfigurationError
 from infra.backup import programs
 from infra.backup.scratch import ScratchCluster
 
@@ -28,7 +28,7 @@ def warehouse_of(cluster: ScratchCluster) -> DatabaseConnection:
     """The recovered warehouse as its loader: role and database are those of the warehouse in force."""
     role, database = _ROLE, _DATABASE
     try:
-        parts = urlsplit(connections.warehouse().url)
+        parts = urlsplit(addresses.warehouse().url)
     except ConfigurationError:
         pass  # the stack is gone, as it may be when one recovers
     else:
@@ -88,7 +88,7 @@ def _roles(cluster: ScratchCluster) -> Check:
 
 
 async def _operations(warehouse: DatabaseConnection) -> list[Check]:
-    async with connections.connect(warehouse, side="warehouse") as session:
+    async with addresses.connect(warehouse, side="warehouse") as session:
         version = await ledger.known_version(session)
         if version is None:
             return [Check("operations schema", True, "none yet: no load has ever run")]

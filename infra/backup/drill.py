@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.loads.catch_up import CaughtUp, catch_up
-from flows.settings import settings
+from flows.values.settings import settings
+from flows.verbs.catch_up import CaughtUp, catch_up
 from infra.backup import checks
 from infra.backup.archive import PAGE_HEADER
 from infra.backup.aside import aside
@@ -140,7 +140,7 @@ def refuse_missed(done: Drill) -> None:
         raise TargetMissed(
             f"the drill was not passed: {'; '.join(done.problems)}",
             where=f"backup {done.backup}",
-            next_move="for what would be lost: does the archiver run (`medallion status`), and often enough? "
+            fix="for what would be lost: does the archiver run (`medallion status`), and often enough? "
             "For the time: back up more often, so that less log is replayed; targets are MEDALLION_BACKUP_RPO_SECONDS "
             "and MEDALLION_BACKUP_RTO_SECONDS",
         )

@@ -12,8 +12,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO
 
-from flows.erasure.key import FILE as ERASURE_KEY
-from flows.settings import settings
+from flows.access.erasure_key import FILE as ERASURE_KEY
+from flows.values.settings import settings
 from infra.backup.errors import BackupError
 from infra.local.home import Home
 
@@ -78,7 +78,7 @@ def unpack(reader: IO[bytes], folder: Path) -> None:
             raise BackupError(
                 "the copy of Prefect's database is damaged",
                 where=DATABASE,
-                next_move="recover from another backup: `medallion backup list`",
+                fix="recover from another backup: `medallion backup list`",
             )
 
 
@@ -112,6 +112,6 @@ def _copy(source: Path, target: Path) -> None:
         raise BackupError(
             f"Prefect's database cannot be copied ({type(error).__name__})",
             where=str(source),
-            next_move="run `medallion backup` again; `medallion down` first, if it stays",
+            fix="run `medallion backup` again; `medallion down` first, if it stays",
             retryable=True,
         ) from None

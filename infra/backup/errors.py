@@ -12,7 +12,7 @@ BackupError
 └── TargetMissed        a drill took longer, or would have lost more, than is allowed        exit 1
 """
 
-from flows.spec.errors import FailureClass, MedallionError
+from flows.values.errors import FailureClass, MedallionError
 
 
 class BackupError(MedallionError):

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.settings import settings
+from flows.values.settings import settings
 from infra.backup.errors import KeyRefused
 
 try:
@@ -20,7 +20,7 @@ except ImportError as missing:
     raise KeyRefused(
         "the packages that encrypt backups are not installed",
         where="backup",
-        next_move="install the extra `backup`: uv sync --extra backup",
+        fix="install the extra `backup`: uv sync --extra backup",
     ) from missing
 
 _HOW = "`medallion backup key FILE` makes one; name it by MEDALLION_BACKUP_KEY_FILE, or set MEDALLION_BACKUP_KEY"
@@ -56,11 +56,11 @@ def keys() -> Keys:
     if configured is not None:
         return parse(configured.get_secret_value(), "MEDALLION_BACKUP_KEY")
     if file is None:
-        raise KeyRefused("there is no key to encrypt backups with", where="backup", next_move=_HOW)
+        raise KeyRefused("there is no key to encrypt backups with", where="backup", fix=_HOW)
     try:
         return parse(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
-        raise KeyRefused(f"the key cannot be read ({type(error).__name__})", where=str(file), next_move=_HOW) from None
+        raise KeyRefused(f"the key cannot be read ({type(error).__name__})", where=str(file), fix=_HOW) from None
 
 
 def parse(text: str, where: str) -> Keys:
@@ -70,10 +70,10 @@ def parse(text: str, where: str) -> Keys:
         found = tuple(x25519.Identity.from_str(line) for line in lines if line and not line.startswith("#"))
     except pyrage.IdentityError:
         raise KeyRefused(
-            "this is no key of age: a line does not begin with AGE-SECRET-KEY-1, or is cut", where=where, next_move=_HOW
+            "this is no key of age: a line does not begin with AGE-SECRET-KEY-1, or is cut", where=where, fix=_HOW
         ) from None
     if not found:
-        raise KeyRefused("there is no key in it", where=where, next_move=_HOW)
+        raise KeyRefused("there is no key in it", where=where, fix=_HOW)
     return Keys(found)
 
 
@@ -101,6 +101,6 @@ def make(file: Path) -> Keys:
         raise KeyRefused(
             f"the key cannot be written ({type(error).__name__})",
             where=str(file),
-            next_move="name a file in a folder that you may write, outside the folder of the stack",
+            fix="name a file in a folder that you may write, outside the folder of the stack",
         ) from None
     return parse(file.read_text(encoding="utf-8"), str(file))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from flows.settings import settings
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
+from flows.values.settings import settings
 from infra.backup.errors import ServerRefused
 from infra.local.account import Account
 from infra.local.programs import programs_folder
@@ -27,7 +27,7 @@ def folder() -> Path:
         raise ConfigurationError(
             "there is no pg_basebackup",
             where=f"MEDALLION_POSTGRES_PROGRAMS={configured}",
-            next_move="name the folder of PostgreSQL's programs, such as /usr/lib/postgresql/18/bin",
+            fix="name the folder of PostgreSQL's programs, such as /usr/lib/postgresql/18/bin",
         )
     return configured
 
@@ -76,7 +76,7 @@ def major() -> int:
         raise ConfigurationError(
             "pg_basebackup does not tell its version",
             where=str(folder()),
-            next_move="check that this account may run it",
+            fix="check that this account may run it",
         )
     return int(found[1])
 
@@ -84,17 +84,17 @@ def major() -> int:
 def refused(program: str, stderr: str, address: str) -> ServerRefused:
     """Why a program that speaks with the server failed. Its words hold names of objects, and no values of rows."""
     last = "; ".join(line.strip().removeprefix(f"{program}: ") for line in stderr.strip().splitlines()[-3:])
-    next_move = "look into the server's log; the next run begins anew"
+    fix = "look into the server's log; the next run begins anew"
     if "SSL support is not compiled in" in stderr:
-        next_move = "set MEDALLION_POSTGRES_PROGRAMS to programs built with TLS, such as /usr/lib/postgresql/18/bin"
+        fix = "set MEDALLION_POSTGRES_PROGRAMS to programs built with TLS, such as /usr/lib/postgresql/18/bin"
     elif "checksum" in stderr:
-        next_move = (
+        fix = (
             "a page on the server's disk is damaged: recover from an earlier backup (`medallion restore`), or let "
             "the table be loaded anew; the damaged table is named in the server's log"
         )
     return ServerRefused(
         f"{program} failed: {last or 'it said nothing'}",
         where=address,
-        next_move=next_move,
+        fix=fix,
         retryable="checksum" not in stderr and "SSL support" not in stderr,
     )

@@ -79,7 +79,7 @@ def recovered(
         raise OutOfReach(
             f"the log does not reach {target if target.lsn else backup.end_lsn}",
             where=f"backup {backup.label}",
-            next_move=reach([backup], watermark),
+            fix=reach([backup], watermark),
         )
     found = replace(found, objects=_until(found, found.whole_until).objects)
     on_step(
@@ -174,7 +174,7 @@ def _replay(
                 f"the log ends, at {format_lsn(end)}, before {target}"
                 + (": segments behind it are missing" if found.missing else ""),
                 where=where,
-                next_move="recover to a moment or position before that, or from a backup made after the gap: "
+                fix="recover to a moment or position before that, or from a backup made after the gap: "
                 "`medallion backup list`",
             ) from None
         raise ended.explained(where) from None

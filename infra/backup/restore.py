@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows import connections
-from flows.loads.catch_up import CaughtUp, catch_up
+from flows.access import addresses
+from flows.verbs.catch_up import CaughtUp, catch_up
 from infra.backup import archiver, checks, embedded, service
 from infra.backup.aside import aside
 from infra.backup.catalog import Catalog, new_label
@@ -60,7 +60,7 @@ def restore_into(
     began = time.monotonic()
     if folder.exists() and any(folder.iterdir()):
         raise InTheWay(
-            "the folder is not empty", where=str(folder), next_move="name a folder that is empty, or not there yet"
+            "the folder is not empty", where=str(folder), fix="name a folder that is empty, or not there yet"
         )
     folder.mkdir(parents=True, exist_ok=True)
     account = account_for(folder)
@@ -101,7 +101,7 @@ def restore_embedded(
         raise InTheWay(
             "there is a cluster already",
             where=str(home.postgres),
-            next_move="add --replace: it is moved aside and kept; or recover beside it with --into FOLDER",
+            fix="add --replace: it is moved aside and kept; or recover beside it with --into FOLDER",
         )
     home.prepare(min_free_bytes=0)
     cluster = Cluster(home.postgres)
@@ -128,7 +128,7 @@ def restore_embedded(
         on_step("the log is archived again")
     facts.seconds = time.monotonic() - began
     if sources is not None:
-        facts.tables = asyncio.run(catch_up(connections.warehouse(), sources, on_table))
+        facts.tables = asyncio.run(catch_up(addresses.warehouse(), sources, on_table))
         facts.seconds = time.monotonic() - began
     running.wait_for_prefect(home)
     on_step("Prefect answers")
@@ -147,7 +147,7 @@ def _recovered(catalog: Catalog, keys: Keys, work: Path, target: Target, label: 
         raise BackupError(
             f"the recovered cluster is not sound: {'; '.join(f'{check.name}: {check.found}' for check in bad)}",
             where=f"backup {found.backup.label}",
-            next_move="recover to another moment, or from another backup: `medallion backup list`",
+            fix="recover to another moment, or from another backup: `medallion backup list`",
         )
     on_step(f"checked: {'; '.join(f'{check.name}: {check.found}' for check in seen)}")
     return Restored(work, found.backup.label, str(found.target), found.last_commit, seen, 0.0)
@@ -161,7 +161,7 @@ def _swap(home: Home, cluster: Cluster, work: Path) -> Path | None:
             raise InTheWay(
                 "somebody started the cluster again",
                 where=str(home.postgres),
-                next_move="run the command again",
+                fix="run the command again",
                 retryable=True,
             )
         there = cluster.data.exists()
@@ -194,5 +194,5 @@ def refuse_small_disk(catalog: Catalog, folder: Path) -> None:
         raise DiskFull(
             f"{free / 1024**3:.1f} GB free, {backups[-1].cluster_bytes * 1.1 / 1024**3:.1f} GB needed",
             where=str(folder),
-            next_move="free some space, or recover into a folder on a larger disk with --into",
+            fix="free some space, or recover into a folder on a larger disk with --into",
         )

@@ -10,8 +10,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from blocks.aws import credentials
 from infra.backup.errors import StoreFailed
+from infra.backup.kept import Kept
 from infra.backup.sealed import Readable
-from infra.backup.store import Kept
 
 #: Held in memory until it is sent. S3 takes 10,000 parts: 320 GB, compressed, in one backup.
 PART_BYTES = 32 << 20
@@ -81,7 +81,7 @@ class BucketStore:
         return StoreFailed(
             f"S3 answered {code} for {name}",
             where=self.place,
-            next_move="wait: S3 is busy"
+            fix="wait: S3 is busy"
             if code in _PASSING
             else "check that the bucket is there, and that this process may list, read, write and delete under the "
             "prefix and use the bucket's key; AWS_DEFAULT_REGION and MEDALLION_AWS_ENDPOINT_URL say which AWS is asked",
@@ -98,7 +98,7 @@ def open_bucket(place: str) -> BucketStore:
         raise StoreFailed(
             f"S3 cannot be asked ({type(error).__name__})",
             where=place,
-            next_move="set AWS_DEFAULT_REGION, and give this process a role or AWS_ACCESS_KEY_ID",
+            fix="set AWS_DEFAULT_REGION, and give this process a role or AWS_ACCESS_KEY_ID",
         ) from None
     return BucketStore(bucket, prefix.strip("/"), client)
 

@@ -190,7 +190,7 @@ class RecoveryEnded(Exception):
         return BackupError(
             f"the recovered cluster does not start: {fatal[-1] if fatal else 'it said nothing'}",
             where=where,
-            next_move="recover to another moment (--to), or from another backup (--backup); "
+            fix="recover to another moment (--to), or from another backup (--backup); "
             "MEDALLION_POSTGRES_PROGRAMS names the programs that start it",
         )
 

@@ -204,14 +204,14 @@ def _explained(error: BaseException, where: str) -> BaseException:
         return KeyRefused(
             "none of our keys opens it",
             where=where,
-            next_move="`medallion backup list` names the key it was written for; add that key's line to the file of "
+            fix="`medallion backup list` names the key it was written for; add that key's line to the file of "
             "MEDALLION_BACKUP_KEY_FILE, or to MEDALLION_BACKUP_KEY",
         )
     if isinstance(error, pyrage.DecryptError | OSError | EOFError | zstd.ZstdError):
         return Damaged(
             "it was cut or changed since it was written",
             where=where,
-            next_move="restore that file from a copy or an older version of it, or recover from another backup: "
+            fix="restore that file from a copy or an older version of it, or recover from another backup: "
             "`medallion backup list`",
         )
     return error

@@ -9,10 +9,10 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import ConnStatus, ExecStatus, PGconn
 
-from flows.connections import embedded_stack, embedded_url
-from flows.settings import settings
-from flows.spec import DatabaseConnection
-from flows.spec.errors import ConfigurationError
+from flows.access.addresses import embedded_stack, embedded_url
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import ConfigurationError
+from flows.values.settings import settings
 from infra.backup import programs
 from infra.backup.catalog import Watermark
 from infra.backup.errors import ServerRefused
@@ -54,7 +54,7 @@ def address() -> DatabaseConnection:
     raise ConfigurationError(
         "nothing says which cluster is to be backed up",
         where="backup",
-        next_move="run `medallion up` for the embedded one, or set MEDALLION_BACKUP_URL to yours, as a role that may "
+        fix="run `medallion up` for the embedded one, or set MEDALLION_BACKUP_URL to yours, as a role that may "
         "replicate: postgresql://medallion_backup:…@host/postgres?sslmode=verify-full",
     )
 
@@ -79,25 +79,25 @@ def identify(at: DatabaseConnection) -> Server:
         raise ServerRefused(
             "the cluster has tablespaces of its own, which are not backed up here",
             where=at.safe_address,
-            next_move="move their tables to pg_default, or back this cluster up with pgBackRest or barman",
+            fix="move their tables to pg_default, or back this cluster up with pgBackRest or barman",
         )
     if row[4]:
         raise ServerRefused(
             "this is a standby, which cannot say until when everything has arrived",
             where=at.safe_address,
-            next_move="name the primary in MEDALLION_BACKUP_URL; ?target_session_attrs=primary finds it among several",
+            fix="name the primary in MEDALLION_BACKUP_URL; ?target_session_attrs=primary finds it among several",
         )
     if not row[5]:
         raise ServerRefused(
             "the role is not told how far its copy of the log has come",
             where=at.safe_address,
-            next_move="let a superuser run infra/local/roles_backup.sql, which grants pg_read_all_stats",
+            fix="let a superuser run infra/local/roles_backup.sql, which grants pg_read_all_stats",
         )
     if programs.major() != server.major:
         raise ServerRefused(
             f"the server is PostgreSQL {server.major}, the programs are of {programs.major()}",
             where=at.safe_address,
-            next_move=f"set MEDALLION_POSTGRES_PROGRAMS to the folder of programs of version {server.major}",
+            fix=f"set MEDALLION_POSTGRES_PROGRAMS to the folder of programs of version {server.major}",
         )
     return server
 
@@ -181,15 +181,15 @@ def _unreachable(at: DatabaseConnection, said: str) -> ServerRefused:
         return ServerRefused(
             "the role may not replicate, which copying a cluster needs",
             where=at.safe_address,
-            next_move=_MANAGED + _GRANTS,
+            fix=_MANAGED + _GRANTS,
         )
     if "authentication failed" in said:
         return ServerRefused(
-            "the password is not the role's", where=at.safe_address, next_move="correct MEDALLION_BACKUP_URL"
+            "the password is not the role's", where=at.safe_address, fix="correct MEDALLION_BACKUP_URL"
         )
     return ServerRefused(
         "the cluster cannot be reached",
         where=at.safe_address,
-        next_move="check that it is up and that MEDALLION_BACKUP_URL leads there",
+        fix="check that it is up and that MEDALLION_BACKUP_URL leads there",
         retryable=True,
     )

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from flows.settings import settings
+from flows.values.settings import settings
 from infra.local import process
 from infra.local.home import Home, file_error
 from infra.local.process import Running

@@ -8,57 +8,14 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
-from flows.settings import settings
+from flows.values.settings import settings
 from infra.backup.errors import StoreFailed
-from infra.backup.sealed import Readable, Writable
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """One object: its name below the store's root, and its size in bytes."""
-
-    name: str
-    bytes: int
-
-
-class Store(Protocol):
-    """What both kinds can do. A name either holds the whole of what was written, or what it held before."""
-
-    @property
-    def place(self) -> str:
-        """Where it is, for messages."""
-
-    def write(self, name: str) -> AbstractContextManager[Writable]:
-        """Write an object; it is there once the block has ended without an error."""
-
-    def read(self, name: str) -> AbstractContextManager[Readable]:
-        """Read an object. Raises FileNotFoundError."""
-
-    def list(self, prefix: str) -> "list[Kept]":
-        """The objects whose names begin with the prefix, sorted."""
-
-    def delete(self, name: str) -> None:
-        """Delete an object; nothing happens where there is none."""
-
-    def on_disk_of(self, folder: Path) -> bool:
-        """Whether losing the disk of the folder loses what is kept here, too."""
-
-
-def put(store: Store, name: str, data: bytes) -> None:
-    """Write a small object."""
-    with store.write(name) as writer:
-        writer.write(data)
-
-
-def get(store: Store, name: str) -> bytes:
-    """Read a small object. Raises FileNotFoundError."""
-    with store.read(name) as reader:
-        return reader.read()
+from infra.backup.kept import Kept, Store
 
 
 def open_store(place: str | None = None) -> Store:
@@ -79,7 +36,7 @@ def open_store(place: str | None = None) -> Store:
         raise StoreFailed(
             f"backups are not kept at {place.partition(':')[0]}://",
             where="MEDALLION_BACKUP_TO",
-            next_move="name a folder, or s3://bucket/prefix",
+            fix="name a folder, or s3://bucket/prefix",
         )
     return FolderStore(Path(place).expanduser().resolve())
 
@@ -152,5 +109,5 @@ class FolderStore:
         return StoreFailed(
             f"{name} cannot be read or written: {reason}{free}",
             where=self.place,
-            next_move="make the folder writable for this account and large enough, or set MEDALLION_BACKUP_TO",
+            fix="make the folder writable for this account and large enough, or set MEDALLION_BACKUP_TO",
         )

@@ -15,17 +15,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any
 
-from flows.settings import settings
-from flows.spec import DatabaseConnection
+from flows.values.connection import DatabaseConnection
+from flows.values.settings import settings
 from infra.backup import archiver, embedded, programs, server
 from infra.backup.archiver import Archiver
 from infra.backup.catalog import Backup, Catalog, new_label
 from infra.backup.errors import BackupError, ServerRefused
+from infra.backup.kept import Store
 from infra.backup.key import Keys
 from infra.backup.lsn import parse_lsn
 from infra.backup.sealed import CHUNK, seal
 from infra.backup.server import Server
-from infra.backup.store import Store
 from infra.backup.verify import verify
 from infra.local.home import Home
 
@@ -163,7 +163,7 @@ def _log_range(tail: bytes, at: DatabaseConnection) -> dict[str, Any]:
         raise ServerRefused(
             "the server changed its timeline while it was copied",
             where=at.safe_address,
-            next_move="run `medallion backup` again",
+            fix="run `medallion backup` again",
             retryable=True,
         )
     found: dict[str, Any] = covered[0]
@@ -189,7 +189,7 @@ def _wait_for_log(catalog: Catalog, backup: Backup) -> None:
             raise BackupError(
                 f"the log did not reach the archive within {_WAIT_FOR_LOG_SECONDS:.0f} seconds",
                 where=catalog.store.place,
-                next_move=f"look into {settings().home / 'logs' / 'archiver.log'}, or what `medallion backup archive` "
+                fix=f"look into {settings().home / 'logs' / 'archiver.log'}, or what `medallion backup archive` "
                 "says; then run `medallion backup` again",
                 retryable=True,
             )

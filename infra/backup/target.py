@@ -43,7 +43,7 @@ def parse_target(
     """The target that a person wrote. A moment without a zone is not guessed at. Raises OutOfReach."""
     if sum(part is not None for part in (time, lsn, name)) > 1:
         raise OutOfReach(
-            "more than one end was asked for", where="restore", next_move="give one of --to, --to-lsn and --to-name"
+            "more than one end was asked for", where="restore", fix="give one of --to, --to-lsn and --to-name"
         )
     try:
         moment = None if time is None else datetime.fromisoformat(time)
@@ -52,11 +52,11 @@ def parse_target(
         raise OutOfReach(
             f"this is no {'moment' if time is not None else 'position'}: {time or lsn}",
             where="restore",
-            next_move="write it as '2026-11-26 10:00:00+00', or as 0/3000028",
+            fix="write it as '2026-11-26 10:00:00+00', or as 0/3000028",
         ) from None
     if moment is not None and moment.tzinfo is None:
         raise OutOfReach(
-            f"the moment has no time zone: {time}", where="restore", next_move=f"write it as '{time}+00' for UTC"
+            f"the moment has no time zone: {time}", where="restore", fix=f"write it as '{time}+00' for UTC"
         )
     return Target(moment, position, name, timeline)
 
@@ -67,23 +67,23 @@ def choose(backups: Sequence[Backup], target: Target, watermark: Watermark | Non
     Raises NoBackup, OutOfReach; both say what is possible.
     """
     if not backups:
-        raise NoBackup("there is no backup here", where="restore", next_move="`medallion backup` makes one")
+        raise NoBackup("there is no backup here", where="restore", fix="`medallion backup` makes one")
     chosen = [backup for backup in backups if label is None or backup.label == label]
     if not chosen:
         raise NoBackup(
             f"there is no backup {label}",
             where="restore",
-            next_move=f"choose among {', '.join(backup.label for backup in backups)}",
+            fix=f"choose among {', '.join(backup.label for backup in backups)}",
         )
     possible = reach(chosen, watermark)
     if target.time is not None:
         if watermark is not None and target.time > watermark.at:
-            raise OutOfReach(f"the log ends before {target}", where="restore", next_move=possible)
+            raise OutOfReach(f"the log ends before {target}", where="restore", fix=possible)
         chosen = [backup for backup in chosen if backup.ended_at <= target.time]
     if target.lsn is not None:
         chosen = [backup for backup in chosen if backup.end <= target.lsn]
     if not chosen:
-        raise OutOfReach(f"no backup is older than {target}", where="restore", next_move=possible)
+        raise OutOfReach(f"no backup is older than {target}", where="restore", fix=possible)
     return chosen[-1]
 
 

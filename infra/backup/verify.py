@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from flows.settings import settings
+from flows.values.settings import settings
 from infra.backup import archive, embedded, programs
 from infra.backup.aside import aside
 from infra.backup.catalog import Backup, Catalog
@@ -49,7 +49,7 @@ def extract(catalog: Catalog, backup: Backup, keys: Keys, data: Path, account: A
         raise KeyRefused(
             "none of our keys opens it",
             where=f"backup {backup.label}",
-            next_move=f"add the line of the key {backup.key} to the file of MEDALLION_BACKUP_KEY_FILE, or to "
+            fix=f"add the line of the key {backup.key} to the file of MEDALLION_BACKUP_KEY_FILE, or to "
             "MEDALLION_BACKUP_KEY",
         )
     try:
@@ -63,11 +63,11 @@ def extract(catalog: Catalog, backup: Backup, keys: Keys, data: Path, account: A
             os.chown(data, account.uid, account.gid)
     except FileNotFoundError:
         raise Damaged(
-            "its files are not there", where=f"backup {backup.label}", next_move="recover from another backup"
+            "its files are not there", where=f"backup {backup.label}", fix="recover from another backup"
         ) from None
     except tarfile.TarError:
         raise Damaged(
-            "it is not what was written", where=f"backup {backup.label}", next_move="recover from another backup"
+            "it is not what was written", where=f"backup {backup.label}", fix="recover from another backup"
         ) from None
     except OSError as error:
         raise file_error(error, data.parent) from error
@@ -101,7 +101,7 @@ def held_against_manifest(backup: Backup, data: Path, log: Path) -> None:
         raise Damaged(
             f"it is not what the manifest says: {last}",
             where=f"backup {backup.label}",
-            next_move="recover from another backup, and make a new one: `medallion backup`",
+            fix="recover from another backup, and make a new one: `medallion backup`",
         )
 
 
@@ -109,5 +109,5 @@ def _no_log(backup: Backup) -> Damaged:
     return Damaged(
         "the log that it needs is not in the archive",
         where=f"backup {backup.label}",
-        next_move="recover from another backup, and make a new one: `medallion backup`",
+        fix="recover from another backup, and make a new one: `medallion backup`",
     )

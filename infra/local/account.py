@@ -54,7 +54,7 @@ def account_for(folder: Path) -> Account | None:
     raise StackError(
         "PostgreSQL does not run as root, and no other account exists or can be created",
         where="embedded PostgreSQL",
-        next_move=f"create an account named {ACCOUNT}, or run as a normal user",
+        fix=f"create an account named {ACCOUNT}, or run as a normal user",
     )
 
 
@@ -75,7 +75,7 @@ def grant_passage(account: Account, *folders: Path) -> None:
                         f"the account {account.name}, which PostgreSQL runs as when root starts it, may not pass "
                         "through",
                         where=str(step),
-                        next_move=f"run `chmod o+x {step}`, or move the project, or run as a normal user",
+                        fix=f"run `chmod o+x {step}`, or move the project, or run as a normal user",
                     ) from error
 
 

@@ -30,7 +30,7 @@ def credentials_of(home: Home) -> dict[str, str]:
         raise StackError(
             "the cluster is there, but its passwords are not",
             where=str(home.credentials_file),
-            next_move=f"restore that file, or run `medallion down`, delete {home.postgres} and begin anew",
+            fix=f"restore that file, or run `medallion down`, delete {home.postgres} and begin anew",
         )
     known.update({name: secrets.token_urlsafe(24) for name in missing if name != PREFECT_AUTH})
     if PREFECT_AUTH in missing:
@@ -88,14 +88,14 @@ def apply_roles(cluster: Cluster, postmaster: Postmaster, credentials: Mapping[s
         raise DiskFull(
             "the disk is full",
             where="embedded PostgreSQL",
-            next_move="free some space, or set MEDALLION_HOME to a folder on a larger disk",
+            fix="free some space, or set MEDALLION_HOME to a folder on a larger disk",
         ) from error
     except psycopg.Error as error:
         reason = "the administrator's password is not the cluster's" if "authentication" in str(error) else "it refused"
         raise ServiceFailed(
             f"roles could not be applied: {reason} (SQLSTATE {error.sqlstate or 'none'})",
             where="embedded PostgreSQL",
-            next_move=f"look into {cluster.log}; deleting {cluster.folder} after `medallion down` begins anew",
+            fix=f"look into {cluster.log}; deleting {cluster.folder} after `medallion down` begins anew",
         ) from error
 
 
@@ -110,7 +110,7 @@ def refuse_other_server(admin_url: str, postmaster: Postmaster) -> None:
         raise NotOurs(
             f"the server on {HOST}:{postmaster.port} is not the one of this stack",
             where="embedded PostgreSQL",
-            next_move="run `medallion down` and `medallion up`: ours then starts on another port",
+            fix="run `medallion down` and `medallion up`: ours then starts on another port",
         )
 
 
@@ -120,7 +120,7 @@ def _apply_rotated(admin_url: str, credentials: Mapping[str, str]) -> None:
     if not rotated:
         return
     # The platform's own story; what only starts servers need not import it.
-    from flows.rotate import ensure_account
+    from flows.access.rotation import ensure_account
 
     with psycopg.connect(admin_url, autocommit=True) as admin:
         for role, (account, password) in rotated.items():

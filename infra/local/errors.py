@@ -9,7 +9,7 @@ StackError
 └── ServiceFailed       a program did not start, or died
 """
 
-from flows.spec.errors import FailureClass, MedallionError
+from flows.values.errors import FailureClass, MedallionError
 
 
 class StackError(MedallionError):

@@ -57,7 +57,7 @@ class Home:
         raise FolderUnusable(
             "no pyproject.toml in this folder or above",
             where=str(here),
-            next_move="go to the project's folder, or set MEDALLION_HOME to the folder the stack may use",
+            fix="go to the project's folder, or set MEDALLION_HOME to the folder the stack may use",
         )
 
     @property
@@ -114,7 +114,7 @@ class Home:
             raise DiskFull(
                 f"{free / 1024**3:.1f} GB free, {min_free_bytes / 1024**3:.1f} GB needed",
                 where=str(self.root),
-                next_move="free some space, or set MEDALLION_HOME to a folder on a larger disk",
+                fix="free some space, or set MEDALLION_HOME to a folder on a larger disk",
             )
 
     @contextmanager
@@ -139,7 +139,7 @@ class Home:
                         raise StackError(
                             f"another `medallion up` or `down` has worked for over {timeout:.0f} seconds",
                             where=str(self.root),
-                            next_move="wait for it or stop it, then run the command again",
+                            fix="wait for it or stop it, then run the command again",
                             retryable=True,
                         ) from None
                     time.sleep(0.02)
@@ -180,14 +180,14 @@ def file_error(error: OSError, path: Path) -> StackError:
         return DiskFull(
             "the disk is full",
             where=str(path),
-            next_move="free some space, or set MEDALLION_HOME to a folder on a larger disk",
+            fix="free some space, or set MEDALLION_HOME to a folder on a larger disk",
         )
     reason = os.strerror(error.errno) if error.errno else type(error).__name__
     owner = f", it belongs to uid {path.stat().st_uid}" if _can_stat(path) else ""
     return FolderUnusable(
         f"cannot be used by uid {os.geteuid()}: {reason.lower()}{owner}",
         where=str(path),
-        next_move="make it yours (chown), or set MEDALLION_HOME to a folder you can write",
+        fix="make it yours (chown), or set MEDALLION_HOME to a folder you can write",
     )
 
 

@@ -39,7 +39,7 @@ def configured(service: str, variable: str) -> int | None:
         raise StackError(
             f"{variable} is not a port: {value!r}",
             where=service,
-            next_move=f"set {variable} to a number from 1 to 65535, or unset it and a free port is taken",
+            fix=f"set {variable} to a number from 1 to 65535, or unset it and a free port is taken",
         )
     if not is_free(int(value)):
         raise taken(service, int(value), variable)
@@ -77,6 +77,6 @@ def taken(service: str, port: int, variable: str) -> PortTaken:
     return PortTaken(
         f"port {port} on {HOST} is taken by another program",
         where=service,
-        next_move=f"stop that program (`ss -ltnp 'sport = :{port}'` names it), or set {variable} to another port, "
+        fix=f"stop that program (`ss -ltnp 'sport = :{port}'` names it), or set {variable} to another port, "
         "or unset it and a free one is taken",
     )

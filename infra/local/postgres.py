@@ -95,7 +95,7 @@ class Cluster:
         raise ServiceFailed(
             f"does not stop: {done.stderr.strip() or done.stdout.strip()}",
             where="embedded PostgreSQL",
-            next_move=f"look into {self.log}",
+            fix=f"look into {self.log}",
         )
 
     def rotate_log(self, max_bytes: int = logs.MAX_BYTES) -> bool:
@@ -170,7 +170,7 @@ class Cluster:
             raise FolderUnusable(
                 f"was moved here from {before} while its PostgreSQL ran",
                 where=str(self.data),
-                next_move="move it back, run `medallion down`, and move it then",
+                fix="move it back, run `medallion down`, and move it then",
             )
 
     def _refuse_other_major(self) -> None:
@@ -179,7 +179,7 @@ class Cluster:
             raise ServiceFailed(
                 f"the cluster was made by PostgreSQL {found}, the programs are of {MAJOR}",
                 where=str(self.data),
-                next_move=f"carry the data over with pg_dump of version {found}, or delete the folder to begin anew",
+                fix=f"carry the data over with pg_dump of version {found}, or delete the folder to begin anew",
             )
 
     def _launch(self, account: Account | None, port: int) -> str:
@@ -210,7 +210,7 @@ class Cluster:
                 raise ServiceFailed(
                     f"pid {running.pid} has not become ready within {timeout:.0f} seconds",
                     where="embedded PostgreSQL",
-                    next_move=f"look into {self.log}, then run `medallion down` and `medallion up`",
+                    fix=f"look into {self.log}, then run `medallion down` and `medallion up`",
                     retryable=True,
                 )
             time.sleep(0.02)
@@ -254,7 +254,7 @@ class Cluster:
         return PortTaken(
             f"port {port} on {HOST} was free and is taken now",
             where="embedded PostgreSQL",
-            next_move=f"run the command again, or set {PORT_VARIABLE} to a port of your choice",
+            fix=f"run the command again, or set {PORT_VARIABLE} to a port of your choice",
             retryable=True,
         )
 
@@ -263,11 +263,11 @@ class Cluster:
             return DiskFull(
                 f"{program} stopped: the disk is full, {shutil.disk_usage(self.folder).free / 1024**2:.0f} MB free",
                 where=str(self.folder),
-                next_move="free some space, or set MEDALLION_HOME to a folder on a larger disk",
+                fix="free some space, or set MEDALLION_HOME to a folder on a larger disk",
             )
         last = "; ".join(line.strip() for line in output.strip().splitlines()[-3:])
         return ServiceFailed(
             f"{program} did not start: {last or 'it said nothing'}",
             where="embedded PostgreSQL",
-            next_move=f"look into {self.log}",
+            fix=f"look into {self.log}",
         )

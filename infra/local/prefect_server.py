@@ -116,7 +116,7 @@ def another_stack(configured: str) -> NotOurs:
     return NotOurs(
         "PREFECT_API_URL names the embedded server of another stack" + (f", the one in {home}" if home else ""),
         where=address(port),
-        next_move="unset PREFECT_API_URL to use the stack of this project (`medallion up` starts it); or, to work with "
+        fix="unset PREFECT_API_URL to use the stack of this project (`medallion up` starts it); or, to work with "
         'that stack, run `eval "$(medallion env)"` in its project, or set MEDALLION_HOME to '
         + (str(home) if home else "its home"),
     )

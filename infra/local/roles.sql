@@ -51,7 +51,7 @@ begin
         loop
             execute format('alter role %I in database %I reset all', account, database);
         end loop;
-        -- A second account acts as its role from its first statement on: flows/rotate.py.
+        -- A second account acts as its role from its first statement on: flows/access/rotation.py.
         if account like '%\_clone' then
             execute format('alter role %I set role = %L', account, left(account, -length('_clone')));
         end if;

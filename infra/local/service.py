@@ -85,7 +85,7 @@ class Service(ABC):
                 raise ServiceFailed(
                     f"has not answered within {timeout:.0f} seconds",
                     where=self.name,
-                    next_move=f"look into {self.log}; a busy machine may need longer: run `medallion up` again",
+                    fix=f"look into {self.log}; a busy machine may need longer: run `medallion up` again",
                     retryable=True,
                 )
             time.sleep(0.05)
@@ -108,7 +108,7 @@ class Service(ABC):
         if answer == "silent" and running is not None and running.port == port:
             self.wait(running)
         elif answer == "silent":
-            raise NotUp("does not run", where=self.name, next_move="run `medallion up`", retryable=True)
+            raise NotUp("does not run", where=self.name, fix="run `medallion up`", retryable=True)
         elif answer != "ours":
             raise self.not_ours(port)
 
@@ -129,7 +129,7 @@ class Service(ABC):
         return NotOurs(
             f"the server on {ports.HOST}:{port} is not the one of this stack",
             where=self.name,
-            next_move="run `medallion up`: it leaves that server alone and starts ours on another port",
+            fix="run `medallion up`: it leaves that server alone and starts ours on another port",
         )
 
     def stop(self) -> bool:
@@ -141,7 +141,7 @@ class Service(ABC):
             raise ServiceFailed(
                 f"pid {running.pid if running else '?'} belongs to another account",
                 where=self.name,
-                next_move="stop the stack as the account that started it",
+                fix="stop the stack as the account that started it",
             ) from error
         self.record.unlink(missing_ok=True)
         return stopped
@@ -152,12 +152,12 @@ class Service(ABC):
             return DiskFull(
                 "stopped: the disk is full",
                 where=self.name,
-                next_move="free some space, or set MEDALLION_HOME to a folder on a larger disk",
+                fix="free some space, or set MEDALLION_HOME to a folder on a larger disk",
             )
         return ServiceFailed(
             f"ended while it was starting: {last or 'it said nothing'}",
             where=self.name,
-            next_move=f"look into {self.log}, then run `medallion up` again",
+            fix=f"look into {self.log}, then run `medallion up` again",
         )
 
 

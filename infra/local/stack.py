@@ -26,7 +26,7 @@ from infra.local.process import Running
 from infra.local.service import address
 
 if TYPE_CHECKING:
-    from flows.rotate import Rotated
+    from flows.access.rotation import Rotated
 
 Step = Callable[[str], None]
 
@@ -102,7 +102,7 @@ class Stack:
             raise NotUp(
                 "the embedded stack is not running",
                 where=str(home.root),
-                next_move="run `medallion up`, or set MEDALLION_WAREHOUSE_URL and PREFECT_API_URL to servers of yours",
+                fix="run `medallion up`, or set MEDALLION_WAREHOUSE_URL and PREFECT_API_URL to servers of yours",
             ) from error
 
     def save(self, home: Home) -> None:
@@ -240,10 +240,10 @@ def rotate(
     Raises NotUp, ConfigurationError.
     """
     # The platform's own story; what only starts servers need not import it.
-    from flows.recovery.failpoints import pass_failpoint
-    from flows.rotate import rotate_role
-    from flows.settings import settings
-    from flows.spec.connection import DatabaseConnection
+    from flows.access.rotation import rotate_role
+    from flows.failures.failpoints import pass_failpoint
+    from flows.values.connection import DatabaseConnection
+    from flows.values.settings import settings
 
     home = home or Home.find()
     with home.lock():

@@ -12,15 +12,16 @@ from prefect_aws import AwsCredentials, S3Bucket
 from psycopg import sql
 
 from blocks.aws import LAKE_PREFIXES, secret
-from blocks.register import register
-from flows import connections, tasks
+from blocks.documents import register
+from flows.access import addresses
 from flows.ingest import ingest
-from flows.settings import settings
 from flows.sources.marketing import marketing
 from flows.sources.shop import shop as declared_shop
-from flows.spec.errors import ConfigurationError
+from flows.tasks import tables
+from flows.values.errors import ConfigurationError
+from flows.values.settings import settings
 from tests.conftest import TestCluster, TestDatabase
-from tests.loads.loading import rows, setting
+from tests.kinds.loading import rows, setting
 from tests.moto_aws import Aws
 
 # Tests that save blocks, which have fixed names, on the one server of the run: never side by side.
@@ -80,7 +81,7 @@ async def test_a_load_finds_both_ends_in_secrets_manager_and_follows_a_rotated_p
     """The whole way in one test: secrets → ingest on a Prefect server → rows in raw, its result in S3 → rotation."""
     monkeypatch.setenv("MEDALLION_LAKE_BUCKET", bucket)
     settings.cache_clear()
-    monkeypatch.setattr(tasks, "load", tasks.load.with_options(retry_delay_seconds=0))
+    monkeypatch.setattr(tables, "load", tables.load.with_options(retry_delay_seconds=0))
 
     def set_password(password: str) -> None:
         statement = sql.SQL("alter role {} password {}").format(sql.Identifier(reader), sql.Literal(password))
@@ -178,10 +179,10 @@ def test_a_secret_that_cannot_be_read_is_told_without_what_is_in_it(aws: Aws, va
 
 def test_an_api_takes_its_key_from_its_secret_and_a_name_with_an_underscore_is_found(aws: Aws) -> None:
     put(aws, "source-marketing", {"url": "https://api.example.com", "key": "hunter2"})
-    found = connections.api(marketing)
+    found = addresses.api(marketing)
     assert (found.base_url, found.key) == ("https://api.example.com", "hunter2")
     put(aws, "source-web-shop", "postgresql://u:p@db/web")
-    assert connections._secret("source-web_shop") == {"url": "postgresql://u:p@db/web", "key": None, "user": None}
+    assert addresses._secret("source-web_shop") == {"url": "postgresql://u:p@db/web", "key": None, "user": None}
 
 
 def test_the_environment_goes_before_and_an_empty_secret_leaves_the_way_to_others(
@@ -192,17 +193,17 @@ def test_the_environment_goes_before_and_an_empty_secret_leaves_the_way_to_other
     assert secret("source-empty") is None
     assert secret("source-nowhere") is None
     put(aws, "source-shop", "postgresql://kept@db/shop")
-    assert connections.database(declared_shop).url == "postgresql://kept@db/shop?sslmode=verify-full"
+    assert addresses.database(declared_shop).url == "postgresql://kept@db/shop?sslmode=verify-full"
     monkeypatch.setenv("MEDALLION_SOURCE_SHOP_URL", "postgresql://mine@db/shop")
-    assert connections.database(declared_shop).url == "postgresql://mine@db/shop?sslmode=verify-full"
+    assert addresses.database(declared_shop).url == "postgresql://mine@db/shop?sslmode=verify-full"
 
 
 def test_each_role_of_the_warehouse_has_a_secret_of_its_own(aws: Aws) -> None:
     """A task whose role may read only the loader's secret must not need the others."""
     put(aws, "warehouse-loader", "postgresql://loader@db/w")
     put(aws, "warehouse-reader", "postgresql://reader@db/w")
-    assert connections.warehouse("loader").url == "postgresql://loader@db/w?sslmode=verify-full"
-    assert connections.warehouse("reader").url == "postgresql://reader@db/w?sslmode=verify-full"
+    assert addresses.warehouse("loader").url == "postgresql://loader@db/w?sslmode=verify-full"
+    assert addresses.warehouse("reader").url == "postgresql://reader@db/w?sslmode=verify-full"
 
 
 def test_a_secrets_manager_out_of_reach_is_told_and_can_be_tried_again(
@@ -214,7 +215,7 @@ def test_a_secrets_manager_out_of_reach_is_told_and_can_be_tried_again(
     with pytest.raises(ConfigurationError, match="EndpointConnectionError") as refused:
         secret("source-shop")
     assert refused.value.retryable
-    assert "MEDALLION_AWS_ENDPOINT_URL" in refused.value.next_move
+    assert "MEDALLION_AWS_ENDPOINT_URL" in refused.value.fix
 
 
 def test_without_who_we_are_it_is_said_what_to_set(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,5 +228,5 @@ def test_without_who_we_are_it_is_said_what_to_set(aws: Aws, monkeypatch: pytest
     settings.cache_clear()
     with pytest.raises(ConfigurationError, match="NoCredentialsError") as refused:
         secret("source-shop")
-    assert "AWS_ACCESS_KEY_ID" in refused.value.next_move
+    assert "AWS_ACCESS_KEY_ID" in refused.value.fix
     assert not refused.value.retryable

@@ -10,10 +10,10 @@ import pytest
 from prefect.blocks.core import Block
 from pydantic import SecretStr
 
+from blocks.documents import documents, register
 from blocks.lookup import find
-from blocks.register import documents, register
 from blocks.types import TYPES, AlertChannel, SourceApi, SourceDatabase, Warehouse
-from flows.settings import settings
+from flows.values.settings import settings
 from tests.deployments.asking import asked
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +73,9 @@ def test_blocks_are_registered_once_found_again_and_never_shown(
 
 def assert_the_command_is_idempotent_and_silent() -> None:
     first, second = (
-        subprocess.run([sys.executable, "-m", "blocks.register"], cwd=ROOT, capture_output=True, text=True, check=False)
+        subprocess.run(
+            [sys.executable, "-m", "blocks.documents"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
         for _ in range(2)
     )
     assert (first.returncode, second.returncode) == (0, 0), first.stderr
@@ -145,7 +147,7 @@ def test_the_embedded_stack_s_addresses_are_registered_at_its_own_server_only(
 def test_an_embedded_stack_that_cannot_be_read_is_told(
     prefect_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from flows.spec.errors import ConfigurationError
+    from flows.values.errors import ConfigurationError
 
     (tmp_path / "stack.json").write_text("{broken")
     monkeypatch.setenv("MEDALLION_HOME", str(tmp_path))

@@ -12,8 +12,8 @@ import pytest
 from tests.conftest import TestDatabase
 from tests.flows.front_door import Ended, medallion, told_by_medallion
 from tests.flows.scripted_api import ScriptedApi
-from tests.loads.forking import ROOT
-from tests.loads.loading import addresses, change, load, loads, raw_rows, rows
+from tests.kinds.conformance.forking import ROOT
+from tests.kinds.loading import addresses, change, load, loads, raw_rows, rows
 
 COMMANDS = {
     "demo": "Everything once, on real data",
@@ -110,20 +110,18 @@ def test_a_mistyped_command_line_ends_with_2(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("command", ["plan", "run"])
 @pytest.mark.parametrize(
-    ("name", "next_move"),
+    ("name", "fix"),
     [
         ("shopp", "choose among shop, marketing, currency"),
         ("shop.basket", "choose among households, household_events, stores"),
     ],
 )
-def test_an_unknown_source_or_table_ends_with_2_and_lists_those_there_are(
-    command: str, name: str, next_move: str
-) -> None:
+def test_an_unknown_source_or_table_ends_with_2_and_lists_those_there_are(command: str, name: str, fix: str) -> None:
     ended = medallion(command, name)
 
     assert ended.code == 2
     assert "DeclarationError" in ended.panel
-    assert next_move in ended.panel
+    assert fix in ended.panel
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.settings import settings
+from flows.cli.app import app
+from flows.values.settings import settings
 from infra.local.home import Home
 from infra.local.stack import up
 from tests.conftest import ROOT

@@ -124,7 +124,7 @@ def test_a_worker_whose_server_dies_sends_its_auth_string_to_nobody_and_finds_th
     log, plain_log = tmp_path / "worker.log", tmp_path / "plain.log"
     known = {"PREFECT_API_URL": stack.prefect.api_url, "PREFECT_API_AUTH_STRING": secret}
     with (
-        process(["flows.cli", "worker", "--pool", "relayed"], log, MEDALLION_HOME=str(home.root)) as worker,
+        process(["flows.cli.app", "worker", "--pool", "relayed"], log, MEDALLION_HOME=str(home.root)) as worker,
         process(["prefect", "worker", "start", "--pool", "plain"], plain_log, **known) as plain,
     ):
         for each in (log, plain_log):
@@ -161,7 +161,7 @@ def test_a_worker_whose_server_dies_sends_its_auth_string_to_nobody_and_finds_th
         assert not lets_in(again.prefect.api_url, token)
         # A command within a flow run takes the relay for ours, and goes to the server itself.
         inside = {"MEDALLION_HOME": str(home.root), "PREFECT_API_URL": api_url, "PREFECT_API_AUTH_STRING": token}
-        with process(["flows.cli", "register"], tmp_path / "register.log", **inside) as register:
+        with process(["flows.cli.app", "register"], tmp_path / "register.log", **inside) as register:
             assert register.wait(120) == 0, (tmp_path / "register.log").read_text()
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(60) == 0, log.read_text()

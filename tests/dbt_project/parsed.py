@@ -19,7 +19,7 @@ from typing import Any, cast
 from dbt.adapters.postgres.connections import PostgresCredentials
 from dbt.artifacts.resources.base import FileHash
 
-from flows.dbt.environment import dbt_environment
+from flows.models.environment import dbt_environment
 
 FILE = "partial_parse.msgpack"
 _HOME = "MEDALLION_TEST_HOME"

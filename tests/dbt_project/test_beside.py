@@ -18,19 +18,20 @@ import psycopg
 import pytest
 from openlineage.client.serde import Serde
 
-from flows import dev, slim_ci
-from flows.dbt.build_events import build_events
-from flows.dbt.conventions import check_conventions
-from flows.dbt.lineage import Lineage
-from flows.dbt.manifest import Manifest
-from flows.dbt.review_report import ModelChange, Review, review_markdown
-from flows.model_docs import write_docs
-from flows.new_model import new_model
+from flows.models import dev
+from flows.models import review as slim_ci
+from flows.models.build_events import build_events
+from flows.models.conventions import check_conventions
+from flows.models.docs import write_docs
+from flows.models.lineage import Lineage
+from flows.models.manifest import Manifest
+from flows.models.new import new_model
+from flows.models.review_report import ModelChange, Review, review_markdown
 from flows.observe.openlineage import LineageRun
 from flows.quality.soda import validate_contract
-from flows.settings import settings
-from flows.spec.errors import ConfigurationError, DeclarationError
 from flows.state import dbt_manifests
+from flows.values.errors import ConfigurationError, DeclarationError
+from flows.values.settings import settings
 from tests.conftest import ROOT, TestCluster, fresh_warehouse
 from tests.dbt_project.warehouse_story import PROJECT, Warehouse
 from tests.flows.front_door import medallion

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from prefect.context import refresh_global_settings_context
 
-from flows import tasks
+from flows.models.rollback import roll_back_models
 from flows.release import release
-from flows.rollback import roll_back_models
-from flows.settings import settings
+from flows.tasks import gates
+from flows.values.settings import settings
 from tests.conftest import TestDatabase
 from tests.dbt_project.test_beside import keep
 from tests.dbt_project.test_gates import CONTRACTS
@@ -54,11 +54,11 @@ def pointed(
     raw.write_text(SMALL_CONTRACTS["raw"])  # raw was filled by SQL, not by loads
     # Two products in one basket often enough are not found in a few rows.
     gold = [contract for contract in CONTRACTS if contract.stem != "agg_product_affinity"]
-    monkeypatch.setattr(tasks, "_contracts", lambda gate: gold if gate == "gold" else [raw])
+    monkeypatch.setattr(gates, "_contracts", lambda gate: gold if gate == "gold" else [raw])
     monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", warehouse.url("loader"))
     monkeypatch.setenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL", warehouse.url("transformer"))
     monkeypatch.setenv("MEDALLION_HOME", str(tmp_path / "home"))
-    for module in ("flows.transform", "flows.dbt_build", "flows.release"):
+    for module in ("flows.transform", "flows.tasks.builds", "flows.release"):
         monkeypatch.setattr(f"{module}.DBT_PROJECT", changed)
     settings.cache_clear()
     yield

@@ -13,10 +13,10 @@ import psycopg
 from psycopg.rows import dict_row
 
 from demo.raw import fill_promotions, fill_raw
-from flows.load.table import SchemaChange, Target, evolve
+from flows.landing.table import SchemaChange, Target, evolve
 from tests.conftest import ROOT, TestDatabase
 from tests.dbt_project import parsed
-from tests.loads.forking import run
+from tests.kinds.conformance.forking import run
 
 PROJECT = ROOT / "dbt_project"
 HERE = Path(__file__).parent
@@ -107,7 +107,7 @@ class Warehouse:
             "DBT_TARGET_PATH": str(self.target),
             "DBT_LOG_PATH": str(self.target / "logs"),
             "DBT_USE_COLORS": "false",
-            "DBT_LOG_LEVEL_FILE": "none",  # as in flows/dbt_build.py; writing it is a quarter of a build
+            "DBT_LOG_LEVEL_FILE": "none",  # as in flows/tasks/builds.py; writing it is a quarter of a build
         }
         limits: dict[str, object] = {"rule_limits": dict.fromkeys(RULE_IDS, share)}
         variables = json.dumps(limits if floor is None else limits | {"rule_floor": floor})

@@ -14,7 +14,7 @@ from demo.commerce.app import create_app
 from demo.commerce.rate import TokenBucket
 from demo.commerce.records import COUPON_WITH_TERMS, EXTENDED_CAMPAIGN, EXTENDED_TO
 from demo.dataset import read_rows
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 
 KEY = "a key of the test"
 COUNTS = {"campaigns": 27, "campaign_targets": 6589, "coupons": 1197, "redemptions": 2102, "exchange_rates": 522}

@@ -13,7 +13,7 @@ from demo.dataset import read_array
 from demo.day_two import FIRST_BROKEN_LINE, IMPOSSIBLE_DATES, MALFORMED_EMAILS, UNKNOWN_PRODUCT
 from demo.sales import LAST_DAY_US, read_sales
 from demo.shop import DELETED_PRODUCT, MOVED_HOUSEHOLD, RENAMED_PRODUCT, apply_day_two, load_day_one
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 from tests.conftest import TestDatabase
 
 HOUSEHOLDS = 60

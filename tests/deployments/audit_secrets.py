@@ -16,7 +16,7 @@ from detect_secrets.core import baseline
 from detect_secrets.core.secrets_collection import SecretsCollection
 from detect_secrets.settings import default_settings
 
-from flows.settings import PROJECT_ROOT
+from flows.values.settings import PROJECT_ROOT
 
 BASELINE = PROJECT_ROOT / ".secrets.baseline"
 #: Locks hold nothing but hashes, pictures and seeds no text of ours.

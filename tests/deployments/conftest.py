@@ -18,10 +18,10 @@ STUBS = {
     "flows/release": "def release(accept_changes: bool = False) -> None: ...",
     "flows/pipeline": "def pipeline() -> None: ...",
     "flows/backfill": "def backfill(table: str, first: str, last: str) -> None: ...",
-    "flows/recover": "def reconcile() -> None: ...",
+    "flows/reconcile": "def reconcile() -> None: ...",
     "flows/predict": "def predict() -> None: ...",
     "flows/purge": "def purge(delete: bool = True) -> None: ...",
-    "infra/backup/scheduled": "def backup(keep: int, keep_days: float): ...\n\n\n@flow\ndef drill() -> None: ...",
+    "flows/backup": "def backup(keep: int, keep_days: float): ...\n\n\n@flow\ndef drill() -> None: ...",
 }
 
 

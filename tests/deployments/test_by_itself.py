@@ -24,7 +24,7 @@ import yaml
 from deployments import automations
 from deployments.next_runs import next_runs, refuse_unplanned
 from deployments.server import connected
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 from infra.local import ports
 from infra.local.prefect_server import api_url
 from tests.conftest import HOME_VARIABLE, TestCluster, prefect_database

@@ -11,8 +11,8 @@ from prefect.settings import PREFECT_API_KEY, PREFECT_API_URL, PREFECT_CLOUD_API
 
 from deployments.environments import Objective
 from tests.deployments.deploying import SMALL, Deploying
-from tests.servers.imitation import Asked, Reply, as_json
-from tests.servers.relay import Relay
+from tests.kinds.api.servers.imitation import Asked, Reply, as_json
+from tests.kinds.api.servers.relay import Relay
 
 pytestmark = pytest.mark.xdist_group("deployments")
 

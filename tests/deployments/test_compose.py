@@ -9,7 +9,7 @@ import pytest
 import yaml
 from compose_spec import PyOptions
 
-from flows.settings import PROJECT_ROOT
+from flows.values.settings import PROJECT_ROOT
 
 FOLDER = PROJECT_ROOT / "deployments/compose"
 TEXT = (FOLDER / "compose.yaml").read_text()

@@ -14,7 +14,7 @@ import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
-from flows.settings import PROJECT_ROOT
+from flows.values.settings import PROJECT_ROOT
 
 TEXT = (PROJECT_ROOT / "pyproject.toml").read_text()
 PYPROJECT = tomllib.loads(TEXT)

@@ -10,7 +10,7 @@ import pytest
 
 from deployments.deploy import Choice, apply, prospect, session
 from deployments.environments import Environment
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 from tests.deployments.asking import asked
 from tests.deployments.deploying import SMALL, Deploying
 from tests.deployments.test_register import prefect

@@ -8,8 +8,8 @@ import pytest
 from deployments.declared import LAKE_PREFIXES
 from deployments.environments import ENVIRONMENTS, Environment, current
 from deployments.work_pools import WORK_POOLS, WORK_QUEUES
-from flows.settings import settings
-from flows.spec.errors import ConfigurationError, DeclarationError
+from flows.values.errors import ConfigurationError, DeclarationError
+from flows.values.settings import settings
 
 
 @pytest.fixture

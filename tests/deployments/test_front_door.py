@@ -10,7 +10,7 @@ import pytest
 
 from tests.deployments.deploying import Deploying
 from tests.flows.front_door import medallion
-from tests.loads.forking import ROOT
+from tests.kinds.conformance.forking import ROOT
 
 pytestmark = pytest.mark.xdist_group("deployments")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings import PROJECT_ROOT
+from flows.values.settings import PROJECT_ROOT
 from tests.conftest import trusting_as_the_machine_does
 from tests.deployments.build_context import Instruction, context, ignored, instructions
 
@@ -101,7 +101,7 @@ def test_only_what_runs_is_in_the_context() -> None:
 @pytest.mark.parametrize(
     ("path", "patterns", "left_out"),
     [
-        ("flows/cli.py", ["*", "!flows"], False),
+        ("flows/cli/app.py", ["*", "!flows"], False),
         ("tests/conftest.py", ["*", "!flows"], True),
         ("infra/pulumi/keys.py", ["*", "!infra", "infra/pulumi"], True),
         ("flows/sources/__pycache__/shop.pyc", ["*", "!flows", "**/__pycache__"], True),
@@ -164,7 +164,7 @@ def test_a_stage_and_a_continuation_are_understood() -> None:
         ("python", "-m", "deployments.queue_depth", "--help"),
         ("python", "-m", "infra.roles", "--help"),
         ("python", "-m", "infra.aws_roles", "--help"),
-        ("python", "-c", "import flows.ingest, flows.transform, flows.pipeline, flows.recover, flows.predict"),
+        ("python", "-c", "import flows.ingest, flows.transform, flows.pipeline, flows.reconcile, flows.predict"),
         ("python", "-c", "import prefect_kubernetes.worker, prefect_aws.workers, prefect_redis.messaging"),
         ("dbt", "--version"),
     ],

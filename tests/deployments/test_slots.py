@@ -3,10 +3,10 @@
 import pytest
 
 from deployments.register import register
-from flows.settings import settings
+from flows.values.settings import settings
 from tests.conftest import TestDatabase
 from tests.flows.front_door import medallion
-from tests.loads.loading import addresses, loads
+from tests.kinds.loading import addresses, loads
 
 pytestmark = pytest.mark.xdist_group("deployments")
 

@@ -8,7 +8,7 @@ from prefect.settings import PREFECT_API_KEY, PREFECT_API_URL, PREFECT_CLOUD_API
 
 from deployments.deploy import session
 from deployments.environments import find_environment
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 from tests.deployments.deploying import SMALL, Deploying
 
 pytestmark = pytest.mark.xdist_group("deployments")
@@ -31,7 +31,7 @@ def test_a_server_on_sqlite_is_refused_with_the_fix_before_anything_is_written(
         with pytest.raises(ConfigurationError, match="keeps its database in SQLite") as refusal:
             deploying.deploy()
         assert deploying.filtered("variables") == before
-        assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" in refusal.value.next_move
+        assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" in refusal.value.fix
         assert refusal.value.exit_code == 2
         # The control: without the need it is looked at, and the plan has something to do.
         assert Deploying(prefect_server, clone, SMALL).look().pending

@@ -10,8 +10,8 @@ from rich.console import Console
 from deployments.environments import PENDING_SECONDS
 from deployments.server import connected
 from deployments.stuck_runs import StuckRun, pending_limit, stuck_runs
-from flows.commands.deploy_screens import stuck_runs_table
-from flows.settings import settings
+from flows.cli.deploy_screens import stuck_runs_table
+from flows.values.settings import settings
 from tests.deployments.asking import asked
 from tests.deployments.deploying import Deploying
 from tests.deployments.test_automations import become, start

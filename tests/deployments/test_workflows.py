@@ -13,8 +13,8 @@ import pytest
 import typer
 import yaml
 
-from flows.cli import app
-from flows.settings import PROJECT_ROOT
+from flows.cli.app import app
+from flows.values.settings import PROJECT_ROOT
 
 FOLDER = PROJECT_ROOT / ".github/workflows"
 #: `on` is a truth value to YAML, unless it is told to read texts only.

@@ -25,9 +25,9 @@ from tests.deployments.deploying import SMALL, Deploying
 from tests.distributed.machines import Machine, why_not
 from tests.distributed.wire import passed_on
 from tests.flows.scripted_api import ScriptedApi
-from tests.load.two_ends import TwoEnds
-from tests.loads.invariants import six_invariants
-from tests.loads.loading import addresses
+from tests.kinds.conformance.invariants import six_invariants
+from tests.kinds.loading import addresses
+from tests.publish.two_ends import TwoEnds
 
 ROOT = Path(__file__).parents[2]
 REASON = why_not()

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from flows.cli import app
-from flows.recovery.failures import STRATEGIES
-from flows.settings import Settings
-from flows.spec import errors
-from flows.spec.errors import MedallionError
+from flows.cli.app import app
+from flows.failures.diagnose import STRATEGIES
+from flows.values import errors
+from flows.values.errors import MedallionError
+from flows.values.settings import Settings
 from tests.docs.markdown import DOCUMENTS, ROOT, name_of, rows_of, text_of
 
 README = ROOT / "README.md"

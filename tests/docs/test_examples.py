@@ -8,8 +8,9 @@ import psycopg
 import pytest
 import yaml
 
-import flows.spec
-from flows.spec import Api, Database, Endpoint, Table
+import flows.declare
+from flows.kinds.api import Api, Endpoint
+from flows.kinds.postgres import Database, Table
 from tests.conftest import TestDatabase
 from tests.docs.markdown import Block, blocks
 
@@ -30,7 +31,7 @@ def _label(block: Block) -> str:
 
 def _run(code: str) -> list[Any]:
     """The values of a block's statements, run with the declarations' names at hand, as in flows/sources."""
-    names: dict[str, Any] = {name: getattr(flows.spec, name) for name in flows.spec.__all__}
+    names: dict[str, Any] = {name: getattr(flows.declare, name) for name in flows.declare.__all__}
     values = []
     for statement in ast.parse(code).body:
         if isinstance(statement, ast.Expr):

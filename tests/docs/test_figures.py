@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.settings import PROJECT_ROOT
+from flows.values.settings import PROJECT_ROOT
 
 CAPACITY = (PROJECT_ROOT / "docs/capacity.md").read_text(encoding="utf-8")
 LOADS = {

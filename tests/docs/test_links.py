@@ -62,7 +62,7 @@ def test_the_readme_begins_with_the_two_commands() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_every_file_named_in_prose_exists(document: Path) -> None:
-    """`flows/settings.py` in backticks is a promise as a link is. Forms like `<name>.sql` are patterns, not files."""
+    """`flows/values/settings.py` in backticks is a promise as a link is. Forms like `<name>.sql` are patterns, not files."""
     named = re.findall(
         r"`((?:flows|blocks|deployments|infra|demo|soda|dbt_project|tests)/[\w./-]*)`", prose_of(document)
     )

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from prefect.context import refresh_global_settings_context
 
-from flows import tasks
-from flows.settings import settings
+from flows.tasks import gates, tables
 from flows.transform import transform
+from flows.values.settings import settings
 from tests.conftest import TestCluster, TestDatabase, copy_of, fresh_warehouse
 from tests.flows.prefect_facts import forget_senders
 from tests.flows.scripted_api import ScriptedApi
 from tests.flows.small_project import write_project
-from tests.loads.loading import addresses
+from tests.kinds.loading import addresses
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ def ends(
     """The platform's settings point to the databases of this test; retries do not wait."""
     for name, value in addresses(warehouse, shop).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(tasks, "load", tasks.load.with_options(retry_delay_seconds=0))
-    monkeypatch.setattr(tasks, "check_gate", tasks.check_gate.with_options(retry_delay_seconds=0))
+    monkeypatch.setattr(tables, "load", tables.load.with_options(retry_delay_seconds=0))
+    monkeypatch.setattr(gates, "check_gate", gates.check_gate.with_options(retry_delay_seconds=0))
     settings.cache_clear()
     forget_senders()
     yield Ends(warehouse, shop)
@@ -59,10 +59,10 @@ def point_at(database: TestDatabase, home: Path, project: Path, patch: pytest.Mo
     patch.setenv("MEDALLION_WAREHOUSE_URL", database.url("loader"))
     patch.setenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL", database.url("transformer"))
     patch.setenv("MEDALLION_HOME", str(home))
-    for module in ("flows.transform", "flows.dbt_build", "flows.release"):
+    for module in ("flows.transform", "flows.tasks.builds", "flows.release"):
         patch.setattr(f"{module}.DBT_PROJECT", project)
-    patch.setattr(tasks, "_contracts", lambda gate: [project.parent / f"{gate}.yml"])
-    patch.setattr(tasks, "check_gate", tasks.check_gate.with_options(retry_delay_seconds=0))
+    patch.setattr(gates, "_contracts", lambda gate: [project.parent / f"{gate}.yml"])
+    patch.setattr(gates, "check_gate", gates.check_gate.with_options(retry_delay_seconds=0))
     settings.cache_clear()
 
 

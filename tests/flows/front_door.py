@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.dbt_project import parsed
-from tests.loads import forking
-from tests.loads.forking import ROOT
+from tests.kinds.conformance import forking
+from tests.kinds.conformance.forking import ROOT
 
 #: Where commands keep what dbt read of the project, below the home.
 FOLDERS_OF_DBT = {"run": "dbt", "transform": "dbt", "docs": "dbt/docs"}
@@ -36,7 +36,7 @@ class Ended:
 
 
 def medallion(
-    *arguments: str, variables: Mapping[str, str] | None = None, timeout: float = 600, module: str = "flows.cli"
+    *arguments: str, variables: Mapping[str, str] | None = None, timeout: float = 600, module: str = "flows.cli.app"
 ) -> Ended:
     """Run the command line with these variables; an empty value takes a variable away."""
     environment = {name: value for name, value in (os.environ | dict(variables or {})).items() if value}
@@ -60,5 +60,5 @@ def medallion(
 
 def told_by_medallion(*arguments: str) -> Ended:
     """What the command line says of itself, without doing anything: forked from a process that has imported it."""
-    done = forking.run("flows.cli", list(arguments), {})
+    done = forking.run("flows.cli.app", list(arguments), {})
     return Ended(done.returncode, done.stdout, done.stderr)

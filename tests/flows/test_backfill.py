@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from flows.backfill import backfill
-from flows.spec.errors import DataRefused
+from flows.values.errors import DataRefused
 from tests.flows.conftest import Ends
 from tests.flows.prefect_facts import task_runs
-from tests.loads.forking import ROOT
-from tests.loads.loading import change, load, rows
+from tests.kinds.conformance.forking import ROOT
+from tests.kinds.loading import change, load, rows
 from tests.nightly import nightly
 
 RANGE = (date(2017, 1, 1), date(2017, 6, 30))

@@ -11,13 +11,13 @@ import psycopg
 import pytest
 from prefect.client.schemas.objects import State
 
-from flows.launch import explained
-from flows.spec.errors import FailureClass, MedallionError
+from flows.cli.watch import explained
 from flows.transform import transform
+from flows.values.errors import FailureClass, MedallionError
 from tests.conftest import TestDatabase
 from tests.flows.small_project import edit
-from tests.load.two_ends import run_sql
-from tests.loads.loading import rows
+from tests.kinds.loading import rows
+from tests.publish.two_ends import run_sql
 
 # The worker that has built the small warehouse for test_release.
 pytestmark = pytest.mark.xdist_group("release")
@@ -99,11 +99,11 @@ def test_each_node_is_classified_by_what_postgresql_answered_to_it(troubled: Tes
     parts: dict[str, MedallionError] = error.__dict__["parts"]
     assert set(parts) == set(BROKEN)
     for name, (_, state, failure_class, fix) in BROKEN.items():
-        told = (name, parts[name].what, parts[name].next_move)
+        told = (name, parts[name].what, parts[name].fix)
         assert state in parts[name].what, told
         assert parts[name].failure_class is failure_class, told
         assert parts[name].retryable is (failure_class is FailureClass.TRANSIENT), told
-        assert fix in parts[name].next_move, told
+        assert fix in parts[name].fix, told
     assert CANARY not in str(error)
     # One that needs a person decides for all; what readers have of the other models is built.
     assert (error.failure_class, error.retryable, error.exit_code) == (FailureClass.PERMANENT, False, 3)
@@ -124,8 +124,8 @@ def test_one_missing_grant_is_one_line_however_many_nodes_meet_it(troubled: Test
 
     assert error.what.startswith("4 nodes could not be built (4 times (")
     assert error.what.count("permission denied for table closed") == 1
-    assert f"grant select on raw_shop.closed to {TRANSFORMER};" in error.next_move
-    assert error.next_move.count("grant select") == 1
+    assert f"grant select on raw_shop.closed to {TRANSFORMER};" in error.fix
+    assert error.fix.count("grant select") == 1
 
 
 def test_a_gate_that_may_not_look_says_which_grant_is_missing_and_nothing_of_the_data(
@@ -137,7 +137,7 @@ def test_a_gate_that_may_not_look_says_which_grant_is_missing_and_nothing_of_the
 
     assert re.search("1 dataset could not be checked .*42501.*permission denied for table schema_version", error.what)
     assert (error.failure_class, error.retryable, error.exit_code) == (FailureClass.PERMANENT, False, 3)
-    assert f"grant select on ops.schema_version to {TRANSFORMER};" in error.next_move
+    assert f"grant select on ops.schema_version to {TRANSFORMER};" in error.fix
     run = rows(shared, "select status from ops.runs order by run_id desc limit 1")
     assert run == [{"status": "failed"}]
     assert rows(shared, "select failure_class from ops.errors") == [{"failure_class": "permanent"}]
@@ -150,7 +150,7 @@ def test_a_loader_that_may_not_write_operations_is_told_which_role_lacks_what(sh
 
     assert "42501" in error.what
     assert (error.failure_class, error.exit_code) == (FailureClass.PERMANENT, 3)
-    assert "grant insert on ops.runs to medallion_loader;" in error.next_move
+    assert "grant insert on ops.runs to medallion_loader;" in error.fix
 
 
 def test_a_project_that_dbt_cannot_read_is_the_models_fault_and_no_unexpected_error(
@@ -161,5 +161,5 @@ def test_a_project_that_dbt_cannot_read_is_the_models_fault_and_no_unexpected_er
     error = failed()
 
     assert error.what == "dbt stopped with TargetNotFoundError"
-    assert "correct the model" in error.next_move
+    assert "correct the model" in error.fix
     assert (error.failure_class, error.exit_code) == (FailureClass.PERMANENT, 3)

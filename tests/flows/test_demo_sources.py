@@ -3,10 +3,12 @@
 import pytest
 
 from demo import story
-from flows import connections
+from flows.access import addresses
+from flows.declare import Replace
+from flows.kinds.api import Api, Endpoint
+from flows.kinds.postgres import Database, Table
 from flows.sources import SOURCES
-from flows.spec import Api, Database, Endpoint, Replace, Table
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
 from tests.flows.conftest import Ends
 from tests.flows.front_door import medallion
 from tests.flows.scripted_api import ScriptedApi
@@ -24,10 +26,10 @@ def test_a_source_of_ones_own_is_not_sent_to_the_demo(monkeypatch: pytest.Monkey
     told = {}
     for source in (*SOURCES, *own):
         with pytest.raises(ConfigurationError) as unknown:
-            connections.database(source) if isinstance(source, Database) else connections.api(source)
-        told[source.name] = unknown.value.next_move
-        assert f"MEDALLION_SOURCE_{source.name.upper()}_URL" in unknown.value.next_move
-    assert {name for name, fix in told.items() if "medallion demo" in fix} == set(connections.DEMO_SOURCES)
+            addresses.database(source) if isinstance(source, Database) else addresses.api(source)
+        told[source.name] = unknown.value.fix
+        assert f"MEDALLION_SOURCE_{source.name.upper()}_URL" in unknown.value.fix
+    assert {name for name, fix in told.items() if "medallion demo" in fix} == set(addresses.DEMO_SOURCES)
 
 
 def test_the_demo_loads_its_own_sources_whatever_else_is_declared(ends: Ends, marketing_api: ScriptedApi) -> None:

@@ -3,14 +3,14 @@
 import pytest
 
 from flows.ingest import ingest
-from flows.loads.declared import find_database_table
-from flows.loads.planning import plan_sources
-from flows.recover import reconcile
-from flows.spec import DltSource, Resource
-from flows.spec.errors import DeclarationError
+from flows.kinds.dlt import DltSource, Resource
+from flows.reconcile import reconcile
+from flows.values.errors import DeclarationError
+from flows.verbs.find import find_database_table
+from flows.verbs.plan import plan_sources
 from tests.flows.conftest import Ends
-from tests.loads.dlt_loading import RecordsFile, file
-from tests.loads.loading import loads, rows
+from tests.kinds.dlt.loading import RecordsFile, file
+from tests.kinds.loading import loads, rows
 
 pytest.importorskip("dlt", reason="the extra `dlt` is not installed")
 
@@ -20,15 +20,15 @@ __all__ = ["file"]  # a fixture
 
 CRM = DltSource(
     "crm",
-    build="tests.loads.dlt_sources:things",
-    resources=[Resource("things", key_type="bigint", count="tests.loads.dlt_sources:how_many"), Resource("nothing")],
+    build="tests.kinds.dlt.sources:things",
+    resources=[Resource("things", key_type="bigint", count="tests.kinds.dlt.sources:how_many"), Resource("nothing")],
 )
 
 
 async def test_a_dlt_source_is_planned_run_compared_and_refused_a_backfill(
     ends: Ends, file: RecordsFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.loads.declared.SOURCES", [CRM])
+    monkeypatch.setattr("flows.verbs.find.SOURCES", [CRM])
     file.hold({"id": 1}, {"id": 2})
 
     planned, unplanned = await plan_sources({"crm": None})
@@ -38,7 +38,7 @@ async def test_a_dlt_source_is_planned_run_compared_and_refused_a_backfill(
     assert planned.plan is not None
     assert (planned.plan.path, planned.plan.mode, planned.due) == ("first", "merge", "due")
     assert unplanned.error is not None
-    assert "choose among parts, slow_parts, things" in unplanned.error.next_move
+    assert "choose among parts, slow_parts, things" in unplanned.error.fix
     assert state.is_completed()
     assert [row["id"] for row in rows(ends.warehouse, "select id from raw_crm.things order by 1")] == [1, 2]
     assert [load["reconciled"] for load in loads(ends.warehouse)] == ["equal"]

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from flows.declare import Merge, Sequence
 from flows.ingest import ingest
-from flows.spec import Database, Merge, Sequence, Table
+from flows.kinds.postgres import Database, Table
 from tests.flows.conftest import Ends
-from tests.loads.loading import loads, rows
+from tests.kinds.loading import loads, rows
 
 pytest.importorskip("adbc_driver_sqlite", reason="the extra `databases` is not installed")
 
@@ -21,7 +22,7 @@ async def test_a_sqlite_source_is_ingested_by_the_flow(
         file.executemany("insert into slips values (?, ?)", [(1, 9.99), (2, 0.1)])
     table = Table("slips", key="slip_id", cursor=Sequence("slip_id"), load=Merge())
     till = Database("till", connection="till", engine="sqlite", tables=[table])
-    monkeypatch.setattr("flows.loads.declared.SOURCES", [till])
+    monkeypatch.setattr("flows.verbs.find.SOURCES", [till])
     monkeypatch.setenv("MEDALLION_SOURCE_TILL_URL", f"sqlite:///{tmp_path}/till.db")
 
     state = await ingest(source="till", return_state=True)

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from prefect.client.schemas.objects import State
 
-from flows import tasks
+from flows.failures.diagnose import diagnose
 from flows.ingest import ingest
-from flows.loads.database import load_table
-from flows.recovery.failures import diagnose
+from flows.kinds.postgres.stage import load_table
 from flows.sources.shop import shop as declared_shop
-from flows.spec.errors import DataRefused, DeclarationError, RateLimited, SourceUnavailable
+from flows.tasks import tables as tasks
+from flows.values.errors import DataRefused, DeclarationError, RateLimited, SourceUnavailable
 from tests.conftest import TestDatabase
 from tests.flows.conftest import Ends
 from tests.flows.prefect_facts import artifacts, flow_run, task_runs
 from tests.flows.scripted_api import ScriptedApi
-from tests.load.two_ends import TwoEnds
-from tests.loads.invariants import six_invariants
-from tests.loads.loading import change, loads, raw_rows, rows
+from tests.kinds.conformance.invariants import six_invariants
+from tests.kinds.loading import change, loads, raw_rows, rows
+from tests.publish.two_ends import TwoEnds
 
 
 async def run(source: str, tables: list[str] | None = None) -> State[Any]:
@@ -117,7 +117,7 @@ async def test_an_unknown_source_or_table_is_refused_before_anything_is_touched(
     for arguments in (("shopp", None), ("shop", ["basket"])):
         error = await error_of(await run(*arguments))
         assert isinstance(error, DeclarationError)
-        assert "choose among" in error.next_move
+        assert "choose among" in error.fix
     assert rows(ends.warehouse, "select * from ops.runs") == []
 
 
@@ -145,7 +145,7 @@ async def test_a_transient_failure_that_passes_ends_well(
     async def fail_once(*arguments: Any, **options: Any) -> Any:
         tried.append("")
         if len(tried) == 1:
-            raise SourceUnavailable("not now", where="shop.stores", next_move="wait", retryable=True)
+            raise SourceUnavailable("not now", where="shop.stores", fix="wait", retryable=True)
         return await first(*arguments, **options)
 
     monkeypatch.setattr(tasks, "load_table", fail_once)

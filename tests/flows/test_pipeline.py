@@ -16,7 +16,7 @@ from tests.conftest import TestCluster, TestDatabase, fresh_shop, fresh_warehous
 from tests.flows.front_door import Ended, medallion
 from tests.flows.prefect_facts import artifacts_of, names_of_task_runs
 from tests.flows.scripted_api import ScriptedApi
-from tests.loads.loading import addresses, raw_rows, rows
+from tests.kinds.loading import addresses, raw_rows, rows
 from tests.observe.openlineage_schema import mistakes
 
 # One worker builds dbt's models here; several would each do it all.

@@ -8,10 +8,10 @@ from prefect.client.schemas.objects import State
 
 from flows.predict import predict
 from flows.scoring.churn import CHURN
-from flows.spec.errors import DataRefused
+from flows.values.errors import DataRefused
 from tests.flows.conftest import Ends
 from tests.flows.prefect_facts import artifacts
-from tests.loads.loading import rows
+from tests.kinds.loading import rows
 from tests.scoring.small_gold import fill_gold
 
 

@@ -16,19 +16,19 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from flows import screens
-from flows.dbt.fingerprint import fingerprint
-from flows.dbt.manifest import Manifest
+from flows.cli import screens
+from flows.models.fingerprint import fingerprint
+from flows.models.manifest import Manifest
+from flows.models.rollback import RolledBack, drop_previous, roll_back_models
 from flows.release import release
-from flows.rollback import RolledBack, drop_previous, roll_back_models
-from flows.settings import settings
-from flows.spec.errors import ConfigurationError, DataRefused, LoadLocked
 from flows.state import dbt_manifests
 from flows.transform import transform
+from flows.values.errors import ConfigurationError, DataRefused, LoadLocked
+from flows.values.settings import settings
 from tests.conftest import TestDatabase
 from tests.flows.small_project import edit
-from tests.load.two_ends import run_sql
-from tests.loads.loading import rows
+from tests.kinds.loading import rows
+from tests.publish.two_ends import run_sql
 
 # One worker builds the shared schemas that the tests take copies of, and test_build_failures too.
 pytestmark = pytest.mark.xdist_group("release")
@@ -226,12 +226,12 @@ def test_the_way_back_may_be_dropped_and_is_asked_for_in_vain_afterwards(shared:
 
 
 def test_a_second_release_waits_for_the_first(shared: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import connections
+    from flows.access import addresses
     from flows.state.transform_lock import transform_lock
 
     monkeypatch.setattr(settings(), "lock_wait_seconds", 0.2)
     with (
-        transform_lock(connections.warehouse(), wait_seconds=0),
+        transform_lock(addresses.warehouse(), wait_seconds=0),
         pytest.raises(LoadLocked, match="another transform is running"),
     ):
         release()

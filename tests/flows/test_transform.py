@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 from prefect.client.schemas.objects import State
 
-from flows import connections, tasks
-from flows.settings import settings
-from flows.spec.errors import DataRefused, LoadLocked
+from flows.access import addresses
 from flows.state.transform_lock import transform_lock
+from flows.tasks import gates
 from flows.transform import transform
+from flows.values.errors import DataRefused, LoadLocked
+from flows.values.settings import settings
 from tests.flows.conftest import Ends
 from tests.flows.prefect_facts import artifacts
-from tests.load.two_ends import run_sql
-from tests.loads.loading import load, rows
+from tests.kinds.loading import load, rows
+from tests.publish.two_ends import run_sql
 
 
 def test_a_closed_raw_gate_stops_before_dbt(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +31,7 @@ def test_a_closed_raw_gate_stops_before_dbt(ends: Ends, monkeypatch: pytest.Monk
     with pytest.raises(DataRefused, match=r"gate raw: \d+ of \d+ checks do not pass") as caught:
         state.result()
     assert started == []
-    assert "soda/raw" in caught.value.next_move
+    assert "soda/raw" in caught.value.fix
     assert rows(ends.warehouse, "select pipeline, status from ops.runs") == [
         {"pipeline": "transform", "status": "refused"}
     ]
@@ -42,7 +43,7 @@ def test_a_closed_raw_gate_stops_before_dbt(ends: Ends, monkeypatch: pytest.Monk
 
 
 def test_a_gate_without_a_single_contract_is_no_open_gate(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_contracts", lambda *_: [])
+    monkeypatch.setattr(gates, "_contracts", lambda *_: [])
 
     state: State[Any] = transform(return_state=True)
 
@@ -63,7 +64,7 @@ def test_a_second_transform_waits_for_the_first_and_then_says_who_is_in_the_way(
     """Two builds of dbt in one warehouse would trip over each other's temporary tables."""
     monkeypatch.setattr(settings(), "lock_wait_seconds", 0.6)
     began = time.monotonic()
-    with transform_lock(connections.warehouse(), wait_seconds=0):
+    with transform_lock(addresses.warehouse(), wait_seconds=0):
         state: State[Any] = transform(return_state=True)
         with pytest.raises(LoadLocked, match="another transform is running"):
             state.result()

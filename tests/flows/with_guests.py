@@ -1,11 +1,11 @@
 """`python -m tests.flows.with_guests run`: the command line of a platform that also reads a source of dlt."""
 
 from flows import sources
-from flows.spec import DltSource, Resource
+from flows.kinds.dlt import DltSource, Resource
 
 GUESTS = DltSource(
     "guests",
-    build="tests.loads.dlt_sources:guests",
+    build="tests.kinds.dlt.sources:guests",
     connection="guests",
     resources=[
         Resource("arrivals", key_type="bigint", cursor="changed_at", max_quarantined=1),
@@ -17,7 +17,7 @@ GUESTS = DltSource(
 def main() -> None:
     """Declare the source, then do as `medallion` does."""
     sources.SOURCES = (*sources.SOURCES, GUESTS)  # type: ignore[assignment]
-    from flows.cli import main as medallion  # what it imports reads the sources
+    from flows.cli.app import main as medallion  # what it imports reads the sources
 
     medallion()
 

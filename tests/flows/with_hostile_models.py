@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
-from flows import dbt_build
+from flows.tasks import builds
 
 
 def main() -> None:
     """Put the project of HOSTILE_PROJECT in the place of ours, then do as `medallion` does."""
-    dbt_build.DBT_PROJECT = Path(os.environ["HOSTILE_PROJECT"])  # type: ignore[attr-defined]
-    from flows.cli import main as medallion
+    builds.DBT_PROJECT = Path(os.environ["HOSTILE_PROJECT"])  # type: ignore[attr-defined]
+    from flows.cli.app import main as medallion
 
     medallion()
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows import connections
-from flows.settings import settings
+from flows.access import addresses as connections
+from flows.values.settings import settings
 from infra.aws_roles import main
 from infra.local import roles as local_roles
 from infra.local.postgres import Cluster

@@ -135,7 +135,7 @@ def test_a_configured_port_that_is_taken_is_named(cluster: Cluster) -> None:
         port = other.getsockname()[1]
         with pytest.raises(PortTaken, match=f"port {port} .* taken") as refusal:
             cluster.start(admin_password=PASSWORD, port=port)
-    assert "MEDALLION_POSTGRES_PORT" in refusal.value.next_move
+    assert "MEDALLION_POSTGRES_PORT" in refusal.value.fix
     assert cluster.running() is None
 
 
@@ -191,7 +191,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 def test_a_disk_that_fills_up_while_the_cluster_is_created_is_told(cluster: Cluster) -> None:
     with small_disk(cluster.folder, 12), pytest.raises(DiskFull, match="disk is full") as refusal:
         cluster.start(admin_password=PASSWORD)
-    assert "MEDALLION_HOME" in refusal.value.next_move
+    assert "MEDALLION_HOME" in refusal.value.fix
 
 
 @as_root

@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows.commands.terminal import prepare
-from flows.settings import settings
+from flows.cli.terminal import prepare
+from flows.values.settings import settings
 from infra.local.home import Home, write_private
 from infra.local.stack import down, status, up
 from tests.infra.conftest import LITTLE, open_to_others

@@ -233,7 +233,7 @@ def test_a_configured_port_in_use_names_the_variable_and_the_next_move(
         monkeypatch.setenv(variable, str(other.getsockname()[1]))
         with pytest.raises(PortTaken) as refusal:
             up(wait=False, home=home, min_free_bytes=0)
-    assert variable in refusal.value.next_move
+    assert variable in refusal.value.fix
     assert refusal.value.exit_code == 3
 
 
@@ -265,7 +265,7 @@ def test_a_folder_that_cannot_be_written_is_refused(home: Home) -> None:
     home.root.write_text("a file in the folder's place")
     with pytest.raises(FolderUnusable) as refusal:
         up(home=home, min_free_bytes=0)
-    assert "MEDALLION_HOME" in refusal.value.next_move
+    assert "MEDALLION_HOME" in refusal.value.fix
 
 
 def test_lost_passwords_are_told_rather_than_replaced(home: Home, no_prefect: None) -> None:

@@ -19,10 +19,10 @@ import psycopg
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import connections
-from flows.commands.terminal import prepare
-from flows.settings import settings
-from flows.spec.errors import ConfigurationError
+from flows.access import addresses
+from flows.cli.terminal import prepare
+from flows.values.errors import ConfigurationError
+from flows.values.settings import settings
 from infra.local import ports, process, proof
 from infra.local.errors import FolderUnusable, NotOurs, NotUp
 from infra.local.home import Home
@@ -179,7 +179,7 @@ def test_a_stranger_on_the_recorded_port_is_sent_nothing(
         stranger.heard.clear()
         with pytest.raises(NotOurs, match="not the one of this stack") as refusal:
             prepare()
-        assert "medallion up" in refusal.value.next_move
+        assert "medallion up" in refusal.value.fix
         assert "PREFECT_API_AUTH_STRING" not in os.environ
         assert [path.partition("=")[0] for path, _ in stranger.heard] == [f"{proof.PATH}?challenge"]
         assert stack.prefect.auth_string not in str(stranger.heard)
@@ -227,7 +227,7 @@ def test_a_copy_of_a_home_leaves_the_originals_servers_alone(
             found = (home.postgres / path.relative_to(copy.postgres)).stat()
             os.chown(path, found.st_uid, found.st_gid)
     in_force(copy)
-    for ask in (prepare, connections.warehouse):
+    for ask in (prepare, addresses.warehouse):
         with pytest.raises(ConfigurationError, match="was written for a stack in"):
             ask()
     with pytest.raises(NotUp):
@@ -258,7 +258,7 @@ def test_a_home_that_was_moved_while_its_servers_ran_is_refused_until_it_is_back
     for command in (up, down):
         with pytest.raises(FolderUnusable, match="was moved here from") as refusal:
             command(home=moved)
-        assert "move it back" in refusal.value.next_move
+        assert "move it back" in refusal.value.fix
     assert process.born(before.postgres.pid)
     moved.root.rename(home.root)
     assert "PostgreSQL" in down(home=home)
@@ -275,12 +275,12 @@ def test_a_gone_postgresql_is_not_sent_a_password(
     """Its port may be anybody's by now, and a stranger may ask for the password in clear."""
     stack = up(home=home, min_free_bytes=LITTLE)
     in_force(home)
-    assert str(stack.postgres.port) in connections.warehouse().url
+    assert str(stack.postgres.port) in addresses.warehouse().url
     os.kill(stack.postgres.pid, signal.SIGKILL)
     while process.born(stack.postgres.pid):
         pass
     with pytest.raises(ConfigurationError, match="PostgreSQL does not run"):
-        connections.warehouse()
+        addresses.warehouse()
 
 
 def test_a_server_of_another_stack_in_the_environment_is_refused_and_one_of_a_team_gets_no_auth_string(
@@ -298,7 +298,7 @@ def test_a_server_of_another_stack_in_the_environment_is_refused_and_one_of_a_te
     with pytest.raises(NotOurs, match="another stack") as refusal:
         prepare()
     assert f"the one in {theirs.root}" in refusal.value.what
-    assert "unset PREFECT_API_URL" in refusal.value.next_move
+    assert "unset PREFECT_API_URL" in refusal.value.fix
 
     # Our own server by its other name is ours.
     monkeypatch.setenv("PREFECT_API_URL", stack.prefect.api_url.replace("127.0.0.1", "localhost"))
@@ -331,7 +331,7 @@ def test_a_project_without_a_stack_is_told_whose_server_refuses_it(
         prepare()
     assert f"another stack, the one in {theirs.root}" in refusal.value.what
     for fix in ("unset PREFECT_API_URL", "medallion up", "medallion env", f"MEDALLION_HOME to {theirs.root}"):
-        assert fix in refusal.value.next_move
+        assert fix in refusal.value.fix
     # A server of one's own that refuses is still told as such.
     with stranger_on(0) as team:
         monkeypatch.setenv("PREFECT_API_URL", url := f"http://127.0.0.1:{team.port}/api")

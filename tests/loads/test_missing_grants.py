@@ -5,11 +5,13 @@ from typing import cast
 
 import pytest
 
+from flows.declare import Merge
+from flows.kinds.postgres import Table
 from flows.missing_grants import missing_grants
-from flows.spec import DatabaseConnection, Merge, Table
-from flows.spec.errors import FailureClass, MedallionError
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import FailureClass, MedallionError
 from tests.conftest import TestDatabase
-from tests.load.two_ends import TwoEnds, run_sql
+from tests.publish.two_ends import TwoEnds, run_sql
 
 STORES = Table("stores", key="store_id", load=Merge())
 
@@ -29,7 +31,7 @@ async def refused(ends: TwoEnds) -> MedallionError:
 
 def printed(error: MedallionError) -> str:
     """The statement, as a person copies it from the panel."""
-    return cast("re.Match[str]", re.search(r"grant [^;]+;", error.next_move))[0]
+    return cast("re.Match[str]", re.search(r"grant [^;]+;", error.fix))[0]
 
 
 async def test_a_source_table_is_named_with_its_schema(ends: TwoEnds) -> None:

@@ -34,7 +34,9 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 def test_a_line_is_one_json_object_with_its_fields(stream: io.StringIO) -> None:
     with correlated("run-7"):
-        logging.getLogger("flows.tasks").info("published %s", "baskets", extra={"rows": 12, "table": "shop.baskets"})
+        logging.getLogger("flows.tasks.tables").info(
+            "published %s", "baskets", extra={"rows": 12, "table": "shop.baskets"}
+        )
     (line,) = lines(stream)
     assert line["time"].endswith("Z")
     assert {key: line[key] for key in ("level", "message", "correlation_id", "rows", "table")} == {

@@ -12,7 +12,7 @@ from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
 from flows.observe.sentry import WITHHELD, init
-from flows.spec.errors import WarehouseError
+from flows.values.errors import WarehouseError
 
 DSN = "https://publickey@errors.example.com/42"
 SECRETS = ("hunter2", "ada@example.com", "key-9f8e7d", "4111-1111")
@@ -66,7 +66,7 @@ def test_without_a_dsn_nothing_is_switched_on() -> None:
 
 def test_our_own_error_arrives_readable_with_its_next_move(caught: Caught) -> None:
     try:
-        raise WarehouseError("disk full", where="shop.baskets", next_move="free space", retryable=False)
+        raise WarehouseError("disk full", where="shop.baskets", fix="free space", retryable=False)
     except WarehouseError as error:
         sentry_sdk.capture_exception(error)
     (value,) = exception_values(caught)
@@ -77,7 +77,7 @@ def test_our_own_error_arrives_readable_with_its_next_move(caught: Caught) -> No
 def test_a_url_in_an_exception_does_not_leave(caught: Caught) -> None:
     url = "postgresql://loader:hunter2@db/warehouse"
     try:
-        raise WarehouseError(f"cannot reach {url}", where="warehouse", next_move="look")
+        raise WarehouseError(f"cannot reach {url}", where="warehouse", fix="look")
     except WarehouseError as error:
         sentry_sdk.capture_exception(error)
     assert_nothing_leaked(caught)
@@ -102,7 +102,7 @@ def test_the_cause_of_our_error_is_withheld_too(caught: Caught) -> None:
         try:
             raise ValueError("could not convert 'ada@example.com'")
         except ValueError as cause:
-            raise WarehouseError("load failed", where="shop", next_move="look") from cause
+            raise WarehouseError("load failed", where="shop", fix="look") from cause
     except WarehouseError as error:
         sentry_sdk.capture_exception(error)
     assert_nothing_leaked(caught)

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from flows.spec import Append, Merge, Replace, Rule, Sequence, Table, Timestamp
+from flows.declare import Append, Merge, Replace, Rule, Sequence, Timestamp
+from flows.kinds.postgres import Table
 from tests.conftest import TestDatabase
-from tests.load.two_ends import Rows, TwoEnds
+from tests.publish.two_ends import Rows, TwoEnds
 
 RULES = (Rule("positive", "v >= 0"), Rule("small", "v < 100"))
 MERGE = Table("t", key="id", load=Merge(), deletes=True, rules=RULES, max_quarantined=0.5)

@@ -6,13 +6,15 @@ from dataclasses import replace
 import pytest
 from asyncpg import Connection, Record
 
-from flows.connections import connect
+from flows.access.addresses import connect
+from flows.declare import Merge, Replace, Rule
+from flows.declare.rule import Tolerance
+from flows.kinds.postgres import Table
 from flows.quality.rules import door_rules, first_broken, judge, survey
-from flows.spec import DatabaseConnection, Merge, Replace, Rule, Table
-from flows.spec.errors import DataRefused, WarehouseError
-from flows.spec.rule import Tolerance
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import DataRefused, WarehouseError
 from tests.conftest import TestDatabase
-from tests.load.two_ends import TwoEnds
+from tests.publish.two_ends import TwoEnds
 
 POSITIVE = Rule("positive", "v >= 0")
 SMALL = Rule("small", "v < 100")
@@ -85,7 +87,7 @@ def test_the_load_stops_above_its_share_and_in_a_small_read_above_its_floor(
     with pytest.raises(DataRefused) as refusal:
         judged()
     assert f"{broken} of {rows} rows break a rule (positive: {broken})" in refusal.value.what
-    assert "landing.t" in refusal.value.next_move
+    assert "landing.t" in refusal.value.fix
     assert refusal.value.exit_code == 1
 
 

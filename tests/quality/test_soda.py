@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from flows.quality.soda import CheckResult, validate_contract, verify
-from flows.spec.errors import ConfigurationError, WarehouseError
+from flows.values.errors import ConfigurationError, WarehouseError
 from tests.conftest import TestDatabase
 
 WriteContract = Callable[[str], Path]

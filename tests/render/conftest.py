@@ -4,24 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from flows.declare import Append, Merge, Overwrite, Replace, Rule, Sequence, Timestamp
+from flows.kinds.api import Api, Endpoint, Since
+from flows.kinds.declared import Source
+from flows.kinds.dlt import DltSource, Resource
+from flows.kinds.postgres import Database, Table
 from flows.render.ingest_deployments import BEGIN, END, FOLLOWS_BEGIN, FOLLOWS_END
-from flows.spec import (
-    Api,
-    Append,
-    Database,
-    DltSource,
-    Endpoint,
-    Merge,
-    Overwrite,
-    Replace,
-    Resource,
-    Rule,
-    Sequence,
-    Since,
-    Source,
-    Table,
-    Timestamp,
-)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from flows.render.cadence import longest_gap
-from flows.spec.errors import DeclarationError
+from flows.values.errors import DeclarationError
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from typing import Any
 
 import yaml
 
+from flows.kinds.declared import Source
 from flows.render.dbt_sources import dbt_sources
-from flows.spec import Source
 
 
 def rendered(source: Source) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.kinds.declared import Source
 from flows.render import check, render_all, write
-from flows.settings import PROJECT_ROOT
-from flows.spec import Source
-from flows.spec.errors import ConfigurationError
+from flows.values.errors import ConfigurationError
+from flows.values.settings import PROJECT_ROOT
 
 
 def test_this_projects_files_say_what_its_declarations_say() -> None:

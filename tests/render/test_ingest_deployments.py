@@ -1,7 +1,9 @@
 """What prefect.yaml says of the sources."""
 
+from flows.declare import Replace
+from flows.kinds.declared import Source
+from flows.kinds.postgres import Database, Table
 from flows.render.ingest_deployments import follows_ingests
-from flows.spec import Database, Replace, Source, Table
 
 
 def source(name: str, schedule: str | None) -> Source:

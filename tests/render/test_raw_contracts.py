@@ -5,9 +5,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from flows.kinds.declared import Source
 from flows.quality.soda import CheckResult, validate_contract, verify
 from flows.render.raw_contracts import raw_contract
-from flows.spec import Source
 from tests.conftest import TestDatabase
 
 METADATA = (

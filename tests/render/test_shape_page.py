@@ -1,7 +1,7 @@
 """The page of all tables."""
 
+from flows.kinds.declared import Source
 from flows.render.shape_page import shape_page
-from flows.spec import Source
 
 
 def test_every_table_has_a_line_that_says_how_it_is_read(sources: tuple[Source, ...]) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from flows.scoring.churn import CHURN, FEATURES, Trained, read_examples, refuse_below, train, training_cutoffs
 from flows.scoring.registry import Version, register
-from flows.spec.errors import DataRefused, WarehouseError
+from flows.values.errors import DataRefused, WarehouseError
 from tests.conftest import TestCluster, TestDatabase, copy_of, fresh_warehouse
-from tests.loads.loading import rows
+from tests.kinds.loading import rows
 from tests.scoring.small_gold import fill_gold, run
 
 LAST = date(2017, 12, 31)
@@ -112,7 +112,7 @@ async def test_too_little_to_learn_from_is_said(filled: TestDatabase, statement:
 async def test_without_gold_the_next_move_is_a_transform(warehouse: TestDatabase) -> None:
     with pytest.raises(WarehouseError) as caught:
         await trained_on(warehouse)
-    assert "medallion transform" in caught.value.next_move
+    assert "medallion transform" in caught.value.fix
 
 
 async def test_versions_and_scores_are_written_together_and_the_same_only_once(filled: TestDatabase) -> None:

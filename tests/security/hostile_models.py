@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from flows.dbt.project import DBT_PROJECT
+from flows.models.project import DBT_PROJECT
 from tests.flows.front_door import Ended, medallion
 
 MARK = "zqsecret"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dbt.adapters.postgres  # noqa: F401 - or every fork would import it
 
-from flows.dbt.project import run_dbt
+from flows.models.project import run_dbt
 
 
 def main() -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows.dbt.environment import PASSWORD_VARIABLE, dbt_environment
-from flows.dbt.project import DBT_PROJECT, run_dbt
-from flows.dbt.project_files import refuse_outside_files
-from flows.spec.errors import DeclarationError
+from flows.models.environment import PASSWORD_VARIABLE, dbt_environment
+from flows.models.project import DBT_PROJECT, run_dbt
+from flows.models.project_files import refuse_outside_files
+from flows.values.errors import DeclarationError
 from tests.conftest import TestCluster, TestDatabase, fresh_warehouse
-from tests.loads.forking import run
+from tests.kinds.conformance.forking import run
 from tests.security.hostile_models import MARK, PLANTED, REACHES, SHOWN, write
 
 pytestmark = pytest.mark.xdist_group("hostile_models")

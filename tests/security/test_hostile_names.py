@@ -17,20 +17,22 @@ from hypothesis import strategies as st
 from psycopg import sql
 from rich.console import Console
 
-from flows import screens
-from flows.dbt.lineage_page import lineage_page
-from flows.dbt.manifest import Manifest
-from flows.loads.database import load_table
-from flows.loads.reconcile import reconcile_table
+from flows.declare import Merge, Replace, Rule, Timestamp
+from flows.kinds.api import Api, ApiKeyHeader, Endpoint
+from flows.kinds.postgres import Database, Table
+from flows.kinds.postgres.compare.compare import reconcile_table
+from flows.kinds.postgres.stage import load_table
+from flows.models.lineage_page import lineage_page
+from flows.models.manifest import Manifest
+from flows.observe import look
 from flows.observe.artifacts import LoadLine, loads_table_markdown
 from flows.observe.logs import ConsoleFormatter, JsonFormatter, RedactingFilter
 from flows.observe.markdown import cell
 from flows.render.rendered_yaml import dump
-from flows.spec import Api, ApiKeyHeader, Database, Endpoint, Merge, Replace, Rule, Table, Timestamp
-from flows.spec.errors import DeclarationError, WarehouseError
-from flows.spec.visible import visible
+from flows.values.errors import DeclarationError, WarehouseError
+from flows.values.visible import visible
 from tests.conftest import TestDatabase
-from tests.loads.loading import at, rows
+from tests.kinds.loading import at, rows
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J"
 NAMES = [
@@ -169,10 +171,10 @@ def test_what_is_visible_obeys_nobody_and_stays_readable(text: str) -> None:
 
 
 def test_an_error_that_names_a_hostile_column_does_nothing_to_the_terminal() -> None:
-    error = WarehouseError(f"column {ESCAPE} is gone\nreally", where=f"shop.x\n{ESCAPE}", next_move=ESCAPE)
+    error = WarehouseError(f"column {ESCAPE} is gone\nreally", where=f"shop.x\n{ESCAPE}", fix=ESCAPE)
     screen = io.StringIO()
     console = Console(file=screen, width=100, force_terminal=True, color_system=None)
-    console.print(screens.error_panel(error))
+    console.print(look.error_panel(error))
     assert "\x1b" not in screen.getvalue()
     assert "\x07" not in screen.getvalue()
     assert "\\x1b]0;owned" in screen.getvalue()
@@ -183,7 +185,7 @@ def test_an_error_that_names_a_hostile_column_does_nothing_to_the_terminal() -> 
 def test_a_cell_of_the_screen_shows_a_hostile_name_as_it_is_called(name: str) -> None:
     """`[/]` alone ended the command with an error of the markup's."""
     screen = io.StringIO()
-    table = screens.grid("title", ["column"])
+    table = look.grid("title", ["column"])
     table.add_row(name)
     Console(file=screen, width=200, force_terminal=True, color_system=None).print(table)
     assert "\x1b" not in screen.getvalue()

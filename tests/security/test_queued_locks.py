@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from flows.connections import connect
+from flows.access.addresses import connect
 from flows.state import dbt_manifests, ledger
 from tests.conftest import TestCluster, TestDatabase, fresh_warehouse
 from tests.infra.test_roles import furnish
-from tests.load.two_ends import run_sql
-from tests.loads.loading import at
+from tests.kinds.loading import at
+from tests.publish.two_ends import run_sql
 
 RULE = "create rule trap as on insert to {} do instead nothing"
 TABLES = "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname = 'ops' order by 1"

@@ -6,17 +6,18 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from flows import connections, slim_ci
-from flows.connections import connect
-from flows.dbt.colours import has_readers
-from flows.dbt.private_schemas import drop_private, list_private, open_private
-from flows.erasure.places import find_places
-from flows.settings import settings
-from flows.spec.errors import DeclarationError
+from flows.access import addresses
+from flows.access.addresses import connect
+from flows.models import review
+from flows.models.colours import has_readers
+from flows.models.private_schemas import drop_private, list_private, open_private
+from flows.privacy.places import find_places
+from flows.values.errors import DeclarationError
+from flows.values.settings import settings
 from infra.local.roles import grant_warehouse
 from tests.conftest import TestCluster, TestDatabase, fresh_warehouse
 from tests.infra.test_roles import attempt, furnish, refused
-from tests.loads.loading import at, rows
+from tests.kinds.loading import at, rows
 
 OPEN = "select reviews.open_schema('{}')"
 
@@ -230,12 +231,12 @@ def test_a_review_comes_as_the_reviewer_wherever_there_is_one(
     monkeypatch.setenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL", warehouse.url("transformer"))
     settings.cache_clear()
     try:
-        assert "medallion_transformer" in connections.reviewer().url
+        assert "medallion_transformer" in addresses.reviewer().url
         monkeypatch.delenv("MEDALLION_WAREHOUSE_URL")
         monkeypatch.delenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL")
         monkeypatch.setenv("MEDALLION_WAREHOUSE_REVIEWER_URL", warehouse.url("reviewer"))
         settings.cache_clear()
-        assert connections.reviewer().url == warehouse.url("reviewer")
-        assert asyncio.run(slim_ci.clean("12")) == [], "nothing but the reviewer's address is asked for"
+        assert addresses.reviewer().url == warehouse.url("reviewer")
+        assert asyncio.run(review.clean("12")) == [], "nothing but the reviewer's address is asked for"
     finally:
         settings.cache_clear()

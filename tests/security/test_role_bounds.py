@@ -7,15 +7,16 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from flows.dbt.project import run_dbt
-from flows.rotate import ensure_account
-from flows.settings import Settings
-from flows.spec import Merge, Table
+from flows.access.rotation import ensure_account
+from flows.declare import Merge
+from flows.kinds.postgres import Table
+from flows.models.project import run_dbt
+from flows.values.settings import Settings
 from infra.local import roles
 from tests.conftest import TestCluster, TestDatabase, fresh_warehouse
 from tests.flows.small_project import write_project
-from tests.load.two_ends import TwoEnds, run_sql
 from tests.private_cluster import PrivateCluster, private_cluster
+from tests.publish.two_ends import TwoEnds, run_sql
 
 BOUNDS = "select name, setting from pg_settings where source = 'user' order by name"
 STORES = Table("stores", key="store_id", load=Merge())

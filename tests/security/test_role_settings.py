@@ -5,11 +5,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from flows.rotate import ensure_account
+from flows.access.rotation import ensure_account
 from infra.local import roles
 from tests.conftest import TestDatabase
-from tests.load.two_ends import run_sql
 from tests.private_cluster import PrivateCluster, private_cluster
+from tests.publish.two_ends import run_sql
 from tests.security.test_role_bounds import fill
 
 SETTINGS = "select rolname, rolconnlimit, rolconfig from pg_roles where rolname like 'medallion%' order by 1"

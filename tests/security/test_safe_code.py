@@ -99,7 +99,11 @@ def test_what_must_not_be_there_would_be_seen(text: str) -> None:
 
 def test_no_check_of_who_somebody_is_hangs_on_an_assertion() -> None:
     """`python -O` leaves assertions out."""
-    for path in [ROOT / "flows/erase.py", ROOT / "flows/rotate.py", *(ROOT / "flows/erasure").glob("*.py")]:
+    for path in [
+        ROOT / "flows/privacy/erase.py",
+        ROOT / "flows/access/rotation.py",
+        *(ROOT / "flows/privacy").glob("*.py"),
+    ]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)], path
 
@@ -117,7 +121,7 @@ def runnable() -> dict[str, Flow[..., object] | Task[..., object]]:
 def test_no_result_is_pickled() -> None:
     """A pickle runs what it holds when it is read, and results lie where more than one may write."""
     things = runnable()
-    assert {"flows.ingest.ingest", "flows.transform.transform", "flows.tasks.load"} <= things.keys()
+    assert {"flows.ingest.ingest", "flows.transform.transform", "flows.tasks.tables.load"} <= things.keys()
     kept = {name: thing for name, thing in things.items() if thing.persist_result is not False}
     pickled = [name for name, thing in kept.items() if thing.result_serializer != "json"]
     assert pickled == []

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 
 from flows import sources
+from flows.kinds.api import Api
+from flows.kinds.dlt import DltSource
+from flows.kinds.postgres import Database
 from flows.render.dbt_sources import dbt_sources
 from flows.sources import SOURCES
-from flows.spec import Api, Database, DltSource
 
 #: Declarations about what is held, whatever source it came from.
 BESIDE_SOURCES = {"__init__", "retention", "subjects"}
 FILES = sorted(Path(sources.__file__).parent.rglob("*.py"))
 
-# Literals, names and calls of the nouns of flows.spec. Everything else is code.
+# Literals, names and calls of the nouns of flows.declare. Everything else is code.
 ALLOWED = (
     ast.Module,
     ast.Import,
@@ -52,10 +54,10 @@ def test_a_source_is_written_in_literals_only(file: Path) -> None:
 def test_a_source_calls_nothing_but_the_nouns_of_the_spec(file: Path) -> None:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    spec = importlib.import_module("flows.spec")
+    spec = importlib.import_module("flows.declare")
     assert [ast.unparse(call) for call in calls if not hasattr(spec, ast.unparse(call))] == []
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name for name in imported if name and not name.startswith(("flows.spec", "flows.sources"))} == set()
+    assert {name for name in imported if name and not name.startswith(("flows.declare", "flows.sources"))} == set()
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@
 
 import asyncio
 
-from flows import connections
-from flows.connections import connect
+from flows.access import addresses
+from flows.access.addresses import connect
 from flows.state import ledger
 
 
 async def _upgrade() -> None:
-    async with connect(connections.warehouse(), side="warehouse") as warehouse:
+    async with connect(addresses.warehouse(), side="warehouse") as warehouse:
         await ledger.migrate(warehouse, wait_seconds=60)
 
 

@@ -8,12 +8,12 @@ from io import StringIO
 import psycopg
 from rich.console import Console
 
-from flows.commands.stack_tables import blockers_table
-from flows.connections import connect
-from flows.spec import DatabaseConnection
+from flows.access.addresses import connect
+from flows.cli.stack_tables import blockers_table
 from flows.state.blockers import Blocker, blockers
+from flows.values.connection import DatabaseConnection
 from tests.conftest import TestDatabase
-from tests.load.two_ends import run_sql
+from tests.publish.two_ends import run_sql
 
 
 async def seen(warehouse: TestDatabase) -> list[Blocker]:

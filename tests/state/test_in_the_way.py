@@ -8,12 +8,13 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from flows.spec import Merge, Table
-from flows.spec.errors import FailureClass, WarehouseError
+from flows.declare import Merge
+from flows.kinds.postgres import Table
+from flows.values.errors import FailureClass, WarehouseError
 from tests.conftest import TestDatabase
 from tests.flows.front_door import Ended, medallion
-from tests.load.two_ends import TwoEnds, run_sql
-from tests.loads.loading import addresses
+from tests.kinds.loading import addresses
+from tests.publish.two_ends import TwoEnds, run_sql
 
 STORES = Table("stores", key="store_id", load=Merge())
 RULE = "create rule trap as on insert to {} do instead nothing"
@@ -100,7 +101,7 @@ async def test_a_load_behind_a_queue_names_it_and_finishes_once_it_is_gone(
         assert (error.failure_class, error.retryable) == (FailureClass.TRANSIENT, True)
         assert f"session {asker} of medallion_transformer (waits) with raw_shop.stores since 20" in error.what
         assert f"session {holder} of medallion_transformer (reads)" in error.what
-        assert f"select pg_terminate_backend({asker});" in error.next_move
+        assert f"select pg_terminate_backend({asker});" in error.fix
         recorded = run_sql(warehouse.url("loader"), "select what from ops.errors")
         assert recorded == [(error.what,)]
         run_sql(warehouse.url("admin"), "select pg_terminate_backend(%s, 5000)", [asker])

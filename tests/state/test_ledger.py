@@ -10,14 +10,16 @@ import psycopg
 import pytest
 from asyncpg import Connection, Record
 
-from flows.connections import connect
-from flows.settings import settings
-from flows.spec import DatabaseConnection, Merge, Table
-from flows.spec.errors import LoadLocked, WarehouseError
-from flows.spec.plan import CursorState, LoadCounts
+from flows.access.addresses import connect
+from flows.declare import Merge
+from flows.kinds.postgres import Table
 from flows.state import ledger, overview, runs, schema_changes, table_locks
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import LoadLocked, WarehouseError
+from flows.values.plan import CursorState, LoadCounts
+from flows.values.settings import settings
 from tests.conftest import TestDatabase
-from tests.load.two_ends import TwoEnds, run_sql
+from tests.publish.two_ends import TwoEnds, run_sql
 
 
 @pytest.fixture
@@ -210,7 +212,7 @@ async def test_an_overview_tells_what_ran_what_failed_and_what_waits(connection:
         "strategy": "ask",
         "location": "shop.prices",
         "what": "bad",
-        "next_move": "mend",
+        "fix": "mend",
         "retryable": False,
     }
     for _ in range(2):

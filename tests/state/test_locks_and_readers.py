@@ -6,15 +6,17 @@ import time
 import psycopg
 import pytest
 
-from flows.connections import connect
-from flows.settings import settings
-from flows.spec import DatabaseConnection, Merge, Table
-from flows.spec.errors import LoadLocked
+from flows.access.addresses import connect
+from flows.declare import Merge
+from flows.kinds.postgres import Table
 from flows.state import table_locks
 from flows.state.active_runs import active_runs
 from flows.state.transform_lock import transform_lock
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import LoadLocked
+from flows.values.settings import settings
 from tests.conftest import TestDatabase
-from tests.load.two_ends import TwoEnds, run_sql
+from tests.publish.two_ends import TwoEnds, run_sql
 
 STORES = Table("stores", key="store_id", load=Merge())
 KEYS = (

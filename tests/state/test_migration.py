@@ -13,16 +13,16 @@ import asyncpg
 import psycopg
 import pytest
 
-from flows.commands.migrate import look
-from flows.connections import connect
-from flows.settings import settings
-from flows.spec import DatabaseConnection
-from flows.spec.errors import ConfigurationError, LoadLocked, WarehouseError
+from flows.access.addresses import connect
+from flows.cli.migrate import look
 from flows.state import ledger, reads, table_locks
 from flows.state.transform_lock import transform_lock
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import ConfigurationError, LoadLocked, WarehouseError
+from flows.values.settings import settings
 from tests.conftest import ROOT, TestDatabase
 from tests.flows.front_door import medallion
-from tests.load.two_ends import run_sql
+from tests.publish.two_ends import run_sql
 
 EARLIER = (Path(__file__).parent / "schemas/2a.sql").read_text(encoding="utf-8")
 VERSION = "select max(version) from ops.schema_version"
@@ -191,7 +191,7 @@ async def test_where_upgrades_are_made_on_purpose_a_run_refuses_and_says_how(
     async with connect(address(earlier), side="warehouse") as warehouse:
         with pytest.raises(ConfigurationError, match="version 2") as refused:
             await ledger.ensure_schema(warehouse)
-    assert "medallion migrate" in refused.value.next_move
+    assert "medallion migrate" in refused.value.fix
     assert version(earlier) == 2
     await migrate(earlier, 20)
     async with connect(address(earlier), side="warehouse") as warehouse:

@@ -1,13 +1,13 @@
 """What `medallion status` is told."""
 
-from flows.connections import connect
-from flows.spec import DatabaseConnection
+from flows.access.addresses import connect
 from flows.state.overview import read_overview
+from flows.values.connection import DatabaseConnection
 from tests.conftest import TestDatabase
-from tests.load.two_ends import run_sql
+from tests.publish.two_ends import run_sql
 
 _ERROR = (
-    "insert into ops.errors (error_id, failure_class, severity, strategy, location, what, next_move, retryable) "
+    "insert into ops.errors (error_id, failure_class, severity, strategy, location, what, fix, retryable) "
     "select 'E-' || n, 'transient', 'warning', 'back off and retry', 'shop.t' || n, {what}, 'look', true "
     "from generate_series({first}, {last}) as n"
 )

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 from asyncpg import Connection, Record
 
-from flows.connections import connect
-from flows.spec import DatabaseConnection
+from flows.access.addresses import connect
 from flows.state import dbt_manifests, releases, runs
+from flows.values.connection import DatabaseConnection
 from tests.conftest import TestDatabase
 
 

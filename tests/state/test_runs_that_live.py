@@ -7,18 +7,18 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from flows import connections
-from flows.commands.stack_tables import status_tables
-from flows.rotate import ensure_account
-from flows.spec import DatabaseConnection
+from flows.access import addresses
+from flows.access.rotation import ensure_account
+from flows.cli.stack_tables import status_tables
 from flows.state import table_locks
 from flows.state.active_runs import active_runs, dead_runs, hold_run
 from flows.state.ledger import open_load
 from flows.state.overview import Overview, read_overview
 from flows.state.runs import close_dead_runs, open_run
+from flows.values.connection import DatabaseConnection
 from tests.conftest import TestDatabase
-from tests.load.two_ends import run_sql
 from tests.private_cluster import private_cluster
+from tests.publish.two_ends import run_sql
 
 
 def test_only_the_run_whose_session_is_gone_is_closed(warehouse: TestDatabase) -> None:
@@ -26,8 +26,8 @@ def test_only_the_run_whose_session_is_gone_is_closed(warehouse: TestDatabase) -
 
     async def two_runs() -> tuple[int, int]:
         async with (
-            connections.connect(address, side="warehouse") as alive,
-            connections.connect(address, side="warehouse") as other,
+            addresses.connect(address, side="warehouse") as alive,
+            addresses.connect(address, side="warehouse") as other,
         ):
             living = await open_run(alive, "ingest", "shop", None, None)
             await hold_run(alive, living)
@@ -47,11 +47,11 @@ def test_a_run_that_died_took_as_long_as_it_gave_signs_of_life(warehouse: TestDa
     address = DatabaseConnection("warehouse", warehouse.url("loader"))
 
     async def overview() -> Overview:
-        async with connections.connect(address, side="warehouse") as look:
+        async with addresses.connect(address, side="warehouse") as look:
             return await read_overview(look)
 
     async def died() -> None:
-        async with connections.connect(address, side="warehouse") as gone:
+        async with addresses.connect(address, side="warehouse") as gone:
             silent, loading = [await open_run(gone, "ingest", "shop", None, None) for _ in range(2)]
             ended, dead = [await open_load(gone, loading, "shop", name, "merge", "small") for name in ("a", "b")]
         admin = warehouse.url("admin")
@@ -79,7 +79,7 @@ def test_a_run_that_died_took_as_long_as_it_gave_signs_of_life(warehouse: TestDa
     assert [shown()[run][::2] for run in (silent, loading)] == [("died", "—"), ("died", "at least 40 s")]
 
     async def next_ones() -> None:
-        async with connections.connect(address, side="warehouse") as after:
+        async with addresses.connect(address, side="warehouse") as after:
             await close_dead_runs(after, "ingest", "shop", [])
             await open_load(after, await open_run(after, "ingest", "shop", None, None), "shop", "b", "merge", "small")
 
@@ -108,8 +108,8 @@ async def test_who_may_not_see_the_sessions_of_others_still_tells_the_living_fro
     )
     async with (
         # Under its second account, as a run that began while its password was rotated.
-        connections.connect(second, side="warehouse", application="medallion run") as life,
-        connections.connect(DatabaseConnection("warehouse", url), side="warehouse") as loader,
+        addresses.connect(second, side="warehouse", application="medallion run") as life,
+        addresses.connect(DatabaseConnection("warehouse", url), side="warehouse") as loader,
     ):
         living = await open_run(life, "ingest", "shop", None, None)
         await hold_run(life, living)

@@ -10,16 +10,16 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from flows.connections import connect
-from flows.loads.planning import plan_sources
-from flows.loads.reconcile import reconcile_table
-from flows.settings import settings
+from flows.access.addresses import connect
+from flows.kinds.postgres.compare.compare import reconcile_table
 from flows.sources.shop import shop as declared_shop
-from flows.spec.errors import WarehouseError
 from flows.state import ledger, overview
+from flows.values.errors import WarehouseError
+from flows.values.settings import settings
+from flows.verbs.plan import plan_sources
 from tests.conftest import TestCluster, TestDatabase, fresh_warehouse
-from tests.load.two_ends import Rows, TwoEnds
-from tests.loads.loading import CHANGES, addresses, change, load, setting
+from tests.kinds.loading import CHANGES, addresses, change, load, setting
+from tests.publish.two_ends import Rows, TwoEnds
 
 SCHEMAS = {path.stem: path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("schemas/*.sql")}
 TODAY = f"{ledger.SCHEMA_VERSION}a"
@@ -63,7 +63,7 @@ values (1, 'shop', 'stores', 'merge', 'first', 'published', 5, 5, 0, 0, 0, 0, 0,
 insert into ops.cursors (source_system, table_name, cursor_value, batch_id) select 'shop', 'basket_items', $cursor$, 2;
 insert into ops.schema_changes (batch_id, source_system, table_name, column_name, change, old_type)
 values (1, 'shop', 'stores', 'manager', 'dropped', 'text');
-insert into ops.errors (error_id, failure_class, severity, strategy, location, what, next_move, retryable)
+insert into ops.errors (error_id, failure_class, severity, strategy, location, what, fix, retryable)
 values ('E-1', 'data', 'error', 'ask', 'shop.baskets', 'bad', 'mend', false);
 insert into quarantine.rows (batch_id, source_system, table_name, row_key, rule, row_data, row_hash)
 values (1, 'shop', 'stores', '{"store_id": 99}', 'a_rule', '{"store_id": 99}', 'x')
@@ -191,7 +191,7 @@ async def test_a_plan_touches_no_warehouse_of_an_earlier_version_and_says_what_t
     with pytest.raises(WarehouseError, match="version 2") as refused:
         await plan_sources({"shop": ["stores"]})
 
-    assert "medallion migrate" in refused.value.next_move
+    assert "medallion migrate" in refused.value.fix
     assert catalogue(ends) == before
     await upgrade(ends)
     assert [line.due for line in await plan_sources({"shop": ["stores"]})] == ["due"]

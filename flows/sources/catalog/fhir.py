@@ -4,7 +4,7 @@ MEDALLION_SOURCE_FHIR_URL is the server's base, such as https://ehr.example.com/
 secret of a client with system/*.read. Records hold health data: see docs/security.md before reading them anywhere.
 """
 
-from flows.spec import Api, Endpoint, NextUrl, OAuth2, Since
+from flows.kinds.api import Api, Endpoint, NextUrl, OAuth2, Since
 
 fhir = Api(
     "fhir",

@@ -4,7 +4,7 @@ MEDALLION_SOURCE_GOOGLE_ANALYTICS_URL is https://analyticsdata.googleapis.com, â
 of your property into the path. Figures of the last days still change, so three of them are read again each time.
 """
 
-from flows.spec import Api, Bearer, Endpoint, Field, Offset, Since
+from flows.kinds.api import Api, Bearer, Endpoint, Field, Offset, Since
 
 google_analytics = Api(
     "google_analytics",

@@ -4,7 +4,7 @@ MEDALLION_SOURCE_SHOPIFY_URL is https://<shop>.myshopify.com, …_KEY an access 
 read_customers. Versions of the API last a year: the one in the paths is to be raised in time.
 """
 
-from flows.spec import Api, ApiKeyHeader, Endpoint, LinkHeader, Since
+from flows.kinds.api import Api, ApiKeyHeader, Endpoint, LinkHeader, Since
 
 shopify = Api(
     "shopify",

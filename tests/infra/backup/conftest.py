@@ -12,9 +12,9 @@ from tempfile import mkdtemp
 import psycopg
 import pytest
 
-from flows.loads.session import LoadResult
-from flows.settings import settings
+from flows.publish.session import LoadResult
 from flows.sources.shop import shop as declared_shop
+from flows.values.settings import settings
 from infra.backup import key, server
 from infra.backup.aside import aside
 from infra.backup.catalog import Backup, Catalog, open_catalog
@@ -25,7 +25,7 @@ from infra.backup.take import archiving, take
 from infra.backup.target import Target
 from infra.local.account import account_for
 from tests.conftest import TestCluster, TestDatabase, fresh_shop
-from tests.loads.loading import addresses, load
+from tests.kinds.loading import addresses, load
 from tests.private_cluster import PrivateCluster, private_cluster
 
 

@@ -16,7 +16,7 @@ from infra.backup.aside import clear
 from infra.backup.errors import LogGap
 from infra.local.postmaster import PidFile
 from tests.infra.backup.conftest import Backed
-from tests.loads.forking import ROOT
+from tests.kinds.conformance.forking import ROOT
 
 pytestmark = pytest.mark.xdist_group("backup")
 

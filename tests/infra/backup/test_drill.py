@@ -8,10 +8,10 @@ from datetime import date, datetime, timedelta
 import psycopg
 import pytest
 
-from flows.loads.backfill import backfill_partition
-from flows.loads.catch_up import catch_up
+from flows.declare.partition import Partition
+from flows.kinds.postgres.backfill import backfill_partition
 from flows.sources.shop import shop as declared_shop
-from flows.spec.partition import Partition
+from flows.verbs.catch_up import catch_up
 from infra.backup.checks import warehouse_of
 from infra.backup.drill import drill, refuse_missed
 from infra.backup.errors import ServerRefused, TargetMissed
@@ -20,9 +20,9 @@ from tests.conftest import WAREHOUSE_ROLES, TestDatabase
 from tests.flows.front_door import medallion
 from tests.flows.scripted_api import ScriptedApi
 from tests.infra.backup.conftest import Backed
-from tests.load.two_ends import TwoEnds
-from tests.loads.invariants import at_rest
-from tests.loads.loading import CHANGES, change, loads, setting
+from tests.kinds.conformance.invariants import at_rest
+from tests.kinds.loading import CHANGES, change, loads, setting
+from tests.publish.two_ends import TwoEnds
 
 pytestmark = pytest.mark.xdist_group("backup")
 
@@ -124,7 +124,7 @@ def test_a_page_that_the_disk_damaged_is_found_when_it_is_copied(backed: Backed)
         file.write_bytes(content)
         backed.run("drop table public.damaged")
 
-    assert "a page on the server's disk is damaged" in refused.value.next_move
+    assert "a page on the server's disk is damaged" in refused.value.fix
     assert [backup.label for backup in backed.catalog.backups()] == known
 
 

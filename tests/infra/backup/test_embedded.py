@@ -13,8 +13,8 @@ import pytest
 from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from flows.erasure.key import erasure_key
-from flows.settings import settings
+from flows.access.erasure_key import erasure_key
+from flows.values.settings import settings
 from infra.backup import key, service
 from infra.backup.aside import aside
 from infra.backup.catalog import open_catalog

@@ -105,7 +105,7 @@ def test_a_moment_out_of_reach_is_refused_with_what_is_possible(
     ):
         pass
 
-    assert f"choose a moment from {backed.catalog.backups()[0].ended_at:%Y-%m-%d %H:%M:%S}" in refused.value.next_move
+    assert f"choose a moment from {backed.catalog.backups()[0].ended_at:%Y-%m-%d %H:%M:%S}" in refused.value.fix
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_a_missing_segment_is_told_before_anything_is_replayed(backed: Backed, s
             backed.recovered(),
         ):
             pass
-        whole_until = refused.value.next_move.split("whole up to ")[1].split(":")[0]
+        whole_until = refused.value.fix.split("whole up to ")[1].split(":")[0]
 
         with backed.recovered(parse_target(lsn=whole_until)) as found:  # as the message proposes
             assert marks(found, "in segment 1", "in segment 2") == ["in segment 1"]

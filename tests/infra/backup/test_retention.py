@@ -7,8 +7,9 @@ import pytest
 
 from infra.backup import retention
 from infra.backup.catalog import Backup, Catalog
+from infra.backup.kept import put
 from infra.backup.lsn import format_lsn, segment_name
-from infra.backup.store import FolderStore, put
+from infra.backup.store import FolderStore
 
 SIZE = 16 << 20
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)

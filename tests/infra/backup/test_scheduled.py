@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from prefect.client.schemas.objects import State, StateType
 
-from flows.settings import settings
+from flows.backup import backup, drill
+from flows.values.settings import settings
 from infra.backup.errors import TargetMissed
-from infra.backup.scheduled import backup, drill
 from tests.flows.prefect_facts import artifacts
 from tests.infra.backup.conftest import Backed
-from tests.loads.loading import setting
+from tests.kinds.loading import setting
 
 pytestmark = pytest.mark.xdist_group("backup")
 

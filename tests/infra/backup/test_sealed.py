@@ -14,7 +14,7 @@ from infra.backup import key
 from infra.backup.errors import Damaged, KeyRefused
 from infra.backup.key import Keys
 from infra.backup.sealed import seal, sealed_bytes, unsealed, unsealed_bytes
-from tests.loads.forking import ROOT
+from tests.kinds.conformance.forking import ROOT
 
 KEYS = Keys((x25519.Identity.generate(),))
 
@@ -52,7 +52,7 @@ def test_another_key_is_told_from_damage() -> None:
 def test_an_error_of_whoever_gives_the_content_comes_through_as_it_is() -> None:
     class Failing(io.RawIOBase):
         def read(self, size: int = -1, /) -> bytes:
-            raise KeyRefused("its own words", where="there", next_move="none")
+            raise KeyRefused("its own words", where="there", fix="none")
 
     with pytest.raises(KeyRefused, match="its own words"):
         seal(Failing(), io.BytesIO(), KEYS)

@@ -8,7 +8,8 @@ import pytest
 
 from infra.backup import s3
 from infra.backup.errors import StoreFailed
-from infra.backup.store import Store, get, open_store, put
+from infra.backup.kept import Store, get, put
+from infra.backup.store import open_store
 from tests.moto_aws import Aws, aws, moto
 
 __all__ = ["aws", "moto"]
@@ -73,7 +74,7 @@ def test_a_bucket_that_is_not_there_is_told_with_the_next_move(aws: Aws) -> None
     with pytest.raises(StoreFailed, match="NoSuchBucket") as refused:
         put(open_store("s3://nobodys-bucket/x"), "name", b"")
 
-    assert "MEDALLION_AWS_ENDPOINT_URL" in refused.value.next_move
+    assert "MEDALLION_AWS_ENDPOINT_URL" in refused.value.fix
 
 
 def test_a_place_that_is_neither_a_folder_nor_s3_is_refused() -> None:

@@ -17,7 +17,7 @@ from prefect.settings import Settings as PrefectSettings
 from prefect.settings.base import PrefectBaseSettings
 from pydantic import AliasChoices
 
-from flows.settings import Settings
+from flows.values.settings import Settings
 from infra.pulumi.graph import Graph
 
 #: Read by botocore, by Python's ssl module, and by libpq and asyncpg.

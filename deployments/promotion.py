@@ -1,0 +1,233 @@
+"""Story: what the environment before has seen of this commit → gate by gate → a person's approval → the record.
+
+It changes nothing but `ops.promotions`, where the commit arrives. What makes it so is `deploy` and a release.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from flows.access import addresses
+from flows.models.fingerprint import commit, fingerprint
+from flows.observe.junit import read_test_results
+from flows.render.freshness import freshness
+from flows.sources import SOURCES
+from flows.state import ledger, promotions
+from flows.state.promotions import LastBuild
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import ConfigurationError
+from flows.values.settings import PROJECT_ROOT, settings
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+Outcome = Literal["passed", "told", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What one gate found. `told` lets pass, and is to be read all the same."""
+
+    gate: str
+    outcome: Outcome
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A commit on its way from one environment into the next."""
+
+    environment: str
+    promoted_from: str
+    commit: str
+    models: str
+    gates: tuple[GateResult, ...]
+    pending_upgrade: bool
+
+    @property
+    def open(self) -> bool:
+        """Whether no gate refuses."""
+        return all(gate.outcome != "refused" for gate in self.gates)
+
+
+async def examine(
+    environment: str, promoted_from: str, origin: DatabaseConnection, evidence: Path | None, *, accept_changes: bool
+) -> Promotion:
+    """Every gate but the approval. `origin` is the warehouse of the environment before, as its transformer.
+
+    Raises:
+        ConfigurationError: there is no commit to speak of; the evidence cannot be read.
+        WarehouseError: a warehouse does not answer, or is newer than this code.
+    """
+    sha, models = commit(), fingerprint()
+    if sha is None:
+        raise ConfigurationError(
+            "nothing says which commit this is", where="promote", fix="run it in a clone, or set MEDALLION_COMMIT"
+        )
+    gates = [_tested(sha, evidence)]
+    async with addresses.connect(origin, side="warehouse") as before:
+        version = await ledger.known_version(before)
+        if version != ledger.SCHEMA_VERSION:
+            told = f"{promoted_from} has schema ops {version}, this code {ledger.SCHEMA_VERSION}: it has not run there"
+            gates.append(GateResult("built", "refused", told))
+        else:
+            build = await promotions.last_build(before)
+            gates += [_built(build, models, promoted_from), *_checked(build)]
+            gates.append(_fresh(await promotions.hours_since_loads(before)))
+            gates += await _trouble(before)
+        gold_before = await promotions.gold_shape(before)
+    async with addresses.connect(addresses.warehouse("transformer"), side="warehouse") as here:
+        gates.append(_shape(await promotions.gold_shape(here), gold_before, environment, accept_changes))
+        version = await ledger.known_version(here)
+    pending = version not in (None, ledger.SCHEMA_VERSION)
+    gates.append(_upgrade(version))
+    return Promotion(environment, promoted_from, sha, models, tuple(gates), pending)
+
+
+async def write_down(promotion: Promotion, approved_by: str | None, promoted_by: str) -> int:
+    """Record the attempt where the commit arrives; returns its number.
+
+    Raises:
+        LoadLocked: schema ops has to be upgraded for it first, and runs are under way.
+    """
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
+        await ledger.ensure_schema(warehouse)
+        return await promotions.record_promotion(
+            warehouse,
+            environment=promotion.environment,
+            promoted_from=promotion.promoted_from,
+            outcome="promoted" if promotion.open and approved_by else "refused",
+            commit=promotion.commit,
+            models=promotion.models,
+            approved_by=approved_by,
+            promoted_by=promoted_by,
+            gates=[asdict(gate) for gate in promotion.gates],
+        )
+
+
+def _tested(sha: str, evidence: Path | None) -> GateResult:
+    changed = uncommitted()
+    if changed:
+        return GateResult("tests", "refused", f"{len(changed)} files differ from the commit: {_listed(changed)}")
+    if evidence is None:
+        return GateResult("tests", "refused", "no results of tests were given: --evidence junit-<commit>.xml")
+    found = read_test_results(evidence)
+    counts = (
+        f"{found.tests - found.skipped - found.failed:,} passed, {found.failed:,} failed, {found.skipped:,} skipped"
+    )
+    if found.commit is None or not sha.startswith(found.commit):
+        of = f"of commit {found.commit[:12]}" if found.commit else "of no commit that the file's name tells"
+        return GateResult("tests", "refused", f"{counts}, {of}, and this is {sha[:12]}")
+    return GateResult("tests", "passed" if found.prove(sha) else "refused", f"{counts}, of commit {sha[:12]}")
+
+
+def uncommitted(clone: Path = PROJECT_ROOT) -> list[str]:
+    """Files of a clone that are not as committed, new ones too: dbt builds a model that git does not know yet. An image
+    tells its commit by a setting, and is no clone."""
+    if settings().commit:
+        return []
+    done = subprocess.run(
+        ["git", "status", "--porcelain"],
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [line[3:] for line in done.stdout.splitlines()] if done.returncode == 0 else []
+
+
+def _built(build: LastBuild | None, models: str, promoted_from: str) -> GateResult:
+    if build is None:
+        return GateResult("built", "refused", f"{promoted_from} has built nothing yet")
+    told = f"run {build.run_id} of {build.finished_at:%Y-%m-%d %H:%M} UTC is {build.status}"
+    if build.status != "done":
+        return GateResult("built", "refused", told)
+    if build.models != models:
+        return GateResult("built", "refused", f"{told}, of models {build.models}, and these are {models}")
+    return GateResult("built", "passed", f"{told}: {build.nodes} nodes and dbt tests of these very models")
+
+
+def _checked(build: LastBuild | None) -> list[GateResult]:
+    gates = []
+    for gate in ("raw", "gold"):
+        counts = dict(build.checks.get(gate, {})) if build else {}
+        told = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(counts.items()))
+        ok = bool(counts) and set(counts) <= {"passed", "warned"}
+        outcome: Outcome = "refused" if not ok else "told" if "warned" in counts else "passed"
+        gates.append(GateResult(f"gate {gate}", outcome, told or "no check was run"))
+    return gates
+
+
+def _fresh(hours: dict[tuple[str, str], float]) -> GateResult:
+    late, never, oldest = [], [], 0.0
+    for source in SOURCES:
+        limit = freshness(source)
+        for table in source.tables if limit else ():
+            name, age = f"{source.name}.{table.name}", hours.get((source.name, table.name))
+            if age is None:
+                never.append(name)
+                continue
+            oldest = max(oldest, age)
+            if limit and age > limit.stop_hours:
+                late.append(f"{name} ({age:,.0f} h, limit {limit.stop_hours} h)")
+    if late or never:
+        told = [f"too old: {_listed(late)}"] if late else []
+        told += [f"never loaded: {_listed(never)}"] if never else []
+        return GateResult("freshness", "refused", "; ".join(told))
+    return GateResult("freshness", "passed", f"the oldest table was loaded {oldest:.1f} h ago")
+
+
+async def _trouble(before: Connection[Record]) -> list[GateResult]:
+    opened = await promotions.open_circuits(before)
+    differing, equal = await promotions.comparisons(before)
+    if differing:
+        reconciled = GateResult("reconcile", "refused", f"differ from their source: {_listed(differing)}")
+    elif equal:
+        reconciled = GateResult("reconcile", "passed", f"{equal} tables agree with their source")
+    else:
+        reconciled = GateResult("reconcile", "told", "no table has been compared with its source yet")
+    circuits = GateResult("circuits", "passed", "none is open")
+    if opened:
+        circuits = GateResult("circuits", "refused", f"left alone: {_listed(opened)}")
+    return [circuits, reconciled]
+
+
+def _shape(
+    here: dict[str, dict[str, str]], before: dict[str, dict[str, str]], environment: str, accept_changes: bool
+) -> GateResult:
+    """Columns are compared, not rows: two environments hold other data. Rows are compared by the release."""
+    if not here:
+        return GateResult("gold", "passed", f"{environment} has no gold yet")
+    lost = [f"{table} goes" for table in here if table not in before]
+    for table in here.keys() & before.keys():
+        lost += [f"{table}.{column} goes" for column in here[table] if column not in before[table]]
+        lost += [
+            f"{table}.{column} becomes {before[table][column]}"
+            for column, kind in here[table].items()
+            if before[table].get(column, kind) != kind
+        ]
+    come = sum(table not in here for table in before)
+    come_columns = sum(
+        column not in here.get(table, {}) for table in before.keys() & here.keys() for column in before[table]
+    )
+    told = f"{come} tables and {come_columns} columns come"
+    if lost:
+        return GateResult("gold", "told" if accept_changes else "refused", f"{_listed(sorted(lost))}; {told}")
+    return GateResult("gold", "passed", f"nothing goes, {told}")
+
+
+def _upgrade(version: int | None) -> GateResult:
+    if version is None:
+        return GateResult("schema ops", "passed", "there is none yet, the first run makes it")
+    if version == ledger.SCHEMA_VERSION:
+        return GateResult("schema ops", "passed", f"version {version}, as this code wants it")
+    return GateResult("schema ops", "told", f"an upgrade from {version} to {ledger.SCHEMA_VERSION} is pending")
+
+
+def _listed(names: Iterable[str] | Sequence[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,106 @@
+"""What the terminal shows: tables and panels made of plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from flows.declare.partition import Partition
+from flows.observe.look import _NARROW, grid, number, styled
+
+
+def release_table(facts: Mapping[str, Any]) -> Table:
+    """A release: the tables of gold that it changed for readers."""
+    changed = {name: change for name, change in facts["changes"].items() if not change["same"]}
+    title = f"Release {facts['release']}: {len(changed)} of {len(facts['changes'])} tables of gold changed"
+    table = grid(
+        title,
+        ["table", "rows before", "rows now", "keys new", "keys gone", "rows changed", "columns"],
+        ["rows before", "rows now", "keys new", "keys gone", "rows changed"],
+    )
+    for name, change in changed.items():
+        counts = [change[key] for key in ("rows_before", "rows_after", "keys_new", "keys_gone", "rows_changed")]
+        columns = [
+            f"{len(change[f'columns_{what}'])} {what}"
+            for what in ("added", "removed", "retyped")
+            if change[f"columns_{what}"]
+        ]
+        cells = ["" if count is None else f"{count:,}" for count in counts]
+        existence = "new" if change["rows_before"] is None else "gone" if change["rows_after"] is None else "same"
+        table.add_row(name, *cells, ", ".join(columns) if columns and existence == "same" else existence)
+    return table
+
+
+def model_table(facts: Mapping[str, Any]) -> Table:
+    """A version of a model: how good it was on the weeks held out, and the weights it goes by."""
+    title = f"{facts['model']} {facts['version']}: {facts['households']:,} households as of {facts['as_of']}"
+    table = grid(title, ["what", "value"], ["value"])
+    for name, value in facts["metrics"].items():
+        table.add_row(name.replace("_", " "), f"{value:,.0f}" if name == "households" else f"{value:.3f}")
+    table.add_section()
+    for name, weight in sorted(facts["weights"].items(), key=lambda item: -abs(item[1])):
+        table.add_row(f"weight of {name.replace('_', ' ')}", f"{weight:+.3f}")
+    return table
+
+
+_COUNTS = (
+    ("read", "rows_read"),
+    ("new", "rows_inserted"),
+    ("changed", "rows_updated"),
+    ("same", "rows_unchanged"),
+    ("deleted", "rows_deleted"),
+    ("quarantined", "rows_quarantined"),
+)
+
+
+def loads_table(loads: Sequence[dict[str, Any]], title: str, width: int) -> Table:
+    """What became of each table of a run. A narrow terminal is shown what changed, not what stayed."""
+    shown = [(label, column) for label, column in _COUNTS if width >= _NARROW or column != "rows_unchanged"]
+    totals = [("source", "source_rows"), ("raw", "raw_rows")] if width >= _NARROW else []
+    numeric = [label for label, _ in [*shown, *totals]] + ["s"]
+    table = grid(title, ["table", "path", *numeric[:-1], "counts", "s"], numeric)
+    for load in loads:
+        counts = [number(load[column], dim_zero=True) for _, column in shown]
+        verdict = load["reconciled"] if load["status"] == "published" else load["status"]
+        table.add_row(
+            f"{load['source_system']}.{load['table_name']}",
+            load["path"],
+            *counts,
+            *[number(load[column]) for _, column in totals],
+            styled(verdict),
+            f"{load['seconds']:.1f}" if load["seconds"] is not None else "",
+        )
+    return table
+
+
+def partitions_table(counted: Iterable[tuple[Partition, int, int]]) -> Table:
+    """`medallion backfill --plan`: what each partition holds at both ends."""
+    table = grid("Partitions", ["days", "rows at the source", "rows in raw"], ["rows at the source", "rows in raw"])
+    for partition, at_source, in_raw in counted:
+        table.add_row(str(partition), f"{at_source:,}", f"{in_raw:,}")
+    return table
+
+
+_COMPARED = ("source_rows", "raw_rows", "missing", "surplus", "different", "quarantined", "waiting", "repaired")
+
+
+def reconciliations_table(results: Iterable[dict[str, Any]]) -> Table:
+    """`medallion reconcile`: what each end holds, and where they differ."""
+    labels = [name.removesuffix("_rows") for name in _COMPARED]
+    table = grid("Both ends", ["table", "verdict", *labels, "s", "note"], [*labels, "s"])
+    for result in results:
+        table.add_row(
+            f"{result['source_system']}.{result['table_name']}",
+            styled(result["verdict"]),
+            *[number(result[name], dim_zero=not name.endswith("_rows")) for name in _COMPARED],
+            f"{result['seconds']:.1f}",
+            result["note"] or "",
+        )
+    return table
+
+
+def changed_rows(loads: Iterable[dict[str, Any]]) -> int:
+    """Rows of raw that a run made different."""
+    return sum((load[column] or 0) for load in loads for column in ("rows_inserted", "rows_updated", "rows_deleted"))

@@ -1,0 +1,125 @@
+"""`medallion up`, `medallion down` and `medallion status`: the embedded stack, and how things are."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.access import addresses
+from flows.cli import stack_tables
+from flows.cli.registration import registered
+from flows.cli.terminal import console, prepare
+from flows.state import ledger
+from flows.state.blockers import naming_blockers
+from flows.state.overview import Overview, read_overview
+from flows.values.connection import DatabaseConnection
+from flows.values.settings import PROJECT_ROOT, settings
+from infra.local import where
+
+if TYPE_CHECKING:
+    from infra.local.stack import ServiceStatus
+
+_STATUS_LOCK_MS = 2_000
+
+
+def up(commerce: Annotated[bool, typer.Option(help="Start the demo's commerce API too")] = False) -> None:
+    """Start the embedded stack: PostgreSQL and a Prefect server. Harmless when it runs already."""
+    from infra.local import stack
+
+    with console.status("starting"):
+        running = stack.up(on_step=lambda step: console.print(f"  {step}"), with_commerce=commerce)
+        # What is set up here belongs to this stack, whatever other servers the environment names.
+        os.environ["PREFECT_API_URL"] = running.prefect.api_url
+        prepare()
+        asyncio.run(_ensure_operations(DatabaseConnection("warehouse", running.urls["warehouse_loader"])))
+        for line in registered():
+            console.print(f"  {line}")
+        if _archiver_starts():
+            console.print("  The write-ahead log is archived")
+    console.print(where.addresses(running))
+
+
+def down() -> None:
+    """Stop what `up` started. Data stays in .medallion/ for the next `up`."""
+    from infra.local import stack
+
+    # The archiver goes last: PostgreSQL hands over its log to the end before it stops.
+    stopped = [*stack.down(), *_archiver_stops()]
+    console.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+def status() -> None:
+    """Show services, last runs, cursors and their lag, quarantine, and when each deployment runs next."""
+    if addresses.embedded_stack() is not None:
+        from infra.local.stack import status as services
+
+        console.print(stack_tables.service_table([*services(), *_archiver_status()]))
+    for table in stack_tables.status_tables(asyncio.run(_overview())):
+        console.print(table)
+    _show_schedules()
+
+
+def _show_schedules() -> None:
+    """What the Prefect server in force will start next; nothing if there is no such server, or nothing is active."""
+    if addresses.embedded_stack() is None:
+        from prefect.settings import get_current_settings
+
+        if not get_current_settings().api.url:
+            return
+    prepare()
+    from deployments.next_runs import next_runs, refuse_unplanned
+    from deployments.prefect_yaml import deployment_names
+    from deployments.server import connected
+    from deployments.stuck_runs import pending_limit, stuck_runs
+    from flows.cli.deploy_screens import next_runs_table, stuck_runs_table
+
+    with connected({}) as server:
+        names = deployment_names(PROJECT_ROOT)
+        runs = next_runs(server, names)
+        if runs:
+            console.print(next_runs_table(runs))
+        if stuck := stuck_runs(server, names, pending_limit()):
+            console.print(stuck_runs_table(stuck))
+        refuse_unplanned(server, runs)
+
+
+def _archiver_starts() -> bool:
+    """Archive the embedded cluster's log, where a key says how it is to be sealed."""
+    if settings().backup_key is None and settings().backup_key_file is None:
+        return False  # without asking for packages that are an extra
+    from infra.backup import service
+    from infra.local.home import Home
+
+    return service.start(Home.find()) is not None
+
+
+def _archiver_stops() -> list[str]:
+    from infra.backup import service
+    from infra.local.home import Home
+
+    return [service.NAME] if service.stop(Home.find()) else []
+
+
+def _archiver_status() -> list[ServiceStatus]:
+    from infra.backup import service
+    from infra.local.home import Home
+
+    return [service.status(Home.find())]
+
+
+async def _ensure_operations(address: DatabaseConnection) -> None:
+    async with addresses.connect(address, side="warehouse") as warehouse:
+        await ledger.ensure_schema(warehouse)
+
+
+async def _overview() -> Overview:
+    # Nobody looks at a screen that hangs: whoever locks a table of ops is what there is to see.
+    async with (
+        addresses.connect(addresses.warehouse(), side="warehouse") as warehouse,
+        naming_blockers(warehouse, "ops", patience_ms=_STATUS_LOCK_MS),
+    ):
+        await ledger.ensure_schema(warehouse)
+        return await read_overview(warehouse)

@@ -1,0 +1,144 @@
+"""What `medallion up` and `medallion status` show: services, runs, tables, what waits for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from flows.observe.look import ago, grid, number, styled
+from flows.state.runs import DIED
+
+if TYPE_CHECKING:
+    from flows.state.blockers import Blocker
+    from flows.state.overview import Overview
+    from infra.local.stack import ServiceStatus
+
+
+def service_table(services: Iterable[ServiceStatus]) -> Table:
+    """The embedded stack's services."""
+    table = grid("Services", ["service", "state", "address", "pid", "log"], ["pid"])
+    for service in services:
+        table.add_row(
+            service.name,
+            styled(service.state),
+            service.address or "",
+            str(service.pid or ""),
+            str(service.log or ""),
+        )
+    return table
+
+
+def blockers_table(blockers: Iterable[Blocker]) -> Table:
+    """Open transactions that keep tables of the warehouse from being changed."""
+    table = grid("Open transactions", ["session", "role", "application", "since (UTC)", "state", "tables", "waiting"])
+    for blocker in blockers:
+        more = f" and {len(blocker.relations) - 3} more" if len(blocker.relations) > 3 else ""
+        table.add_row(
+            str(blocker.session),
+            blocker.role,
+            blocker.application,
+            f"{blocker.since:%Y-%m-%d %H:%M:%S}" if blocker.since else "",
+            blocker.state or "",
+            ", ".join(blocker.relations[:3]) + more,
+            ", ".join(map(str, blocker.waiting)),
+        )
+    return table
+
+
+def status_tables(overview: Overview) -> list[Table]:
+    """`medallion status`: runs, tables with cursor and lag, quarantine, schema changes, errors."""
+    runs = grid("Last runs", ["run", "pipeline", "status", "started (UTC)", "took", "how it ended"], ["run"])
+    for run in overview.runs:
+        name = f"{run['pipeline']} {run['scope']}".strip()
+        runs.add_row(
+            str(run["run_id"]),
+            name,
+            styled(run["status"]),
+            f"{run['started_at']:%Y-%m-%d %H:%M:%S}",
+            _took(run),
+            _how_it_ended(run),
+        )
+    tables = grid(
+        "Tables",
+        ["table", "last load", "lag", "cursor", "rows in raw", "counts", "quarantined"],
+        ["lag", "rows in raw", "quarantined"],
+    )
+    for row in overview.tables:
+        tables.add_row(
+            f"{row['source_system']}.{row['table_name']}",
+            styled(row["status"]),
+            ago(row["lag_seconds"]),
+            row["cursor_value"] or "",
+            number(row["raw_rows"]),
+            styled(row["reconciled"]),
+            number(row["quarantined"], dim_zero=True),
+        )
+    shown = [runs, tables]
+    if overview.blockers:
+        shown.append(blockers_table(overview.blockers))
+    if overview.quarantine:
+        quarantine = grid("Quarantine", ["table", "rule", "rows", "since (UTC)"], ["rows"])
+        for row in overview.quarantine:
+            quarantine.add_row(
+                f"{row['source_system']}.{row['table_name']}",
+                row["rule"],
+                f"{row['rows']:,}",
+                f"{row['since']:%Y-%m-%d %H:%M:%S}",
+            )
+        shown.append(quarantine)
+    if overview.circuits:
+        circuits = grid("Circuits", ["source", "state", "failures", "left alone until (UTC)", "why"], ["failures"])
+        for row in overview.circuits:
+            until = row["retry_at"]
+            circuits.add_row(
+                row["source_system"],
+                styled(row["state"]),
+                str(row["failures"]),
+                f"{until:%Y-%m-%d %H:%M:%S}" if until else "",
+                row["what"] or "",
+            )
+        shown.append(circuits)
+    if overview.changes:
+        changes = grid("Schema changes", ["when (UTC)", "table", "column", "change", "type", "in raw"])
+        for row in overview.changes:
+            changes.add_row(
+                f"{row['changed_at']:%Y-%m-%d %H:%M:%S}",
+                f"{row['source_system']}.{row['table_name']}",
+                row["column_name"],
+                row["change"],
+                " → ".join(kind for kind in (row["old_type"], row["new_type"]) if kind),
+                styled("done" if row["applied"] else "not applied"),
+            )
+        shown.append(changes)
+    if overview.errors:
+        errors = grid("Errors", ["id", "when (UTC)", "times", "class", "where", "what", "next move"], ["times"])
+        for row in overview.errors:
+            errors.add_row(
+                row["error_id"],
+                f"{row['occurred_at']:%Y-%m-%d %H:%M:%S}",
+                f"{row['times']:,}",
+                row["failure_class"],
+                row["location"] + (f" and {row['places'] - 1} more" if row["places"] > 1 else ""),
+                row["what"],
+                row["fix"],
+            )
+        shown.append(errors)
+    return shown
+
+
+def _took(run: Mapping[str, Any]) -> str:
+    if run["status"] != "died" and run["ended"] != DIED:
+        return ago(run["seconds"])
+    # When it died nobody knows: it lived until the last that it wrote.
+    return "—" if run["seconds"] is None else f"at least {ago(run['seconds'])}"
+
+
+def _how_it_ended(run: Mapping[str, Any]) -> str:
+    if run["status"] != "died":
+        return run["ended"] or ""
+    return (
+        f"its process is gone, last heard of at {run['last_sign']:%H:%M:%S}; a deployment's run is started again, and "
+        "the next run of it goes on from the last commit"
+    )

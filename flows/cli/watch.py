@@ -1,0 +1,240 @@
+"""Flows run from the command line, with what they do on the screen. Imports Prefect: the caller has pointed it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+from typing import Any
+
+import asyncpg
+from rich.console import Console
+from rich.status import Status
+
+from flows.access import addresses
+from flows.backfill import backfill as backfill_flow
+from flows.cli import screens
+from flows.declare.partition import Every, partitions
+from flows.failures.diagnose import CONNECTION_LOST, diagnose
+from flows.ingest import ingest
+from flows.kinds.postgres.backfill import refuse_unfit, rows_within
+from flows.observe import logs, progress
+from flows.pipeline import pipeline, together
+from flows.reconcile import reconcile as reconcile_flow
+from flows.state import ledger, overview, reconciliations
+from flows.tasks.server import explain_server
+from flows.transform import transform as transform_flow
+from flows.values.errors import MedallionError
+from flows.verbs.find import find_database_table
+
+_MARKS = {"done": "[green]✓[/]", "failed": "[bold red]✗[/]"}
+
+
+def run(chosen: Mapping[str, list[str] | None], *, ingest_only: bool, full_refresh: bool, console: Console) -> None:
+    """Run the pipeline, or only ingest, over the chosen sources; then show what became of each table.
+
+    Raises:
+        MedallionError: what the flow raised, after the tables that did load have been shown.
+    """
+    only_tables = any(tables is not None for tables in chosen.values())
+    whole = not ingest_only and not only_tables
+
+    def start() -> None:
+        if whole:
+            pipeline(sources=list(chosen), full_refresh=full_refresh, return_state=True).result()
+        else:
+            asyncio.run(_ingest_each(chosen))
+
+    with logs.correlated() as correlation_id:
+        error = _watched(start, console)
+        loads = asyncio.run(_loads(correlation_id))
+    if loads:
+        console.print(screens.loads_table(loads, "Loads", console.width))
+    if error is None and loads and not screens.changed_rows(loads):
+        console.print("[green]Nothing had changed at the sources, and nothing changed in raw.[/]")
+    if only_tables and not ingest_only:
+        console.print("Only single tables were asked for, so gold was left as it is: `medallion transform` builds it.")
+    if error is not None:
+        raise error
+
+
+def transform(*, select: str | None, full_refresh: bool, console: Console) -> None:
+    """Run the transform flow.
+
+    Raises:
+        MedallionError: what the flow raised.
+    """
+    with logs.correlated():
+        error = _watched(
+            lambda: transform_flow(select=select, full_refresh=full_refresh, return_state=True).result(), console
+        )
+    if error is not None:
+        raise error
+
+
+def release(*, accept_changes: bool, console: Console) -> None:
+    """Run the release flow; then show what it changed for readers of gold.
+
+    Raises:
+        MedallionError: what the flow raised.
+    """
+    from flows.release import release as release_flow
+
+    facts: dict[str, Any] = {}
+
+    def start() -> None:
+        facts.update(release_flow(accept_changes=accept_changes, return_state=True).result())
+
+    with logs.correlated():
+        error = _watched(start, console)
+    if error is not None:
+        raise error
+    console.print(screens.release_table(facts))
+
+
+def predict(*, console: Console) -> None:
+    """Run the predict flow; then show the version, how good it is, and what it goes by.
+
+    Raises:
+        MedallionError: what the flow raised.
+    """
+    from flows.predict import predict as predict_flow  # brings numpy, which no other command needs
+
+    facts: dict[str, Any] = {}
+
+    def start() -> None:
+        facts.update(predict_flow(return_state=True).result())
+
+    with logs.correlated():
+        error = _watched(start, console)
+    if error is not None:
+        raise error
+    console.print(screens.model_table(facts))
+
+
+def reconcile(sources: list[str] | None, *, repair: bool, console: Console) -> None:
+    """Run the reconcile flow over the named sources or tables; then show what each end holds.
+
+    Raises:
+        MedallionError: differences remain, or a table could not be compared; after the table has been shown.
+    """
+    with logs.correlated() as correlation_id:
+        error = _watched(lambda: asyncio.run(reconcile_flow(sources, repair)), console)
+        compared = asyncio.run(_comparisons(correlation_id))
+    console.print(screens.reconciliations_table(compared))
+    if error is not None:
+        raise error
+
+
+def backfill(
+    table: str,
+    first: date,
+    last: date,
+    *,
+    every: Every,
+    by: str | None,
+    restart: bool,
+    only_plan: bool,
+    console: Console,
+) -> None:
+    """Run the backfill flow, or show what it would read; then show what became of each partition.
+
+    Raises:
+        MedallionError: what the flow raised, after the partitions that are in have been shown.
+    """
+    source, declared = find_database_table(table)
+    column = refuse_unfit(source, declared, by)
+    wanted = partitions(first, last, every)
+    if only_plan:
+        ends = addresses.warehouse(), addresses.database(source)
+        with console.status("counting at both ends"):
+            counted, indexed = asyncio.run(rows_within(*ends, source, declared, column, wanted))
+        console.print(screens.partitions_table(counted))
+        if not indexed:
+            console.print(f"[yellow]No index of the source begins with {column}: each partition reads the table.[/]")
+        return
+
+    def start() -> None:
+        asyncio.run(backfill_flow(table, first, last, every, by, restart))
+
+    with logs.correlated() as correlation_id:
+        error = _watched(start, console)
+        ran = asyncio.run(_loads(correlation_id))
+    if ran:
+        console.print(screens.loads_table(ran, f"Backfill of {table}", console.width))
+    if error is not None:
+        raise error
+
+
+async def _comparisons(correlation_id: str) -> list[dict[str, Any]]:
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
+        await ledger.ensure_schema(warehouse)
+        return await reconciliations.last_of(warehouse, correlation_id)
+
+
+async def _ingest_each(chosen: Mapping[str, list[str] | None]) -> None:
+    states = await asyncio.gather(*(ingest(source, tables, return_state=True) for source, tables in chosen.items()))
+    errors: dict[str, MedallionError] = {}
+    for source, state in zip(chosen, states, strict=True):
+        try:
+            await state.aresult()
+        except Exception as problem:
+            errors[source] = diagnose(problem, f"source {source}").error
+    if errors:
+        raise together(errors)
+
+
+def _watched(start: Callable[[], object], console: Console) -> MedallionError | None:
+    """Run it, telling each step as it ends; the error it ended with, if any."""
+    began = time.monotonic()
+    with console.status("starting") as spinner:
+        silence = progress.listen(_Teller(console, spinner))
+        try:
+            start()
+        except Exception as problem:
+            return explained(problem)
+        finally:
+            silence()
+    console.print(f"[dim]{time.monotonic() - began:.1f} s[/]")
+    return None
+
+
+def explained(problem: Exception) -> MedallionError:
+    """What a flow ended with, as the command line shows it."""
+    if isinstance(problem, MedallionError):
+        return problem
+    return explain_server(problem) or diagnose(problem, "run").error
+
+
+class _Teller:
+    """Tells steps on the console: what ended as a line, what is under way beside the spinner."""
+
+    def __init__(self, console: Console, spinner: Status) -> None:
+        self._console, self._spinner = console, spinner
+        self._under_way: dict[str, str] = {}
+        self._failed: dict[str, str] = {}
+
+    def __call__(self, step: progress.Step) -> None:
+        if step.state in _MARKS:
+            self._under_way.pop(step.name, None)
+            text = self._once(step) if step.state == "failed" else step.text
+            self._console.print(f"  {_MARKS[step.state]} {step.name:<28} [dim]{text}[/]", highlight=False)
+        else:
+            self._under_way[step.name] = step.text
+        names = [f"{name} {text}".strip() for name, text in self._under_way.items()]
+        self._spinner.update(", ".join(names[:3]) + (" …" if len(names) > 3 else ""))
+
+    def _once(self, step: progress.Step) -> str:
+        """What failed; of what failed for the same reason before, only that it did."""
+        first = self._failed.setdefault(step.text.replace(step.name, ""), step.name)
+        return step.text if first == step.name else f"as {first}"
+
+
+async def _loads(correlation_id: str) -> list[dict[str, Any]]:
+    """The run's loads; none where the run ended before the warehouse or its ledger could be reached."""
+    try:
+        async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
+            return await overview.loads_of(warehouse, correlation_id)
+    except (MedallionError, asyncpg.PostgresError, *CONNECTION_LOST):
+        return []

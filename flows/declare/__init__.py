@@ -1,0 +1,20 @@
+"""Words that every kind of source shares. Frozen, and refusing nonsense when they are made."""
+
+from flows.declare.cursor import Sequence, Timestamp, TransactionId
+from flows.declare.load import Append, Merge, Overwrite, Replace
+from flows.declare.retention import Keep
+from flows.declare.rule import Rule
+from flows.declare.subject import Subject
+
+__all__ = [
+    "Append",
+    "Keep",
+    "Merge",
+    "Overwrite",
+    "Replace",
+    "Rule",
+    "Sequence",
+    "Subject",
+    "Timestamp",
+    "TransactionId",
+]

@@ -1,0 +1,90 @@
+"""One error for what failed side by side: each cause once, with what it happened to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from flows.values.errors import FailureClass, IngestFailed, MedallionError
+
+# Of several causes the first of these decides what is done: a retry does not help where a person is needed.
+_DECIDING = (
+    FailureClass.PERMANENT,
+    FailureClass.SCHEMA,
+    FailureClass.BUSINESS,
+    FailureClass.DATA,
+    FailureClass.RESOURCE,
+    FailureClass.TRANSIENT,
+)
+_NAMED = 5
+_PATH_ASKED_FOR = re.compile(r"\b(GET|POST) /\S*")
+
+
+def combined(
+    errors: Mapping[str, MedallionError],
+    what: str,
+    *,
+    where: str,
+    also: str = "",
+    kind: type[MedallionError] = IngestFailed,
+) -> MedallionError:
+    """All of them in one: the fixes of all, the worst exit code, the class that decides. `what` is its headline, `also`
+    what happened besides.
+
+    An error that was combined itself counts by its parts, so that one cause in two sources is one cause.
+    """
+    parts = parts_of(errors)
+    causes = sorted(parts.values(), key=lambda error: _DECIDING.index(error.failure_class))
+    error = kind(
+        f"{what} ({listed(parts)}){also}",
+        where=where,
+        fix="; ".join(dict.fromkeys(cause.fix for cause in causes)),
+        retryable=all(cause.retryable for cause in causes),
+    )
+    error.exit_code = max(cause.exit_code for cause in causes)
+    error.failure_class = causes[0].failure_class
+    error.__dict__["parts"] = parts
+    return error
+
+
+def parts_of(errors: Mapping[str, MedallionError]) -> dict[str, MedallionError]:
+    """The errors by what they happened to, with the parts of those that were combined."""
+    parts: dict[str, MedallionError] = {}
+    for name, error in errors.items():
+        parts |= error.__dict__.get("parts") or {name: error}
+    return parts
+
+
+def listed(errors: Mapping[str, MedallionError]) -> str:
+    """`stores: …; 3 times (baskets, products, prices): …`: equal errors are one entry with their count."""
+    return "; ".join(
+        f"{names[0]}: {what}" if len(names) == 1 else f"{len(names)} times ({named(names)}): {what}"
+        for what, names in by_cause(errors).items()
+    )
+
+
+def by_cause(errors: Mapping[str, MedallionError]) -> dict[str, list[str]]:
+    """What happened, each once, and to what."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name, error in errors.items():
+        found.setdefault(cause_of(error.what), []).append((name, error.what))
+    return {
+        told[0][1] if len({what for _, what in told}) == 1 else cause: [name for name, _ in told]
+        for cause, told in found.items()
+    }
+
+
+def cause_of(what: str) -> str:
+    """What happened, without the path that was asked for: an API that is down is one cause for all its endpoints."""
+    return _PATH_ASKED_FOR.sub(r"\1 …", what)
+
+
+def distinct(errors: Iterable[MedallionError]) -> list[MedallionError]:
+    """The first of those that say the same."""
+    return list({cause_of(error.what): error for error in reversed(list(errors))}.values())[::-1]
+
+
+def named(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

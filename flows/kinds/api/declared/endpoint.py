@@ -1,0 +1,274 @@
+"""One list of records that an API offers."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flows.declare.database import OnDrift
+from flows.declare.load import Append, Merge, Replace
+from flows.declare.refusals import refuse_repeats
+from flows.declare.rule import Rule, Tolerance
+from flows.kinds.api.declared.changes import ChangeToken, Since
+from flows.kinds.api.declared.pagination import Offset, PageNumber, Pagination
+from flows.values.errors import DeclarationError
+from flows.values.identifiers import require_plain
+from flows.values.json_path import parse_path, plain_steps
+
+# Types a key may have: they compare and hash the same at the API and in the warehouse.
+KEY_TYPES = ("text", "bigint", "uuid", "date")
+_PLACE = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A value of a record that becomes a column of raw: its name, where it stands, its type.
+
+    Field("channel", at="dimensionValues.1.value")
+    """
+
+    name: str
+    at: str = ""
+    type: str = "text"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "at", self.at or self.name)
+        plain_steps(self.at)
+        if self.type not in KEY_TYPES:
+            raise DeclarationError(
+                f"the type {self.type!r} is unknown",
+                where=f"field {self.name}",
+                fix=f"use {', '.join(KEY_TYPES)}",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """Another endpoint of the API, for each of whose records this one is asked.
+
+        Endpoint("refunds", path="/orders/{id}/refunds", parent=Parent("orders", column="order_id"))
+
+    `{id}` in the path is a key of the parent. `column` of raw says whose a record is, and may be part of its key.
+    Asked for are parents that changed since the last load; with `every=True` all of them, each time, for children
+    that change without their parents.
+    """
+
+    endpoint: str
+    column: str
+    type: str = "text"
+    every: bool = False
+
+    def __post_init__(self) -> None:
+        if self.type not in KEY_TYPES:
+            raise DeclarationError(
+                f"the type {self.type!r} is unknown",
+                where=f"parent {self.endpoint}",
+                fix=f"use {', '.join(KEY_TYPES)}",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One list of records.
+
+        Endpoint("coupons", path="/v1/coupons", key="id", cursor=Since("updated_since", field="updated_at"))
+        Endpoint("report", path="/v1/report", body={"metrics": ["sales"]}, key=("day", "shop"), pagination=Offset())
+
+    `records` and `total` are paths in the answer's body: `""` when the body itself is the list, `entry[].resource`
+    when each element holds its record one level down. `may_be_absent`: an empty list is left out of the answer.
+    `only="resourceType=Patient"` leaves out what the list holds besides: records that say something else there.
+    `key` names one field of a record or several, or is a `Field` with its path; `key_type` is the type in raw of those
+    given by name: text, bigint, uuid or date. `page_size` is sent as `page_size_parameter`; None sends nothing.
+    `body` is sent as JSON, by POST. `deleted` is the path of what marks a tombstone: true, or anything but null or
+    false. `etag`: the API's ETag stands for the whole list, so a 304 says that nothing changed.
+    `concurrent` pages are fetched at one time where their addresses can be computed, or so many children.
+    `on_drift` says what a record's new or retyped field does: "evolve" notes it, "freeze" refuses the load,
+    "quarantine" refuses the record.
+    """
+
+    name: str
+    path: str
+    key: "str | Field | tuple[str | Field, ...]" = "id"
+    key_type: str = "text"
+    records: str = "data"
+    only: str | None = None
+    total: str | None = None
+    cursor: Since | ChangeToken | None = None
+    load: Replace | Merge | Append = field(default_factory=Merge)
+    pagination: Pagination | None = None
+    params: tuple[tuple[str, str], ...] = ()
+    body: Mapping[str, Any] | None = field(default=None, hash=False)
+    page_size: int | None = None
+    page_size_parameter: str = "limit"
+    concurrent: int | None = None
+    may_be_absent: bool = False
+    deleted: str | None = None
+    etag: bool = False
+    parent: Parent | None = None
+    on_drift: OnDrift = "evolve"
+    rules: tuple[Rule, ...] = ()
+    max_quarantined: float = 0.0
+    quarantine_floor: int = 5
+    description: str = ""
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """How many rows of a read may break rules."""
+        return Tolerance(self.max_quarantined, self.quarantine_floor)
+
+    @property
+    def key_fields(self) -> tuple[Field, ...]:
+        """The key's columns in raw, and where a record has their values."""
+        declared = self.key if isinstance(self.key, tuple) else (self.key,)
+        return tuple(
+            part if isinstance(part, Field) else Field(plain_steps(part)[-1], part, self.key_type) for part in declared
+        )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key's columns in raw."""
+        return tuple(part.name for part in self.key_fields)
+
+    @property
+    def cursor_column(self) -> str | None:
+        """The column of raw that the cursor follows."""
+        return self.cursor.column if isinstance(self.cursor, Since) else None
+
+    @property
+    def deletes(self) -> bool:
+        """Whether deleted records are noticed by a merge: by tombstones, or since a parent's list is read whole."""
+        return self.deleted is not None or self.lists_are_told_apart
+
+    @property
+    def lists_are_told_apart(self) -> bool:
+        """Whether raw's column for the parent says in which list a record stood: several of its keys make the path."""
+        return self.parent is not None and len(set(self.placeholders)) == 1
+
+    @property
+    def method(self) -> str:
+        """How a page is asked for."""
+        return "GET" if self.body is None else "POST"
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """The parent's fields that stand in the path."""
+        return tuple(_PLACE.findall(self.path))
+
+    def __post_init__(self) -> None:
+        where = f"endpoint {self.name}"
+        require_plain(self.name, "endpoint", where)
+        if not self.path.startswith("/"):
+            raise DeclarationError(
+                f"the path {self.path!r} is not absolute", where=where, fix="begin it with /, below the base URL"
+            )
+        if not re.fullmatch(r"[^\x00-\x20\x7f#\\]+", self.path) or ".." in self.path.split("?")[0].split("/"):
+            raise DeclarationError(
+                f"the path {self.path!r} leads elsewhere than below the base URL, or holds what no path may",
+                where=where,
+                fix="write it without spaces, controls, #, and .. between slashes",
+            )
+        if self.key_type not in KEY_TYPES:
+            raise DeclarationError(
+                f"key_type {self.key_type!r} is unknown", where=where, fix=f"use {', '.join(KEY_TYPES)}"
+            )
+        self._check_load(where)
+        self._check_paging(where)
+        self.tolerance.refuse_nonsense(where)
+        refuse_repeats([rule.name for rule in self.rules], "rule", where)
+        columns = [*self.keys, *([self.parent.column] if self.parent and self.parent.column not in self.keys else [])]
+        refuse_repeats([*columns, "payload"], "column", where)
+
+    def _check_load(self, where: str) -> None:
+        if not isinstance(self.load, Merge | Replace):
+            raise DeclarationError(
+                "records of an API are matched by key, since a page may repeat",
+                where=where,
+                fix="use load=Merge() or load=Replace()",
+            )
+        if isinstance(self.load, Replace) and self.cursor is not None:
+            raise DeclarationError(
+                "a replace reads the whole list, so a cursor would never be used",
+                where=where,
+                fix="remove the cursor, or use load=Merge()",
+            )
+        if isinstance(self.load, Replace) and self.parent is not None and not self.parent.every:
+            raise DeclarationError(
+                "a replace reads everything, and only parents that changed are asked for",
+                where=where,
+                fix="use load=Merge(), or Parent(…, every=True)",
+            )
+        if bool(self.placeholders) != (self.parent is not None):
+            raise DeclarationError(
+                "a path with {…} and a parent belong together",
+                where=where,
+                fix='write path="/orders/{id}/refunds" and parent=Parent("orders", column="order_id")',
+            )
+        if self.parent is not None and (self.cursor is not None or self.etag or self.total is not None):
+            raise DeclarationError(
+                "an endpoint with a parent follows its parent: it has no cursor, ETag or total of its own",
+                where=where,
+                fix="remove them; parents that changed are asked for",
+            )
+
+    def _check_paging(self, where: str) -> None:
+        # The first level of records may end in `[]`, as in entry[].resource.
+        listed, _, inner = self.records.partition("[]")
+        for path in (listed, inner.removeprefix("."), self.total or ""):
+            parse_path(path)
+        if self.deleted is not None:
+            plain_steps(self.deleted)
+        if self.only is not None:
+            field_path, told, _ = self.only.partition("=")
+            plain_steps(field_path)
+            if not told:
+                raise DeclarationError(
+                    f"only={self.only!r} says no value", where=where, fix='write only="resourceType=Patient"'
+                )
+        if self.body is not None:
+            try:
+                json.dumps(self.body)
+            except (TypeError, ValueError):
+                raise DeclarationError(
+                    "the body is not JSON", where=where, fix="write it with dict, list, text, numbers, None"
+                ) from None
+        if self.page_size is not None and self.page_size < 1:
+            raise DeclarationError("page_size is below 1", where=where, fix="leave it out to send none")
+        if self.concurrent is not None and self.concurrent < 1:
+            raise DeclarationError("concurrent is below 1", where=where, fix="write how many at one time")
+        if self.pagination is not None:
+            self.check_pagination(self.pagination, where)
+
+    def check_pagination(self, pagination: Pagination, where: str) -> None:
+        """Refuse what does not go with a style of paging.
+
+        Raises:
+            DeclarationError: records are left out of pages that are counted, or an overlap leaves no room.
+        """
+        if self.only is not None and isinstance(pagination, PageNumber | Offset):
+            raise DeclarationError(
+                "pages that are counted by their records cannot leave out some of them",
+                where=where,
+                fix="remove only=, and tell such records apart in staging",
+            )
+        if isinstance(pagination, Offset):
+            self.check_offset(pagination, where)
+
+    def check_offset(self, pagination: Offset, where: str) -> None:
+        """Refuse an overlap that would leave no room for new records.
+
+        Raises:
+            DeclarationError: it is not smaller than a page.
+        """
+        if self.page_size is not None and pagination.overlap >= self.page_size:
+            raise DeclarationError(
+                f"an overlap of {pagination.overlap} leaves nothing of a page of {self.page_size}",
+                where=where,
+                fix="declare larger pages, or a smaller overlap",
+            )
+
+    def computed(self, pagination: Pagination) -> bool:
+        """Whether the addresses of later pages can be computed from the first answer."""
+        if isinstance(pagination, PageNumber):
+            return pagination.pages is not None or self.total is not None
+        return isinstance(pagination, Offset) and self.total is not None

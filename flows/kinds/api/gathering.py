@@ -1,0 +1,242 @@
+"""The pages of an API's list, gathered in the landing table until there are enough of them to be published."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from flows.declare import Replace
+from flows.kinds.api import Endpoint, Since, known_fields
+from flows.kinds.api.fields import Change, RecordFields
+from flows.kinds.api.landing import ListLanding, published
+from flows.kinds.api.list_state import Gathered, ListRead
+from flows.kinds.api.pages.coming import Coming, NotYet
+from flows.kinds.api.pages.endpoint import Page
+from flows.kinds.api.shape import shape_of
+from flows.landing.readable import Steps, readable, unknown_fields
+from flows.landing.records import Records
+from flows.landing.table import SchemaChange, compare, ensure_types, raw_columns
+from flows.publish.session import LoadSession, Progress
+from flows.quality.quarantine import Unreadable
+from flows.state import ledger
+from flows.values.errors import MedallionError, SchemaDrift
+from flows.values.json_path import plain_steps
+from flows.values.plan import LoadPlan
+from flows.values.settings import settings
+
+# What has come within this time is committed together: for each page by itself, the fastest APIs would wait for it.
+_SLICE_SECONDS = 0.1
+
+
+class ListGathering:
+    """Pages on their way into the landing table, and what is known of their list behind the last that committed.
+
+    `stopped` is why the source gave no more; `resumed`, that nothing has come yet behind a place that an earlier load
+    noted; `careful`, that each record's numbers are looked at, which takes longer than all the rest.
+    """
+
+    def __init__(
+        self,
+        session: LoadSession,
+        endpoint: Endpoint,
+        plan: LoadPlan,
+        known: ListRead,
+        on_progress: Progress | None,
+    ) -> None:
+        self.session, self.endpoint, self.plan, self.known = session, endpoint, plan, known
+        self.on_progress = on_progress
+        self.landing = ListLanding(session, endpoint)
+        self.fields = RecordFields({}, endpoint.on_drift, first=True)
+        self.first = plan.path == "first"
+        self.since = known.since if known.is_under_way else plan.lower
+        self.resumed = known.is_under_way
+        self.careful = False
+        self.stopped: MedallionError | None = None
+        self._received = 0
+        self._whole: list[str] = []  # parents whose lists ended in the slice under way
+
+    @property
+    def gathered(self) -> Gathered:
+        """What has landed and is not published."""
+        return self.known.gathered or Gathered()
+
+    async def take_up(self) -> None:
+        """Begin with what an earlier load gathered, if it still stands."""
+        gathered = await self.landing.take_up(self.known.gathered, first=self.first)
+        if gathered is None and self.known.gathered is not None:
+            gathered = replace(published(self.known.gathered), ended=False)
+        names = (self.plan.source, self.plan.table)
+        fields = await known_fields.read(self.session.warehouse, *names)
+        if gathered is None:
+            is_first = not fields or not await ledger.was_read_whole(self.session.warehouse, *names)
+            gathered = Gathered(is_first=is_first)
+        self.known = replace(self.known, gathered=gathered)
+        self.resumed = (gathered.place or self.known.place) is not None
+        self.fields = RecordFields(fields, self.endpoint.on_drift, first=gathered.is_first)
+        if gathered.learned is not None:
+            self.fields.resume(gathered.learned)
+
+    async def stage(self, coming: Coming) -> list[SchemaChange]:
+        """Gather pages until there are enough of them to be published, the list ends, or the source fails."""
+        session, warehouse, target = self.session, self.session.warehouse, self.session.target
+        self.stopped = None
+        await ledger.note_path(warehouse, session.batch_id, self.plan.path)
+        raw = await raw_columns(warehouse, target)
+        changes = compare(shape_of(self.endpoint), raw, target.where) if raw is not None else []
+        await ensure_types(warehouse, target, shape_of(self.endpoint))
+        if self.gathered.landing is None:
+            landing = await self.landing.begin(first=self.first)
+            self.known = replace(self.known, gathered=replace(self.gathered, landing=landing))
+        session.pass_failpoint("after_landing_created")
+        began = time.monotonic()
+        while not self._is_full(began):
+            await self._slice(coming, began)
+        session.pass_failpoint("after_copy")
+        return changes
+
+    def _is_full(self, began: float) -> bool:
+        gathered, limits = self.gathered, settings()
+        if gathered.ended or self.stopped is not None:
+            return True
+        if isinstance(self.endpoint.load, Replace) or not gathered.pages:
+            return False
+        return time.monotonic() - began >= limits.api_group_seconds or gathered.received >= limits.api_group_mb * 1e6
+
+    async def _slice(self, coming: Coming, began: float) -> None:
+        """Land what comes within a moment, at least one page, and commit it with the place behind it."""
+        page = await self._next(coming)
+        if page is None:
+            return
+        warehouse, behind, unreadable = self.session.warehouse, self.known, list[Unreadable]()
+        self._whole.clear()
+        try:
+            async with warehouse.transaction():
+                # A crash takes rows and place together, and the disk need not be waited for.
+                await warehouse.execute("set local synchronous_commit = off")
+                async with contextlib.aclosing(self._records(page, coming, began, unreadable)) as records:
+                    landed = await self.landing.land(records)
+                await self.landing.keep(unreadable)
+                await self.landing.keep_lists(self._whole)
+                now = self.gathered
+                gathered = replace(
+                    now,
+                    rows=now.rows + landed,
+                    lists=now.lists + len(self._whole),
+                    unreadable=now.unreadable + len(unreadable),
+                    learned=self.fields.facts(),
+                )
+                self.known = replace(self.known, gathered=gathered)
+                await self.landing.note(self.known)
+        except BaseException:
+            self.known = behind
+            raise
+        self.resumed = False
+        self.session.pass_failpoint("after_slice_commit")
+
+    async def _next(self, coming: Coming, within: float | None = None) -> Page | None:
+        """The next page; None when the list has ended or the source failed.
+
+        Raises:
+            NotYet: it has not come within so many seconds.
+        """
+        self.session.side = "source"
+        try:
+            page = await coming.next(within)
+        except MedallionError as problem:
+            self.stopped = problem
+            page = None
+        else:
+            if page is None:
+                self.known = replace(self.known, gathered=replace(self.gathered, ended=True))
+        self.session.side = "warehouse"
+        return page
+
+    async def _records(
+        self, page: Page, coming: Coming, began: float, unreadable: list[Unreadable]
+    ) -> AsyncGenerator[Records, None]:
+        """The page's records, and those of the pages that come soon after it, up to one that can be gone on behind."""
+        parent = self.endpoint.parent
+        keys = [
+            () if parent is not None and part.name == parent.column else plain_steps(part.at)
+            for part in self.endpoint.key_fields
+        ]
+        until = time.monotonic() + _SLICE_SECONDS
+        following: Page | None = page
+        while following is not None:
+            page = following
+            self._note(page)
+            records = readable(page.records, keys, unreadable, careful=self.careful, parent=page.parent)
+            yield Records(self._as_known(records, keys, unreadable, page.parent), page.parent)
+            if self.on_progress is not None:
+                self.on_progress("received", self._received)
+            # In the middle of a parent's list there is no place to go on from.
+            in_between = page.parent is not None and page.place is None
+            if not in_between and (self._is_full(began) or time.monotonic() >= until):
+                return
+            try:
+                following = await self._next(coming, None if in_between else max(0.0, until - time.monotonic()))
+            except NotYet:
+                return
+
+    def _as_known(
+        self, records: Sequence[bytes], keys: Sequence[Steps], unreadable: list[Unreadable], parent: str | None
+    ) -> Sequence[bytes]:
+        """The records that keep the endpoint's contract about their fields.
+
+        Raises:
+            SchemaDrift: one does not, where fields are frozen.
+        """
+        odd = self.fields.look(records)
+        if self.fields.refused and self.endpoint.on_drift == "freeze":
+            raise _drift(self.fields.refused, self.session.target.where)
+        if not odd:
+            return records
+        unreadable += [unknown_fields(records[place], keys, parent) for place in sorted(odd)]
+        return [record for place, record in enumerate(records) if place not in odd]
+
+    def _note(self, page: Page) -> None:
+        self._received += page.received_bytes
+        gathered, known = self.gathered, self.known
+        # A parent that is gone (404, 410) says nothing of its children: it may be back in a moment.
+        if self.landing.lists is not None and page.place is not None and not page.gone:
+            assert page.parent is not None  # of lists of children
+            self._whole.append(page.parent)
+        etag = gathered.etag
+        if page.number == 1:
+            etag = page.etag if self.endpoint.etag else None
+            if not (isinstance(self.endpoint.cursor, Since) and self.endpoint.cursor.ordered):
+                # What changes on a page that has been read already may carry an earlier stamp than what is seen on
+                # a later one. By the API's own clock, whatever stands below its first answer has been seen.
+                known = replace(known, ceiling=(page.moment or datetime.now(UTC)).isoformat())
+        gathered = replace(
+            gathered,
+            pages=gathered.pages + 1,
+            received=gathered.received + page.received_bytes,
+            place=page.place or gathered.place,
+            # Of children only their generator's end tells it.
+            ended=page.place is None and page.parent is None,
+            unchanged=page.unchanged,
+            token=page.token or gathered.token,
+            etag=etag,
+        )
+        self.known = replace(known, since=self.since, gathered=gathered)
+
+    def begin_again(self, since: str | None, reached: str | None) -> None:
+        """Forget the list's place and what had come of it."""
+        self.since, self.resumed = since, False
+        gathered = Gathered(is_first=self.gathered.is_first)
+        self.known = ListRead(self.known.declared, since=since, reached=reached, gathered=gathered)
+
+
+def _drift(changes: Sequence[Change], where: str) -> SchemaDrift:
+    listed = "; ".join(f"{name} {change} ({now})" for name, change, _, now in changes)
+    error = SchemaDrift(
+        f"records have other fields than those known, and they are frozen: {listed}",
+        where=where,
+        fix='look at the API\'s changes; to take them in, run once with on_drift="evolve"',
+    )
+    error.__dict__["changes"] = tuple(changes)
+    return error

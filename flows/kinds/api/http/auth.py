@@ -1,0 +1,253 @@
+"""Credentials, and the one place where they meet a request."""
+
+import re
+import ssl
+from base64 import b64encode
+from functools import cache
+from typing import Protocol
+from urllib.parse import quote
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from flows.kinds.api.declared.api import Api
+from flows.kinds.api.declared.auth import ApiKeyHeader, ApiKeyQuery, Auth, Basic, Bearer, NoAuth, OAuth2
+from flows.kinds.api.http.failure import key_variable, url_variable, user_variable
+from flows.kinds.api.http.limits import HttpLimits
+from flows.kinds.api.http.link_header import origin
+from flows.kinds.api.http.oauth import ClientCredentials, TokenSigner, token_address
+from flows.kinds.api.http.request import without_parameter
+from flows.values.connection import ApiConnection
+from flows.values.errors import ConfigurationError, DeclarationError
+
+# What a header may carry: anything else is refused by the HTTP library with an error that quotes the value.
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+# As many as are declared to be at work; idle ones are kept for the next page.
+_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+class Signer(Protocol):
+    """Whoever can put a credential into a request on its way out."""
+
+    async def sign(self, url: httpx.URL, headers: httpx.Headers) -> httpx.URL:
+        """Sign in place, and return the address to ask."""
+        ...
+
+    async def renew(self, headers: httpx.Headers) -> bool:
+        """The API refused the credential in `headers`: whether another one is there now."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what signing needed."""
+        ...
+
+
+class KeySigner:
+    """Signs with a credential that does not change."""
+
+    def __init__(self, auth: Auth, key: str, user: str = "") -> None:
+        self._auth, self._key, self._user = auth, key, user
+
+    async def sign(self, url: httpx.URL, headers: httpx.Headers) -> httpx.URL:
+        """Put the key where the API wants it."""
+        match self._auth:
+            case ApiKeyHeader(header=header):
+                headers[header] = self._key
+            case ApiKeyQuery(parameter=parameter):
+                return _with_query(url, parameter, self._key)
+            case Basic():
+                pair = b64encode(f"{self._user}:{self._key}".encode()).decode("ascii")
+                headers["Authorization"] = f"Basic {pair}"
+            case Bearer(scheme=scheme):
+                headers["Authorization"] = f"{scheme} {self._key}"
+            case _:
+                pass
+        return url
+
+    async def renew(self, headers: httpx.Headers) -> bool:
+        """There is no other one."""
+        return False
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+class CredentialTransport(httpx.AsyncBaseTransport):
+    """Signs a request on its way out, below the client.
+
+    The client, its log lines ("HTTP Request: GET https://…") and its exceptions only ever see the unsigned request,
+    so none of them can repeat a key. A request to another origin is not sent at all: whatever a link, a redirect or
+    a later change above asks for, credentials cannot follow.
+    """
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, base: httpx.URL, signer: Signer) -> None:
+        self._inner = inner
+        self._origin = origin(base)
+        self._signer = signer
+
+    def __repr__(self) -> str:
+        return f"CredentialTransport({type(self._signer).__name__})"
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the signed twin of `request`; once more with a renewed credential when the API answers 401.
+
+        Raises:
+            httpx.UnsupportedProtocol: the request is for another origin.
+        """
+        if origin(request.url) != self._origin:
+            raise httpx.UnsupportedProtocol("a request to another origin is never sent")
+        headers = request.headers.copy()
+        response = await self._send(request, headers)
+        if response.status_code == httpx.codes.UNAUTHORIZED and await self._signer.renew(headers):
+            await response.aclose()
+            response = await self._send(request, request.headers.copy())
+        return response
+
+    async def _send(self, request: httpx.Request, headers: httpx.Headers) -> httpx.Response:
+        url = await self._signer.sign(request.url, headers)
+        signed = httpx.Request(
+            request.method, url, headers=headers, stream=request.stream, extensions=request.extensions
+        )
+        return await self._inner.handle_async_request(signed)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
+        await self._signer.aclose()
+
+
+def base_url_of(api: Api, connection: ApiConnection) -> httpx.URL:
+    """The API's base address, checked.
+
+    Raises:
+        ConfigurationError: not an absolute http(s) address, or one that holds a user, a query or a fragment.
+    """
+    try:
+        base: httpx.URL | None = httpx.URL(connection.base_url.strip())
+    except (httpx.InvalidURL, ValueError):
+        base = None
+    if base is None or base.scheme not in ("http", "https") or not base.host:
+        problem = "the base URL is not an address such as https://api.example.com"
+    elif base.userinfo or base.query or base.fragment:
+        problem = "the base URL holds more than scheme, host, port and path (a user, a query, a fragment)"
+    else:
+        return base
+    raise ConfigurationError(
+        problem,
+        where=f"source {api.name}",
+        fix=f"correct {url_variable(api)} (or the block source-{api.connection}); a key belongs in {key_variable(api)}",
+    )
+
+
+def open_client(api: Api, connection: ApiConnection, limits: HttpLimits) -> httpx.AsyncClient:
+    """A client for one read of this API: keep-alive, HTTP/2 where TLS offers it, signed requests, no redirects.
+
+    Raises:
+        ConfigurationError: the declared key is missing or cannot be sent, the base URL is no address, or the
+            environment names a proxy that cannot be used.
+        DeclarationError: the declared header is no header's name.
+    """
+    base = base_url_of(api, connection)
+    return httpx.AsyncClient(
+        transport=CredentialTransport(transport_for(base), base, _signer(api, connection, base, limits)),
+        headers={
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": "medallion",
+            **dict(api.headers),
+        },
+        timeout=httpx.Timeout(limits.read_seconds, connect=limits.connect_seconds),
+        follow_redirects=False,
+    )
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    # Reading the authorities takes 18 ms and holds up the event loop: once a process, not once a read.
+    return httpx.create_ssl_context()
+
+
+def _signer(api: Api, connection: ApiConnection, base: httpx.URL, limits: HttpLimits) -> Signer:
+    key = _key_of(api, connection)
+    if isinstance(api.auth, OAuth2):
+        token_url = token_address(api, api.auth, base)
+        flow = ClientCredentials(api, api.auth, token_url, _user_of(api, connection), key)
+        return TokenSigner(flow, transport_for(token_url), limits)
+    user = _user_of(api, connection) if isinstance(api.auth, Basic) else ""
+    return KeySigner(api.auth, key, user)
+
+
+def _key_of(api: Api, connection: ApiConnection) -> str:
+    if isinstance(api.auth, NoAuth):
+        return ""
+    where, source = f"source {api.name}", f"{key_variable(api)} (or the block source-{api.connection})"
+    if isinstance(api.auth, ApiKeyHeader) and not _TOKEN.fullmatch(api.auth.header):
+        raise DeclarationError(
+            f"{api.auth.header!r} cannot be a header's name",
+            where=where,
+            fix=f"correct ApiKeyHeader in flows/sources/{api.name}.py",
+        )
+    # An empty password is one; an empty key is a forgotten one.
+    if connection.key is None or (not connection.key and not isinstance(api.auth, Basic)):
+        raise ConfigurationError("the API wants a key and there is none", where=where, fix=f"set {source}")
+    # A password travels encoded, and may hold anything.
+    if isinstance(api.auth, ApiKeyHeader | ApiKeyQuery | Bearer) and not _VISIBLE.fullmatch(connection.key):
+        raise ConfigurationError(
+            "the key holds a space, a line break or a character outside ASCII",
+            where=where,
+            fix=f"set {source} again, without what a copy and paste may have added",
+        )
+    return connection.key
+
+
+def _user_of(api: Api, connection: ApiConnection) -> str:
+    what = "a client id" if isinstance(api.auth, OAuth2) else "a user"
+    if not connection.user:
+        problem = f"the API wants {what} and there is none"
+    elif isinstance(api.auth, Basic) and ":" in connection.user:
+        problem = "the user holds a colon, which ends it (RFC 7617)"
+    else:
+        return connection.user
+    raise ConfigurationError(
+        problem,
+        where=f"source {api.name}",
+        fix=f"set {user_variable(api)} (or the user of the block source-{api.connection})",
+    )
+
+
+def _with_query(url: httpx.URL, parameter: str, value: str) -> httpx.URL:
+    # A copy of the key that is there already is replaced, not doubled.
+    kept = without_parameter(url, parameter).query.decode("ascii")
+    signed = f"{quote(parameter, safe='')}={quote(value, safe='')}"
+    return url.copy_with(query=(f"{kept}&{signed}" if kept else signed).encode("ascii"))
+
+
+def transport_for(base: httpx.URL) -> httpx.AsyncHTTPTransport:
+    """Connections to an address, through the proxy that the environment names for it.
+
+    Raises:
+        ConfigurationError: that proxy cannot be used.
+    """
+    # With a transport of one's own httpx no longer looks at HTTPS_PROXY and NO_PROXY; a company's network needs it.
+    proxy = _proxy_for(base)
+    try:
+        return httpx.AsyncHTTPTransport(verify=_trusted(), proxy=proxy, http2=True, limits=_CONNECTIONS)
+    except (ValueError, ImportError, httpx.InvalidURL):
+        pass  # their text quotes the address, which may hold a password
+    raise ConfigurationError(
+        f"the proxy set for {base.scheme} addresses cannot be used",
+        where=base.host,
+        fix=f"correct {base.scheme.upper()}_PROXY (an http or https address), or add the host to NO_PROXY",
+    )
+
+
+def _proxy_for(base: httpx.URL) -> str | None:
+    # No proxy can reach this machine's own loopback, whether or not NO_PROXY says so.
+    if base.host in ("localhost", "::1") or base.host.startswith("127."):
+        return None
+    if proxy_bypass(f"{base.host}:{base.port}" if base.port else base.host):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(base.scheme) or proxies.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy

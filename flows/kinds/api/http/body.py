@@ -1,0 +1,141 @@
+"""A JSON answer, whole or not at all.
+
+httpx hands over a body that the connection's close or a cut gzip stream ended early as if it were complete, and it
+decompresses without bound. Here every end is checked: the length against Content-Length, gzip against its own end
+mark and checksum, and the decoded size against a cap while it grows.
+"""
+
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from email.message import Message
+
+import httpx
+
+from flows.kinds.api.http.failure import AttemptFailed
+from flows.values.errors import SourceUnavailable
+
+_GZIP = 16 + zlib.MAX_WBITS  # 16 asks zlib for the gzip wrapper and its checksum
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An answer's decoded bytes, how many came over the wire, and whether the wire itself proved the end."""
+
+    content: bytes
+    received_bytes: int
+    end_proven: bool
+
+
+async def read_body(response: httpx.Response, cap: int) -> Body:
+    """Read a streamed answer to its proven end.
+
+    Raises:
+        AttemptFailed: not JSON by its own account, cut short, corrupt, or larger than `cap` bytes decoded.
+        httpx.HTTPError: the connection broke.
+    """
+    _require_json(response.headers)
+    declared = _declared_length(response.headers)
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        if declared is not None and declared > cap:
+            raise _too_large(cap)
+        content, received = await _read_plain(response.aiter_raw(), cap)
+    elif encoding in ("gzip", "x-gzip"):
+        content, received = await _read_gzip(response.aiter_raw(), cap)
+    else:
+        raise AttemptFailed(
+            f"the body is encoded as {encoding[:40]!r}, and only gzip was asked for",
+            "ask who runs the API, or the proxy between, to honour Accept-Encoding",
+        )
+    # The HTTP/1.1 parser below counts too; a proxy's or another version's transport may not.
+    if declared is not None and received != declared:
+        raise _cut(f"{received} bytes came of the {declared} announced")
+    # HTTP/2 marks the end of every stream.
+    marked = "transfer-encoding" in response.headers or response.http_version == "HTTP/2"
+    return Body(content.removeprefix(_BOM), received, end_proven=marked or declared is not None)
+
+
+def _require_json(headers: httpx.Headers) -> None:
+    # Message is the standard library's parser for media types with parameters.
+    message = Message()
+    message["Content-Type"] = headers.get("content-type", "absent/absent")
+    media = message.get_content_type()
+    if media not in ("application/json", "text/json") and not media.endswith("+json"):
+        named = "no Content-Type" if media == "absent/absent" else f"Content-Type {media[:60]}"
+        raise AttemptFailed(
+            f"the answer is not JSON ({named})",
+            "a login page speaks of the base URL or the key, a maintenance page passes by itself: open it and look",
+            again=True,
+        )
+    charset = message.get_content_charset("utf-8")
+    if charset not in ("utf-8", "utf8", "us-ascii"):
+        raise AttemptFailed(
+            f"the answer is JSON in {charset[:40]!r}, and JSON between systems is UTF-8 (RFC 8259)",
+            "ask who runs the API to send UTF-8",
+        )
+
+
+def _declared_length(headers: httpx.Headers) -> int | None:
+    # With both headers present Transfer-Encoding wins and Content-Length means nothing (RFC 9112, section 6.3).
+    if "transfer-encoding" in headers:
+        return None
+    value = headers.get("content-length", "").split(",")[0].strip()
+    return int(value) if value.isascii() and value.isdecimal() else None
+
+
+async def _read_plain(pieces: AsyncIterator[bytes], cap: int) -> tuple[bytes, int]:
+    parts: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > cap:
+            raise _too_large(cap)
+        parts.append(piece)
+    return b"".join(parts), size
+
+
+async def _read_gzip(pieces: AsyncIterator[bytes], cap: int) -> tuple[bytes, int]:
+    parts: list[bytes] = []
+    received = size = 0
+    inflate = zlib.decompressobj(_GZIP)
+    try:
+        async for piece in pieces:
+            received += len(piece)
+            rest = piece
+            while rest:
+                if inflate.eof:
+                    # A stream may be several members in a row (RFC 1952); zlib refuses anything else behind the end.
+                    inflate = zlib.decompressobj(_GZIP)
+                part = inflate.decompress(rest, cap - size + 1)  # at most one byte over: enough to know
+                size += len(part)
+                if size > cap:
+                    raise _too_large(cap)
+                parts.append(part)
+                rest = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
+    except zlib.error:
+        damaged = True
+    else:
+        damaged = False
+    if damaged:
+        raise _cut("the gzip stream is damaged")
+    if not inflate.eof:
+        raise _cut("the gzip stream has no end")
+    return b"".join(parts), received
+
+
+def _cut(how: str) -> AttemptFailed:
+    return AttemptFailed(
+        f"the body is incomplete: {how}",
+        "run again later; if it stays, ask who runs the API or the proxy between",
+        kind=SourceUnavailable,
+        again=True,
+    )
+
+
+def _too_large(cap: int) -> AttemptFailed:
+    return AttemptFailed(
+        f"the body is larger than {cap / (1 << 20):.0f} MB decoded",
+        "declare a smaller page_size; if pages must be this large, raise the limit max_body_bytes",
+    )

@@ -1,0 +1,170 @@
+"""One page, whole or not at all: asked for again until it is, at the pace that both sides allow."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+import httpx
+
+from flows.kinds.api.declared.api import Api, Endpoint
+from flows.kinds.api.declared.pagination import PageNumber
+from flows.kinds.api.http.answer import Answer
+from flows.kinds.api.http.body import Body, read_body
+from flows.kinds.api.http.failure import AttemptFailed, refused, too_slow, unreachable
+from flows.kinds.api.http.json_walk import Document
+from flows.kinds.api.http.limits import HttpLimits
+from flows.kinds.api.http.link_header import require_origin
+from flows.kinds.api.http.pace import pace_of
+from flows.kinds.api.http.quota import pause_asked
+from flows.kinds.api.http.records import split, whole_document
+from flows.kinds.api.http.request import PageRequest
+from flows.values.connection import ApiConnection
+
+_MAX_REDIRECTS = 5
+_EMPTY = Document(b"{}")
+# Spreads runs that failed together. Not a secret; SystemRandom because it needs no seed per process.
+_chance = random.SystemRandom()
+
+
+class Reader:
+    """One read of one endpoint: its client, its pace, and how long it has waited at the API's request."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        api: Api,
+        endpoint: Endpoint,
+        connection: ApiConnection,
+        base: httpx.URL,
+        limits: HttpLimits,
+        on_wait: Callable[[str, float], None] | None,
+    ) -> None:
+        self.base = base
+        self.limits = limits
+        self._client = client
+        self._api = api
+        self._endpoint = endpoint
+        self._on_wait = on_wait
+        self._pace = pace_of(api, connection.base_url)
+        self._waited = 0.0
+        self._charged_until = 0.0
+        pagination = api.pagination_of(endpoint)
+        self._past_end = pagination.past_end if isinstance(pagination, PageNumber) else None
+        self._is_child = endpoint.parent is not None
+        self._where = f"{api.name}.{endpoint.name}"
+
+    async def fetch(self, request: PageRequest, number: int, *, shapeless: bool = False) -> Answer:
+        """The answer to `request`, the read's page `number`, tried until it is whole.
+
+        `shapeless`: valid JSON of any shape; no records are looked for.
+
+        Raises:
+            MedallionError: as `flows.kinds.api.pages.endpoint.read_pages`.
+        """
+        where = self.place(number)
+        attempts = pauses = 0
+        while True:
+            if (held := self._pace.held()) > 0:
+                await self._wait(AttemptFailed("the API's quota is used up", "", slow_down=True), held, where)
+            # Whatever is raised below stands outside the except block, so that it drags no inner exception along.
+            try:
+                return await self._answer(request, number, shapeless)
+            except AttemptFailed as failed:
+                failure = failed
+            if failure.slow_down:
+                pauses += 1
+                await self._wait(failure, max(failure.retry_after or 0.0, self._backoff(pauses)), where)
+                continue
+            attempts += 1
+            if not failure.again or attempts >= self.limits.max_attempts:
+                raise failure.error(where, attempts)
+            wait = self._backoff(attempts)
+            if self._on_wait is not None:
+                self._on_wait(f"{where}: {failure.what}", wait)
+            await asyncio.sleep(wait)
+
+    def place(self, number: int) -> str:
+        """Where a failure was, for messages."""
+        return self._where if number == 1 else f"{self._where} (page {number})"
+
+    async def _wait(self, failure: AttemptFailed, wait: float, where: str) -> None:
+        """Obey the API in full, within the budget; pages that wait side by side wait once."""
+        now = time.monotonic()
+        charge = max(0.0, now + wait - max(now, self._charged_until))
+        if self._waited + charge > self.limits.wait_budget_seconds:
+            raise failure.rate_limited(where, wait, self._waited, self.limits.wait_budget_seconds)
+        self._waited += charge
+        self._charged_until = max(self._charged_until, now + wait)
+        self._pace.hold(wait)
+        if self._on_wait is not None:
+            self._on_wait(f"{where}: {failure.what}", wait)
+        await asyncio.sleep(wait)
+
+    def _backoff(self, tries: int) -> float:
+        longest = self.limits.backoff_seconds * 2.0 ** min(tries - 1, 30)
+        return min(longest, self.limits.backoff_cap_seconds) * _chance.uniform(0.5, 1)
+
+    async def _answer(self, request: PageRequest, number: int, shapeless: bool) -> Answer:
+        """The page, redirects within the origin followed."""
+        for _ in range(_MAX_REDIRECTS + 1):
+            await self._pace.turn()
+            try:
+                # The deadline covers the body too: a read timeout alone is reset by every byte of a slow drip.
+                async with (
+                    asyncio.timeout(self.limits.request_seconds),
+                    self._client.stream(
+                        request.method, request.url, content=request.body, headers=request.headers
+                    ) as response,
+                ):
+                    if response.has_redirect_location:
+                        request = self._redirected(request, response)
+                        continue
+                    if pause := pause_asked(response.headers):
+                        self._pace.hold(pause)
+                    if (known := self._without_body(response, request, number)) is not None:
+                        return known
+                    if response.status_code != httpx.codes.OK:
+                        raise refused(response, request.line, self._api)
+                    body = await read_body(response, self.limits.max_body_bytes)
+                if shapeless:
+                    return Answer([], None, whole_document(body), response.headers, request.url, body.received_bytes)
+                return self._page(body, response, request)
+            except TimeoutError:
+                failure = too_slow(request.line, self.limits.request_seconds)
+            except httpx.HTTPError as error:
+                failure = unreachable(error, request.line, self._api)
+            raise failure
+        raise AttemptFailed(
+            f"more than {_MAX_REDIRECTS} redirects from {request.line}",
+            f"give the final address as path in flows/sources/{self._api.name}.py",
+        )
+
+    def _page(self, body: Body, response: httpx.Response, request: PageRequest) -> Answer:
+        page = split(body, self._endpoint)
+        self._pace.took(len(page.records))
+        return Answer(page.records, page.total, page.document, response.headers, request.url, body.received_bytes)
+
+    def _without_body(self, response: httpx.Response, request: PageRequest, number: int) -> Answer | None:
+        """What some statuses say by themselves: nothing changed, no such page, no such parent any more."""
+        status, codes = response.status_code, httpx.codes
+        unchanged = status == codes.NOT_MODIFIED and request.etag is not None
+        # Of a list's first page 410 can only mean that its parent is gone; later, that our place in it is lost.
+        no_parent = self._is_child and (status == codes.NOT_FOUND or (status == codes.GONE and number == 1))
+        ended = (status == self._past_end and number > 1) or no_parent
+        if not unchanged and not ended:
+            return None
+        return Answer([], None, _EMPTY, response.headers, request.url, ended=ended, unchanged=unchanged)
+
+    def _redirected(self, request: PageRequest, response: httpx.Response) -> PageRequest:
+        # One that is no address has already failed inside httpx.
+        target = request.url.join(response.headers["location"])
+        require_origin(target, self.base, f"the redirect ({response.status_code}) from {request.line}")
+        if request.body is not None and response.status_code not in (307, 308):
+            raise AttemptFailed(
+                f"a redirect ({response.status_code}) from {request.line} would drop the body",
+                f"give the final address as path in flows/sources/{self._api.name}.py",
+            )
+        return PageRequest(target, request.body, request.etag)

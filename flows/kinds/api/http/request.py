@@ -1,0 +1,116 @@
+"""What is asked of an API for one page."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from flows.kinds.api.http.failure import AttemptFailed
+from flows.values.json_path import Step, parse_path
+
+Value = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One request: its address, its JSON body if it has one (it is a POST then), an ETag that we know already."""
+
+    url: httpx.URL
+    body: bytes | None = None
+    etag: str | None = None
+
+    @property
+    def method(self) -> str:
+        """GET, or POST with a body."""
+        return "GET" if self.body is None else "POST"
+
+    @property
+    def line(self) -> str:
+        """`GET /v1/items`: as sent, so still escaped, since a decoded path could break a log line in two. No query."""
+        return f"{self.method} {self.url.raw_path.partition(b'?')[0].decode('ascii')}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes out beside the client's own headers."""
+        headers = {} if self.body is None else {"Content-Type": "application/json"}
+        return headers if self.etag is None else headers | {"If-None-Match": self.etag}
+
+    @property
+    def identity(self) -> tuple[bytes, ...]:
+        """What tells pages apart."""
+        return str(self.url.copy_with(fragment=None)).encode(), self.body or b""
+
+    def having(self, values: Sequence[tuple[str, Value]]) -> PageRequest:
+        """The same with these parameters set: in the body where there is one, by dotted names; else in the query."""
+        if not values:
+            return self
+        if self.body is None:
+            # What was sent before keeps its bytes and its order; only the parameters named here are replaced.
+            texts = [(name, str(value)) for name, value in values]
+            return replace(self, url=_with_params(self.url, texts))
+        document = json.loads(self.body)
+        for name, value in values:
+            _place(document, parse_path(name), value)
+        return replace(self, body=encoded(document))
+
+    def at(self, url: httpx.URL) -> PageRequest:
+        """The same at another address."""
+        return replace(self, url=url, etag=None)
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """A JSON body as it is sent."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def without_parameter(url: httpx.URL, name: str) -> httpx.URL:
+    """The address without a parameter; the rest of its query stays byte for byte, since a page cursor may be signed."""
+    escaped = quote(name, safe="")
+    pairs = url.query.decode("ascii").split("&")
+    kept = [pair for pair in pairs if pair and pair.partition("=")[0] != escaped]
+    return url if len(kept) == len(pairs) else url.copy_with(query="&".join(kept).encode("ascii") or None)
+
+
+def _with_params(url: httpx.URL, values: Sequence[tuple[str, str]]) -> httpx.URL:
+    known = {name for name, _ in url.params.multi_items()}
+    if any(name in known for name, _ in values):
+        names = {name for name, _ in values}
+        kept = [(name, value) for name, value in url.params.multi_items() if name not in names]
+        return url.copy_with(params=[*kept, *values])
+    return url.copy_merge_params(list(values))
+
+
+def _place(document: Any, steps: Sequence[Step], value: Value) -> None:
+    *way, last = steps
+    here = document
+    for step in way:
+        here = here[int(str(step))] if isinstance(here, list) else here.setdefault(str(step), {})
+    if isinstance(here, list):
+        here[int(str(last))] = value
+    else:
+        here[str(last)] = value
+
+
+def check_place(body: Mapping[str, Any], name: str) -> None:
+    """Refuse a parameter that has no place in the declared body.
+
+    Raises:
+        AttemptFailed: the way to it leads through something that is neither object nor list.
+    """
+    try:
+        _place(copy.deepcopy(dict(body)), parse_path(name), "")
+    except (IndexError, ValueError, AttributeError, TypeError):
+        failed = True
+    else:
+        failed = False
+    if failed:
+        raise AttemptFailed(
+            f"the declared body has no place for {name!r}",
+            "correct the parameter, or the body: dots lead through objects, numbers through lists",
+        )

@@ -1,0 +1,165 @@
+"""The landing table of an API's list, which outlives the load: what a dead one has landed, the next one goes on from.
+
+Pages land in slices: what has come within a tenth of a second, at least one page, and the place behind it commit in
+one transaction. Nobody waits for the disk then: what a crash of the warehouse takes with it, it takes as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+from flows.kinds.api import Endpoint, list_state
+from flows.kinds.api.list_state import Gathered, ListRead
+from flows.kinds.api.shape import places_of, shape_of, tombstone_of
+from flows.landing import records as payloads
+from flows.landing.records import Records
+from flows.landing.table import LANDING_SCHEMA, create_landing, relation_columns, stamp_landing
+from flows.publish.session import LoadSession
+from flows.publish.staged import WholeLists
+from flows.quality.quarantine import Unreadable
+from flows.values.identifiers import qualified
+
+
+@dataclass(slots=True)
+class ListLanding:
+    """Where the pages of one list gather until they are published."""
+
+    session: LoadSession
+    endpoint: Endpoint
+
+    @property
+    def _unreadable(self) -> str:
+        return qualified(LANDING_SCHEMA, f"{self.session.target.landing_name}__u")
+
+    @property
+    def _whole_lists(self) -> str:
+        return qualified(LANDING_SCHEMA, f"{self.session.target.landing_name}__f")
+
+    @property
+    def lists(self) -> WholeLists | None:
+        """The parents whose lists have landed whole, where there are such and raw tells their lists apart."""
+        parent = self.endpoint.parent
+        if parent is None or not self.endpoint.lists_are_told_apart:
+            return None
+        return WholeLists(self._whole_lists, parent.column)
+
+    async def take_up(self, gathered: Gathered | None, *, first: bool) -> Gathered | None:
+        """What an earlier load gathered, if it still stands: after a crash an unlogged table is there and empty.
+
+        `first`: it will become the raw table, so an unlogged one will not do (raw was dropped while it was filled).
+        """
+        if gathered is None or gathered.landing is None:
+            return gathered
+        warehouse, landing = self.session.warehouse, self.session.target.landing
+        kind = await warehouse.fetchval(
+            "select relpersistence::text from pg_class where oid = to_regclass($1) and oid::bigint = $2",
+            landing,
+            gathered.landing,
+        )
+        if kind is None or (first and kind == "u"):
+            return None
+        # Of a first load the landing table itself survives, and what stands beside it does not.
+        counted = [(landing, gathered.rows), (self._unreadable, gathered.unreadable)]
+        if self.lists is not None:
+            counted.append((self.lists.relation, gathered.lists))
+        for relation, rows in counted:
+            if await self._count(relation) != rows:
+                return None
+        await self._ensure_lists()
+        if "_batch_id" in await relation_columns(warehouse, landing):
+            # Stamped already, since PostgreSQL had to read the values of some page. The new batch comes as a column of
+            # its own: rows that are updated move, and of a key's versions the one that lies last is taken for newest.
+            await warehouse.execute(
+                f"alter table {landing} drop column _batch_id, "
+                f"add column _batch_id bigint not null default {self.session.batch_id}"
+            )
+            await self._stamp()
+        return gathered
+
+    async def begin(self, *, first: bool) -> int:
+        """An empty landing table; returns its oid. `first`: it will become the raw table."""
+        warehouse, target = self.session.warehouse, self.session.target
+        await create_landing(warehouse, target, shape_of(self.endpoint), first=first, bare=True)
+        await self.end()
+        await self._ensure_lists()
+        oid: int = await warehouse.fetchval("select $1::regclass::oid::bigint", target.landing)
+        return oid
+
+    async def _count(self, relation: str) -> int:
+        """Its rows; none where there is no such table."""
+        warehouse = self.session.warehouse
+        if await warehouse.fetchval("select to_regclass($1) is null", relation):
+            return 0
+        rows: int = await warehouse.fetchval(f"select count(*) from {relation}")
+        return rows
+
+    async def _ensure_lists(self) -> None:
+        if self.lists is not None:
+            await self.session.warehouse.execute(
+                f"create unlogged table if not exists {self.lists.relation} (parent text)"
+            )
+
+    async def land(self, pages: AsyncIterator[Records]) -> int:
+        """Records of some pages → the landing table. Returns the records written."""
+        return await payloads.land(
+            self.session.warehouse,
+            self.session.target,
+            shape_of(self.endpoint),
+            places_of(self.endpoint),
+            pages,
+            datetime.now(UTC).isoformat(),
+            self.session.batch_id,
+            tombstone_of(self.endpoint),
+        )
+
+    async def keep(self, records: Sequence[Unreadable]) -> None:
+        """Records that raw cannot hold, beside the landing table until they go to quarantine."""
+        if not records:
+            return
+        warehouse = self.session.warehouse
+        await warehouse.execute(f"create unlogged table if not exists {self._unreadable} (record jsonb)")
+        await warehouse.execute(
+            f"insert into {self._unreadable} select unnest($1::text[])::jsonb",
+            [json.dumps(asdict(record)) for record in records],
+        )
+
+    async def keep_lists(self, parents: Sequence[str]) -> None:
+        """Parents whose lists have been read to their end."""
+        if self.lists is not None and parents:
+            insert = f"insert into {self.lists.relation} select unnest($1::text[])"
+            await self.session.warehouse.execute(insert, parents)
+
+    async def note(self, known: ListRead) -> None:
+        """Write down what stands behind the slice, in its transaction."""
+        target = self.session.target
+        await list_state.save(self.session.warehouse, target.source, target.table, self.session.batch_id, known)
+
+    async def stamped(self) -> list[Unreadable]:
+        """The landing table gets what raw adds to every row. Returns the records that could not land."""
+        warehouse = self.session.warehouse
+        await self._stamp()
+        if await warehouse.fetchval("select to_regclass($1) is null", self._unreadable):
+            return []
+        kept = await warehouse.fetch(f"select record::text from {self._unreadable}")
+        return [_unreadable(json.loads(row["record"])) for row in kept]
+
+    async def _stamp(self) -> None:
+        session = self.session
+        await stamp_landing(session.warehouse, session.target, datetime.now(UTC).isoformat(), session.batch_id)
+
+    async def end(self) -> None:
+        """Everything was published, in the transaction that this runs in."""
+        await self.session.warehouse.execute(f"drop table if exists {self._unreadable}, {self._whole_lists}")
+
+
+def _unreadable(facts: dict[str, str | list[str | None] | None]) -> Unreadable:
+    key = facts["key"]
+    return Unreadable(str(facts["rule"]), str(facts["text"]), tuple(key) if isinstance(key, list) else key)
+
+
+def published(gathered: Gathered) -> Gathered:
+    """What remains of it once its rows are in raw: what was said of the list as a whole."""
+    return replace(gathered, landing=None, rows=0, pages=0, received=0, lists=0, unreadable=0, place=None, learned=None)

@@ -1,0 +1,46 @@
+"""Where a walk through a list stands, as JSON that a later process goes on from. Credentials are never part of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import httpx
+
+from flows.kinds.api.declared.auth import ApiKeyQuery, Auth
+from flows.kinds.api.http.link_header import require_origin
+from flows.kinds.api.http.request import PageRequest, without_parameter
+from flows.kinds.api.pages.walk import Walk
+
+Place = dict[str, Any]
+"""`target` (path and query), `body`, `number` (of the page before), and `walk`: what the walk itself remembers."""
+
+
+def without_key(request: PageRequest | None, auth: Auth) -> PageRequest | None:
+    """The request as it may be logged and kept: some APIs put the key that they were given into their own links."""
+    if request is None or not isinstance(auth, ApiKeyQuery):
+        return request
+    return replace(request, url=without_parameter(request.url, auth.parameter))
+
+
+def place_after(following: PageRequest | None, number: int, walk: Walk) -> Place | None:
+    """Where to go on behind page `number`; None at the end."""
+    if following is None:
+        return None
+    return {
+        "target": following.url.raw_path.decode("ascii"),
+        "body": None if following.body is None else following.body.decode(),
+        "number": number,
+        "walk": walk.facts(),
+    }
+
+
+def request_at(place: Place, first: PageRequest, base: httpx.URL) -> PageRequest:
+    """The request that a place stands for.
+
+    Raises:
+        AttemptFailed: it leads elsewhere, since the API has moved.
+    """
+    url = first.url.copy_with(raw_path=place["target"].encode("ascii"))
+    require_origin(url, base, "the place to go on from")
+    return PageRequest(url, None if place["body"] is None else place["body"].encode())

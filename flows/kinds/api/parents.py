@@ -1,0 +1,108 @@
+"""The parents whose children are asked for: those of raw that changed since the last load, in the order of change.
+
+A parent that changes while they are read comes with the next load: read twice by one, its children of the first time
+would stand beside those of the second, though they are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows.kinds.api import Api, Endpoint
+from flows.kinds.api.pages.children import ParentRecord
+from flows.kinds.api.pages.place import Place
+from flows.landing.table import Target, raw_columns
+from flows.values.errors import ConfigurationError
+from flows.values.identifiers import quote_identifier
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+# Parents fetched from the warehouse at one time.
+_SLICE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Parents:
+    """Parents of batches above `after`, up to and with batch `until`; or all there are (`every`).
+
+    Those are read in the order of their keys: one that changes meanwhile keeps its place, and is not passed over.
+    """
+
+    target: Target
+    keys: tuple[str, ...]
+    after: int
+    until: int
+    every: bool
+
+    async def records(self, warehouse: Connection[Record], place: Place | None) -> AsyncGenerator[ParentRecord, None]:
+        """The parents in order, those behind `place` only. A parent deleted at the source is not asked for."""
+        texts = ", ".join(f"{quote_identifier(key)}::text" for key in self.keys)
+        line = "0::bigint" if self.every else "_batch_id"
+        batch, key = (self.after, None) if place is None else (place["batch"], place["keys"])
+        while True:
+            behind = f"{line} > $1"
+            if key is not None:
+                casts = ", ".join(f"${number}" for number in range(4, 4 + len(key)))
+                behind = f"({line}, {texts}) > ($1, {casts})"
+            rows = await warehouse.fetch(
+                f"select {line}, {texts} from {self.target.raw} where _deleted_at is null "
+                f"and {behind} and {line} <= $2 order by {', '.join(str(n + 1) for n in range(len(self.keys) + 1))} "
+                "limit $3",
+                batch,
+                self.until,
+                _SLICE,
+                *(key or ()),
+            )
+            for row in rows:
+                batch, *key = row.values()
+                yield ParentRecord(
+                    dict(zip(self.keys, key, strict=True)), {"batch": batch, "keys": key, "until": self.until}
+                )
+            if len(rows) < _SLICE:
+                return
+
+    async def with_children(
+        self, warehouse: Connection[Record], child: Target, endpoint: Endpoint
+    ) -> ParentRecord | None:
+        """A parent that has children in raw: the one whose came last. None where raw cannot tell."""
+        parent = endpoint.parent
+        if parent is None or not endpoint.lists_are_told_apart or await raw_columns(warehouse, child) is None:
+            return None
+        key = f"p.{quote_identifier(self.keys[0])}::text"
+        found = await warehouse.fetchval(
+            f"select {key} from {child.raw} as c inner join {self.target.raw} as p "
+            f"on {key} = c.{quote_identifier(parent.column)}::text "
+            "where c._deleted_at is null and p._deleted_at is null order by c._batch_id desc limit 1"
+        )
+        return None if found is None else ParentRecord({self.keys[0]: found}, {})
+
+
+async def parents_of(
+    warehouse: Connection[Record], source: Api, endpoint: Endpoint, since: str | None, place: Place | None
+) -> Parents:
+    """The parents to ask for now. `since` is the parents' batch that the last load reached.
+
+    Behind a `place`, they end where those of the load that noted it did.
+
+    Raises:
+        ConfigurationError: the parent has never been loaded.
+    """
+    assert endpoint.parent is not None  # the caller asks for children only
+    parent = source.table(endpoint.parent.endpoint)
+    target = Target(source.name, parent.name, source.raw_schema)
+    if await raw_columns(warehouse, target) is None:
+        raise ConfigurationError(
+            f"its parent {parent.name} has not been loaded yet",
+            where=f"{source.name}.{endpoint.name}",
+            fix=f"run `medallion run {source.name}.{parent.name} {source.name}.{endpoint.name}`",
+        )
+    if place is None:
+        until = await warehouse.fetchval(f"select coalesce(max(_batch_id), 0) from {target.raw}")
+    else:
+        until = place["until"]
+    every = endpoint.parent.every
+    after = -1 if every else int(since or 0)
+    return Parents(target, parent.keys, after, until, every)

@@ -1,0 +1,126 @@
+"""A look at an API before anything is written: its first records, how its pages follow, and a drafted declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+from flows.kinds.api import Api, Endpoint, SinglePage
+from flows.kinds.api.declared.auth import Auth
+from flows.kinds.api.detect import Detected, detect
+from flows.kinds.api.fields import RecordFields
+from flows.kinds.api.pages.endpoint import HttpLimits, open_reader
+from flows.values.connection import ApiConnection
+from flows.values.errors import DeclarationError, SourceError
+
+# Somebody is watching: what does not answer soon is shown as such.
+_LIMITS = HttpLimits(max_attempts=2, wait_budget_seconds=10, request_seconds=30)
+_PAGE_PARAMETERS = {"page", "offset", "cursor", "after", "page_token", "pageToken", "start", "skip"}
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The first records as sent; every field with the kinds of its values; what the answer itself suggests."""
+
+    records: Sequence[bytes]
+    on_page: int
+    total: int | None
+    fields: dict[str, str]
+    declared: str
+    detected: Detected
+
+
+async def preview_endpoint(source: Api, endpoint: Endpoint, connection: ApiConnection, count: int = 5) -> Preview:
+    """Two requests for the first page. Nothing is written anywhere.
+
+    Raises:
+        DeclarationError: the endpoint needs a parent's key.
+        MedallionError: as a load's.
+    """
+    if endpoint.parent is not None:
+        raise DeclarationError(
+            "its path needs a key of its parent",
+            where=f"{source.name}.{endpoint.name}",
+            fix=f"look at {source.name}.{endpoint.parent.endpoint}, or load both",
+        )
+    async with open_reader(source, endpoint, connection, limits=_LIMITS) as reader:
+        content, headers = await reader.peek()
+        page = await anext(reader.pages(side_by_side=False))
+    return Preview(
+        records=page.records[:count],
+        on_page=len(page.records),
+        total=page.total,
+        fields=_fields(page.records),
+        declared=repr(source.pagination_of(endpoint)),
+        detected=detect(content, headers),
+    )
+
+
+def _fields(records: Sequence[bytes]) -> dict[str, str]:
+    fields = RecordFields({}, first=True)
+    fields.look(records)
+    return {name: " or ".join(sorted(kinds)) or "null" for name, kinds in fields.known.items()}
+
+
+async def draft_api(name: str, url: str, auth: Auth, key: str | None, user: str | None) -> tuple[str, Detected]:
+    """A declaration, as Python, drafted from what an address answers.
+
+    Raises:
+        SourceError: the answer holds no list of records.
+        MedallionError: as a load's.
+    """
+    parts = urlsplit(url)
+    params = tuple((n, v) for n, v in parse_qsl(parts.query, keep_blank_values=True) if n not in _PAGE_PARAMETERS)
+    base = f"{parts.scheme}://{parts.netloc}"
+    endpoint = Endpoint("draft", path=parts.path or "/", params=params, records="", pagination=SinglePage())
+    api = Api(name, connection=name, endpoints=[endpoint], auth=auth)
+    async with open_reader(api, endpoint, ApiConnection(name, base, key, user), limits=_LIMITS) as reader:
+        content, headers = await reader.peek()
+    found = detect(content, headers)
+    if not found.found:
+        raise SourceError(
+            "the answer holds no list of records to draft from",
+            where=f"GET {parts.path}",
+            fix="name the address of a list that is not empty",
+        )
+    return _declaration(name, parts.path or "/", params, auth, found), found
+
+
+def _declaration(name: str, path: str, params: tuple[tuple[str, str], ...], auth: Auth, found: Detected) -> str:
+    endpoint = "".join(part if part.isalnum() else "_" for part in path.rstrip("/").rpartition("/")[2].lower())
+    endpoint = endpoint.strip("_").removesuffix("_json") or "items"
+    style = found.pagination.partition("(")[0]
+    kinds = sorted({"Api", type(auth).__name__, "Endpoint", style, *({"Since"} if found.cursor_field else set())})
+    lines = [
+        f'"""What is read from {name}."""',
+        "",
+        f"from flows.declare import {', '.join(kinds)}",
+        "",
+        f"{name} = Api(",
+        f'    "{name}",',
+        f'    connection="{name}",',
+        f"    auth={_written(auth)},",
+        f"    pagination={found.pagination},",
+        '    schedule="25 * * * *",',
+        "    endpoints=[",
+        "        Endpoint(",
+        f'            "{endpoint}",',
+        f'            path="{path}",',
+        *([f"            params={params!r},".replace("'", '"')] if params else []),
+        *([f'            records="{found.records}",'] if found.records != "data" else []),
+        *(["            may_be_absent=True,"] if found.records.startswith("entry[]") else []),
+        *([f'            key="{found.key}",'] if found.key != "id" else []),
+        *([f'            key_type="{found.key_type}",'] if found.key_type != "text" else []),
+        *([f'            total="{found.total}",'] if found.total else []),
+    ]
+    if found.cursor_field:
+        lines += [
+            "            # The parameter's name stands in the API's documentation, not in its answers.",
+            f'            cursor=Since("updated_since", field="{found.cursor_field}", lag="10 min"),',
+        ]
+    return "\n".join([*lines, "        )", "    ],", ")", ""])
+
+
+def _written(auth: Auth) -> str:
+    return repr(auth).replace("'", '"')

@@ -1,0 +1,199 @@
+"""What differs between the engines we read through Arrow: names, literals, catalogue, snapshot and open transactions.
+
+Queries only; nothing here opens a connection. Rows of a catalogue query have the columns of `SourceColumn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flows.declare.database import Engine, Table
+from flows.kinds.databases.types import SourceColumn
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One engine's SQL.
+
+    `clock` answers (now), in UTC; `oldest` (now, age), of the oldest open transaction in microseconds; `caution`
+    (replica), 1 where the writers are elsewhere. `session` is set on connecting, `begin` takes the snapshot.
+    `chunked`: its driver keeps whole answers in memory.
+    """
+
+    engine: Engine
+    begin: tuple[str, ...]
+    session: tuple[str, ...] = ()
+    clock: str = ""
+    oldest: str = ""
+    caution: str = ""
+    chunked: bool = False
+
+    def quote(self, name: str) -> str:
+        """The name as an identifier."""
+        match self.engine:
+            case "mysql":
+                return "`" + name.replace("`", "``") + "`"
+            case "mssql":
+                return "[" + name.replace("]", "]]") + "]"
+            case _:
+                return '"' + name.replace('"', '""') + '"'
+
+    def literal(self, text: str) -> str:
+        """The text as a literal that nothing can break out of."""
+        match self.engine:
+            case "mysql":  # in digits, because a backslash means something or nothing, by sql_mode
+                return f"_utf8mb4 x'{text.encode().hex()}'" if text else "''"
+            case "mssql":
+                return "N'" + text.replace("'", "''") + "'"
+            case _:
+                return "'" + text.replace("'", "''") + "'"
+
+    def column(self, name: str) -> str:
+        """The column of the table that is read; `s` keeps it apart from the names of expressions."""
+        return f"s.{self.quote(name)}"
+
+    def relation(self, table: Table) -> str:
+        """The table to read from, as `s`. The schema `public` means the connection's own."""
+        schema = "" if table.schema == "public" else self.quote(table.schema) + "."
+        return f"{schema}{self.quote(table.name)} as s"
+
+    def limited(self, columns: str, table: Table, condition: str, order: str, rows: int) -> str:
+        """The first so many rows by an order."""
+        if self.engine == "mssql":
+            return f"select top ({rows}) {columns} from {self.relation(table)} where {condition} order by {order}"
+        return f"select {columns} from {self.relation(table)} where {condition} order by {order} limit {rows}"
+
+    def octets(self, expression: str) -> str:
+        """The bytes of a text, or more."""
+        match self.engine:
+            case "mysql":
+                return f"octet_length({expression})"
+            case "mssql":
+                return f"datalength({expression}) * 2"
+            case _:
+                return f"length({expression}) * 4"
+
+    def document(self, values: Mapping[str, str]) -> str:
+        """A row as the text of a JSON object, from names and text expressions."""
+        if self.engine == "mssql":
+            named = ", ".join(f"{text} as {self.quote(name)}" for name, text in values.items())
+            return f"(select {named} for json path, include_null_values, without_array_wrapper)"
+        pairs = ", ".join(f"{self.literal(name)}, {text}" for name, text in values.items())
+        made = f"json_object({pairs})"
+        return f"convert({made} using utf8mb4)" if self.engine == "mysql" else made
+
+    def catalogue(self, table: Table) -> str:
+        """The query for the table's columns, in order."""
+        schema = None if table.schema == "public" else self.literal(table.schema)
+        match self.engine:
+            case "mysql":
+                return _MYSQL_COLUMNS.format(schema=schema or "database()", table=self.literal(table.name))
+            case "mssql":
+                return _MSSQL_COLUMNS.format(schema=schema or "schema_name()", table=self.literal(table.name))
+            case _:
+                return _SQLITE_COLUMNS.format(schema=schema or "'main'", table=self.literal(table.name))
+
+    def unique_keys(self, table: Table) -> str:
+        """The query for the columns of unique indexes, as (index, column); "" where reading in chunks is not needed."""
+        if not self.chunked:
+            return ""
+        schema = "database()" if table.schema == "public" else self.literal(table.schema)
+        return _MYSQL_UNIQUE.format(schema=schema, table=self.literal(table.name))
+
+    def source_column(self, row: Mapping[str, Any]) -> SourceColumn:
+        """A row of the catalogue."""
+
+        def number(name: str) -> int:
+            return int(row.get(name) or 0)
+
+        return SourceColumn(
+            name=str(row["name"]),
+            type=str(row["type"] or "").lower(),
+            nullable=bool(number("nullable")),
+            precision=number("digits"),
+            scale=number("scale"),
+            fraction=number("fraction"),
+            octets=number("octets"),
+        )
+
+
+# Lengths are cast, since a catalogue tells its own columns' lengths as it pleases.
+_MYSQL_COLUMNS = """
+select
+    cast(column_name as char(64)) as name,
+    cast(concat(data_type, if(column_type like '%unsigned%', ' unsigned', '')) as char(64)) as type,
+    if(is_nullable = 'YES', 1, 0) as nullable,
+    cast(coalesce(numeric_precision, 0) as signed) as digits,
+    cast(coalesce(numeric_scale, 0) as signed) as scale,
+    cast(coalesce(datetime_precision, 0) as signed) as fraction,
+    cast(coalesce(character_octet_length, 0) as signed) as octets
+from information_schema.columns
+where table_schema = {schema} and table_name = {table}
+order by ordinal_position
+"""
+_MYSQL_UNIQUE = """
+select cast(s.index_name as char(64)) as name, cast(s.column_name as char(64)) as column_name
+from information_schema.statistics as s
+where s.table_schema = {schema} and s.table_name = {table} and s.non_unique = 0 and s.nullable = ''
+"""
+# 0 and 2, 3 of `hidden` are ordinary and generated columns.
+_SQLITE_COLUMNS = """
+select
+    name,
+    lower(case when instr(type, '(') > 0 then substr(type, 1, instr(type, '(') - 1) else type end) as type,
+    case when "notnull" = 1 or pk > 0 then 0 else 1 end as nullable
+from pragma_table_xinfo({table}, {schema})
+where hidden <> 1
+order by cid
+"""
+_MSSQL_COLUMNS = """
+select
+    c.column_name as name,
+    case
+        when c.character_maximum_length = -1 then concat(c.data_type, ':max')
+        when c.datetime_precision is not null and c.data_type like '%2' or c.data_type = 'time'
+            then concat(c.data_type, ':', c.datetime_precision)
+        else c.data_type
+    end as type,
+    case when c.is_nullable = 'YES' then 1 else 0 end as nullable,
+    coalesce(c.numeric_precision, 0) as digits,
+    coalesce(c.numeric_scale, 0) as scale,
+    coalesce(c.datetime_precision, 0) as fraction,
+    coalesce(nullif(c.character_octet_length, -1), 0) as octets
+from information_schema.columns as c
+where c.table_schema = {schema} and c.table_name = {table}
+order by c.ordinal_position
+"""
+
+DIALECTS: dict[Engine, Dialect] = {
+    "mysql": Dialect(
+        "mysql",
+        begin=(
+            "set session transaction isolation level repeatable read",
+            "start transaction with consistent snapshot, read only",
+        ),
+        # Before any clock is read: ages of transactions are told in local time, which an hour in autumn repeats.
+        session=("set session time_zone = '+00:00', character_set_results = utf8mb4",),
+        clock="select cast(utc_timestamp(6) as char(26)) as now",
+        # Read-only transactions are other readers, ours among them; a row of innodb_trx is up to 0.1 s old.
+        oldest="select cast(utc_timestamp(6) as char(26)) as now, cast(timestampdiff(microsecond, min(trx_started), "
+        "now(6)) as signed) as age from information_schema.innodb_trx where trx_is_read_only = 0",
+        caution="select cast(@@read_only as signed) as replica",
+        # Connector/ODBC before 3.1.17, as Debian 12 has it, fetches a whole result before it hands over its first row.
+        chunked=True,
+    ),
+    # One writer at a time: what the snapshot does not hold was written after all that it holds.
+    "sqlite": Dialect("sqlite", begin=()),
+    "mssql": Dialect(
+        "mssql",
+        begin=("set transaction isolation level snapshot", "begin transaction"),
+        clock="select convert(varchar(33), sysutcdatetime(), 121) as now",
+        oldest="select convert(varchar(33), sysutcdatetime(), 121) as now, datediff_big(microsecond, "
+        "min(transaction_begin_time), sysdatetime()) as age from sys.dm_tran_active_transactions "
+        "where transaction_type in (1, 4)",
+        caution="select case when databasepropertyex(db_name(), 'Updateability') = 'READ_ONLY' then 1 else 0 end "
+        "as replica",
+    ),
+}

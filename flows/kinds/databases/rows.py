@@ -1,0 +1,147 @@
+"""What is read of a foreign table: counts, rows as Arrow batches of texts, and rows that do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flows.kinds.databases.connection import CHUNK_ROWS, Reader
+from flows.kinds.databases.table import ForeignTable
+from flows.kinds.databases.types import AS_TEXT, TypedColumn
+from flows.kinds.databases.window import Bounds
+
+# A type's text is shorter than this, unless its catalogue entry says how long it is.
+_SCALAR_OCTETS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Counts of one snapshot: rows that raw must hold, rows to read, those that do not fit, by column; and the longest
+    text to come, in bytes."""
+
+    below: int
+    rows: int
+    unfit: dict[str, int]
+    longest: int
+
+
+async def has_value_outside(reader: Reader, described: ForeignTable, names: Sequence[str], condition: str) -> bool:
+    """Whether a row outside the condition holds a value in one of the columns."""
+    filled = " or ".join(f"{reader.dialect.column(name)} is not null" for name in names)
+    outside = f"({filled}) and case when {condition} then 1 else 0 end = 0"
+    return bool(await reader.rows(reader.dialect.limited("1 as found", described.table, outside, "1", 1)))
+
+
+async def count(reader: Reader, described: ForeignTable, condition: str) -> int:
+    """Rows of the table under the condition."""
+    (row,) = await reader.rows(
+        f"select count(*) as n from {reader.dialect.relation(described.table)} where {condition}"
+    )
+    return int(row["n"])
+
+
+async def measure(reader: Reader, described: ForeignTable, bounded: Bounds) -> Measure:
+    """Everything that is counted before reading, in one scan of the table."""
+    dialect = reader.dialect
+    unfit = [column for column in described.columns if column.unfit]
+    wide = [column for column in described.columns if column.wide and dialect.engine != "sqlite"]
+    parts = ["count(*) as n", f"sum(case when {bounded.condition} then 1 else 0 end) as to_read"]
+    parts += [
+        f"sum(case when {bounded.condition} and {column.unfit} then 1 else 0 end) as u{place}"
+        for place, column in enumerate(unfit)
+    ]
+    parts += [
+        f"max(case when {bounded.condition} then {dialect.octets(column.select)} end) as w{place}"
+        for place, column in enumerate(wide)
+    ]
+    (row,) = await reader.rows(
+        f"select {', '.join(parts)} from {dialect.relation(described.table)} where {bounded.below}"
+    )
+    lengths = [int(row[f"w{place}"] or 0) for place in range(len(wide))]
+    # Two hex digits a byte, or up to three bytes of UTF-8 for two of another character set.
+    lengths += [column.octets * 2 + 2 for column in described.columns if not column.wide]
+    return Measure(
+        below=int(row["n"]),
+        rows=int(row["to_read"] or 0),
+        unfit={column.name: int(row[f"u{place}"] or 0) for place, column in enumerate(unfit) if row[f"u{place}"]},
+        longest=max(_SCALAR_OCTETS, *lengths),
+    )
+
+
+def fits(columns: Sequence[TypedColumn]) -> str:
+    """The condition under which a row's values fit their columns in raw."""
+    return " and ".join(f"not {column.unfit}" for column in columns if column.unfit) or "1 = 1"
+
+
+async def texts(
+    reader: Reader, described: ForeignTable, columns: Sequence[TypedColumn], condition: str, longest: int
+) -> AsyncGenerator[Any, None]:
+    """The rows under the condition as Arrow batches of text columns.
+
+    Where the driver keeps whole answers, in chunks by key within the one snapshot, so that memory stays flat.
+    """
+    dialect, table = reader.dialect, described.table
+    selected = ", ".join(f"{column.select} as c{place}" for place, column in enumerate(columns))
+    keys = described.chunk_keys
+    if not keys:
+        query = f"select {selected} from {dialect.relation(table)} where {condition}"
+        header = dialect.engine == "sqlite"
+        if header:
+            # ADBC types a column by its first batch, and one of nulls would be of numbers: a row of texts goes first.
+            query = f"select {', '.join(chr(39) * 2 + f' as c{n}' for n in range(len(columns)))} union all {query}"
+        async for batch in reader.batches(query, longest=longest):
+            yield batch.slice(1) if header else batch
+            header = False
+        return
+    selected += "".join(f", {key.select} as k{place}" for place, key in enumerate(keys))
+    order = ", ".join(dialect.column(key.name) for key in keys)
+    after, rows = "1 = 1", CHUNK_ROWS
+    while rows == CHUNK_ROWS:
+        rows, last = 0, None
+        query = dialect.limited(selected, table, f"({condition}) and ({after})", order, CHUNK_ROWS)
+        async for batch in reader.batches(query, longest=longest):
+            rows += batch.num_rows
+            if batch.num_rows:
+                last = [batch.column(len(columns) + place)[-1].as_py() for place in range(len(keys))]
+                yield batch.select(range(len(columns)))
+        if last is not None:
+            after = _beyond(reader, keys, last)
+
+
+def _beyond(reader: Reader, keys: Sequence[TypedColumn], last: Sequence[str]) -> str:
+    """Keys after the last one. Written out, because MySQL finds no range in `(a, b) > (1, 2)`."""
+    dialect, same, ways = reader.dialect, "", []
+    for key, value in zip(keys, last, strict=True):
+        quoted = dialect.column(key.name)
+        literal = value if key.literal == "number" else dialect.literal(value)
+        ways.append(f"({same}{quoted} > {literal})")
+        same += f"{quoted} = {literal} and "
+    return " or ".join(ways)
+
+
+async def documents(
+    reader: Reader, described: ForeignTable, condition: str, most: int
+) -> list[tuple[str, tuple[str | None, ...]]]:
+    """Rows that do not fit, each as a JSON text and its key's texts."""
+    dialect = reader.dialect
+    plain = {column.name: column.select if not column.unfit else _plain(reader, column) for column in described.columns}
+    keys = [f"{plain[key.name]} as k{place}" for place, key in enumerate(described.keys)]
+    selected = ", ".join([f"{dialect.document(plain)} as document", *keys])
+    wide = dialect.octets(dialect.document(plain))
+    longest = 0
+    if dialect.engine != "sqlite":
+        (row,) = await reader.rows(
+            f"select max({wide}) as longest from {dialect.relation(described.table)} where {condition}"
+        )
+        longest = int(row["longest"] or 0)
+    query = dialect.limited(selected, described.table, condition, "1", most)
+    found: list[tuple[str, tuple[str | None, ...]]] = []
+    async for batch in reader.batches(query, longest=max(_SCALAR_OCTETS, longest)):
+        for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            found.append((str(values[0]), tuple(None if v is None else str(v) for v in values[1:])))
+    return found
+
+
+def _plain(reader: Reader, column: TypedColumn) -> str:
+    return AS_TEXT[reader.dialect.engine].select.format(c=reader.dialect.column(column.name))

@@ -1,0 +1,82 @@
+"""A table of a database that is not PostgreSQL, as its catalogue tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flows.declare.database import Table
+from flows.kinds.databases.connection import Reader
+from flows.kinds.databases.types import TypedColumn, typed
+from flows.values.errors import SourceError
+from flows.values.shape import METADATA_NAMES, Column, Shape
+
+# PostgreSQL would cut a longer name, and two cut names may be one.
+_LONGEST_NAME = 63
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignTable:
+    """A table with its columns, and the keys by which it can be read in chunks (none: it is read in one query)."""
+
+    table: Table
+    columns: tuple[TypedColumn, ...]
+    chunk_keys: tuple[TypedColumn, ...] = ()
+
+    @property
+    def shape(self) -> Shape:
+        """The columns as raw holds them."""
+        return Shape(tuple(Column(c.name, c.raw_type, c.select, c.nullable) for c in self.columns))
+
+    def column(self, name: str) -> TypedColumn:
+        """The column of that name, which describe() has found."""
+        return next(column for column in self.columns if column.name == name)
+
+    @property
+    def keys(self) -> tuple[TypedColumn, ...]:
+        """The key's columns, in order."""
+        return tuple(self.column(name) for name in self.table.keys)
+
+
+async def describe(reader: Reader, source: str, table: Table) -> ForeignTable:
+    """The table's columns, typed.
+
+    Raises:
+        SourceError: there is no such table, a declared column is missing, or a name cannot be kept.
+    """
+    dialect = reader.dialect
+    where = f"{source}.{table.name}"
+    found = [dialect.source_column(row) for row in await reader.rows(dialect.catalogue(table))]
+    if not found:
+        raise SourceError(
+            f"there is no table {table.name} that we may read",
+            where=where,
+            fix="check the name in flows/sources, the database in the source's URL, and the user's rights",
+        )
+    names = {column.name for column in found}
+    declared = [*table.keys, *table.as_text, *([] if table.cursor_column is None else [table.cursor_column])]
+    if missing := [name for name in declared if name not in names]:
+        raise SourceError(
+            f"the declared column {', '.join(missing)} is not in the table",
+            where=where,
+            fix="correct the declaration in flows/sources; mind upper and lower case",
+        )
+    long = sorted(name for name in names if len(name.encode()) > _LONGEST_NAME)
+    if taken := [*sorted(names & set(METADATA_NAMES)), *long]:
+        raise SourceError(
+            f"raw cannot have a column {', '.join(taken)}: it adds one of that name itself, or the name is too long",
+            where=where,
+            fix="make a view at the source that names the column otherwise, and declare the view",
+        )
+    columns = tuple(
+        typed(dialect.engine, column, dialect.column(column.name), as_text=column.name in table.as_text)
+        for column in found
+    )
+    described = ForeignTable(table, columns)
+    if dialect.chunked and described.keys and all(key.literal for key in described.keys):
+        indexes: dict[str, set[str]] = {}
+        for row in await reader.rows(dialect.unique_keys(table)):
+            indexes.setdefault(row["name"], set()).add(row["column_name"])
+        # Rows of equal keys on both sides of a chunk's edge would be lost, so the source must forbid them.
+        if any(index and index <= set(table.keys) for index in indexes.values()):
+            return ForeignTable(table, columns, described.keys)
+    return described

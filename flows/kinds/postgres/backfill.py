@@ -1,0 +1,245 @@
+"""A load of one partition of a table: read again whole, checked at the door, merged; rows that are gone are ended.
+
+It moves no cursor and adds no column, so scheduled loads go on beside it: both take the table's lock in turn.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from flows.access.addresses import connect
+from flows.declare import Append, Overwrite, Replace
+from flows.declare.partition import Partition
+from flows.kinds.postgres import Database, Table
+from flows.kinds.postgres.compare import source_rows as extract_buckets
+from flows.kinds.postgres.large.volume import estimate
+from flows.kinds.postgres.moved import bring_moved
+from flows.kinds.postgres.partitions import dividing_column
+from flows.kinds.postgres.rows import land
+from flows.kinds.postgres.table import CopyStream, count, describe, key_set, select_rows
+from flows.landing.drift import fit_to_raw
+from flows.landing.table import Target, ensure_types, raw_columns
+from flows.publish import raw_rows as load_buckets
+from flows.publish.evolution import beside_scheduled_loads
+from flows.publish.publish import Held, Staged, check_and_publish
+from flows.publish.session import LoadResult, LoadSession, Progress, load_session
+from flows.quality.open_rows import count_open_within
+from flows.state import backfills, ledger
+from flows.values.checksum import Key
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import DeclarationError
+from flows.values.identifiers import quote_identifier
+from flows.values.plan import KeySet, LoadPlan, Window
+from flows.values.shape import Shape, column_list
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+PATH = "backfill"
+
+_CORRECT = "correct --by"
+# Keys asked of the source at one time.
+_KEYS_AT_ONCE = 5_000
+
+
+def refuse_unfit(source: Database, table: Table, column: str | None) -> str:
+    """The column that divides the table.
+
+    Raises:
+        DeclarationError: the table cannot be read by partition.
+    """
+    where = f"{source.name}.{table.name}"
+    if source.engine != "postgresql":
+        raise DeclarationError(
+            f"a backfill reads PostgreSQL, and this source runs on {source.engine}",
+            where=where,
+            fix="rename the raw table away, and run: the table is then loaded anew",
+        )
+    if isinstance(table.load, Replace):
+        raise DeclarationError(
+            "every run of a replace reads the whole table, so there is nothing to fill in",
+            where=where,
+            fix=f"`medallion run {where}`",
+        )
+    if isinstance(table.load, Overwrite):
+        if column not in (None, table.load.by):
+            raise DeclarationError(
+                f"the table is divided by {table.load.by}, and its partitions are overwritten by that",
+                where=where,
+                fix=f"leave --by out, or name {table.load.by}",
+            )
+        return table.load.by
+    if not table.keys:
+        raise DeclarationError(
+            "without a key, rows read again would stand there twice",
+            where=where,
+            fix="declare the key, or rename the raw table away to have it loaded anew",
+        )
+    if column is None:
+        raise DeclarationError(
+            "nothing says which column divides the table into days",
+            where=where,
+            fix="name it: --by sold_at. It should not change with the row, as an updated_at does",
+        )
+    return column
+
+
+async def rows_within(
+    warehouse_address: DatabaseConnection,
+    origin_address: DatabaseConnection,
+    source: Database,
+    table: Table,
+    column: str,
+    wanted: list[Partition],
+) -> tuple[list[tuple[Partition, int, int]], bool]:
+    """What a backfill would read: (partition, rows at the source, live rows in raw); and whether an index helps.
+
+    Raises:
+        MedallionError: an end does not answer, or the column is not fit to divide the table.
+    """
+    target = Target(source.name, table.name, source.raw_schema)
+    async with (
+        connect(warehouse_address, side="warehouse") as warehouse,
+        connect(origin_address, side="source", application=f"medallion read {target.where}") as origin,
+    ):
+        shape = await describe(origin, source.name, source.raw_schema, table)
+        dividing_column(shape, column, target.where, _CORRECT)
+        known = await raw_columns(warehouse, target)
+        indexed = bool((await estimate(origin, table, shape, "true")).index_on((column,)))
+        found = []
+        for partition in wanted:
+            condition = _within(column, partition)
+            held = await load_buckets.count_live(warehouse, target, condition) if known else 0
+            found.append((partition, await count(origin, table, condition), held))
+        return found, indexed
+
+
+def _within(column: str, partition: Partition) -> str:
+    # A date or a time, whatever the column is: the literal takes its type. Times with a zone are UTC in our sessions.
+    name = quote_identifier(column)
+    return f"({name} >= '{partition.lower}' and {name} < '{partition.upper}')"
+
+
+async def backfill_partition(
+    warehouse_address: DatabaseConnection,
+    origin_address: DatabaseConnection,
+    source: Database,
+    table: Table,
+    column: str,
+    partition: Partition,
+    backfill_id: int,
+    *,
+    run_id: int | None = None,
+    on_progress: Progress | None = None,
+) -> LoadResult:
+    """Make raw's rows of the partition what the source holds now; the ledger has it as path `backfill`.
+
+    Raises:
+        MedallionError: see `flows.values.errors`; nothing partial is left.
+    """
+    target = Target(source.name, table.name, source.raw_schema)
+    mode, lower, upper = type(table.load).__name__.lower(), str(partition.lower), str(partition.upper)
+    plan = LoadPlan(source.name, table.name, mode, PATH, "a partition read again", lower, upper)
+    async with load_session(warehouse_address, target, mode, PATH, run_id) as session:
+        state = await ledger.read_cursor(session.warehouse, source.name, table.name)
+        known = await raw_columns(session.warehouse, target)
+        if known is None:
+            raise DeclarationError(
+                "the table was never loaded, so there is nothing to fill in",
+                where=target.where,
+                fix=f"`medallion run {target.where}` loads all of it",
+            )
+        session.side = "source"
+        async with connect(origin_address, side="source", application=f"medallion read {target.where}") as origin:
+            shape = await describe(origin, source.name, source.raw_schema, table)
+            kind = dividing_column(shape, column, target.where, _CORRECT).raw_type
+            shape, held = beside_scheduled_loads(shape, known, table, target.where)
+            await origin.transaction(isolation="repeatable_read", readonly=True).start()
+            condition = _within(column, partition)
+            extracted_at = datetime.now(UTC).isoformat()
+            # An overwrite writes the partition as its scheduled loads do, and is counted as they are.
+            overwrites = isinstance(table.load, Overwrite)
+            source_keys = await key_set(origin, table, shape, condition) if overwrites else None
+            stream = CopyStream(origin, select_rows(table, shape, condition))
+            session.side = "warehouse"
+            labels = await ensure_types(session.warehouse, target, shape)
+            window = Window(condition, condition, lower, upper, state)
+            await land(session, shape, stream, extracted_at, on_progress)
+            moved = await bring_moved(session, origin, table, shape, window)
+            session.pass_failpoint("after_copy")
+            shape, drift = await fit_to_raw(session.warehouse, target, shape, held)
+
+            async def settle() -> tuple[Held, int]:
+                ended = await _end_gone(session, origin, table, shape, condition, extracted_at)
+                session.side = "warehouse"
+                live = await load_buckets.count_live(session.warehouse, target, condition)
+                aside = await count_open_within(
+                    session.warehouse, target.raw, column, kind, partition, _key_types(table, shape),
+                    source=source.name, table=table.name,
+                )  # fmt: skip
+                return Held(KeySet(live), KeySet(aside)), ended
+
+            async def note(warehouse: Connection[Record], batch_id: int) -> None:
+                await backfills.record_partition(warehouse, backfill_id, partition, batch_id)
+
+            counts = await check_and_publish(
+                warehouse_address,
+                session,
+                Staged(
+                    load=table.load,
+                    shape=shape,
+                    keys=table.keys,
+                    window=window,
+                    first=False,
+                    rows_read=stream.rows + moved[0],
+                    received_bytes=stream.bytes + moved[1],
+                    extracted_at=extracted_at,
+                    cursor=table.cursor_column,
+                    rules=(*drift, *table.rules),
+                    tolerance=table.tolerance,
+                    changes=tuple(labels),
+                    source_keys=source_keys or KeySet(stream.rows),
+                    settle=None if overwrites else settle,
+                    moves_cursor=False,
+                ),
+                note,
+            )
+        return session.result(plan, counts)
+
+
+def _key_types(table: Table, shape: Shape) -> dict[str, str]:
+    return {key: column.raw_type for key in table.keys if (column := shape.column(key))}
+
+
+async def _end_gone(
+    session: LoadSession,
+    origin: Connection[Record],
+    table: Table,
+    shape: Shape,
+    condition: str,
+    moment: str,
+) -> int:
+    """Mark raw's rows of the partition that the source has nowhere any more. Returns how many.
+
+    A row that is in another partition now, or in quarantine, is not gone: the source is asked for its key.
+    """
+    if not table.deletes or isinstance(table.load, Append):
+        return 0
+    target, warehouse = session.target, session.warehouse
+    same = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in table.keys)
+    texts = ", ".join(f"r.{quote_identifier(key)}::text" for key in table.keys)
+    missing = await warehouse.fetch(
+        f"select array[{texts}] as key from {target.raw} as r where r._deleted_at is null and {condition} "
+        f"and not exists (select from {target.landing} as l where {same}) order by {column_list(table.keys, 'r')}"
+    )
+    ended = 0
+    for begin in range(0, len(missing), _KEYS_AT_ONCE):
+        keys: list[Key] = [tuple(record["key"]) for record in missing[begin : begin + _KEYS_AT_ONCE]]
+        session.side = "source"
+        found = await extract_buckets.versions(origin, table, shape, keys, "false")
+        session.side = "warehouse"
+        gone = [key for key in keys if key not in found]
+        among = load_buckets.among(shape, table.keys, gone)
+        ended += await load_buckets.mark_gone(warehouse, target, among, moment, session.batch_id)
+    return ended

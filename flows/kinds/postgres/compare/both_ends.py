@@ -1,0 +1,104 @@
+"""Both ends of one table, each in one snapshot, and what was found out about the table on the way.
+
+Raw's snapshot is taken first, with the cursor as it stands in it, then the source's. So whatever a load publishes in
+between lies beyond that cursor: comparing takes no lock, and loads go on beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from flows.access.addresses import connect
+from flows.declare import Overwrite
+from flows.failures.diagnose import explain
+from flows.kinds.postgres import Database, Table
+from flows.kinds.postgres.table import describe
+from flows.kinds.postgres.window import window as read_window
+from flows.landing.table import Target, raw_columns
+from flows.publish.evolution import beside_scheduled_loads
+from flows.state import ledger
+from flows.values.checksum import PROBE
+from flows.values.connection import DatabaseConnection
+from flows.values.plan import CursorState
+from flows.values.shape import Shape
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+@dataclass(slots=True)
+class Ends:
+    """Two connections in the snapshots to compare.
+
+    `shape` holds the columns that both ends have, `whole_shape` all of the source's; `not_compared` names those that
+    raw does not have yet, or has of another type. `next_read` is SQL over the source table: what the next load reads by
+    its cursor, or of its partitions. `portable`: the ends hash text differently.
+    """
+
+    warehouse: Connection[Record]
+    origin: Connection[Record]
+    target: Target
+    shape: Shape
+    whole_shape: Shape
+    state: CursorState
+    next_read: str
+    portable: bool
+    not_compared: tuple[str, ...] = ()
+
+
+def _reads_a_part(table: Table, state: CursorState) -> bool:
+    """Whether the next load reads by cursor or by partition; a whole table is always to be read, and never waits."""
+    return isinstance(table.load, Overwrite) or (table.cursor is not None and state.value is not None)
+
+
+@asynccontextmanager
+async def snapshots(
+    warehouse_address: DatabaseConnection, origin_address: DatabaseConnection, source: Database, table: Table
+) -> AsyncIterator[Ends | None]:
+    """Both ends, read-only and each in one snapshot; None when raw has no such table yet.
+
+    Raises:
+        SchemaDrift: a column has another type at the source now, so its text cannot be compared.
+    """
+    target = Target(source.name, table.name, source.raw_schema)
+    side = "warehouse"
+    try:
+        async with connect(
+            warehouse_address, side="warehouse", application=f"medallion reconcile {target.where}"
+        ) as ours:
+            await ours.transaction(isolation="repeatable_read", readonly=True).start()
+            await ours.execute("set local lc_monetary = 'C'")
+            known = await raw_columns(ours, target)
+            if known is None:
+                yield None
+                return
+            state = await ledger.read_cursor(ours, source.name, table.name)
+            probe = await ours.fetchrow(PROBE)
+            # Named like a load's reader, so that it does not hold a load's cursor back.
+            async with connect(origin_address, side="source", application=f"medallion read {target.where}") as theirs:
+                side = "source"
+                shape = await describe(theirs, source.name, source.raw_schema, table)
+                beside_scheduled_loads(shape, known, table, target.where)
+                window = await read_window(theirs, table, shape, state)
+                portable = await theirs.fetchrow(PROBE) != probe
+                await theirs.transaction(isolation="repeatable_read", readonly=True).start()
+                await theirs.execute("set local lc_monetary = 'C'")
+                yield Ends(
+                    ours,
+                    theirs,
+                    target,
+                    replace(shape, columns=tuple(one for one in shape.columns if known.get(one.name) == one.raw_type)),
+                    shape,
+                    state,
+                    window.condition if _reads_a_part(table, state) else "false",
+                    portable,
+                    tuple(one.name for one in shape.columns if known.get(one.name) != one.raw_type),
+                )
+    except Exception as problem:
+        error = explain(problem, target.where, side)
+        if error is problem:
+            raise
+        raise error from None  # the cause's own words may quote rows

@@ -1,0 +1,125 @@
+"""A load of given keys only: read again, checked at the door, merged; and ended in raw where they are gone.
+
+It moves no cursor, adds no column, and touches no other row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from flows.access.addresses import connect
+from flows.declare import Merge, Overwrite, Replace
+from flows.kinds.postgres import Database, Table
+from flows.kinds.postgres.compare import source_rows as extract_buckets
+from flows.kinds.postgres.rows import land
+from flows.kinds.postgres.table import CopyStream, describe, select_rows
+from flows.landing.drift import fit_to_raw
+from flows.landing.table import SchemaChange, Target, ensure_types, raw_columns
+from flows.publish import raw_rows as load_buckets
+from flows.publish.evolution import beside_scheduled_loads
+from flows.publish.publish import Held, Staged, check_and_publish
+from flows.publish.session import LoadResult, LoadSession, load_session
+from flows.quality.open_rows import count_open_keys
+from flows.state import ledger
+from flows.values.checksum import Key
+from flows.values.connection import DatabaseConnection
+from flows.values.plan import CursorState, KeySet, LoadPlan, Window
+from flows.values.shape import Shape
+
+PATH = "repair"
+
+
+async def repair_keys(
+    warehouse_address: DatabaseConnection,
+    origin_address: DatabaseConnection,
+    source: Database,
+    table: Table,
+    keys: Sequence[Key],
+    *,
+    source_rows: int,
+    run_id: int | None = None,
+) -> LoadResult:
+    """Bring raw's rows of these keys up to date, under the table's lock; the ledger has it as path `repair`.
+
+    `source_rows` is about how many rows the source has: the share that quarantine tolerates is a share of those.
+
+    Raises:
+        MedallionError: see `flows.values.errors`; nothing partial is left.
+    """
+    target = Target(source.name, table.name, source.raw_schema)
+    plan = LoadPlan(source.name, table.name, type(table.load).__name__.lower(), PATH, "keys that differ")
+    async with load_session(warehouse_address, target, plan.mode, PATH, run_id) as session:
+        state = await ledger.read_cursor(session.warehouse, source.name, table.name)
+        known = await raw_columns(session.warehouse, target) or {}
+        session.side = "source"
+        async with connect(origin_address, side="source", application=f"medallion read {target.where}") as origin:
+            shape = await describe(origin, source.name, source.raw_schema, table)
+            shape, held = beside_scheduled_loads(shape, known, table, target.where)
+            await origin.transaction(isolation="repeatable_read", readonly=True).start()
+            found = await extract_buckets.versions(origin, table, shape, keys, "false")
+            stream = CopyStream(origin, select_rows(table, shape, extract_buckets.among(table, shape, keys)))
+            staged = await _stage(session, table, shape, held, stream, state)
+        gone = [key for key in keys if key not in found]
+        counts = await check_and_publish(
+            warehouse_address,
+            session,
+            replace(
+                staged,
+                tolerance=replace(
+                    table.tolerance,
+                    max_quarantined=min(1.0, table.max_quarantined * max(1.0, source_rows / max(1, stream.rows))),
+                ),
+                source_keys=KeySet(len(found)),
+                settle=lambda: _settle(session, table, shape, list(found), gone, staged.extracted_at),
+            ),
+        )
+        return session.result(plan, counts)
+
+
+async def _stage(
+    session: LoadSession,
+    table: Table,
+    shape: Shape,
+    held: list[SchemaChange],
+    stream: CopyStream,
+    state: CursorState,
+) -> Staged:
+    target, warehouse = session.target, session.warehouse
+    session.side = "warehouse"
+    labels = await ensure_types(warehouse, target, shape)
+    extracted_at = datetime.now(UTC).isoformat()
+    await land(session, shape, stream, extracted_at)
+    session.pass_failpoint("after_copy")
+    shape, drift = await fit_to_raw(warehouse, target, shape, held)
+    return Staged(
+        load=Merge(),  # an append leaves rows alone that are there, and a replace would drop all others
+        shape=shape,
+        keys=table.keys,
+        window=Window(next=state),
+        moves_cursor=False,
+        first=False,
+        rows_read=stream.rows,
+        received_bytes=stream.bytes,
+        extracted_at=extracted_at,
+        cursor=table.cursor_column,
+        rules=(*drift, *table.rules),
+        changes=tuple(labels),
+    )
+
+
+async def _settle(
+    session: LoadSession, table: Table, shape: Shape, found: list[Key], gone: list[Key], moment: str
+) -> tuple[Held, int]:
+    """End the keys that are gone; then count what raw and quarantine hold of those that are there."""
+    warehouse, target = session.warehouse, session.target
+    ended = load_buckets.among(shape, table.keys, gone)
+    if isinstance(table.load, Replace | Overwrite):
+        deleted = await load_buckets.drop_gone(warehouse, target, ended)
+    else:
+        deleted = await load_buckets.mark_gone(warehouse, target, ended, moment, session.batch_id)
+    kinds = {name: column.raw_type for name in table.keys if (column := shape.column(name))}
+    live = await load_buckets.count_live(warehouse, target, load_buckets.among(shape, table.keys, found))
+    aside = await count_open_keys(warehouse, target.raw, kinds, found, source=target.source, table=target.table)
+    return Held(KeySet(live), KeySet(aside)), deleted

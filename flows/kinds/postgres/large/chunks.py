@@ -1,0 +1,192 @@
+"""One chunk of a table: read in a shared snapshot, staged and recorded in one transaction of its own.
+
+A chunk is read by whoever is given the job: this thread, another one, or another machine. The job is a few numbers;
+addresses and what to read are looked up where it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import asyncpg
+
+from flows.access.addresses import connect
+from flows.failures.diagnose import diagnose
+from flows.failures.failpoints import pass_failpoint
+from flows.kinds.postgres import Database, Table
+from flows.kinds.postgres.large.slices import Grid
+from flows.kinds.postgres.rows import refuse_other_count, watched
+from flows.kinds.postgres.table import CopyStream, describe, select_rows
+from flows.landing import copy
+from flows.landing.table import Target
+from flows.observe.metrics import peak_memory_bytes
+from flows.state import reads
+from flows.state.reads import Chunk
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import LoadLocked, SourceUnavailable
+from flows.values.settings import settings
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkJob:
+    """Steps `lower` up to and without `upper` of a batch's read, in an exported snapshot of the source.
+
+    `size` in bytes and `reason` say how the chunk's extent was chosen; they are recorded with it.
+    """
+
+    source: str
+    table: str
+    batch_id: int
+    attempt: int
+    snapshot: str
+    lower: int
+    upper: int
+    size: int
+    reason: str
+
+
+RunChunk = Callable[[ChunkJob], Awaitable[Chunk]]
+"""Has a chunk staged, somewhere."""
+
+
+async def stage_chunk(
+    warehouse_address: DatabaseConnection,
+    origin_address: DatabaseConnection,
+    source: Database,
+    table: Table,
+    job: ChunkJob,
+) -> Chunk:
+    """Copy the chunk's rows into the landing table and record the chunk, in one transaction.
+
+    Raises:
+        MedallionError: in words without values; nothing of the chunk was staged.
+        LoadLocked: a newer attempt has taken the load over.
+    """
+    worker = _Worker(source, table, job)
+    try:
+        return await worker.stage(warehouse_address, origin_address)
+    except Exception as problem:
+        # Told here, where it is known which end failed: the error crosses threads and processes.
+        raise diagnose(problem, worker.target.where, worker.side).error from None
+
+
+class _Worker:
+    def __init__(self, source: Database, table: Table, job: ChunkJob) -> None:
+        self.source, self.table, self.job = source, table, job
+        self.target = Target(source.name, table.name, source.raw_schema)
+        self.side = "warehouse"
+
+    async def stage(self, warehouse_address: DatabaseConnection, origin_address: DatabaseConnection) -> Chunk:
+        started, memory = time.monotonic(), peak_memory_bytes()
+        job, target = self.job, self.target
+        async with connect(warehouse_address, side="warehouse", application=f"medallion load {target.where}") as ours:
+            self.side = "source"
+            async with connect(origin_address, side="source", application=f"medallion read {target.where}") as origin:
+                await origin.transaction(isolation="repeatable_read", readonly=True).start()
+                await _share_snapshot(origin, job.snapshot, target.where)
+                shape = await describe(origin, self.source.name, self.source.raw_schema, self.table)
+                self.side = "warehouse"
+                async with ours.transaction():
+                    if not await reads.join_read(ours, job.batch_id, job.attempt):
+                        raise _superseded(target.where)
+                    read = await reads.find_read(ours, job.batch_id)
+                    assert read is not None  # join_read has found it
+                    within = Grid.from_facts(read.grid).condition(job.lower, job.upper)
+                    condition = f"({read.window.condition}) and {within}"
+                    stream = CopyStream(origin, select_rows(self.table, shape, condition))
+                    async with contextlib.aclosing(watched(stream, self)) as chunks:
+                        landed = await copy.copy_rows(ours, target, shape.names, chunks)
+                    refuse_other_count(stream.rows, landed, target.where)
+                    seconds, growth = time.monotonic() - started, peak_memory_bytes() - memory
+                    chunk = Chunk(job.lower, job.upper, landed, stream.bytes, seconds, growth, job.size, job.reason)
+                    await reads.record_chunk(ours, job.batch_id, job.attempt, chunk)
+                    pass_failpoint("in_chunk_before_commit", settings().failpoint)
+        pass_failpoint("after_chunk_commit", settings().failpoint)
+        return chunk
+
+
+async def _share_snapshot(origin: asyncpg.Connection[asyncpg.Record], snapshot: str, where: str) -> None:
+    """Raises:
+    SourceUnavailable: the connection that holds the snapshot open is gone.
+    """
+    try:
+        await origin.execute(f"set transaction snapshot '{snapshot}'")
+    except (
+        asyncpg.InvalidParameterValueError,
+        asyncpg.UndefinedObjectError,
+        asyncpg.ObjectNotInPrerequisiteStateError,  # its holder is just ending: the name still there, the session gone
+    ):
+        raise SourceUnavailable(
+            "the snapshot that all chunks are read in is gone: the connection that holds it was lost",
+            where=where,
+            fix="the load is tried again by itself, from the last committed chunk",
+            retryable=True,
+        ) from None
+
+
+def _superseded(where: str) -> LoadLocked:
+    return LoadLocked(
+        "another attempt has taken this load over",
+        where=where,
+        fix="nothing: the newer attempt goes on from the chunks that committed",
+        retryable=False,
+    )
+
+
+class _InThread:
+    """Work on an event loop of its own, which another thread can cancel."""
+
+    def __init__(self, work: Coroutine[None, None, Chunk]) -> None:
+        self._work = work
+        self._task: asyncio.Task[Chunk] | None = None
+        self._cancelled = False
+
+    def run(self) -> Chunk:
+        async def supervised() -> Chunk:
+            self._task = asyncio.create_task(self._work)
+            if self._cancelled:
+                self._task.cancel()
+            return await self._task
+
+        return asyncio.run(supervised())
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if (task := self._task) is not None:
+            with contextlib.suppress(RuntimeError):  # its loop has just ended
+                task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+class Threads:
+    """Runs chunks in threads of this process, each with an event loop and connections of its own."""
+
+    def __init__(
+        self,
+        warehouse_address: DatabaseConnection,
+        origin_address: DatabaseConnection,
+        source: Database,
+        table: Table,
+        readers: int,
+    ) -> None:
+        self._ends, self._source, self._table = (warehouse_address, origin_address), source, table
+        self._pool = ThreadPoolExecutor(readers, thread_name_prefix=f"read-{source.name}.{table.name}")
+
+    async def __call__(self, job: ChunkJob) -> Chunk:
+        running = _InThread(stage_chunk(*self._ends, self._source, self._table, job))
+        future = asyncio.get_running_loop().run_in_executor(self._pool, running.run)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            running.cancel()
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                await future
+            raise
+
+    def close(self) -> None:
+        """End the threads; all chunks have ended by now."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,170 @@
+"""A read in chunks: each is staged and committed by itself, by several readers, and all are published at once.
+
+What committed is not read again: a new attempt at the batch goes on from there, with what was written down of the
+first attempt. Its window above all: a row that changed and moved meanwhile lies beyond the cursor that it will store,
+so the next load brings it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from flows.kinds.postgres import Table
+from flows.kinds.postgres.large.chunk_size import ChunkSize
+from flows.kinds.postgres.large.chunks import ChunkJob, RunChunk
+from flows.kinds.postgres.large.slices import MOST_EDGES, Grid, edge_grid, page_grid
+from flows.kinds.postgres.large.volume import Volume
+from flows.landing.table import create_landing, relation_columns, stamp_landing
+from flows.publish.session import LoadSession, Progress
+from flows.state import reads
+from flows.state.reads import Chunk, Read
+from flows.values.plan import LoadPlan, Reading, Window
+from flows.values.settings import settings
+from flows.values.shape import METADATA, Shape
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+class Gathering:
+    """The chunks of one read: those that have committed, and those to come."""
+
+    def __init__(self, session: LoadSession, read: Read, chunks: list[Chunk], reading: Reading) -> None:
+        self.session, self.read, self.window = session, read, read.window
+        self.chunks = chunks
+        self.grid = Grid.from_facts(read.grid)
+        self._reading = reading
+        self._size = ChunkSize.within(settings(), reading.bytes, self.grid.steps)
+        self._gaps = _gaps(chunks, self.grid.steps)
+
+    @property
+    def rows(self) -> int:
+        """Rows staged so far, by all attempts."""
+        return sum(chunk.rows for chunk in self.chunks)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes received so far, by all attempts."""
+        return sum(chunk.bytes for chunk in self.chunks)
+
+    async def run(self, snapshot: str, run_chunk: RunChunk, on_progress: Progress | None) -> None:
+        """Have all chunks staged, as many at one time as there are readers.
+
+        Raises:
+            MedallionError: a chunk failed; the others have ended, and what they committed stays.
+        """
+        under_way: set[asyncio.Task[Chunk]] = set()
+        try:
+            while self._gaps or under_way:
+                while self._gaps and len(under_way) < self._reading.readers:
+                    under_way.add(asyncio.ensure_future(run_chunk(self._next(snapshot))))
+                done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                # All are looked at before one is raised: asyncio prints what nobody took note of, with what it quotes.
+                problems = [problem for task in done if (problem := task.exception()) is not None]
+                for task in done:
+                    if task.exception() is None:
+                        self._take(task.result(), on_progress)
+                if problems:
+                    raise problems[0]
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    def _next(self, snapshot: str) -> ChunkJob:
+        lower, end = self._gaps[0]
+        left = sum(upper - begin for begin, upper in self._gaps)
+        # At the end readers share what is left, rather than wait for the one that has most of it.
+        steps = min(self._size.steps, max(1, -(-left // self._reading.readers)))
+        upper = min(end, lower + steps)
+        self._gaps = ([(upper, end)] if upper < end else []) + self._gaps[1:]
+        target = self.session.target
+        return ChunkJob(
+            target.source,
+            target.table,
+            self.read.batch_id,
+            self.read.attempt,
+            snapshot,
+            lower,
+            upper,
+            self._size.aim,
+            self._size.reason,
+        )
+
+    def _take(self, chunk: Chunk, on_progress: Progress | None) -> None:
+        self.chunks.append(chunk)
+        self._size.learn(chunk.upper - chunk.lower, chunk.bytes, chunk.seconds, chunk.memory)
+        self.session.rows_read = self.rows
+        if on_progress is not None:
+            on_progress("copied", self.bytes)
+
+
+def _gaps(chunks: list[Chunk], steps: int) -> list[tuple[int, int]]:
+    """The runs of steps that no chunk has."""
+    gaps, reached = [], 0
+    for chunk in sorted(chunks, key=lambda chunk: chunk.lower):
+        if chunk.lower > reached:
+            gaps.append((reached, chunk.lower))
+        reached = max(reached, chunk.upper)
+    return [*gaps, (reached, steps)] if reached < steps else gaps
+
+
+async def open_gathering(
+    session: LoadSession,
+    origin: Connection[Record],
+    table: Table,
+    plan: LoadPlan,
+    window: Window,
+    volume: Volume,
+    extracted_at: str,
+) -> Gathering:
+    """Go on with the batch's interrupted read, if that can be trusted; else cut a new one.
+
+    `origin` is inside the transaction whose snapshot the chunks are read in.
+    """
+    shape, reading, warehouse = plan.shape, plan.reading, session.warehouse
+    assert shape is not None  # plan_table always describes
+    interrupted = await reads.find_read(warehouse, session.batch_id)
+    if interrupted is not None and await _goes_on(session, interrupted, plan, volume):
+        chunks = await reads.chunks_of(warehouse, session.batch_id)
+        # What the first attempt staged keeps its time; what comes now gets ours.
+        await stamp_landing(warehouse, session.target, interrupted.opened_at.isoformat(), session.batch_id)
+        await stamp_landing(warehouse, session.target, extracted_at, session.batch_id)
+        return Gathering(session, interrupted, chunks, reading)
+    session.side = "source"
+    grid = await _cut(origin, table, shape, window, reading, volume)
+    session.side = "warehouse"
+    await create_landing(warehouse, session.target, shape, first=plan.path == "first", bare=True)
+    read = await reads.open_read(warehouse, session.batch_id, plan.path, asdict(grid), window, session.target.landing)
+    return Gathering(session, read, [], reading)
+
+
+async def _goes_on(session: LoadSession, read: Read, plan: LoadPlan, volume: Volume) -> bool:
+    """Whether what an earlier attempt staged is a part of what this one would read."""
+    grid = Grid.from_facts(read.grid)
+    assert plan.shape is not None  # plan_table always describes
+    same_cut = (grid.by, grid.columns) == (plan.reading.by, plan.reading.columns)
+    same_file = grid.by != "page" or grid.file == volume.file  # else rows have other places now
+    if not (plan.reading.restarts and read.path == plan.path and same_cut and same_file):
+        return False
+    if read.window.lower != plan.lower:
+        return False
+    columns = [(column.name, column.raw_type) for column in plan.shape.columns]
+    landed = list((await relation_columns(session.warehouse, session.target.landing)).items())
+    return landed in (columns, columns + list(METADATA)) and await reads.landing_stands(
+        session.warehouse, read, session.target.landing
+    )
+
+
+async def _cut(
+    origin: Connection[Record], table: Table, shape: Shape, window: Window, reading: Reading, volume: Volume
+) -> Grid:
+    if reading.by == "page":
+        return page_grid(volume.pages, volume.file)
+    limits = settings()
+    smallest = int(limits.chunk_min_mb * 1e6 / max(1.0, reading.bytes / max(1, reading.rows)))
+    rows_apart = max(smallest, reading.rows // MOST_EDGES)
+    assert reading.by == "key"  # windows are cut where they are published
+    return await edge_grid(origin, table, "key", reading.columns, window.condition, rows_apart)

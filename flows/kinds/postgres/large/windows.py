@@ -1,0 +1,96 @@
+"""A read from the cursor on, cut into windows that are published one after another, each with its own cursor.
+
+An edge is a pair of cursor value and key: rows that share a value and stand on both sides of an edge are told apart by
+their key, so none is lost or read twice.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from flows.declare import Timestamp
+from flows.kinds.postgres import Table
+from flows.kinds.postgres.large.chunk_size import ChunkSize
+from flows.kinds.postgres.large.slices import MOST_EDGES, Grid, edge_grid
+from flows.state import reads
+from flows.state.reads import Chunk
+from flows.values.identifiers import quote_identifier, quote_literal
+from flows.values.plan import CursorState, LoadPlan, Window
+from flows.values.settings import settings
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Steps `lower` up to and without `upper` of the read, as a window; `size` and `reason` say how it was chosen."""
+
+    window: Window
+    lower: int
+    upper: int
+    is_last: bool
+    size: int
+    reason: str
+
+    def recorded(self, rows: int, received: int, began: float) -> Callable[[Connection[Record], int], Awaitable[None]]:
+        """Writes the part down as a chunk of its batch."""
+
+        async def note(warehouse: Connection[Record], batch_id: int) -> None:
+            chunk = Chunk(self.lower, self.upper, rows, received, time.monotonic() - began, 0, self.size, self.reason)
+            await reads.record_chunk(warehouse, batch_id, 1, chunk)
+
+        return note
+
+
+class Windows:
+    """The parts of a read, the next one as large as the last ones taught."""
+
+    def __init__(self, table: Table, plan: LoadPlan, window: Window) -> None:
+        self._table, self._plan, self._window = table, plan, window
+        self._grid = Grid("cursor", 1)
+        self._size: ChunkSize | None = None
+        self.count = 0
+
+    async def cut(self, origin: Connection[Record]) -> None:
+        """Lay the edges: between the stored cursor and the horizon, where nothing can appear any more."""
+        reading, limits = self._plan.reading, settings()
+        assert self._window.lower is not None  # else the read would be gathered
+        assert self._window.upper is not None
+        name = quote_identifier(reading.columns[0])
+        ends = "<" if isinstance(self._table.cursor, Timestamp) else "<="
+        settled = (
+            f"{self._window.condition} and {name} >= {quote_literal(self._window.lower)} "
+            f"and {name} {ends} {quote_literal(self._window.upper)}"
+        )
+        width = max(1.0, reading.bytes / max(1, reading.rows))
+        rows_apart = max(int(limits.chunk_min_mb * 1e6 / width), reading.rows // MOST_EDGES)
+        self._grid = await edge_grid(origin, self._table, "cursor", reading.columns, settled, rows_apart)
+        self._size = ChunkSize.within(limits, reading.bytes, self._grid.steps)
+
+    def __iter__(self) -> Iterator[Part]:
+        assert self._size is not None  # cut() comes first
+        lower = 0
+        while lower < self._grid.steps:
+            upper = min(self._grid.steps, lower + self._size.steps)
+            is_last = upper == self._grid.steps
+            condition = f"({self._window.condition}) and {self._grid.condition(lower, upper)}"
+            after = self._window.next if is_last else self._cursor_at(upper)
+            self.count += 1
+            begin = self._grid.edges[lower - 1][0] if lower else self._window.lower
+            window = replace(self._window, condition=condition, lower=begin, upper=after.value, next=after)
+            yield Part(window, lower, upper, is_last, self._size.aim, self._size.reason)
+            lower = upper
+
+    def _cursor_at(self, step: int) -> CursorState:
+        value, *key = self._grid.edges[step - 1]
+        return replace(self._window.next, value=value, key=json.dumps(key) if key else None)
+
+    def learn(self, part: Part, received: int, seconds: float, memory: int) -> None:
+        """What the part was tells how large the next one is to be."""
+        assert self._size is not None  # cut() comes first
+        self._size.learn(part.upper - part.lower, received, seconds, memory)

@@ -1,0 +1,232 @@
+"""Which rows to read, and where the next read may begin, so that nothing is lost to a late commit.
+
+A transaction stamps its rows when it begins and shows them when it commits. A cursor that simply remembers the highest
+value seen steps over rows still hidden in an open transaction. Here the cursor never passes the oldest transaction
+that was open at the source before the snapshot was taken. Rows beyond it are read too, when a key makes reading them
+twice harmless: a transaction that stays open for hours delays no row, it only makes reads overlap.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from flows.declare.cursor import Sequence, Timestamp, TransactionId
+from flows.declare.database import Table
+from flows.declare.load import Append, Overwrite
+from flows.kinds.postgres.large.slices import beyond
+from flows.kinds.postgres.partitions import partition_window
+from flows.values.errors import SourceError
+from flows.values.identifiers import qualified, quote_identifier, quote_literal
+from flows.values.plan import CursorState, Window
+from flows.values.shape import Shape
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+# A backend stamps its transaction a moment before pg_stat_activity shows it; a busy machine can stretch that moment.
+_GUARD = timedelta(seconds=1)
+
+# Transaction ids are stored in 32 bits and begin again after that.
+_XID_CIRCLE = 2**32
+_UPCOMING = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+
+_OLDEST = """
+select
+    (
+        select min(xact_start) from pg_stat_activity
+        where
+            datname = current_database() and pid <> pg_backend_pid() and backend_type <> 'autovacuum worker'
+            -- Our own readers, which are opened read-only: they would hold each other's cursors back.
+            and not (usename = current_user and application_name like 'medallion read %')
+    ) as oldest,
+    exists (select from pg_prepared_xacts where database = current_database()) as prepared,
+    exists (select from pg_stat_activity where datname = current_database() and state = 'disabled') as hidden,
+    pg_is_in_recovery() as standby,
+    case when pg_is_in_recovery() then pg_last_xact_replay_timestamp() end as replayed,
+    pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_all
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """What was open at the source just after `now`, by the source's own clock.
+
+    `shown` is up to when a standby shows its primary's commits, by the primary's clock; None on a primary.
+    """
+
+    now: datetime
+    oldest: datetime | None
+    prepared: bool
+    warning: str | None
+    shown: datetime | None = None
+    is_shown: bool = True
+
+    @property
+    def stamp(self) -> datetime | None:
+        """No transaction that can still commit, or still be shown, began before this; None when nobody can tell.
+
+        A prepared transaction hides when it began; a standby that has replayed no commit yet, what it lacks.
+        """
+        if self.prepared or not self.is_shown:
+            return None
+        return min(moment for moment in (self.now, self.oldest, self.shown) if moment is not None) - _GUARD
+
+    def all_ended_since(self, moment: datetime) -> bool:
+        """Whether every transaction open at `moment` has ended."""
+        return not self.prepared and (self.oldest is None or self.oldest > moment)
+
+
+async def look(connection: Connection[Record], now: datetime | None = None) -> Horizon:
+    """The source's horizon. Must run outside a transaction, before the snapshot that reads the rows.
+
+    The clock is read in one round trip and the open transactions in the next, so a transaction that began before the
+    clock was read is either seen, or has ended and will be in the snapshot.
+    """
+    now = now or await connection.fetchval("select clock_timestamp()")
+    row = await connection.fetchrow(_OLDEST)
+    assert now is not None
+    assert row is not None  # a select without from always answers one row
+    warning = None
+    if row["standby"]:
+        warning = "the source is a standby: open transactions of its primary are out of sight, only the lag covers them"
+    elif not row["sees_all"]:
+        warning = "no right to see other sessions (grant pg_read_all_stats): only the lag covers late commits"
+    elif row["hidden"]:
+        warning = "sessions with track_activities off do not show their transactions: only the lag covers late commits"
+    is_shown = not row["standby"] or row["replayed"] is not None
+    return Horizon(now, row["oldest"], row["prepared"], warning, row["replayed"], is_shown)
+
+
+async def window(connection: Connection[Record], table: Table, shape: Shape, state: CursorState) -> Window:
+    """The rows of the next read and the cursor to store when they are in.
+
+    Must run outside a transaction, before the snapshot.
+    """
+    following = await _cursor_window(connection, table, shape, state)
+    if isinstance(table.load, Overwrite):
+        # Listed after the horizon was looked at: a row that shows itself later lies beyond the cursor to be stored.
+        return await partition_window(connection, table, table.load, shape, following)
+    return following
+
+
+async def _cursor_window(connection: Connection[Record], table: Table, shape: Shape, state: CursorState) -> Window:
+    match table.cursor:
+        case None:
+            return Window()
+        case Timestamp() as cursor:
+            return await _timestamp_window(connection, table, cursor, shape, state)
+        case Sequence() as cursor:
+            return await _sequence_window(connection, table, cursor, state)
+        case TransactionId():
+            return await _transaction_window(connection, table, state)
+
+
+async def _timestamp_window(
+    connection: Connection[Record], table: Table, cursor: Timestamp, shape: Shape, state: CursorState
+) -> Window:
+    rest = tuple(key for key in table.keys if key != cursor.column)
+    column = shape.column(cursor.column)
+    assert column is not None  # describe() has refused a table without it
+    horizon = await look(connection)
+    # Where nobody can tell, the cursor stays: what is hidden began after the last read's horizon, or was held by it.
+    stamp = horizon.stamp
+    upper = state.value
+    if stamp is not None:
+        # `timestamp with time zone at time zone …` is the local time there, as a column without time zone has it.
+        moment = "$1::timestamptz" if "with time zone" in column.raw_type else "($1::timestamptz at time zone $2)"
+        upper = str(
+            await connection.fetchval(f"select case when $2::text <> '' then {moment}::text end", stamp, cursor.zone)
+        )
+    condition, expected = "true", None
+    if state.value is not None:
+        name = quote_identifier(cursor.column)
+        lag = f"{cursor.overlap.total_seconds():.6f} seconds"
+        lower = f"{quote_literal(state.value)}::{column.raw_type} - {quote_literal(lag)}::interval"
+        condition = f"{name} >= {lower}"
+        after = json.loads(state.key) if state.key is not None else []
+        if after and len(after) == len(rest) and not cursor.overlap:
+            # A part of the rows with this very value is in already.
+            # Of the pair the planner sees the value only, and expects nothing where all rows share it.
+            expected = condition
+            condition = beyond((cursor.column, *rest), (state.value, *after))
+        condition += f" or {name} is null" if column.nullable else ""
+    return Window(
+        condition=f"({condition})",
+        lower=state.value,
+        upper=upper,
+        next=CursorState(upper),
+        warning=horizon.warning,
+        expected=expected,
+    )
+
+
+async def _sequence_window(
+    connection: Connection[Record], table: Table, cursor: Sequence, state: CursorState
+) -> Window:
+    name = quote_identifier(cursor.column)
+    relation = qualified(table.schema, table.name)
+    row = await connection.fetchrow(f"select max({name})::text as highest, clock_timestamp() as now from {relation}")
+    assert row is not None  # an aggregate always answers one row
+    horizon = await look(connection, row["now"])
+    safe = state.value
+    pending = CursorState(pending_value=state.pending_value, pending_at=state.pending_at)
+    if state.pending_at is not None and horizon.all_ended_since(state.pending_at):
+        safe, pending = state.pending_value, CursorState()
+    if row["highest"] is not None:
+        if horizon.all_ended_since(horizon.now):
+            safe, pending = row["highest"], CursorState()
+        elif pending.pending_at is None:
+            pending = CursorState(pending_value=row["highest"], pending_at=horizon.now)
+    condition = "true"
+    if state.value is not None:
+        condition = f"{name} > {quote_literal(state.value)}::bigint - {cursor.lag}"
+    below = "true"
+    if isinstance(table.load, Append) and not table.keys:
+        # Without a key a row read twice would stand there twice: read only what is settled.
+        below = f"{name} <= {quote_literal(safe)}::bigint" if safe is not None else "false"
+        condition = f"{condition} and {below}"
+    return Window(
+        condition=f"({condition})",
+        below=below,
+        lower=state.value,
+        upper=safe,
+        next=CursorState(safe, pending.pending_value, pending.pending_at),
+        warning=horizon.warning,
+    )
+
+
+async def _transaction_window(connection: Connection[Record], table: Table, state: CursorState) -> Window:
+    """Rows of transactions that had not ended when the last read looked.
+
+    A snapshot names the oldest transaction that is still under way, prepared ones included; every older one has ended,
+    and its rows were seen. Subtransactions have higher ids than the transaction that holds them, so they are not older.
+    """
+    row = await connection.fetchrow(
+        "select pg_snapshot_xmin(s)::text as oldest, pg_snapshot_xmax(s)::text as upcoming, c.oid::text as relation, "
+        "c.relkind in ('r', 'p', 'm') as has_rows from pg_current_snapshot() as s, pg_class as c "
+        "where c.oid = to_regclass($1)",
+        qualified(table.schema, table.name),
+    )
+    assert row is not None  # describe() has refused a table that is not there
+    if not row["has_rows"]:
+        raise SourceError(
+            f"{table.schema}.{table.name} is no table of its own: its rows do not tell which transaction wrote them",
+            where=table.name,
+            fix="declare the table behind it, or another cursor, or none",
+        )
+    following = Window(upper=row["oldest"], next=CursorState(row["oldest"], key=row["relation"]))
+    if state.value is None:
+        return following
+    seen, upcoming = int(state.value), int(row["upcoming"])
+    if state.key != row["relation"] or seen > upcoming:
+        return replace(following, warning="the table is another one than was read before: all of it is read")
+    if upcoming - seen >= _XID_CIRCLE:
+        return replace(following, warning="the cursor is older than transaction ids last: all of the table is read")
+    # Rows hold the lower 32 bits of the id. Counted from the last read on, ids are told apart for a whole circle; a row
+    # of long ago whose bits look new is read again, which merging makes harmless. The end is the reading snapshot's.
+    distance = f"(xmin::text::bigint - {seen % _XID_CIRCLE} + {_XID_CIRCLE}) % {_XID_CIRCLE}"
+    ahead = f"(select {_UPCOMING} - {seen})"
+    return replace(following, condition=f"({distance} < {ahead})", lower=state.value)

@@ -1,0 +1,118 @@
+"""What dbt, and with it every model, gets from this process: one connection, and no secret it could write down.
+
+dbt runs in our process, whose environment holds the loader's password, API keys and more, and Jinja reads environment
+variables. So dbt's copy of the environment is an allow-list, made here. The transformer's password is not in it either:
+libpq reads it from a password file (`PGPASSFILE`), so dbt's Python objects never hold it. docs/decisions/0027 says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from flows.models.project_files import refuse_outside_files
+from flows.models.sandbox import withhold_connections
+from flows.values.errors import ConfigurationError
+from flows.values.settings import settings
+
+PREFIX_VARIABLE = "MEDALLION_DBT_SCHEMA_PREFIX"
+#: dbt accepts a variable of this name in profiles.yml alone, and masks its value in logs and errors.
+PASSWORD_VARIABLE = "DBT_ENV_SECRET_MEDALLION_PASSWORD"  # noqa: S105 # nosec B105 - a variable's name
+# dbt's own options, which its command line reads from the process.
+_OPTIONS = {"DBT_USE_COLORS": "false", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "DO_NOT_TRACK": "1"}
+_PRIVATE_UMASK = 0o077
+
+
+def dbt_environment(url: str) -> dict[str, str]:
+    """The variables that dbt_project/profiles.yml reads, from the connection URL of the role that builds."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    return {
+        "MEDALLION_DBT_HOST": query.get("host", [parts.hostname or "localhost"])[0],
+        "MEDALLION_DBT_PORT": str(parts.port or 5432),
+        "MEDALLION_DBT_USER": unquote(parts.username or ""),
+        PASSWORD_VARIABLE: unquote(parts.password or ""),
+        "MEDALLION_DBT_DATABASE": unquote(parts.path.lstrip("/")),
+        "MEDALLION_DBT_SSLMODE": query.get("sslmode", ["prefer"])[0],
+        **{f"MEDALLION_DBT_{key.upper()}": query.get(key, [""])[0] for key in ("sslrootcert", "sslcert", "sslkey")},
+        "MEDALLION_BUILD_LOCK_WAIT_SECONDS": str(settings().build_lock_wait_seconds),
+        **_OPTIONS,
+    }
+
+
+@contextlib.contextmanager
+def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iterator[None]:
+    """While it lasts, dbt in this process sees only the connection of `url`, and its files are its owner's alone.
+
+    Schemas begin with `prefix`. One at a time: dbt keeps global state, too.
+
+    Raises:
+        DeclarationError: the project reads files outside its folder.
+        ConfigurationError: the password cannot be handed to libpq.
+    """
+    refuse_outside_files(project)
+    withhold_connections()
+    seen = {**dbt_environment(url), PREFIX_VARIABLE: prefix}
+    password = seen.pop(PASSWORD_VARIABLE)
+    umask = os.umask(_PRIVATE_UMASK)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        target.chmod(0o700)  # it may have been made by others, or before
+        with _password_file(password) as options, _variables({**_OPTIONS, **options}), _environment_of_dbt(seen):
+            yield
+    finally:
+        os.umask(umask)
+
+
+@contextlib.contextmanager
+def _environment_of_dbt(seen: Mapping[str, str]) -> Iterator[None]:
+    """dbt copies the environment by this function, once per invocation; `os.environ` is also read by Prefect."""
+    from dbt.cli import requires
+
+    module: Any = requires
+    copied = module.get_env  # AttributeError should dbt no longer have it: then nothing runs, rather than unconfined
+    module.get_env = lambda: dict(seen)
+    try:
+        yield
+    finally:
+        module.get_env = copied
+
+
+@contextlib.contextmanager
+def _password_file(password: str) -> Iterator[dict[str, str]]:
+    """The variable that tells libpq where the password is. Without a password libpq looks where it usually does."""
+    if not password:
+        yield {}
+        return
+    if "\n" in password or "\r" in password:
+        raise ConfigurationError(
+            "the password holds a line break, which libpq cannot read",
+            where="warehouse, role that builds models",
+            fix="give the role another password",
+        )
+    # Linux opens a file without a name by its descriptor: a killed process leaves nothing behind.
+    nameless = Path("/proc/self/fd").is_dir()
+    with tempfile.TemporaryFile("w") if nameless else tempfile.NamedTemporaryFile("w") as file:
+        escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+        file.write(f"*:*:*:*:{escaped}\n")
+        file.flush()
+        yield {"PGPASSFILE": f"/proc/self/fd/{file.fileno()}" if nameless else str(file.name)}
+
+
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

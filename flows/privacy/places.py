@@ -1,0 +1,156 @@
+"""Where rows may stand: every table of the warehouse, told by its catalog and not by a list that could be forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows.declare.subject import Subject
+from flows.values.identifiers import qualified, quote_identifier, quote_literal
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+# Partitions are reached through their parents. Views show what tables hold.
+_TABLES = """
+select
+    n.nspname as schema,
+    c.relname as name,
+    c.relkind = 'm' as derived,
+    pg_get_userbyid(c.relowner) as owner,
+    -- Models that nobody has read yet made the reviewer's tables: triggers and policies of them would run as who reads.
+    has_table_privilege(c.oid, 'select') and has_schema_privilege(n.oid, 'usage')
+        and pg_get_userbyid(c.relowner) <> 'medallion_reviewer' as readable,
+    array_agg(a.attname::text order by a.attnum) as columns,
+    array_agg(t.typname::text order by a.attnum) as types
+from pg_class as c
+inner join pg_namespace as n on c.relnamespace = n.oid
+inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+inner join pg_type as t on a.atttypid = t.oid
+where c.relkind in ('r', 'p', 'm') and not c.relispartition
+    and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%'
+group by n.oid, n.nspname, c.oid, c.relname, c.relkind, c.relowner
+order by n.nspname, c.relname
+"""
+
+# They hold no words, and are most of what there is.
+_NUMBERS = frozenset(("int2", "int4", "int8", "float4", "float8", "numeric", "bool", "oid", "bytea", "date", "uuid"))
+
+# What we write ourselves, from declarations and code: a person who is called like a source, a table or a status is not
+# meant there. Whatever else operations write down may quote a row.
+_OURS = frozenset(
+    {"source_system", "table_name", "column_name", "status", "mode", "path", "volume", "reconciled",
+     "pipeline", "scope", "every", "change", "old_type", "new_type", "failure_class", "severity", "strategy",
+     "location", "gate", "dataset", "check_name", "outcome", "method", "verdict", "state", "rule",
+     "resolution", "row_hash", "place", "declared", "kinds", "models", "commit_sha", "environment",
+     "promoted_from", "flow_run_id", "correlation_id", "error_id", "worker", "size_reason"}
+)  # fmt: skip
+_NAMES_OF_LOCKS = ("ops.locks", "name")
+#: Rows that were refused at the door.
+QUARANTINE = "quarantine.rows"
+#: Texts of operations in which a row may be quoted, and which say the same without the word.
+TEXTS = {
+    "ops.errors": ("what", "fix"),
+    "ops.loads": ("error",),
+    "ops.circuits": ("what",),
+    "ops.reconciliations": ("note",),
+    "ops.check_results": ("measured", "message"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One table: its columns with their types' names, who owns it, and whether the asking role may read it.
+
+    `derived` is a materialized view: nothing is deleted in it, it is made again.
+    """
+
+    schema: str
+    name: str
+    owner: str
+    readable: bool
+    columns: dict[str, str]
+    derived: bool = False
+
+    @property
+    def relation(self) -> str:
+        """Quoted, for SQL."""
+        return qualified(self.schema, self.name)
+
+    @property
+    def told(self) -> str:
+        """`raw_shop.households`, for people."""
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def documents(self) -> list[str]:
+        """The columns that hold records."""
+        return [name for name, type_ in self.columns.items() if type_ == "jsonb"]
+
+    @property
+    def wordy(self) -> list[str]:
+        """The columns whose values could hold words of a person: texts, documents, arrays, labels, types of people's
+        own."""
+        return [
+            name
+            for name, type_ in self.columns.items()
+            if type_ not in _NUMBERS and "timestamp" not in type_ and not self._is_ours(name, type_)
+        ]
+
+    def _is_ours(self, column: str, type_: str) -> bool:
+        if self.schema in ("ops", "quarantine"):
+            return (column in _OURS and type_ != "jsonb") or (self.told, column) == _NAMES_OF_LOCKS
+        return column == "_source_system"
+
+
+async def find_places(connection: Connection[Record]) -> list[Place]:
+    """Every table of the warehouse."""
+    return [
+        Place(
+            row["schema"],
+            row["name"],
+            row["owner"],
+            row["readable"],
+            dict(zip(row["columns"], row["types"], strict=True)),
+            row["derived"],
+        )
+        for row in await connection.fetch(_TABLES)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What tells a row of one person: values of the key, of its aliases and links by their names; and words."""
+
+    values: dict[str, list[str]]
+    words: list[str]
+
+
+def condition(place: Place, traces: Traces) -> tuple[str, list[list[str]]]:
+    """Rows of the table that say whose they are: SQL with its arguments; "" when the table cannot say.
+
+    A record counts by the fields of its top level: what lies deeper may be a list with other people in it.
+    """
+    parts, arguments = [], []
+    for name, values in traces.values.items():
+        if not values:
+            continue
+        places = [f"t.{quote_identifier(name)}::text"] if name in place.columns else []
+        places += [f"t.{quote_identifier(document)} ->> {quote_literal(name)}" for document in place.documents]
+        if places:
+            arguments.append(values)
+            parts += [f"({found}) = any(${len(arguments)}::text[])" for found in places]
+    return " or ".join(parts), arguments
+
+
+def somebody_else(place: Place, subject: Subject) -> str:
+    """SQL: the row says that it is about somebody, so a word that two people share is not ours to find there.
+
+    Rows of the person itself are found by their key before words are looked for.
+    """
+    named = [f"t.{quote_identifier(name)} is not null" for name in (subject.key, *subject.aliases)
+             if name in place.columns]  # fmt: skip
+    named += [
+        f"t.{quote_identifier(document)} ->> {quote_literal(subject.key)} is not null" for document in place.documents
+    ]
+    return " or ".join(named) or "false"

@@ -1,0 +1,181 @@
+"""A person's rows: counted, deleted, and looked for once more in everything that is left."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows.declare.subject import Subject
+from flows.privacy.places import TEXTS, Place, Traces, condition, somebody_else
+from flows.values.identifiers import quote_identifier, quote_literal
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+#: The log of erasures itself, and what only counts: neither holds anybody's data.
+_NOT_SEARCHED = frozenset(("ops.erasures", "ops.schema_version"))
+#: Rows at the door, which say whose they are by nothing but their words.
+_DOORS = ("quarantine", "landing", "silver_quarantine", "test_failures")
+ERASED = "[erased]"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Rows of one table."""
+
+    place: Place
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """Something of the person that is still there: the table, the column, how many rows."""
+
+    place: str
+    column: str
+    rows: int
+
+
+async def count_rows(connection: Connection[Record], places: list[Place], traces: Traces) -> list[Found]:
+    """How many rows of each table are the person's; tables without any are left out."""
+    found = []
+    for place in places:
+        where, arguments = condition(place, traces)
+        if where and place.readable:
+            rows = await connection.fetchval(f"select count(*) from {place.relation} as t where {where}", *arguments)
+            found += [Found(place, rows)] if rows else []
+    return found
+
+
+async def delete_rows(
+    connection: Connection[Record], places: list[Place], subject: Subject, traces: Traces
+) -> list[Found]:
+    """Delete the person's rows from the tables, which the connection's role owns. Within the caller's transaction."""
+    gone = []
+    for place in places:
+        if place.told in _NOT_SEARCHED or place.derived:
+            continue
+        where, arguments = condition(place, traces)
+        rows = 0
+        if where:
+            rows = _affected(await connection.execute(f"delete from {place.relation} as t where {where}", *arguments))
+        if place.schema in _DOORS and traces.words and place.wordy:
+            tells, aside = _tells(place), somebody_else(place, subject)
+            rows += _affected(
+                await connection.execute(
+                    f"delete from {place.relation} as t where ({tells}) and not ({aside})",
+                    [_as_pattern(word) for word in traces.words],
+                )
+            )
+        if place.schema == "ops":
+            rows += await _unword(connection, place, subject, traces)
+        gone += [Found(place, rows)] if rows else []
+    # What they were made of is rid of the person by now, raw excepted: a view that reads raw itself, or another view,
+    # is reported by the search, and clean when the command is given again.
+    for place in places:
+        if place.derived:
+            await connection.execute(f"refresh materialized view {place.relation}")
+    return gone
+
+
+async def _unword(connection: Connection[Record], place: Place, subject: Subject, traces: Traces) -> int:
+    """Take the person's words out of texts of operations, and keys out of lists of keys. The rows stay."""
+    changed = 0
+    for column in place.columns:
+        if column in TEXTS.get(place.told, ()):
+            name = f"t.{quote_identifier(column)}"
+            for word in traces.words:
+                changed += _affected(
+                    await connection.execute(
+                        f"update {place.relation} as t set {quote_identifier(column)} = "
+                        # ***= says that what follows is no pattern.
+                        f"regexp_replace({name}, '***=' || $1, {quote_literal(ERASED)}, 'gi') "
+                        f"where position(lower($1) in lower({name})) > 0",
+                        word,
+                    )
+                )
+        if (place.told, column) == ("ops.reconciliations", "keys"):
+            changed += _affected(
+                await connection.execute(
+                    f"update {place.relation} as t set keys = '{{}}' where exists (select "
+                    'from jsonb_path_query(t.keys, \'$.** ? (@.type() == "string" || @.type() == "number")\') as v '
+                    "where v #>> '{}' = any($1::text[]))",
+                    [value for values in traces.values.values() for value in values],
+                )
+            )
+        if (place.told, column) == ("ops.list_reads", "gathered") and traces.words:
+            # What has landed behind the place is deleted with landing; the list begins anew.
+            changed += _affected(
+                await connection.execute(
+                    "update ops.list_reads as t set gathered = null, place = null, etag = null "
+                    f"where {_holds(['gathered', 'place'])}",
+                    traces.words,
+                )
+            )
+    return changed
+
+
+async def search(
+    connection: Connection[Record], places: list[Place], subject: Subject, traces: Traces
+) -> list[Remains]:
+    """What is left of the person: by key and its aliases in columns and at any depth of documents, by words in every
+    column that could hold any, arrays included.
+    """
+    remains = []
+    keys = [value for name in (subject.key, *subject.aliases) for value in traces.values.get(name, [])]
+    for place in places:
+        if place.told in _NOT_SEARCHED or not place.readable:
+            continue
+        checks: list[tuple[str, str, list[str]]] = [
+            (name, f"t.{quote_identifier(name)}::text = any($1::text[])", traces.values[name])
+            for name in traces.values
+            if name in place.columns and traces.values[name]
+        ]
+        for document in place.documents:
+            column = f"t.{quote_identifier(document)}"
+            paths = [quote_literal(f"strict $.**.{name}") for name in (subject.key, *subject.aliases)]
+            nested = " or ".join(
+                f"exists (select from jsonb_path_query({column}, {path}, silent => true) as v "
+                "where v #>> '{}' = any($1::text[]))"
+                for path in paths
+            )
+            checks.append((document, nested, keys))
+        if traces.words:
+            aside = somebody_else(place, subject)
+            checks += [(name, f"({_holds([name])}) and not ({aside})", traces.words) for name in place.wordy]
+        for column, where, values in checks:
+            rows = await connection.fetchval(f"select count(*) from {place.relation} as t where {where}", values)
+            remains += [Remains(place.told, column, rows)] if rows else []
+    return remains
+
+
+def _holds(columns: list[str]) -> str:
+    """SQL: one of the words of $1 stands in one of the columns, whatever its case."""
+    text = " || ' ' || ".join(f"coalesce(t.{quote_identifier(name)}::text, '')" for name in columns)
+    return f"exists (select from unnest($1::text[]) as w where position(lower(w) in lower({text})) > 0)"
+
+
+def _tells(place: Place) -> str:
+    """SQL: a value in the row is as one of the patterns of $1 says. Names of a document's fields are no values."""
+    values = [
+        f"exists (select from jsonb_path_query(t.{quote_identifier(name)}, 'strict $.**', silent => true) as v "
+        "where jsonb_typeof(v) in ('string', 'number') and v #>> '{}' ~* any($1::text[]))"
+        for name in place.wordy
+        if name in place.documents
+    ]
+    values += [
+        f"t.{quote_identifier(name)}::text ~* any($1::text[])" for name in place.wordy if name not in place.documents
+    ]
+    return " or ".join(values) or "false"
+
+
+def _as_pattern(word: str) -> str:
+    """The word between two ends of words; one that is letters alone must be all of the value, since it tells least:
+    who is called Anna must not take Anna Karenina and Susanna along."""
+    escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", word)
+    return rf"^\s*{escaped}\s*$" if word.isalpha() else rf"(^|[^[:alnum:]]){escaped}([^[:alnum:]]|$)"
+
+
+def _affected(status: str) -> int:
+    return int(status.rsplit(" ", 1)[-1])

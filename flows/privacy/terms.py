@@ -1,0 +1,63 @@
+"""Rows beyond their term, counted and deleted in batches that commit by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from flows.declare.retention import Keep
+from flows.privacy.places import Place
+from flows.values.identifiers import quote_identifier
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+#: Rows of one transaction: short enough that nobody waits for it.
+BATCH_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """Rows of one table that are beyond its term: those before `older_than`."""
+
+    place: Place
+    keep: Keep
+    older_than: datetime
+    rows: int
+
+
+async def overdue(connection: Connection[Record], places: list[Place], terms: tuple[Keep, ...]) -> list[Overdue]:
+    """What is beyond its term, by table, in the tables that are given; counted by the warehouse's clock."""
+    found = []
+    for keep in terms:
+        for place in places:
+            if not fnmatchcase(place.told, keep.place) or keep.by not in place.columns or place.derived:
+                continue
+            before = await connection.fetchval("select now() - make_interval(days => $1)", keep.days)
+            rows = await connection.fetchval(f"select count(*) from {place.relation} where {_beyond(keep)}", before)
+            found += [Overdue(place, keep, before, rows)] if rows else []
+    return found
+
+
+async def delete_batch(connection: Connection[Record], line: Overdue, batch_rows: int = BATCH_ROWS) -> int:
+    """Delete up to a batch of them; returns how many went. Within the caller's transaction, if there is one."""
+    status = await connection.execute(
+        # Asked again outside: two partitions of a table have rows of the same ctid.
+        f"delete from {line.place.relation} where {_beyond(line.keep)} and ctid = any(array("
+        f"select ctid from {line.place.relation} where {_beyond(line.keep)} limit {batch_rows}))",
+        line.older_than,
+    )
+    return int(status.rsplit(" ", 1)[-1])
+
+
+async def write_down(connection: Connection[Record], place: str, older_than: datetime, rows: int) -> None:
+    """One row of ops.retentions."""
+    await connection.execute(
+        "insert into ops.retentions (place, older_than, rows) values ($1, $2, $3)", place, older_than, rows
+    )
+
+
+def _beyond(keep: Keep) -> str:
+    return f"{quote_identifier(keep.by)} < $1 and ({keep.condition})"

@@ -1,0 +1,147 @@
+"""How the source's columns differ from raw's, also from what raw kept of columns that were gone for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn
+
+from flows.declare.database import OnDrift, Table
+from flows.landing.drift import PREFIX
+from flows.landing.table import SchemaChange, Target, compare, differences, retyped, views_on
+from flows.publish.session import LoadSession
+from flows.quality.open_rows import open_rules
+from flows.state import schema_changes
+from flows.state.schema_changes import dropped_columns
+from flows.values.errors import SchemaDrift
+from flows.values.shape import Shape
+from flows.values.widening import widens
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+async def changes_since(
+    warehouse: Connection[Record],
+    target: Target,
+    shape: Shape,
+    raw: dict[str, str] | None,
+    on_drift: OnDrift = "evolve",
+) -> list[SchemaChange]:
+    """What changed since raw was shaped, and may reach it; nothing before the first load.
+
+    Raises:
+        SchemaDrift: something changed that must not reach raw; `changes` of the error says what.
+    """
+    if raw is None:
+        return []
+    changes = await _changes(warehouse, target, shape, raw)
+    if on_drift != "evolve" and changes:
+        _refuse(_frozen(changes, target.where), changes)
+    for change in changes:
+        if change.change == "retyped":
+            if not widens(str(change.old_type), str(change.new_type)):
+                _refuse(retyped(change, target.where), [change])
+            if views := await views_on(warehouse, target, change.column):
+                _refuse(_in_use(change, views, target.where), [change])
+    return changes
+
+
+async def drift_since(
+    warehouse: Connection[Record], target: Target, shape: Shape, raw: dict[str, str] | None, table: Table
+) -> tuple[list[SchemaChange], list[SchemaChange]]:
+    """What changed since raw was shaped: what may reach it, and what is held back from it, so that rows which do not
+    fit wait in quarantine.
+
+    Raises:
+        SchemaDrift: something changed that must not reach raw and cannot be held back from it.
+    """
+    if table.on_drift != "quarantine" or raw is None:
+        return await changes_since(warehouse, target, shape, raw, table.on_drift), []
+    changes = await _changes(warehouse, target, shape, raw, held=True)
+    _refuse_needed(changes, table, target.where)
+    taken = [change for change in changes if change.change == "returned"]
+    return taken, [change for change in changes if change.change != "returned"]
+
+
+async def _changes(
+    warehouse: Connection[Record], target: Target, shape: Shape, raw: dict[str, str], *, held: bool = False
+) -> list[SchemaChange]:
+    gone = await dropped_columns(warehouse, target.source, target.table, held=held)
+    return differences(shape, raw) + [
+        SchemaChange(column.name, "returned", column.raw_type, column.raw_type)
+        for column in shape.columns
+        if column.name in gone and column.name in raw
+    ]
+
+
+def beside_scheduled_loads(
+    shape: Shape, raw: dict[str, str], table: Table, where: str
+) -> tuple[Shape, list[SchemaChange]]:
+    """The columns that a repair or a backfill reads, which change no column of raw; and what is held back from raw.
+
+    Raises:
+        SchemaDrift: a column has another type now, and rows that do not fit raw's are not to wait in quarantine.
+    """
+    if table.on_drift == "quarantine":
+        held = differences(shape, raw)
+        _refuse_needed(held, table, where)
+        return shape, held
+    compare(shape, raw, where)
+    # A new column comes with the next scheduled load, which then looks for its values in all other rows.
+    return replace(shape, columns=tuple(column for column in shape.columns if column.name in raw)), []
+
+
+def _refuse_needed(changes: list[SchemaChange], table: Table, where: str) -> None:
+    """Rows are matched, found and counted by these columns: there is no going on without them."""
+    for change in changes:
+        if change.change == "retyped" and change.column in table.named_columns:
+            _refuse(retyped(change, where), [change])
+
+
+def _refuse(error: SchemaDrift, changes: list[SchemaChange]) -> NoReturn:
+    error.__dict__["changes"] = [(one.column, one.change, one.old_type, one.new_type) for one in changes]
+    raise error
+
+
+def _frozen(changes: list[SchemaChange], where: str) -> SchemaDrift:
+    listed = ", ".join(f"{change.column} {change.change}" for change in changes)
+    return SchemaDrift(
+        f"the table's columns are frozen, and changed at the source: {listed}",
+        where=where,
+        fix='take the change in with on_drift="evolve", or give raw the columns yourself (a dropped one: drop it '
+        "in raw)",
+    )
+
+
+def _in_use(change: SchemaChange, views: list[str], where: str) -> SchemaDrift:
+    return SchemaDrift(
+        f"column {change.column} is {change.new_type} at the source now and {change.old_type} in raw; every value "
+        f"fits, but views read it, and PostgreSQL keeps its type for them: {', '.join(views)}",
+        where=where,
+        fix="drop these views, run the load, then `medallion transform`, which makes them again",
+    )
+
+
+async def no_longer_held(warehouse: Connection[Record], target: Target, held: list[SchemaChange]) -> list[str]:
+    """Columns for which rows wait in quarantine although nothing is held back any more: raw or the source gave way."""
+    waiting = await open_rules(warehouse, PREFIX, source=target.source, table=target.table)
+    return sorted(waiting - {change.column for change in held if change.change != "dropped"})
+
+
+async def record_held(session: LoadSession, held: list[SchemaChange]) -> None:
+    """Changes held back from raw → ops.schema_changes, once each. They are facts whatever becomes of the load."""
+    facts = [(one.column, one.change, one.old_type, one.new_type) for one in held]
+    target = session.target
+    await schema_changes.record_refused(session.warehouse, target.source, target.table, session.batch_id, facts)
+
+
+def described_changes(changes: Iterable[SchemaChange], held: Iterable[SchemaChange]) -> tuple[str, ...]:
+    """`("price retyped", "note added, held back")`."""
+    taken = tuple(f"{change.column} {change.change}" for change in changes)
+    return taken + tuple(f"{change.column} {change.change}, held back" for change in held)
+
+
+def returned(changes: list[SchemaChange]) -> list[str]:
+    """Columns that came back: what raw kept of them is as old as their drop, in every row."""
+    return [change.column for change in changes if change.change == "returned"]

@@ -1,0 +1,94 @@
+"""Partition overwrite: raw's rows of some partitions become the landed ones, in the publishing transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flows.declare.load import Overwrite
+from flows.landing.copy import differences_table
+from flows.landing.table import LANDING_SCHEMA, Target
+from flows.publish.write import FEW_ROWS, Published, replace
+from flows.values.errors import DataRefused
+from flows.values.identifiers import qualified, quote_identifier
+from flows.values.shape import METADATA_NAMES, Shape, column_list
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+def _part(load: Overwrite) -> str:
+    """SQL over a row: the first moment of its partition as text, empty for a row without a value."""
+    return f"coalesce(date_trunc('{load.every}', {quote_identifier(load.by)})::text, '')"
+
+
+async def overwrite(
+    connection: Connection[Record],
+    target: Target,
+    shape: Shape,
+    keys: tuple[str, ...],
+    load: Overwrite,
+    within: str,
+    kept: str = "false",
+) -> Published:
+    """Make raw's rows under `within`, SQL over raw's columns, what the landing table holds.
+
+    With a key as `replace` does it: only what differs is written, and a row that was in another partition moves.
+    Without one, the partitions that differ are written anew, and all others are left alone.
+    """
+    if keys:
+        return await replace(connection, target, shape, keys, kept=kept, within=within)
+    differing, part = qualified(LANDING_SCHEMA, differences_table(target)), _part(load)
+    image = f"{part} as part, md5(row({column_list(shape.names)})::text) as image, count(*) as times"
+    await connection.execute(f"drop table if exists {differing}")
+    await connection.execute(
+        f"create unlogged table {differing} as select distinct part from "
+        f"(select {image} from {target.landing} group by 1, 2) as l full join "
+        f"(select {image} from {target.raw} where {within} group by 1, 2) as r using (part, image, times) "
+        "where l.image is null or r.image is null"
+    )
+    await connection.execute(f"analyze {differing}")
+    differs = f"{part} in (select d.part from {differing} as d)"
+    names = column_list([*shape.names, *METADATA_NAMES])
+    deleted = await connection.execute(f"delete from {target.raw} where {within} and {differs}")
+    inserted = await connection.execute(
+        f"insert into {target.raw} ({names}) select {names} from {target.landing} where {differs}"
+    )
+    staged = await connection.fetchval(f"select count(*) from {target.landing}")
+    await connection.execute(f"drop table {differing}")
+    written = int(inserted.split()[-1])
+    return Published(inserted=written, unchanged=staged - written, deleted=int(deleted.split()[-1]))
+
+
+async def refuse_shrunken_partition(
+    connection: Connection[Record], target: Target, load: Overwrite, within: str
+) -> None:
+    """Stop an overwrite that would drop most of a partition. Runs while all rows that came are in the landing table.
+
+    Partitions with fewer than 100 rows in raw are exempt: one order that moves to another day may be all there was.
+
+    Raises:
+        DataRefused: of a partition fewer rows came than the declared share of what raw holds of it.
+    """
+    if not load.min_share:
+        return
+    counts = f"select {_part(load)} as part, count(*) as rows from"
+    row = await connection.fetchrow(
+        f"with held as ({counts} {target.raw} where _deleted_at is null and {within} "
+        "group by 1 having count(*) >= $2), "
+        f"came as ({counts} {target.landing} where {within} group by 1) "
+        "select left(h.part, 10) as day, h.rows as held, coalesce(c.rows, 0) as came, count(*) over () as such "
+        "from held as h left join came as c using (part) where coalesce(c.rows, 0) < h.rows * $1::float8 "
+        "order by h.part limit 1",
+        load.min_share,
+        FEW_ROWS,
+    )
+    if row is None:
+        return
+    named = f"the {load.every} of {row['day']}" if row["day"] else f"rows without a value in {load.by}"
+    others = f" ({row['such'] - 1} more partitions as well)" if row["such"] > 1 else ""
+    raise DataRefused(
+        f"{named}: {row['came']} rows came where raw holds {row['held']}: fewer than the declared share of "
+        f"{load.min_share:g}{others}; nothing was published",
+        where=target.where,
+        fix="look at the source; if the rows are really gone, lower Overwrite(min_share=…) for one run",
+    )

@@ -1,0 +1,122 @@
+"""Story: reconcile. Both ends of every table compared by content; with `repair`, what differs is read again.
+
+Tables fail alone. The run fails when differences remain, so that whoever watches runs learns of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.client.schemas.objects import State
+
+from flows.access import addresses
+from flows.failures.combined import combined, distinct
+from flows.failures.diagnose import Failure, diagnose
+from flows.kinds.declared import Source
+from flows.observe import sentry
+from flows.observe.logs import correlated
+from flows.observe.reconciliations import reconciliations_markdown
+from flows.state import ledger, runs
+from flows.tasks import begin
+from flows.tasks import tables as tasks_tables
+from flows.tasks.stopped import living
+from flows.values.errors import DataRefused, MedallionError
+from flows.verbs.find import choose, find_source
+
+
+@flow(name="reconcile", flow_run_name="reconcile", result_serializer="json", persist_result=True)
+async def reconcile(sources: list[str] | None = None, repair: bool = False) -> list[dict[str, Any]]:
+    """Compare the named sources or tables (`shop`, `shop.baskets`; default: all); return each table's facts.
+
+    Raises:
+        DataRefused: differences remain; after every table was compared.
+        MedallionError: a table could not be compared.
+    """
+    begin.begin()
+    chosen = choose(sources)
+    with correlated() as correlation_id:
+        async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
+            await ledger.ensure_schema(warehouse)
+            run_id = await runs.open_run(
+                warehouse, "reconcile", " ".join(sources or []), begin.current_flow_run_id(), correlation_id
+            )
+        async with living(run_id, "reconcile"):
+            of_sources = await asyncio.gather(
+                *(_of_source(find_source(name), tables, repair, run_id) for name, tables in chosen.items())
+            )
+            results, failures = await _gather({name: state for states in of_sources for name, state in states.items()})
+            await _close(run_id, results, failures)
+    return results
+
+
+async def _of_source(
+    source: Source, tables: list[str] | None, repair: bool, run_id: int
+) -> dict[str, State[dict[str, Any]]]:
+    turns = asyncio.Semaphore(source.max_parallel)
+
+    async def take_turn(table: str) -> State[dict[str, Any]]:
+        async with turns:
+            # Prefect's overloads know return_state for functions, not for coroutines.
+            state: State[dict[str, Any]] = await tasks_tables.reconcile(  # type: ignore[misc]
+                source.name, table, repair, run_id, return_state=True
+            )
+            return state
+
+    names = [table.name for table in source.tables if tables is None or table.name in tables]
+    states = await asyncio.gather(*(take_turn(name) for name in names))
+    return {f"{source.name}.{name}": state for name, state in zip(names, states, strict=True)}
+
+
+async def _gather(states: Mapping[str, State[dict[str, Any]]]) -> tuple[list[dict[str, Any]], dict[str, Failure]]:
+    results, failures = [], {}
+    for name, state in states.items():
+        try:
+            results.append(await state.aresult())
+        except Exception as problem:
+            failures[name] = diagnose(problem, name)
+    return results, failures
+
+
+async def _close(run_id: int, results: list[dict[str, Any]], failures: dict[str, Failure]) -> None:
+    """Write down how the run ended, show it, and raise what a person must know."""
+    differing = [f"{result['source']}.{result['table']}" for result in results if result["verdict"] == "different"]
+    failed = any(failure.status == "failed" for failure in failures.values())
+    status = "failed" if failed else "refused" if failures or differing else "done"
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
+        await runs.close_run(
+            warehouse,
+            run_id,
+            status,
+            details={"tables": len(results) + len(failures), "different": differing, "failed": sorted(failures)},
+        )
+    await acreate_markdown_artifact(
+        key="reconciliation",
+        markdown=reconciliations_markdown(results, {name: failure.error.what for name, failure in failures.items()}),
+        description="What each end holds, and where they differ",
+    )
+    for problem in distinct(failure.error for failure in failures.values()):
+        sentry.capture(problem)
+    error = _error(differing, failures)
+    if error is not None:
+        raise error
+
+
+def _error(differing: list[str], failures: Mapping[str, Failure]) -> MedallionError | None:
+    if len(failures) == 1 and not differing:
+        return next(iter(failures.values())).error
+    if failures:
+        also = f"; {', '.join(differing)} differ from their source" if differing else ""
+        errors = {name: failure.error for name, failure in failures.items()}
+        return combined(errors, f"{len(failures)} tables were not compared", where="reconcile", also=also)
+    if differing:
+        return DataRefused(
+            f"raw differs from its source in {', '.join(differing)}",
+            where="reconcile",
+            fix=f"`medallion reconcile {' '.join(differing)} --repair` reads the keys that differ again; "
+            "some of them are named in ops.reconciliations",
+        )
+    return None

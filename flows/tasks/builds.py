@@ -1,0 +1,143 @@
+"""One `dbt build` in this process, each node a Prefect task run, and what came of it in words that quote no row."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+
+from flows.access import addresses
+from flows.models.build_failures import Heard, build_stopped, name_of, nodes_failed
+from flows.models.environment import PREFIX_VARIABLE, confined
+from flows.models.lock_waits import lock_wait
+from flows.models.project import DBT_PROJECT
+from flows.observe.artifacts import NodeLine, nodes_table_markdown
+from flows.observe.progress import report
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import DataRefused, MedallionError
+from flows.values.settings import settings
+
+# Unit tests prove the code, not the data: CI runs them.
+_BUILD = ("build", "--exclude-resource-type", "unit_test")
+
+
+def preload_dbt() -> None:
+    """Import dbt now. What cannot be imported says so where it is used."""
+    for module in ("prefect_dbt", "dbt.adapters.postgres"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+
+
+def build(*, select: str | None = None, full_refresh: bool = False, prefix: str = "") -> list[NodeLine]:
+    """`dbt build` in this process; every node a Prefect task. Returns the nodes that ran.
+
+    With a `prefix` the schemas begin with it, and dbt's folder is one of its own.
+
+    Raises:
+        DataRefused: a test failed. LoadLocked: sessions used tables all the while models waited to replace them.
+        WarehouseError: a node could not be built.
+    """
+    from prefect_dbt import PrefectDbtSettings  # 3 s of imports that ingest need not pay
+
+    from flows.dbt_runner import NodeRunner
+
+    began = time.monotonic()
+    report("dbt build", "began")
+    transformer = addresses.transformer()
+    target = target_of(prefix)
+    runner = NodeRunner(
+        settings=PrefectDbtSettings(project_dir=DBT_PROJECT, profiles_dir=DBT_PROJECT, target_path=target),
+        raise_on_failure=False,
+    )
+    arguments = [*_BUILD, "--threads", str(settings().dbt_threads)]
+    arguments += ["--select", select] if select else []
+    arguments += ["--full-refresh"] if full_refresh else []
+    # dbt.log would hold PostgreSQL's messages, rows and all; each node's log is in its task run, redacted.
+    results = target / "run_results.json"
+    results.unlink(missing_ok=True)  # a build that ends early would be judged by the one before
+    with _confined(transformer.url, target, prefix):
+        try:
+            result = runner.invoke(arguments, log_level_file="none")
+        except Exception as problem:
+            error = build_stopped(problem, transformer)
+            report("dbt build", "failed", error.what)
+            raise error from None
+        finally:
+            withhold_messages(results)
+    nodes = read_nodes(results) if results.exists() else []
+    if nodes:
+        create_markdown_artifact(
+            key="dbt-build", markdown=nodes_table_markdown(nodes), description="Nodes of the dbt build"
+        )
+    if (refusal := _refusal(result.success, nodes, runner.heard, transformer)) is not None:
+        report("dbt build", "failed", refusal.what)
+        raise refusal
+    report("dbt build", "done", f"{len(nodes)} nodes, {time.monotonic() - began:.1f} s")
+    get_run_logger().info("dbt built %s nodes", len(nodes))
+    return nodes
+
+
+def target_of(prefix: str) -> Path:
+    """dbt's folder: one for each prefix, because dbt parses anew whenever the prefix differs."""
+    return settings().home / "dbt" / prefix.rstrip("_")
+
+
+def _confined(url: str, target: Path, prefix: str) -> contextlib.AbstractContextManager[None]:
+    under = prefix or os.environ.get(PREFIX_VARIABLE, "")
+    return confined(url, project=DBT_PROJECT, target=target, prefix=under)
+
+
+def withhold_messages(run_results: Path) -> None:
+    """Take PostgreSQL's messages, which may quote rows, out of dbt's run_results.json: files are copied and kept."""
+    if not run_results.exists():
+        return
+    content = json.loads(run_results.read_text(encoding="utf-8"))
+    for result in content["results"]:
+        if result["status"] in {"error", "fail", "warn"}:
+            result["message"] = _safe_message(result)
+    run_results.write_text(json.dumps(content), encoding="utf-8")
+
+
+def read_nodes(run_results: Path) -> list[NodeLine]:
+    """The nodes of dbt's run_results.json, failed ones with a message of ours."""
+    results = json.loads(run_results.read_text(encoding="utf-8"))["results"]
+    return [
+        NodeLine(
+            name=name_of(result["unique_id"]),
+            kind=result["unique_id"].split(".", 1)[0],
+            status=result["status"],
+            seconds=result["execution_time"],
+            rows=(result.get("adapter_response") or {}).get("rows_affected"),
+            message=_safe_message(result),
+        )
+        for result in results
+    ]
+
+
+def _safe_message(result: dict[str, Any]) -> str:
+    if result["status"] == "fail":
+        return f"{result['failures']} rows fail"
+    if result["status"] == "error" and (wait := lock_wait(result["message"] or "")) is not None:
+        return wait
+    return "see this node's task run" if result["status"] == "error" else ""
+
+
+def _refusal(success: bool, nodes: list[NodeLine], heard: Heard, address: DatabaseConnection) -> MedallionError | None:
+    errors = [node for node in nodes if node.status == "error"]
+    failed = [f"{node.name} ({node.message})" for node in nodes if node.status == "fail"]
+    if success and not errors and not failed:
+        return None
+    if failed and not errors:
+        return DataRefused(
+            f"{len(failed)} dbt tests failed: {', '.join(failed[:5])}",
+            where="dbt build",
+            fix="run the test's SQL in .medallion/dbt/compiled to see the rows; mend their source, or the rule",
+        )
+    return nodes_failed(errors, heard, address) if errors else build_stopped(heard.ended_by, address)

@@ -1,0 +1,161 @@
+"""OpenLineage events of our runs, sent where the settings say; nothing happens where they say nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import uuid
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from prefect.client.schemas.objects import State as PrefectState
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+
+from flows.access import addresses
+from flows.failures.diagnose import diagnose
+from flows.kinds.api import Api
+from flows.kinds.declared import Source
+from flows.kinds.postgres import Database
+from flows.observe.logs import correlation_id
+from flows.observe.openlineage import (
+    Dataset,
+    Destination,
+    LineageRun,
+    State,
+    api_dataset,
+    database_dataset,
+    emit,
+    run_event,
+)
+from flows.values.errors import MedallionError
+from flows.values.settings import settings
+
+_Given = ParamSpec("_Given")
+
+
+def _harmless(tell: Callable[_Given, Coroutine[Any, Any, None]]) -> Callable[_Given, Coroutine[Any, Any, None]]:
+    """Nothing at all where no events are wanted; where telling fails, a warning: the work itself goes on."""
+
+    @functools.wraps(tell)
+    async def told(*given: _Given.args, **named: _Given.kwargs) -> None:
+        if not destination().on:
+            return
+        try:
+            await tell(*given, **named)
+        except Exception as problem:  # an address that is not set, a file that does not parse, …
+            _warn(type(problem).__name__)
+
+    return told
+
+
+def destination() -> Destination:
+    """Where events go, as the settings say."""
+    chosen = settings()
+    key = chosen.openlineage_key.get_secret_value() if chosen.openlineage_key else ""
+    return Destination(chosen.openlineage_namespace, chosen.openlineage_url, chosen.openlineage_file, key)
+
+
+def lineage_run(job: str, flow_run_id: str | None, run_id: int) -> LineageRun:
+    """The run of a flow: `ingest.shop`, `transform`. Its id is the flow run's."""
+    identifier = uuid.UUID(flow_run_id) if flow_run_id else uuid.uuid4()
+    return LineageRun(identifier, job, tags={"run_id": str(run_id), "correlation_id": correlation_id()}, kind="FLOW")
+
+
+@_harmless
+async def tell(state: State, run: LineageRun, error: MedallionError | None = None) -> None:
+    """A flow began or ended."""
+    await _send([run_event(destination().namespace, state, run, error=error.what if error else "")])
+
+
+@_harmless
+async def tell_load(
+    state: State,
+    parent: LineageRun,
+    source: Source,
+    table: str,
+    facts: Mapping[str, Any] | None = None,
+    error: str = "",
+) -> None:
+    """A load of one table began or ended. `facts` are those of its result."""
+    tags = {"batch_id": str(facts["batch_id"])} if facts else {}
+    run = parent.part(f"ingest.{source.name}.{table}", kind="LOAD", tags=tags)
+    counts = (facts or {}).get("counts", {})
+    rows = counts.get("rows_inserted", 0) + counts.get("rows_updated", 0) if facts else None
+    columns = await _raw_columns(source.raw_schema, table) if facts else ()
+    read = _read_from(source, table)
+    written = database_dataset(
+        addresses.warehouse().url,
+        source.raw_schema,
+        table,
+        columns=columns,
+        # A database's columns arrive under their own names; an API's records arrive whole.
+        made_of={
+            name: [(read.namespace, read.name, name)]
+            for name, *_ in columns
+            if isinstance(source, Database) and not name.startswith("_")
+        },
+        rows=rows,
+        bytes=counts.get("bytes"),
+    )
+    event = run_event(destination().namespace, state, run, inputs=[read], outputs=[written], error=error)
+    await _send([event])
+
+
+@_harmless
+async def tell_load_ended(parent: LineageRun, source: Source, table: str, state: PrefectState[dict[str, Any]]) -> None:
+    """A load ended as its task's state says."""
+    try:
+        facts = await state.aresult()
+    except Exception as problem:
+        what = diagnose(problem, f"{source.name}.{table}").error.what
+        await tell_load("FAIL", parent, source, table, error=what)
+    else:
+        await tell_load("COMPLETE", parent, source, table, facts)
+
+
+@_harmless
+async def tell_build(parent: LineageRun, target: Path, *, since: float) -> None:
+    """What dbt built, from its manifest and results in the target folder; nothing when they are older than `since`,
+    seconds of the epoch: then dbt did not come so far."""
+    results_file = target / "run_results.json"
+    if not results_file.exists() or results_file.stat().st_mtime < since:
+        return
+    from flows.models.build_events import build_events
+    from flows.models.manifest import Manifest
+
+    manifest = Manifest.read((target / "manifest.json").read_bytes())
+    results = json.loads(results_file.read_text(encoding="utf-8"))
+    url = addresses.warehouse("transformer").url
+    await _send(list(build_events(destination().namespace, url, manifest, results, parent)))
+
+
+def _read_from(source: Source, table: str) -> Dataset:
+    if isinstance(source, Database):
+        declared = source.table(table)
+        return database_dataset(addresses.database(source).url, getattr(declared, "schema", "") or "", table)
+    if isinstance(source, Api):
+        endpoint = source.table(table)
+        return api_dataset(addresses.api(source).base_url, endpoint.path)
+    return Dataset(f"dlt://{source.name}", table)
+
+
+async def _raw_columns(schema: str, table: str) -> tuple[tuple[str, str, str], ...]:
+    from flows.models.relation_columns import relation_columns
+
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
+        return tuple((name, kind, "") for name, kind in (await relation_columns(warehouse, schema, table)).items())
+
+
+async def _send(events: list[Any]) -> None:
+    # A thread: an HTTP API that is slow must not hold up the loads beside this one.
+    if problem := await asyncio.to_thread(emit, destination(), events):
+        _warn(problem)
+
+
+def _warn(problem: str) -> None:
+    with contextlib.suppress(MissingContextError):
+        get_run_logger().warning("lineage was not told: %s", problem)

@@ -1,0 +1,81 @@
+"""What is said of a load while it is under way and at its end: to whoever watches, and in the log of its run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect.logging import get_run_logger
+
+from flows.failures.diagnose import diagnose
+from flows.observe import metrics
+from flows.observe.progress import report
+from flows.publish.session import LoadResult
+
+# Lines about a load that takes long, in its run's log.
+_PROGRESS_SECONDS = 5.0
+
+
+class Pace:
+    """Progress of one load: each step to who watches, a line in the run's log every few seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._started = self._logged = time.monotonic()
+        self._log = get_run_logger()
+
+    def __call__(self, what: str, volume: int) -> None:
+        now = time.monotonic()
+        if now - self._logged < _PROGRESS_SECONDS:
+            return
+        self._logged = now
+        megabytes = volume / 1e6
+        text = f"{what} {megabytes:,.0f} MB, {megabytes / (now - self._started):,.1f} MB/s"
+        self._log.info("%s: %s", self._name, text)
+        report(self._name, "moving", text)
+
+
+@contextmanager
+def told(name: str) -> Iterator[Pace]:
+    """Tell whoever watches that the load of this name begins and, should it fail, with what error."""
+    report(name, "began")
+    try:
+        yield Pace(name)
+    except Exception as problem:
+        failure = diagnose(problem, name)
+        report(name, "failed", str(failure.error))
+        raise
+
+
+def tell(result: LoadResult, meter: metrics.Meter) -> None:
+    """What the load did and what it cost, in the run's log, and in a line to whoever watches."""
+    counts = result.counts
+    text = (
+        f"{result.path}: {counts.rows_read:,} read, {counts.rows_inserted:,} new, {counts.rows_updated:,} changed, "
+        f"{counts.rows_deleted:,} deleted, {counts.rows_quarantined:,} quarantined, {result.seconds:.1f} s"
+    )
+    log = get_run_logger()
+    if result.chunks > 1:
+        log.info("%s.%s is %s: read in %d chunks", result.source, result.table, result.volume, result.chunks)
+    log.info("%s.%s %s; counts: %s", result.source, result.table, text, counts.reconciled)
+    log.info(
+        "%s.%s: %s rows/s, %.1f MB, peak memory of the process %.0f MB, processor %.1f s",
+        result.source,
+        result.table,
+        f"{meter.rows_per_second:,.0f}",
+        meter.bytes / 1e6,
+        meter.peak_memory_bytes / 1e6,
+        meter.cpu_seconds,
+    )
+    if result.warning:
+        log.warning("%s.%s: %s", result.source, result.table, result.warning)
+    if counts.reconciled == "missing in raw":
+        log.warning(
+            "%s.%s: the source holds %s rows, raw and quarantine %s; the next run reads the table whole",
+            result.source,
+            result.table,
+            counts.source_rows,
+            (counts.raw_rows or 0) + (counts.quarantine_rows or 0),
+        )
+    report(f"{result.source}.{result.table}", "done", text)

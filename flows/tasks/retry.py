@@ -1,0 +1,51 @@
+"""When a task is retried, how long it may take, and how many run at a time."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.asyncio import concurrency
+from prefect.tasks import Task, exponential_backoff
+
+from flows.failures.circuit import CircuitOpen
+from flows.failures.diagnose import STRATEGIES, Strategy, diagnose
+from flows.values.errors import RateLimited
+from flows.values.settings import settings
+
+_RETRIES = settings().load_attempts - 1
+
+
+_DELAYS = exponential_backoff(backoff_factor=settings().retry_first_delay_seconds)
+
+
+_JITTER = 0.5
+
+
+_LOAD_TIMEOUT_SECONDS = 2 * 3600
+
+
+# A killed process gives its slots back after this long; Prefect allows no less.
+_SLOT_LEASE_SECONDS = 60
+
+
+async def may_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Only failures whose strategy is to retry: a wrong password stays wrong, refused data stays refused.
+
+    An API that asks for more patience than a run has, or whose circuit is open, is left alone until the next
+    scheduled run.
+    """
+    try:
+        await state.aresult()
+    except Exception as problem:
+        failure = diagnose(problem, "task")
+        if isinstance(failure.error, RateLimited | CircuitOpen):
+            return False
+        return failure.error.retryable and STRATEGIES[failure.failure_class][0] is Strategy.RETRY
+    return False
+
+
+def slots(source: str) -> AbstractAsyncContextManager[None]:
+    """One slot of the source and one of the warehouse, held for a load."""
+    return concurrency([f"source-{source}", "warehouse"], occupy=1, lease_duration=_SLOT_LEASE_SECONDS, strict=False)

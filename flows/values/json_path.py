@@ -1,0 +1,78 @@
+"""Where a value stands in a JSON document."""
+
+import re
+from dataclasses import dataclass
+
+from flows.values.errors import DeclarationError
+from flows.values.identifiers import quote_literal
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """Of a list of objects, the one whose `field` is this text."""
+
+    field: str
+    value: str
+
+
+Step = str | Pick
+_STEP = re.compile(r"([^.\[\]]+)(?:\[([^=\[\]]+)=([^\[\]]*)\])?")
+
+
+def parse_path(path: str) -> tuple[Step, ...]:
+    """The steps of a path.
+
+        ""                          the document itself
+        "meta.total"                field by field
+        "dimensionValues.0.value"   a number picks from a list, counted from 0
+        "link[relation=next].url"   of a list of objects, the one whose field has that value
+
+    Raises:
+        DeclarationError: it cannot be read.
+    """
+    steps: list[Step] = []
+    at = 0
+    while at < len(path):
+        found = _STEP.match(path, at)
+        ends = found.end() if found else at
+        if found is None or (ends < len(path) and (path[ends] != "." or ends + 1 == len(path))):
+            raise DeclarationError(
+                f"the path {path!r} cannot be read",
+                where="a path in JSON",
+                fix="write fields with dots between, such as meta.total or link[relation=next].url",
+            )
+        steps.append(found[1])
+        if found[2]:
+            steps.append(Pick(found[2], found[3]))
+        at = ends + 1
+    return tuple(steps)
+
+
+def plain_steps(path: str) -> tuple[str, ...]:
+    """The steps of a path that names one place by fields and positions only, as PostgreSQL's `#>>` reads it.
+
+    Raises:
+        DeclarationError: the path picks by value, or names nothing.
+    """
+    steps = parse_path(path)
+    names = tuple(step for step in steps if isinstance(step, str))
+    if not names or len(names) != len(steps):
+        raise DeclarationError(
+            f"the path {path!r} does not name one place in a record",
+            where="a path in JSON",
+            fix="write fields and positions, such as meta.lastUpdated or values.0",
+        )
+    return names
+
+
+def text_at(document: str, path: str) -> str:
+    """SQL for the text at a path of a jsonb expression: `payload ->> 'id'`, `payload #>> array['meta', 'at']`."""
+    steps = plain_steps(path)
+    if len(steps) == 1:
+        return f"{document} ->> {quote_literal(steps[0])}"
+    return f"{document} #>> array[{', '.join(quote_literal(step) for step in steps)}]"
+
+
+def value_at(document: str, path: str) -> str:
+    """SQL for the jsonb at a path of a jsonb expression."""
+    return f"{document} #> array[{', '.join(quote_literal(step) for step in plain_steps(path))}]"

@@ -1,0 +1,134 @@
+"""What a load is going to do, decided before it does anything."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+from flows.values.shape import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class CursorState:
+    """What `ops.cursors` remembers of a table. Values are text, in the source type's own digits.
+
+    `key` is a JSON array of texts: the key of the last row read at `value`, when rows beyond it share that value. For
+    a transaction id it is the table's oid, by which another copy of the table is known.
+    """
+
+    value: str | None = None
+    pending_value: str | None = None
+    pending_at: datetime | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """How many rows there are, and a fingerprint of their keys (None where there is no key)."""
+
+    rows: int
+    fingerprint: Decimal | None = None
+
+    def plus(self, other: "KeySet") -> "KeySet":
+        """Both sets together, which must not overlap."""
+        if self.fingerprint is None or other.fingerprint is None:
+            return KeySet(self.rows + other.rows)
+        return KeySet(self.rows + other.rows, self.fingerprint + other.fingerprint)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The rows of one read, as SQL over the source table.
+
+    `condition` selects them; `below` selects every row that raw must hold once they are in (for counting).
+    `lower` and `upper` are the bounds as text; `next` is the cursor to store. `warning` tells what weakens the bound.
+    `expected` selects about as many rows as `condition`, where the planner would misjudge that. `earlier` is how many
+    partitions before the last ones are overwritten, because the cursor saw rows in them.
+    """
+
+    condition: str = "true"
+    below: str = "true"
+    lower: str | None = None
+    upper: str | None = None
+    next: CursorState = field(default_factory=CursorState)
+    warning: str | None = None
+    expected: str | None = None
+    earlier: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How much there is to read, by the source's statistics, and in how many pieces it is read.
+
+    `how`: `whole`, one COPY; `chunks`, gathered in the landing table and published at once; `windows`, each chunk
+    published with its own cursor. `by` says along what it is cut. `restarts`: a killed read goes on from its last
+    committed chunk. `rows` and `bytes` are estimates.
+    """
+
+    volume: Literal["small", "medium", "large"] = "small"
+    how: Literal["whole", "chunks", "windows"] = "whole"
+    by: Literal["", "page", "key", "cursor"] = ""
+    columns: tuple[str, ...] = ()
+    readers: int = 1
+    restarts: bool = False
+    rows: int = 0
+    bytes: int = 0
+
+    def __str__(self) -> str:
+        """For people: `large, about 4.1 GB: 4 readers, chunks by page`."""
+        size = f"{self.bytes / 1e9:.1f} GB" if self.bytes >= 1e9 else f"{self.bytes / 1e6:,.0f} MB"
+        if self.how == "whole":
+            return f"{self.volume}, about {size}: one COPY"
+        readers = f"{self.readers} readers, " if self.readers > 1 else ""
+        ending = {
+            (True, "chunks"): "a restart goes on from the last one",
+            (False, "chunks"): "a restart begins anew",
+            (True, "windows"): "each published with its cursor",
+        }[self.restarts, self.how]
+        return f"{self.volume}, about {size}: {readers}chunks by {self.by}, {ending}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """One table's next load. `path` names how rows travel; `reason` says why that path; `reading` how it is cut."""
+
+    source: str
+    table: str
+    mode: str
+    path: str
+    reason: str
+    lower: str | None = None
+    upper: str | None = None
+    rows: int | None = None
+    shape: Shape | None = None
+    warning: str | None = None
+    reading: Reading = field(default_factory=Reading)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCounts:
+    """What became of the rows of one load; see the check constraint on ops.loads."""
+
+    rows_read: int = 0
+    rows_inserted: int = 0
+    rows_updated: int = 0
+    rows_unchanged: int = 0
+    rows_deduplicated: int = 0
+    rows_quarantined: int = 0
+    rows_deleted: int = 0
+    bytes: int = 0
+    source_rows: int | None = None
+    raw_rows: int | None = None
+    quarantine_rows: int | None = None
+    reconciled: str | None = None
+
+    def after(self, before: "LoadCounts") -> "LoadCounts":
+        """These counts with those of an earlier part of the same read; both ends are as they were last."""
+        added = ("read", "inserted", "updated", "unchanged", "deduplicated", "quarantined", "deleted")
+        sums = {f"rows_{name}": getattr(self, f"rows_{name}") + getattr(before, f"rows_{name}") for name in added}
+        return replace(self, bytes=self.bytes + before.bytes, **sums)
+
+    @property
+    def changed(self) -> int:
+        """Rows of raw that are different now."""
+        return self.rows_inserted + self.rows_updated + self.rows_deleted

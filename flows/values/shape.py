@@ -1,0 +1,86 @@
+"""The columns of a table, as read from its source."""
+
+from dataclasses import dataclass
+
+from flows.values.identifiers import quote_identifier
+
+# On every raw row, after the source's own columns.
+METADATA = (
+    ("_extracted_at", "timestamp with time zone"),
+    ("_source_system", "text"),
+    ("_batch_id", "bigint"),
+    ("_deleted_at", "timestamp with time zone"),
+)
+METADATA_NAMES = tuple(name for name, _ in METADATA)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    `raw_type` is its type in raw, `select` the expression that reads it at the source in that type.
+    `labels` holds an enum's labels in order; `enum` its name at the source.
+    """
+
+    name: str
+    raw_type: str
+    select: str
+    nullable: bool = True
+    enum: str | None = None
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A source table's columns in order, and the planner's guess at its rows (-1: never analysed).
+
+    `sent` are the columns as the source sent them, where a landing table holds them beside those of raw: `select` is
+    the landing table's name for them.
+    """
+
+    columns: tuple[Column, ...]
+    estimated_rows: int = -1
+    sent: tuple[Column, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The source's column names in order."""
+        return tuple(column.name for column in self.columns)
+
+    def column(self, name: str) -> Column | None:
+        """The column of that name, or None."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+def column_list(names: tuple[str, ...] | list[str], alias: str = "") -> str:
+    """`("a", "b")`, alias `l` → `l."a", l."b"`."""
+    prefix = f"{alias}." if alias else ""
+    return ", ".join(prefix + quote_identifier(name) for name in names)
+
+
+def fingerprint(expressions: list[str]) -> str:
+    """SQL over a set of rows: a number that is equal for equal sets of keys, whatever their order.
+
+    The sum of 64-bit hashes of the keys' text. Where two servers hash differently, equal sets look different and a
+    full comparison follows: slower, never wrong.
+    """
+    text = expressions[0] + "::text" if len(expressions) == 1 else f"row({', '.join(expressions)})::text"
+    return f"coalesce(sum(hashtextextended({text}, 0)), 0)"
+
+
+def row_document(shape: Shape, alias: str = "") -> str:
+    """SQL for a row as jsonb, equal at both ends: read at the source, or with `alias` from a relation of raw's columns
+    (or a landing table of `shape.sent`).
+
+    json travels as its text: jsonb would drop repeated keys of it, and refuses \\u0000 with the whole statement. The
+    record is spelled `whole.*`, since a plain `whole` would mean a column of that name where there is one.
+    """
+    values = []
+    for column in shape.sent or shape.columns:
+        value = f"{alias}.{quote_identifier(column.name)}" if alias else column.select
+        if alias and shape.sent:
+            value = f"{alias}.{column.select}"
+        if column.raw_type in {"json", "json[]"}:
+            value = f"({value})::text{column.raw_type.removeprefix('json')}"
+        values.append(f"{value} as {quote_identifier(column.name)}")
+    return f"(select to_jsonb(whole.*) from (select {', '.join(values)}) as whole)"

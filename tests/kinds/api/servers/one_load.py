@@ -1,0 +1,22 @@
+"""`python -m tests.kinds.api.servers.one_load KINTO orders`: one load in a process that may be killed; addresses in ONE_LOAD."""
+
+import asyncio
+import json
+import os
+import sys
+
+from flows.kinds.api.plan import load_endpoint
+from flows.values.connection import ApiConnection, DatabaseConnection
+from tests.kinds.api.servers import declared
+
+
+def main() -> None:
+    """Load the endpoint that the arguments name."""
+    api = getattr(declared, sys.argv[1])
+    warehouse, url, key, user = json.loads(os.environ["ONE_LOAD"])
+    connection = ApiConnection(api.connection, url, key or None, user or None)
+    asyncio.run(load_endpoint(DatabaseConnection("warehouse", warehouse), connection, api, api.table(sys.argv[2])))
+
+
+if __name__ == "__main__":
+    main()

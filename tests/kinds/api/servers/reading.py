@@ -1,0 +1,73 @@
+"""Loads from the servers of the tests, and what raw must hold afterwards."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flows.kinds.api import Api
+from flows.kinds.api.plan import load_endpoint
+from flows.publish.session import LoadResult
+from flows.values.connection import ApiConnection
+from tests.conftest import TestDatabase
+from tests.kinds.api.servers.imitation import Imitation
+from tests.kinds.conformance.forking import ROOT
+from tests.kinds.loading import at, rows
+
+
+async def load(
+    warehouse: TestDatabase, api: Api, url: str, endpoint: str, key: str | None = None, user: str | None = None
+) -> LoadResult:
+    """One load of one endpoint."""
+    connection = ApiConnection(api.connection, url, key, user)
+    return await load_endpoint(at(warehouse, "loader"), connection, api, api.table(endpoint))
+
+
+def load_and_kill(
+    warehouse: TestDatabase,
+    server: Imitation,
+    request: int,
+    declared: Sequence[str],
+    url: str,
+    key: str,
+    user: str = "",
+) -> None:
+    """A load in a process of its own, which dies by SIGKILL at the server's request of that number.
+
+    It publishes page by page, so that all but the last page or two before its death are in raw.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.kinds.api.servers.one_load", *declared],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "MEDALLION_API_GROUP_SECONDS": "0",
+            "ONE_LOAD": json.dumps([warehouse.url("loader"), url, key, user]),
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server.before[request] = process.kill
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, said
+
+
+def raw_records(warehouse: TestDatabase, table: str, key: str = "id") -> dict[Any, Any]:
+    """The records that raw takes for alive, by the key's column."""
+    found = rows(warehouse, f"select {key} as key, payload from {table} where _deleted_at is null")
+    records = {row["key"]: row["payload"] for row in found}
+    assert len(records) == len(found), "a key stands in raw twice"
+    return records
+
+
+def deleted_keys(warehouse: TestDatabase, table: str, key: str = "id") -> set[Any]:
+    """The keys of tombstones."""
+    return {row["key"] for row in rows(warehouse, f"select {key} as key from {table} where _deleted_at is not null")}
+
+
+def by_id(records: Sequence[Mapping[str, Any]]) -> dict[Any, Any]:
+    """Records as a source holds them, by id."""
+    return {record["id"]: record for record in records}

@@ -1,0 +1,89 @@
+"""What an API says beside its answers about how much more it will bear, and what we allow ourselves."""
+
+import time
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from flows.kinds.api import Rate
+from flows.kinds.api.http.pace import Pace
+from flows.kinds.api.http.quota import pause_asked
+from flows.values.errors import DeclarationError, RateLimited
+from tests.kinds.api.http_servers import json_page, serve, status
+from tests.kinds.api.rest_reading import ITEMS, QUICK, api, read, values
+
+DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
+MIDNIGHT = 1767225600
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 0),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(MIDNIGHT + 40), "Date": DATE}, 40),
+        ({"X-RateLimit-Remaining": "1", "X-RateLimit-Reset": str(MIDNIGHT + 40), "Date": DATE}, 0),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(MIDNIGHT - 40), "Date": DATE}, 0),
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": "17"}, 17),
+        ({"RateLimit": '"default";r=0;t=30', "RateLimit-Policy": '"default";q=100;w=30'}, 30),
+        ({"RateLimit": '"default";r=50;t=30'}, 0),
+        ({"RateLimit": "limit=100, remaining=0, reset=12"}, 12),
+        ({"X-Shopify-Shop-Api-Call-Limit": "39/40"}, 0),
+        ({"X-Shopify-Shop-Api-Call-Limit": "40/40"}, 0.5),
+        ({"Backoff": "9"}, 9),
+        ({"X-RateLimit-Remaining": "none", "X-RateLimit-Reset": "soon", "Backoff": "-1", "RateLimit": "r=0"}, 0),
+    ],
+)
+def test_quota_headers_are_read_in_their_several_spellings(headers: dict[str, str], seconds: float) -> None:
+    assert pause_asked(httpx.Headers(headers)) == seconds
+
+
+async def test_a_used_up_quota_is_waited_out_before_the_next_page() -> None:
+    async with serve(
+        json_page([1], "RateLimit-Remaining: 0", "RateLimit-Reset: 0.3", following="?p=2"), json_page([2])
+    ) as server:
+        assert values(await read(server.url, declared=api(name="quota"))) == [1, 2]
+    assert server.requests[1].at - server.requests[0].at >= 0.3
+
+
+async def test_a_quota_beyond_the_runs_budget_ends_the_read_behind_the_page_that_came() -> None:
+    limits = replace(QUICK, wait_budget_seconds=1)
+    waits: list[float] = []
+    async with serve(
+        json_page([1], "RateLimit-Remaining: 0", "RateLimit-Reset: 900", following="?p=2"), json_page([2])
+    ) as server:
+        with pytest.raises(RateLimited, match="quota is used up") as caught:
+            await read(
+                server.url, declared=api(name="spent"), limits=limits, on_wait=lambda _, wait: waits.append(wait)
+            )
+    assert 890 < caught.value.retry_after <= 900
+    assert (len(server.requests), waits) == (1, [])
+
+
+async def test_a_429_that_names_its_reset_is_obeyed_without_retry_after() -> None:
+    async with serve(
+        status(429, "X-RateLimit-Remaining: 0", f"X-RateLimit-Reset: {MIDNIGHT + 1}", f"Date: {DATE}"), json_page([1])
+    ) as server:
+        began = time.monotonic()
+        assert values(await read(server.url, declared=api(name="reset"))) == [1]
+    assert time.monotonic() - began >= 1
+
+
+def test_records_are_paid_for_after_they_came() -> None:
+    pace = Pace(record_rate=100)
+    assert pace.reserve(time.monotonic()) == 0
+    pace.took(50)
+    assert pace.reserve(time.monotonic()) == pytest.approx(0.5, abs=0.05)
+
+
+async def test_a_rate_of_records_spreads_pages_over_its_window() -> None:
+    declared = replace(api(name="by_records"), rate=Rate(records=600, per="1 min"))
+    async with serve(json_page([1, 2, 3], following="?p=2"), json_page([4])) as server:
+        await read(server.url, ITEMS, declared)
+    assert server.requests[1].at - server.requests[0].at >= 0.29
+
+
+@pytest.mark.parametrize("rate", [{}, {"requests": 0}, {"records": -1}, {"requests": 1, "per": "0 s"}])
+def test_a_rate_that_allows_nothing_is_refused(rate: dict[str, object]) -> None:
+    with pytest.raises(DeclarationError, match="rate"):
+        Rate(**rate)  # type: ignore[arg-type]

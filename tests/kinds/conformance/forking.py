@@ -1,0 +1,116 @@
+"""A load in a process that may die, forked from one that has imported everything: 10 ms instead of a second of imports.
+
+    done = run("tests.kinds.postgres.one_load", ["baskets"], {"MEDALLION_FAILPOINT": "after_copy"})
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+`python -m tests.kinds.conformance.forking` is the process that forks. It takes a job a line, answers it with a line, has neither
+threads nor an event loop, and ends with its input: a test run that dies leaves nothing behind.
+"""
+
+import atexit
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 60
+IMPORTED = (
+    "tests.kinds.postgres.one_load",
+    "tests.kinds.postgres.chunked",
+    "tests.kinds.conformance.killable",
+    "tests.privacy.one_erasure",
+    "tests.access.one_rotation",
+    "tests.dbt_project.one_dbt",
+    "tests.security.one_build",
+    "flows.cli.app",
+)
+
+
+@cache
+def _forker() -> subprocess.Popen[str]:
+    forker = subprocess.Popen(
+        [sys.executable, "-m", "tests.kinds.conformance.forking"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert forker.stdin is not None
+    atexit.register(forker.stdin.close)
+    return forker
+
+
+def run(
+    module: str, arguments: list[str], variables: Mapping[str, str], seconds: int = SECONDS
+) -> subprocess.CompletedProcess[str]:
+    """`python -m module arguments` with the variables; waits for its end, a minute at most unless more is given."""
+    forker = _forker()
+    assert forker.stdin is not None
+    assert forker.stdout is not None
+    environment = {**os.environ, **variables}
+    job = {"module": module, "arguments": arguments, "environment": environment, "seconds": seconds}
+    forker.stdin.write(json.dumps(job) + "\n")
+    forker.stdin.flush()
+    answer = json.loads(forker.stdout.readline())
+    return subprocess.CompletedProcess([module, *arguments], answer["returncode"], answer["stdout"], answer["stderr"])
+
+
+def serve() -> None:
+    """Take jobs until the input ends."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            pid = os.fork()
+            if pid == 0:
+                _become(json.loads(line), output.fileno(), errors.fileno())
+            _, status = os.waitpid(pid, 0)
+            answer = {"returncode": os.waitstatus_to_exitcode(status), "stdout": _told(output), "stderr": _told(errors)}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+def _told(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode(errors="replace")
+
+
+def _become(job: Mapping[str, object], output: int, errors: int) -> None:
+    """Never returns: what is forked must not take the next job."""
+    code = 1
+    try:
+        silence = os.open(os.devnull, os.O_RDWR)
+        os.dup2(silence, 0)
+        os.dup2(output, 1)
+        os.dup2(errors, 2)
+        environment, arguments, seconds = job["environment"], job["arguments"], job["seconds"]
+        assert isinstance(seconds, int)
+        signal.alarm(seconds)
+        assert isinstance(environment, dict)
+        assert isinstance(arguments, list)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = [str(job["module"]), *arguments]
+        importlib.import_module(str(job["module"])).main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve()
