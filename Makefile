@@ -8,14 +8,16 @@ unexport PYTHONDONTWRITEBYTECODE
 # uv from the PATH, else installed once into .uv/ by pip.
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
-# What the tests take: two workers more than cores. One of them waits nine minutes for what is to happen by itself; the
-# others wait for servers and processes half of the time, and more of them for the one Prefect server.
+# Groups of tests in the order of tests/conftest.py, the longest first.
+PYTEST = $(RUN) pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+# What the tests take: two workers more than cores. One of them waits seven minutes for what is to happen by itself, from
+# the beginning on; the others wait for servers and processes half of the time.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 + (os.cpu_count() or 1))')
 
-.PHONY: help demo test longtest lint lint-python lint-sql audit sbom bench down install
+.PHONY: help demo test test-near longtest lint lint-python lint-sql audit sbom bench down install
 
 help: ## Show these verbs
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
@@ -26,13 +28,14 @@ help: ## Show these verbs
 	$(UV) sync --frozen --inexact --compile-bytecode
 	@touch $@
 
-# What only those need who test, check or provision: the provider of AWS alone unpacks to 121 MB.
+# What only those need who test, check or provision: the provider of AWS alone unpacks to 121 MB. Not compiled here: uv
+# would compile all that is installed once more, which takes 40 s of a core, and most of these is never imported.
 .venv/.provisioning: .venv/.installed
-	$(UV) sync --frozen --inexact --compile-bytecode --group infra
+	$(UV) sync --frozen --inexact --group infra
 	@touch $@
 
 .venv/.auditing: .venv/.installed
-	$(UV) sync --frozen --inexact --compile-bytecode --group audit
+	$(UV) sync --frozen --inexact --group audit
 	@touch $@
 
 install: .venv/.installed ## Install what is locked, into .venv
@@ -42,10 +45,14 @@ demo: .venv/.installed ## Run the platform on real data: two days, end to end
 
 # EVIDENCE=junit-….xml keeps what each test said: `medallion promote` asks for it.
 test: .venv/.provisioning .venv/.auditing ## Run the tests, on real parts
-	$(RUN) pytest -n $(WORKERS) --dist loadgroup $(if $(EVIDENCE),--junitxml=$(EVIDENCE))
+	$(PYTEST) $(if $(EVIDENCE),--junitxml=$(EVIDENCE))
+
+# BASE=<commit> to compare with another than main.
+test-near: .venv/.provisioning .venv/.auditing ## Run the tests that what you changed since main can reach
+	@near="$$($(RUN) python -m tests.near $(BASE))" && if [ "$$near" ]; then $(PYTEST) $$near; fi
 
 longtest: .venv/.provisioning .venv/.auditing ## Run the tests that take long for one detail or variant
-	$(RUN) pytest -n $(WORKERS) --dist loadgroup -m long
+	$(PYTEST) -m long
 
 lint: .venv/.provisioning .venv/.auditing ## Style, types, arrows, SQL, rendered files
 	@# At once, since mypy and sqlfluff keep one core each for more than a minute.

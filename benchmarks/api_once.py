@@ -6,8 +6,8 @@ import asyncio
 import os
 
 from flows.kinds.api import Api, Endpoint, PageNumber, Since
-from flows.kinds.api.plan import load_endpoint
 from flows.values.connection import ApiConnection, DatabaseConnection
+from flows.verbs.load import load_table
 
 
 def main() -> None:
@@ -22,14 +22,14 @@ def main() -> None:
     )
     api = Api("bench", connection="bench", endpoints=[endpoint], pagination=PageNumber(pages="meta.pages"))
     result = asyncio.run(
-        load_endpoint(
+        load_table(
             DatabaseConnection("warehouse", os.environ["BENCH_WAREHOUSE"]),
             ApiConnection("bench", os.environ["BENCH_API"]),
             api,
             endpoint,
         )
     )
-    assert result.counts.reconciled == "equal", result
+    assert result.counts.reconciliation == "match", result
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import os
 
 from flows.declare import Append, Merge, Replace, Rule, Sequence, Timestamp
 from flows.kinds.postgres import Database, Table
-from flows.kinds.postgres.stage import load_table
 from flows.values.connection import DatabaseConnection
+from flows.verbs.load import load_table
 
 _RULES = (Rule("quantity_above_zero", "quantity > 0"), Rule("price_not_negative", "unit_price >= 0"))
 
@@ -31,7 +31,7 @@ def main() -> None:
             table,
         )
     )
-    assert result.counts.reconciled == "equal", result
+    assert result.counts.reconciliation == "match", result
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from benchmarks.cluster import Bench, private_cluster
 from benchmarks.load_once import TABLES
 from benchmarks.measure import Sample, run
 from flows.kinds.postgres import Database
-from flows.kinds.postgres.compare.compare import reconcile_table
 from flows.values.connection import DatabaseConnection
+from flows.verbs.compare import compare_table
 
 _RESULTS = Path(__file__).with_name("results")
 _DAMAGE = (
@@ -117,7 +117,7 @@ def once() -> None:
     """One comparison in this process; its own seconds go to a file."""
     table = TABLES["merge"]
     result = asyncio.run(
-        reconcile_table(
+        compare_table(
             DatabaseConnection("warehouse", os.environ["BENCH_WAREHOUSE"]),
             DatabaseConnection("source", os.environ["BENCH_SOURCE"]),
             Database("bench", connection="bench", tables=[table]),

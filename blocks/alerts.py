@@ -1,6 +1,6 @@
-"""The block `alerts` as a notification of Prefect's own kinds: those are what a server can send by itself.
+"""The block `alerts` as one of Prefect's notification types, which a server can send without our code.
 
-A server's automations run without our code, so they cannot use AlertChannel.
+Automations run in the server, so they cannot use AlertChannel.
 """
 
 from prefect.blocks.core import Block
@@ -14,7 +14,7 @@ NAME = "medallion-alerts"
 
 
 def notification(channel: AlertChannel) -> Block:
-    """The block that an automation sends by. The webhook's address stays a secret in it."""
+    """The notification block of an automation. The webhook's URL is a secret in it."""
     if channel.form == "slack":
         return SlackWebhook(url=channel.webhook)
     if channel.form == "teams":

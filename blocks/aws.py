@@ -1,7 +1,7 @@
-"""AWS by prefect-aws: secrets in Secrets Manager that hold addresses, and the data lake as blocks of S3.
+"""AWS through prefect-aws: connection URLs in Secrets Manager, and the data lake as S3 blocks.
 
-Who we are comes from where we run: the role of an ECS task, a profile, AWS_ACCESS_KEY_ID. The region is AWS's own
-variable, AWS_DEFAULT_REGION. `MEDALLION_AWS_ENDPOINT_URL` points all of it at another AWS, such as moto's server.
+Credentials come from the environment: the role of an ECS task, a profile, AWS_ACCESS_KEY_ID. The region is in AWS's
+variable AWS_DEFAULT_REGION. `MEDALLION_AWS_ENDPOINT_URL` sets another endpoint, such as moto's server.
 """
 
 import json
@@ -22,20 +22,20 @@ from flows.values.settings import settings
 LAKE_PREFIXES = ("landing", "results", "backups")
 TYPES: tuple[type[Block], ...] = (AwsCredentials, S3Bucket)
 
-_ABSENT = "ResourceNotFoundException"  # no such secret, or one that nobody has put a value in
+_ABSENT = "ResourceNotFoundException"  # the secret does not exist, or has no value
 _PASSING = {"ThrottlingException", "InternalServiceError", "ServiceUnavailable", "RequestTimeout"}
 
 
 def credentials() -> AwsCredentials:
-    """Who we are, at the AWS in force."""
+    """The credentials for the configured AWS endpoint."""
     endpoint = settings().aws_endpoint_url or None
     return AwsCredentials(aws_client_parameters=AwsClientParameters(endpoint_url=endpoint))
 
 
 def secret(name: str) -> Mapping[str, str | None] | None:
-    """What the secret `<MEDALLION_SECRETS_PREFIX><name>` says, as `blocks.lookup.find` says it; None without a value.
+    """What the secret `<MEDALLION_SECRETS_PREFIX><name>` , in the form of `blocks.lookup.find`; None without a value.
 
-    Three forms are read, and asked for anew each time, so that a rotated password is used by the next load:
+    Three formats are supported, and read again each time, so that the next load uses a rotated password:
 
         postgresql://reader:…@host/shop?sslmode=verify-full                              an address
         {"url": "https://api.example.com", "key": "…", "user": "…"}                      an API's, key and user optional
@@ -43,7 +43,7 @@ def secret(name: str) -> Mapping[str, str | None] | None:
                                                         "sslmode" may be added, and is verify-full when it is not
 
     Raises:
-        ConfigurationError: Secrets Manager refuses, does not answer, or the secret has none of these forms.
+        ConfigurationError: Secrets Manager refuses, does not respond, or the secret has none of these formats.
     """
     full_name = settings().secrets_prefix + name
     try:
@@ -55,19 +55,19 @@ def secret(name: str) -> Mapping[str, str | None] | None:
         raise ConfigurationError(
             f"Secrets Manager answered {code}",
             where=full_name,
-            fix="let the role of this task read the secret and use its key"
+            fix="grant the role of this task access to the secret and its key"
             if code not in _PASSING
             else "wait: Secrets Manager is busy",
             retryable=code in _PASSING,
         ) from None
-    except (BotoCoreError, ValueError) as problem:  # ValueError: an endpoint that is no URL
+    except (BotoCoreError, ValueError) as problem:  # ValueError: an endpoint that is not a URL
         kind = type(problem).__name__
         raise ConfigurationError(
-            f"Secrets Manager cannot be asked ({kind})",
+            f"Secrets Manager cannot be reached ({kind})",
             where=full_name,
             fix="set AWS_DEFAULT_REGION, and give this process a role or AWS_ACCESS_KEY_ID"
             if isinstance(problem, NoCredentialsError | NoRegionError)
-            else "check the network's way to Secrets Manager, and MEDALLION_AWS_ENDPOINT_URL if it is set",
+            else "check the network route to Secrets Manager, and MEDALLION_AWS_ENDPOINT_URL if it is set",
             retryable=isinstance(problem, NoConnection | HTTPClientError),
         ) from None
     text = kept.decode() if isinstance(kept, bytes) else str(kept)
@@ -75,7 +75,7 @@ def secret(name: str) -> Mapping[str, str | None] | None:
 
 
 def lake_blocks(bucket: str) -> Iterator[tuple[str, S3Bucket]]:
-    """A block for each prefix of the lake, by name. They hold no key: each process comes with a role of its own."""
+    """A block per prefix of the lake, by name. They contain no key: each process has its own role."""
     for prefix in LAKE_PREFIXES:
         yield prefix, S3Bucket(bucket_name=bucket, bucket_folder=prefix, credentials=credentials())
 
@@ -86,12 +86,12 @@ def _document(text: str, where: str) -> Mapping[str, str | None]:
     try:
         found = json.loads(text)
     except ValueError:
-        raise _unreadable(where, "it begins like JSON and is none") from None
+        raise _unreadable(where, "it starts like JSON but is invalid") from None
     if found.get("url"):
         return {"url": str(found["url"]), "key": found.get("key"), "user": found.get("user")}
     missing = [name for name in ("host", "username", "password", "dbname") if not found.get(name)]
     if missing or found.get("engine", "postgres") not in ("postgres", "postgresql", "aurora-postgresql"):
-        raise _unreadable(where, f"it has neither url nor {', '.join(missing) or 'PostgreSQL for an engine'}")
+        raise _unreadable(where, f"it has neither url nor {', '.join(missing) or 'PostgreSQL as its engine'}")
     user, password = quote(str(found["username"]), safe=""), quote(str(found["password"]), safe="")
     place = f"{found['host']}:{found.get('port', 5432)}/{quote(str(found['dbname']), safe='')}"
     mode = found.get("sslmode", "verify-full")
@@ -102,5 +102,5 @@ def _unreadable(where: str, why: str) -> ConfigurationError:
     return ConfigurationError(
         f"the secret cannot be read: {why}",
         where=where,
-        fix='put in an address, or {"url": …, "key": …}, or what rotation writes: docs/aws.md shows all forms',
+        fix='store a connection URL, or {"url": …, "key": …}, or what rotation writes: docs/aws.md shows all',
     )

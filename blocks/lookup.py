@@ -1,4 +1,4 @@
-"""Blocks as plain values, for code that knows nothing of Prefect."""
+"""Blocks as plain values, for code without Prefect."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -6,12 +6,12 @@ from functools import cache
 from prefect.blocks.core import Block
 from pydantic import SecretStr
 
+from blocks.server import require_server
 from blocks.types import SourceApi, SourceDatabase, Warehouse
-from flows.tasks.server import require_server
 
 
 def find(name: str) -> Mapping[str, str | None] | None:
-    """The document of that name, or None when there is none.
+    """The document of that name, or None if it does not exist.
 
     `warehouse`       {"loader": url, "transformer": url, "reader": url or None}
     `source-<name>`   {"url": url} for a database, {"url": base URL, "key": key or None, "user": user or None} for an
@@ -20,7 +20,7 @@ def find(name: str) -> Mapping[str, str | None] | None:
     Callable from a running event loop too: it never awaits.
 
     Raises:
-        ConfigurationError: the Prefect API does not answer, or refuses us.
+        ConfigurationError: the Prefect API does not respond, or refuses the credentials.
     """
     _require_server_once()
     kinds: tuple[type[Block], ...] = (Warehouse,) if name == "warehouse" else (SourceDatabase, SourceApi)
@@ -33,7 +33,7 @@ def find(name: str) -> Mapping[str, str | None] | None:
 
 @cache
 def _require_server_once() -> None:
-    # Prefect has one word for a block that is not there and an answer that is none of its own.
+    # Prefect raises the same error for a missing block and for a response that is not from Prefect.
     require_server()
 
 
@@ -43,13 +43,13 @@ def document_name(name: str) -> str:
 
 
 def stored(kind: type[Block], name: str) -> Block | None:
-    """The document of that kind and name, or None when there is none, or the kind itself is unknown to the server."""
+    """The document of that kind and name, or None if it does not exist, or the kind is unknown to the server."""
     try:
         block = kind.load(document_name(name), _sync=True)  # type: ignore[call-arg]  # added by Prefect's dispatcher
-    except ValueError:  # Prefect's word for both
+    except ValueError:  # Prefect's error for both
         return None
     if not isinstance(block, Block):
-        raise TypeError(f"Prefect answered {type(block).__name__} for the block {name}")
+        raise TypeError(f"Prefect returned {type(block).__name__} for the block {name}")
     return block
 
 
@@ -64,7 +64,7 @@ def _plain(block: Block) -> Mapping[str, str | None]:
         return {"url": block.base_url, "key": _open(block.key), "user": _open(block.user)}
     if isinstance(block, SourceDatabase):
         return {"url": block.url.get_secret_value()}
-    raise TypeError(f"{type(block).__name__} is no block of this platform")
+    raise TypeError(f"{type(block).__name__} is not a block of this platform")
 
 
 def _open(secret: SecretStr | None) -> str | None:

@@ -1,1 +1,1 @@
-"""The data of the demo: a real grocery shop and the marketing API beside it."""
+"""The data of the demo: a real grocery shop and its marketing API."""

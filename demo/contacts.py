@@ -1,6 +1,6 @@
 """Made-up contact details for households, because the real data is anonymised.
 
-A household's details follow from its number alone, so every load writes the same ones. They are untidy on purpose, the
+A household's details depend on its number only, so every load writes the same ones. They are untidy on purpose, the
 way people type them into forms. Nobody can be reached by them: numbers 555-0100 to 555-0199 and the domains
 example.com, example.org and example.net are set aside for fiction and documentation (RFC 2606).
 """

@@ -1,4 +1,4 @@
-"""Day two: what happens in the shop after the pipeline's first run, the broken records included.
+"""Day two: changes in the shop after the pipeline's first run, including broken records.
 
 Each kind of change is one transaction of the application. Which rows are touched follows from fixed rules on what the
 shop holds, so that the whole shop and a small one change in the same manner, and every time in the same way.
@@ -91,7 +91,7 @@ def _highest_household(app: _Connection) -> int:
         raise _not_at_day_one("the shop is empty")
     last_day = app.execute("select exists (select from baskets where updated_at >= '2017-12-31')").fetchone()
     if last_day == (True,):
-        raise _not_at_day_one("day two was applied already")
+        raise _not_at_day_one("day two was already applied")
     highest = app.execute("select max(household_id) from households").fetchall()[0][0]
     if highest is None:
         raise _not_at_day_one("the shop is empty")
@@ -99,7 +99,7 @@ def _highest_household(app: _Connection) -> int:
 
 
 def _not_at_day_one(what: str) -> ConfigurationError:
-    return ConfigurationError(what, where="demo shop", fix="load day one first, which also takes day two back")
+    return ConfigurationError(what, where="demo shop", fix="load day one first, which also reverts day two")
 
 
 def _spread(app: _Connection, count: int, offset: float) -> list[int]:

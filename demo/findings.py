@@ -1,4 +1,4 @@
-"""What the demo's two days left behind: versions, quarantine, tombstones, and totals that must agree."""
+"""The results of the demo's two days: versions, quarantine, tombstones, and totals that must match."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from psycopg import sql
 from rich.console import Console
 from rich.text import Text
 
-from demo.shop import MOVED_HOUSEHOLD
+from demo.day_two import MOVED_HOUSEHOLD
 from flows.observe import look
 
 if TYPE_CHECKING:
     from infra.local.stack import Stack
 
-# All that a former demo left in the warehouse. The demo begins anew; `medallion run` never does this.
+# Everything that an earlier demo left in the warehouse. The demo starts from scratch; `medallion run` never does this.
 _SCHEMAS = (
     *("raw_shop", "raw_marketing", "raw_currency", "landing", "quarantine", "ops"),
     *("staging", "seeds", "snapshots", "silver", "silver_quarantine", "gold", "ml", "dbt_test__audit"),
@@ -57,7 +57,7 @@ order by 1
 
 
 def forget(admin_url: str) -> None:
-    """Empty the warehouse, so that the demo begins at the beginning. Roles stay; their privileges are given again."""
+    """Empty the warehouse, so that the demo starts from scratch. Roles are kept; their privileges are granted again."""
     from infra.local import roles
 
     with psycopg.connect(admin_url, autocommit=True) as connection:
@@ -67,7 +67,7 @@ def forget(admin_url: str) -> None:
 
 
 def show(stack: Stack, console: Console) -> bool:
-    """Print the findings; whether source and gold agree to the cent."""
+    """Print the results; returns whether source and gold match to the cent."""
     with psycopg.connect(stack.urls["warehouse_admin"], autocommit=True) as warehouse:
         console.print(
             _table(
@@ -77,7 +77,7 @@ def show(stack: Stack, console: Console) -> bool:
                 (MOVED_HOUSEHOLD,),
             )
         )
-        console.print(_table("Quarantined at the door", warehouse, _QUARANTINE))
+        console.print(_table("Quarantined by row checks on load", warehouse, _QUARANTINE))
         console.print(_table("Quarantined in silver", warehouse, _SILVER_QUARANTINE))
         console.print(_table("Tombstones in raw", warehouse, _TOMBSTONES))
         totals, agreed = _totals(stack, warehouse)
@@ -108,8 +108,8 @@ def _totals(stack: Stack, warehouse: psycopg.Connection[Any]) -> tuple[list[tupl
     expected = (source[0] - door[0] - silver[0], source[1] - door[1] - silver[1])
     rows = [
         ("source: shop.basket_items", *source),
-        ("less quarantined at the door", *door),
-        ("less quarantined in silver", *silver),
+        ("minus quarantined on load", *door),
+        ("minus quarantined in silver", *silver),
         ("gold: fct_basket_lines", *gold),
     ]
     return rows, expected == gold

@@ -1,4 +1,4 @@
-"""Take the keys and indexes of tables off for a bulk load, and put the same ones back after it, as pg_restore does.
+"""Drop the keys and indexes of tables for a bulk load, and recreate them afterwards, as pg_restore does.
 
 They are read from the catalog, so the table definitions stay the only place that names them. Measured on the shop's
 1.47 million lines and two busy cores: 3 to 6 s in all, against 21 s with the keys in place while the lines arrive.
@@ -32,14 +32,14 @@ _PLAIN_INDEXES_OF_TABLES = """
 
 @dataclass(frozen=True, slots=True)
 class KeysSetAside:
-    """Statements that put back what was taken off: first the indexes and primary keys, then the foreign keys."""
+    """Statements that recreate what was dropped: first the indexes and primary keys, then the foreign keys."""
 
     indexes: tuple[str, ...]
     foreign_keys: tuple[str, ...]
 
 
 def set_keys_aside(connection: psycopg.Connection[Any], tables: Sequence[str]) -> KeysSetAside:
-    """Drop the primary, unique and foreign keys and the indexes of the tables; returns how to put them back."""
+    """Drop the primary, unique and foreign keys and the indexes of the tables; returns how to recreate them."""
     chosen = {"tables": list(tables)}
     keys = connection.execute(_KEYS_OF_TABLES, chosen).fetchall()
     indexes = connection.execute(_PLAIN_INDEXES_OF_TABLES, chosen).fetchall()

@@ -76,7 +76,7 @@ def _fill(block: npt.NDArray[np.void], at: int, kind: Kind, values: npt.NDArray[
         block[f"{at}.value"] = values - _POSTGRES_EPOCH_US if kind == "moment" else values
         return
     if values.size and not (values.min() >= 0 and values.max() < 100_000_000):
-        raise ValueError("an amount is outside of 0 to 99,999,999 cents")
+        raise ValueError("an amount is not between 0 and 99,999,999 cents")
     # 32 bits take 11 ms for the divisions of 1.47 million amounts, 64 bits 18 ms.
     hundreds, fraction = np.divmod(values.astype(np.int32), 100)
     millions, rest = np.divmod(hundreds, 10_000)

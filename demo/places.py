@@ -1,7 +1,7 @@
-"""Made-up places for stores and households, because the real data is anonymised: where they are, nobody tells.
+"""Made-up places for stores and households, because the real data is anonymised.
 
-A place follows from its number alone, so every load writes the same ones. Stores lie around the centres of American
-cities, and a household within an hour's drive of the store where it bought first.
+A place depends on its number only, so every load writes the same ones. Stores are around the centres of American
+cities, and a household is within an hour's drive of the store of its first purchase.
 """
 
 from dataclasses import dataclass

@@ -50,7 +50,7 @@ PROMOTIONS = """
         _deleted_at timestamptz
     )
 """
-"""Raw's table of promotions. The demo's shop keeps none: 20.9 million rows are not for a first look."""
+"""Raw's table of promotions. The demo's shop has none: 20.9 million rows are too many for a first look."""
 
 
 def fill_raw(connection: psycopg.Connection[Any], households: int | None = None) -> int:

@@ -15,12 +15,10 @@ from psycopg import sql
 
 from demo.contacts import contact_of
 from demo.dataset import read_rows
-from demo.day_two import DELETED_PRODUCT, MOVED_HOUSEHOLD, RENAMED_PRODUCT, Change, apply_day_two
+from demo.day_two import DELETED_PRODUCT, RENAMED_PRODUCT
 from demo.keys import set_keys_aside
 from demo.places import place_of_household, place_of_store
 from demo.sales import Sales, copy_baskets, copy_lines, read_sales
-
-__all__ = ["DELETED_PRODUCT", "MOVED_HOUSEHOLD", "RENAMED_PRODUCT", "Change", "apply_day_two", "load_day_one"]
 
 # Two servers' worth of COPY on two cores: 1.3 s over one connection, 0.8 s over two, 0.7 s over three.
 _LINE_CONNECTIONS = 2

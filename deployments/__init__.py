@@ -1,9 +1,9 @@
-"""What runs where, made so at a Prefect server.
+"""Deployment of environments to Prefect servers.
 
-    medallion deploy staging          plan, question, changes: deployments/deploy.py is the story
-    python -m deployments.register    work pools, queues and limits alone, as `medallion up` makes them
+    medallion deploy staging          plan, confirmation, changes: deployments/deploy.py
+    python -m deployments.register    work pools, queues and limits only, as in `medallion up`
 
-environments    where each environment runs, and what starts by itself
-declared        everything an environment asks of its server · reading, server: what it holds, and writing to it
-plan            both compared · records: what was deployed, kept at the server
+environments    where each environment runs, and what starts automatically
+declared        the declared resources of an environment · reading, server: those of the server, and writing to it
+plan            the comparison of both · records: deployed versions, stored at the server
 """

@@ -1,11 +1,11 @@
-"""What a server does by itself, without a worker: follow, watch, start again, alert.
+"""Automations of a Prefect server: triggers, crash detection, restarts, alerts.
 
 follow    the triggers of prefect.yaml: transform after the ingests, predict after transform
-watch     a run that misses three heartbeats is crashed: its machine is gone, and nobody else would say so; so is one
-          that stays pending, whose worker took it and is gone
+watch     a run that misses three heartbeats is crashed: its machine died, which nothing else would report; so is one
+          that stays pending because its worker died
 restart   a crashed run is scheduled again, on any worker, until its attempts are used up
-give up   a run that crashed so often before it began, of which no attempt was counted, has failed
-alert     if a channel is known: failures, runs that are late, do not begin or were dropped, workers that are gone, gold
+give up   a run that crashed this often before it started, so that no attempt was counted, has failed
+alert     if a channel is configured: failures, runs that are late, do not start or were dropped, dead workers, gold
           that is not built
 """
 
@@ -26,18 +26,18 @@ from deployments.references import reference
 from deployments.resource import Resource
 
 TAG = "medallion"
-#: A run that starts this late is told, and the next not before as long again.
+#: A run that starts this late is reported; the next report follows after the same time at the earliest.
 LATE = timedelta(minutes=15)
-#: Transform catches up every six hours, should it not have followed the ingests; it may take some time.
+#: Transform runs every six hours as a fallback, if it did not follow the ingests; it may take some time.
 GOLD_WITHIN = timedelta(hours=8)
 SEVERITIES = ("info", "warning", "critical")
 
-#: A worker tells of a dead process twice, 6 s apart: the second time would undo what was started after the first.
+#: A worker reports a dead process twice, 6 s apart: the second report would undo the restart after the first.
 AFTER_A_CRASH = timedelta(seconds=20)
 
 _TRIGGER: TypeAdapter[Any] = TypeAdapter(DeploymentTriggerTypes)
 _RUN = {"prefect.resource.id": "prefect.flow-run.*"}
-# Any of these says that a run lives, or that its process has ended in good order.
+# Any of these shows that a run is alive, or that its process has ended regularly.
 _SIGNS_OF_LIFE = {
     f"prefect.flow-run.{name}"
     for name in (
@@ -45,12 +45,12 @@ _SIGNS_OF_LIFE = {
         "Paused", "Suspended", "AwaitingRetry", "NotConfigured",
     )
 }  # fmt: skip
-# Any of these says that somebody has seen to a crashed run.
+# Any of these shows that a crashed run was handled.
 _TAKEN_UP = {
     f"prefect.flow-run.{name}"
     for name in ("AwaitingRetry", "Scheduled", "Pending", "Running", "Cancelled", "Completed", "Failed")
 }
-# Any of these says that a pending run went on, or that its end is known.
+# Any of these shows that a pending run has continued, or that it has ended.
 _WENT_ON = {
     f"prefect.flow-run.{name}"
     for name in (
@@ -58,15 +58,15 @@ _WENT_ON = {
         "Cancelling", "Cancelled", "Crashed", "Failed", "Completed",
     )
 }  # fmt: skip
-#: In which attempts that never began are counted.
+#: Counts attempts that never started.
 _GIVEN_UP_WITHIN = timedelta(days=1)
-#: As Prefect's server says it of a run that found its deployment at work, under `collision_strategy: CANCEL_NEW`.
+#: Prefect's message for a run whose deployment was active, with `collision_strategy: CANCEL_NEW`.
 _DROPPED = "Deployment concurrency limit reached*"
 _BODY = "{{ flow.name }} / {{ flow_run.name }}: {{ flow_run.state.name }}\n{{ flow_run|ui_url }}"
 
 
 def follows(deployments: Iterable[DeclaredDeployment], *, enabled: bool) -> Iterator[Resource]:
-    """The triggers of prefect.yaml as the automations that Prefect makes of them."""
+    """The triggers of prefect.yaml as the automations that Prefect creates from them."""
     for deployment in deployments:
         for index, spec in enumerate(deployment.entry.get("triggers") or (), start=1):
             trigger = _TRIGGER.validate_python({"name": f"{deployment.name}__automation_{index}", **spec})
@@ -75,13 +75,13 @@ def follows(deployments: Iterable[DeclaredDeployment], *, enabled: bool) -> Iter
 
 
 def watches(environment: Environment, deployments: Sequence[DeclaredDeployment]) -> Iterator[Resource]:
-    """Silent runs are crashed, crashed runs start again: of our deployments only, whose heartbeats we have set."""
-    # Ten seconds more, for a heartbeat on its way.
+    """Silent runs are marked crashed, crashed runs restart: only for our deployments, whose heartbeats we have set."""
+    # Ten seconds more, for a heartbeat in flight.
     silence = timedelta(seconds=environment.missed_heartbeats * environment.heartbeat_seconds + 10)
     yield as_resource(
         AutomationCore(
             name="medallion: a silent run has crashed",
-            description="Its heartbeats are missing: its process is gone without a word, as when its machine is.",
+            description="Its heartbeats are missing: its process or its machine died.",
             tags=[TAG],
             trigger=EventTrigger(
                 posture=Posture.Proactive,
@@ -93,13 +93,13 @@ def watches(environment: Environment, deployments: Sequence[DeclaredDeployment])
                 threshold=1,
                 within=silence,
             ),
-            actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: the run's process is gone")],
+            actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: the run's process died")],
         )
     )
     yield as_resource(
         AutomationCore(
             name="medallion: a run that stays pending has crashed",
-            description="A worker took it and is gone, or its infrastructure never came up.",
+            description="Its worker died, or its infrastructure did not start.",
             tags=[TAG],
             trigger=EventTrigger(
                 posture=Posture.Proactive,
@@ -111,7 +111,7 @@ def watches(environment: Environment, deployments: Sequence[DeclaredDeployment])
                 threshold=1,
                 within=timedelta(seconds=environment.pending_seconds),
             ),
-            actions=[ChangeFlowRunState(state=StateType.CRASHED, message="pending for too long: its worker is gone")],
+            actions=[ChangeFlowRunState(state=StateType.CRASHED, message="pending for too long: its worker died")],
         )
     )
     if environment.attempts == 1:
@@ -119,7 +119,7 @@ def watches(environment: Environment, deployments: Sequence[DeclaredDeployment])
     yield as_resource(
         AutomationCore(
             name="medallion: a run that never began has failed",
-            description=f"It crashed {environment.attempts} times before it began; no more attempts are made.",
+            description=f"It crashed {environment.attempts} times before it started; there are no more attempts.",
             tags=[TAG],
             trigger=EventTrigger(
                 expect={"prefect.flow-run.Crashed"},
@@ -131,7 +131,7 @@ def watches(environment: Environment, deployments: Sequence[DeclaredDeployment])
             ),
             actions=[
                 ChangeFlowRunState(
-                    state=StateType.FAILED, message=f"it never began, in {environment.attempts} attempts"
+                    state=StateType.FAILED, message=f"it never started, in {environment.attempts} attempts"
                 )
             ],
         )
@@ -139,14 +139,14 @@ def watches(environment: Environment, deployments: Sequence[DeclaredDeployment])
     yield as_resource(
         AutomationCore(
             name="medallion: a crashed run starts again",
-            description=f"On any worker, {environment.attempts} attempts in all; loads go on where they stopped.",
+            description=f"On any worker, {environment.attempts} attempts in total; loads resume where they stopped.",
             tags=[TAG],
             trigger=EventTrigger(
                 posture=Posture.Proactive,
                 after={"prefect.flow-run.Crashed"},
                 expect=_TAKEN_UP,
                 match=ResourceSpecification(
-                    # One that crashed before it began was counted 0 times: another automation gives that up.
+                    # A run that crashed before its start was counted 0 times: another automation gives up on it.
                     {**_RUN, "prefect.run-count": [str(count) for count in range(environment.attempts)]}
                 ),
                 match_related=_of(deployments),
@@ -184,13 +184,13 @@ def alerts(
             "warning",
             "a run does not begin",
             _reacts({"prefect.flow-run.Crashed"}, deployments, {"prefect.run-count": "0"}),
-            f"{_BODY}\nIts worker is gone, or its infrastructure did not come up; it is started again.",
+            f"{_BODY}\nIts worker died, or its infrastructure did not start; the run is restarted.",
         ),
         (
             "warning",
             "a run was dropped",
             _reacts({"prefect.flow-run.Cancelled"}, deployments, dropped),
-            f"{_BODY}\nAnother run of its deployment was at work. Start it again if a person asked for it.",
+            f"{_BODY}\nAnother run of its deployment was active. Start it again if it was requested manually.",
         ),
         ("warning", "runs are late", _reacts({"prefect.flow-run.Late"}, deployments, within=LATE), _BODY),
         (
@@ -259,14 +259,14 @@ def _of(deployments: Iterable[DeclaredDeployment]) -> ResourceSpecification:
 
 
 def as_resource(automation: AutomationCore, *, id: str | None = None) -> Resource:
-    """The automation in the one form in which two of them can be compared: defaults filled in, sets in order."""
+    """The automation in a canonical form for comparison: with defaults, and sorted sets."""
     document = automation.model_dump(mode="json", exclude={"name", "owner_resource", "id"})
     fields = {name: _ordered(value) for name, value in document.items()}
     return Resource("automation", automation.name, fields, switches=frozenset({"enabled"}), id=id)
 
 
 def _ordered(value: Any) -> Any:
-    """Lists of texts are sets, here and at the server: their order means nothing. Triggers and actions keep theirs."""
+    """Lists of strings are sets: their order is irrelevant. Triggers and actions keep theirs."""
     if isinstance(value, dict):
         return {name: _ordered(part) for name, part in value.items()}
     if isinstance(value, list):
@@ -276,6 +276,6 @@ def _ordered(value: Any) -> Any:
 
 
 def owner(resource: Resource) -> str | None:
-    """The deployment that an automation runs, for whom Prefect keeps it: `prefect deploy` replaces those it owns."""
+    """The deployment that owns an automation in Prefect: `prefect deploy` replaces those it owns."""
     runs = [action for action in resource.fields["actions"] if action["type"] == "run-deployment"]
     return f"prefect.deployment.{runs[0]['deployment_id']}" if runs else None

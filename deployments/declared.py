@@ -1,4 +1,4 @@
-"""Everything that an environment asks of its Prefect server, from declarations alone: no server is asked."""
+"""The declared resources of an environment, from declarations only, without requests to a server."""
 
 import hashlib
 import hmac
@@ -25,10 +25,10 @@ from deployments.work_pools import IMAGE_FOLDER, WORK_QUEUES, WorkPool
 from flows.sources import SOURCES
 from flows.values.errors import ConfigurationError
 
-#: The Prefect variable that says whose server this is.
+#: The Prefect variable with the server's environment.
 ENVIRONMENT_VARIABLE = "medallion_environment"
 
-# Blocks are compared by digests under a key of this process, so that no plan holds what they hold.
+# Blocks are compared by digests keyed per process, so that no plan contains their values.
 _DIGEST_KEY = secrets.token_bytes(32)
 #: Blocks of the data lake, as `blocks.aws` names them; importing it takes two seconds.
 LAKE_PREFIXES = ("landing", "results", "backups")
@@ -55,7 +55,7 @@ class Target:
         wrong = None
         if self.pool.name not in self.environment.work_pools:
             wrong = f"{self.environment.name} does not use the work pool {self.pool.name!r}"
-            move = f"choose among {', '.join(self.environment.work_pools)}, or add it in deployments/environments.py"
+            move = f"use one of {', '.join(self.environment.work_pools)}, or add it in deployments/environments.py"
         elif self.pool.needs_image and not self.image:
             wrong = f"runs in the work pool {self.pool.name!r} need an image"
             move = "name it: --image registry.example.com/medallion:1.2.0"
@@ -66,7 +66,7 @@ class Target:
 
 
 def declared(target: Target, blocks: list[tuple[str, Block]], channel: AlertChannel | None) -> list[Resource]:
-    """What the server is to hold. `blocks` are those that can be filled; `channel` is where alerts go, if known."""
+    """The declared resources. `blocks` are those with values; `channel` is the target of alerts, if configured."""
     environment = target.environment
     deployments = read_deployments(target.root)
     documents = [*blocks]
@@ -182,7 +182,7 @@ def job_variables(target: Target) -> dict[str, Any]:
 
 
 def address_blocks() -> dict[str, str]:
-    """The documents that flow runs take addresses from, each with the variable that fills it."""
+    """The block documents with connection URLs for flow runs, each with the variable that fills it."""
     wanted = {"warehouse": "MEDALLION_WAREHOUSE_URL"}
     for source in SOURCES:
         if source.connection is not None:
@@ -192,17 +192,17 @@ def address_blocks() -> dict[str, str]:
 
 
 def is_wanted_block(name: str) -> bool:
-    """Whether a document is asked for by what is declared, be it configured in this shell or not.
+    """Whether a document is declared, whether or not it is configured in this shell.
 
-    Only others are no longer declared: a deployment from a shell without addresses must not take them from workers.
+    Only other documents are no longer declared: a deployment from a shell without URLs must not remove workers' ones.
     """
     return name.partition("/")[2] in {*address_blocks(), *LAKE_PREFIXES, "alerts", alerts.NAME}
 
 
 def missing_blocks(present: set[str], *, secrets_prefix: str) -> Iterator[str]:
-    """Lines on documents that a flow run will look for and not find, with the variable that would fill each.
+    """Lines on documents that flow runs need and will not find, with the variable that would fill each.
 
-    Nothing is missing where addresses come from AWS Secrets Manager. `present` are names such as `source-shop`.
+    Nothing is missing if URLs come from AWS Secrets Manager. `present` are names such as `source-shop`.
     """
     if secrets_prefix:
         return

@@ -1,6 +1,6 @@
-"""Story: look → plan → ask → begin a record → change one thing after the other → close the record.
+"""Deployment: read the server → plan → confirm → open a record → apply the changes one by one → close the record.
 
-A deployment that dies half-way is run again: what is done is found unchanged, the rest is done.
+A deployment that died is run again: completed changes are found unchanged, the rest is applied.
 """
 
 import json
@@ -14,11 +14,11 @@ from typing import Any
 
 from blocks.alerts import NAME as ALERTS
 from blocks.alerts import notification
-from blocks.documents import configured
 from blocks.lookup import document_name, stored
 from blocks.types import AlertChannel
 from deployments import records
 from deployments.declared import Target, declared, is_wanted_block, missing_blocks
+from deployments.documents import configured
 from deployments.environments import Environment
 from deployments.plan import Change, Key, pending, plan
 from deployments.records import Record
@@ -38,7 +38,7 @@ from flows.values.settings import PROJECT_ROOT, settings
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a person says on the command line. What is None is as in the last deployment, or as declared."""
+    """Options of the command line. None means as in the last deployment, or as declared."""
 
     environment: Environment
     pool: str | None = None
@@ -51,7 +51,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Prospect:
-    """What a deployment or rollback would do: all that is shown before anything is changed."""
+    """The plan of a deployment or rollback: everything shown before a change."""
 
     address: str
     is_cloud: bool
@@ -68,7 +68,7 @@ class Prospect:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A server, the block documents that can be filled here, and the channel that alerts go to, if there is one."""
+    """A server, the block documents with values here, and the alert channel, if any."""
 
     server: Server
     blocks: tuple[tuple[str, Any], ...]
@@ -77,10 +77,10 @@ class Session:
 
 @contextmanager
 def session() -> Iterator[Session]:
-    """Connected to the Prefect API in force.
+    """A session with the configured Prefect API.
 
     Raises:
-        ConfigurationError: no server is named, or the embedded stack's file cannot be read.
+        ConfigurationError: no server is configured, or the embedded stack's file cannot be read.
     """
     documents = configured()
     with connected({}) as server:
@@ -94,7 +94,7 @@ def session() -> Iterator[Session]:
 
 
 def prospect(session: Session, choice: Choice, *, remove: bool = False, overrule: bool = False) -> Prospect:
-    """Look at the server and say what a deployment would change. Changes nothing.
+    """Read the server and plan a deployment. Changes nothing.
 
     Raises:
         ConfigurationError: the server is another environment's or on SQLite, a pool has another type, or a choice is
@@ -133,29 +133,31 @@ def prospect(session: Session, choice: Choice, *, remove: bool = False, overrule
     found = _prospect(session, record, wanted, history, remove=remove, overrule=overrule)
     notes = missing_blocks(_present_blocks(session), secrets_prefix=settings().secrets_prefix)
     if session.channel is None:
-        more = ["no block alerts: set MEDALLION_ALERT_WEBHOOK_URL and deploy again, or nobody is told of failures"]
+        more = [
+            "no block alerts: set MEDALLION_ALERT_WEBHOOK_URL and deploy again; without it, failures are not reported"
+        ]
     else:
         more = []
     if not settings().has_backup_key:
         more.append(
-            "no backup key here: if the workers have none either, runs of backup and drill end NotConfigured; "
+            "no backup key here: if the workers have none either, backup and drill runs end as NotConfigured; "
             "set MEDALLION_BACKUP_KEY_FILE for them (docs/disaster-recovery.md)"
         )
     if not environment.active:
         more.append(
-            f"nothing starts automatically in {environment.name}: schedules and automations that follow are off; "
+            f"nothing starts automatically in {environment.name}: schedules and their automations are off; "
             "--schedules switches them on"
         )
     return replace(found, notes=(*notes, *more))
 
 
 def rollback(session: Session, environment: Environment, *, to: str | None = None, remove: bool = False) -> Prospect:
-    """Look at the server and say what would change if an earlier version's deployments were put back. Changes nothing.
+    """Read the server and plan the restore of an earlier version's deployments. Changes nothing.
 
-    `to` is a version or the beginning of one; None is the one before the version in force. Blocks stay as they are.
+    `to` is a version or a prefix of one; None is the version before the current one. Blocks are not changed.
 
     Raises:
-        ConfigurationError: no such version was deployed, or none before this one.
+        ConfigurationError: the version was not deployed, or there is none before this one.
     """
     refuse_another_environment(session.server, environment)
     history = records.read_records(session.server, environment.name)
@@ -167,11 +169,11 @@ def rollback(session: Session, environment: Environment, *, to: str | None = Non
 
 
 def apply(session: Session, found: Prospect, on_change: Callable[[Change], None]) -> None:
-    """Make the changes of the prospect, in order, each told before it is made.
+    """Apply the planned changes in order, reporting each.
 
     Raises:
-        ConfigurationError: the server refused one. Those before it are made; running again makes the rest. Or it holds
-            something else than when the prospect was looked at; nothing is changed then.
+        ConfigurationError: the server refused one. Earlier ones are applied; running again applies the rest. Or the
+            server has changed since the plan; then nothing is changed.
     """
     server = session.server
     refuse_stale(server, found.record.environment, found.seen)
@@ -188,7 +190,7 @@ def apply(session: Session, found: Prospect, on_change: Callable[[Change], None]
 
 
 def version_of(root: Path) -> str:
-    """What is deployed, by git: a tag, a commit, with -dirty when files differ from it; else the package's version."""
+    """The deployed version, from git: a tag or a commit, with -dirty if files differ; else the package's version."""
     done = subprocess.run(
         ["git", "-C", str(root), "describe", "--tags", "--always", "--dirty"],
         capture_output=True,
@@ -214,7 +216,7 @@ def _prospect(
     keys = {resource.key for resource in wanted} | owned
     held = server.held(keys, last)
     refuse_another_type(wanted, held)
-    # A record holds no block, so going back to one must not take blocks for undeclared.
+    # A record contains no block, so a rollback must not treat blocks as undeclared.
     kept = {key for key in owned if key[0] == "block" and (only_recorded or is_wanted_block(key[1]))}
     changes = plan(
         wanted,
@@ -245,12 +247,12 @@ def _chosen(history: list[Record], to: str | None, environment: Environment) -> 
             return next((record for record in found if record.version == to), found[0])
         raise _no_version(f"no version {to!r} was deployed to {environment.name}", originals)
     if done:
-        # After a rollback, the next one goes on from what was put back, not to what was left.
+        # After a rollback, the next one starts from the restored version, not from the abandoned one.
         place = next((at for at, record in enumerate(originals) if record.version == done[0].version), 0)
         for record in originals[place:]:
             if record.version != done[0].version:
                 return record
-    raise _no_version(f"nothing was deployed to {environment.name} before what is there", originals)
+    raise _no_version(f"no earlier version was deployed to {environment.name}", originals)
 
 
 def _no_version(what: str, known: list[Record]) -> ConfigurationError:
@@ -265,9 +267,9 @@ def _declared_pool(name: str) -> Any:
         return work_pool(name)
     except KeyError:
         error = ConfigurationError(
-            f"no work pool {name!r} is declared",
+            f"work pool {name!r} is not declared",
             where="--pool",
-            fix="declare it in deployments/work_pools.py, and let an environment use it",
+            fix="declare it in deployments/work_pools.py, and add it to an environment",
         )
         error.exit_code = 2
         raise error from None
@@ -282,9 +284,9 @@ def _template(path: Path | None) -> dict[str, Any] | None:
             raise ValueError
     except (OSError, ValueError, TypeError):
         error = ConfigurationError(
-            "this is no base job template",
+            "the file is not a base job template",
             where=str(path),
-            fix="give a file with JSON as `pulumi stack output base_job_template --json` writes it",
+            fix="pass a JSON file as `pulumi stack output base_job_template --json` writes it",
         )
         error.exit_code = 2
         raise error from None

@@ -1,6 +1,6 @@
-"""The environments a change passes on its way to those who read gold. Each has a Prefect server of its own.
+"""The environments of the platform, in the order of promotion. Each has its own Prefect server.
 
-What runs is prefect.yaml, and is the same everywhere. Here stands where it runs, and what starts by itself.
+prefect.yaml declares what runs, and is the same everywhere. This module declares where, and what starts automatically.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from flows.values.settings import settings
 
 #: Prefect sends no heartbeat more often than this.
 SHORTEST_HEARTBEAT_SECONDS = 30
-#: Nor does it look for what is missing in a shorter time.
+#: Nor does it detect missing events in a shorter time.
 SHORTEST_PENDING_SECONDS = 10
 #: After how long a run that a worker took is taken for lost: images that are pulled and nodes that are added take some
 #: minutes.
@@ -35,7 +35,7 @@ class Environment:
     """An environment: MEDALLION_ENVIRONMENT names it, its flows run in one of `work_pools`, changes come from another.
 
     `work_pools`         the first is taken, unless `medallion deploy --pool` chooses another of them
-    `active`             whether anything starts by itself: schedules, and runs that follow others
+    `active`             whether anything starts automatically: schedules and triggers
     `needs_postgresql`   whether its Prefect server may not keep its database in SQLite
     `asks_for_name`      whether a person must type the name before anything is changed
     `job_variables`      by pool: size, account and environment of a flow run; no secrets
@@ -70,21 +70,21 @@ class Environment:
         pools = {pool.name for pool in WORK_POOLS}
         known_limits = {name for name, _ in concurrency_limits()}
         if not self.work_pools or set(self.work_pools) - pools:
-            raise self._wrong(f"its work pools are not among {', '.join(sorted(pools))}")
+            raise self._wrong(f"its work pools must be among {', '.join(sorted(pools))}")
         if strange := set(self.job_variables) - set(self.work_pools):
             raise self._wrong(f"it has job variables for pools it does not use: {', '.join(sorted(strange))}")
         if strange := set(self.limits) - known_limits:
-            raise self._wrong(f"no limit is called {', '.join(sorted(strange))}")
+            raise self._wrong(f"there is no limit called {', '.join(sorted(strange))}")
         if any(limit < 1 for limit in self.limits.values()):
             raise self._wrong("a limit of 0 would stop every load")
         if self.heartbeat_seconds < SHORTEST_HEARTBEAT_SECONDS:
-            raise self._wrong(f"Prefect sends no heartbeat more often than every {SHORTEST_HEARTBEAT_SECONDS} seconds")
+            raise self._wrong(f"Prefect's shortest heartbeat interval is {SHORTEST_HEARTBEAT_SECONDS} seconds")
         if self.missed_heartbeats < 1:
-            raise self._wrong("a run that misses no heartbeat has not crashed")
+            raise self._wrong("a run must miss at least one heartbeat before it counts as crashed")
         if self.pending_seconds < SHORTEST_PENDING_SECONDS:
-            raise self._wrong(f"Prefect tells no run that is pending for less than {SHORTEST_PENDING_SECONDS} seconds")
+            raise self._wrong(f"Prefect's shortest pending time is {SHORTEST_PENDING_SECONDS} seconds")
         if self.attempts < 1:
-            raise self._wrong("a run is attempted at least once")
+            raise self._wrong("a run needs at least one attempt")
         if self.promotes_from == self.name:
             raise self._wrong("it is promoted from itself")
 
@@ -142,9 +142,9 @@ def _promotions_lead_somewhere() -> None:
     for place, environment in enumerate(ENVIRONMENTS):
         if environment.promotes_from is not None and environment.promotes_from not in names[:place]:
             raise DeclarationError(
-                f"environment {environment.name!r} is promoted from one that does not stand before it",
+                f"environment {environment.name!r} is promoted from one that is not declared before it",
                 where="deployments/environments.py",
-                fix="list environments in the order in which a change passes them",
+                fix="list environments in the order of promotion",
             )
 
 
@@ -162,9 +162,9 @@ def find_environment(name: str) -> Environment:
             return environment
     known = ", ".join(environment.name for environment in ENVIRONMENTS)
     error = ConfigurationError(
-        f"no environment {name!r} is declared",
+        f"environment {name!r} is not declared",
         where="MEDALLION_ENVIRONMENT, or the command's argument",
-        fix=f"name one of {known}, or declare it in deployments/environments.py",
+        fix=f"use one of {known}, or declare it in deployments/environments.py",
     )
     error.exit_code = 2
     raise error

@@ -1,9 +1,8 @@
-"""`python -m deployments.health`: whether what this container was started for is alive. Exit code 0 or 1.
+"""`python -m deployments.health`: whether this container's main process is alive. Exit code 0 or 1.
 
-One image serves as Prefect server, its services, worker and flow run, so the question depends on the first process. A
-server is asked for its health, a worker started `--with-healthcheck` whether it still polls its pool. Services answer
-nothing, but their event loop wakes several times a second: one that sleeps on has come to a halt. All else is alive
-while it runs.
+One image serves as Prefect server, its services, worker and flow run, so the check depends on the first process. A
+server is queried for its health, a worker started `--with-healthcheck` for its polling. Services have no endpoint, but
+their event loop wakes several times per second: one that does not has hung. Other processes are alive while they run.
 """
 
 import os

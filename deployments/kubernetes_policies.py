@@ -1,7 +1,7 @@
-"""`python -m deployments.kubernetes_policies`: what must hold of every manifest of every environment.
+"""`python -m deployments.kubernetes_policies`: policies for every manifest of every environment.
 
-Each policy is a function of the manifests of one environment, and yields a line for each thing that breaks it. They run
-on what kustomize renders, so that no patch of an overlay escapes them.
+Each policy is a function of the manifests of one environment, and yields a line per violation. They run on the output
+of kustomize, so that they cover patches of overlays.
 """
 
 import re
@@ -37,7 +37,7 @@ def pods_are_restricted(manifests: Sequence[Manifest]) -> Iterator[str]:
             if "hostPath" in volume:
                 yield f"{name} mounts a path of the host"
             if "emptyDir" in volume and "sizeLimit" not in volume["emptyDir"]:
-                yield f"{name} may fill the disk of its node by {volume['name']}"
+                yield f"{name} may fill the disk of its node through {volume['name']}"
         for container in _containers(pod):
             own = container.get("securityContext", {})
             if own.get("privileged") or own.get("allowPrivilegeEscalation") is not False:
@@ -68,13 +68,13 @@ def images_are_pinned(manifests: Sequence[Manifest]) -> Iterator[str]:
             image = str(container.get("image") or "")
             tag = image.rpartition("/")[2].partition(":")[2]
             if "@sha256:" not in image and (not tag or tag.startswith("latest")):
-                yield f"{name} takes whatever image {image or 'there is'} means today"
+                yield f"{name} does not pin its image {image or ''}"
 
 
 def no_secret_in_the_open(manifests: Sequence[Manifest]) -> Iterator[str]:
     for manifest in manifests:
         if manifest["kind"] == "Secret":
-            yield f"{_name(manifest)} stands in a file"
+            yield f"{_name(manifest)} is a secret in a file"
         if manifest["kind"] == "ConfigMap":
             for key, value in manifest.get("data", {}).items():
                 if _SECRET.search(key) or re.search(r"://[^/\s]*:[^/\s]*@", str(value)):
@@ -85,7 +85,7 @@ def no_secret_in_the_open(manifests: Sequence[Manifest]) -> Iterator[str]:
                 # A reference names a secret, and the names of secrets are none.
                 named = variable["name"].endswith(("_SECRET_NAME", "_SECRET_KEY"))
                 if "value" in variable and _SECRET.search(variable["name"]) and not named:
-                    yield f"{name} is given {variable['name']} in the open"
+                    yield f"{name} gets {variable['name']} in plain text"
 
 
 def deployments_can_be_watched_and_drained(manifests: Sequence[Manifest]) -> Iterator[str]:
@@ -102,12 +102,12 @@ def deployments_can_be_watched_and_drained(manifests: Sequence[Manifest]) -> Ite
         if len(fitting) != 1:
             yield f"{name} has {len(fitting)} disruption budgets"
         elif fitting[0]["spec"].get("maxUnavailable") != 1:
-            yield f"{name} would hold up the drain of a node"
+            yield f"{name} would block the drain of a node"
         spread = {constraint["topologyKey"] for constraint in pod.get("topologySpreadConstraints", [])}
         if spread != {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}:
             yield f"{name} is not spread over zones and nodes"
         if pod.get("terminationGracePeriodSeconds", 30) < 15:
-            yield f"{name} has no time to end"
+            yield f"{name} has no termination grace period"
 
 
 def networks_are_closed(manifests: Sequence[Manifest]) -> Iterator[str]:
@@ -120,14 +120,14 @@ def networks_are_closed(manifests: Sequence[Manifest]) -> Iterator[str]:
         and not {"ingress", "egress"} & policy["spec"].keys()
     ]
     if not closed:
-        yield "the namespace is open to all: no policy denies everything"
+        yield "the namespace has no default-deny network policy"
     for policy in policies:
         for direction, peers in (("ingress", "from"), ("egress", "to")):
             for rule in policy["spec"].get(direction, []):
                 if not rule.get("ports"):
                     yield f"{_name(policy)} opens every port"
                 if direction == "ingress" and not rule.get(peers):
-                    yield f"{_name(policy)} lets everybody in"
+                    yield f"{_name(policy)} allows ingress from everywhere"
     for service in _of(manifests, "Service"):
         if service["spec"].get("type", "ClusterIP") != "ClusterIP":
             yield f"{_name(service)} is reached from outside the cluster"
@@ -143,23 +143,23 @@ def accounts_may_do_little(manifests: Sequence[Manifest]) -> Iterator[str]:
         for rule in role["rules"]:
             words = {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
             if "*" in words or words & {"secrets", "pods/exec", "impersonate", "escalate", "bind"}:
-                yield f"{_name(role)} may do too much"
+                yield f"{_name(role)} grants too much"
     bound = set()
     for binding in _of(manifests, "RoleBinding"):
         for subject in binding["subjects"]:
             bound.add(subject["name"])
             account = accounts.get(subject["name"])
             if account is None or account["metadata"].get("namespace") != subject.get("namespace"):
-                yield f"{_name(binding)} binds {subject.get('namespace')}/{subject['name']}, which is not there"
+                yield f"{_name(binding)} binds {subject.get('namespace')}/{subject['name']}, which does not exist"
     for name, account in accounts.items():
         if account.get("automountServiceAccountToken") is not False:
-            yield f"ServiceAccount {name} hands out its token unasked"
+            yield f"ServiceAccount {name} mounts its token automatically"
     for name, pod in _pods(manifests):
         account_name = pod.get("serviceAccountName")
         if account_name not in accounts and not name.startswith("Job"):
-            yield f"{name} runs as {account_name}, which is not there"
+            yield f"{name} runs as {account_name}, which does not exist"
         if pod.get("automountServiceAccountToken") is not False and account_name not in bound:
-            yield f"{name} has a token that serves nothing"
+            yield f"{name} has a token that it does not need"
 
 
 def namespace_is_guarded(manifests: Sequence[Manifest]) -> Iterator[str]:
@@ -170,7 +170,7 @@ def namespace_is_guarded(manifests: Sequence[Manifest]) -> Iterator[str]:
     known = {namespace["metadata"]["name"] for namespace in namespaces}
     for manifest in manifests:
         if manifest["kind"] != "Namespace" and manifest["metadata"].get("namespace") not in known:
-            yield f"{_name(manifest)} is in no namespace of its environment"
+            yield f"{_name(manifest)} is not in the namespace of its environment"
 
 
 def what_is_named_is_there(manifests: Sequence[Manifest]) -> Iterator[str]:
@@ -182,22 +182,22 @@ def what_is_named_is_there(manifests: Sequence[Manifest]) -> Iterator[str]:
             for source in container.get("envFrom", []):
                 for key, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
                     if key in source and (kind, source[key]["name"]) not in there:
-                        yield f"{name} reads {kind} {source[key]['name']}, which is not there"
+                        yield f"{name} reads {kind} {source[key]['name']}, which does not exist"
     labels = [manifest["spec"]["template"]["metadata"]["labels"] for manifest in _of(manifests, "Deployment")]
     for service in _of(manifests, "Service"):
         if not any(service["spec"]["selector"].items() <= given.items() for given in labels):
-            yield f"{_name(service)} leads nowhere"
+            yield f"{_name(service)} selects no pods"
     for scaler in (*_of(manifests, "HorizontalPodAutoscaler"), *_of(manifests, "ScaledObject")):
         target = scaler["spec"]["scaleTargetRef"]
         if (target["kind"], target["name"]) not in there:
-            yield f"{_name(scaler)} scales nothing"
+            yield f"{_name(scaler)} has no target"
         for manifest in _of(manifests, "Deployment"):
             if manifest["metadata"]["name"] == target["name"] and "replicas" in manifest["spec"]:
-                yield f"{_name(manifest)} names a number that {_name(scaler)} owns"
+                yield f"{_name(manifest)} sets replicas, which {_name(scaler)} manages"
         for trigger in scaler["spec"].get("triggers", []):
             host = re.match(r"http://([\w-]+)\.([\w-]+)\.svc", trigger["metadata"].get("url", ""))
             if host and (("Service", host[1]) not in there or host[2] != scaler["metadata"]["namespace"]):
-                yield f"{_name(scaler)} asks {host[0]}, which is not there"
+                yield f"{_name(scaler)} queries {host[0]}, which does not exist"
 
 
 POLICIES: Sequence[Policy] = (

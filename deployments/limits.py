@@ -1,4 +1,4 @@
-"""How much may happen at one time, over all runs and all workers."""
+"""Global concurrency limits, over all runs and all workers."""
 
 from collections.abc import Iterator
 

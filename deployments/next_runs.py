@@ -1,7 +1,7 @@
-"""When each deployment runs next, as the Prefect server has it planned.
+"""The next run of each deployment, as planned by the Prefect server.
 
-A schedule is only a wish: runs come from the server's scheduler. Where that fails, as with packages that do not fit
-together, deployments look healthy and nothing ever starts. So the planned runs are what counts.
+Runs are created by the server's scheduler. If it fails, for example because of incompatible packages, deployments look
+healthy and nothing ever starts. So this module checks the planned runs.
 """
 
 import time
@@ -88,7 +88,7 @@ def refuse_unplanned(server: Asks, runs: Iterable[NextRun]) -> None:
         raise ConfigurationError(
             f"no next run is planned for {', '.join(missing)}, although the schedule is active",
             where=server.address,
-            fix="look for errors of the scheduler in the server's log (embedded: .medallion/logs/prefect.log), "
+            fix="look for scheduler errors in the server's log (embedded: .medallion/logs/prefect.log), "
             "install the locked packages (`make install`) and restart the server; if the log is clean, check that "
             "the schedule has a future date",
         )

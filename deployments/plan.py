@@ -1,7 +1,7 @@
-"""Declared and held, compared: what a deployment would change. Pure; nothing is asked or changed here.
+"""The plan of a deployment: declared resources compared with those of the server. Pure: no requests, no changes.
 
-A field that differs is written, unless an operator turned it: a `switch` (a pause, a limit) whose declaration has not
-changed since the last deployment was changed at the server, by hand, and for a reason. It is kept, and told.
+A differing field is written, unless an operator changed it: a `switch` (a pause, a limit) whose declaration has not
+changed since the last deployment was changed manually at the server, for a reason. It is kept and reported.
 """
 
 from collections.abc import Iterable, Mapping

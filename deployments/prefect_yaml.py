@@ -1,4 +1,4 @@
-"""prefect.yaml, read as `prefect deploy --all` reads it: the deployments of this project, and the triggers of each."""
+"""prefect.yaml as `prefect deploy --all` reads it: the project's deployments and their triggers."""
 
 import os
 import sys
@@ -56,7 +56,7 @@ def _entries(root: Path) -> list[dict[str, Any]]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         return list(document["deployments"])
     except FileNotFoundError:
-        raise _wrong("there is no prefect.yaml", str(root), "run this in the project's folder") from None
+        raise _wrong("prefect.yaml does not exist", str(root), "run this in the project's folder") from None
     except (yaml.YAMLError, KeyError, TypeError):
         raise _wrong("it has no list of deployments", str(path), "correct the file") from None
 
@@ -67,7 +67,7 @@ def _declared(root: Path, entry: dict[str, Any]) -> DeclaredDeployment:
         flow: Flow[..., Any] = load_flow_from_entrypoint(str(root / entrypoint))
     except Exception as problem:  # importing may raise anything
         raise _wrong(
-            f"{entrypoint} leads to no flow ({type(problem).__name__})",
+            f"{entrypoint} does not lead to a flow ({type(problem).__name__})",
             f"prefect.yaml, deployment {entry.get('name')}",
             "correct the entrypoint, or what its file imports",
         ) from None

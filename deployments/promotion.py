@@ -1,6 +1,6 @@
-"""Story: what the environment before has seen of this commit → gate by gate → a person's approval → the record.
+"""Promotion of a commit: facts of the previous environment → gates → approval → record.
 
-It changes nothing but `ops.promotions`, where the commit arrives. What makes it so is `deploy` and a release.
+It only writes `ops.promotions` of the target environment. `deploy` and a release apply the change.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Outcome = Literal["passed", "told", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What one gate found. `told` lets pass, and is to be read all the same."""
+    """The result of one gate. `told` passes, with a note to read."""
 
     gate: str
     outcome: Outcome
@@ -39,7 +39,7 @@ class GateResult:
 
 @dataclass(frozen=True)
 class Promotion:
-    """A commit on its way from one environment into the next."""
+    """A commit to be promoted from one environment to the next."""
 
     environment: str
     promoted_from: str
@@ -57,16 +57,16 @@ class Promotion:
 async def examine(
     environment: str, promoted_from: str, origin: DatabaseConnection, evidence: Path | None, *, accept_changes: bool
 ) -> Promotion:
-    """Every gate but the approval. `origin` is the warehouse of the environment before, as its transformer.
+    """Every gate except the approval. `origin` is the previous environment's warehouse, as its transformer.
 
     Raises:
-        ConfigurationError: there is no commit to speak of; the evidence cannot be read.
-        WarehouseError: a warehouse does not answer, or is newer than this code.
+        ConfigurationError: the commit is not known, or the evidence cannot be read.
+        WarehouseError: a warehouse does not respond, or is newer than this code.
     """
     sha, models = commit(), fingerprint()
     if sha is None:
         raise ConfigurationError(
-            "nothing says which commit this is", where="promote", fix="run it in a clone, or set MEDALLION_COMMIT"
+            "the commit of this code is not known", where="promote", fix="run it in a clone, or set MEDALLION_COMMIT"
         )
     gates = [_tested(sha, evidence)]
     async with addresses.connect(origin, side="warehouse") as before:
@@ -89,23 +89,25 @@ async def examine(
 
 
 async def write_down(promotion: Promotion, approved_by: str | None, promoted_by: str) -> int:
-    """Record the attempt where the commit arrives; returns its number.
+    """Record the attempt in the target environment; returns its number.
 
     Raises:
-        LoadLocked: schema ops has to be upgraded for it first, and runs are under way.
+        LoadLocked: schema ops must be upgraded first, and runs are active.
     """
     async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         await ledger.ensure_schema(warehouse)
         return await promotions.record_promotion(
             warehouse,
-            environment=promotion.environment,
-            promoted_from=promotion.promoted_from,
-            outcome="promoted" if promotion.open and approved_by else "refused",
-            commit=promotion.commit,
-            models=promotion.models,
-            approved_by=approved_by,
-            promoted_by=promoted_by,
-            gates=[asdict(gate) for gate in promotion.gates],
+            promotions.Attempt(
+                environment=promotion.environment,
+                promoted_from=promotion.promoted_from,
+                outcome="promoted" if promotion.open and approved_by else "refused",
+                commit=promotion.commit,
+                models=promotion.models,
+                approved_by=approved_by,
+                promoted_by=promoted_by,
+                gates=[asdict(gate) for gate in promotion.gates],
+            ),
         )
 
 
@@ -114,13 +116,13 @@ def _tested(sha: str, evidence: Path | None) -> GateResult:
     if changed:
         return GateResult("tests", "refused", f"{len(changed)} files differ from the commit: {_listed(changed)}")
     if evidence is None:
-        return GateResult("tests", "refused", "no results of tests were given: --evidence junit-<commit>.xml")
+        return GateResult("tests", "refused", "test results are missing: --evidence junit-<commit>.xml")
     found = read_test_results(evidence)
     counts = (
         f"{found.tests - found.skipped - found.failed:,} passed, {found.failed:,} failed, {found.skipped:,} skipped"
     )
     if found.commit is None or not sha.startswith(found.commit):
-        of = f"of commit {found.commit[:12]}" if found.commit else "of no commit that the file's name tells"
+        of = f"of commit {found.commit[:12]}" if found.commit else "of no commit in the file's name"
         return GateResult("tests", "refused", f"{counts}, {of}, and this is {sha[:12]}")
     return GateResult("tests", "passed" if found.prove(sha) else "refused", f"{counts}, of commit {sha[:12]}")
 
@@ -147,8 +149,8 @@ def _built(build: LastBuild | None, models: str, promoted_from: str) -> GateResu
     if build.status != "done":
         return GateResult("built", "refused", told)
     if build.models != models:
-        return GateResult("built", "refused", f"{told}, of models {build.models}, and these are {models}")
-    return GateResult("built", "passed", f"{told}: {build.nodes} nodes and dbt tests of these very models")
+        return GateResult("built", "refused", f"{told}, of models {build.models}, not {models}")
+    return GateResult("built", "passed", f"{told}: {build.nodes} nodes and dbt tests of these models")
 
 
 def _checked(build: LastBuild | None) -> list[GateResult]:
@@ -185,15 +187,15 @@ async def _trouble(before: Connection[Record]) -> list[GateResult]:
     opened = await promotions.open_circuits(before)
     differing, equal = await promotions.comparisons(before)
     if differing:
-        reconciled = GateResult("reconcile", "refused", f"differ from their source: {_listed(differing)}")
+        reconciliation = GateResult("reconcile", "refused", f"tables differ from their source: {_listed(differing)}")
     elif equal:
-        reconciled = GateResult("reconcile", "passed", f"{equal} tables agree with their source")
+        reconciliation = GateResult("reconcile", "passed", f"{equal} tables match their source")
     else:
-        reconciled = GateResult("reconcile", "told", "no table has been compared with its source yet")
+        reconciliation = GateResult("reconcile", "told", "no table was compared with its source yet")
     circuits = GateResult("circuits", "passed", "none is open")
     if opened:
-        circuits = GateResult("circuits", "refused", f"left alone: {_listed(opened)}")
-    return [circuits, reconciled]
+        circuits = GateResult("circuits", "refused", f"open: {_listed(opened)}")
+    return [circuits, reconciliation]
 
 
 def _shape(
@@ -214,17 +216,17 @@ def _shape(
     come_columns = sum(
         column not in here.get(table, {}) for table in before.keys() & here.keys() for column in before[table]
     )
-    told = f"{come} tables and {come_columns} columns come"
+    told = f"{come} tables and {come_columns} columns are added"
     if lost:
         return GateResult("gold", "told" if accept_changes else "refused", f"{_listed(sorted(lost))}; {told}")
-    return GateResult("gold", "passed", f"nothing goes, {told}")
+    return GateResult("gold", "passed", f"nothing is removed, {told}")
 
 
 def _upgrade(version: int | None) -> GateResult:
     if version is None:
-        return GateResult("schema ops", "passed", "there is none yet, the first run makes it")
+        return GateResult("schema ops", "passed", "there is none yet, the first run creates it")
     if version == ledger.SCHEMA_VERSION:
-        return GateResult("schema ops", "passed", f"version {version}, as this code wants it")
+        return GateResult("schema ops", "passed", f"version {version}, as this code needs")
     return GateResult("schema ops", "told", f"an upgrade from {version} to {ledger.SCHEMA_VERSION} is pending")
 
 

@@ -1,8 +1,7 @@
-"""`python -m deployments.queue_depth POOL…`: how many flow runs wait in work pools, for autoscalers and dashboards.
+"""`python -m deployments.queue_depth POOL…`: the number of flow runs in work pools, for autoscalers and dashboards.
 
-`/depth/POOL` answers `{"waiting": 3, "running": 2}`, which KEDA reads without any Prometheus; `/metrics` says the same
-to a Prometheus. Where the Prefect API does not answer, so does this, with 503: an autoscaler that were told 0 would
-take workers away while runs wait.
+`/depth/POOL` returns `{"waiting": 3, "running": 2}` for KEDA; `/metrics` returns the same for Prometheus. If the
+Prefect API does not respond, this returns 503: with 0, an autoscaler would remove workers while runs wait.
 """
 
 import argparse
@@ -100,7 +99,7 @@ class _Request(BaseHTTPRequestHandler):
         try:
             self._answer()
         except (httpx.HTTPError, PrefectException) as problem:
-            self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"the Prefect API does not answer: {type(problem).__name__}\n")
+            self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"the Prefect API does not respond: {type(problem).__name__}\n")
 
     def _answer(self) -> None:
         folder, _, pool = self.path.lstrip("/").partition("/")
@@ -111,7 +110,7 @@ class _Request(BaseHTTPRequestHandler):
         elif folder == "depth" and pool in self.server.pools:
             self._send(HTTPStatus.OK, json.dumps(asdict(depth(pool))), "application/json")
         else:
-            self._send(HTTPStatus.NOT_FOUND, "ask for /metrics, or for /depth/ and a work pool that was named\n")
+            self._send(HTTPStatus.NOT_FOUND, "request /metrics, or /depth/ and the name of a configured work pool\n")
 
     def _send(self, status: HTTPStatus, text: str, kind: str = "text/plain; charset=utf-8") -> None:
         body = text.encode()
@@ -134,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if not get_current_settings().api.url:
         # Prefect would start a server of its own, in which nothing ever waits.
-        parser.error("PREFECT_API_URL names no server")
+        parser.error("PREFECT_API_URL is not set")
     with Server((given.host, given.port), given.pools) as server:
         server.serve_forever()
     return 0

@@ -1,4 +1,4 @@
-"""What the Prefect server in force holds, as `Resource`.
+"""The resources of the configured Prefect server.
 
 Requests are plain JSON through Prefect's own client, which knows address, credentials and retries. The answers of a
 server of one's own and of Prefect Cloud are the same for all that is asked here; objectives exist on Cloud alone.
@@ -16,12 +16,12 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import PrefectHTTPStatusError
 
 from blocks.lookup import stored
+from blocks.server import shown
 from blocks.types import TYPES
 from deployments import automations
 from deployments.declared import block_resource
 from deployments.references import with_references
 from deployments.resource import KINDS, Kind, Resource
-from flows.tasks.server import shown
 from flows.values.errors import ConfigurationError
 
 Key = tuple[Kind, str]
@@ -209,13 +209,13 @@ def refused(response: httpx.Response, method: str, path: str) -> ConfigurationEr
         said = ""
     code = response.status_code
     move = {
-        401: "set PREFECT_API_KEY for Prefect Cloud, or PREFECT_API_AUTH_STRING for a server of your own",
-        403: "ask for a role that may change deployments, blocks and automations",
-    }.get(code, "correct what it names and deploy again: what is done already is not done twice")
+        401: "set PREFECT_API_KEY for Prefect Cloud, or PREFECT_API_AUTH_STRING for a self-hosted server",
+        403: "request a role that may change deployments, blocks and automations",
+    }.get(code, "fix what it names and deploy again: completed steps are not repeated")
     # Of a refused block nothing may be told but the refusal: its answer could quote what the block holds.
     words = f": {said[:300]}" if said and "/block" not in path else ""
     return ConfigurationError(
-        f"the Prefect server answered {code} to {method} {path.partition('?')[0]}{words}",
+        f"the Prefect server responded with {code} to {method} {path.partition('?')[0]}{words}",
         where=shown(str(response.request.url.copy_with(raw_path=b"/"))),
         fix=move,
         retryable=code >= 500,

@@ -88,7 +88,7 @@ def recorded(resources: Iterable[Resource]) -> tuple[Resource, ...]:
 
 
 def _title(record: Record) -> str:
-    what = f"{record.puts_back} put back" if record.puts_back else record.version
+    what = f"{record.puts_back} restored" if record.puts_back else record.version
     return f"{record.environment}: {what}, {record.status}"
 
 

@@ -1,7 +1,7 @@
 """Ids that a server has not given yet: automations name deployments and blocks by id, declarations by name.
 
 A reference is a UUID that follows from the name, so it stands wherever Prefect's own models want an id, and two
-declarations of the same thing are equal. It is exchanged for the server's id when written, and back when read.
+declarations of the same thing are equal. It is swapped for the server's id when written, and back when read.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""When a deployment is not begun: the server is another environment's, or has changed since the plan was shown."""
+"""Checks before a deployment: the server belongs to the environment, and has not changed since the plan."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ def refuse_stale(server: Server, environment: str, seen: Seen) -> None:
     held = server.held(set(seen.keys), seen.last)
     changed = sorted(key for key in seen.keys if held.get(key) != seen.held.get(key))
     if changed or (history[0].id if history else None) != seen.record:
-        named = ", ".join(f"{kind} {name}" for kind, name in changed[:5]) or "another deployment began"
+        named = ", ".join(f"{kind} {name}" for kind, name in changed[:5]) or "another deployment started"
         error = ConfigurationError(
-            f"the server has changed since the plan was made: {named}",
+            f"the server has changed since the plan was created: {named}",
             where=server.address,
-            fix="run it again, and look at the new plan; nothing was changed",
+            fix="run the command again, and check the new plan; nothing was changed",
             retryable=True,
         )
         error.exit_code = 2
@@ -55,8 +55,8 @@ def refuse_another_environment(server: Server, environment: Environment) -> None
             error = ConfigurationError(
                 f"this server is {variable.fields['value']}, not {environment.name}",
                 where=server.address,
-                fix="set PREFECT_API_URL to the environment's own server or workspace; if this one is to change "
-                f"its purpose, delete its Prefect variable {ENVIRONMENT_VARIABLE} first",
+                fix="set PREFECT_API_URL to the environment's own server or workspace; to reassign this server, "
+                f"delete its Prefect variable {ENVIRONMENT_VARIABLE} first",
             )
             error.exit_code = 2
             raise error
@@ -70,7 +70,7 @@ def refuse_sqlite(server: Server, environment: Environment) -> None:
     """
     if environment.needs_postgresql and server.keeps_sqlite():
         error = ConfigurationError(
-            f"the Prefect server of {environment.name} keeps its database in SQLite",
+            f"the Prefect server of {environment.name} uses SQLite",
             where=server.address,
             fix="set PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://… in the server's environment, "
             "restart it, and deploy again (docs/deploy.md#the-servers-database); nothing was changed",
@@ -89,9 +89,9 @@ def refuse_another_type(wanted: Sequence[Resource], held: Mapping[Key, Resource]
         present = held.get(resource.key)
         if resource.kind == "work pool" and present and present.fields["type"] != resource.fields["type"]:
             error = ConfigurationError(
-                f"the work pool {resource.name} is of type {present.fields['type']}, not {resource.fields['type']}",
+                f"work pool {resource.name} has type {present.fields['type']}, not {resource.fields['type']}",
                 where="work pool",
-                fix="delete it, or declare a pool of another name in deployments/work_pools.py",
+                fix="delete it, or declare a pool with another name in deployments/work_pools.py",
             )
             error.exit_code = 2
             raise error

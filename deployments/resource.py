@@ -1,4 +1,4 @@
-"""The one noun of a deployment: something that a Prefect server holds, and what is said of it."""
+"""Resources of a Prefect server, as declared or as read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The Prefect server in force: `Resource` written to it, and removed."""
+"""Write and remove resources at the configured Prefect server."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 
 from blocks.documents import register_types, save
+from blocks.server import explain_server, require_server
 from deployments import automations
 from deployments.reading import Json, Reading, refused
 from deployments.references import with_ids
 from deployments.resource import Kind, Resource
 from flows.tasks import tls
-from flows.tasks.server import explain_server, require_server
 
 
 class Server(Reading):

@@ -1,7 +1,7 @@
-"""Runs of deployments that do not begin: pending for too long, or late while no worker polls their work pool.
+"""Runs of deployments that do not start: pending for too long, or late without a worker in their work pool.
 
-A worker that takes a run and dies leaves it pending. Where the automation that starts it again is not deployed, or its
-own limit has not passed, nothing happens; and without a worker a run only becomes late.
+A worker that takes a run and dies leaves it pending. If the restart automation is not deployed, or its limit has not
+passed, nothing happens; and without a worker a run only becomes late.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class StuckRun:
         if not self.pool_ready:
             return f"start a worker: `medallion worker --pool {self.pool}`"
         return (
-            f"its worker is gone, or its infrastructure does not come up: `prefect flow-run cancel {self.run}`, and "
+            f"its worker died, or its infrastructure does not start: `prefect flow-run cancel {self.run}`, and "
             "run the deployment again"
         )
 

@@ -1,4 +1,4 @@
-"""Where flow runs may run, and in which order they are taken."""
+"""Work pools and queues."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -40,13 +40,13 @@ WORK_POOLS = (
         needs_image=True,
     ),
     # Fargate's own quota for a new account is some 30 tasks.
-    WorkPool("ecs", type="ecs", description="Tasks on ECS, of the task definition in force", concurrency_limit=20),
-    WorkPool("kubernetes", type="kubernetes", description="Jobs of a cluster", concurrency_limit=20, needs_image=True),
+    WorkPool("ecs", type="ecs", description="ECS tasks with the current task definition", concurrency_limit=20),
+    WorkPool("kubernetes", type="kubernetes", description="Kubernetes jobs", concurrency_limit=20, needs_image=True),
 )
 
 WORK_QUEUES = (
-    WorkQueue("urgent", priority=1, description="What a person asked for: pipeline, backfill"),
-    WorkQueue("default", priority=2, description="What runs by itself"),
+    WorkQueue("urgent", priority=1, description="Manual runs: pipeline, backfill"),
+    WorkQueue("default", priority=2, description="Scheduled and triggered runs"),
 )
 
 #: Where the image keeps the project.

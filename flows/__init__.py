@@ -1,1 +1,1 @@
-"""medallion: declared sources in, a warehouse that can be trusted out."""
+"""medallion: loads declared sources into a PostgreSQL warehouse and builds dbt models on them."""

@@ -1,6 +1,6 @@
-"""Story: backfill. A stretch of days of one table read again, partition by partition, beside the scheduled loads.
+"""Flow backfill: reload a range of days of one table, partition by partition, in parallel with scheduled loads.
 
-A backfill that was killed, or failed at a partition, goes on behind the last one that is in when it is run again.
+A backfill that was killed, or failed at a partition, resumes after the last completed partition when it is run again.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from prefect.logging import get_run_logger
 from flows.access import addresses
 from flows.declare.partition import Every, Partition, partitions
 from flows.failures.diagnose import diagnose
-from flows.kinds.postgres.backfill import backfill_partition, refuse_unfit
-from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
-from flows.observe.logs import correlated
 from flows.observe.progress import report
-from flows.state import backfills, ledger, runs
+from flows.state import backfills
 from flows.tasks import begin, retry
-from flows.tasks.stopped import living
+from flows.tasks.runs import Run, table_run
 from flows.values.settings import settings
-from flows.verbs.find import find_database_table
+from flows.verbs.backfill import backfill_partition, dividing_column
+from flows.verbs.find import find_table
 
 
 @flow(
@@ -39,40 +37,34 @@ from flows.verbs.find import find_database_table
 async def backfill(
     table: str, first: date, last: date, every: Every = "month", by: str | None = None, restart: bool = False
 ) -> list[dict[str, Any]]:
-    """Load the table's partitions from day `first` to day `last` (both in it) again; return each load's facts.
+    """Reload the table's partitions from day `first` to day `last` (inclusive); return each load's facts.
 
     Raises:
-        MedallionError: a partition could not be loaded; those before it are in, and the next run goes on behind them.
+        MedallionError: a partition could not be loaded; earlier ones are complete, and the next run resumes after them.
     """
     begin.begin()
-    source, declared = find_database_table(table)
-    column = refuse_unfit(source, declared, by)
+    source, declared = find_table(table)
+    column = dividing_column(source, declared, by)
     wanted = partitions(first, last, every)
-    with correlated() as correlation_id:
+    loads: list[dict[str, Any]] = []
+    async with table_run("backfill", table, where=table, tables=[declared.name]) as run:
         async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
-            await ledger.ensure_schema(warehouse)
-            await runs.close_dead_runs(warehouse, "backfill", table, [declared.name])
-            run_id = await runs.open_run(warehouse, "backfill", table, begin.current_flow_run_id(), correlation_id)
             backfill_id, done = await backfills.open_backfill(
                 warehouse, source.name, declared.name, column, every, (first, last), restart=restart
             )
         waiting = [partition for partition in wanted if partition.lower not in done]
         if done:
-            get_run_logger().info("%s: %d of %d partitions are in already", table, len(done), len(wanted))
-        loads: list[dict[str, Any]] = []
-        async with living(run_id, table):
-            try:
-                for place, partition in enumerate(waiting, start=len(wanted) - len(waiting) + 1):
-                    where = f"{place} of {len(wanted)}"
-                    loads.append(await load_partition(table, column, partition, where, backfill_id, run_id))
-            except Exception as problem:
-                failure = diagnose(problem, table)
-                await _close(run_id, failure.status, table, loads)
-                sentry.capture(failure.error)
-                raise
-            async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
-                await backfills.close_backfill(warehouse, backfill_id)
-            await _close(run_id, "done", table, loads)
+            get_run_logger().info("%s: %d of %d partitions are already complete", table, len(done), len(wanted))
+        try:
+            for place, partition in enumerate(waiting, start=len(wanted) - len(waiting) + 1):
+                where = f"{place} of {len(wanted)}"
+                loads.append(await load_partition(table, column, partition, where, backfill_id, run.number))
+        except Exception:
+            await _show(run, table, loads)
+            raise
+        async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
+            await backfills.close_backfill(warehouse, backfill_id)
+        await _show(run, table, loads)
     return loads
 
 
@@ -88,22 +80,13 @@ async def backfill(
 async def load_partition(
     table: str, column: str, partition: Partition, place: str, backfill_id: int, run_id: int
 ) -> dict[str, Any]:
-    """Load one partition again; `place` says which of how many. Returns the load's facts as plain values."""
-    source, declared = find_database_table(table)
+    """Reload one partition; `place` is its number and the total. Returns the load's facts as plain values."""
+    source, declared = find_table(table)
     name = f"{table} {partition}"
     report(name, "began", place)
     try:
         async with retry.slots(source.name):
-            result = await backfill_partition(
-                addresses.warehouse(),
-                addresses.database(source),
-                source,
-                declared,
-                column,
-                partition,
-                backfill_id,
-                run_id=run_id,
-            )
+            result = await backfill_partition(source, declared, column, partition, backfill_id, run_id=run_id)
     except Exception as problem:
         report(name, "failed", str(diagnose(problem, table).error))
         raise
@@ -111,24 +94,23 @@ async def load_partition(
     report(
         name,
         "done",
-        f"{place}: {counts.rows_read:,} read, {counts.rows_inserted:,} new, {counts.rows_updated:,} changed, "
+        f"{place}: {counts.rows_read:,} read, {counts.rows_inserted:,} inserted, {counts.rows_updated:,} updated, "
         f"{counts.rows_deleted:,} deleted, {counts.rows_quarantined:,} quarantined, {result.seconds:.1f} s",
     )
     return asdict(result)
 
 
-async def _close(run_id: int, status: str, table: str, loads: list[dict[str, Any]]) -> None:
-    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
-        await runs.close_run(warehouse, run_id, status, details={"partitions": len(loads)})
+async def _show(run: Run, table: str, loads: list[dict[str, Any]]) -> None:
+    run.details = {"partitions": len(loads)}
     counted = [name for name in LoadLine.__dataclass_fields__ if name.startswith("rows_")] + ["bytes"]
     lines = [
         LoadLine(
             source=load["source"],
             table=f"{load['table']} {load['lower']}",
-            mode=load["path"],
+            strategy=load["strategy"],
             status="published",
             seconds=load["seconds"],
-            reconciled=load["counts"]["reconciled"],
+            reconciliation=load["counts"]["reconciliation"],
             **{name: load["counts"][name] for name in counted},
         )
         for load in loads
@@ -136,5 +118,5 @@ async def _close(run_id: int, status: str, table: str, loads: list[dict[str, Any
     await acreate_markdown_artifact(
         key=f"backfill-{table.replace('_', '-').replace('.', '-')}",
         markdown=loads_table_markdown(lines, title=f"Backfill of {table}"),
-        description=f"What became of each partition of {table}",
+        description=f"Loads of the partitions of {table}",
     )

@@ -1,7 +1,7 @@
-"""Stories for the clock: a backup each night, a drill each week. What they do is that of the commands of the names.
+"""Scheduled flows backup and drill: a nightly backup, a weekly drill. They do the same as the commands.
 
-They run where the cluster's programs are, with the key and the store in the environment of the worker. A worker without
-a key does nothing, and says so in the state of the run: a failure every night would hide the failures that matter.
+They need PostgreSQL's programs on the worker, and the key and the store in its environment. Without a key, a run does
+nothing and reports it in its state: a failure every night would hide the failures that matter.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 @flow(name="backup", flow_run_name="backup", result_serializer="json", persist_result=True)
 def backup(keep: int | None = None, keep_days: float | None = None) -> dict[str, Any] | State[Any]:
-    """Back the cluster up; then delete backups that neither `keep` nor `keep_days` asks for. Returns what was made.
+    """Back up the cluster; then delete backups that neither `keep` nor `keep_days` keeps. Returns the backup's facts.
 
     Without a key it ends in the state NotConfigured.
 
     Raises:
-        MedallionError: see `infra.backup.errors`; no backup counts then, and none is let go of.
+        MedallionError: see `infra.backup.errors`; then no backup counts, and none is deleted.
     """
     begin.begin()
     if not settings().has_backup_key:
@@ -62,10 +62,10 @@ def backup(keep: int | None = None, keep_days: float | None = None) -> dict[str,
     lines = [
         ("cluster", f"{made.cluster_bytes / 1024**2:,.0f} MB, {made.kept_bytes / 1024**2:,.0f} MB sealed"),
         ("with the stack", "yes" if made.stack else "no"),
-        ("lies in", store.place),
+        ("stored in", store.place),
         ("took", f"{made.seconds:.1f} s"),
         ("kept", ", ".join(each.label for each in expiry.kept)),
-        ("let go of", ", ".join(each.label for each in expiry.expired) or "none"),
+        ("deleted", ", ".join(each.label for each in expiry.expired) or "none"),
     ]
     _show("backup", f"Backup {made.label}, verified", lines)
     return facts
@@ -73,18 +73,18 @@ def backup(keep: int | None = None, keep_days: float | None = None) -> dict[str,
 
 @flow(name="drill", flow_run_name="drill", result_serializer="json", persist_result=True)
 def drill(sources: list[str] | None = None, scratch: str | None = None) -> dict[str, Any] | State[Any]:
-    """Recover the newest backup beside, catch up with the named sources (default: all), and measure RPO and RTO.
+    """Recover the newest backup into a scratch folder, catch up with the sources (default: all), measure RPO and RTO.
 
-    `scratch` is a folder with room for the cluster; the home when left out. Returns what was measured. Without a key it
-    ends in the state NotConfigured.
+    `scratch` is a folder with room for the cluster; default: the home. Returns the measurements. Without a key it ends
+    in the state NotConfigured.
 
     Raises:
-        TargetMissed: more would be lost, or recovery takes longer, than the targets allow; or what came is not whole.
+        TargetMissed: RPO or RTO is above its target, or the recovered cluster failed a check.
         MedallionError: there is nothing to recover from, or it cannot be recovered.
     """
     begin.begin()
     if not settings().has_backup_key:
-        return _not_configured("drill", "No recovery was tried")
+        return _not_configured("drill", "No drill was run")
     from infra.backup import drill as drills
     from infra.backup.catalog import open_catalog
     from infra.backup.key import keys
@@ -98,7 +98,7 @@ def drill(sources: list[str] | None = None, scratch: str | None = None) -> dict[
         sources=choose(sources),
         within=within,
         on_step=log.info,
-        on_table=lambda line: log.info("%s: %s, %s rows read again", line.table, _outcome(line), f"{line.rows_read:,}"),
+        on_table=lambda line: log.info("%s: %s, %s rows read", line.table, _outcome(line), f"{line.rows_read:,}"),
     )
     facts: dict[str, Any] = json.loads(json.dumps(done.facts(), default=str))
     _show("drill", f"Drill of backup {done.backup}: targets {'missed' if done.problems else 'met'}", _found(done))
@@ -107,7 +107,7 @@ def drill(sources: list[str] | None = None, scratch: str | None = None) -> dict[
 
 
 def _not_configured(key: str, what: str) -> State[Any]:
-    """The state of a run that has nothing to work with: it is seen in the list of runs, and nobody is woken."""
+    """The state of a run without a key: visible in the list of runs, without an alert."""
     fix = "set MEDALLION_BACKUP_KEY_FILE in the worker's environment (docs/disaster-recovery.md)"
     get_run_logger().warning("%s: this worker has no backup key; %s", what, fix)
     _show(key, f"{what}: not configured", [("missing", "the backup key"), ("fix", fix)])
@@ -115,21 +115,21 @@ def _not_configured(key: str, what: str) -> State[Any]:
 
 
 def _found(done: Drill) -> Iterator[tuple[str, str]]:
-    """What a person wants to know of a drill, the worst first."""
+    """The facts of a drill, the worst first."""
     for problem in done.problems:
         yield "problem", problem
-    yield "RPO", f"{done.rpo_seconds:.1f} s would be lost, {done.rpo_target:g} s are allowed"
-    yield "RTO", f"{done.rto_seconds:.1f} s until all was back, {done.rto_target:g} s are allowed"
+    yield "RPO", f"{done.rpo_seconds:.1f} s would be lost, target {done.rpo_target:g} s"
+    yield "RTO", f"{done.rto_seconds:.1f} s until recovered, target {done.rto_target:g} s"
     for part, found, seconds in done.parts:
         yield part, f"{found}, {seconds:.1f} s"
     for check in done.checks:
         yield check.name, check.found
     for line in sorted(done.tables, key=lambda line: line.table):
-        yield line.table, f"{_outcome(line)}, {line.rows_read:,} rows read again"
+        yield line.table, f"{_outcome(line)}, {line.rows_read:,} rows read"
 
 
 def _outcome(line: CaughtUp) -> str:
-    return line.error.what if line.error is not None else line.verdict
+    return line.error.what if line.error is not None else line.result
 
 
 def _show(key: str, title: str, lines: Iterable[tuple[str, str]]) -> None:

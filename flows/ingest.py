@@ -1,6 +1,6 @@
-"""Story: plan → stage → check → publish, for every table of a source.
+"""Flow ingest: plan → stage → check → publish, for every table of a source.
 
-Tables fail alone: one that is refused or out of reach does not keep the others from being loaded.
+Tables fail independently: one that is refused or unreachable does not prevent the others from being loaded.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from prefect.logging import get_run_logger
 
 from flows.access import addresses
 from flows.declare import Overwrite
+from flows.declare.source import Loadable, Source
 from flows.failures.combined import by_cause, combined, distinct, named
 from flows.failures.diagnose import Failure, diagnose
-from flows.kinds.api import Endpoint
-from flows.kinds.declared import Loadable, Source
+from flows.kinds.registry import kind_of
 from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
-from flows.observe.logs import correlated
 from flows.privacy.erase import erase_returned
-from flows.state import ledger, runs
+from flows.state import ledger
 from flows.tasks import begin
 from flows.tasks import lineage as lineage_events
 from flows.tasks import tables as tasks_tables
+from flows.tasks.runs import Run, table_run
 from flows.tasks.schema_changes import announce_schema_changes
-from flows.tasks.stopped import living
 from flows.values.errors import MedallionError
 from flows.verbs.find import find_source
 
@@ -45,41 +44,40 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
     """Load the source's tables, or the named ones, and return each load's facts.
 
     Raises:
-        IngestFailed: a table could not be loaded; it tells which and why, after all others are done.
+        IngestFailed: a table could not be loaded; raised with all reasons after the others are done.
     """
     begin.begin()
     declared = find_source(source)
     chosen: list[Loadable] = [declared.table(name) for name in tables] if tables else list(declared.tables)
-    with correlated() as correlation_id:
-        run_id, windows = await _open(declared, [table.name for table in chosen], correlation_id)
-        lineage = lineage_events.lineage_run(f"ingest.{source}", begin.current_flow_run_id(), run_id)
+    of_all = [table.name for table in declared.tables]
+    async with table_run("ingest", source, where=f"source {source}", tables=of_all) as run:
+        windows = await _windows(declared, [table.name for table in chosen])
+        lineage = lineage_events.lineage_run(f"ingest.{source}", begin.current_flow_run_id(), run.number)
         await lineage_events.tell("START", lineage)
         turns = asyncio.Semaphore(declared.max_parallel)
-
         ended = {table.name: asyncio.Event() for table in chosen}
+        after = kind_of(declared).order(chosen)
 
         async def take_turn(table: Loadable) -> State[dict[str, Any]]:
-            # Children are asked for by their parents' keys, so parents come first; however they end.
-            parent = table.parent.endpoint if isinstance(table, Endpoint) and table.parent else None
-            if parent in ended:
-                await ended[parent].wait()
+            # Its parents have ended, whatever the result.
+            if (first := after.get(table.name)) in ended:
+                await ended[first].wait()
             try:
                 async with turns:
                     await lineage_events.tell_load("START", lineage, declared, table.name)
                     # Prefect's overloads know return_state for functions, not for coroutines.
                     state: State[dict[str, Any]] = await tasks_tables.load(  # type: ignore[misc]
-                        source, table.name, windows[table.name], run_id, return_state=True
+                        source, table.name, windows[table.name], run.number, return_state=True
                     )
                     await lineage_events.tell_load_ended(lineage, declared, table.name, state)
                     return state
             finally:
                 ended[table.name].set()
 
-        async with living(run_id, f"source {source}"):
-            states = await asyncio.gather(*(take_turn(table) for table in chosen))
-            outcome = await _gather(source, dict(zip((table.name for table in chosen), states, strict=True)))
-            await lineage_events.tell("FAIL" if outcome.failures else "COMPLETE", lineage)
-            await _close(run_id, source, outcome)
+        states = await asyncio.gather(*(take_turn(table) for table in chosen))
+        outcome = await _gather(source, dict(zip((table.name for table in chosen), states, strict=True)))
+        await lineage_events.tell("FAIL" if outcome.failures else "COMPLETE", lineage)
+        await _close(run, source, outcome)
     return outcome.loads
 
 
@@ -89,12 +87,9 @@ class _Outcome:
     failures: dict[str, Failure]
 
 
-async def _open(source: Source, tables: list[str], correlation_id: str) -> tuple[int, dict[str, str]]:
-    """A row of ops.runs, and for each table the words that name its window in run names."""
+async def _windows(source: Source, tables: list[str]) -> dict[str, str]:
+    """For each table, the text of its window for run names."""
     async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
-        await ledger.ensure_schema(warehouse)
-        await runs.close_dead_runs(warehouse, "ingest", source.name, [table.name for table in source.tables])
-        run_id = await runs.open_run(warehouse, "ingest", source.name, begin.current_flow_run_id(), correlation_id)
         published = await ledger.published_tables(warehouse)
         windows = {}
         for table in tables:
@@ -103,7 +98,7 @@ async def _open(source: Source, tables: list[str], correlation_id: str) -> tuple
             windows[table] = f"since {cursor}" if cursor else "whole"
             if isinstance(load, Overwrite) and (source.name, table) in published:
                 windows[table] = str(load)
-    return run_id, windows
+    return windows
 
 
 async def _gather(source: str, states: dict[str, State[dict[str, Any]]]) -> _Outcome:
@@ -116,22 +111,16 @@ async def _gather(source: str, states: dict[str, State[dict[str, Any]]]) -> _Out
     return outcome
 
 
-async def _close(run_id: int, source: str, outcome: _Outcome) -> None:
-    # Before anything that may fail: an erased person must not stay because an artifact could not be written.
+async def _close(run: Run, source: str, outcome: _Outcome) -> None:
+    # Before anything that may fail: an erased subject must not stay because an artifact could not be written.
     await _forget_again(source, outcome)
     failures = outcome.failures
     status = "done" if not failures else worst([failure.status for failure in failures.values()])
-    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
-        await runs.close_run(
-            warehouse,
-            run_id,
-            status,
-            details={"tables": len(outcome.loads) + len(failures), "failed": sorted(failures)},
-        )
+    await run.end(status, {"tables": len(outcome.loads) + len(failures), "failed": sorted(failures)})
     await acreate_markdown_artifact(
         key=f"loads-{source.replace('_', '-')}",
         markdown=loads_table_markdown(_lines(source, outcome), title=f"Loads of {source}"),
-        description=f"What became of each table of {source}",
+        description=f"Loads of the tables of {source}",
     )
     await announce_schema_changes(source)
     for error in distinct(failure.error for failure in failures.values()):
@@ -141,11 +130,11 @@ async def _close(run_id: int, source: str, outcome: _Outcome) -> None:
 
 
 async def _forget_again(source: str, outcome: _Outcome) -> None:
-    """Who was erased and is still at the source came in with these loads: out again, before any model sees it."""
+    """Erase subjects again that these loads brought back from the source, before any model reads them."""
     returned = await erase_returned(source, [load["batch_id"] for load in outcome.loads])
     if returned:
         get_run_logger().warning(
-            "%s: %d people who were erased came back and were deleted again; have them erased at the source",
+            "%s: %d erased subjects reappeared and were erased again; erase them at the source",
             source,
             returned,
         )
@@ -157,10 +146,10 @@ def _lines(source: str, outcome: _Outcome) -> list[LoadLine]:
         LoadLine(
             source=load["source"],
             table=load["table"],
-            mode=load["path"],
+            strategy=load["strategy"],
             status="published",
             seconds=load["seconds"],
-            reconciled=load["counts"]["reconciled"],
+            reconciliation=load["counts"]["reconciliation"],
             note="; ".join([*load["schema_changes"], *([load["warning"]] if load["warning"] else [])]),
             **{name: load["counts"][name] for name in counted},
         )
@@ -171,7 +160,7 @@ def _lines(source: str, outcome: _Outcome) -> list[LoadLine]:
         LoadLine(
             source=source,
             table=tables[0] if len(tables) == 1 else f"{len(tables)} tables: {named(tables)}",
-            mode="",
+            strategy="",
             status=outcome.failures[tables[0]].status,
             note=what,
         )

@@ -1,4 +1,4 @@
-"""Story: ingest all sources side by side → transform. A source that fails does not keep the others from gold."""
+"""Flow pipeline: ingest all sources in parallel → transform. A failed source does not keep the others from gold."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def pipeline(sources: list[str] | None = None, full_refresh: bool = False) -> di
     """Ingest the named sources (default: all) in parallel, then transform what arrived.
 
     Raises:
-        MedallionError: of the source that failed, or of transform; after everything that could be done was done.
+        MedallionError: of the failed source, or of transform; after everything else has run.
     """
     begin.begin()
     chosen = sources or [source.name for source in SOURCES]
     for name in chosen:
         find_source(name)
     with correlated():
-        # dbt takes 3 s to import: while PostgreSQL copies there is time.
+        # dbt takes 3 s to import, which overlaps with the copies.
         preload = threading.Thread(target=preload_dbt, name="preload-dbt", daemon=True)
         preload.start()
         errors = asyncio.run(_ingest_all(chosen))
@@ -48,7 +48,7 @@ def pipeline(sources: list[str] | None = None, full_refresh: bool = False) -> di
         try:
             facts = state.result()
         except Exception as problem:
-            # After a source that failed, and may be why: models need tables that it has never filled.
+            # A failed source may be the cause: models need tables that it has never loaded.
             errors["transform"] = diagnose(problem, "transform").error
         _show_links(chosen)
         if errors:
@@ -57,7 +57,7 @@ def pipeline(sources: list[str] | None = None, full_refresh: bool = False) -> di
 
 
 def _show_links(sources: list[str]) -> None:
-    """An artifact with the way to every page of this run."""
+    """An artifact with links to every page of this run."""
     pages = {f"loads of {source}": f"loads-{source.replace('_', '-')}" for source in sources}
     pages |= {"gate raw": "gate-raw", "dbt build": "dbt-build", "gate gold": "gate-gold"}
     ui = get_current_settings().ui_url
@@ -66,12 +66,12 @@ def _show_links(sources: list[str]) -> None:
     links = {"this run": f"{ui}/runs/flow-run/{begin.current_flow_run_id()}"}
     links |= {name: f"{ui}/artifacts/key/{key}" for name, key in pages.items()}
     create_markdown_artifact(
-        key="links", markdown=f"# Where to look\n\n{links_markdown(links)}", description="The pages of this run"
+        key="links", markdown=f"# Links\n\n{links_markdown(links)}", description="Links to this run's pages"
     )
 
 
 async def _ingest_all(sources: list[str]) -> dict[str, MedallionError]:
-    """Ingest side by side; the errors by source, empty when all is well."""
+    """Ingest in parallel; returns the errors by source."""
     states = await asyncio.gather(*(ingest(source, return_state=True) for source in sources))
     errors = {}
     for source, state in zip(sources, states, strict=True):
@@ -83,7 +83,7 @@ async def _ingest_all(sources: list[str]) -> dict[str, MedallionError]:
 
 
 def together(errors: dict[str, MedallionError]) -> MedallionError:
-    """One error for what failed side by side: the error itself, or all in one with the worst exit code."""
+    """One error for parallel failures: the error itself, or all in one with the worst exit code."""
     if len(errors) == 1:
         return next(iter(errors.values()))
     return combined(errors, f"{len(errors)} parts failed", where="pipeline")

@@ -1,7 +1,7 @@
-"""What is beyond its retention term: shown, or deleted in batches and recorded. As a flow, every night.
+"""Flow purge: show data past its retention period, or delete it in batches and record it. Runs nightly.
 
-Unattended deletion goes by declared terms only (flows/sources/retention.py), which are reviewed as code; rows that the
-source still has have no term.
+Unattended deletion uses declared periods only (flows/sources/retention.py), which are reviewed as code; rows that
+still exist at the source have no retention period.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is beyond its term in one place: rows of a table, a landing table, files."""
+    """Data past its retention period in one place: rows of a table, a landing table, files."""
 
     place: str
     days: int
@@ -45,27 +45,27 @@ class Line:
 
 @flow(name="purge", flow_run_name="purge", result_serializer="json", persist_result=True)
 async def purge(delete: bool = True) -> dict[str, int]:
-    """Delete what is beyond its term, or with `delete=False` only count it; returns the count of each place.
+    """Delete data past its retention period, or with `delete=False` only count it; returns the count per place.
 
     Raises:
-        MedallionError: the warehouse cannot be reached, or refuses. What was deleted until then is recorded.
+        MedallionError: the warehouse cannot be reached, or refuses. Deletions until then are recorded.
     """
     begin.begin()
     lines = await purge_expired(delete=delete)
     rows = "".join(f"| {cell(line.place)} | {line.days} days | {line.count} {line.what} |\n" for line in lines)
-    done = "deleted" if delete else "beyond its term"
+    done = "deleted" if delete else "past its retention period"
     await acreate_markdown_artifact(
         key="purge",
         markdown=f"# Retention\n\n| place | kept for | {done} |\n| --- | --- | --- |\n{rows}",
-        description=f"What was {done}" if lines else "Nothing is beyond its term",
+        description=f"Data {done}" if lines else "Nothing is past its retention period",
     )
     return {line.place: line.count for line in lines}
 
 
 async def purge_expired(*, delete: bool, results: Path | None = None, batch_rows: int = BATCH_ROWS) -> list[Line]:
-    """What is beyond its term; with `delete`, what was deleted. `results`: the folder of flow runs' persisted results.
+    """Data past its retention period; with `delete`, deleted data. `results`: the folder of persisted results.
 
-    A kill loses nothing: every batch commits by itself, and the next call goes on.
+    A kill loses nothing: every batch commits separately, and the next call continues.
     """
     lines: list[Line] = []
     async with (
@@ -83,7 +83,7 @@ async def purge_expired(*, delete: bool, results: Path | None = None, batch_rows
                 continue
             owners.add(role)
             owned = [place for place in await find_places(connection) if place.owner == role]
-            for term in RETENTION:  # in order: a run's rows go before the run
+            for term in RETENTION:  # in order: a run's rows are deleted before the run
                 for line in await overdue(connection, owned, (term,)):
                     rows = await _delete(connection, loader, line, batch_rows) if delete else line.rows
                     lines.append(Line(line.place.told, line.keep.days, line.older_than, rows, "rows"))
@@ -137,7 +137,7 @@ async def _landing(loader: Connection[Record], *, delete: bool) -> list[Line]:
 
 
 def _own_results() -> Path | None:
-    """Where runs keep their results, if that is in our home: Prefect's own folder may hold other projects' results."""
+    """The folder of runs' results, if it is in our home: Prefect's default folder may have other projects' results."""
     folder = PREFECT_LOCAL_STORAGE_PATH.value().resolve()
     return folder if folder.is_relative_to(settings().home) else None
 
@@ -154,7 +154,7 @@ def _results(folder: Path | None, *, delete: bool) -> list[Line]:
 
 
 def _dbt_folders(folder: Path, *, delete: bool) -> list[Line]:
-    """dbt's folders of private builds, releases and pull requests, 7 MB each: dbt parses anew where it finds none."""
+    """dbt's folders of private builds, releases and pull requests, 7 MB each: dbt reparses without them."""
     older_than = time.time() - RESULT_DAYS * 86_400
     manifests = [*folder.glob("*/manifest.json"), *folder.glob("state/*/manifest.json")]
     old = [path.parent for path in manifests if path.stat().st_mtime < older_than]

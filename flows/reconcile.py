@@ -1,6 +1,6 @@
-"""Story: reconcile. Both ends of every table compared by content; with `repair`, what differs is read again.
+"""Flow reconcile: compare every table with its source by content; with `repair`, reload what differs.
 
-Tables fail alone. The run fails when differences remain, so that whoever watches runs learns of them.
+Tables fail independently. The run fails if differences remain, so that they are noticed.
 """
 
 from __future__ import annotations
@@ -13,17 +13,14 @@ from prefect import flow
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.schemas.objects import State
 
-from flows.access import addresses
+from flows.declare.source import Source
 from flows.failures.combined import combined, distinct
 from flows.failures.diagnose import Failure, diagnose
-from flows.kinds.declared import Source
 from flows.observe import sentry
-from flows.observe.logs import correlated
 from flows.observe.reconciliations import reconciliations_markdown
-from flows.state import ledger, runs
 from flows.tasks import begin
 from flows.tasks import tables as tasks_tables
-from flows.tasks.stopped import living
+from flows.tasks.runs import Run, table_run
 from flows.values.errors import DataRefused, MedallionError
 from flows.verbs.find import choose, find_source
 
@@ -38,18 +35,12 @@ async def reconcile(sources: list[str] | None = None, repair: bool = False) -> l
     """
     begin.begin()
     chosen = choose(sources)
-    with correlated() as correlation_id:
-        async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
-            await ledger.ensure_schema(warehouse)
-            run_id = await runs.open_run(
-                warehouse, "reconcile", " ".join(sources or []), begin.current_flow_run_id(), correlation_id
-            )
-        async with living(run_id, "reconcile"):
-            of_sources = await asyncio.gather(
-                *(_of_source(find_source(name), tables, repair, run_id) for name, tables in chosen.items())
-            )
-            results, failures = await _gather({name: state for states in of_sources for name, state in states.items()})
-            await _close(run_id, results, failures)
+    async with table_run("reconcile", " ".join(sources or []), where="reconcile") as run:
+        of_sources = await asyncio.gather(
+            *(_of_source(find_source(name), tables, repair, run.number) for name, tables in chosen.items())
+        )
+        results, failures = await _gather({name: state for states in of_sources for name, state in states.items()})
+        await _close(run, results, failures)
     return results
 
 
@@ -81,22 +72,16 @@ async def _gather(states: Mapping[str, State[dict[str, Any]]]) -> tuple[list[dic
     return results, failures
 
 
-async def _close(run_id: int, results: list[dict[str, Any]], failures: dict[str, Failure]) -> None:
-    """Write down how the run ended, show it, and raise what a person must know."""
-    differing = [f"{result['source']}.{result['table']}" for result in results if result["verdict"] == "different"]
+async def _close(run: Run, results: list[dict[str, Any]], failures: dict[str, Failure]) -> None:
+    """Record the run's end, show it, and raise differences and failures."""
+    differing = [f"{result['source']}.{result['table']}" for result in results if result["result"] == "different"]
     failed = any(failure.status == "failed" for failure in failures.values())
     status = "failed" if failed else "refused" if failures or differing else "done"
-    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
-        await runs.close_run(
-            warehouse,
-            run_id,
-            status,
-            details={"tables": len(results) + len(failures), "different": differing, "failed": sorted(failures)},
-        )
+    await run.end(status, {"tables": len(results) + len(failures), "different": differing, "failed": sorted(failures)})
     await acreate_markdown_artifact(
         key="reconciliation",
         markdown=reconciliations_markdown(results, {name: failure.error.what for name, failure in failures.items()}),
-        description="What each end holds, and where they differ",
+        description="Rows at the source and in raw, and how they differ",
     )
     for problem in distinct(failure.error for failure in failures.values()):
         sentry.capture(problem)
@@ -116,7 +101,7 @@ def _error(differing: list[str], failures: Mapping[str, Failure]) -> MedallionEr
         return DataRefused(
             f"raw differs from its source in {', '.join(differing)}",
             where="reconcile",
-            fix=f"`medallion reconcile {' '.join(differing)} --repair` reads the keys that differ again; "
-            "some of them are named in ops.reconciliations",
+            fix=f"`medallion reconcile {' '.join(differing)} --repair` reloads the keys that differ; "
+            "ops.reconciliations lists some of them",
         )
     return None

@@ -1,8 +1,8 @@
-"""`python -m infra.aws_roles`: roles and databases on a stack's two servers, passwords into Secrets Manager.
+"""`python -m infra.aws_roles`: create roles and databases on a stack's two servers, with passwords in Secrets Manager.
 
-Both servers are reached from inside the network only, so this runs there, as the task `roles` that Pulumi defines: once
-after the first `pulumi up`, and again whenever roles or privileges change. A password that is in Secrets Manager
-already is kept, and given to the role again.
+Both servers are reachable from inside the network only, so this runs there, as the task `roles` of the Pulumi program:
+once after the first `pulumi up`, and again whenever roles or privileges change. An existing password in Secrets
+Manager is kept, and set for the role again.
 """
 
 import argparse

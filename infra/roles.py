@@ -1,7 +1,7 @@
-"""`python -m infra.roles`: roles and databases on one PostgreSQL, passwords from files. Containers begin with it.
+"""`python -m infra.roles`: create roles and databases on one PostgreSQL, with passwords from files; for containers.
 
-The warehouse and the Prefect server's database share the server. All of it may be run again: what is there stays, and
-takes the passwords of the files. Each file is named after what it holds, as Docker and Kubernetes mount secrets:
+The warehouse and the Prefect server's database share the server. Idempotent: existing roles are kept and get the
+passwords of the files. Each file is named after its content, as Docker and Kubernetes mount secrets:
 `admin_password`, `loader_password`, `transformer_password`, `reader_password`, `prefect_password`.
 """
 
@@ -61,9 +61,9 @@ def read_passwords(folder: Path) -> dict[str, str]:
         found[name] = file.read_text().rstrip("\r\n") if file.is_file() else ""
         if not found[name]:
             raise ConfigurationError(
-                "there is no password in the file",
+                "the file contains no password",
                 where=str(file),
-                fix="mount the secret under this name, as docs/containers.md shows",
+                fix="mount the secret with this name, as docs/containers.md shows",
             )
     return found
 
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return problem.exit_code
     except psycopg.Error as problem:
         # PostgreSQL's own words may quote a statement, and with it a password's hash.
-        code = f"SQLSTATE {problem.sqlstate}" if problem.sqlstate else "no answer"
+        code = f"SQLSTATE {problem.sqlstate}" if problem.sqlstate else "no response"
         sys.stderr.write(f"{given.host}:{given.port} failed: {type(problem).__name__}, {code}\n")
         return 3
     return 0

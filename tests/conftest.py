@@ -99,6 +99,23 @@ def trusting_as_the_machine_does() -> dict[str, str]:
     return {**without("SSL_CERT_"), **outside}
 
 
+#: The groups that take longest, the longest first. What sleeps must not begin last, and what takes minutes must not
+#: either: nothing would be left to do beside it.
+LONGEST = ("by itself", "deployments", "release", "dbt", "backup", "canary", "pipeline", "beside", "recomputed", "dlt")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest groups first, then the other groups, then what is in none; within these as they were found."""
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    marker = item.get_closest_marker("xdist_group")
+    if marker is None:
+        return len(LONGEST) + 1
+    return LONGEST.index(marker.args[0]) if marker.args[0] in LONGEST else len(LONGEST)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
@@ -289,8 +306,13 @@ def copy_database(admin: psycopg.Connection, name: str, template: str) -> None:
 # -- Prefect
 
 
-def _prefect(home: Path, secret: str = "") -> PrefectServer:
-    return PrefectServer(home / "prefect", home / "run" / "prefect", home / "prefect.log", secret)
+#: The database of the run's Prefect server. It is in PostgreSQL, as the embedded stack's is: where several processes
+#: wrote to one in SQLite, it answered some with 503, and each of these waited for 2 s, then 4, then 8.
+PREFECT_OF_THE_RUN = "prefect_of_the_run"
+
+
+def _prefect(home: Path, secret: str = "", database_url: str | None = None) -> PrefectServer:
+    return PrefectServer(home / "prefect", home / "run" / "prefect", home / "prefect.log", secret, database_url)
 
 
 def _second_prefect(home: Path, secret: str = "", database_url: str | None = None) -> PrefectServer:
@@ -317,11 +339,11 @@ def prefect_auth() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(prefect_auth: str) -> Iterator[str]:
+def prefect_server(cluster: TestCluster, prefect_auth: str) -> Iterator[str]:
     """The API address of the run's Prefect server; for as long as the worker lives, Prefect in it talks to that."""
     home = Home(Path(os.environ[HOME_VARIABLE]))
-    server = _prefect(home.root, prefect_auth)
     with home.lock():
+        server = _prefect(home.root, prefect_auth, prefect_database(cluster, PREFECT_OF_THE_RUN))
         running = server.running() or server.start(port=ports.any_free())
     server.wait(running)
     url = api_url(running.port)
@@ -347,8 +369,7 @@ def prefect_database(cluster: TestCluster, name: str) -> str:
 def second_prefect_server(cluster: TestCluster, prefect_auth: str) -> Iterator[str]:
     """The API address of one that deployments may fill: their automations act on whatever runs there.
 
-    Its database is in PostgreSQL, that of the other in SQLite. It boots in some 10 s of a core, so the tests that use
-    it are one group, in one worker.
+    It boots in some 10 s of a core, so the tests that use it are one group, in one worker.
     """
     server = _second_prefect(Path(os.environ[HOME_VARIABLE]), prefect_auth, prefect_database(cluster, "prefect"))
     server.folder.parent.mkdir()

@@ -19,7 +19,14 @@ import psycopg
 import pytest
 
 from infra.local import roles
-from tests.conftest import HOME_VARIABLE, TestCluster, TestDatabase, fresh_shop, fresh_warehouse
+from tests.conftest import (
+    HOME_VARIABLE,
+    PREFECT_OF_THE_RUN,
+    TestCluster,
+    TestDatabase,
+    fresh_shop,
+    fresh_warehouse,
+)
 from tests.flows.front_door import Ended, medallion
 from tests.flows.scripted_api import STAMP, ScriptedApi
 from tests.kinds.conformance.forking import ROOT
@@ -97,7 +104,7 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
             "TMPDIR": str(temporary),
         }
         with Watched() as watched:
-            first = medallion("run", variables=variables, module=module)
+            first = medallion("run", variables=variables, module=module, anew=True)
         api.records["campaigns"] = campaigns
         _provoke_errors_that_quote_rows(warehouse, shop)
         second = medallion("run", "--ingest-only", variables=variables, module=module)
@@ -175,12 +182,20 @@ def test_the_tables_of_operations_hold_none_of_it(left: Left) -> None:
             assert found(row["row"], PERSONAL + left.secrets) == [], table
 
 
-def test_the_prefect_server_was_told_none_of_it(left: Left) -> None:
+def test_the_prefect_server_was_told_none_of_it(left: Left, cluster: TestCluster) -> None:
     """Runs, logs, artifacts, parameters, events: all of it stands in its database."""
-    files = list(Path(os.environ[HOME_VARIABLE], "prefect").glob("*.db*"))
-    assert files
-    for file in files:
-        assert found(file.read_bytes(), (*PERSONAL, KEY, DLT_KEY)) == [], file.name
+    database = TestDatabase(PREFECT_OF_THE_RUN, cluster, {"admin": roles.ADMIN})
+    held = {
+        table: rows(database, f"select t::text as row from {table} as t")
+        for table in (
+            each["name"]
+            for each in rows(database, "select format('%I', relname) as name from pg_class "
+                              "where relnamespace = 'public'::regnamespace and relkind = 'r'")
+        )
+    }  # fmt: skip
+    assert {"flow_run", "task_run", "log", "artifact", "events"} <= {table for table in held if held[table]}
+    for table, kept in held.items():
+        assert [row for row in kept if found(row["row"], (*PERSONAL, KEY, DLT_KEY))] == [], table
 
 
 @pytest.mark.parametrize("path", ["flow_runs", "task_runs", "logs", "artifacts", "events"])

@@ -17,18 +17,16 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--port", type=int)
-    where.add_argument(
-        "--fd", type=int, help="the number of a socket that listens, as the embedded stack hands it over"
-    )
-    parser.add_argument("--state", type=Path, required=True, help="folder of the file that says which day is shown")
-    parser.add_argument("--rate", type=float, default=40.0, help="requests a second before 429 is answered")
-    parser.add_argument("--burst", type=int, default=40, help="requests at once before 429 is answered")
-    parser.add_argument("--fail-every", type=int, default=41, help="every so many requests one 503; 0 switches it off")
+    where.add_argument("--fd", type=int, help="file descriptor of a listening socket, passed by the embedded stack")
+    parser.add_argument("--state", type=Path, required=True, help="folder of the file that selects the day")
+    parser.add_argument("--rate", type=float, default=40.0, help="requests per second before responses with 429")
+    parser.add_argument("--burst", type=int, default=40, help="parallel requests before responses with 429")
+    parser.add_argument("--fail-every", type=int, default=41, help="one 503 per this many requests; 0 disables it")
     arguments = parser.parse_args()
     # From the environment, because anyone on the machine can read another program's arguments.
     api_key = os.environ.get("COMMERCE_API_KEY", "")
     if not api_key:
-        parser.error("COMMERCE_API_KEY is not set: it holds the key that callers must send as X-API-Key")
+        parser.error("COMMERCE_API_KEY is not set: callers must send it as X-API-Key")
     if arguments.rate <= 0 or arguments.burst < 1 or arguments.fail_every < 0:
         parser.error("--rate must be above 0, --burst at least 1, --fail-every at least 0")
     app = create_app(api_key, arguments.state, TokenBucket(arguments.rate, arguments.burst), arguments.fail_every)

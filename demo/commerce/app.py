@@ -1,4 +1,4 @@
-"""The API itself: GET /v1/{endpoint} in pages, for callers with a key, at a bounded rate, with a failure now and then.
+"""The API itself: GET /v1/{endpoint} with pagination, an API key, a rate limit, and occasional failures.
 
 `limit` (100, at most 500) bounds a page, `updated_since` (ISO 8601) the records. Pages follow each other by the Link
 header, rel="next" (RFC 8288); its cursor is the last record's position, so records that change meanwhile are neither
@@ -104,7 +104,7 @@ def _limit(text: str | None) -> int:
     if text is None:
         return _DEFAULT_LIMIT
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise _Refused(400, "bad_limit", f"limit is a whole number from 1 to {_MAX_LIMIT}")
+        raise _Refused(400, "bad_limit", f"limit must be an integer from 1 to {_MAX_LIMIT}")
     return min(int(text), _MAX_LIMIT)
 
 
@@ -114,7 +114,9 @@ def _moment(text: str | None) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise _Refused(400, "bad_updated_since", "updated_since is a time such as 2017-12-31T00:00:00Z") from None
+        raise _Refused(
+            400, "bad_updated_since", "updated_since must be a timestamp such as 2017-12-31T00:00:00Z"
+        ) from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 

@@ -1,4 +1,4 @@
-"""Which day the API shows: a small file that a running server looks at on every request."""
+"""The day that the API shows: a small file that a running server reads on every request."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ class Day:
 def set_day(state: Path, number: int, since: datetime | None = None) -> Day:
     """Show day `number` (1 or 2) from now on, or from the given moment. Raises ValueError for any other day."""
     if number not in (1, 2):
-        raise ValueError(f"there is no day {number}: the API knows days 1 and 2")
+        raise ValueError(f"there is no day {number}: the API has days 1 and 2")
     day = Day(number, since or datetime.now(UTC))
     state.mkdir(parents=True, exist_ok=True)
     draft = state / f"{_FILE}.new"
@@ -41,7 +41,7 @@ def read_day(state: Path) -> Day:
         case [("1" | "2") as number, since]:
             return Day(int(number), datetime.fromisoformat(since).astimezone(UTC))
     raise ConfigurationError(
-        "the day file holds neither 1 nor 2",
+        "the day file contains neither 1 nor 2",
         where="commerce API",
         fix="set the day again with demo.commerce.set_day",
     )

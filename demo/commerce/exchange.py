@@ -1,7 +1,7 @@
-"""Made-up exchange rates: what a US dollar costs on each working day of 2017, in euros and in pounds.
+"""Made-up exchange rates: the price of a US dollar on each working day of 2017, in euros and in pounds.
 
-They drift and swing as rates do, follow from the day alone, and are nobody's quotation. As at central banks there are
-none on Saturdays and Sundays.
+They drift and swing like real rates, and depend on the day only. As at central banks, there are none on Saturdays and
+Sundays.
 """
 
 from collections.abc import Iterator

@@ -1,5 +1,5 @@
-"""Where things are. Environment first, then Secrets Manager where it is configured, then Prefect blocks, then the
-embedded stack.
+"""Connection URLs: from the environment first, then Secrets Manager if it is configured, then Prefect blocks, then
+the embedded stack.
 
 MEDALLION_WAREHOUSE_URL              postgresql://loader:…@host/warehouse
 MEDALLION_WAREHOUSE_TRANSFORMER_URL  the same database as the role that builds models (default: the loader)
@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,11 +26,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from asyncpg.exceptions import InsufficientPrivilegeError
 
 from flows.access.sessions import leave_session, open_session
-from flows.kinds.api import Api
-from flows.kinds.dlt import DltSource
-from flows.kinds.postgres import Database
-from flows.missing_grants import note_refusal
-from flows.values.connection import ApiConnection, DatabaseConnection
+from flows.failures.missing_grants import note_refusal
+from flows.values.connection import DatabaseConnection
 from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
 
@@ -38,9 +36,9 @@ if TYPE_CHECKING:
 
 Role = Literal["loader", "transformer", "reader"]
 
-#: Connections that the demo's API answers, where nothing else is set.
+#: Connections served by the demo's API, if nothing else is configured.
 DEMO_APIS = ("marketing", "currency")
-#: The sources that `medallion demo` brings with it.
+#: The sources of `medallion demo`.
 DEMO_SOURCES = ("shop", *DEMO_APIS)
 # SQLSTATE invalid_password, as `explain` writes it.
 _REFUSED_PASSWORD = "answered 28P01"  # noqa: S105 # nosec B105 - a state, not a password
@@ -48,7 +46,7 @@ _ROTATION_POLL_SECONDS = 1.0
 
 
 def embedded_stack() -> Mapping[str, Any] | None:
-    """What `medallion up` wrote down, or None when there is no embedded stack."""
+    """The state written by `medallion up`, or None if there is no embedded stack."""
     path = settings().home / "stack.json"
     try:
         facts: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -61,7 +59,7 @@ def embedded_stack() -> Mapping[str, Any] | None:
             fix="run `medallion down`, delete the file, and run `medallion up`",
         ) from None
     if facts.get("home", str(settings().home)) != str(settings().home):
-        # A copy of a home, or one that was moved: the servers named in it are another's, or no longer well.
+        # A copied or moved home: the servers in its state belong to another stack, or are broken.
         raise ConfigurationError(
             f"{path.name} was written for a stack in {facts['home']}",
             where=str(path.parent),
@@ -71,10 +69,10 @@ def embedded_stack() -> Mapping[str, Any] | None:
 
 
 def embedded_url(stack: Mapping[str, Any], key: str) -> str:
-    """An address of the embedded PostgreSQL.
+    """A connection URL of the embedded PostgreSQL.
 
     Raises:
-        ConfigurationError: the server is gone. Its port may be anybody's by now, who would be sent a password.
+        ConfigurationError: the server is not running. Another program may use its port now, and would get a password.
     """
     server, processes = stack["postgres"], Path("/proc")
     arguments: list[bytes] = []
@@ -83,15 +81,15 @@ def embedded_url(stack: Mapping[str, Any], key: str) -> str:
     if str(server["data"]).encode() in arguments or not (processes / "self").exists():
         return str(stack["urls"][key])
     raise ConfigurationError(
-        "the embedded PostgreSQL does not run", where=str(settings().home), fix="run `medallion up`"
+        "the embedded PostgreSQL is not running", where=str(settings().home), fix="run `medallion up`"
     )
 
 
 def warehouse(role: Role = "loader") -> DatabaseConnection:
-    """The warehouse's address for a role.
+    """The warehouse's connection URL for a role.
 
     Raises:
-        ConfigurationError: nothing says where it is.
+        ConfigurationError: it is not configured.
     """
     configured = settings().warehouse_url
     if role == "transformer":
@@ -116,13 +114,13 @@ def warehouse(role: Role = "loader") -> DatabaseConnection:
     raise ConfigurationError(
         "the connection URL of the warehouse is not configured",
         where="warehouse",
-        fix="run `medallion up` for the embedded one, or set MEDALLION_WAREHOUSE_URL, or register the block "
+        fix="run `medallion up` for the embedded warehouse, or set MEDALLION_WAREHOUSE_URL, or register the block "
         "`warehouse`",
     )
 
 
 def reviewer() -> DatabaseConnection:
-    """The warehouse as the role that builds models nobody has read yet; as the transformer if there is none.
+    """The warehouse as the role that builds unreviewed models; as the transformer if there is none.
 
     Raises:
         ConfigurationError: neither is configured.
@@ -139,87 +137,69 @@ def reviewer() -> DatabaseConnection:
 
 def _no_reader() -> ConfigurationError:
     return ConfigurationError(
-        "the warehouse's address for readers is not set",
+        "the warehouse's connection URL for readers is not configured",
         where="warehouse",
-        fix="set MEDALLION_WAREHOUSE_READER_URL or the block's reader, or ask for another role",
+        fix="set MEDALLION_WAREHOUSE_READER_URL or the block's reader, or choose another role",
     )
 
 
-def database(source: Database) -> DatabaseConnection:
-    """A source database's address.
+@dataclass(frozen=True, slots=True)
+class SourceAddress:
+    """A source's URL, key and user. Its repr never shows them."""
+
+    url: str = field(repr=False)
+    key: str | None = field(default=None, repr=False)
+    user: str | None = field(default=None, repr=False)
+
+
+def look_up(source: str, connection: str) -> SourceAddress:
+    """A source's connection URL, or an API's base URL with a credential.
 
     Raises:
-        ConfigurationError: nothing says where it is.
+        ConfigurationError: it is not configured, or the embedded PostgreSQL is not running.
     """
-    variable = f"MEDALLION_SOURCE_{source.connection.upper()}_URL"
-    if url := os.environ.get(variable):
-        return DatabaseConnection(source.connection, url)
-    if (block := _kept(f"source-{source.connection}")) is not None:
-        return DatabaseConnection(source.connection, block["url"], reread=partial(database, source))
-    stack = embedded_stack()
-    key = f"{source.connection}_extractor"
-    if stack is not None and key in stack["urls"]:
-        return DatabaseConnection(source.connection, embedded_url(stack, key), reread=partial(database, source))
-    raise _unknown_source(source.name, source.connection, variable)
-
-
-def api(source: Api) -> ApiConnection:
-    """An API's address, and the credential it wants.
-
-    Raises:
-        ConfigurationError: nothing says where it is.
-    """
-    variable = f"MEDALLION_SOURCE_{source.connection.upper()}_URL"
-    key = os.environ.get(f"MEDALLION_SOURCE_{source.connection.upper()}_KEY")
-    user = os.environ.get(f"MEDALLION_SOURCE_{source.connection.upper()}_USER")
-    if url := os.environ.get(variable):
-        return ApiConnection(source.connection, url, key, user)
-    if (block := _kept(f"source-{source.connection}")) is not None:
-        return ApiConnection(source.connection, block["url"], key or block["key"], user or block["user"])
-    stack = embedded_stack()
-    commerce = (stack or {}).get("commerce")
-    if commerce and source.connection in DEMO_APIS:
-        return ApiConnection(source.connection, commerce["url"], key or commerce["api_key"])
-    raise _unknown_source(source.name, source.connection, variable)
-
-
-def dlt(source: DltSource) -> ApiConnection | None:
-    """What a dlt source's function is handed of our own: an address and a key. None when it asks for none.
-
-    Raises:
-        ConfigurationError: it asks, and nothing says where it is.
-    """
-    if source.connection is None:
-        return None
-    variable = f"MEDALLION_SOURCE_{source.connection.upper()}_URL"
-    key = os.environ.get(f"MEDALLION_SOURCE_{source.connection.upper()}_KEY")
-    if url := os.environ.get(variable):
-        return ApiConnection(source.connection, url, key)
-    if (block := _kept(f"source-{source.connection}")) is not None:
-        return ApiConnection(source.connection, block["url"], key or block.get("key"))
+    if found := configured(connection, os.environ):
+        return found
+    key, user = (os.environ.get(f"MEDALLION_SOURCE_{connection.upper()}_{name}") for name in ("KEY", "USER"))
+    if (kept := _kept(f"source-{connection}")) is not None:
+        return SourceAddress(str(kept["url"]), key or kept.get("key"), user or kept.get("user"))
+    stack = embedded_stack() or {}
+    if found := embedded(connection, stack):
+        if f"{connection}_extractor" in (stack.get("urls") or {}):
+            embedded_url(stack, f"{connection}_extractor")  # refuses a server that is gone
+        return replace(found, key=key or found.key, user=user or found.user)
+    demo = "run `medallion demo` for the embedded one, or " if source in DEMO_SOURCES else ""
     raise ConfigurationError(
-        f"nothing says where {source.connection} is",
-        where=f"source {source.name}",
-        fix=f"set {variable}, or register the block `source-{source.connection}`",
+        f"the connection URL of source `{source}` is not configured",
+        where=f"source {source}",
+        fix=f"{demo}set MEDALLION_SOURCE_{connection.upper()}_URL, or register the block `source-{connection}`",
     )
 
 
-def _unknown_source(name: str, connection: str, variable: str) -> ConfigurationError:
-    demo = "run `medallion demo` for the embedded one, or " if name in DEMO_SOURCES else ""
-    return ConfigurationError(
-        f"nothing says where {connection} is",
-        where=f"source {name}",
-        fix=f"{demo}set {variable}, or register the block `source-{connection}`",
-    )
+def configured(connection: str, environment: Mapping[str, str]) -> SourceAddress | None:
+    """A connection's URL from environment variables."""
+    prefix = f"MEDALLION_SOURCE_{connection.upper()}"
+    url, key, user = (environment.get(f"{prefix}_{name}") for name in ("URL", "KEY", "USER"))
+    return SourceAddress(url, key, user) if url else None
+
+
+def embedded(connection: str, stack: Mapping[str, Any]) -> SourceAddress | None:
+    """A connection's URL from the embedded stack: one of its databases, or the demo's API."""
+    if f"{connection}_extractor" in (stack.get("urls") or {}):
+        return SourceAddress(stack["urls"][f"{connection}_extractor"])
+    commerce = stack.get("commerce")
+    if commerce and connection in DEMO_APIS:
+        return SourceAddress(commerce["url"], commerce["api_key"])
+    return None
 
 
 def _kept(name: str) -> Mapping[str, Any] | None:
-    """A source's address from Secrets Manager, or else from its Prefect block."""
+    """A source's connection URL from Secrets Manager, or else from its Prefect block."""
     return _secret(name) or _block(name)
 
 
 def _secret(name: str) -> Mapping[str, Any] | None:
-    """The secret of that name as plain values, when MEDALLION_SECRETS_PREFIX is set and somebody has filled it."""
+    """The secret of that name as plain values, if MEDALLION_SECRETS_PREFIX is set and the secret has a value."""
     if not settings().secrets_prefix:
         return None
     from blocks.aws import secret  # imports prefect-aws, which takes two seconds
@@ -231,7 +211,7 @@ def _secret(name: str) -> Mapping[str, Any] | None:
 def _block(name: str) -> Mapping[str, Any] | None:
     """The Prefect block of that name as plain values, when a Prefect API that is not the embedded one is configured.
 
-    The embedded stack's addresses stand in its own file, and asking its server for each would only cost time.
+    The embedded stack's URLs are in its own file; reading them from its server would only cost time.
     """
     api_url = os.environ.get("PREFECT_API_URL")
     stack = embedded_stack()
@@ -250,11 +230,11 @@ async def connect(
 ) -> AsyncIterator[Connection[Record]]:
     """An open connection. A source is opened read-only.
 
-    A password that is refused is looked up again where it came from, and waited for: whoever rotates it changes the
-    database and the store one after the other.
+    A refused password is looked up again in its store, with retries: a rotation changes the database and the store one
+    after the other.
 
     Raises:
-        MedallionError: it cannot be opened; in words without the password.
+        MedallionError: it cannot be opened; the text does not contain the password.
     """
     connection, accepted = await _open(address, side, application)
     try:
@@ -268,12 +248,12 @@ async def connect(
 
 
 def transformer() -> DatabaseConnection:
-    """The transformer's address with a password that is accepted now, for what does not look it up again: dbt, gates.
+    """The transformer's connection URL with a password that works now, for callers that do not look it up: dbt, gates.
 
-    Not to be called where an event loop runs.
+    Must not be called in a running event loop.
 
     Raises:
-        MedallionError: nothing says where it is, or it cannot be reached.
+        MedallionError: it is not configured, or cannot be reached.
     """
     address = warehouse("transformer")
     if address.reread is None:
@@ -290,7 +270,7 @@ def transformer() -> DatabaseConnection:
 async def _open(
     address: DatabaseConnection, side: Literal["source", "warehouse"], application: str
 ) -> tuple[Connection[Record], DatabaseConnection]:
-    """A connection, and the address that opened it: a password that is refused is taken from its store again."""
+    """A connection, and the URL that opened it: a refused password is looked up in its store again."""
     until = time.monotonic() + settings().rotation_wait_seconds
     while True:
         try:

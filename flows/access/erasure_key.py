@@ -1,4 +1,4 @@
-"""The secret by which people are written down in the log of erasures."""
+"""The key that hashes subjects in the erasure log."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from pathlib import Path
 from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
 
-#: Its file in the home of the embedded stack.
+#: The key's file in the home of the embedded stack.
 FILE = "erasure.key"
-#: Bytes. The keys of persons are few; only this one keeps them from being tried.
+#: Bytes. Subject keys are easy to enumerate; only this key prevents guessing them from hashes.
 SHORTEST = 16
 
 
 def erasure_key() -> bytes:
-    """`MEDALLION_ERASURE_KEY`; beside the embedded stack one is generated, and kept in its folder (0600).
+    """`MEDALLION_ERASURE_KEY`; with the embedded stack, a key is generated and stored in its folder (0600).
 
     Raises:
-        ConfigurationError: there is neither, or it is empty or so short that it could be guessed. One that changed with
-            each machine would recognise nobody.
+        ConfigurationError: it is missing, empty or too short. A key that differs per machine recognises nobody.
     """
     configured = settings().erasure_key
     if configured is not None:
@@ -29,10 +28,10 @@ def erasure_key() -> bytes:
     home = settings().home
     if not (home / "stack.json").exists():
         raise ConfigurationError(
-            "there is no key to write erased people down with",
+            "the key for hashing erased subjects is not configured",
             where="MEDALLION_ERASURE_KEY",
             fix="set it to 32 random characters, the same wherever the platform runs, and keep it with the other "
-            "secrets: without it nobody who returns is recognised",
+            "secrets: without it, erased subjects that reappear are not recognised",
         )
     path = home / FILE
     if not path.exists():
@@ -41,7 +40,7 @@ def erasure_key() -> bytes:
 
 
 def _make(path: Path) -> None:
-    """A key appears whole or not at all: a process that reads it meanwhile, or a kill, must not find an empty one."""
+    """Write the key atomically: a concurrent reader, or the next run after a kill, must not find an empty file."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -58,8 +57,8 @@ def _make(path: Path) -> None:
 def _long_enough(key: bytes, where: str) -> bytes:
     if len(key.strip()) < SHORTEST:
         raise ConfigurationError(
-            "the key to write erased people down with is empty or short: who may read the log could try all persons",
+            "the key for hashing erased subjects is empty or short: readers of the erasure log could guess subjects",
             where=where,
-            fix="set it to 32 random characters, or to the former key if people were erased before",
+            fix="set it to 32 random characters, or to the old key if subjects were erased before",
         )
     return key

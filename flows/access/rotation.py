@@ -1,9 +1,9 @@
-"""Story: the idle account → a new password → tried → the address names it. The one before goes on working.
+"""Password rotation: set a new password for the idle account → test it → store its URL. The old account stays valid.
 
-Each role of the warehouse has two accounts that log in: its own name, and that with `_clone`, which acts as the role
-from its first statement on. A rotation gives the idle one a password and turns the address to it; whoever is at work, a
-long build among them that opens connection after connection, goes on with the other until the next rotation. So every
-step may be the last: the address in the store names an account that works.
+Each role of the warehouse has two login accounts: its own name, and one with `_clone`, which acts as the role from its
+first statement on. A rotation sets a password for the idle account and stores its URL; running processes, such as a
+long build that opens many connections, keep the other account until the next rotation. So a rotation may stop at any
+step: the stored URL always names an account that works.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ from flows.values.libpq import explain_libpq
 from flows.values.settings import settings
 
 CLONE = "_clone"
-# One rotation at a time: two would give one account two passwords, or write over each other's address in the block.
-# The lock is one of the database `postgres`, where roles of the platform may not connect: they could hold it for ever.
+# One rotation at a time: two would set two passwords for one account, or overwrite each other's URL in the block.
+# The lock is in the database `postgres`, where roles of the platform cannot connect: they could hold it forever.
 _LOCK_CLASS = 20_170_103
 
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """The account that the address names from now on, and the one that it named."""
+    """The new account in the stored URL, and the former one."""
 
     account: str
     former: str
 
 
 def rotate_role(admin_url: str, address: DatabaseConnection, store: Callable[[str], None], *, now: bool) -> Rotated:
-    """Give the role's idle account a password, and have `store` put the new address where the former was read.
+    """Set a password for the role's idle account, and call `store` with the new connection URL.
 
-    `admin_url` is an account's that may create roles. With `now` the former account's password ends too: for one
-    that got into wrong hands. What is at work then fails at its next connection, and the next run goes on.
+    `admin_url` is that of an account that may create roles. With `now` the former account's password is revoked too,
+    for a leaked one. Running processes then fail at their next connection, and the next run resumes.
 
     Raises:
-        ConfigurationError: the administrator's address does not work, or the new account's does not.
-        LoadLocked: another rotation was under way all the while we waited.
+        ConfigurationError: the administrator's URL or the new account's does not work.
+        LoadLocked: another rotation was running during the full wait.
     """
     password = secrets.token_urlsafe(24)
     try:
         address_of_admin = DatabaseConnection("admin", admin_url).url
         with psycopg.connect(address_of_admin, dbname="postgres", autocommit=True, connect_timeout=10) as admin:
             _take_turn(admin)
-            # Who was before us has turned it to the account that seemed idle.
+            # The previous rotation has switched to the account that seemed idle.
             address = address.reread() if address.reread else address
             parts = urlsplit(address.url)
             former = unquote(parts.username or "")
@@ -74,7 +74,7 @@ def rotate_role(admin_url: str, address: DatabaseConnection, store: Callable[[st
         raise explain_libpq(problem, where=address.safe_address) from None
     except psycopg.errors.InsufficientPrivilege:
         raise ConfigurationError(
-            "the administrator's account may not give roles passwords",
+            "the administrator's account is not allowed to set passwords of roles",
             where="MEDALLION_ADMIN_URL",
             fix="use the account that ran infra/local/roles.sql, or a superuser",
         ) from None
@@ -82,25 +82,25 @@ def rotate_role(admin_url: str, address: DatabaseConnection, store: Callable[[st
 
 
 def rotate_block(role: Role, *, now: bool) -> Rotated:
-    """Rotate a role whose address stands in the block `warehouse`, as the administrator of MEDALLION_ADMIN_URL.
+    """Rotate a role whose connection URL is in the block `warehouse`, as the administrator of MEDALLION_ADMIN_URL.
 
     Raises:
-        ConfigurationError: it stands elsewhere, which only its keeper can change; or no administrator is named.
+        ConfigurationError: the URL is stored elsewhere, or no administrator is configured.
     """
     address = addresses.warehouse(role)
     if address.reread is None or settings().secrets_prefix:
         keeper = "AWS Secrets Manager, which rotates it itself" if settings().secrets_prefix else "the environment"
         raise ConfigurationError(
-            f"the address comes from {keeper}",
+            f"the connection URL comes from {keeper}",
             where=f"warehouse, {role}",
-            fix="rotate it where it is kept: docs/security.md, Rotation, says in which order",
+            fix="rotate it there; docs/security.md, Rotation, has the steps",
         )
     admin_url = settings().admin_url
     if admin_url is None:
         raise ConfigurationError(
-            "nothing says who may give roles passwords",
+            "the administrator's connection URL is not configured",
             where="MEDALLION_ADMIN_URL",
-            fix="set it to the address of the account that ran infra/local/roles.sql, for this command alone",
+            fix="set it to the connection URL of the account that ran infra/local/roles.sql, for this command only",
         )
     from blocks.documents import replace_address  # imports Prefect, which takes a second
 
@@ -108,7 +108,7 @@ def rotate_block(role: Role, *, now: bool) -> Rotated:
 
 
 def _take_turn(admin: psycopg.Connection) -> None:
-    """The server gives the turn back when the session ends, however it ends."""
+    """The server releases the lock when the session ends, however it ends."""
     try:
         admin.execute(
             "select set_config('lock_timeout', %s, false)", [f"{max(1, round(settings().lock_wait_seconds * 1000))}ms"]
@@ -116,15 +116,15 @@ def _take_turn(admin: psycopg.Connection) -> None:
         admin.execute("select pg_advisory_lock(%s, 0)", [_LOCK_CLASS])
     except psycopg.errors.LockNotAvailable:
         raise LoadLocked(
-            "another rotation is under way",
+            "another rotation is running",
             where="rotate",
-            fix="wait for it to end, and run it again if its role is another",
+            fix="wait until it ends; run the command again if it rotates another role",
             retryable=True,
         ) from None
 
 
 def ensure_account(admin: psycopg.Connection, role: str, account: str, password: str) -> None:
-    """The account under this password, acting as the role: what it creates is the role's, what the role may, it may."""
+    """Set the account's password and make it act as the role: it owns and may do what the role owns and may do."""
     if account != role:
         _let_act_as(admin, role, account)
     _set_password(admin, account, password)
@@ -141,12 +141,12 @@ def _let_act_as(admin: psycopg.Connection, role: str, account: str) -> None:
 
 
 def _bound_alike(admin: psycopg.Connection, role: str, account: str) -> None:
-    """The role's settings and number of connections for the account: the server applies those of who logs in."""
+    """Copy the role's settings and connection limit to the account: the server applies those of the login account."""
     found = admin.execute("select rolconnlimit, coalesce(rolconfig, '{}') from pg_roles where rolname = %s", [role])
     limit, bounds = found.fetchone() or (-1, [])
     admin.execute(sql.SQL("alter role {} connection limit {}").format(sql.Identifier(account), sql.Literal(limit)))
     for name, _, value in (bound.partition("=") for bound in bounds):
-        # temp_file_limit is a superuser's to set; roles.sql says so where it cannot be.
+        # Only a superuser can set temp_file_limit; roles.sql reports it if it cannot be set.
         with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
             admin.execute(
                 sql.SQL("alter role {} set {} = {}").format(
@@ -168,7 +168,7 @@ def _try(url: str, role: str) -> None:
         raise ConfigurationError(
             f"the new account does not act as {role}",
             where=f"{role}{CLONE}",
-            fix="look at `alter role … set role` of that account; nothing was changed in the store",
+            fix="check `alter role … set role` of that account; nothing was stored",
         )
 
 

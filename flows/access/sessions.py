@@ -1,4 +1,4 @@
-"""A session of ours with PostgreSQL: its settings, and in which words it fails to open."""
+"""PostgreSQL sessions: their settings, and the errors when they cannot be opened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flows.values.settings import settings
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# Text forms must be the same at both ends, since cursors and key fingerprints are compared as text.
+# Text output must be the same at source and warehouse, since cursors and key fingerprints are compared as text.
 _SESSION = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
@@ -31,27 +31,29 @@ _SESSION = {
 async def open_session(
     address: DatabaseConnection, side: Literal["source", "warehouse"], application: str
 ) -> Connection[Record]:
-    """One try at a session; a source's may only read.
+    """One attempt to open a session; sessions of sources are read-only.
 
     Raises:
-        MedallionError: it cannot be opened; in words without the password.
+        MedallionError: it cannot be opened; the text does not contain the password.
     """
     if side == "source" and "target_session_attrs=read-write" in address.url:
-        # Told by whether sessions may write, and ours may not: no server would ever do.
+        # It selects servers by whether sessions may write, and ours may not: no server would ever match.
         raise ConfigurationError(
-            "target_session_attrs=read-write finds no server, because sources are opened for reading only",
+            "target_session_attrs=read-write matches no server, because sources are opened read-only",
             where=address.safe_address,
             fix="write target_session_attrs=primary in the source's URL or block",
         )
     session = dict(_SESSION, application_name=application)
     session["statement_timeout"] = str(int(settings().statement_timeout_seconds * 1000))
-    # A load's transaction in the warehouse is idle while its source is slow. At the source ours must not stay open for
-    # ever: migrations of the application wait for it, and everybody else behind them.
+    # A load's transaction in the warehouse is idle while its source is slow. At the source, transactions must not stay
+    # open forever: migrations of the application wait for them, and every other session waits for the migration.
     session["idle_in_transaction_session_timeout"] = session["statement_timeout"] if side == "source" else "0"
     if side == "source":
         session["default_transaction_read_only"] = "on"
+        # Rows hidden by a policy would look like deleted ones: a query that a policy would filter fails instead.
+        session["row_security"] = "off"
     else:
-        # Every name is written with its schema. By default a schema called like the role comes first, and who may
+        # All names are schema-qualified. By default the schema named like the role comes first, and anyone who may
         # create schemas could put functions there that another role's statements would call.
         session["search_path"] = "pg_catalog"
     try:
@@ -64,14 +66,14 @@ async def open_session(
     except (asyncpg.PostgresError, *CONNECTION_LOST, ValueError) as problem:
         if _lacks_certificate(problem, address.url):
             raise ConfigurationError(
-                "a file with a certificate or key for TLS is not there or cannot be read",
+                "a TLS certificate or key file is missing or cannot be read",
                 where=address.name,
-                fix="put the authority's certificate in ~/.postgresql/root.crt, or name it in the URL as "
+                fix="put the CA's certificate in ~/.postgresql/root.crt, or name it in the URL as "
                 "?sslmode=verify-full&sslrootcert=/path/to/root.crt",
             ) from None
         if isinstance(problem, ValueError) and not isinstance(problem, ssl.SSLError):
             raise ConfigurationError(
-                "the URL cannot be read",
+                "the connection URL is invalid",
                 where=address.name,
                 fix="write it as postgresql://user:password@host:5432/database, with %40 for @ and so on",
             ) from None
@@ -79,18 +81,18 @@ async def open_session(
 
 
 async def leave_session(connection: Connection[Record]) -> None:
-    """Close it; one that stands in a transaction is cut off, so that nothing of it stays."""
+    """Close it; abort it if it is in a transaction, so that the transaction is rolled back."""
     if connection.is_in_transaction():
         connection.terminate()
         return
-    # A server that is gone must not hide what was done, or what went wrong, before it went.
+    # A lost server must not hide the result, or the original error.
     with contextlib.suppress(*CONNECTION_LOST):
         await connection.close(timeout=5)
 
 
 def _lacks_certificate(problem: Exception, url: str) -> bool:
-    """asyncpg tells a missing file of its own defaults as a wrong configuration, one that the URL names as the
-    system's error; which a socket that is not there raises, too."""
+    """asyncpg reports a missing default file as a configuration error, and a missing file from the URL as an OSError,
+    which a missing socket raises, too."""
     if isinstance(problem, asyncpg.exceptions.ClientConfigurationError):
         return "certificate" in str(problem)
     return isinstance(problem, FileNotFoundError | PermissionError) and any(

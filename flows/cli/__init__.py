@@ -1,1 +1,1 @@
-"""Verbs of the command line that belong together, one file a group."""
+"""Commands of the command line, one file per group."""

@@ -1,5 +1,6 @@
-"""`python -m flows.cli`: the command line, for where `medallion` is not on the path."""
+"""`python -m flows.cli`: the command line, if `medallion` is not on the path."""
 
 from flows.cli.app import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,58 +1,55 @@
-"""`medallion`: the front door.
+"""`medallion`: the command line.
 
 Exit codes: 0 done · 1 data refused (checks) · 2 usage or declaration · 3 a source, the warehouse or the Prefect server
-failed · 130 cancelled by Ctrl-C · 143 told to end.
+failed · 130 cancelled by Ctrl-C · 143 terminated by a signal.
 
-Prefect, dbt and the demo's data are imported inside the commands that need them: `medallion --help` answers at once.
-So are the declared sources: a wrong declaration is refused where they are imported, and becomes a panel like any error.
+Prefect, dbt and the demo's data are imported inside the commands that need them, so that `medallion --help` is fast.
+So are the declared sources: an invalid declaration raises at import and is shown as an error panel like any other.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import traceback
-from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from flows.cli import backup as backups
-from flows.cli import dev, model, restore, roles, rollback, source_tables, sources, stack
+from flows.cli import dev, model, restore, roles, rollback, run, sources, stack
 from flows.cli.deploy import deploy
+from flows.cli.diff import diff
 from flows.cli.erase import erase, purge
 from flows.cli.migrate import migrate
 from flows.cli.promote import promote
 from flows.cli.registration import registered
-from flows.cli.review import review
 from flows.cli.terminal import console, keep_private, prepare, problems
 from flows.cli.worker import env, worker
-from flows.declare.partition import Every
 from flows.failures.diagnose import diagnose
 from flows.observe import look
 from flows.values.errors import MedallionError, Stopped
 
 
 class _Commands(TyperGroup):
-    """The commands. A stop is told like any end: click would say "Aborted." with the exit code of refused data."""
+    """The commands. A stop becomes an error: click would print "Aborted." with the exit code of refused data."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise _stopped("cancelled by a person", ctx.invoked_subcommand) from None
+            raise _stopped("cancelled with Ctrl-C", ctx.invoked_subcommand) from None
         except BaseException as stop:
-            # Prefect's word for the signal to end, told by its name: not every command imports Prefect.
+            # Prefect's exception for SIGTERM, recognised by its name because not every command imports Prefect.
             if type(stop).__name__ != "TerminationSignal":
                 raise
-            error = _stopped("told to end by a signal", ctx.invoked_subcommand)
-            error.exit_code = 143  # as shells have it
+            error = _stopped("terminated by a signal", ctx.invoked_subcommand)
+            error.exit_code = 143  # as in shells: 128 + SIGTERM
             raise error from None
 
 
 def _stopped(what: str, command: str | None) -> Stopped:
-    again = "run it again when you want it: it goes on from the last commit"
+    again = "run the command again: it resumes from the last commit"
     return Stopped(what, where=f"medallion {command or ''}".rstrip(), fix=again)
 
 
@@ -66,6 +63,13 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(run.plan)
+app.command()(run.run)
+app.command()(run.transform)
+app.command()(run.predict)
+app.command()(run.reconcile)
+app.command()(run.backfill)
+app.command()(run.reload)
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
@@ -76,7 +80,9 @@ app.add_typer(sources.add, name="add")
 app.add_typer(dev.app, name="dev")
 app.add_typer(model.app, name="model")
 app.command()(model.docs)
-app.command()(review)
+app.command()(diff)
+# The command's name until 0.1, kept as a hidden alias for one more release.
+app.command("review", hidden=True)(diff)
 app.add_typer(backups.app, name="backup")
 app.command()(restore.restore)
 app.command()(restore.drill)
@@ -86,160 +92,52 @@ app.command()(promote)
 app.add_typer(rollback.app, name="rollback")
 app.command()(erase)
 app.command()(purge)
-# Its name until 0.1; scripts of users may have it for one release more.
+# The command's name until 0.1, kept as a hidden alias for one more release.
 app.command("retain", hidden=True)(purge)
 app.command()(roles.url)
 app.command()(roles.rotate)
 
-SourceNames = Annotated[
-    list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="shop, or shop.baskets; all when left out")
-]
-
 
 @app.command()
 def demo() -> None:
-    """Everything once, on real data: stack, sources, day one, day two, and what came of it."""
+    """Run the whole platform once on real data: stack, sources, day one, day two, and the results."""
     keep_private()
-    from demo.story import tell
+    from demo.walkthrough import tell
 
     tell(console)
-
-
-@app.command()
-def plan(sources: SourceNames = None) -> None:
-    """Show what a run would do: tables, cursors, rows waiting, paths. Touches nothing."""
-    from flows.verbs.find import choose
-    from flows.verbs.plan import plan_sources
-
-    with console.status("looking at both ends"):
-        lines = asyncio.run(plan_sources(choose(sources)))
-    console.print(source_tables.plan_table(lines))
-    failed = [line.error for line in lines if line.error is not None]
-    if failed:
-        raise failed[0]
-
-
-@app.command()
-def run(
-    sources: SourceNames = None,
-    ingest_only: Annotated[bool, typer.Option("--ingest-only", help="Leave silver and gold as they are")] = False,
-    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Build incremental models anew")] = False,
-) -> None:
-    """Load the sources and build gold: what the schedule does, now."""
-    from flows.verbs.find import choose
-
-    chosen = choose(sources)
-    prepare()
-    from flows.cli import watch
-
-    watch.run(chosen, ingest_only=ingest_only, full_refresh=full_refresh, console=console)
-
-
-@app.command()
-def transform(
-    select: Annotated[
-        str | None, typer.Option("--select", "-s", help="dbt's selection, such as fct_basket_lines+")
-    ] = None,
-    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Build incremental models anew")] = False,
-    release: Annotated[
-        bool, typer.Option("--release", help="Build all beside gold, judge it, and exchange it in one transaction")
-    ] = False,
-    accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Release, although readers lose tables, columns or most rows")
-    ] = False,
-) -> None:
-    """Build silver and gold from raw as it stands, between the two quality gates."""
-    if release and (select or full_refresh):
-        raise typer.BadParameter("a release builds everything anew", param_hint="--release")
-    if accept_changes and not release:
-        raise typer.BadParameter("only a release asks for it", param_hint="--accept-changes")
-    prepare()
-    from flows.cli import watch
-
-    if release:
-        watch.release(accept_changes=accept_changes, console=console)
-        return
-    watch.transform(select=select, full_refresh=full_refresh, console=console)
-
-
-@app.command()
-def predict() -> None:
-    """Train the churn model on gold, judge it by weeks it has not seen, and publish its scores."""
-    prepare()
-    from flows.cli import watch
-
-    watch.predict(console=console)
-
-
-@app.command()
-def reconcile(
-    sources: SourceNames = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Read the keys that differ again")] = False,
-) -> None:
-    """Compare raw with its sources by content, and find the rows that differ. Exit 1 when any do."""
-    from flows.verbs.find import choose
-
-    choose(sources)
-    prepare()
-    from flows.cli import watch
-
-    watch.reconcile(sources, repair=repair, console=console)
-
-
-@app.command()
-def backfill(
-    table: Annotated[str, typer.Argument(metavar="SOURCE.TABLE", help="shop.baskets")],
-    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day")],
-    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day, which is read too")],
-    by: Annotated[str | None, typer.Option("--by", help="The column of dates or times that divides the table")] = None,
-    every: Annotated[str, typer.Option("--every", help="How long a partition is: day, week, month, year")] = "month",
-    restart: Annotated[bool, typer.Option("--restart", help="Read partitions again that are in already")] = False,
-    only_plan: Annotated[bool, typer.Option("--plan", help="Show the partitions, touch nothing")] = False,
-) -> None:
-    """Read a stretch of days of one table again, partition by partition, beside the scheduled loads."""
-    prepare()
-    from flows.cli import watch
-
-    watch.backfill(
-        table,
-        first.date(),
-        last.date(),
-        every=cast("Every", every),
-        by=by,
-        restart=restart,
-        only_plan=only_plan,
-        console=console,
-    )
 
 
 @app.command()
 def render(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 2 when a file differs")] = False,
 ) -> None:
-    """Write what follows from the declared sources: dbt sources, raw contracts, deployments, docs/shape.md."""
+    """Render files from the code: dbt sources, contracts, deployments, docs/shape.md, docs/commands.md."""
+    from flows.cli import reference
     from flows.render import everything
     from flows.values.settings import PROJECT_ROOT
 
-    changed = everything.check() if check else everything.write()
-    for path in changed:
-        console.print(f"  {'differs' if check else 'written'}: {path.relative_to(PROJECT_ROOT)}")
+    changed = dict.fromkeys(everything.check(), "differs") if check else everything.write()
+    pages = reference.write(typer.main.get_command(app), check=check)
+    changed |= dict.fromkeys(pages, "differs" if check else "written")
+    for path, outcome in changed.items():
+        console.print(f"  {outcome}: {path.relative_to(PROJECT_ROOT)}")
     if not changed:
-        console.print("everything is as declared")
+        console.print("all rendered files are up to date")
     if check and changed:
-        problems.print("run `medallion render` and commit what it writes")
+        problems.print("run `medallion render` and commit the files it writes")
         raise typer.Exit(2)
 
 
 @app.command()
 def register() -> None:
-    """Register blocks, work pools and limits at the Prefect API in force. Running it again changes nothing."""
+    """Register blocks, work pools and limits with the configured Prefect API. Idempotent."""
     prepare()
     for line in registered():
         console.print(f"  {line}")
 
 
 def main() -> None:
-    """Run the command line; an error of ours becomes one clear panel and its exit code."""
+    """Run the command line; an error becomes a panel and an exit code."""
     try:
         app()
     except MedallionError as error:
@@ -248,17 +146,17 @@ def main() -> None:
     except Exception as problem:
         explained = _of_prefect(problem) or diagnose(problem, "medallion").error
         if type(explained) is MedallionError:
-            # Nobody foresaw it: where it happened helps, its own words might quote rows or addresses.
+            # Unforeseen: the traceback helps, but the exception's text might quote rows or connection URLs.
             problems.print("".join(traceback.format_tb(problem.__traceback__)), highlight=False, markup=False)
         problems.print(look.error_panel(explained))
         sys.exit(explained.exit_code)
 
 
 def _of_prefect(problem: Exception) -> MedallionError | None:
-    """What it says of the Prefect server, if this process has asked one at all."""
+    """The error as a problem of the Prefect server, if this process has called one."""
     if "prefect" not in sys.modules:
         return None
-    from flows.tasks.server import explain_server
+    from blocks.server import explain_server
 
     return explain_server(problem)
 

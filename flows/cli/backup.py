@@ -1,6 +1,6 @@
 """`medallion backup`: docs/disaster-recovery.md.
 
-What they stand on is imported inside the commands: the packages that encrypt are an extra.
+infra.backup is imported inside the commands, because the encryption packages are an extra.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from flows.values.settings import settings
 if TYPE_CHECKING:
     from infra.backup.catalog import Catalog
 
-app = typer.Typer(help="Back up the cluster, its write-ahead log and the embedded stack; sealed, and verified.")
+app = typer.Typer(help="Back up the cluster, its write-ahead log (WAL) and the embedded stack; encrypted and verified.")
 
-Keep = Annotated[int | None, typer.Option("--keep", min=1, help="Then let go of all but so many of the newest")]
+Keep = Annotated[int | None, typer.Option("--keep", min=1, help="Then delete all but this many of the newest")]
 KeepDays = Annotated[
-    float | None, typer.Option("--keep-days", min=0, help="Keep what recovery to any moment of so many days needs")
+    float | None,
+    typer.Option("--keep-days", min=0, help="Keep what recovery to any moment of the last so many days needs"),
 ]
 ClusterOption = Annotated[
-    str | None, typer.Option("--cluster", help="The cluster's system identifier, where backups of several are kept")
+    str | None, typer.Option("--cluster", help="The cluster's system identifier, if the store has backups of several")
 ]
 
 
 @app.callback(invoke_without_command=True)
 def backup(context: typer.Context, keep: Keep = None, keep_days: KeepDays = None) -> None:
-    """Back up the cluster, its write-ahead log and the embedded stack; sealed, and verified."""
+    """Back up the cluster, its write-ahead log (WAL) and the embedded stack; encrypted and verified."""
     keep_private()
     if context.invoked_subcommand is not None:
         return
@@ -50,15 +51,15 @@ def backup(context: typer.Context, keep: Keep = None, keep_days: KeepDays = None
     console.print(backup_tables.backups_table([made], None))
     if store.on_disk_of(settings().home):
         console.print(
-            "[yellow]The backup lies on the disk of the stack's home: whatever takes one may take the other. "
-            "MEDALLION_BACKUP_TO names a folder of another disk, or s3://bucket/prefix.[/]"
+            "[yellow]The backup is on the same disk as the stack: one disk failure would lose both. "
+            "Set MEDALLION_BACKUP_TO to a folder on another disk, or to s3://bucket/prefix.[/]"
         )
     _expire(Catalog(store, made.system), keep, keep_days)
 
 
 @app.command("list")
 def list_backups(cluster: ClusterOption = None) -> None:
-    """Show every backup, what can be recovered, and what drills found."""
+    """List backups, the moments that can be recovered, and the results of drills."""
     from infra.backup import archive
     from infra.backup.key import keys
 
@@ -74,10 +75,10 @@ def list_backups(cluster: ClusterOption = None) -> None:
 
 @app.command()
 def verify(
-    label: Annotated[str | None, typer.Argument(metavar="[LABEL]", help="The newest when left out")] = None,
+    label: Annotated[str | None, typer.Argument(metavar="[LABEL]", help="Default: the newest backup")] = None,
     cluster: ClusterOption = None,
 ) -> None:
-    """Read a backup back, open it, and hold every file and the log against the manifest."""
+    """Read a backup back, decrypt it, and compare every file and the WAL with the manifest."""
     from dataclasses import replace
     from datetime import UTC, datetime
 
@@ -90,23 +91,23 @@ def verify(
     with console.status(f"reading {chosen.label} back"):
         read_back(catalog, chosen, keys())
     catalog.save(replace(chosen, verified_at=datetime.now(UTC)))
-    console.print(f"[green]{chosen.label} is what was copied: every file and the log agree with the manifest[/]")
+    console.print(f"[green]{chosen.label} is intact: every file and the WAL match the manifest[/]")
 
 
 @app.command()
 def expire(
     keep: Keep = None,
     keep_days: KeepDays = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation")] = False,
     cluster: ClusterOption = None,
 ) -> None:
-    """Let go of old backups, and of the log that only they need. The newest always stays."""
+    """Delete old backups and the WAL that only they need. The newest backup is always kept."""
     _expire(catalog_of(cluster), keep, keep_days, ask=not yes)
 
 
 @app.command()
 def archive() -> None:
-    """Follow the cluster's write-ahead log and ship it as it grows, until stopped: a service of yours runs this."""
+    """Stream the cluster's write-ahead log to the store until stopped. Run this as a service."""
     from infra.backup import archiver, server
     from infra.backup.catalog import Catalog
     from infra.backup.key import keys
@@ -117,36 +118,36 @@ def archive() -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
     catalog, spool = Catalog(open_store(), server.identify(at).system), archiver.spool_folder()
-    # A backup ships the log itself where nobody does; an archiver that is started meanwhile must outlive it.
+    # A backup archives the WAL itself if no archiver runs; an archiver that is started meanwhile must outlive it.
     told = False
     while not stop.is_set():
         with archiver.hold(spool) as held:
             if held:
-                console.print(f"archiving the log of cluster {catalog.system} to {catalog.store.place}")
+                console.print(f"archiving the WAL of cluster {catalog.system} to {catalog.store.place}")
                 archiver.Archiver(at, catalog, ours, spool, settings().backup_interval_seconds).run(stop)
                 return
         if not told:
-            console.print(f"another process holds {spool}: waiting for its end")
+            console.print(f"another process uses {spool}: waiting until it ends")
             told = True
         stop.wait(1)
 
 
 @app.command()
 def key(
-    file: Annotated[Path, typer.Argument(help="Where to; an older key in it stays below the new one")],
+    file: Annotated[Path, typer.Argument(help="The file to write; a key already in it is kept below the new one")],
 ) -> None:
-    """Make a key that seals backups. Keep a copy of it elsewhere: without it no backup opens."""
+    """Create a key that encrypts backups. Keep a copy elsewhere: without it no backup can be decrypted."""
     from infra.backup.key import make
 
     made = make(file.expanduser().resolve())
-    console.print(f"written: {file}, the key {made.name}")
+    console.print(f"written: {file}, key {made.name}")
     console.print(f"export MEDALLION_BACKUP_KEY_FILE={file.expanduser().resolve()}", soft_wrap=True)
-    console.print("[yellow]Keep a copy away from this machine: without it, no backup can be opened.[/]")
+    console.print("[yellow]Keep a copy on another machine: without the key, no backup can be decrypted.[/]")
 
 
 @app.command()
-def point(name: Annotated[str, typer.Argument(help="Such as before_migration_7")]) -> None:
-    """Mark this moment in the log, so that `medallion restore --to-name` leads back to it."""
+def point(name: Annotated[str, typer.Argument(help="For example before_migration_7")]) -> None:
+    """Create a named restore point, to which `medallion restore --to-name` recovers."""
     from infra.backup import server
 
     with server.connect(server.address()) as session:
@@ -155,16 +156,16 @@ def point(name: Annotated[str, typer.Argument(help="Such as before_migration_7")
 
 
 def _tell_what_waits() -> None:
-    """How much log the server keeps for the archiver, where it can be asked."""
+    """Show how much WAL the server keeps for the archiver, if the server can be reached."""
     from flows.values.errors import MedallionError
     from infra.backup import server
 
     with suppress(MedallionError), server.connect(server.address()) as session:
         slot = server.slot(session)
         if slot is None or not slot.active:
-            console.print("[yellow]Nobody archives the log now: what is committed is not safe until somebody does.[/]")
+            console.print("[yellow]No archiver is running: what is committed now is not safe until one does.[/]")
         if slot is not None:
-            console.print(f"The server keeps {slot.kept_bytes / 1024**2:,.0f} MB of log for the archiver.")
+            console.print(f"The server keeps {slot.kept_bytes / 1024**2:,.0f} MB of WAL for the archiver.")
 
 
 def _expire(catalog: Catalog, keep: int | None, keep_days: float | None, *, ask: bool = False) -> None:
@@ -173,7 +174,7 @@ def _expire(catalog: Catalog, keep: int | None, keep_days: float | None, *, ask:
     expiry = retention.plan(catalog, keep=keep, days=keep_days)
     if not expiry.expired and not expiry.log:
         if ask:
-            console.print("nothing to let go of: say what is to stay with --keep or --keep-days")
+            console.print("nothing to delete: set what to keep with --keep or --keep-days")
         return
     console.print(backup_tables.expiry_words(expiry))
     if ask:
@@ -182,11 +183,11 @@ def _expire(catalog: Catalog, keep: int | None, keep_days: float | None, *, ask:
 
 
 def catalog_of(cluster: str | None) -> Catalog:
-    """What the store holds of a cluster, by its system identifier; None is the one backed up last.
+    """The catalog of a cluster, by its system identifier; None is the one backed up last.
 
     Raises:
-        StoreFailed: the store's place is neither a folder nor an address of S3.
-        NoBackup: nothing is kept there.
+        StoreFailed: the store is neither a folder nor an S3 URL.
+        NoBackup: the store has no backup.
     """
     from infra.backup.catalog import open_catalog
     from infra.backup.store import open_store
@@ -195,5 +196,5 @@ def catalog_of(cluster: str | None) -> Catalog:
 
 
 def step(text: str) -> None:
-    """Tell that a part of a long command is done."""
+    """Print that a part of a long command is done."""
     console.print(f"  [green]✓[/] {text}", highlight=False)

@@ -1,4 +1,4 @@
-"""What the terminal shows of backups, recoveries and drills."""
+"""Tables of backups, recoveries and drills."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 def backups_table(
     backups: Iterable[Backup], mark: Watermark | None, reached: Mapping[str, Stretch] | None = None
 ) -> Table:
-    """When, how large, from where to where the log leads, whether it was verified, and the key that opens it."""
+    """When it was made, its size, the moments its WAL reaches, whether it was verified, and its key."""
     columns = [
         "backup",
         "MB",
         "sealed MB",
-        "log from",
+        "WAL from",
         "recoverable from (UTC)",
         "until (UTC)",
         "verified (UTC)",
@@ -39,7 +39,7 @@ def backups_table(
         stretch = (reached or {}).get(backup.label)
         until = _moment(mark.at) if mark is not None else ""
         if stretch is not None and stretch.missing:
-            until = f"a gap in the log at {_lsn(stretch.whole_until)}"
+            until = f"a gap in the WAL at {_lsn(stretch.whole_until)}"
         table.add_row(
             f"{backup.label}{' with the stack' if backup.stack else ''}",
             f"{backup.cluster_bytes / 1024**2:,.0f}",
@@ -54,8 +54,8 @@ def backups_table(
 
 
 def drills_table(drills: Sequence[Mapping[str, Any]]) -> Table:
-    """What the last drills found."""
-    table = grid("Drills", ["began (UTC)", "backup", "RPO", "RTO", "verdict"], ["RPO", "RTO"])
+    """The results of the last drills."""
+    table = grid("Drills", ["began (UTC)", "backup", "RPO", "RTO", "result"], ["RPO", "RTO"])
     for found in drills:
         table.add_row(
             _moment(datetime.fromisoformat(found["began_at"])),
@@ -68,25 +68,25 @@ def drills_table(drills: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def tables_table(lines: Iterable[CaughtUp]) -> Table:
-    """What each table took to be as its source is."""
+    """What each table needed to catch up with its source."""
     table = grid(
         "Caught up with the sources",
-        ["table", "read again", "changed", "both ends", "s"],
-        ["read again", "changed", "s"],
+        ["table", "rows read", "rows changed", "result", "s"],
+        ["rows read", "rows changed", "s"],
     )
     for line in sorted(lines, key=lambda line: line.table):
         table.add_row(
             line.table,
             f"{line.rows_read:,}",
             f"{line.rows_changed:,}",
-            styled(line.verdict) if line.error is None else Text(line.error.what, style="bold red"),
+            styled(line.result) if line.error is None else Text(line.error.what, style="bold red"),
             f"{line.seconds:.1f}",
         )
     return table
 
 
 def drill_table(done: Drill) -> Table:
-    """The parts of a drill, and what its checks answered."""
+    """The steps of a drill, and the results of its checks."""
     table = grid(f"Drill of backup {done.backup}", ["what", "found", "s"], ["s"])
     for part, found, seconds in done.parts:
         table.add_row(part, found, f"{seconds:.1f}")
@@ -106,14 +106,14 @@ def verdict(done: Drill) -> Text:
 
 
 def restored_table(done: Restored) -> Table:
-    """What a recovery led to."""
+    """The result of a recovery."""
     table = grid("Recovered", ["what", "found"])
     table.add_row("to", done.target)
     table.add_row("from backup", done.backup)
-    table.add_row("last commit (UTC)", _moment(done.last_commit) or "before the backup ended")
+    table.add_row("last commit (UTC)", _moment(done.last_commit) or "none after the backup")
     table.add_row("cluster", str(done.data))
     if done.aside is not None:
-        table.add_row("what was there", str(done.aside))
+        table.add_row("previous cluster", str(done.aside))
     for check in done.checks:
         table.add_row(check.name, check.found)
     table.add_row("took", f"{done.seconds:.1f} s")
@@ -121,12 +121,12 @@ def restored_table(done: Restored) -> Table:
 
 
 def expiry_words(expiry: Expiry) -> Text:
-    """What goes and what stays, before it goes."""
+    """The backups that would be deleted and kept, shown before the deletion."""
     gone = ", ".join(backup.label for backup in expiry.expired) or "no backup"
     size = sum(backup.kept_bytes for backup in expiry.expired) + expiry.log_bytes
     return Text(
-        f"to go: {gone}, and {len(expiry.log)} segments of log before {expiry.kept[0].label if expiry.kept else 'now'}"
-        f"; {size / 1024**2:,.0f} MB. To stay: {', '.join(backup.label for backup in expiry.kept)}"
+        f"to delete: {gone}, and {len(expiry.log)} WAL segments before {expiry.kept[0].label if expiry.kept else 'now'}"
+        f"; {size / 1024**2:,.0f} MB. To keep: {', '.join(backup.label for backup in expiry.kept)}"
     )
 
 

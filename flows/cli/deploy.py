@@ -1,4 +1,4 @@
-"""`medallion deploy`: what an environment's Prefect server holds, made what is declared; a plan first."""
+"""`medallion deploy`: bring an environment's Prefect server to what is declared, after showing a plan."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from deployments.deploy import Prospect, Session
     from deployments.environments import Environment
 
-#: `--plan` found something to change: as `render --check`, which finds files to change.
+#: `--plan` found something to change; the same code as `render --check`.
 DIFFERS = 2
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")]
-OnlyPlan = Annotated[bool, typer.Option("--plan", help="Only show what would change; exit 2 when anything would")]
-Remove = Annotated[bool, typer.Option("--remove", help="Delete what we once deployed and no longer declare")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation")]
+OnlyPlan = Annotated[bool, typer.Option("--plan", help="Only show what would change; exit 2 if anything would")]
+Remove = Annotated[bool, typer.Option("--remove", help="Delete what was deployed before and is no longer declared")]
 
 
 def deploy(
@@ -29,24 +29,24 @@ def deploy(
     yes: Yes = False,
     remove: Remove = False,
     overrule: Annotated[
-        bool, typer.Option("--overrule", help="Put back what was paused or limited by hand at the server")
+        bool, typer.Option("--overrule", help="Undo pauses and limits set by hand at the server")
     ] = False,
-    pool: Annotated[str | None, typer.Option("--pool", help="Where runs run; remembered by the server")] = None,
+    pool: Annotated[str | None, typer.Option("--pool", help="The work pool of runs; remembered by the server")] = None,
     image: Annotated[str | None, typer.Option("--image", help="The image of runs; remembered by the server")] = None,
     base_job_template: Annotated[
-        Path | None, typer.Option("--base-job-template", help="The pool's job template, a file of JSON")
+        Path | None, typer.Option("--base-job-template", help="The pool's base job template, a JSON file")
     ] = None,
-    version: Annotated[str | None, typer.Option("--version", help="What to call it; git's name for it, if any")] = None,
+    version: Annotated[str | None, typer.Option("--version", help="The version's name; default: from git")] = None,
     schedules: Annotated[
         bool | None,
         typer.Option(
             "--schedules/--no-schedules",
-            help="Whether schedules and automations that follow are on; as the environment declares unless chosen, "
-            "then remembered by the server",
+            help="Switch schedules and their automations on or off; default: as the environment declares, "
+            "or as chosen before (the server remembers it)",
         ),
     ] = None,
 ) -> None:
-    """Show what would change at the Prefect server in force, ask, and change it. Running it again changes nothing."""
+    """Show what would change at the configured Prefect server, ask, and apply it. Idempotent."""
     prepare()
     from deployments.deploy import Choice, prospect, session
     from deployments.environments import current, find_environment
@@ -54,7 +54,7 @@ def deploy(
     chosen = find_environment(environment) if environment else current()
     choice = Choice(chosen, pool, image, base_job_template, version, schedules)
     with session() as server:
-        with console.status("looking at the server"):
+        with console.status("reading the server"):
             found = prospect(server, choice, remove=remove, overrule=overrule)
         show_and_apply(server, found, chosen, only_plan=only_plan, yes=yes, remove=remove)
 
@@ -62,7 +62,7 @@ def deploy(
 def show_and_apply(
     session: Session, found: Prospect, environment: Environment, *, only_plan: bool, yes: bool, remove: bool
 ) -> None:
-    """The plan on the terminal; then, unless only the plan was requested, the question, the changes, the next runs."""
+    """Show the plan; then, unless only the plan was requested, ask, apply it and show the next runs."""
     from deployments.deploy import apply
     from flows.cli.deploy_screens import prospect_parts, verdict
 
@@ -77,7 +77,7 @@ def show_and_apply(
         if not yes:
             _ask(environment)
         apply(session, found, on_change=lambda change: console.print(f"  {change.action}  {change.resource.name}"))
-        console.print("done; running it again would change nothing")
+        console.print("done; the server matches what is declared")
     _show_next_runs(session, found)
 
 
@@ -95,13 +95,13 @@ def _show_next_runs(session: Session, found: Prospect) -> None:
 
 def _ask(environment: Environment) -> None:
     if not console.is_terminal:
-        problems.print("nobody is here to ask: say --yes to change the server, or --plan to look")
+        problems.print("standard input is no terminal: add --yes to change the server, or --plan to show the plan")
         raise typer.Exit(2)
     if environment.asks_for_name:
-        answer = typer.prompt(f"type {environment.name} to change it", default="", show_default=False)
+        answer = typer.prompt(f"type {environment.name} to apply the changes", default="", show_default=False)
         agreed = answer.strip() == environment.name
     else:
-        agreed = typer.confirm("change it?", default=False)
+        agreed = typer.confirm("apply the changes?", default=False)
     if not agreed:
         console.print("nothing was changed")
         raise typer.Exit(0)

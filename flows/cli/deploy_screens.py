@@ -1,4 +1,4 @@
-"""What the terminal shows of a deployment: its plan, and what can be done about what it tells."""
+"""Tables of a deployment: its plan, the next runs, and runs that do not start."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _STYLES = {
     "unchanged": "dim",
     "left out": "dim",
 }
-# What is longer, or has parts, is named and not shown: an operator may have put a password into job variables.
+# Longer or nested values are named, not shown: an operator may have put a password into job variables.
 _SHOWN = 48
 
 
 def prospect_parts(found: Prospect, *, removing: bool) -> list[Table | Text]:
-    """The plan: where to; one line a thing, and one a kind for what stays as it is; notes."""
+    """The plan: the server; one line per changed resource, one per kind for unchanged ones; notes."""
     record = found.record
-    where = f"{found.address} ({'Prefect Cloud' if found.is_cloud else 'a server of your own'})"
-    what = f"puts back {record.puts_back}" if record.puts_back else f"version {record.version}"
+    where = f"{found.address} ({'Prefect Cloud' if found.is_cloud else 'self-hosted'})"
+    what = f"restores {record.puts_back}" if record.puts_back else f"version {record.version}"
     table = grid("Plan", ["action", "what", "name", "differs"])
     for (unchanged, kind), group in groupby(
         found.changes, key=lambda change: (change.action == "unchanged", change.resource.kind)
@@ -54,9 +54,9 @@ def prospect_parts(found: Prospect, *, removing: bool) -> list[Table | Text]:
     ]
     parts += [Text(f"note: {note}", style="yellow") for note in found.notes]
     if not removing and any(change.action == "no longer declared" for change in found.changes):
-        parts.append(Text("--remove deletes what is no longer declared"))
+        parts.append(Text("use --remove to delete what is no longer declared"))
     if any(change.kept for change in found.changes):
-        parts.append(Text("what was turned by hand is kept; deploy --overrule puts it back"))
+        parts.append(Text("settings changed by hand are kept; deploy --overrule resets them"))
     return parts
 
 
@@ -69,7 +69,7 @@ def verdict(found: Prospect) -> str:
 
 
 def next_runs_table(runs: Sequence[NextRun]) -> Table:
-    """When each active deployment runs next, and what is in the way of it."""
+    """When each active deployment runs next, and what prevents it."""
     table = grid("Schedules", ["deployment", "schedule", "next run (UTC)", "late runs", "work pool"], ["late runs"])
     for run in runs:
         table.add_row(
@@ -83,8 +83,8 @@ def next_runs_table(runs: Sequence[NextRun]) -> Table:
 
 
 def stuck_runs_table(runs: Sequence[StuckRun]) -> Table:
-    """Runs that do not begin, and what to do; those of one deployment for one reason are one line."""
-    table = grid("Runs that do not begin", ["deployment", "state", "since (UTC)", "runs", "work pool", "fix"], ["runs"])
+    """Runs that do not start, and the fix; runs of one deployment with the same reason are one line."""
+    table = grid("Runs that do not start", ["deployment", "state", "since (UTC)", "runs", "work pool", "fix"], ["runs"])
     grouped: dict[tuple[str, str, bool], list[StuckRun]] = {}
     for run in runs:
         grouped.setdefault((run.deployment, run.state, run.pool_ready), []).append(run)
@@ -109,12 +109,12 @@ def _differs(change: Change) -> str:
     if change.action == "left out":
         parts.append("Prefect Cloud only")
     if change.action == "update" and change.adopted:
-        parts.append("was there before us: never removed")
+        parts.append("not created by medallion: never removed")
     return "; ".join(parts)
 
 
 def _created(resource: Resource) -> str:
-    """What a person wants to know of something new: when it runs and in which queue, or how large it is."""
+    """The details of a new resource: its schedule and queue, or its size."""
     fields = resource.fields
     told = [
         f"{value}" + ("" if fields["active " + name.partition(" ")[2]] else ", off")

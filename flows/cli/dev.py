@@ -1,4 +1,4 @@
-"""`medallion dev`: an analyst's own schemas beside the shared ones."""
+"""`medallion dev`: an analyst's private schemas."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import typer
 from flows.cli import model_tables
 from flows.cli.terminal import console, keep_private, problems
 
-app = typer.Typer(help="Build models in schemas of your own, and see their rows and tests.", no_args_is_help=True)
+app = typer.Typer(help="Build models in private schemas, and see their rows and test results.", no_args_is_help=True)
 
 Models = Annotated[
-    list[str] | None, typer.Argument(metavar="[MODEL]...", help="agg_daily_sales; what you edited when left out")
+    list[str] | None, typer.Argument(metavar="[MODEL]...", help="For example agg_daily_sales; default: edited models")
 ]
-Rows = Annotated[int, typer.Option("--rows", "-n", min=0, help="First rows to show of each model")]
+Rows = Annotated[int, typer.Option("--rows", "-n", min=0, help="Rows to show per model")]
 Incremental = Annotated[
-    bool, typer.Option("--incremental", help="Go on from the last private build instead of building anew")
+    bool, typer.Option("--incremental", help="Continue from the last private build instead of building from scratch")
 ]
-Personal = Annotated[bool, typer.Option("--personal", help="Show values of personal columns, too")]
-# How often edits are looked for.
+Personal = Annotated[bool, typer.Option("--personal", help="Also show the values of personal columns")]
+# How often the project is checked for edits.
 _LOOK_SECONDS = 0.3
 
 
 @app.command()
 def build(models: Models = None, rows: Rows = 5, incremental: Incremental = False, personal: Personal = False) -> None:
-    """Build what you edited, test it, and show its first rows. The shared schemas are only read."""
+    """Build and test edited models, and show their first rows. Shared schemas are only read."""
     if not _build(models, rows, incremental, personal):
         raise typer.Exit(1)
 
 
 @app.command()
 def watch(models: Models = None, rows: Rows = 5, incremental: Incremental = False, personal: Personal = False) -> None:
-    """Build as `dev build` does, now and after every saved edit. Ctrl-C ends it."""
+    """Run `dev build` now and after every saved edit, until Ctrl-C."""
     from flows.models.project import DBT_PROJECT
 
     seen: dict[Path, int] = {}
@@ -45,7 +45,7 @@ def watch(models: Models = None, rows: Rows = 5, incremental: Incremental = Fals
             if found != seen:
                 seen = found
                 _build(models, rows, incremental, personal)
-                console.print("[dim]waiting for an edit in dbt_project; Ctrl-C ends[/]")
+                console.print("[dim]waiting for an edit in dbt_project; Ctrl-C stops[/]")
             time.sleep(_LOOK_SECONDS)
     except KeyboardInterrupt:
         console.print()
@@ -53,22 +53,24 @@ def watch(models: Models = None, rows: Rows = 5, incremental: Incremental = Fals
 
 @app.command("list")
 def list_schemas() -> None:
-    """List your schemas, with their tables and sizes."""
+    """List your private schemas with their tables and sizes."""
     from flows.models import dev
 
     schemas = asyncio.run(dev.private())
     console.print(
-        model_tables.private_schemas(schemas) if schemas else "there are none: `medallion dev build` makes them"
+        model_tables.private_schemas(schemas)
+        if schemas
+        else "you have no private schemas; `medallion dev build` creates them"
     )
 
 
 @app.command()
 def drop() -> None:
-    """Drop your schemas and all that is in them. The shared ones are not touched."""
+    """Drop your private schemas and their contents. Shared schemas are not touched."""
     from flows.models import dev
 
     dropped = asyncio.run(dev.drop())
-    console.print(f"dropped {', '.join(dropped)}" if dropped else "there was nothing to drop")
+    console.print(f"dropped {', '.join(dropped)}" if dropped else "nothing to drop")
 
 
 def _build(models: list[str] | None, rows: int, incremental: bool, personal: bool) -> bool:

@@ -1,4 +1,4 @@
-"""`medallion erase` and `medallion purge`: what ends, because a person asked or because its term is over."""
+"""`medallion erase` and `medallion purge`: erasure on request, and deletion after the retention period."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from flows.cli.terminal import console, prepare
 
 
 def erase(
-    subject: Annotated[str, typer.Option("--subject", help="The kind of person: household")],
-    key: Annotated[str | None, typer.Option("--key", help="Whose rows; asked for when left out")] = None,
-    do: Annotated[bool, typer.Option("--erase", help="Delete; without it only a plan is shown")] = False,
+    subject: Annotated[str, typer.Option("--subject", help="The kind of data subject, for example household")],
+    key: Annotated[str | None, typer.Option("--key", help="The subject's key; prompted for by default")] = None,
+    do: Annotated[bool, typer.Option("--erase", help="Delete the rows; without it, only the plan is shown")] = False,
     despite_source: Annotated[
-        bool, typer.Option("--despite-source", help="Although the source holds the person still")
+        bool, typer.Option("--despite-source", help="Erase although the source still has the subject")
     ] = False,
 ) -> None:
-    """Delete a person's rows from every table, and prove that nothing is left. Shows a plan first; exit 1 if any is."""
+    """Delete a subject's rows from every table and verify that none is left. Without --erase, show the plan."""
     prepare(asks_server=False)
     from flows.privacy import erase as story
 
     declared = story.find_subject(subject)
-    # Asked for, it stands in no list of processes and no shell's history.
+    # A prompt keeps the key out of process lists and the shell's history.
     chosen = key if key is not None else typer.prompt(f"{declared.key} of the {subject}", hide_input=True)
-    with console.status("looking at every table"):
+    with console.status("searching every table"):
         if do:
             done = asyncio.run(story.erase(declared, chosen, despite_source=despite_source))
         else:
@@ -38,12 +38,14 @@ def erase(
 
 
 def purge(
-    delete: Annotated[bool, typer.Option("--delete", help="Delete; without it only a plan is shown")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete the rows; without it, only the plan is shown")
+    ] = False,
 ) -> None:
-    """Show what is beyond its retention term, per place; with --delete, delete it in batches and record it."""
+    """Show data past its retention period, per place; with --delete, delete it in batches and record it."""
     prepare(asks_server=False)
     from flows.purge import purge_expired
 
-    with console.status("looking at every table"):
+    with console.status("searching every table"):
         lines = asyncio.run(purge_expired(delete=delete))
     console.print(erase_tables.retention_table(lines, deleted=delete))

@@ -1,4 +1,4 @@
-"""`medallion migrate`: schema `ops` brought to the version of this code, on purpose and with a look before."""
+"""`medallion migrate`: upgrade schema `ops` to the version of this code, explicitly and after a plan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flows.values.settings import settings
 
 @dataclass(frozen=True)
 class Migration:
-    """What stands between the warehouse and this code. `version` is None where there is no schema yet."""
+    """The difference between the warehouse and this code. `version` is None if there is no schema yet."""
 
     version: int | None
     changes: tuple[str, ...]
@@ -27,20 +27,21 @@ class Migration:
 
     @property
     def pending(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether an upgrade is pending."""
         return self.version != ledger.SCHEMA_VERSION
 
 
 def migrate(
     plan: Annotated[
-        bool, typer.Option("--plan", help="Show what would come and who is at work; change nothing")
+        bool, typer.Option("--plan", help="Show the pending changes and the active runs; change nothing")
     ] = False,
-    sql: Annotated[bool, typer.Option("--sql", help="Print the statements, and change nothing")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Print the statements; change nothing")] = False,
     wait: Annotated[
-        float | None, typer.Option("--wait", min=0, help="Seconds to wait for active runs; MEDALLION_LOCK_WAIT_SECONDS")
+        float | None,
+        typer.Option("--wait", min=0, help="Seconds to wait for active runs; default: MEDALLION_LOCK_WAIT_SECONDS"),
     ] = None,
 ) -> None:
-    """Bring schema ops to the version of this code, when no run is under way."""
+    """Upgrade schema ops to the version of this code when no run is active."""
     if sql:
         typer.echo(upgrading.statements())
         return
@@ -51,17 +52,17 @@ def migrate(
     if plan:
         return
     if not found.pending:
-        console.print("nothing to do")
+        console.print("up to date")
         return
     with console.status("upgrading"):
         done = asyncio.run(_migrate(settings().lock_wait_seconds if wait is None else wait))
     console.print(
-        f"schema ops is of version {ledger.SCHEMA_VERSION} now" if done else "another process did it meanwhile"
+        f"schema ops is now at version {ledger.SCHEMA_VERSION}" if done else "another process has upgraded it meanwhile"
     )
 
 
 async def look() -> Migration:
-    """The warehouse's version, what an upgrade would change, and who is at work. Changes nothing.
+    """The warehouse's version, what an upgrade would change, and the active runs. Changes nothing.
 
     Raises:
         LoadLocked: the upgrade could not be rehearsed. WarehouseError: the schema is newer than this code.
@@ -70,7 +71,7 @@ async def look() -> Migration:
         version = await ledger.known_version(warehouse)
         active = await active_runs(warehouse)
         pending = version not in (None, ledger.SCHEMA_VERSION)
-        # Runs hold the tables that a rehearsal would want.
+        # Active runs lock the tables that a rehearsal needs.
         changes = await upgrading.rehearse(warehouse) if pending and not active else []
     return Migration(version, tuple(changes), tuple(active))
 
@@ -81,10 +82,10 @@ async def _migrate(wait_seconds: float) -> bool:
 
 
 def _table(found: Migration) -> Table:
-    table = screens.grid("Schema ops", ["what", "is"])
-    table.add_row("version now", "none yet" if found.version is None else str(found.version))
-    table.add_row("this code wants", str(ledger.SCHEMA_VERSION))
-    table.add_row("upgrade", "pending" if found.pending else "nothing to do")
+    table = screens.grid("Schema ops", ["what", "value"])
+    table.add_row("current version", "none yet" if found.version is None else str(found.version))
+    table.add_row("required version", str(ledger.SCHEMA_VERSION))
+    table.add_row("upgrade", "pending" if found.pending else "up to date")
     for line in found.changes:
         kind, _, what = line.partition("  ")
         table.add_row(kind, what.strip())

@@ -1,4 +1,4 @@
-"""`medallion model`: new models, and the conventions all models keep."""
+"""`medallion model`: create models, and check their conventions."""
 
 from __future__ import annotations
 
@@ -11,30 +11,37 @@ import typer
 from flows.cli import model_tables
 from flows.cli.terminal import console, keep_private, problems
 
-app = typer.Typer(help="Begin a model, and check that all keep the conventions.", no_args_is_help=True)
+app = typer.Typer(help="Create a model, and check the conventions of all models.", no_args_is_help=True)
 
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="agg_store_sales")],
-    layer: Annotated[Literal["silver", "gold"], typer.Option(help="The folder it goes into")],
-    origin: Annotated[str, typer.Option("--from", metavar="MODEL", help="The model to begin with, fct_basket_lines")],
+    name: Annotated[str, typer.Argument(help="The model's name, for example agg_store_sales")],
+    layer: Annotated[Literal["silver", "gold"], typer.Option(help="The layer, and so its folder")],
+    origin: Annotated[
+        str, typer.Option("--from", metavar="MODEL", help="The model it reads, for example fct_basket_lines")
+    ],
     by: Annotated[
-        list[str] | None, typer.Option(help="Columns that tell its rows apart, once each; amounts are summed over them")
+        list[str] | None,
+        typer.Option(help="A column of its grain; repeat per column. Amounts are summed over the grain"),
     ] = None,
 ) -> None:
-    """Write a new model's files, with columns, types and descriptions of the model it begins with."""
+    """Write a new model's files, with the columns, types and descriptions of the model it reads."""
     from flows.models.new import new_model
+    from flows.render.gold_contracts import write_gold_contract
     from flows.values.settings import PROJECT_ROOT
 
-    for path in asyncio.run(new_model(name, layer, origin, by or ())):
+    written = asyncio.run(new_model(name, layer, origin, by or ()))
+    if layer == "gold":
+        written.append(write_gold_contract(name))
+    for path in written:
         console.print(f"  written: {path.relative_to(PROJECT_ROOT)}")
     console.print(f"Edit it, then see its rows and tests: medallion dev build {name}")
 
 
 @app.command()
 def check() -> None:
-    """Check conventions and tell how much is described and tested. Needs no database."""
+    """Check conventions, and show how much is described and tested. Needs no database."""
     from flows.models.conventions import check_conventions
 
     with console.status("reading the project"):
@@ -46,13 +53,13 @@ def check() -> None:
     if verdict.gaps:
         problems.print(model_tables.gaps_table(verdict.gaps))
         raise typer.Exit(2)
-    console.print("[green]the conventions hold[/]")
+    console.print("[green]all models follow the conventions[/]")
 
 
 def docs(
-    out: Annotated[Path | None, typer.Option("--out", help="The folder; .medallion/docs when left out")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The folder; default: .medallion/docs")] = None,
 ) -> None:
-    """Write the models' documents and the lineage of every column, as pages that open anywhere."""
+    """Write the models' documentation and column lineage as static HTML pages."""
     from flows.models.docs import write_docs
     from flows.values.settings import settings
 

@@ -1,4 +1,4 @@
-"""What the terminal shows of models: nodes of a build, first rows, private schemas."""
+"""Tables of models: nodes of a build, first rows, private schemas."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from flows.models.project import BuiltNode
 
 _STYLES = {"success": "green", "pass": "green", "no-op": "dim", "warn": "yellow", "skipped": "dim"}  # nosec B105 - colours
-# Columns of a preview are cut to this many characters; what does not fit beside each other goes under.
+# Columns of a preview are cut to this many characters; columns that do not fit the width go into another table.
 _CELL = 28
 
 
 def build_parts(built: Built, width: int) -> list[Table | Text]:
-    """`medallion dev build`: nodes with what became of them, then first rows."""
+    """`medallion dev build`: nodes with their status, then first rows."""
     if not built.nodes:
-        return [Text("nothing was edited since the last whole build; name a model to build it all the same")]
+        return [Text("no model was edited since the last full build; name a model to build it anyway")]
     parts: list[Table | Text] = [nodes_table(built.nodes, f"Built as {built.prefix.rstrip('_')}")]
     for preview in built.previews:
         parts += preview_parts(preview, width)
     failed = sum(not node.ok for node in built.nodes)
     models = sum(node.kind in {"model", "seed", "snapshot"} for node in built.nodes)
     tests = len(built.nodes) - models
-    verdict = f"{failed} of {len(built.nodes)} need a look" if failed else "all is well"
+    verdict = f"{failed} of {len(built.nodes)} failed" if failed else "all passed"
     style = "bold red" if failed else "green"
     counted = f"; {models} built, {tests} tests, {built.seconds:.1f} s"
     return [*parts, Text.assemble((verdict, style), counted)]
 
 
 def nodes_table(nodes: Iterable[BuiltNode], title: str) -> Table:
-    """One line a node, in the order in which dbt came to them; what went wrong stands under it."""
+    """One line per node, in the order in which dbt ran them; its error is below it."""
     table = grid(title, ["", "what", "name", "became", "s"], ["s"])
     for node in nodes:
         good = node.ok
@@ -62,12 +62,12 @@ def nodes_table(nodes: Iterable[BuiltNode], title: str) -> Table:
 
 def _detail(node: BuiltNode) -> str:
     if node.kind == "test" and node.status == "fail":
-        return f"the rows stand in {node.relation.replace(chr(34), '')}" if node.relation else ""
+        return f"the failing rows are in {node.relation.replace(chr(34), '')}" if node.relation else ""
     return node.message if node.status in {"error", "fail"} else ""
 
 
 def preview_parts(preview: Preview, width: int) -> list[Table | Text]:
-    """The first rows; columns that do not fit beside each other go into a second table."""
+    """The first rows; columns that do not fit the width go into a second table."""
     title = f"{preview.name}: {preview.count:,} rows"
     if not preview.rows:
         return [Text(title, style="bold")]
@@ -87,9 +87,9 @@ def preview_parts(preview: Preview, width: int) -> list[Table | Text]:
     parts.append(_rows_table(preview, chosen, title if not parts else ""))
     if preview.withheld:
         listed = ", ".join(name for name, _ in preview.columns if name in preview.withheld)
-        parts.append(Text(f"withheld as personal: {listed} (--personal shows them)", style="dim"))
+        parts.append(Text(f"personal columns hidden: {listed} (--personal shows them)", style="dim"))
     if audit:
-        parts.append(Text(f"left out: {', '.join(audit)}", style="dim"))
+        parts.append(Text(f"not shown: {', '.join(audit)}", style="dim"))
     return parts
 
 
@@ -106,7 +106,7 @@ def _rows_table(preview: Preview, chosen: list[int], title: str) -> Table:
 
 
 def problem_panel(problem: str) -> Panel:
-    """What dbt has against the project as it stands: it could not even begin."""
+    """Why dbt cannot parse the project."""
     return Panel(
         Text(problem), title="dbt cannot read the project", title_align="left", border_style="red", expand=False
     )
@@ -121,9 +121,9 @@ def private_schemas(schemas: Iterable[PrivateSchema]) -> Table:
 
 
 def coverage_table(layers: Iterable[LayerCoverage]) -> Table:
-    """`medallion model check`: what is described and tested, by layer."""
-    columns = ["layer", "models", "described", "key held", "tested", "unit tested", "columns", "described", "tested"]
-    table = grid("Documents and tests", columns, columns[1:])
+    """`medallion model check`: what is described and tested, per layer."""
+    columns = ["layer", "models", "described", "key tested", "tested", "unit tested", "columns", "described", "tested"]
+    table = grid("Documentation and tests", columns, columns[1:])
     for layer in layers:
         table.add_row(
             layer.layer,
@@ -140,8 +140,8 @@ def _share(count: int, of: int) -> str:
 
 
 def gaps_table(gaps: Iterable[Gap]) -> Table:
-    """Where a convention is broken."""
-    table = grid("What breaks a convention", ["model", "what"])
+    """Models that break a convention."""
+    table = grid("Broken conventions", ["model", "what"])
     for gap in gaps:
         table.add_row(gap.model, gap.what)
     return table

@@ -1,4 +1,4 @@
-"""`medallion promote`: a commit from one environment into the next, past gates and a person."""
+"""`medallion promote`: promote a commit from one environment to the next, after gates and an approval."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _STYLES = {"passed": "green", "told": "yellow", "refused": "bold magenta"}
 
 
 def promote(
-    environment: Annotated[str, typer.Argument(help="Where the commit goes: staging or production")],
+    environment: Annotated[str, typer.Argument(help="The target: staging or production")],
     evidence: Annotated[
         Path | None, typer.Option("--evidence", help="JUnit XML of the commit's tests: junit-<commit>.xml")
     ] = None,
     approved_by: Annotated[
-        str | None, typer.Option("--approved-by", help="Who approves; asked for on a terminal")
+        str | None, typer.Option("--approved-by", help="Who approves; prompted for on a terminal")
     ] = None,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Let pass that gold loses tables or columns there")
+        bool, typer.Option("--accept-changes", help="Accept that gold loses tables or columns there")
     ] = False,
 ) -> None:
-    """Let a commit pass into an environment, gate by gate, and record it. Exit 1 when a gate refuses."""
+    """Check the promotion gates, record the decision, and print the next steps. Exit 1 if a gate refuses."""
     from deployments.promotion import examine, write_down
 
     promotes_from = _known(environment)
-    with console.status(f"looking at {promotes_from}"):
+    with console.status(f"reading {promotes_from}"):
         found = asyncio.run(
             examine(environment, promotes_from, _origin(promotes_from), evidence, accept_changes=accept_changes)
         )
@@ -51,11 +51,13 @@ def promote(
     number = asyncio.run(write_down(found, approved_by, getpass.getuser()))
     if not found.open or not approved_by:
         problems.print(
-            f"promotion {number} is refused: "
-            + (_names(found.gates) if not found.open else "nobody approved it; --approved-by NAME")
+            f"promotion {number} was refused: "
+            + (_names(found.gates) if not found.open else "it was not approved; pass --approved-by NAME")
         )
         raise typer.Exit(1)
-    console.print(f"promotion {number}: {found.commit[:12]} may go to {environment}, says {approved_by}. What is next:")
+    console.print(
+        f"promotion {number}: {found.commit[:12]} may go to {environment}, approved by {approved_by}. Next steps:"
+    )
     for line in _next_steps(found):
         console.print(f"  {line}", highlight=False)
 
@@ -66,12 +68,12 @@ def _known(environment: str) -> str:
     found = next((declared for declared in ENVIRONMENTS if declared.name == environment), None)
     if found is None or found.promotes_from is None:
         targets = ", ".join(declared.name for declared in ENVIRONMENTS if declared.promotes_from)
-        raise typer.BadParameter(f"nothing is promoted to it; choose among {targets}", param_hint="ENVIRONMENT")
+        raise typer.BadParameter(f"nothing is promoted to it; choose one of {targets}", param_hint="ENVIRONMENT")
     if settings().environment != environment:
         error = ConfigurationError(
-            f"this process works in {settings().environment}, so the warehouse it knows is not that of {environment}",
+            f"this process runs in {settings().environment}, so its warehouse is not that of {environment}",
             where="MEDALLION_ENVIRONMENT",
-            fix=f"set it to {environment}, with that environment's addresses",
+            fix=f"set it to {environment}, together with that environment's connection URLs",
         )
         error.exit_code = 2
         raise error
@@ -82,9 +84,9 @@ def _origin(promotes_from: str) -> DatabaseConnection:
     address = settings().promote_from_url
     if address is None:
         error = ConfigurationError(
-            f"nothing says where the warehouse of {promotes_from} is",
+            f"the connection URL of {promotes_from}'s warehouse is not configured",
             where="MEDALLION_PROMOTE_FROM_URL",
-            fix=f"set it to the address of {promotes_from}'s warehouse, as its transformer",
+            fix=f"set it to the connection URL of {promotes_from}'s warehouse with the transformer role",
         )
         error.exit_code = 2
         raise error
@@ -112,5 +114,5 @@ def _next_steps(found: Promotion) -> list[str]:
     return [
         *upgrade,
         f"{deploy:<{width}}  # flows and schedules at this commit",
-        f"{'medallion transform --release':<{width}}  # models built beside gold, judged, exchanged",
+        f"{'medallion transform --release':<{width}}  # build models in shadow schemas, check, swap",
     ]

@@ -1,4 +1,4 @@
-"""`medallion url` and `medallion rotate`: a role of the warehouse, its address and its password."""
+"""`medallion url` and `medallion rotate`: a warehouse role's connection URL and password."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from flows.cli.terminal import console, prepare
 
 
 def url(
-    role: Annotated[addresses.Role, typer.Option(help="Whose address")] = "reader",
+    role: Annotated[addresses.Role, typer.Option(help="The role")] = "reader",
 ) -> None:
-    """Print the warehouse's address for a role, with its password: psql "$(medallion url)"."""
+    """Print a role's connection URL of the warehouse, with its password: psql "$(medallion url)"."""
     typer.echo(addresses.warehouse(role).url)
 
 
 def rotate(
-    role: Annotated[addresses.Role, typer.Argument(help="Whose password")],
-    now: Annotated[bool, typer.Option("--now", help="End the former password too: it got into wrong hands")] = False,
+    role: Annotated[addresses.Role, typer.Argument(help="The role")],
+    now: Annotated[bool, typer.Option("--now", help="Revoke the old password too, for a leaked password")] = False,
 ) -> None:
-    """Give a role of the warehouse another account and password; what is at work goes on with the one before."""
+    """Rotate a warehouse role's account and password. Running sessions keep the old one until the next rotation."""
     prepare(asks_server=False)
     stack = addresses.embedded_stack()
     if stack is not None and stack["urls"].get(f"warehouse_{role}") == addresses.warehouse(role).url:
@@ -32,6 +32,6 @@ def rotate(
         from flows.access.rotation import rotate_block
 
         done = rotate_block(role, now=now)
-    console.print(f"the {role} comes as {done.account} from now on")
+    console.print(f"role {role} now logs in as {done.account}")
     if not now:
-        console.print(f"{done.former} goes on working until the next rotation")
+        console.print(f"{done.former} stays valid until the next rotation")

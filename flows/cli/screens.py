@@ -1,4 +1,4 @@
-"""What the terminal shows: tables and panels made of plain values."""
+"""Tables of runs, releases and comparisons, made of plain values."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from flows.observe.look import _NARROW, grid, number, styled
 
 
 def release_table(facts: Mapping[str, Any]) -> Table:
-    """A release: the tables of gold that it changed for readers."""
+    """A release: the gold tables that it changed."""
     changed = {name: change for name, change in facts["changes"].items() if not change["same"]}
-    title = f"Release {facts['release']}: {len(changed)} of {len(facts['changes'])} tables of gold changed"
+    title = f"Release {facts['release']}: {len(changed)} of {len(facts['changes'])} gold tables changed"
     table = grid(
         title,
-        ["table", "rows before", "rows now", "keys new", "keys gone", "rows changed", "columns"],
-        ["rows before", "rows now", "keys new", "keys gone", "rows changed"],
+        ["table", "rows before", "rows after", "keys added", "keys removed", "rows changed", "columns"],
+        ["rows before", "rows after", "keys added", "keys removed", "rows changed"],
     )
     for name, change in changed.items():
         counts = [change[key] for key in ("rows_before", "rows_after", "keys_new", "keys_gone", "rows_changed")]
@@ -34,7 +34,7 @@ def release_table(facts: Mapping[str, Any]) -> Table:
 
 
 def model_table(facts: Mapping[str, Any]) -> Table:
-    """A version of a model: how good it was on the weeks held out, and the weights it goes by."""
+    """A model version: its metrics on the held-out weeks, and its weights."""
     title = f"{facts['model']} {facts['version']}: {facts['households']:,} households as of {facts['as_of']}"
     table = grid(title, ["what", "value"], ["value"])
     for name, value in facts["metrics"].items():
@@ -47,53 +47,53 @@ def model_table(facts: Mapping[str, Any]) -> Table:
 
 _COUNTS = (
     ("read", "rows_read"),
-    ("new", "rows_inserted"),
-    ("changed", "rows_updated"),
-    ("same", "rows_unchanged"),
+    ("inserted", "rows_inserted"),
+    ("updated", "rows_updated"),
+    ("unchanged", "rows_unchanged"),
     ("deleted", "rows_deleted"),
     ("quarantined", "rows_quarantined"),
 )
 
 
 def loads_table(loads: Sequence[dict[str, Any]], title: str, width: int) -> Table:
-    """What became of each table of a run. A narrow terminal is shown what changed, not what stayed."""
+    """The loads of a run. A narrow terminal does not show unchanged rows and totals."""
     shown = [(label, column) for label, column in _COUNTS if width >= _NARROW or column != "rows_unchanged"]
     totals = [("source", "source_rows"), ("raw", "raw_rows")] if width >= _NARROW else []
     numeric = [label for label, _ in [*shown, *totals]] + ["s"]
-    table = grid(title, ["table", "path", *numeric[:-1], "counts", "s"], numeric)
+    table = grid(title, ["table", "strategy", *numeric[:-1], "result", "s"], numeric)
     for load in loads:
         counts = [number(load[column], dim_zero=True) for _, column in shown]
-        verdict = load["reconciled"] if load["status"] == "published" else load["status"]
+        result = load["reconciliation"] if load["status"] == "published" else load["status"]
         table.add_row(
             f"{load['source_system']}.{load['table_name']}",
-            load["path"],
+            load["strategy"],
             *counts,
             *[number(load[column]) for _, column in totals],
-            styled(verdict),
+            styled(result),
             f"{load['seconds']:.1f}" if load["seconds"] is not None else "",
         )
     return table
 
 
 def partitions_table(counted: Iterable[tuple[Partition, int, int]]) -> Table:
-    """`medallion backfill --plan`: what each partition holds at both ends."""
+    """`medallion backfill --plan`: rows per partition at the source and in raw."""
     table = grid("Partitions", ["days", "rows at the source", "rows in raw"], ["rows at the source", "rows in raw"])
     for partition, at_source, in_raw in counted:
         table.add_row(str(partition), f"{at_source:,}", f"{in_raw:,}")
     return table
 
 
-_COMPARED = ("source_rows", "raw_rows", "missing", "surplus", "different", "quarantined", "waiting", "repaired")
+_COMPARED = ("source_rows", "raw_rows", "missing", "extra", "different", "quarantined", "pending", "repaired")
 
 
 def reconciliations_table(results: Iterable[dict[str, Any]]) -> Table:
-    """`medallion reconcile`: what each end holds, and where they differ."""
+    """`medallion reconcile`: rows at the source and in raw, and how they differ."""
     labels = [name.removesuffix("_rows") for name in _COMPARED]
-    table = grid("Both ends", ["table", "verdict", *labels, "s", "note"], [*labels, "s"])
+    table = grid("Reconciliation", ["table", "result", *labels, "s", "note"], [*labels, "s"])
     for result in results:
         table.add_row(
             f"{result['source_system']}.{result['table_name']}",
-            styled(result["verdict"]),
+            styled(result["result"]),
             *[number(result[name], dim_zero=not name.endswith("_rows")) for name in _COMPARED],
             f"{result['seconds']:.1f}",
             result["note"] or "",
@@ -102,5 +102,5 @@ def reconciliations_table(results: Iterable[dict[str, Any]]) -> Table:
 
 
 def changed_rows(loads: Iterable[dict[str, Any]]) -> int:
-    """Rows of raw that a run made different."""
+    """Rows of raw that a run changed."""
     return sum((load[column] or 0) for load in loads for column in ("rows_inserted", "rows_updated", "rows_deleted"))

@@ -1,4 +1,4 @@
-"""What `medallion plan` and `medallion preview` show of the sources."""
+"""Tables of `medallion plan` and `medallion preview`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rich.text import Text
 from flows.observe.look import grid
 
 if TYPE_CHECKING:
-    from flows.kinds.api.preview import Preview
+    from flows.kinds.kind import Preview
     from flows.verbs.plan import PlanLine
 
 
 def plan_table(lines: Iterable[PlanLine]) -> Table:
     """`medallion plan`."""
-    table = grid("Plan", ["table", "due", "rows", "path", "from cursor", "why"], ["rows"])
+    table = grid("Plan", ["table", "pending", "rows", "strategy", "from cursor", "why"], ["rows"])
     for line in lines:
         plan = line.plan
         why = line.error.what if line.error else plan.reason if plan else ""
@@ -26,9 +26,9 @@ def plan_table(lines: Iterable[PlanLine]) -> Table:
             why = f"{why}; {plan.warning}"
         table.add_row(
             f"{line.source}.{line.table}",
-            Text(line.due, style="bold red" if line.error else "dim" if line.due == "nothing waits" else "bold"),
+            Text(line.state, style="bold red" if line.error else "dim" if line.state == "up to date" else "bold"),
             "" if line.rows is None else f"{line.rows:,}",
-            plan.path if plan else "",
+            plan.strategy if plan else "",
             (plan.lower or "the beginning") if plan else "",
             why,
         )
@@ -36,18 +36,10 @@ def plan_table(lines: Iterable[PlanLine]) -> Table:
 
 
 def preview_parts(name: str, preview: Preview) -> list[Table | Text | JSON]:
-    """`medallion preview`: what was found, each field, the first records."""
-    facts = grid(f"Preview of {name}", ["what", "declared", "the answer suggests"])
-    found = preview.detected
-    facts.add_row(
-        "records on the first page", str(preview.on_page), f"{len(found.found)} at {found.records or 'the root'!r}"
-    )
-    facts.add_row(
-        "total", "" if preview.total is None else f"{preview.total:,}", f"at {found.total!r}" if found.total else ""
-    )
-    facts.add_row("pagination", preview.declared, found.pagination)
-    facts.add_row("key", "", f"{found.key} ({found.key_type})")
-    facts.add_row("cursor", "", found.cursor_field or "")
+    """`medallion preview`: facts of the endpoint, its fields, the first records."""
+    facts = grid(f"Preview of {name}", ["what", "declared", "suggested by the response"])
+    for fact in preview.facts:
+        facts.add_row(*fact)
     fields = grid("Fields", ["field", "kinds"])
     for field, kinds in preview.fields.items():
         fields.add_row(field, kinds)

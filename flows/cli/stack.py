@@ -1,4 +1,4 @@
-"""`medallion up`, `medallion down` and `medallion status`: the embedded stack, and how things are."""
+"""`medallion up`, `medallion down` and `medallion status`: the embedded stack and the state of operations."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 _STATUS_LOCK_MS = 2_000
 
 
-def up(commerce: Annotated[bool, typer.Option(help="Start the demo's commerce API too")] = False) -> None:
-    """Start the embedded stack: PostgreSQL and a Prefect server. Harmless when it runs already."""
+def up(commerce: Annotated[bool, typer.Option(help="Also start the demo's commerce API")] = False) -> None:
+    """Start the embedded stack: PostgreSQL and a Prefect server. Does nothing if it is running."""
     from infra.local import stack
 
     with console.status("starting"):
         running = stack.up(on_step=lambda step: console.print(f"  {step}"), with_commerce=commerce)
-        # What is set up here belongs to this stack, whatever other servers the environment names.
+        # This configures the embedded stack, whatever other servers the environment variables name.
         os.environ["PREFECT_API_URL"] = running.prefect.api_url
         prepare()
         asyncio.run(_ensure_operations(DatabaseConnection("warehouse", running.urls["warehouse_loader"])))
@@ -43,16 +43,16 @@ def up(commerce: Annotated[bool, typer.Option(help="Start the demo's commerce AP
 
 
 def down() -> None:
-    """Stop what `up` started. Data stays in .medallion/ for the next `up`."""
+    """Stop what `up` started. Data is kept in .medallion/ for the next `up`."""
     from infra.local import stack
 
-    # The archiver goes last: PostgreSQL hands over its log to the end before it stops.
+    # The archiver stops last: PostgreSQL sends its WAL to the end before it stops.
     stopped = [*stack.down(), *_archiver_stops()]
-    console.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
+    console.print(f"stopped {', '.join(stopped)}" if stopped else "the stack was not running")
 
 
 def status() -> None:
-    """Show services, last runs, cursors and their lag, quarantine, and when each deployment runs next."""
+    """Show services, last runs, cursors, freshness, quarantine, and each deployment's next run."""
     if addresses.embedded_stack() is not None:
         from infra.local.stack import status as services
 
@@ -63,7 +63,7 @@ def status() -> None:
 
 
 def _show_schedules() -> None:
-    """What the Prefect server in force will start next; nothing if there is no such server, or nothing is active."""
+    """Show the next runs of the configured Prefect server; nothing if there is no server or no active schedule."""
     if addresses.embedded_stack() is None:
         from prefect.settings import get_current_settings
 
@@ -87,9 +87,9 @@ def _show_schedules() -> None:
 
 
 def _archiver_starts() -> bool:
-    """Archive the embedded cluster's log, where a key says how it is to be sealed."""
+    """Archive the embedded cluster's WAL, if a key to encrypt it is configured."""
     if settings().backup_key is None and settings().backup_key_file is None:
-        return False  # without asking for packages that are an extra
+        return False  # without importing packages that are an extra
     from infra.backup import service
     from infra.local.home import Home
 
@@ -116,7 +116,7 @@ async def _ensure_operations(address: DatabaseConnection) -> None:
 
 
 async def _overview() -> Overview:
-    # Nobody looks at a screen that hangs: whoever locks a table of ops is what there is to see.
+    # A status screen must not hang: if a transaction locks a table of ops, show that transaction.
     async with (
         addresses.connect(addresses.warehouse(), side="warehouse") as warehouse,
         naming_blockers(warehouse, "ops", patience_ms=_STATUS_LOCK_MS),

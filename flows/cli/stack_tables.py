@@ -1,4 +1,4 @@
-"""What `medallion up` and `medallion status` show: services, runs, tables, what waits for a person."""
+"""Tables of `medallion up` and `medallion status`: services, runs, tables, quarantine, errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def service_table(services: Iterable[ServiceStatus]) -> Table:
 
 
 def blockers_table(blockers: Iterable[Blocker]) -> Table:
-    """Open transactions that keep tables of the warehouse from being changed."""
+    """Open transactions that lock tables of the warehouse."""
     table = grid("Open transactions", ["session", "role", "application", "since (UTC)", "state", "tables", "waiting"])
     for blocker in blockers:
         more = f" and {len(blocker.relations) - 3} more" if len(blocker.relations) > 3 else ""
@@ -48,8 +48,8 @@ def blockers_table(blockers: Iterable[Blocker]) -> Table:
 
 
 def status_tables(overview: Overview) -> list[Table]:
-    """`medallion status`: runs, tables with cursor and lag, quarantine, schema changes, errors."""
-    runs = grid("Last runs", ["run", "pipeline", "status", "started (UTC)", "took", "how it ended"], ["run"])
+    """`medallion status`: runs, tables with cursor and freshness, quarantine, schema changes, errors."""
+    runs = grid("Last runs", ["run", "pipeline", "status", "started (UTC)", "took", "details"], ["run"])
     for run in overview.runs:
         name = f"{run['pipeline']} {run['scope']}".strip()
         runs.add_row(
@@ -62,17 +62,17 @@ def status_tables(overview: Overview) -> list[Table]:
         )
     tables = grid(
         "Tables",
-        ["table", "last load", "lag", "cursor", "rows in raw", "counts", "quarantined"],
-        ["lag", "rows in raw", "quarantined"],
+        ["table", "last load", "freshness", "cursor", "rows in raw", "reconciliation", "quarantined"],
+        ["freshness", "rows in raw", "quarantined"],
     )
     for row in overview.tables:
         tables.add_row(
             f"{row['source_system']}.{row['table_name']}",
             styled(row["status"]),
-            ago(row["lag_seconds"]),
+            ago(row["freshness_seconds"]),
             row["cursor_value"] or "",
             number(row["raw_rows"]),
-            styled(row["reconciled"]),
+            styled(row["reconciliation"]),
             number(row["quarantined"], dim_zero=True),
         )
     shown = [runs, tables]
@@ -89,7 +89,7 @@ def status_tables(overview: Overview) -> list[Table]:
             )
         shown.append(quarantine)
     if overview.circuits:
-        circuits = grid("Circuits", ["source", "state", "failures", "left alone until (UTC)", "why"], ["failures"])
+        circuits = grid("Circuits", ["source", "state", "failures", "open until (UTC)", "reason"], ["failures"])
         for row in overview.circuits:
             until = row["retry_at"]
             circuits.add_row(
@@ -113,7 +113,7 @@ def status_tables(overview: Overview) -> list[Table]:
             )
         shown.append(changes)
     if overview.errors:
-        errors = grid("Errors", ["id", "when (UTC)", "times", "class", "where", "what", "next move"], ["times"])
+        errors = grid("Errors", ["id", "when (UTC)", "times", "class", "where", "what", "fix"], ["times"])
         for row in overview.errors:
             errors.add_row(
                 row["error_id"],
@@ -131,7 +131,7 @@ def status_tables(overview: Overview) -> list[Table]:
 def _took(run: Mapping[str, Any]) -> str:
     if run["status"] != "died" and run["ended"] != DIED:
         return ago(run["seconds"])
-    # When it died nobody knows: it lived until the last that it wrote.
+    # The time of death is unknown: the process lived at least until its last write.
     return "—" if run["seconds"] is None else f"at least {ago(run['seconds'])}"
 
 
@@ -139,6 +139,6 @@ def _how_it_ended(run: Mapping[str, Any]) -> str:
     if run["status"] != "died":
         return run["ended"] or ""
     return (
-        f"its process is gone, last heard of at {run['last_sign']:%H:%M:%S}; a deployment's run is started again, and "
-        "the next run of it goes on from the last commit"
+        f"its process died; last write at {run['last_sign']:%H:%M:%S}. Runs of deployments are restarted; "
+        "the next run resumes from the last commit"
     )

@@ -1,4 +1,4 @@
-"""What the command line writes to, and what must be set before Prefect or dbt are imported."""
+"""The command line's consoles, and the settings that must precede the import of Prefect and dbt."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ problems = look.open_console(stderr=True)
 
 
 def prepare(*, asks_server: bool = True) -> None:
-    """Point Prefect at its server before it is imported, since it reads its settings once; and see that it answers.
+    """Set Prefect's server before Prefect is imported, since it reads its settings once; check that it answers.
 
-    The embedded stack's server has to prove that it is ours first, and its auth string goes to no other server. What is
+    The embedded server must first prove that it is this stack's, and its auth string is sent to no other server. Files
     written from now on is its owner's alone. A command that works without the server does not ask it: people are erased
     while it is down, too.
 
     Raises:
-        MedallionError: none is configured, it does not serve us, or another one answers in its place.
+        MedallionError: no server is configured, it refuses this client, or another server answers in its place.
     """
     keep_private()
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    # A folder of ours: `medallion purge` deletes old results there, and in Prefect's own are those of other projects.
+    # Our own folder: `medallion purge` deletes old results there; Prefect's default folder has those of other projects.
     os.environ.setdefault("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(settings().home / "results"))
     if not asks_server:
         return
     stack = embedded_stack()
     if stack is not None:
         _point_at_ours(stack["prefect"])
-    from flows.tasks.server import require_server  # imports Prefect, which reads its settings now
+    from blocks.server import require_server  # imports Prefect, which reads its settings now
 
     try:
         require_server()
@@ -47,11 +47,11 @@ def prepare(*, asks_server: bool = True) -> None:
 
 
 def _explain_another_stack() -> None:
-    """Raise NotOurs if the server that does not serve us is the embedded one of another project."""
+    """Raise NotOurs if the server that refuses this client is the embedded one of another project."""
     try:
         from infra.local.home import Home
         from infra.local.prefect_server import PrefectServer
-    except ImportError:  # a deployed worker has no embedded stack
+    except ImportError:  # not installed on a deployed worker
         return
     PrefectServer.of(Home(settings().home)).refuse_another_stack(os.environ.get("PREFECT_API_URL"))
 
@@ -70,5 +70,5 @@ def _point_at_ours(prefect: Mapping[str, Any]) -> None:
 
 
 def keep_private() -> None:
-    """Let what this process and its children create from now on be readable by its owner only."""
+    """Make files that this process and its children create readable by their owner only."""
     os.umask(0o077)

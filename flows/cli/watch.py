@@ -1,10 +1,11 @@
-"""Flows run from the command line, with what they do on the screen. Imports Prefect: the caller has pointed it."""
+"""Run flows from the command line and show their progress. Imports Prefect: call `prepare` first."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -12,30 +13,30 @@ import asyncpg
 from rich.console import Console
 from rich.status import Status
 
+from blocks.server import explain_server
 from flows.access import addresses
 from flows.backfill import backfill as backfill_flow
 from flows.cli import screens
 from flows.declare.partition import Every, partitions
 from flows.failures.diagnose import CONNECTION_LOST, diagnose
 from flows.ingest import ingest
-from flows.kinds.postgres.backfill import refuse_unfit, rows_within
 from flows.observe import logs, progress
 from flows.pipeline import pipeline, together
 from flows.reconcile import reconcile as reconcile_flow
 from flows.state import ledger, overview, reconciliations
-from flows.tasks.server import explain_server
 from flows.transform import transform as transform_flow
 from flows.values.errors import MedallionError
-from flows.verbs.find import find_database_table
+from flows.verbs.backfill import count_partitions, dividing_column
+from flows.verbs.find import find_table
 
 _MARKS = {"done": "[green]✓[/]", "failed": "[bold red]✗[/]"}
 
 
 def run(chosen: Mapping[str, list[str] | None], *, ingest_only: bool, full_refresh: bool, console: Console) -> None:
-    """Run the pipeline, or only ingest, over the chosen sources; then show what became of each table.
+    """Run the pipeline, or only ingest, over the chosen sources; then show its loads.
 
     Raises:
-        MedallionError: what the flow raised, after the tables that did load have been shown.
+        MedallionError: what the flow raised, after the loads have been shown.
     """
     only_tables = any(tables is not None for tables in chosen.values())
     whole = not ingest_only and not only_tables
@@ -52,9 +53,9 @@ def run(chosen: Mapping[str, list[str] | None], *, ingest_only: bool, full_refre
     if loads:
         console.print(screens.loads_table(loads, "Loads", console.width))
     if error is None and loads and not screens.changed_rows(loads):
-        console.print("[green]Nothing had changed at the sources, and nothing changed in raw.[/]")
+        console.print("[green]The sources have not changed, and neither has raw.[/]")
     if only_tables and not ingest_only:
-        console.print("Only single tables were asked for, so gold was left as it is: `medallion transform` builds it.")
+        console.print("Only single tables were loaded, so gold was not built: run `medallion transform` to build it.")
     if error is not None:
         raise error
 
@@ -74,7 +75,7 @@ def transform(*, select: str | None, full_refresh: bool, console: Console) -> No
 
 
 def release(*, accept_changes: bool, console: Console) -> None:
-    """Run the release flow; then show what it changed for readers of gold.
+    """Run the release flow; then show what it changed in gold.
 
     Raises:
         MedallionError: what the flow raised.
@@ -94,12 +95,12 @@ def release(*, accept_changes: bool, console: Console) -> None:
 
 
 def predict(*, console: Console) -> None:
-    """Run the predict flow; then show the version, how good it is, and what it goes by.
+    """Run the predict flow; then show the model version, its metrics and its weights.
 
     Raises:
         MedallionError: what the flow raised.
     """
-    from flows.predict import predict as predict_flow  # brings numpy, which no other command needs
+    from flows.predict import predict as predict_flow  # imports numpy, which no other command needs
 
     facts: dict[str, Any] = {}
 
@@ -114,7 +115,7 @@ def predict(*, console: Console) -> None:
 
 
 def reconcile(sources: list[str] | None, *, repair: bool, console: Console) -> None:
-    """Run the reconcile flow over the named sources or tables; then show what each end holds.
+    """Run the reconcile flow over the named sources or tables; then show the results.
 
     Raises:
         MedallionError: differences remain, or a table could not be compared; after the table has been shown.
@@ -127,42 +128,48 @@ def reconcile(sources: list[str] | None, *, repair: bool, console: Console) -> N
         raise error
 
 
-def backfill(
-    table: str,
-    first: date,
-    last: date,
-    *,
-    every: Every,
-    by: str | None,
-    restart: bool,
-    only_plan: bool,
-    console: Console,
-) -> None:
-    """Run the backfill flow, or show what it would read; then show what became of each partition.
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """The days of one table to backfill: `first` to `last`, in partitions of `every` by the column `by`.
+
+    `restart` also loads partitions that an earlier backfill has finished.
+    """
+
+    table: str
+    first: date
+    last: date
+    every: Every
+    by: str | None = None
+    restart: bool = False
+
+
+def backfill(wanted: Backfill, *, only_plan: bool, console: Console) -> None:
+    """Run the backfill flow, or show what it would load; then show the loads of its partitions.
 
     Raises:
-        MedallionError: what the flow raised, after the partitions that are in have been shown.
+        MedallionError: what the flow raised, after the loads have been shown.
     """
-    source, declared = find_database_table(table)
-    column = refuse_unfit(source, declared, by)
-    wanted = partitions(first, last, every)
+    source, declared = find_table(wanted.table)
+    column = dividing_column(source, declared, wanted.by)
+    parts = partitions(wanted.first, wanted.last, wanted.every)
     if only_plan:
-        ends = addresses.warehouse(), addresses.database(source)
-        with console.status("counting at both ends"):
-            counted, indexed = asyncio.run(rows_within(*ends, source, declared, column, wanted))
+        with console.status("counting rows at the source and in raw"):
+            counted, indexed = asyncio.run(count_partitions(source, declared, column, parts))
         console.print(screens.partitions_table(counted))
         if not indexed:
-            console.print(f"[yellow]No index of the source begins with {column}: each partition reads the table.[/]")
+            console.print(
+                f"[yellow]No index at the source starts with {column}: each partition scans the full table.[/]"
+            )
         return
 
     def start() -> None:
-        asyncio.run(backfill_flow(table, first, last, every, by, restart))
+        asyncio.run(backfill_flow(wanted.table, wanted.first, wanted.last, wanted.every, wanted.by, wanted.restart))
 
     with logs.correlated() as correlation_id:
         error = _watched(start, console)
         ran = asyncio.run(_loads(correlation_id))
     if ran:
-        console.print(screens.loads_table(ran, f"Backfill of {table}", console.width))
+        console.print(screens.loads_table(ran, f"Backfill of {wanted.table}", console.width))
     if error is not None:
         raise error
 
@@ -186,7 +193,7 @@ async def _ingest_each(chosen: Mapping[str, list[str] | None]) -> None:
 
 
 def _watched(start: Callable[[], object], console: Console) -> MedallionError | None:
-    """Run it, telling each step as it ends; the error it ended with, if any."""
+    """Run it, showing each step as it ends. Returns the error it ended with, if any."""
     began = time.monotonic()
     with console.status("starting") as spinner:
         silence = progress.listen(_Teller(console, spinner))
@@ -201,14 +208,14 @@ def _watched(start: Callable[[], object], console: Console) -> MedallionError | 
 
 
 def explained(problem: Exception) -> MedallionError:
-    """What a flow ended with, as the command line shows it."""
+    """A flow's exception as the error that the command line shows."""
     if isinstance(problem, MedallionError):
         return problem
     return explain_server(problem) or diagnose(problem, "run").error
 
 
 class _Teller:
-    """Tells steps on the console: what ended as a line, what is under way beside the spinner."""
+    """Shows steps on the console: finished ones as lines, running ones next to the spinner."""
 
     def __init__(self, console: Console, spinner: Status) -> None:
         self._console, self._spinner = console, spinner
@@ -226,13 +233,13 @@ class _Teller:
         self._spinner.update(", ".join(names[:3]) + (" …" if len(names) > 3 else ""))
 
     def _once(self, step: progress.Step) -> str:
-        """What failed; of what failed for the same reason before, only that it did."""
+        """The error; if an earlier step failed with the same error, only a reference to it."""
         first = self._failed.setdefault(step.text.replace(step.name, ""), step.name)
         return step.text if first == step.name else f"as {first}"
 
 
 async def _loads(correlation_id: str) -> list[dict[str, Any]]:
-    """The run's loads; none where the run ended before the warehouse or its ledger could be reached."""
+    """The run's loads; none if the run ended before it reached the warehouse or its ledger."""
     try:
         async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
             return await overview.loads_of(warehouse, correlation_id)

@@ -1,4 +1,4 @@
-"""Words that every kind of source shares. Frozen, and refusing nonsense when they are made."""
+"""Declarations shared by every kind of source. Frozen, and validated when they are created."""
 
 from flows.declare.cursor import Sequence, Timestamp, TransactionId
 from flows.declare.load import Append, Merge, Overwrite, Replace

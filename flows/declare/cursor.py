@@ -1,4 +1,4 @@
-"""Where the next read begins."""
+"""Cursors: where the next read starts."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +16,7 @@ class Timestamp:
                                                    10 minutes before the last one ended; merging makes that harmless
 
     A read ends below the oldest transaction still open at the source, so a row committed late with an earlier
-    timestamp is never lost. `zone` says how a column without time zone is to be understood.
+    timestamp is never lost. `zone` is the time zone of a column without time zone.
     """
 
     column: str
@@ -28,13 +28,13 @@ class Timestamp:
 
     @property
     def overlap(self) -> timedelta:
-        """The lag as a length of time."""
+        """The lag as a timedelta."""
         return parse_duration(self.lag, f"cursor {self.column}")
 
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """A column of ever-growing numbers given out by a sequence or identity.
+    """A column of ascending numbers from a sequence or identity.
 
     Sequence("event_id")            reads ids above the last one that no open transaction could still undercut
     Sequence("event_id", lag=100)   for sequences with CACHE above 1, whose sessions write their ids late
@@ -46,7 +46,7 @@ class Sequence:
     def __post_init__(self) -> None:
         if self.lag < 0:
             raise DeclarationError(
-                f"a lag of {self.lag} ids would step over rows",
+                f"a lag of {self.lag} ids would skip rows",
                 where=f"cursor {self.column}",
                 fix="write how many ids to read again, 0 or more",
             )
@@ -54,11 +54,11 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class TransactionId:
-    """The transaction that wrote a row, which PostgreSQL notes in every row (`xmin`): for tables without a column to
-    follow.
+    """The transaction that wrote a row, which PostgreSQL stores in every row (`xmin`): for tables without a cursor
+    column.
 
     TransactionId()                 reads rows of transactions that had not ended before the last read
 
-    Exact under any writer, standby and prepared transaction. No index knows it, so each read passes over the whole
-    table at the source, and sends what changed. Rows must have a key.
+    Exact for any writer, standby and prepared transaction. It cannot be indexed, so each read scans the full table at
+    the source and sends changed rows. Rows must have a key.
     """

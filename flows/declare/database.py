@@ -1,7 +1,7 @@
-"""A database that we read, and its tables."""
+"""Source databases and their tables."""
 
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from flows.declare.cursor import Sequence, Timestamp, TransactionId
@@ -12,7 +12,7 @@ from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
 
 Engine = Literal["postgresql", "mysql", "sqlite", "mssql"]
-"""What a source database runs on; `mysql` is MariaDB too."""
+"""The database engine of a source; `mysql` includes MariaDB."""
 
 
 OnDrift = Literal["evolve", "freeze", "quarantine"]
@@ -28,17 +28,17 @@ class Table:
         Table("household_events", key="event_id", cursor=Sequence("event_id"), load=Append())
         Table("sales", load=Overwrite(by="sold_at", every="month", last=3))
 
-    `key` is a column or several. `deletes` compares key sets after each read and marks rows gone from the source.
-    `rules` guard the door; when more than `max_quarantined` (a share, 0 to 1) of a read's rows break one, the load
-    stops and nothing is published; a small read may quarantine `quarantine_floor` rows whatever its share, up to a
-    quarter of it. `schema` is the table's schema at the source.
+    `key` is one column or several. `deletes` compares key sets after each read and marks rows deleted at the source.
+    `rules` are row checks on load; if more than `max_quarantined` (a share, 0 to 1) of a read's rows break one, the
+    load stops and nothing is published; a small read may quarantine `quarantine_floor` rows whatever its share, up to
+    a quarter of it. `schema` is the table's schema at the source.
     `max_deleted` (a share, 0 to 1) stops a load with `deletes` that would mark more of raw's rows as deleted at once;
     tables with fewer than 100 rows in raw are exempt.
-    `on_drift` says what a change of the source's columns does: "evolve" takes in new columns and wider types, and
-    refuses what could change values; "freeze" refuses every change; "quarantine" leaves raw's columns as they are and
-    goes on with the rows that fit them, the others wait in quarantine, up to `max_quarantined`.
-    `as_text` names columns of a database that is not PostgreSQL which hold values that their type in raw cannot (zero
-    dates, words in a column of numbers): they travel as text.
+    `on_drift` is the reaction to changed columns of the source: "evolve" accepts new columns and wider types, and
+    refuses changes that could alter values; "freeze" refuses every change; "quarantine" keeps raw's columns, loads the
+    rows that fit them and quarantines the others, up to `max_quarantined`.
+    `as_text` names columns of databases other than PostgreSQL with values that their type in raw cannot represent (zero
+    dates, words in a numeric column): they are loaded as text.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Table:
 
     @property
     def tolerance(self) -> Tolerance:
-        """How many rows of a read may break rules."""
+        """How many rows of a read may break row checks."""
         return Tolerance(self.max_quarantined, self.quarantine_floor)
 
     @property
@@ -72,7 +72,7 @@ class Table:
 
     @property
     def named_columns(self) -> tuple[str, ...]:
-        """The source's columns that a load cannot do without: key, cursor, and what divides an overwritten table."""
+        """The source's columns that a load needs: key, cursor, and the partition column of an overwrite."""
         named = [*self.keys, *([] if self.cursor_column is None else [self.cursor_column])]
         return tuple(dict.fromkeys([*named, *([self.load.by] if isinstance(self.load, Overwrite) else [])]))
 
@@ -86,66 +86,66 @@ class Table:
                 )
             case Append() if self.cursor is None:
                 raise DeclarationError(
-                    "an append needs a cursor, because without one every run would add every row again",
+                    "an append needs a cursor, because without one every run would append all rows again",
                     where=where,
                     fix="add cursor=Sequence(…) or cursor=Timestamp(…), or use load=Replace()",
                 )
             case Append() if isinstance(self.cursor, Timestamp) and self.cursor.overlap and not self.keys:
                 raise DeclarationError(
-                    "an append with a lag reads rows twice, and without a key it could not tell them apart",
+                    "an append with a lag reads rows twice, and without a key it cannot deduplicate them",
                     where=where,
                     fix='add key="…" or use load=Merge()',
                 )
             case Append() if isinstance(self.cursor, Sequence) and self.cursor.lag and not self.keys:
                 raise DeclarationError(
-                    "an append with a lag reads rows twice, and without a key it could not tell them apart",
+                    "an append with a lag reads rows twice, and without a key it cannot deduplicate them",
                     where=where,
                     fix='add key="…" or use load=Merge()',
                 )
             case Replace() if self.cursor is not None:
                 raise DeclarationError(
-                    "a replace reads the whole table, so a cursor would never be used",
+                    "a replace reads the full table, so a cursor would never be used",
                     where=where,
                     fix="remove the cursor, or use load=Merge()",
                 )
             case _:
                 pass
-        # An overwrite writes whole partitions: it need not tell rows apart.
+        # An overwrite writes full partitions, so it does not need a key.
         told_apart = bool(self.keys) or isinstance(self.load, Overwrite)
         if not told_apart and isinstance(self.cursor, Timestamp):
             raise DeclarationError(
-                "a timestamp cursor needs a key, because equal timestamps are told apart by it",
+                "a timestamp cursor needs a key, which distinguishes rows with equal timestamps",
                 where=where,
                 fix='add key="…"',
             )
         if not told_apart and isinstance(self.cursor, TransactionId):
             raise DeclarationError(
-                "a transaction-id cursor needs a key, because a row that changed is read again",
+                "a transaction-id cursor needs a key, because changed rows are read again",
                 where=where,
                 fix='add key="…"',
             )
         if self.deletes and not isinstance(self.load, Merge):
             raise DeclarationError(
-                "deletes=True marks deleted rows of a merged table; replace and overwrite drop them by themselves, "
-                "append keeps all",
+                "deletes=True marks deleted rows of a merged table; replace and overwrite remove them anyway, "
+                "append keeps all rows",
                 where=where,
                 fix="use load=Merge() or remove deletes=True",
             )
         self.tolerance.refuse_nonsense(where)
         if not 0 <= self.max_deleted <= 1:
             raise DeclarationError(
-                f"max_deleted is a share between 0 and 1, not {self.max_deleted}",
+                f"max_deleted must be between 0 and 1, not {self.max_deleted}",
                 where=where,
-                fix="write 0.1 for one row in ten, or 1 to let any number go",
+                fix="write 0.1 for one row in ten, or 1 to allow any number of deletes",
             )
         if self.on_drift not in get_args(OnDrift):
             raise DeclarationError(
-                f"on_drift is {self.on_drift!r}", where=where, fix=f"choose among {', '.join(get_args(OnDrift))}"
+                f"on_drift {self.on_drift!r} is unknown", where=where, fix=f"use one of {', '.join(get_args(OnDrift))}"
             )
         if self.on_drift == "quarantine" and isinstance(self.load, Append) and not self.keys:
             raise DeclarationError(
-                "rows that waited in quarantine are read again once they fit, and an append without a key could not "
-                "tell them from those that are in",
+                "quarantined rows are read again once they fit, and an append without a key cannot distinguish them "
+                "from rows that are loaded",
                 where=where,
                 fix='add key="…", or use on_drift="evolve" or "freeze"',
             )
@@ -153,7 +153,7 @@ class Table:
         refuse_repeats(list(self.keys), "key column", where)
         if not all([*self.keys, self.schema, *([] if self.cursor_column is None else [self.cursor_column])]):
             raise DeclarationError(
-                "the schema or a column of the key or cursor has no name",
+                "the name of the schema, or of a column of the key or cursor, is empty",
                 where=where,
                 fix="write the names as the source has them, or leave the argument out",
             )
@@ -161,13 +161,13 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database that we read.
+    """A source database.
 
         Database("shop", connection="shop", tables=[…])                  PostgreSQL
         Database("erp", connection="erp", engine="mysql", tables=[…])    MySQL or MariaDB; see docs/other-databases.md
 
     `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL) and among the blocks
-    (source-<connection>). `schedule` is a cron line in UTC. `max_parallel` bounds the tables read at one time.
+    (source-<connection>). `schedule` is a cron expression in UTC. `max_parallel` bounds the tables loaded in parallel.
     """
 
     name: str
@@ -177,11 +177,15 @@ class Database:
     max_parallel: int = 4
     description: str = ""
     engine: Engine = "postgresql"
-    kind: str = field(default="database", init=False)
+
+    @property
+    def kind(self) -> str:
+        """The folder in flows/kinds with its implementation."""
+        return "postgres" if self.engine == "postgresql" else "databases"
 
     @property
     def raw_schema(self) -> str:
-        """Where its tables land: `raw_shop`."""
+        """The schema of its raw tables: `raw_shop`."""
         return f"raw_{self.name}"
 
     def __post_init__(self) -> None:
@@ -193,13 +197,13 @@ class Database:
         refuse_repeats([table.name for table in self.tables], "table", where)
         if self.engine not in get_args(Engine):
             raise DeclarationError(
-                f"no engine {self.engine!r} is known",
+                f"engine {self.engine!r} is unknown",
                 where=where,
-                fix=f"choose among {', '.join(get_args(Engine))}; MariaDB is mysql",
+                fix=f"use one of {', '.join(get_args(Engine))}; MariaDB is mysql",
             )
         if self.engine == "postgresql" and (named := [table.name for table in self.tables if table.as_text]):
             raise DeclarationError(
-                f"as_text of {', '.join(named)} would do nothing: types of PostgreSQL arrive as they are",
+                f"as_text of {', '.join(named)} has no effect: PostgreSQL's types are kept as they are",
                 where=where,
                 fix="remove as_text",
             )
@@ -207,7 +211,7 @@ class Database:
             named := [table.name for table in self.tables if isinstance(table.cursor, TransactionId)]
         ):
             raise DeclarationError(
-                f"a transaction-id cursor ({', '.join(named)}) is known to PostgreSQL only",
+                f"transaction-id cursors ({', '.join(named)}) are supported for PostgreSQL only",
                 where=where,
                 fix="use Timestamp(…) or Sequence(…), or no cursor",
             )
@@ -215,7 +219,7 @@ class Database:
             named := [table.name for table in self.tables if isinstance(table.load, Overwrite)]
         ):
             raise DeclarationError(
-                f"partitions are overwritten from PostgreSQL only ({', '.join(named)} of {self.engine})",
+                f"load=Overwrite() is supported for PostgreSQL only ({', '.join(named)} of {self.engine})",
                 where=where,
                 fix="use load=Merge() with a cursor, or load=Replace()",
             )
@@ -225,7 +229,7 @@ class Database:
         """The declared table of that name.
 
         Raises:
-            DeclarationError: there is none; the message lists those there are.
+            DeclarationError: it does not exist; the message lists the declared ones.
         """
         for table in self.tables:
             if table.name == name:

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them in a declaration."""
+"""Durations as written in declarations."""
 
 import re
 from datetime import timedelta
@@ -18,6 +18,6 @@ def parse_duration(text: str, where: str) -> timedelta:
     form = _FORM.fullmatch(text)
     if form is None or form[2] not in _UNITS:
         raise DeclarationError(
-            f"{text!r} is not a length of time", where=where, fix="write it like '10 min', '1 h', '2 days'"
+            f"{text!r} is not a duration", where=where, fix="write it like '10 min', '1 h', '2 days'"
         )
     return timedelta(seconds=float(form[1]) * _UNITS[form[2]])

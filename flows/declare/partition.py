@@ -1,4 +1,4 @@
-"""Stretches of days, as a table is divided by a column of dates or times."""
+"""Partitions: ranges of days of a date or timestamp column."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -7,41 +7,41 @@ from typing import Literal, get_args
 from flows.values.errors import DeclarationError
 
 Every = Literal["day", "week", "month", "year"]
-"""How long a partition is. Weeks begin on Monday."""
+"""The length of a partition. Weeks begin on Monday."""
 
 _MOST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """From the beginning of day `lower` up to and without the beginning of day `upper`, in UTC."""
+    """From the start of day `lower` (inclusive) to the start of day `upper` (exclusive), in UTC."""
 
     lower: date
     upper: date
 
     def __str__(self) -> str:
-        """`2017-01-01 to 2017-01-31`: the last day belongs to it."""
+        """`2017-01-01 to 2017-01-31`: the last day is inclusive."""
         last = self.upper - timedelta(days=1)
         return f"{self.lower}" if last == self.lower else f"{self.lower} to {last}"
 
 
 def partitions(first: date, last: date, every: Every) -> list[Partition]:
-    """The partitions from day `first` to day `last`, both included; those at the ends are cut there.
+    """The partitions from day `first` to day `last`, inclusive; the first and the last may be cut.
 
     Raises:
         DeclarationError: they are in the wrong order, or there would be too many.
     """
     if every not in get_args(Every):
         raise DeclarationError(
-            f"a partition of one {every!r} is not known",
+            f"partition length {every!r} is unknown",
             where="backfill",
-            fix=f"choose among {', '.join(get_args(Every))}",
+            fix=f"use one of {', '.join(get_args(Every))}",
         )
     if last < first:
         raise DeclarationError(
             f"the last day, {last}, is before the first, {first}",
             where="backfill",
-            fix="exchange --from and --to",
+            fix="swap --from and --to",
         )
     found, lower = [], first
     end = last + timedelta(days=1)
@@ -51,13 +51,13 @@ def partitions(first: date, last: date, every: Every) -> list[Partition]:
         lower = upper
         if len(found) > _MOST:
             raise DeclarationError(
-                f"that would be more than {_MOST:,} partitions", where="backfill", fix="choose a longer --every"
+                f"the range has more than {_MOST:,} partitions", where="backfill", fix="choose a longer --every"
             )
     return found
 
 
 def first_day_of_last(today: date, every: Every, count: int) -> date:
-    """The day on which the last `count` partitions begin, the one that `today` is in included."""
+    """The first day of the last `count` partitions, including the one with `today`."""
     match every:
         case "day":
             return today - timedelta(days=count - 1)

@@ -1,21 +1,21 @@
-"""What several declarations refuse."""
+"""Checks shared by several declarations."""
 
 from flows.values.errors import DeclarationError
 
 
 def refuse_repeats(names: list[str], what: str, where: str) -> None:
     """Raises:
-    DeclarationError: a name stands there twice.
+    DeclarationError: a name occurs twice.
     """
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DeclarationError(
-            f"{what} {', '.join(repeated)} is declared twice", where=where, fix=f"keep one {what} of each name"
+            f"{what} {', '.join(repeated)} is declared twice", where=where, fix=f"keep one {what} per name"
         )
 
 
 def unknown_table(source: str, name: str, known: list[str]) -> DeclarationError:
-    """The error for a table that nobody declared."""
+    """The error for a table that is not declared."""
     return DeclarationError(
-        f"no table {name!r} is declared", where=f"source {source}", fix=f"choose among {', '.join(known)}"
+        f"table {name!r} is not declared", where=f"source {source}", fix=f"use one of {', '.join(known)}"
     )

@@ -1,4 +1,4 @@
-"""How long rows are kept."""
+"""Retention periods."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from flows.values.errors import DeclarationError
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Rows of the tables in `place` end so many days after the moment in column `by`; rows without a moment stay.
+    """Rows of the tables in `place` are deleted so many days after the time in column `by`; rows without one are kept.
 
         Keep("quarantine.rows", days=90, by="resolved_at", why="…")
-        Keep("raw_*.*", days=400, by="_deleted_at")          every table of every schema that begins so, if it has `by`
+        Keep("raw_*.*", days=400, by="_deleted_at")          every table with column `by` in matching schemas
 
-    `condition` is SQL that rows must fulfil besides.
+    `condition` is an additional SQL condition.
     """
 
     place: str
@@ -24,7 +24,7 @@ class Keep:
     def __post_init__(self) -> None:
         if self.days < 1 or self.place.count(".") != 1:
             raise DeclarationError(
-                "a term is a day or more, for schema.table",
+                "a retention period needs a table as schema.table and at least 1 day",
                 where=f"retention of {self.place}",
                 fix='write Keep("quarantine.rows", days=90, by="resolved_at")',
             )

@@ -1,4 +1,4 @@
-"""What a row must satisfy to enter raw."""
+"""Row checks on load."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from flows.values.identifiers import require_plain
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A named condition, in SQL over the table's own columns.
+    """A named SQL condition over the table's columns.
 
         Rule("quantity_not_negative", "quantity >= 0")
 
@@ -24,7 +24,7 @@ class Rule:
         require_plain(self.name, "rule", "rule")
         if not self.condition.strip() or _leaves_the_expression(self.condition):
             raise DeclarationError(
-                "the condition is not one SQL expression",
+                "the condition is not a single SQL expression",
                 where=f"rule {self.name}",
                 fix="write a single boolean expression over the table's columns, such as quantity >= 0",
             )
@@ -32,7 +32,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How many rows of a read may break rules before the load stops.
+    """How many rows of a read may break row checks before the load stops.
 
     `max_quarantined` is a share (0 to 1); 0 tolerates none. `quarantine_floor` is how many rows a small read may
     quarantine whatever its share, up to a quarter of it; with 0 the share alone counts.
@@ -45,29 +45,29 @@ class Tolerance:
         """Check what was declared.
 
         Raises:
-            DeclarationError: the share is none, or the floor is below zero.
+            DeclarationError: the share is invalid, or the floor is below zero.
         """
         if not 0 <= self.max_quarantined <= 1:
             raise DeclarationError(
-                f"max_quarantined is a share between 0 and 1, not {self.max_quarantined}",
+                f"max_quarantined must be between 0 and 1, not {self.max_quarantined}",
                 where=where,
                 fix="write 0.01 for one row in a hundred",
             )
         if self.quarantine_floor < 0:
             raise DeclarationError(
-                f"quarantine_floor is a number of rows, not {self.quarantine_floor}",
+                f"quarantine_floor must be a number of rows, not {self.quarantine_floor}",
                 where=where,
-                fix="write 5 for five rows, or 0 to go by max_quarantined alone",
+                fix="write 5 for five rows, or 0 to use max_quarantined alone",
             )
 
 
-# Names, literals and comments to the end of their line, which the rule's own line break ends: whichever begins first.
+# Names, literals and line comments (ended by the rule's own line break), whichever begins first.
 _QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'|--[^\r\n]*")
-# In the E'' form this is a quote within; read as an end it would hide what follows.
+# In E'' strings this is an escaped quote; read as an end it would hide what follows.
 _ESCAPED_QUOTE = re.compile(r"(?<!\\)(?:\\\\)*\\'")
 
 
 def _leaves_the_expression(condition: str) -> bool:
-    """Whether outside of names and literals there is what ends a statement, hides its rest, or a quote left open."""
+    """Whether there is, outside of names and literals, a statement end, a comment, or an unterminated quote."""
     bare = _QUOTED.sub(" ", condition)
     return bool(_ESCAPED_QUOTE.search(condition)) or any(mark in bare for mark in (";", "/*", "'", '"', "$$"))

@@ -1,4 +1,4 @@
-"""Whose data it is: a kind of person, and how rows tell that they are about one."""
+"""Data subjects: a kind of person, and how rows refer to one."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ from flows.values.identifiers import require_plain
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A kind of person that may ask to be forgotten.
+    """A kind of person with a right to erasure.
 
         Subject("household", key="household_id", home="shop.households", aliases=("household_key",),
                 linked=("basket_id",), identifying=("full_name", "email", "phone"))
 
-    `key` is the name that columns, and fields of records, have in every layer where they say whose row it is; `aliases`
-    are other names with values of their own, as surrogate keys. `linked` are keys of what belongs to a person and
-    is told of elsewhere by its own key alone: the lines of a basket. `identifying` are the columns whose values would
-    tell who it was wherever they stood. `home` is the table of a source that holds one row a person.
+    `key` is the name of the subject's key in columns and record fields of every layer; `aliases` are other names with
+    other values, such as surrogate keys. `linked` are keys of entities that belong to a subject and are referenced
+    elsewhere by their own key alone, such as the lines of a basket. `identifying` are columns whose values would
+    identify the subject anywhere. `home` is the source table with one row per subject.
     """
 
     name: str
@@ -34,5 +34,5 @@ class Subject:
         source, dot, table = self.home.partition(".")
         if not (source and dot and table):
             raise DeclarationError(
-                f"home {self.home!r} names no table of a source", where=where, fix='write home="shop.households"'
+                f"home {self.home!r} does not name a table of a source", where=where, fix='write home="shop.households"'
             )

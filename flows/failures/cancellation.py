@@ -1,4 +1,4 @@
-"""Work that has to be done although its task is being cancelled."""
+"""Work that must complete although its task is being cancelled."""
 
 import asyncio
 import contextlib
@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 async def in_spite_of_cancellation(work: Coroutine[None, None, T]) -> T:
-    """Wait for the work to end. A task's time limit cancels again and again, at every await, until the task is left.
+    """Wait for the work to end. A task timeout cancels again at every await until the task is left.
 
-    The work runs in a task of its own, which nobody cancels; it bounds its own time.
+    The work runs in a separate task, which is not cancelled; it must bound its own time.
     """
     running = asyncio.create_task(work)
     while not running.done():

@@ -1,11 +1,11 @@
-"""A circuit breaker for sources: one that is out of order is left alone, by all runs.
+"""A circuit breaker for sources, shared by all runs.
 
-    closed     it is asked
-    open       after some loads in a row that found it out of order; nobody asks it for a while
-    half-open  the while is over, and one load tries it: it works, and the circuit closes; or it opens for twice as long
+    closed     requests are sent
+    open       after several consecutive failed loads; no requests for a while
+    half-open  the time is over, and one load tests the source: it closes the circuit, or opens it for twice as long
 
-Only failures of the source that may pass count: a wrong key or a refused row says nothing about whether it is up, and a
-source that asks for patience (429) is up.
+Only transient failures of the source count: a wrong key or a refused row does not show whether it is up, and a
+source that limits the rate (429) is up.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 class CircuitOpen(SourceUnavailable):
-    """The source is left alone for now."""
+    """The source's circuit is open."""
 
 
 @asynccontextmanager
 async def guarded(connection: Connection[Record], source: str, where: str) -> AsyncIterator[None]:
-    """Ask the source within this block, and its circuit learns how it ended.
+    """Call the source within this block; the result updates its circuit.
 
     Raises:
-        CircuitOpen: the source is left alone now, or another load is trying it.
+        CircuitOpen: the circuit is open, or another load is testing the source.
     """
     limits = settings()
     if (refusal := await circuits.admit(connection, source)) is not None:
@@ -53,7 +53,7 @@ async def guarded(connection: Connection[Record], source: str, where: str) -> As
                 )
         raise
     except BaseException:
-        # Whatever went wrong was not the source's being down; a trial that shows nothing else has found it up.
+        # Any other error does not mean that the source is down; a test that ends so has found it up.
         if not connection.is_closed() and not connection.is_in_transaction():
             await circuits.worked(connection, source)
         raise
@@ -63,15 +63,15 @@ async def guarded(connection: Connection[Record], source: str, where: str) -> As
 def _open(refusal: circuits.Refusal, source: str, where: str) -> CircuitOpen:
     if refusal.state == "half-open":
         return CircuitOpen(
-            f"{source} has been out of order, and another load is trying it now",
+            f"the circuit of {source} is half-open: another load is testing the API now",
             where=where,
-            fix="wait for that load; if it works, the next attempt goes through",
+            fix="wait for that load; if it succeeds, the circuit closes",
             retryable=True,
         )
     error = CircuitOpen(
-        f"{source} is left alone for {refusal.wait:.0f} s more: {refusal.what}",
+        f"the circuit of {source} is open for {refusal.wait:.0f} s more: {refusal.what}",
         where=where,
-        fix="the first load after that tries it; to try at once, set state = 'closed' in ops.circuits",
+        fix="the first load after that tests the API; to load now, set state = 'closed' in ops.circuits",
         retryable=True,
     )
     error.__dict__["retry_after"] = refusal.wait

@@ -1,4 +1,4 @@
-"""One error for what failed side by side: each cause once, with what it happened to."""
+"""One error for parallel failures: each cause once, with what it affected."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from flows.values.errors import FailureClass, IngestFailed, MedallionError
 
-# Of several causes the first of these decides what is done: a retry does not help where a person is needed.
+# Of several causes, the first of these decides: a retry does not help if a person is needed.
 _DECIDING = (
     FailureClass.PERMANENT,
     FailureClass.SCHEMA,
@@ -28,10 +28,10 @@ def combined(
     also: str = "",
     kind: type[MedallionError] = IngestFailed,
 ) -> MedallionError:
-    """All of them in one: the fixes of all, the worst exit code, the class that decides. `what` is its headline, `also`
-    what happened besides.
+    """Combine errors: the fixes of all, the worst exit code, the deciding class. `what` is the headline, `also` is
+    additional text.
 
-    An error that was combined itself counts by its parts, so that one cause in two sources is one cause.
+    A combined error counts by its parts, so that one cause in two sources is one cause.
     """
     parts = parts_of(errors)
     causes = sorted(parts.values(), key=lambda error: _DECIDING.index(error.failure_class))
@@ -48,7 +48,7 @@ def combined(
 
 
 def parts_of(errors: Mapping[str, MedallionError]) -> dict[str, MedallionError]:
-    """The errors by what they happened to, with the parts of those that were combined."""
+    """The errors by the name of what failed, with combined errors split into their parts."""
     parts: dict[str, MedallionError] = {}
     for name, error in errors.items():
         parts |= error.__dict__.get("parts") or {name: error}
@@ -64,7 +64,7 @@ def listed(errors: Mapping[str, MedallionError]) -> str:
 
 
 def by_cause(errors: Mapping[str, MedallionError]) -> dict[str, list[str]]:
-    """What happened, each once, and to what."""
+    """Each cause once, with what it affected."""
     found: dict[str, list[tuple[str, str]]] = {}
     for name, error in errors.items():
         found.setdefault(cause_of(error.what), []).append((name, error.what))
@@ -75,16 +75,16 @@ def by_cause(errors: Mapping[str, MedallionError]) -> dict[str, list[str]]:
 
 
 def cause_of(what: str) -> str:
-    """What happened, without the path that was asked for: an API that is down is one cause for all its endpoints."""
+    """The cause without the request path: an API that is down is one cause for all its endpoints."""
     return _PATH_ASKED_FOR.sub(r"\1 …", what)
 
 
 def distinct(errors: Iterable[MedallionError]) -> list[MedallionError]:
-    """The first of those that say the same."""
+    """The first of equal errors."""
     return list({cause_of(error.what): error for error in reversed(list(errors))}.values())[::-1]
 
 
 def named(names: list[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first names, and the number of others."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

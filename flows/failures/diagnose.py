@@ -1,6 +1,6 @@
-"""Every failure gets a class, a severity and a strategy; and words that hold no value of any row.
+"""Classification of failures: each gets a class, a severity and a strategy, and a text without values of rows.
 
-What PostgreSQL answered is classified by sqlstates; here is the rest: connections, certificates, what is stopped.
+PostgreSQL's errors are classified in sqlstates; this module handles the rest: connections, certificates, timeouts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from flows.values.sqlstates import Answer, explain_answer
 
 
 class Strategy(StrEnum):
-    """What is done about a failure."""
+    """How a failure is handled."""
 
     RETRY = "back off and retry"
     WAIT = "wait until the resource is there; no hot retry"
@@ -46,8 +46,8 @@ STRATEGIES: dict[FailureClass, tuple[Strategy, str]] = {
     FailureClass.PERMANENT: (Strategy.ASK, "error"),
 }
 
-# What asyncpg raises when nobody is at the other end. InternalClientError among it: a server that ends an idle session
-# says why before it closes the connection, and whoever asks it something in between meets a protocol out of step.
+# What asyncpg raises for a lost connection. InternalClientError is among it: a server that ends an idle session sends
+# the reason before it closes the connection, and a query in between finds the protocol out of sync.
 CONNECTION_LOST = (
     OSError,
     socket.gaierror,
@@ -60,7 +60,7 @@ CONNECTION_LOST = (
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failure as it is recorded: an id to ask by, its class, and the error in safe words."""
+    """A failure as it is recorded: an id, its class, and the error with a safe text."""
 
     error_id: str
     failure_class: FailureClass
@@ -70,7 +70,7 @@ class Failure:
 
     @property
     def status(self) -> str:
-        """How a run ends with it: data was refused, a source asked to come back later, or something failed."""
+        """The run's final status: data was refused, a source requested a later retry, or something failed."""
         if isinstance(self.error, RateLimited):
             return "rescheduled"
         return "refused" if isinstance(self.error, DataRefused) else "failed"
@@ -99,7 +99,7 @@ def diagnose(exception: BaseException, where: str, side: str = "warehouse") -> F
 
 
 def explain(exception: BaseException, where: str, side: str = "warehouse") -> MedallionError:
-    """The exception in our words, with the class that decides what is done about it."""
+    """The exception as a MedallionError, with the class that decides how it is handled."""
     if isinstance(exception, MedallionError):
         return exception
     if (answer := Answer.of(exception)) is not None:
@@ -107,9 +107,9 @@ def explain(exception: BaseException, where: str, side: str = "warehouse") -> Me
         return explain_answer(answer, where, side, role, grants)
     if _is_lost_by_libpq(exception):
         return explain_libpq(exception, where=where, side=side)
-    # A connection that ends in the middle of TLS is a lost one.
+    # A connection that ends during the TLS handshake counts as lost.
     if isinstance(exception, ssl.SSLError) and not isinstance(exception, ssl.SSLEOFError):
-        # OpenSSL's own words: they name the host and no more.
+        # OpenSSL's text names the host and nothing else.
         reason = str(getattr(exception, "verify_message", ""))
         return certificate_refused(where, side, reason.rstrip("."))
     if isinstance(exception, ConnectionError) and "rejected SSL upgrade" in str(exception):
@@ -121,37 +121,37 @@ def explain(exception: BaseException, where: str, side: str = "warehouse") -> Me
         error = kind(
             f"the connection to the {side} failed ({type(exception).__name__})",
             where=where,
-            fix=f"check that the {side} is up and reachable; the next run goes on from the last commit",
+            fix=f"check that the {side} is up and reachable; the next run resumes from the last commit",
             retryable=True,
         )
         error.failure_class = FailureClass.TRANSIENT
         return error
-    # The text of an unknown exception may hold anything, so only its kind is told; the traceback stays in the log.
+    # The text of an unknown exception may contain anything, so only its type is shown; the traceback is in the log.
     return MedallionError(
         f"unexpected {type(exception).__name__}",
         where=where,
-        fix="read the traceback in this run's log; if it is ours, report it",
+        fix="read the traceback in this run's log; if it is a bug of medallion, report it",
     )
 
 
 def _is_lost_by_libpq(exception: BaseException) -> bool:
-    # psycopg's and psycopg2's OperationalError without a SQLSTATE, told by its home: dbt alone brings the latter.
+    # psycopg's and psycopg2's OperationalError without a SQLSTATE, recognised by module: only dbt installs the latter.
     kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(exception).__mro__}
     return not kinds.isdisjoint({("psycopg", "OperationalError"), ("psycopg2", "OperationalError")})
 
 
 def _is_time_limit_of_task(exception: BaseException) -> bool:
-    # Prefect's own kind of TimeoutError, told by its home: this room does not know Prefect.
+    # Prefect's own TimeoutError, recognised by module: this layer does not import Prefect.
     return isinstance(exception, TimeoutError) and type(exception).__module__.partition(".")[0] == "prefect"
 
 
 def _stopped(where: str, side: str) -> MedallionError:
-    """A task's time limit reaches what runs in it as a cancellation, so both are told in the same words."""
+    """A task timeout arrives as a cancellation, so both have the same text."""
     error = (SourceError if side == "source" else WarehouseError)(
-        "stopped from outside: cancelled, or longer at work than a task may be (2 hours)",
+        "stopped from outside: cancelled, or longer than the task timeout (2 hours)",
         where=where,
-        fix=f"if it was the time limit, find out what the {side} was waiting for (a lock, a slow query); "
-        "the next run goes on from the last commit",
+        fix=f"if it was the timeout, find out what the {side} was waiting for (a lock, a slow query); "
+        "the next run resumes from the last commit",
     )
     error.failure_class = FailureClass.RESOURCE
     return error

@@ -1,4 +1,4 @@
-"""Places where a test may kill the process, to prove that nothing is lost there.
+"""Failpoints: places where a test may kill the process, to prove that nothing is lost there.
 
 `MEDALLION_FAILPOINT=after_copy medallion run shop` dies by SIGKILL, as a machine does: no handler, no cleanup.
 """
@@ -6,8 +6,8 @@
 import os
 import signal
 
-# Every place, in the order a load passes them; those of chunks are passed by reads in chunks only, that of slices by
-# lists of an API. A test visits each.
+# Every failpoint, in the order of a load; those of chunks apply to reads in chunks only, that of slices to lists of an
+# API. A test visits each.
 FAILPOINTS = (
     "after_lock",
     "after_load_opened",
@@ -22,21 +22,21 @@ FAILPOINTS = (
     "in_publish_before_commit",
     "after_commit",
 )
-# The same of an exchange of the models' schemas, and of a release and a rollback around it.
-EXCHANGE_FAILPOINTS = (
-    "in_exchange_after_locks",
-    "in_exchange_before_commit",
-    "after_exchange",
+# The same for a swap of the models' schemas, and for the release and rollback around it.
+SWAP_FAILPOINTS = (
+    "in_swap_after_locks",
+    "in_swap_before_commit",
+    "after_swap",
 )
 # The same for erasing a person.
 ERASURE_FAILPOINTS = ("erase_began", "erase_before_commit", "erase_between_roles")
-# And for a rotation; the last is passed where the embedded stack keeps its addresses in two files.
+# And for a rotation; the last is for the embedded stack, which keeps its URLs in two files.
 ROTATION_FAILPOINTS = ("rotate_after_password", "rotate_between_files", "rotate_after_store")
 
 
 def pass_failpoint(name: str, chosen: str) -> None:
-    """Die here if this is the chosen place."""
-    if name not in (*FAILPOINTS, *EXCHANGE_FAILPOINTS, *ERASURE_FAILPOINTS, *ROTATION_FAILPOINTS):
+    """Kill the process if this failpoint is configured."""
+    if name not in (*FAILPOINTS, *SWAP_FAILPOINTS, *ERASURE_FAILPOINTS, *ROTATION_FAILPOINTS):
         raise ValueError(f"{name} is not a failpoint; add it to FAILPOINTS")
     if chosen == name:
         os.kill(os.getpid(), signal.SIGKILL)

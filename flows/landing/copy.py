@@ -1,4 +1,4 @@
-"""Bytes into a landing table, by COPY."""
+"""COPY into a landing table."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from flows.values.shape import Shape, fingerprint
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# The binary COPY format's signature, flags and header extension; and its trailer
+# The binary COPY format's signature, flags, header extension and trailer
 # (https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format").
 HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack("!ii", 0, 0)
 TRAILER = struct.pack("!h", -1)
 
 Form = Literal["binary", "csv"]
-"""How rows are written: PostgreSQL's own bytes, or texts that its types read."""
+"""The format of COPY: PostgreSQL's binary format, or text that its types parse."""
 
 
 async def copy_rows(
@@ -35,8 +35,8 @@ async def copy_rows(
 ) -> int:
     """Rows of these columns in one of COPY's formats → the landing table. Returns the rows written.
 
-    `frozen`: rows that need no vacuum later on and whose first reader need not look up who wrote them, which takes a
-    fifth of the time of checking and indexing them. Only for a table that was created in the transaction under way.
+    `frozen`: rows need no vacuum later, and their first reader need not look up the status of the writing transaction,
+    which takes a fifth of the time of checking and indexing them. Only for a table created in this transaction.
     """
     return await copy_into(connection, target.landing_name, columns, chunks, form, frozen=frozen)
 
@@ -50,9 +50,9 @@ async def copy_into(
     *,
     frozen: bool = False,
 ) -> int:
-    """COPY into a table of the landing schema, ended when the connection is.
+    """COPY into a table of the landing schema; it ends with the connection.
 
-    asyncpg alone would wait for ever to be allowed to write, when a connection breaks while its buffers are full.
+    asyncpg alone would wait forever for write permission if a connection breaks while its buffers are full.
     """
     copying = asyncio.ensure_future(
         connection.copy_to_table(
@@ -83,12 +83,12 @@ async def copy_into(
 
 
 def keys_table(target: Target) -> str:
-    """The name of the table that the source's keys land in."""
+    """The name of the landing table of the source's keys."""
     return f"{target.landing_name}__k"
 
 
 def differences_table(target: Target) -> str:
-    """The name of the table that says which rows of landing table and raw differ."""
+    """The name of the table with the differing rows of landing table and raw."""
     return f"{target.landing_name}__d"
 
 
@@ -111,7 +111,7 @@ async def copy_keys(
 
 
 async def staged_key_set(connection: Connection[Record], relation: str, keys: tuple[str, ...]) -> KeySet:
-    """The keys that a source sent, counted and marked as `key_set` does with raw's."""
+    """Count and fingerprint of the source's keys, as `key_set` computes them for raw."""
     row = await connection.fetchrow(
         f"select count(*) as rows, {fingerprint([quote_identifier(key) for key in keys])} as mark from {relation}"
     )

@@ -1,13 +1,16 @@
-"""Arrow batches as CSV, as COPY reads it."""
+"""Arrow batches as CSV for COPY."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+# Rows per query for a driver that buffers the full result, and rows per Arrow batch.
+CHUNK_ROWS = 20_000
+
 
 def to_csv(batch: Any, constants: Sequence[str | None] = ()) -> bytes:
-    """A batch of texts, and constants after them, as CSV in which null is nothing and an empty text is `""`."""
+    """A batch of texts, followed by constants, as CSV in which null is empty and an empty text is `""`."""
     import pyarrow as pa
     from pyarrow import csv
 

@@ -1,9 +1,9 @@
-"""A landing table of the source's columns → one of raw's, where the source's have changed and raw keeps its own.
+"""Convert a landing table with the source's changed columns to raw's columns.
 
     a column that raw does not have     rows with a value in it do not fit
     a column of another type            rows whose value is not one of raw's type do not fit; the others are converted
 
-The rule that such a row breaks is `drift:<column>`; what the source sent stays beside it, to be kept in quarantine.
+Such a row breaks the rule `drift:<column>`; the source's value is kept for the quarantine.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ _MOMENT = re.compile(r"date|(time|timestamp)(\(\d\))? with(out)? time zone")
 
 @dataclass(frozen=True, slots=True)
 class DriftRule(Rule):
-    """A rule about a column of the source, whose name may be any."""
+    """A rule about a column of the source, with any name."""
 
     def __post_init__(self) -> None:
-        """Nothing is refused: no person wrote this rule."""
+        """No validation: the rule is generated."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Exact:
-    """SQL over a column: whether raw's type holds its value exactly (null: yes), and the value in that type."""
+    """SQL over a column: whether raw's type can represent its value exactly (null: yes), and the converted value."""
 
     fits: str
     value: str
 
 
 def exact(column: str, new: str, old: str) -> _Exact:
-    """How a column of type `new`, given as SQL, becomes one of type `old`, for the values that lose nothing by it.
+    """How a column of type `new`, given as SQL, is converted to type `old`, for values that lose nothing.
 
-    Numbers are compared as numbers: 12.00 is an integer, 12.5 is not. Text is a number, a date or whatever else only
-    when it is written as PostgreSQL writes it: 007 stays text. Moments must come back as they were; one with a zone and
-    one without are never the same, since that would take a guess.
+    Numbers are compared as numbers: 12.00 is an integer, 12.5 is not. Text is a number, date or other value only if it
+    is written as PostgreSQL writes it: 007 stays text. Timestamps must round-trip; one with a time zone and one
+    without never match, since that would need a guess.
     """
     text, back = f"{column}::text", "{value}::text = {text}"
     if _NUMBER.fullmatch(new) and _NUMBER.fullmatch(old):
-        # By way of their shortest text: floating-point numbers cast to numeric directly lose digits.
+        # Through their shortest text: floating-point numbers cast to numeric directly lose digits.
         text, back = f"trim_scale({column}::text::numeric)::text", "{value}::text::numeric = ({text})::numeric"
     elif _DECIMAL.fullmatch(old):
         back = "({value}::text = {text} or trim_scale({value})::text = {text})"
@@ -72,8 +72,8 @@ def exact(column: str, new: str, old: str) -> _Exact:
 async def fit_to_raw(
     connection: Connection[Record], target: Target, shape: Shape, held: Sequence[SchemaChange]
 ) -> tuple[Shape, tuple[Rule, ...]]:
-    """Give the landing table, which has the source's columns, those of raw. `held` are the changes that raw does not
-    take in. Returns the landing table's shape from here on, and the rules that the rows which do not fit break.
+    """Change the landing table's columns from the source's to raw's. `held` are the changes not applied to raw. Returns
+    the landing table's new shape, and the rules that rows which do not fit break.
     """
     drifted = {change.column: change for change in held if change.change in {"added", "retyped"}}
     if not drifted:
@@ -99,7 +99,7 @@ async def fit_to_raw(
         sent.append(Column(column.name, column.raw_type, kept))
     await connection.execute(f"alter table {target.landing} {', '.join(alterations)}")
     broken = f"case {' '.join(cases)} end"
-    # With new columns only, rows without a value in them are left as they landed.
+    # With new columns only, rows without a value in them need no conversion.
     condition = "true" if assignments else f"{broken} is not null"
     await connection.execute(
         f"update {target.landing} set {', '.join([f'{_RULE} = {broken}', *assignments])} where {condition}"

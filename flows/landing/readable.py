@@ -1,4 +1,4 @@
-"""Records at the door: which of them jsonb can hold, and what becomes of the others."""
+"""Records that jsonb cannot hold are separated for quarantine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from flows.quality.quarantine import Unreadable
 
 Steps = tuple[str, ...]
 
-# jsonb holds neither; PostgreSQL would refuse the whole COPY for one of them. Six bytes in the JSON text:
+# jsonb accepts neither; PostgreSQL would refuse the full COPY for one of them. Six bytes in the JSON text:
 # \u0000, or a surrogate (\ud800 to \udfff) that may lack its other half.
 _SUSPECT = (b"\\u0000", b"\\ud", b"\\uD")
-# jsonb keeps numbers as numeric: up to 131,072 digits before the point and 16,383 after it. What looks like more is
-# measured; inside a text it may be anything.
+# jsonb stores numbers as numeric: up to 131,072 digits before the point and 16,383 after it. Candidates for more are
+# parsed; the match may also be inside a string.
 _DIGITS = 16_000
 _EXPONENT_LENGTH = 6
 _HUGE = re.compile(rb"\d[eE][+-]?\d{5}|\d{16000}")
@@ -28,12 +28,12 @@ def readable(
     careful: bool,
     parent: str | None = None,
 ) -> Sequence[bytes]:
-    """The records that jsonb can hold; the others join those that go to quarantine as text.
+    """The records that jsonb can hold; the others are added to those quarantined as text.
 
-    `keys` are the fields that lead to each of the key's values, none to the key of the `parent`. A page is looked
-    through as a whole first: hardly any has a suspect. Unless `careful`, numbers with exponents of five digits pass: to
-    look for them took 2.4 s in 300,000 records, more than to read and land them. PostgreSQL refuses them, and the
-    caller comes again with care.
+    `keys` are the paths of the key's values, an empty one for the `parent`'s key. A page is first searched as a whole:
+    hardly any has a candidate. Unless `careful`, numbers with exponents of five digits pass: searching for them took
+    2.4 s in 300,000 records, more than reading and landing them. If PostgreSQL refuses one, the caller repeats with
+    `careful`.
     """
     if not careful and _unsuspicious(records):
         return records
@@ -41,7 +41,7 @@ def readable(
 
 
 def unknown_fields(record: bytes, keys: Sequence[Steps], parent: str | None = None) -> Unreadable:
-    """A record whose fields are not those known, for quarantine."""
+    """A record with unknown fields, for quarantine."""
     text = record.decode("utf-8", errors="backslashreplace")
     return Unreadable("fields_as_known", text, _key_texts(record, keys, parent))
 
@@ -63,7 +63,7 @@ def _unsuspicious(records: Sequence[bytes]) -> bool:
 def _readable(record: bytes, keys: Sequence[Steps], unreadable: list[Unreadable], parent: str | None) -> bool:
     rule = _unreadable_rule(record)
     if rule is not None:
-        # PostgreSQL's text holds no more than jsonb does: the escapes stay as they are written.
+        # PostgreSQL's text accepts no more than jsonb does: the escapes are kept as written.
         text = record.decode("utf-8", errors="backslashreplace")
         unreadable.append(Unreadable(rule, text, _key_texts(record, keys, parent)))
     return rule is None
@@ -78,7 +78,7 @@ def _unreadable_rule(record: bytes) -> str | None:
         if b"\\u0000" in record.replace(rb"\\", b""):
             return "payload_holds_nul"
         try:
-            # The decoder of the standard library joins surrogate pairs and keeps lone halves; encoding finds those.
+            # The standard library's decoder joins surrogate pairs and keeps lone surrogates; encoding finds those.
             json.dumps(json.loads(record, parse_int=str, parse_float=str), ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError:
             return "payload_holds_lone_surrogate"
@@ -91,7 +91,7 @@ def _unreadable_rule(record: bytes) -> str | None:
 
 
 class _TooLarge(Exception):
-    """A number beyond what PostgreSQL's numeric holds."""
+    """A number beyond the range of PostgreSQL's numeric."""
 
 
 def _measured(number: str) -> str:
@@ -102,7 +102,7 @@ def _measured(number: str) -> str:
 
 
 def _key_texts(record: bytes, keys: Sequence[Steps], parent: str | None) -> str | tuple[str | None, ...] | None:
-    """The record's key as text, where it can be read though the record cannot be kept."""
+    """The record's key as text, if it can be read although the record cannot be stored."""
     document = json.loads(record.decode("utf-8", errors="replace"), parse_int=str)
     texts = tuple(_text(document, key) if key else parent for key in keys)
     return texts[0] if len(texts) == 1 else texts

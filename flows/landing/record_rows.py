@@ -1,9 +1,9 @@
-"""JSON records → rows of the landing table in PostgreSQL's binary form, keys and cursor read out of them on the way.
+"""JSON records → rows of the landing table in PostgreSQL's binary format, with extracted keys and cursor.
 
-Of a page that is as declared, key and cursor are decoded for all records by one call, and nothing else is: 300,000
-records take 0.4 s, where a second pass in PostgreSQL over the landed records took 1.3 s. A page with any value that is
-not plainly of its column's type (a number in quotes, a moment without zone, a field that is missing) is none of this
-module's business: PostgreSQL judges its values one by one (`payloads.land`).
+For a regular page, one call decodes only key and cursor of all records: 300,000 records take 0.4 s; a second pass in
+PostgreSQL over the landed records took 1.3 s. A page with any value that is not of its column's JSON type (a number in
+quotes, a timestamp without time zone, a missing field) is not handled here: PostgreSQL converts its values one by one
+(`payloads.land`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _FIRST_DAY = _EPOCH.date().toordinal()
 _BIGINT = struct.Struct("!iq")
 _DAY = struct.Struct("!ii")
 _LENGTH = struct.Struct("!i")
-# A jsonb's length, its own version byte included, and that byte.
+# A jsonb's length, including its version byte, and that byte.
 _JSONB = struct.Struct("!iB")
 _COUNT = struct.Struct("!h")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A column and the fields that lead to its value; no fields: the key of the record's parent."""
+    """A column and the path of its value; an empty path: the key of the record's parent."""
 
     name: str
     raw_type: str
@@ -39,7 +39,7 @@ class Place:
 
 
 class NotPlain(Exception):
-    """A value of the page is not plainly of its column's type."""
+    """A value of the page does not have its column's JSON type."""
 
 
 def _text(value: str) -> bytes:
@@ -74,7 +74,7 @@ _FORMS: dict[str, tuple[type, Callable[[Any], bytes]]] = {
 
 
 class PayloadRows:
-    """Writes the rows of pages: the columns of `places` in their order, then the payload."""
+    """Writes the rows of pages: the columns of `places` in order, then the payload."""
 
     def __init__(self, places: Sequence[Place]) -> None:
         self.names = [*(place.name for place in places), "payload"]
@@ -85,16 +85,16 @@ class PayloadRows:
 
     @property
     def possible(self) -> bool:
-        """Whether the places are within reach: fields of objects, in plain types."""
+        """Whether the places are supported: fields of objects, with simple types."""
         return self._decoder is not None
 
     def rows(self, payloads: Sequence[bytes], parent: str | None) -> bytes:
         """The rows of one page.
 
         Raises:
-            NotPlain: a value is not plainly of its column's type.
+            NotPlain: a value does not have its column's JSON type.
         """
-        assert self._decoder is not None  # the caller asks first whether it is possible
+        assert self._decoder is not None  # the caller checks first whether it is possible
         if not payloads:
             return b""
         columns: list[Any] = []
@@ -123,7 +123,7 @@ def _parent(place: Place, parent: str | None) -> bytes:
 
 
 def _decoder(places: Sequence[Place]) -> msgspec.json.Decoder[Any] | None:
-    """A decoder for a list of records that looks at these places only; None where it cannot reach one."""
+    """A decoder for a list of records that reads these places only; None if it cannot reach one."""
     tree: dict[str, Any] = {}
     for place in places:
         here = tree
@@ -137,7 +137,7 @@ def _decoder(places: Sequence[Place]) -> msgspec.json.Decoder[Any] | None:
     try:
         return msgspec.json.Decoder(list[_struct(tree)])  # type: ignore[misc]
     except (TypeError, ValueError, NameError):
-        return None  # a field's name that no attribute can have
+        return None  # a field name that is not possible for attributes
 
 
 def _struct(tree: dict[str, Any]) -> Any:

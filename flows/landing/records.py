@@ -1,7 +1,7 @@
-"""An API's records into the landing table.
+"""Load an API's records into the landing table.
 
-Pages go there directly as long as their values are plain (`PayloadRows`). From the first page on whose values are not,
-records land in a table beside it as they came, and PostgreSQL reads keys and cursor out of each.
+Pages are written directly as long as their values have the JSON types of their columns (`PayloadRows`). From the first
+other page on, records land unchanged in a second table, and PostgreSQL extracts keys and cursor.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from flows.landing.copy import HEADER, TRAILER, copy_into
 from flows.landing.record_rows import NotPlain, PayloadRows, Place
-from flows.landing.table import LANDING_SCHEMA, Target, stamp_landing
+from flows.landing.table import LANDING_SCHEMA, Stamp, Target, stamp_landing
 from flows.values.identifiers import qualified, quote_literal
 from flows.values.shape import METADATA_NAMES, Shape, column_list
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# What PostgreSQL takes for the moment at which it reads it, alone or with a time: the same record would differ by load.
+# Texts that PostgreSQL reads as the current time, alone or with a time: the same record would differ per load.
 _MOVING = "now|today|tomorrow|yesterday"
 _NULL = struct.pack("!i", -1)
 # Two columns; the first one's length follows, then jsonb's version byte.
@@ -30,7 +30,7 @@ _PAYLOAD_HEAD = struct.Struct("!hiB")
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """JSON records of one page; of a child endpoint, with the key of the parent that they belong to."""
+    """JSON records of one page; of a child endpoint, with the key of their parent."""
 
     payloads: Sequence[bytes]
     parent: str | None = None
@@ -56,13 +56,13 @@ def _with_length(value: bytes) -> bytes:
 
 
 def payload_table(target: Target) -> str:
-    """The name of the table that an API's records land in before their keys are read out of them."""
+    """The name of the table of an API's records before their keys are extracted."""
     return f"{target.landing_name}__p"
 
 
 @dataclass(slots=True)
 class _Pages:
-    """The pages to come, of which one may have been looked at and put back."""
+    """The pages to come, with one page of lookahead."""
 
     pages: AsyncIterator[Records]
     put_back: list[Records] = field(default_factory=list)
@@ -80,31 +80,30 @@ async def land(
     shape: Shape,
     places: Sequence[Place],
     pages: AsyncIterator[Records],
-    extracted_at: str,
-    batch_id: int,
+    stamp: Stamp,
     tombstone: str = "false",
 ) -> int:
     """Pages of records → the landing table, bare or stamped. Returns the records written.
 
-    It is still bare when all values were plain: the caller stamps it.
-    `tombstone` is SQL over `payload` for records that tell of a delete: they land with `_deleted_at`.
+    It is still bare if all values had the JSON types of their columns: the caller stamps it.
+    `tombstone` is SQL over `payload` for tombstones: they land with `_deleted_at`.
 
     Raises:
-        asyncpg.DataError: a payload is one that jsonb cannot hold.
+        asyncpg.DataError: jsonb cannot hold a payload.
     """
     coming = _Pages(pages)
     landed = 0
     rows = PayloadRows(places)
-    # Tombstones are told by PostgreSQL: marked afterwards they would change places, and which version of a key came
-    # last would be lost.
+    # PostgreSQL marks tombstones during the insert: an update afterwards would move rows, and the order of a key's
+    # versions would be lost.
     is_plain = rows.possible and tombstone == "false"
     if is_plain:
         landed = await _land_plain(connection, target, rows, coming)
     if is_plain and not coming.put_back:
         return landed
-    await stamp_landing(connection, target, extracted_at, batch_id)
+    await stamp_landing(connection, target, stamp)
     landed += await _copy_payloads(connection, target, aiter(coming))
-    await _type_payloads(connection, target, shape, (extracted_at, target.source, batch_id), tombstone)
+    await _type_payloads(connection, target, shape, stamp, tombstone)
     return landed
 
 
@@ -114,7 +113,7 @@ async def _land_plain(
     rows: PayloadRows,
     coming: _Pages,
 ) -> int:
-    """Pages up to the first whose values are not plain, which is put back."""
+    """Pages up to the first irregular one, which is put back."""
 
     async def plain() -> AsyncGenerator[bytes, None]:
         yield HEADER
@@ -147,15 +146,15 @@ async def _type_payloads(
     connection: Connection[Record],
     target: Target,
     shape: Shape,
-    metadata: tuple[str, str, int],
+    stamp: Stamp,
     tombstone: str = "false",
 ) -> None:
-    """Payload table → landing table: key and cursor read out of each record, in the types raw has.
+    """Payload table → landing table: extract key and cursor of each record, in raw's types.
 
-    A column's `select` is its text, as SQL over `payload` and `parent`; one that is not of its type becomes null here,
-    and the door's rules name it. `tombstone` is SQL for records that tell of a delete: they land with `_deleted_at`.
+    A column's `select` is its text, as SQL over `payload` and `parent`; an invalid value becomes null here, and the row
+    checks report it. `tombstone` is SQL for tombstones: they land with `_deleted_at`.
     """
-    extracted_at, source, batch = metadata
+    extracted_at = quote_literal(stamp.extracted_at)
     values = []
     for column in shape.columns:
         if column.name == "payload":
@@ -170,8 +169,8 @@ async def _type_payloads(
     relation = qualified(LANDING_SCHEMA, payload_table(target))
     await connection.execute(
         f"insert into {target.landing} ({names}) select {', '.join(values)}, "
-        f"{quote_literal(extracted_at)}::timestamptz, {quote_literal(source)}, {batch}, "
-        f"case when {tombstone} then {quote_literal(extracted_at)}::timestamptz end "
+        f"{extracted_at}::timestamptz, {quote_literal(target.source)}, {stamp.batch_id}, "
+        f"case when {tombstone} then {extracted_at}::timestamptz end "
         f"from {relation} order by ordinal"
     )
     await connection.execute(f"drop table {relation}")

@@ -1,4 +1,4 @@
-"""Tables of the warehouse: landing tables made, raw tables made and evolved."""
+"""Tables of the warehouse: create landing tables, create and evolve raw tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flows.values.errors import SchemaDrift
 from flows.values.identifiers import qualified, quote_identifier, quote_literal
 from flows.values.shape import METADATA, METADATA_NAMES, Column, Shape, column_list
+from flows.values.table_name import TableName
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -17,10 +18,10 @@ LANDING_SCHEMA = "landing"
 
 _ROUGH_STATISTICS = 25
 
-# 63 bytes, less the endings of the tables that stand beside a landing table.
+# 63 bytes, minus the suffixes of a landing table's auxiliary tables.
 _LONGEST_LANDING_NAME = 60
 
-# An enum's name is quoted as `Column.raw_type` quotes it, so that the two can be compared.
+# An enum's name is quoted as in `Column.raw_type`, so that the two can be compared.
 _RAW_COLUMNS = """
 select
     a.attname as name,
@@ -47,11 +48,16 @@ order by e.enumsortorder
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one table's rows go: its raw table, and the landing table they wait in."""
+    """The target of one table's rows: its raw table and its landing table."""
 
     source: str
     table: str
     raw_schema: str
+
+    @property
+    def name(self) -> TableName:
+        """As state and quarantine name it."""
+        return TableName(self.source, self.table)
 
     @property
     def raw(self) -> str:
@@ -60,9 +66,9 @@ class Target:
 
     @property
     def landing_name(self) -> str:
-        """`shop__baskets`, and never the same for two tables: their loads would drop each other's rows.
+        """`shop__baskets`, unique per table: otherwise loads would drop each other's rows.
 
-        Where two underscores within a name leave open which is which, or PostgreSQL would cut it, a digest decides.
+        If two underscores within a name make it ambiguous, or PostgreSQL would truncate it, a digest is added.
         """
         name = f"{self.source}__{self.table}"
         if name.count("__") == 1 and len(name) <= _LONGEST_LANDING_NAME:
@@ -91,21 +97,21 @@ class SchemaChange:
 
 
 async def raw_columns(connection: Connection[Record], target: Target) -> dict[str, str] | None:
-    """Raw's column names and types in order; None when there is no raw table yet."""
+    """Raw's column names and types in order; None if there is no raw table yet."""
     return await relation_columns(connection, target.raw) or None
 
 
 async def relation_columns(connection: Connection[Record], relation: str) -> dict[str, str]:
-    """A relation's column names and types in order; empty when there is none of that name."""
+    """A relation's column names and types in order; empty if it does not exist."""
     records = await connection.fetch(_RAW_COLUMNS, relation)
     return {record["name"]: record["type"] for record in records}
 
 
 def compare(shape: Shape, raw: dict[str, str], where: str) -> list[SchemaChange]:
-    """What changed at the source since raw was shaped.
+    """The changes of the source's columns against raw.
 
     Raises:
-        SchemaDrift: a column has another type now; converting it silently could change values.
+        SchemaDrift: a column now has another type; converting it silently could change values.
     """
     changes = differences(shape, raw)
     for change in changes:
@@ -115,17 +121,17 @@ def compare(shape: Shape, raw: dict[str, str], where: str) -> list[SchemaChange]
 
 
 def retyped(change: SchemaChange, where: str) -> SchemaDrift:
-    """The error for a column whose type is another one now."""
+    """The error for a column whose type changed."""
     return SchemaDrift(
-        f"column {change.column} is {change.new_type} at the source now and {change.old_type} in raw",
+        f"column {change.column} is now {change.new_type} at the source and {change.old_type} in raw",
         where=where,
-        fix="look at the source's change; then alter the raw column yourself (and its dbt model), "
-        "or rename the raw table away to have it loaded anew",
+        fix="check the source's change; then alter the raw column (and its dbt model), "
+        f"or load a new raw table: `medallion reload {where} --recreate`",
     )
 
 
 def differences(shape: Shape, raw: dict[str, str]) -> list[SchemaChange]:
-    """What changed at the source since raw was shaped. A rename is a drop and an add: never a guess."""
+    """The changes of the source's columns against raw. A rename is a drop and an add, never guessed."""
     changes = []
     for column in shape.columns:
         known = raw.get(column.name)
@@ -138,7 +144,7 @@ def differences(shape: Shape, raw: dict[str, str]) -> list[SchemaChange]:
 
 
 async def evolve(connection: Connection[Record], target: Target, changes: list[SchemaChange]) -> None:
-    """Add the new columns to raw, and give widened ones their new type. Dropped ones stay, with their last values.
+    """Add new columns to raw, and widen types. Dropped columns are kept, with their last values.
 
     Runs in the publishing transaction.
     """
@@ -151,7 +157,7 @@ async def evolve(connection: Connection[Record], target: Target, changes: list[S
 
 
 async def views_on(connection: Connection[Record], target: Target, column: str) -> list[str]:
-    """The views that read a column of raw, which PostgreSQL will not let change its type."""
+    """The views that read a column of raw: PostgreSQL cannot change its type then."""
     records = await connection.fetch(
         "select distinct v.oid::regclass::text as name from pg_depend as d "
         "inner join pg_rewrite as r on d.objid = r.oid and d.classid = 'pg_rewrite'::regclass "
@@ -165,13 +171,13 @@ async def views_on(connection: Connection[Record], target: Target, column: str) 
 
 
 async def ensure_types(connection: Connection[Record], target: Target, shape: Shape) -> list[SchemaChange]:
-    """Make raw's schema and the enums its columns need. Commits by itself: a new label is usable only after that."""
+    """Create raw's schema and the enums of its columns. Commits separately: a new label is usable only after that."""
     changes = []
     async with connection.transaction():
-        # Tables of one source are loaded side by side, and `if not exists` alone fails when two create the same.
-        # A lock that only the loader may take, and that conflicts with nothing but itself and an upgrade.
+        # Tables of one source are loaded in parallel, and `if not exists` alone fails if two create the same.
+        # A lock that only the loader may take, and that conflicts only with itself and an upgrade.
         await connection.execute("lock table ops.schema_version in share update exclusive mode")
-        # `if not exists` wants the right to create even when there is nothing to do.
+        # `if not exists` needs the create privilege even if there is nothing to do.
         if not await connection.fetchval("select to_regnamespace($1) is not null", quote_identifier(target.raw_schema)):
             await connection.execute(f"create schema {quote_identifier(target.raw_schema)}")
         for column in shape.columns:
@@ -203,14 +209,14 @@ async def _ensure_enum(connection: Connection[Record], target: Target, column: C
 async def create_landing(
     connection: Connection[Record], target: Target, shape: Shape, *, first: bool, bare: bool = False
 ) -> None:
-    """An empty landing table with raw's columns; `bare`: without those that raw adds, see `stamp_landing`.
+    """An empty landing table with raw's columns; `bare`: without the metadata columns, see `stamp_landing`.
 
-    The first load's landing becomes raw itself, so it is logged; any other is unlogged, since a crash only means
-    reading again.
+    The first load's landing table becomes raw, so it is logged; any other is unlogged, since a crash only means reading
+    again.
     """
     columns = [f"{quote_identifier(column.name)} {column.raw_type}" for column in shape.columns]
     if not bare:
-        # Later it would take a scan for each of them.
+        # Later, each would need a scan.
         columns += [
             f"{quote_identifier(name)} {kind}{' not null' if first and name != '_deleted_at' else ''}"
             for name, kind in METADATA
@@ -220,22 +226,30 @@ async def create_landing(
     await connection.execute(f"create {kind} {target.landing} ({', '.join(columns)})")
 
 
-async def stamp_landing(connection: Connection[Record], target: Target, extracted_at: str, batch_id: int) -> None:
-    """Give the rows of a bare landing table what raw adds to every row. Rows that come later get the newest stamp.
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The metadata of a load's rows: when they were read from the source, in ISO 8601, and the batch id."""
 
-    As the default of a column that comes to full rows it is kept once, in PostgreSQL's catalog: written into each of
-    2 million rows, it took 1.2 of 7.7 processor seconds, and a seventh of the table.
+    extracted_at: str
+    batch_id: int
+
+
+async def stamp_landing(connection: Connection[Record], target: Target, stamp: Stamp) -> None:
+    """Add the metadata columns to a bare landing table. Rows that land later get the newest stamp.
+
+    The default of a column added to existing rows is stored once, in PostgreSQL's catalog: written into each of
+    2 million rows, it took 1.2 of 7.7 CPU seconds, and a seventh of the table.
     """
     stamps = {
-        "_extracted_at": f"{quote_literal(extracted_at)}::timestamptz",
+        "_extracted_at": f"{quote_literal(stamp.extracted_at)}::timestamptz",
         "_source_system": quote_literal(target.source),
-        "_batch_id": str(batch_id),
+        "_batch_id": str(stamp.batch_id),
         "_deleted_at": "null",
     }
     if "_batch_id" in await relation_columns(connection, target.landing):
-        actions = [f"alter column {name} set default {stamp}" for name, stamp in stamps.items()]
+        actions = [f"alter column {name} set default {value}" for name, value in stamps.items()]
     else:
-        required = {name: "" if stamp == "null" else f" not null default {stamp}" for name, stamp in stamps.items()}
+        required = {name: "" if value == "null" else f" not null default {value}" for name, value in stamps.items()}
         actions = [f"add column {name} {kind}{required[name]}" for name, kind in METADATA]
     await connection.execute(f"alter table {target.landing} {', '.join(actions)}")
 
@@ -245,12 +259,12 @@ async def adopt_landing(connection: Connection[Record], target: Target, keys: tu
     await connection.execute(f"alter table {target.landing} set schema {quote_identifier(target.raw_schema)}")
     moved = qualified(target.raw_schema, target.landing_name)
     await connection.execute(f"alter table {moved} rename to {quote_identifier(target.table)}")
-    # What came without a stamp of its own keeps it; no later row may take it by leaving it out.
+    # Rows keep their default stamp; later rows must not get it by omission.
     dropped = ", ".join(f"alter column {quote_identifier(name)} drop default" for name in METADATA_NAMES)
     await connection.execute(f"alter table {target.raw} {dropped}")
     if keys:
-        # Last, so that PostgreSQL finds its index a name that a table renamed away has not kept.
+        # Last, so that PostgreSQL chooses an index name that a renamed table does not use.
         await connection.execute(f"alter table {target.raw} add primary key ({column_list(keys)})")
-    # Rough statistics at once, for whoever reads now; autovacuum makes them fine. 0.1 s of 0.4 on 2 million rows.
+    # Rough statistics immediately, for current readers; autovacuum refines them. 0.1 s of 0.4 on 2 million rows.
     await connection.execute(f"set local default_statistics_target = {_ROUGH_STATISTICS}")
     await connection.execute(f"analyze {target.raw}")

@@ -1,1 +1,1 @@
-"""Around the dbt project: builds beside the shared one, and what is known of models and their columns."""
+"""Tools around the dbt project: shadow builds, releases, lineage, conventions and documentation."""

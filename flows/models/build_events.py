@@ -19,7 +19,7 @@ def build_events(
 ) -> Iterator[RunEvent]:
     """START and COMPLETE or FAIL for everything that ran, with the times at which dbt ran it. Skipped nodes have none.
 
-    `url` is the warehouse's address, `run_results` the content of dbt's run_results.json.
+    `url` is the warehouse's connection URL, `run_results` the content of dbt's run_results.json.
     """
     lineage = Lineage(manifest)
     results = {result["unique_id"]: result for result in run_results["results"] if result["status"] != "skipped"}

@@ -1,7 +1,7 @@
-"""Why a dbt build failed: by what PostgreSQL answered to each node, in words that quote no row.
+"""Why a dbt build failed: by PostgreSQL's SQLSTATE per node, with texts that quote no row.
 
-dbt keeps of an error its text alone, which may quote rows and is in the server's language. But it tells its events
-while the exception is being handled, in the thread that handles it: there the SQLSTATE can still be read.
+dbt keeps only the text of an error, which may quote rows and is in the server's language. But it fires its events
+while the exception is being handled, in the same thread: there the SQLSTATE can still be read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from flows.failures.combined import combined
 from flows.failures.diagnose import explain
-from flows.missing_grants import missing_grants
+from flows.failures.missing_grants import missing_grants
 from flows.models.lock_waits import NO_LOCK, lock_wait, waited_in_vain
 from flows.observe.artifacts import NodeLine
 from flows.values.connection import DatabaseConnection
@@ -26,14 +26,14 @@ _SENT = "what dbt sent is in .medallion/dbt/run"
 
 
 class Heard:
-    """The exceptions behind dbt's events: by node, and the one that ended the build."""
+    """The exceptions behind dbt's events: per node, and the one that ended the build."""
 
     def __init__(self) -> None:
         self.by_node: dict[str, BaseException] = {}
         self.ended_by: BaseException | None = None
 
     def hear(self, event: Any) -> None:
-        """Take note of the exception that dbt is handling while it tells this event."""
+        """Record the exception that dbt is handling while it fires this event."""
         problem = sys.exc_info()[1]
         if problem is not None and event.info.name in _NODE_FAILED:
             self.by_node[name_of(event.data.node_info.unique_id)] = problem
@@ -57,7 +57,7 @@ def nodes_failed(nodes: Sequence[NodeLine], heard: Heard, address: DatabaseConne
 
 
 def build_stopped(problem: BaseException | None, address: DatabaseConnection) -> MedallionError:
-    """The error for a build that dbt gave up as a whole: it reached no warehouse, or could not read the project."""
+    """The error for a build that dbt aborted: it did not reach the warehouse, or could not parse the project."""
     return _cause(problem, address)
 
 
@@ -76,7 +76,7 @@ def _cause(problem: BaseException | None, address: DatabaseConnection) -> Medall
             where=WHERE,
             fix="read the node's task run, correct the model, run `medallion transform`",
         )
-    # dbt's own errors: a template, a contract, a reference. Their kind is told; their text is in the run's log.
+    # dbt's own errors: a template, a contract, a reference. Their type is shown; their text is in the run's log.
     return WarehouseError(
         f"dbt stopped with {type(problem).__name__}",
         where=WHERE,
@@ -91,7 +91,7 @@ def _of_answer(answer: Answer, address: DatabaseConnection) -> MedallionError:
     if error.failure_class is FailureClass.TRANSIENT:
         error.fix = "run `medallion transform` again; a deployment does so at its next run"
     elif state == STATEMENT_CANCELLED and error.failure_class is FailureClass.RESOURCE:
-        error.fix = f"find out what makes the model slow, or raise statement_timeout of {address.user}; then run again"
+        error.fix = f"find out why the model is slow, or raise statement_timeout of {address.user}; then run again"
     elif state == "42601":
         error.failure_class = FailureClass.PERMANENT
         error.fix = f"correct the model's SQL ({_SENT}), run `medallion transform`"

@@ -1,4 +1,4 @@
-"""Two relations of the same meaning, before and after a change: rows, columns, totals, keys.
+"""Compare two relations, before and after a change: rows, columns, totals, keys.
 
 Everything is counted in the warehouse; no value of a row leaves it.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Address = tuple[str, str]
 _NUMERIC = ("integer", "bigint", "smallint", "numeric", "double precision", "real", "money")
-# Numbers that name something: a sum of them says nothing.
+# Numbers that are identifiers: their sum is meaningless.
 _NAMES = ("_id", "_key", "_rank", "_number", "_year", "_month", "_week", "_quarter")
 # Types without equality.
 _WITHOUT_EQUALITY = ("json", "xml", "point", "polygon")
@@ -26,7 +26,7 @@ _WITHOUT_EQUALITY = ("json", "xml", "point", "polygon")
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """A numeric column summed at both ends. None where no row has a value."""
+    """The sums of a numeric column before and after. None if no row has a value."""
 
     column: str
     before: Decimal | None
@@ -35,9 +35,9 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Rows compared by key. `changed_columns` counts the rows that differ in each column, the worst first.
+    """Rows compared by key. `changed_columns` counts the differing rows per column, most first.
 
-    `ambiguous` rows share their key with another one, at either end; they are not compared.
+    `ambiguous` rows share their key with another row, before or after; they are not compared.
     """
 
     columns: tuple[str, ...]
@@ -50,7 +50,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a change does to one relation. Rows are None where it does not exist at that end."""
+    """The effect of a change on one relation. Rows are None if it does not exist on that side."""
 
     rows_before: int | None
     rows_after: int | None
@@ -62,7 +62,7 @@ class Difference:
 
     @property
     def same(self) -> bool:
-        """Whether nothing differs, as far as was compared."""
+        """Whether nothing differs, as far as it was compared."""
         keys = self.keys
         return (
             self.rows_before == self.rows_after
@@ -75,9 +75,9 @@ class Difference:
 async def compare(
     connection: Connection[Record], before: Address | None, after: Address | None, key: Sequence[str] = ()
 ) -> Difference:
-    """Compare two relations, each as (schema, name); None for one that is not there.
+    """Compare two relations, each as (schema, name); None for a missing one.
 
-    Columns of the audit, which begin with `_`, are no content: they are not compared row by row.
+    Audit columns, which begin with `_`, are not compared row by row.
     """
     old = await relation_columns(connection, *before) if before else {}
     new = await relation_columns(connection, *after) if after else {}
@@ -117,7 +117,7 @@ async def _sums(connection: Connection[Record], relation: Address, columns: Sequ
 
 
 def _decimal(value: object) -> Decimal | None:
-    # Sums of binary fractions depend on the order of rows: beyond 12 digits they say nothing.
+    # Sums of floating-point numbers depend on the order of rows: beyond 12 digits they are not comparable.
     if isinstance(value, float):
         return Decimal(f"{value:.12g}")
     return None if value is None else Decimal(str(value))
@@ -130,7 +130,7 @@ def _is_amount(name: str, kind: str) -> bool:
 def _content(
     common: Sequence[str], key: Sequence[str], old: Mapping[str, str], new: Mapping[str, str]
 ) -> dict[str, str]:
-    """The columns compared row by row, each with the cast that makes both ends comparable."""
+    """The columns compared row by row, each with the cast that makes both sides comparable."""
     content = {}
     for name in common:
         if name in key or name.startswith("_"):
@@ -180,7 +180,7 @@ async def _ambiguous(connection: Connection[Record], relation: Address, key: Seq
 
 
 def _once(relation: Address, key: Sequence[str], some_twice: bool) -> str:
-    """The relation, or only its rows whose key names one row: others would be compared with each of their copies."""
+    """The relation, or only its rows with a unique key: others would be compared with each of their copies."""
     if not some_twice:
         return qualified(*relation)
     columns = [quote_identifier(column) for column in key]

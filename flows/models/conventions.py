@@ -1,4 +1,4 @@
-"""The conventions of the dbt project: dbt-bouncer's checks, our own, and the coverage of documents and tests."""
+"""The conventions of the dbt project: dbt-bouncer's checks, our own, and the coverage of documentation and tests."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from flows.values.errors import ConfigurationError
 from flows.values.settings import PROJECT_ROOT, settings
 
 CHECKS = PROJECT_ROOT / "dbt-bouncer.yml"
-# Parsing opens no connection; the profile wants an address all the same.
+# Parsing opens no connection, but the profile needs a URL.
 _NOWHERE = "postgresql://nobody:unused@127.0.0.1/warehouse"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`problem`: dbt cannot read the project. `gaps`: where a convention is broken. `layers`: how much is covered."""
+    """`problem`: dbt cannot parse the project. `gaps`: broken conventions. `layers`: the coverage."""
 
     problem: str = ""
     gaps: tuple[Gap, ...] = ()
@@ -29,12 +29,12 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether the conventions hold."""
+        """Whether all conventions are followed."""
         return not (self.problem or self.gaps)
 
 
 def check_conventions(project: Path = DBT_PROJECT) -> Verdict:
-    """Parse the project, without a database, and hold it against the conventions.
+    """Parse the project, without a database, and check the conventions.
 
     Raises:
         ConfigurationError: dbt-bouncer is not installed.
@@ -68,7 +68,7 @@ def _bounce(artifacts: Path) -> list[Gap]:
         raise ConfigurationError(
             f"dbt-bouncer ended with {done.returncode}",
             where=CHECKS.name,
-            fix=f"run `dbt-bouncer run --config-file {config}` to see what it has against its configuration",
+            fix=f"run `dbt-bouncer run --config-file {config}` to see what is wrong with its configuration",
         )
     return [
         Gap(

@@ -1,4 +1,4 @@
-"""How much of the models is described and tested, by layer, as the manifest tells."""
+"""Coverage of models by descriptions and tests, per layer, from the manifest."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from flows.models.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class LayerCoverage:
-    """One layer. Models: described, with a key that a test or constraint holds, with a data test, with a unit test.
-    Columns: described, and looked at by a test or constraint."""
+    """One layer. Models: described, with a tested or constrained key, with a data test, with a unit test.
+    Columns: described, and covered by a test or constraint."""
 
     layer: str
     models: int
@@ -28,7 +28,7 @@ class LayerCoverage:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Something that is missing: in which model, and what."""
+    """A missing item: the model, and what is missing."""
 
     model: str
     what: str
@@ -65,10 +65,10 @@ def coverage(manifest: Manifest) -> list[LayerCoverage]:
 
 
 def gaps(manifest: Manifest) -> list[Gap]:
-    """What the conventions ask for and a model lacks: columns described, a key held in silver and gold, and tables
-    named by ref() and source(), without which neither lineage nor builds beside the shared one would hold.
+    """What a model lacks by the conventions: column descriptions, a tested key in silver and gold, and ref() and
+    source() instead of table names, without which neither lineage nor shadow builds would work.
 
-    A key is held by `keys_hold`, `unique`, a primary key, a unique index, or the unique key of an incremental model.
+    A key counts as tested by `keys_hold`, `unique`, a primary key, a unique index, or an incremental unique key.
     """
     found = []
     schemas = "|".join(sorted({re.escape(relation.schema) for relation in manifest.relations.values()}))
@@ -78,14 +78,14 @@ def gaps(manifest: Manifest) -> list[Gap]:
             continue
         sql = re.sub(r"--.*|/\*.*?\*/", "", manifest.content["nodes"][relation.unique_id].get("raw_code") or "")
         for schema, table in written_out.findall(sql):
-            found.append(Gap(relation.name, f"{schema}.{table} is written out: ref() and source() know it, too"))
+            found.append(Gap(relation.name, f"{schema}.{table} is hard-coded: use ref() or source()"))
         if not relation.columns:
             found.append(Gap(relation.name, "no column is described"))
         blank = [name for name, column in relation.columns.items() if not (column.get("description") or "").strip()]
         if blank:
             found.append(Gap(relation.name, f"columns without a description: {', '.join(blank)}"))
         if relation.layer in {"silver", "gold"} and not relation.key:
-            found.append(Gap(relation.name, "nothing holds its key: add keys_hold, or a primary key in a contract"))
+            found.append(Gap(relation.name, "its key is not tested: add keys_hold, or a primary key in a contract"))
     return sorted(found, key=lambda gap: gap.model)
 
 
@@ -117,7 +117,7 @@ def _columns_looked_at(manifest: Manifest) -> set[tuple[str, str]]:
 
 
 def _named(test: Mapping[str, Any]) -> Iterator[str]:
-    """The columns that a test of one column, or one of our tests of several, is about."""
+    """The columns of a column test, or of one of our tests of several columns."""
     if test.get("column_name"):
         yield test["column_name"]
     arguments = (test.get("test_metadata") or {}).get("kwargs") or {}

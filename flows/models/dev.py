@@ -1,7 +1,7 @@
-"""Story: an edited model → built in the analyst's own schemas, with its tests → its first rows.
+"""Dev builds: build edited models in the analyst's private schemas → test them → show their first rows.
 
-What was not edited is read from the shared schemas, where the last whole build left it. Without a name everything
-edited is built, and what lies between two edited models; with one, that model, and what of its ancestors was edited.
+Other models are read from the shared schemas, as the last full build left them. Without a name, all edited models are
+built, plus those in between; with a name, that model plus edited upstream models and those in between.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from pathlib import Path
 
 from flows.access import addresses
 from flows.models import private_schemas
-from flows.models.beside import Beside
 from flows.models.lineage import Lineage
 from flows.models.manifest import Manifest, Relation
 from flows.models.preview import Preview, preview_rows
 from flows.models.private_schemas import PrivateSchema, prefix_for
 from flows.models.project import DBT_PROJECT, BuiltNode, Invocation
+from flows.models.shadow_build import ShadowBuild
 from flows.models.state import fetch_state
 from flows.values.errors import DeclarationError
 from flows.values.settings import settings
 
-# Models whose rows are shown when nobody named one.
+# Number of models whose rows are shown if none was named.
 _SHOWN_UNASKED = 3
 
 
 @dataclass(frozen=True)
 class Built:
-    """One build: what became of each node, first rows of the models it was about, and how long all of it took."""
+    """One build: the status of each node, first rows of its models, and its duration."""
 
     prefix: str
     invocation: Invocation
@@ -46,15 +46,14 @@ class Built:
 
 
 def analyst() -> str:
-    """Whose private schemas: MEDALLION_DEV_NAME, else the account's name."""
+    """The owner of the private schemas: MEDALLION_DEV_NAME, else the account's name."""
     return settings().dev_name or getpass.getuser()
 
 
 def selection_of(models: Sequence[str]) -> list[str]:
-    """dbt's selection for the models asked for. Spaces unite, commas intersect.
+    """dbt's selection for the requested models. Spaces are unions, commas intersections.
 
-    Ancestors that were edited are built too, and what lies between: else a model would be computed from tables that
-    know nothing of the edit.
+    Edited upstream models are built too, plus those in between: otherwise a model would read tables without the edit.
     """
     if not models:
         return ["state:modified+,+state:modified"]
@@ -71,24 +70,24 @@ async def build(
 ) -> Built:
     """Build and test models in the analyst's schemas, and read their first rows.
 
-    Incremental models are built anew unless `incremental`: what an edit does is to be seen in every row. Values of
-    personal columns are withheld unless `personal`.
+    Incremental models are rebuilt unless `incremental`, so that the effect of an edit is visible in every row. Values
+    of personal columns are hidden unless `personal`.
 
     Raises:
         ConfigurationError: there is no shared build yet, or no name for the schemas.
-        DeclarationError: there is no model of that name.
+        DeclarationError: the model does not exist.
     """
     began = time.monotonic()
-    beside = Beside(prefix_for("dev", analyst()), await fetch_state(), project)
+    shadow = ShadowBuild(prefix_for("dev", analyst()), await fetch_state(), project)
     selection = selection_of(models)
-    chosen = beside.selected(selection)
+    chosen = shadow.selected(selection)
     if not chosen.problem:
-        _refuse_unknown(beside.manifest(), models)
-    invocation = await beside.build(selection, chosen, full_refresh=not incremental)
+        _refuse_unknown(shadow.manifest(), models)
+    invocation = await shadow.build(selection, chosen, full_refresh=not incremental)
     previews: tuple[Preview, ...] = ()
     if rows and not invocation.problem:
-        previews = await _first_rows(beside, invocation, models, rows, personal)
-    return Built(beside.prefix, invocation, previews, time.monotonic() - began)
+        previews = await _first_rows(shadow, invocation, models, rows, personal)
+    return Built(shadow.prefix, invocation, previews, time.monotonic() - began)
 
 
 async def private() -> list[PrivateSchema]:
@@ -104,25 +103,25 @@ async def drop() -> list[str]:
 
 
 def _refuse_unknown(manifest: Manifest, models: Sequence[str]) -> None:
-    """dbt takes a mistyped name for a selection of nothing. What is no plain name is a selection of dbt's own."""
+    """dbt treats a mistyped name as an empty selection. Other syntax is passed to dbt as a selection."""
     known = {relation.name for relation in manifest.relations.values() if relation.kind != "source"}
     known |= {name.partition(".v")[0] for name in known}
     for model in models:
         if re.fullmatch(r"\w+", model) and model not in known:
             near = difflib.get_close_matches(model, known, n=3)
             raise DeclarationError(
-                f"there is no model {model}",
+                f"model {model} does not exist",
                 where="medallion dev build",
-                fix=f"did you mean {' or '.join(near)}?" if near else "look for its name in dbt_project/models",
+                fix=f"did you mean {' or '.join(near)}?" if near else "look up its name in dbt_project/models",
             )
 
 
 async def _first_rows(
-    beside: Beside, invocation: Invocation, models: Sequence[str], rows: int, personal: bool
+    shadow: ShadowBuild, invocation: Invocation, models: Sequence[str], rows: int, personal: bool
 ) -> tuple[Preview, ...]:
-    manifest, shown = beside.manifest(), []
-    # What was not built now is as the shared build compiled it.
-    shared = {name: relation.compiled for name, relation in beside.state.manifest.relations.items()}
+    manifest, shown = shadow.manifest(), []
+    # Nodes that were not built are as the shared build compiled them.
+    shared = {name: relation.compiled for name, relation in shadow.state.manifest.relations.items()}
     lineage = Lineage(manifest, shared | {node.unique_id: node.compiled for node in invocation.nodes})
     async with addresses.connect(addresses.warehouse("transformer"), side="warehouse") as warehouse:
         for relation in _worth_showing(manifest, invocation, models):

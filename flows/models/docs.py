@@ -1,4 +1,4 @@
-"""Story: the project as it stands → dbt's own documents on one page, and the lineage of every column on another."""
+"""Documentation: dbt's docs as one static page, and the lineage of every column as another."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from flows.values.settings import settings
 
 
 def write_docs(folder: Path, project: Path = DBT_PROJECT) -> list[Path]:
-    """Write `index.html` (dbt's documents) and `lineage.html` into the folder, whole pages without outside parts.
+    """Write `index.html` (dbt's docs) and `lineage.html` into the folder, as self-contained pages.
 
-    Nothing is built, so the role that reviews is enough.
+    Nothing is built, so the reviewer role is sufficient.
 
     Raises:
         WarehouseError: dbt cannot compile the project, or read the warehouse's catalog.
@@ -29,7 +29,7 @@ def write_docs(folder: Path, project: Path = DBT_PROJECT) -> list[Path]:
         raise WarehouseError(
             made.problem or "dbt wrote no page",
             where="dbt docs generate",
-            fix="mend what it names; `medallion model check` tells more without a database",
+            fix="fix what it names; `medallion model check` shows more without a database",
         )
     manifest = Manifest.read((target / "manifest.json").read_bytes())
     catalog = json.loads((target / "catalog.json").read_text(encoding="utf-8"))

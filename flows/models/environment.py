@@ -1,8 +1,8 @@
-"""What dbt, and with it every model, gets from this process: one connection, and no secret it could write down.
+"""The environment of dbt and its models: one connection, and no secrets.
 
-dbt runs in our process, whose environment holds the loader's password, API keys and more, and Jinja reads environment
+dbt runs in our process, whose environment has the loader's password, API keys and more, and Jinja reads environment
 variables. So dbt's copy of the environment is an allow-list, made here. The transformer's password is not in it either:
-libpq reads it from a password file (`PGPASSFILE`), so dbt's Python objects never hold it. docs/decisions/0027 says why.
+libpq reads it from a password file (`PGPASSFILE`), so dbt's Python objects never contain it: docs/decisions/0027.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
 
 PREFIX_VARIABLE = "MEDALLION_DBT_SCHEMA_PREFIX"
-#: dbt accepts a variable of this name in profiles.yml alone, and masks its value in logs and errors.
+#: dbt accepts a variable of this name only in profiles.yml, and masks its value in logs and errors.
 PASSWORD_VARIABLE = "DBT_ENV_SECRET_MEDALLION_PASSWORD"  # noqa: S105 # nosec B105 - a variable's name
-# dbt's own options, which its command line reads from the process.
+# dbt's own options, which its command line reads from the environment.
 _OPTIONS = {"DBT_USE_COLORS": "false", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "DO_NOT_TRACK": "1"}
 _PRIVATE_UMASK = 0o077
 
@@ -47,13 +47,13 @@ def dbt_environment(url: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iterator[None]:
-    """While it lasts, dbt in this process sees only the connection of `url`, and its files are its owner's alone.
+    """Within this context, dbt sees only the connection of `url`, and its files are readable by their owner only.
 
-    Schemas begin with `prefix`. One at a time: dbt keeps global state, too.
+    Schemas begin with `prefix`. One at a time: dbt has global state.
 
     Raises:
         DeclarationError: the project reads files outside its folder.
-        ConfigurationError: the password cannot be handed to libpq.
+        ConfigurationError: the password cannot be passed to libpq.
     """
     refuse_outside_files(project)
     withhold_connections()
@@ -62,7 +62,7 @@ def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iter
     umask = os.umask(_PRIVATE_UMASK)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        target.chmod(0o700)  # it may have been made by others, or before
+        target.chmod(0o700)  # it may have been created earlier, or by others
         with _password_file(password) as options, _variables({**_OPTIONS, **options}), _environment_of_dbt(seen):
             yield
     finally:
@@ -71,11 +71,11 @@ def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iter
 
 @contextlib.contextmanager
 def _environment_of_dbt(seen: Mapping[str, str]) -> Iterator[None]:
-    """dbt copies the environment by this function, once per invocation; `os.environ` is also read by Prefect."""
+    """dbt copies the environment with this function, once per invocation; `os.environ` is also read by Prefect."""
     from dbt.cli import requires
 
     module: Any = requires
-    copied = module.get_env  # AttributeError should dbt no longer have it: then nothing runs, rather than unconfined
+    copied = module.get_env  # AttributeError if dbt removes it: then nothing runs, rather than unconfined
     module.get_env = lambda: dict(seen)
     try:
         yield
@@ -85,15 +85,15 @@ def _environment_of_dbt(seen: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _password_file(password: str) -> Iterator[dict[str, str]]:
-    """The variable that tells libpq where the password is. Without a password libpq looks where it usually does."""
+    """The variable with the password file for libpq. Without a password libpq uses its defaults."""
     if not password:
         yield {}
         return
     if "\n" in password or "\r" in password:
         raise ConfigurationError(
-            "the password holds a line break, which libpq cannot read",
+            "the password contains a line break, which libpq cannot read",
             where="warehouse, role that builds models",
-            fix="give the role another password",
+            fix="set another password for the role",
         )
     # Linux opens a file without a name by its descriptor: a killed process leaves nothing behind.
     nameless = Path("/proc/self/fd").is_dir()

@@ -1,4 +1,4 @@
-"""Which models these are, by the files of the dbt project that decide what is built; and which commit of the code."""
+"""The fingerprint of the dbt project, from the files that decide what is built; and the commit of the code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOT_OURS = {"target", "logs", "dbt_packages"}
 
 
 def fingerprint(project: Path = DBT_PROJECT) -> str:
-    """Sixteen hex digits, the same on every machine; another as soon as a file of the project differs by a byte."""
+    """Sixteen hex digits, the same on every machine; they change if any file of the project changes."""
     digest = hashlib.sha256()
     for path in sorted(project.rglob("*")):
         within = path.relative_to(project)
@@ -25,7 +25,7 @@ def fingerprint(project: Path = DBT_PROJECT) -> str:
 
 
 def commit() -> str | None:
-    """The commit of this clone, or what MEDALLION_COMMIT says where there is none, as in an image."""
+    """The commit of this clone, or MEDALLION_COMMIT if there is no clone, as in an image."""
     if settings().commit:
         return settings().commit
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)

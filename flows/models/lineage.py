@@ -1,4 +1,4 @@
-"""Column by column: what each column of a model is made of, read from the SQL that dbt compiled.
+"""Column lineage: the upstream columns of each column of a model, from the SQL that dbt compiled.
 
     columns = Lineage(manifest)
     columns.parents("model.medallion.agg_daily_sales", "sales_value")
@@ -6,8 +6,8 @@
     columns.origins("model.medallion.agg_daily_sales", "sales_value")
         → {("source.medallion.shop.basket_items", "sales_value")}
 
-What a column is computed from counts, not what rows were filtered or joined by. A column that the SQL does not explain
-has no parents and stands in `unexplained`.
+Only columns that a value is computed from count, not those of filters and joins. A column that the SQL does not
+explain has no parents and is in `unexplained`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from flows.models.manifest import Manifest, Relation
 
 Column = tuple[str, str]
 _DIALECT = "postgres"
-# It warns of each part of a query that explains nothing; those columns have no parents here.
+# sqlglot warns of each part of a query that it cannot explain; those columns have no parents here.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 
 class Lineage:
-    """The lineage of a manifest's columns. Models are read when they are asked for, each once.
+    """The lineage of a manifest's columns. Models are parsed on demand, each once.
 
-    `compiled` replaces the manifest's SQL by unique id: of models that were compiled since.
+    `compiled` replaces the manifest's SQL by unique id, for models compiled since.
     """
 
     def __init__(self, manifest: Manifest, compiled: Mapping[str, str] | None = None) -> None:
@@ -44,7 +44,7 @@ class Lineage:
         self._compiled = compiled or {}
         self._read: dict[str, dict[str, frozenset[Column]]] = {}
         self._origins: dict[Column, frozenset[Column]] = {}
-        # Parents of which a column tells only whether they are null, by model and column.
+        # Parents of which a column shows only whether they are null, by model and column.
         self._only_tested: dict[str, dict[str, frozenset[Column]]] = {}
         #: Models whose SQL could not be read, with the reason.
         self.unread: dict[str, str] = {}
@@ -60,7 +60,7 @@ class Lineage:
         return self.columns(unique_id).get(column, frozenset())
 
     def origins(self, unique_id: str, column: str) -> frozenset[Column]:
-        """Where it comes from at last: columns of sources and seeds."""
+        """Its origins: columns of sources and seeds."""
         key = (unique_id, column)
         if key not in self._origins:
             self._origins[key] = frozenset()  # a model that reads itself ends here
@@ -74,14 +74,14 @@ class Lineage:
     def personal(self, unique_id: str) -> frozenset[str]:
         """The columns that are tagged personal or are computed from one that is, however far upstream.
 
-        Whether a value is there at all, `email is not null`, is not personal. Of a model whose SQL cannot be read every
-        column counts, since nobody knows.
+        Whether a value exists, `email is not null`, is not personal. If a model's SQL cannot be parsed, all its columns
+        count as personal.
         """
         names = {*self.columns(unique_id), *self._manifest.relations[unique_id].columns}
         return frozenset(name for name in names if self._is_personal((unique_id, name), set()))
 
     def impersonal(self, unique_id: str) -> frozenset[str]:
-        """The columns whose every origin is known, and none of it personal."""
+        """The columns whose origins are all known and not personal."""
         return frozenset(self.columns(unique_id)) - self.personal(unique_id)
 
     def _is_personal(self, column: Column, seen: set[Column]) -> bool:
@@ -110,14 +110,14 @@ class Lineage:
             return {name: frozenset() for name in relation.columns}
 
     def _of_snapshot(self, relation: Relation) -> dict[str, frozenset[Column]]:
-        """A snapshot has its parent's columns under their names, and dbt's own, which come from no column."""
+        """A snapshot has its parent's columns, and dbt's own, which have no parents."""
         (parent,) = relation.parents
         columns = {name: frozenset({(parent, name)}) for name in self._names(parent)}
         own = ("dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to", "dbt_is_deleted")
         return columns | {name: frozenset() for name in own}
 
     def _names(self, unique_id: str) -> list[str]:
-        """The columns of a parent: as its SQL says, else as they are described."""
+        """The columns of a parent: from its SQL, else from its descriptions."""
         relation = self._manifest.relations[unique_id]
         return list(relation.columns) if relation.kind in {"source", "seed"} else list(self.columns(unique_id))
 
@@ -128,7 +128,7 @@ class Lineage:
             if parent in self._manifest.relations
         }
         query = sqlglot.parse_one(sql, read=_DIALECT)
-        # A private build reads some parents from the shared schemas, some from its own: names tell them apart.
+        # A private build reads some parents from the shared schemas, some from its own: names distinguish them.
         by_identifier = {name.rpartition(".")[2]: parent for name, parent in parents.items()}
         for table in query.find_all(exp.Table):
             if table.args.get("db") is not None:
@@ -137,7 +137,7 @@ class Lineage:
                     known = self._table_name(self._manifest.relations[parent])
                     table.set("db", exp.to_identifier(known.partition(".")[0]))
             table.set("catalog", None)
-        # A source describes its keys only; whatever else the query names is taken to be there.
+        # A source describes its keys only; other columns named in the query are assumed to exist.
         named = {column.name for column in query.find_all(exp.Column)}
         tables: dict[str, Any] = {}
         for address, parent in parents.items():
@@ -167,7 +167,7 @@ class Lineage:
 
 
 def _spell_out_rows(scope: Scope) -> None:
-    """`to_jsonb(judged) - array['rank']`, a whole row, reads all columns of `judged` but rank: write them."""
+    """Expand a row reference: `to_jsonb(judged) - array['rank']` reads all columns of `judged` except rank."""
     for row in scope.find_all(exp.TableColumn):
         source = scope.sources.get(row.name)
         if not isinstance(source, Scope):

@@ -1,4 +1,4 @@
-"""The lineage of every column as one page without outside parts: it opens from a disk, and asks nobody for anything."""
+"""The lineage of every column as one self-contained HTML page, which makes no requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LAYERS = ("source", "seed", "staging", "snapshot", "silver_quarantine", "silver
 
 
 def lineage_page(manifest: Manifest, types: Mapping[tuple[str, str], str] | None = None) -> str:
-    """The page's text. `types` are the types of columns by (unique id, column), where they are known."""
+    """The page's text. `types` are the types of columns by (unique id, column), if known."""
     data = json.dumps(lineage_data(manifest, types or {}), separators=(",", ":"), ensure_ascii=False)
     # `</script>` in a description would end the page's own, and `<!--<script>` would keep it from ending.
     return _TEMPLATE.read_text(encoding="utf-8").replace('"LINEAGE"', data.replace("<", "\\u003c"))
@@ -24,7 +24,7 @@ def lineage_page(manifest: Manifest, types: Mapping[tuple[str, str], str] | None
 def lineage_data(manifest: Manifest, types: Mapping[tuple[str, str], str]) -> dict[str, Any]:
     """Lanes from left to right, and relations with columns; `from` are [relation, column] pairs, relations by position.
 
-    A source shows the columns that models read, besides those it describes.
+    A source shows the columns that models read, in addition to described ones.
     """
     lineage = Lineage(manifest)
     read: dict[str, set[str]] = {}
@@ -69,7 +69,7 @@ def lineage_data(manifest: Manifest, types: Mapping[tuple[str, str], str]) -> di
 
 
 def _depths(manifest: Manifest) -> dict[str, int]:
-    """How many relations of its own layer stand behind each one: what is made of gold stands right of gold."""
+    """The depth of each relation within its layer: a relation built from gold is right of gold."""
     found: dict[str, int] = {}
 
     def depth(relation: Relation) -> int:

@@ -1,8 +1,8 @@
-"""Models that waited in vain for a lock: what dbt's message says of it that may be passed on.
+"""Models that timed out waiting for a lock: the part of dbt's message that may be shown.
 
     gold.mart is in use: session 4711 of medallion_reader (psql) with AccessShareLock since 2026-05-04 08:00:00 UTC
 
-The macro `wait_for_lock` writes the line. PostgreSQL's own messages may quote rows, so nothing else of them is kept.
+The macro `wait_for_lock` writes the line. PostgreSQL's own messages may quote rows, so the rest is dropped.
 """
 
 import re
@@ -18,14 +18,14 @@ _IN_USE = re.compile(
     rf"^\s*(?P<told>[\w.]+ is in use: (?:{_SESSION}(?:; {_SESSION})*|by sessions that have just ended))\s*$",
     re.MULTILINE,
 )
-#: PostgreSQL's words, in English, for DDL that the macro does not wait for.
+#: PostgreSQL's English message for DDL without the macro.
 _TIMED_OUT = "canceling statement due to lock timeout"
-#: What they become.
+#: Its replacement.
 NO_LOCK = "no lock within the role's lock_timeout"
 
 
 def lock_wait(message: str) -> str | None:
-    """Who was waited for, from dbt's message of a failed node; None when it failed otherwise."""
+    """The blocking sessions, from dbt's message of a failed node; None if it failed for another reason."""
     found = _IN_USE.search(message)
     if found is not None:
         return found["told"]
@@ -33,11 +33,11 @@ def lock_wait(message: str) -> str | None:
 
 
 def waited_in_vain(waits: Sequence[str]) -> LoadLocked:
-    """The error of a build whose nodes failed for nothing else."""
+    """The error of a build whose nodes failed only because of locks."""
     return LoadLocked(
         "; ".join(dict.fromkeys(waits)),
         where="dbt build",
-        fix="let these transactions end, or end them with `select pg_terminate_backend(…)`, and run it again; "
-        "models that were built stay, and those that were not are as before",
+        fix="wait until these transactions end, or end them with `select pg_terminate_backend(…)`, and run again; "
+        "built models are kept, the others are unchanged",
         retryable=True,
     )

@@ -1,4 +1,4 @@
-"""dbt's manifest as we read it: nodes, their parents, columns and keys."""
+"""dbt's manifest: nodes, their parents, columns and keys."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PERSONAL = "personal"
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A model, seed, snapshot or source: something with rows.
+    """A model, seed, snapshot or source.
 
-    `layer` is the folder under models, or the kind of what is no model. `key` holds the columns that name one row,
-    where the project says so. `personal` are the columns tagged so. `compiled` is empty until dbt compiled it.
+    `layer` is the folder under models, or the resource type of other nodes. `key` has the key columns, if the project
+    declares them. `personal` are the columns tagged personal. `compiled` is empty until dbt compiled it.
     """
 
     unique_id: str
@@ -72,7 +72,7 @@ class Manifest:
         return {**data, **self.content.get("unit_tests", {})}
 
     def ancestors(self, unique_id: str) -> Iterator[Relation]:
-        """All it is made of, nearest first, each once."""
+        """All ancestors, nearest first, each once."""
         seen, waiting = {unique_id}, list(self.relations[unique_id].parents)
         while waiting:
             parent = waiting.pop(0)
@@ -83,7 +83,7 @@ class Manifest:
             yield self.relations[parent]
 
     def _keys(self) -> dict[str, tuple[str, ...]]:
-        """The keys that tests and constraints promise, by unique id of the relation."""
+        """The keys declared by tests and constraints, by unique id of the relation."""
         found: dict[str, tuple[str, ...]] = {}
         for unique_id, node in self.content["nodes"].items():
             if node["resource_type"] == "test":
@@ -103,7 +103,7 @@ class Manifest:
             whole = next((c["columns"] for c in node.get("constraints") or [] if c["type"] == "primary_key"), ())
             configured = node["config"].get("unique_key") if node["resource_type"] in {"model", "snapshot"} else None
             if node["resource_type"] == "snapshot" and configured:
-                # One row per version: the entity's key alone names several.
+                # One row per version: the entity's key alone is not unique.
                 configured = [*([configured] if isinstance(configured, str) else configured), "dbt_valid_from"]
             if primary or whole:
                 found[unique_id] = primary or tuple(whole)

@@ -1,4 +1,4 @@
-"""Story: a name and a model to begin with → twin files that build as they stand."""
+"""New models: a name and a model to read → SQL and properties file that build unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flows.access import addresses
 from flows.models.lineage import Lineage
 from flows.models.project import DBT_PROJECT
 from flows.models.relation_columns import relation_columns
-from flows.models.scaffold import Layer, scaffold
+from flows.models.scaffold import Layer, NewModel, scaffold
 from flows.models.state import fetch_state
 from flows.values.errors import DeclarationError
 from flows.values.settings import PROJECT_ROOT
@@ -22,13 +22,13 @@ async def new_model(
     by: Sequence[str] = (),
     *,
     project: Path = DBT_PROJECT,
-    contracts: Path = PROJECT_ROOT / "soda/gold",
+    checks: Path = PROJECT_ROOT / "soda/gold_checks",
 ) -> list[Path]:
     """Write the files of a new model. Returns their paths.
 
     Raises:
-        DeclarationError: the name is taken, or the model to begin with cannot be begun with.
-        ConfigurationError: there is no shared build yet, whose columns would be taken.
+        DeclarationError: the name is taken, or the model to read is not suitable.
+        ConfigurationError: there is no shared build yet, which has the columns.
     """
     manifest = (await fetch_state()).manifest
     found = [
@@ -36,21 +36,21 @@ async def new_model(
     ]
     if not found:
         raise DeclarationError(
-            f"the last whole build knows no model {origin}",
+            f"the last full build has no model {origin}",
             where=f"model {name}",
-            fix="look for its name in dbt_project/models; one that is new wants a whole build first",
+            fix="look up its name in dbt_project/models; a new model needs a full build first",
         )
     relation = found[-1]
     async with addresses.connect(addresses.warehouse("transformer"), side="warehouse") as warehouse:
         types = await relation_columns(warehouse, relation.schema, relation.identifier)
     personal = Lineage(manifest).personal(relation.unique_id)
     files = scaffold(
-        name, layer, relation, types, by, personal=personal, known=manifest, project=project, contracts=contracts
+        NewModel(name, layer, by), relation, types, personal=personal, known=manifest, project=project, checks=checks
     )
     there = [path for path in files if path.exists()]
     if there:
         raise DeclarationError(
-            f"{', '.join(path.name for path in there)} is there already",
+            f"{', '.join(path.name for path in there)} already exists",
             where=f"model {name}",
             fix="choose another name, or remove the file",
         )

@@ -1,4 +1,4 @@
-"""The first rows of a relation, personal values withheld."""
+"""The first rows of a relation, without personal values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WITHOUT_ORDER = ("json", "xml", "point", "polygon")
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The first rows of a relation as text, null as None. Values of `withheld` columns never left the warehouse."""
+    """The first rows of a relation as text, null as None. Values of `withheld` columns are never read."""
 
     name: str
     columns: tuple[tuple[str, str], ...]
@@ -32,12 +32,12 @@ async def preview_rows(
 ) -> Preview:
     """Columns with types, the number of rows, and the first rows in the order of the first column.
 
-    Only values of the columns in `show` are read, of all of them when it is None.
+    Only values of the columns in `show` are read; None: of all columns.
     """
     columns = await relation_columns(connection, schema, table)
     withheld = frozenset(name for name in columns if show is not None and name not in show)
     shown = [
-        # Null stays null: whether there is a value is no secret, and half of all mistakes are nulls.
+        # Null stays null: whether there is a value is not secret, and half of all mistakes are nulls.
         f"case when {quote_identifier(name)} is not null then '{WITHHELD}' end"
         if name in withheld
         else f"{quote_identifier(name)}::text"

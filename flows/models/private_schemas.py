@@ -1,10 +1,10 @@
-"""Schemas beside the shared ones: an analyst's (`dev_ada__gold`) and a pull request's (`pr_123__gold`).
+"""Private schemas: an analyst's (`dev_ada__gold`) and a pull request's (`pr_123__gold`).
 
     prefix_for("dev", "Ada.Lovelace")  → dev_ada_lovelace__
     prefix_for("pr", "123")            → pr_123__
 
-A name never holds two underscores in a row and never ends with one, so what begins with a prefix belongs to that name
-alone: `dev_ada__` is not the beginning of `dev_ada_lovelace__gold`. That makes dropping by prefix safe.
+A name never contains two consecutive underscores and never ends with one, so a prefix identifies a name: `dev_ada__`
+is not a prefix of `dev_ada_lovelace__gold`. That makes dropping by prefix safe.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from flows.values.visible import visible
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# PostgreSQL cuts names off after 63 bytes; the longest schema is silver_quarantine.
+# PostgreSQL truncates names to 63 bytes; the longest schema is silver_quarantine.
 _LONGEST_NAME = 36
 _PREFIX = re.compile(r"(?:dev|pr)_[a-z0-9]+(?:_[a-z0-9]+)*__")
 
 
 @dataclass(frozen=True, slots=True)
 class PrivateSchema:
-    """One schema beside the shared ones, with the number of its tables and views, and their size in bytes."""
+    """One private schema, with the number of its tables and views, and their size in bytes."""
 
     name: str
     relations: int
@@ -38,15 +38,17 @@ class PrivateSchema:
 
 
 def prefix_for(kind: Literal["dev", "pr"], name: str) -> str:
-    """What the schemas of an analyst or a pull request begin with.
+    """The prefix of an analyst's or a pull request's schemas.
 
     Raises:
-        ConfigurationError: nothing of the name can stand in a schema's name, or it is too long.
+        ConfigurationError: the name contains nothing that is valid in a schema's name, or it is too long.
     """
     plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if not plain or len(plain) > _LONGEST_NAME:
         error = ConfigurationError(
-            f"{name!r} gives no name for schemas" if not plain else f"{plain!r} is longer than {_LONGEST_NAME}",
+            f"{name!r} contains no letter or digit for a schema name"
+            if not plain
+            else f"{plain!r} is longer than {_LONGEST_NAME}",
             where="private schemas",
             fix=f"give --name, or set MEDALLION_DEV_NAME, with letters and digits, at most {_LONGEST_NAME} of them",
         )
@@ -56,7 +58,7 @@ def prefix_for(kind: Literal["dev", "pr"], name: str) -> str:
 
 
 async def list_private(connection: Connection[Record], prefix: str) -> list[PrivateSchema]:
-    """The schemas that begin with the prefix, sorted; of all analysts and pull requests when it is empty."""
+    """The schemas with the prefix, sorted; those of all analysts and pull requests if it is empty."""
     rows = await connection.fetch(
         "select n.nspname, count(c.oid) as relations, coalesce(sum(pg_total_relation_size(c.oid)), 0) as bytes "
         "from pg_namespace as n "
@@ -69,10 +71,10 @@ async def list_private(connection: Connection[Record], prefix: str) -> list[Priv
 
 
 async def open_private(connection: Connection[Record], names: Iterable[str]) -> None:
-    """Create the schemas that are missing. The role of reviews may not, and has them made under the names it may have.
+    """Create missing schemas. The reviewer role may not, and has them created under the names it may use.
 
     Raises:
-        DeclarationError: a review may not have a schema of that name.
+        DeclarationError: the reviewer role may not use this schema name.
     """
     by_itself = await _may_create(connection)
     for name in names:
@@ -83,25 +85,25 @@ async def open_private(connection: Connection[Record], names: Iterable[str]) -> 
             await connection.execute("select reviews.open_schema($1)", name)
         except InsufficientPrivilegeError:
             raise DeclarationError(
-                f"a review may not create the schema {visible(name)}",
-                where="medallion review",
-                fix="let the macro generate_schema_name put its prefix before every schema; if the transformer "
+                f"the reviewer role is not allowed to create the schema {visible(name)}",
+                where="medallion diff",
+                fix="make the macro generate_schema_name put its prefix before every schema; if the transformer "
                 "left a schema of this name, drop it as the transformer",
             ) from None
 
 
 async def drop_private(connection: Connection[Record], prefix: str) -> list[str]:
-    """Drop every schema that begins with the prefix, with all in it. Returns their names; none there is no error.
+    """Drop every schema with the prefix and its contents. Returns their names; none is not an error.
 
-    The role of reviews drops those that were made for it.
+    The reviewer role drops those created for it.
     """
     if not _PREFIX.fullmatch(prefix):
-        raise ValueError(f"{prefix!r} is not the prefix of private schemas")
+        raise ValueError(f"{prefix!r} is not a prefix of private schemas")
     if not await _may_create(connection):
         return [str(row[0]) for row in await connection.fetch("select reviews.close_schemas($1)", prefix)]
     names = [schema.name for schema in await list_private(connection, prefix)]
     for name in names:
-        # One transaction each: a build with hundreds of tables would else want more locks than the server has.
+        # One transaction each: a build with hundreds of tables would otherwise need more locks than the server has.
         await connection.execute(f"drop schema if exists {quote_identifier(name)} cascade")
     return names
 

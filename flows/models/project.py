@@ -1,6 +1,6 @@
-"""The dbt project, and dbt run on it in this process.
+"""The dbt project, and running dbt on it in this process.
 
-dbt keeps global state: one invocation at a time. Importing it takes 3 to 4 s, so it is imported where it is used.
+dbt has global state: one invocation at a time. Importing it takes 3 to 4 s, so it is imported on use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DBT_PROJECT = PROJECT_ROOT / "dbt_project"
 
 @dataclass(frozen=True, slots=True)
 class BuiltNode:
-    """What became of one node. `status` in dbt's words: success, pass, warn, error, fail, skipped, no-op."""
+    """The result of one node. `status` as in dbt: success, pass, warn, error, fail, skipped, no-op."""
 
     unique_id: str
     status: str
@@ -46,13 +46,13 @@ class BuiltNode:
 
     @property
     def ok(self) -> bool:
-        """Whether nobody need look at it."""
+        """Whether it did not fail."""
         return self.status in {"success", "pass", "no-op", "warn", "partial success"}
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One run of dbt. `problem` says in dbt's words why it could not begin: a model that does not parse, say."""
+    """One run of dbt. `problem` is dbt's error if it could not start, for example a model that does not parse."""
 
     nodes: tuple[BuiltNode, ...] = ()
     listed: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Invocation:
 def run_dbt(
     arguments: Sequence[str], *, url: str, target: Path, prefix: str = "", project: Path = DBT_PROJECT
 ) -> Invocation:
-    """Run dbt with these arguments as the role of `url`; what it builds goes into schemas that begin with `prefix`.
+    """Run dbt with these arguments as the role of `url`; it builds into schemas that begin with `prefix`.
 
     Its messages are redacted: PostgreSQL quotes values of rows in them. No log file is written.
     """
@@ -78,7 +78,7 @@ def run_dbt(
     with confined(url, project=project, target=target, prefix=prefix), _interruptible():
         done = dbtRunner().invoke([*arguments, *place, *quiet])
     if isinstance(done.exception, KeyboardInterrupt | SystemExit):
-        raise done.exception  # dbt has cancelled its queries; the caller still has to tidy up
+        raise done.exception  # dbt has cancelled its queries; the caller still has to clean up
     if done.exception is not None:
         return Invocation(problem=redact(str(done.exception)).strip())
     if isinstance(done.result, list):
@@ -101,7 +101,7 @@ def _built(result: Any) -> BuiltNode:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C reaches dbt at once. A running event loop would hold it back until dbt had ended by itself."""
+    """Ctrl-C reaches dbt immediately. A running event loop would delay it until dbt had ended."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

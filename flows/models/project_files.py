@@ -1,7 +1,7 @@
-"""A dbt project reads the files in its folder, and no others.
+"""Check that a dbt project reads only files in its folder.
 
-dbt follows symbolic links, and paths of dbt_project.yml may lead anywhere: a model that is a link to
-`/proc/self/environ` has the process's environment as its text, and the manifest keeps it.
+dbt follows symbolic links, and paths in dbt_project.yml may point anywhere: a model that is a link to
+`/proc/self/environ` has the process's environment as its text, and the manifest stores it.
 """
 
 from __future__ import annotations
@@ -15,24 +15,26 @@ import yaml
 
 from flows.values.errors import DeclarationError
 
-# dbt renders paths by Jinja; a plain name cannot become another one.
+# dbt renders paths with Jinja; a plain name cannot change.
 _PLAIN = re.compile(r"[\w .\-]+(?:/[\w .\-]+)*/?")
 
 
 def refuse_outside_files(project: Path) -> None:
-    """Refuse links and paths of the project that lead out of its folder.
+    """Refuse links and paths of the project that point outside of its folder.
 
     Raises:
-        DeclarationError: there is one; it is named.
+        DeclarationError: there is one; the message names it.
     """
     root = project.resolve()
     for path in project.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
-            raise _outside(project, f"{path.relative_to(project)} is a link out of the project's folder")
+            raise _outside(project, f"{path.relative_to(project)} links to a target outside of the project's folder")
         if path.name in {"dbt_project.yml", "dbt_project.yaml"} and path.is_file():
             for key, value in _paths(path):
                 if not _stays_inside(value):
-                    raise _outside(project, f"{key} of {path.relative_to(project)} leads out of the project's folder")
+                    raise _outside(
+                        project, f"{key} of {path.relative_to(project)} points outside of the project's folder"
+                    )
 
 
 def _paths(file: Path) -> Iterator[tuple[str, object]]:
@@ -54,5 +56,5 @@ def _outside(project: Path, what: str) -> DeclarationError:
     return DeclarationError(
         what,
         where=str(project),
-        fix="put the file itself into the project, or name a folder of it; dbt would read whatever is there",
+        fix="move the file into the project, or name a folder inside it; dbt would read whatever is outside",
     )

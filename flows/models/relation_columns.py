@@ -1,4 +1,4 @@
-"""The columns that a relation has in the warehouse, with their types."""
+"""The columns of a relation in the warehouse, with their types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 async def relation_columns(connection: Connection[Record], schema: str, table: str) -> dict[str, str]:
-    """`{"sold_on": "date", "sales_value": "numeric(14,2)"}`, in the relation's order; empty when there is none."""
+    """`{"sold_on": "date", "sales_value": "numeric(14,2)"}`, in the relation's order; empty if it does not exist."""
     rows = await connection.fetch(
         "select attname, format_type(atttypid, atttypmod) as kind from pg_attribute "
         "where attrelid = to_regclass($1) and attnum > 0 and not attisdropped order by attnum",

@@ -1,4 +1,4 @@
-"""What a release changes in gold, and what of it readers must be asked about first."""
+"""The changes of a release in gold, and those that break readers."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from flows.models.manifest import Manifest, Relation
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# A mart of which more than half the rows are gone is more often a broken join than a decision.
+# A mart that lost more than half of its rows is more often a broken join than a decision.
 _MIN_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class GoldChange:
-    """One relation of gold before and after. Rows are None where it is not there."""
+    """One relation of gold before and after. Rows are None if it does not exist."""
 
     name: str
     difference: Difference
 
     @property
     def problems(self) -> list[str]:
-        """What would break those who read it."""
+        """Changes that break readers."""
         found, difference = [], self.difference
         if difference.rows_after is None:
-            return ["is gone"]
+            return ["is removed"]
         found += [f"loses column {name}" for name, _ in difference.columns_removed]
         found += [f"retypes {name} from {old} to {new}" for name, old, new in difference.columns_retyped]
         if difference.rows_before and difference.rows_after < difference.rows_before * _MIN_SHARE:
@@ -36,7 +36,7 @@ class GoldChange:
         return found
 
     def facts(self) -> dict[str, Any]:
-        """Plain values: counts and names, no value of a row."""
+        """Plain values: counts and names, no values of rows."""
         difference, keys = self.difference, self.difference.keys
         return {
             "rows_before": difference.rows_before,
@@ -54,7 +54,7 @@ class GoldChange:
 
 
 async def gold_changes(connection: Connection[Record], before: Manifest, after: Manifest) -> list[GoldChange]:
-    """Compare every relation of gold, by name: as readers have it, and as the manifest `after` says it was built."""
+    """Compare every relation of gold, by name: the current one, and the one built by the manifest `after`."""
     old, new = _gold(before), _gold(after)
     changes = []
     for name in sorted({*old, *new}):

@@ -1,6 +1,6 @@
-"""What dbt's Jinja may not read although its sandbox lets it: the objects that hold the connection.
+"""Hardening of dbt's Jinja sandbox: objects that contain the connection cannot be read.
 
-dbt hands models Python objects and forbids attributes that begin with an underscore, no others. Measured on dbt 1.11:
+dbt passes Python objects to models and forbids only attributes that begin with an underscore. Measured on dbt 1.11:
 `ref.config.credentials.password` and `adapter.add_query('select 1')[0].handle.info.password` give the password, and
 `ref.manifest` and `ref.config` have methods that write and read files. No macro of dbt's own reads these attributes.
 """
@@ -13,7 +13,7 @@ _MARK = "withholds_connections"
 
 
 def withhold_connections() -> None:
-    """From now on, models and macros in this process cannot read attributes of connections and what leads to them."""
+    """Prevent models and macros in this process from reading connections and the attributes that lead to them."""
     from dbt_common.clients.jinja import MacroFuzzEnvironment
 
     environment: Any = MacroFuzzEnvironment

@@ -1,11 +1,11 @@
-"""A new model: twin files, and for gold the contract, that build and keep the conventions as they stand.
+"""A new model: SQL and properties file, and for gold the checks of its contract, that build and follow the conventions.
 
     agg_store_sales --layer gold --from fct_basket_lines --by store_id
         one row per store_id, with sums of the amounts
     loyal_household --layer silver --from household
-        the columns of household as they are, to be cut down
+        the columns of household, to be reduced
 
-Columns, their types and descriptions come from the model it begins with, as the last whole build left it.
+Columns, types and descriptions come from the model that it reads, as of the last full build.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SUMMED = {"numeric": "numeric(16,2)", "double precision": "double precision"}
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the new model: what the SQL says, its type, its description, whether it may be null."""
+    """One column of the new model: its SQL, type, description, and whether it may be null."""
 
     name: str
     expression: str
@@ -37,38 +37,46 @@ class Column:
     required: bool = False
 
 
+@dataclass(frozen=True)
+class NewModel:
+    """What is asked for: a name, its layer, and the columns `by` which amounts are summed, if any."""
+
+    name: str
+    layer: Layer
+    by: Sequence[str] = ()
+
+
 def scaffold(
-    name: str,
-    layer: Layer,
+    new: NewModel,
     origin: Relation,
     types: Mapping[str, str],
-    by: Sequence[str] = (),
     *,
     personal: Collection[str],
     known: Manifest,
     project: Path = DBT_PROJECT,
-    contracts: Path = PROJECT_ROOT / "soda/gold",
+    checks: Path = PROJECT_ROOT / "soda/gold_checks",
 ) -> dict[Path, str]:
-    """The files of a new model with their texts; nothing is written. Personal columns stay out of gold.
+    """The files of a new model with their texts; nothing is written. Personal columns are not added to gold.
 
     Raises:
-        DeclarationError: the name is taken or no plain name; a column of `by` is not there; it has no key to go by.
+        DeclarationError: the name is taken or invalid; a column of `by` does not exist; there is no key.
     """
+    name, layer, by = new.name, new.layer, new.by
     where = f"model {name}"
     require_plain(name, "model", where)
     if any(relation.name == name for relation in known.relations.values()):
-        raise DeclarationError("there is a model of this name", where=where, fix="choose another name")
+        raise DeclarationError("a model of this name already exists", where=where, fix="choose another name")
     if origin.kind == "source":
         raise DeclarationError(
-            "only staging reads sources", where=where, fix="name the staging model on it, stg_<source>__<table>"
+            "only staging models read sources", where=where, fix="name its staging model, stg_<source>__<table>"
         )
     key = tuple(by) or origin.key
     unknown = [column for column in key if column not in types]
     if unknown or not key:
         raise DeclarationError(
-            f"{origin.name} has no column {', '.join(unknown)}" if key else f"nothing holds a key of {origin.name}",
+            f"{origin.name} has no column {', '.join(unknown)}" if key else f"no key of {origin.name} is tested",
             where=where,
-            fix=f"choose --by among {', '.join(types)}",
+            fix=f"pass --by with columns of {', '.join(types)}",
         )
     columns = _grouped(origin, types, key) if by else _as_they_are(origin, types, key)
     if layer == "gold":
@@ -79,7 +87,7 @@ def scaffold(
         folder / f"{name}.yml": _yml(name, layer, origin, columns, key, personal),
     }
     if layer == "gold":
-        files[contracts / f"{name}.yml"] = _contract(name, columns, key)
+        files[checks / f"{name}.yml"] = _checks(key)
     return files
 
 
@@ -115,7 +123,7 @@ def _sql(origin: Relation, columns: Sequence[Column], by: Sequence[str]) -> str:
         for column in columns
     )
     grouped = f"group by {', '.join(by)}\n" if by else ""
-    # Named for what it holds; the analyst knows better.
+    # A generic name; the analyst can choose a better one.
     held = source.removeprefix("fct_").removeprefix("dim_").removeprefix("agg_")
     read = f"with {held} as (\n    select * from {{{{ ref('{source}') }}}}\n)"
     return f"{read}\n\nselect\n{selected}\nfrom {held}\n{grouped}"
@@ -146,20 +154,15 @@ def _yml(
     return "\n".join(lines) + "\n"
 
 
-def _contract(name: str, columns: Sequence[Column], key: Sequence[str]) -> str:
-    lines = [f"dataset: warehouse/warehouse/gold/{name}", "columns:"]
-    for column in columns:
-        lines += [f"  - name: {column.name}", f"    data_type: {column.data_type.partition('(')[0]}"]
-        if column.required:
-            lines += ["    checks:", "      - missing:"]
-            lines += ["      - duplicate:"] if len(key) == 1 and column.name in key else []
-    lines += ["checks:", "  - schema:", "  - row_count:"]
+def _checks(key: Sequence[str]) -> str:
+    """What the contract checks beyond the properties file, from which the rest of it is rendered."""
+    lines = ["checks:", "  - row_count:"]
     if len(key) > 1:
         lines += ["  - duplicate:", f"      columns: [{', '.join(key)}]"]
     return "\n".join(lines) + "\n"
 
 
 def _quoted(text: str) -> str:
-    """As YAML reads it back: a dbt expression or a colon wants quotes."""
+    """A YAML scalar: dbt expressions and colons need quotes."""
     escaped = text.replace("'", "''")
     return f"'{escaped}'" if any(mark in text for mark in ":#{}[]'\"`,&*!|>%@") else text

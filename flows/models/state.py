@@ -1,4 +1,4 @@
-"""The last whole build on this machine: its manifest in a folder, as dbt's --state wants it."""
+"""The state of the last full build: its manifest in a folder, as dbt's --state expects it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORGET_SECONDS = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class SharedState:
-    """The newest whole build of the shared schemas. `changed` are the raw tables that moved since it began."""
+    """The newest full build of the shared schemas. `changed` are raw tables that changed since it began."""
 
     folder: Path
     run_id: int | None
@@ -29,23 +29,23 @@ class SharedState:
 
 
 async def fetch_state(address: DatabaseConnection | None = None) -> SharedState:
-    """The manifest of the newest whole build, fetched once a build and kept under `.medallion/dbt/state`.
+    """The manifest of the newest full build, fetched once per build and cached under `.medallion/dbt/state`.
 
-    It is read as the transformer unless another role's address is given.
+    It is read as the transformer unless another role's connection URL is given.
 
     Raises:
-        ConfigurationError: no whole build has kept its manifest yet.
+        ConfigurationError: no full build has stored its manifest yet.
     """
     address = address or addresses.warehouse("transformer")
     async with addresses.connect(address, side="warehouse") as warehouse:
         build = await dbt_manifests.newest_build(warehouse)
         if build is None:
             raise ConfigurationError(
-                "there is no whole build to compare with or to defer to",
+                "there is no full build to compare with or to defer to",
                 where="ops.dbt_manifests",
-                fix="run `medallion transform` once, which keeps what it built",
+                fix="run `medallion transform` once; it stores its state",
             )
-        # Run numbers begin anew with each warehouse: when it began tells builds of two warehouses apart.
+        # Run numbers start at 1 in each warehouse: the start time distinguishes builds of two warehouses.
         folder = settings().home / "dbt" / "state" / f"{build.run_id}-{build.started_at:%Y%m%dT%H%M%S%f}"
         file = folder / "manifest.json"
         if not file.is_file():
@@ -60,21 +60,21 @@ async def fetch_state(address: DatabaseConnection | None = None) -> SharedState:
 
 
 def state_in(folder: Path) -> SharedState:
-    """A state that someone else kept, such as the artifact of a pipeline: the folder with its manifest.json.
+    """An external state, such as a CI artifact: the folder with its manifest.json.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: it does not exist.
     """
     file = folder / "manifest.json"
     if not file.is_file():
         raise ConfigurationError(
-            "there is no manifest.json in this folder", where=str(folder), fix="name the folder that holds it"
+            "the folder has no manifest.json", where=str(folder), fix="name the folder that contains it"
         )
     return SharedState(folder.resolve(), None, None, (), Manifest.read(file.read_bytes()))
 
 
 def _forget_others(kept: Path) -> None:
-    """Remove the states of past weeks; younger ones may be in use by a build that began with them."""
+    """Remove states older than some weeks; newer ones may be in use by a running build."""
     for folder in kept.parent.iterdir():
         if folder != kept and folder.is_dir() and time.time() - folder.stat().st_mtime > _FORGET_SECONDS:
             for file in folder.iterdir():

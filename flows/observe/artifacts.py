@@ -1,4 +1,4 @@
-"""What a run shows of itself: Markdown tables, made of plain values. Publishing them is the flow's business."""
+"""Markdown tables for Prefect artifacts, made of plain values. Flows publish them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from typing import TypeVar
 from flows.observe.markdown import cell
 
 _Line = TypeVar("_Line")
-# Prefect keeps an artifact as one text; beyond this nobody reads it.
+# Prefect stores an artifact as one text; nobody reads more rows than this.
 ROWS_SHOWN = 500
 
 
 @dataclass(frozen=True, slots=True)
 class LoadLine:
-    """One load of one table, as a run shows it. `seconds` is clock time, `note` one short line."""
+    """One load of one table. `seconds` is wall-clock time, `note` one short line."""
 
     source: str
     table: str
-    mode: str
+    strategy: str
     status: str
     rows_read: int = 0
     rows_inserted: int = 0
@@ -28,7 +28,7 @@ class LoadLine:
     rows_deleted: int = 0
     bytes: int = 0
     seconds: float = 0.0
-    reconciled: str = ""
+    reconciliation: str = ""
     note: str = ""
 
 
@@ -56,13 +56,13 @@ class NodeLine:
 
 
 def loads_table_markdown(loads: Iterable[LoadLine], *, title: str = "Loads") -> str:
-    """A table of loads with a line of totals; the loads that need a look stand first."""
+    """A table of loads with a line of totals; failed loads come first."""
     lines = sorted(loads, key=lambda load: (load.status == "published", load.source, load.table))
     if not lines:
         return f"# {title}\n\nNothing was loaded.\n"
     columns: Mapping[str, Callable[[LoadLine], object]] = {
         "table": lambda load: f"{load.source}.{load.table}" if load.source else load.table,
-        "mode": lambda load: load.mode,
+        "strategy": lambda load: load.strategy,
         "status": lambda load: load.status,
         "read": lambda load: load.rows_read,
         "inserted": lambda load: load.rows_inserted,
@@ -73,13 +73,13 @@ def loads_table_markdown(loads: Iterable[LoadLine], *, title: str = "Loads") -> 
         "deleted": lambda load: load.rows_deleted,
         "rows/s": lambda load: round(load.rows_read / load.seconds) if load.seconds else 0,
         "seconds": lambda load: f"{load.seconds:.1f}",
-        "counts": lambda load: load.reconciled,
+        "reconciliation": lambda load: load.reconciliation,
         "note": lambda load: load.note,
     }
     total = LoadLine(
         source="",
         table=f"{len(lines)} tables",
-        mode="",
+        strategy="",
         status=f"{sum(line.status == 'published' for line in lines)} published",
         rows_read=sum(line.rows_read for line in lines),
         rows_inserted=sum(line.rows_inserted for line in lines),
@@ -94,13 +94,13 @@ def loads_table_markdown(loads: Iterable[LoadLine], *, title: str = "Loads") -> 
 
 
 def checks_table_markdown(checks: Iterable[CheckLine], *, gate: str) -> str:
-    """A gate's verdict, then everything that did not pass; what passed is counted, not listed."""
+    """A gate's result, then every check that did not pass; passed checks are counted, not listed."""
     lines = list(checks)
     noticed = [line for line in lines if line.outcome != "passed"]
     blocking = [line for line in noticed if line.outcome != "warned"]
-    verdict = "closed" if blocking else "open"
+    result = "failed" if blocking else "passed"
     head = (
-        f"# Gate {gate}: {verdict}\n\n{len(lines)} checks on {len({line.dataset for line in lines})} tables, "
+        f"# Gate {gate}: {result}\n\n{len(lines)} checks on {len({line.dataset for line in lines})} tables, "
         f"{len(lines) - len(noticed)} passed, {len(noticed) - len(blocking)} warned, {len(blocking)} blocking.\n"
     )
     if not noticed:
@@ -116,9 +116,9 @@ def checks_table_markdown(checks: Iterable[CheckLine], *, gate: str) -> str:
 
 
 def nodes_table_markdown(nodes: Iterable[NodeLine]) -> str:
-    """A dbt build: counts by kind, what went wrong, and the slowest ten."""
+    """A dbt build: counts per kind, failed nodes, and the ten slowest."""
     lines = list(nodes)
-    # An exposure is listed with the nodes, and there is nothing to build in it.
+    # dbt lists exposures with the nodes, although there is nothing to build.
     bad = [line for line in lines if line.status not in ("success", "pass", "no-op")]
     kinds = sorted({line.kind for line in lines})
     counts = ", ".join(f"{sum(line.kind == kind for line in lines)} {kind}" for kind in kinds)
@@ -130,9 +130,9 @@ def nodes_table_markdown(nodes: Iterable[NodeLine]) -> str:
         "rows": lambda line: "" if line.rows is None else line.rows,
         "what": lambda line: line.message,
     }
-    parts = [f"# dbt: {len(lines)} nodes, {len(bad)} not well\n\n{counts}\n"]
+    parts = [f"# dbt: {len(lines)} nodes, {len(bad)} failed\n\n{counts}\n"]
     if bad:
-        parts.append(f"## Not well\n\n{_markdown(columns, bad)}")
+        parts.append(f"## Failed\n\n{_markdown(columns, bad)}")
     slowest = sorted(lines, key=lambda line: line.seconds, reverse=True)[:10]
     if slowest:
         parts.append(f"## Slowest\n\n{_markdown(columns, slowest)}")
@@ -140,14 +140,14 @@ def nodes_table_markdown(nodes: Iterable[NodeLine]) -> str:
 
 
 def links_markdown(links: Mapping[str, str]) -> str:
-    """A list of addresses; one that holds credentials is not shown at all."""
+    """A list of links; URLs with credentials are left out."""
     shown = {name: url for name, url in links.items() if "@" not in url.split("?", 1)[0]}
     return "".join(f"- [{name}]({url})\n" for name, url in shown.items())
 
 
 def _markdown(columns: Mapping[str, Callable[[_Line], object]], lines: Sequence[_Line]) -> str:
     rows = [[_shown(value(line)) for value in columns.values()] for line in lines[:ROWS_SHOWN]]
-    # Columns of numbers are read by their right edge.
+    # Numeric columns are right-aligned.
     numeric = [all(isinstance(value(line), int) for line in lines) for value in columns.values()]
     head = f"| {' | '.join(columns)} |\n| {' | '.join('---:' if is_number else '---' for is_number in numeric)} |\n"
     body = "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -1,4 +1,4 @@
-"""A test run's results as JUnit XML tells them, which pytest and most others write."""
+"""The results of a test run from JUnit XML, as pytest and most other tools write it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHA = re.compile(r"[0-9a-f]{7,40}")
 
 @dataclass(frozen=True, slots=True)
 class TestResults:
-    """Counts of one test run, and the commit that the file's name says it ran on: `junit-3f2a91c.xml`."""
+    """Counts of one test run, and its commit from the file's name: `junit-3f2a91c.xml`."""
 
     __test__ = False
 
@@ -24,7 +24,7 @@ class TestResults:
     commit: str | None
 
     def prove(self, commit: str) -> bool:
-        """Whether they show that this commit passed: some tests ran on it, and none failed."""
+        """Whether they prove that this commit passed: some tests ran on it, and none failed."""
         return (
             self.failed == 0
             and self.tests > self.skipped
@@ -34,10 +34,10 @@ class TestResults:
 
 
 def read_test_results(path: Path) -> TestResults:
-    """The file's counts, summed over its suites. JUnit XML has no field for a commit, so the name of the file tells it.
+    """The file's counts, summed over its suites. JUnit XML has no field for a commit, so it is in the file's name.
 
     Raises:
-        ConfigurationError: the file is not there, or is no JUnit XML.
+        ConfigurationError: the file does not exist, or is not JUnit XML.
     """
     try:
         root = ElementTree.parse(path).getroot()  # noqa: S314 # nosec B314 - written by one's own pipeline
@@ -45,7 +45,7 @@ def read_test_results(path: Path) -> TestResults:
         raise _unreadable(path, type(problem).__name__) from None
     suites = [root] if root.tag == "testsuite" else root.findall("testsuite")
     if not suites:
-        raise _unreadable(path, "it holds no testsuite")
+        raise _unreadable(path, "it has no testsuite")
     sums = {
         key: sum(int(suite.get(key) or 0) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
     }
@@ -59,7 +59,7 @@ def _unreadable(path: Path, why: str) -> ConfigurationError:
     error = ConfigurationError(
         f"the test results cannot be read ({why})",
         where=str(path),
-        fix="name the JUnit XML of the pipeline, such as that of pytest --junitxml",
+        fix="pass the JUnit XML of the CI run, for example from pytest --junitxml",
     )
     error.exit_code = 2
     return error

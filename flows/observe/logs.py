@@ -1,4 +1,4 @@
-"""Logs: one line an event, with the run's correlation id on each, and nothing in them that must not be read.
+"""Logs: one line per event with the run's correlation id, and without secrets or values of rows.
 
 with correlated("ingest-20170103-7f3a"):
     logger.info("published", extra={"table": "shop.baskets", "rows": 69013})
@@ -21,23 +21,23 @@ from typing import IO, Literal
 from flows.observe.redaction import redact, redact_value
 from flows.values.visible import visible
 
-# Child processes (dbt, a worker's flow run) go on under their parent's id.
+# Child processes (dbt, a worker's flow run) use their parent's id.
 CORRELATION_VARIABLE = "MEDALLION_CORRELATION_ID"
 _correlation_id: ContextVar[str | None] = ContextVar("medallion_correlation_id", default=None)
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "correlation_id"}
-# Prefect keeps handlers of its own on these; records that end there never reach the root's.
+# Prefect has its own handlers on these loggers; their records do not propagate to the root logger.
 _GUARDED = ("", "prefect", "prefect.flow_runs", "prefect.task_runs", "dbt", "dlt", "httpx", "httpx2")
 
 
 def correlation_id() -> str:
-    """The id of what is running now: of this context, else of the parent process, else `-`."""
+    """The current correlation id: of this context, else of the parent process, else `-`."""
     return _correlation_id.get() or os.environ.get(CORRELATION_VARIABLE) or "-"
 
 
 @contextmanager
 def correlated(identifier: str | None = None) -> Iterator[str]:
-    """Everything logged inside carries this id; without one, the id in force goes on, or a new one begins."""
+    """Everything logged inside has this id; by default the current id, or a new one if there is none."""
     current = correlation_id()
     chosen = identifier or (current if current != "-" else uuid.uuid4().hex[:12])
     token = _correlation_id.set(chosen)
@@ -50,14 +50,14 @@ def correlated(identifier: str | None = None) -> Iterator[str]:
 class RedactingFilter(logging.Filter):
     """Rewrites a record before any handler of its logger formats it: message, exception and extra fields.
 
-    The exception is rendered here and its object dropped: a handler that renders `exc_info` by itself, as Prefect's
+    The exception is rendered here and its object dropped: a handler that renders `exc_info` itself, as Prefect's
     JSON formatter does, would otherwise print the original. It never drops a record.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             message = record.getMessage()
-        except Exception:  # a wrong number of arguments: the record still counts, its arguments do not
+        except Exception:  # wrong number of arguments: keep the record without its arguments
             message = str(record.msg)
         record.msg, record.args = visible(redact(message), lines=True), ()
         if record.exc_info:
@@ -69,7 +69,7 @@ class RedactingFilter(logging.Filter):
             record.stack_info = redact(record.stack_info)
         for name in set(vars(record)) - _STANDARD:
             value = getattr(record, name)
-            # Prefect hangs ids and objects on its records; only what could hold words is rewritten.
+            # Prefect adds ids and objects to its records; only values that may contain text are rewritten.
             if isinstance(value, str | bytes | dict | list | tuple):
                 clean = redact_value({name: value})
                 setattr(record, name, clean[name] if isinstance(clean, dict) else clean)
@@ -78,7 +78,7 @@ class RedactingFilter(logging.Filter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, correlation_id, then the extra fields."""
+    """One JSON object per line: time (UTC), level, logger, message, correlation_id, then the extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -95,7 +95,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """For eyes: `06:15:02 INFO  flows.tasks.tables published table=shop.baskets rows=69013`."""
+    """For people: `06:15:02 INFO  flows.tasks.tables published table=shop.baskets rows=69013`."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
@@ -108,7 +108,7 @@ class ConsoleFormatter(logging.Formatter):
 def configure(
     *, form: Literal["json", "console"] = "console", level: int = logging.INFO, stream: IO[str] | None = None
 ) -> logging.Handler:
-    """Log to `stream` (standard error), and guard every handler there is, Prefect's among them. Safe to call again."""
+    """Log to `stream` (standard error), and put the redacting filter on all handlers, Prefect's too. Idempotent."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.name = "medallion"
     handler.setFormatter(JsonFormatter() if form == "json" else ConsoleFormatter())
@@ -117,7 +117,7 @@ def configure(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
-    # Below WARNING they log the URL of each request, whose query may hold a key. OpenLineage's client uses httpx2.
+    # Below WARNING they log the URL of each request, whose query may contain a key. OpenLineage's client uses httpx2.
     for chatty in ("httpx", "httpcore", "httpx2", "httpcore2"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     guard()
@@ -125,9 +125,9 @@ def configure(
 
 
 def guard() -> None:
-    """Put the redacting filter before every handler of the loggers named here. Call it where a flow run begins.
+    """Put the redacting filter on every handler of the loggers named here. Call it at the start of a flow run.
 
-    A filter of a logger sees only that logger's own records, not its children's: so it hangs on the handlers.
+    A logger's filter sees only that logger's own records, not its children's; a handler's filter sees all of them.
     """
     for name in _GUARDED:
         for handler in logging.getLogger(name).handlers:

@@ -1,4 +1,4 @@
-"""How every screen looks: tables, panels, numbers."""
+"""The look of every screen: tables, panels, numbers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _STATUS_STYLE = {
     "done": "green",
     "published": "green",
     "running": "yellow",
-    "equal": "green",
+    "match": "green",
     "different": "bold red",
-    "missing in raw": "bold red",
-    "surplus in raw": "yellow",
+    "missing": "bold red",
+    "extra": "yellow",
     "failed": "bold red",
     "died": "bold red",
     "refused": "bold magenta",
@@ -35,31 +35,31 @@ _STATUS_STYLE = {
 }
 
 
-# Into a file or a pipe there is no width to ask for; the widest table of ours fits this.
+# A file or a pipe has no width; our widest table fits this.
 _WIDTH_WITHOUT_TERMINAL = 150
 
 
-# Below this width, tables leave out what can be looked up.
+# Below this width, tables omit what can be looked up elsewhere.
 _NARROW = 110
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal, and wide enough for our tables where there is none."""
+    """A console as wide as the terminal, or wide enough for our tables if there is none."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH_WITHOUT_TERMINAL)
 
 
 class _Grid(Table):
-    """A table whose cells are text: a column called `[bold]` or by an escape sequence is shown as it is called."""
+    """A table whose cells are plain text: a column named `[bold]` or with an escape sequence is shown literally."""
 
     def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
-        """As its base, with nothing in a text that would be obeyed."""
+        """Like the base class, with markup and control characters of texts escaped."""
         shown = [Text(visible(cell, lines=True)) if isinstance(cell, str) else cell for cell in cells]
         super().add_row(*shown, style=style, end_section=end_section)
 
 
 def grid(title: str, columns: Sequence[str], numeric: Iterable[str] = ()) -> Table:
-    """An empty table in the house's look; numeric columns are read by their right edge."""
+    """An empty table in the common style; numeric columns are right-aligned."""
     table = _Grid(title=title, title_justify="left", title_style="bold", header_style="dim", border_style="dim")
     right = set(numeric)
     for column in columns:
@@ -86,24 +86,24 @@ def ago(seconds: float | None) -> str:
 
 
 def error_panel(error: MedallionError) -> Panel:
-    """An error as a person reads it: what, where, the next move, whether a retry can help."""
+    """An error panel: what, where, fix, and whether it is retryable."""
     text = Text()
     text.append(f"{error.what}\n", style="bold")
     for label, value in (
         ("where", error.where),
-        ("next", error.fix),
-        ("retry", "can help" if error.retryable else "cannot help"),
+        ("fix", error.fix),
+        ("retryable", "yes" if error.retryable else "no"),
     ):
-        text.append(f"{label:>6}  ", style="dim")
+        text.append(f"{label:>9}  ", style="dim")
         text.append(f"{value}\n")
     error_id = getattr(error, "error_id", None)
     if error_id:
-        text.append(f"{'id':>6}  ", style="dim")
+        text.append(f"{'id':>9}  ", style="dim")
         text.append(f"{error_id} in ops.errors\n")
     text.rstrip()
     return Panel(text, title=type(error).__name__, title_align="left", border_style="red", expand=False)
 
 
 def number(value: int | None, *, dim_zero: bool = False) -> Text:
-    """A count with its thousands apart; a zero that is of no interest is dim."""
+    """A count with thousands separators; zero is dim on request."""
     return Text("" if value is None else f"{value:,}", style="dim" if dim_zero and not value else "")

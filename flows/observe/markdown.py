@@ -1,8 +1,8 @@
-"""Values in Markdown that a browser shows: names of others' columns are text there, whatever they look like."""
+"""Values in Markdown that a browser renders: names from sources are escaped, whatever they look like."""
 
 from flows.values.visible import visible
 
-# What would be a tag, a link, an image, code or a cell's end.
+# Characters that would start a tag, link, image or code, or end a cell.
 _MARKS = {
     "\\": "\\\\",
     "|": "\\|",
@@ -16,6 +16,6 @@ _MARKS = {
 
 
 def cell(value: object) -> str:
-    """One cell of a table: one line, all of it text."""
+    """One cell of a table: a single line of plain text."""
     text = visible(" ".join(str(value).split("\n")))
     return "".join(_MARKS.get(character, character) for character in text)

@@ -1,4 +1,4 @@
-"""What a step cost: time, rows, bytes, memory, processor."""
+"""The cost of a step: time, rows, bytes, memory, CPU."""
 
 import resource
 import sys
@@ -15,10 +15,10 @@ _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 @dataclass(slots=True)
 class Meter:
-    """Filled while a step runs; the figures of time stand once it has ended.
+    """Filled while a step runs; times are available once it has ended.
 
-    `seconds` on the clock, `cpu_seconds` of this process and its finished children, `peak_memory_bytes` the highest
-    resident size of this process so far (the kernel keeps one figure for the process's whole life, so of two steps in
+    `seconds` is wall-clock time, `cpu_seconds` of this process and its finished children, `peak_memory_bytes` the peak
+    resident size of this process so far (the kernel keeps one figure for the process's lifetime, so of two steps in
     one process the later never shows less).
     """
 
@@ -64,7 +64,7 @@ def measure() -> Iterator[Meter]:
 
 
 def peak_memory_bytes() -> int:
-    """The highest resident size of this process so far.
+    """The peak resident size of this process so far.
 
     Linux keeps it for the program that runs now in /proc; what it tells by getrusage counts the memory of whoever
     started us, up to the moment of our exec.

@@ -1,4 +1,4 @@
-"""A model card: what a version of a model learned from, how good it is, and what it goes by."""
+"""A model card: training data, metrics and weights of a model version."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -13,12 +13,12 @@ def model_card_markdown(
     metrics: Mapping[str, float],
     weights: Mapping[str, float],
 ) -> str:
-    """The card as Markdown; weights are per standard deviation of a feature, the weightiest first."""
+    """The card as Markdown; weights are per standard deviation of a feature, the largest first."""
     first, last = window
     lines = [
         f"# {name} {version}: {status}",
         "",
-        f"Learned from sales of {first} to {last}; judged by what followed {holdout}, which it had not seen.",
+        f"Trained on sales from {first} to {last}; evaluated on held-out sales after {holdout}.",
         "",
         "| on the holdout | |",
         "| --- | ---: |",

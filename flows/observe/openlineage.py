@@ -1,10 +1,10 @@
-"""OpenLineage events: what ran, what it read, what it wrote. Off unless settings name where they go.
+"""OpenLineage events: what ran, what it read, what it wrote. Off unless a destination is configured.
 
-MEDALLION_OPENLINEAGE_URL=https://marquez.example.com   an HTTP API that takes them, with MEDALLION_OPENLINEAGE_KEY
-MEDALLION_OPENLINEAGE_FILE=/var/log/lineage.jsonl       a file, one event a line
+MEDALLION_OPENLINEAGE_URL=https://marquez.example.com   an HTTP API, with MEDALLION_OPENLINEAGE_KEY
+MEDALLION_OPENLINEAGE_FILE=/var/log/lineage.jsonl       a file, one event per line
 
 A run's id is the Prefect flow run's; the runs of its tables and models derive theirs from it, and name it as parent.
-Nobody's work ends because lineage could not be told: `emit` reports a failure, it does not raise it.
+A run never fails because of lineage: `emit` returns a failure, it does not raise it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ State = Literal["START", "COMPLETE", "FAIL", "ABORT"]
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where events go, and under which namespace jobs stand. `key` is sent as a bearer token."""
+    """The destination of events, and the namespace of jobs. `key` is sent as a bearer token."""
 
     namespace: str
     url: str = ""
@@ -39,13 +39,13 @@ class Destination:
 
     @property
     def on(self) -> bool:
-        """Whether events go anywhere."""
+        """Whether a destination is configured."""
         return bool(self.url or self.file)
 
 
 @dataclass(frozen=True, slots=True)
 class LineageRun:
-    """One run of one job. `tags` are ids that lead back to our own records: run, batch, correlation id."""
+    """One run of one job. `tags` are ids of our own records: run, batch, correlation id."""
 
     run_id: uuid.UUID
     job: str
@@ -57,7 +57,7 @@ class LineageRun:
     def part(
         self, job: str, *, kind: str, integration: str = "MEDALLION", tags: Mapping[str, str] | None = None
     ) -> LineageRun:
-        """The run of a part of this one: the same part of the same run has the same id, whoever asks."""
+        """The run of a part of this one; its id is derived, so the same part always has the same id."""
         return LineageRun(uuid.uuid5(self.run_id, job), job, self, {**self.tags, **(tags or {})}, kind, integration)
 
 
@@ -65,7 +65,7 @@ class LineageRun:
 class Dataset:
     """A table, or a list of an API, named as OpenLineage names it.
 
-    `columns` are (name, type, description); `made_of` says for each column which others it is made of, as (namespace,
+    `columns` are (name, type, description); `made_of` has the upstream columns of each column, as (namespace,
     name, column).
     """
 
@@ -80,7 +80,7 @@ class Dataset:
 
 
 def database_dataset(url: str, schema: str, table: str, **rest: Any) -> Dataset:
-    """A table by its database's address: `postgres://db.example.com:5432` and `warehouse.gold.dim_store`."""
+    """A table by its database's URL: `postgres://db.example.com:5432` and `warehouse.gold.dim_store`."""
     parts = urlsplit(url)
     engine = {"postgresql": "postgres"}.get(parts.scheme.partition("+")[0], parts.scheme.partition("+")[0])
     port = parts.port or {"postgres": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433}.get(engine)
@@ -106,7 +106,7 @@ def run_event(
     outputs: Sequence[Dataset] = (),
     error: str = "",
 ) -> RunEvent:
-    """One event. `error` must hold neither secrets nor values of rows."""
+    """One event. `error` must not contain secrets or values of rows."""
     from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
     from openlineage.client.facet_v2 import error_message_run, job_type_job, parent_run, tags_run
 
@@ -191,7 +191,7 @@ def _output(dataset: Dataset) -> Any:
 
 
 def emit(destination: Destination, events: Sequence[RunEvent]) -> str:
-    """Send the events in order. Returns what went wrong in a few words, nothing when nothing did."""
+    """Send the events in order. Returns a short description of the failure, or nothing."""
     if not destination.on:
         return ""
     sent = 0
@@ -200,7 +200,7 @@ def emit(destination: Destination, events: Sequence[RunEvent]) -> str:
             for event in events:
                 transport.emit(event)
                 sent += 1
-    except Exception as problem:  # whatever a transport raises: the work goes on without
+    except Exception as problem:  # whatever a transport raises: the run continues
         return f"{type(problem).__name__} after {sent} of {len(events)} events"
     return ""
 
@@ -215,7 +215,7 @@ def _transports(destination: Destination) -> tuple[Transport, ...]:
         destination.file.parent.mkdir(parents=True, exist_ok=True)
         found.append(FileTransport(FileConfig(log_file_path=str(destination.file), append=True)))
     if destination.url:
-        # Two tries, then the flow goes on without.
+        # Two attempts, then the flow continues without lineage.
         token = ApiKeyTokenProvider({"apiKey": destination.key}) if destination.key else TokenProvider({})
         config = HttpConfig(url=destination.url, timeout=_TIMEOUT_SECONDS, retry={"total": 1}, auth=token)
         found.append(HttpTransport(config))

@@ -1,4 +1,4 @@
-"""What is going on right now, for whoever watches: the command line listens here; a worker has nobody listening."""
+"""Progress of the current process: the command line subscribes to it; a worker has no subscriber."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that began, moves on, or ended.
+    """A step that began, progresses, or ended.
 
-    `name` is the table or stage, `state` one of began, moving, done, failed; `text` says the rest in a few words.
+    `name` is the table or stage, `state` one of began, moving, done, failed; `text` has details in a few words.
     """
 
     name: str
@@ -21,12 +21,12 @@ _listeners: list[Listener] = []
 
 
 def listen(listener: Listener) -> Callable[[], None]:
-    """Hear every step of this process from now on. Returns the call that ends it."""
+    """Subscribe to every step of this process. Returns the function that unsubscribes."""
     _listeners.append(listener)
     return lambda: _listeners.remove(listener)
 
 
 def report(name: str, state: str, text: str = "") -> None:
-    """Tell whoever listens."""
+    """Publish a step to the subscriber."""
     for listener in tuple(_listeners):
         listener(Step(name, state, text))

@@ -1,4 +1,4 @@
-"""Comparisons of both ends as a run shows them: a Markdown table, made of plain values."""
+"""Reconciliation results as a Markdown table, made of plain values."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 
 from flows.observe.markdown import cell
 
-_COUNTS = ("source_rows", "raw_rows", "missing", "surplus", "different", "quarantined", "waiting", "repaired")
+_COUNTS = ("source_rows", "raw_rows", "missing", "extra", "different", "quarantined", "pending", "repaired")
 
 
 def reconciliations_markdown(results: Iterable[Mapping[str, Any]], failures: Mapping[str, str]) -> str:
-    """A line per table, those that differ first; `failures`: what kept a table from being compared, by its name."""
-    lines = sorted(results, key=lambda line: (line["verdict"] != "different", line["source"], line["table"]))
-    differing = sum(line["verdict"] == "different" for line in lines)
+    """A line per table, differing ones first; `failures`: per table, why it was not compared."""
+    lines = sorted(results, key=lambda line: (line["result"] != "different", line["source"], line["table"]))
+    differing = sum(line["result"] == "different" for line in lines)
     head = f"# Reconciliation: {len(lines)} tables, {differing} different, {len(failures)} not compared\n\n"
-    columns = ["table", "verdict", *(name.replace("_", " ") for name in _COUNTS), "seconds", "note"]
+    columns = ["table", "result", *(name.replace("_", " ") for name in _COUNTS), "seconds", "note"]
     rows = [
         [
             f"{line['source']}.{line['table']}",
-            line["verdict"],
+            line["result"],
             *("" if line[name] is None else f"{line[name]:,}" for name in _COUNTS),
             f"{line['seconds']:.1f}",
             line["note"] or "",

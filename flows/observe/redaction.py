@@ -1,12 +1,12 @@
-"""Words that must not leave: credentials, keys, and the values of rows that PostgreSQL quotes in its messages."""
+"""Redaction of text: credentials, keys, and values of rows that PostgreSQL quotes in its messages."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 
 MASK = "***"
 
-# Words that name a secret also within a longer word, as in `dbpassword` or `accessToken`; then short ones, of which
-# only the word itself does: not `author`, `passed`, `bypass`, `design`.
+# Words that mark a secret also inside a longer word, as in `dbpassword` or `accessToken`; then short ones that match
+# only as full words: not `author`, `passed`, `bypass`, `design`.
 _CONFIDENTIAL = (
     r"(?:pass(?:word|wd|phrase)|pwd|secret(?!ar|ion)|token(?!i[sz])|api[-_ ]?key|access[-_ ]?key|authorization"
     r"|credential"
@@ -14,7 +14,7 @@ _CONFIDENTIAL = (
     r"|x-[\w-]{0,40}key|cookie|signature|auth(?:key|code|string|header|data)"
     r"|(?:(?<!by)(?<!com)(?<!sur)(?<!tres)(?<!under)pass|auth|dsn|(?<![a-z])sig)(?![a-z]))"
 )
-# A number under these names counts something, and these values keep nothing secret.
+# A number under these names is a count, and these values are not secrets.
 _COUNTS = re.compile(
     r"(?:tokens|secrets|passwords|credentials|keys|cookies|_(?:count|total|attempts|seconds|limit|length|size|age|days))"
     r"\W*$",
@@ -22,10 +22,10 @@ _COUNTS = re.compile(
 )
 _COUNT = re.compile(r"\d{1,9}")
 _NOTHING = frozenset({"none", "null", "true", "false", MASK})
-# dbt's and others' summaries: Done. PASS=12 WARN=0 ERROR=0
+# Summaries of dbt and other tools: Done. PASS=12 WARN=0 ERROR=0
 _OTHER_OUTCOME = re.compile(r"\b(?:warn\w*|fail\w*|error\w*|skip\w*|total)\s*[=:]\s*\d", re.IGNORECASE)
 _SUMMARY_SPAN = 60
-# What PostgreSQL quotes may go on for many lines, as a value of a row does. It ends where something else begins.
+# A value quoted by PostgreSQL may span many lines. It ends where the next known part begins.
 _UNTIL_NEXT = (
     r"(?s:.*?)(?=\n[ \t]{0,40}(?:(?:DETAIL|HINT|CONTEXT|QUERY|STATEMENT|LOCATION|LINE \d+):|compiled code at |File \")"
     r"|\nTraceback |\nDuring handling |\nThe above exception |\Z)"
@@ -33,7 +33,7 @@ _UNTIL_NEXT = (
 
 
 def _masked(match: re.Match[str]) -> str:
-    """The name with its value masked, unless the value is a count or nothing."""
+    """The name with its value masked, unless the value is a count or empty."""
     name, value = match["name"], match["value"]
     if value.lower() in _NOTHING:
         return match[0]
@@ -43,17 +43,17 @@ def _masked(match: re.Match[str]) -> str:
 
 
 def _in_summary(match: re.Match[str]) -> bool:
-    """Whether it is the `PASS=12` of a line that counts other outcomes too."""
+    """Whether it is the `PASS=12` of a line that also counts other outcomes."""
     if match["name"].rstrip("=: ").lower() != "pass":
         return False
     around = match.string[max(0, match.start() - _SUMMARY_SPAN) : match.end() + _SUMMARY_SPAN]
     return _OTHER_OUTCOME.search(around) is not None
 
 
-# Lengths are bounded where a pattern may begin anywhere: a source's message of one long word must not hold a worker up.
+# Lengths are bounded where a pattern may begin anywhere: a source's message of one long word must not block a worker.
 _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     # postgresql://role:p@ss/word@host → postgresql://role:***@host: greedy, because a password may hold @ unescaped.
-    # A quotation mark ends it only where what encloses the address goes on behind it.
+    # A quotation mark ends the URL only if the enclosing text continues after it.
     (
         re.compile(
             r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,30}://[^\s:/@\"']{0,128}):(?:[^\s\"']|[\"'](?![\s,:)}\]]|$)){0,512}@",
@@ -62,24 +62,24 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         rf"\g<scheme>:{MASK}@",
     ),
     # https://<key>@host, the form of a Sentry DSN.
-    # Databases have the name of a role there.
+    # Database URLs have a role name there.
     (
         re.compile(
             r"(?P<scheme>\b(?!postgres|mysql|mariadb|mssql)[a-z][a-z0-9+.-]{0,30}://)[^\s:/@\"']{8,256}@", re.IGNORECASE
         ),
         rf"\g<scheme>{MASK}@",
     ),
-    # Addresses that are passwords by themselves.
+    # URLs that are secrets themselves.
     (
         re.compile(r"(?P<host>\bhttps://(?:hooks\.slack\.com|[\w.-]*webhook\.office\.com)/)[^\s\"']+"),
         rf"\g<host>{MASK}",
     ),
     (re.compile(r"(?P<name>[?&]key=)[^\s\"'&]+", re.IGNORECASE), rf"\g<name>{MASK}"),
-    # Keys of age, PEM and JSON web tokens, which say themselves what they are.
+    # age keys, PEM and JSON web tokens, recognisable by their format.
     (re.compile(r"\bAGE-SECRET-KEY-1\w+", re.IGNORECASE), MASK),
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"), MASK),
     (re.compile(r"\beyJ[\w-]{5,}\.[\w-]+\.[\w-]+"), MASK),
-    # Authorization: Token abc, of schemes that are not named below; Cookie: a=b; session=abc
+    # Authorization: Token abc, for schemes that are not listed below; Cookie: a=b; session=abc
     (
         re.compile(
             r"(?P<name>authorization[\"']?\s*[:=]\s*)(?!(?:bearer|basic|digest)\b)[A-Za-z][\w-]*\s+[^\s\"']{6,}",
@@ -93,7 +93,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         re.compile(r"(?P<name>authorization[\"']?\s*[:=]\s*[\"']?(?:bearer|basic|digest))\s+[^\s\"']+", re.IGNORECASE),
         rf"\g<name> {MASK}",
     ),
-    # Without the header's name, what is a word of prose is none: "basic settings", "digest authentication".
+    # Without the header's name, a word of prose is not a scheme: "basic settings", "digest authentication".
     (
         re.compile(
             r"\b(?P<name>bearer|basic|digest)\s+(?-i:(?![a-z]+(?![\w.~+/=-])))[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE
@@ -103,23 +103,23 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
     # password=…, 'X-API-Key': '…', "api_key": "…", token: … and the same inside a longer name (warehouse_password).
     (
         re.compile(
-            # A comma stands behind a quoted name only: what follows "the token," is prose.
+            # A comma may follow a quoted name only: what follows "the token," is prose.
             rf"(?P<name>{_CONFIDENTIAL}\w{{0,40}}\\{{0,8}}(?:[\"']?\s*[=:]\s*b?|[\"']\s*,\s*b?(?=[\"'\\])))"
-            # A document within a document has its quotation marks behind backslashes; user and password are a pair.
+            # JSON inside JSON has escaped quotation marks; user and password are a pair.
             r"(?P<value>\\+[\"'].*?\\+[\"']|\([^)]*\)|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
             r"|(?!(?:bearer|basic|digest)\b)[^\s\"'&,;)}\]]+)",
             re.IGNORECASE,
         ),
         _masked,
     ),
-    # The places where PostgreSQL and its drivers put values of rows.
+    # Messages in which PostgreSQL and its drivers quote values of rows.
     (
         re.compile(rf"\b(?P<name>DETAIL|CONTEXT|QUERY|STATEMENT|LINE \d+):(?!\s*\*\*\*){_UNTIL_NEXT}"),
         rf"\g<name>: {MASK}",
     ),
     (re.compile(rf"(?P<name>Failing row contains) \((?!\*\*\*\)){_UNTIL_NEXT}"), rf"\g<name> ({MASK})"),
     (re.compile(r"(?P<name>Key \([^)\n]*\))=\((?s:.{0,9000}?)\)(?= |$|\n)"), rf"\g<name>=({MASK})"),
-    # invalid input syntax for type integer: "…", value "…" is out of range, and their kin.
+    # invalid input syntax for type integer: "…", value "…" is out of range, and similar messages.
     (
         re.compile(r"(?P<name>invalid (?:input|byte)[^:\n]*: )(?:\"(?s:.*?)\"(?=[\s.,;)]*(?:\n|\Z))|\".*\"|\S+)"),
         rf"\g<name>{MASK}",
@@ -134,7 +134,7 @@ def redact(text: str) -> str:
     """The text without credentials, keys and quoted values of rows.
 
     `postgresql://loader:s3cret@db/warehouse` → `postgresql://loader:***@db/warehouse`. It works on the forms that are
-    known, so it is the second line of defence: our own errors hold no secrets in the first place.
+    known, so it is the second line of defence: our own errors contain no secrets in the first place.
     """
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
@@ -142,7 +142,7 @@ def redact(text: str) -> str:
 
 
 def redact_value(value: object) -> object:
-    """The same for what is nested in mappings and sequences; what stands under a secret's name is masked whole."""
+    """The same for nested mappings and sequences; a value under a secret's name is masked completely."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, bytes):

@@ -1,7 +1,7 @@
-"""Errors to Sentry, of which only what we wrote ourselves leaves the house.
+"""Errors to Sentry, reduced to texts that we wrote ourselves.
 
-Out of the box the SDK ships local variables, the command line, request headers and bodies, and every exception's text:
-here that would be rows of customers and keys of APIs. So the integrations are an allow-list, and `before_send` keeps
+By default the SDK sends local variables, the command line, request headers and bodies, and every exception's text:
+these may contain customers' rows and API keys. So the integrations are an allow-list, and `before_send` keeps
 the text of our own errors and of Python's programming errors, and withholds the text of all others.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sentry_sdk._types import Event, Hint
     from sentry_sdk.transport import Transport
 
-WITHHELD = "text withheld: it may hold values of rows"
+WITHHELD = "text withheld: it may contain values of rows"
 # Their texts name types, attributes and modules. ValueError and KeyError quote values, so they are not among them.
 _PROGRAMMING_ERRORS = frozenset(
     {"TypeError", "AttributeError", "NameError", "ImportError", "ModuleNotFoundError", "NotImplementedError"}
@@ -44,7 +44,7 @@ def init(
     release: str | None = None,
     transport: "Transport | Callable[[Event], None] | None" = None,
 ) -> bool:
-    """Switch Sentry on, hardened. Without a DSN nothing is switched on and nothing is sent; says which it was."""
+    """Switch Sentry on, hardened. Returns whether a DSN is configured; without one, nothing is sent."""
     if not dsn:
         return False
     sentry_sdk.init(
@@ -52,7 +52,7 @@ def init(
         environment=environment,
         release=release,
         transport=transport,
-        # An allow-list. Among the defaults are the command line (argv), all modules, and every log line as breadcrumb.
+        # An allow-list. The defaults include the command line (argv), all modules, and every log line as breadcrumb.
         default_integrations=False,
         auto_enabling_integrations=False,
         integrations=[AtexitIntegration(), DedupeIntegration(), ExcepthookIntegration(), ThreadingIntegration()],
@@ -62,7 +62,7 @@ def init(
         max_request_body_size="never",
         max_breadcrumbs=0,
         attach_stacktrace=False,
-        # Requests to sources carry no headers of ours beyond what their authentication needs.
+        # Requests to sources must have no headers beyond those of their authentication.
         trace_propagation_targets=[],
         traces_sample_rate=None,
         enable_logs=False,
@@ -81,7 +81,7 @@ def capture(error: BaseException) -> None:
 
 
 def scrub(event: "Event", _hint: "Hint") -> "Event | None":
-    """The event with only what may leave; an event that cannot be scrubbed is dropped rather than sent."""
+    """The event reduced to what may be sent; an event that cannot be scrubbed is dropped."""
     try:
         clean: dict[str, Any] = {key: value for key, value in event.items() if key in _KEPT}
         for part in ("exception", "threads"):
@@ -92,7 +92,7 @@ def scrub(event: "Event", _hint: "Hint") -> "Event | None":
         if "message" in clean:
             clean["message"] = redact(str(clean["message"]))
         if "logentry" in clean:
-            # `params` are the raw arguments and `formatted` the message with them put in.
+            # `params` are the raw arguments, `formatted` is the message with its arguments.
             clean["logentry"] = {"message": redact(str(clean["logentry"].get("message", "")))}
         if "tags" in clean:
             clean["tags"] = redact_value(clean["tags"])

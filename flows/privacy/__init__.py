@@ -1,4 +1,4 @@
-"""What ends: a person's rows when the person asks, and every row when its term is over.
+"""Erasure of a subject's rows on request, and deletion of rows after their retention period.
 
-Takes connections that the caller opened, one for each role that owns tables.
+Takes open connections of the caller, one per role that owns tables.
 """

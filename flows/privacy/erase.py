@@ -1,6 +1,6 @@
-"""Story: find → ask the source → delete in raw, then in what was built of it → look once more → write it down.
+"""Erasure: find the subject's rows → check the source → delete in models and raw → search again → record it.
 
-A step that was reached stays reached: after a kill the same command goes on, since what is deleted is not found again.
+Every step is durable: after a kill the same command resumes, since deleted rows are not found again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from flows.sources.subjects import SUBJECTS
 from flows.state import ledger
 from flows.state.transform_lock import transform_turn
 from flows.values.errors import DataRefused, DeclarationError
-from flows.values.identifiers import qualified, quote_identifier
 from flows.values.settings import settings
-from flows.verbs.find import find_database_table
+from flows.verbs.preview import source_holds
 
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What was found of a person, by table; what of it is deleted; what is left; and what could not be looked into."""
+    """The subject's rows per table: found, deleted and left; and tables that could not be searched."""
 
     found: list[Found]
     deleted: list[Found]
@@ -42,20 +41,20 @@ def find_subject(name: str) -> Subject:
     """The declared subject of that name.
 
     Raises:
-        DeclarationError: there is none.
+        DeclarationError: it is not declared.
     """
     for subject in SUBJECTS:
         if subject.name == name:
             return subject
     raise DeclarationError(
-        f"no subject is called {name!r}",
+        f"subject {name!r} is not declared",
         where="flows/sources/subjects.py",
-        fix=f"choose among {', '.join(subject.name for subject in SUBJECTS)}, or declare it there",
+        fix=f"use one of {', '.join(subject.name for subject in SUBJECTS)}, or declare it there",
     )
 
 
 async def plan_erasure(subject: Subject, key: str) -> Erasure:
-    """What an erasure would delete. Touches nothing."""
+    """What an erasure would delete. Changes nothing."""
     async with _Sides.open() as sides:
         traces = await gather(sides.opened, sides.seen, subject, key)
         found = await sides.count(traces)
@@ -63,13 +62,13 @@ async def plan_erasure(subject: Subject, key: str) -> Erasure:
 
 
 async def erase(subject: Subject, key: str, *, despite_source: bool = False) -> Erasure:
-    """Delete a person's rows everywhere, and prove that nothing is left.
+    """Delete a subject's rows everywhere, and verify that none is left.
 
     Raises:
-        DataRefused: the source holds the person still, so the next load would bring it back.
-        ConfigurationError: there is no key to write the person down with.
-        LoadLocked: models were being built all the while we waited: a build that has read the person already would
-            write it into snapshots after we have looked.
+        DataRefused: the source still has the subject, so the next load would bring it back.
+        ConfigurationError: the key for hashing erased subjects is not configured.
+        LoadLocked: models were being built during the full wait: a build that has already read the subject would
+            write it into snapshots after the search.
     """
     secret = erasure_key()
     key_hash = record.hash_key(secret, subject, key)
@@ -91,8 +90,8 @@ async def _erase(sides: _Sides, subject: Subject, key: str, key_hash: str) -> Er
     await record.write_event(sides.loader, subject, key_hash, "began", counted)
     _die_at("erase_began")
     deleted: list[Found] = []
-    # What was built is deleted first: while raw still tells whose keys and words they are, a killed erasure finds
-    # its way again. Raw goes together with the proof that nothing is left, which needs the words once more.
+    # Models are deleted first: as long as raw has the subject's keys and words, a killed erasure can find them again.
+    # Raw is deleted together with the final search, which needs the words once more.
     for connection, owned in sides.owned[1:]:
         async with connection.transaction():
             deleted += await delete_rows(connection, owned, subject, traces)
@@ -111,19 +110,13 @@ async def _erase(sides: _Sides, subject: Subject, key: str, key_hash: str) -> Er
 
 
 async def _refuse_while_source_holds(subject: Subject, key: str) -> None:
-    source, table = find_database_table(subject.home)
-    async with addresses.connect(addresses.database(source), side="source") as origin:
-        held = await origin.fetchval(
-            f"select exists (select from {qualified(table.schema, table.name)} as t "
-            f"where t.{quote_identifier(subject.key)}::text = $1)",
-            key,
-        )
+    held = await source_holds(subject.home, subject.key, key)
     if held:
         raise DataRefused(
-            f"{subject.home} holds this {subject.name} still, so the next load would bring it back",
+            f"{subject.home} still has this {subject.name}, so the next load would bring it back",
             where=f"subject {subject.name}",
-            fix="have it erased at the source first; or erase here with --despite-source, and again after each "
-            "load that brings it back, which ingest does by itself",
+            fix="erase it at the source first; or erase here with --despite-source: ingest then erases it again after "
+            "each load that brings it back",
         )
 
 
@@ -133,7 +126,7 @@ def _die_at(step: str) -> None:
 
 @dataclass(slots=True)
 class _Sides:
-    """Both roles that own tables: the loader, and the transformer, where they are two."""
+    """Both roles that own tables: the loader, and the transformer, if they differ."""
 
     opened: list[asyncpg.Connection[asyncpg.Record]]
     seen: list[list[Place]]
@@ -163,7 +156,7 @@ class _Sides:
                 opened.append(connection)
                 seen.append(places)
                 owned.append((connection, [place for place in places if place.owner == role]))
-            # What nobody of us owns cannot be deleted, and what neither may read cannot be searched.
+            # Tables of other owners cannot be deleted from, and tables that neither role may read cannot be searched.
             readable = {place.told for places in seen for place in places if place.readable}
             yield cls(opened, seen, owned, sorted({place.told for places in seen for place in places} - readable))
 
@@ -177,7 +170,7 @@ class _Sides:
     async def search(self, subject: Subject, traces: Traces) -> list[Remains]:
         found: list[Remains] = []
         looked: set[str] = set()
-        # The loader first: it alone sees what its own transaction has deleted.
+        # The loader first: only it sees the deletes of its own transaction.
         for connection, places in zip(self.opened, self.seen, strict=True):
             mine = [place for place in places if place.readable and place.told not in looked]
             found += await search(connection, mine, subject, traces)
@@ -185,7 +178,7 @@ class _Sides:
         return sorted(found, key=lambda line: (line.place, line.column))
 
     async def vacuum(self, deleted: list[Found]) -> None:
-        """Take deleted rows off the disk; whoever owns a table may."""
+        """Vacuum deleted rows from disk; only a table's owner may."""
         touched = {line.place.told for line in deleted}
         for connection, owned in self.owned:
             for place in owned:
@@ -194,11 +187,11 @@ class _Sides:
 
 
 async def erase_returned_since_last_build() -> int:
-    """Delete people again who were erased and whom anything has brought back since models were last built: a load that
-    died before it could look, a backfill, a repair, a row released from quarantine, a restore. Returns how many.
+    """Erase subjects again that reappeared since models were last built: by a load that died before its check, a
+    backfill, a repair, a row released from quarantine, a restore. Returns how many.
 
     Raises:
-        ConfigurationError: people were erased, and the key that tells them is not there.
+        ConfigurationError: subjects were erased, and the key for hashing them is not configured.
     """
     async with addresses.connect(addresses.warehouse(), side="warehouse") as loader:
         batches = await record.batches_since_last_build(loader)
@@ -206,12 +199,12 @@ async def erase_returned_since_last_build() -> int:
 
 
 async def erase_returned(source: str, batches: list[int]) -> int:
-    """Delete people again who were erased and whom these batches of the source brought back. Returns how many.
+    """Erase subjects again that these batches of the source brought back. Returns how many.
 
     Without any erasure in the log it costs one query.
 
     Raises:
-        ConfigurationError: people were erased, and the key that tells them is not there.
+        ConfigurationError: subjects were erased, and the key for hashing them is not configured.
     """
     if not batches:
         return 0

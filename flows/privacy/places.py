@@ -1,4 +1,4 @@
-"""Where rows may stand: every table of the warehouse, told by its catalog and not by a list that could be forgotten."""
+"""Every table of the warehouse that may have rows of a subject, from the catalog rather than from a list."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flows.values.identifiers import qualified, quote_identifier, quote_literal
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# Partitions are reached through their parents. Views show what tables hold.
+# Partitions are reached through their parents. Views show the rows of tables.
 _TABLES = """
 select
     n.nspname as schema,
@@ -33,22 +33,22 @@ group by n.oid, n.nspname, c.oid, c.relname, c.relkind, c.relowner
 order by n.nspname, c.relname
 """
 
-# They hold no words, and are most of what there is.
+# These types contain no words, and are most of all columns.
 _NUMBERS = frozenset(("int2", "int4", "int8", "float4", "float8", "numeric", "bool", "oid", "bytea", "date", "uuid"))
 
-# What we write ourselves, from declarations and code: a person who is called like a source, a table or a status is not
-# meant there. Whatever else operations write down may quote a row.
+# Written by the platform from declarations and code: a subject with the name of a source, table or status is not
+# meant there. Other values of operations may quote a row.
 _OURS = frozenset(
-    {"source_system", "table_name", "column_name", "status", "mode", "path", "volume", "reconciled",
-     "pipeline", "scope", "every", "change", "old_type", "new_type", "failure_class", "severity", "strategy",
-     "location", "gate", "dataset", "check_name", "outcome", "method", "verdict", "state", "rule",
+    {"source_system", "table_name", "column_name", "status", "strategy", "volume", "reconciliation",
+     "pipeline", "scope", "every", "change", "old_type", "new_type", "failure_class", "severity",
+     "location", "gate", "dataset", "check_name", "outcome", "method", "result", "state", "rule",
      "resolution", "row_hash", "place", "declared", "kinds", "models", "commit_sha", "environment",
      "promoted_from", "flow_run_id", "correlation_id", "error_id", "worker", "size_reason"}
 )  # fmt: skip
 _NAMES_OF_LOCKS = ("ops.locks", "name")
-#: Rows that were refused at the door.
+#: Rows in quarantine.
 QUARANTINE = "quarantine.rows"
-#: Texts of operations in which a row may be quoted, and which say the same without the word.
+#: Texts of operations that may quote a row, and stay useful without the word.
 TEXTS = {
     "ops.errors": ("what", "fix"),
     "ops.loads": ("error",),
@@ -60,9 +60,9 @@ TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One table: its columns with their types' names, who owns it, and whether the asking role may read it.
+    """One table: its columns with their type names, its owner, and whether the current role may read it.
 
-    `derived` is a materialized view: nothing is deleted in it, it is made again.
+    `derived` is a materialized view: it is refreshed instead of deleted from.
     """
 
     schema: str
@@ -84,13 +84,13 @@ class Place:
 
     @property
     def documents(self) -> list[str]:
-        """The columns that hold records."""
+        """The columns with JSON documents."""
         return [name for name, type_ in self.columns.items() if type_ == "jsonb"]
 
     @property
     def wordy(self) -> list[str]:
-        """The columns whose values could hold words of a person: texts, documents, arrays, labels, types of people's
-        own."""
+        """The columns whose values could contain words of a subject: texts, documents, arrays, enums, custom
+        types."""
         return [
             name
             for name, type_ in self.columns.items()
@@ -120,16 +120,16 @@ async def find_places(connection: Connection[Record]) -> list[Place]:
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What tells a row of one person: values of the key, of its aliases and links by their names; and words."""
+    """Identifiers of one subject: values of the key, its aliases and links by name; and words."""
 
     values: dict[str, list[str]]
     words: list[str]
 
 
 def condition(place: Place, traces: Traces) -> tuple[str, list[list[str]]]:
-    """Rows of the table that say whose they are: SQL with its arguments; "" when the table cannot say.
+    """Rows of the table that refer to the subject by key: SQL with its arguments; "" if the table has no such column.
 
-    A record counts by the fields of its top level: what lies deeper may be a list with other people in it.
+    A record counts by the fields of its top level: nested values may be a list with other subjects.
     """
     parts, arguments = [], []
     for name, values in traces.values.items():
@@ -144,9 +144,9 @@ def condition(place: Place, traces: Traces) -> tuple[str, list[list[str]]]:
 
 
 def somebody_else(place: Place, subject: Subject) -> str:
-    """SQL: the row says that it is about somebody, so a word that two people share is not ours to find there.
+    """SQL: the row refers to some subject by key, so a word that two subjects share does not count there.
 
-    Rows of the person itself are found by their key before words are looked for.
+    The subject's own rows are found by their key before words are searched.
     """
     named = [f"t.{quote_identifier(name)} is not null" for name in (subject.key, *subject.aliases)
              if name in place.columns]  # fmt: skip

@@ -1,6 +1,6 @@
-"""The log of erasures: who asked is told by a keyed hash, so it forgets the person too, and knows who returns.
+"""The erasure log: subjects are stored as keyed hashes, so that the log forgets them but recognises reappearing ones.
 
-HMAC-SHA-256 (RFC 2104) over `subject:key`. Without the secret key nobody can try all keys of a small range against it.
+HMAC-SHA-256 (RFC 2104) over `subject:key`. Without the secret key nobody can enumerate a small range of keys.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _BLOCK = 64  # bytes, of SHA-256
 
 
 def hash_key(secret: bytes, subject: Subject, key: str) -> str:
-    """The person in the log: 64 hex digits."""
+    """The subject in the log: 64 hex digits."""
     return hmac.new(secret, f"{subject.name}:{key}".encode(), hashlib.sha256).hexdigest()
 
 
 async def write_event(
     connection: Connection[Record], subject: Subject, key_hash: str, event: Event, rows: Mapping[str, int]
 ) -> None:
-    """One row of ops.erasures; `rows` counts by table. Nothing in it is the person's."""
+    """One row of ops.erasures; `rows` counts per table. It contains no data of the subject."""
     await connection.execute(
         "insert into ops.erasures (subject, key_hash, event, rows) values ($1, $2, $3, $4::jsonb)",
         subject.name,
@@ -42,7 +42,7 @@ async def write_event(
 
 
 async def known_hashes(connection: Connection[Record], subject: Subject) -> list[str]:
-    """Everybody of this kind whose erasure has begun."""
+    """All subjects of this kind whose erasure has begun."""
     rows = await connection.fetch(
         "select distinct key_hash from ops.erasures where subject = $1 order by 1", subject.name
     )
@@ -57,7 +57,7 @@ async def erased_keys(
     hashes: list[str],
     batches: list[int],
 ) -> set[str]:
-    """Keys in the rows of these batches whose hash is in the log: people who were erased and have come back.
+    """Keys in the rows of these batches whose hash is in the log: erased subjects that reappeared.
 
     The hash is computed in the warehouse: only keys that match leave it.
     """
@@ -89,13 +89,13 @@ async def erased_keys(
 
 
 async def batches_since_last_build(connection: Connection[Record]) -> dict[str, list[int]]:
-    """By source, the batches that reached raw or quarantine since the last whole build of the models began; all where
-    there was none.
+    """By source, the batches that reached raw or quarantine since the last full build of the models began; all if there
+    was none.
     """
     rows = await connection.fetch(
         "select source_system, array_agg(batch_id order by batch_id) as batches from ops.loads "
         "where status <> 'running' and coalesce(finished_at, started_at) >= coalesce((select max(started_at) "
-        "from ops.runs where pipeline in ('transform', 'release') and status = 'done' and details ? 'whole'), "
+        "from ops.runs where pipeline in ('transform', 'release') and status = 'done' and details ? 'full_build'), "
         "'-infinity') group by 1 order by 1"
     )
     return {row["source_system"]: list(row["batches"]) for row in rows}

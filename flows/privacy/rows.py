@@ -1,4 +1,4 @@
-"""A person's rows: counted, deleted, and looked for once more in everything that is left."""
+"""Count and delete a subject's rows, and search for remaining ones."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from flows.values.identifiers import quote_identifier, quote_literal
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-#: The log of erasures itself, and what only counts: neither holds anybody's data.
+#: The erasure log itself, and tables with counts only: neither contains data of subjects.
 _NOT_SEARCHED = frozenset(("ops.erasures", "ops.schema_version"))
-#: Rows at the door, which say whose they are by nothing but their words.
+#: Rows without a key, which can be identified by their words only.
 _DOORS = ("quarantine", "landing", "silver_quarantine", "test_failures")
 ERASED = "[erased]"
 
@@ -30,7 +30,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """Something of the person that is still there: the table, the column, how many rows."""
+    """Data of the subject that is left: the table, the column, the number of rows."""
 
     place: str
     column: str
@@ -38,7 +38,7 @@ class Remains:
 
 
 async def count_rows(connection: Connection[Record], places: list[Place], traces: Traces) -> list[Found]:
-    """How many rows of each table are the person's; tables without any are left out."""
+    """The number of the subject's rows per table, for tables with any."""
     found = []
     for place in places:
         where, arguments = condition(place, traces)
@@ -51,7 +51,7 @@ async def count_rows(connection: Connection[Record], places: list[Place], traces
 async def delete_rows(
     connection: Connection[Record], places: list[Place], subject: Subject, traces: Traces
 ) -> list[Found]:
-    """Delete the person's rows from the tables, which the connection's role owns. Within the caller's transaction."""
+    """Delete the subject's rows from the tables, which the connection's role owns. Within the caller's transaction."""
     gone = []
     for place in places:
         if place.told in _NOT_SEARCHED or place.derived:
@@ -71,8 +71,8 @@ async def delete_rows(
         if place.schema == "ops":
             rows += await _unword(connection, place, subject, traces)
         gone += [Found(place, rows)] if rows else []
-    # What they were made of is rid of the person by now, raw excepted: a view that reads raw itself, or another view,
-    # is reported by the search, and clean when the command is given again.
+    # Their inputs no longer contain the subject, except raw: a view that reads raw, or another view, is reported by
+    # the search, and is clean when the command is run again.
     for place in places:
         if place.derived:
             await connection.execute(f"refresh materialized view {place.relation}")
@@ -80,7 +80,7 @@ async def delete_rows(
 
 
 async def _unword(connection: Connection[Record], place: Place, subject: Subject, traces: Traces) -> int:
-    """Take the person's words out of texts of operations, and keys out of lists of keys. The rows stay."""
+    """Remove the subject's words from texts of operations, and keys from lists of keys. The rows are kept."""
     changed = 0
     for column in place.columns:
         if column in TEXTS.get(place.told, ()):
@@ -89,7 +89,7 @@ async def _unword(connection: Connection[Record], place: Place, subject: Subject
                 changed += _affected(
                     await connection.execute(
                         f"update {place.relation} as t set {quote_identifier(column)} = "
-                        # ***= says that what follows is no pattern.
+                        # ***= makes the rest a literal.
                         f"regexp_replace({name}, '***=' || $1, {quote_literal(ERASED)}, 'gi') "
                         f"where position(lower($1) in lower({name})) > 0",
                         word,
@@ -105,7 +105,7 @@ async def _unword(connection: Connection[Record], place: Place, subject: Subject
                 )
             )
         if (place.told, column) == ("ops.list_reads", "gathered") and traces.words:
-            # What has landed behind the place is deleted with landing; the list begins anew.
+            # Records landed after the place are deleted with landing; the list starts over.
             changed += _affected(
                 await connection.execute(
                     "update ops.list_reads as t set gathered = null, place = null, etag = null "
@@ -119,8 +119,8 @@ async def _unword(connection: Connection[Record], place: Place, subject: Subject
 async def search(
     connection: Connection[Record], places: list[Place], subject: Subject, traces: Traces
 ) -> list[Remains]:
-    """What is left of the person: by key and its aliases in columns and at any depth of documents, by words in every
-    column that could hold any, arrays included.
+    """Search for remaining data of the subject: by key and aliases in columns and at any depth of documents, by words
+    in every column that could contain them, including arrays.
     """
     remains = []
     keys = [value for name in (subject.key, *subject.aliases) for value in traces.values.get(name, [])]
@@ -151,13 +151,13 @@ async def search(
 
 
 def _holds(columns: list[str]) -> str:
-    """SQL: one of the words of $1 stands in one of the columns, whatever its case."""
+    """SQL: one of the words of $1 occurs in one of the columns, ignoring case."""
     text = " || ' ' || ".join(f"coalesce(t.{quote_identifier(name)}::text, '')" for name in columns)
     return f"exists (select from unnest($1::text[]) as w where position(lower(w) in lower({text})) > 0)"
 
 
 def _tells(place: Place) -> str:
-    """SQL: a value in the row is as one of the patterns of $1 says. Names of a document's fields are no values."""
+    """SQL: a value in the row matches one of the patterns of $1. Field names of documents are not values."""
     values = [
         f"exists (select from jsonb_path_query(t.{quote_identifier(name)}, 'strict $.**', silent => true) as v "
         "where jsonb_typeof(v) in ('string', 'number') and v #>> '{}' ~* any($1::text[]))"
@@ -171,8 +171,8 @@ def _tells(place: Place) -> str:
 
 
 def _as_pattern(word: str) -> str:
-    """The word between two ends of words; one that is letters alone must be all of the value, since it tells least:
-    who is called Anna must not take Anna Karenina and Susanna along."""
+    """The word with word boundaries; a word of letters only must be the full value, since it is the least specific:
+    the name Anna must not match Anna Karenina and Susanna."""
     escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", word)
     return rf"^\s*{escaped}\s*$" if word.isalpha() else rf"(^|[^[:alnum:]]){escaped}([^[:alnum:]]|$)"
 

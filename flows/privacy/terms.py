@@ -1,4 +1,4 @@
-"""Rows beyond their term, counted and deleted in batches that commit by themselves."""
+"""Rows past their retention period, counted and deleted in separately committed batches."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from flows.values.identifiers import quote_identifier
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-#: Rows of one transaction: short enough that nobody waits for it.
+#: Rows per transaction: short enough not to block others.
 BATCH_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """Rows of one table that are beyond its term: those before `older_than`."""
+    """Rows of one table past its retention period: those before `older_than`."""
 
     place: Place
     keep: Keep
@@ -29,7 +29,7 @@ class Overdue:
 
 
 async def overdue(connection: Connection[Record], places: list[Place], terms: tuple[Keep, ...]) -> list[Overdue]:
-    """What is beyond its term, by table, in the tables that are given; counted by the warehouse's clock."""
+    """Rows past their retention period in the given tables, by the warehouse's clock."""
     found = []
     for keep in terms:
         for place in places:
@@ -42,9 +42,9 @@ async def overdue(connection: Connection[Record], places: list[Place], terms: tu
 
 
 async def delete_batch(connection: Connection[Record], line: Overdue, batch_rows: int = BATCH_ROWS) -> int:
-    """Delete up to a batch of them; returns how many went. Within the caller's transaction, if there is one."""
+    """Delete up to a batch of them; returns the number deleted. Within the caller's transaction, if there is one."""
     status = await connection.execute(
-        # Asked again outside: two partitions of a table have rows of the same ctid.
+        # The condition is repeated outside: two partitions of a table may have rows with the same ctid.
         f"delete from {line.place.relation} where {_beyond(line.keep)} and ctid = any(array("
         f"select ctid from {line.place.relation} where {_beyond(line.keep)} limit {batch_rows}))",
         line.older_than,

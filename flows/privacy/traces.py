@@ -1,4 +1,4 @@
-"""What is known of one person: gathered from the rows that bear the key, before they are gone."""
+"""Identifiers of one subject, collected from the rows with its key before they are deleted."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from flows.values.identifiers import quote_identifier, quote_literal
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-#: Shorter words stand in too many rows by chance.
+#: Shorter words occur in too many rows by chance.
 SHORTEST_WORD = 4
 
 
 async def gather(
     connections: list[Connection[Record]], places: list[list[Place]], subject: Subject, key: str
 ) -> Traces:
-    """The person's other keys, what is linked to it, and the words that identify it, in all the forms they have had.
+    """The subject's other keys, its links, and the words that identify it, in all historical versions.
 
-    `places` are what each connection sees. Aliases and links are looked for where they stand beside the key; words
-    in every row that any of these tell.
+    `places` are the tables that each connection sees. Aliases and links are collected from rows with the key; words
+    from every row that any of these identifies.
     """
     values: dict[str, list[str]] = {subject.key: [key]}
     for name in (*subject.aliases, *subject.linked):
@@ -33,7 +33,7 @@ async def gather(
                     found |= await _beside(connection, place, Traces(dict(values), []), name)
         values[name] = sorted(found)
     words: set[str] = set()
-    # A link's rows may be shared, as a store's are; only rows that bear the person's own key say who it is.
+    # Rows of a link may be shared, like those of a store; only rows with the subject's own key identify it.
     own = Traces({name: values[name] for name in (subject.key, *subject.aliases)}, [])
     for name in subject.identifying:
         for connection, seen in zip(connections, places, strict=True):
@@ -41,13 +41,13 @@ async def gather(
                 if place.readable:
                     words |= await _beside(connection, place, own, name)
     kept = {word for word in words if len(word) >= SHORTEST_WORD}
-    # As it stands inside a document.
+    # As it is written inside a document.
     kept |= {json.dumps(word, ensure_ascii=False)[1:-1] for word in kept}
     return Traces(values, sorted(kept))
 
 
 async def _beside(connection: Connection[Record], place: Place, traces: Traces, name: str) -> set[str]:
-    """Values of the column or field of that name, in the rows that the traces tell."""
+    """Values of the column or field of that name, in the rows that the traces identify."""
     where, arguments = condition(place, traces)
     sources = [f"t.{quote_identifier(name)}::text"] if name in place.columns else []
     sources += [f"t.{quote_identifier(document)} ->> {quote_literal(name)}" for document in place.documents]

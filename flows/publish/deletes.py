@@ -1,11 +1,11 @@
-"""Rows that are gone at the source → marked in raw. Every function runs inside the publishing transaction."""
+"""Mark rows deleted at the source in raw. Every function runs inside the publishing transaction."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from flows.landing.copy import keys_table
-from flows.landing.table import LANDING_SCHEMA, Target
+from flows.landing.table import LANDING_SCHEMA, Stamp, Target
 from flows.publish.write import FEW_ROWS, affected
 from flows.values.errors import DataRefused
 from flows.values.identifiers import qualified, quote_identifier
@@ -18,15 +18,14 @@ async def mark_deleted(
     connection: Connection[Record],
     target: Target,
     keys: tuple[str, ...],
-    moment: str,
-    batch_id: int,
+    stamp: Stamp,
     *,
     max_share: float = 1.0,
 ) -> int:
     """Mark raw rows whose key the source no longer has. They keep their last values; returns how many.
 
     Raises:
-        DataRefused: they are a larger share of raw's rows than `max_share`. A source that was emptied, restored halfway
+        DataRefused: they are a larger share of raw's rows than `max_share`. A source that was emptied, partly restored
             or hidden by row-level security looks the same as one whose rows were deleted.
     """
     relation = qualified(LANDING_SCHEMA, keys_table(target))
@@ -34,8 +33,8 @@ async def mark_deleted(
     status = await connection.execute(
         f"update {target.raw} as r set _deleted_at = $1::text::timestamptz, _batch_id = $2 "
         f"where r._deleted_at is null and not exists (select from {relation} as k where {same_key})",
-        moment,
-        batch_id,
+        stamp.extracted_at,
+        stamp.batch_id,
     )
     await connection.execute(f"drop table {relation}")
     deleted = affected(status)
@@ -43,10 +42,10 @@ async def mark_deleted(
         held = deleted + await connection.fetchval(f"select count(*) from {target.raw} where _deleted_at is null")
         if held >= FEW_ROWS and deleted > held * max_share:
             raise DataRefused(
-                f"{deleted} of {held} rows of raw are gone at the source: more than the declared share of "
+                f"{deleted} of {held} rows of raw were deleted at the source: more than the declared share of "
                 f"{max_share:g}; nothing was published",
                 where=target.where,
-                fix="look at the source and at our rights to see its rows; if they are really deleted, raise "
+                fix="check the source and the role's privileges to see its rows; if they are really deleted, raise "
                 "max_deleted for one run",
             )
     return deleted
@@ -57,14 +56,13 @@ async def mark_vanished(
     target: Target,
     keys: tuple[str, ...],
     lists: tuple[str, str],
-    moment: str,
-    batch_id: int,
+    stamp: Stamp,
     kept: str,
 ) -> int:
-    """Mark raw rows of lists that were read whole and in which they stood no more; returns how many.
+    """Mark raw rows that are missing in completely read lists; returns how many.
 
-    `lists` are a relation with a column `parent`, and raw's column whose values it holds. `kept` is SQL over `raw as r`
-    for rows to be left alone.
+    `lists` are a relation with a column `parent`, and raw's corresponding column. `kept` is SQL over `raw as r` for
+    rows to be skipped.
     """
     relation, column = lists
     same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
@@ -73,7 +71,7 @@ async def mark_vanished(
             f"update {target.raw} as r set _deleted_at = $1::text::timestamptz, _batch_id = $2 "
             f"where r._deleted_at is null and r.{quote_identifier(column)}::text in (select parent from {relation}) "
             f"and not exists (select from {target.landing} as l where {same_key}) and not {kept}",
-            moment,
-            batch_id,
+            stamp.extracted_at,
+            stamp.batch_id,
         )
     )

@@ -1,4 +1,4 @@
-"""How the source's columns differ from raw's, also from what raw kept of columns that were gone for a while."""
+"""Differences between the source's and raw's columns, including columns that were dropped for a while."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ async def changes_since(
     raw: dict[str, str] | None,
     on_drift: OnDrift = "evolve",
 ) -> list[SchemaChange]:
-    """What changed since raw was shaped, and may reach it; nothing before the first load.
+    """The allowed changes of columns; none before the first load.
 
     Raises:
-        SchemaDrift: something changed that must not reach raw; `changes` of the error says what.
+        SchemaDrift: a change must not be applied to raw; the error's `changes` lists them.
     """
     if raw is None:
         return []
@@ -50,11 +50,11 @@ async def changes_since(
 async def drift_since(
     warehouse: Connection[Record], target: Target, shape: Shape, raw: dict[str, str] | None, table: Table
 ) -> tuple[list[SchemaChange], list[SchemaChange]]:
-    """What changed since raw was shaped: what may reach it, and what is held back from it, so that rows which do not
-    fit wait in quarantine.
+    """The changes of columns: those to apply to raw, and those held back, so that rows which do not fit are
+    quarantined.
 
     Raises:
-        SchemaDrift: something changed that must not reach raw and cannot be held back from it.
+        SchemaDrift: a change can neither be applied to raw nor held back.
     """
     if table.on_drift != "quarantine" or raw is None:
         return await changes_since(warehouse, target, shape, raw, table.on_drift), []
@@ -78,22 +78,22 @@ async def _changes(
 def beside_scheduled_loads(
     shape: Shape, raw: dict[str, str], table: Table, where: str
 ) -> tuple[Shape, list[SchemaChange]]:
-    """The columns that a repair or a backfill reads, which change no column of raw; and what is held back from raw.
+    """The columns that a repair or a backfill reads, without changing raw's columns; and the changes held back.
 
     Raises:
-        SchemaDrift: a column has another type now, and rows that do not fit raw's are not to wait in quarantine.
+        SchemaDrift: a column now has another type, and rows that do not fit must not be quarantined.
     """
     if table.on_drift == "quarantine":
         held = differences(shape, raw)
         _refuse_needed(held, table, where)
         return shape, held
     compare(shape, raw, where)
-    # A new column comes with the next scheduled load, which then looks for its values in all other rows.
+    # A new column is added by the next scheduled load, which then also reads its values in other rows.
     return replace(shape, columns=tuple(column for column in shape.columns if column.name in raw)), []
 
 
 def _refuse_needed(changes: list[SchemaChange], table: Table, where: str) -> None:
-    """Rows are matched, found and counted by these columns: there is no going on without them."""
+    """Rows are matched, found and counted by these columns, so they must exist."""
     for change in changes:
         if change.change == "retyped" and change.column in table.named_columns:
             _refuse(retyped(change, where), [change])
@@ -107,30 +107,29 @@ def _refuse(error: SchemaDrift, changes: list[SchemaChange]) -> NoReturn:
 def _frozen(changes: list[SchemaChange], where: str) -> SchemaDrift:
     listed = ", ".join(f"{change.column} {change.change}" for change in changes)
     return SchemaDrift(
-        f"the table's columns are frozen, and changed at the source: {listed}",
+        f"the table's columns are frozen, and they changed at the source: {listed}",
         where=where,
-        fix='take the change in with on_drift="evolve", or give raw the columns yourself (a dropped one: drop it '
-        "in raw)",
+        fix='accept the change with on_drift="evolve", or change the columns of raw (drop a dropped column in raw)',
     )
 
 
 def _in_use(change: SchemaChange, views: list[str], where: str) -> SchemaDrift:
     return SchemaDrift(
-        f"column {change.column} is {change.new_type} at the source now and {change.old_type} in raw; every value "
-        f"fits, but views read it, and PostgreSQL keeps its type for them: {', '.join(views)}",
+        f"column {change.column} is now {change.new_type} at the source and {change.old_type} in raw; every value "
+        f"fits, but PostgreSQL cannot change the type of a column that views read: {', '.join(views)}",
         where=where,
-        fix="drop these views, run the load, then `medallion transform`, which makes them again",
+        fix="drop these views, run the load, then run `medallion transform`, which creates them again",
     )
 
 
 async def no_longer_held(warehouse: Connection[Record], target: Target, held: list[SchemaChange]) -> list[str]:
-    """Columns for which rows wait in quarantine although nothing is held back any more: raw or the source gave way."""
-    waiting = await open_rules(warehouse, PREFIX, source=target.source, table=target.table)
+    """Columns with quarantined rows although no change is held back any more: raw or the source was changed."""
+    waiting = await open_rules(warehouse, PREFIX, table=target.name)
     return sorted(waiting - {change.column for change in held if change.change != "dropped"})
 
 
 async def record_held(session: LoadSession, held: list[SchemaChange]) -> None:
-    """Changes held back from raw → ops.schema_changes, once each. They are facts whatever becomes of the load."""
+    """Changes held back from raw → ops.schema_changes, once each, whatever the result of the load."""
     facts = [(one.column, one.change, one.old_type, one.new_type) for one in held]
     target = session.target
     await schema_changes.record_refused(session.warehouse, target.source, target.table, session.batch_id, facts)
@@ -143,5 +142,5 @@ def described_changes(changes: Iterable[SchemaChange], held: Iterable[SchemaChan
 
 
 def returned(changes: list[SchemaChange]) -> list[str]:
-    """Columns that came back: what raw kept of them is as old as their drop, in every row."""
+    """Columns that returned: raw's values of them are as old as their drop, in every row."""
     return [change.column for change in changes if change.change == "returned"]

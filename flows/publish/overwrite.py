@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flows.declare.load import Overwrite
 from flows.landing.copy import differences_table
 from flows.landing.table import LANDING_SCHEMA, Target
-from flows.publish.write import FEW_ROWS, Published, replace
+from flows.publish.write import FEW_ROWS, Published, Scope, replace
 from flows.values.errors import DataRefused
 from flows.values.identifiers import qualified, quote_identifier
 from flows.values.shape import METADATA_NAMES, Shape, column_list
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _part(load: Overwrite) -> str:
-    """SQL over a row: the first moment of its partition as text, empty for a row without a value."""
+    """SQL over a row: the start of its partition as text, empty for a row without a value."""
     return f"coalesce(date_trunc('{load.every}', {quote_identifier(load.by)})::text, '')"
 
 
@@ -30,13 +30,13 @@ async def overwrite(
     within: str,
     kept: str = "false",
 ) -> Published:
-    """Make raw's rows under `within`, SQL over raw's columns, what the landing table holds.
+    """Make raw's rows under `within`, SQL over raw's columns, equal to the landing table.
 
-    With a key as `replace` does it: only what differs is written, and a row that was in another partition moves.
-    Without one, the partitions that differ are written anew, and all others are left alone.
+    With a key as in `replace`: only differing rows are written, and a row of another partition moves.
+    Without a key, differing partitions are rewritten, and all others are not touched.
     """
     if keys:
-        return await replace(connection, target, shape, keys, kept=kept, within=within)
+        return await replace(connection, target, shape, keys, scope=Scope(within, kept))
     differing, part = qualified(LANDING_SCHEMA, differences_table(target)), _part(load)
     image = f"{part} as part, md5(row({column_list(shape.names)})::text) as image, count(*) as times"
     await connection.execute(f"drop table if exists {differing}")
@@ -62,12 +62,12 @@ async def overwrite(
 async def refuse_shrunken_partition(
     connection: Connection[Record], target: Target, load: Overwrite, within: str
 ) -> None:
-    """Stop an overwrite that would drop most of a partition. Runs while all rows that came are in the landing table.
+    """Stop an overwrite that would drop most of a partition. Runs while all arrived rows are in the landing table.
 
-    Partitions with fewer than 100 rows in raw are exempt: one order that moves to another day may be all there was.
+    Partitions with fewer than 100 rows in raw are exempt: a single order may move to another day.
 
     Raises:
-        DataRefused: of a partition fewer rows came than the declared share of what raw holds of it.
+        DataRefused: fewer rows of a partition arrived than the declared share of raw's rows.
     """
     if not load.min_share:
         return
@@ -87,8 +87,8 @@ async def refuse_shrunken_partition(
     named = f"the {load.every} of {row['day']}" if row["day"] else f"rows without a value in {load.by}"
     others = f" ({row['such'] - 1} more partitions as well)" if row["such"] > 1 else ""
     raise DataRefused(
-        f"{named}: {row['came']} rows came where raw holds {row['held']}: fewer than the declared share of "
+        f"{named}: {row['came']} rows arrived and raw has {row['held']}: fewer than the declared share of "
         f"{load.min_share:g}{others}; nothing was published",
         where=target.where,
-        fix="look at the source; if the rows are really gone, lower Overwrite(min_share=…) for one run",
+        fix="check the source; if the rows are really deleted, lower Overwrite(min_share=…) for one run",
     )

@@ -11,7 +11,7 @@ import asyncpg
 
 from flows.declare import Append, Merge, Overwrite, Replace, Rule
 from flows.failures.diagnose import CONNECTION_LOST
-from flows.landing.table import adopt_landing, evolve
+from flows.landing.table import Stamp, adopt_landing, evolve
 from flows.publish import deletes, overwrite, write
 from flows.publish.session import LoadSession, settle
 from flows.publish.staged import Held, Staged
@@ -29,26 +29,23 @@ if TYPE_CHECKING:
 _LOST = (*CONNECTION_LOST, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 
 
-__all__ = ["Held", "Staged", "check_and_publish"]
-
-
 async def check_and_publish(
     address: DatabaseConnection,
     session: LoadSession,
     staged: Staged,
     note: Callable[[Connection[Record], int], Awaitable[None]] | None = None,
 ) -> LoadCounts:
-    """Judge the staged rows, then publish them in one transaction.
+    """Check the staged rows, then publish them in one transaction.
 
-    `note` writes down, in that transaction and for its batch, what else the caller knows of the load.
+    `note` stores additional facts of the caller for the batch, in that transaction.
 
     Raises:
-        DataRefused: too many rows break a rule, or too many are gone at the source. Nothing was published.
-        WarehouseError: the commit failed, and the ledger says so.
+        DataRefused: too many rows break a rule, or too many were deleted at the source. Nothing was published.
+        WarehouseError: the commit failed, according to the ledger.
     """
     target = session.target
     rules = door_rules(staged.keys, staged.rules, staged.cursor if staged.cursor_required else None)
-    # Of a part of the table's rows, the keys alone tell nothing.
+    # For a part of the table's rows, comparing keys is not possible.
     landed = await survey(session.warehouse, target.landing, rules, staged.keys if staged.whole or staged.first else ())
     if staged.whole:
         staged = replace(staged, source_keys=landed.all)
@@ -79,7 +76,7 @@ async def check_and_publish(
             raise WarehouseError(
                 f"the connection was lost while publishing ({type(problem).__name__}), and nothing was published",
                 where=target.where,
-                fix="the load is tried again by itself, from the last commit",
+                fix="the load is retried automatically, from the last commit",
                 retryable=True,
             ) from None
         return settled
@@ -88,58 +85,59 @@ async def check_and_publish(
 
 
 async def _count_known(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]) -> int:
-    names = {"source": session.target.source, "table": session.target.table}
+    name = session.target.name
     known = await quarantine.count_known(
-        session.warehouse, session.target.landing, staged.shape, rules, staged.keys, **names
+        session.warehouse, session.target.landing, staged.shape, rules, staged.keys, table=name
     )
     if staged.unreadable:
-        known += await quarantine.count_known_unreadable(session.warehouse, staged.unreadable, staged.keys, **names)
+        known += await quarantine.count_known_unreadable(session.warehouse, staged.unreadable, staged.keys, table=name)
     return known
 
 
 async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...], landed: Survey) -> LoadCounts:
     warehouse, target = session.warehouse, session.target
-    names = {"source": target.source, "table": target.table}
+    name = target.name
     session.pass_failpoint("in_publish_before_rows")
     within = staged.quarantine_within
     if isinstance(staged.load, Overwrite) and not staged.first:
         await overwrite.refuse_shrunken_partition(warehouse, target, staged.load, staged.window.condition)
     reads_all = staged.rereads or isinstance(staged.load, Replace | Overwrite) or staged.lists is not None
-    if reads_all and not staged.unreadable and await open_rows.count_open(warehouse, **names):
-        # Everything was read, of the partitions at least: what stands in quarantine and did not come again is gone.
-        await quarantine.resolve_gone(warehouse, target.landing, staged.shape, staged.key_types, **names, within=within)
+    if reads_all and not staged.unreadable and await open_rows.count_open(warehouse, table=name):
+        # Everything was read, at least of the partitions: quarantined rows that were not read again are deleted.
+        await quarantine.resolve_gone(
+            warehouse, target.landing, staged.shape, staged.key_types, table=name, within=within
+        )
     quarantined = 0
     if rules:
         quarantined = await quarantine.move_broken(
-            warehouse, target.landing, staged.shape, rules, staged.keys, **names, batch_id=session.batch_id
+            warehouse, target.landing, staged.shape, rules, staged.keys, table=name, batch_id=session.batch_id
         )
     if staged.unreadable:
         quarantined += await quarantine.keep_unreadable(
-            warehouse, staged.unreadable, staged.key_types, **names, batch_id=session.batch_id
+            warehouse, staged.unreadable, staged.key_types, table=name, batch_id=session.batch_id
         )
-    in_quarantine = await open_rows.count_open(warehouse, **names)
+    in_quarantine = await open_rows.count_open(warehouse, table=name)
     if in_quarantine:
-        await quarantine.resolve(warehouse, target.landing, staged.shape, staged.key_types, **names)
+        await quarantine.resolve(warehouse, target.landing, staged.shape, staged.key_types, table=name)
 
     done, repeats = await _write_each_key_once(session, staged, staged.rows_read - quarantined)
     session.pass_failpoint("in_publish_after_rows")
     held, deleted, vanished = None, 0, 0
     if staged.lists is not None and not staged.first:
-        kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
+        kept = stands_open(staged.key_types, "r", table=target.name)
         vanished = await deletes.mark_vanished(
             warehouse,
             target,
             staged.keys,
             (staged.lists.relation, staged.lists.column),
-            staged.extracted_at,
-            session.batch_id,
+            Stamp(staged.extracted_at, session.batch_id),
             kept,
         )
     if staged.settle:
         held, deleted = await staged.settle()
     elif not staged.more_follow:
-        # The landing table has become raw, or was found to be equal to it, but for what went to quarantine; it was
-        # counted a moment ago. Of a replace read in chunks its keys were not: they would seem to differ.
+        # The landing table has become raw, or is equal to it, except for quarantined rows; it has just been counted.
+        # For a replace read in chunks its keys were not, and would seem to differ.
         equal = staged.whole and isinstance(staged.load, Replace) and not done.changed and not in_quarantine
         same = staged.first or equal
         in_raw = landed.good if same and not repeats and not staged.tombstones else None
@@ -157,7 +155,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
         source_rows=staged.source_keys.rows if staged.source_keys else None,
         raw_rows=held.raw.rows if held else None,
         quarantine_rows=held.only_quarantined.rows if held else None,
-        reconciled=_verdict(staged.source_keys, held.all) if held else "more chunks follow",
+        reconciliation=_verdict(staged.source_keys, held.all) if held else "incomplete",
     )
     if not staged.first:
         await warehouse.execute(f"drop table {target.landing}")
@@ -175,10 +173,10 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
 
 
 async def _write_each_key_once(session: LoadSession, staged: Staged, rows: int) -> tuple[write.Published, int]:
-    """Write the landing rows; returns what was done and how many repeats of a key were dropped first.
+    """Write the landing rows; returns the counts and the number of duplicate keys dropped first.
 
-    Repeats are looked for only when PostgreSQL trips over one: on 1.5 million rows that saves 1.8 s of 5.8. An append
-    would pass over them in silence, so there they are looked for beforehand.
+    Duplicates are searched only if PostgreSQL reports one: on 1.5 million rows that saves 1.8 s of 5.8. An append would
+    silently skip them, so there they are searched beforehand.
     """
     warehouse, target = session.warehouse, session.target
 
@@ -192,7 +190,7 @@ async def _write_each_key_once(session: LoadSession, staged: Staged, rows: int) 
         async with warehouse.transaction():  # a savepoint
             return await _write_rows(session, staged, rows - repeats), repeats
     except (asyncpg.UniqueViolationError, asyncpg.CardinalityViolationError):
-        if not staged.keys:  # raw has a key that is not declared any more
+        if not staged.keys:  # raw has a key that is no longer declared
             raise
         repeats += await drop_repeats()
         return await _write_rows(session, staged, rows - repeats), repeats
@@ -206,20 +204,19 @@ async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> write.
     await evolve(warehouse, target, list(staged.changes))
     match staged.load:
         case Replace(min_share=share):
-            # The source still has what stands in quarantine; a merge keeps its last good version, too.
-            kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
+            # Quarantined rows still exist at the source; a merge also keeps their last good version.
+            kept = stands_open(staged.key_types, "r", table=target.name)
             return await write.replace(
                 warehouse,
                 target,
                 staged.shape,
                 staged.keys,
-                rows_read=staged.rows_read,
-                min_share=share,
-                kept=kept,
+                write.ShrinkageLimit(staged.rows_read, share),
+                write.Scope(kept=kept),
                 tombstones=staged.tombstones,
             )
         case Overwrite() as load:
-            kept = stands_open(staged.key_types, "r", source=target.source, table=target.table)
+            kept = stands_open(staged.key_types, "r", table=target.name)
             within = staged.window.condition
             return await overwrite.overwrite(warehouse, target, staged.shape, staged.keys, load, within, kept)
         case Append():
@@ -231,24 +228,24 @@ async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> write.
 async def _reconcile(
     session: LoadSession, staged: Staged, in_quarantine: bool, in_raw: KeySet | None
 ) -> tuple[Held, int]:
-    """What raw and quarantine hold of the source's rows, after looking for deletes where they are declared.
+    """Count the source's rows in raw and quarantine, after detecting deletes if declared.
 
-    When key sets agree there is nothing to look for, so the source's keys are copied only when they do not. `in_raw` is
-    what raw holds, where that is known already.
+    If key sets match, there are no deletes, so the source's keys are copied only if they do not. `in_raw` is raw's
+    count, if known.
     """
     held = await _held(session, staged, in_quarantine, in_raw)
     if staged.stage_keys is None or staged.source_keys is None or held.all == staged.source_keys:
         return held, 0
     keys_relation = await staged.stage_keys()
-    names = {"source": session.target.source, "table": session.target.table}
     if in_quarantine:
-        await quarantine.resolve_gone(session.warehouse, keys_relation, staged.shape, staged.key_types, **names)
+        await quarantine.resolve_gone(
+            session.warehouse, keys_relation, staged.shape, staged.key_types, table=session.target.name
+        )
     deleted = await deletes.mark_deleted(
         session.warehouse,
         session.target,
         staged.keys,
-        staged.extracted_at,
-        session.batch_id,
+        Stamp(staged.extracted_at, session.batch_id),
         max_share=staged.max_deleted,
     )
     return await _held(session, staged, in_quarantine), deleted
@@ -256,15 +253,13 @@ async def _reconcile(
 
 async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_raw: KeySet | None = None) -> Held:
     target = session.target
-    # Lists are a part of what is read, and all of raw is counted.
+    # Lists are a part of what is read, but all of raw is counted.
     within = "true" if staged.lists is not None else staged.quarantine_within
-    # Of partitions, a row counts where its newest version lies: raw may keep its last good one in another.
+    # With partitions, a row counts in that of its newest version: raw may keep its last good one in another.
     in_parts = in_quarantine and bool(staged.keys) and within != "true"
     below = staged.window.below
     if in_parts:
-        below = (
-            f"({below}) and not {stands_open(staged.key_types, target.raw, source=target.source, table=target.table)}"
-        )
+        below = f"({below}) and not {stands_open(staged.key_types, target.raw, table=target.name)}"
     raw = in_raw or await write.key_set(session.warehouse, target, staged.keys, below)
     if staged.source_keys is not None and staged.source_keys.fingerprint is None:
         raw = replace(raw, fingerprint=None)
@@ -274,8 +269,7 @@ async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_ra
         session.warehouse,
         target.raw,
         staged.key_types,
-        source=target.source,
-        table=target.table,
+        table=target.name,
         within=within,
         counted="false" if in_parts else "true",
     )
@@ -284,7 +278,7 @@ async def _held(session: LoadSession, staged: Staged, in_quarantine: bool, in_ra
 
 def _verdict(source: KeySet | None, held: KeySet) -> str:
     if source is None:
-        return "source gives no count"
+        return "not_compared"
     if source == held:
-        return "equal"
-    return "surplus in raw" if held.rows > source.rows else "missing in raw"
+        return "match"
+    return "extra" if held.rows > source.rows else "missing"

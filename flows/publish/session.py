@@ -1,4 +1,4 @@
-"""One load's surroundings: the table's lock, its row in the ledger, and an end that is always written down."""
+"""One load's session: the table's lock, its row in the ledger, and its recorded end."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from flows.access.addresses import connect
 from flows.failures.cancellation import in_spite_of_cancellation
 from flows.failures.diagnose import CONNECTION_LOST, diagnose, explain
 from flows.failures.failpoints import pass_failpoint
+from flows.failures.missing_grants import note_refusal
+from flows.failures.sides import Sides
 from flows.landing.table import Target
-from flows.missing_grants import note_refusal
 from flows.state import ledger, reads, schema_changes, table_locks
 from flows.state.blockers import STOPS_CHANGES, ending, in_the_way
 from flows.values.connection import DatabaseConnection
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 Progress = Callable[[str, int], None]
-"""Called with what is going on and the bytes so far."""
+"""Called with the current step and the bytes so far."""
 
 _LOCK_POLL_SECONDS = 0.25
 _log = logging.getLogger(__name__)
@@ -39,13 +40,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What one load did. Plain values, so that it crosses processes as JSON."""
+    """The result of one load. Plain values, so that it crosses processes as JSON."""
 
     source: str
     table: str
     batch_id: int
-    mode: str
-    path: str
+    strategy: str
     seconds: float
     counts: LoadCounts
     lower: str | None = None
@@ -57,10 +57,10 @@ class LoadResult:
 
 
 @dataclass(slots=True)
-class LoadSession:
-    """A load under way. `side` says whose connection is in use, so that an error names the right one.
+class LoadSession(Sides):
+    """A running load.
 
-    `started` is a moment of the monotonic clock: before the table's lock was waited for.
+    `started` is a time of the monotonic clock, before waiting for the table's lock.
     """
 
     warehouse: Connection[Record]
@@ -72,19 +72,18 @@ class LoadSession:
     side: str = "warehouse"
 
     def pass_failpoint(self, name: str) -> None:
-        """Die here, when a test chose this place."""
+        """Kill the process if a test configured this failpoint."""
         pass_failpoint(name, settings().failpoint)
 
     def result(
         self, plan: LoadPlan, counts: LoadCounts, schema_changes: tuple[str, ...] = (), chunks: int = 1
     ) -> LoadResult:
-        """What the load did, once it is published: `plan` as it was carried out, in `chunks`."""
+        """The result of the published load: `plan` as executed, in `chunks`."""
         return LoadResult(
             source=plan.source,
             table=plan.table,
             batch_id=self.batch_id,
-            mode=plan.mode,
-            path=plan.path,
+            strategy=plan.strategy,
             seconds=time.monotonic() - self.started,
             counts=counts,
             lower=plan.lower,
@@ -98,15 +97,15 @@ class LoadSession:
 
 @asynccontextmanager
 async def load_session(
-    address: DatabaseConnection, target: Target, mode: str, path: str, run_id: int | None, *, resumes: bool = False
+    address: DatabaseConnection, target: Target, strategy: str, run_id: int | None, *, resumes: bool = False
 ) -> AsyncIterator[LoadSession]:
-    """Lock the table, open its load in the ledger, and write down how it ends.
+    """Lock the table, open its load in the ledger, and record its end.
 
-    With `resumes` a load whose read was interrupted is taken up again under its old batch id.
+    With `resumes`, a load with an interrupted read is resumed under its old batch id.
 
     Raises:
-        LoadLocked: another run held the lock all the while we waited.
-        MedallionError: whatever happened inside, in words without values.
+        LoadLocked: another run held the lock during the full wait.
+        MedallionError: any failure inside, with a text without values.
     """
     started = time.monotonic()
     async with connect(address, side="warehouse", application=f"medallion load {target.where}") as warehouse:
@@ -114,7 +113,7 @@ async def load_session(
         await _lock(session)
         try:
             session.pass_failpoint("after_lock")
-            session.batch_id = await _open(session, mode, path, resumes)
+            session.batch_id = await _open(session, strategy, resumes)
             session.pass_failpoint("after_load_opened")
             await _wait_for_workers(session)
             yield session
@@ -122,10 +121,10 @@ async def load_session(
             error = await in_spite_of_cancellation(_write_down(address, session, problem))
             if error is problem or isinstance(problem, asyncio.CancelledError):
                 raise
-            raise error from None  # the cause's own words may quote rows
+            raise error from None  # the cause's text may quote rows
         finally:
             if not warehouse.is_closed() and not warehouse.is_in_transaction():
-                # A session that is gone has given its lock back, and must not hide how the load ended.
+                # A lost session has released its lock, and must not hide the result of the load.
                 with contextlib.suppress(*CONNECTION_LOST, asyncpg.OperatorInterventionError):
                     await table_locks.unlock_table(warehouse, target.source, target.table)
 
@@ -140,7 +139,7 @@ async def _lock(session: LoadSession) -> None:
             raise LoadLocked(
                 f"another run ({held} the table's lock)" if holder else "another run holds the table's lock",
                 where=target.where,
-                fix="wait for it to end; a run that died gives the lock back by itself",
+                fix="wait until it ends; if a run dies, its lock is released automatically",
                 retryable=True,
             )
         await asyncio.sleep(_LOCK_POLL_SECONDS)
@@ -153,41 +152,41 @@ async def _try_lock(session: LoadSession) -> bool:
         raise explain(problem, session.target.where) from None
 
 
-async def _open(session: LoadSession, mode: str, path: str, resumes: bool) -> int:
+async def _open(session: LoadSession, strategy: str, resumes: bool) -> int:
     names = (session.target.source, session.target.table)
     if resumes:
         batch_id = await reads.reopen(session.warehouse, session.run_id, *names, settings().resume_hours)
         if batch_id is not None:
             return batch_id
-    return await ledger.open_load(session.warehouse, session.run_id, *names, mode, path)
+    return await ledger.open_load(session.warehouse, session.run_id, *names, strategy)
 
 
 async def _wait_for_workers(session: LoadSession) -> None:
-    """Let the workers of a load that died end: the server may not yet have noticed that nobody is there."""
+    """Wait until the workers of a dead load end: the server may not yet have noticed the lost connection."""
     until = time.monotonic() + settings().lock_wait_seconds
     while not await table_locks.workers_ended(session.warehouse, session.target.source, session.target.table):
         if time.monotonic() >= until:
             raise LoadLocked(
-                "workers of an earlier load of the table are still at work in the warehouse",
+                "workers of an earlier load of the table are still active in the warehouse",
                 where=session.target.where,
-                fix="wait; if it lasts, end the sessions named `medallion load` in pg_stat_activity",
+                fix="wait; if they do not end, terminate the sessions named `medallion load` in pg_stat_activity",
                 retryable=True,
             )
         await asyncio.sleep(_LOCK_POLL_SECONDS)
 
 
 async def _write_down(address: DatabaseConnection, session: LoadSession, problem: BaseException) -> MedallionError:
-    """Record the failure on a connection that works, and return the error to raise."""
-    # A session that the warehouse ended while the source was read is found out only when the next bytes are due.
+    """Record the failure on a working connection, and return the error to raise."""
+    # A session that the warehouse ended while the source was read is noticed only with the next bytes.
     side = "warehouse" if session.warehouse.is_closed() else session.side
     if not session.warehouse.is_closed() and session.warehouse.is_in_transaction():
-        # A cancelled rollback: the locks on the ledger's row would keep the end from being written down.
+        # A cancelled rollback: its locks on the ledger's row would prevent recording the end.
         session.warehouse.terminate()
     if side == "warehouse" and isinstance(problem, asyncpg.InsufficientPrivilegeError):
         await note_refusal(problem, side, address)
     failure = diagnose(problem, session.target.where, side)
     if type(failure.error) is MedallionError:
-        # Nobody foresaw it. Where it happened is kept, its words are not: they may quote rows.
+        # Unforeseen. The traceback is kept, the text is not: it may quote rows.
         frames = "".join(traceback.format_tb(problem.__traceback__))
         _log.error("%s: unexpected %s (%s)\n%s", session.target.where, type(problem).__name__, failure.error_id, frames)
     failure.error.__dict__["error_id"] = failure.error_id
@@ -208,13 +207,13 @@ async def _write_down(address: DatabaseConnection, session: LoadSession, problem
         async with asyncio.timeout(settings().connect_timeout_seconds), connect(address, side="warehouse") as fresh:
             await write(fresh)
     except (MedallionError, asyncpg.PostgresError, *CONNECTION_LOST):
-        # The warehouse itself is gone: the next load of the table closes this one's row, and the run's log has it.
+        # The warehouse is lost: the next load of the table closes this one's row, and the run's log has the error.
         pass
     return failure.error
 
 
 async def _name_blockers(connection: Connection[Record], target: Target, error: MedallionError) -> None:
-    """Say who keeps the table of raw, as far as they are still there."""
+    """Name the sessions that lock raw's table, if they still exist."""
     found = await in_the_way(connection, target.raw_schema, target.table, STOPS_CHANGES)
     if found:
         error.what += "; in use: " + "; ".join(map(str, found[:5]))
@@ -222,9 +221,9 @@ async def _name_blockers(connection: Connection[Record], target: Target, error: 
 
 
 async def settle(address: DatabaseConnection, session: LoadSession) -> LoadCounts | None:
-    """What became of a COMMIT whose answer was lost: the published counts, or None when it did not happen.
+    """The outcome of a COMMIT whose answer was lost: the published counts, or None if it did not happen.
 
-    The old session may still be at work, so its lock is waited for: the server frees it when that session has ended.
+    The old session may still be active, so wait for its lock: the server releases it when that session has ended.
     """
     target = session.target
     async with connect(address, side="warehouse") as fresh:

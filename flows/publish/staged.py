@@ -1,4 +1,4 @@
-"""What one load has staged, and what the warehouse is found to hold when it is published."""
+"""The staged rows of one load, and the warehouse's counts when it is published."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the warehouse holds of the source's rows: those in raw, and those that stand in quarantine only."""
+    """The source's rows in the warehouse: those in raw, and those only in quarantine."""
 
     raw: KeySet
     only_quarantined: KeySet
 
     @property
     def all(self) -> KeySet:
-        """Both together: what the source must have."""
+        """Both together: the expected rows of the source."""
         return self.raw.plus(self.only_quarantined)
 
 
 @dataclass(frozen=True, slots=True)
 class WholeLists:
-    """Lists that were read to their end: those of the values of raw's `column` that stand in `relation.parent`."""
+    """Completely read lists: raw's `column` has a value in `relation.parent`."""
 
     relation: str
     column: str
@@ -42,17 +42,17 @@ class WholeLists:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Rows waiting in a landing table, and all that is needed to publish them.
+    """Rows in a landing table, and everything needed to publish them.
 
-    `source_keys` is what the source holds of the rows that raw must hold now (None: the source gives no count).
+    `source_keys` is the source's key set that raw must have now (None: the source has no count).
     `whole`: these rows are all of those, sent by one statement in one snapshot, so their keys are the source's.
-    `stage_keys` copies all of the source's keys beside the landing table, when deletes must be looked for.
+    `stage_keys` copies all of the source's keys next to the landing table, to detect deletes.
     `rereads`: all of the source's rows were read, whatever the load is.
-    `more_follow`: these are a part of what is read, so that both ends can be compared only after the last part.
+    `more_follow`: these are a part of the read, so counts can be compared only after the last part.
     `moves_cursor`: whether `window.next` is stored.
-    `tombstones`: landing rows with `_deleted_at` say that theirs is deleted.
-    `lists`: of these the rows are all there are, so that what raw has of them besides is gone.
-    `settle` does instead what a read of single keys needs: it marks deletes among them, and counts only them.
+    `tombstones`: landing rows with `_deleted_at` mark deleted rows.
+    `lists`: completely read lists, so other rows of them in raw are deleted.
+    `settle` replaces this for reads of single keys: it marks deletes among them, and counts only them.
     """
 
     load: Replace | Append | Merge | Overwrite
@@ -82,10 +82,10 @@ class Staged:
 
     @property
     def quarantine_within(self) -> str:
-        """SQL over `quarantine.rows as q`: what the load says something about. All, unless it reads a part whole."""
+        """SQL over `quarantine.rows as q`: the rows that the load covers. All, unless it reads a part completely."""
         if self.lists is not None:
             parent = quote_literal(self.lists.column)
-            # A record that cannot be read is kept as text; its key tells whose it is.
+            # An unreadable record is stored as text; its key identifies it.
             return (
                 f"coalesce(q.row_data ->> {parent}, q.row_key ->> {parent}) "
                 f"in (select parent from {self.lists.relation})"

@@ -1,4 +1,4 @@
-"""Staged rows → raw rows. Every function runs inside the publishing transaction, which the caller holds open."""
+"""Staged rows → raw rows. Every function runs inside the caller's publishing transaction."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 # For the one join over both tables, in the publishing transaction only. More was not faster, the default twice as slow.
 _JOIN_MEMORY = "64MB"
-# Both tables lie in the order of their keys this far: read side by side by their indexes, 2 million rows took 3.6
-# processor seconds, the index included, and hashed 5.7.
+# Correlation from which both tables count as ordered by key: a merge join by their indexes took 3.6 CPU seconds for
+# 2 million rows, including the index, a hash join 5.7.
 _IN_ORDER = 0.9
 
-# In a table or partition with fewer rows, most of them may well be deleted on an ordinary day.
+# In a smaller table or partition, most rows may be deleted on an ordinary day.
 FEW_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a publish did to raw, in rows."""
+    """The effect of a publish on raw, in rows."""
 
     inserted: int = 0
     updated: int = 0
@@ -36,19 +36,19 @@ class Published:
 
     @property
     def changed(self) -> int:
-        """Rows of raw that are different now."""
+        """Changed rows of raw."""
         return self.inserted + self.updated + self.deleted
 
 
 def affected(status: str) -> int:
-    """The rows that a command's status counts."""
+    """The row count of a command's status."""
     return int(status.split()[-1])
 
 
 async def drop_repeats(
     connection: Connection[Record], target: Target, keys: tuple[str, ...], cursor: str | None
 ) -> int:
-    """Keep one landing row per key: the one furthest by the cursor, then the one that arrived last."""
+    """Keep one landing row per key: the one with the highest cursor, then the last one."""
     newest = f"{quote_identifier(cursor)} desc nulls last, " if cursor else ""
     status = await connection.execute(
         f"with ranked as (select ctid, row_number() over "
@@ -67,14 +67,14 @@ async def merge(
     *,
     tombstones: bool = False,
 ) -> Published:
-    """Insert what is new, update what differs, leave alone what is the same, byte for byte.
+    """Insert new rows, update differing ones, skip byte-identical ones.
 
-    `only` is a join that picks the landing rows `l` to look at; all others are known to be the same.
+    `only` is a join that selects the landing rows `l`; all others are known to be unchanged.
 
-    Rows are compared by their binary image (`*<>`): it tells 1.0 from 1.00, and json, which has no equality, from
-    json. It wants records; between row constructors it would compare column by column.
-    A row that had been marked deleted and is there again comes back to life. With `tombstones` landing rows with
-    `_deleted_at` mark theirs as deleted: it keeps its last values, and `deleted` counts those newly marked.
+    Rows are compared by their binary image (`*<>`): it distinguishes 1.0 from 1.00, and works for json, which has no
+    equality. It needs records; between row constructors it would compare column by column.
+    A row that was marked deleted and exists again is restored. With `tombstones`, landing rows with `_deleted_at` mark
+    theirs as deleted: it keeps its last values, and `deleted` counts newly marked ones.
     """
     if tombstones:
         return await _merge_with_tombstones(connection, target, shape, keys, only)
@@ -124,7 +124,7 @@ async def _merge_with_tombstones(
 
 
 async def append(connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...]) -> Published:
-    """Add the staged rows; with a key, rows that are there already are left alone."""
+    """Append the staged rows; with a key, existing rows are skipped."""
     names = [*shape.names, *METADATA_NAMES]
     conflict = f" on conflict ({column_list(keys)}) do nothing" if keys else ""
     inserted = affected(
@@ -137,30 +137,48 @@ async def append(connection: Connection[Record], target: Target, shape: Shape, k
     return Published(inserted=inserted, unchanged=staged - inserted)
 
 
+@dataclass(frozen=True, slots=True)
+class ShrinkageLimit:
+    """How far a replace may shrink raw: the `rows_read` must be at least `min_share` of the rows that raw holds."""
+
+    rows_read: int = 0
+    min_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which of raw's rows a replace may delete if they did not land.
+
+    `within` is SQL over raw's columns: with a key, only rows under it can be gone. `kept` is SQL over raw's row `r`:
+    those that stay.
+    """
+
+    within: str = "true"
+    kept: str = "false"
+
+
 async def replace(
     connection: Connection[Record],
     target: Target,
     shape: Shape,
     keys: tuple[str, ...],
+    limit: ShrinkageLimit = ShrinkageLimit(),
+    scope: Scope = Scope(),
     *,
-    rows_read: int = 0,
-    min_share: float = 0.0,
-    kept: str = "false",
-    within: str = "true",
     tombstones: bool = False,
 ) -> Published:
-    """Make raw what the landing table is, writing only the difference, so that nobody sees an empty table.
+    """Make raw equal to the landing table, writing only differences, so that readers never see an empty table.
 
-    `kept` is SQL over raw's row `r`: those that stay although they did not land. `within` is SQL over raw's columns:
-    with a key, only rows under it can be gone. `tombstones` as for `merge`.
+    `tombstones` as for `merge`.
 
     Raises:
-        DataRefused: the `rows_read` are fewer than `min_share` of what raw holds. A source that answers half is more
-            often broken than sold.
+        DataRefused: raw would shrink below the limit. A source with half of its rows is more often broken than
+            cleaned up.
     """
     if not keys:
-        return await _replace_whole(connection, target, shape, rows_read, min_share)
-    # One join finds all that differs, on two cores in a third of the time that meeting each row's conflict takes.
+        return await _replace_whole(connection, target, shape, limit)
+    within = scope.within
+    # One join finds all differences, on two cores in a third of the time of a conflict check per row.
     differing = qualified(LANDING_SCHEMA, differences_table(target))
     same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
     own = list(shape.names)
@@ -169,12 +187,12 @@ async def replace(
         differs = f"(r._deleted_at is null) <> (l._deleted_at is null) or l._deleted_at is null and {differs}"
     else:
         differs = f"r._deleted_at is not null or {differs}"
-    # A landed row whose key stands elsewhere in raw counts as new in the join, and the merge finds it there.
+    # A landed row whose key is in another partition of raw counts as new in the join, and the merge finds it there.
     held = target.raw if within == "true" else f"(select ctid, * from {target.raw} where {within})"
     await connection.execute(f"create index on {target.landing} ({column_list(keys)})")
     await connection.execute(f"analyze {target.landing} ({column_list(keys)})")
     await connection.execute(f"set local work_mem = '{_JOIN_MEMORY}'")
-    # Of a part of raw, the index on its key would lead through all of it.
+    # For a part of raw, the index on its key would scan all of it.
     if within == "true" and await _lie_in_order(connection, target, keys[0]):
         await connection.execute("set local enable_hashjoin = off")
     await connection.execute(f"drop table if exists {differing}")
@@ -190,11 +208,11 @@ async def replace(
         f"count(*) filter (where held is null) as new from {differing}"
     )
     assert row is not None  # an aggregate always answers one row
-    refuse_shrinkage(target, row["landed"] - row["new"] + row["gone"], rows_read, min_share)
+    refuse_shrinkage(target, row["landed"] - row["new"] + row["gone"], limit)
     deleted = affected(
         await connection.execute(
             f"delete from {target.raw} as r using {differing} as d "
-            f"where d.landed is null and r.ctid = d.held and not ({kept})"
+            f"where d.landed is null and r.ctid = d.held and not ({scope.kept})"
         )
     )
     landed = f"inner join {differing} as d on d.landed = l.ctid"
@@ -204,7 +222,7 @@ async def replace(
 
 
 async def _lie_in_order(connection: Connection[Record], target: Target, column: str) -> bool:
-    """Whether landing table and raw both lie on their pages in the order of the column, as far as statistics know."""
+    """Whether landing table and raw are both physically ordered by the column, according to statistics."""
     least = await connection.fetchval(
         "select min(abs(s.correlation)) from pg_stats as s where s.attname = $1 and (s.schemaname, s.tablename) in ("
         "select n.nspname, c.relname from pg_class as c inner join pg_namespace as n on c.relnamespace = n.oid "
@@ -217,11 +235,11 @@ async def _lie_in_order(connection: Connection[Record], target: Target, column: 
 
 
 async def _replace_whole(
-    connection: Connection[Record], target: Target, shape: Shape, rows_read: int, min_share: float
+    connection: Connection[Record], target: Target, shape: Shape, limit: ShrinkageLimit
 ) -> Published:
-    """Without a key rows can only be compared as a whole; when anything differs, all are written again."""
+    """Without a key, only the full content can be compared; if anything differs, all rows are rewritten."""
     held = await connection.fetchval(f"select count(*) from {target.raw}")
-    refuse_shrinkage(target, held, rows_read, min_share)
+    refuse_shrinkage(target, held, limit)
     own = column_list(shape.names)
     image = f"md5(row({own})::text)"
     differs = await connection.fetchval(
@@ -239,22 +257,22 @@ async def _replace_whole(
     return Published(inserted=staged, deleted=deleted)
 
 
-def refuse_shrinkage(target: Target, held: int, rows_read: int, min_share: float) -> None:
+def refuse_shrinkage(target: Target, held: int, limit: ShrinkageLimit) -> None:
     """Raises:
-    DataRefused: fewer rows came than `min_share` of the `held` ones in raw.
+    DataRefused: fewer rows arrived than the limit allows for the `held` ones in raw.
     """
-    if rows_read < held * min_share:
+    if limit.rows_read < held * limit.min_share:
         raise DataRefused(
-            f"{rows_read} rows came where raw holds {held}: fewer than the declared share of {min_share:g}",
+            f"{limit.rows_read} rows arrived and raw has {held}: fewer than the declared share of {limit.min_share:g}",
             where=target.where,
-            fix="look at the source; if the rows are really gone, lower Replace(min_share=…) for one run",
+            fix="check the source; if the rows are really deleted, lower Replace(min_share=…) for one run",
         )
 
 
 async def key_set(
     connection: Connection[Record], target: Target, keys: tuple[str, ...], condition: str = "true"
 ) -> KeySet:
-    """Raw rows that the source still has, and a fingerprint of their keys."""
+    """Raw's live rows, and a fingerprint of their keys."""
     mark = fingerprint([quote_identifier(key) for key in keys]) if keys else "null::numeric"
     row = await connection.fetchrow(
         f"select count(*) as rows, {mark} as mark from {target.raw} where _deleted_at is null and ({condition})"

@@ -1,4 +1,4 @@
-"""Contracts as files: whether soda would read in them what their author meant, and which database they speak of."""
+"""Contract files: validation beyond soda's parser, and the database they refer to."""
 
 import json
 import re
@@ -12,16 +12,16 @@ import yaml
 
 from flows.values.errors import ConfigurationError
 
-# The name by which contracts call the warehouse: `dataset: warehouse/<database>/<schema>/<table>`.
+# The name of the warehouse in contracts: `dataset: warehouse/<database>/<schema>/<table>`.
 DATA_SOURCE = "warehouse"
 _DATASET_LINE = re.compile(r"^dataset:.*$", re.MULTILINE)
 _DATASET_FORM = re.compile(r"[^/\s]+/[^/\s]+/(?P<schema>[^/\s]+)/(?P<table>[^/\s]+)")
 
 
 def validate_contract(path: Path) -> list[str]:
-    """What is wrong with a contract by the JSON schema that soda ships, each with its place; empty when nothing is.
+    """Violations of soda's JSON schema in a contract, each with its location; empty if there are none.
 
-    Soda's own parser accepts keys it does not know. It also accepts a contract without a single check.
+    Soda's own parser accepts unknown keys. It also accepts a contract without checks.
     """
     try:
         contract = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ def validate_contract(path: Path) -> list[str]:
     if not problems and not _DATASET_FORM.fullmatch(str(contract.get("dataset"))):
         problems.append(f"dataset: write it as {DATA_SOURCE}/<database>/<schema>/<table>")
     if not problems and not _holds_a_check(contract):
-        problems.append("the contract: holds no check")
+        problems.append("the contract: has no check")
     return problems
 
 
@@ -52,7 +52,7 @@ def _validator() -> jsonschema.Draft202012Validator:
 
 
 def _shortened(error: jsonschema.ValidationError) -> str:
-    """The deepest reason: `anyOf` by itself says only that nothing matched, and prints the whole contract."""
+    """The deepest reason: `anyOf` itself only states that nothing matched, and prints the full contract."""
     best = jsonschema.exceptions.best_match([error])
     reason = best.message if best is not None else error.message
     return reason if len(reason) <= 160 else f"{reason[:157]}…"
@@ -63,9 +63,9 @@ def _holds_a_check(contract: dict[str, Any]) -> bool:
 
 
 def point_at(text: str, database: str, schema_prefix: str) -> str:
-    """The contract's text with its dataset in the connected database; lines stay where they were."""
+    """The contract's text with its dataset in the connected database; line numbers do not change."""
     form = _DATASET_FORM.fullmatch(str(yaml.safe_load(text)["dataset"]))
-    if form is None:  # validate_contract has looked
-        raise ValueError("the dataset has another form")
+    if form is None:  # validate_contract has checked it
+        raise ValueError("the dataset's name is malformed")
     dataset = f"{DATA_SOURCE}/{database}/{schema_prefix}{form['schema']}/{form['table']}"
     return _DATASET_LINE.sub(lambda _: f"dataset: {json.dumps(dataset)}", text, count=1)

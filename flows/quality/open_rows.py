@@ -1,4 +1,4 @@
-"""Which rows of the source stand in quarantine now, and how many, told by their digest or by their key."""
+"""Open quarantined rows of a table, by their digest or by their key."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from flows.values.checksum import Key, key_among
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import KeySet
 from flows.values.shape import fingerprint
+from flows.values.table_name import TableName
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -18,29 +19,29 @@ if TYPE_CHECKING:
 def same_key(keys: Mapping[str, str], alias: str) -> str:
     """SQL over `quarantine.rows as q`: the row of `alias` has its key. `keys` maps the key's columns to their types.
 
-    The quarantined key is typed as the column: with it a handful of rows finds its match by the primary key.
+    The quarantined key is cast to the column's type, so that a few rows find their match by the primary key.
     """
     return " and ".join(
         f"{alias}.{quote_identifier(key)} = (q.row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()
     )
 
 
-async def open_digests(connection: Connection[Record], digests: Sequence[str], *, source: str, table: str) -> set[str]:
-    """Those digests of rows that stand in quarantine just as they are."""
+async def open_digests(connection: Connection[Record], digests: Sequence[str], *, table: TableName) -> set[str]:
+    """The digests of unchanged quarantined rows."""
     records = await connection.fetch(
         "select distinct row_hash from quarantine.rows where source_system = $1 and table_name = $2 "
         "and resolved_at is null and row_hash = any($3::text[])",
-        source,
-        table,
+        table.source,
+        table.name,
         list(digests),
     )
     return {record["row_hash"] for record in records}
 
 
 async def count_open_keys(
-    connection: Connection[Record], raw: str, names: Mapping[str, str], keys: Sequence[Key], *, source: str, table: str
+    connection: Connection[Record], raw: str, names: Mapping[str, str], keys: Sequence[Key], *, table: TableName
 ) -> int:
-    """Those keys that stand in quarantine and have no live row in raw. `names` maps key columns to their types."""
+    """The keys that are quarantined and have no live row in raw. `names` maps key columns to their types."""
     typed = [f"(q.row_key ->> {quote_literal(name)})::{kind}" for name, kind in names.items()]
     same = " and ".join(f"r.{quote_identifier(name)} = {value}" for name, value in zip(names, typed, strict=True))
     return int(
@@ -49,28 +50,28 @@ async def count_open_keys(
             "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
             f"and {key_among(typed, list(names.values()), keys)} "
             f"and not exists (select from {raw} as r where r._deleted_at is null and {same})",
-            source,
-            table,
+            table.source,
+            table.name,
         )
     )
 
 
-async def open_rules(connection: Connection[Record], prefix: str, *, source: str, table: str) -> set[str]:
-    """What follows the prefix in the names of rules under which rows of the table stand in quarantine."""
+async def open_rules(connection: Connection[Record], prefix: str, *, table: TableName) -> set[str]:
+    """The suffixes of rule names with this prefix under which rows of the table are quarantined."""
     records = await connection.fetch(
         "select distinct rule from quarantine.rows where source_system = $1 and table_name = $2 "
         "and resolved_at is null and starts_with(rule, $3)",
-        source,
-        table,
+        table.source,
+        table.name,
         prefix,
     )
     return {record["rule"].removeprefix(prefix) for record in records}
 
 
 def document_within(column: str, kind: str, condition: str) -> str:
-    """SQL over `quarantine.rows as q`: the kept row is one that a condition over `column`, of that type, selects.
+    """SQL over `quarantine.rows as q`: a condition over `column`, of that type, selects the row.
 
-    A value that is not of the type, or that the document does not have, counts as null.
+    A value that is invalid for the type, or missing in the document, counts as null.
     """
     value = f"q.row_data ->> {quote_literal(column)}"
     typed = f"case when pg_input_is_valid({value}, {quote_literal(kind)}) then ({value})::{kind} end"
@@ -78,7 +79,7 @@ def document_within(column: str, kind: str, condition: str) -> str:
 
 
 async def open_keys_not_landed(
-    connection: Connection[Record], landing: str, names: Mapping[str, str], within: str, *, source: str, table: str
+    connection: Connection[Record], landing: str, names: Mapping[str, str], within: str, *, table: TableName
 ) -> list[Key]:
     """Keys of quarantined rows that the landing table does not have. `within` is SQL over `quarantine.rows as q`."""
     typed = [f"(q.row_key ->> {quote_literal(name)})::{kind}" for name, kind in names.items()]
@@ -88,19 +89,19 @@ async def open_keys_not_landed(
         f"select distinct array[{', '.join(f'{value}::text' for value in typed)}] as key from quarantine.rows as q "
         f"where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {known} and {within} "
         f"and not exists (select from {landing} as l where {same})",
-        source,
-        table,
+        table.source,
+        table.name,
     )
     return [tuple(record["key"]) for record in records]
 
 
-def stands_open(keys: Mapping[str, str], alias: str, *, source: str, table: str) -> str:
-    """SQL over a relation with raw's columns: its row's key stands in quarantine. `keys` maps them to their types."""
+def stands_open(keys: Mapping[str, str], alias: str, *, table: TableName) -> str:
+    """SQL over a relation with raw's columns: its row's key is quarantined. `keys` maps them to their types."""
     if not keys:
         return "false"
     return (
-        f"exists (select from quarantine.rows as q where q.source_system = {quote_literal(source)} "
-        f"and q.table_name = {quote_literal(table)} and q.resolved_at is null and {same_key(keys, alias)})"
+        f"exists (select from quarantine.rows as q where q.source_system = {quote_literal(table.source)} "
+        f"and q.table_name = {quote_literal(table.name)} and q.resolved_at is null and {same_key(keys, alias)})"
     )
 
 
@@ -109,18 +110,17 @@ async def key_set_not_in_raw(
     raw: str,
     keys: Mapping[str, str],
     *,
-    source: str,
-    table: str,
+    table: TableName,
     within: str = "true",
     counted: str = "true",
 ) -> KeySet:
-    """Source rows that stand in quarantine only: their key has no live row in raw.
+    """Source rows that are only in quarantine: their key has no live row in raw.
 
-    Versions of one key count once; rows without a key are told apart by nothing, so each counts. `within` is SQL over
-    `quarantine.rows as q`: only those count; `counted` over `raw as r`: the rows of raw that count already.
+    Versions of one key count once; rows without a key count each. `within` is SQL over `quarantine.rows as q`: only
+    those count; `counted` over `raw as r`: the rows of raw that are already counted.
     """
     if not keys:
-        return KeySet(await count_open(connection, source=source, table=table, within=within))
+        return KeySet(await count_open(connection, table=table, within=within))
     known = " and ".join(f"q.row_key ->> {quote_literal(key)} is not null" for key in keys)
     typed = [f"(row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()]
     row = await connection.fetchrow(
@@ -135,21 +135,21 @@ async def key_set_not_in_raw(
         )
         select count(*) as rows, {fingerprint(typed)} as mark from only_here
         """,
-        source,
-        table,
+        table.source,
+        table.name,
     )
     assert row is not None  # an aggregate always answers one row
     return KeySet(row["rows"], row["mark"])
 
 
-async def count_open(connection: Connection[Record], *, source: str, table: str, within: str = "true") -> int:
-    """Rows of the table that stand in quarantine now. `within` is SQL over `quarantine.rows as q`."""
+async def count_open(connection: Connection[Record], *, table: TableName, within: str = "true") -> int:
+    """Open quarantined rows of the table. `within` is SQL over `quarantine.rows as q`."""
     return int(
         await connection.fetchval(
             "select count(*) from quarantine.rows as q where q.source_system = $1 and q.table_name = $2 "
             f"and q.resolved_at is null and {within}",
-            source,
-            table,
+            table.source,
+            table.name,
         )
     )
 
@@ -162,10 +162,9 @@ async def count_open_within(
     partition: Partition,
     keys: Mapping[str, str],
     *,
-    source: str,
-    table: str,
+    table: TableName,
 ) -> int:
-    """Keys of the partition that stand in quarantine only. `kind` is the type of the column that divides the table."""
+    """Keys of the partition that are only in quarantine. `kind` is the type of the partition column."""
     value = f"(q.row_data ->> {quote_literal(column)})::{kind}"
     return int(
         await connection.fetchval(
@@ -173,7 +172,7 @@ async def count_open_within(
             f"and q.table_name = $2 and q.resolved_at is null and {value} >= '{partition.lower}' "
             f"and {value} < '{partition.upper}' "
             f"and not exists (select from {raw} as r where r._deleted_at is null and {same_key(keys, 'r')})",
-            source,
-            table,
+            table.source,
+            table.name,
         )
     )

@@ -1,4 +1,4 @@
-"""Rows refused at the door, kept whole with the reason, until a good version of them arrives."""
+"""Quarantine: rows that failed row checks, stored in full with the reason, until a good version arrives."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from flows.quality.open_rows import same_key
 from flows.quality.rules import first_broken
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.shape import Shape, row_document
+from flows.values.table_name import TableName
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 
 def _digest(keys: Collection[str]) -> str:
-    """SQL over rows with `row_data`: what tells quarantined rows apart.
+    """SQL over rows with `row_data`: the identity of quarantined rows.
 
-    Without a key nothing else does, so equal rows are numbered: each stands there, as each counts at the source.
+    Without a key, equal rows are numbered: each is stored, as each counts at the source.
     """
     if keys:
         return "md5(row_data::text)"
@@ -40,14 +41,13 @@ async def move_broken(
     rules: tuple[Rule, ...],
     keys: tuple[str, ...],
     *,
-    source: str,
-    table: str,
+    table: TableName,
     batch_id: int,
 ) -> int:
-    """Landing rows that break a rule → quarantine.rows, in the publishing transaction. Returns how many left.
+    """Landing rows that break a rule → quarantine.rows, in the publishing transaction. Returns how many were removed.
 
-    A bad row read a second time is left out of landing again, but stands in quarantine once; a bad row that changed
-    takes the place of its older version.
+    A bad row read a second time is removed from landing again, but stored once; a changed bad row replaces its older
+    version.
     """
     return int(
         await connection.fetchval(
@@ -74,8 +74,8 @@ async def move_broken(
             )
             select count(*) from taken
             """,
-            source,
-            table,
+            table.source,
+            table.name,
             batch_id,
         )
     )
@@ -88,12 +88,11 @@ async def count_known(
     rules: tuple[Rule, ...],
     keys: tuple[str, ...],
     *,
-    source: str,
-    table: str,
+    table: TableName,
 ) -> int:
-    """Landing rows that break a rule and stand in quarantine already, just as they are.
+    """Landing rows that break a rule and are already quarantined unchanged.
 
-    Where two reads overlap, the second may hold little but the bad rows of the first.
+    If two reads overlap, the second may consist mostly of the bad rows of the first.
     """
     return int(
         await connection.fetchval(
@@ -113,16 +112,16 @@ async def count_known(
                     and q.rule = b.rule and q.row_hash = b.row_hash
             )
             """,
-            source,
-            table,
+            table.source,
+            table.name,
         )
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A record that raw cannot hold: the rule it breaks, its text, and its key's text (or texts, where it has several
-    columns) where that could be read."""
+    """A record that raw cannot hold: the rule it breaks, its text, and its key's text (or texts, with several columns),
+    if that could be read."""
 
     rule: str
     text: str
@@ -130,16 +129,16 @@ class Unreadable:
 
 
 async def count_known_unreadable(
-    connection: Connection[Record], records: Sequence[Unreadable], keys: Collection[str], *, source: str, table: str
+    connection: Connection[Record], records: Sequence[Unreadable], keys: Collection[str], *, table: TableName
 ) -> int:
-    """Unreadable records that stand in quarantine already, just as they are."""
+    """Unreadable records that are already quarantined unchanged."""
     return int(
         await connection.fetchval(
             "select count(*) from unnest($3::text[], $4::text[]) as u (rule, hashed) where exists ("
             "select from quarantine.rows as q where q.source_system = $1 and q.table_name = $2 "
             "and q.resolved_at is null and q.rule = u.rule and q.row_hash = md5(u.hashed))",
-            source,
-            table,
+            table.source,
+            table.name,
             [record.rule for record in records],
             _told_apart(records, keys),
         )
@@ -147,7 +146,7 @@ async def count_known_unreadable(
 
 
 def _told_apart(records: Sequence[Unreadable], keys: Collection[str]) -> list[str]:
-    """The records' texts to be hashed; without a key, equal ones are numbered as `_digest` numbers rows."""
+    """The records' texts to be hashed; without a key, equal ones are numbered as in `_digest`."""
     if keys:
         return [record.text for record in records]
     seen = Counter[str]()
@@ -163,15 +162,14 @@ async def keep_unreadable(
     records: Sequence[Unreadable],
     keys: Mapping[str, str],
     *,
-    source: str,
-    table: str,
+    table: TableName,
     batch_id: int,
 ) -> int:
     """Records that cannot become rows → quarantine.rows. Returns how many.
 
-    `keys` maps the key's columns to their types in raw. With its key a record leaves quarantine once it is mended.
+    `keys` maps the key's columns to their types in raw. With its key, it is released once fixed at the source.
     """
-    # Built from the key's texts, in the columns' types; null as soon as one of them is none or not of its type.
+    # Built from the key's texts, in the columns' types; null if one of them is missing or invalid.
     parts = [
         f"{quote_literal(name)}, ($6::text[])[{place}]::{kind}" for place, (name, kind) in enumerate(keys.items(), 1)
     ]
@@ -187,8 +185,8 @@ async def keep_unreadable(
             f"select $3, $1, $2, {row_key}, u.rule, jsonb_build_object('text', u.text), md5($7::text) "
             "from (select $4::text as rule, $5::text as text, $6::text[] as key_texts) as u "
             "on conflict (source_system, table_name, rule, row_hash) where resolved_at is null do nothing",
-            source,
-            table,
+            table.source,
+            table.name,
             batch_id,
             record.rule,
             record.text,
@@ -199,26 +197,26 @@ async def keep_unreadable(
 
 
 async def resolve(
-    connection: Connection[Record], landing: str, shape: Shape, keys: Mapping[str, str], *, source: str, table: str
+    connection: Connection[Record], landing: str, shape: Shape, keys: Mapping[str, str], *, table: TableName
 ) -> int:
-    """Close quarantined rows whose key arrived in good order with this load, or a tombstone of it. Returns how many.
+    """Release quarantined rows whose key arrived with a good row or a tombstone in this load. Returns how many.
 
-    `keys` maps the key's columns to their types in raw. Without a key, a row that is as it was and breaks no rule now:
-    the rule is another one, or raw has a column for all of its values.
+    `keys` maps the key's columns to their types in raw. Without a key: an unchanged row that now breaks no rule,
+    because the rule changed or raw has a column for all of its values.
     """
     there, same = f"{landing} as l", same_key(keys, "l") if keys else "l.row_hash = q.row_hash"
     if not keys:
         documents = f"select {row_document(shape, 'm')} as row_data from {landing} as m"
         there = f"(select {_digest(keys)} as row_hash from ({documents}) as d) as l"
-    resolution = "'mended at the source'"
+    resolution = "'fixed at the source'"
     if keys:
         resolution = f"case when l._deleted_at is null then {resolution} else 'deleted at the source' end"
     status = await connection.execute(
         "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = "
         f"{resolution} from {there} "
         f"where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {same}",
-        source,
-        table,
+        table.source,
+        table.name,
     )
     return int(status.split()[-1])
 
@@ -229,14 +227,13 @@ async def resolve_gone(
     shape: Shape,
     keys: Mapping[str, str],
     *,
-    source: str,
-    table: str,
+    table: TableName,
     within: str = "true",
 ) -> int:
-    """Close quarantined rows whose key the source no longer has. Returns how many.
+    """Close quarantined rows whose key was deleted at the source. Returns how many.
 
-    Without a key, `keys_relation` holds the source's rows, and a quarantined one is gone when it is not among them.
-    `within` is SQL over `quarantine.rows as q`: only those are looked at.
+    Without a key, `keys_relation` has the source's rows, and a quarantined row that is missing there is deleted.
+    `within` is SQL over `quarantine.rows as q`: only those are checked.
     """
     there, same = f"{keys_relation} as k", same_key(keys, "k") if keys else "k.row_hash = q.row_hash"
     if not keys:
@@ -247,7 +244,7 @@ async def resolve_gone(
         "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
         f"and {'q.row_key is not null' if keys else 'true'} and {within} "
         f"and not exists (select from {there} where {same})",
-        source,
-        table,
+        table.source,
+        table.name,
     )
     return int(status.split()[-1])

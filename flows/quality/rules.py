@@ -1,4 +1,4 @@
-"""The door: which staged rows break which rule, and whether that is too many."""
+"""Row checks on load: which staged rows break which rule, and whether there are too many."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from flows.values.shape import fingerprint
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# A floor must not let the whole of a small read pass.
+# A floor must not accept a small read as a whole.
 _FLOOR_AT_MOST_ONE_IN = 4
 
 
 def door_rules(keys: tuple[str, ...], declared: tuple[Rule, ...], cursor: str | None = None) -> tuple[Rule, ...]:
-    """The declared rules, after those every table has: a row without its key cannot be merged, and an API's record
-    without its cursor's field would never be read again."""
+    """The declared rules, after the implicit ones: a row without its key cannot be merged, and an API's record without
+    its cursor field would never be read again."""
     present = (
         [Rule("key_present", " and ".join(f"{quote_identifier(key)} is not null" for key in keys))] if keys else []
     )
@@ -32,15 +32,15 @@ def door_rules(keys: tuple[str, ...], declared: tuple[Rule, ...], cursor: str | 
 
 
 def first_broken(rules: tuple[Rule, ...]) -> str:
-    """SQL that names the first rule a row breaks, or is null."""
-    # The line break ends a comment that ends the condition.
+    """SQL for the first rule that a row breaks, or null."""
+    # The line break ends a line comment at the end of the condition.
     cases = " ".join(f"when ({rule.condition}\n) is false then {quote_literal(rule.name)}" for rule in rules)
     return f"case {cases} end" if cases else "null::text"
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What stands in a landing table: rows per broken rule, the keys of the rows that break none, and all keys."""
+    """The checked landing table: rows per broken rule, the keys of good rows, and all keys."""
 
     broken: dict[str, int]
     good: KeySet
@@ -79,9 +79,9 @@ def tolerated(rows_read: int, tolerance: Tolerance) -> int:
 def judge(
     broken: dict[str, int], rows_read: int, tolerance: Tolerance, *, where: str, landing: str, known: int = 0
 ) -> None:
-    """Let the rows go to quarantine, or stop the load.
+    """Accept the rows for quarantine, or stop the load.
 
-    The `known` ones, which stand in quarantine already as they are, were judged when they first came.
+    The `known` rows, which are already quarantined unchanged, were counted when they first arrived.
 
     Raises:
         DataRefused: more rows broke rules than the table tolerates.
@@ -93,6 +93,6 @@ def judge(
         raise DataRefused(
             f"{total} of {rows_read} rows break a rule ({listed}), {limit} are tolerated; nothing was published",
             where=where,
-            fix=f"look at the staged rows in {landing}; mend the source, or the rule, or raise max_quarantined "
+            fix=f"look at the staged rows in {landing}; fix the source or the rule, or raise max_quarantined "
             "or quarantine_floor",
         )

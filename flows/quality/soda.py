@@ -1,8 +1,8 @@
-"""Soda's contracts, behind one door: nothing else imports soda, so another engine could stand here tomorrow.
+"""Soda contracts. Only this module imports soda, so that the engine can be replaced.
 
 Soda alone would let bad days pass. A misspelt `treshold` is ignored, a query that breaks leaves `is_failed` false, and
-a check that was never evaluated counts for nothing. Here a contract is held against the JSON schema that soda ships
-before it runs, and everything except a pass or a declared warning blocks the gate.
+a check that was never evaluated is ignored. Here a contract is validated against soda's JSON schema before it runs,
+and everything except a pass or a declared warning fails the gate.
 """
 
 import logging
@@ -23,8 +23,6 @@ from flows.values.errors import ConfigurationError
 from flows.values.libpq import explain_libpq
 from flows.values.sqlstates import CONNECTION_LOST, Answer
 
-__all__ = ["CheckResult", "Gate", "Outcome", "validate_contract", "verify"]
-
 Outcome = Literal["passed", "warned", "failed", "error", "not_evaluated"]
 Gate = Literal["raw", "gold"]
 
@@ -38,17 +36,17 @@ _SAFE_REASONS = re.compile(
     r"|operator does not exist: [\w ]{1,40} [<>=!~]{1,3} [\w ]{1,40}"
 )
 _TLS_KEYS = ("sslmode", "sslcert", "sslkey", "sslrootcert")
-# Beyond this a message would drown the table it is shown in.
+# Longer messages would make the table unreadable.
 _REASONS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check of one contract found.
+    """The result of one check of one contract.
 
     `dataset` is schema.table, `check` its kind with the qualifier if it has one (`failed_rows.quantity_not_negative`),
-    `measured` the number compared with the threshold. `message` holds names, counts and thresholds, no values of rows.
-    `answer` is PostgreSQL's, if it could not be checked because of one: that says nothing about the data.
+    `measured` the number compared with the threshold. `message` has names, counts and thresholds, no values of rows.
+    `answer` is PostgreSQL's error, if it prevented the check: then nothing is known about the data.
     """
 
     dataset: str
@@ -61,22 +59,22 @@ class CheckResult:
 
     @property
     def blocks(self) -> bool:
-        """Whether the gate stays closed because of it."""
+        """Whether it fails the gate."""
         return self.outcome not in ("passed", "warned")
 
 
 def verify(contracts: Sequence[Path], connection_url: str, *, gate: Gate, schema_prefix: str = "") -> list[CheckResult]:
-    """Check the datasets that the contracts name, over one connection, and tell what each check found.
+    """Check the contracts' datasets over one connection; returns the result of each check.
 
-    Contracts name the database of their author; what is read is the database of `connection_url`
+    Contracts name the database of their author; the checked database is that of `connection_url`
     (postgresql://user:password@host:port/database, a socket directory as host, TLS by the query).
-    `schema_prefix` is put before each contract's schema, for developers who build under a prefix of their own.
+    `schema_prefix` is put before each contract's schema, for private and shadow schemas.
 
-    A contract that cannot be read or verified gives one result with the outcome `error`, beside those of its checks.
+    A contract that cannot be read or verified gives one additional result with the outcome `error`.
 
     Raises:
-        ConfigurationError: the warehouse refuses these credentials or has no such database.
-        WarehouseError: the warehouse does not answer.
+        ConfigurationError: the warehouse refuses these credentials, or the database does not exist.
+        WarehouseError: the warehouse does not respond.
     """
     database = _preflight(connection_url, gate)
     results: list[CheckResult] = []
@@ -94,14 +92,14 @@ def verify(contracts: Sequence[Path], connection_url: str, *, gate: Gate, schema
 
 
 def _preflight(url: str, gate: Gate) -> str:
-    """The connected database's name. Soda would report a refused connection once per contract, password and all."""
+    """The connected database's name. Soda would report a refused connection once per contract, with the password."""
     where = f"{gate} gate"
     try:
         with psycopg.connect(url, connect_timeout=CONNECT_SECONDS) as connection:
             return connection.info.dbname
     except psycopg.ProgrammingError:
         raise ConfigurationError(
-            "the warehouse's address cannot be read",
+            "the warehouse's connection URL is invalid",
             where=where,
             fix="write it as postgresql://user:password@host:port/database",
         ) from None
@@ -111,10 +109,10 @@ def _preflight(url: str, gate: Gate) -> str:
 
 @contextmanager
 def _own_environment() -> Iterator[None]:
-    """Telemetry off, which soda reads on import; no schema but the system's for names without one; and no `.env`.
+    """No telemetry, which soda reads on import; only the system's schema for unqualified names; and no `.env`.
 
-    Soda loads one from any folder above its own, the project's among them: in the middle of a run that would move the
-    warehouse to whatever address stands there.
+    Soda loads one from any parent folder, including the project's: in the middle of a run that would change the
+    warehouse's connection URL.
     """
     mine = {
         "SODA_CORE_TELEMETRY_ENABLED": "false",
@@ -134,7 +132,7 @@ def _own_environment() -> Iterator[None]:
 
 
 def _execute(texts: Sequence[str], url: str) -> list[CheckResult]:
-    # The import takes 1.0 s, so it waits until a gate is really asked.
+    # The import takes 1.0 s, so it is deferred until a gate runs.
     from soda_core.common.yaml import ContractYamlSource  # type: ignore[import-untyped]
     from soda_core.contracts.contract_verification import ContractVerificationSession  # type: ignore[import-untyped]
 
@@ -147,7 +145,7 @@ def _execute(texts: Sequence[str], url: str) -> list[CheckResult]:
                 data_source_impls=[source],
             )
         except Exception as error:
-            # A single contract raises where several would each report: soda's own distinction, not ours.
+            # A single contract raises, several report: soda's own distinction.
             names = [str(yaml.safe_load(text)["dataset"]).split("/", 2)[2].replace("/", ".") for text in texts]
             answer = _answer([str(error)], refused)
             message = f"soda stopped: {_reasons([str(error)], type(error))}"
@@ -158,7 +156,7 @@ def _execute(texts: Sequence[str], url: str) -> list[CheckResult]:
 
 
 def _refused_statements(connection: psycopg.Connection) -> list[psycopg.Error]:
-    """The errors of the connection's statements from now on: soda hands on their text alone."""
+    """Collect the errors of the connection's statements from now on: soda passes on only their text."""
     refused: list[psycopg.Error] = []
 
     class Listening(psycopg.Cursor[Any]):
@@ -174,7 +172,7 @@ def _refused_statements(connection: psycopg.Connection) -> list[psycopg.Error]:
 
 
 def _answer(problems: Sequence[str], refused: Sequence[psycopg.Error]) -> Answer | None:
-    """PostgreSQL's answer behind what soda reports, by its text."""
+    """PostgreSQL's error behind a soda report, by its text."""
     for problem in refused:
         said = problem.diag.message_primary or str(problem)
         if said and any(said in text for text in problems):
@@ -183,7 +181,7 @@ def _answer(problems: Sequence[str], refused: Sequence[psycopg.Error]) -> Answer
 
 
 def _data_source(url: str) -> Any:
-    """Soda's data source, made from its model and not from YAML text: YAML would expand `${…}` inside a password."""
+    """Soda's data source, built from its model and not from YAML text: YAML would expand `${…}` inside a password."""
     from soda_postgres.common.data_sources import (  # type: ignore[import-untyped]
         postgres_data_source,
         postgres_data_source_connection,
@@ -208,10 +206,10 @@ def _data_source(url: str) -> Any:
 
 @contextmanager
 def _quiet_logs() -> Iterator[None]:
-    """Keep soda's records out of our logs: they hold queries and PostgreSQL's messages, which quote values of rows.
+    """Keep soda's records out of our logs: they contain queries and PostgreSQL's messages, which quote values of rows.
 
-    Soda learns of its own errors from a handler on the root logger, so simply cutting `soda` off from the root would
-    make every engine error look like a pass. The same handler is put on `soda` itself before it is cut off.
+    Soda collects its own errors with a handler on the root logger, so disabling propagation of `soda` would make every
+    engine error look like a pass. The same handler is added to `soda` itself before propagation is disabled.
     """
     from soda_core.common.logs import _RootCapturer  # type: ignore[import-untyped]
 
@@ -229,7 +227,7 @@ def _quiet_logs() -> Iterator[None]:
 
 def _results_of(contract: Any, refused: Sequence[psycopg.Error]) -> list[CheckResult]:
     described = contract.check_collection
-    # The session names a contract that could not even be parsed by nothing at all.
+    # The session does not name a contract that could not be parsed.
     dataset = ".".join([*(described.dataset_prefix or [])[-1:], described.dataset_name]) if described else "unknown"
     results = [_result_of(dataset, found) for found in contract.check_results]
     problems = [record.getMessage() for record in contract.log_records or [] if record.levelno >= logging.ERROR]
@@ -260,7 +258,7 @@ def _result_of(dataset: str, found: Any) -> CheckResult:
 
 def _message(found: Any, outcome: Outcome) -> str:
     if outcome == "not_evaluated":
-        return f"{found.check.name}: not evaluated, so nothing is known"
+        return f"{found.check.name}: not evaluated, so its result is unknown"
     if found.check.type == "schema":
         return "; ".join(_schema_differences(found)) or found.check.name
     limits = [threshold for threshold in (found.check.threshold, found.check.warn_threshold) if threshold is not None]
@@ -284,16 +282,16 @@ def _schema_differences(found: Any) -> Iterator[str]:
     for mismatch in found.column_data_type_mismatches:
         yield f"{mismatch.column}: {mismatch.get_actual()} instead of {mismatch.get_expected()}"
     if found.are_columns_out_of_order:
-        yield "columns in another order"
+        yield "columns in a different order"
 
 
 def _reasons(problems: Sequence[str], kind: type) -> str:
-    """What may be told of an engine's errors: names of objects, never a quoted value."""
+    """The safe part of an engine's error: names of objects, never a quoted value."""
     safe = list(dict.fromkeys(form[0] for problem in problems for form in _SAFE_REASONS.finditer(problem)))
     if safe:
         return "; ".join(safe[:_REASONS_SHOWN])
     name = "" if kind is type(None) else f"{kind.__name__}; "
-    return f"{name}its text may hold values of rows and is withheld; run the contract with `soda` by hand to see it"
+    return f"{name}its text may contain values of rows and is withheld; run the contract with `soda` manually to see it"
 
 
 def _contract_error(dataset: str, message: str, answer: Answer | None = None) -> CheckResult:

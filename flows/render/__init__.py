@@ -1,7 +1,7 @@
-"""What is derived from the declared sources: said once there, rendered here, checked in CI.
+"""Files derived from the declared sources: declared once, rendered here, checked in CI.
 
 dbt sources    dbt_project/models/staging/<source>/_sources.yml
-Soda contracts soda/raw/<source>/<table>.yml
+Soda contracts soda/raw/<source>/<table>.yml; soda/gold/<table>.yml, from dbt's properties files
 deployments    the marked parts of prefect.yaml
 docs           docs/shape.md
 """

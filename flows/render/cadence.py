@@ -1,4 +1,4 @@
-"""How often a source is promised to be read, from its cron line."""
+"""The longest interval between loads of a source, from its cron expression."""
 
 from datetime import date, timedelta
 from itertools import pairwise
@@ -12,13 +12,13 @@ _NAMES = {name: number for number, name in enumerate(_WEEK)} | {name: number for
 
 
 def longest_gap(cron: str, where: str) -> timedelta:
-    """The longest time between two runs of a five-field cron line.
+    """The longest time between two runs of a five-field cron expression.
 
-    `15 * * * *` → 1 hour; `0 6 * * 1-5` → 3 days, over the weekend. The calendar looked at is four years, so that
-    29 February is in it.
+    `15 * * * *` → 1 hour; `0 6 * * 1-5` → 3 days, over the weekend. The calendar covers four years, so that it
+    contains 29 February.
 
     Raises:
-        DeclarationError: it is no cron line, or names a day that never comes.
+        DeclarationError: it is not a cron expression, or never matches.
     """
     fields = cron.lower().split()
     if len(fields) != len(_BOUNDS):
@@ -31,7 +31,7 @@ def longest_gap(cron: str, where: str) -> timedelta:
         raise _no_cron(cron, where) from None
     week_days = {day % 7 for day in week_days}
     times = sorted(timedelta(hours=hour, minutes=minute) for hour in hours for minute in minutes)
-    # Cron's old rule: with both kinds of day restricted, either is enough.
+    # Cron's rule: if both day fields are restricted, either is sufficient.
     either = not fields[2].startswith("*") and not fields[4].startswith("*")
     first = date(2024, 1, 1)
     days = [
@@ -69,5 +69,5 @@ def _number(text: str) -> int:
 
 def _no_cron(cron: str, where: str) -> DeclarationError:
     return DeclarationError(
-        f"the schedule {cron!r} is not a cron line", where=where, fix="write five fields, such as '15 * * * *'"
+        f"the schedule {cron!r} is not a cron expression", where=where, fix="write five fields, such as '15 * * * *'"
     )

@@ -1,10 +1,11 @@
-"""A source as dbt sees it: its tables with their descriptions, and when they count as stale."""
+"""dbt's sources: tables with their descriptions and freshness limits."""
 
 from typing import Any
 
-from flows.kinds.declared import Loadable, Source
+from flows.declare.source import Loadable, Source
+from flows.kinds.kind import Column
 from flows.render.freshness import freshness, last_load
-from flows.render.raw_columns import Column, raw_columns
+from flows.render.raw_columns import raw_columns
 from flows.render.rendered_yaml import HEADER, dump
 
 
@@ -32,7 +33,7 @@ def _table(source: Source, table: Loadable) -> dict[str, Any]:
         entry["description"] = table.description
     if source.schedule is not None:
         entry["config"] = {"loaded_at_query": last_load(source.name, table.name)}
-    entry["columns"] = [_column(column) for column in raw_columns(table)]
+    entry["columns"] = [_column(column) for column in raw_columns(source, table)]
     return entry
 
 

@@ -1,13 +1,13 @@
-"""When raw counts as stale.
+"""Freshness limits of raw tables.
 
-Staleness is measured on `ops.loads`, not on the rows: a table that nobody changed keeps its old `_extracted_at`, and
-has been looked at all the same. A load that found nothing new is a load.
+Freshness is measured on `ops.loads`, not on the rows: an unchanged table keeps its old `_extracted_at` although it was
+loaded. A load without changes is a load.
 """
 
 from dataclasses import dataclass
 from datetime import timedelta
 
-from flows.kinds.declared import Source
+from flows.declare.source import Source
 from flows.render.cadence import longest_gap
 from flows.values.identifiers import quote_literal
 
@@ -16,15 +16,15 @@ _HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Hours since the last published load after which a table is worth a warning, and after which its gate closes."""
+    """Hours since the last published load until a warning, and until the gate fails."""
 
     warn_hours: int
     stop_hours: int
 
 
 def freshness(source: Source) -> Freshness | None:
-    """Three missed runs warn and ten stop, but never before 36 hours and 7 days: a laptop that slept over a weekend
-    is not an incident, and building on last night's rows beats not building. Unscheduled sources promise nothing.
+    """Three missed runs warn and ten fail the gate, but not before 36 hours and 7 days: a laptop that slept over a
+    weekend is not an incident, and building on last night's rows beats not building. Unscheduled sources have none.
     """
     if source.schedule is None:
         return None
@@ -37,6 +37,6 @@ def last_load(source: str, table: str, expression: str = "max(finished_at)") -> 
     return (
         f"select {expression} from ops.loads where source_system = {quote_literal(source)} "
         f"and table_name = {quote_literal(table)} and status = 'published' "
-        # A repair mends single keys: it says nothing about what is new at the source.
-        "and path <> 'repair'"
+        # A repair reloads single keys: it does not make the table fresh.
+        "and strategy <> 'repair'"
     )

@@ -1,7 +1,7 @@
-"""What prefect.yaml says of the sources: an ingest deployment each, and the ingests that transform follows.
+"""The sources' part of prefect.yaml: an ingest deployment each, and the trigger of transform.
 
-Only these parts are rendered, each between two marks: the file belongs to those who deploy, and what they set for
-transform and pipeline follows from no declaration.
+Only these parts are rendered, each between two markers: the rest of the file is maintained by hand, since settings of
+transform and pipeline do not follow from declarations.
 """
 
 import re
@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from flows.kinds.declared import Source
+from flows.declare.source import Source
 from flows.render.cadence import longest_gap
 from flows.render.rendered_yaml import dump
 from flows.values.errors import ConfigurationError
 
-BEGIN = "  # rendered by `medallion render` from flows/sources; do not edit up to the next mark"
-END = "  # end of the rendered part"
-FOLLOWS_BEGIN = "    # rendered too, from the schedules of flows/sources"
-FOLLOWS_END = "    # end of what is rendered here"
-# An ingest that crashed is started again, and one that was cancelled left its work to another: neither has ended.
+BEGIN = "  # rendered by `medallion render` from flows/sources; do not edit this block"
+END = "  # end of the rendered block"
+FOLLOWS_BEGIN = "    # rendered by `medallion render` from the schedules in flows/sources"
+FOLLOWS_END = "    # end of the rendered triggers"
+# A crashed ingest is restarted, and a cancelled one left its work to another run: neither has ended.
 _ENDED = ["prefect.flow-run.Completed", "prefect.flow-run.Failed", "prefect.flow-run.TimedOut"]
 
 
@@ -27,7 +27,7 @@ def with_ingest_deployments(prefect_yaml: str, sources: Sequence[Source]) -> str
     """The text of prefect.yaml with its marked parts replaced.
 
     Raises:
-        ConfigurationError: marks are missing, or not there exactly once.
+        ConfigurationError: markers are missing or duplicated.
     """
     deployments = textwrap.indent(dump([ingest_deployment(source) for source in sources]), "  ")
     follows = textwrap.indent(dump({"triggers": follows_ingests(sources)}), "    ")
@@ -39,22 +39,22 @@ def _replaced(text: str, begin: str, end: str, below: str, rendered: str) -> str
     place = re.compile(rf"(?<=^{re.escape(begin)}\n).*?(?=^{re.escape(end)}$)", re.MULTILINE | re.DOTALL)
     if len(place.findall(text)) != 1:
         raise ConfigurationError(
-            "the marks around a rendered part are missing or doubled",
+            "the markers around a rendered part are missing or duplicated",
             where="prefect.yaml",
-            fix=f"put these two lines below {below}, once:\n{begin}\n{end}",
+            fix=f"put these two lines below {below}, exactly once:\n{begin}\n{end}",
         )
     return place.sub(lambda _: rendered, text)
 
 
 def ingest_deployment(source: Source) -> dict[str, Any]:
-    """One deployment: a source, its schedule, never two runs of it at once."""
+    """One deployment: a source, its schedule, never two parallel runs."""
     deployment: dict[str, Any] = {
         "name": f"ingest-{source.name}",
         "entrypoint": "flows/ingest.py:ingest",
         "description": f"{source.description or source.name} → {source.raw_schema}",
         "tags": ["ingest", f"source:{source.name}"],
         "parameters": {"source": source.name},
-        # A run that starts while another works would find nothing left to do: the next one on schedule takes the rest.
+        # A second parallel run would have nothing to do: the next scheduled run loads the rest.
         "concurrency_limit": {"limit": 1, "collision_strategy": "CANCEL_NEW"},
         "work_pool": {"name": "local"},
     }
@@ -64,10 +64,10 @@ def ingest_deployment(source: Source) -> dict[str, Any]:
 
 
 def follows_ingests(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """The trigger of transform: every ingest of the shortest cadence has ended, well or not; none without schedules.
+    """The trigger of transform: it starts when all ingests of the shortest cadence finish; none without schedules.
 
-    Waiting for a daily source would keep the hourly ones from gold, so those that come less often are taken by the
-    next transform. One that failed is not waited for: it does not keep the others from gold.
+    Waiting for a daily source would delay the hourly ones, so less frequent sources are built by the next transform. A
+    failed ingest does not keep the others from gold.
     """
     gaps = {source.name: longest_gap(source.schedule, source.name) for source in sources if source.schedule is not None}
     shortest = min(gaps.values(), default=timedelta())

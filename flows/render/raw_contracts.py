@@ -1,27 +1,28 @@
-"""The contract that guards a raw table before silver is built on it."""
+"""Soda contracts of raw tables, checked before silver is built."""
 
 from typing import Any
 
 from flows.declare import Append
-from flows.kinds.declared import Loadable, Source
+from flows.declare.source import Loadable, Source
+from flows.kinds.kind import Column
 from flows.render.freshness import freshness, last_load
-from flows.render.raw_columns import Column, raw_columns
+from flows.render.raw_columns import raw_columns
 from flows.render.rendered_yaml import HEADER, dump
 
 
 def raw_contract(source: Source, table: Loadable) -> str:
     """The text of soda/raw/<source>/<table>.yml.
 
-    Schema: the columns that follow from the declaration; more columns may come, since sources grow. Keys: there and
-    unique. Rules: the door's own, asked of what is already inside. Nothing here fails merely because nothing happened.
+    Schema: the declared columns; additional columns are allowed. Keys: not null and unique. Rules: the row checks on
+    load, applied to the rows in raw. Nothing fails merely because there were no changes.
     """
     contract: dict[str, Any] = {
-        # The database's name is a placeholder: the gate reads the one it is connected to.
+        # The database's name is a placeholder: the gate uses the connected one.
         "dataset": f"warehouse/warehouse/{source.raw_schema}/{table.name}",
     }
     if table.description:
         contract["description"] = table.description
-    contract["columns"] = [_column(column, table) for column in raw_columns(table)]
+    contract["columns"] = [_column(column, table) for column in raw_columns(source, table)]
     contract["checks"] = _checks(source, table)
     return HEADER + dump(contract)
 
@@ -40,7 +41,7 @@ def _column(column: Column, table: Loadable) -> dict[str, Any]:
 
 def _checks(source: Source, table: Loadable) -> list[dict[str, Any]]:
     checks: list[dict[str, Any]] = [{"schema": {"allow_extra_columns": True, "allow_other_column_order": True}}]
-    # A log may well be empty in its first hour; a table of things may not.
+    # A log may be empty in its first hour; an entity table may not.
     checks.append(
         {"row_count": {"threshold": {"level": "warn", "must_be_greater_than": 0}}}
         if table.load is None or isinstance(table.load, Append)
@@ -69,7 +70,7 @@ def _checks(source: Source, table: Loadable) -> list[dict[str, Any]]:
             "failed_rows": {
                 "name": rule.name.replace("_", " "),
                 "qualifier": rule.name,
-                # Null counts as true at the door, as in a check constraint; `not (null)` selects nothing either.
+                # Null counts as true in row checks, as in a check constraint; `not (null)` selects nothing either.
                 "expression": f"not ({rule.condition})",
             }
         }

@@ -1,4 +1,4 @@
-"""YAML as this project writes it: keys in the order given, lists indented, nothing wrapped."""
+"""The project's YAML style: keys in the given order, indented lists, no wrapping."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Quoted where it holds a line break of Unicode's: PyYAML writes those as they are, and reads them as blanks."""
+    """Quoted if it contains a Unicode line break: PyYAML writes those verbatim, and reads them as blanks."""
     style = '"' if any(mark in text for mark in "\x85\u2028\u2029") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)
-# `missing:` reads better than `missing: null`, and means the same.
+# `missing:` is shorter than `missing: null`, and means the same.
 _Dumper.add_representer(type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", ""))
 
 

@@ -1,13 +1,13 @@
-"""Who will stay away: the probability that a household buys nothing in the next four weeks, learned from gold.
+"""Churn: the probability that a household buys nothing in the next four weeks, trained on gold.
 
-Time is cut, never rows. With the last day of sales at the right:
+The data is split by time, never by rows. With the last day of sales at the right:
 
     … ─┬── 28 days ──┬── 28 days ──┬── 28 days ──┤
        training      training      holdout       scored now
 
-A cutoff's features end with its day, its label is what happened in the 28 days after it. The windows of training end
-where the holdout's begins, so nothing the model is judged by was known when it learned. Once judged, it is fitted again
-with the holdout in, and scores the households as they are now.
+A cutoff's features end with its day, its label is the following 28 days. The training windows end where the holdout's
+begins, so the holdout is unknown during training. After the evaluation, the model is refitted including the holdout,
+and scores the current households.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from flows.values.errors import DataRefused, WarehouseError
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-#: What the model looks at, in the order of its weights. All but the share lean to the right and enter as log(1 + x).
+#: The features, in the order of the weights. All but the share are right-skewed and enter as log(1 + x).
 FEATURES = (
     "recency_days",
     "visits_in_window",
@@ -43,7 +43,7 @@ FEATURES = (
 
 @dataclass(frozen=True, slots=True)
 class Churn:
-    """The declared model. `least_auc` is the floor: below it on the holdout nothing is published."""
+    """The declared model. `least_auc` is the floor: below it on the holdout, nothing is published."""
 
     name: str = "churn"
     window_days: int = 28
@@ -60,7 +60,7 @@ CHURN = Churn()
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Households at cutoffs: rows by FEATURES, and whether each stayed away."""
+    """Households at cutoffs: rows by FEATURES, and whether each churned."""
 
     cutoffs: tuple[date, ...]
     households: tuple[int, ...]
@@ -69,7 +69,7 @@ class Examples:
     labels: Flags
 
     def at(self, wanted: set[date]) -> Examples:
-        """Those at some of the cutoffs."""
+        """The examples at some of the cutoffs."""
         chosen = np.array([cutoff in wanted for cutoff in self.cutoffs], dtype=bool)
         return Examples(
             tuple(cutoff for cutoff, keep in zip(self.cutoffs, chosen, strict=True) if keep),
@@ -82,7 +82,7 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A judged model and its scores: `households` by number, most likely to stay away in decile 1."""
+    """An evaluated model and its scores: `households` by number, most likely to churn in decile 1."""
 
     fingerprint: str
     first_day: date
@@ -97,11 +97,11 @@ class Trained:
 
 
 async def train(warehouse: Connection[Record], model: Churn = CHURN) -> Trained:
-    """Read gold, fit, judge on the holdout, and score. Whether it is good enough is `refuse_below`'s to say.
+    """Read gold, fit, evaluate on the holdout, and score. `refuse_below` decides whether it is good enough.
 
     Raises:
         WarehouseError: gold has not been built.
-        DataRefused: there is too little history, or too few households of either kind, to learn from or to judge by.
+        DataRefused: there is too little history, or too few households of either kind, for training or evaluation.
     """
     if await warehouse.fetchval("select to_regclass('gold.fct_basket_lines') is null"):
         raise WarehouseError(
@@ -137,37 +137,37 @@ async def train(warehouse: Connection[Record], model: Churn = CHURN) -> Trained:
 
 
 def refuse_below(trained: Trained, model: Churn = CHURN) -> DataRefused | None:
-    """The refusal when the model is worse on the holdout than its floor, else None."""
+    """The refusal if the model is worse on the holdout than its floor, else None."""
     auc = trained.metrics["auc"]
     if auc >= model.least_auc:
         return None
     return DataRefused(
         f"on the holdout of {trained.holdout} the model's AUC is {auc:.3f}, and {model.least_auc:.2f} is the least; "
-        "the scores of the version before stay",
+        "the previous version's scores are kept",
         where=f"model {model.name}",
-        fix="look at ml.model_versions for when it became worse, and at gold for what changed then; lower "
+        fix="find in ml.model_versions when it became worse, and check what changed in gold then; lower "
         "least_auc in flows/scoring/churn.py only with a reason",
     )
 
 
 async def _span(warehouse: Connection[Record], model: Churn) -> tuple[date, date]:
-    """The first and the last day of sales. Raises DataRefused when they leave no room for training and holdout."""
+    """The first and the last day of sales. Raises DataRefused if they leave no room for training and holdout."""
     row = await warehouse.fetchrow("select min(sold_on) as first, max(sold_on) as last from gold.fct_basket_lines")
     needed = model.lately_days + 3 * model.window_days
     if row is None or row["first"] is None or (row["last"] - row["first"]).days < needed:
-        raise _too_little(model, f"gold holds less than {needed} days of sales")
+        raise _too_little(model, f"gold has less than {needed} days of sales")
     return row["first"], row["last"]
 
 
 def training_cutoffs(first: date, last: date, model: Churn) -> list[date]:
-    """The days training looks from, newest first: whole windows before the holdout's, each with its whole past."""
+    """The training cutoffs, newest first: full windows before the holdout's, each with its full past."""
     window = timedelta(days=model.window_days)
     cutoffs = [last - window * nth for nth in range(2, model.training_windows + 2)]
     return [cutoff for cutoff in cutoffs if cutoff - timedelta(days=model.lately_days) >= first]
 
 
 async def read_examples(warehouse: Connection[Record], cutoffs: list[date], model: Churn) -> Examples:
-    """Households at the cutoffs, as they were known on each evening, and what they did in the window after it."""
+    """Households at the cutoffs, as known on each evening, and their purchases in the following window."""
     query = (resources.files("flows.scoring") / "churn_features.sql").read_text(encoding="utf-8")
     rows = await warehouse.fetch(query, cutoffs, model.window_days, model.lately_days)
     told = np.array([[row[name] or 0.0 for name in FEATURES[:-1]] for row in rows], dtype=np.float64)
@@ -175,7 +175,7 @@ async def read_examples(warehouse: Connection[Record], cutoffs: list[date], mode
     recency, between, share = (
         FEATURES.index(name) for name in ("recency_days", "days_between_visits", "discount_share")
     )
-    # How late the household is by its own habit: twice its usual pause says more than fourteen days.
+    # How late the household is relative to its own habit: twice its usual pause is more informative than fourteen days.
     overdue = told[:, recency] / np.maximum(told[:, between], 1.0)
     features = np.column_stack([np.log1p(told), np.log1p(overdue)])
     features[:, share] = told[:, share]
@@ -201,9 +201,9 @@ def _refuse_too_few(examples: Examples, part: str, model: Churn) -> None:
 
 def _too_little(model: Churn, what: str) -> DataRefused:
     return DataRefused(
-        f"{what}: nothing can be learned from so little",
+        f"{what}: too little data to train on",
         where=f"model {model.name}",
-        fix="wait until more is sold, or load more history",
+        fix="wait for more sales, or load more history",
     )
 
 
@@ -231,7 +231,7 @@ def _plain(model: Logistic) -> dict[str, Any]:
 
 
 def _deciles(scores: Floats) -> tuple[int, ...]:
-    """1 for the tenth most likely to stay away; equals by the order given, which is that of household numbers."""
+    """1 for the tenth most likely to churn; ties in the given order, by household number."""
     order = np.argsort(-scores, kind="stable")
     deciles = np.empty(len(scores), dtype=np.int64)
     deciles[order] = np.arange(len(scores)) * 10 // max(len(scores), 1) + 1
@@ -239,7 +239,7 @@ def _deciles(scores: Floats) -> tuple[int, ...]:
 
 
 def _fingerprint(examples: Examples, model: Churn) -> str:
-    """The same for the same model on the same data. Rounded, since sums of doubles differ in their last digits."""
+    """Equal for the same model on the same data. Rounded, since sums of doubles differ in their last digits."""
     seen = hashlib.sha256(json.dumps([asdict(model), FEATURES]).encode())
     seen.update(json.dumps([[cutoff.isoformat() for cutoff in examples.cutoffs], examples.households]).encode())
     for array in (np.round(examples.features, 6) + 0.0, examples.labels, examples.present):

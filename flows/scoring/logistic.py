@@ -1,8 +1,8 @@
-"""Logistic regression with a ridge, by Newton's method, and how good its probabilities are.
+"""Logistic regression with a ridge penalty, by Newton's method, and metrics of its probabilities.
 
-Forty lines of numpy instead of scikit-learn: the model has ten numbers to learn, scikit-learn and scipy unpack to some
-140 MB and take a second to import, and everything the model is fits in one JSON object of the warehouse. A test holds
-the result to the condition that defines it: at the optimum the gradient is zero.
+Forty lines of numpy instead of scikit-learn: the model has ten parameters, scikit-learn and scipy unpack to some
+140 MB and take a second to import, and the model fits in one JSON object of the warehouse. A test checks the defining
+condition of the result: at the optimum the gradient is zero.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Logistic:
 def fit(features: Floats, labels: Flags, ridge: float) -> Logistic:
     """Fit to rows by features and a label for each row.
 
-    `ridge` above 0 is what a weight costs, in units of the log-likelihood; the intercept costs nothing. With it there
-    is exactly one optimum, also where a feature tells the labels apart without fail or repeats another.
+    `ridge` above 0 is the penalty of weights, in units of the log-likelihood; the intercept has none. With it there is
+    exactly one optimum, even if a feature separates the labels perfectly or duplicates another.
     """
     means, scales = features.mean(axis=0), features.std(axis=0)
     scales = np.where(scales > 0, scales, 1.0)
@@ -51,7 +51,7 @@ def fit(features: Floats, labels: Flags, ridge: float) -> Logistic:
         gradient = design.T @ (probabilities - labels) + penalty * weights
         curvature = (design * (probabilities * (1 - probabilities))[:, None]).T @ design + np.diag(penalty + 1e-12)
         step = np.linalg.solve(curvature, gradient)
-        # Half a step, and half of that, where a whole one would lead past the optimum and up again.
+        # Halve the step while a full one would overshoot the optimum.
         share = 1.0
         while (reached := _loss(design, labels, weights - share * step, penalty)) > loss and share > _CLOSE:
             share /= 2
@@ -62,7 +62,7 @@ def fit(features: Floats, labels: Flags, ridge: float) -> Logistic:
 
 
 def area_under_curve(labels: Flags, scores: Floats) -> float:
-    """The probability that a labelled row scores above one that is not; ties count half. 0.5 is guessing."""
+    """AUC: the probability that a positive row scores above a negative one; ties count half. 0.5 is guessing."""
     _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
     labelled = int(labels.sum())
@@ -71,13 +71,13 @@ def area_under_curve(labels: Flags, scores: Floats) -> float:
 
 
 def log_loss(labels: Flags, probabilities: Floats) -> float:
-    """The mean surprise at the labels, in nats; less is better."""
+    """The log loss, in nats; less is better."""
     likely = np.clip(np.where(labels, probabilities, 1 - probabilities), 1e-15, 1)
     return float(-np.log(likely).mean())
 
 
 def calibration_error(labels: Flags, probabilities: Floats, groups: int = 10) -> float:
-    """How far the mean probability of a tenth of the rows is from what came true, on average over the tenths."""
+    """Calibration error: mean distance between predicted and actual share, over tenths of the rows."""
     order = np.argsort(probabilities, kind="stable")
     parts = [part for part in np.array_split(order, groups) if len(part)]
     gaps = [abs(float(probabilities[part].mean()) - float(labels[part].mean())) * len(part) for part in parts]
@@ -85,7 +85,7 @@ def calibration_error(labels: Flags, probabilities: Floats, groups: int = 10) ->
 
 
 def _sigmoid(values: Floats) -> Floats:
-    # Beyond 35 a double cannot tell the probability from 0 or 1.
+    # Beyond 35 a double cannot distinguish the probability from 0 or 1.
     bounded: Floats = 1 / (1 + np.exp(-np.clip(values, -35, 35)))
     return bounded
 

@@ -1,4 +1,4 @@
-"""Every source this platform reads. A new file here is one line more below."""
+"""Every source of the platform. A new file here needs one more line below."""
 
 from flows.sources.currency import currency
 from flows.sources.marketing import marketing

@@ -1,4 +1,4 @@
-"""Exchange rates: what a US dollar costs in other currencies, day by day."""
+"""Exchange rates: the daily price of a US dollar in other currencies."""
 
 from flows.kinds.api import Api, ApiKeyHeader, Endpoint, LinkHeader, Since
 
@@ -8,7 +8,7 @@ currency = Api(
     auth=ApiKeyHeader("X-API-Key"),
     pagination=LinkHeader(),
     schedule="5 * * * *",
-    description="The exchange rates that amounts are shown in.",
+    description="Exchange rates for reporting currencies.",
     endpoints=[
         Endpoint(
             "exchange_rates",

@@ -1,4 +1,4 @@
-"""The commerce API of the marketing team: campaigns, whom they address, coupons and their use."""
+"""The commerce API of the marketing team: campaigns, their targets, coupons and redemptions."""
 
 from flows.kinds.api import Api, ApiKeyHeader, Endpoint, LinkHeader, Since
 
@@ -25,7 +25,7 @@ marketing = Api(
             total="meta.total",
             cursor=Since("updated_since", field="updated_at", lag="10 min"),
             page_size=500,
-            description="One record per household that a campaign addresses.",
+            description="One record per household targeted by a campaign.",
         ),
         Endpoint(
             "coupons",
@@ -33,7 +33,7 @@ marketing = Api(
             total="meta.total",
             cursor=Since("updated_since", field="updated_at", lag="10 min"),
             page_size=250,
-            description="One record per coupon of a campaign, with the products it is good for.",
+            description="One record per coupon of a campaign, with the products it applies to.",
         ),
         Endpoint(
             "redemptions",
@@ -42,7 +42,7 @@ marketing = Api(
             total="meta.total",
             cursor=Since("updated_since", field="updated_at", lag="10 min"),
             page_size=500,
-            description="One record per coupon handed in at a till.",
+            description="One record per coupon redeemed at a checkout.",
         ),
     ],
 )

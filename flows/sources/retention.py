@@ -1,42 +1,41 @@
-"""Retention terms: what `medallion purge --delete`, and every night the deployment `purge`, deletes. All else stays.
+"""Retention periods for `medallion purge --delete` and the nightly deployment `purge`. Everything else is kept.
 
-Rows that the source has are never listed: the next load would bring them back. Models are built of raw, and end as it
-does.
+Rows that exist at the source are never listed: the next load would bring them back. Models follow raw.
 """
 
-from flows.declare.retention import Keep
+from flows.declare import Keep
 
 RETENTION = (
-    Keep("raw_*.*", days=400, by="_deleted_at", why="rows that are gone at the source"),
-    Keep("snapshots.*", days=3650, by="dbt_valid_to", why="versions that were replaced"),
-    Keep("quarantine.rows", days=90, by="resolved_at", why="refused rows that came in, or were taken back"),
+    Keep("raw_*.*", days=400, by="_deleted_at", why="rows deleted at the source"),
+    Keep("snapshots.*", days=3650, by="dbt_valid_to", why="superseded versions"),
+    Keep("quarantine.rows", days=90, by="resolved_at", why="quarantined rows that were released or withdrawn"),
     Keep("ops.errors", days=400, by="occurred_at"),
     Keep("ops.check_results", days=400, by="checked_at"),
-    Keep("ops.reconciliations", days=400, by="reconciled_at", why="they name keys"),
+    Keep("ops.reconciliations", days=400, by="reconciled_at", why="they contain keys"),
     Keep(
         "ops.chunks",
         days=90,
         by="committed_at",
         condition="batch_id in (select batch_id from ops.loads where status <> 'running')",
     ),
-    # 2 kB each: a hundred tables an hour are 1.7 GB a year. Rows of raw and quarantine name the load they came with.
+    # 2 kB each: a hundred tables per hour are 1.7 GB per year. Rows of raw and quarantine refer to their load.
     Keep(
         "ops.loads",
         days=400,
         by="finished_at",
-        why="loads that changed nothing, but for the latest of a table",
+        why="loads that changed nothing, except the latest per table",
         condition="status <> 'running' and coalesce(rows_inserted, 0) + coalesce(rows_updated, 0) "
         "+ coalesce(rows_deleted, 0) + coalesce(rows_quarantined, 0) = 0 and exists (select from ops.loads as later "
         "where later.source_system = loads.source_system and later.table_name = loads.table_name "
         "and later.batch_id > loads.batch_id and later.status = 'published' "
-        "and later.path not in ('repair', 'backfill')) "
+        "and later.strategy not in ('repair', 'backfill')) "
         "and batch_id not in (select batch_id from ops.reads) and batch_id not in (select batch_id from ops.chunks)",
     ),
     Keep(
         "ops.runs",
         days=400,
         by="finished_at",
-        why="runs of which nothing else is kept",
+        why="runs without any other record",
         condition="not exists (select from ops.loads as l where l.run_id = runs.run_id) "
         "and not exists (select from ops.check_results as c where c.run_id = runs.run_id) "
         "and not exists (select from ops.reconciliations as r where r.run_id = runs.run_id) "

@@ -1,4 +1,4 @@
-"""The shop's own database: who buys what, where, for how much."""
+"""The shop's operational database: households, products, stores, baskets."""
 
 from flows.declare import Append, Merge, Replace, Rule, Sequence, Timestamp
 from flows.kinds.postgres import Database, Table
@@ -34,7 +34,7 @@ shop = Database(
             deletes=True,
             rules=(Rule("sold_at_possible", "sold_at >= '2000-01-01' and sold_at < now() + interval '1 day'"),),
             max_quarantined=0.01,
-            description="One row per visit to a till.",
+            description="One row per visit to a checkout.",
         ),
         Table(
             "basket_items",

@@ -1,6 +1,6 @@
-"""Whose data the platform holds: what `medallion erase` knows of."""
+"""Data subjects of the platform, for `medallion erase`."""
 
-from flows.declare.subject import Subject
+from flows.declare import Subject
 
 SUBJECTS = (
     Subject(

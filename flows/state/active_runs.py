@@ -1,4 +1,4 @@
-"""Who is at work in the warehouse now, told by the locks they hold: a row that says `running` may have died."""
+"""Active runs in the warehouse, by their locks: a run whose row is `running` may have died."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flows.state.advisory_locks import LOAD_LOCK_CLASS, WORKER_LOCK_CLASS
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-#: With its number, the name of the lock that a run of ingest, reconcile or backfill holds, also between its tables.
+#: Prefix of the lock name of a run of ingest, reconcile or backfill, which it also holds between its tables.
 RUN_LOCK = "run "
 _POLL_SECONDS = 0.5
 _QUERY = Path(__file__).with_name("active_runs.sql")
@@ -24,7 +24,7 @@ _QUERY_BEFORE_9 = Path(__file__).with_name("active_runs_before_9.sql")
 class ActiveRun:
     """A session that holds a lock of a table or of the transform: `shop.baskets`, `transform`, its batch, since when.
 
-    `session` is the server's process id. A worker of a load is told by the name of its session.
+    `session` is the server's process id. Workers of a load are recognised by the name of their session.
     """
 
     what: str
@@ -39,7 +39,7 @@ class ActiveRun:
 
 
 async def active_runs(connection: Connection[Record]) -> list[ActiveRun]:
-    """Everyone else's runs in this database, by name. Empty where no ledger stands yet. Takes no lock."""
+    """All other runs in this database, by name. Empty if there is no ledger yet. Takes no lock."""
     if not await connection.fetchval("select to_regclass('ops.loads') is not null"):
         return []
     rows = await connection.fetch(_QUERY_BEFORE_9.read_text(encoding="utf-8"), LOAD_LOCK_CLASS, WORKER_LOCK_CLASS)
@@ -50,7 +50,7 @@ async def active_runs(connection: Connection[Record]) -> list[ActiveRun]:
 
 
 async def hold_run(connection: Connection[Record], run_id: int) -> None:
-    """Show that the run lives for as long as the session does: the server frees the lock on any death."""
+    """Hold the run's lock as long as the session lives: the server releases it on any death."""
     while not await connection.fetchval("select ops.take_lock($1)", f"{RUN_LOCK}{run_id}"):  # noqa: ASYNC110
         await asyncio.sleep(_POLL_SECONDS)  # another session is upgrading schema ops
     await connection.execute(
@@ -59,7 +59,7 @@ async def hold_run(connection: Connection[Record], run_id: int) -> None:
 
 
 async def dead_runs(connection: Connection[Record]) -> frozenset[int]:
-    """The runs that are `running` in ops.runs while nobody holds their lock: the transform's, or one of their own."""
+    """The runs that are `running` in ops.runs without holding their lock: the transform's, or their own."""
     return frozenset(row["run_id"] for row in await connection.fetch(_DEAD, RUN_LOCK))
 
 

@@ -1,4 +1,4 @@
-"""Backfills, and which of their partitions are in."""
+"""Backfills and their completed partitions."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ async def open_backfill(
     *,
     restart: bool,
 ) -> tuple[int, set[date]]:
-    """The backfill to go on with, and the lower bounds of its partitions that are in.
+    """The backfill to resume, and the lower bounds of its completed partitions.
 
-    That is the last one of the same table, column and days, unless it came to its end or `restart` begins anew.
+    That is the last one of the same table, column and days, unless it is complete or `restart` is set.
     """
     if not restart:
         found = await connection.fetchval(
@@ -56,7 +56,7 @@ async def open_backfill(
 async def record_partition(
     connection: Connection[Record], backfill_id: int, partition: Partition, batch_id: int
 ) -> None:
-    """The partition is in; runs in the transaction that publishes its rows."""
+    """Record the completed partition, in the transaction that publishes its rows."""
     await connection.execute(
         "insert into ops.backfill_partitions (backfill_id, lower_bound, upper_bound, batch_id) "
         "values ($1, $2, $3, $4) on conflict (backfill_id, lower_bound) do update set "
@@ -69,7 +69,7 @@ async def record_partition(
 
 
 async def close_backfill(connection: Connection[Record], backfill_id: int) -> None:
-    """All partitions are in."""
+    """Record that all partitions are complete."""
     await connection.execute(
         "update ops.backfills set finished_at = clock_timestamp() where backfill_id = $1", backfill_id
     )

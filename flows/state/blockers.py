@@ -1,4 +1,4 @@
-"""Whose open transactions keep tables from being changed, and since when."""
+"""Open transactions that block changes of tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flows.values.errors import LoadLocked
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-#: What a reader of a table waits for. Whoever changes the table itself waits for every lock.
+#: The lock modes that block readers of a table. A change of the table waits for every mode.
 STOPS_READERS = ("AccessExclusiveLock",)
 STOPS_CHANGES = (
     *("AccessShareLock", "RowShareLock", "RowExclusiveLock", "ShareUpdateExclusiveLock", "ShareLock"),
@@ -30,8 +30,8 @@ _QUERY = Path(__file__).with_name("blockers.sql")
 class Blocker:
     """A session in a transaction: the tables it has locked, such as `gold.mart`, and the sessions that wait for it.
 
-    `state` and `since` are None where the role may not see them: `pg_read_all_stats`. `wanted` is the lock that it
-    waits for itself while others queue behind it, such as `AccessExclusiveLock`.
+    `state` and `since` are None without the privilege `pg_read_all_stats`. `wanted` is the lock that it waits for
+    itself while others queue behind it, such as `AccessExclusiveLock`.
     """
 
     session: int
@@ -52,7 +52,7 @@ class Blocker:
 
 
 async def blockers(connection: Connection[Record], schemas: Sequence[str] | None = None) -> list[Blocker]:
-    """Transactions that are idle, or that somebody waits for; with `schemas`, all that use tables of those."""
+    """Transactions that are idle, or that block others; with `schemas`, all that use tables of those."""
     rows = await connection.fetch(_QUERY.read_text(encoding="utf-8"), list(schemas) if schemas is not None else None)
     return [
         Blocker(
@@ -71,7 +71,7 @@ async def blockers(connection: Connection[Record], schemas: Sequence[str] | None
 async def in_the_way(
     connection: Connection[Record], schema: str, table: str | None = None, modes: Sequence[str] = STOPS_READERS
 ) -> list[Blocker]:
-    """Sessions that keep others from the schema's tables, or from one of them, by locks of these modes."""
+    """Sessions that block the schema's tables, or one of them, with locks of these modes."""
     rows = await connection.fetch(_IN_THE_WAY.read_text(encoding="utf-8"), schema, list(modes), table)
     return [
         Blocker(
@@ -89,16 +89,16 @@ async def in_the_way(
 
 
 def ending(found: Sequence[Blocker]) -> str:
-    """How a person ends these sessions, as SQL that can be pasted."""
+    """SQL that terminates these sessions, to be pasted."""
     return " ".join(f"select pg_terminate_backend({blocker.session});" for blocker in found[:5])
 
 
 @asynccontextmanager
 async def naming_blockers(connection: Connection[Record], schema: str, *, patience_ms: int) -> AsyncIterator[None]:
-    """Let no statement within wait longer than that for a table of the schema. Not to be used in a transaction.
+    """Limit how long statements within wait for a table of the schema. Must not be used in a transaction.
 
     Raises:
-        LoadLocked: one waited in vain; it names the sessions that block, since when, and how to end them.
+        LoadLocked: a statement timed out; it names the blocking sessions, since when, and how to terminate them.
     """
     await connection.execute("select set_config('lock_timeout', $1, false)", f"{patience_ms}ms")
     try:
@@ -109,7 +109,7 @@ async def naming_blockers(connection: Connection[Record], schema: str, *, patien
         raise LoadLocked(
             f"tables of schema {schema} are locked: {listed}",
             where=f"schema {schema}",
-            fix=f"wait for it to end, or end it, as a superuser or its own role: {ending(found)}"
+            fix=f"wait until it ends, or terminate it as a superuser or its own role: {ending(found)}"
             if found
             else "run it again",
             retryable=True,

@@ -1,4 +1,4 @@
-"""The circuits of sources, in `ops.circuits`: one row for all runs, so that what one learned spares the others."""
+"""The circuits of sources, in `ops.circuits`: shared by all runs, so that one run's failures spare the others."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# A load that was to try a source and died without a word holds the circuit half-open no longer than this.
+# A testing load that died keeps the circuit half-open no longer than this.
 _LONGEST_TRIAL = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a source is not asked now: `wait` seconds to go, or another load is trying it at this moment."""
+    """Why requests are blocked: `wait` seconds are left, or another load is testing the source."""
 
     state: str
     wait: float
@@ -23,7 +23,7 @@ class Refusal:
 
 
 async def admit(connection: Connection[Record], source: str) -> Refusal | None:
-    """Whether the source may be asked. Past its waiting time exactly one caller is let through to try it."""
+    """Whether requests are allowed. After the wait, exactly one caller may test the source."""
     row = await connection.fetchrow(
         "select state, what, coalesce(extract(epoch from retry_at - clock_timestamp()), 0)::float8 as wait, "
         "changed_at < clock_timestamp() - $2::interval as is_old from ops.circuits where source_system = $1",
@@ -45,7 +45,7 @@ async def admit(connection: Connection[Record], source: str) -> Refusal | None:
 
 
 async def worked(connection: Connection[Record], source: str) -> None:
-    """The source answered: its circuit is closed, whatever it was."""
+    """The source responded: close its circuit."""
     await connection.execute(
         "update ops.circuits set state = 'closed', failures = 0, openings = 0, retry_at = null, what = null, "
         "changed_at = clock_timestamp() where source_system = $1 and (state <> 'closed' or failures > 0)",
@@ -56,9 +56,9 @@ async def worked(connection: Connection[Record], source: str) -> None:
 async def failed(
     connection: Connection[Record], source: str, what: str, threshold: int, first_wait: float, longest_wait: float
 ) -> None:
-    """A load found the source out of order. At the threshold, or when it had been let through to try, it opens.
+    """A load failed because of the source. At the threshold, or if the load was the test, the circuit opens.
 
-    It stays open `first_wait` seconds, and twice as long each further time, up to `longest_wait`.
+    It is open for `first_wait` seconds, and twice as long each further time, up to `longest_wait`.
     """
     await connection.execute(
         """
@@ -89,7 +89,7 @@ async def failed(
 
 
 async def all_circuits(connection: Connection[Record]) -> list[dict[str, Any]]:
-    """The circuits that are not as they should be: source_system, state, failures, retry_at, what."""
+    """The circuits that are not closed or have failures: source_system, state, failures, retry_at, what."""
     rows = await connection.fetch(
         "select source_system, state, failures, retry_at, what from ops.circuits where state <> 'closed' "
         "or failures > 0 order by source_system"

@@ -1,8 +1,8 @@
-"""What the last whole build built: dbt's manifest, kept in the warehouse beside the tables it describes.
+"""The manifests of full builds, stored in the warehouse with the tables they describe.
 
-Whoever may read the warehouse can compare with it and defer to it, on whatever machine. The role of reviews may not
-name tables of schema `ops`, because it could lock them; it asks the functions of schema `reviews`
-(infra/local/roles_reviewer.sql), which answer the same.
+Anyone who may read the warehouse can compare with them and defer to them, on any machine. The reviewer role may not
+access tables of schema `ops`, because it could lock them; it uses the functions of schema `reviews`
+(infra/local/roles_reviewer.sql), which return the same.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# A manifest is some 300 kB; ten show what changed in the last days.
+# A manifest is some 300 kB; ten cover the changes of the last days.
 _KEPT = 10
 
 
 @dataclass(frozen=True, slots=True)
 class WholeBuild:
-    """A build of the whole project into the shared schemas: the run that made it, and when that run began."""
+    """A build of the full project into the shared schemas: its run, and the start of that run."""
 
     run_id: int
     started_at: datetime
 
 
 async def keep_manifest(connection: Connection[Record], run_id: int, text: bytes) -> None:
-    """Store the manifest of a whole build that succeeded, and forget those of long ago. The loader's business."""
+    """Store the manifest of a successful full build, and delete old ones. As the loader."""
     packed = gzip.compress(text, compresslevel=6, mtime=0)
     async with connection.transaction():
         await connection.execute("insert into ops.dbt_manifests (run_id, manifest) values ($1, $2)", run_id, packed)
         await connection.execute(
             "delete from ops.dbt_manifests where run_id not in "
             "(select run_id from ops.dbt_manifests order by run_id desc limit $1) "
-            # The way back, and forward again, of the newest release.
+            # For the rollback of the newest release, and the roll forward.
             "and run_id not in (select unnest(array_remove(array[run_id, replaced_run_id], null)) from ops.releases "
             "where release_id = (select max(release_id) from ops.releases where released_at is not null))",
             _KEPT,
@@ -43,7 +43,7 @@ async def keep_manifest(connection: Connection[Record], run_id: int, text: bytes
 
 
 async def newest_build(connection: Connection[Record]) -> WholeBuild | None:
-    """The newest build whose manifest is kept; None when none is."""
+    """The newest build with a stored manifest; None if there is none."""
     if not await _may_use_ops(connection):
         row = await connection.fetchrow("select run_id, started_at from reviews.newest_build()")
     elif not await connection.fetchval("select to_regclass('ops.dbt_manifests') is not null"):
@@ -57,7 +57,7 @@ async def newest_build(connection: Connection[Record]) -> WholeBuild | None:
 
 
 async def is_kept(connection: Connection[Record], run_id: int) -> bool:
-    """Whether the manifest of that build is still here."""
+    """Whether the manifest of that build is still stored."""
     return bool(await connection.fetchval("select exists (select from ops.dbt_manifests where run_id = $1)", run_id))
 
 
@@ -65,7 +65,7 @@ async def read_manifest(connection: Connection[Record], run_id: int) -> bytes:
     """The manifest of that build: JSON as dbt wrote it.
 
     Raises:
-        LookupError: it is not kept any more.
+        LookupError: it is no longer stored.
     """
     query = "select manifest from ops.dbt_manifests where run_id = $1"
     if not await _may_use_ops(connection):
@@ -77,7 +77,7 @@ async def read_manifest(connection: Connection[Record], run_id: int) -> bytes:
 
 
 async def tables_changed_since(connection: Connection[Record], moment: datetime) -> list[str]:
-    """The tables whose rows changed in raw after that moment, as `shop.baskets`, sorted."""
+    """The tables whose rows changed in raw after that time, as `shop.baskets`, sorted."""
     query = (
         "select distinct source_system || '.' || table_name as name from ops.loads where status = 'published' "
         "and finished_at > $1 "

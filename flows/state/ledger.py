@@ -1,4 +1,4 @@
-"""What ran and what it did, in schema `ops`. The rows of a load and the facts about it commit together."""
+"""The ledger of runs and loads, in schema `ops`. The rows of a load and its facts commit together."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from flows.values.settings import settings
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# Of schema.sql. Two warehouses of one number are the same, or one of them is never completed.
-SCHEMA_VERSION = 9
+# The version of schema.sql. Every change needs a new version: two warehouses of one version must be equal.
+SCHEMA_VERSION = 10
 
 
 @cache
@@ -29,11 +29,11 @@ def schema_sql() -> str:
 
 
 async def ensure_schema(connection: Connection[Record]) -> None:
-    """Create the operations schema, or bring one of any earlier version up to this one, when no run is under way.
+    """Create the operations schema, or upgrade an earlier version, when no run is active.
 
     Raises:
-        ConfigurationError: upgrades are not made in passing here: MEDALLION_UPGRADE_AT_FIRST_USE.
-        LoadLocked: runs were under way all the while we waited.
+        ConfigurationError: automatic upgrades are disabled: MEDALLION_UPGRADE_AT_FIRST_USE.
+        LoadLocked: runs were active during the full wait.
         WarehouseError: the warehouse was written by a newer version of this platform.
     """
     version = await known_version(connection)
@@ -41,7 +41,7 @@ async def ensure_schema(connection: Connection[Record]) -> None:
         return
     if version is not None and not settings().upgrade_at_first_use:
         raise ConfigurationError(
-            f"schema ops is of version {version}, this code wants {SCHEMA_VERSION}, and no run upgrades it in passing",
+            f"schema ops is at version {version}, this code needs {SCHEMA_VERSION}, and runs do not upgrade it",
             where="warehouse",
             fix="run `medallion migrate --plan`, then `medallion migrate`",
         )
@@ -49,10 +49,10 @@ async def ensure_schema(connection: Connection[Record]) -> None:
 
 
 async def migrate(connection: Connection[Record], *, wait_seconds: float) -> bool:
-    """Do what `ensure_schema` does, whatever the setting; False when there was nothing to do.
+    """Like `ensure_schema`, whatever the setting; False if it was up to date.
 
     Raises:
-        LoadLocked: runs were under way all the while we waited.
+        LoadLocked: runs were active during the full wait.
         WarehouseError: the warehouse was written by a newer version of this platform.
     """
     if await known_version(connection) == SCHEMA_VERSION:
@@ -61,25 +61,25 @@ async def migrate(connection: Connection[Record], *, wait_seconds: float) -> boo
 
 
 async def known_version(connection: Connection[Record]) -> int | None:
-    """The operations schema's version; None where there is none yet.
+    """The operations schema's version; None if there is none yet.
 
     Raises:
-        WarehouseError: it is of a newer version than this code.
+        WarehouseError: it is newer than this code.
     """
     version: int | None = None
     if await connection.fetchval("select to_regclass('ops.schema_version') is not null"):
         version = await connection.fetchval("select max(version) from ops.schema_version")
     if version is not None and version > SCHEMA_VERSION:
         raise WarehouseError(
-            f"schema ops is of version {version}, and this code knows {SCHEMA_VERSION}",
+            f"schema ops is at version {version}, which is newer than this code's {SCHEMA_VERSION}",
             where="warehouse",
-            fix="deploy the newer code, or restore the warehouse of this version",
+            fix="deploy the newer code, or restore a warehouse of this code's version",
         )
     return version
 
 
 async def running_load(connection: Connection[Record], source: str, table: str) -> tuple[int, datetime] | None:
-    """The batch that holds the table now, and since when."""
+    """The batch that locks the table now, and since when."""
     row = await connection.fetchrow(
         "select batch_id, started_at from ops.loads where source_system = $1 and table_name = $2 "
         "and status = 'running' order by batch_id desc limit 1",
@@ -97,12 +97,10 @@ async def published_tables(connection: Connection[Record]) -> set[tuple[str, str
     return {(record["source_system"], record["table_name"]) for record in records}
 
 
-async def open_load(
-    connection: Connection[Record], run_id: int | None, source: str, table: str, mode: str, path: str
-) -> int:
-    """A new row of ops.loads; returns its batch id. Loads of the table that died without a word are closed.
+async def open_load(connection: Connection[Record], run_id: int | None, source: str, table: str, strategy: str) -> int:
+    """A new row of ops.loads; returns its batch id. Dead loads of the table are closed.
 
-    The caller holds the table's lock, so whatever still says it is running is not.
+    The caller holds the table's lock, so other rows that are `running` belong to dead loads.
     """
     await connection.execute(
         "update ops.loads set status = 'failed', error = $3, "
@@ -113,26 +111,29 @@ async def open_load(
     )
     return int(
         await connection.fetchval(
-            "insert into ops.loads (run_id, source_system, table_name, mode, path) values ($1, $2, $3, $4, $5) "
+            "insert into ops.loads (run_id, source_system, table_name, strategy) values ($1, $2, $3, $4) "
             "returning batch_id",
             run_id,
             source,
             table,
-            mode,
-            path,
+            strategy,
         )
     )
 
 
-async def note_path(connection: Connection[Record], batch_id: int, path: str, volume: str | None = None) -> None:
-    """How the plan decided that rows travel, and whether they are few or many."""
-    await connection.execute("update ops.loads set path = $2, volume = $3 where batch_id = $1", batch_id, path, volume)
+async def note_strategy(
+    connection: Connection[Record], batch_id: int, strategy: str, volume: str | None = None
+) -> None:
+    """Record how the plan reads rows, and the volume."""
+    await connection.execute(
+        "update ops.loads set strategy = $2, volume = $3 where batch_id = $1", batch_id, strategy, volume
+    )
 
 
 async def publish_load(
     connection: Connection[Record], batch_id: int, counts: LoadCounts, window: tuple[str | None, str | None]
 ) -> None:
-    """The load's counts and its success. Runs in the publishing transaction.
+    """Record the load's counts and its success. Runs in the publishing transaction.
 
     A check constraint refuses counts that do not add up, and with them the whole transaction.
     """
@@ -150,7 +151,7 @@ async def publish_load(
 async def fail_load(
     connection: Connection[Record], batch_id: int, status: str, error_id: str, error: str, rows_read: int | None
 ) -> None:
-    """The load's failure or refusal, unless it was published after all."""
+    """Record the load's failure or refusal, unless it was published."""
     await connection.execute(
         "update ops.loads set status = $2, error_id = $3, error = $4, rows_read = $5, finished_at = clock_timestamp() "
         "where batch_id = $1 and status = 'running'",
@@ -163,7 +164,7 @@ async def fail_load(
 
 
 async def load_status(connection: Connection[Record], batch_id: int) -> str | None:
-    """The load's status as the warehouse knows it: the answer to "did that commit go through?"."""
+    """The load's status in the warehouse: the answer to "did that commit succeed?"."""
     status = await connection.fetchval("select status from ops.loads where batch_id = $1", batch_id)
     return str(status) if status is not None else None
 
@@ -172,27 +173,16 @@ async def load_counts(connection: Connection[Record], batch_id: int) -> LoadCoun
     """The published counts of a load."""
     names = ", ".join(LoadCounts.__dataclass_fields__)
     row = await connection.fetchrow(f"select {names} from ops.loads where batch_id = $1", batch_id)
-    assert row is not None  # asked only of a batch whose status was read
+    assert row is not None  # only called for a batch whose status was read
     return LoadCounts(**dict(row))
 
 
-async def last_verdict(connection: Connection[Record], source: str, table: str) -> tuple[str | None, str | None]:
-    """How the last published load ended: (reconciled, path)."""
-    row = await connection.fetchrow(
-        "select reconciled, path from ops.loads where source_system = $1 and table_name = $2 and status = 'published' "
-        "and path <> 'backfill' order by batch_id desc limit 1",
-        source,
-        table,
-    )
-    return (row["reconciled"], row["path"]) if row else (None, None)
-
-
 async def was_read_whole(connection: Connection[Record], source: str, table: str) -> bool:
-    """Whether a read of the table was ever published to its end."""
+    """Whether a read of the table was ever published completely."""
     return bool(
         await connection.fetchval(
             "select exists (select from ops.loads where source_system = $1 and table_name = $2 "
-            "and status = 'published' and reconciled is distinct from 'more chunks follow')",
+            "and status = 'published' and reconciliation is distinct from 'incomplete')",
             source,
             table,
         )
@@ -200,7 +190,7 @@ async def was_read_whole(connection: Connection[Record], source: str, table: str
 
 
 async def read_cursor(connection: Connection[Record], source: str, table: str) -> CursorState:
-    """Where the next read begins. Empty for a table never loaded."""
+    """The table's cursor. Empty for a table never loaded."""
     row = await connection.fetchrow(
         "select cursor_value, pending_value, pending_at, cursor_key from ops.cursors "
         "where source_system = $1 and table_name = $2",
@@ -213,7 +203,7 @@ async def read_cursor(connection: Connection[Record], source: str, table: str) -
 async def save_cursor(
     connection: Connection[Record], source: str, table: str, state: CursorState, batch_id: int
 ) -> None:
-    """Where the next read begins, in the publishing transaction."""
+    """Store the table's cursor, in the publishing transaction."""
     await connection.execute(
         "insert into ops.cursors (source_system, table_name, cursor_value, pending_value, pending_at, cursor_key, "
         "batch_id) values ($1, $2, $3, $4, $5, $6, $7) on conflict (source_system, table_name) do update set "

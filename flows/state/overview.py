@@ -1,4 +1,4 @@
-"""The state of operations in one look, for `medallion status`."""
+"""The state of operations, for `medallion status`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Overview:
     """Rows as plain dictionaries, newest or largest first.
 
     `runs`: run_id, pipeline, scope, status, started_at, seconds, error_id, ended (how, if it was stopped), last_sign
-        (when it was last heard of). A run that is `running` while nobody holds its lock has the status `died`. The
-        `seconds` of one whose process died are those until the last sign of it, None if there is none but its start:
-        when it died is not known, and when somebody noticed says nothing.
-    `tables`: source_system, table_name, status, cursor_value, lag (interval), raw_rows, reconciled, quarantined.
+        (its last write). A run that is `running` without its lock has the status `died`. The `seconds` of a dead run
+        are those until its last write, None if there is none but its start: the time of death is not known, and the
+        time of its detection is irrelevant.
+    `tables`: source_system, table_name, status, cursor_value, freshness_seconds, raw_rows, reconciliation, quarantined.
     `quarantine`: source_system, table_name, rule, rows, since.
     `changes`: changed_at, source_system, table_name, column_name, change, old_type, new_type, applied.
     `circuits`: source_system, state, failures, retry_at, what; sources that have failed since they last worked.
     `errors`: error_id, occurred_at, failure_class, location, what, fix, times, places; equal ones are one row,
         with the newest's id, time and location, how often they occurred, and in how many places.
-    `blockers`: open transactions that keep tables of the warehouse.
+    `blockers`: open transactions that lock tables of the warehouse.
     """
 
     runs: Rows
@@ -47,7 +47,7 @@ select r.run_id, r.pipeline, r.scope, r.status, r.started_at, r.error_id, r.deta
     extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at)::float8 as seconds,
     greatest(r.started_at, l.last_sign) as last_sign
 from ops.runs as r left join lateral (
-    -- Whoever finds a load dead ends it: that is no sign of the run's.
+    -- A load found dead is closed by another process: that is not a sign of life of its run.
     select greatest(
         max(loads.started_at), max(loads.finished_at) filter (where loads.error is distinct from $2),
         max((select max(committed_at) from ops.chunks where chunks.batch_id = loads.batch_id))
@@ -58,23 +58,24 @@ order by r.run_id desc limit $1
 """
 _TABLES = """
 with latest as (
-    select distinct on (source_system, table_name) source_system, table_name, status, finished_at, raw_rows, reconciled
-    -- A repair is about single keys, a backfill about one partition: neither says how many rows raw has, or how fresh.
-    from ops.loads where path not in ('repair', 'backfill') order by source_system, table_name, batch_id desc
+    select distinct on (source_system, table_name)
+        source_system, table_name, status, finished_at, raw_rows, reconciliation
+    -- A repair is about single keys, a backfill about one partition: neither shows raw's row count or freshness.
+    from ops.loads where strategy not in ('repair', 'backfill') order by source_system, table_name, batch_id desc
 ), open_rows as (
     select source_system, table_name, count(*) as rows
     from quarantine.rows where resolved_at is null group by 1, 2
 )
-select l.source_system, l.table_name, l.status, c.cursor_value, l.raw_rows, l.reconciled,
+select l.source_system, l.table_name, l.status, c.cursor_value, l.raw_rows, l.reconciliation,
     coalesce(q.rows, 0) as quarantined,
-    extract(epoch from clock_timestamp() - p.published_at)::float8 as lag_seconds
+    extract(epoch from clock_timestamp() - p.published_at)::float8 as freshness_seconds
 from latest as l
 left join ops.cursors as c using (source_system, table_name)
 left join open_rows as q using (source_system, table_name)
 left join lateral (
     select max(finished_at) as published_at from ops.loads as o
     where o.source_system = l.source_system and o.table_name = l.table_name and o.status = 'published'
-        and o.path not in ('repair', 'backfill')
+        and o.strategy not in ('repair', 'backfill')
 ) as p on true
 order by 1, 2
 """
@@ -92,14 +93,14 @@ select (array_agg(error_id order by occurred_at desc))[1] as error_id, max(occur
     (array_agg(location order by occurred_at desc))[1] as location,
     (array_agg(what order by occurred_at desc))[1] as what,
     fix, count(*) as times, count(distinct location) as places
--- An API that is down is one cause for all its endpoints.
+-- An API that is down is one cause of the errors of all its endpoints.
 from recent group by failure_class, regexp_replace(what, '\\m(GET|POST) /\\S*', ''), fix
 order by max(occurred_at) desc limit $1
 """
 _LOADS = """
-select l.source_system, l.table_name, l.path, l.status, l.rows_read, l.rows_inserted, l.rows_updated, l.rows_unchanged,
-    l.rows_deduplicated, l.rows_quarantined, l.rows_deleted, l.source_rows, l.raw_rows, l.quarantine_rows,
-    l.reconciled, l.error, extract(epoch from l.finished_at - l.started_at)::float8 as seconds
+select l.source_system, l.table_name, l.strategy, l.status, l.rows_read, l.rows_inserted, l.rows_updated,
+    l.rows_unchanged, l.rows_deduplicated, l.rows_quarantined, l.rows_deleted, l.source_rows, l.raw_rows,
+    l.quarantine_rows, l.reconciliation, l.error, extract(epoch from l.finished_at - l.started_at)::float8 as seconds
 from ops.loads as l
 inner join ops.runs as r using (run_id)
 where r.correlation_id = $1
@@ -108,7 +109,7 @@ order by l.source_system desc, l.batch_id
 
 
 async def read_overview(connection: Connection[Record], limit: int = 8) -> Overview:
-    """The last `limit` runs, changes and errors; every table's latest load; what stands in quarantine."""
+    """The last `limit` runs, changes and errors; every table's latest load; quarantined rows."""
 
     async def rows(query: str, *arguments: int | str) -> Rows:
         return [dict(record) for record in await connection.fetch(query, *arguments)]
@@ -134,5 +135,5 @@ def _as_known(run: dict[str, Any], is_dead: bool) -> dict[str, Any]:
 
 
 async def loads_of(connection: Connection[Record], correlation_id: str) -> Rows:
-    """The loads of one run and the runs it started, in the order they began."""
+    """The loads of one run and the runs it started, in the order of their start."""
     return [dict(record) for record in await connection.fetch(_LOADS, correlation_id)]

@@ -1,4 +1,4 @@
-"""What an environment's own ledger tells before a commit leaves it, and the record where the commit arrives."""
+"""Facts of an environment's ledger for the promotion gates, and the record of promotions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LastBuild:
-    """The newest whole build that ended: how, when, of which models, and its checks as gate → outcome → count."""
+    """The newest finished full build: status, time, models, and its checks as gate → outcome → count."""
 
     run_id: int
     status: str
@@ -25,10 +25,10 @@ class LastBuild:
 
 
 async def last_build(connection: Connection[Record]) -> LastBuild | None:
-    """The newest transform or release that ended. A failed one counts: it says what happens to these models now."""
+    """The newest finished transform or release. A failed one counts: it shows the current state of these models."""
     row = await connection.fetchrow(
         "select run_id, status, finished_at, details from ops.runs where pipeline in ('transform', 'release') "
-        "and finished_at is not null and (status <> 'done' or details ? 'whole') order by run_id desc limit 1"
+        "and finished_at is not null and (status <> 'done' or details ? 'full_build') order by run_id desc limit 1"
     )
     if row is None:
         return None
@@ -45,32 +45,32 @@ async def last_build(connection: Connection[Record]) -> LastBuild | None:
 
 
 async def hours_since_loads(connection: Connection[Record]) -> dict[tuple[str, str], float]:
-    """(source, table) → hours since its last published load; repairs say nothing about what is new at the source."""
+    """(source, table) → hours since its last published load; repairs do not count."""
     rows = await connection.fetch(
         "select source_system, table_name, extract(epoch from now() - max(finished_at)) / 3600 as hours from ops.loads "
-        "where status = 'published' and path <> 'repair' group by source_system, table_name"
+        "where status = 'published' and strategy <> 'repair' group by source_system, table_name"
     )
     return {(row["source_system"], row["table_name"]): float(row["hours"]) for row in rows}
 
 
 async def open_circuits(connection: Connection[Record]) -> list[str]:
-    """Sources that are left alone now, or tried by a single load."""
+    """Sources whose circuit is open or half-open."""
     rows = await connection.fetch("select source_system from ops.circuits where state <> 'closed' order by 1")
     return [row["source_system"] for row in rows]
 
 
 async def comparisons(connection: Connection[Record]) -> tuple[list[str], int]:
-    """Tables that differed from their source when they were last compared, as `shop.baskets`; and how many agreed."""
+    """Tables that differed from their source in the last comparison, as `shop.baskets`; and how many matched."""
     rows = await connection.fetch(
-        "select distinct on (source_system, table_name) source_system || '.' || table_name as name, verdict "
+        "select distinct on (source_system, table_name) source_system || '.' || table_name as name, result "
         "from ops.reconciliations order by source_system, table_name, reconciliation_id desc"
     )
-    differing = sorted(row["name"] for row in rows if row["verdict"] == "different")
-    return differing, sum(row["verdict"] == "equal" for row in rows)
+    differing = sorted(row["name"] for row in rows if row["result"] == "different")
+    return differing, sum(row["result"] == "match" for row in rows)
 
 
 async def gold_shape(connection: Connection[Record]) -> dict[str, dict[str, str]]:
-    """Tables and views of gold with their columns and types; empty where nothing was built yet."""
+    """Tables and views of gold with their columns and types; empty if nothing was built yet."""
     rows = await connection.fetch(
         "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) as kind from pg_class as c "
         "inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped "
@@ -83,30 +83,33 @@ async def gold_shape(connection: Connection[Record]) -> dict[str, dict[str, str]
     return shape
 
 
-async def record_promotion(
-    connection: Connection[Record],
-    *,
-    environment: str,
-    promoted_from: str,
-    outcome: str,
-    commit: str,
-    models: str,
-    approved_by: str | None,
-    promoted_by: str,
-    gates: Sequence[Mapping[str, Any]],
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt to promote a commit, as ops.promotions keeps it. `outcome` is `promoted` or `refused`."""
+
+    environment: str
+    promoted_from: str
+    outcome: str
+    commit: str
+    models: str
+    approved_by: str | None
+    promoted_by: str
+    gates: Sequence[Mapping[str, Any]]
+
+
+async def record_promotion(connection: Connection[Record], attempt: Attempt) -> int:
     """A row of ops.promotions; returns its number."""
     return int(
         await connection.fetchval(
             "insert into ops.promotions (environment, promoted_from, outcome, commit_sha, models, approved_by, "
             "promoted_by, gates) values ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb) returning promotion_id",
-            environment,
-            promoted_from,
-            outcome,
-            commit,
-            models,
-            approved_by,
-            promoted_by,
-            json.dumps(gates),
+            attempt.environment,
+            attempt.promoted_from,
+            attempt.outcome,
+            attempt.commit,
+            attempt.models,
+            attempt.approved_by,
+            attempt.promoted_by,
+            json.dumps(attempt.gates),
         )
     )

@@ -1,4 +1,4 @@
-"""Reads in chunks: how each is cut, which chunks have committed, and who may commit more."""
+"""Reads in chunks: their grid, committed chunks, and which attempt may commit more."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A read in chunks. `grid` are the facts of an `extract.slices.Grid`, `landing` the landing table's oid.
+    """A read in chunks. `grid` are the fields of an `extract.slices.Grid`, `landing` the landing table's oid.
 
-    `opened_at` is when its first attempt began.
+    `opened_at` is the start of its first attempt.
     """
 
     batch_id: int
     attempt: int
-    path: str
+    strategy: str
     grid: dict[str, Any]
     window: Window
     landing: int
@@ -33,7 +33,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Steps from `lower` up to and without `upper`, and what they cost; `memory` is by how many bytes the peak grew."""
+    """Steps from `lower` (inclusive) to `upper` (exclusive), and their cost; `memory` is the growth of peak memory."""
 
     lower: int
     upper: int
@@ -46,29 +46,30 @@ class Chunk:
 
 
 async def open_read(
-    connection: Connection[Record], batch_id: int, path: str, grid: dict[str, Any], window: Window, landing: str
+    connection: Connection[Record], batch_id: int, strategy: str, grid: dict[str, Any], window: Window, landing: str
 ) -> Read:
-    """Write down how a read is cut. What an earlier attempt at the batch staged is forgotten."""
+    """Record a read. Chunks staged by an earlier attempt at the batch are discarded."""
     await connection.execute("delete from ops.chunks where batch_id = $1", batch_id)
     row = await connection.fetchrow(
-        "insert into ops.reads (batch_id, path, grid, read_window, landing) "
+        "insert into ops.reads (batch_id, strategy, grid, read_window, landing) "
         "values ($1, $2, $3, $4, to_regclass($5)::oid) on conflict (batch_id) do update set "
-        "path = excluded.path, grid = excluded.grid, read_window = excluded.read_window, landing = excluded.landing, "
+        "strategy = excluded.strategy, grid = excluded.grid, read_window = excluded.read_window, "
+        "landing = excluded.landing, "
         "opened_at = clock_timestamp() returning attempt, landing::bigint as landing, opened_at",
         batch_id,
-        path,
+        strategy,
         json.dumps(grid),
         json.dumps(asdict(window), default=datetime.isoformat),
         landing,
     )
     assert row is not None  # the statement always writes a row
-    return Read(batch_id, row["attempt"], path, grid, window, row["landing"], row["opened_at"])
+    return Read(batch_id, row["attempt"], strategy, grid, window, row["landing"], row["opened_at"])
 
 
 async def find_read(connection: Connection[Record], batch_id: int) -> Read | None:
-    """How the batch's read is cut; None when it is not read in chunks."""
+    """The batch's read; None if it is not read in chunks."""
     row = await connection.fetchrow(
-        "select attempt, path, grid, read_window, landing::bigint as landing, opened_at from ops.reads "
+        "select attempt, strategy, grid, read_window, landing::bigint as landing, opened_at from ops.reads "
         "where batch_id = $1",
         batch_id,
     )
@@ -77,7 +78,7 @@ async def find_read(connection: Connection[Record], batch_id: int) -> Read | Non
     return Read(
         batch_id,
         row["attempt"],
-        row["path"],
+        row["strategy"],
         json.loads(row["grid"]),
         _window(row["read_window"]),
         row["landing"],
@@ -96,16 +97,16 @@ def _window(text: str) -> Window:
 async def reopen(
     connection: Connection[Record], run_id: int | None, source: str, table: str, within_hours: float
 ) -> int | None:
-    """Take over the table's newest load, if its read was interrupted with chunks committed. Returns its batch id.
+    """Take over the table's newest load, if its read was interrupted with committed chunks. Returns its batch id.
 
-    From here on, workers of the earlier attempt commit nothing more; those that are committing must be waited for.
-    A read that was refused begins anew: its rows are what was wrong with it.
+    From here on, workers of the earlier attempt cannot commit; the caller must wait for commits in progress.
+    A refused read starts over, because its rows were refused.
     """
     batch_id: int | None = await connection.fetchval(
         "update ops.loads set status = 'running', run_id = coalesce($3, run_id), error_id = null, error = null, "
         "finished_at = null where batch_id = ("
         "select max(batch_id) from ops.loads where source_system = $1 and table_name = $2 "
-        "and path not in ('repair', 'backfill')) "
+        "and strategy not in ('repair', 'backfill')) "
         "and status in ('running', 'failed') and exists (select from ops.reads as r inner join ops.chunks as c "
         "using (batch_id) where r.batch_id = ops.loads.batch_id "
         "and c.committed_at > clock_timestamp() - make_interval(secs => $4 * 3600.0)) returning batch_id",
@@ -130,10 +131,10 @@ async def chunks_of(connection: Connection[Record], batch_id: int) -> list[Chunk
 
 
 async def join_read(connection: Connection[Record], batch_id: int, attempt: int) -> bool:
-    """Whether a worker may commit a chunk of this attempt. Runs in the chunk's transaction, before anything else.
+    """Whether a worker may commit a chunk of this attempt. Runs first in the chunk's transaction.
 
     The read's row is locked until that transaction ends, so that a newer attempt can wait for it; that attempt may
-    count itself meanwhile.
+    register meanwhile.
     """
     await connection.execute("select from ops.reads where batch_id = $1 for key share", batch_id)
     return bool(
@@ -147,7 +148,7 @@ async def join_read(connection: Connection[Record], batch_id: int, attempt: int)
 
 
 async def record_chunk(connection: Connection[Record], batch_id: int, attempt: int, chunk: Chunk) -> None:
-    """The chunk is in; runs in the chunk's transaction."""
+    """Record the committed chunk, in its transaction."""
     await connection.execute(
         "insert into ops.chunks (batch_id, attempt, lower_step, upper_step, rows, bytes, seconds, memory_bytes, "
         "size_bytes, size_reason, worker) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
@@ -166,9 +167,9 @@ async def record_chunk(connection: Connection[Record], batch_id: int, attempt: i
 
 
 async def landing_stands(connection: Connection[Record], read: Read, landing: str) -> bool:
-    """Whether the landing table is the one that chunks were committed to, and holds rows.
+    """Whether the landing table is the one with the committed chunks, and has rows.
 
-    After a crash of the warehouse an unlogged table is there and empty.
+    After a crash of the warehouse an unlogged table exists but is empty.
     """
     return bool(
         await connection.fetchval("select to_regclass($1)::oid::bigint is not distinct from $2", landing, read.landing)

@@ -1,4 +1,4 @@
-"""What came of comparing both ends, one row a table and comparison, in `ops.reconciliations`."""
+"""Reconciliation results, one row per table and comparison, in `ops.reconciliations`."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """One comparison of one table's both ends, in rows.
+    """One comparison of a table with its source, in rows.
 
     `method`: `content` by key, `content without key` (counts and one checksum), or `count`.
-    Differences: `missing` in raw, `surplus` in raw, `different` content. No differences: `quarantined` just as they
-    are at the source, `waiting` for the next load, whose cursor leads to them.
-    `buckets` checksums were compared at each end, and the rows of `drilled` buckets key by key.
-    `repaired` keys were read again before this comparison. `keys` names a few keys of each kind of difference.
+    Differences: `missing` in raw, `extra` in raw, `different` content. Not differences: `quarantined` unchanged rows,
+    `pending` rows, which the next load reads by its cursor.
+    `buckets` checksums were compared on each side, and the rows of `drilled` buckets key by key.
+    `repaired` keys were reloaded before this comparison. `keys` has sample keys per kind of difference.
     """
 
     source: str
     table: str
     method: str
-    verdict: str
+    result: str
     source_rows: int | None = None
     raw_rows: int | None = None
     buckets: int = 0
     drilled: int = 0
     missing: int = 0
-    surplus: int = 0
+    extra: int = 0
     different: int = 0
     quarantined: int = 0
-    waiting: int = 0
+    pending: int = 0
     repaired: int = 0
     seconds: float = 0.0
     note: str | None = None
@@ -42,13 +42,13 @@ class Reconciliation:
 
     @property
     def differences(self) -> int:
-        """Rows that no load to come will put right by itself."""
-        return self.missing + self.surplus + self.different
+        """Rows that no future load will correct automatically."""
+        return self.missing + self.extra + self.different
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing is left for a person, or a repair, to do."""
-        return self.verdict != "different"
+        """Whether no differences remain."""
+        return self.result != "different"
 
 
 async def record(connection: Connection[Record], run_id: int | None, result: Reconciliation) -> None:
@@ -67,7 +67,7 @@ async def last_of(connection: Connection[Record], correlation_id: str) -> list[d
         "select * from (select distinct on (c.source_system, c.table_name) c.* from ops.reconciliations as c "
         "inner join ops.runs as r using (run_id) where r.correlation_id = $1 "
         "order by c.source_system, c.table_name, c.reconciliation_id desc) as last "
-        "order by verdict <> 'different', reconciliation_id",
+        "order by result <> 'different', reconciliation_id",
         correlation_id,
     )
     return [dict(record) for record in records]

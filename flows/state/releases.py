@@ -1,4 +1,4 @@
-"""Releases of models in `ops.releases`: judged, given to readers, withdrawn."""
+"""Releases of models in `ops.releases`: checked, released, withdrawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """A release that was taken from readers again: when, and by whom."""
+    """A withdrawn release: when, and by whom."""
 
     release_id: int
     at: datetime
@@ -29,7 +29,7 @@ async def record_release(
     replaced_run_id: int | None,
     changes: Mapping[str, Any],
 ) -> int:
-    """A release that passed its gates and that nobody has seen yet; returns its number."""
+    """Record a release that passed its gates, before the swap; returns its number."""
     return int(
         await connection.fetchval(
             "insert into ops.releases (run_id, models, commit_sha, replaced_run_id, changes) "
@@ -44,7 +44,7 @@ async def record_release(
 
 
 async def mark_released(connection: Connection[Record], release_id: int) -> None:
-    """Readers have it: now, or since a process died before it could write this down."""
+    """Record it as released: now, or since a process died before it could record it."""
     await connection.execute(
         "update ops.releases set released_at = coalesce(released_at, clock_timestamp()), withdrawn_at = null, "
         "withdrawn_by = null where release_id = $1 and (released_at is null or withdrawn_at is not null)",
@@ -53,7 +53,7 @@ async def mark_released(connection: Connection[Record], release_id: int) -> None
 
 
 async def mark_withdrawn(connection: Connection[Record], release_id: int, by: str) -> None:
-    """Readers had it, and have it no more. Who withdrew it first is not written over."""
+    """Record it as withdrawn. The first withdrawal is not overwritten."""
     await connection.execute(
         "update ops.releases set withdrawn_at = clock_timestamp(), withdrawn_by = $2 "
         "where release_id = $1 and withdrawn_at is null",
@@ -63,18 +63,18 @@ async def mark_withdrawn(connection: Connection[Record], release_id: int, by: st
 
 
 async def settle(connection: Connection[Record], in_force: int | None, kept: int | None) -> None:
-    """Write down what the schemas themselves tell, where a process died between the exchange and this table.
+    """Correct the table from the schemas' comments, if a process died between the swap and the record.
 
-    `kept` is the release under `previous__`: a later one than that in force has been withdrawn.
+    `kept` is the release under `previous__`: a later one than the current one was withdrawn.
     """
     if in_force is not None:
         await mark_released(connection, in_force)
     if kept is not None and kept > (in_force or 0):
-        await mark_withdrawn(connection, kept, "a rollback that did not end")
+        await mark_withdrawn(connection, kept, "an unfinished rollback")
 
 
 async def withdrawn(connection: Connection[Record], models: str) -> Withdrawn | None:
-    """The release of these very models that was withdrawn, unless they were released again."""
+    """The withdrawn release of exactly these models, unless they were released again."""
     row = await connection.fetchrow(
         "select release_id, withdrawn_at, withdrawn_by from ops.releases "
         "where models = $1 and released_at is not null order by release_id desc limit 1",
@@ -86,9 +86,9 @@ async def withdrawn(connection: Connection[Record], models: str) -> Withdrawn | 
 
 
 async def models_in_force(connection: Connection[Record]) -> str | None:
-    """The fingerprint of the models that the newest whole build was made of; None when it was not kept."""
+    """The fingerprint of the models of the newest full build; None if it was not stored."""
     models: str | None = await connection.fetchval(
         "select details ->> 'models' from ops.runs where status = 'done' "
-        "and pipeline in ('transform', 'release', 'rollback') and details ? 'whole' order by run_id desc limit 1"
+        "and pipeline in ('transform', 'release', 'rollback') and details ? 'full_build' order by run_id desc limit 1"
     )
     return models

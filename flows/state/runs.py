@@ -1,4 +1,4 @@
-"""Runs of pipelines in `ops.runs`: opened, ended, and ended for those that died without a word."""
+"""Runs of pipelines in `ops.runs`: opened and closed, also for dead processes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from flows.state.active_runs import RUN_LOCK
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-#: How a run ended that neither came to its end nor failed, in `details ->> 'ended'`.
-CANCELLED = "cancelled by a person"
-TERMINATED = "told to end, as when its worker or machine shuts down"
+#: Why a run was stopped that neither completed nor failed, in `details ->> 'ended'`.
+CANCELLED = "cancelled"
+TERMINATED = "terminated, for example because its worker or machine was shut down"
 DIED = "the process ended without a word"
 
 
@@ -34,9 +34,9 @@ async def open_run(
 
 
 async def close_dead_runs(connection: Connection[Record], pipeline: str, scope: str, tables: Sequence[str]) -> None:
-    """End the rows of runs that were killed: still `running`, with no lock held of the run or of one of its tables.
+    """Close the rows of killed runs: still `running`, without a lock of the run or one of its tables.
 
-    A run that is alive between two tables writes its true end over this.
+    A run that is alive between two tables overwrites this with its actual end.
     """
     await connection.execute(
         "update ops.runs set status = 'failed', finished_at = clock_timestamp(), "
@@ -59,7 +59,7 @@ async def close_run(
     error_id: str | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """The run's outcome: done, failed, refused or rescheduled."""
+    """Record the run's status: done, failed, refused or rescheduled."""
     await connection.execute(
         "update ops.runs set status = $2, error_id = $3, details = $4::text::jsonb, finished_at = clock_timestamp() "
         "where run_id = $1",
@@ -71,7 +71,7 @@ async def close_run(
 
 
 async def close_stopped_run(connection: Connection[Record], run_id: int, ended: str) -> None:
-    """The run was stopped from outside, unless it had come to its end already."""
+    """Record that the run was stopped from outside, unless it had already ended."""
     await connection.execute(
         "update ops.runs set status = 'failed', details = jsonb_build_object('ended', $2::text), "
         "finished_at = clock_timestamp() where run_id = $1 and status = 'running'",

@@ -1,11 +1,11 @@
 -- Operations: what ran, what it loaded, where the next read begins. Idempotent; applied by the loader.
--- A change here wants the next number at the end, the same in ledger.py, and whatever upgrade.sql has to do for
--- warehouses made before it: `create table if not exists` passes over a table that is there.
+-- A change here needs the next version at the end and in ledger.py, and statements in upgrade.sql for warehouses created
+-- before it: `create table if not exists` skips a table that exists.
 create schema if not exists ops;
 create schema if not exists quarantine;
 create schema if not exists landing;
 
--- The loader's new schemas may be read by reviews (infra/local/roles_reviewer.sql); those of operations may not.
+-- The reviewer may read the loader's new schemas (infra/local/roles_reviewer.sql), but not those of operations.
 do $$
 begin
     if
@@ -43,11 +43,10 @@ create table if not exists ops.loads (
     run_id bigint references ops.runs (run_id),
     source_system text not null,
     table_name text not null,
-    mode text not null,
-    path text not null,
+    strategy text not null,
     window_lower text,
     window_upper text,
-    -- rescheduled: an API asked for more patience than a run has. The load goes on later, from the place it had reached.
+    -- rescheduled: an API requested a longer wait than a run allows. The load resumes later, from the place it reached.
     status text not null default 'running' check (
         status in ('running', 'published', 'failed', 'refused', 'rescheduled')
     ),
@@ -63,15 +62,15 @@ create table if not exists ops.loads (
     source_rows bigint,
     raw_rows bigint,
     quarantine_rows bigint,
-    reconciled text check (
-        reconciled in ('equal', 'missing in raw', 'surplus in raw', 'source gives no count', 'more chunks follow')
+    reconciliation text check (
+        reconciliation in ('match', 'missing', 'extra', 'not_compared', 'incomplete')
     ),
     error_id text,
     error text,
     started_at timestamptz not null default clock_timestamp(),
     finished_at timestamptz,
-    -- Every row read is accounted for, or the transaction that says so does not commit.
-    -- A count that is missing would make the comparison null, which a check constraint lets pass.
+    -- A load commits only if every row read is accounted for.
+    -- A missing count would make the comparison null, which a check constraint accepts.
     constraint every_row_is_accounted_for check (
         status <> 'published'
         or coalesce(
@@ -79,22 +78,22 @@ create table if not exists ops.loads (
         )
     )
 );
-comment on column ops.loads.quarantine_rows is 'Source rows that stand in quarantine only: source_rows = raw_rows + quarantine_rows when reconciled is equal.';
-comment on table ops.loads is 'One row per load of one table: window, counts, outcome. Commits with the rows it counts.';
+comment on column ops.loads.quarantine_rows is 'Source rows that are only in quarantine: source_rows = raw_rows + quarantine_rows when reconciliation is match.';
+comment on table ops.loads is 'One row per load of one table: window, counts, status. Commits with the rows it counts.';
 create index if not exists loads_by_table on ops.loads (source_system, table_name, batch_id desc);
 create index if not exists loads_by_run on ops.loads (run_id);
 
 create table if not exists ops.reads (
     batch_id bigint primary key references ops.loads (batch_id),
     attempt integer not null default 1,
-    path text not null,
+    strategy text not null,
     grid jsonb not null,
     read_window jsonb not null,
     landing oid not null,
     opened_at timestamptz not null default clock_timestamp()
 );
 comment on table ops.reads is
-'One row per read in chunks: how it is cut, and what it will publish. A new attempt at the same batch goes on from the chunks that committed; only workers of the newest attempt may commit more.';
+'One row per read in chunks: its chunks, and what it will publish. A new attempt at the same batch resumes from the committed chunks; only workers of the newest attempt may commit more.';
 
 create table if not exists ops.chunks (
     batch_id bigint not null references ops.loads (batch_id),
@@ -112,7 +111,7 @@ create table if not exists ops.chunks (
     primary key (batch_id, lower_step)
 );
 comment on table ops.chunks is
-'One row per chunk, committed with its rows: what part of the read it was, what it cost (memory_bytes: by how much the process''s peak grew), the size that was aimed at and why, and the process that read it (host:pid).';
+'One row per chunk, committed with its rows: its part of the read, its cost (memory_bytes: growth of the process''s peak memory), its target size and the reason, and the process that read it (host:pid).';
 
 create table if not exists ops.backfills (
     backfill_id bigint generated always as identity primary key,
@@ -125,7 +124,7 @@ create table if not exists ops.backfills (
     started_at timestamptz not null default clock_timestamp(),
     finished_at timestamptz
 );
-comment on table ops.backfills is 'One row per backfill; without finished_at it is under way, or waits to be gone on with.';
+comment on table ops.backfills is 'One row per backfill; without finished_at it is running or can be resumed.';
 create table if not exists ops.backfill_partitions (
     backfill_id bigint not null references ops.backfills (backfill_id),
     lower_bound date not null,
@@ -134,7 +133,18 @@ create table if not exists ops.backfill_partitions (
     committed_at timestamptz not null default clock_timestamp(),
     primary key (backfill_id, lower_bound)
 );
-comment on table ops.backfill_partitions is 'One row per partition that is in, committed with its rows; upper_bound is not in it.';
+comment on table ops.backfill_partitions is 'One row per completed partition, committed with its rows; upper_bound is exclusive.';
+
+create table if not exists ops.reload_requests (
+    request_id bigint generated always as identity primary key,
+    source_system text not null,
+    table_name text not null,
+    requested_by text not null,
+    requested_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.reload_requests is
+'One row per `medallion reload` of a table: the first load that begins after it reads all rows.';
+create index if not exists reload_requests_by_table on ops.reload_requests (source_system, table_name, requested_at desc);
 
 create table if not exists ops.cursors (
     source_system text not null,
@@ -148,7 +158,7 @@ create table if not exists ops.cursors (
     primary key (source_system, table_name)
 );
 comment on table ops.cursors is
-'One row per table read by cursor: everything below cursor_value is in raw, quarantine or tombstones. pending_value becomes safe once no transaction older than pending_at is open at the source.';
+'One row per table loaded by cursor: everything below cursor_value is in raw, quarantine or tombstones. pending_value becomes safe once no transaction older than pending_at is open at the source.';
 
 create table if not exists ops.dlt_states (
     source_system text not null,
@@ -159,7 +169,7 @@ create table if not exists ops.dlt_states (
     primary key (source_system, table_name)
 );
 comment on table ops.dlt_states is
-'One row per table read by dlt: what its resource keeps between reads, as dlt writes it. Commits with the rows it speaks of; goes unread once the raw table is gone.';
+'One row per table loaded by dlt: the state of its resource, as dlt writes it. Commits with its rows; ignored if the raw table does not exist.';
 
 create table if not exists ops.schema_changes (
     change_id bigint generated always as identity primary key,
@@ -174,7 +184,7 @@ create table if not exists ops.schema_changes (
     applied boolean not null default true,
     announced boolean not null default false
 );
-comment on table ops.schema_changes is 'One row per change of a source table''s shape: as it reached raw, or (not applied) as it was refused or held back. announced: an event was sent about it.';
+comment on table ops.schema_changes is 'One row per change of a source table''s shape: applied to raw, or (not applied) refused or held back. announced: an event was sent.';
 
 create table if not exists ops.errors (
     error_id text primary key,
@@ -189,7 +199,7 @@ create table if not exists ops.errors (
     retryable boolean not null,
     occurred_at timestamptz not null default clock_timestamp()
 );
-comment on table ops.errors is 'One row per error a person may be asked about. Holds no values of rows and no secrets.';
+comment on table ops.errors is 'One row per error. Contains no values of rows and no secrets.';
 
 create table if not exists ops.check_results (
     run_id bigint not null references ops.runs (run_id),
@@ -211,25 +221,25 @@ create table if not exists ops.reconciliations (
     source_system text not null,
     table_name text not null,
     method text not null check (method in ('content', 'content without key', 'count')),
-    verdict text not null check (
-        verdict in ('equal', 'different', 'not loaded yet', 'source gives no count')
+    result text not null check (
+        result in ('match', 'different', 'not_compared')
     ),
     source_rows bigint,
     raw_rows bigint,
     buckets bigint not null,
     drilled bigint not null,
     missing bigint not null,
-    surplus bigint not null,
+    extra bigint not null,
     different bigint not null,
     quarantined bigint not null,
-    waiting bigint not null,
+    pending bigint not null,
     repaired bigint not null,
     seconds double precision not null,
     note text,
     keys jsonb not null,
     reconciled_at timestamptz not null default clock_timestamp()
 );
-comment on table ops.reconciliations is 'One row per comparison of a table''s content at both ends. keys names a few keys of each kind of difference.';
+comment on table ops.reconciliations is 'One row per comparison of a table''s content at the source and in raw. keys has sample keys per kind of difference.';
 create index if not exists reconciliations_by_table
 on ops.reconciliations (source_system, table_name, reconciliation_id desc);
 
@@ -246,10 +256,10 @@ create table if not exists quarantine.rows (
     resolved_at timestamptz,
     resolution text
 );
-comment on table quarantine.rows is 'One row per version of a source row that broke a rule at the door, whole, with the rule''s name.';
+comment on table quarantine.rows is 'One row per version of a source row that failed a row check on load: the full row and the name of the rule.';
 create index if not exists rows_open_by_table on quarantine.rows (source_system, table_name, row_key)
 where resolved_at is null;
--- A read that overlaps the last one meets the same bad row again: it is one row here.
+-- An overlapping read finds the same bad row again: it is stored once.
 create unique index if not exists rows_open_once on quarantine.rows (source_system, table_name, rule, row_hash)
 where resolved_at is null;
 
@@ -268,7 +278,7 @@ create table if not exists ops.list_reads (
     primary key (source_system, table_name)
 );
 comment on table ops.list_reads is
-'One row per endpoint of an API. While its list is being read: place, where to go on; since, what was asked for; reached, the latest cursor seen; ceiling, the API''s clock when the list began, which the cursor must not pass; gathered, what has landed behind place and is not published. When it has been read: etag, the mark of the whole list. Holds no credentials.';
+'One row per endpoint of an API. While its list is being read: place, the position to resume from; since, the requested lower bound; reached, the latest cursor seen; ceiling, the API''s clock at the start of the list, which the cursor must not pass; gathered, what has landed up to place and is not published. Afterwards: etag of the full list. Contains no credentials.';
 
 create table if not exists ops.record_fields (
     source_system text not null,
@@ -279,7 +289,7 @@ create table if not exists ops.record_fields (
     primary key (source_system, table_name, field)
 );
 comment on table ops.record_fields is
-'One row per top-level field that an endpoint''s records have had: the kinds of its values, and the load that last added one. Changes are in ops.schema_changes.';
+'One row per top-level field that an endpoint''s records have had: the types of its values, and the load that last added one. Changes are in ops.schema_changes.';
 
 create table if not exists ops.circuits (
     source_system text primary key,
@@ -291,14 +301,14 @@ create table if not exists ops.circuits (
     changed_at timestamptz not null default clock_timestamp()
 );
 comment on table ops.circuits is
-'One row per source that has ever failed: closed, it is asked; open, nobody asks it before retry_at; half-open, one load tries it. failures counts loads that failed in a row, openings how often it opened since it last worked.';
+'One row per source that has ever failed: closed, requests are sent; open, no requests before retry_at; half-open, one load tests it. failures counts consecutive failed loads, openings counts how often it opened since the last success.';
 
 create table if not exists ops.dbt_manifests (
     run_id bigint primary key references ops.runs (run_id),
     manifest bytea not null
 );
 comment on table ops.dbt_manifests is
-'One row per whole build of the models into the shared schemas, the last ten: dbt''s manifest.json, by gzip. Private builds and pull requests compare with the newest and defer to it.';
+'One row per full build of the models into the shared schemas, the last ten: dbt''s manifest.json, gzipped. Private builds and pull requests compare with the newest and defer to it.';
 -- It is compressed already.
 alter table ops.dbt_manifests alter column manifest set storage external;
 
@@ -315,7 +325,7 @@ create table if not exists ops.releases (
     withdrawn_by text
 );
 comment on table ops.releases is
-'One row per release of the models that passed its gates: models, the fingerprint of the dbt project; replaced_run_id, the whole build that readers had before; changes, what differs from it. Which release they have now is told by the comment of schema gold, which changes with it. Withdrawn models are not built into the shared schemas again.';
+'One row per release of the models that passed its gates: models, the fingerprint of the dbt project; replaced_run_id, the full build that readers had before; changes, the differences. The comment of schema gold has the current release. Withdrawn models are not built into the shared schemas again.';
 
 create table if not exists ops.promotions (
     promotion_id bigint generated always as identity primary key,
@@ -330,7 +340,7 @@ create table if not exists ops.promotions (
     promoted_at timestamptz not null default clock_timestamp()
 );
 comment on table ops.promotions is
-'One row per attempt to promote a commit into this environment: who asked, who approved, and each gate with its outcome and evidence.';
+'One row per attempt to promote a commit into this environment: who requested it, who approved it, and each gate with its outcome and evidence.';
 
 create table if not exists ops.erasures (
     event_id bigint generated always as identity primary key,
@@ -342,7 +352,7 @@ create table if not exists ops.erasures (
     occurred_at timestamptz not null default clock_timestamp()
 );
 comment on table ops.erasures is
-'One row per step of a person''s erasure: rows counted by table, the person told by a keyed hash alone. Rows are only ever added.';
+'One row per step of an erasure: rows counted per table, the subject only as a keyed hash. Append-only.';
 create index if not exists erasures_by_subject on ops.erasures (subject, key_hash);
 create or replace function ops.refuse_change() returns trigger
 language plpgsql set search_path = pg_catalog as $$
@@ -360,10 +370,10 @@ create table if not exists ops.retentions (
     rows bigint not null,
     retained_at timestamptz not null default clock_timestamp()
 );
-comment on table ops.retentions is 'One row per place where `medallion purge` deleted what was beyond its term: how many rows, and the moment before which they lay.';
+comment on table ops.retentions is 'One row per place where `medallion purge` deleted data past its retention period: the number of rows, and the cut-off time.';
 
--- Locks of loads and of the transform. Advisory locks alone would not do: every role that may connect can take any key. So
--- the key is drawn anew each time, and counts only in the session that this table names, which only the loader writes.
+-- Locks of loads and of the transform. Advisory locks alone are not enough: every role that may connect can take any key.
+-- So each lock gets a new random key, valid only for the session in this table, which only the loader writes.
 create table if not exists ops.locks (
     name text primary key,
     key bigint not null,
@@ -372,7 +382,7 @@ create table if not exists ops.locks (
     taken_at timestamptz not null default clock_timestamp()
 );
 comment on table ops.locks is
-'One row per lock that was ever taken: `shop.baskets` for loads of a table, `transform`. It is held while the session of that process id and account holds the advisory lock of that key, so the server frees it whenever the session ends.';
+'One row per lock ever taken: `shop.baskets` for loads of a table, `transform`. It is held while the session of that process id and account holds the advisory lock of that key, so the server releases it when the session ends.';
 
 create or replace function ops.is_held(key bigint, pid integer, account oid) returns boolean
 language sql set search_path = pg_catalog as $$
@@ -398,7 +408,7 @@ declare
     drawn bigint;
     taken boolean;
 begin
-    -- An upgrade of this schema keeps others from taking locks by locking the table.
+    -- An upgrade of this schema locks the table, so that no other lock is taken.
     lock table ops.locks in row exclusive mode nowait;
     loop
         drawn := hashtextextended(gen_random_uuid()::text, 0);
@@ -421,10 +431,10 @@ exception
 end
 $$;
 
--- The row stays: an upgrade that waits for the holder to end has locked the table.
+-- The row is kept: an upgrade that waits for the holder has locked the table.
 create or replace function ops.release_lock(held text) returns void
 language sql set search_path = pg_catalog as $$
     select pg_advisory_unlock(key) from ops.locks where name = $1 and pid = pg_backend_pid()
 $$;
 
-insert into ops.schema_version (version) values (9) on conflict do nothing;
+insert into ops.schema_version (version) values (10) on conflict do nothing;

@@ -1,4 +1,4 @@
-"""What the ledger remembers of a table's columns."""
+"""Column changes of tables in the ledger."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RecordedChange:
 
 
 async def not_announced(connection: Connection[Record], source: str) -> list[RecordedChange]:
-    """The source's changes about which no event was sent yet, oldest first."""
+    """The source's changes without an event yet, oldest first."""
     records = await connection.fetch(
         "select change_id, batch_id, source_system, table_name, column_name, change, old_type, new_type, applied, "
         "changed_at from ops.schema_changes where source_system = $1 and not announced order by change_id",
@@ -38,7 +38,7 @@ async def not_announced(connection: Connection[Record], source: str) -> list[Rec
 
 
 async def mark_announced(connection: Connection[Record], changes: Sequence[RecordedChange]) -> None:
-    """Events about these changes were sent."""
+    """Mark these changes as announced."""
     await connection.execute(
         "update ops.schema_changes set announced = true where change_id = any($1::bigint[])",
         [change.change_id for change in changes],
@@ -46,9 +46,9 @@ async def mark_announced(connection: Connection[Record], changes: Sequence[Recor
 
 
 async def dropped_columns(connection: Connection[Record], source: str, table: str, *, held: bool = False) -> set[str]:
-    """Columns that the source no longer had when the table was last loaded. Raw still has them.
+    """Columns that the source no longer had at the last load. Raw still has them.
 
-    `held`: loads of the table go on while changes are held back from raw, so those count as well.
+    `held`: loads continue while changes are held back from raw, so those count as well.
     """
     records = await connection.fetch(
         "select column_name from (select distinct on (column_name) column_name, change from ops.schema_changes "
@@ -68,7 +68,7 @@ async def record(
     batch_id: int,
     changes: Sequence[tuple[str, str, str | None, str | None]],
 ) -> None:
-    """Schema changes as (column, change, old type, new type). A column dropped long ago is recorded once."""
+    """Record schema changes as (column, change, old type, new type). A dropped column is recorded once."""
     for change in changes:
         await connection.execute(
             "insert into ops.schema_changes (batch_id, source_system, table_name, column_name, change, old_type, "
@@ -89,7 +89,7 @@ async def record_refused(
     batch_id: int,
     changes: Sequence[tuple[str, str, str | None, str | None]],
 ) -> None:
-    """Schema changes that were refused, as (column, change, old type, new type): once, however often it is tried."""
+    """Record refused schema changes, as (column, change, old type, new type): once, whatever the number of attempts."""
     for change in changes:
         await connection.execute(
             "insert into ops.schema_changes (batch_id, source_system, table_name, column_name, change, old_type, "

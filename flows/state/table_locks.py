@@ -1,4 +1,4 @@
-"""Who is loading a table, by locks of `ops.locks`: the server frees them on any death, and readers can take none."""
+"""Locks of tables being loaded, in `ops.locks`: the server releases them on any death, and readers cannot take them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 async def lock_table(connection: Connection[Record], source: str, table: str) -> bool:
-    """Try for the table's lock, held by the session until it ends or unlocks. The server frees it on any death.
+    """Try to take the table's lock, held until the session ends or unlocks. The server releases it on any death.
 
-    It cannot be had while schema `ops` is being upgraded. Not for use within a transaction: others see the lock once
-    it commits.
+    It cannot be taken during an upgrade of schema `ops`. Must not be used in a transaction: others see the lock only
+    after its commit.
 
     Raises:
         WarehouseError: the schema was upgraded since this run began, by newer code than this.
@@ -27,13 +27,13 @@ async def lock_table(connection: Connection[Record], source: str, table: str) ->
 
 
 async def unlock_table(connection: Connection[Record], source: str, table: str) -> None:
-    """Give the table's lock back."""
+    """Release the table's lock."""
     await connection.execute("select ops.release_lock($1)", f"{source}.{table}")
 
 
 async def workers_ended(connection: Connection[Record], source: str, table: str) -> bool:
-    """Whether no worker of an earlier attempt is at work on the table: see `reads.join_read`."""
-    # All of a published load's workers had ended. What a worker has locked is skipped, not waited for.
+    """Whether no worker of an earlier attempt is active on the table: see `reads.join_read`."""
+    # All workers of a published load have ended. Rows locked by a worker are skipped without waiting.
     of_table = (
         "from ops.reads as r inner join ops.loads as l using (batch_id) "
         "where l.source_system = $1 and l.table_name = $2 and l.status <> 'published'"
@@ -49,7 +49,7 @@ async def workers_ended(connection: Connection[Record], source: str, table: str)
 
 
 async def lock_holder(connection: Connection[Record], source: str, table: str) -> int | None:
-    """The batch under way on the table, told by the lock itself: a row that says so may have died. Takes no lock."""
+    """The active batch of the table, by its lock: a row that is `running` may have died. Takes no lock."""
     batch_id: int | None = await connection.fetchval(
         "select (select max(l.batch_id) from ops.loads as l where l.source_system = $1 and l.table_name = $2) "
         "from ops.locks where name = $1 || '.' || $2 and ops.is_held(key, pid, account)",

@@ -1,4 +1,4 @@
-"""One transform at a time: a lock of the warehouse, which the server frees on any death of its holder."""
+"""One transform at a time: a lock in the warehouse, which the server releases on any death of its holder."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _HOLDER = "select taken_at, pid from ops.locks where name = 'transform' and ops.
 
 @contextmanager
 def transform_lock(address: DatabaseConnection, *, wait_seconds: float) -> Iterator[None]:
-    """Hold the warehouse's transform lock. `address` is the loader's, who alone may take locks of `ops.locks`.
+    """Hold the warehouse's transform lock. `address` is the loader's URL: only it may take locks of `ops.locks`.
 
-    Two builds at once would trip over each other's temporary tables and could snapshot a row twice.
+    Two parallel builds would conflict on temporary tables and could snapshot a row twice.
 
     Raises:
-        LoadLocked: another transform held it all the while we waited.
-        ConfigurationError: it refuses the login, or its certificate does not hold.
-        WarehouseError: it does not answer.
+        LoadLocked: another transform held it during the full wait.
+        ConfigurationError: the login is refused, or the certificate is invalid.
+        WarehouseError: the warehouse does not respond.
     """
     try:
         connection = psycopg.connect(
@@ -55,10 +55,10 @@ def transform_lock(address: DatabaseConnection, *, wait_seconds: float) -> Itera
 
 @asynccontextmanager
 async def transform_turn(connection: Connection[Record], *, wait_seconds: float, where: str) -> AsyncIterator[None]:
-    """The same lock, held by a session that is open, for what must not happen while models are built.
+    """The same lock in an open session, for work that must not run while models are built.
 
     Raises:
-        LoadLocked: another transform held it all the while we waited.
+        LoadLocked: another transform held it during the full wait.
     """
     until = time.monotonic() + wait_seconds
     while not await connection.fetchval(_TRY):
@@ -79,7 +79,7 @@ def _busy(where: str, holder: tuple[Any, ...] | None) -> LoadLocked:
         if holder
         else "schema ops is being upgraded",
         where=where,
-        fix="wait for it to end; one that died gives the lock back by itself",
+        fix="wait until it ends; if it dies, its lock is released automatically",
         retryable=True,
     )
 

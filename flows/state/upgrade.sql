@@ -5,10 +5,6 @@
 alter table if exists ops.loads drop column if exists source_rows_above;
 alter table if exists ops.loads add column if not exists quarantine_rows bigint;
 alter table if exists ops.loads add column if not exists volume text;
-alter table if exists ops.loads drop constraint if exists loads_reconciled_check;
-alter table if exists ops.loads add constraint loads_reconciled_check check (
-    reconciled in ('equal', 'missing in raw', 'surplus in raw', 'source gives no count', 'more chunks follow')
-);
 alter table if exists ops.loads drop constraint if exists loads_status_check;
 alter table if exists ops.loads add constraint loads_status_check check (
     status in ('running', 'published', 'failed', 'refused', 'rescheduled')
@@ -17,36 +13,100 @@ alter table if exists ops.runs drop constraint if exists runs_status_check;
 alter table if exists ops.runs add constraint runs_status_check check (
     status in ('running', 'done', 'failed', 'refused', 'rescheduled')
 );
-
--- Tombstones once had a count of their own, beside the rows they ended in rows_deleted; by themselves they changed no
--- row. Now they are among the rows that changed or did not. The counts must add up before and after.
 alter table if exists ops.loads drop constraint if exists every_row_is_accounted_for;
-do $$
-begin
-    if exists (
-        select from pg_attribute
-        where attrelid = to_regclass('ops.loads') and attname = 'rows_tombstones' and not attisdropped
-    ) then
-        update ops.loads set rows_unchanged = coalesce(rows_unchanged, 0) + rows_tombstones where rows_tombstones <> 0;
-        alter table ops.loads drop column rows_tombstones;
-    end if;
-end
-$$;
 alter table if exists ops.loads add constraint every_row_is_accounted_for check (
     status <> 'published'
     or coalesce(
         rows_read = rows_inserted + rows_updated + rows_unchanged + rows_deduplicated + rows_quarantined, false
     )
 );
-
--- Who read a chunk was not written down at first.
-alter table if exists ops.chunks add column if not exists worker text not null default '';
-alter table if exists ops.chunks alter column worker drop default;
-
 alter table if exists ops.schema_changes add column if not exists applied boolean not null default true;
 -- Changes of before there were events are not told any more.
 alter table if exists ops.schema_changes add column if not exists announced boolean not null default true;
 alter table if exists ops.schema_changes alter column announced set default false;
 
--- What a list had landed was read again whole at first.
-alter table if exists ops.list_reads add column if not exists gathered jsonb;
+-- Version 10 has one name for how a table is loaded (mode, path → strategy) and one set of results of a comparison.
+do $$
+declare
+    renamed record;
+    of_column text;
+begin
+    for renamed in
+        select * from (values
+            ('ops.loads', 'path', 'strategy'),
+            ('ops.loads', 'reconciled', 'reconciliation'),
+            ('ops.reads', 'path', 'strategy'),
+            ('ops.errors', 'next_move', 'fix'),
+            ('ops.reconciliations', 'verdict', 'result'),
+            ('ops.reconciliations', 'surplus', 'extra'),
+            ('ops.reconciliations', 'waiting', 'pending')
+        ) as names (relation, earlier, later)
+    loop
+        if exists (
+            select from pg_attribute
+            where attrelid = to_regclass(renamed.relation) and attname = renamed.earlier and not attisdropped
+        ) then
+            execute format('alter table %s rename column %I to %I', renamed.relation, renamed.earlier, renamed.later);
+            -- PostgreSQL 18 names these constraints after the column.
+            of_column := split_part(renamed.relation, '.', 2) || '_%s_not_null';
+            if exists (
+                select from pg_constraint
+                where conrelid = to_regclass(renamed.relation) and conname = format(of_column, renamed.earlier)
+            ) then
+                execute format(
+                    'alter table %s rename constraint %I to %I', renamed.relation,
+                    format(of_column, renamed.earlier), format(of_column, renamed.later)
+                );
+            end if;
+        end if;
+    end loop;
+end
+$$;
+alter table if exists ops.loads drop column if exists mode;
+alter table if exists ops.loads drop constraint if exists loads_reconciled_check;
+alter table if exists ops.loads drop constraint if exists loads_reconciliation_check;
+alter table if exists ops.reconciliations drop constraint if exists reconciliations_verdict_check;
+alter table if exists ops.reconciliations drop constraint if exists reconciliations_result_check;
+do $$
+begin
+    if to_regclass('ops.loads') is not null then
+        update ops.loads set
+            strategy = case strategy when 'first' then 'initial' when 'reread' then 'reload' else strategy end,
+            reconciliation = case reconciliation
+                when 'equal' then 'match' when 'missing in raw' then 'missing' when 'surplus in raw' then 'extra'
+                when 'source gives no count' then 'not_compared' when 'more chunks follow' then 'incomplete'
+                else reconciliation
+            end
+        where strategy in ('first', 'reread')
+            or reconciliation in (
+                'equal', 'missing in raw', 'surplus in raw', 'source gives no count', 'more chunks follow'
+            );
+        update ops.runs set details = details - 'whole' || jsonb_build_object('full_build', details -> 'whole')
+        where details ? 'whole';
+    end if;
+    if to_regclass('ops.reads') is not null then
+        update ops.reads set strategy = case strategy when 'first' then 'initial' else 'reload' end
+        where strategy in ('first', 'reread');
+    end if;
+    if to_regclass('ops.reconciliations') is not null then
+        update ops.reconciliations set
+            result = case result when 'equal' then 'match' when 'different' then result else 'not_compared' end,
+            keys = case when keys ? 'surplus' then keys - 'surplus' || jsonb_build_object('extra', keys -> 'surplus')
+                else keys end
+        where result in ('equal', 'not loaded yet', 'source gives no count') or keys ? 'surplus';
+    end if;
+end
+$$;
+alter table if exists ops.loads add constraint loads_reconciliation_check check (
+    reconciliation in ('match', 'missing', 'extra', 'not_compared', 'incomplete')
+);
+alter table if exists ops.reconciliations add constraint reconciliations_result_check check (
+    result in ('match', 'different', 'not_compared')
+);
+do $$
+begin
+    if to_regclass('quarantine.rows') is not null then
+        update quarantine.rows set resolution = 'fixed at the source' where resolution = 'mended at the source';
+    end if;
+end
+$$;

@@ -1,9 +1,9 @@
-"""Bringing schema `ops` from one version to another, while nothing else is at work in it.
+"""Upgrade of schema `ops` while no run is active.
 
-wait for the turn → from here on no run begins → wait for those under way → one transaction of DDL
+take the upgrade lock → from here on no run starts → wait for active runs → one transaction of DDL
 
-The turn is a lock of tables that only the loader may lock, and for runs of code before version 9 an advisory one. A
-killed upgrade gives it back, and leaves the version that was.
+The upgrade lock is a lock of tables that only the loader may lock, and an advisory lock for code before version 9. A
+killed upgrade releases it, and leaves the old version.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _POLL_SECONDS = 0.25
 _UPGRADE = Path(__file__).with_name("upgrade.sql")
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _SHAPE = Path(__file__).with_name("operations_shape.sql")
-# Whether those who hold older code's lock may read schema ops, as no reader may; null when nobody holds it.
+# Whether holders of older code's lock may read schema ops, which readers may not; null if nobody holds it.
 _HELD_BY_OLDER_CODE = """
 select bool_or(to_regnamespace('ops') is null or has_schema_privilege(a.usesysid, 'ops', 'usage'))
 from pg_locks as k inner join pg_stat_activity as a using (pid)
 where k.locktype = 'advisory' and k.classid = $1::int::oid and k.objid = $2::int::oid and k.objsubid = 2
     and k.database = (select oid from pg_database where datname = current_database()) and k.granted
 """
-# A rehearsal must not make loads wait: behind its lock they would queue.
+# A rehearsal must not block loads: they would queue behind its lock.
 _REHEARSAL_LOCK_MS = 1000
 
 
 def statements() -> str:
-    """All that an upgrade runs, as SQL."""
+    """All statements of an upgrade, as SQL."""
     return _UPGRADE.read_text(encoding="utf-8") + "\n" + _SCHEMA.read_text(encoding="utf-8")
 
 
@@ -51,16 +51,16 @@ async def upgrade(
     *,
     wait_seconds: float,
 ) -> bool:
-    """Bring the schema to the wanted version; False when another process had done it by our turn.
+    """Upgrade the schema to the required version; False if another process has done it meanwhile.
 
-    Whoever wants to begin a run meanwhile waits as for any lock.
+    New runs wait meanwhile, as for any lock.
 
     Raises:
-        LoadLocked: runs were under way, or another upgrade was, all the while we waited. Nothing was changed.
+        LoadLocked: runs or another upgrade were active during the full wait. Nothing was changed.
     """
     until = time.monotonic() + wait_seconds
     async with connection.transaction():
-        async with _told_as_lock("another upgrade of schema ops is under way"):
+        async with _told_as_lock("another upgrade of schema ops is running"):
             await _limit_waits(connection, until)
             await _take_turn(connection, until)
         version = await known_version(connection)
@@ -68,24 +68,24 @@ async def upgrade(
             return False
         if version is not None:
             await _let_runs_end(connection, f"from version {version} to {wanted}", until)
-        async with _told_as_lock("sessions hold tables of schema ops"):
+        async with _told_as_lock("sessions lock tables of schema ops"):
             await _limit_waits(connection, until)
             await connection.execute(statements())
     return True
 
 
 async def rehearse(connection: Connection[Record]) -> list[str]:
-    """What an upgrade would bring, take away and change, found by doing it in a transaction that is rolled back.
+    """What an upgrade would add, drop and change, found by running it in a transaction that is rolled back.
 
     Lines such as `comes    table ops.releases` and `goes     column ops.loads.rows_tombstones bigint`, sorted.
 
     Raises:
-        LoadLocked: sessions hold tables of schema ops, so it could not be tried.
+        LoadLocked: sessions lock tables of schema ops, so it could not be rehearsed.
     """
     rehearsal = connection.transaction()
     await rehearsal.start()
     try:
-        async with _told_as_lock("sessions hold tables of schema ops, so the upgrade could not be rehearsed"):
+        async with _told_as_lock("sessions lock tables of schema ops, so the upgrade could not be rehearsed"):
             await connection.execute("select set_config('lock_timeout', $1, true)", f"{_REHEARSAL_LOCK_MS}ms")
             before = await _shape(connection)
             await connection.execute(statements())
@@ -107,13 +107,13 @@ async def _shape(connection: Connection[Record]) -> set[str]:
 
 
 async def _take_turn(connection: Connection[Record], until: float) -> None:
-    """Be the only upgrade, and keep runs from beginning."""
+    """Take the upgrade lock, which keeps runs from starting."""
     for table in ("ops.schema_version", "ops.locks"):
         if await connection.fetchval("select to_regclass($1) is not null", table):
             await connection.execute(f"lock table {table} in share row exclusive mode")
     while not await connection.fetchval("select pg_try_advisory_xact_lock($1, $2)", LOAD_LOCK_CLASS, NO_TABLE):
         if await connection.fetchval(_HELD_BY_OLDER_CODE, LOAD_LOCK_CLASS, NO_TABLE) is False:
-            return  # a reader holds it, who keeps older code from beginning as we would, and is not waited for
+            return  # a reader holds it, which blocks older code like the upgrade would; no need to wait for it
         if time.monotonic() >= until:
             raise asyncpg.LockNotAvailableError("another upgrade, by older code")
         await asyncio.sleep(_POLL_SECONDS)
@@ -125,10 +125,10 @@ async def _let_runs_end(connection: Connection[Record], step: str, until: float)
             listed = ", ".join(str(run) for run in running[:5])
             more = f" and {len(running) - 5} more" if len(running) > 5 else ""
             raise LoadLocked(
-                f"schema ops cannot be brought {step} while runs are active: {listed}{more}",
+                f"schema ops cannot be upgraded {step} while runs are active: {listed}{more}",
                 where="schema ops",
-                fix="let them end, or stop them, and keep others from beginning: pause the work pool; "
-                "`medallion migrate --plan` shows who is left",
+                fix="wait until they end or stop them, and pause the work pool so that no other starts; "
+                "`medallion migrate --plan` shows active runs",
                 retryable=True,
             )
         await asyncio.sleep(_POLL_SECONDS)
@@ -146,5 +146,5 @@ async def _told_as_lock(what: str) -> AsyncIterator[None]:
         yield
     except asyncpg.LockNotAvailableError:
         raise LoadLocked(
-            what, where="schema ops", fix="wait for them to end, and run it again", retryable=True
+            what, where="schema ops", fix="wait until they end, and run the command again", retryable=True
         ) from None

@@ -1,10 +1,8 @@
-"""How a flow begins."""
+"""The start of a flow."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from pathlib import Path
 
 from prefect.context import FlowRunContext
 
@@ -16,24 +14,18 @@ from flows.values.settings import settings
 
 
 def begin() -> None:
-    """What every flow does first: nothing secret reaches a log or Sentry from here on, wherever the flow runs."""
-    _leave_packages_off_the_path()
+    """The first step of every flow: from here on no secret reaches a log or Sentry, wherever the flow runs."""
     tls.share()
     dsn = settings().sentry_dsn
     sentry.init(dsn.get_secret_value() if dsn else None, environment=settings().environment)
     logs.guard()
 
 
-def _leave_packages_off_the_path() -> None:
-    """A worker's process has the folder of the flow's file first on the path: there `dbt` is our package, not dbt."""
-    sys.path[:] = [entry for entry in sys.path if not (Path(entry) / "__init__.py").is_file()]
-
-
 def ensure_operations() -> None:
-    """Bring schema `ops` up to date, before a lock is taken that an upgrade would wait for.
+    """Upgrade schema `ops` if needed, before a lock is taken that an upgrade would wait for.
 
     Raises:
-        LoadLocked: it wants an upgrade, and runs were under way all the while we waited.
+        LoadLocked: it needs an upgrade, and runs were active during the full wait.
     """
 
     async def ensured() -> None:
@@ -44,6 +36,6 @@ def ensure_operations() -> None:
 
 
 def current_flow_run_id() -> str | None:
-    """The id of the Prefect flow run we are in."""
+    """The id of the current Prefect flow run."""
     context = FlowRunContext.get()
     return str(context.flow_run.id) if context and context.flow_run else None

@@ -1,4 +1,4 @@
-"""One `dbt build` in this process, each node a Prefect task run, and what came of it in words that quote no row."""
+"""One `dbt build` in this process, each node a Prefect task run, with errors that quote no row."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from flows.values.connection import DatabaseConnection
 from flows.values.errors import DataRefused, MedallionError
 from flows.values.settings import settings
 
-# Unit tests prove the code, not the data: CI runs them.
+# Unit tests check the code, not the data: CI runs them.
 _BUILD = ("build", "--exclude-resource-type", "unit_test")
 
 
 def preload_dbt() -> None:
-    """Import dbt now. What cannot be imported says so where it is used."""
+    """Import dbt early. An import error is reported on use."""
     for module in ("prefect_dbt", "dbt.adapters.postgres"):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
@@ -38,15 +38,15 @@ def preload_dbt() -> None:
 def build(*, select: str | None = None, full_refresh: bool = False, prefix: str = "") -> list[NodeLine]:
     """`dbt build` in this process; every node a Prefect task. Returns the nodes that ran.
 
-    With a `prefix` the schemas begin with it, and dbt's folder is one of its own.
+    With a `prefix` the schemas begin with it, and dbt has a separate folder.
 
     Raises:
-        DataRefused: a test failed. LoadLocked: sessions used tables all the while models waited to replace them.
+        DataRefused: a test failed. LoadLocked: sessions locked tables during the full wait of models.
         WarehouseError: a node could not be built.
     """
-    from prefect_dbt import PrefectDbtSettings  # 3 s of imports that ingest need not pay
+    from prefect_dbt import PrefectDbtSettings  # 3 s of imports that ingest does not need
 
-    from flows.dbt_runner import NodeRunner
+    from flows.tasks.dbt_runner import NodeRunner
 
     began = time.monotonic()
     report("dbt build", "began")
@@ -59,9 +59,9 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
     arguments = [*_BUILD, "--threads", str(settings().dbt_threads)]
     arguments += ["--select", select] if select else []
     arguments += ["--full-refresh"] if full_refresh else []
-    # dbt.log would hold PostgreSQL's messages, rows and all; each node's log is in its task run, redacted.
+    # dbt.log would contain PostgreSQL's messages, which quote rows; each node's redacted log is in its task run.
     results = target / "run_results.json"
-    results.unlink(missing_ok=True)  # a build that ends early would be judged by the one before
+    results.unlink(missing_ok=True)  # otherwise a build that ends early would report the previous results
     with _confined(transformer.url, target, prefix):
         try:
             result = runner.invoke(arguments, log_level_file="none")
@@ -85,7 +85,7 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
 
 
 def target_of(prefix: str) -> Path:
-    """dbt's folder: one for each prefix, because dbt parses anew whenever the prefix differs."""
+    """dbt's folder: one per prefix, because dbt reparses when the prefix changes."""
     return settings().home / "dbt" / prefix.rstrip("_")
 
 
@@ -95,7 +95,7 @@ def _confined(url: str, target: Path, prefix: str) -> contextlib.AbstractContext
 
 
 def withhold_messages(run_results: Path) -> None:
-    """Take PostgreSQL's messages, which may quote rows, out of dbt's run_results.json: files are copied and kept."""
+    """Remove PostgreSQL's messages, which may quote rows, from dbt's run_results.json: files are copied and kept."""
     if not run_results.exists():
         return
     content = json.loads(run_results.read_text(encoding="utf-8"))
@@ -106,7 +106,7 @@ def withhold_messages(run_results: Path) -> None:
 
 
 def read_nodes(run_results: Path) -> list[NodeLine]:
-    """The nodes of dbt's run_results.json, failed ones with a message of ours."""
+    """The nodes of dbt's run_results.json, failed ones with our message."""
     results = json.loads(run_results.read_text(encoding="utf-8"))["results"]
     return [
         NodeLine(
@@ -123,7 +123,7 @@ def read_nodes(run_results: Path) -> list[NodeLine]:
 
 def _safe_message(result: dict[str, Any]) -> str:
     if result["status"] == "fail":
-        return f"{result['failures']} rows fail"
+        return f"{result['failures']} failing rows"
     if result["status"] == "error" and (wait := lock_wait(result["message"] or "")) is not None:
         return wait
     return "see this node's task run" if result["status"] == "error" else ""
@@ -138,6 +138,6 @@ def _refusal(success: bool, nodes: list[NodeLine], heard: Heard, address: Databa
         return DataRefused(
             f"{len(failed)} dbt tests failed: {', '.join(failed[:5])}",
             where="dbt build",
-            fix="run the test's SQL in .medallion/dbt/compiled to see the rows; mend their source, or the rule",
+            fix="run the test's SQL in .medallion/dbt/compiled to see the rows; fix their source or the rule",
         )
     return nodes_failed(errors, heard, address) if errors else build_stopped(heard.ended_by, address)

@@ -14,12 +14,11 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.access import addresses
 from flows.failures.combined import combined
-from flows.missing_grants import missing_grants
+from flows.failures.missing_grants import missing_grants
 from flows.observe.artifacts import CheckLine, checks_table_markdown
 from flows.observe.progress import report
 from flows.quality import soda
 from flows.state import ledger
-from flows.tasks import gates
 from flows.tasks.retry import may_retry
 from flows.values.errors import DataRefused, FailureClass, MedallionError, WarehouseError
 from flows.values.settings import PROJECT_ROOT
@@ -36,21 +35,21 @@ from flows.values.sqlstates import Answer, explain_answer
     result_serializer="json",
 )
 def check_gate(gate: Literal["raw", "gold"], schema_prefix: str = "") -> list[dict[str, Any]]:
-    """Run the gate's contracts. Returns every check as plain values. `schema_prefix` tells what stands beside gold.
+    """Run the gate's contracts. Returns every check as plain values. `schema_prefix`: of shadow schemas.
 
-    Gate raw checks every table that was ever loaded, also those whose latest load failed: models read them all.
+    Gate raw checks every table that was ever loaded, even if its latest load failed: models read them all.
 
     Raises:
-        DataRefused: no contract was found, which must not be taken for a pass.
+        DataRefused: no contract was found, which must not count as a pass.
     """
     began = time.monotonic()
     report(f"gate {gate}", "began")
     contracts = _contracts(gate)
     if not contracts:
         raise DataRefused(
-            "there is nothing to check",
+            "there are no tables or contracts to check",
             where=f"gate {gate}",
-            fix=f"run `medallion run` if nothing was loaded yet; else restore the contracts in soda/{gate}",
+            fix=f"run `medallion run` if nothing was loaded yet; otherwise restore the contracts in soda/{gate}",
         )
     results = soda.verify(contracts, addresses.transformer().url, gate=gate, schema_prefix=schema_prefix)
     blocking = sum(result.blocks for result in results)
@@ -76,12 +75,12 @@ async def _loaded() -> set[tuple[str, str]]:
 
 
 def pass_gate(gate: Literal["raw", "gold"], run_id: int, schema_prefix: str = "") -> list[dict[str, Any]]:
-    """Check, record, show, and stop where a check blocks.
+    """Check, record, show, and stop if a check is blocking.
 
     Raises:
-        DataRefused: a check blocks. WarehouseError: what is to be checked could not be read.
+        DataRefused: a check is blocking. WarehouseError: the tables could not be read.
     """
-    results = gates.check_gate(gate, schema_prefix)
+    results = check_gate(gate, schema_prefix)
     asyncio.run(_record_checks(run_id, gate, results))
     lines = [
         CheckLine(result["dataset"], result["check"], result["column"], result["outcome"], result["message"])
@@ -101,15 +100,15 @@ def pass_gate(gate: Literal["raw", "gold"], run_id: int, schema_prefix: str = ""
         )
         more = f" and {len(blocking) - 5} more" if len(blocking) > 5 else ""
         raise DataRefused(
-            f"{len(blocking)} of {len(results)} checks do not pass: {listed}{more}",
+            f"{len(blocking)} of {len(results)} checks failed: {listed}{more}",
             where=f"gate {gate}",
-            fix=f"read the contract in soda/{gate} and the rows it names; mend the data at its source, run again",
+            fix=f"read the contract in soda/{gate} and the rows it names; fix the data at its source, then run again",
         )
     return results
 
 
 def _not_checked(gate: str, answers: dict[str, Answer]) -> MedallionError:
-    """The warehouse kept the gate from looking: its own class and fix, since nothing is known about the data."""
+    """The error if the warehouse prevented the gate: its own class and fix, since nothing is known about the data."""
     address = addresses.warehouse("transformer")
     errors = {
         dataset: explain_answer(answer, dataset, role=address.user, grants=missing_grants(address, answer.message))

@@ -1,4 +1,4 @@
-"""OpenLineage events of our runs, sent where the settings say; nothing happens where they say nothing."""
+"""OpenLineage events of our runs, if a destination is configured."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
 from flows.access import addresses
+from flows.declare.source import Source
 from flows.failures.diagnose import diagnose
-from flows.kinds.api import Api
-from flows.kinds.declared import Source
-from flows.kinds.postgres import Database
+from flows.kinds.registry import kind_of
 from flows.observe.logs import correlation_id
 from flows.observe.openlineage import (
-    Dataset,
     Destination,
     LineageRun,
     State,
-    api_dataset,
     database_dataset,
     emit,
     run_event,
@@ -38,7 +35,7 @@ _Given = ParamSpec("_Given")
 
 
 def _harmless(tell: Callable[_Given, Coroutine[Any, Any, None]]) -> Callable[_Given, Coroutine[Any, Any, None]]:
-    """Nothing at all where no events are wanted; where telling fails, a warning: the work itself goes on."""
+    """Does nothing without a destination; a failure is a warning, and the run continues."""
 
     @functools.wraps(tell)
     async def told(*given: _Given.args, **named: _Given.kwargs) -> None:
@@ -46,14 +43,14 @@ def _harmless(tell: Callable[_Given, Coroutine[Any, Any, None]]) -> Callable[_Gi
             return
         try:
             await tell(*given, **named)
-        except Exception as problem:  # an address that is not set, a file that does not parse, …
+        except Exception as problem:  # a missing URL, a file that does not parse, …
             _warn(type(problem).__name__)
 
     return told
 
 
 def destination() -> Destination:
-    """Where events go, as the settings say."""
+    """The configured destination of events."""
     chosen = settings()
     key = chosen.openlineage_key.get_secret_value() if chosen.openlineage_key else ""
     return Destination(chosen.openlineage_namespace, chosen.openlineage_url, chosen.openlineage_file, key)
@@ -67,7 +64,7 @@ def lineage_run(job: str, flow_run_id: str | None, run_id: int) -> LineageRun:
 
 @_harmless
 async def tell(state: State, run: LineageRun, error: MedallionError | None = None) -> None:
-    """A flow began or ended."""
+    """Event for the start or end of a flow."""
     await _send([run_event(destination().namespace, state, run, error=error.what if error else "")])
 
 
@@ -80,23 +77,23 @@ async def tell_load(
     facts: Mapping[str, Any] | None = None,
     error: str = "",
 ) -> None:
-    """A load of one table began or ended. `facts` are those of its result."""
+    """Event for the start or end of a load of one table. `facts` are those of its result."""
     tags = {"batch_id": str(facts["batch_id"])} if facts else {}
     run = parent.part(f"ingest.{source.name}.{table}", kind="LOAD", tags=tags)
     counts = (facts or {}).get("counts", {})
     rows = counts.get("rows_inserted", 0) + counts.get("rows_updated", 0) if facts else None
     columns = await _raw_columns(source.raw_schema, table) if facts else ()
-    read = _read_from(source, table)
+    kind = kind_of(source)
+    read = kind.dataset(source, source.table(table))
     written = database_dataset(
         addresses.warehouse().url,
         source.raw_schema,
         table,
         columns=columns,
-        # A database's columns arrive under their own names; an API's records arrive whole.
         made_of={
-            name: [(read.namespace, read.name, name)]
+            name: [(read.namespace, read.name, origin)]
             for name, *_ in columns
-            if isinstance(source, Database) and not name.startswith("_")
+            if (origin := kind.made_of(name)) is not None
         },
         rows=rows,
         bytes=counts.get("bytes"),
@@ -107,7 +104,7 @@ async def tell_load(
 
 @_harmless
 async def tell_load_ended(parent: LineageRun, source: Source, table: str, state: PrefectState[dict[str, Any]]) -> None:
-    """A load ended as its task's state says."""
+    """Event for the end of a load, by its task's state."""
     try:
         facts = await state.aresult()
     except Exception as problem:
@@ -119,8 +116,8 @@ async def tell_load_ended(parent: LineageRun, source: Source, table: str, state:
 
 @_harmless
 async def tell_build(parent: LineageRun, target: Path, *, since: float) -> None:
-    """What dbt built, from its manifest and results in the target folder; nothing when they are older than `since`,
-    seconds of the epoch: then dbt did not come so far."""
+    """Events of a dbt build, from manifest and results in the target folder; none if they are older than `since` (Unix
+    time): then dbt did not get that far."""
     results_file = target / "run_results.json"
     if not results_file.exists() or results_file.stat().st_mtime < since:
         return
@@ -133,16 +130,6 @@ async def tell_build(parent: LineageRun, target: Path, *, since: float) -> None:
     await _send(list(build_events(destination().namespace, url, manifest, results, parent)))
 
 
-def _read_from(source: Source, table: str) -> Dataset:
-    if isinstance(source, Database):
-        declared = source.table(table)
-        return database_dataset(addresses.database(source).url, getattr(declared, "schema", "") or "", table)
-    if isinstance(source, Api):
-        endpoint = source.table(table)
-        return api_dataset(addresses.api(source).base_url, endpoint.path)
-    return Dataset(f"dlt://{source.name}", table)
-
-
 async def _raw_columns(schema: str, table: str) -> tuple[tuple[str, str, str], ...]:
     from flows.models.relation_columns import relation_columns
 
@@ -151,11 +138,11 @@ async def _raw_columns(schema: str, table: str) -> tuple[tuple[str, str, str], .
 
 
 async def _send(events: list[Any]) -> None:
-    # A thread: an HTTP API that is slow must not hold up the loads beside this one.
+    # A thread: a slow HTTP API must not block parallel loads.
     if problem := await asyncio.to_thread(emit, destination(), events):
         _warn(problem)
 
 
 def _warn(problem: str) -> None:
     with contextlib.suppress(MissingContextError):
-        get_run_logger().warning("lineage was not told: %s", problem)
+        get_run_logger().warning("lineage events were not sent: %s", problem)

@@ -1,4 +1,4 @@
-"""What is said of a load while it is under way and at its end: to whoever watches, and in the log of its run."""
+"""Progress of loads: to subscribers, and in the log of the run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from flows.observe import metrics
 from flows.observe.progress import report
 from flows.publish.session import LoadResult
 
-# Lines about a load that takes long, in its run's log.
+# Interval of log lines about a long load.
 _PROGRESS_SECONDS = 5.0
 
 
 class Pace:
-    """Progress of one load: each step to who watches, a line in the run's log every few seconds."""
+    """Progress of one load: each step to subscribers, a line in the run's log every few seconds."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -38,7 +38,7 @@ class Pace:
 
 @contextmanager
 def told(name: str) -> Iterator[Pace]:
-    """Tell whoever watches that the load of this name begins and, should it fail, with what error."""
+    """Publish the start of a load and, if it fails, its error."""
     report(name, "began")
     try:
         yield Pace(name)
@@ -49,18 +49,19 @@ def told(name: str) -> Iterator[Pace]:
 
 
 def tell(result: LoadResult, meter: metrics.Meter) -> None:
-    """What the load did and what it cost, in the run's log, and in a line to whoever watches."""
+    """Publish and log the result and the cost of the load."""
     counts = result.counts
     text = (
-        f"{result.path}: {counts.rows_read:,} read, {counts.rows_inserted:,} new, {counts.rows_updated:,} changed, "
-        f"{counts.rows_deleted:,} deleted, {counts.rows_quarantined:,} quarantined, {result.seconds:.1f} s"
+        f"{result.strategy}: {counts.rows_read:,} read, {counts.rows_inserted:,} inserted, "
+        f"{counts.rows_updated:,} updated, {counts.rows_deleted:,} deleted, "
+        f"{counts.rows_quarantined:,} quarantined, {result.seconds:.1f} s"
     )
     log = get_run_logger()
     if result.chunks > 1:
         log.info("%s.%s is %s: read in %d chunks", result.source, result.table, result.volume, result.chunks)
-    log.info("%s.%s %s; counts: %s", result.source, result.table, text, counts.reconciled)
+    log.info("%s.%s %s; counts: %s", result.source, result.table, text, counts.reconciliation)
     log.info(
-        "%s.%s: %s rows/s, %.1f MB, peak memory of the process %.0f MB, processor %.1f s",
+        "%s.%s: %s rows/s, %.1f MB, peak memory of the process %.0f MB, CPU time %.1f s",
         result.source,
         result.table,
         f"{meter.rows_per_second:,.0f}",
@@ -70,9 +71,9 @@ def tell(result: LoadResult, meter: metrics.Meter) -> None:
     )
     if result.warning:
         log.warning("%s.%s: %s", result.source, result.table, result.warning)
-    if counts.reconciled == "missing in raw":
+    if counts.reconciliation == "missing":
         log.warning(
-            "%s.%s: the source holds %s rows, raw and quarantine %s; the next run reads the table whole",
+            "%s.%s: the source has %s rows, raw and quarantine have %s; the next run reloads the table",
             result.source,
             result.table,
             counts.source_rows,

@@ -1,4 +1,4 @@
-"""When a task is retried, how long it may take, and how many run at a time."""
+"""Retries, timeouts and concurrency limits of tasks."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _JITTER = 0.5
 _LOAD_TIMEOUT_SECONDS = 2 * 3600
 
 
-# A killed process gives its slots back after this long; Prefect allows no less.
+# The slots of a killed process are released after this time; Prefect allows no less.
 _SLOT_LEASE_SECONDS = 60
 
 
 async def may_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Only failures whose strategy is to retry: a wrong password stays wrong, refused data stays refused.
 
-    An API that asks for more patience than a run has, or whose circuit is open, is left alone until the next
+    An API that requests a longer wait than a run allows, or whose circuit is open, is not retried before the next
     scheduled run.
     """
     try:
@@ -47,5 +47,5 @@ async def may_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> 
 
 
 def slots(source: str) -> AbstractAsyncContextManager[None]:
-    """One slot of the source and one of the warehouse, held for a load."""
+    """One slot of the source and one of the warehouse, for the duration of a load."""
     return concurrency([f"source-{source}", "warehouse"], occupy=1, lease_duration=_SLOT_LEASE_SECONDS, strict=False)

@@ -1,10 +1,10 @@
-"""Prefect events about changes of a source's columns, so that an automation can tell somebody, or stop something.
+"""Prefect events about changes of a source's columns, for alerts and other automations.
 
     event      medallion.schema.changed
     resource   prefect.resource.id = medallion.table.shop.products, and labels source, table, column, change, applied
     payload    source, table, column, change, old_type, new_type, applied, batch_id
 
-`applied` is "false" for a change that raw did not take in: refused, or held back from it. No value of a row is in it.
+`applied` is "false" for a change that was refused or held back from raw. Events contain no values of rows.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from flows.tasks import begin
 
 EVENT = "medallion.schema.changed"
 
-# A run must not wait long for a server that does not take its events.
+# A run must not wait long for a server that does not accept its events.
 _ATTEMPTS = 2
 
 
 async def announce_schema_changes(source: str) -> None:
-    """Send an event per change that is recorded and was not told yet, also one of a run that was killed.
+    """Send an event per recorded change without one, including changes of killed runs.
 
-    They are marked once the server has them. One that was sent twice has the same id both times. A server that does not
-    take them costs the run nothing: the next one tells them.
+    They are marked once the server has them. An event sent twice has the same id. If the server does not accept them,
+    the run is not affected: the next one sends them.
     """
     async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         changes = await schema_changes.not_announced(warehouse, source)

@@ -1,4 +1,4 @@
-"""How long a run lives, as others see it; and how it ends if it is stopped from outside, by a person or its worker."""
+"""The run's lock, which shows that it is alive; and its end if a person or its worker stops it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CANCELLED = frozenset({StateType.CANCELLING, StateType.CANCELLED})
 
 @asynccontextmanager
 async def living(run_id: int, where: str) -> AsyncIterator[None]:
-    """Hold the run's lock within this block, by which others tell that it lives; write down who stopped it, if any."""
+    """Hold the run's lock within this block; record what stopped it, if anything."""
     async with addresses.connect(addresses.warehouse(), side="warehouse", application="medallion run") as life:
         await hold_run(life, run_id)
         with _ctrl_c.noted():
@@ -39,23 +39,23 @@ async def living(run_id: int, where: str) -> AsyncIterator[None]:
 
 
 def explain_stop(stop: BaseException, where: str) -> Stopped:
-    """Who stopped it, for what is no `Exception`: Ctrl-C, the signal to end, a cancelled coroutine."""
+    """The reason of a stop that is not an `Exception`: Ctrl-C, SIGTERM, a cancelled coroutine."""
     if isinstance(stop, KeyboardInterrupt) or _ctrl_c.pressed or _cancelled_at_server():
         return Stopped(
             runs.CANCELLED,
             where=where,
-            fix="run it again when you want it: it goes on from the last commit",
+            fix="run it again: it resumes from the last commit",
         )
     return Stopped(
         runs.TERMINATED,
         where=where,
-        fix="a deployment's run is started again by itself; run others again, they go on from the last commit",
+        fix="runs of deployments are restarted automatically; start other runs again: they resume from the last commit",
         retryable=True,
     )
 
 
 async def close_stopped_run(run_id: int, stop: BaseException, where: str) -> None:
-    """Write down how it ended, in spite of the cancellation that is under way."""
+    """Record its end, despite the running cancellation."""
     ended = explain_stop(stop, where).what
 
     async def write() -> None:
@@ -74,7 +74,7 @@ class _CtrlC:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Note it within this block. Runs that live side by side share one handler."""
+        """Record it within this block. Parallel runs share one handler."""
         handler = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is not threading.main_thread() or (not self._runs and not callable(handler)):
             yield
@@ -101,12 +101,12 @@ _ctrl_c = _CtrlC()
 
 
 def _cancelled_at_server() -> bool:
-    """Whether somebody cancelled this flow run, or the one whose process this is."""
+    """Whether this flow run, or the one of this process, was cancelled."""
     context = FlowRunContext.get()
     ids = {os.environ.get("PREFECT__FLOW_RUN_ID"), str(context.flow_run.id) if context and context.flow_run else None}
     try:
         with get_client(sync_client=True) as client:
             states = [client.read_flow_run(UUID(run)).state for run in ids if run]
-    except Exception:  # of a server that is gone nothing is known
+    except Exception:  # unknown if the server does not respond
         return False
     return any(state is not None and state.type in _CANCELLED for state in states)

@@ -1,8 +1,8 @@
-"""SQL that boils rows down to checksums which are equal where rows are equal, at whichever end they stand.
+"""SQL for checksums of rows that are equal for equal rows, at the source and in the warehouse.
 
-A row's image is `row(…)::text` over the source's columns: it tells null from the empty string and quotes separators,
-and `connections` pins every setting that a text form depends on. A bucket is the lowest bits of the hash of the key's
-text.
+A row's image is `row(…)::text` over the source's columns: it distinguishes null from the empty string and quotes
+separators, and `connections` pins every setting that the text depends on. A bucket is the lowest bits of the hash of
+the key's text.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _FAST = "hashtextextended({text}, 0)"
 _PORTABLE = "('x' || substr(md5(convert_to({text}, 'UTF8')), 1, 16))::bit(64)::bigint"
 
 PROBE = f"select getdatabaseencoding() as encoding, {_FAST.format(text=repr('medallion'))} as hash"
-"""What a server answers decides whether the fast hash means the same at both ends."""
+"""The results of both servers decide whether they compute the same fast hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowSet:
-    """The rows of one end that are to be compared.
+    """The rows of one side of a comparison.
 
-    `keys` and `columns` are SQL expressions over the relation, in raw's types and in the same order at both ends.
-    Sums are of 64-bit hashes: two different sets of rows agree by a chance of about one in 2^64.
+    `keys` and `columns` are SQL expressions over the relation, in raw's types and in the same order on both sides.
+    Sums are of 64-bit hashes: two different sets of rows match with a probability of about one in 2^64.
     """
 
     relation: str
@@ -57,7 +57,7 @@ class RowSet:
         """A row per bucket of 2^`bits`: `bucket`, `rows`, `mark`. `within`: only inside the buckets `$1::bigint[]` of
         2^`within`.
 
-        `offset 0` keeps the planner from guessing as many groups as rows: it then sorted them, 1.3 times as slow.
+        `offset 0` keeps the planner from estimating as many groups as rows: it then sorted them, 1.3 times as slow.
         """
         inside = "" if within is None else f" and {self._key_hash} & {2**within - 1} = any($1::bigint[])"
         return (
@@ -78,7 +78,7 @@ class RowSet:
 def key_among(expressions: Sequence[str], kinds: Sequence[str], keys: Sequence[Key]) -> str:
     """SQL: the key made of the expressions, which have these types, is one of `keys`.
 
-    An array of texts that is made a relation: PostgreSQL knows its length, and finds each key by the index.
+    An array unnested to a relation: PostgreSQL knows its length, and finds each key by the index.
     """
     if not keys:
         return "false"

@@ -1,4 +1,4 @@
-"""How to reach things. Representations never show a secret."""
+"""Connections to databases and APIs. Their repr never shows a secret."""
 
 import ipaddress
 import os
@@ -9,23 +9,23 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from flows.values.errors import ConfigurationError
 
-#: What an address may ask for toward another machine. `allow` and `prefer` leave it to whoever answers.
+#: Allowed sslmodes for other machines. `allow` and `prefer` let the server decide.
 _TLS_MODES = ("verify-full", "verify-ca", "require", "disable")
 _TLS_MODES_HERE = (*_TLS_MODES, "prefer", "allow")
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseConnection:
-    """A PostgreSQL address: postgresql://user:password@host:port/database?sslmode=verify-full.
+    """A PostgreSQL connection URL: postgresql://user:password@host:port/database?sslmode=verify-full.
 
     Several servers of which one is the primary: postgresql://…@one:5432,two:5432/shop?target_session_attrs=primary.
 
-    One that leads to another machine and says nothing of TLS becomes one with sslmode=verify-full, so that every driver
-    that it is handed to checks the server. `reread` gives the address as it stands now in the store it came from, for
-    credentials that were rotated since; None where nothing but this process could change it.
+    A URL of another machine without sslmode gets sslmode=verify-full, so that every driver verifies the server.
+    `reread` returns the current URL from its store, for credentials that were rotated since; None if only this process
+    could change it.
 
     Raises:
-        ConfigurationError: its sslmode is none, is said twice, or leaves it to another machine whether to encrypt.
+        ConfigurationError: its sslmode is unknown, set twice, or lets another machine decide whether to encrypt.
     """
 
     name: str
@@ -44,7 +44,7 @@ class DatabaseConnection:
         except ValueError:
             port = None
         if "@" in parts.path:
-            return self.name  # a password with an unescaped slash: its pieces may stand anywhere
+            return self.name  # a password with an unescaped slash: its parts may be anywhere
         place = f"{parts.hostname or ''}:{port or 5432}"
         _, at, hosts = parts.netloc.rpartition("@")
         if "," in hosts and at:  # several servers, of which one is the primary
@@ -53,7 +53,7 @@ class DatabaseConnection:
 
     @property
     def user(self) -> str:
-        """The role that it logs in as; empty if it names none."""
+        """The login role; empty if there is none."""
         return unquote(urlsplit(self.url).username or "")
 
 
@@ -62,7 +62,7 @@ def _with_verified_tls(name: str, url: str) -> str:
         parts = urlsplit(url)
         query = parse_qs(parts.query, keep_blank_values=True)
     except ValueError:
-        return url  # whoever connects says that it cannot be read
+        return url  # the connection attempt reports that it is invalid
     if parts.scheme not in ("postgresql", "postgres"):
         return url
     modes = query.get("sslmode", [])
@@ -70,12 +70,12 @@ def _with_verified_tls(name: str, url: str) -> str:
     if not modes:
         return url if here else f"{url}{'&' if parts.query else '?'}sslmode=verify-full"
     if len(modes) > 1:
-        # Drivers differ in which of them they take.
-        raise _refused(name, "sslmode is said more than once", _TLS_MODES_HERE if here else _TLS_MODES)
+        # Drivers differ in which of them they use.
+        raise _refused(name, "sslmode is set more than once", _TLS_MODES_HERE if here else _TLS_MODES)
     if modes[0] not in _TLS_MODES_HERE:
-        raise _refused(name, "sslmode is none that is known", _TLS_MODES_HERE if here else _TLS_MODES)
+        raise _refused(name, "sslmode has an unknown value", _TLS_MODES_HERE if here else _TLS_MODES)
     if modes[0] not in _TLS_MODES and not here:
-        what = f"sslmode={modes[0]} leaves it to whoever answers whether the connection is encrypted"
+        what = f"sslmode={modes[0]} lets the server decide whether the connection is encrypted"
         raise _refused(name, what, _TLS_MODES)
     return url
 
@@ -84,12 +84,12 @@ def _refused(name: str, what: str, modes: tuple[str, ...]) -> ConfigurationError
     return ConfigurationError(
         what,
         where=name,
-        fix=f"write one of {', '.join(modes)} in the URL or block; disable only where the network is yours alone",
+        fix=f"write one of {', '.join(modes)} in the URL or block; use disable only in a private network",
     )
 
 
 def _hosts(netloc: str, query: dict[str, list[str]]) -> list[str]:
-    """Every host that a driver might go to. None named: a socket, or what PGHOST or a service file says."""
+    """Every host that a driver might use. None: a socket, PGHOST or a service file."""
     named = netloc.rpartition("@")[2].split(",")
     hosts = [host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0] for host in named]
     for key in ("host", "hostaddr"):
@@ -110,9 +110,9 @@ def _is_here(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ApiConnection:
-    """An API's base address, the key it wants if any, and whose key it is (a user, an OAuth2 client's id)."""
+    """An API's base URL, its key if any, and the key's user or OAuth2 client id."""
 
     name: str
-    base_url: str = field(repr=False)  # some write credentials into it
+    base_url: str = field(repr=False)  # some people put credentials into it
     key: str | None = field(default=None, repr=False)
     user: str | None = field(default=None, repr=False)

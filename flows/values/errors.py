@@ -1,18 +1,18 @@
-"""What can go wrong, in the words of the person who must act.
+"""The exceptions of medallion.
 
-MedallionError            what · where · next move · can a retry help
-├── DeclarationError      a source is declared wrongly                    exit 2
+MedallionError            what · where · fix · retryable
+├── DeclarationError      an invalid declaration of a source              exit 2
 ├── ConfigurationError    a setting, credential or connection is wrong    exit 2 or 3
-├── SourceError           a source failed or answered nonsense            exit 3
-│   ├── SourceUnavailable     … and may answer later
-│   │   ├── RateLimited           … and said when
-│   │   └── PlaceLost             … and has forgotten where in its list we were
+├── SourceError           a source failed or sent an invalid response     exit 3
+│   ├── SourceUnavailable     … and may be available later
+│   │   ├── RateLimited           … at a known time
+│   │   └── PlaceLost             … and the position in its list is lost
 │   └── IngestFailed          … in several tables or sources at once
 ├── WarehouseError        the warehouse failed                            exit 3
 │   └── LoadLocked            another run holds the table
 ├── DataRefused           the data broke a rule, a gate or a threshold    exit 1
 │   └── SchemaDrift           a column changed in a way that needs a person
-└── Stopped               a person cancelled it, or its process was ended exit 130
+└── Stopped               cancelled, or its process was terminated        exit 130
 """
 
 from enum import StrEnum
@@ -21,7 +21,7 @@ from flows.values.visible import visible
 
 
 class FailureClass(StrEnum):
-    """How a failure behaves, which decides what may be done about it."""
+    """The class of a failure, which decides how it is handled."""
 
     TRANSIENT = "transient"
     PERMANENT = "permanent"
@@ -32,16 +32,16 @@ class FailureClass(StrEnum):
 
 
 class MedallionError(Exception):
-    """An error that tells what, where, the next move, and whether a retry can help.
+    """An error with what, where, fix and retryable.
 
-    The parts are written by us and must hold neither secrets nor values of rows.
+    The parts are our own texts and must not contain secrets or values of rows.
     """
 
     exit_code = 3
     failure_class = FailureClass.PERMANENT
 
     def __init__(self, what: str, *, where: str, fix: str, retryable: bool = False) -> None:
-        # Parts may name what a source calls its tables and columns, which may be anything.
+        # Parts may contain names of the source's tables and columns, which may be anything.
         self.what = visible(what, lines=True)
         self.where = visible(where)
         self.fix = visible(fix, lines=True)
@@ -51,8 +51,8 @@ class MedallionError(Exception):
         super().__init__(self.what, self.where, self.fix, retryable)
 
     def __str__(self) -> str:
-        retry = "a retry can help" if self.retryable else "a retry cannot help"
-        return f"{self.where}: {self.what}; {retry}; {self.fix}"
+        retryable = "yes" if self.retryable else "no"
+        return f"{self.where}: {self.what}; fix: {self.fix}; retryable: {retryable}"
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments: without this an error could not cross a process boundary.
@@ -75,23 +75,23 @@ class DeclarationError(MedallionError):
 
 
 class ConfigurationError(MedallionError):
-    """A setting, a credential or an address is missing or wrong."""
+    """A setting, a credential or a connection URL is missing or wrong."""
 
     exit_code = 3
 
 
 class SourceError(MedallionError):
-    """A source failed, or answered something that must not be taken for data."""
+    """A source failed, or sent a response that must not be treated as data."""
 
 
 class SourceUnavailable(SourceError):
-    """The source does not answer now. Waiting helps."""
+    """The source does not respond now. Retryable."""
 
     failure_class = FailureClass.TRANSIENT
 
 
 class RateLimited(SourceUnavailable):
-    """The source asked us to wait longer than this run may.
+    """The source requests a longer wait than this run allows.
 
     `retry_after` is in seconds.
     """
@@ -100,7 +100,7 @@ class RateLimited(SourceUnavailable):
 
 
 class PlaceLost(SourceUnavailable):
-    """The source does not know our place in its list any more. Reading from the last published cursor helps."""
+    """The position in the source's list is lost. Reading from the last published cursor helps."""
 
 
 class IngestFailed(SourceError):
@@ -125,12 +125,12 @@ class DataRefused(MedallionError):
 
 
 class SchemaDrift(DataRefused):
-    """A column changed in a way that must not be guessed at."""
+    """A column changed in a way that needs a decision."""
 
     failure_class = FailureClass.SCHEMA
 
 
 class Stopped(MedallionError):
-    """A person cancelled the run, or its process was told to end. Nothing is wrong with code or data."""
+    """The run was cancelled, or its process was terminated. Nothing is wrong with code or data."""
 
-    exit_code = 130  # as shells have it for Ctrl-C
+    exit_code = 130  # as in shells for Ctrl-C

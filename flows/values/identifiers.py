@@ -1,27 +1,27 @@
-"""Names and literals as PostgreSQL reads them."""
+"""Quoting of SQL identifiers and literals."""
 
 import re
 
 from flows.values.errors import DeclarationError
 
-# Names we choose ourselves (sources, tables, rules) appear in schemas, file names and run names: keep them plain.
+# Names of declarations (sources, tables, rules) appear in schemas, file names and run names: keep them plain.
 _PLAIN = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 def quote_identifier(name: str) -> str:
     """`baskets` → `"baskets"`; a double quote inside is doubled."""
     if not name or "\x00" in name:
-        raise ValueError("an identifier is neither empty nor holds NUL")
+        raise ValueError("an identifier must not be empty or contain NUL")
     return '"' + name.replace('"', '""') + '"'
 
 
 def quote_literal(text: str) -> str:
     """`it's` → `'it''s'`, for servers with standard_conforming_strings (the default since 9.1).
 
-    A backslash switches to the E'' form, which reads the same whatever that setting is.
+    A backslash switches to the E'' form, which is independent of that setting.
     """
     if "\x00" in text:
-        raise ValueError("a literal cannot hold NUL")
+        raise ValueError("a literal must not contain NUL")
     doubled = text.replace("'", "''")
     if "\\" in doubled:
         return "E'" + doubled.replace("\\", "\\\\") + "'"
@@ -34,7 +34,7 @@ def qualified(schema: str, name: str) -> str:
 
 
 def require_plain(name: str, what: str, where: str) -> None:
-    """Refuse a name that would not survive as schema, file and run name.
+    """Refuse a name that is not valid as schema, file and run name.
 
     Raises:
         DeclarationError: not lower-case letters, digits and underscores, or over 40 characters.

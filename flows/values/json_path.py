@@ -1,4 +1,4 @@
-"""Where a value stands in a JSON document."""
+"""Paths of values in JSON documents."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from flows.values.identifiers import quote_literal
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """Of a list of objects, the one whose `field` is this text."""
+    """Selects the object of a list whose `field` is this text."""
 
     field: str
     value: str
@@ -24,11 +24,11 @@ def parse_path(path: str) -> tuple[Step, ...]:
 
         ""                          the document itself
         "meta.total"                field by field
-        "dimensionValues.0.value"   a number picks from a list, counted from 0
-        "link[relation=next].url"   of a list of objects, the one whose field has that value
+        "dimensionValues.0.value"   a number selects from a list, starting at 0
+        "link[relation=next].url"   the object of a list whose field has that value
 
     Raises:
-        DeclarationError: it cannot be read.
+        DeclarationError: it is invalid.
     """
     steps: list[Step] = []
     at = 0
@@ -37,9 +37,9 @@ def parse_path(path: str) -> tuple[Step, ...]:
         ends = found.end() if found else at
         if found is None or (ends < len(path) and (path[ends] != "." or ends + 1 == len(path))):
             raise DeclarationError(
-                f"the path {path!r} cannot be read",
+                f"the path {path!r} is invalid",
                 where="a path in JSON",
-                fix="write fields with dots between, such as meta.total or link[relation=next].url",
+                fix="write fields separated by dots, such as meta.total or link[relation=next].url",
             )
         steps.append(found[1])
         if found[2]:
@@ -49,16 +49,16 @@ def parse_path(path: str) -> tuple[Step, ...]:
 
 
 def plain_steps(path: str) -> tuple[str, ...]:
-    """The steps of a path that names one place by fields and positions only, as PostgreSQL's `#>>` reads it.
+    """The steps of a path of fields and positions only, as for PostgreSQL's `#>>`.
 
     Raises:
-        DeclarationError: the path picks by value, or names nothing.
+        DeclarationError: the path selects by value, or is empty.
     """
     steps = parse_path(path)
     names = tuple(step for step in steps if isinstance(step, str))
     if not names or len(names) != len(steps):
         raise DeclarationError(
-            f"the path {path!r} does not name one place in a record",
+            f"the path {path!r} does not address a single value of a record",
             where="a path in JSON",
             fix="write fields and positions, such as meta.lastUpdated or values.0",
         )

@@ -1,6 +1,6 @@
-"""Why libpq could not connect, in our words. It gives no SQLSTATE for a refused login or certificate, only text.
+"""Errors of libpq connections. It has no SQLSTATE for a refused login or certificate, only text.
 
-psycopg connects by it, and so do dbt and the engine of the contracts.
+psycopg uses it, and so do dbt and soda.
 """
 
 import re
@@ -14,7 +14,7 @@ _NOT_ACCEPTED = re.compile(
     re.IGNORECASE,
 )
 _LOGIN = re.compile(r"authentication failed|does not exist|no password supplied|permission denied|no pg_hba.conf entry")
-# Of a connection that was there. The server's own words come in its language, libpq's follow them in ours.
+# For a lost connection. The server's text is in its own language, followed by libpq's in English.
 _LOST = re.compile(
     r"terminating connection|connection (?:has been |was )?closed|closed the connection|connection is lost"
 )
@@ -29,11 +29,11 @@ def explain_libpq(problem: BaseException, *, where: str, side: str = "warehouse"
         return certificate_refused(where, side, _reason(text))
     if _LOGIN.search(text):
         return ConfigurationError(
-            f"the {side} refuses this login, or has no such database",
+            f"the {side} refuses this login, or the database does not exist",
             where=where,
-            fix=f"check the role, password and database of the {side}'s address",
+            fix=f"check role, password and database in the {side}'s connection URL",
         )
-    what = f"the connection to the {side} was lost" if _LOST.search(text) else f"the {side} does not answer"
+    what = f"the connection to the {side} was lost" if _LOST.search(text) else f"the {side} does not respond"
     return (SourceUnavailable if side == "source" else WarehouseError)(
         what,
         where=where,
@@ -43,17 +43,16 @@ def explain_libpq(problem: BaseException, *, where: str, side: str = "warehouse"
 
 
 def no_tls(where: str, side: str) -> ConfigurationError:
-    """The error for a server that speaks no TLS where the address asks for it."""
+    """The error for a server without TLS if the URL requires it."""
     return ConfigurationError(
         f"the {side} does not offer TLS, and nothing was sent to it",
         where=where,
-        fix=f"have TLS switched on at the {side}; or, where the network is yours alone, write sslmode=disable in "
-        "the URL or block",
+        fix=f"enable TLS at the {side}; or, in a private network, write sslmode=disable in the URL or block",
     )
 
 
 def certificate_refused(where: str, side: str, reason: str = "") -> ConfigurationError:
-    """The error for a certificate that does not hold: of another authority, another host, or another time."""
+    """The error for an invalid certificate: another CA, another host, or expired."""
     return ConfigurationError(
         f"the {side}'s TLS certificate was not accepted" + (f": {reason}" if reason else ""),
         where=where,
@@ -63,8 +62,8 @@ def certificate_refused(where: str, side: str, reason: str = "") -> Configuratio
 
 def _reason(text: str) -> str:
     if "server certificate for" in text:
-        return "it is for another host name"
+        return "it is for a different host name"
     if re.search(r"(root certificate|certificate|private key) file", text):
-        return "a file that the address names, or ~/.postgresql/root.crt, is not there or cannot be read"
-    # libpq says no more than this.
-    return "its authority is not the one of sslrootcert, or it has expired" if "verify failed" in text else ""
+        return "a file named in the connection URL, or ~/.postgresql/root.crt, is missing or cannot be read"
+    # libpq has no more details.
+    return "it was not signed by the CA of sslrootcert, or it has expired" if "verify failed" in text else ""

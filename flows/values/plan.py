@@ -1,4 +1,4 @@
-"""What a load is going to do, decided before it does anything."""
+"""The plan of a load, decided before it changes anything."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -10,10 +10,10 @@ from flows.values.shape import Shape
 
 @dataclass(frozen=True, slots=True)
 class CursorState:
-    """What `ops.cursors` remembers of a table. Values are text, in the source type's own digits.
+    """A table's row in `ops.cursors`. Values are text, in the source type's own format.
 
-    `key` is a JSON array of texts: the key of the last row read at `value`, when rows beyond it share that value. For
-    a transaction id it is the table's oid, by which another copy of the table is known.
+    `key` is a JSON array of texts: the key of the last row read at `value`, if later rows share that value. For a
+    transaction id it is the table's oid, which identifies the table.
     """
 
     value: str | None = None
@@ -24,7 +24,7 @@ class CursorState:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """How many rows there are, and a fingerprint of their keys (None where there is no key)."""
+    """The number of rows, and a fingerprint of their keys (None without a key)."""
 
     rows: int
     fingerprint: Decimal | None = None
@@ -40,10 +40,10 @@ class KeySet:
 class Window:
     """The rows of one read, as SQL over the source table.
 
-    `condition` selects them; `below` selects every row that raw must hold once they are in (for counting).
-    `lower` and `upper` are the bounds as text; `next` is the cursor to store. `warning` tells what weakens the bound.
-    `expected` selects about as many rows as `condition`, where the planner would misjudge that. `earlier` is how many
-    partitions before the last ones are overwritten, because the cursor saw rows in them.
+    `condition` selects them; `below` selects every row that raw must have afterwards (for counting).
+    `lower` and `upper` are the bounds as text; `next` is the cursor to store. `warning`: why the bound is weaker.
+    `expected` selects about as many rows as `condition`, if the planner would misestimate that. `earlier` is the number
+    of earlier partitions to overwrite, because the cursor found rows in them.
     """
 
     condition: str = "true"
@@ -58,10 +58,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How much there is to read, by the source's statistics, and in how many pieces it is read.
+    """The volume of a read, by the source's statistics, and how it is divided.
 
-    `how`: `whole`, one COPY; `chunks`, gathered in the landing table and published at once; `windows`, each chunk
-    published with its own cursor. `by` says along what it is cut. `restarts`: a killed read goes on from its last
+    `how`: `whole`, one COPY; `chunks`, gathered in the landing table and published together; `windows`, each chunk
+    published with its own cursor. `by`: what it is divided by. `restarts`: a killed read resumes from its last
     committed chunk. `rows` and `bytes` are estimates.
     """
 
@@ -75,14 +75,14 @@ class Reading:
     bytes: int = 0
 
     def __str__(self) -> str:
-        """For people: `large, about 4.1 GB: 4 readers, chunks by page`."""
+        """For display: `large, about 4.1 GB: 4 readers, chunks by page`."""
         size = f"{self.bytes / 1e9:.1f} GB" if self.bytes >= 1e9 else f"{self.bytes / 1e6:,.0f} MB"
         if self.how == "whole":
             return f"{self.volume}, about {size}: one COPY"
         readers = f"{self.readers} readers, " if self.readers > 1 else ""
         ending = {
-            (True, "chunks"): "a restart goes on from the last one",
-            (False, "chunks"): "a restart begins anew",
+            (True, "chunks"): "a restart resumes from the last one",
+            (False, "chunks"): "a restart begins again",
             (True, "windows"): "each published with its cursor",
         }[self.restarts, self.how]
         return f"{self.volume}, about {size}: {readers}chunks by {self.by}, {ending}"
@@ -90,12 +90,15 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """One table's next load. `path` names how rows travel; `reason` says why that path; `reading` how it is cut."""
+    """One table's next load: its `strategy`, the `reason`, and the `reading`.
+
+    `initial`: the first load. `merge`, `append`, `replace`, `overwrite`: as declared. `reload`: a full reload, merged.
+    `backfill` and `repair` reload some rows.
+    """
 
     source: str
     table: str
-    mode: str
-    path: str
+    strategy: str
     reason: str
     lower: str | None = None
     upper: str | None = None
@@ -107,7 +110,7 @@ class LoadPlan:
 
 @dataclass(frozen=True, slots=True)
 class LoadCounts:
-    """What became of the rows of one load; see the check constraint on ops.loads."""
+    """The row counts of one load; see the check constraint on ops.loads."""
 
     rows_read: int = 0
     rows_inserted: int = 0
@@ -120,15 +123,15 @@ class LoadCounts:
     source_rows: int | None = None
     raw_rows: int | None = None
     quarantine_rows: int | None = None
-    reconciled: str | None = None
+    reconciliation: str | None = None
 
     def after(self, before: "LoadCounts") -> "LoadCounts":
-        """These counts with those of an earlier part of the same read; both ends are as they were last."""
+        """These counts plus those of an earlier part of the same read; totals are the latest."""
         added = ("read", "inserted", "updated", "unchanged", "deduplicated", "quarantined", "deleted")
         sums = {f"rows_{name}": getattr(self, f"rows_{name}") + getattr(before, f"rows_{name}") for name in added}
         return replace(self, bytes=self.bytes + before.bytes, **sums)
 
     @property
     def changed(self) -> int:
-        """Rows of raw that are different now."""
+        """Changed rows of raw."""
         return self.rows_inserted + self.rows_updated + self.rows_deleted

@@ -1,4 +1,4 @@
-"""Every knob, once. Each is an environment variable MEDALLION_<NAME>."""
+"""All settings. Each is an environment variable MEDALLION_<NAME>."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -8,108 +8,113 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.values.errors import ConfigurationError
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
 class Settings(BaseSettings):
-    """What can be set without touching code. Addresses of sources are read in `connections`."""
+    """Settings of this process. Connection URLs of sources are read in `flows.access.addresses`."""
 
     model_config = SettingsConfigDict(env_prefix="MEDALLION_", extra="ignore")
 
-    home: Path = Field(PROJECT_ROOT / ".medallion", description="Where the embedded stack lives")
-    warehouse_url: SecretStr | None = Field(None, description="The warehouse, as the loader; unset → block or embedded")
-    warehouse_transformer_url: SecretStr | None = Field(
-        None, description="The warehouse as the transformer; unset → the loader's"
+    home: Path = Field(PROJECT_ROOT / ".medallion", description="The folder of the embedded stack")
+    warehouse_url: SecretStr | None = Field(
+        None, description="Connection URL of the warehouse as the loader; unset → block or embedded"
     )
-    warehouse_reader_url: SecretStr | None = Field(None, description="The warehouse as the reader of gold")
+    warehouse_transformer_url: SecretStr | None = Field(
+        None, description="Connection URL of the warehouse as the transformer; unset → the loader's"
+    )
+    warehouse_reader_url: SecretStr | None = Field(
+        None, description="Connection URL of the warehouse as the reader of gold"
+    )
     warehouse_reviewer_url: SecretStr | None = Field(
-        None, description="The warehouse as the role that reviews pull requests; unset → embedded, the transformer's"
+        None, description="Connection URL as the role for pull requests; unset → embedded, the transformer's"
     )
     admin_url: SecretStr | None = Field(
-        None, description="The warehouse as an account that may create roles, for `medallion rotate` alone"
+        None, description="Connection URL as an account that may create roles; only for `medallion rotate`"
     )
-    secrets_prefix: str = Field("", description="Addresses are read from AWS Secrets Manager under this; unset → not")
-    lake_bucket: str = Field("", description="The S3 bucket that `medallion register` makes blocks of; unset → none")
-    aws_endpoint_url: str = Field("", description="An AWS other than Amazon's, such as moto's; unset → Amazon's")
+    secrets_prefix: str = Field(
+        "", description="Prefix of secrets in AWS Secrets Manager with connection URLs; unset → not used"
+    )
+    lake_bucket: str = Field("", description="The S3 bucket that `medallion register` creates blocks for; unset → none")
+    aws_endpoint_url: str = Field("", description="An endpoint other than Amazon's, such as moto's; unset → Amazon's")
     backup_to: str = Field(
         "", description="A folder, or s3://bucket/prefix; unset → the lake's backups/, or the home's"
     )
-    backup_url: SecretStr | None = Field(None, description="The cluster as a role that may replicate; unset → embedded")
-    backup_key: SecretStr | None = Field(None, description="Keys of age, the newest first: backups are sealed by it")
-    backup_key_file: Path | None = Field(None, description="The file that holds them")
-    backup_interval_seconds: float = Field(10, gt=0, description="How often the write-ahead log is shipped as it grows")
-    backup_rpo_seconds: float = Field(60, gt=0, description="The most that may be lost, for drills to judge by")
-    backup_rto_seconds: float = Field(1800, gt=0, description="The longest a recovery may take, for drills to judge by")
+    backup_url: SecretStr | None = Field(
+        None, description="Connection URL as a role with replication; unset → embedded"
+    )
+    backup_key: SecretStr | None = Field(None, description="age keys, newest first: it encrypts backups")
+    backup_key_file: Path | None = Field(None, description="The file with these keys")
+    backup_interval_seconds: float = Field(10, gt=0, description="How often the WAL is archived as it grows")
+    backup_rpo_seconds: float = Field(60, gt=0, description="Target RPO, checked by drills")
+    backup_rto_seconds: float = Field(1800, gt=0, description="Target RTO, checked by drills")
     postgres_programs: Path | None = Field(
-        None, description="The folder of pg_basebackup and its kin; unset → the wheel's"
+        None, description="The folder of pg_basebackup and related programs; unset → the wheel's"
     )
     lock_wait_seconds: float = Field(60, ge=0, description="How long a load waits for another run of the same table")
     build_lock_wait_seconds: float = Field(
-        90, ge=0, description="How long a model waits for sessions that use the table it replaces"
+        90, ge=0, description="How long a model waits for sessions that lock the table it replaces"
     )
     connect_timeout_seconds: float = Field(10, gt=0, description="How long to wait for a connection")
     rotation_wait_seconds: float = Field(
-        20, ge=0, description="How long a refused password is looked up again in the block or secret it came from"
+        20, ge=0, description="How long to look up a refused password again in its block or secret"
     )
-    statement_timeout_seconds: float = Field(3600, gt=0, description="The longest a statement may run")
-    load_attempts: int = Field(4, ge=1, description="Attempts at one table when errors are transient")
+    statement_timeout_seconds: float = Field(3600, gt=0, description="Statement timeout")
+    load_attempts: int = Field(4, ge=1, description="Attempts per table for transient errors")
     retry_first_delay_seconds: float = Field(
-        2, ge=0, description="Delay before the second attempt; doubles after, with jitter"
+        2, ge=0, description="Delay before the second attempt; doubles afterwards, with jitter"
     )
     api_wait_budget_seconds: float = Field(
-        300, ge=0, description="The longest one read may wait for an API's rate limit"
+        300, ge=0, description="Maximum total wait of one read for an API's rate limit"
     )
     api_group_seconds: float = Field(
-        10, ge=0, description="Pages of an API that have landed are published together for so long"
+        10, ge=0, description="Pages of an API are collected this long before they are published"
     )
     api_group_mb: float = Field(256, ge=0, description="Pages of an API are published together up to this size")
-    circuit_failures: int = Field(
-        3, ge=1, description="Loads in a row that find an API out of order until it is left alone"
-    )
-    circuit_seconds: float = Field(60, gt=0, description="How long it is left alone first; doubles each time")
-    circuit_longest_seconds: float = Field(1800, gt=0, description="The longest it is left alone")
-    warehouse_parallel: int = Field(4, ge=1, description="Tables loaded at one time, over all sources")
+    circuit_failures: int = Field(3, ge=1, description="Consecutive failed loads of an API before its circuit opens")
+    circuit_seconds: float = Field(60, gt=0, description="How long a circuit is open at first; doubles each time")
+    circuit_longest_seconds: float = Field(1800, gt=0, description="Maximum time a circuit is open")
+    warehouse_parallel: int = Field(4, ge=1, description="Tables loaded in parallel, over all sources")
     medium_load_mb: float = Field(
-        1024, ge=0, description="Reads estimated larger are cut in chunks, so that a restart need not begin anew"
+        1024, ge=0, description="Reads estimated larger are cut into chunks, so that a restart resumes"
     )
     large_load_mb: float = Field(2048, ge=0, description="Reads estimated larger are shared among several readers")
-    load_readers: int = Field(4, ge=1, description="Connections that read one large table at one time")
+    load_readers: int = Field(4, ge=1, description="Parallel connections that read one large table")
     dask_scheduler: str = Field("", description="A Dask scheduler whose workers read large tables; unset → threads")
     chunk_min_mb: float = Field(16, gt=0, description="The smallest chunk that the size may adapt to")
     chunk_max_mb: float = Field(512, gt=0, description="The largest chunk that the size may adapt to")
-    chunk_seconds: float = Field(10, gt=0, description="How long a chunk is to take; its size adapts to that")
+    chunk_seconds: float = Field(10, gt=0, description="Target duration of a chunk; its size adapts to it")
     chunk_memory_mb: float = Field(100, gt=0, description="Growth of the process's memory at which chunks are halved")
-    resume_hours: float = Field(12, ge=0, description="A read interrupted longer ago than this begins anew")
+    resume_hours: float = Field(12, ge=0, description="A read interrupted longer ago than this starts over")
     failpoint: str = Field("", description="For tests: the step at which the process kills itself")
     sentry_dsn: SecretStr | None = Field(None, description="Errors go to Sentry, scrubbed; unset → nowhere")
-    openlineage_url: str = Field("", description="An HTTP API that takes OpenLineage events; unset → nowhere")
+    openlineage_url: str = Field("", description="An HTTP API that receives OpenLineage events; unset → nowhere")
     openlineage_key: SecretStr | None = Field(None, description="Its key, sent as a bearer token")
-    openlineage_file: Path | None = Field(None, description="A file that takes them too, one a line")
-    openlineage_namespace: str = Field("medallion", description="The namespace of our jobs in them")
-    erasure_key: SecretStr | None = Field(None, description="The secret that erased people are written down with")
+    openlineage_file: Path | None = Field(None, description="A file that receives them too, one per line")
+    openlineage_namespace: str = Field("medallion", description="The namespace of jobs in the events")
+    erasure_key: SecretStr | None = Field(None, description="The key for hashing erased subjects")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
     promote_from_url: SecretStr | None = Field(
-        None, description="The warehouse of the environment before, as its transformer, for `medallion promote`"
+        None,
+        description="Connection URL of the previous environment's warehouse as its transformer; for promotion",
     )
-    commit: str = Field("", description="The commit of this code, where there is no clone to ask, as in an image")
+    commit: str = Field("", description="The commit of this code, if there is no git clone, as in an image")
     dev_name: str = Field("", description="Whose private schemas `medallion dev` builds; unset → the account's name")
     upgrade_at_first_use: bool = Field(
         True, description="The first run of newer code upgrades schema ops; false → only `medallion migrate` does"
     )
-    models_by_release: bool = Field(
-        False, description="Models that changed are refused by an ordinary transform: a release brings them"
-    )
-    dbt_threads: int = Field(4, ge=1, description="dbt models built at one time")
+    models_by_release: bool = Field(False, description="Transforms refuse changed models: only a release brings them")
+    dbt_threads: int = Field(4, ge=1, description="dbt models built in parallel")
 
     @property
     def has_backup_key(self) -> bool:
-        """Whether anything says where the key of backups is."""
+        """Whether a backup key is configured."""
         return self.backup_key is not None or self.backup_key_file is not None
 
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
-        """As the embedded stack reads it: ~ expanded, made absolute."""
+        """The path with ~ expanded, made absolute."""
         return home.expanduser().resolve()
 
 
@@ -118,7 +123,7 @@ def settings() -> Settings:
     """The settings of this process, read once.
 
     Raises:
-        ConfigurationError: a variable holds what cannot be read. The message names it, not what it holds.
+        ConfigurationError: a variable is invalid. The message has its name, not its value.
     """
     try:
         return Settings()
@@ -127,7 +132,7 @@ def settings() -> Settings:
     error = ConfigurationError(
         "; ".join(f"{name}: {reason}" for name, reason in wrong.items()),
         where="settings",
-        fix=f"correct or unset {', '.join(wrong)}; flows/values/settings.py tells what each one means",
+        fix=f"correct or unset {', '.join(wrong)}; flows/values/settings.py describes each setting",
     )
     error.exit_code = 2
     raise error

@@ -19,7 +19,7 @@ class Column:
     """One column.
 
     `raw_type` is its type in raw, `select` the expression that reads it at the source in that type.
-    `labels` holds an enum's labels in order; `enum` its name at the source.
+    `labels` are an enum's labels in order; `enum` is its name at the source.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A source table's columns in order, and the planner's guess at its rows (-1: never analysed).
+    """A source table's columns in order, and the planner's row estimate (-1: never analysed).
 
-    `sent` are the columns as the source sent them, where a landing table holds them beside those of raw: `select` is
-    the landing table's name for them.
+    `sent` are the columns as sent by the source, if a landing table has them in addition to raw's: `select` is the
+    landing table's name for them.
     """
 
     columns: tuple[Column, ...]
@@ -61,19 +61,19 @@ def column_list(names: tuple[str, ...] | list[str], alias: str = "") -> str:
 def fingerprint(expressions: list[str]) -> str:
     """SQL over a set of rows: a number that is equal for equal sets of keys, whatever their order.
 
-    The sum of 64-bit hashes of the keys' text. Where two servers hash differently, equal sets look different and a
-    full comparison follows: slower, never wrong.
+    The sum of 64-bit hashes of the keys' text. If two servers hash differently, equal sets look different and a full
+    comparison follows: slower, never wrong.
     """
     text = expressions[0] + "::text" if len(expressions) == 1 else f"row({', '.join(expressions)})::text"
     return f"coalesce(sum(hashtextextended({text}, 0)), 0)"
 
 
 def row_document(shape: Shape, alias: str = "") -> str:
-    """SQL for a row as jsonb, equal at both ends: read at the source, or with `alias` from a relation of raw's columns
-    (or a landing table of `shape.sent`).
+    """SQL for a row as jsonb, equal on both sides: at the source, or with `alias` from a relation of raw's columns (or
+    a landing table of `shape.sent`).
 
-    json travels as its text: jsonb would drop repeated keys of it, and refuses \\u0000 with the whole statement. The
-    record is spelled `whole.*`, since a plain `whole` would mean a column of that name where there is one.
+    json is converted to text: jsonb would drop repeated keys, and fails the statement for \\u0000. The record is
+    written `whole.*`, since `whole` alone would mean a column of that name if there is one.
     """
     values = []
     for column in shape.sent or shape.columns:

@@ -1,7 +1,7 @@
-"""What PostgreSQL answers, classified by its SQLSTATE, whichever driver asked: asyncpg, psycopg, or psycopg2 under dbt.
+"""PostgreSQL's errors, classified by SQLSTATE, for any driver: asyncpg, psycopg, or psycopg2 under dbt.
 
-PostgreSQL quotes rows in DETAIL, and values even in the first line of errors of class 22 and 23. Only what is known
-to be safe is passed on: the SQLSTATE, its name, and the first line if its class speaks of objects and not of values.
+PostgreSQL quotes rows in DETAIL, and values even in the first line of errors of class 22 and 23. Only safe parts are
+passed on: the SQLSTATE, its name, and the first line if its class is about objects and not about values.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RESOURCE_STATES = frozenset(["53000", "53100", "53200", "53400"])
 _CLASSES_THAT_SPEAK_OF_OBJECTS = frozenset(
     ["08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"]
 )
-# The files of PostgreSQL in which procedural languages raise what a function's author wrote.
+# PostgreSQL's source files in which procedural languages raise errors of users' functions.
 _SOURCES_OF_RAISE = frozenset(["pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"])
 _CONFIGURATION_STATES = frozenset(["28P01", "28000", "3D000"])
 _DENIED = re.compile(
@@ -50,12 +50,12 @@ class Answer:
 
     @classmethod
     def of(cls, problem: BaseException) -> Self | None:
-        """What the server answered, or None if the exception is not its answer."""
+        """The server's error, or None if the exception is not one."""
         if isinstance(problem, asyncpg.PostgresError):
             facts = problem.as_dict()
             message, file = str(problem.args[0]) if problem.args else "", facts.get("server_source_filename")
             return cls._safe(problem.sqlstate or "?????", message, file, "internal_query" in facts)
-        # Both drivers of libpq are told by what they have in common: neither need be imported for it.
+        # Both libpq drivers are recognised by common attributes, without importing them.
         state = getattr(problem, "sqlstate", None) or getattr(problem, "pgcode", None)
         said = getattr(problem, "diag", None)
         if not isinstance(state, str) or said is None:
@@ -64,7 +64,7 @@ class Answer:
 
     @classmethod
     def _safe(cls, state: str, message: str, file: str | None, composed: bool) -> Self:
-        # What somebody's own function raises may quote anything, under any SQLSTATE; so may a query it composed.
+        # Errors raised by users' functions may quote anything, under any SQLSTATE; so may queries they compose.
         safe = state[:2] in _CLASSES_THAT_SPEAK_OF_OBJECTS and file not in _SOURCES_OF_RAISE and not composed
         kind = type(asyncpg.PostgresError.new({"C": state, "M": ""}))
         name = "" if kind is asyncpg.PostgresError else kind.__name__.removesuffix("Error")
@@ -75,17 +75,16 @@ class Answer:
         return f"{named}: {self.message}" if self.message else named
 
 
-#: For a connection that is gone, of which the drivers of libpq have no SQLSTATE.
+#: For a lost connection, for which the libpq drivers have no SQLSTATE.
 CONNECTION_LOST = Answer("08006", "ConnectionFailure", "")
 
 
 def explain_answer(
     answer: Answer, where: str, side: str = "warehouse", role: str = "", grants: str = ""
 ) -> MedallionError:
-    """The answer as an error with its class and its fix.
+    """The server's error as a MedallionError with its class and fix.
 
-    `role` is the one that asked, and `grants` the statement that gives it what it lacks (`flows.missing_grants`), if
-    they are known.
+    `role` is the current role, and `grants` the statement for its missing privileges, if known.
     """
     what, state = f"the {side} answered {answer}", answer.state
     side_error = SourceError if side == "source" else WarehouseError
@@ -106,17 +105,21 @@ def explain_answer(
     if state[:2] in {"22", "23"}:
         move = "a value does not fit raw's column: compare the staged rows with raw"
         return _classed(side_error(what, where=where, fix=move), FailureClass.DATA)
+    if state == PRIVILEGE_MISSING and "row-level security" in answer.message:
+        move = f"let the role see all rows, as a superuser at the {side}: alter role {role or 'ROLE'} bypassrls; or "
+        move += "declare a view of the rows that may be read, owned by a role that the policy does not filter"
+        return _classed(side_error(what, where=where, fix=move), FailureClass.PERMANENT)
     if state == PRIVILEGE_MISSING:
         move = f"as its owner: {grants} Then run again. {_ROLES}" if grants else _grant(answer.message, side, role)
         return _classed(side_error(what, where=where, fix=move), FailureClass.PERMANENT)
     if state[:2] == "42":
-        move = "compare the declaration with the source's tables and our rights on them"
+        move = "compare the declaration with the source's tables and the role's privileges on them"
         return _classed(side_error(what, where=where, fix=move), FailureClass.SCHEMA)
     return side_error(what, where=where, fix=f"look {state} up in PostgreSQL's list of error codes")
 
 
 _ROLES = "docs/architecture.md#roles"
-_TRY_AGAIN = "the load is tried again by itself, from the last commit"
+_TRY_AGAIN = "the load is retried automatically, from the last commit"
 
 
 def _classed(error: MedallionError, failure_class: FailureClass) -> MedallionError:
@@ -125,32 +128,34 @@ def _classed(error: MedallionError, failure_class: FailureClass) -> MedallionErr
 
 
 def _grant(message: str, side: str, role: str) -> str:
-    """The statement that gives the right back, as far as PostgreSQL says what is missing."""
+    """The grant statement, as far as PostgreSQL reports what is missing."""
     grantee = role or f"the role in the {side}'s URL"
     denied = _DENIED.search(message)
     if denied is None:
-        return f"grant {grantee} what it lacks, or make it the owner (docs/architecture.md#roles), then run again"
+        return (
+            f"grant {grantee} the missing privileges, or make it the owner (docs/architecture.md#roles), then run again"
+        )
     kind, name = denied.groups()
     right = {"schema": "usage", "sequence": "usage", "function": "execute", "database": "connect"}.get(kind, "select")
     if right == "select":
-        # Without its schema this cannot be run: `missing_grants` asks the catalog for it.
-        return f"let the owner of {kind} {name} grant {grantee} what it lacks, then run again. {_ROLES}"
+        # Without its schema this cannot be run: `missing_grants` looks it up in the catalog.
+        return f"ask the owner of {kind} {name} to grant {grantee} the missing privileges, then run again. {_ROLES}"
     also = " (and create, if it writes there)" if kind in {"schema", "database"} else ""
     return f"as its owner: grant {right} on {kind} {name} to {grantee}{also}; then run again. {_ROLES}"
 
 
 def _cancelled(what: str, message: str, where: str, side: str) -> MedallionError:
-    """A statement that was stopped: a person's doing, or else the time limit, in whatever language the server says so.
+    """A cancelled statement: by a user, or by the timeout, in any language of the server.
 
     Run again, it would take as long again.
     """
     kind = SourceError if side == "source" else WarehouseError
     if "user request" in message:
-        return kind(what, where=where, fix="somebody stopped the statement: ask who and why, then run again")
+        return kind(what, where=where, fix="a user cancelled the statement: find out who and why, then run again")
     error = kind(
         what,
         where=where,
-        fix="raise MEDALLION_STATEMENT_TIMEOUT_SECONDS, or find out what makes the statement slow "
+        fix="raise MEDALLION_STATEMENT_TIMEOUT_SECONDS, or find out why the statement is slow "
         f"on the {side}; then run again",
     )
     return _classed(error, FailureClass.RESOURCE)

@@ -1,4 +1,4 @@
-"""Which changes of a column's type lose nothing: every old value is a value of the new type, with the same text."""
+"""Lossless changes of a column's type: every old value is a value of the new type, with the same text."""
 
 import re
 
@@ -8,9 +8,9 @@ _UNBOUNDED = {"character varying", "text"}
 
 
 def widens(old: str, new: str) -> bool:
-    """Whether a column of the old type can become one of the new, both as PostgreSQL's `format_type` spells them.
+    """Whether a column of the old type can be widened to the new one, both as spelled by PostgreSQL's `format_type`.
 
-    Real numbers are left out: the same value has another text in double precision.
+    Real numbers are excluded: the same value has another text in double precision.
     """
     if old in _INTEGERS and new in _INTEGERS:
         return _INTEGERS.index(old) < _INTEGERS.index(new)
@@ -30,10 +30,10 @@ def widens(old: str, new: str) -> bool:
 
 
 def _numeric_widens(before: re.Match[str], after: re.Match[str]) -> bool:
-    """More digits on either side of the point, and fewer on neither; without limits only from the same scale's text."""
+    """At least as many digits on either side of the point; an unlimited numeric accepts every old value."""
     if before["size"] is None or after["size"] is None:
-        # An unlimited numeric keeps each value's own scale, so what is stored already stays as it is.
+        # An unlimited numeric keeps each value's own scale, so stored values do not change.
         return before["size"] is not None
     scale, wider = int(before["scale"] or 0), int(after["scale"] or 0)
-    # Another scale would write every value anew: 1.0 becomes 1.00.
+    # Another scale would rewrite every value: 1.0 becomes 1.00.
     return wider == scale and int(after["size"]) > int(before["size"])

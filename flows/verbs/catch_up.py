@@ -11,25 +11,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from flows.access import addresses
+from flows.declare.source import Source
 from flows.failures.diagnose import diagnose
-from flows.kinds.api import Api
-from flows.kinds.api.compare import reconcile_endpoint
-from flows.kinds.api.plan import load_endpoint
-from flows.kinds.databases.compare import reconcile_foreign
-from flows.kinds.databases.stage import load_foreign
-from flows.kinds.declared import Source
-from flows.kinds.dlt import DltSource
-from flows.kinds.dlt.compare import reconcile_resource
-from flows.kinds.dlt.stage import load_resource
-from flows.kinds.postgres import Database
-from flows.kinds.postgres.compare.compare import reconcile_table
-from flows.kinds.postgres.stage import load_table
-from flows.publish.session import LoadResult
-from flows.state.reconciliations import Reconciliation
+from flows.kinds.registry import kind_of
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import MedallionError
+from flows.verbs.compare import compare_table
 from flows.verbs.find import find_source
+from flows.verbs.load import load_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +31,7 @@ class CaughtUp:
     table: str
     rows_read: int = 0
     rows_changed: int = 0
-    verdict: str = ""
+    result: str = ""
     differences: int = 0
     agrees: bool = False
     seconds: float = 0.0
@@ -81,38 +70,20 @@ async def _of_source(
 
 async def _one(warehouse: DatabaseConnection, source: Source, table: str) -> CaughtUp:
     name, began, read, changed = f"{source.name}.{table}", time.monotonic(), 0, 0
+    declared = source.table(table)
     try:
+        address = kind_of(source).address(source)
         # Rows stamped below the cursor are found missing by the first load, and read by the second.
         for _ in range(2):
-            loaded = await _load(warehouse, source, table)
+            loaded = await load_table(warehouse, address, source, declared)
             read += loaded.counts.rows_read
             changed += loaded.counts.changed
-            if loaded.counts.reconciled != "missing in raw":
+            if loaded.counts.reconciliation != "missing":
                 break
-        compared = await _compare(warehouse, source, table)
+        compared = await compare_table(warehouse, address, source, declared)
     except Exception as problem:
         return CaughtUp(
             name, read, changed, "failed", seconds=time.monotonic() - began, error=diagnose(problem, name).error
         )
     seconds = time.monotonic() - began
-    return CaughtUp(name, read, changed, compared.verdict, compared.differences, compared.agrees, seconds)
-
-
-async def _load(warehouse: DatabaseConnection, source: Source, table: str) -> LoadResult:
-    if isinstance(source, Api):
-        return await load_endpoint(warehouse, addresses.api(source), source, source.table(table))
-    if isinstance(source, DltSource):
-        return await load_resource(warehouse, addresses.dlt(source), source, source.table(table))
-    assert isinstance(source, Database)
-    load = load_table if source.engine == "postgresql" else load_foreign
-    return await load(warehouse, addresses.database(source), source, source.table(table))
-
-
-async def _compare(warehouse: DatabaseConnection, source: Source, table: str) -> Reconciliation:
-    if isinstance(source, Api):
-        return await reconcile_endpoint(warehouse, addresses.api(source), source, source.table(table))
-    if isinstance(source, DltSource):
-        return await reconcile_resource(warehouse, addresses.dlt(source), source, source.table(table))
-    assert isinstance(source, Database)
-    compare = reconcile_table if source.engine == "postgresql" else reconcile_foreign
-    return await compare(warehouse, addresses.database(source), source, source.table(table))
+    return CaughtUp(name, read, changed, compared.result, compared.differences, compared.agrees, seconds)

@@ -1,9 +1,9 @@
 """Backup, recovery to a point in time, and the drill that measures both: docs/disaster-recovery.md.
 
-errors · lsn · key · sealed · store      words, arithmetic, encryption, where it is kept
-catalog · archive                        what is there: base backups, and the write-ahead log between them
-server · programs · archiver · service   the cluster that is backed up, and who follows its log
-take · retention · verify                the story of a backup
-scratch · recover · checks · restore     the story of a recovery
-catch_up · drill                         what sources hold since; how long all of it takes
+errors · lsn · key · encrypted · store   errors, WAL positions, encryption, storage
+catalog · archive                        base backups, and the WAL between them
+server · programs · archiver · service   the cluster to back up, and the archiver of its WAL
+take · retention · verify                backups
+scratch · recover · checks · restore     recovery
+catch_up · drill                         loads after a recovery; measuring RPO and RTO
 """

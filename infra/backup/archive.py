@@ -1,4 +1,4 @@
-"""The write-ahead log in the archive: what it reaches, what is missing, and the way back onto a disk."""
+"""The archived write-ahead log: its extent, its gaps, and fetching it back."""
 
 import os
 import struct
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.backup.catalog import Backup, Catalog
+from infra.backup.encrypted import CHUNK, decrypted, decrypted_bytes
 from infra.backup.errors import Damaged, LogGap, OutOfReach
 from infra.backup.kept import get
 from infra.backup.key import Keys
 from infra.backup.lsn import Branch, branches, format_lsn, parse_segment, runs, segment_name, timeline_of
-from infra.backup.sealed import CHUNK, unsealed, unsealed_bytes
 
 PARTIAL = ".partial"
 #: A position may stand behind the header of a page of which nothing is written yet; the longest has 40 bytes.
@@ -25,9 +25,9 @@ _AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Stretch:
-    """The log from a backup on: segments by number, the objects that hold them, and where the first is missing.
+    """The WAL from a backup on: segments by number, their objects, and the first missing one.
 
-    `missing` are runs of numbers that are not there although later ones are.
+    `missing` are ranges of missing numbers before later ones.
     """
 
     chain: Sequence[Branch]
@@ -50,7 +50,7 @@ def histories(catalog: Catalog, keys: Keys) -> dict[int, str]:
     """The history file of each timeline that has one."""
     names = [name for name in catalog.segments() if name.endswith(".history")]
     return {
-        int(name[:8], 16): unsealed_bytes(get(catalog.store, catalog.wal(name)), keys, name).decode() for name in names
+        int(name[:8], 16): decrypted_bytes(get(catalog.store, catalog.wal(name)), keys, name).decode() for name in names
     }
 
 
@@ -69,9 +69,9 @@ def stretch(
     ours = next((branch for branch in chain if branch.timeline == backup.timeline), None)
     if ours is None or timeline_of(backup.end // size, chain, size) < backup.timeline:
         raise OutOfReach(
-            f"timeline {chain[0].timeline} does not come from this backup's, {backup.timeline}",
+            f"timeline {chain[0].timeline} does not branch from this backup's timeline {backup.timeline}",
             where=f"backup {backup.label}",
-            fix="choose another --timeline, or another --backup: `medallion backup list` shows them",
+            fix="choose another --timeline or another --backup: `medallion backup list` shows them",
         )
     first = backup.start // size
     last = max((number for line, number in found if line == timeline_of(number, chain, size)), default=first - 1)
@@ -98,11 +98,11 @@ def refuse_gap(found: Stretch, where: str) -> None:
     first, _ = found.missing[0]
     count = sum(last - first + 1 for first, last in found.missing)
     raise LogGap(
-        f"{count} segments of the write-ahead log are missing, the first of them "
+        f"{count} WAL segments are missing, the first is "
         f"{segment_name(timeline_of(first, found.chain, found.segment_bytes), first, found.segment_bytes)}",
         where=where,
-        fix=f"the log is whole up to {format_lsn(found.whole_until)}: recover to a moment before that with --to "
-        "or --to-lsn, or from a backup made after the gap; `medallion backup` closes it for the time to come",
+        fix=f"the WAL is complete up to {format_lsn(found.whole_until)}: recover to an earlier moment with --to "
+        "or --to-lsn, or from a backup made after the gap; a new `medallion backup` makes later moments recoverable",
     )
 
 
@@ -134,7 +134,7 @@ def _fetch_segment(catalog: Catalog, found: Stretch, number: int, keys: Keys, fo
     try:
         with (
             catalog.store.read(catalog.wal(name)) as sealed,
-            unsealed(sealed, keys, name) as plain,
+            decrypted(sealed, keys, name) as plain,
             path.open("wb") as file,
         ):
             while chunk := plain.read(CHUNK):
@@ -158,9 +158,9 @@ def _fetch_segment(catalog: Catalog, found: Stretch, number: int, keys: Keys, fo
 
 def _not_itself(name: str) -> Damaged:
     return Damaged(
-        "it does not hold the segment that its name says",
+        "it does not contain the segment in its name",
         where=name,
-        fix="restore that file from an older version of it, or recover to a moment before it, or another backup",
+        fix="restore an older version of that file, or recover to an earlier moment, or from another backup",
     )
 
 

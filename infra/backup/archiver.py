@@ -1,8 +1,8 @@
-"""Follows a cluster's write-ahead log and ships it, sealed, as it grows.
+"""Archive a cluster's write-ahead log, encrypted, as it grows.
 
-PostgreSQL's pg_receivewal streams the log into a spool folder, by a replication slot; every few seconds what is new in
-the spool goes to the archive. A segment that is full is shipped once and leaves the spool; the one that grows is
-shipped as `.partial` again and again. The slot keeps what we have not received while we are away.
+PostgreSQL's pg_receivewal streams the WAL into a spool folder, with a replication slot; every few seconds new WAL in
+the spool is archived. A full segment is archived once and removed from the spool; the current one is archived as
+`.partial` repeatedly. While the archiver is stopped, the slot keeps WAL that was not received.
 
     with archiver.hold(spool):                   one archiver for a spool
         Archiver(…).run(stop)                    until the event is set; then the rest is shipped
@@ -31,9 +31,9 @@ from flows.values.settings import settings
 from infra.backup import programs, server
 from infra.backup.archive import PAGE_HEADER, PARTIAL
 from infra.backup.catalog import Catalog, Watermark
+from infra.backup.encrypted import encrypted_bytes
 from infra.backup.kept import put
 from infra.backup.key import Keys
-from infra.backup.sealed import sealed_bytes
 from infra.local import logs
 
 _log = logging.getLogger(__name__)
@@ -119,13 +119,13 @@ class Archiver:
         try:
             self._ship()
         except (MedallionError, OSError) as error:
-            _log.warning("what was received last waits in the spool: %s", error)
+            _log.warning("the last received WAL is still in the spool: %s", error)
 
     def _see_to_the_receiver(self, session: psycopg.Connection) -> None:
         slot = server.slot(session)
         if slot is not None and slot.lost:
             # The server has thrown away what we had not received: go on behind the gap rather than not at all.
-            _log.error("the server has dropped log that was not archived: make a backup, recovery ends at the gap")
+            _log.error("the server has removed WAL that was not archived: make a backup now; recovery ends at the gap")
             self._stop_receiver()
             session.execute("select pg_drop_replication_slot(%s)", [server.SLOT])
             slot = None
@@ -197,7 +197,7 @@ class Archiver:
                 path.unlink()
 
     def _put(self, name: str, data: bytes) -> None:
-        put(self.catalog.store, self.catalog.wal(name), sealed_bytes(data, self.keys))
+        put(self.catalog.store, self.catalog.wal(name), encrypted_bytes(data, self.keys))
 
     def _empty_of_another_cluster(self) -> None:
         """What another cluster left in the spool is not this one's to go on from."""

@@ -1,6 +1,6 @@
-"""Folders beside what is there, for what is looked at, or is not whole yet. They go with the command that made them.
+"""Temporary folders for recovered clusters and incomplete files. They are deleted with the command that created them.
 
-A command that was killed leaves its folder, and perhaps a server that runs in it; the next command clears both away.
+A killed command leaves its folder, and possibly a running server in it; the next command removes both.
 """
 
 import fcntl

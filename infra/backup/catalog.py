@@ -1,4 +1,4 @@
-"""What is kept of one cluster, and under which names.
+"""The catalog of one cluster's backups, and the names of its objects.
 
 clusters/<system identifier>.json      when the cluster was backed up last
 <system identifier>/
@@ -154,7 +154,7 @@ def open_catalog(store: Store, system: str | None = None) -> Catalog:
         raise NoBackup(
             "there is no backup here",
             where=store.place,
-            fix="`medallion backup` makes one; MEDALLION_BACKUP_TO says where backups are kept",
+            fix="`medallion backup` makes one; MEDALLION_BACKUP_TO is the place of backups",
         )
     return Catalog(store, max(found)[1])
 

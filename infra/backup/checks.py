@@ -1,4 +1,4 @@
-"""Is a recovered cluster a warehouse that can be worked with? Asked of itself, before anybody relies on it."""
+"""Checks of a recovered cluster, before it is used."""
 
 import asyncio
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ async def _operations(warehouse: DatabaseConnection) -> list[Check]:
             "where c.relkind = 'r' and (n.nspname in ('ops', 'quarantine') or n.nspname like 'raw\\_%')"
         )
     return [
-        Check("operations schema", True, f"version {version}, {tables} tables were ever loaded"),
+        Check("operations schema", True, f"version {version}, {tables} tables loaded"),
         Check("grants", bool(writable), "the loader may write raw, operations and quarantine" if writable else "lost"),
-        Check("unfinished loads", True, f"{running}, which the next load of their table closes"),
+        Check("unfinished loads", True, f"{running}; the next load of the table closes each"),
     ]

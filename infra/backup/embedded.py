@@ -1,4 +1,4 @@
-"""What a backup of the embedded stack holds besides the cluster: passwords, the key of erasures, and a prefect.db.
+"""The embedded stack's files in a backup besides the cluster: passwords, the erasure key, and a prefect.db.
 
 Prefect's database is one of the cluster's, except in homes of earlier releases, which keep it in SQLite.
 The key by which Prefect encrypts blocks stands in its database, unless PREFECT_SERVER_ENCRYPTION_KEY gave another.
@@ -112,6 +112,6 @@ def _copy(source: Path, target: Path) -> None:
         raise BackupError(
             f"Prefect's database cannot be copied ({type(error).__name__})",
             where=str(source),
-            fix="run `medallion backup` again; `medallion down` first, if it stays",
+            fix="run `medallion backup` again; if it fails again, run `medallion down` first",
             retryable=True,
         ) from None

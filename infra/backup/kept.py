@@ -1,11 +1,11 @@
-"""What a place for backups does."""
+"""The interface of backup stores."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from infra.backup.sealed import Readable, Writable
+from infra.backup.encrypted import Readable, Writable
 
 
 @dataclass(frozen=True, slots=True)

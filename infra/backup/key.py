@@ -1,4 +1,4 @@
-"""The key that opens backups, in the form of age (age-encryption.org/v1): any age program opens them with it.
+"""The keys of backups, in the format of age (age-encryption.org/v1): any age program can decrypt with them.
 
 AGE-SECRET-KEY-1…     the newest: what is written now is written for it
 AGE-SECRET-KEY-1…     an older one: what was written for it can still be read
@@ -18,12 +18,12 @@ try:
     from pyrage import x25519
 except ImportError as missing:
     raise KeyRefused(
-        "the packages that encrypt backups are not installed",
+        "the packages for encrypted backups are not installed",
         where="backup",
         fix="install the extra `backup`: uv sync --extra backup",
     ) from missing
 
-_HOW = "`medallion backup key FILE` makes one; name it by MEDALLION_BACKUP_KEY_FILE, or set MEDALLION_BACKUP_KEY"
+_HOW = "`medallion backup key FILE` creates one; set MEDALLION_BACKUP_KEY_FILE to it, or set MEDALLION_BACKUP_KEY"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def keys() -> Keys:
     if configured is not None:
         return parse(configured.get_secret_value(), "MEDALLION_BACKUP_KEY")
     if file is None:
-        raise KeyRefused("there is no key to encrypt backups with", where="backup", fix=_HOW)
+        raise KeyRefused("no key to encrypt backups is configured", where="backup", fix=_HOW)
     try:
         return parse(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
@@ -70,10 +70,12 @@ def parse(text: str, where: str) -> Keys:
         found = tuple(x25519.Identity.from_str(line) for line in lines if line and not line.startswith("#"))
     except pyrage.IdentityError:
         raise KeyRefused(
-            "this is no key of age: a line does not begin with AGE-SECRET-KEY-1, or is cut", where=where, fix=_HOW
+            "this is not an age key: a line does not start with AGE-SECRET-KEY-1, or is truncated",
+            where=where,
+            fix=_HOW,
         ) from None
     if not found:
-        raise KeyRefused("there is no key in it", where=where, fix=_HOW)
+        raise KeyRefused("the file contains no key", where=where, fix=_HOW)
     return Keys(found)
 
 

@@ -1,6 +1,6 @@
-"""PostgreSQL's programs that back up, verify and recover: the wheel's, or those of MEDALLION_POSTGRES_PROGRAMS.
+"""PostgreSQL's programs for backup, verification and recovery: the wheel's, or those of MEDALLION_POSTGRES_PROGRAMS.
 
-A server that asks for TLS needs the latter, such as /usr/lib/postgresql/18/bin: the wheel is built without OpenSSL.
+A server with TLS needs the latter, such as /usr/lib/postgresql/18/bin: the wheel is built without OpenSSL.
 """
 
 import os
@@ -25,7 +25,7 @@ def folder() -> Path:
         return programs_folder()
     if not (configured / "pg_basebackup").exists():
         raise ConfigurationError(
-            "there is no pg_basebackup",
+            "pg_basebackup does not exist",
             where=f"MEDALLION_POSTGRES_PROGRAMS={configured}",
             fix="name the folder of PostgreSQL's programs, such as /usr/lib/postgresql/18/bin",
         )
@@ -74,7 +74,7 @@ def major() -> int:
     found = re.search(r"\b(\d+)\.", run("pg_basebackup", "--version").stdout)
     if found is None:
         raise ConfigurationError(
-            "pg_basebackup does not tell its version",
+            "pg_basebackup does not print its version",
             where=str(folder()),
             fix="check that this account may run it",
         )
@@ -84,16 +84,16 @@ def major() -> int:
 def refused(program: str, stderr: str, address: str) -> ServerRefused:
     """Why a program that speaks with the server failed. Its words hold names of objects, and no values of rows."""
     last = "; ".join(line.strip().removeprefix(f"{program}: ") for line in stderr.strip().splitlines()[-3:])
-    fix = "look into the server's log; the next run begins anew"
+    fix = "check the server's log; the next run starts over"
     if "SSL support is not compiled in" in stderr:
         fix = "set MEDALLION_POSTGRES_PROGRAMS to programs built with TLS, such as /usr/lib/postgresql/18/bin"
     elif "checksum" in stderr:
         fix = (
-            "a page on the server's disk is damaged: recover from an earlier backup (`medallion restore`), or let "
-            "the table be loaded anew; the damaged table is named in the server's log"
+            "a page on the server's disk is damaged: recover from an earlier backup (`medallion restore`), or reload "
+            "the table; the server's log names the damaged table"
         )
     return ServerRefused(
-        f"{program} failed: {last or 'it said nothing'}",
+        f"{program} failed: {last or 'no output'}",
         where=address,
         fix=fix,
         retryable="checksum" not in stderr and "SSL support" not in stderr,

@@ -1,7 +1,7 @@
-"""Story: a recovery. Choose → look whether the log is whole → copy back → fetch the log → replay → promote.
+"""Recovery: choose a backup → check that the WAL is complete → copy back → fetch the WAL → replay → promote.
 
-What is found wrong is found before the first byte is replayed. The recovered cluster stands in a folder of its own,
-whole or not at all; nothing else is touched.
+Problems are detected before the first byte is replayed. The cluster is recovered into a separate folder, completely or
+not at all; nothing else is changed.
 """
 
 import os
@@ -14,11 +14,11 @@ from pathlib import Path
 
 from infra.backup import archive, embedded, verify
 from infra.backup.catalog import Backup, Catalog, Watermark
+from infra.backup.encrypted import decrypted
 from infra.backup.errors import OutOfReach
 from infra.backup.key import Keys
 from infra.backup.lsn import format_lsn
 from infra.backup.scratch import RecoveryEnded, ScratchCluster
-from infra.backup.sealed import unsealed
 from infra.backup.target import Target, choose, reach
 from infra.local.account import Account
 
@@ -44,15 +44,22 @@ class Recovered:
     took: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Recovery:
+    """What to recover: a catalog's cluster, to a target; from the backup `label`, or from the one that fits best."""
+
+    catalog: Catalog = field(repr=False)
+    keys: Keys = field(repr=False)
+    target: Target = field(default_factory=Target)
+    label: str | None = None
+
+
 @contextmanager
 def recovered(
-    catalog: Catalog,
-    keys: Keys,
+    recovery: Recovery,
     folder: Path,
     *,
     account: Account | None,
-    target: Target,
-    label: str | None = None,
     on_step: Step = lambda _: None,
 ) -> Iterator[Recovered]:
     """A cluster recovered into `folder`/data, running aside for as long as the block lasts; its files stay.
@@ -60,6 +67,7 @@ def recovered(
     Raises:
         MedallionError: see `infra.backup.errors`. Wrong targets, gaps and damage are told before anything is replayed.
     """
+    catalog, keys, target = recovery.catalog, recovery.keys, recovery.target
     took, clock = dict[str, float](), time.monotonic()
 
     def took_until_now(part: str) -> float:
@@ -69,7 +77,7 @@ def recovered(
         return took[part]
 
     backups, watermark = catalog.backups(), catalog.watermark()
-    backup = choose(backups, target, watermark, label)
+    backup = choose(backups, target, watermark, recovery.label)
     known = archive.histories(catalog, keys)
     found = archive.stretch(catalog, backup, known, timeline=target.timeline, until=_enough(backups, target))
     if target.time is None and target.name is None:
@@ -77,19 +85,17 @@ def recovered(
     end = _end(found, watermark)
     if max(backup.end, target.lsn or 0) > end:
         raise OutOfReach(
-            f"the log does not reach {target if target.lsn else backup.end_lsn}",
+            f"the WAL does not reach {target if target.lsn else backup.end_lsn}",
             where=f"backup {backup.label}",
             fix=reach([backup], watermark),
         )
     found = replace(found, objects=_until(found, found.whole_until).objects)
-    on_step(
-        f"backup {backup.label} of {backup.ended_at:%Y-%m-%d %H:%M:%S+00}, then {len(found.objects)} segments of log"
-    )
+    on_step(f"backup {backup.label} of {backup.ended_at:%Y-%m-%d %H:%M:%S+00}, then {len(found.objects)} WAL segments")
     data, log = folder / "data", folder / "wal"
     log.mkdir(mode=0o700)
     archive.fetch(catalog, found, keys, log, backup.system)
     archive.write_histories(known, log)
-    on_step(f"fetched and checked the log in {took_until_now('log'):.1f} s")
+    on_step(f"fetched and checked the WAL in {took_until_now('log'):.1f} s")
     verify.extract(catalog, backup, keys, data, account)
     on_step(f"copied back {backup.cluster_bytes / 1024**2:,.0f} MB in {took_until_now('copy'):.1f} s")
     verify.held_against_manifest(backup, data, log)
@@ -171,10 +177,10 @@ def _replay(
     except RecoveryEnded as ended:
         if ended.before_target:
             raise OutOfReach(
-                f"the log ends, at {format_lsn(end)}, before {target}"
-                + (": segments behind it are missing" if found.missing else ""),
+                f"the WAL ends at {format_lsn(end)}, before {target}"
+                + (": later segments are missing" if found.missing else ""),
                 where=where,
-                fix="recover to a moment or position before that, or from a backup made after the gap: "
+                fix="recover to an earlier moment or position, or from a backup made after the gap: "
                 "`medallion backup list`",
             ) from None
         raise ended.explained(where) from None
@@ -185,7 +191,7 @@ def _stack(catalog: Catalog, backup: Backup, keys: Keys, folder: Path) -> Path |
         return None
     stack = folder / "stack"
     stack.mkdir(mode=0o700)
-    with catalog.store.read(catalog.stack(backup.label)) as sealed, unsealed(sealed, keys, "stack.tar") as plain:
+    with catalog.store.read(catalog.stack(backup.label)) as sealed, decrypted(sealed, keys, "stack.tar") as plain:
         embedded.unpack(plain, stack)
     return stack
 

@@ -1,8 +1,8 @@
-"""Story: the embedded cluster, or one in a folder of yours, becomes what it was at a moment.
+"""Restore of the embedded cluster, or of a cluster in another folder, to a moment.
 
-Recover aside → look at it → only then stop the stack, move the damaged cluster out of the way, put this one there →
-start → read from the sources what came since. Killed at any point, either the old cluster or the new one is in place,
-and running the command again begins anew.
+Recover into a separate folder → check it → only then stop the stack, move the damaged cluster aside, move this one into
+place → start → load changes from the sources. Killed at any point, either the old or the new cluster is in place, and
+running the command again starts over.
 """
 
 import asyncio
@@ -22,9 +22,7 @@ from infra.backup.aside import aside
 from infra.backup.catalog import Catalog, new_label
 from infra.backup.checks import Check
 from infra.backup.errors import BackupError, InTheWay
-from infra.backup.key import Keys
-from infra.backup.recover import recovered
-from infra.backup.target import Target
+from infra.backup.recover import Recovery, recovered
 from infra.local import stack
 from infra.local.account import account_for
 from infra.local.commerce import CommerceApi
@@ -50,23 +48,19 @@ class Restored:
     tables: list[CaughtUp] = field(default_factory=list)
 
 
-def restore_into(
-    folder: Path, catalog: Catalog, keys: Keys, target: Target, *, label: str | None = None, on_step: Step
-) -> Restored:
+def restore_into(folder: Path, recovery: Recovery, *, on_step: Step) -> Restored:
     """Recover into `folder`/data, and leave it stopped; the stack's files, if the backup has them, in `folder`/stack.
 
     Raises InTheWay where the folder holds anything, and what `recovered` raises.
     """
     began = time.monotonic()
     if folder.exists() and any(folder.iterdir()):
-        raise InTheWay(
-            "the folder is not empty", where=str(folder), fix="name a folder that is empty, or not there yet"
-        )
+        raise InTheWay("the folder is not empty", where=str(folder), fix="name an empty or new folder")
     folder.mkdir(parents=True, exist_ok=True)
     account = account_for(folder)
-    refuse_small_disk(catalog, folder)
+    refuse_small_disk(recovery.catalog, folder)
     with aside(folder, account) as work:
-        facts = _recovered(catalog, keys, work, target, label, on_step)
+        facts = _recovered(recovery, work, on_step)
         try:
             (work / "data").rename(folder / "data")
             if (work / "stack").exists():
@@ -79,11 +73,8 @@ def restore_into(
 
 def restore_embedded(
     home: Home,
-    catalog: Catalog,
-    keys: Keys,
-    target: Target,
+    recovery: Recovery,
     *,
-    label: str | None = None,
     replace: bool = False,
     sources: Sources | None = None,
     on_step: Step,
@@ -99,9 +90,9 @@ def restore_embedded(
     began = time.monotonic()
     if home.has_cluster() and not replace:
         raise InTheWay(
-            "there is a cluster already",
+            "a cluster already exists",
             where=str(home.postgres),
-            fix="add --replace: it is moved aside and kept; or recover beside it with --into FOLDER",
+            fix="add --replace, which moves it aside and keeps it; or recover into another folder with --into FOLDER",
         )
     home.prepare(min_free_bytes=0)
     cluster = Cluster(home.postgres)
@@ -110,10 +101,10 @@ def restore_embedded(
     spool = archiver.spool_folder()
     with archiver.hold(spool) as ours:
         if ours:  # nobody archives any more: what the lost cluster sent last still waits
-            archiver.ship_the_rest(spool, catalog, keys)
-    refuse_small_disk(catalog, home.postgres)
+            archiver.ship_the_rest(spool, recovery.catalog, recovery.keys)
+    refuse_small_disk(recovery.catalog, home.postgres)
     with aside(home.postgres, account) as work:
-        facts = _recovered(catalog, keys, work, target, label, on_step)
+        facts = _recovered(recovery, work, on_step)
         with_commerce = any(
             found.name == CommerceApi.name and found.state != "stopped" for found in stack.status(home=home)
         )
@@ -121,31 +112,29 @@ def restore_embedded(
         service.stop(home)
         facts.aside = _swap(home, cluster, work)
     shutil.rmtree(spool, ignore_errors=True)  # of the cluster that was: its successor's log is another
-    on_step(f"put it in place{f'; what was there is {facts.aside}' if facts.aside else ''}")
+    on_step(f"moved it into place{f'; the previous cluster is {facts.aside}' if facts.aside else ''}")
     facts.data = cluster.data
     running = stack.up(home=home, wait=False, on_step=on_step, with_commerce=with_commerce, min_free_bytes=0)
     if service.start(home) is not None:
-        on_step("the log is archived again")
+        on_step("WAL archiving is running again")
     facts.seconds = time.monotonic() - began
     if sources is not None:
         facts.tables = asyncio.run(catch_up(addresses.warehouse(), sources, on_table))
         facts.seconds = time.monotonic() - began
     running.wait_for_prefect(home)
-    on_step("Prefect answers")
+    on_step("Prefect is up")
     return facts
 
 
-def _recovered(catalog: Catalog, keys: Keys, work: Path, target: Target, label: str | None, on_step: Step) -> Restored:
-    with recovered(
-        catalog, keys, work, account=account_for(work), target=target, label=label, on_step=on_step
-    ) as found:
+def _recovered(recovery: Recovery, work: Path, on_step: Step) -> Restored:
+    with recovered(recovery, work, account=account_for(work), on_step=on_step) as found:
         seen = checks.check(found.cluster)
         found.cluster.stop()
         seen.append(checks.check_pages(found.cluster))
     bad = [check for check in seen if not check.good]
     if bad:
         raise BackupError(
-            f"the recovered cluster is not sound: {'; '.join(f'{check.name}: {check.found}' for check in bad)}",
+            f"the recovered cluster failed checks: {'; '.join(f'{check.name}: {check.found}' for check in bad)}",
             where=f"backup {found.backup.label}",
             fix="recover to another moment, or from another backup: `medallion backup list`",
         )
@@ -159,7 +148,7 @@ def _swap(home: Home, cluster: Cluster, work: Path) -> Path | None:
     with home.lock():
         if cluster.running() is not None:
             raise InTheWay(
-                "somebody started the cluster again",
+                "the cluster was started by another process",
                 where=str(home.postgres),
                 fix="run the command again",
                 retryable=True,

@@ -1,7 +1,7 @@
-"""Which backups may go, and which part of the log with them.
+"""Retention of backups and WAL.
 
-keep      so many of the newest backups stay
-days      and whatever recovery to any moment of so many days needs
+keep      keep so many of the newest backups
+days      and what recovery to any moment of so many days needs
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from infra.backup.lsn import parse_segment
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """What would go: backups, and log from before the oldest that stays."""
+    """What would be deleted: backups, and WAL before the oldest kept one."""
 
     expired: Sequence[Backup]
     kept: Sequence[Backup]
@@ -26,7 +26,7 @@ class Expiry:
 def plan(
     catalog: Catalog, *, keep: int | None = None, days: float | None = None, now: datetime | None = None
 ) -> Expiry:
-    """What nobody asked to be kept: nothing where neither `keep` nor `days` is given. The newest always stays."""
+    """What to delete: nothing if neither `keep` nor `days` is given. The newest backup is always kept."""
     backups = catalog.backups()
     wanted = {backup.label for backup in backups[-1:]}
     if keep is not None:
@@ -34,7 +34,7 @@ def plan(
     if days is not None:
         since = (now or datetime.now(UTC)) - timedelta(days=days)
         wanted |= {backup.label for backup in backups if backup.ended_at >= since}
-        # Moments right after `since` are reached from the backup before it.
+        # Moments right after `since` are recovered from the backup before it.
         wanted |= {backup.label for backup in [each for each in backups if each.ended_at < since][-1:]}
     if keep is None and days is None:
         wanted = {backup.label for backup in backups}
@@ -43,7 +43,7 @@ def plan(
     log = list[str]()
     size = 0
     if kept:
-        # Of every timeline: what lies before the oldest start is in no way of a backup that stays. Histories stay.
+        # Of every timeline: WAL before the oldest start is not needed by any kept backup. Histories are kept.
         first = min(backup.start for backup in kept) // kept[0].segment_bytes
         for name, object_ in catalog.segments().items():
             parsed = parse_segment(name.removesuffix(PARTIAL), kept[0].segment_bytes)
@@ -54,7 +54,7 @@ def plan(
 
 
 def expire(catalog: Catalog, expiry: Expiry) -> None:
-    """Delete it: backups before the log that they need, so that a killed run leaves none that cannot be recovered."""
+    """Delete it: backups before the WAL that they need, so that a killed run leaves none that cannot be recovered."""
     for backup in expiry.expired:
         catalog.forget(backup.label)
     for name in expiry.log:

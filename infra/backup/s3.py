@@ -9,9 +9,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from blocks.aws import credentials
+from infra.backup.encrypted import Readable
 from infra.backup.errors import StoreFailed
 from infra.backup.kept import Kept
-from infra.backup.sealed import Readable
 
 #: Held in memory until it is sent. S3 takes 10,000 parts: 320 GB, compressed, in one backup.
 PART_BYTES = 32 << 20
@@ -83,8 +83,8 @@ class BucketStore:
             where=self.place,
             fix="wait: S3 is busy"
             if code in _PASSING
-            else "check that the bucket is there, and that this process may list, read, write and delete under the "
-            "prefix and use the bucket's key; AWS_DEFAULT_REGION and MEDALLION_AWS_ENDPOINT_URL say which AWS is asked",
+            else "check that the bucket exists, and that this process may list, read, write and delete under the "
+            "prefix and use the bucket's key; AWS_DEFAULT_REGION and MEDALLION_AWS_ENDPOINT_URL select the endpoint",
             retryable=code in _PASSING or not isinstance(error, ClientError),
         )
 
@@ -96,7 +96,7 @@ def open_bucket(place: str) -> BucketStore:
         client = credentials().get_boto3_session().client("s3", endpoint_url=_endpoint())
     except (BotoCoreError, ValueError) as error:
         raise StoreFailed(
-            f"S3 cannot be asked ({type(error).__name__})",
+            f"S3 cannot be reached ({type(error).__name__})",
             where=place,
             fix="set AWS_DEFAULT_REGION, and give this process a role or AWS_ACCESS_KEY_ID",
         ) from None

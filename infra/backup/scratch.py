@@ -1,7 +1,7 @@
-"""A cluster started aside, for recovery and for looking at what was recovered: nobody reaches it but us.
+"""A scratch cluster for recovery and checks, which no other account can reach.
 
-It listens on a socket in a folder of its own that only its account may enter, asks for no password there, and reads
-none of the cluster's own configuration, which may name files of another machine.
+It listens on a socket in a separate folder that only its account may enter, without a password, and ignores the
+cluster's own configuration, which may refer to files of another machine.
 """
 
 import os
@@ -177,7 +177,7 @@ class RecoveryEnded(Exception):
 
     def __init__(self, logged: str) -> None:
         self.logged = logged
-        super().__init__("the server ended by itself")
+        super().__init__("the server stopped unexpectedly")
 
     @property
     def before_target(self) -> bool:
@@ -188,7 +188,7 @@ class RecoveryEnded(Exception):
         """What a person can do. The log holds positions and file names, and no values of rows."""
         fatal = re.findall(r"(?:FATAL|PANIC|ERROR):  (.*)", self.logged)
         return BackupError(
-            f"the recovered cluster does not start: {fatal[-1] if fatal else 'it said nothing'}",
+            f"the recovered cluster does not start: {fatal[-1] if fatal else 'no output'}",
             where=where,
             fix="recover to another moment (--to), or from another backup (--backup); "
             "MEDALLION_POSTGRES_PROGRAMS names the programs that start it",

@@ -1,4 +1,4 @@
-"""The cluster that is backed up, asked what it is and whether we may."""
+"""The cluster to back up: its facts, and the checks that it can be backed up."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +21,11 @@ from infra.backup.errors import ServerRefused
 SLOT = "medallion_backup"
 
 _GRANTS = (
-    "let a superuser run infra/local/roles_backup.sql, and pg_hba.conf allow `replication` connections for the role"
+    "run infra/local/roles_backup.sql as a superuser, and allow `replication` connections of the role in pg_hba.conf"
 )
 _MANAGED = (
-    "a managed server (Amazon RDS, Cloud SQL) lets nobody copy its files: use the provider's own snapshots and "
-    "recovery to a point in time, docs/disaster-recovery.md; on a server of yours, "
+    "managed servers (Amazon RDS, Cloud SQL) do not allow copying files: use the provider's snapshots and "
+    "point-in-time recovery, docs/disaster-recovery.md; on a self-managed server, "
 )
 
 
@@ -52,10 +52,10 @@ def address() -> DatabaseConnection:
     if stack is not None and "postgres_backup" in stack["urls"]:
         return DatabaseConnection("backup", embedded_url(stack, "postgres_backup"))
     raise ConfigurationError(
-        "nothing says which cluster is to be backed up",
+        "the connection URL of the cluster to back up is not configured",
         where="backup",
-        fix="run `medallion up` for the embedded one, or set MEDALLION_BACKUP_URL to yours, as a role that may "
-        "replicate: postgresql://medallion_backup:…@host/postgres?sslmode=verify-full",
+        fix="run `medallion up` for the embedded cluster, or set MEDALLION_BACKUP_URL, with a replication "
+        "role:  postgresql://medallion_backup:…@host/postgres?sslmode=verify-full",
     )
 
 
@@ -77,27 +77,27 @@ def identify(at: DatabaseConnection) -> Server:
     server = Server(system, row[0].split()[0], int(row[1]), row[2])
     if row[3]:
         raise ServerRefused(
-            "the cluster has tablespaces of its own, which are not backed up here",
+            "the cluster has additional tablespaces, which are not supported",
             where=at.safe_address,
             fix="move their tables to pg_default, or back this cluster up with pgBackRest or barman",
         )
     if row[4]:
         raise ServerRefused(
-            "this is a standby, which cannot say until when everything has arrived",
+            "this is a standby, which does not know up to when it has received everything",
             where=at.safe_address,
             fix="name the primary in MEDALLION_BACKUP_URL; ?target_session_attrs=primary finds it among several",
         )
     if not row[5]:
         raise ServerRefused(
-            "the role is not told how far its copy of the log has come",
+            "the role cannot see how far WAL was received",
             where=at.safe_address,
-            fix="let a superuser run infra/local/roles_backup.sql, which grants pg_read_all_stats",
+            fix="run infra/local/roles_backup.sql as a superuser, which grants pg_read_all_stats",
         )
     if programs.major() != server.major:
         raise ServerRefused(
-            f"the server is PostgreSQL {server.major}, the programs are of {programs.major()}",
+            f"the server is PostgreSQL {server.major}, the programs have version {programs.major()}",
             where=at.safe_address,
-            fix=f"set MEDALLION_POSTGRES_PROGRAMS to the folder of programs of version {server.major}",
+            fix=f"set MEDALLION_POSTGRES_PROGRAMS to the folder of version {server.major}'s programs",
         )
     return server
 
@@ -179,17 +179,15 @@ def _identify_system(at: DatabaseConnection) -> str:
 def _unreachable(at: DatabaseConnection, said: str) -> ServerRefused:
     if "replication" in said or "no pg_hba.conf entry" in said or "walsender" in said:
         return ServerRefused(
-            "the role may not replicate, which copying a cluster needs",
+            "the role lacks the replication privilege, which copying a cluster needs",
             where=at.safe_address,
             fix=_MANAGED + _GRANTS,
         )
     if "authentication failed" in said:
-        return ServerRefused(
-            "the password is not the role's", where=at.safe_address, fix="correct MEDALLION_BACKUP_URL"
-        )
+        return ServerRefused("the password is wrong", where=at.safe_address, fix="correct MEDALLION_BACKUP_URL")
     return ServerRefused(
         "the cluster cannot be reached",
         where=at.safe_address,
-        fix="check that it is up and that MEDALLION_BACKUP_URL leads there",
+        fix="check that it is up, and check MEDALLION_BACKUP_URL",
         retryable=True,
     )

@@ -1,4 +1,4 @@
-"""The embedded stack's archiver: a detached process that `up` starts where a key is configured, and `down` stops."""
+"""The embedded stack's archiver: a detached process that `up` starts if a key is configured, and `down` stops."""
 
 import os
 import sys

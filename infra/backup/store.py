@@ -1,4 +1,4 @@
-"""Where backups are kept: a folder, or a prefix of an S3 bucket. Names are paths with slashes.
+"""Backup stores: a folder, or a prefix of an S3 bucket. Names are paths with slashes.
 
 /mnt/backups/medallion        a folder, best on another machine's disk
 s3://bucket/backups           a prefix; who we are comes from where we run, as for the rest of AWS
@@ -34,7 +34,7 @@ def open_store(place: str | None = None) -> Store:
         return open_bucket(place)
     if "://" in place:
         raise StoreFailed(
-            f"backups are not kept at {place.partition(':')[0]}://",
+            f"backups cannot be stored at {place.partition(':')[0]}://",
             where="MEDALLION_BACKUP_TO",
             fix="name a folder, or s3://bucket/prefix",
         )

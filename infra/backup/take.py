@@ -1,6 +1,6 @@
-"""Story: a backup. Identify → copy → pack the stack → wait for the log → read back and verify → count it.
+"""Backup: identify → copy → pack the stack → wait for the WAL → read back and verify → register.
 
-Nothing counts before its last step: a backup that was killed leaves files that a later one removes.
+A backup counts only after the last step: a killed one leaves files that a later one removes.
 """
 
 import json
@@ -20,11 +20,11 @@ from flows.values.settings import settings
 from infra.backup import archiver, embedded, programs, server
 from infra.backup.archiver import Archiver
 from infra.backup.catalog import Backup, Catalog, new_label
+from infra.backup.encrypted import CHUNK, seal
 from infra.backup.errors import BackupError, ServerRefused
 from infra.backup.kept import Store
 from infra.backup.key import Keys
 from infra.backup.lsn import parse_lsn
-from infra.backup.sealed import CHUNK, seal
 from infra.backup.server import Server
 from infra.backup.verify import verify
 from infra.local.home import Home
@@ -50,7 +50,7 @@ def take(store: Store, keys: Keys, *, home: Home | None, on_step: Step = lambda 
     found = server.identify(at)
     catalog = Catalog(store, found.system)
     with archiving(at, catalog, keys) as service:
-        on_step(f"PostgreSQL {found.version}, cluster {found.system}; its log is archived {service}")
+        on_step(f"PostgreSQL {found.version}, cluster {found.system}; its WAL is archived {service}")
         backup = _copy(at, catalog, keys, found)
         on_step(
             f"copied {backup.cluster_bytes / 1024**2:,.0f} MB in {backup.seconds:.1f} s, "
@@ -61,11 +61,11 @@ def take(store: Store, keys: Keys, *, home: Home | None, on_step: Step = lambda 
             backup = replace(backup, stack=True)
             on_step("packed the passwords")
         _wait_for_log(catalog, backup)
-    on_step(f"archived the log up to {backup.end_lsn}")
+    on_step(f"archived the WAL up to {backup.end_lsn}")
     verify(catalog, backup, keys)
     backup = replace(backup, verified_at=datetime.now(UTC), seconds=time.monotonic() - began)
     catalog.save(backup)
-    on_step("read back, opened and verified against its manifest")
+    on_step("read back, decrypted and verified against its manifest")
     _remove_abandoned(catalog)
     return backup
 
@@ -161,7 +161,7 @@ def _log_range(tail: bytes, at: DatabaseConnection) -> dict[str, Any]:
     covered = json.loads(ranges[1]) if ranges else []
     if len(covered) != 1:
         raise ServerRefused(
-            "the server changed its timeline while it was copied",
+            "the server's timeline changed during the copy",
             where=at.safe_address,
             fix="run `medallion backup` again",
             retryable=True,
@@ -187,10 +187,10 @@ def _wait_for_log(catalog: Catalog, backup: Backup) -> None:
             return
         if time.monotonic() > deadline:
             raise BackupError(
-                f"the log did not reach the archive within {_WAIT_FOR_LOG_SECONDS:.0f} seconds",
+                f"the WAL was not archived within {_WAIT_FOR_LOG_SECONDS:.0f} seconds",
                 where=catalog.store.place,
-                fix=f"look into {settings().home / 'logs' / 'archiver.log'}, or what `medallion backup archive` "
-                "says; then run `medallion backup` again",
+                fix=f"check {settings().home / 'logs' / 'archiver.log'}, or the output of `medallion backup "
+                "archive`; then run `medallion backup` again",
                 retryable=True,
             )
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Where a recovery is to end, and which backup leads there."""
+"""The recovery target, and the choice of the backup."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Target:
             return f"{self.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f+00}"
         if self.lsn is not None:
             return format_lsn(self.lsn)
-        return f"the restore point {self.name}" if self.name is not None else "the end of the log"
+        return f"the restore point {self.name}" if self.name is not None else "the end of the WAL"
 
     def settings(self) -> dict[str, str]:
         """PostgreSQL's settings that stop there."""
@@ -43,20 +43,20 @@ def parse_target(
     """The target that a person wrote. A moment without a zone is not guessed at. Raises OutOfReach."""
     if sum(part is not None for part in (time, lsn, name)) > 1:
         raise OutOfReach(
-            "more than one end was asked for", where="restore", fix="give one of --to, --to-lsn and --to-name"
+            "more than one target was given", where="restore", fix="give one of --to, --to-lsn and --to-name"
         )
     try:
         moment = None if time is None else datetime.fromisoformat(time)
         position = None if lsn is None else parse_lsn(lsn)
     except ValueError:
         raise OutOfReach(
-            f"this is no {'moment' if time is not None else 'position'}: {time or lsn}",
+            f"this is not a {'timestamp' if time is not None else 'WAL position'}: {time or lsn}",
             where="restore",
             fix="write it as '2026-11-26 10:00:00+00', or as 0/3000028",
         ) from None
     if moment is not None and moment.tzinfo is None:
         raise OutOfReach(
-            f"the moment has no time zone: {time}", where="restore", fix=f"write it as '{time}+00' for UTC"
+            f"the timestamp has no time zone: {time}", where="restore", fix=f"write it as '{time}+00' for UTC"
         )
     return Target(moment, position, name, timeline)
 
@@ -71,19 +71,19 @@ def choose(backups: Sequence[Backup], target: Target, watermark: Watermark | Non
     chosen = [backup for backup in backups if label is None or backup.label == label]
     if not chosen:
         raise NoBackup(
-            f"there is no backup {label}",
+            f"backup {label} does not exist",
             where="restore",
-            fix=f"choose among {', '.join(backup.label for backup in backups)}",
+            fix=f"choose one of {', '.join(backup.label for backup in backups)}",
         )
     possible = reach(chosen, watermark)
     if target.time is not None:
         if watermark is not None and target.time > watermark.at:
-            raise OutOfReach(f"the log ends before {target}", where="restore", fix=possible)
+            raise OutOfReach(f"the WAL ends before {target}", where="restore", fix=possible)
         chosen = [backup for backup in chosen if backup.ended_at <= target.time]
     if target.lsn is not None:
         chosen = [backup for backup in chosen if backup.end <= target.lsn]
     if not chosen:
-        raise OutOfReach(f"no backup is older than {target}", where="restore", fix=possible)
+        raise OutOfReach(f"the oldest backup is newer than {target}", where="restore", fix=possible)
     return chosen[-1]
 
 

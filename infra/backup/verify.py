@@ -1,4 +1,4 @@
-"""Is what is kept what was copied? All of it is read back, opened, and held against PostgreSQL's own manifest."""
+"""Verification of backups: read back, decrypt, and compare with PostgreSQL's manifest."""
 
 import os
 import tarfile
@@ -9,15 +9,15 @@ from flows.values.settings import settings
 from infra.backup import archive, embedded, programs
 from infra.backup.aside import aside
 from infra.backup.catalog import Backup, Catalog
+from infra.backup.encrypted import decrypted
 from infra.backup.errors import Damaged, KeyRefused
 from infra.backup.key import Keys
-from infra.backup.sealed import unsealed
 from infra.local.account import Account
 from infra.local.home import file_error
 
 
 def verify(catalog: Catalog, backup: Backup, keys: Keys) -> None:
-    """Read a backup back into a scratch folder, with the log that it needs, and let pg_verifybackup judge it.
+    """Read a backup back into a scratch folder, with the WAL that it needs, and run pg_verifybackup.
 
     Takes as much room in the stack's home as the cluster itself, for as long as it lasts.
     Raises Damaged, LogGap, KeyRefused, StoreFailed.
@@ -36,7 +36,7 @@ def verify(catalog: Catalog, backup: Backup, keys: Keys) -> None:
         archive.fetch(catalog, found, keys, log, backup.system)
         held_against_manifest(backup, data, log)
         if backup.stack:
-            with catalog.store.read(catalog.stack(backup.label)) as sealed, unsealed(sealed, keys, "stack") as plain:
+            with catalog.store.read(catalog.stack(backup.label)) as sealed, decrypted(sealed, keys, "stack") as plain:
                 embedded.unpack(plain, folder)
 
 
@@ -47,7 +47,7 @@ def extract(catalog: Catalog, backup: Backup, keys: Keys, data: Path, account: A
     """
     if not keys.known(backup.key):
         raise KeyRefused(
-            "none of our keys opens it",
+            "none of the configured keys decrypts it",
             where=f"backup {backup.label}",
             fix=f"add the line of the key {backup.key} to the file of MEDALLION_BACKUP_KEY_FILE, or to "
             "MEDALLION_BACKUP_KEY",
@@ -56,18 +56,18 @@ def extract(catalog: Catalog, backup: Backup, keys: Keys, data: Path, account: A
         data.mkdir(mode=0o700, parents=True)
         with (
             catalog.store.read(catalog.base(backup.label)) as sealed,
-            unsealed(sealed, keys, f"backup {backup.label}") as plain,
+            decrypted(sealed, keys, f"backup {backup.label}") as plain,
         ):
             write_files(plain, data, account)
         if account is not None:
             os.chown(data, account.uid, account.gid)
     except FileNotFoundError:
         raise Damaged(
-            "its files are not there", where=f"backup {backup.label}", fix="recover from another backup"
+            "its files are missing", where=f"backup {backup.label}", fix="recover from another backup"
         ) from None
     except tarfile.TarError:
         raise Damaged(
-            "it is not what was written", where=f"backup {backup.label}", fix="recover from another backup"
+            "it differs from what was written", where=f"backup {backup.label}", fix="recover from another backup"
         ) from None
     except OSError as error:
         raise file_error(error, data.parent) from error
@@ -85,7 +85,7 @@ def write_files(plain: IO[bytes], data: Path, account: Account | None) -> None:
         for member in tar:
             path = PurePosixPath(member.name)
             if not (member.isreg() or member.isdir()) or path.is_absolute() or ".." in path.parts:
-                raise tarfile.ExtractError(f"{member.name} is no file of a cluster")
+                raise tarfile.ExtractError(f"{member.name} is not a file of a cluster")
             member.uid, member.gid, member.uname, member.gname = os.geteuid(), os.getegid(), "", ""
             member.mode &= 0o700
             tar.extract(member, data)
@@ -99,7 +99,7 @@ def held_against_manifest(backup: Backup, data: Path, log: Path) -> None:
     if done.returncode != 0:
         last = "; ".join(line.strip() for line in done.stderr.strip().splitlines()[-3:]).replace(str(data), "")
         raise Damaged(
-            f"it is not what the manifest says: {last}",
+            f"it does not match the manifest: {last}",
             where=f"backup {backup.label}",
             fix="recover from another backup, and make a new one: `medallion backup`",
         )
@@ -107,7 +107,7 @@ def held_against_manifest(backup: Backup, data: Path, log: Path) -> None:
 
 def _no_log(backup: Backup) -> Damaged:
     return Damaged(
-        "the log that it needs is not in the archive",
+        "the WAL that it needs is not in the archive",
         where=f"backup {backup.label}",
         fix="recover from another backup, and make a new one: `medallion backup`",
     )

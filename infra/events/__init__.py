@@ -1,4 +1,4 @@
-"""Brokers for a Prefect server's events that keep only those that somebody reads later.
+"""Brokers for a Prefect server's events that store only those that are read later.
 
 PREFECT_SERVER_EVENTS_MESSAGING_BROKER=infra.events.memory     one server process: the embedded stack, Compose
 PREFECT_SERVER_EVENTS_MESSAGING_BROKER=infra.events.redis      several, which share a Redis

@@ -1,4 +1,4 @@
-"""Which events are written to Prefect's database, where its event feed is read from.
+"""The events that are stored in Prefect's database, for its event feed.
 
 An unchanged run of the demo sends 626 events. Stored, they were 3.7 of the 4.5 MB by which the database grew, and
 nothing reads them afterwards: states of task runs are in the table of task runs, and artifacts in theirs.

@@ -1,4 +1,4 @@
-"""Which account PostgreSQL runs as, and how that account reaches its files.
+"""The account that runs PostgreSQL, and its access to the files.
 
 PostgreSQL refuses to run as root. Started by root it therefore runs as the owner of its folder, or as an account of
 its own. Such an account often cannot reach the checkout (`/root` is 0700): it is then granted passage, by an access
@@ -52,7 +52,7 @@ def account_for(folder: Path) -> Account | None:
     with suppress(KeyError):
         return _account(pwd.getpwnam("nobody"))
     raise StackError(
-        "PostgreSQL does not run as root, and no other account exists or can be created",
+        "PostgreSQL cannot run as root, and no other account exists or can be created",
         where="embedded PostgreSQL",
         fix=f"create an account named {ACCOUNT}, or run as a normal user",
     )
@@ -72,8 +72,8 @@ def grant_passage(account: Account, *folders: Path) -> None:
                     private.let_traverse(step, account.uid)
                 except (OSError, AttributeError) as error:
                     raise FolderUnusable(
-                        f"the account {account.name}, which PostgreSQL runs as when root starts it, may not pass "
-                        "through",
+                        f"the account {account.name}, which runs PostgreSQL when root starts it, cannot traverse "
+                        "this folder",
                         where=str(step),
                         fix=f"run `chmod o+x {step}`, or move the project, or run as a normal user",
                     ) from error

@@ -1,4 +1,4 @@
-"""The accounts of the embedded cluster: their passwords on disk, and in the cluster."""
+"""The accounts of the embedded cluster, and their passwords on disk and in the cluster."""
 
 import secrets
 from collections.abc import Mapping
@@ -28,9 +28,9 @@ def credentials_of(home: Home) -> dict[str, str]:
         return known
     if roles.ADMIN in missing and home.has_cluster():
         raise StackError(
-            "the cluster is there, but its passwords are not",
+            "the cluster exists, but its passwords file does not",
             where=str(home.credentials_file),
-            fix=f"restore that file, or run `medallion down`, delete {home.postgres} and begin anew",
+            fix=f"restore that file, or run `medallion down`and delete {home.postgres} to start from scratch",
         )
     known.update({name: secrets.token_urlsafe(24) for name in missing if name != PREFECT_AUTH})
     if PREFECT_AUTH in missing:
@@ -91,11 +91,11 @@ def apply_roles(cluster: Cluster, postmaster: Postmaster, credentials: Mapping[s
             fix="free some space, or set MEDALLION_HOME to a folder on a larger disk",
         ) from error
     except psycopg.Error as error:
-        reason = "the administrator's password is not the cluster's" if "authentication" in str(error) else "it refused"
+        reason = "the administrator's password is wrong" if "authentication" in str(error) else "it refused"
         raise ServiceFailed(
             f"roles could not be applied: {reason} (SQLSTATE {error.sqlstate or 'none'})",
             where="embedded PostgreSQL",
-            fix=f"look into {cluster.log}; deleting {cluster.folder} after `medallion down` begins anew",
+            fix=f"check {cluster.log}; to start from scratch, run `medallion down` and delete {cluster.folder}",
         ) from error
 
 
@@ -108,9 +108,9 @@ def refuse_other_server(admin_url: str, postmaster: Postmaster) -> None:
         row = admin.execute("select split_part(pg_read_file('postmaster.pid'), chr(10), 1)").fetchone()
     if row is None or row[0] != str(postmaster.pid):
         raise NotOurs(
-            f"the server on {HOST}:{postmaster.port} is not the one of this stack",
+            f"the server on {HOST}:{postmaster.port} does not belong to this stack",
             where="embedded PostgreSQL",
-            fix="run `medallion down` and `medallion up`: ours then starts on another port",
+            fix="run `medallion down` and `medallion up`: this stack's server then starts on another port",
         )
 
 
@@ -119,7 +119,7 @@ def _apply_rotated(admin_url: str, credentials: Mapping[str, str]) -> None:
     rotated = {role: login(role, credentials) for role in roles.ROLES if login(role, credentials)[0] != role}
     if not rotated:
         return
-    # The platform's own story; what only starts servers need not import it.
+    # The platform's own rotation; code that only starts servers need not import it.
     from flows.access.rotation import ensure_account
 
     with psycopg.connect(admin_url, autocommit=True) as admin:

@@ -1,4 +1,4 @@
-"""The demo's commerce API as a detached process: what a vendor's API is in production."""
+"""The demo's commerce API as a detached process."""
 
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,11 +1,11 @@
-"""What can go wrong with the embedded stack.
+"""Errors of the embedded stack.
 
 StackError
-├── NotUp               nothing runs here yet, or no longer
-├── NotOurs             somebody else answers where the stack's server is recorded
-├── PortTaken           somebody else listens on the configured port
-├── DiskFull            too little room, or none
-├── FolderUnusable      a folder cannot be written, or not be reached by the account that needs it
+├── NotUp               the stack is not running
+├── NotOurs             another server responds on the recorded port
+├── PortTaken           another program listens on the configured port
+├── DiskFull            too little disk space
+├── FolderUnusable      a folder is not writable, or not accessible for its account
 └── ServiceFailed       a program did not start, or died
 """
 
@@ -13,31 +13,31 @@ from flows.values.errors import FailureClass, MedallionError
 
 
 class StackError(MedallionError):
-    """The embedded stack cannot do what was asked."""
+    """The embedded stack failed."""
 
 
 class NotUp(StackError):
-    """The stack, or the part asked for, is not running."""
+    """The stack, or the requested part, is not running."""
 
 
 class NotOurs(StackError):
-    """Somebody else answers where the stack's server is recorded; nothing was sent to it."""
+    """Another server responds on the recorded port; nothing was sent to it."""
 
 
 class PortTaken(StackError):
-    """Somebody else listens on a configured port."""
+    """Another program listens on a configured port."""
 
     failure_class = FailureClass.RESOURCE
 
 
 class DiskFull(StackError):
-    """The file system that holds the stack has too little room, or none."""
+    """The file system of the stack has too little space."""
 
     failure_class = FailureClass.RESOURCE
 
 
 class FolderUnusable(StackError):
-    """A folder cannot be written, or cannot be reached by the account that must."""
+    """A folder is not writable, or not accessible for its account."""
 
 
 class ServiceFailed(StackError):

@@ -1,6 +1,6 @@
-"""What stands before every server of the stack: proof of identity, and no request that a foreign web page caused.
+"""Middleware of every server of the stack: proof of identity, and protection against requests of foreign web pages.
 
-A page in the person's browser may send requests to 127.0.0.1, and may point a name of its own there (DNS rebinding).
+A page in the browser may send requests to 127.0.0.1, and may point its own host name there (DNS rebinding).
 Both name themselves, in `Origin` and in `Host`; requests that come from neither this server's pages nor a program are
 refused before the application sees them, websockets included. An address of numbers in `Host` is no rebound name: it
 may be that of a port that somebody forwards.
@@ -75,10 +75,10 @@ class Guard:
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         hosts = _values(scope, b"host")
         if len(hosts) != 1 or not _is_address(hosts[0]):
-            return 421, "this server has no name: ask for 127.0.0.1 or localhost"
+            return 421, "unknown host name: use 127.0.0.1 or localhost"
         ours = (*origins(self.port), f"http://{hosts[0]}")
         if any(origin not in ours for origin in _values(scope, b"origin")):
-            return 403, "this server answers its own pages only"
+            return 403, "this server only answers requests from its own pages"
         return None
 
 

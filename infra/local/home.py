@@ -1,4 +1,4 @@
-"""Where the embedded stack keeps everything: one folder, `.medallion/` unless `MEDALLION_HOME` says otherwise.
+"""The folder of the embedded stack: `.medallion/`, or `MEDALLION_HOME`.
 
 .medallion/               its owner's alone, with all that is in it, whatever the umask is: see `private`
 ├── stack.json            what runs, and the addresses to reach it; the addresses hold passwords
@@ -55,7 +55,7 @@ class Home:
             if (folder / "pyproject.toml").is_file():
                 return cls(folder / ".medallion")
         raise FolderUnusable(
-            "no pyproject.toml in this folder or above",
+            "no pyproject.toml in this folder or its parents",
             where=str(here),
             fix="go to the project's folder, or set MEDALLION_HOME to the folder the stack may use",
         )
@@ -137,9 +137,9 @@ class Home:
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         raise StackError(
-                            f"another `medallion up` or `down` has worked for over {timeout:.0f} seconds",
+                            f"another `medallion up` or `down` has been running for over {timeout:.0f} seconds",
                             where=str(self.root),
-                            fix="wait for it or stop it, then run the command again",
+                            fix="wait until it ends or stop it, then run the command again",
                             retryable=True,
                         ) from None
                     time.sleep(0.02)
@@ -183,11 +183,11 @@ def file_error(error: OSError, path: Path) -> StackError:
             fix="free some space, or set MEDALLION_HOME to a folder on a larger disk",
         )
     reason = os.strerror(error.errno) if error.errno else type(error).__name__
-    owner = f", it belongs to uid {path.stat().st_uid}" if _can_stat(path) else ""
+    owner = f", its owner is uid {path.stat().st_uid}" if _can_stat(path) else ""
     return FolderUnusable(
         f"cannot be used by uid {os.geteuid()}: {reason.lower()}{owner}",
         where=str(path),
-        fix="make it yours (chown), or set MEDALLION_HOME to a folder you can write",
+        fix="change its owner (chown), or set MEDALLION_HOME to a writable folder",
     )
 
 

@@ -1,4 +1,4 @@
-"""Bounds the logs of processes that run for weeks: `x.log` becomes `x.log.1`, that `x.log.2`, and the oldest goes.
+"""Rotate the logs of long-running processes: `x.log` becomes `x.log.1`, that `x.log.2`, and the oldest is deleted.
 
 A process of ours rotates what it writes itself, without losing a line: the file is renamed, and its output leads to a
 new one from then on. PostgreSQL's log is rotated by its logging collector, which is asked to open its file again.

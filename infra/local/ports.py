@@ -1,4 +1,4 @@
-"""Which port a service listens on: the configured one, the one it had before, or a free one."""
+"""The port of a service: the configured one, the previous one, or a free one."""
 
 import os
 import socket
@@ -39,7 +39,7 @@ def configured(service: str, variable: str) -> int | None:
         raise StackError(
             f"{variable} is not a port: {value!r}",
             where=service,
-            fix=f"set {variable} to a number from 1 to 65535, or unset it and a free port is taken",
+            fix=f"set {variable} to a number from 1 to 65535, or unset it to use a free port",
         )
     if not is_free(int(value)):
         raise taken(service, int(value), variable)
@@ -75,8 +75,8 @@ def _bound(port: int) -> socket.socket | None:
 def taken(service: str, port: int, variable: str) -> PortTaken:
     """The error for a port that another program holds."""
     return PortTaken(
-        f"port {port} on {HOST} is taken by another program",
+        f"port {port} on {HOST} is in use by another program",
         where=service,
-        fix=f"stop that program (`ss -ltnp 'sport = :{port}'` names it), or set {variable} to another port, "
-        "or unset it and a free one is taken",
+        fix=f"stop that program (`ss -ltnp 'sport = :{port}'` shows it), or set {variable} to another port, "
+        "or unset it to use a free port",
     )

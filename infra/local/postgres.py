@@ -95,7 +95,7 @@ class Cluster:
         raise ServiceFailed(
             f"does not stop: {done.stderr.strip() or done.stdout.strip()}",
             where="embedded PostgreSQL",
-            fix=f"look into {self.log}",
+            fix=f"check {self.log}",
         )
 
     def rotate_log(self, max_bytes: int = logs.MAX_BYTES) -> bool:
@@ -168,7 +168,7 @@ class Cluster:
         # It opens pg_control by its path: stopped here it would panic, and lose the last commits.
         if (before := self._pid_file.moved_from()) is not None:
             raise FolderUnusable(
-                f"was moved here from {before} while its PostgreSQL ran",
+                f"was moved here from {before} while its PostgreSQL was running",
                 where=str(self.data),
                 fix="move it back, run `medallion down`, and move it then",
             )
@@ -177,9 +177,9 @@ class Cluster:
         found = (self.data / "PG_VERSION").read_text().strip()
         if found != MAJOR:
             raise ServiceFailed(
-                f"the cluster was made by PostgreSQL {found}, the programs are of {MAJOR}",
+                f"the cluster was created by PostgreSQL {found}, the programs have version {MAJOR}",
                 where=str(self.data),
-                fix=f"carry the data over with pg_dump of version {found}, or delete the folder to begin anew",
+                fix=f"migrate the data with pg_dump of version {found}, or delete the folder to start from scratch",
             )
 
     def _launch(self, account: Account | None, port: int) -> str:
@@ -208,9 +208,9 @@ class Cluster:
                 return running
             if time.monotonic() > deadline:
                 raise ServiceFailed(
-                    f"pid {running.pid} has not become ready within {timeout:.0f} seconds",
+                    f"pid {running.pid} was not ready within {timeout:.0f} seconds",
                     where="embedded PostgreSQL",
-                    fix=f"look into {self.log}, then run `medallion down` and `medallion up`",
+                    fix=f"check {self.log}, then run `medallion down` and `medallion up`",
                     retryable=True,
                 )
             time.sleep(0.02)
@@ -252,7 +252,7 @@ class Cluster:
         if configured:
             return taken("embedded PostgreSQL", port, PORT_VARIABLE)
         return PortTaken(
-            f"port {port} on {HOST} was free and is taken now",
+            f"port {port} on {HOST} was free and is now in use",
             where="embedded PostgreSQL",
             fix=f"run the command again, or set {PORT_VARIABLE} to a port of your choice",
             retryable=True,
@@ -267,7 +267,7 @@ class Cluster:
             )
         last = "; ".join(line.strip() for line in output.strip().splitlines()[-3:])
         return ServiceFailed(
-            f"{program} did not start: {last or 'it said nothing'}",
+            f"{program} did not start: {last or 'no output'}",
             where="embedded PostgreSQL",
-            fix=f"look into {self.log}",
+            fix=f"check {self.log}",
         )

@@ -1,4 +1,4 @@
-"""With which settings the embedded PostgreSQL runs."""
+"""The settings of the embedded PostgreSQL."""
 
 import shutil
 from collections.abc import Mapping

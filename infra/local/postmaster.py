@@ -1,4 +1,4 @@
-"""Who runs a cluster: reads postmaster.pid, and does not believe it before it has looked at the process."""
+"""The running server of a cluster: postmaster.pid, verified against the process."""
 
 import os
 import subprocess

@@ -15,7 +15,7 @@ from infra.local.postgres import Cluster
 def main() -> None:
     """Serve until the process is asked to end. Prefect's settings come from the environment."""
     parser = argparse.ArgumentParser("python -m infra.local.prefect_program", description=__doc__)
-    parser.add_argument("--fd", type=int, required=True, help="the number of a socket that listens")
+    parser.add_argument("--fd", type=int, required=True, help="file descriptor of a listening socket")
     listening = serve.listener(parser.parse_args().fd)
     # Both are the server's own, and the service that starts it sets them.
     secret, folder = os.environ["PREFECT_SERVER_API_AUTH_STRING"], os.environ["PREFECT_HOME"]

@@ -64,7 +64,7 @@ class PrefectServer(Service):
             "PREFECT_UI_API_URL": api_url(port),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-            # By default only events are deleted, and runs, their logs and artifacts are kept for ever.
+            # By default only events are deleted, and runs, their logs and artifacts are kept forever.
             "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
             "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RUN_DAYS * 86_400),
             # Without it an unchanged run stores 611 more events that nobody reads: 3.7 of 4.5 MB.

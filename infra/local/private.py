@@ -1,4 +1,4 @@
-"""Which other accounts may look into a folder: none, or one that passes through.
+"""Access to a folder for other accounts: none, or one that may traverse it.
 
 Where root starts PostgreSQL, the account it runs as passes through the home by an access list that names it alone. The
 mode of such a folder shows 0710: its group bits are then the most that the list may grant, and the group has nothing.

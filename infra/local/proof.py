@@ -1,4 +1,4 @@
-"""Proof that the server on a port belongs to this home: whoever answers on 127.0.0.1 may be anybody.
+"""Proof that the server on a port belongs to this home: any program may listen on 127.0.0.1.
 
 The client sends a random challenge; the server answers with an HMAC over the challenge, its port and its folder. The
 key is a secret of the home, which neither of them sends. A copy of a home has the same secret, but its folders have

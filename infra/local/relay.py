@@ -230,8 +230,8 @@ def main() -> None:
     """Serve a worker on a socket that was bound before; the token is read from standard input."""
     parser = argparse.ArgumentParser("python -m infra.local.relay", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--fd", type=int, required=True, help="the number of a socket that listens")
-    parser.add_argument("--worker", type=int, required=True, help="the process it serves, which has started it")
+    parser.add_argument("--fd", type=int, required=True, help="file descriptor of a listening socket")
+    parser.add_argument("--worker", type=int, required=True, help="pid of the worker that started it")
     given = parser.parse_args()
     listening = socket.socket(fileno=given.fd)
     listening.set_inheritable(False)

@@ -1,4 +1,4 @@
-"""Applies the roles and privileges of the .sql files beside this one. All of it may be run again."""
+"""Apply the roles and privileges of the .sql files in this folder. Idempotent."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

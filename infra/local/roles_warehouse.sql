@@ -49,7 +49,7 @@ begin
 end
 $$;
 
--- The loader's rooms. It creates raw_<source> by itself, hence `create` on the database.
+-- The loader's schemas. It creates raw_<source> itself, hence `create` on the database.
 create schema if not exists ops authorization medallion_loader;
 create schema if not exists quarantine authorization medallion_loader;
 create schema if not exists landing authorization medallion_loader;
@@ -62,7 +62,7 @@ grant select on all tables in schema ops, quarantine to medallion_transformer;
 -- … except rows that have not passed the checks.
 revoke all on schema landing from medallion_transformer;
 
--- The transformer's rooms. dbt creates the schemas of stored test failures by itself.
+-- The transformer's schemas. dbt creates the schemas of stored test failures itself.
 create schema if not exists staging authorization medallion_transformer;
 create schema if not exists silver authorization medallion_transformer;
 create schema if not exists silver_quarantine authorization medallion_transformer;

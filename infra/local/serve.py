@@ -1,4 +1,4 @@
-"""Serves an application on a socket that was bound before this process began; see `Service.start`.
+"""Serve an application on a socket that was bound before this process started; see `Service.start`.
 
 Whoever starts a server binds its port first and hands the socket over: between choosing a port and listening on it,
 nobody else can take it.

@@ -1,4 +1,4 @@
-"""A server of the stack: it outlives the command that started it, is found again by its record, tells its health."""
+"""A server of the stack: it outlives its command, is found again by its record, and has a health check."""
 
 import os
 import time
@@ -83,9 +83,9 @@ class Service(ABC):
                 raise self.not_ours(running.port)
             if time.monotonic() > deadline:
                 raise ServiceFailed(
-                    f"has not answered within {timeout:.0f} seconds",
+                    f"did not respond within {timeout:.0f} seconds",
                     where=self.name,
-                    fix=f"look into {self.log}; a busy machine may need longer: run `medallion up` again",
+                    fix=f"check {self.log}; a busy machine may need longer: run `medallion up` again",
                     retryable=True,
                 )
             time.sleep(0.05)
@@ -108,7 +108,7 @@ class Service(ABC):
         if answer == "silent" and running is not None and running.port == port:
             self.wait(running)
         elif answer == "silent":
-            raise NotUp("does not run", where=self.name, fix="run `medallion up`", retryable=True)
+            raise NotUp("is not running", where=self.name, fix="run `medallion up`", retryable=True)
         elif answer != "ours":
             raise self.not_ours(port)
 
@@ -127,9 +127,9 @@ class Service(ABC):
     def not_ours(self, port: int) -> NotOurs:
         """The error for a port of ours where somebody else answers."""
         return NotOurs(
-            f"the server on {ports.HOST}:{port} is not the one of this stack",
+            f"the server on {ports.HOST}:{port} does not belong to this stack",
             where=self.name,
-            fix="run `medallion up`: it leaves that server alone and starts ours on another port",
+            fix="run `medallion up`, which starts this stack's server on another port",
         )
 
     def stop(self) -> bool:
@@ -155,9 +155,9 @@ class Service(ABC):
                 fix="free some space, or set MEDALLION_HOME to a folder on a larger disk",
             )
         return ServiceFailed(
-            f"ended while it was starting: {last or 'it said nothing'}",
+            f"ended during startup: {last or 'no output'}",
             where=self.name,
-            fix=f"look into {self.log}, then run `medallion up` again",
+            fix=f"check {self.log}, then run `medallion up` again",
         )
 
 

@@ -102,7 +102,7 @@ class Stack:
             raise NotUp(
                 "the embedded stack is not running",
                 where=str(home.root),
-                fix="run `medallion up`, or set MEDALLION_WAREHOUSE_URL and PREFECT_API_URL to servers of yours",
+                fix="run `medallion up`, or set MEDALLION_WAREHOUSE_URL and PREFECT_API_URL to your own servers",
             ) from error
 
     def save(self, home: Home) -> None:
@@ -136,7 +136,7 @@ def up(
 ) -> Stack:
     """Bring the stack up, starting only what does not run yet.
 
-    Returns when PostgreSQL takes connections and its roles stand; with `wait`, when Prefect answers as well.
+    Returns when PostgreSQL accepts connections and its roles are set up; with `wait`, when Prefect responds as well.
     `on_step` is told each step in words for a person. `with_commerce` starts the demo's API too and waits for it.
     `min_free_bytes` on the disk are asked for: unless given, 3 GB for a new stack and 256 MB for one with data.
     Raises PortTaken, NotOurs, DiskFull, FolderUnusable, ServiceFailed.
@@ -158,23 +158,21 @@ def up(
         # Before Prefect, whose database this creates; it takes 0.1 s.
         for line in accounts.apply_roles(cluster, postmaster, credentials):
             tell(line)
-        tell("Roles and privileges stand")
+        tell("Roles and privileges are set up")
         database = accounts.prefect_database(home, cluster, postmaster.port, credentials)
         prefect = PrefectServer.of(home, credentials[accounts.PREFECT_AUTH], database)
         found = prefect.stop_unproven() is not None
         server = prefect.start()
-        tell(f"Prefect {'was running' if found else 'boots'} on port {server.port}")
+        tell(f"Prefect {'was running' if found else 'is starting'} on port {server.port}")
         if prefect.database_url is None:
-            tell(
-                "Prefect keeps the SQLite database of an earlier release: docs/maintenance.md has the way to PostgreSQL"
-            )
+            tell("Prefect uses SQLite, as in an earlier release: docs/maintenance.md describes the move to PostgreSQL")
         commerce = _commerce(home, credentials["commerce_api_key"])
         api = commerce.stop_unproven()
         if with_commerce:
             api = commerce.start()
         if with_commerce and api is not None:
             commerce.wait(api)
-            tell(f"Commerce API answers on port {api.port}")
+            tell(f"Commerce API is up on port {api.port}")
         stack = Stack(
             str(home.root),
             PostgresAddress(postmaster.port, postmaster.pid, str(cluster.data)),
@@ -188,7 +186,7 @@ def up(
         stack.save(home)
     if wait:
         stack.wait_for_prefect(home)
-        tell(f"Prefect answers at {stack.prefect.ui_url}")
+        tell(f"Prefect is up at {stack.prefect.ui_url}")
     return stack
 
 
@@ -235,11 +233,11 @@ def _commerce(home: Home, secret: str = "") -> CommerceApi:  # nosec B107 - to f
 def rotate(
     role: Literal["loader", "transformer", "reader"], *, now: bool = False, home: Home | None = None
 ) -> "Rotated":
-    """Turn the role's addresses to its other account, under a new password; the one before goes on working.
+    """Switch the role's URLs to its other account, with a new password; the old one stays valid.
 
     Raises NotUp, ConfigurationError.
     """
-    # The platform's own story; what only starts servers need not import it.
+    # The platform's own rotation; code that only starts servers need not import it.
     from flows.access.rotation import rotate_role
     from flows.failures.failpoints import pass_failpoint
     from flows.values.connection import DatabaseConnection

@@ -1,4 +1,4 @@
-"""Where the embedded services listen."""
+"""Links to the embedded services."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def addresses(stack: Stack) -> Group:
-    """Where to look, and how to get in; passwords stay in the file."""
-    table = grid("Where to look", ["what", "address"])
+    """Links and how to log in, without passwords."""
+    table = grid("Links", ["what", "where"])
     table.add_row("Prefect: runs, logs, artifacts", stack.prefect.ui_url)
-    table.add_row("the password its pages ask for", "medallion env PREFECT_API_AUTH_STRING")
+    table.add_row("the password of its pages", "medallion env PREFECT_API_AUTH_STRING")
     table.add_row("PostgreSQL: databases warehouse and shop", f"127.0.0.1:{stack.postgres.port}")
     table.add_row("gold, as a reader", 'psql "$(medallion url)"')
     if stack.commerce is not None:

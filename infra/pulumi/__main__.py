@@ -1,4 +1,4 @@
-"""The story of a stack, top to bottom: `pulumi up --stack dev`."""
+"""The Pulumi program: `pulumi up --stack dev`."""
 
 from infra.pulumi.program import provision
 

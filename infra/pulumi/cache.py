@@ -1,4 +1,4 @@
-"""Valkey, by which several copies of the Prefect server share events and leases. One copy alone needs none."""
+"""Valkey, through which several copies of the Prefect server share events and leases. A single copy needs none."""
 
 import pulumi
 import pulumi_random as random
@@ -31,7 +31,7 @@ class Cache(Component):
         self.url = secretsmanager.Secret(
             name,
             name=f"{place.prefix}/cache",
-            description="Address of the Prefect server's cache, its password in it",
+            description="URL of the Prefect server's cache, with its password",
             kms_key_id=secret_key.arn,
             recovery_window_in_days=recovery_days,
             opts=self.inside,

@@ -1,4 +1,4 @@
-"""What a month of a stack costs, estimated from its recorded graph, declared usage and declared prices.
+"""The monthly cost of a stack, estimated from its recorded graph, declared usage and declared prices.
 
 Every type of resource is priced, or named as free: a new one that is neither is refused, so nothing is forgotten.
 """
@@ -119,7 +119,7 @@ def _priced(graph: Graph, node: Node) -> Iterator[Line]:
         return
     rule = _RULES.get(node.type)
     if rule is None:
-        raise Unpriced(f"{node.type} ({node.name}) is neither priced nor named as free in infra/pulumi/costs.py")
+        raise Unpriced(f"{node.type} ({node.name}) is neither priced nor listed as free in infra/pulumi/costs.py")
     try:
         yield from rule(graph, node)
     except KeyError as problem:
@@ -205,9 +205,9 @@ def _used(graph: Graph, usage: Usage) -> Iterator[Line]:
     yield Line("Lake, standard", usage.lake_gb, "GB", prices.S3_GB)
     yield Line("Lake, infrequent access", usage.lake_infrequent_gb, "GB", prices.S3_INFREQUENT_GB)
     yield Line("Lake, archive", usage.lake_archive_gb, "GB", prices.S3_ARCHIVE_GB)
-    yield Line("Logs taken in", usage.log_gb, "GB", prices.LOG_GB)
+    yield Line("Logs ingested", usage.log_gb, "GB", prices.LOG_GB)
     kept = usage.log_gb * float(graph.settings["logs"]["retention_days"]) / 30
-    yield Line("Logs kept", kept, "GB", prices.LOG_GB_KEPT)
+    yield Line("Logs stored", kept, "GB", prices.LOG_GB_KEPT)
     yield Line("Through NAT gateways", usage.nat_gb, "GB", prices.NAT_GB)
     yield Line("Through endpoints", usage.endpoint_gb, "GB", prices.ENDPOINT_GB)
     yield Line("Container insights", usage.insights_metrics, "metrics", prices.INSIGHTS_METRIC)

@@ -1,4 +1,4 @@
-"""Secrets Manager: one secret a role of the warehouse, rotated, and one a source, filled by whoever owns the source.
+"""Secrets Manager: one rotated secret per warehouse role, and one per source, filled by the source's owner.
 
 (The file is not called `secrets`: Pulumi runs this folder as a program, in which it would hide Python's own module.)
 """
@@ -40,7 +40,7 @@ class Credentials(Component):
         self.roles = {role: self._secret(f"warehouse-{role}", f"The warehouse as medallion_{role}") for role in ROLES}
         self.sources = {
             source: self._secret(
-                f"source-{source.replace('_', '-')}", f"Address and key of the source {source}; put in by its owner"
+                f"source-{source.replace('_', '-')}", f"URL and key of the source {source}; set by its owner"
             )
             for source in sources
         }

@@ -1,4 +1,4 @@
-"""What resources of a recorded graph say: containers, statements, parameters, addresses."""
+"""Facts about resources of a recorded graph: containers, statements, parameters, addresses."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What runs on Fargate has in common: roles, a task definition of one container, and a service in two zones."""
+"""Shared parts of Fargate services: roles, a task definition of one container, and a service in two zones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

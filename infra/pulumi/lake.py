@@ -1,4 +1,4 @@
-"""The data lake: one bucket, a prefix a purpose, versioned, encrypted, TLS only, its objects moved on and expired."""
+"""The data lake: one bucket, one prefix per purpose, versioned, encrypted, TLS only, with lifecycle rules."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Log groups, made before whoever writes to them: AWS would make them without encryption, and keep logs for ever."""
+"""Log groups, created before their writers: AWS would create them unencrypted, and keep logs forever."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What every resource of a stack shares: the prefix of its name, the place it is in, and its tags."""
+"""Shared properties of a stack's resources: name prefix, account and region, and tags."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""Alarms that a person hears of, a budget, and one page that shows the platform."""
+"""Alarms, a budget, and a dashboard."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -159,7 +159,7 @@ def _server_alarms(server: PrefectServer) -> list[Alarm]:
     return [
         Alarm(
             "prefect-gone",
-            "No copy of the Prefect server is healthy, so nothing starts. Look at its log group and its events in ECS.",
+            "No copy of the Prefect server is healthy, so no run starts. Check its log group and its ECS events.",
             balancing,
             "HealthyHostCount",
             served,
@@ -171,7 +171,7 @@ def _server_alarms(server: PrefectServer) -> list[Alarm]:
         ),
         Alarm(
             "prefect-errors",
-            "The Prefect API answers with errors: look at its log group, then at its database.",
+            "The Prefect API returns errors: check its log group, then its database.",
             balancing,
             "HTTPCode_Target_5XX_Count",
             balancer,
@@ -185,7 +185,7 @@ def _work_pool_alarms(pool: WorkPool, cluster_name: pulumi.Output[str]) -> list[
     return [
         Alarm(
             "worker-gone",
-            "Fewer workers run than are wanted: flow runs stay scheduled. Look at the worker's log group.",
+            "Fewer workers run than desired: flow runs stay scheduled. Check the worker's log group.",
             "ECS/ContainerInsights",
             "RunningTaskCount",
             {"ClusterName": cluster_name, "ServiceName": pool.worker.name},
@@ -196,7 +196,7 @@ def _work_pool_alarms(pool: WorkPool, cluster_name: pulumi.Output[str]) -> list[
         ),
         Alarm(
             "events-late",
-            "Messages about ended tasks wait for more than ten minutes: crashed runs still look as if they ran.",
+            "Messages about ended tasks are older than ten minutes: crashed runs still appear as running.",
             "AWS/SQS",
             "ApproximateAgeOfOldestMessage",
             {"QueueName": pool.queue.name},
@@ -205,7 +205,7 @@ def _work_pool_alarms(pool: WorkPool, cluster_name: pulumi.Output[str]) -> list[
         ),
         Alarm(
             "events-dead",
-            "The observer gave up on messages: compare running flow runs with running tasks.",
+            "The observer failed to process messages: compare running flow runs with running tasks.",
             "AWS/SQS",
             "ApproximateNumberOfMessagesVisible",
             {"QueueName": pool.dead.name},
@@ -221,7 +221,7 @@ def _database_alarms(database: Database, sizes: DatabaseSettings) -> list[Alarm]
     return [
         Alarm(
             f"{database.name}-cpu",
-            "Queries take the whole processor: see Performance Insights.",
+            "Queries use all CPU: see Performance Insights.",
             "AWS/RDS",
             "CPUUtilization",
             where,
@@ -230,7 +230,7 @@ def _database_alarms(database: Database, sizes: DatabaseSettings) -> list[Alarm]
         ),
         Alarm(
             f"{database.name}-storage",
-            "Less than a tenth of storage is free: a slot that nobody reads, or growth beyond max_storage_gb.",
+            "Less than a tenth of storage is free: an unused replication slot, or growth beyond max_storage_gb.",
             "AWS/RDS",
             "FreeStorageSpace",
             where,
@@ -240,7 +240,7 @@ def _database_alarms(database: Database, sizes: DatabaseSettings) -> list[Alarm]
         ),
         Alarm(
             f"{database.name}-memory",
-            "Less than 128 MB of memory are free: fewer connections, or a larger class.",
+            "Less than 128 MB of memory are free: reduce connections, or use a larger class.",
             "AWS/RDS",
             "FreeableMemory",
             where,

@@ -1,4 +1,4 @@
-"""A recorded graph as a page that a person reads, and its cost as another.
+"""A recorded graph as a Markdown page, and its cost as another.
 
 The pages are kept beside the program. A change of the program shows in them, resource by resource, before anything is
 deployed; `python -m infra.pulumi.render --check` fails when they differ.
@@ -34,7 +34,7 @@ def graph_page(graph: Graph) -> str:
     lines = [
         f"# Stack {graph.stack}: {len(resources)} resources in {len(components)} components",
         "",
-        f"Rendered by `{COMMAND}` from the program under a recording monitor: ids and ARNs are stand-ins. What it",
+        f"Rendered by `{COMMAND}` from the program with a recording monitor: ids and ARNs are placeholders. What it",
         f"costs: [{graph.stack}_cost.md]({graph.stack}_cost.md).",
     ]
     for component in components:
@@ -60,18 +60,18 @@ def cost_page(graph: Graph) -> str:
         "",
         f"Rendered by `{COMMAND}`. List prices of {prices.REGION} as of {prices.AS_OF}, entered by hand in",
         "[prices.py](../prices.py): no tax, no free tier, no savings plan. Services are counted at the copies that",
-        f"they start with; autoscaling costs more while it lasts. The budget alarm stands at {budget:,} US dollars.",
+        f"they start with; autoscaling costs extra. The budget alarm is at {budget:,} US dollars.",
         "",
-        "| what | quantity | unit | list price | a month |",
+        "| what | quantity | unit | list price | per month |",
         "| --- | ---: | --- | ---: | ---: |",
         *(_cost_row(line) for line in lines),
         f"| **together** | | | | **{total(lines):,.2f}** |",
         "",
-        "Assumed of a month, in [costs.py](../costs.py), until the first bill tells better:",
+        "Monthly usage assumed in [costs.py](../costs.py), until the first bill has actual numbers:",
         f"{usage.flow_run_hours:,.0f} hours of flow runs, {usage.log_gb:,.0f} GB of logs,",
         f"{usage.nat_gb:,.0f} GB through gateways, {usage.endpoint_gb:,.0f} GB through endpoints,",
-        f"{usage.insights_metrics} metrics of containers, and in the lake {usage.lake_gb:,.0f} GB at hand,",
-        f"{usage.lake_infrequent_gb:,.0f} GB rarely read, {usage.lake_archive_gb:,.0f} GB archived.",
+        f"{usage.insights_metrics} metrics of containers, and in the lake {usage.lake_gb:,.0f} GB in standard storage,",
+        f"{usage.lake_infrequent_gb:,.0f} GB infrequently accessed, {usage.lake_archive_gb:,.0f} GB archived.",
     ]
     return "\n".join(page) + "\n"
 

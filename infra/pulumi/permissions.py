@@ -44,12 +44,12 @@ FORCED = (
     Forced(
         frozenset({"ecs:DescribeTaskDefinition"}),
         "*",
-        "ECS knows no permission on a single task definition for reading it",
+        "ECS has no read permission for a single task definition",
     ),
     Forced(
         frozenset({"ec2:DescribeVpcs", "ec2:DescribeSubnets"}),
         "*",
-        "EC2 describes all or nothing; the ECS worker checks its subnets against the network with these",
+        "EC2 has no resource-level describe; the ECS worker checks its subnets with these",
     ),
     Forced(
         frozenset(
@@ -82,13 +82,13 @@ FORCED = (
     Forced(
         frozenset({"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}),
         "<bucket>/<prefix>/*",
-        "objects are named by what writes them",
+        "objects are named by their writers",
     ),
     Forced(frozenset({"s3:*"}), "<bucket>/*", "denied, not allowed: nothing without TLS"),
     Forced(
         frozenset({"kms:*"}),
         "* in a key's own policy",
-        "without it nobody could administer the key, its account included",
+        "without it nobody could administer the key, not even its account",
     ),
 )
 

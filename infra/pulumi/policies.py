@@ -1,4 +1,4 @@
-"""What must hold in every stack, as functions over the recorded graph. Each yields what is wrong, in words.
+"""Policies for every stack, as functions over the recorded graph. Each yields its violations.
 
     violations(record("production")) == []
 
@@ -43,18 +43,18 @@ def nothing_is_public(graph: Graph) -> Iterator[str]:
             case "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule" if _anywhere(facts) and not (
                 graph.declared_public and "-balancer-from-allowed-" in node.name
             ):
-                yield f"{node.name}: lets everybody in"
+                yield f"{node.name}: allows ingress from everywhere"
             case "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule" if _anywhere(facts) and (
                 facts.get("fromPort"),
                 facts.get("toPort"),
             ) not in [(p, p) for p in OPEN_EGRESS]:
-                yield f"{node.name}: lets tasks reach everybody by more than {OPEN_EGRESS}"
+                yield f"{node.name}: allows egress to everywhere beyond {OPEN_EGRESS}"
             case "aws:ec2/securityGroup:SecurityGroup" | "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup" if (
                 facts.get("ingress") or facts.get("egress")
             ):
-                yield f"{node.name}: rules stand inside the group, where no policy reads them"
+                yield f"{node.name}: has inline rules, which policies cannot check"
             case "aws:ec2/subnet:Subnet" if facts.get("mapPublicIpOnLaunch") is not False:
-                yield f"{node.name}: gives everything in it a public address"
+                yield f"{node.name}: assigns public addresses"
             case "aws:ecs/service:Service" if facts["networkConfiguration"].get("assignPublicIp") is not False:
                 yield f"{node.name}: its tasks get public addresses"
             case "aws:eks/cluster:Cluster" if facts["vpcConfig"].get("endpointPublicAccess") is not False:
@@ -81,9 +81,9 @@ def everything_is_encrypted(graph: Graph) -> Iterator[str]:
                 if facts.get("storageEncrypted") is not True or not facts.get("kmsKeyId"):
                     yield f"{node.name}: storage is not encrypted by our key"
                 if facts.get("performanceInsightsEnabled") and not facts.get("performanceInsightsKmsKeyId"):
-                    yield f"{node.name}: performance insights, which hold statements, are not encrypted by our key"
+                    yield f"{node.name}: performance insights, which contain statements, are not encrypted by our key"
             case "aws:rds/parameterGroup:ParameterGroup" if parameters(node).get("rds.force_ssl") != "1":
-                yield f"{node.name}: connections without TLS are taken"
+                yield f"{node.name}: accepts connections without TLS"
             case "aws:elasticache/replicationGroup:ReplicationGroup":
                 if facts.get("atRestEncryptionEnabled") is not True or not facts.get("kmsKeyId"):
                     yield f"{node.name}: not encrypted at rest by our key"
@@ -94,7 +94,7 @@ def everything_is_encrypted(graph: Graph) -> Iterator[str]:
             case "aws:lb/listener:Listener" if facts.get("protocol") != "HTTPS" or "TLS13" not in str(
                 facts.get("sslPolicy")
             ):
-                yield f"{node.name}: answers without TLS 1.2 or later"
+                yield f"{node.name}: accepts TLS older than 1.2"
             case "aws:secretsmanager/secret:Secret" | "aws:cloudwatch/logGroup:LogGroup" if not facts.get("kmsKeyId"):
                 yield f"{node.name}: not encrypted by our key"
             case "aws:sqs/queue:Queue" | "aws:sns/topic:Topic" if not facts.get("kmsMasterKeyId"):
@@ -141,7 +141,7 @@ def backups_are_on(graph: Graph) -> Iterator[str]:
             rule.get("status") == "Enabled" and (rule.get("expiration") or rule.get("abortIncompleteMultipartUpload"))
             for rule in facts["rules"]
         ),
-        "keeps something for ever",
+        "keeps objects forever",
     )
 
 
@@ -154,9 +154,9 @@ def production_is_not_deleted_by_accident(graph: Graph) -> Iterator[str]:
         if facts.get("deletionProtection") is not True or not node.protect:
             yield f"{node.name}: can be deleted by one command"
         if facts.get("skipFinalSnapshot") is not False or not facts.get("finalSnapshotIdentifier"):
-            yield f"{node.name}: leaves no final snapshot"
+            yield f"{node.name}: has no final snapshot"
         if facts.get("multiAz") is not True:
-            yield f"{node.name}: stands in one zone"
+            yield f"{node.name}: is in one zone"
     for node in graph.of("aws:s3/bucket:Bucket"):
         if not node.protect or node.inputs.get("forceDestroy") is not False:
             yield f"{node.name}: can be deleted by one command"
@@ -193,7 +193,7 @@ def services_speak_for_this_account_only(graph: Graph) -> Iterator[str]:
         for statement in all_statements(node):
             principal = statement.get("Principal")
             if isinstance(principal, dict) and "Service" in principal and not statement.get("Condition"):
-                yield f"{node.name}: {', '.join(as_list(principal['Service']))} may use it for anybody"
+                yield f"{node.name}: {', '.join(as_list(principal['Service']))} may use it on behalf of anyone"
 
 
 def everything_is_tagged(graph: Graph) -> Iterator[str]:
@@ -203,13 +203,13 @@ def everything_is_tagged(graph: Graph) -> Iterator[str]:
         tags = json.loads(tags) if isinstance(tags, str) else tags
         missing = [tag for tag in TAGS if not ((tags or {}).get("tags") or {}).get(tag)]
         if missing:
-            yield f"{node.name}: puts no {', '.join(missing)} on what it makes"
+            yield f"{node.name}: does not tag resources with {', '.join(missing)}"
     if len(graph.of("pulumi:providers:aws")) != 1:
-        yield "there is not exactly one provider, so something may be made without tags"
+        yield "there is not exactly one provider, so resources may lack tags"
     components = {f"{node.kind} {node.name}" for node in graph.nodes if node.component}
     for node in graph.nodes:
         if not node.component and node.service != "providers" and node.parent not in components:
-            yield f"{node.name} ({node.kind}): belongs to no component, and so to no provider of ours"
+            yield f"{node.name} ({node.kind}): belongs to no component, and so to none of our providers"
 
 
 def logs_end(graph: Graph) -> Iterator[str]:
@@ -217,15 +217,15 @@ def logs_end(graph: Graph) -> Iterator[str]:
     groups = {node.inputs["name"] for node in graph.of("aws:cloudwatch/logGroup:LogGroup")}
     for node in graph.of("aws:cloudwatch/logGroup:LogGroup"):
         if not node.inputs.get("retentionInDays"):
-            yield f"{node.name}: kept for ever"
+            yield f"{node.name}: kept forever"
     for node in graph.of("aws:rds/instance:Instance"):
         for kind in node.inputs.get("enabledCloudwatchLogsExports") or []:
             if f"/aws/rds/instance/{node.inputs['identifier']}/{kind}" not in groups:
-                yield f"{node.name}: its log {kind} goes to a group that RDS makes, kept for ever"
+                yield f"{node.name}: its log {kind} goes to a group that RDS creates, kept forever"
     for definition, container in containers(graph):
         group = (container.get("logConfiguration") or {}).get("options", {}).get("awslogs-group")
         if group not in groups:
-            yield f"{definition.name}: writes to {group}, which is no group of ours"
+            yield f"{definition.name}: writes to {group}, which is not our log group"
 
 
 def secrets_are_injected(graph: Graph) -> Iterator[str]:
@@ -236,7 +236,7 @@ def secrets_are_injected(graph: Graph) -> Iterator[str]:
             name, value = variable["name"].lower(), str(variable["value"])
             named = any(word in name for word in words) and name != "medallion_secrets_prefix"
             if named or "<password" in value or has_password(value):
-                yield f"{definition.name}: {variable['name']} stands in the open"
+                yield f"{definition.name}: {variable['name']} is in plain text"
 
 
 POLICIES: tuple[Policy, ...] = (

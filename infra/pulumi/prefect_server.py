@@ -1,4 +1,4 @@
-"""The Prefect server on ECS: behind a load balancer with TLS, its state in PostgreSQL, opened by IAM, by no password.
+"""The Prefect server on ECS: behind a load balancer with TLS, its state in PostgreSQL with IAM authentication.
 
 One copy does everything itself. From two copies on they answer requests only, schedules and events are the work of one
 more service, and all share a cache; that is how Prefect asks for it.

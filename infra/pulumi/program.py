@@ -1,4 +1,4 @@
-"""A stack, top to bottom: network and keys, what is kept, what runs, who is told.
+"""A stack: network and keys, storage, services, alarms.
 
 `provision` is all that `pulumi up` runs, and all that the pages and the tests run under a recording monitor.
 """

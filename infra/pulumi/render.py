@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check, render, and say what was found."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Policies and pages of the stacks on AWS.")
     parser.add_argument("stacks", nargs="*", default=[*STACKS], metavar="STACK")
-    parser.add_argument("--check", action="store_true", help="only compare; write nothing")
+    parser.add_argument("--check", action="store_true", help="only compare, write nothing")
     chosen = parser.parse_args(arguments)
     wrong = differing = 0
     for stack in chosen.stacks:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 path.write_text(text, encoding="utf-8")
         sys.stdout.write(f"{'checked':<9}  {stack}: {len(graph.nodes)} resources, {len(found)} violations\n")
     if differing and chosen.check:
-        sys.stdout.write(f"run `{COMMAND}`, and look at what changed before you deploy it\n")
+        sys.stdout.write(f"run `{COMMAND}`, and review the changes before you deploy\n")
     return 1 if wrong else 2 if differing and chosen.check else 0
 
 

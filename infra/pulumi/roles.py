@@ -1,4 +1,4 @@
-"""The task that makes roles, databases and first passwords: infra/aws_roles.py, started by hand, inside the network."""
+"""The task that creates roles, databases and first passwords: infra/aws_roles.py, started manually in the network."""
 
 import pulumi
 from pulumi_aws import ecs
@@ -28,7 +28,7 @@ class Roles(Component):
         logs: Logs,
     ) -> None:
         super().__init__("Roles", place)
-        self._group = Group(place, "roles", network.vpc.id, "The task that makes roles", self.inside)
+        self._group = Group(place, "roles", network.vpc.id, "The task that creates roles", self.inside)
         self._group.let_out("aws", ANYWHERE, 443, "Secrets Manager, images and logs, by endpoint or gateway")
         for database in (warehouse, prefect_database):
             database.admit(self._group, "roles")

@@ -1,4 +1,4 @@
-"""Autoscaling of a service: on processor, on memory, and on the depth of a queue that it drains."""
+"""Autoscaling of a service: by CPU, memory, and the depth of its queue."""
 
 import pulumi
 from pulumi_aws import appautoscaling, ecs, sqs

@@ -1,4 +1,4 @@
-"""What differs between stacks, typed: read from `medallion:platform` in Pulumi.<stack>.yaml, refused when it is wrong.
+"""Settings of stacks, typed and validated: from `medallion:platform` in Pulumi.<stack>.yaml.
 
 Sizes are those of AWS: `cpu` in units (1024 is one vCPU), memory in MB, storage in GB, money in US dollars a month.
 """
@@ -31,10 +31,10 @@ class _Settings(BaseModel):
 class NetworkSettings(_Settings):
     """Two zones, each with a public and a private subnet."""
 
-    cidr: IPv4Network = Field(description="The addresses of the network, at least a /20")
+    cidr: IPv4Network = Field(description="The network's CIDR block, at least a /20")
     nat: Literal["one", "per_zone"] = Field("one", description="One gateway costs less; one per zone survives a zone")
-    interface_endpoints: bool = Field(False, description="Reach AWS itself without the gateway, for an hourly price")
-    source_cidrs: tuple[IPv4Network, ...] = Field((), description="Private networks of source databases, by port 5432")
+    interface_endpoints: bool = Field(False, description="Reach AWS services without the gateway, for an hourly price")
+    source_cidrs: tuple[IPv4Network, ...] = Field((), description="Private networks of source databases, port 5432")
 
     @model_validator(mode="after")
     def _large_enough(self) -> Self:
@@ -46,15 +46,17 @@ class NetworkSettings(_Settings):
 class AccessSettings(_Settings):
     """Where people and workers find the Prefect server. Internal unless `public`."""
 
-    host: str = Field(description="The name under which the server is found, which the certificate must cover")
+    host: str = Field(description="The server's host name, which the certificate must cover")
     certificate_arn: str = Field(pattern=r"^arn:aws:acm:", description="A certificate of the same region")
     public: bool = Field(False, description="Put the load balancer on the internet; needs allowed_cidrs")
-    allowed_cidrs: tuple[IPv4Network, ...] = Field((), description="Who may reach it besides the platform: office, VPN")
+    allowed_cidrs: tuple[IPv4Network, ...] = Field(
+        (), description="Networks with access besides the platform: office, VPN"
+    )
 
     @model_validator(mode="after")
     def _public_to_someone(self) -> Self:
         if self.public and not self.allowed_cidrs:
-            raise ValueError("public: true needs allowed_cidrs, because nobody is let in by default")
+            raise ValueError("public: true needs allowed_cidrs, because there is no access by default")
         return self
 
 
@@ -62,10 +64,10 @@ class DatabaseSettings(_Settings):
     """One PostgreSQL on RDS."""
 
     instance_class: str = Field(pattern=r"^db\.")
-    storage_gb: int = Field(ge=20, description="gp3; has 3,000 IOPS included below 400 GB and 12,000 from there on")
-    max_storage_gb: int = Field(description="How far storage grows by itself")
+    storage_gb: int = Field(ge=20, description="gp3; includes 3,000 IOPS below 400 GB and 12,000 from there on")
+    max_storage_gb: int = Field(description="Limit of automatic storage growth")
     multi_az: bool = False
-    backup_days: int = Field(1, ge=1, le=35, description="Backups can be turned back to any second of so many days")
+    backup_days: int = Field(1, ge=1, le=35, description="Point-in-time recovery to any second of so many days")
     insights_days: Literal[7, 31, 62, 93, 186, 465, 731] = Field(7, description="7 is free of charge")
 
     @model_validator(mode="after")
@@ -99,9 +101,9 @@ class WorkPoolSettings(_Settings):
     flow_cpu: int
     flow_memory_mb: int
     capacity: Literal["FARGATE", "FARGATE_SPOT"] = Field(
-        "FARGATE", description="Spot costs less and may be taken back; a load goes on from its last chunk"
+        "FARGATE", description="Spot costs less and may be interrupted; a load resumes from its last chunk"
     )
-    concurrency_limit: int = Field(20, ge=1, description="Flow runs at one time, which bounds the bill")
+    concurrency_limit: int = Field(20, ge=1, description="Parallel flow runs, which bounds the bill")
 
     @model_validator(mode="after")
     def _sold(self) -> Self:
@@ -112,16 +114,16 @@ class WorkPoolSettings(_Settings):
 class LakeSettings(_Settings):
     """How long objects stay where."""
 
-    infrequent_after_days: int = Field(ge=30, description="S3 takes nothing into infrequent access before day 30")
+    infrequent_after_days: int = Field(ge=30, description="S3 allows infrequent access from day 30 on")
     archive_after_days: int
     expire_after_days: int
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if not self.infrequent_after_days + 30 <= self.archive_after_days:
-            raise ValueError("archive_after_days must be 30 days or more behind infrequent_after_days")
+            raise ValueError("archive_after_days must be at least 30 days after infrequent_after_days")
         if not self.archive_after_days + 90 <= self.expire_after_days:
-            raise ValueError("expire_after_days must be 90 days behind archive_after_days, which AWS bills in any case")
+            raise ValueError("expire_after_days must be 90 days after archive_after_days, which AWS bills in any case")
         return self
 
 
@@ -151,7 +153,7 @@ class Platform(_Settings):
     """Everything that a stack decides."""
 
     owner: str
-    production: bool = Field(False, description="Deletion protection, final snapshots, two zones of everything")
+    production: bool = Field(False, description="Deletion protection, final snapshots, everything in two zones")
     network: NetworkSettings
     access: AccessSettings
     warehouse: DatabaseSettings
@@ -170,7 +172,7 @@ class Platform(_Settings):
     @model_validator(mode="after")
     def _one_server_stays_one(self) -> Self:
         if self.prefect_server.copies == 1 < self.prefect_server.max_copies:
-            raise ValueError("prefect_server: one copy keeps its events to itself; set max_copies to 1, or copies to 2")
+            raise ValueError("prefect_server: events of one copy are not shared; set max_copies to 1, or copies to 2")
         return self
 
     @model_validator(mode="after")
@@ -189,16 +191,16 @@ class Platform(_Settings):
             if not doubled
         ]
         if single:
-            raise ValueError(f"production must survive the loss of a zone; not doubled: {', '.join(single)}")
+            raise ValueError(f"production must survive the loss of a zone; not redundant: {', '.join(single)}")
         return self
 
 
 def _check_fargate_size(cpu: int, memory_mb: int) -> None:
     sold = FARGATE_MEMORY_MB.get(cpu)
     if sold is None:
-        raise ValueError(f"Fargate sells no {cpu} CPU units; it sells {', '.join(map(str, FARGATE_MEMORY_MB))}")
+        raise ValueError(f"Fargate does not offer {cpu} CPU units; it offers {', '.join(map(str, FARGATE_MEMORY_MB))}")
     if memory_mb not in sold:
-        raise ValueError(f"Fargate sells {cpu} CPU units with {sold[0]} to {sold[-1]} MB, and not with {memory_mb}")
+        raise ValueError(f"Fargate offers {cpu} CPU units with {sold[0]} to {sold[-1]} MB, not with {memory_mb}")
 
 
 def read() -> Platform:

@@ -1,7 +1,7 @@
-"""The ECS work pool: a worker that submits flow runs as Fargate tasks, and the observer that hears how they end.
+"""The ECS work pool: a worker that submits flow runs as Fargate tasks, and the observer of their state changes.
 
-ECS tells EventBridge what becomes of a task, a rule puts it in a queue, and the observer in the worker reads it there:
-so a run whose container died is not shown as running for ever.
+ECS sends state changes of tasks to EventBridge, a rule puts them into a queue, and the observer in the worker reads
+them: so a run whose container died is not shown as running forever.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ class WorkPool(Component):
         server.admit("worker", worker_group)
         warehouse.admit(flow_group, "flow-runs")
         for group in (flow_group, worker_group):
-            group.let_out("aws", ANYWHERE, 443, "AWS's services and the APIs that are read")
+            group.let_out("aws", ANYWHERE, 443, "AWS's services and source APIs")
         for index, cidr in enumerate(network.source_cidrs):
             flow_group.let_out(f"source-{index}", cidr, 5432, "A source database, named in the stack's settings")
 
@@ -184,7 +184,7 @@ class WorkPool(Component):
         rule = cloudwatch.EventRule(
             name,
             name=name,
-            description="What becomes of the tasks of this cluster",
+            description="State changes of this cluster's tasks",
             event_pattern=pulumi.Output.json_dumps(
                 {
                     "source": ["aws.ecs"],

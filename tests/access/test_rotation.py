@@ -18,17 +18,17 @@ from prefect.blocks.core import Block
 from psycopg import sql
 from pydantic import SecretStr
 
-from blocks.documents import register
 from blocks.types import Warehouse
+from deployments.documents import register
 from flows.access import addresses
 from flows.access.addresses import connect
 from flows.access.rotation import rotate_block
 from flows.failures.failpoints import ROTATION_FAILPOINTS
-from flows.kinds.postgres.stage import load_table
 from flows.sources.shop import shop as declared_shop
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import ConfigurationError, LoadLocked
 from flows.values.settings import settings
+from flows.verbs.load import load_table
 from infra.local import accounts, roles
 from infra.local.home import Home, read_json
 from infra.local.postgres import Cluster
@@ -98,7 +98,7 @@ def test_a_block_is_rotated_back_and_forth_and_who_is_at_work_is_not_disturbed(
         assert (done.account, done.former) == (f"{account}_clone", account)
         assert asyncio.run(who()) == (f"{account}_clone", account), "it acts as the role, so it owns what the role owns"
         assert asyncio.run(who("transformer"))[0] == f"{account}_clone", "theirs is the same account"
-        with pytest.raises(ConfigurationError, match="for readers is not set"):
+        with pytest.raises(ConfigurationError, match="for readers is not configured"):
             addresses.warehouse("reader")
         with psycopg.connect(before.url) as at_work:
             at_work.execute("select 1")

@@ -10,13 +10,13 @@ import psycopg
 import pytest
 
 from flows.access.addresses import connect
-from flows.kinds.postgres.stage import load_table
 from flows.models.project import DBT_PROJECT, Invocation, run_dbt
 from flows.quality import soda
 from flows.sources.shop import shop as declared_shop
 from flows.state.transform_lock import transform_lock
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import ConfigurationError, FailureClass, MedallionError
+from flows.verbs.load import load_table
 from infra.local import roles
 from tests.access.authority import Authority
 from tests.access.tls_server import PROGRAMS, TlsServer, tls_server
@@ -151,7 +151,7 @@ def test_an_authority_that_is_not_there_is_told_as_such(
     loaded: TlsServer, way: Callable[[str, Path], None], tmp_path: Path
 ) -> None:
     error = refused(way, address(loaded, sslrootcert=tmp_path / "nowhere.crt"), tmp_path)
-    assert "is not there or cannot be read" in error.what
+    assert "is missing or cannot be read" in error.what
 
 
 @pytest.mark.parametrize("way", [WAYS[0], WAYS[1]])
@@ -253,10 +253,10 @@ def test_a_host_from_the_environment_counts_as_one(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("sslmode=prefer", "leaves it to whoever answers"),
-        ("sslmode=allow", "leaves it to whoever answers"),
-        ("sslmode=verify_full", "none that is known"),
-        ("sslmode=", "none that is known"),
+        ("sslmode=prefer", "lets the server decide"),
+        ("sslmode=allow", "lets the server decide"),
+        ("sslmode=verify_full", "unknown value"),
+        ("sslmode=", "unknown value"),
         ("sslmode=verify-full&sslmode=disable", "more than once"),
     ],
 )

@@ -12,9 +12,10 @@ from prefect_aws import AwsCredentials, S3Bucket
 from psycopg import sql
 
 from blocks.aws import LAKE_PREFIXES, secret
-from blocks.documents import register
+from deployments.documents import register
 from flows.access import addresses
 from flows.ingest import ingest
+from flows.kinds.registry import kind_of
 from flows.sources.marketing import marketing
 from flows.sources.shop import shop as declared_shop
 from flows.tasks import tables
@@ -179,7 +180,7 @@ def test_a_secret_that_cannot_be_read_is_told_without_what_is_in_it(aws: Aws, va
 
 def test_an_api_takes_its_key_from_its_secret_and_a_name_with_an_underscore_is_found(aws: Aws) -> None:
     put(aws, "source-marketing", {"url": "https://api.example.com", "key": "hunter2"})
-    found = addresses.api(marketing)
+    found = kind_of(marketing).address(marketing)
     assert (found.base_url, found.key) == ("https://api.example.com", "hunter2")
     put(aws, "source-web-shop", "postgresql://u:p@db/web")
     assert addresses._secret("source-web_shop") == {"url": "postgresql://u:p@db/web", "key": None, "user": None}
@@ -193,9 +194,9 @@ def test_the_environment_goes_before_and_an_empty_secret_leaves_the_way_to_other
     assert secret("source-empty") is None
     assert secret("source-nowhere") is None
     put(aws, "source-shop", "postgresql://kept@db/shop")
-    assert addresses.database(declared_shop).url == "postgresql://kept@db/shop?sslmode=verify-full"
+    assert kind_of(declared_shop).address(declared_shop).url == "postgresql://kept@db/shop?sslmode=verify-full"
     monkeypatch.setenv("MEDALLION_SOURCE_SHOP_URL", "postgresql://mine@db/shop")
-    assert addresses.database(declared_shop).url == "postgresql://mine@db/shop?sslmode=verify-full"
+    assert kind_of(declared_shop).address(declared_shop).url == "postgresql://mine@db/shop?sslmode=verify-full"
 
 
 def test_each_role_of_the_warehouse_has_a_secret_of_its_own(aws: Aws) -> None:

@@ -10,9 +10,9 @@ import pytest
 from prefect.blocks.core import Block
 from pydantic import SecretStr
 
-from blocks.documents import documents, register
 from blocks.lookup import find
 from blocks.types import TYPES, AlertChannel, SourceApi, SourceDatabase, Warehouse
+from deployments.documents import documents, register
 from flows.values.settings import settings
 from tests.deployments.asking import asked
 
@@ -74,7 +74,7 @@ def test_blocks_are_registered_once_found_again_and_never_shown(
 def assert_the_command_is_idempotent_and_silent() -> None:
     first, second = (
         subprocess.run(
-            [sys.executable, "-m", "blocks.documents"], cwd=ROOT, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "deployments.documents"], cwd=ROOT, capture_output=True, text=True, check=False
         )
         for _ in range(2)
     )

@@ -16,36 +16,37 @@ from tests.kinds.conformance.forking import ROOT
 from tests.kinds.loading import addresses, change, load, loads, raw_rows, rows
 
 COMMANDS = {
-    "demo": "Everything once, on real data",
+    "demo": "Run the whole platform once",
     "up": "Start the embedded stack",
     "down": "Stop what `up` started",
-    "plan": "Show what a run would do",
+    "plan": "Show what a run would load",
     "run": "Load the sources and build gold",
     "transform": "Build silver and gold from raw",
-    "dev": "Build models in schemas of your own",
-    "model": "Begin a model",
-    "review": "Build what differs from the last whole build",
-    "docs": "Write the models' documents",
-    "deploy": "Show what would change at the Prefect server",
-    "promote": "Let a commit pass into an environment",
-    "rollback": "Put an earlier version back",
-    "migrate": "Bring schema ops to the version",
+    "dev": "Build models in private schemas",
+    "model": "Create a model",
+    "diff": "Build the models that differ from the last full build",
+    "docs": "Write the models' documentation",
+    "deploy": "Show what would change at the configured Prefect server",
+    "promote": "Check the promotion gates",
+    "rollback": "Restore an earlier version",
+    "migrate": "Upgrade schema ops to the version",
     "reconcile": "Compare raw with its sources by content",
-    "backfill": "Read a stretch of days",
+    "backfill": "Reload a range of days",
+    "reload": "Have the next load of a table read all",
     "backup": "Back up the cluster",
-    "restore": "Recover to the end of the log or to a moment",
-    "drill": "Recover the newest backup aside",
+    "restore": "Recover to the end of the WAL or to a moment",
+    "drill": "Recover the newest backup into a scratch folder",
     "preview": "Show an endpoint's first records",
     "add": "Draft a declaration",
     "status": "Show services, last runs, cursors",
-    "worker": "Run what is scheduled",
-    "env": "Print what other tools need",
+    "worker": "Run a Prefect worker",
+    "env": "Print the environment variables",
     "predict": "Train the churn model on gold",
-    "render": "Write what follows from the declared sources",
-    "url": "Print the warehouse's address",
-    "rotate": "Give a role of the warehouse another account",
-    "erase": "Delete a person's rows",
-    "purge": "Show what is beyond its retention term",
+    "render": "Render files from the code",
+    "url": "Print a role's connection URL",
+    "rotate": "Rotate a warehouse role's account",
+    "erase": "Delete a subject's rows",
+    "purge": "Show data past its retention period",
     "register": "Register blocks, work pools and limits",
 }
 
@@ -112,8 +113,8 @@ def test_a_mistyped_command_line_ends_with_2(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "fix"),
     [
-        ("shopp", "choose among shop, marketing, currency"),
-        ("shop.basket", "choose among households, household_events, stores"),
+        ("shopp", "use one of shop, marketing, currency"),
+        ("shop.basket", "use one of households, household_events, stores"),
     ],
 )
 def test_an_unknown_source_or_table_ends_with_2_and_lists_those_there_are(command: str, name: str, fix: str) -> None:
@@ -144,7 +145,7 @@ def test_a_bad_declaration_ends_with_2_and_says_what_to_write(tmp_path: Path, go
         assert "Traceback" not in done.stderr
         assert "DeclarationError" in done.stderr
         assert says in Ended(2, "", done.stderr).panel
-        assert "next" in done.stderr
+        assert "fix" in done.stderr
 
 
 def test_a_setting_that_cannot_be_read_ends_with_2_and_names_its_variable() -> None:
@@ -235,7 +236,7 @@ def test_an_api_out_of_reach_ends_with_3_and_is_not_taken_for_the_prefect_server
     assert ended.code == 3
     assert "no connection for GET /v1/campaigns" in ended.panel
     assert "MEDALLION_SOURCE_MARKETING_URL" in ended.panel
-    assert "can help" in ended.panel
+    assert "retryable yes" in ended.panel
     assert_no_secret(ended, variables)
 
 
@@ -246,7 +247,7 @@ def test_a_prefect_server_that_does_not_answer_ends_with_3_and_says_so(variables
     ended = medallion("run", "shop.stores", "--ingest-only", variables=variables)
 
     assert ended.code == 3
-    assert "the Prefect server does not answer" in ended.panel
+    assert "the Prefect server does not respond" in ended.panel
     assert "medallion up" in ended.panel
 
 
@@ -293,9 +294,9 @@ async def test_plan_touches_nothing_and_shows_what_waits(
     ended = medallion("plan", variables=variables)
 
     assert ended.code == 0, ended.text
-    assert re.search(r"shop.baskets +│ due +│ +3 │ merge +│ 20\d\d-", ended.out)
-    assert re.search(r"shop.basket_items +│ due +│ +450 │ first +│ the beginning", ended.out)
-    assert re.search(r"marketing.campaign_targets +│ due +│ +3 │ first", ended.out)
+    assert re.search(r"shop.baskets +│ pending +│ +3 │ merge +│ 20\d\d-", ended.out)
+    assert re.search(r"shop.basket_items +│ pending +│ +450 │ initial +│ the beginning", ended.out)
+    assert re.search(r"marketing.campaign_targets +│ pending +│ +3 │ initial", ended.out)
     assert (everything(warehouse), written(shop)) == before
 
 
@@ -306,7 +307,7 @@ async def test_plan_after_a_run_shows_that_nothing_waits(
 
     ended = medallion("plan", "shop.baskets", variables=variables)
 
-    assert re.search(r"shop.baskets +│ nothing waits", ended.out)
+    assert re.search(r"shop.baskets +│ up to date", ended.out)
 
 
 def test_running_twice_says_that_nothing_changed(
@@ -318,8 +319,8 @@ def test_running_twice_says_that_nothing_changed(
     second = medallion("run", "shop.stores", "marketing", "--ingest-only", variables=variables)
 
     assert (first.code, second.code) == (0, 0), first.text + second.text
-    assert "Nothing had changed" not in first.out
-    assert "Nothing had changed at the sources, and nothing changed in raw." in second.out
+    assert "The sources have not changed" not in first.out
+    assert "The sources have not changed, and neither has raw." in second.out
     assert (raw_rows(warehouse, "stores"), raw_rows(warehouse, "coupons", "raw_marketing")) == before
     assert {entry["status"] for entry in loads(warehouse)} == {"published"}
 
@@ -337,7 +338,7 @@ async def test_status_shows_what_stands_in_quarantine_and_what_changed_shape(
 
     assert ended.code == 0, ended.text
     assert re.search(r"shop.basket_items +│ quantity_not_negative +│ +2 │", ended.out)
-    assert re.search(r"shop.basket_items +│ published +│ +\d+ s │ 20\d\d.*│ +448 │ equal +│ +2 │", ended.out)
+    assert re.search(r"shop.basket_items +│ published +│ +\d+ s │ 20\d\d.*│ +448 │ match +│ +2 │", ended.out)
     assert re.search(r"shop.households +│ loyalty_tier +│ added +│ text", ended.out)
     assert_no_secret(ended, variables)
 
@@ -346,7 +347,7 @@ def test_render_check_is_content_with_this_repository() -> None:
     ended = medallion("render", "--check")
 
     assert ended.code == 0, ended.text
-    assert "everything is as declared" in ended.out
+    assert "all rendered files are up to date" in ended.out
 
 
 def test_render_check_ends_with_2_and_names_what_differs(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_worker_polls_in_the_foreground_tells_where_logs_are_and_ends_at_ctrl_
     finally:
         with suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)
-    assert f"the pool {pool}" in heard
+    assert f"work pool {pool}" in heard
     assert "logs of each run" in heard
     assert "stopped!" in heard
     assert "Traceback" not in heard
@@ -64,7 +64,7 @@ def test_a_pool_that_nobody_made_is_refused(prefect_server: str) -> None:
     """Prefect's own worker waits for it for ever."""
     said, _ = (refused := worker("--pool", "nowhere")).communicate(timeout=120)
     assert refused.returncode == 3
-    assert "there is no work pool nowhere" in said
+    assert "work pool nowhere does not exist" in said
 
 
 def test_without_a_server_no_worker_starts_one(prefect_server: str) -> None:

@@ -10,12 +10,12 @@ from psycopg import sql
 
 from infra.local import roles
 from tests.conftest import WAREHOUSE_ROLES, TestCluster, TestDatabase, fresh_warehouse
-from tests.dbt_project.warehouse_story import Story, Warehouse, tell
+from tests.dbt_project.built_warehouse import Story, Warehouse, tell
 
 
 @pytest.fixture(scope="session")
 def transformed(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """The story of tests/dbt_project/warehouse_story.py, lived through once. Tests look; they do not touch."""
+    """The story of tests/dbt_project/built_warehouse.py, lived through once. Tests look; they do not touch."""
     name = f"warehouse_{secrets.token_hex(6)}"
     cluster.connection.execute(
         sql.SQL("create database {} template warehouse_template strategy wal_log").format(sql.Identifier(name))

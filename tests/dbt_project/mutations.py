@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.dbt_project.warehouse_story import Warehouse
+from tests.dbt_project.built_warehouse import Warehouse
 
 RESULTS = Path(__file__).with_suffix(".json")
 ALL = "ALL_MUTATIONS"

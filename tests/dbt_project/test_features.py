@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.dbt_project.warehouse_story import Rows, Warehouse
+from tests.dbt_project.built_warehouse import Rows, Warehouse
 
 pytestmark = pytest.mark.xdist_group("recomputed")
 

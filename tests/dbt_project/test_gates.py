@@ -5,10 +5,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows.quality.soda import validate_contract, verify
+from flows.quality.contracts import validate_contract
+from flows.quality.soda import verify
 from tests.conftest import ROOT
+from tests.dbt_project.built_warehouse import Story, Warehouse
 from tests.dbt_project.test_project import described
-from tests.dbt_project.warehouse_story import Story, Warehouse
 
 pytestmark = pytest.mark.xdist_group("dbt")
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.dbt_project.built_warehouse import Story
 from tests.dbt_project.mutations import ALL, MUTATIONS, RESULTS, Mutation, catch, rounds, write_results
-from tests.dbt_project.warehouse_story import Story
 
 pytestmark = pytest.mark.xdist_group("dbt")
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.conftest import copy_of
-from tests.dbt_project.warehouse_story import PROJECT, Rows, Story, Warehouse
+from tests.dbt_project.built_warehouse import PROJECT, Rows, Story, Warehouse
 
 pytestmark = pytest.mark.xdist_group("dbt")
 
@@ -61,7 +61,7 @@ def test_a_full_refresh_holds_what_the_increments_held(transformed: Story) -> No
 
 
 def test_every_partition_has_the_index_and_the_constraints_of_the_table(transformed: Story) -> None:
-    """Also those that were exchanged: what is attached without an index would be locked while it gets one."""
+    """Also those that were swapped: what is attached without an index would be locked while it gets one."""
     lacking = transformed.warehouse.rows("""
         select partition.relname
         from pg_inherits

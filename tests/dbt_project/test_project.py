@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.dbt_project.warehouse_story import PROJECT, Story
+from tests.dbt_project.built_warehouse import PROJECT, Story
 
 DBT = Path(sys.executable).with_name("dbt")
 

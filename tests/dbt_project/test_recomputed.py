@@ -8,8 +8,8 @@ from typing import Any
 import pandas
 import pytest
 
+from tests.dbt_project.built_warehouse import REAL_HOUSEHOLDS, REAL_STORES, Warehouse
 from tests.dbt_project.recomputed import TABLES, Dataset, differences
-from tests.dbt_project.warehouse_story import REAL_HOUSEHOLDS, REAL_STORES, Warehouse
 
 pytestmark = pytest.mark.xdist_group("recomputed")
 

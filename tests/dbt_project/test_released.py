@@ -15,9 +15,9 @@ from flows.release import release
 from flows.tasks import gates
 from flows.values.settings import settings
 from tests.conftest import TestDatabase
-from tests.dbt_project.test_beside import keep
+from tests.dbt_project.built_warehouse import PROJECT, RULE_IDS, SHARE_ALLOWED, Warehouse, without
 from tests.dbt_project.test_gates import CONTRACTS
-from tests.dbt_project.warehouse_story import PROJECT, RULE_IDS, SHARE_ALLOWED, Warehouse, without
+from tests.dbt_project.test_shadow_build import keep
 from tests.flows.small_project import CONTRACTS as SMALL_CONTRACTS
 
 pytestmark = [pytest.mark.xdist_group("released"), pytest.mark.long]

@@ -1,12 +1,12 @@
-"""Rules, scores and what silver adds from elsewhere, after the days of tests/dbt_project/warehouse_story.py."""
+"""Rules, scores and what silver adds from elsewhere, after the days of tests/dbt_project/built_warehouse.py."""
 
 from datetime import date
 from decimal import Decimal
 
 import pytest
 
+from tests.dbt_project.built_warehouse import Story
 from tests.dbt_project.macro_sql import macros
-from tests.dbt_project.warehouse_story import Story
 
 # One worker: the story is told once for each worker that asks.
 pytestmark = pytest.mark.xdist_group("dbt")

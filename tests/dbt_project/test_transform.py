@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.dbt_project.warehouse_story import NEW_COLUMN, SHOP_TABLES, Rows, Story, without
+from tests.dbt_project.built_warehouse import NEW_COLUMN, SHOP_TABLES, Rows, Story, without
 
 # One worker: the story is told once for each worker that asks.
 pytestmark = pytest.mark.xdist_group("dbt")

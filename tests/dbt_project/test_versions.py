@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.dbt_project.warehouse_story import Story
+from tests.dbt_project.built_warehouse import Story
 
 pytestmark = pytest.mark.xdist_group("dbt")
 

@@ -71,36 +71,44 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
         "key column id is declared twice",
         "keep one",
     ),
-    "a key without a name": (lambda: Table("t", key="", load=Merge()), "has no name", "as the source has them"),
-    "a schema without a name": (lambda: Table("t", schema="", load=Replace()), "has no name", "leave the argument out"),
+    "a key without a name": (lambda: Table("t", key="", load=Merge()), "is empty", "as the source has them"),
+    "a schema without a name": (lambda: Table("t", schema="", load=Replace()), "is empty", "leave the argument out"),
     "a table's name in capitals": (lambda: Table("Orders", load=Replace()), "not a plain name", "lower-case"),
     "a table's name with a quote in it": (lambda: Table('o"; drop', load=Replace()), "not a plain name", "lower-case"),
     "a table's name of 41 letters": (lambda: Table("o" * 41, load=Replace()), "not a plain name", "at most 40"),
     "a table's name ending in a line break": (lambda: Table("o\n", load=Replace()), "not a plain name", "lower-case"),
     "a timestamp's lag that is no length of time": (
         lambda: Timestamp("at", lag="10 minuets"),
-        "'10 minuets' is not a length of time",
+        "'10 minuets' is not a duration",
         "'10 min'",
     ),
     "an API's lag that is no length of time": (
         lambda: Since("since", field="at", lag="soon"),
-        "'soon' is not a length of time",
+        "'soon' is not a duration",
         "'10 min'",
     ),
-    "a sequence's lag below zero": (lambda: Sequence("id", lag=-1), "step over rows", "0 or more"),
+    "a sequence's lag below zero": (lambda: Sequence("id", lag=-1), "skip rows", "0 or more"),
     "a min_share given in percent": (lambda: Replace(min_share=50), "between 0 and 1", "0.5"),
     "drift to quarantine from an append without a key": (
         lambda: Table("t", load=Append(), cursor=Sequence("id"), on_drift="quarantine"),
         "are read again once they fit",
         'add key="…"',
     ),
-    "an overwrite by nothing": (lambda: Overwrite(by="", every="day"), "no column divides", 'by="sold_at"'),
+    "an overwrite by nothing": (
+        lambda: Overwrite(by="", every="day"),
+        "partition column is not declared",
+        'by="sold_at"',
+    ),
     "an overwrite by a quarter": (
         lambda: Overwrite(by="at", every="quarter"),  # type: ignore[arg-type]
-        "'quarter' is not known",
+        "'quarter' is unknown",
         "day, week, month, year",
     ),
-    "an overwrite of no partition": (lambda: Overwrite(by="at", every="day", last=0), "are none", "1 or more"),
+    "an overwrite of no partition": (
+        lambda: Overwrite(by="at", every="day", last=0),
+        "must be at least 1",
+        "how many partitions",
+    ),
     "an overwrite's share in percent": (
         lambda: Overwrite(by="at", every="day", min_share=50),
         "between 0 and 1",
@@ -108,23 +116,27 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "deletes of an overwritten table": (
         lambda: Table("t", key="id", load=Overwrite(by="at", every="day"), deletes=True),
-        "drop them by themselves",
+        "remove them anyway",
         "remove deletes=True",
     ),
     "an overwrite of a database that is not PostgreSQL": (
         lambda: Database(
             "d", connection="d", engine="mysql", tables=[Table("t", load=Overwrite(by="at", every="day"))]
         ),
-        "from PostgreSQL only (t of mysql)",
+        "for PostgreSQL only (t of mysql)",
         "load=Replace()",
     ),
     "an API's overwrite": (
         lambda: Endpoint("e", path="/e", load=Overwrite(by="at", every="day")),  # type: ignore[arg-type]
-        "a page may repeat",
+        "pages may repeat",
         "load=Merge()",
     ),
-    "a rule of two statements": (lambda: Rule("a", "true; drop table x"), "not one SQL expression", "quantity >= 0"),
-    "a rule of nothing": (lambda: Rule("a", "  "), "not one SQL expression", "quantity >= 0"),
+    "a rule of two statements": (
+        lambda: Rule("a", "true; drop table x"),
+        "not a single SQL expression",
+        "quantity >= 0",
+    ),
+    "a rule of nothing": (lambda: Rule("a", "  "), "not a single SQL expression", "quantity >= 0"),
     "a rule's name with a space": (lambda: Rule("a b", "true"), "not a plain name", "lower-case"),
     "a database without tables": (lambda: Database("d", connection="d", tables=[]), "no tables", "at least one Table"),
     "two tables of one name": (
@@ -152,15 +164,15 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
             ],
         ),
         "its path lacks {shop}",
-        "the key of lines begins with",
+        "the first column of lines's key",
     ),
-    "an endpoint's relative path": (lambda: Endpoint("e", path="v1/e"), "not absolute", "begin it with /"),
+    "an endpoint's relative path": (lambda: Endpoint("e", path="v1/e"), "not absolute", "start it with /"),
     "a key type that hashes differently at both ends": (
         lambda: Endpoint("e", path="/e", key_type="numeric"),
         "'numeric' is unknown",
         "text, bigint, uuid",
     ),
-    "an API's append": (lambda: Endpoint("e", path="/e", load=Append()), "a page may repeat", "load=Merge()"),
+    "an API's append": (lambda: Endpoint("e", path="/e", load=Append()), "pages may repeat", "load=Merge()"),
     "an API's replace with a cursor": (
         lambda: Endpoint("e", path="/e", load=Replace(), cursor=Since("since", field="at")),
         "never be used",
@@ -184,7 +196,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "a rate of nothing": (
         lambda: Api("a", connection="a", endpoints=[AN_ENDPOINT], rate=0),
-        "not above 0",
+        "must be above 0",
         "requests per second",
     ),
 }
@@ -222,10 +234,12 @@ def test_a_declaration_that_makes_sense_is_taken(table: Table) -> None:
 
 def test_a_table_nobody_declared_is_answered_with_those_there_are() -> None:
     database = Database("shop", connection="shop", tables=[A_TABLE, Table("stores", load=Replace())])
-    with pytest.raises(DeclarationError, match=r"source shop: no table 'order' .* choose among orders, stores"):
+    with pytest.raises(
+        DeclarationError, match=r"source shop: table 'order' is not declared.* use one of orders, stores"
+    ):
         database.table("order")
     api = Api("crm", connection="crm", endpoints=[AN_ENDPOINT])
-    with pytest.raises(DeclarationError, match=r"source crm: no table 'order' .* choose among orders"):
+    with pytest.raises(DeclarationError, match=r"source crm: table 'order' is not declared.* use one of orders"):
         api.table("order")
 
 
@@ -257,5 +271,5 @@ def test_lengths_of_time_are_read_as_people_write_them(text: str, length: timede
 
 @pytest.mark.parametrize("text", ["", "10", "min", "-5 min", "10 MIN", "1e3 s", "10 min ago", "1 h 30 min", "10 weeks"])
 def test_anything_else_is_no_length_of_time(text: str) -> None:
-    with pytest.raises(DeclarationError, match="is not a length of time"):
+    with pytest.raises(DeclarationError, match="is not a duration"):
         parse_duration(text, "here")

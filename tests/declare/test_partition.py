@@ -40,7 +40,7 @@ def test_no_day_is_left_out_or_read_twice(every: Every) -> None:
     ("first", "last", "every", "words"),
     [
         (date(2024, 2, 1), date(2024, 1, 1), "month", "is before the first"),
-        (date(2024, 1, 1), date(2024, 2, 1), "hour", "not known"),
+        (date(2024, 1, 1), date(2024, 2, 1), "hour", "unknown"),
         (date(1, 1, 1), date(2024, 1, 1), "day", "more than 10,000"),
     ],
 )

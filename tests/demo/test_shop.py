@@ -10,9 +10,18 @@ import pytest
 from psycopg import sql
 
 from demo.dataset import read_array
-from demo.day_two import FIRST_BROKEN_LINE, IMPOSSIBLE_DATES, MALFORMED_EMAILS, UNKNOWN_PRODUCT
+from demo.day_two import (
+    DELETED_PRODUCT,
+    FIRST_BROKEN_LINE,
+    IMPOSSIBLE_DATES,
+    MALFORMED_EMAILS,
+    MOVED_HOUSEHOLD,
+    RENAMED_PRODUCT,
+    UNKNOWN_PRODUCT,
+    apply_day_two,
+)
 from demo.sales import LAST_DAY_US, read_sales
-from demo.shop import DELETED_PRODUCT, MOVED_HOUSEHOLD, RENAMED_PRODUCT, apply_day_two, load_day_one
+from demo.shop import load_day_one
 from flows.values.errors import ConfigurationError
 from tests.conftest import TestDatabase
 
@@ -234,7 +243,7 @@ def test_day_two_is_refused_a_second_time(shop: TestDatabase) -> None:
     load_day_one(shop.url("app"), households=HOUSEHOLDS)
     apply_day_two(shop.url("app"), shop.url("admin"))
 
-    with pytest.raises(ConfigurationError, match=r"applied already.*load day one first"):
+    with pytest.raises(ConfigurationError, match=r"already applied.*load day one first"):
         apply_day_two(shop.url("app"), shop.url("admin"))
 
 

@@ -145,7 +145,7 @@ def test_an_api_that_does_not_answer_is_no_empty_queue() -> None:
         assert read(f"{address}/health")[0] == 200
         for path in ("depth/kubernetes", "metrics"):
             status, says = read(f"{address}/{path}")
-            assert (status, "the Prefect API does not answer" in says) == (503, True)
+            assert (status, "the Prefect API does not respond" in says) == (503, True)
 
 
 # -- roles
@@ -196,4 +196,4 @@ def test_roles_are_made_from_mounted_secrets_and_take_new_passwords(
 def test_a_secret_that_is_not_mounted_is_named(secret_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (secret_files / "reader_password").unlink()
     assert prepare(9, secret_files) == 3
-    assert "reader_password: there is no password in the file" in capsys.readouterr().err
+    assert "reader_password: the file contains no password" in capsys.readouterr().err

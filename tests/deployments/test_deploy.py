@@ -135,7 +135,7 @@ def test_a_deployment_that_died_half_way_is_finished_by_the_next(deploying: Depl
     strict = tmp_path / "template.json"
     asks = {"type": "object", "properties": {"env": {"type": "integer"}}}
     strict.write_text(json.dumps({"job_configuration": {"env": "{{ env }}"}, "variables": asks}))
-    with pytest.raises(ConfigurationError, match=r"answered 4\d\d to POST /deployments/"):
+    with pytest.raises(ConfigurationError, match=r"responded with 4\d\d to POST /deployments/"):
         deploying.deploy(base_job_template=strict)
     assert deploying.filtered("deployments") == []
 
@@ -163,7 +163,7 @@ def test_an_earlier_version_s_deployments_are_put_back(deploying: Deploying) -> 
     shop = deploying.get("/deployments/name/ingest/ingest-shop")
     assert (shop["version"], shop["schedules"][0]["schedule"]["cron"]) == ("v1", "15 * * * *")
     assert deploying.get("/v2/concurrency_limits/warehouse")["limit"] == 4
-    with pytest.raises(ConfigurationError, match="before what is there"):
+    with pytest.raises(ConfigurationError, match="no earlier version was deployed"):
         deploying.roll_back()
     deploying.roll_back("v3")
     assert deploying.get("/deployments/name/ingest/ingest-shop")["version"] == "v3"
@@ -231,7 +231,7 @@ def test_a_pool_and_an_image_that_were_chosen_once_are_remembered(deploying: Dep
 
 def test_a_pool_of_another_type_is_refused_before_anything_changes(deploying: Deploying) -> None:
     asked("POST", f"{deploying.api}/work_pools/", json={"name": "local", "type": "docker"}).raise_for_status()
-    with pytest.raises(ConfigurationError, match="is of type docker, not process"):
+    with pytest.raises(ConfigurationError, match="has type docker, not process"):
         deploying.look()
 
 

@@ -22,14 +22,14 @@ def clean_settings() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("wrong", "because"),
     [
-        ({"work_pools": ()}, "work pools are not among"),
-        ({"work_pools": ("locl",)}, "work pools are not among"),
+        ({"work_pools": ()}, "work pools must be among"),
+        ({"work_pools": ("locl",)}, "work pools must be among"),
         ({"job_variables": {"ecs": {"cpu": 1}}}, "job variables for pools it does not use: ecs"),
-        ({"limits": {"source-shpo": 1}}, "no limit is called source-shpo"),
+        ({"limits": {"source-shpo": 1}}, "no limit called source-shpo"),
         ({"limits": {"warehouse": 0}}, "would stop every load"),
-        ({"heartbeat_seconds": 10}, "no heartbeat more often"),
-        ({"missed_heartbeats": 0}, "misses no heartbeat"),
-        ({"attempts": 0}, "attempted at least once"),
+        ({"heartbeat_seconds": 10}, "shortest heartbeat interval"),
+        ({"missed_heartbeats": 0}, "must miss at least one heartbeat"),
+        ({"attempts": 0}, "at least one attempt"),
         ({"promotes_from": "x"}, "promoted from itself"),
     ],
 )

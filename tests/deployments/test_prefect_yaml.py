@@ -104,8 +104,8 @@ def test_a_worker_that_builds_finds_dbt_and_not_our_package_of_that_name(name: s
     worker = f"""
 from prefect.flows import load_flow_from_entrypoint
 load_flow_from_entrypoint({entrypoint!r})
-from flows import tasks
-tasks.begin()
+from flows.tasks.begin import begin
+begin()
 import dbt.cli.main
 """
     done = subprocess.run([sys.executable, "-c", worker], cwd=ROOT, capture_output=True, text=True, check=False)

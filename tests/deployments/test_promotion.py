@@ -29,7 +29,7 @@ def staging(cluster: TestCluster) -> Iterator[TestDatabase]:
         with psycopg.connect(database.url("loader")) as connection:
             connection.execute(
                 "insert into ops.runs (pipeline, status, finished_at, details) values ('transform', 'done', now(), "
-                "jsonb_build_object('models', %s::text, 'nodes', 104, 'whole', true))",
+                "jsonb_build_object('models', %s::text, 'nodes', 104, 'full_build', true))",
                 [fingerprint()],
             )
             for gate in ("raw", "gold"):
@@ -41,9 +41,9 @@ def staging(cluster: TestCluster) -> Iterator[TestDatabase]:
             for source in SOURCES:
                 for table in source.tables:
                     connection.execute(
-                        "insert into ops.loads (source_system, table_name, mode, path, status, finished_at, rows_read, "
+                        "insert into ops.loads (source_system, table_name, strategy, status, finished_at, rows_read, "
                         "rows_inserted, rows_updated, rows_unchanged, rows_deduplicated, rows_quarantined) "
-                        "values (%s, %s, 'merge', 'merge', 'published', now(), 0, 0, 0, 0, 0, 0)",
+                        "values (%s, %s, 'merge', 'published', now(), 0, 0, 0, 0, 0, 0)",
                         [source.name, table.name],
                     )
         run_sql(database.url("transformer"), GOLD)
@@ -102,8 +102,8 @@ SPOILT = {
     "gate gold": "delete from ops.check_results where gate = 'gold'",
     "freshness": "update ops.loads set finished_at = now() - interval '90 days' where table_name = 'stores'",
     "circuits": "insert into ops.circuits (source_system, state) values ('marketing', 'open')",
-    "reconcile": "insert into ops.reconciliations (source_system, table_name, method, verdict, buckets, drilled, "
-    "missing, surplus, different, quarantined, waiting, repaired, seconds, keys) "
+    "reconcile": "insert into ops.reconciliations (source_system, table_name, method, result, buckets, drilled, "
+    "missing, extra, different, quarantined, pending, repaired, seconds, keys) "
     "values ('shop', 'stores', 'content', 'different', 1, 1, 1, 0, 0, 0, 0, 0, 1, '{}')",
 }
 TOLD = {"freshness": "shop.stores (2,160 h", "circuits": "marketing", "reconcile": "shop.stores"}
@@ -120,7 +120,7 @@ def test_each_gate_refuses_by_itself(staging: TestDatabase, production: TestData
 def test_other_models_than_these_prove_nothing(staging: TestDatabase, production: TestDatabase, junit: Path) -> None:
     run_sql(staging.url("loader"), """update ops.runs set details = details || '{"models": "0123456789abcdef"}'""")
     (found,) = refused(look(staging, junit))
-    assert f"of models 0123456789abcdef, and these are {fingerprint()}" in found.evidence
+    assert f"of models 0123456789abcdef, not {fingerprint()}" in found.evidence
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_promotion_is_shown_gate_by_gate_and_recorded_with_who_approved(
     approved = medallion(*arguments, "--approved-by", "Grace", variables=variables)
 
     assert (nobody.code, approved.code) == (1, 0), approved.text
-    assert "nobody approved it" in nobody.err
+    assert "it was not approved" in nobody.err
     assert "freshness" in approved.out
     assert "medallion transform --release" in approved.out
     recorded = rows(production, "select outcome, approved_by, commit_sha from ops.promotions order by promotion_id")
@@ -204,7 +204,7 @@ def test_a_promotion_is_shown_gate_by_gate_and_recorded_with_who_approved(
 def test_another_environments_warehouse_is_not_taken_for_this_ones() -> None:
     ended = medallion("promote", "production", variables={"MEDALLION_ENVIRONMENT": "dev"})
     assert ended.code == 2
-    assert "this process works in dev" in ended.panel
+    assert "this process runs in dev" in ended.panel
     assert medallion("promote", "dev").code == 2
 
 

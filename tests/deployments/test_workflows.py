@@ -203,5 +203,5 @@ def test_unreviewed_models_meet_the_reviewer_s_password_alone_and_only_where_it_
         given = {step.get("run", ""): str(step) for step in job["steps"] if "secrets." in str(step)}
         assert given
         for run, step in given.items():
-            assert run.startswith((".venv/bin/medallion review", ".venv/bin/medallion docs")), run
+            assert run.startswith((".venv/bin/medallion diff", ".venv/bin/medallion docs")), run
             assert set(re.findall(r"secrets\.(\w+)", step)) == {"MEDALLION_WAREHOUSE_REVIEWER_URL"}

@@ -25,13 +25,17 @@ from tests.deployments.deploying import SMALL, Deploying
 from tests.distributed.machines import Machine, why_not
 from tests.distributed.wire import passed_on
 from tests.flows.scripted_api import ScriptedApi
-from tests.kinds.conformance.invariants import six_invariants
 from tests.kinds.loading import addresses
+from tests.kinds.postgres.invariants import six_invariants
 from tests.publish.two_ends import TwoEnds
 
 ROOT = Path(__file__).parents[2]
 REASON = why_not()
+# Two workers and five flow runs take a core for a minute. With every change tests/deployments/test_lost_runs.py has
+# another worker finish what one has left, test_by_itself.py has a lost worker's run noticed, and
+# tests/kinds/conformance/test_restarts.py has a killed load finished by the next one.
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.xdist_group("deployments"),
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
 ]

@@ -2,19 +2,26 @@
 
 import ast
 import re
+from importlib import import_module
 from typing import Any
 
 import psycopg
 import pytest
 import yaml
 
-import flows.declare
 from flows.kinds.api import Api, Endpoint
 from flows.kinds.postgres import Database, Table
+from flows.kinds.registry import KINDS
+from flows.sources import SOURCES
 from tests.conftest import TestDatabase
 from tests.docs.markdown import Block, blocks
 
-PYTHON = blocks("python")
+# Those that name a file are written there by tests/kinds/conformance/test_adding_a_kind.py.
+PYTHON = [
+    block
+    for block in blocks("python")
+    if not block.code.startswith("# flows/") and not block.code.startswith("# tests/")
+]
 # The rest speaks of tables that exist only after a run.
 QUERIES = [
     statement.strip()
@@ -31,7 +38,8 @@ def _label(block: Block) -> str:
 
 def _run(code: str) -> list[Any]:
     """The values of a block's statements, run with the declarations' names at hand, as in flows/sources."""
-    names: dict[str, Any] = {name: getattr(flows.declare, name) for name in flows.declare.__all__}
+    packages = [import_module(name) for name in ("flows.declare", *(f"flows.kinds.{kind}" for kind in KINDS))]
+    names: dict[str, Any] = {name: getattr(package, name) for package in packages for name in package.__all__}
     values = []
     for statement in ast.parse(code).body:
         if isinstance(statement, ast.Expr):
@@ -52,6 +60,13 @@ def test_the_readme_shows_a_table_and_an_endpoint_and_the_guide_both_kinds_of_so
     shown = {(block.document, type(value)) for block in PYTHON for value in _run(block.code)}
     assert {("README.md", Table), ("README.md", Endpoint)} <= shown
     assert {("docs/declaring-sources.md", Database), ("docs/declaring-sources.md", Api)} <= shown
+
+
+def test_the_readme_shows_tables_and_endpoints_as_they_are_declared() -> None:
+    """An example of a table that does not exist would make `medallion plan` of it fail."""
+    declared = {(type(table), table.name): table for source in SOURCES for table in source.tables}
+    shown = [value for block in PYTHON if block.document == "README.md" for value in _run(block.code)]
+    assert [value for value in shown if declared.get((type(value), value.name)) != value] == []
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.splitlines()[-1][:50])

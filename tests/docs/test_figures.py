@@ -10,9 +10,9 @@ from flows.values.settings import PROJECT_ROOT
 
 CAPACITY = (PROJECT_ROOT / "docs/capacity.md").read_text(encoding="utf-8")
 LOADS = {
-    "first load, append": "full load, append",
-    "first load, merge": "full load, merge",
-    "first load, replace": "full load, replace",
+    "initial load, append": "full load, append",
+    "initial load, merge": "full load, merge",
+    "initial load, replace": "full load, replace",
     "replace of a table in which nothing differs": "replace, nothing differs",
     "merge of the 10 % that changed": "merge of 10% changed",
 }

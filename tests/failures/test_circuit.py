@@ -41,12 +41,12 @@ async def test_a_circuit_opens_is_tried_by_one_and_closes_when_it_works(warehous
             with pytest.raises(SourceUnavailable, match="503"):
                 await ask(warehouse, down())
         assert circuit(warehouse) == ("open", 2, 1)
-        with pytest.raises(CircuitOpen, match=r"left alone for 0 s more: 503 from GET /v1/orders"):
+        with pytest.raises(CircuitOpen, match=r"open for 0 s more: 503 from GET /v1/orders"):
             await ask(warehouse)
         await asyncio.sleep(0.35)
         ends = await asyncio.gather(*(ask(warehouse, takes=0.2) for _ in range(4)), return_exceptions=True)
         assert [type(end) for end in ends].count(CircuitOpen) == 3
-        assert "another load is trying it" in str(next(end for end in ends if end))
+        assert "another load is testing the API" in str(next(end for end in ends if end))
         assert circuit(warehouse) == ("closed", 0, 0)
 
 

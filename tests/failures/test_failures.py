@@ -262,7 +262,7 @@ async def test_a_statement_that_somebody_stopped_is_left_to_a_person(warehouse: 
             await sleeping
     failure = diagnose(canceled.value, "shop.prices")
     assert (failure.failure_class, failure.error.retryable) == (FailureClass.PERMANENT, False)
-    assert "somebody stopped" in failure.error.fix
+    assert "a user cancelled" in failure.error.fix
 
 
 @pytest.mark.parametrize("query", ["sslmode=verify-full", "sslmode=verify-full&sslrootcert=/nowhere/root.crt"])

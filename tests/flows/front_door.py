@@ -36,23 +36,29 @@ class Ended:
 
 
 def medallion(
-    *arguments: str, variables: Mapping[str, str] | None = None, timeout: float = 600, module: str = "flows.cli.app"
+    *arguments: str,
+    variables: Mapping[str, str] | None = None,
+    timeout: int = 600,
+    module: str = "flows.cli.app",
+    anew: bool = False,
 ) -> Ended:
-    """Run the command line with these variables; an empty value takes a variable away."""
+    """Run the command line with these variables; an empty value takes a variable away.
+
+    In a process forked from one that has imported Prefect and dbt; `anew`, in one that is started as people start it.
+    """
     environment = {name: value for name, value in (os.environ | dict(variables or {})).items() if value}
     folder = FOLDERS_OF_DBT.get(arguments[0])
     url = environment.get("MEDALLION_WAREHOUSE_TRANSFORMER_URL")
     if folder is not None and url is not None:
         parsed.hand_over(Path(environment["MEDALLION_HOME"]) / folder, url)
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout,
-    )
+    if anew:
+        command = [sys.executable, "-m", module, *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=timeout
+        )
+    else:
+        taken = dict.fromkeys(os.environ.keys() - environment.keys(), "")
+        done = forking.run("tests.flows.forked_door", [module, *arguments], environment | taken, seconds=timeout)
     if folder is not None and url is not None:
         parsed.keep(Path(environment["MEDALLION_HOME"]) / folder, url)
     return Ended(done.returncode, done.stdout, done.stderr)

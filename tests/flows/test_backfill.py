@@ -39,7 +39,7 @@ async def test_a_stretch_of_months_is_read_again_one_task_each(ends: Ends) -> No
 
     facts = await state.aresult()
     assert len(facts) == 6
-    assert {one["counts"]["reconciled"] for one in facts} == {"equal"}
+    assert {one["counts"]["reconciliation"] for one in facts} == {"match"}
     assert done(ends) == [date(2017, month, 1) for month in range(1, 7)]
     assert {run.name for run in task_runs(state, 6)} >= {"shop.baskets 2017-02-01 to 2017-02-28"}
     repaired = rows(

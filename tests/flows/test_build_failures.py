@@ -40,7 +40,7 @@ BROKEN: Mapping[str, tuple[str, str, FailureClass, str]] = {
     "locked": ("{{ config(pre_hook=\"set local lock_timeout = '100ms'\") }} select id from raw_shop.held", "55P03",
                FailureClass.TRANSIENT, "again"),
     "slow": ("{{ config(pre_hook=\"set local statement_timeout = '100ms'\") }} select pg_sleep(60)::text as id",
-             "57014", FailureClass.RESOURCE, "what makes the model slow"),
+             "57014", FailureClass.RESOURCE, "why the model is slow"),
     "large": ("{{ config(pre_hook=\"set local work_mem = '64kB'\") }} select id "
               "from generate_series(1, 300000) as g (id) order by md5(id::text)",
               "53400", FailureClass.RESOURCE, "free disk or memory"),

@@ -2,11 +2,12 @@
 
 import pytest
 
-from demo import story
+from demo import walkthrough
 from flows.access import addresses
 from flows.declare import Replace
 from flows.kinds.api import Api, Endpoint
 from flows.kinds.postgres import Database, Table
+from flows.kinds.registry import kind_of
 from flows.sources import SOURCES
 from flows.values.errors import ConfigurationError
 from tests.flows.conftest import Ends
@@ -26,7 +27,7 @@ def test_a_source_of_ones_own_is_not_sent_to_the_demo(monkeypatch: pytest.Monkey
     told = {}
     for source in (*SOURCES, *own):
         with pytest.raises(ConfigurationError) as unknown:
-            addresses.database(source) if isinstance(source, Database) else addresses.api(source)
+            kind_of(source).address(source)
         told[source.name] = unknown.value.fix
         assert f"MEDALLION_SOURCE_{source.name.upper()}_URL" in unknown.value.fix
     assert {name for name, fix in told.items() if "medallion demo" in fix} == set(addresses.DEMO_SOURCES)
@@ -38,7 +39,7 @@ def test_the_demo_loads_its_own_sources_whatever_else_is_declared(ends: Ends, ma
     assert "guests" in theirs.panel, "the control: a plain run asks the source that is not there"
     assert theirs.code == 3
 
-    done = medallion(*story.RUN, "--ingest-only", module="tests.flows.with_guests")
+    done = medallion(*walkthrough.RUN, "--ingest-only", module="tests.flows.with_guests")
 
     assert done.code == 0, done.text
     assert marketing_api.records

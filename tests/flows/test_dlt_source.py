@@ -6,7 +6,8 @@ from flows.ingest import ingest
 from flows.kinds.dlt import DltSource, Resource
 from flows.reconcile import reconcile
 from flows.values.errors import DeclarationError
-from flows.verbs.find import find_database_table
+from flows.verbs.backfill import dividing_column
+from flows.verbs.find import find_table
 from flows.verbs.plan import plan_sources
 from tests.flows.conftest import Ends
 from tests.kinds.dlt.loading import RecordsFile, file
@@ -36,12 +37,12 @@ async def test_a_dlt_source_is_planned_run_compared_and_refused_a_backfill(
     compared = await reconcile(sources=["crm.things"])
 
     assert planned.plan is not None
-    assert (planned.plan.path, planned.plan.mode, planned.due) == ("first", "merge", "due")
+    assert (planned.plan.strategy, planned.state) == ("initial", "pending")
     assert unplanned.error is not None
-    assert "choose among parts, slow_parts, things" in unplanned.error.fix
+    assert "use one of parts, slow_parts, things" in unplanned.error.fix
     assert state.is_completed()
     assert [row["id"] for row in rows(ends.warehouse, "select id from raw_crm.things order by 1")] == [1, 2]
-    assert [load["reconciled"] for load in loads(ends.warehouse)] == ["equal"]
-    assert (compared[0]["verdict"], compared[0]["method"], compared[0]["source_rows"]) == ("equal", "count", 2)
-    with pytest.raises(DeclarationError, match=r"crm is a dlt source, .*rename its raw table away"):
-        find_database_table("crm.things")
+    assert [load["reconciliation"] for load in loads(ends.warehouse)] == ["match"]
+    assert (compared[0]["result"], compared[0]["method"], compared[0]["source_rows"]) == ("match", "count", 2)
+    with pytest.raises(DeclarationError, match=r"crm is a dlt source, .*medallion reload crm.things --recreate"):
+        dividing_column(*find_table("crm.things"), "at")

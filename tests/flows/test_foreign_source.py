@@ -32,4 +32,4 @@ async def test_a_sqlite_source_is_ingested_by_the_flow(
         {"slip_id": 1, "total": "9.99"},
         {"slip_id": 2, "total": "0.1"},
     ]
-    assert [load["reconciled"] for load in loads(ends.warehouse)] == ["equal"]
+    assert [load["reconciliation"] for load in loads(ends.warehouse)] == ["match"]

@@ -9,16 +9,16 @@ from prefect.client.schemas.objects import State
 
 from flows.failures.diagnose import diagnose
 from flows.ingest import ingest
-from flows.kinds.postgres.stage import load_table
 from flows.sources.shop import shop as declared_shop
 from flows.tasks import tables as tasks
 from flows.values.errors import DataRefused, DeclarationError, RateLimited, SourceUnavailable
+from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.flows.conftest import Ends
 from tests.flows.prefect_facts import artifacts, flow_run, task_runs
 from tests.flows.scripted_api import ScriptedApi
-from tests.kinds.conformance.invariants import six_invariants
 from tests.kinds.loading import change, loads, raw_rows, rows
+from tests.kinds.postgres.invariants import six_invariants
 from tests.publish.two_ends import TwoEnds
 
 
@@ -117,7 +117,7 @@ async def test_an_unknown_source_or_table_is_refused_before_anything_is_touched(
     for arguments in (("shopp", None), ("shop", ["basket"])):
         error = await error_of(await run(*arguments))
         assert isinstance(error, DeclarationError)
-        assert "choose among" in error.fix
+        assert "use one of" in error.fix
     assert rows(ends.warehouse, "select * from ops.runs") == []
 
 

@@ -39,14 +39,14 @@ async def test_equal_ends_are_told_table_by_table(ends: Ends) -> None:
     state = await run(["shop"])
 
     results = await state.aresult()
-    assert {result["table"]: result["verdict"] for result in results} == dict.fromkeys(DATABASE_TABLES, "equal")
+    assert {result["table"]: result["result"] for result in results} == dict.fromkeys(DATABASE_TABLES, "match")
     assert {run.name for run in task_runs(state, 6)} == {f"reconcile shop.{name}" for name in DATABASE_TABLES}
     assert "6 tables, 0 different, 0 not compared" in str(artifacts(state)["reconciliation"])
     (ran,) = rows(ends.warehouse, "select pipeline, scope, status, details, flow_run_id from ops.runs")
     assert (ran["pipeline"], ran["scope"], ran["status"]) == ("reconcile", "shop", "done")
     assert ran["flow_run_id"] == str(flow_run(state).id)
     assert ran["details"] == {"tables": 6, "different": [], "failed": []}
-    assert len(rows(ends.warehouse, "select from ops.reconciliations where verdict = 'equal' and run_id = 1")) == 6
+    assert len(rows(ends.warehouse, "select from ops.reconciliations where result = 'match' and run_id = 1")) == 6
 
 
 async def test_a_run_that_finds_differences_fails_with_exit_code_1_and_the_next_move(ends: Ends) -> None:
@@ -71,9 +71,9 @@ async def test_a_repair_belongs_to_the_run_and_ends_well(ends: Ends) -> None:
 
     (result,) = await (await run(["shop.basket_items"], repair=True)).aresult()
 
-    assert (result["verdict"], result["repaired"]) == ("equal", 27)
+    assert (result["result"], result["repaired"]) == ("match", 27)
     repair = loads(ends.warehouse)[-1]
-    assert (repair["path"], repair["run_id"], repair["rows_inserted"]) == ("repair", 1, 27)
+    assert (repair["strategy"], repair["run_id"], repair["rows_inserted"]) == ("repair", 1, 27)
 
 
 async def test_a_table_that_cannot_be_compared_does_not_keep_others_from_it(ends: Ends) -> None:
@@ -94,12 +94,12 @@ async def test_an_api_is_compared_by_its_count_and_says_so(ends: Ends, marketing
 
     await ingest("marketing")
     results = await (await run(["marketing"])).aresult()
-    assert {(result["verdict"], result["method"]) for result in results} == {("equal", "count")}
+    assert {(result["result"], result["method"]) for result in results} == {("match", "count")}
     assert all("only counts" in result["note"] for result in results)
 
     change(ends.warehouse, "delete from raw_marketing.campaigns", role="loader")
     (waits,) = await (await run(["marketing.campaigns"])).aresult()
-    assert (waits["verdict"], waits["waiting"]) == ("equal", 1), "the next load asks for it again"
+    assert (waits["result"], waits["pending"]) == ("match", 1), "the next load asks for it again"
 
     marketing_api.records["redemptions"] = []
     assert "marketing.redemptions" in (await error_of(await run(["marketing.redemptions"]))).what
@@ -130,7 +130,7 @@ async def test_the_command_shows_both_ends_and_repairs(warehouse: TestDatabase, 
 
     mended = medallion("reconcile", "shop.basket_items", "--repair", variables=variables)
     assert mended.code == 0, mended.text
-    assert "equal" in mended.out
+    assert "match" in mended.out
 
     wrong = medallion("reconcile", "shop.basket", variables=variables)
     assert wrong.code == 2

@@ -28,7 +28,7 @@ def test_a_closed_raw_gate_stops_before_dbt(ends: Ends, monkeypatch: pytest.Monk
 
     state: State[Any] = transform(return_state=True)
 
-    with pytest.raises(DataRefused, match=r"gate raw: \d+ of \d+ checks do not pass") as caught:
+    with pytest.raises(DataRefused, match=r"gate raw: \d+ of \d+ checks failed") as caught:
         state.result()
     assert started == []
     assert "soda/raw" in caught.value.fix
@@ -36,7 +36,7 @@ def test_a_closed_raw_gate_stops_before_dbt(ends: Ends, monkeypatch: pytest.Monk
         {"pipeline": "transform", "status": "refused"}
     ]
     assert len(rows(ends.warehouse, "select * from ops.check_results")) > 0
-    assert "closed" in artifacts(state)["gate-raw"]
+    assert "Gate raw: failed" in artifacts(state)["gate-raw"]
     assert rows(ends.warehouse, "select failure_class, location from ops.errors") == [
         {"failure_class": "data", "location": "gate raw"}
     ]
@@ -47,7 +47,7 @@ def test_a_gate_without_a_single_contract_is_no_open_gate(ends: Ends, monkeypatc
 
     state: State[Any] = transform(return_state=True)
 
-    with pytest.raises(DataRefused, match="there is nothing to check"):
+    with pytest.raises(DataRefused, match="there are no tables or contracts to check"):
         state.result()
 
 

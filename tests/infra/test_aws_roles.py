@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows.access import addresses as connections
+from flows.access import addresses
 from flows.values.settings import settings
 from infra.aws_roles import main
 from infra.local import roles as local_roles
@@ -21,7 +21,7 @@ from tests.moto_aws import Aws, aws, moto
 
 __all__ = ["aws", "moto"]
 
-ROLES: tuple[connections.Role, ...] = ("loader", "transformer", "reader")
+ROLES: tuple[addresses.Role, ...] = ("loader", "transformer", "reader")
 ADMIN_PASSWORD = "of-the-superuser"
 MASTER_PASSWORD = "of-rds"
 
@@ -82,31 +82,31 @@ def test_after_the_task_every_role_comes_in_by_its_secret_and_the_second_run_cha
 ) -> None:
     assert run(rds, prefix) == 0
     first = capsys.readouterr().out
-    addresses = {role: connections.warehouse(role).url for role in ROLES}
-    for role, address in addresses.items():
+    urls = {role: addresses.warehouse(role).url for role in ROLES}
+    for role, address in urls.items():
         with psycopg.connect(address) as session:
             assert session.execute("select current_user, current_database()").fetchone() == (
                 f"medallion_{role}",
                 "warehouse",
             )
-    with psycopg.connect(addresses["loader"]) as session:
+    with psycopg.connect(urls["loader"]) as session:
         session.execute("create schema raw_shop")
         session.execute("create table raw_shop.stores as select 1 as store_id")
-    with psycopg.connect(addresses["transformer"]) as session:
+    with psycopg.connect(urls["transformer"]) as session:
         assert session.execute("select store_id from raw_shop.stores").fetchone() == (1,)
-    with psycopg.connect(addresses["reader"]) as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
+    with psycopg.connect(urls["reader"]) as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
         session.execute("select * from raw_shop.stores")
-    with psycopg.connect(addresses["reader"]) as session:
+    with psycopg.connect(urls["reader"]) as session:
         bounds = "select current_setting('idle_in_transaction_session_timeout'), current_setting('statement_timeout')"
         assert session.execute(bounds).fetchone() == ("1min", "15min")
         # Only a superuser may bound temporary files, and the administrator of RDS is none.
         assert session.execute("select current_setting('temp_file_limit')").fetchone() == ("-1",)
 
     assert run(rds, prefix) == 0
-    assert {role: connections.warehouse(role).url for role in ROLES} == addresses
+    assert {role: addresses.warehouse(role).url for role in ROLES} == urls
     assert "made  password of medallion_loader" in first
     assert "kept  password of medallion_loader" in capsys.readouterr().out
-    passwords = [psycopg.conninfo.conninfo_to_dict(address)["password"] for address in addresses.values()]
+    passwords = [psycopg.conninfo.conninfo_to_dict(address)["password"] for address in urls.values()]
     assert not [password for password in passwords if str(password) in first]
 
 

@@ -133,7 +133,7 @@ def test_a_configured_port_that_is_taken_is_named(cluster: Cluster) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(PortTaken, match=f"port {port} .* taken") as refusal:
+        with pytest.raises(PortTaken, match=f"port {port} .* in use") as refusal:
             cluster.start(admin_password=PASSWORD, port=port)
     assert "MEDALLION_POSTGRES_PORT" in refusal.value.fix
     assert cluster.running() is None
@@ -155,7 +155,7 @@ def test_a_cluster_of_another_version_is_refused(cluster: Cluster) -> None:
     cluster.start(admin_password=PASSWORD)
     cluster.stop()
     (cluster.data / "PG_VERSION").write_text("17\n")
-    with pytest.raises(ServiceFailed, match="made by PostgreSQL 17"):
+    with pytest.raises(ServiceFailed, match="created by PostgreSQL 17"):
         cluster.start(admin_password=PASSWORD)
 
 
@@ -278,7 +278,7 @@ def test_a_folder_that_belongs_to_another_account_is_refused(cluster: Cluster) -
     cluster.folder.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "refused" in done.stderr
-    assert "belongs to uid 0" in done.stderr
+    assert "its owner is uid 0" in done.stderr
 
 
 def test_a_folder_that_is_a_file_is_refused(cluster: Cluster) -> None:

@@ -205,7 +205,7 @@ def test_two_ups_at_once_start_one_stack(home: Home, no_prefect: None) -> None:
     output = [child.communicate()[0].decode() for child in children]
     assert [child.returncode for child in children] == [0, 0]
     assert sorted("PostgreSQL started" in text for text in output) == [False, True]
-    assert sorted("Prefect boots" in text for text in output) == [False, True]
+    assert sorted("Prefect is starting" in text for text in output) == [False, True]
 
 
 def test_down_does_not_touch_a_process_that_took_over_a_recorded_pid(home: Home) -> None:
@@ -272,7 +272,7 @@ def test_lost_passwords_are_told_rather_than_replaced(home: Home, no_prefect: No
     """New passwords would not open the old cluster, and a new cluster would drop the data."""
     up(wait=False, home=home, min_free_bytes=0)
     home.credentials_file.unlink()
-    with pytest.raises(StackError, match="its passwords are not"):
+    with pytest.raises(StackError, match="its passwords file does not"):
         up(wait=False, home=home, min_free_bytes=0)
     assert not home.credentials_file.exists()
 

@@ -177,7 +177,7 @@ def test_a_stranger_on_the_recorded_port_is_sent_nothing(
         # The control: by address alone the stranger would do, since it answers everything with 200.
         assert httpx.get(f"{stack.prefect.api_url}/health", trust_env=False).json() is True
         stranger.heard.clear()
-        with pytest.raises(NotOurs, match="not the one of this stack") as refusal:
+        with pytest.raises(NotOurs, match="does not belong to this stack") as refusal:
             prepare()
         assert "medallion up" in refusal.value.fix
         assert "PREFECT_API_AUTH_STRING" not in os.environ
@@ -279,7 +279,7 @@ def test_a_gone_postgresql_is_not_sent_a_password(
     os.kill(stack.postgres.pid, signal.SIGKILL)
     while process.born(stack.postgres.pid):
         pass
-    with pytest.raises(ConfigurationError, match="PostgreSQL does not run"):
+    with pytest.raises(ConfigurationError, match="PostgreSQL is not running"):
         addresses.warehouse()
 
 
@@ -335,7 +335,7 @@ def test_a_project_without_a_stack_is_told_whose_server_refuses_it(
     # A server of one's own that refuses is still told as such.
     with stranger_on(0) as team:
         monkeypatch.setenv("PREFECT_API_URL", url := f"http://127.0.0.1:{team.port}/api")
-        with temporary_settings({PREFECT_API_URL: url}), pytest.raises(ConfigurationError, match="no Prefect API"):
+        with temporary_settings({PREFECT_API_URL: url}), pytest.raises(ConfigurationError, match="not a Prefect API"):
             prepare()
 
 

@@ -12,11 +12,11 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from flows.kinds.postgres import Database, Table
-from flows.kinds.postgres.stage import load_table
 from flows.publish.session import LoadResult
 from flows.sources.shop import shop as declared_shop
 from flows.values.connection import DatabaseConnection
 from flows.values.settings import settings
+from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.conformance import forking
 

@@ -8,13 +8,13 @@ import pytest
 
 from flows.landing.record_rows import NotPlain, PayloadRows, Place
 from flows.landing.records import Records, land
-from flows.landing.table import Target, create_landing, stamp_landing
+from flows.landing.table import Stamp, Target, create_landing, stamp_landing
 from flows.values.json_path import text_at
 from flows.values.shape import Column, Shape
 from tests.conftest import TestDatabase
 from tests.kinds.loading import Row, rows
 
-NOW, BATCH = "2024-01-01T00:00:00.000001+00:00", 7
+STAMP = Stamp("2024-01-01T00:00:00.000001+00:00", 7)
 TARGET = Target("shop", "things", "raw_shop")
 # Left out, since both ways are sound and differ: a seventh digit of 5, rounded up here and to even there; an offset of
 # 16 hours or more, taken here and refused there.
@@ -67,8 +67,8 @@ async def landed(warehouse: TestDatabase, kind: str, payloads: list[bytes], *, h
     connection = await asyncpg.connect(warehouse.url("loader"))
     try:
         await create_landing(connection, TARGET, shape, first=False, bare=True)
-        assert await land(connection, TARGET, shape, places, pages(), NOW, BATCH) == len(payloads)
-        await stamp_landing(connection, TARGET, NOW, BATCH)
+        assert await land(connection, TARGET, shape, places, pages(), STAMP) == len(payloads)
+        await stamp_landing(connection, TARGET, STAMP)
     finally:
         await connection.close()
     return rows(warehouse, f"select id, it::text, payload, _extracted_at, _batch_id from {TARGET.landing} order by id")

@@ -42,12 +42,12 @@ def test_a_gate_lists_what_did_not_pass_and_counts_the_rest() -> None:
         ],
         gate="raw",
     )
-    assert page.startswith("# Gate raw: closed")
+    assert page.startswith("# Gate raw: failed")
     assert "3 checks on 2 tables, 1 passed, 1 warned, 1 blocking" in page
     assert page.index("not_evaluated") < page.index("warned |")
     assert "missing" not in page
     assert checks_table_markdown([CheckLine("a.b", "missing", "id", "warned")], gate="raw").startswith(
-        "# Gate raw: open"
+        "# Gate raw: passed"
     )
 
 
@@ -58,7 +58,7 @@ def test_a_build_shows_what_went_wrong_before_what_was_slow() -> None:
             NodeLine("keys_hold", "test", "fail", 0.1, message="3"),
         ]
     )
-    assert "2 nodes, 1 not well" in page
+    assert "2 nodes, 1 failed" in page
     assert page.index("keys_hold") < page.index("dim_date")
 
 

@@ -99,7 +99,7 @@ def test_values_of_rows_in_postgresql_messages_are_masked(text: str) -> None:
         "GET https://api.example.com/v1/orders?limit=10&page=2 answered 503",
         "postgresql://loader@db.internal:5432/warehouse does not answer",
         'column "quantity" does not exist',
-        "primary key basket_id; a retry can help",
+        "primary key basket_id; retryable: yes",
         "http://127.0.0.1:4200/api",
         "see runbook: docs/runbooks/authentication.md",
     ],
@@ -128,7 +128,7 @@ def test_what_an_operator_needs_stays_as_it_is(text: str) -> None:
         "postgresql://medallion_reader@db.internal:5432/warehouse",
         "gate raw: 67 checks, 0 blocking, 1.2 s",
         "keyset pagination: key basket_id, keys=69013",
-        "shop.baskets merge: 12 read, 3 new, 9 changed, 0 deleted, 0 quarantined, 0.4 s",
+        "shop.baskets merge: 12 read, 3 inserted, 9 updated, 0 deleted, 0 quarantined, 0.4 s",
     ],
 )
 def test_counts_and_words_that_only_look_like_secrets_stay(text: str) -> None:

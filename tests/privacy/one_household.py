@@ -73,8 +73,8 @@ def known_as(
             [f"the row of {WORDS[1]} is bad"],
         )
         loader.execute(
-            "insert into ops.reconciliations (source_system, table_name, method, verdict, buckets, drilled, missing, "
-            "surplus, different, quarantined, waiting, repaired, seconds, keys) values ('shop', 'households', "
+            "insert into ops.reconciliations (source_system, table_name, method, result, buckets, drilled, missing, "
+            "extra, different, quarantined, pending, repaired, seconds, keys) values ('shop', 'households', "
             "'content', 'different', 1, 1, 1, 0, 0, 0, 0, 0, 1, %s)",
             ['{"missing": [["5"], ["7"]]}'],
         )

@@ -16,7 +16,7 @@ from flows.privacy.record import hash_key
 from flows.sources.subjects import SUBJECTS
 from flows.values.errors import ConfigurationError, DataRefused, DeclarationError
 from flows.values.settings import settings
-from flows.verbs.find import find_database_table
+from flows.verbs.find import find_table
 from tests.conftest import TestDatabase
 from tests.kinds.conformance import forking
 from tests.kinds.loading import change, load, rows
@@ -144,7 +144,7 @@ def test_an_erasure_that_was_killed_goes_on(held: TestDatabase, failpoint: str) 
 
 def test_while_the_source_holds_the_person_nothing_is_erased(held: TestDatabase, shop: TestDatabase) -> None:
     before = whole_warehouse(held)
-    with pytest.raises(DataRefused, match="holds this household still") as refused:
+    with pytest.raises(DataRefused, match="still has this household") as refused:
         asyncio.run(erase(HOUSEHOLD, KEY))
     assert "5" not in refused.value.where + refused.value.what
     assert whole_warehouse(held) == before
@@ -189,7 +189,7 @@ def test_the_hash_of_the_warehouse_is_the_hash_of_the_log(held: TestDatabase, mo
 def test_without_a_key_that_lasts_nobody_is_erased(held: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MEDALLION_ERASURE_KEY")
     settings.cache_clear()
-    with pytest.raises(ConfigurationError, match="no key"):
+    with pytest.raises(ConfigurationError, match="the key for hashing erased subjects is not configured"):
         erasure_key()
 
 
@@ -224,11 +224,11 @@ def test_beside_the_embedded_stack_a_key_is_made_once_and_appears_whole(
 
 def test_every_declared_kind_of_person_lives_in_a_table_that_is_read() -> None:
     for subject in SUBJECTS:
-        assert find_database_table(subject.home)[1].keys == (subject.key,)
+        assert find_table(subject.home)[1].keys == (subject.key,)
 
 
 def test_an_unknown_kind_of_person_is_refused() -> None:
     with pytest.raises(DeclarationError, match="household"):
         find_subject("dragon")
-    with pytest.raises(DeclarationError, match="no table of a source"):
+    with pytest.raises(DeclarationError, match="does not name a table of a source"):
         Subject("x", key="x_id", home="nowhere")

@@ -79,7 +79,7 @@ def test_what_was_there_before_the_last_build_is_not_looked_at_again(held: TestD
     asyncio.run(load(held, shop, "households"))
     with psycopg.connect(held.url("loader"), autocommit=True) as loader:
         loader.execute(
-            "insert into ops.runs (pipeline, status, details) values ('transform', 'done', '{\"whole\": true}')"
+            "insert into ops.runs (pipeline, status, details) values ('transform', 'done', '{\"full_build\": true}')"
         )
     assert asyncio.run(erase_returned_since_last_build()) == 0
 

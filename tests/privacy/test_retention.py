@@ -138,9 +138,9 @@ def test_loads_that_changed_nothing_go_once_a_later_one_was_published_and_runs_g
                 f"values ({number}, 'ingest', 'done', now() - interval '401 days')"
             )
             loader.execute(
-                "insert into ops.loads (batch_id, run_id, source_system, table_name, mode, path, finished_at, "
+                "insert into ops.loads (batch_id, run_id, source_system, table_name, strategy, finished_at, "
                 "rows_read, rows_updated, rows_unchanged, rows_deduplicated, rows_quarantined, rows_inserted, status) "
-                f"overriding system value values ({number}, {number}, 'shop', 'stores', 'merge', 'window', "
+                f"overriding system value values ({number}, {number}, 'shop', 'stores', 'merge', "
                 f"now() - interval '401 days', 3, 0, 3 - {facts.partition(',')[0]}, 0, 0, {facts})"
             )
         loader.execute(

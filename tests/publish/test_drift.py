@@ -10,12 +10,13 @@ import pytest
 
 from flows.declare import Append, Merge, Overwrite, Replace, Rule, Sequence, Timestamp
 from flows.declare.partition import Partition
+from flows.kinds.kind import Ends
 from flows.kinds.postgres import Database, Table
 from flows.kinds.postgres.backfill import backfill_partition
-from flows.kinds.postgres.compare.compare import reconcile_table
 from flows.landing.drift import exact
 from flows.state.reconciliations import Reconciliation
 from flows.values.errors import DataRefused, SchemaDrift
+from flows.verbs.compare import compare_table
 from tests.conftest import TestDatabase
 from tests.publish.two_ends import TwoEnds
 
@@ -71,7 +72,7 @@ def columns(ends: TwoEnds) -> SequenceOf[tuple[Any, ...]]:
 
 async def reconcile(ends: TwoEnds, table: Table, *, repair: bool = False) -> Reconciliation:
     source = Database("shop", connection="shop", tables=[table])
-    return await reconcile_table(ends.warehouse_address, ends.shop_address, source, table, repair=repair)
+    return await compare_table(ends.warehouse_address, ends.shop_address, source, table, repair=repair)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -86,7 +87,7 @@ async def test_rows_without_a_value_in_a_new_column_load_and_the_others_wait_unt
 
     for _ in range(2):  # once more: what waits is not counted, kept or recorded twice
         result = await ends.load(table)
-        assert result.counts.reconciled == "equal"
+        assert result.counts.reconciliation == "match"
         assert result.schema_changes == ("note added, held back",)
 
     assert "held back from raw: note added" in await ends.reason(table)
@@ -94,12 +95,12 @@ async def test_rows_without_a_value_in_a_new_column_load_and_the_others_wait_unt
     assert ends.raw("select max(id) from raw_shop.prices") == [(11,)]
     assert waiting(ends) == [("drift:note", "12", "12", "new"), ("drift:note", "13", "13", "new")]
     assert held(ends) == [("note", "added", "text", False)]
-    assert (await reconcile(ends, table)).verdict == "equal"
+    assert (await reconcile(ends, table)).result == "match"
 
     ends.raw("alter table raw_shop.prices add column note text")
     after = await ends.load(table)
 
-    assert (after.counts.rows_inserted >= 2, after.counts.reconciled) == (True, "equal")
+    assert (after.counts.rows_inserted >= 2, after.counts.reconciliation) == (True, "match")
     assert waiting(ends) == []
     assert ends.same("prices", "id, price, note")
     assert (await ends.load(table)).counts.changed == 0
@@ -115,7 +116,7 @@ async def test_values_that_are_exactly_of_raws_type_load_and_the_others_wait(end
 
     result = await ends.load(table)
 
-    assert (result.counts.rows_quarantined, result.counts.reconciled) == (3, "equal")
+    assert (result.counts.rows_quarantined, result.counts.reconciliation) == (3, "match")
     assert ends.raw("select id, price from raw_shop.prices where id > 9 order by id") == [
         (10, 10),
         (11, 11),
@@ -129,9 +130,9 @@ async def test_values_that_are_exactly_of_raws_type_load_and_the_others_wait(end
     assert held(ends) == [("price", "retyped", "text", False)]
     assert columns(ends)[-2:] == [("price", "integer"), ("updated_at", "timestamp with time zone")]
     found = await reconcile(ends, table)
-    assert (found.verdict, found.quarantined) == (
-        "equal",
-        3 if table.keys else 0 if found.waiting else found.quarantined,
+    assert (found.result, found.quarantined) == (
+        "match",
+        3 if table.keys else 0 if found.pending else found.quarantined,
     )
     ends.source("update prices set price = '13', updated_at = now() where id = 13; delete from prices where id = 12")
     ends.source("alter table prices alter column price type int using price::int")
@@ -176,9 +177,9 @@ async def test_a_dropped_column_is_null_in_new_rows_and_is_read_again_when_it_re
 
     result = await ends.load(table)
 
-    assert (result.path, result.schema_changes) == ("reread", ("price returned",))
+    assert (result.strategy, result.schema_changes) == ("reload", ("price returned",))
     assert ends.same("prices", "id, price")
-    assert (await ends.load(table)).path == "merge"
+    assert (await ends.load(table)).strategy == "merge"
 
 
 async def test_a_renamed_column_is_never_guessed(ends: TwoEnds) -> None:
@@ -199,7 +200,7 @@ async def test_a_key_or_cursor_of_another_type_stops_the_load(ends: TwoEnds, col
     await ends.load(PRICES)
     ends.source(f"alter table prices alter column {column} drop default, alter column {column} type text")
 
-    with pytest.raises(SchemaDrift, match=f"column {column} is text at the source now"):
+    with pytest.raises(SchemaDrift, match=f"column {column} is now text at the source"):
         await ends.load(PRICES)
 
     assert held(ends) == [(column, "retyped", "text", False)]
@@ -213,7 +214,7 @@ async def test_a_backfill_and_a_repair_hold_back_what_a_load_would(ends: TwoEnds
     ends.source("update prices set price = '30' where id = 3")
 
     found = await reconcile(ends, PRICES)
-    assert found.note == "not in raw, or of another type there, and not compared: price, note"
+    assert found.note == "not compared, because missing in raw or of another type there: price, note"
     source = Database("shop", connection="shop", tables=[PRICES])
     opened = ends.raw(
         "insert into ops.backfills (source_system, table_name, column_name, every, first_day, last_day) "
@@ -221,14 +222,14 @@ async def test_a_backfill_and_a_repair_hold_back_what_a_load_would(ends: TwoEnds
     )[0][0]
     january = Partition(date(2024, 1, 1), date(2024, 2, 1))
     result = await backfill_partition(
-        ends.warehouse_address, ends.shop_address, source, PRICES, "updated_at", january, opened
+        Ends(ends.warehouse_address, ends.shop_address, source, PRICES), "updated_at", january, opened
     )
 
     assert (result.counts.rows_quarantined, result.counts.rows_updated) == (2, 1)
     assert ends.raw("select id, price from raw_shop.prices where id < 4 order by id") == [(1, 1), (2, 2), (3, 30)]
     ends.raw("delete from raw_shop.prices where id in (1, 5)")
     ends.source("update prices set price = 'y' where id = 1")
-    assert (await reconcile(ends, PRICES, repair=True)).verdict == "equal"
+    assert (await reconcile(ends, PRICES, repair=True)).result == "match"
     assert ends.raw("select id, price from raw_shop.prices where id in (1, 5)") == [(5, 5)]
     assert waiting(ends) == [("drift:price", "1", "y", None), ("drift:note", "2", "7", "n")]
 

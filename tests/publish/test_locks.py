@@ -9,7 +9,6 @@ from flows.failures.diagnose import diagnose
 from flows.sources.shop import shop as declared_shop
 from flows.values.errors import FailureClass, LoadLocked, WarehouseError
 from tests.conftest import TestCluster, TestDatabase
-from tests.kinds.conformance.invariants import six_invariants
 from tests.kinds.loading import (
     CHANGES,
     change,
@@ -22,6 +21,7 @@ from tests.kinds.loading import (
     setting,
     until_it_waits_for_a_lock,
 )
+from tests.kinds.postgres.invariants import six_invariants
 from tests.kinds.postgres.large_table import LARGE, large
 from tests.publish.two_ends import TwoEnds
 

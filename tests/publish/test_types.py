@@ -274,14 +274,14 @@ async def test_a_table_in_another_schema_is_found_there(ends: TwoEnds) -> None:
 async def test_keys_of_any_type_are_compared_and_found_deleted(
     ends: TwoEnds, kind: str, values: tuple[str, ...]
 ) -> None:
-    """Both ends hash the key's text; where they hashed it differently, no load would ever be reconciled."""
+    """Both ends hash the key's text; where they hashed it differently, no load would ever be reconciliation."""
     ends.source(SETUP)
     ends.source(f"create table keyed (k {kind} primary key, v int)")
     for value in values:
         ends.source(f"insert into keyed values ({literal(value)}, 1)")
     table = Table("keyed", key="k", load=Merge(), deletes=True)
-    assert (await ends.load(table)).counts.reconciled == "equal"
+    assert (await ends.load(table)).counts.reconciliation == "match"
     ends.source(f"delete from keyed where k = {literal(values[0])}")
     result = await ends.load(table)
-    assert (result.counts.rows_deleted, result.counts.reconciled) == (1, "equal")
+    assert (result.counts.rows_deleted, result.counts.reconciliation) == (1, "match")
     assert ends.same("keyed", "k, v")

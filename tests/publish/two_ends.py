@@ -8,9 +8,10 @@ import psycopg
 
 from flows.access.addresses import connect
 from flows.kinds.postgres import Database, Table
-from flows.kinds.postgres.stage import load_table, plan_table
+from flows.kinds.postgres.plan import plan_table
 from flows.publish.session import LoadResult
 from flows.values.connection import DatabaseConnection
+from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 
 Rows = list[tuple[Any, ...]]

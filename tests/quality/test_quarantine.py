@@ -46,7 +46,7 @@ async def test_a_bad_row_is_kept_whole_with_its_reason_and_the_others_go_on(ends
     result = await ends.load(table)
     assert (result.counts.rows_quarantined, result.counts.rows_inserted) == (2, 10)
     assert (result.counts.source_rows, result.counts.raw_rows, result.counts.quarantine_rows) == (12, 10, 2)
-    assert result.counts.reconciled == "equal"
+    assert result.counts.reconciliation == "match"
     assert quarantined(ends) == [("11", "positive", "-1"), ("12", "small", "100")]
     kept: Any = ends.raw("select row_data, batch_id, source_system, table_name from quarantine.rows")[0]
     assert set(kept[0]) == {"id", "v", "note", "at"}
@@ -62,7 +62,7 @@ async def test_a_bad_row_read_again_stands_there_once(ends: TwoEnds, table: Tabl
     result = await ends.load(table)
     assert quarantined(ends, "*") == before
     assert (result.counts.rows_quarantined, result.counts.changed) == (1, 0)
-    assert result.counts.reconciled == "equal"
+    assert result.counts.reconciliation == "match"
     assert resolutions(ends) == []
 
 
@@ -74,7 +74,7 @@ async def test_a_read_that_meets_little_but_known_bad_rows_goes_on(ends: TwoEnds
     await ends.load(BY_CURSOR)
     result = await ends.load(BY_CURSOR)
     assert (result.counts.rows_read, result.counts.rows_quarantined) == (3, 3)
-    assert result.counts.reconciled == "equal"
+    assert result.counts.reconciliation == "match"
 
 
 @pytest.mark.parametrize("table", [MERGE, REPLACE], ids=["merge", "replace"])
@@ -84,8 +84,8 @@ async def test_a_row_mended_at_the_source_leaves_quarantine(ends: TwoEnds, table
     ends.source("update t set v = 1 where id = 11")
     result = await ends.load(table)
     assert quarantined(ends) == []
-    assert resolutions(ends) == [("11", "-1", "mended at the source")]
-    assert (result.counts.rows_inserted, result.counts.reconciled) == (1, "equal")
+    assert resolutions(ends) == [("11", "-1", "fixed at the source")]
+    assert (result.counts.rows_inserted, result.counts.reconciliation) == (1, "match")
     assert ends.same("t", "id, v")
 
 
@@ -97,7 +97,7 @@ async def test_a_row_deleted_at_the_source_leaves_quarantine(ends: TwoEnds, tabl
     result = await ends.load(table)
     assert quarantined(ends) == []
     assert resolutions(ends) == [("11", "-1", "deleted at the source")]
-    assert (result.counts.rows_deleted, result.counts.reconciled) == (0, "equal")
+    assert (result.counts.rows_deleted, result.counts.reconciliation) == (0, "match")
 
 
 async def test_without_a_key_a_row_leaves_quarantine_when_it_does_not_come_again(ends: TwoEnds) -> None:
@@ -106,7 +106,7 @@ async def test_without_a_key_a_row_leaves_quarantine_when_it_does_not_come_again
     ends.source("update t set v = 1 where id = 11")
     result = await ends.load(KEYLESS)
     assert quarantined(ends, "row_key, row_data ->> 'v'") == [(None, "-2")]
-    assert result.counts.reconciled == "equal"
+    assert result.counts.reconciliation == "match"
 
 
 async def test_a_bad_row_that_changed_takes_the_place_of_its_older_version(ends: TwoEnds) -> None:
@@ -126,10 +126,10 @@ async def test_a_good_row_that_turned_bad_keeps_its_last_good_version_in_raw(end
     assert ends.raw("select v, _deleted_at from raw_shop.t where id = 5") == [(5, None)]
     assert quarantined(ends) == [("5", "positive", "-5")]
     assert (result.counts.raw_rows, result.counts.quarantine_rows) == (10, 0)
-    assert result.counts.reconciled == "equal"
+    assert result.counts.reconciliation == "match"
     ends.source("delete from t where id = 5")
     result = await ends.load(MERGE)
-    assert (result.counts.rows_deleted, result.counts.reconciled) == (1, "equal")
+    assert (result.counts.rows_deleted, result.counts.reconciliation) == (1, "match")
     assert quarantined(ends) == []
 
 
@@ -139,13 +139,13 @@ async def test_a_replaced_row_that_turned_bad_keeps_its_last_good_version_in_raw
     ends.source("update t set v = -5 where id = 5; delete from t where id = 6")
     for deleted in (1, 0):
         result = await ends.load(REPLACE)
-        assert (result.counts.rows_deleted, result.counts.reconciled) == (deleted, "equal")
+        assert (result.counts.rows_deleted, result.counts.reconciliation) == (deleted, "match")
         assert (result.counts.raw_rows, result.counts.quarantine_rows) == (9, 0)
         assert ends.raw("select id, v from raw_shop.t where id in (5, 6)") == [(5, 5)]
         assert quarantined(ends) == [("5", "positive", "-5")]
     ends.source("delete from t where id = 5")
     result = await ends.load(REPLACE)
-    assert (result.counts.rows_deleted, result.counts.reconciled) == (1, "equal")
+    assert (result.counts.rows_deleted, result.counts.reconciliation) == (1, "match")
     assert quarantined(ends) == []
 
 
@@ -155,7 +155,7 @@ async def test_bad_rows_of_an_append_are_quarantined_and_counted(ends: TwoEnds) 
     ends.source("insert into t values (11, -1), (12, 12)")
     result = await ends.load(table)
     assert (result.counts.rows_inserted, result.counts.rows_quarantined) == (1, 1)
-    assert result.counts.reconciled == "equal"
+    assert result.counts.reconciliation == "match"
 
 
 async def test_each_of_several_equal_bad_rows_of_a_table_without_a_key_counts(ends: TwoEnds) -> None:
@@ -165,10 +165,10 @@ async def test_each_of_several_equal_bad_rows_of_a_table_without_a_key_counts(en
     for _ in range(2):
         result = await ends.load(KEYLESS)
         assert (result.counts.rows_quarantined, result.counts.quarantine_rows) == (3, 3)
-        assert result.counts.reconciled == "equal"
+        assert result.counts.reconciliation == "match"
     ends.source("delete from t where ctid = (select max(ctid) from t where id = 11)")
     result = await ends.load(KEYLESS)
-    assert (len(quarantined(ends)), result.counts.reconciled) == (2, "equal")
+    assert (len(quarantined(ends)), result.counts.reconciliation) == (2, "match")
 
 
 async def test_a_column_may_have_the_name_of_anything_in_our_queries(ends: TwoEnds) -> None:
@@ -184,13 +184,13 @@ async def test_a_column_may_have_the_name_of_anything_in_our_queries(ends: TwoEn
     )
     for place, table in enumerate(tables):
         for _ in range(2):
-            assert (await ends.load(table, f"shop{place}")).counts.reconciled == "equal"
+            assert (await ends.load(table, f"shop{place}")).counts.reconciliation == "match"
         assert len(quarantined(ends)) == place + 1
     for kept in ends.raw("select row_data from quarantine.rows where resolved_at is null"):
         assert kept[0] == {"id": 11, "v": -1} | dict.fromkeys(names, "a")
     ends.source("delete from odd where id in (5, 11)")
     for place, table in enumerate(tables):
-        assert (await ends.load(table, f"shop{place}")).counts.reconciled == "equal"
+        assert (await ends.load(table, f"shop{place}")).counts.reconciliation == "match"
     assert quarantined(ends) == []
 
 
@@ -204,7 +204,7 @@ async def test_json_that_jsonb_cannot_hold_does_not_block_the_table(ends: TwoEnd
     table = Table("docs", key=key, load=Replace(), rules=RULES, max_quarantined=1)
     for _ in range(2):
         result = await ends.load(table)
-        assert (result.counts.rows_quarantined, result.counts.reconciled) == (2, "equal")
+        assert (result.counts.rows_quarantined, result.counts.reconciliation) == (2, "match")
     assert quarantined(ends, "row_data") == [
         ({"id": 2, "v": -1, "doc": document, "docs": [document, None]},),
         ({"id": 3, "v": -2, "doc": None, "docs": None},),
@@ -235,26 +235,26 @@ async def test_a_bad_row_is_found_again_by_a_key_of_any_type(ends: TwoEnds, kind
     ends.source(f"create table k (k {kind} primary key, v int)")
     ends.source(f"insert into k values (%s::{kind}, -1)", [bad])
     table = Table("k", key="k", load=Merge(), deletes=True, rules=RULES, max_quarantined=1)
-    assert (await ends.load(table)).counts.reconciled == "equal"
+    assert (await ends.load(table)).counts.reconciliation == "match"
     ends.source("update k set v = 1")
-    assert (await ends.load(table)).counts.reconciled == "equal"
-    assert [row[2] for row in resolutions(ends)] == ["mended at the source"]
+    assert (await ends.load(table)).counts.reconciliation == "match"
+    assert [row[2] for row in resolutions(ends)] == ["fixed at the source"]
     ends.source("update k set v = -1")
     await ends.load(table)
     ends.source("delete from k")
-    assert (await ends.load(table)).counts.reconciled == "equal"
-    assert [row[2] for row in resolutions(ends)] == ["mended at the source", "deleted at the source"]
+    assert (await ends.load(table)).counts.reconciliation == "match"
+    assert [row[2] for row in resolutions(ends)] == ["fixed at the source", "deleted at the source"]
 
 
 async def test_keys_of_several_columns_are_matched_whole(ends: TwoEnds) -> None:
     ends.source("create table p (a int, b text, v int, primary key (a, b))")
     ends.source("insert into p values (1, 'x', -1), (1, 'y', -1), (2, 'x', 1)")
     table = Table("p", key=("a", "b"), load=Merge(), deletes=True, rules=RULES, max_quarantined=1)
-    assert (await ends.load(table)).counts.reconciled == "equal"
+    assert (await ends.load(table)).counts.reconciliation == "match"
     ends.source("update p set v = 1 where b = 'x'; delete from p where b = 'y'")
-    assert (await ends.load(table)).counts.reconciled == "equal"
+    assert (await ends.load(table)).counts.reconciliation == "match"
     told = ends.raw("select row_key, resolution from quarantine.rows order by quarantine_id")
-    assert told == [({"a": 1, "b": "x"}, "mended at the source"), ({"a": 1, "b": "y"}, "deleted at the source")]
+    assert told == [({"a": 1, "b": "x"}, "fixed at the source"), ({"a": 1, "b": "y"}, "deleted at the source")]
 
 
 async def test_two_tables_do_not_resolve_each_others_rows(ends: TwoEnds) -> None:

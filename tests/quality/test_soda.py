@@ -11,9 +11,10 @@ import psycopg
 import pytest
 import yaml
 
-from flows.quality.soda import CheckResult, validate_contract, verify
+from flows.quality.contracts import validate_contract
+from flows.quality.soda import CheckResult, verify
 from flows.values.errors import ConfigurationError, WarehouseError
-from tests.conftest import TestDatabase
+from tests.conftest import ROOT, TestDatabase
 
 WriteContract = Callable[[str], Path]
 
@@ -243,7 +244,10 @@ def test_a_contract_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert validate_contract(tmp_path / "gone.yml") == ["cannot be read: FileNotFoundError"]
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("soda/*/**/*.yml")), ids=lambda path: path.stem)
+CONTRACTS = sorted(path for gate in ("raw", "gold") for path in (ROOT / "soda" / gate).rglob("*.yml"))
+
+
+@pytest.mark.parametrize("path", CONTRACTS, ids=lambda path: path.stem)
 def test_every_contract_of_this_project_holds_to_sodas_schema(path: Path) -> None:
     assert validate_contract(path) == []
     assert yaml.safe_load(path.read_text())["dataset"].endswith(f"/{path.stem}")

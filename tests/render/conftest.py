@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from flows.declare import Append, Merge, Overwrite, Replace, Rule, Sequence, Timestamp
+from flows.declare.source import Source
 from flows.kinds.api import Api, Endpoint, Since
-from flows.kinds.declared import Source
 from flows.kinds.dlt import DltSource, Resource
 from flows.kinds.postgres import Database, Table
 from flows.render.ingest_deployments import BEGIN, END, FOLLOWS_BEGIN, FOLLOWS_END

@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from flows.kinds.declared import Source
+from flows.declare.source import Source
 from flows.render.dbt_sources import dbt_sources
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.kinds.declared import Source
+from flows.declare.source import Source
 from flows.render import check, render_all, write
 from flows.values.errors import ConfigurationError
 from flows.values.settings import PROJECT_ROOT
@@ -33,7 +33,7 @@ def test_rendering_changes_nothing_the_second_time(sources: tuple[Source, ...], 
         "soda/raw/weather/readings.yml",
         "soda/raw/weather/stations.yml",
     ]
-    assert write(sources, root) == []
+    assert write(sources, root) == {}
     assert check(sources, root) == []
 
 
@@ -54,7 +54,7 @@ def test_an_edited_a_missing_and_a_left_over_file_are_all_named(sources: tuple[S
     old.parent.mkdir()
     old.write_text("sources: []")
     assert check(sources, root) == sorted([page, moves, left, old])
-    write(sources, root)
+    assert write(sources, root) == {page: "written", moves: "written", left: "deleted", old: "deleted"}
     assert check(sources, root) == []
     assert not left.exists()
     assert not old.exists()
@@ -62,11 +62,11 @@ def test_an_edited_a_missing_and_a_left_over_file_are_all_named(sources: tuple[S
 
 def test_files_that_are_not_ours_are_left_alone(sources: tuple[Source, ...], root: Path) -> None:
     write(sources, root)
-    mine = [root / "dbt_project/models/staging/stock/stg_stock__sites.yml", root / "soda/gold/dim_site.yml"]
+    mine = [root / "dbt_project/models/staging/stock/stg_stock__sites.yml", root / "soda/gold_checks/readme.md"]
     for path in mine:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("by hand")
-    assert write(sources, root) == []
+    assert write(sources, root) == {}
     assert all(path.read_text() == "by hand" for path in mine)
 
 
@@ -75,7 +75,7 @@ def test_what_people_wrote_in_prefect_yaml_stays(sources: tuple[Source, ...], ro
     write(sources, root)
     after = (root / "prefect.yaml").read_text()
     assert after.startswith(before.split("\n  # end")[0])
-    assert "\n\n  - name: mine\n    # rendered too" in after
+    assert "\n\n  - name: mine\n    # rendered by" in after
     assert after.endswith("\n    tags: [mine]\n")
     write((sources[1],), root)
     assert "ingest-stock" not in (root / "prefect.yaml").read_text()
@@ -92,10 +92,10 @@ def test_a_prefect_yaml_without_the_marks_is_refused_with_the_lines_to_add(
 
 def test_marks_that_stand_twice_are_refused(sources: tuple[Source, ...], root: Path) -> None:
     (root / "prefect.yaml").write_text((root / "prefect.yaml").read_text() * 2)
-    with pytest.raises(ConfigurationError, match="doubled"):
+    with pytest.raises(ConfigurationError, match="duplicated"):
         render_all(sources, root)
 
 
 def test_a_folder_that_is_no_project_is_refused(sources: tuple[Source, ...], tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no prefect\.yaml"):
+    with pytest.raises(ConfigurationError, match=r"prefect\.yaml does not exist"):
         check(sources, tmp_path / "elsewhere")

@@ -1,7 +1,7 @@
 """What prefect.yaml says of the sources."""
 
 from flows.declare import Replace
-from flows.kinds.declared import Source
+from flows.declare.source import Source
 from flows.kinds.postgres import Database, Table
 from flows.render.ingest_deployments import follows_ingests
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows.kinds.declared import Source
-from flows.quality.soda import CheckResult, validate_contract, verify
+from flows.declare.source import Source
+from flows.quality.contracts import validate_contract
+from flows.quality.soda import CheckResult, verify
 from flows.render.raw_contracts import raw_contract
 from tests.conftest import TestDatabase
 
@@ -71,9 +72,9 @@ def loaded(connection: psycopg.Connection, ago: str) -> None:
     for name in TABLES:
         schema, table = name.split(".")
         connection.execute(
-            "insert into ops.loads (source_system, table_name, mode, path, status, rows_read, rows_inserted,"
+            "insert into ops.loads (source_system, table_name, strategy, status, rows_read, rows_inserted,"
             " rows_updated, rows_unchanged, rows_deduplicated, rows_quarantined, finished_at)"
-            " values (%s, %s, 'merge', 'copy', 'published', 0, 0, 0, 0, 0, 0, now() - %s::interval)",
+            " values (%s, %s, 'merge', 'published', 0, 0, 0, 0, 0, 0, now() - %s::interval)",
             (schema.removeprefix("raw_"), table, ago),
         )
 

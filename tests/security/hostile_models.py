@@ -70,7 +70,7 @@ def build_under_open_umask(folder: Path, variables: Mapping[str, str]) -> Ended:
     try:
         return medallion(
             "transform", "--select", "seen", variables={**variables, **more, "HOSTILE_PROJECT": str(project)},
-            module="tests.flows.with_hostile_models",
+            module="tests.flows.with_hostile_models", anew=True,  # with this process's umask
         )  # fmt: skip
     finally:
         os.umask(umask)

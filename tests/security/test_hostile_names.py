@@ -20,8 +20,6 @@ from rich.console import Console
 from flows.declare import Merge, Replace, Rule, Timestamp
 from flows.kinds.api import Api, ApiKeyHeader, Endpoint
 from flows.kinds.postgres import Database, Table
-from flows.kinds.postgres.compare.compare import reconcile_table
-from flows.kinds.postgres.stage import load_table
 from flows.models.lineage_page import lineage_page
 from flows.models.manifest import Manifest
 from flows.observe import look
@@ -31,6 +29,8 @@ from flows.observe.markdown import cell
 from flows.render.rendered_yaml import dump
 from flows.values.errors import DeclarationError, WarehouseError
 from flows.values.visible import visible
+from flows.verbs.compare import compare_table
+from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.loading import at, rows
 
@@ -118,11 +118,11 @@ def test_a_table_of_hostile_names_is_loaded_under_the_same_names_and_nothing_els
     change_all(shop, columns)
     second = asyncio.run(load_table(*ends, source, table))
 
-    assert second.counts.reconciled == "equal"
+    assert second.counts.reconciliation == "match"
     held = rows(warehouse, "select attname from pg_attribute where attrelid = 'raw_hostile.hostile'::regclass "
                 "and attnum > 0 and not attisdropped order by attnum")  # fmt: skip
     assert {*columns, "added'\"\\"} <= {row["attname"] for row in held}
-    assert asyncio.run(reconcile_table(*ends, source, table)).verdict == "equal"
+    assert asyncio.run(compare_table(*ends, source, table)).result == "match"
     assert rows(warehouse, "select count(*) as n from kept.canary") == [{"n": 0}]
     assert len(rows(warehouse, "select from raw_hostile.hostile where _deleted_at is null")) == 4
 

@@ -127,9 +127,9 @@ async def test_a_review_learns_what_it_needs_by_functions(warehouse: TestDatabas
     async with connect(at(warehouse, "loader"), side="warehouse") as loader:
         run = await loader.fetchval("insert into ops.runs (pipeline) values ('transform') returning run_id")
         await loader.execute(
-            "insert into ops.loads (run_id, source_system, table_name, mode, path, status, rows_read, rows_inserted, "
+            "insert into ops.loads (run_id, source_system, table_name, strategy, status, rows_read, rows_inserted, "
             "rows_updated, rows_unchanged, rows_deduplicated, rows_quarantined, finished_at) "
-            "values ($1, 'shop', 'baskets', 'merge', 'whole', 'published', 1, 1, 0, 0, 0, 0, clock_timestamp())",
+            "values ($1, 'shop', 'baskets', 'merge', 'published', 1, 1, 0, 0, 0, 0, clock_timestamp())",
             run,
         )
         await dbt_manifests.keep_manifest(loader, run, b'{"nodes": {}}')

@@ -8,9 +8,9 @@ import pytest
 
 from flows.access import addresses
 from flows.access.addresses import connect
-from flows.models import review
-from flows.models.colours import has_readers
+from flows.models import diff
 from flows.models.private_schemas import drop_private, list_private, open_private
+from flows.models.shadow import has_readers
 from flows.privacy.places import find_places
 from flows.values.errors import DeclarationError
 from flows.values.settings import settings
@@ -157,7 +157,7 @@ def test_a_model_that_leaves_its_prefix_is_told_so(shared: TestDatabase) -> None
         async with connect(at(shared, "reviewer"), side="warehouse") as reviewer:
             await open_private(reviewer, ["raw_new"])
 
-    with pytest.raises(DeclarationError, match="may not create the schema raw_new"):
+    with pytest.raises(DeclarationError, match="is not allowed to create the schema raw_new"):
         asyncio.run(wanted())
 
 
@@ -237,6 +237,6 @@ def test_a_review_comes_as_the_reviewer_wherever_there_is_one(
         monkeypatch.setenv("MEDALLION_WAREHOUSE_REVIEWER_URL", warehouse.url("reviewer"))
         settings.cache_clear()
         assert addresses.reviewer().url == warehouse.url("reviewer")
-        assert asyncio.run(review.clean("12")) == [], "nothing but the reviewer's address is asked for"
+        assert asyncio.run(diff.clean("12")) == [], "nothing but the reviewer's address is asked for"
     finally:
         settings.cache_clear()

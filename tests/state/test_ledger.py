@@ -13,7 +13,7 @@ from asyncpg import Connection, Record
 from flows.access.addresses import connect
 from flows.declare import Merge
 from flows.kinds.postgres import Table
-from flows.state import ledger, overview, runs, schema_changes, table_locks
+from flows.state import ledger, overview, reloads, runs, schema_changes, table_locks
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import LoadLocked, WarehouseError
 from flows.values.plan import CursorState, LoadCounts
@@ -33,7 +33,7 @@ def address(warehouse: TestDatabase) -> DatabaseConnection:
 
 
 async def open_load(connection: "Connection[Record]", table: str = "prices") -> int:
-    return await ledger.open_load(connection, None, "shop", table, "merge", "merge")
+    return await ledger.open_load(connection, None, "shop", table, "merge")
 
 
 # -- locks
@@ -130,13 +130,13 @@ async def test_counts_come_back_as_they_were_published(connection: "Connection[R
         source_rows=8,
         raw_rows=9,
         quarantine_rows=10,
-        reconciled="equal",
+        reconciliation="match",
     )
     batch = await open_load(connection)
     await ledger.publish_load(connection, batch, counts, ("a", "b"))
     assert await ledger.load_counts(connection, batch) == counts
     assert await ledger.load_status(connection, batch) == "published"
-    assert await ledger.last_verdict(connection, "shop", "prices") == ("equal", "merge")
+    assert await reloads.reason(connection, "shop", "prices") is None
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ async def test_a_published_load_cannot_fail_afterwards(connection: "Connection[R
 
 async def test_a_load_nobody_opened_has_no_status(connection: "Connection[Record]") -> None:
     assert await ledger.load_status(connection, 12345) is None
-    assert await ledger.last_verdict(connection, "shop", "prices") == (None, None)
+    assert await reloads.reason(connection, "shop", "prices") is None
     assert await ledger.read_cursor(connection, "shop", "prices") == CursorState()
 
 
@@ -199,7 +199,7 @@ async def test_a_cursor_comes_back_as_it_was_saved(connection: "Connection[Recor
 async def test_an_overview_tells_what_ran_what_failed_and_what_waits(connection: "Connection[Record]") -> None:
     run = await runs.open_run(connection, "ingest", "shop", None, "corr-1")
     await runs.close_run(connection, run, "refused", "E-1", {"tables": 2})
-    batch = await ledger.open_load(connection, run, "shop", "prices", "merge", "merge")
+    batch = await ledger.open_load(connection, run, "shop", "prices", "merge")
     await ledger.publish_load(connection, batch, GOOD, (None, None))
     await ledger.save_cursor(connection, "shop", "prices", CursorState("10"), batch)
     await schema_changes.record(connection, "shop", "prices", batch, [("note", "added", None, "text")])
@@ -227,7 +227,7 @@ async def test_an_overview_tells_what_ran_what_failed_and_what_waits(connection:
     assert [(row["pipeline"], row["status"], row["error_id"]) for row in seen.runs] == [("ingest", "refused", "E-1")]
     assert [(row["rule"], row["rows"]) for row in seen.quarantine] == [("a", 2), ("b", 1)]
     assert [(row["cursor_value"], row["quarantined"], row["status"]) for row in seen.tables] == [("10", 3, "published")]
-    assert seen.tables[0]["lag_seconds"] >= 0
+    assert seen.tables[0]["freshness_seconds"] >= 0
     assert [row["what"] for row in seen.errors] == ["bad"]
     assert [row["column_name"] for row in seen.changes] == ["note"]
     assert [row["rows_read"] for row in await overview.loads_of(connection, "corr-1")] == [15]

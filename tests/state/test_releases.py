@@ -50,7 +50,7 @@ async def test_models_released_again_are_not_withdrawn_any_more(ops: "Connection
     first = await releases.record_release(ops, run_id, "abc", None, None, {})
     await releases.mark_released(ops, first)
     await releases.mark_withdrawn(ops, first, "Ada")
-    await releases.mark_withdrawn(ops, first, "a rollback that did not end")
+    await releases.mark_withdrawn(ops, first, "an unfinished rollback")
     found = await releases.withdrawn(ops, "abc")
     assert found is not None
     assert (found.release_id, found.by) == (first, "Ada")

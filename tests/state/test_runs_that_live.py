@@ -53,7 +53,7 @@ def test_a_run_that_died_took_as_long_as_it_gave_signs_of_life(warehouse: TestDa
     async def died() -> None:
         async with addresses.connect(address, side="warehouse") as gone:
             silent, loading = [await open_run(gone, "ingest", "shop", None, None) for _ in range(2)]
-            ended, dead = [await open_load(gone, loading, "shop", name, "merge", "small") for name in ("a", "b")]
+            ended, dead = [await open_load(gone, loading, "shop", name, "merge") for name in ("a", "b")]
         admin = warehouse.url("admin")
         run_sql(admin, "update ops.runs set started_at = now() - interval '5 hours' returning 1")
         signs = "started_at = now() - interval '5 hours', finished_at = now() - interval '5 hours' + interval '40 s'"
@@ -81,7 +81,7 @@ def test_a_run_that_died_took_as_long_as_it_gave_signs_of_life(warehouse: TestDa
     async def next_ones() -> None:
         async with addresses.connect(address, side="warehouse") as after:
             await close_dead_runs(after, "ingest", "shop", [])
-            await open_load(after, await open_run(after, "ingest", "shop", None, None), "shop", "b", "merge", "small")
+            await open_load(after, await open_run(after, "ingest", "shop", None, None), "shop", "b", "merge")
 
     asyncio.run(next_ones())  # they notice it, and close its rows
     assert [shown()[run][::2] for run in (silent, loading)] == [("failed", "—"), ("failed", "at least 40 s")]

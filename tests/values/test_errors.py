@@ -27,8 +27,8 @@ KINDS = sorted(
 
 def test_an_error_reads_as_where_what_retry_and_next_move() -> None:
     error = SourceUnavailable("it sleeps", where="shop.baskets", fix="wake it", retryable=True)
-    assert str(error) == "shop.baskets: it sleeps; a retry can help; wake it"
-    assert str(DataRefused("bad", where="x", fix="mend it")) == "x: bad; a retry cannot help; mend it"
+    assert str(error) == "shop.baskets: it sleeps; fix: wake it; retryable: yes"
+    assert str(DataRefused("bad", where="x", fix="correct it")) == "x: bad; fix: correct it; retryable: no"
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

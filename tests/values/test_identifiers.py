@@ -82,10 +82,10 @@ def test_a_qualified_name_keeps_its_dots_to_itself(cluster: TestCluster) -> None
 
 @pytest.mark.parametrize("text", ["", "a\x00b"])
 def test_what_no_identifier_can_be_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="neither empty nor holds NUL"):
+    with pytest.raises(ValueError, match="must not be empty or contain NUL"):
         quote_identifier(text)
 
 
 def test_what_no_literal_can_hold_is_refused() -> None:
-    with pytest.raises(ValueError, match="cannot hold NUL"):
+    with pytest.raises(ValueError, match="must not contain NUL"):
         quote_literal("a\x00b")

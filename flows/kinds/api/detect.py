@@ -1,5 +1,5 @@
-"""What an API's answer tells of how it is to be declared: where records and total stand, how pages follow, what the
-key is. A guess for a person to look at, never what a load goes by.
+"""Detect a declaration from an API's response: paths of records and total, pagination, key. A guess for a person to
+review; loads never use it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _DEEPEST = 3
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """Paths and texts as a declaration has them. `pagination` is Python; a cursor may follow `cursor_field`."""
+    """Paths and texts as in a declaration. `pagination` is Python; `cursor_field` is a candidate for the cursor."""
 
     records: str
     total: str | None
@@ -56,7 +56,7 @@ class Detected:
 
 
 def detect(content: bytes, headers: httpx.Headers) -> Detected:
-    """Look at the first page of a list."""
+    """Analyse the first page of a list."""
     document = json.loads(content, parse_float=str)
     path, records = _list_in(document)
     places = dict(_scalars(document))
@@ -94,7 +94,7 @@ def _lists(value: Any, path: str, depth: int) -> Iterator[tuple[str, list[dict[s
 
 
 def _scalars(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """What stands around the list, by path."""
+    """The values around the list, by path."""
     if isinstance(value, dict) and depth < _DEEPEST:
         for name, inner in value.items():
             yield from _scalars(inner, f"{path}.{name}" if path else name, depth + 1)
@@ -140,7 +140,7 @@ def _links(field: str) -> Sequence[Any]:
 
 
 def _key_of(records: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """A field that every record has, each another value; by the usual names first."""
+    """A field that every record has with a distinct value; the usual names first."""
     names = [*_KEYS, *(name for name in (records[0] if records else {}) if name.endswith(("_id", "Id")))]
     for name in names:
         values = [record.get(name) for record in records]

@@ -1,8 +1,7 @@
-"""The fields that an endpoint's records have, inferred from the records, and what is new about a page of them.
+"""The known fields of an endpoint's records, inferred from the records, and the changes found in a page.
 
-The payload is kept whole whatever is found here; this is what is known of its shape, and what the declared contract
-(`on_drift`) is held against. Only a record's top level is looked at: below it, what an API calls an object may be a
-map, whose names are data.
+The payload is always kept in full; this is what is known of its shape, for the declared contract (`on_drift`). Only a
+record's top level is inspected: below it, an object may be a map whose names are data.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from typing import Any, Literal
 import msgspec
 
 Change = tuple[str, str, str | None, str | None]
-"""Field, change (`added`, `retyped`), the kinds before, the kinds now."""
+"""Field, change (`added`, `retyped`), old kinds, new kinds."""
 
 _KINDS = {b"{": "object", b"[": "list", b'"': "text", b"t": "boolean", b"f": "boolean", b"n": "null"}
 
 
 class _Object(msgspec.Struct, gc=False):
-    """Whatever an object holds is passed over."""
+    """Ignores the contents of an object."""
 
 
 _TYPES: dict[str, Any] = {
@@ -31,18 +30,18 @@ _TYPES: dict[str, Any] = {
     "list": list[msgspec.Raw],
 }
 _RECORD = msgspec.json.Decoder(dict[str, msgspec.Raw])
-# A field that every thousandth record lacks is found all the same; a map at the top level of records never ends.
+# A field that only one record in a thousand has is still found; but a map at the top level has unbounded names.
 _MOST_FIELDS = 2000
-# Records of a page that are looked at where fields evolve: all would cost a tenth of reading and landing them.
+# Records sampled per page if fields evolve: inspecting all would cost a tenth of reading and landing them.
 _SAMPLE = 200
 
 
 @dataclass(slots=True)
 class RecordFields:
-    """Known fields with the kinds of their values: text, number, boolean, object, list. Null is no kind.
+    """Known fields with the types of their values: text, number, boolean, object, list. Null is not a type.
 
-    `contract` decides: `evolve` takes in what is new, `freeze` tells of it, `quarantine` tells records apart by it.
-    A first load has nothing to compare with, so it takes in everything.
+    `contract` decides: `evolve` accepts new fields, `freeze` reports them, `quarantine` quarantines their records.
+    A first load has nothing to compare with, so it accepts everything.
     """
 
     known: dict[str, frozenset[str]]
@@ -54,14 +53,14 @@ class RecordFields:
     _decoder: msgspec.json.Decoder[Any] | None = None
 
     def facts(self) -> dict[str, Any] | None:
-        """What has been learned, as JSON, for a later load that goes on from here; None when it is nothing."""
+        """What was learned, as JSON, for a later load that resumes from here; None if nothing."""
         if not (self.is_new or self.changes or self.refused):
             return None
         known = {name: sorted(kinds) for name, kinds in self.known.items()} if self.is_new else {}
         return {"known": known, "changes": self.changes, "refused": self.refused}
 
     def resume(self, facts: Mapping[str, Any]) -> None:
-        """Know what an earlier load learned from records that have landed and are not published."""
+        """Restore what an earlier load learned from landed, unpublished records."""
         self.known |= {name: frozenset(kinds) for name, kinds in facts["known"].items()}
         self.is_new = bool(facts["known"])
         self.changes = [_change(change) for change in facts["changes"]]
@@ -69,9 +68,9 @@ class RecordFields:
             self.refused = [_change(change) for change in facts["refused"]]
 
     def look(self, records: Sequence[bytes]) -> set[int]:
-        """Look at a page; returns the places of records that break the contract `quarantine`.
+        """Inspect a page; returns the positions of records that break the contract `quarantine`.
 
-        What may be taken in anyway is looked for in a sample of a large page; what must be told apart, in all of it.
+        With `evolve` a large page is sampled; otherwise every record is inspected.
         """
         if self.contract == "evolve":
             records = records[:: -(-len(records) // _SAMPLE) or 1]
@@ -82,7 +81,7 @@ class RecordFields:
             try:
                 fields = _RECORD.decode(record)
             except msgspec.MsgspecError:
-                continue  # no object: the door's rules name it, since it has no key
+                continue  # not an object: the row checks report it, since it has no key
             kinds = {name: _KINDS.get(bytes(memoryview(value)[:1]), "number") for name, value in fields.items()}
             if self._learn(kinds):
                 odd.add(place)
@@ -90,14 +89,14 @@ class RecordFields:
         return odd if self.contract == "quarantine" else set()
 
     def _learn(self, kinds: Mapping[str, str]) -> bool:
-        """Whether there is something that the contract refuses."""
+        """Whether there is a change that the contract refuses."""
         refuses = False
         for name, kind in kinds.items():
             before = self.known.get(name)
             if before is not None and (kind == "null" or kind in before):
                 continue
             now = (before or frozenset()) | ({kind} - {"null"})
-            # Seen as null so far: a first value is no change.
+            # Only null so far: a first value is not a change.
             is_change = before != frozenset()
             change = (name, "added" if before is None else "retyped", _words(before) if before else None, _words(now))
             if self.contract == "evolve" or self.first or not is_change:
@@ -113,7 +112,7 @@ class RecordFields:
         return refuses
 
     def _all_known(self, records: Sequence[bytes]) -> bool:
-        """One call for the whole page: 0.3 s for 300,000 records of ten fields."""
+        """One call per page: 0.3 s for 300,000 records of ten fields."""
         if self._decoder is None:
             self._decoder = _decoder(self.known)
         try:
@@ -133,7 +132,7 @@ def _words(kinds: frozenset[str]) -> str:
 
 
 def _decoder(known: Mapping[str, frozenset[str]]) -> msgspec.json.Decoder[Any]:
-    """A decoder for a list of records of known fields and kinds only."""
+    """A decoder for a list of records with known fields and types only."""
     fields = []
     for place, (name, kinds) in enumerate(known.items()):
         kind: Any = None

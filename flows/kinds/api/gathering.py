@@ -1,4 +1,4 @@
-"""The pages of an API's list, gathered in the landing table until there are enough of them to be published."""
+"""The pages of an API's list, collected in the landing table until there are enough of them to publish."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from flows.values.json_path import plain_steps
 from flows.values.plan import LoadPlan
 from flows.values.settings import settings
 
-# What has come within this time is committed together: for each page by itself, the fastest APIs would wait for it.
+# Pages that arrive within this time are committed together: a commit per page would slow down the fastest APIs.
 _SLICE_SECONDS = 0.1
 
 
 class ListGathering:
-    """Pages on their way into the landing table, and what is known of their list behind the last that committed.
+    """Pages being landed, and the state of their list after the last commit.
 
-    `stopped` is why the source gave no more; `resumed`, that nothing has come yet behind a place that an earlier load
-    noted; `careful`, that each record's numbers are looked at, which takes longer than all the rest.
+    `stopped` is why the source failed; `resumed`: nothing has arrived yet after the place stored by an earlier load;
+    `careful`: the numbers of each record are checked, which takes longer than everything else.
     """
 
     def __init__(
@@ -50,21 +50,21 @@ class ListGathering:
         self.on_progress = on_progress
         self.landing = ListLanding(session, endpoint)
         self.fields = RecordFields({}, endpoint.on_drift, first=True)
-        self.first = plan.path == "first"
+        self.first = plan.strategy == "initial"
         self.since = known.since if known.is_under_way else plan.lower
         self.resumed = known.is_under_way
         self.careful = False
         self.stopped: MedallionError | None = None
         self._received = 0
-        self._whole: list[str] = []  # parents whose lists ended in the slice under way
+        self._whole: list[str] = []  # parents whose lists ended in the current slice
 
     @property
     def gathered(self) -> Gathered:
-        """What has landed and is not published."""
+        """What has landed and is not yet published."""
         return self.known.gathered or Gathered()
 
     async def take_up(self) -> None:
-        """Begin with what an earlier load gathered, if it still stands."""
+        """Start with what an earlier load gathered, if it still exists."""
         gathered = await self.landing.take_up(self.known.gathered, first=self.first)
         if gathered is None and self.known.gathered is not None:
             gathered = replace(published(self.known.gathered), ended=False)
@@ -80,10 +80,9 @@ class ListGathering:
             self.fields.resume(gathered.learned)
 
     async def stage(self, coming: Coming) -> list[SchemaChange]:
-        """Gather pages until there are enough of them to be published, the list ends, or the source fails."""
+        """Gather pages until there are enough of them to publish, the list ends, or the source fails."""
         session, warehouse, target = self.session, self.session.warehouse, self.session.target
         self.stopped = None
-        await ledger.note_path(warehouse, session.batch_id, self.plan.path)
         raw = await raw_columns(warehouse, target)
         changes = compare(shape_of(self.endpoint), raw, target.where) if raw is not None else []
         await ensure_types(warehouse, target, shape_of(self.endpoint))
@@ -94,7 +93,6 @@ class ListGathering:
         began = time.monotonic()
         while not self._is_full(began):
             await self._slice(coming, began)
-        session.pass_failpoint("after_copy")
         return changes
 
     def _is_full(self, began: float) -> bool:
@@ -106,7 +104,7 @@ class ListGathering:
         return time.monotonic() - began >= limits.api_group_seconds or gathered.received >= limits.api_group_mb * 1e6
 
     async def _slice(self, coming: Coming, began: float) -> None:
-        """Land what comes within a moment, at least one page, and commit it with the place behind it."""
+        """Land the pages that arrive within a moment, at least one, and commit them with the place after them."""
         page = await self._next(coming)
         if page is None:
             return
@@ -114,7 +112,7 @@ class ListGathering:
         self._whole.clear()
         try:
             async with warehouse.transaction():
-                # A crash takes rows and place together, and the disk need not be waited for.
+                # A crash loses rows and place together, so the commit need not wait for the disk.
                 await warehouse.execute("set local synchronous_commit = off")
                 async with contextlib.aclosing(self._records(page, coming, began, unreadable)) as records:
                     landed = await self.landing.land(records)
@@ -137,27 +135,26 @@ class ListGathering:
         self.session.pass_failpoint("after_slice_commit")
 
     async def _next(self, coming: Coming, within: float | None = None) -> Page | None:
-        """The next page; None when the list has ended or the source failed.
+        """The next page; None if the list has ended or the source failed.
 
         Raises:
-            NotYet: it has not come within so many seconds.
+            NotYet: it has not arrived within so many seconds.
         """
-        self.session.side = "source"
-        try:
-            page = await coming.next(within)
-        except MedallionError as problem:
-            self.stopped = problem
-            page = None
-        else:
-            if page is None:
-                self.known = replace(self.known, gathered=replace(self.gathered, ended=True))
-        self.session.side = "warehouse"
+        with self.session.reading():
+            try:
+                page = await coming.next(within)
+            except MedallionError as problem:
+                self.stopped = problem
+                page = None
+            else:
+                if page is None:
+                    self.known = replace(self.known, gathered=replace(self.gathered, ended=True))
         return page
 
     async def _records(
         self, page: Page, coming: Coming, began: float, unreadable: list[Unreadable]
     ) -> AsyncGenerator[Records, None]:
-        """The page's records, and those of the pages that come soon after it, up to one that can be gone on behind."""
+        """The records of the page and of those soon after it, up to one after which the list can be resumed."""
         parent = self.endpoint.parent
         keys = [
             () if parent is not None and part.name == parent.column else plain_steps(part.at)
@@ -172,7 +169,7 @@ class ListGathering:
             yield Records(self._as_known(records, keys, unreadable, page.parent), page.parent)
             if self.on_progress is not None:
                 self.on_progress("received", self._received)
-            # In the middle of a parent's list there is no place to go on from.
+            # A list cannot be resumed in the middle of a parent's list.
             in_between = page.parent is not None and page.place is None
             if not in_between and (self._is_full(began) or time.monotonic() >= until):
                 return
@@ -184,10 +181,10 @@ class ListGathering:
     def _as_known(
         self, records: Sequence[bytes], keys: Sequence[Steps], unreadable: list[Unreadable], parent: str | None
     ) -> Sequence[bytes]:
-        """The records that keep the endpoint's contract about their fields.
+        """The records that satisfy the endpoint's contract about their fields.
 
         Raises:
-            SchemaDrift: one does not, where fields are frozen.
+            SchemaDrift: one does not, and fields are frozen.
         """
         odd = self.fields.look(records)
         if self.fields.refused and self.endpoint.on_drift == "freeze":
@@ -200,7 +197,7 @@ class ListGathering:
     def _note(self, page: Page) -> None:
         self._received += page.received_bytes
         gathered, known = self.gathered, self.known
-        # A parent that is gone (404, 410) says nothing of its children: it may be back in a moment.
+        # A missing parent (404, 410) does not mean that its children are deleted: it may come back.
         if self.landing.lists is not None and page.place is not None and not page.gone:
             assert page.parent is not None  # of lists of children
             self._whole.append(page.parent)
@@ -208,15 +205,15 @@ class ListGathering:
         if page.number == 1:
             etag = page.etag if self.endpoint.etag else None
             if not (isinstance(self.endpoint.cursor, Since) and self.endpoint.cursor.ordered):
-                # What changes on a page that has been read already may carry an earlier stamp than what is seen on
-                # a later one. By the API's own clock, whatever stands below its first answer has been seen.
+                # A record that changes on a page already read may have an earlier timestamp than one on a later page.
+                # By the API's own clock, everything before its first response has been seen.
                 known = replace(known, ceiling=(page.moment or datetime.now(UTC)).isoformat())
         gathered = replace(
             gathered,
             pages=gathered.pages + 1,
             received=gathered.received + page.received_bytes,
             place=page.place or gathered.place,
-            # Of children only their generator's end tells it.
+            # For children, only the end of the generator marks the end.
             ended=page.place is None and page.parent is None,
             unchanged=page.unchanged,
             token=page.token or gathered.token,
@@ -225,7 +222,7 @@ class ListGathering:
         self.known = replace(known, since=self.since, gathered=gathered)
 
     def begin_again(self, since: str | None, reached: str | None) -> None:
-        """Forget the list's place and what had come of it."""
+        """Discard the list's place and what was gathered."""
         self.since, self.resumed = since, False
         gathered = Gathered(is_first=self.gathered.is_first)
         self.known = ListRead(self.known.declared, since=since, reached=reached, gathered=gathered)
@@ -234,9 +231,9 @@ class ListGathering:
 def _drift(changes: Sequence[Change], where: str) -> SchemaDrift:
     listed = "; ".join(f"{name} {change} ({now})" for name, change, _, now in changes)
     error = SchemaDrift(
-        f"records have other fields than those known, and they are frozen: {listed}",
+        f"records have new or retyped fields, and the fields are frozen: {listed}",
         where=where,
-        fix='look at the API\'s changes; to take them in, run once with on_drift="evolve"',
+        fix='check the API\'s changes; to accept them, run once with on_drift="evolve"',
     )
     error.__dict__["changes"] = tuple(changes)
     return error

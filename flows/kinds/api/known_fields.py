@@ -1,4 +1,4 @@
-"""What is known of the fields of an endpoint's records, in `ops.record_fields`."""
+"""Known fields of an endpoint's records, in `ops.record_fields`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 async def read(connection: Connection[Record], source: str, table: str) -> dict[str, frozenset[str]]:
-    """Each known field with the kinds of its values; empty where nothing is known."""
+    """Each known field with the types of its values; empty if nothing is known."""
     rows = await connection.fetch(
         "select field, kinds from ops.record_fields where source_system = $1 and table_name = $2 order by field",
         source,
@@ -22,7 +22,7 @@ async def read(connection: Connection[Record], source: str, table: str) -> dict[
 async def save(
     connection: Connection[Record], source: str, table: str, batch_id: int, known: Mapping[str, frozenset[str]]
 ) -> None:
-    """Write down what is known now, in the publishing transaction."""
+    """Store the known fields, in the publishing transaction."""
     await connection.executemany(
         "insert into ops.record_fields (source_system, table_name, field, kinds, batch_id) values ($1, $2, $3, $4, $5) "
         "on conflict (source_system, table_name, field) do update set kinds = excluded.kinds, "

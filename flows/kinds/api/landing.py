@@ -1,7 +1,7 @@
-"""The landing table of an API's list, which outlives the load: what a dead one has landed, the next one goes on from.
+"""The landing table of an API's list. It outlives a load: the next load resumes from what a dead one has landed.
 
-Pages land in slices: what has come within a tenth of a second, at least one page, and the place behind it commit in
-one transaction. Nobody waits for the disk then: what a crash of the warehouse takes with it, it takes as a whole.
+Pages land in slices: the pages of a tenth of a second (at least one) and the place after them commit in one
+transaction. The commit does not wait for the disk: a crash of the warehouse loses the slice as a unit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from flows.kinds.api.list_state import Gathered, ListRead
 from flows.kinds.api.shape import places_of, shape_of, tombstone_of
 from flows.landing import records as payloads
 from flows.landing.records import Records
-from flows.landing.table import LANDING_SCHEMA, create_landing, relation_columns, stamp_landing
+from flows.landing.table import LANDING_SCHEMA, Stamp, create_landing, relation_columns, stamp_landing
 from flows.publish.session import LoadSession
 from flows.publish.staged import WholeLists
 from flows.quality.quarantine import Unreadable
@@ -25,7 +25,7 @@ from flows.values.identifiers import qualified
 
 @dataclass(slots=True)
 class ListLanding:
-    """Where the pages of one list gather until they are published."""
+    """The landing table of one list."""
 
     session: LoadSession
     endpoint: Endpoint
@@ -40,16 +40,16 @@ class ListLanding:
 
     @property
     def lists(self) -> WholeLists | None:
-        """The parents whose lists have landed whole, where there are such and raw tells their lists apart."""
+        """The parents whose lists have landed completely, if raw distinguishes their lists."""
         parent = self.endpoint.parent
         if parent is None or not self.endpoint.lists_are_told_apart:
             return None
         return WholeLists(self._whole_lists, parent.column)
 
     async def take_up(self, gathered: Gathered | None, *, first: bool) -> Gathered | None:
-        """What an earlier load gathered, if it still stands: after a crash an unlogged table is there and empty.
+        """What an earlier load gathered, if it still exists: after a crash, an unlogged table exists but is empty.
 
-        `first`: it will become the raw table, so an unlogged one will not do (raw was dropped while it was filled).
+        `first`: it will become the raw table, so it must not be unlogged (raw was dropped while it was filled).
         """
         if gathered is None or gathered.landing is None:
             return gathered
@@ -61,7 +61,7 @@ class ListLanding:
         )
         if kind is None or (first and kind == "u"):
             return None
-        # Of a first load the landing table itself survives, and what stands beside it does not.
+        # A first load's landing table survives a crash; its auxiliary unlogged tables do not.
         counted = [(landing, gathered.rows), (self._unreadable, gathered.unreadable)]
         if self.lists is not None:
             counted.append((self.lists.relation, gathered.lists))
@@ -70,8 +70,8 @@ class ListLanding:
                 return None
         await self._ensure_lists()
         if "_batch_id" in await relation_columns(warehouse, landing):
-            # Stamped already, since PostgreSQL had to read the values of some page. The new batch comes as a column of
-            # its own: rows that are updated move, and of a key's versions the one that lies last is taken for newest.
+            # Already stamped, since PostgreSQL had to parse the values of a page. The new batch id is added as a new
+            # column: updated rows would move, and of a key's versions the physically last one counts as newest.
             await warehouse.execute(
                 f"alter table {landing} drop column _batch_id, "
                 f"add column _batch_id bigint not null default {self.session.batch_id}"
@@ -89,7 +89,7 @@ class ListLanding:
         return oid
 
     async def _count(self, relation: str) -> int:
-        """Its rows; none where there is no such table."""
+        """Its rows; zero if the table does not exist."""
         warehouse = self.session.warehouse
         if await warehouse.fetchval("select to_regclass($1) is null", relation):
             return 0
@@ -110,13 +110,12 @@ class ListLanding:
             shape_of(self.endpoint),
             places_of(self.endpoint),
             pages,
-            datetime.now(UTC).isoformat(),
-            self.session.batch_id,
+            self._now(),
             tombstone_of(self.endpoint),
         )
 
     async def keep(self, records: Sequence[Unreadable]) -> None:
-        """Records that raw cannot hold, beside the landing table until they go to quarantine."""
+        """Store records that raw cannot hold next to the landing table, until they are quarantined."""
         if not records:
             return
         warehouse = self.session.warehouse
@@ -127,18 +126,18 @@ class ListLanding:
         )
 
     async def keep_lists(self, parents: Sequence[str]) -> None:
-        """Parents whose lists have been read to their end."""
+        """Store parents whose lists have been read to the end."""
         if self.lists is not None and parents:
             insert = f"insert into {self.lists.relation} select unnest($1::text[])"
             await self.session.warehouse.execute(insert, parents)
 
     async def note(self, known: ListRead) -> None:
-        """Write down what stands behind the slice, in its transaction."""
+        """Store the state after the slice, in its transaction."""
         target = self.session.target
         await list_state.save(self.session.warehouse, target.source, target.table, self.session.batch_id, known)
 
     async def stamped(self) -> list[Unreadable]:
-        """The landing table gets what raw adds to every row. Returns the records that could not land."""
+        """Add raw's metadata columns to the landing table. Returns the records that could not land."""
         warehouse = self.session.warehouse
         await self._stamp()
         if await warehouse.fetchval("select to_regclass($1) is null", self._unreadable):
@@ -147,11 +146,13 @@ class ListLanding:
         return [_unreadable(json.loads(row["record"])) for row in kept]
 
     async def _stamp(self) -> None:
-        session = self.session
-        await stamp_landing(session.warehouse, session.target, datetime.now(UTC).isoformat(), session.batch_id)
+        await stamp_landing(self.session.warehouse, self.session.target, self._now())
+
+    def _now(self) -> Stamp:
+        return Stamp(datetime.now(UTC).isoformat(), self.session.batch_id)
 
     async def end(self) -> None:
-        """Everything was published, in the transaction that this runs in."""
+        """Clean up after everything was published, in the same transaction."""
         await self.session.warehouse.execute(f"drop table if exists {self._unreadable}, {self._whole_lists}")
 
 
@@ -161,5 +162,5 @@ def _unreadable(facts: dict[str, str | list[str | None] | None]) -> Unreadable:
 
 
 def published(gathered: Gathered) -> Gathered:
-    """What remains of it once its rows are in raw: what was said of the list as a whole."""
+    """What remains once its rows are in raw: the facts about the list as a whole."""
     return replace(gathered, landing=None, rows=0, pages=0, received=0, lists=0, unreadable=0, place=None, learned=None)

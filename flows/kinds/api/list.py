@@ -1,7 +1,7 @@
-"""One list of an API, from its pages to raw.
+"""One load of an API's list, from its pages to raw.
 
-Pages gather in the landing table, each committed with the place behind it, and are published in groups: what is asked
-for again after a death is the page that was on its way.
+Pages are collected in the landing table, each committed with the place after it, and published in groups: after a
+crash, only the page in flight is fetched again.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from flows.access.addresses import connect
 from flows.declare import Merge, Replace
 from flows.kinds.api import Api, Endpoint, Since, known_fields, list_state
 from flows.kinds.api.gathering import ListGathering
+from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.landing import published
 from flows.kinds.api.list_state import ListRead
 from flows.kinds.api.pages.children import read_children
 from flows.kinds.api.pages.coming import Coming
-from flows.kinds.api.pages.endpoint import EndpointReader, HttpLimits, Page, count_records, open_reader
+from flows.kinds.api.pages.endpoint import EndpointReader, Page, Start, count_records, open_reader
 from flows.kinds.api.parents import parents_of
 from flows.kinds.api.shape import shape_of
 from flows.landing.table import SchemaChange
-from flows.publish.publish import Staged, check_and_publish
-from flows.publish.session import LoadSession, Progress
-from flows.state import ledger, schema_changes
-from flows.values.connection import ApiConnection, DatabaseConnection
+from flows.publish.run import LoadRun
+from flows.publish.staged import Staged
+from flows.state import schema_changes
+from flows.values.connection import ApiConnection
 from flows.values.errors import MedallionError, PlaceLost, SourceError, SourceUnavailable
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
@@ -39,31 +40,20 @@ from flows.values.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# A list whose place is lost again and again cannot be read to its end: each time its beginning is read once more.
+# A list whose position is lost repeatedly cannot be read to its end: each time it is read from the start again.
 _MOST_BEGINNINGS = 3
 
 
 class ListLoad:
-    """One load under way, from its plan to its counts."""
+    """One running load, from its plan to its counts."""
 
-    def __init__(
-        self,
-        address: DatabaseConnection,
-        session: LoadSession,
-        connection: ApiConnection,
-        source: Api,
-        endpoint: Endpoint,
-        plan: LoadPlan,
-        state: CursorState,
-        known: ListRead,
-        limits: HttpLimits,
-        on_progress: Progress | None,
-    ) -> None:
-        self.address, self.session, self.connection = address, session, connection
-        self.source, self.endpoint, self.plan, self.state = source, endpoint, plan, state
-        self.limits = limits
-        self.shape = shape_of(endpoint)
-        self.gathering = ListGathering(session, endpoint, plan, known, on_progress)
+    def __init__(self, run: LoadRun[Api, Endpoint], plan: LoadPlan, state: CursorState, known: ListRead) -> None:
+        self.of, self.session = run, run.session
+        self.source, self.endpoint, self.plan, self.state = run.source, run.table, plan, state
+        self.connection: ApiConnection = run.origin.connection
+        self.limits: HttpLimits = run.origin.limits
+        self.shape = shape_of(run.table)
+        self.gathering = ListGathering(run.session, run.table, plan, known, run.on_progress)
         self.upper = known.reached or state.value
         self.groups = 0
         self.changes: list[str] = []
@@ -73,7 +63,7 @@ class ListLoad:
         """Read the list to its end, and publish it.
 
         Raises:
-            MedallionError: the source failed. What had been read by then is kept, with the place behind it.
+            MedallionError: the source failed. What was read by then is kept, with the place after it.
         """
         total = LoadCounts()
         beginnings = 0
@@ -91,7 +81,7 @@ class ListLoad:
                     self._begin_again()
 
     def _begin_again(self) -> None:
-        """The API has forgotten our place, or the change token: from the durable cursor, or from the beginning."""
+        """The API no longer accepts the position or change token: restart from the cursor, or from the start."""
         gathering = self.gathering
         at_beginning = gathering.known.place is None and gathering.gathered.place is None and self.groups == 0
         forgotten = at_beginning and not gathering.resumed and not isinstance(self.endpoint.cursor, Since)
@@ -99,16 +89,16 @@ class ListLoad:
 
     @asynccontextmanager
     async def _pages(self, reader: EndpointReader) -> AsyncIterator[AsyncGenerator[Page, None]]:
-        """The list's pages; those of each parent's list, where the endpoint has a parent."""
+        """The list's pages; those of each parent's list, if the endpoint has a parent."""
         known = self.gathering.known
         place = self.gathering.gathered.place or known.place
         if self.endpoint.parent is None:
-            pages = reader.pages(since=self.gathering.since, place=place, etag=known.etag if place is None else None)
+            pages = reader.pages(Start(self.gathering.since, place, known.etag if place is None else None))
             async with contextlib.aclosing(pages):
                 yield pages
             return
-        # The load's own connection is busy with COPY while parents are asked for.
-        async with connect(self.address, side="warehouse", application="medallion parents") as warehouse:
+        # The load's own connection is busy with COPY while parents are read.
+        async with connect(self.of.address, side="warehouse", application="medallion parents") as warehouse:
             parents = await parents_of(warehouse, self.source, self.endpoint, self.state.value, place)
             self._batch_reached = str(parents.until)
             records = parents.records(warehouse, place)
@@ -126,7 +116,7 @@ class ListLoad:
                 except asyncpg.DataError:
                     if gathering.careful:
                         raise
-                    # A record that jsonb cannot hold, among those that did not look like it.
+                    # A record that jsonb cannot hold, not detected by the fast check.
                     gathering.careful = True
                     raise _BeginAgain(total, None) from None
                 stopped = gathering.stopped
@@ -144,7 +134,7 @@ class ListLoad:
                     raise _BeginAgain(total, stopped) if self._is_lost(stopped) else stopped
 
     def _publishes_before(self, stopped: MedallionError) -> bool:
-        """Whether what has come is published although the list did not end: only a whole list says what is gone."""
+        """Whether to publish although the list did not end: only a complete list shows which records are deleted."""
         return (
             isinstance(stopped, SourceUnavailable)
             and bool(self.gathering.gathered.pages)
@@ -152,19 +142,12 @@ class ListLoad:
         )
 
     def _is_lost(self, stopped: MedallionError) -> bool:
-        """Whether the API knows our place no more. Some say so by 400 or 404, as they do of any wrong request."""
+        """Whether the API no longer accepts the position. Some respond with 400 or 404, as for any invalid request."""
         refused = isinstance(stopped, SourceError) and not stopped.retryable
         return isinstance(stopped, PlaceLost) or (refused and self.gathering.resumed)
 
     async def _open_next(self) -> None:
-        self.session.batch_id = await ledger.open_load(
-            self.session.warehouse,
-            self.session.run_id,
-            self.plan.source,
-            self.plan.table,
-            self.plan.mode,
-            self.plan.path,
-        )
+        await self.of.next_batch(self.plan)
         self.session.rows_read = 0
 
     async def _publish_or_forget(self, changes: list[SchemaChange]) -> LoadCounts:
@@ -172,7 +155,7 @@ class ListLoad:
             return await self._publish(changes)
         except MedallionError as problem:
             if not problem.retryable:
-                # What was gathered is what was wrong: the next load reads it again.
+                # The gathered records were refused: the next load reads them again.
                 await list_state.forget_gathered(self.session.warehouse, self.plan.source, self.plan.table)
             raise
 
@@ -184,15 +167,14 @@ class ListLoad:
         self.upper = await self._latest()
         source_keys = None
         if gathered.ended and not gathered.unchanged:
-            session.side = "source"
-            total = await count_records(self.source, endpoint, self.connection, limits=self.limits)
+            with session.reading():
+                total = await count_records(self.source, endpoint, self.connection, limits=self.limits)
             source_keys = None if total is None else KeySet(total)
-            session.side = "warehouse"
         ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered
-        # What is stored at the list's end, for cursors that no record has.
+        # Stored at the list's end, for cursors that are not in records.
         after = (self._batch_reached or gathered.token or self.upper) if gathered.ended else self.upper
         staged = Staged(
-            # Nothing came because nothing changed: a replace would take it for an empty list.
+            # Nothing arrived because nothing changed: a replace would treat it as an empty list.
             load=Merge() if gathered.unchanged else endpoint.load,
             shape=self.shape,
             keys=endpoint.keys,
@@ -229,7 +211,7 @@ class ListLoad:
             await schema_changes.record_refused(warehouse, *names, batch_id, fields.refused)
             await gathering.landing.end()
 
-        counts = await check_and_publish(self.address, session, staged, note)
+        counts = await self.of.publish(staged, note)
         gathering.known = known
         gathering.first = fields.is_new = False
         self.changes += [f"{name} {change}" for name, change, _, _ in fields.changes]
@@ -237,9 +219,9 @@ class ListLoad:
         return counts
 
     async def _latest(self) -> str | None:
-        """The furthest cursor among what was known and what landed, below the API's clock when the list began.
+        """The highest cursor of known and landed records, below the API's clock at the start of the list.
 
-        A record stamped in the future would otherwise carry the cursor past everything until then.
+        A record with a timestamp in the future would otherwise move the cursor past everything until then.
         """
         cursor = self.endpoint.cursor
         if not isinstance(cursor, Since):
@@ -250,7 +232,7 @@ class ListLoad:
         column = quote_identifier(cursor.column)
         known = "null" if self.upper is None else quote_literal(self.upper)
         latest: str | None = await self.session.warehouse.fetchval(
-            # least() passes over nulls: without the case, records without a readable cursor would move it to the bound.
+            # least() ignores nulls: without the case, records without a valid cursor would move it to the bound.
             f"select greatest(case when max({column}) is not null then least(max({column}), {bound}) end, "
             f"{known}::{cursor.raw_type})::text from {self.session.target.landing}"
         )
@@ -258,7 +240,7 @@ class ListLoad:
 
 
 class _BeginAgain(Exception):
-    """The API has forgotten our place, or (None) pages are to be read again; what was published by then is counted."""
+    """The position is lost, or (None) pages must be read again; what was published by then is counted."""
 
     def __init__(self, counts: LoadCounts, lost: MedallionError | None) -> None:
         super().__init__()

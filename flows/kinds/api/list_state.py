@@ -1,4 +1,4 @@
-"""How far the list of an API's endpoint has been read, in `ops.list_reads`."""
+"""The progress of reading an endpoint's list, in `ops.list_reads`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 class Gathered:
     """What has landed and is not published: `rows` of `pages` in the landing table with oid `landing`.
 
-    `lists` were read to their end, where each parent has one; `unreadable` records wait beside it for quarantine.
+    `lists` are parents' lists read to their end; `unreadable` records are stored next to it for quarantine.
 
-    `place` is where the list goes on behind them, unless it has `ended`. `token` and `etag` are what the list's pages
-    said of the list as a whole; they count once it has been read. `is_first`: no list of the endpoint has been read
-    to its end yet. `learned` is what its records told of their fields (`RecordFields.facts`), written down for good
-    when they are published.
+    `place` is the position after them, unless the list has `ended`. `token` and `etag` of the list's pages are valid
+    once it has been read. `is_first`: no list of the endpoint has been read to its end yet. `learned` is what its
+    records showed of their fields (`RecordFields.facts`), stored when they are published.
     """
 
     landing: int | None = None
@@ -42,9 +41,9 @@ class Gathered:
 class ListRead:
     """One endpoint's row. While `place` is set, the list is being read, and reading goes on there.
 
-    `declared` is a mark of the declaration: a place means something only to the one it was noted for. `since` is what
-    was asked for, `etag` the mark of the last list that was read whole, `reached` the latest cursor seen, `ceiling` the
-    API's clock when the list began. Behind `place` more may have been `gathered`.
+    `declared` is a fingerprint of the declaration: a place is valid only for the same one. `since` is the requested
+    lower bound, `etag` that of the last list read completely, `reached` the latest cursor seen, `ceiling` the API's
+    clock at the start of the list. `gathered`: landed and not published up to `place`.
     """
 
     declared: str
@@ -57,12 +56,12 @@ class ListRead:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether there is something to go on from."""
+        """Whether there is a position to resume from."""
         return self.place is not None or self.gathered is not None
 
 
 async def read(connection: Connection[Record], source: str, table: str, fresh: timedelta) -> ListRead | None:
-    """What is known of the endpoint's list. A place older than `fresh` is forgotten: page tokens expire."""
+    """The state of the endpoint's list. A place older than `fresh` is discarded: page tokens expire."""
     row = await connection.fetchrow(
         "select declared, since, etag, reached, ceiling, place::text, gathered::text, "
         "updated_at > clock_timestamp() - $3::interval as is_fresh from ops.list_reads "
@@ -83,7 +82,7 @@ async def read(connection: Connection[Record], source: str, table: str, fresh: t
 
 
 async def save(connection: Connection[Record], source: str, table: str, batch_id: int, known: ListRead) -> None:
-    """Write it down, in the transaction that lands or publishes the rows it speaks of."""
+    """Store it, in the transaction that lands or publishes its rows."""
     await connection.execute(
         "insert into ops.list_reads (source_system, table_name, declared, since, etag, place, reached, ceiling, "
         "gathered, batch_id) values ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8, $9::text::jsonb, $10) "
@@ -104,7 +103,7 @@ async def save(connection: Connection[Record], source: str, table: str, batch_id
 
 
 async def forget_gathered(connection: Connection[Record], source: str, table: str) -> None:
-    """What has landed is not to be gone on from: it was refused."""
+    """Discard what has landed: it was refused."""
     await connection.execute(
         "update ops.list_reads set gathered = null where source_system = $1 and table_name = $2", source, table
     )

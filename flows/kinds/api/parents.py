@@ -1,7 +1,7 @@
-"""The parents whose children are asked for: those of raw that changed since the last load, in the order of change.
+"""The parents whose children are fetched: those in raw that changed since the last load, in the order of change.
 
-A parent that changes while they are read comes with the next load: read twice by one, its children of the first time
-would stand beside those of the second, though they are gone.
+A parent that changes while they are read is left to the next load: if one load read it twice, deleted children of
+the first read would remain next to those of the second.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from flows.values.identifiers import quote_identifier
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# Parents fetched from the warehouse at one time.
+# Parents fetched from the warehouse per query.
 _SLICE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Parents:
-    """Parents of batches above `after`, up to and with batch `until`; or all there are (`every`).
+    """Parents of batches above `after`, up to batch `until` inclusive; or all (`every`).
 
-    Those are read in the order of their keys: one that changes meanwhile keeps its place, and is not passed over.
+    All are read in key order: one that changes meanwhile keeps its position, and is not skipped.
     """
 
     target: Target
@@ -38,7 +38,7 @@ class Parents:
     every: bool
 
     async def records(self, warehouse: Connection[Record], place: Place | None) -> AsyncGenerator[ParentRecord, None]:
-        """The parents in order, those behind `place` only. A parent deleted at the source is not asked for."""
+        """The parents in order, only those after `place`. Parents deleted at the source are skipped."""
         texts = ", ".join(f"{quote_identifier(key)}::text" for key in self.keys)
         line = "0::bigint" if self.every else "_batch_id"
         batch, key = (self.after, None) if place is None else (place["batch"], place["keys"])
@@ -67,7 +67,7 @@ class Parents:
     async def with_children(
         self, warehouse: Connection[Record], child: Target, endpoint: Endpoint
     ) -> ParentRecord | None:
-        """A parent that has children in raw: the one whose came last. None where raw cannot tell."""
+        """A parent with children in raw: that of the latest children. None if raw cannot show it."""
         parent = endpoint.parent
         if parent is None or not endpoint.lists_are_told_apart or await raw_columns(warehouse, child) is None:
             return None
@@ -83,14 +83,14 @@ class Parents:
 async def parents_of(
     warehouse: Connection[Record], source: Api, endpoint: Endpoint, since: str | None, place: Place | None
 ) -> Parents:
-    """The parents to ask for now. `since` is the parents' batch that the last load reached.
+    """The parents to fetch now. `since` is the parents' batch that the last load reached.
 
-    Behind a `place`, they end where those of the load that noted it did.
+    After a `place`, they end where those of the load that stored it did.
 
     Raises:
         ConfigurationError: the parent has never been loaded.
     """
-    assert endpoint.parent is not None  # the caller asks for children only
+    assert endpoint.parent is not None  # only called for children
     parent = source.table(endpoint.parent.endpoint)
     target = Target(source.name, parent.name, source.raw_schema)
     if await raw_columns(warehouse, target) is None:

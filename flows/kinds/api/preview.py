@@ -1,34 +1,23 @@
-"""A look at an API before anything is written: its first records, how its pages follow, and a drafted declaration."""
+"""Preview of an API before anything is written: first records, pagination, and a drafted declaration."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
 from flows.kinds.api import Api, Endpoint, SinglePage
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.detect import Detected, detect
 from flows.kinds.api.fields import RecordFields
-from flows.kinds.api.pages.endpoint import HttpLimits, open_reader
+from flows.kinds.api.http.limits import HttpLimits
+from flows.kinds.api.pages.endpoint import open_reader
+from flows.kinds.kind import Preview
 from flows.values.connection import ApiConnection
 from flows.values.errors import DeclarationError, SourceError
 
-# Somebody is watching: what does not answer soon is shown as such.
+# Interactive: fail soon if the API does not respond.
 _LIMITS = HttpLimits(max_attempts=2, wait_budget_seconds=10, request_seconds=30)
 _PAGE_PARAMETERS = {"page", "offset", "cursor", "after", "page_token", "pageToken", "start", "skip"}
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """The first records as sent; every field with the kinds of its values; what the answer itself suggests."""
-
-    records: Sequence[bytes]
-    on_page: int
-    total: int | None
-    fields: dict[str, str]
-    declared: str
-    detected: Detected
 
 
 async def preview_endpoint(source: Api, endpoint: Endpoint, connection: ApiConnection, count: int = 5) -> Preview:
@@ -42,19 +31,21 @@ async def preview_endpoint(source: Api, endpoint: Endpoint, connection: ApiConne
         raise DeclarationError(
             "its path needs a key of its parent",
             where=f"{source.name}.{endpoint.name}",
-            fix=f"look at {source.name}.{endpoint.parent.endpoint}, or load both",
+            fix=f"preview {source.name}.{endpoint.parent.endpoint}, or load both",
         )
     async with open_reader(source, endpoint, connection, limits=_LIMITS) as reader:
         content, headers = await reader.peek()
         page = await anext(reader.pages(side_by_side=False))
-    return Preview(
-        records=page.records[:count],
-        on_page=len(page.records),
-        total=page.total,
-        fields=_fields(page.records),
-        declared=repr(source.pagination_of(endpoint)),
-        detected=detect(content, headers),
-    )
+    found = detect(content, headers)
+    total = "" if page.total is None else f"{page.total:,}"
+    facts = [
+        ("records on the first page", str(len(page.records)), f"{len(found.found)} at {found.records or 'the root'!r}"),
+        ("total", total, f"at {found.total!r}" if found.total else ""),
+        ("pagination", repr(source.pagination_of(endpoint)), found.pagination),
+        ("key", "", f"{found.key} ({found.key_type})"),
+        ("cursor", "", found.cursor_field or ""),
+    ]
+    return Preview(page.records[:count], _fields(page.records), facts)
 
 
 def _fields(records: Sequence[bytes]) -> dict[str, str]:
@@ -64,10 +55,10 @@ def _fields(records: Sequence[bytes]) -> dict[str, str]:
 
 
 async def draft_api(name: str, url: str, auth: Auth, key: str | None, user: str | None) -> tuple[str, Detected]:
-    """A declaration, as Python, drafted from what an address answers.
+    """A declaration, as Python, drafted from a URL's response.
 
     Raises:
-        SourceError: the answer holds no list of records.
+        SourceError: the response has no list of records.
         MedallionError: as a load's.
     """
     parts = urlsplit(url)
@@ -80,9 +71,9 @@ async def draft_api(name: str, url: str, auth: Auth, key: str | None, user: str 
     found = detect(content, headers)
     if not found.found:
         raise SourceError(
-            "the answer holds no list of records to draft from",
+            "the response contains no list of records to draft from",
             where=f"GET {parts.path}",
-            fix="name the address of a list that is not empty",
+            fix="pass the URL of a list that is not empty",
         )
     return _declaration(name, parts.path or "/", params, auth, found), found
 
@@ -93,9 +84,9 @@ def _declaration(name: str, path: str, params: tuple[tuple[str, str], ...], auth
     style = found.pagination.partition("(")[0]
     kinds = sorted({"Api", type(auth).__name__, "Endpoint", style, *({"Since"} if found.cursor_field else set())})
     lines = [
-        f'"""What is read from {name}."""',
+        f'"""The source {name}."""',
         "",
-        f"from flows.declare import {', '.join(kinds)}",
+        f"from flows.kinds.api import {', '.join(kinds)}",
         "",
         f"{name} = Api(",
         f'    "{name}",',
@@ -116,7 +107,7 @@ def _declaration(name: str, path: str, params: tuple[tuple[str, str], ...], auth
     ]
     if found.cursor_field:
         lines += [
-            "            # The parameter's name stands in the API's documentation, not in its answers.",
+            "            # The parameter's name is in the API's documentation, not in its responses.",
             f'            cursor=Since("updated_since", field="{found.cursor_field}", lag="10 min"),',
         ]
     return "\n".join([*lines, "        )", "    ],", ")", ""])

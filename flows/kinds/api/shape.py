@@ -1,4 +1,4 @@
-"""What an endpoint's records become in raw."""
+"""Raw's columns for an endpoint's records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows.values.shape import Column, Shape
 
 
 def places_of(endpoint: Endpoint) -> list[Place]:
-    """The columns that are read out of a record, and where: its key, whose record it is, its cursor's field."""
+    """The columns extracted from a record, with their paths: key, parent, cursor."""
     parent, cursor = endpoint.parent, endpoint.cursor
     places = []
     for field in endpoint.key_fields:
@@ -26,7 +26,7 @@ def places_of(endpoint: Endpoint) -> list[Place]:
 
 
 def shape_of(endpoint: Endpoint) -> Shape:
-    """Raw's columns for an endpoint: what is read out of a record, and the record itself.
+    """Raw's columns for an endpoint: extracted columns, and the record itself.
 
     A column's `select` is its text, as SQL over the landed `payload` and `parent`.
     """
@@ -43,17 +43,17 @@ def shape_of(endpoint: Endpoint) -> Shape:
 
 
 def tombstone_of(endpoint: Endpoint) -> str:
-    """SQL over `payload` that is true for a record that tells of a delete."""
+    """SQL over `payload` that is true for a tombstone."""
     if endpoint.deleted is None:
         return "false"
     return f"coalesce({value_at('payload', endpoint.deleted)}, 'null') not in ('null', 'false')"
 
 
 def mark_of(api: Api, endpoint: Endpoint) -> str:
-    """A mark of all that decides which pages there are, and what those that have landed are taken for.
+    """A fingerprint of everything that decides which pages there are and how landed ones are interpreted.
 
-    A place in a list means nothing under another declaration: behind the place of a merge a replace would find a part
-    of the list only, and take it for all there is.
+    A place is invalid for another declaration: a replace that resumed after the place of a merge would see a part of
+    the list only, and treat it as the full list.
     """
     parts = (
         endpoint.path,

@@ -1,4 +1,4 @@
-"""Databases other than PostgreSQL as sources: rows in Arrow batches, handed on as CSV that COPY reads.
+"""Databases other than PostgreSQL as sources: rows as Arrow batches, written as CSV for COPY.
 
 SQLite through its ADBC driver; MySQL, MariaDB and SQL Server through ODBC (arrow-odbc). Their calls block, so each
 connection lives in a thread of its own. No Python object is made per row.
@@ -19,14 +19,13 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from flows.declare.database import Engine
 from flows.kinds.databases.dialects import DIALECTS, Dialect
+from flows.landing.csv import CHUNK_ROWS
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import ConfigurationError, MedallionError, SourceError, SourceUnavailable
 
 T = TypeVar("T")
 
-# Rows of one query to a driver that keeps the whole answer, and of one Arrow batch.
-CHUNK_ROWS = 20_000
-# Of the buffer between ODBC and Arrow. Its size is rows times the longest value there can be, so wide rows go in
+# Limit of the buffer between ODBC and Arrow. Its size is rows times the longest possible value, so wide rows need
 # smaller batches.
 _BUFFER_BYTES = 16_000_000
 _PORTS = {"mysql": 3306, "mssql": 1433}
@@ -70,7 +69,7 @@ class Reader:
             await self._call(functools.partial(self._connection.execute, statement))
 
     async def begin(self) -> None:
-        """Begin the transaction whose one snapshot all reads from here on see.
+        """Begin the transaction; all reads from here on see its snapshot.
 
         MySQL takes it now, SQL Server at the next read; SQLite took it at its first read.
 
@@ -81,7 +80,7 @@ class Reader:
             await self._call(functools.partial(self._connection.execute, statement))
 
     async def rows(self, query: str) -> list[dict[str, Any]]:
-        """A small answer as plain values."""
+        """A small result as plain values."""
         found: list[dict[str, Any]] = []
         async for batch in self.batches(query, longest=8192):
             found += batch.to_pylist()
@@ -106,11 +105,11 @@ class Reader:
             while (batch := await self._call(following)) is not None:
                 yield batch
         finally:
-            # In the connection's own thread, after a fetch that may still be at work there.
+            # In the connection's own thread, after a fetch that may still be running there.
             self._thread.submit(_let_go, reader)
 
     def close(self) -> None:
-        """Let go of the connection; a query that is still at work ends first, and nobody waits for it."""
+        """Close the connection after a running query ends, without waiting for it."""
         connection, self._connection = self._connection, None
         if connection is not None and hasattr(connection, "close"):
             self._thread.submit(connection.close)
@@ -130,8 +129,8 @@ async def open_reader(
     """A connection to a foreign source, not yet in a snapshot.
 
     Raises:
-        ConfigurationError: a package or driver is missing, or the address or the password is wrong.
-        SourceUnavailable: nobody answers there.
+        ConfigurationError: a package or driver is missing, or the connection URL or the password is wrong.
+        SourceUnavailable: the server does not respond.
     """
     reader = Reader(engine, where)
     try:
@@ -142,7 +141,7 @@ async def open_reader(
 
 
 def explain(problem: Exception, where: str) -> MedallionError:
-    """A driver's error in our words. Its own may quote values, so only its codes are passed on."""
+    """A driver's error as our error. Its text may quote values, so only its codes are used."""
     if isinstance(problem, ImportError | OSError) and not isinstance(problem, ConnectionError | TimeoutError):
         return _missing(where, problem)
     text = str(problem)
@@ -157,22 +156,22 @@ def explain(problem: Exception, where: str) -> MedallionError:
             return ConfigurationError(
                 "the ODBC driver is not installed",
                 where=where,
-                fix="install it (Debian: odbc-mariadb; SQL Server: msodbcsql18), or name another by ?driver=",
+                fix="install it (Debian: odbc-mariadb; SQL Server: msodbcsql18), or name another with ?driver=",
             )
         if native in _TRANSIENT or state[:2] == "08":
             return SourceUnavailable(
-                what, where=where, fix="the load is tried again by itself, from the last commit", retryable=True
+                what, where=where, fix="the load is retried automatically, from the last commit", retryable=True
             )
         return SourceError(what, where=where, fix="look the error up in the source's manual, by its number")
     if "too large to be written into the allocated buffer" in text:
         return SourceError(
-            "a value is longer than its column's type says",
+            "a value is longer than its column's type allows",
             where=where,
-            fix="declare the column in as_text, whose values are measured first",
+            fix="declare the column in as_text: its values are measured first",
         )
     if "database is locked" in text or "SQLITE_BUSY" in text:
         return SourceUnavailable(
-            "the file is locked by its writer", where=where, fix="the load is tried again by itself",
+            "the file is locked by its writer", where=where, fix="the load is retried automatically",
             retryable=True,
         )  # fmt: skip
     if "no such table" in text or "no such column" in text or "unable to open" in text:
@@ -191,7 +190,7 @@ def explain(problem: Exception, where: str) -> MedallionError:
 def _missing(where: str, problem: Exception) -> ConfigurationError:
     system = "" if isinstance(problem, ImportError) else ", and the ODBC driver manager (Debian: libodbc2)"
     return ConfigurationError(
-        f"what reads this kind of database is not installed ({type(problem).__name__})",
+        f"the driver for this kind of database is not installed ({type(problem).__name__})",
         where=where,
         fix=f"run `uv sync --extra databases`{system}, then again",
     )
@@ -199,7 +198,7 @@ def _missing(where: str, problem: Exception) -> ConfigurationError:
 
 def _bad_url(engine: Engine, name: str) -> ConfigurationError:
     return ConfigurationError(
-        "the URL cannot be read", where=name, fix=f"write it as {_URLS[engine]}, with %40 for @ and so on"
+        "the connection URL is invalid", where=name, fix=f"write it as {_URLS[engine]}, with %40 for @ and so on"
     )
 
 
@@ -210,7 +209,7 @@ def _open_sqlite(address: DatabaseConnection) -> Any:
     path = unquote(address.url.removeprefix("sqlite:///").partition("?")[0])
     if not Path(path).is_file():
         raise SourceError(
-            "there is no such file", where=address.name, fix="check the path in the source's URL"
+            "the file does not exist", where=address.name, fix="check the path in the source's URL"
         )  # fmt: skip
     return dbapi.connect(f"file:{quote(path)}?mode=ro", autocommit=False)
 
@@ -248,7 +247,7 @@ def _open_odbc(engine: Engine, address: DatabaseConnection, timeout_seconds: flo
         raise _bad_url(engine, address.name)
     facts = {"Driver": _DRIVERS[engine], "Database": database}
     if engine == "mysql":
-        # Streams rows where the driver can (3.1.17 and later); older ones pass over the first of the two.
+        # Streams rows if the driver supports it (3.1.17 and later); older ones ignore the first of the two.
         facts |= {"NO_CACHE": "1", "FORWARDONLY": "1", "CHARSET": "utf8mb4"}
         facts |= {"Server": parts.hostname, "Port": str(port)}
     else:

@@ -1,4 +1,4 @@
-"""What differs between the engines we read through Arrow: names, literals, catalogue, snapshot and open transactions.
+"""Differences of the engines read through Arrow: names, literals, catalogue, snapshot and open transactions.
 
 Queries only; nothing here opens a connection. Rows of a catalogue query have the columns of `SourceColumn`.
 """
@@ -17,9 +17,9 @@ from flows.kinds.databases.types import SourceColumn
 class Dialect:
     """One engine's SQL.
 
-    `clock` answers (now), in UTC; `oldest` (now, age), of the oldest open transaction in microseconds; `caution`
-    (replica), 1 where the writers are elsewhere. `session` is set on connecting, `begin` takes the snapshot.
-    `chunked`: its driver keeps whole answers in memory.
+    `clock` returns (now), in UTC; `oldest` returns (now, age), of the oldest open transaction in microseconds;
+    `caution` returns (replica), 1 for a replica. `session` is set on connecting, `begin` takes the snapshot.
+    `chunked`: its driver buffers full results in memory.
     """
 
     engine: Engine
@@ -41,9 +41,9 @@ class Dialect:
                 return '"' + name.replace('"', '""') + '"'
 
     def literal(self, text: str) -> str:
-        """The text as a literal that nothing can break out of."""
+        """The text as an injection-safe literal."""
         match self.engine:
-            case "mysql":  # in digits, because a backslash means something or nothing, by sql_mode
+            case "mysql":  # in hex, because the meaning of a backslash depends on sql_mode
                 return f"_utf8mb4 x'{text.encode().hex()}'" if text else "''"
             case "mssql":
                 return "N'" + text.replace("'", "''") + "'"
@@ -51,7 +51,7 @@ class Dialect:
                 return "'" + text.replace("'", "''") + "'"
 
     def column(self, name: str) -> str:
-        """The column of the table that is read; `s` keeps it apart from the names of expressions."""
+        """The column of the source table; the alias `s` distinguishes it from names of expressions."""
         return f"s.{self.quote(name)}"
 
     def relation(self, table: Table) -> str:
@@ -66,7 +66,7 @@ class Dialect:
         return f"select {columns} from {self.relation(table)} where {condition} order by {order} limit {rows}"
 
     def octets(self, expression: str) -> str:
-        """The bytes of a text, or more."""
+        """The size of a text in bytes, or an upper bound."""
         match self.engine:
             case "mysql":
                 return f"octet_length({expression})"
@@ -96,7 +96,7 @@ class Dialect:
                 return _SQLITE_COLUMNS.format(schema=schema or "'main'", table=self.literal(table.name))
 
     def unique_keys(self, table: Table) -> str:
-        """The query for the columns of unique indexes, as (index, column); "" where reading in chunks is not needed."""
+        """The query for the columns of unique indexes, as (index, column); "" if reading in chunks is not needed."""
         if not self.chunked:
             return ""
         schema = "database()" if table.schema == "public" else self.literal(table.schema)
@@ -119,7 +119,7 @@ class Dialect:
         )
 
 
-# Lengths are cast, since a catalogue tells its own columns' lengths as it pleases.
+# Lengths are cast, since catalogues report lengths in different types.
 _MYSQL_COLUMNS = """
 select
     cast(column_name as char(64)) as name,
@@ -174,17 +174,17 @@ DIALECTS: dict[Engine, Dialect] = {
             "set session transaction isolation level repeatable read",
             "start transaction with consistent snapshot, read only",
         ),
-        # Before any clock is read: ages of transactions are told in local time, which an hour in autumn repeats.
+        # Before any clock is read: ages of transactions are in local time, in which an hour repeats in autumn.
         session=("set session time_zone = '+00:00', character_set_results = utf8mb4",),
         clock="select cast(utc_timestamp(6) as char(26)) as now",
-        # Read-only transactions are other readers, ours among them; a row of innodb_trx is up to 0.1 s old.
+        # Read-only transactions are readers, including ours; a row of innodb_trx is up to 0.1 s old.
         oldest="select cast(utc_timestamp(6) as char(26)) as now, cast(timestampdiff(microsecond, min(trx_started), "
         "now(6)) as signed) as age from information_schema.innodb_trx where trx_is_read_only = 0",
         caution="select cast(@@read_only as signed) as replica",
-        # Connector/ODBC before 3.1.17, as Debian 12 has it, fetches a whole result before it hands over its first row.
+        # Connector/ODBC before 3.1.17, as in Debian 12, fetches the full result before it returns the first row.
         chunked=True,
     ),
-    # One writer at a time: what the snapshot does not hold was written after all that it holds.
+    # One writer at a time: rows outside of the snapshot were written after all rows in it.
     "sqlite": Dialect("sqlite", begin=()),
     "mssql": Dialect(
         "mssql",

@@ -1,4 +1,4 @@
-"""What is read of a foreign table: counts, rows as Arrow batches of texts, and rows that do not fit."""
+"""Reads of a foreign table: counts, rows as Arrow batches of texts, and rows that do not fit."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.kinds.databases.connection import CHUNK_ROWS, Reader
+from flows.kinds.databases.connection import Reader
 from flows.kinds.databases.table import ForeignTable
 from flows.kinds.databases.types import AS_TEXT, TypedColumn
 from flows.kinds.databases.window import Bounds
+from flows.landing.csv import CHUNK_ROWS
 
 # A type's text is shorter than this, unless its catalogue entry says how long it is.
 _SCALAR_OCTETS = 512
@@ -17,8 +18,8 @@ _SCALAR_OCTETS = 512
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Counts of one snapshot: rows that raw must hold, rows to read, those that do not fit, by column; and the longest
-    text to come, in bytes."""
+    """Counts of one snapshot: rows that raw must have, rows to read, rows that do not fit per column; and the longest
+    text, in bytes."""
 
     below: int
     rows: int
@@ -42,7 +43,7 @@ async def count(reader: Reader, described: ForeignTable, condition: str) -> int:
 
 
 async def measure(reader: Reader, described: ForeignTable, bounded: Bounds) -> Measure:
-    """Everything that is counted before reading, in one scan of the table."""
+    """All counts before reading, in one scan of the table."""
     dialect = reader.dialect
     unfit = [column for column in described.columns if column.unfit]
     wide = [column for column in described.columns if column.wide and dialect.engine != "sqlite"]
@@ -79,7 +80,7 @@ async def texts(
 ) -> AsyncGenerator[Any, None]:
     """The rows under the condition as Arrow batches of text columns.
 
-    Where the driver keeps whole answers, in chunks by key within the one snapshot, so that memory stays flat.
+    If the driver buffers full results, in chunks by key within the snapshot, so that memory is constant.
     """
     dialect, table = reader.dialect, described.table
     selected = ", ".join(f"{column.select} as c{place}" for place, column in enumerate(columns))
@@ -88,7 +89,7 @@ async def texts(
         query = f"select {selected} from {dialect.relation(table)} where {condition}"
         header = dialect.engine == "sqlite"
         if header:
-            # ADBC types a column by its first batch, and one of nulls would be of numbers: a row of texts goes first.
+            # ADBC types a column by its first batch, and nulls would be typed as numbers: a row of texts comes first.
             query = f"select {', '.join(chr(39) * 2 + f' as c{n}' for n in range(len(columns)))} union all {query}"
         async for batch in reader.batches(query, longest=longest):
             yield batch.slice(1) if header else batch
@@ -110,7 +111,7 @@ async def texts(
 
 
 def _beyond(reader: Reader, keys: Sequence[TypedColumn], last: Sequence[str]) -> str:
-    """Keys after the last one. Written out, because MySQL finds no range in `(a, b) > (1, 2)`."""
+    """Keys after the last one. Expanded, because MySQL cannot use a range for `(a, b) > (1, 2)`."""
     dialect, same, ways = reader.dialect, "", []
     for key, value in zip(keys, last, strict=True):
         quoted = dialect.column(key.name)

@@ -1,4 +1,4 @@
-"""One load of a table from a database that is not PostgreSQL: the same steps, rows by way of Arrow and CSV."""
+"""One load of one table: its rows staged as Arrow batches written as CSV, and published."""
 
 from __future__ import annotations
 
@@ -6,71 +6,50 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from flows.declare import Merge
-from flows.kinds.databases import rows as foreign
+from flows.declare.database import Database, Table
+from flows.kinds.databases import rows
 from flows.kinds.databases.connection import Reader
-from flows.kinds.databases.plan import open_source, plan_foreign
+from flows.kinds.databases.plan import ForeignPlan
 from flows.kinds.databases.rows import Measure
 from flows.kinds.databases.table import ForeignTable
 from flows.kinds.databases.types import TypedColumn
 from flows.kinds.databases.window import Bounds
-from flows.kinds.postgres import Database, Table
 from flows.landing import copy
 from flows.landing.csv import to_csv
 from flows.landing.drift import fit_to_raw
-from flows.landing.table import LANDING_SCHEMA, SchemaChange, Target, create_landing, ensure_types
+from flows.landing.table import LANDING_SCHEMA, Target, create_landing, ensure_types
 from flows.publish.evolution import described_changes, record_held
-from flows.publish.path import mode_of
-from flows.publish.publish import Staged, check_and_publish
-from flows.publish.session import LoadResult, LoadSession, Progress, load_session
+from flows.publish.run import Loaded, LoadRun
+from flows.publish.session import LoadSession, Progress
+from flows.publish.staged import Staged
 from flows.quality.quarantine import Unreadable
-from flows.state import ledger
-from flows.values.connection import DatabaseConnection
 from flows.values.errors import DataRefused, SourceError
 from flows.values.identifiers import qualified
-from flows.values.plan import KeySet, LoadPlan
+from flows.values.plan import KeySet
 from flows.values.shape import METADATA_NAMES
 
-if TYPE_CHECKING:
-    pass
-
-# Rows that do not fit are kept one by one. More of them than this is not a few bad rows but a wrong type.
+# Rows that do not fit are read one by one. More of them than this indicate a wrong type rather than bad rows.
 _MOST_UNFIT = 1_000
 _UNFIT_RULE = "value_fits_type"
 
 
-async def load_foreign(
-    warehouse_address: DatabaseConnection,
-    origin_address: DatabaseConnection,
-    source: Database,
-    table: Table,
-    *,
-    run_id: int | None = None,
-    on_progress: Progress | None = None,
-) -> LoadResult:
-    """Bring raw up to date with the source's table. Memory holds one chunk of rows at a time.
-
-    Raises:
-        MedallionError: see `flows.values.errors`; what was committed before stays, and nothing partial is left.
-    """
-    target = Target(source.name, table.name, source.raw_schema)
-    async with load_session(warehouse_address, target, mode_of(table), "planned", run_id) as session:
-        session.side = "source"
-        async with open_source(source, origin_address, target.where) as reader:
-            plan, described, bounded, changes = await plan_foreign(session.warehouse, reader, source, table)
-            # The window was chosen before this snapshot: whatever was still open then cannot hide below its bound.
-            await reader.begin()
-            measured = await foreign.measure(reader, described, bounded)
-            _refuse_misfits(measured, target.where)
-            staged = await _stage(session, reader, plan, described, bounded, measured, changes, on_progress)
-            session.side = "warehouse"
-        # The source is not needed any more: its transaction ends before the warehouse's begins.
-        counts = await check_and_publish(warehouse_address, session, staged)
-        if table.deletes:
-            await session.warehouse.execute(f"drop table if exists {_keys_relation(target)}")
-        return session.result(plan, counts, described_changes(staged.changes, changes[1]))
+async def carry_out(run: LoadRun[Database, Table], planned: ForeignPlan) -> Loaded:
+    """Stage what is planned and publish it. Memory: one chunk of rows."""
+    session, reader = run.session, run.origin
+    with session.reading():
+        # The window was chosen before this snapshot: transactions open then cannot commit rows below its bound.
+        await reader.begin()
+        measured = await rows.measure(reader, planned.described, planned.bounded)
+        _refuse_misfits(measured, run.target.where)
+    staged = await _stage(run, planned, measured)
+    # The source is no longer needed: its transaction ends before the warehouse's begins.
+    reader.close()
+    counts = await run.publish(staged)
+    if run.table.deletes:
+        await session.warehouse.execute(f"drop table if exists {_keys_relation(run.target)}")
+    return Loaded(planned.plan, counts, described_changes(staged.changes, planned.held))
 
 
 def _keys_relation(target: Target) -> str:
@@ -84,52 +63,41 @@ def _refuse_misfits(measured: Measure, where: str) -> None:
     raise DataRefused(
         f"values do not fit their columns' types in raw ({listed})",
         where=where,
-        fix=f'declare as_text=("{next(iter(measured.unfit))}", …) and rename the raw table away, if there is one',
+        fix=f'declare as_text=("{next(iter(measured.unfit))}", …) then `medallion reload TABLE --recreate`',
     )
 
 
-async def _stage(
-    session: LoadSession,
-    reader: Reader,
-    plan: LoadPlan,
-    described: ForeignTable,
-    bounded: Bounds,
-    measured: Measure,
-    drifted: tuple[list[SchemaChange], list[SchemaChange]],
-    on_progress: Progress | None,
-) -> Staged:
-    table, shape, target, warehouse = described.table, described.shape, session.target, session.warehouse
+async def _stage(run: LoadRun[Database, Table], planned: ForeignPlan, measured: Measure) -> Staged:
+    session, reader, target, warehouse = run.session, run.origin, run.target, run.warehouse
+    plan, described, bounded, table = planned.plan, planned.described, planned.bounded, run.table
+    shape = described.shape
     extracted_at = datetime.now(UTC).isoformat()
-    session.side = "warehouse"
-    await ledger.note_path(warehouse, session.batch_id, plan.path)
-    changes = drifted[0] + await ensure_types(warehouse, target, shape)
-    await record_held(session, drifted[1])
-    await create_landing(warehouse, target, shape, first=plan.path == "first")
+    changes = planned.changes + await ensure_types(warehouse, target, shape)
+    await record_held(session, planned.held)
+    await create_landing(warehouse, target, shape, first=plan.strategy == "initial")
     session.pass_failpoint("after_landing_created")
     condition = f"{bounded.condition} and {bounded.below}"
-    fitting = foreign.fits(described.columns)
+    fitting = rows.fits(described.columns)
     stream = _Stream(reader, described, described.columns, f"{condition} and ({fitting})", measured.longest)
     constants = (extracted_at, target.source, str(session.batch_id), None)
-    async with contextlib.aclosing(stream.chunks(session, on_progress, constants)) as chunks:
+    async with contextlib.aclosing(stream.chunks(session, run.on_progress, constants)) as chunks:
         landed = await copy.copy_rows(warehouse, target, [*shape.names, *METADATA_NAMES], chunks, "csv")
     unreadable: tuple[Unreadable, ...] = ()
     if measured.unfit:
-        session.side = "source"
-        found = await foreign.documents(reader, described, f"{condition} and not ({fitting})", _MOST_UNFIT)
+        with session.reading():
+            found = await rows.documents(reader, described, f"{condition} and not ({fitting})", _MOST_UNFIT)
         unreadable = tuple(Unreadable(_UNFIT_RULE, document, keys) for document, keys in found)
-        session.side = "warehouse"
     session.rows_read = landed + len(unreadable)
-    # Counted and read in one snapshot: a chunk that stepped over a row, or a driver that stopped early, shows here.
+    # Counted and read in one snapshot: a chunk that skipped a row, or a driver that stopped early, is detected here.
     if session.rows_read != measured.rows or landed != stream.rows:
         raise SourceError(
             f"the source counted {measured.rows} rows, sent {stream.rows + len(unreadable)}, and {landed} landed",
             where=target.where,
             fix="run again; if it repeats, the source changes rows outside of transactions (MyISAM, read "
-            "uncommitted): read it when nobody writes",
+            "uncommitted): read it while nothing writes to it",
             retryable=True,
         )
-    session.pass_failpoint("after_copy")
-    landed_shape, drift = await fit_to_raw(warehouse, target, shape, drifted[1])
+    landed_shape, drift = await fit_to_raw(warehouse, target, shape, planned.held)
     source_keys = KeySet(measured.below)
     stage_keys = None
     if table.deletes:
@@ -140,18 +108,18 @@ async def _stage(
 
         stage_keys = keys_are_staged
     return Staged(
-        # An append leaves rows alone that are there, which is what a reread is to mend.
-        load=Merge() if plan.path == "reread" else table.load,
+        # An append skips existing rows, which a reload must correct.
+        load=Merge() if plan.strategy == "reload" else table.load,
         shape=landed_shape,
         keys=table.keys,
         window=bounded.window,
-        first=plan.path == "first",
+        first=plan.strategy == "initial",
         rows_read=session.rows_read,
         received_bytes=stream.bytes,
         extracted_at=extracted_at,
         cursor=table.cursor_column,
         rules=(*drift, *table.rules),
-        rereads=plan.path == "reread",
+        rereads=plan.strategy == "reload",
         tolerance=table.tolerance,
         max_deleted=table.max_deleted,
         changes=tuple(changes),
@@ -164,8 +132,8 @@ async def _stage(
 async def _stage_keys(
     session: LoadSession, reader: Reader, described: ForeignTable, bounded: Bounds, measured: Measure
 ) -> KeySet:
-    """Copy all of the source's keys beside the landing table, where PostgreSQL takes their fingerprint."""
-    condition = f"{bounded.below} and ({foreign.fits(described.keys)})"
+    """Copy all of the source's keys next to the landing table, where PostgreSQL computes their fingerprint."""
+    condition = f"{bounded.below} and ({rows.fits(described.keys)})"
     stream = _Stream(reader, described, described.keys, condition, measured.longest)
     names = described.table.keys
     async with contextlib.aclosing(stream.chunks(session, None)) as chunks:
@@ -175,7 +143,7 @@ async def _stage_keys(
 
 
 class _Stream:
-    """Rows as CSV. `rows` and `bytes` count what was handed over."""
+    """Rows as CSV. `rows` and `bytes` count what was written."""
 
     def __init__(
         self, reader: Reader, described: ForeignTable, columns: Sequence[TypedColumn], condition: str, longest: int
@@ -187,18 +155,15 @@ class _Stream:
     async def chunks(
         self, session: LoadSession, on_progress: Progress | None, constants: Sequence[str | None] = ()
     ) -> AsyncGenerator[bytes, None]:
-        """The chunks, with progress, and with the blame on the side that fails."""
-        session.side = "source"
-        async with contextlib.aclosing(foreign.texts(*self._source)) as batches:
+        """The chunks, with progress; errors name the failing side."""
+        texts = rows.texts(*self._source)
+        async with contextlib.aclosing(texts), contextlib.aclosing(session.each(texts)) as batches:
             async for batch in batches:
                 if not batch.num_rows:
                     continue
                 chunk = to_csv(batch, constants)
                 self.rows += batch.num_rows
                 self.bytes += len(chunk)
-                session.side = "warehouse"
                 yield chunk
-                session.side = "source"
                 if on_progress is not None:
                     on_progress("copied", self.bytes)
-        session.side = "warehouse"

@@ -1,4 +1,4 @@
-"""A table of a database that is not PostgreSQL, as its catalogue tells it."""
+"""A table of a database other than PostgreSQL, from its catalogue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flows.kinds.databases.types import TypedColumn, typed
 from flows.values.errors import SourceError
 from flows.values.shape import METADATA_NAMES, Column, Shape
 
-# PostgreSQL would cut a longer name, and two cut names may be one.
+# PostgreSQL would truncate a longer name, and two truncated names may be equal.
 _LONGEST_NAME = 63
 
 
@@ -24,7 +24,7 @@ class ForeignTable:
 
     @property
     def shape(self) -> Shape:
-        """The columns as raw holds them."""
+        """The columns of raw."""
         return Shape(tuple(Column(c.name, c.raw_type, c.select, c.nullable) for c in self.columns))
 
     def column(self, name: str) -> TypedColumn:
@@ -41,16 +41,16 @@ async def describe(reader: Reader, source: str, table: Table) -> ForeignTable:
     """The table's columns, typed.
 
     Raises:
-        SourceError: there is no such table, a declared column is missing, or a name cannot be kept.
+        SourceError: the table does not exist, a declared column is missing, or a name is not possible in raw.
     """
     dialect = reader.dialect
     where = f"{source}.{table.name}"
     found = [dialect.source_column(row) for row in await reader.rows(dialect.catalogue(table))]
     if not found:
         raise SourceError(
-            f"there is no table {table.name} that we may read",
+            f"table {table.name} does not exist or is not readable",
             where=where,
-            fix="check the name in flows/sources, the database in the source's URL, and the user's rights",
+            fix="check the name in flows/sources, the database in the source's URL, and the user's privileges",
         )
     names = {column.name for column in found}
     declared = [*table.keys, *table.as_text, *([] if table.cursor_column is None else [table.cursor_column])]
@@ -58,14 +58,14 @@ async def describe(reader: Reader, source: str, table: Table) -> ForeignTable:
         raise SourceError(
             f"the declared column {', '.join(missing)} is not in the table",
             where=where,
-            fix="correct the declaration in flows/sources; mind upper and lower case",
+            fix="correct the declaration in flows/sources; names are case-sensitive",
         )
     long = sorted(name for name in names if len(name.encode()) > _LONGEST_NAME)
     if taken := [*sorted(names & set(METADATA_NAMES)), *long]:
         raise SourceError(
-            f"raw cannot have a column {', '.join(taken)}: it adds one of that name itself, or the name is too long",
+            f"raw cannot have a column {', '.join(taken)}: the name is reserved or too long",
             where=where,
-            fix="make a view at the source that names the column otherwise, and declare the view",
+            fix="create a view at the source that renames the column, and declare the view",
         )
     columns = tuple(
         typed(dialect.engine, column, dialect.column(column.name), as_text=column.name in table.as_text)
@@ -76,7 +76,7 @@ async def describe(reader: Reader, source: str, table: Table) -> ForeignTable:
         indexes: dict[str, set[str]] = {}
         for row in await reader.rows(dialect.unique_keys(table)):
             indexes.setdefault(row["name"], set()).add(row["column_name"])
-        # Rows of equal keys on both sides of a chunk's edge would be lost, so the source must forbid them.
+        # Rows with equal keys on both sides of a chunk's edge would be lost, so the key must be unique at the source.
         if any(index and index <= set(table.keys) for index in indexes.values()):
             return ForeignTable(table, columns, described.keys)
     return described

@@ -1,8 +1,8 @@
-"""How a foreign type becomes a raw type: one table for every engine but PostgreSQL.
+"""Mapping of source types to raw types: one table per engine other than PostgreSQL.
 
-Values travel as text that the source itself writes and PostgreSQL's own input functions read: between the two nothing
-decodes them, so a decimal of 65 digits or an unsigned bigint arrives as it is. What PostgreSQL's type cannot hold is
-`unfit`: the row goes to quarantine whole, or its column is declared in `Table(as_text=…)` and travels as text.
+Values are transferred as text, written by the source and read by PostgreSQL's input functions, without decoding in
+between: a decimal of 65 digits or an unsigned bigint arrives unchanged. Values that PostgreSQL's type cannot represent
+are `unfit`: the row is quarantined in full, or its column is declared in `Table(as_text=…)` and loaded as text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 from flows.declare.database import Engine
 
-# How a value of a key is written into the condition that begins the next chunk; "" when it cannot be.
+# How a key's value is written into the condition of the next chunk; "" if it cannot be.
 LiteralKind = Literal["number", "text", ""]
 
 
@@ -54,13 +54,13 @@ MYSQL = (
     TypeRule("datetime", "timestamp({f}) without time zone", _MYSQL_CHAR, _MYSQL_ZERO, note="zero dates do not fit"),
     TypeRule("timestamp", "timestamp({f}) with time zone", "concat(cast({c} as char), '+00')", _MYSQL_ZERO,
              note="read in UTC; zero dates do not fit"),
-    TypeRule("time", "interval", _MYSQL_CHAR, note="a length of time: -838 to 838 hours"),
+    TypeRule("time", "interval", _MYSQL_CHAR, note="a duration: -838 to 838 hours"),
     TypeRule("char|varchar", "text", _MYSQL_TEXT, _MYSQL_NUL, literal="text",
              note="any character set; a NUL character does not fit"),
     TypeRule("(tiny|medium|long)?text", "text", _MYSQL_TEXT, _MYSQL_NUL, wide=True,
              note="MariaDB's json is longtext; a NUL character does not fit"),
     TypeRule("enum|set", "text", _MYSQL_TEXT, note="the label, or labels with commas"),
-    TypeRule("json", "json", _MYSQL_TEXT, wide=True, note="MySQL's; its text as it is written"),
+    TypeRule("json", "json", _MYSQL_TEXT, wide=True, note="MySQL's; its text as written"),
     TypeRule("bit", "bit({p})", "lpad(bin({c} + 0), {p}, '0')"),
     TypeRule("binary|varbinary", "bytea", _MYSQL_BYTES),
     TypeRule("(tiny|medium|long)?blob|vector", "bytea", _MYSQL_BYTES, wide=True),
@@ -68,10 +68,10 @@ MYSQL = (
              note="4 bytes of SRID, then WKB"),
     TypeRule("uuid", "uuid", _MYSQL_CHAR, note="MariaDB's"),
     TypeRule("inet4|inet6", "inet", _MYSQL_CHAR, note="MariaDB's"),
-    TypeRule(".*", "text", _MYSQL_CHAR, wide=True, note="any other: as the server writes it"),
+    TypeRule(".*", "text", _MYSQL_CHAR, wide=True, note="any other type: as the server writes it"),
 )  # fmt: skip
 
-# 15 digits where they come back as the same number, else 17: 0.1 stays 0.1, and no bit is lost.
+# 15 digits if they round-trip to the same number, else 17: 0.1 stays 0.1, and no bit is lost.
 _SQLITE_REAL = (
     "case when cast(printf('%!.15g', {c}) as real) = {c} then printf('%!.15g', {c}) else printf('%!.17g', {c}) end"
 )
@@ -88,7 +88,7 @@ _SQLITE_MOMENT = (
     "then 0 else 1 end = 1"
 )
 
-# By SQLite's own rules of affinity, after the names that people give dates, booleans and JSON.
+# By SQLite's affinity rules, after the usual names of dates, booleans and JSON.
 SQLITE = (
     TypeRule(".*bool.*", "boolean", "cast({c} as text)", "typeof({c}) <> 'integer' or {c} not in (0, 1)",
              note="0 and 1; anything else does not fit"),
@@ -106,7 +106,7 @@ SQLITE = (
     TypeRule("", "text", _SQLITE_ANY, _SQLITE_NUL, note="no declared type: any value; a blob as \\x and hex digits"),
     TypeRule("any|time.*|uuid.*", "text", _SQLITE_ANY, _SQLITE_NUL),
     TypeRule(".*", "numeric", _SQLITE_ANY, "typeof({c}) not in ('real', 'integer')",
-             note="decimal, numeric and all else: SQLite keeps 64 bits of them"),
+             note="decimal, numeric and all other types: SQLite keeps 64 bits"),
 )  # fmt: skip
 
 _MSSQL_DATE = "convert(varchar(40), {c}, 121)"
@@ -132,7 +132,7 @@ MSSQL = (
     TypeRule("datetime2:[0-6]", "timestamp({f}) without time zone", _MSSQL_DATE),
     TypeRule("time:[0-6]", "time({f}) without time zone", _MSSQL_DATE),
     TypeRule("(datetime2|time):7", "text", _MSSQL_DATE, note="tenths of a microsecond, which PostgreSQL does not keep"),
-    TypeRule("datetimeoffset.*", "text", _MSSQL_DATE, note="PostgreSQL would forget the offset"),
+    TypeRule("datetimeoffset.*", "text", _MSSQL_DATE, note="PostgreSQL would not keep the offset"),
     TypeRule("char|varchar|nchar|nvarchar", "text", _MSSQL_TEXT, _MSSQL_NUL, literal="text",
              note="a NUL character does not fit"),
     TypeRule("text|ntext|xml|varchar:max|nvarchar:max", "text", _MSSQL_TEXT, _MSSQL_NUL, wide=True,
@@ -141,12 +141,12 @@ MSSQL = (
     TypeRule("uniqueidentifier", "uuid", _MSSQL_PLAIN),
     TypeRule("binary|varbinary|timestamp|rowversion", "bytea", _MSSQL_BYTES),
     TypeRule("varbinary:max|image|geometry|geography|hierarchyid", "bytea", _MSSQL_BYTES, wide=True),
-    TypeRule(".*", "text", _MSSQL_TEXT, wide=True, note="any other: as the server writes it"),
+    TypeRule(".*", "text", _MSSQL_TEXT, wide=True, note="any other type: as the server writes it"),
 )  # fmt: skip
 
 TYPES: dict[Engine, tuple[TypeRule, ...]] = {"mysql": MYSQL, "sqlite": SQLITE, "mssql": MSSQL}
 
-# A column declared in `as_text`: whatever it holds.
+# A column declared in `as_text`: any value.
 AS_TEXT: dict[Engine, TypeRule] = {
     "mysql": TypeRule("", "text", _MYSQL_CHAR, wide=True),
     "sqlite": TypeRule("", "text", _SQLITE_ANY, _SQLITE_NUL),
@@ -156,7 +156,7 @@ AS_TEXT: dict[Engine, TypeRule] = {
 
 @dataclass(frozen=True, slots=True)
 class SourceColumn:
-    """A column as the source's catalogue tells it; `octets` bounds its text, 0 where nothing does."""
+    """A column from the source's catalogue; `octets` bounds its text, 0 if unbounded."""
 
     name: str
     type: str

@@ -1,4 +1,4 @@
-"""Which rows of a foreign table to read, and where the next read may begin; see `window` for PostgreSQL's."""
+"""The rows of a foreign table to read, and the next cursor; see `window` for PostgreSQL's."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from flows.values.errors import SourceError
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import CursorState, Window
 
-# innodb_trx tells when a transaction began to the second, and is up to 0.1 s old when it is read.
+# innodb_trx has the start of a transaction to the second, and is up to 0.1 s old.
 _GUARD = timedelta(seconds=2)
-# InnoDB answers from a copy when innodb_trx was read within the last 0.1 s; this is past four tables that look at once.
+# InnoDB returns a cached copy if innodb_trx was read within the last 0.1 s; this covers four tables read in parallel.
 _INNODB_CACHE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The rows of one read. `window` speaks PostgreSQL, `condition` and `below` mean the same in the source's SQL."""
+    """The rows of one read. `window` is PostgreSQL's SQL, `condition` and `below` are the same in the source's SQL."""
 
     window: Window = field(default_factory=Window)
     condition: str = "1 = 1"
@@ -31,7 +31,7 @@ class Bounds:
 
 
 async def bounds(reader: Reader, described: ForeignTable, state: CursorState) -> Bounds:
-    """The rows of the next read and the cursor to store when they are in. Runs before the snapshot.
+    """The rows of the next read and the cursor to store afterwards. Runs before the snapshot.
 
     Raises:
         SourceError: the cursor's values cannot be compared.
@@ -44,7 +44,7 @@ async def bounds(reader: Reader, described: ForeignTable, state: CursorState) ->
         case Sequence() as cursor:
             return await _sequence_bounds(reader, described, cursor, state)
         case TransactionId():
-            raise ValueError("a Database of another engine than PostgreSQL refuses this cursor when it is declared")
+            raise ValueError("this cursor is rejected at declaration for engines other than PostgreSQL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ async def _clock(reader: Reader) -> datetime:
 
 
 async def _look(reader: Reader, now: datetime) -> _Horizon:
-    """What was open at the source just after `now`, by the source's own clock."""
+    """The transactions open at the source just after `now`, by the source's own clock."""
     (row,) = await reader.rows(reader.dialect.caution)
     warning = None
     if row["replica"]:
         warning = (
-            "the source is read-only, as a replica is: open transactions of its primary are out of sight, only the "
+            "the source is read-only, probably a replica: open transactions of its primary are not visible, only the "
             "lag covers them"
         )
     try:
@@ -74,7 +74,7 @@ async def _look(reader: Reader, now: datetime) -> _Horizon:
         if problem.retryable:
             raise
         right = "process" if reader.dialect.engine == "mysql" else "view server state"
-        unseen = f"no right to see open transactions (grant {right}): only the lag covers late commits"
+        unseen = f"no privilege to see open transactions (grant {right}): only the lag covers late commits"
         return _Horizon(now, None, unseen)
     if row["age"] is None:
         return _Horizon(now, None, warning)
@@ -106,7 +106,7 @@ async def _timestamp_bounds(reader: Reader, described: ForeignTable, cursor: Tim
 
 
 def _less(value: str, overlap: timedelta, table: str) -> str:
-    """The moment less the lag, in the form that sorts before every other form of the same moment.
+    """The timestamp minus the lag, in the form that sorts before every other form of the same timestamp.
 
     Seconds without a fraction and a blank before the time: as text it is never greater than what it stands for.
     """
@@ -114,7 +114,7 @@ def _less(value: str, overlap: timedelta, table: str) -> str:
         moment = datetime.fromisoformat(value.replace("Z", "+00:00")) - overlap
     except ValueError:
         raise SourceError(
-            "the cursor's values are not moments in ISO form",
+            "the cursor's values are not ISO timestamps",
             where=table,
             fix="use Sequence(…) for numbers, or another column",
         ) from None
@@ -147,7 +147,7 @@ async def _sequence_bounds(reader: Reader, described: ForeignTable, cursor: Sequ
         condition = f"{quoted} > {int(state.value) - cursor.lag}"
     below, raw_below = "1 = 1", "true"
     if isinstance(table.load, Append) and not table.keys:
-        # Without a key a row read twice would stand there twice: read only what is settled.
+        # Without a key, a row read twice would be duplicated: read only below the horizon.
         below = f"{quoted} <= {int(safe)}" if safe is not None else "1 = 0"
         raw_below = f"{quote_identifier(cursor.column)} <= {quote_literal(safe)}::bigint" if safe else "false"
         condition = f"{condition} and {below}"

@@ -1,8 +1,8 @@
-"""A source of dlt (https://dlthub.com) that we read, and its resources. Here are literals only: nothing imports dlt."""
+"""Sources of dlt (https://dlthub.com) and their resources. Literals only: nothing imports dlt."""
 
 import re
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import get_args
 
 from flows.declare.database import OnDrift
@@ -12,7 +12,7 @@ from flows.declare.rule import Rule, Tolerance
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
 
-# Types a key or cursor read out of a record may have, by PostgreSQL's own long names: contracts compare them as text.
+# Allowed types of extracted keys and cursors, by PostgreSQL's long names: contracts compare them as text.
 FIELD_TYPES = (
     "text",
     "bigint",
@@ -31,17 +31,17 @@ class Resource:
     """One resource of a dlt source: one table in raw.
 
         Resource("contacts", key="id", key_type="bigint", cursor="updatedAt", load=Merge())
-        Resource("orders", key="order_id", columns=True)     its Arrow tables or data frames, typed column by column
-        Resource("pipelines")                                key and load as the resource itself says
+        Resource("orders", key="order_id", columns=True)     Arrow tables or data frames, with typed columns
+        Resource("pipelines")                                key and load from the resource's hints
 
-    A record is kept whole as `payload jsonb`, with its key and cursor in columns of their own: top-level fields, read
-    in the types `key_type` (one for all of the key's columns, or one each) and `cursor_type`. With `columns` the
-    resource yields Arrow tables or data frames, and raw has their columns, as `on_drift` says when these change.
+    A record is stored as `payload jsonb`, with its key and cursor in separate columns: top-level fields, with the types
+    `key_type` (one for all of the key's columns, or one per column) and `cursor_type`. With `columns` the resource
+    yields Arrow tables or data frames, and raw has their columns; `on_drift` decides about changes.
 
-    What is left out is taken from the resource at its first use: `key` from its primary key, `load` from its write
-    disposition, `deleted` from a column hint `hard_delete`. `deleted` names the field by which a record says that it is
-    deleted: true, or anything but null and false. `resource` is dlt's name for it where that is not a plain one.
-    `count` is the import path of a function that returns how many records the source holds, for reconciliation.
+    Omitted options are taken from the resource at its first use: `key` from its primary key, `load` from its write
+    disposition, `deleted` from a column hint `hard_delete`. `deleted` is the field that marks a deleted record: true,
+    or anything but null and false. `resource` is dlt's name for it if that is not a plain name.
+    `count` is the import path of a function that returns the number of records at the source, for reconciliation.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Resource:
 
     @property
     def tolerance(self) -> Tolerance:
-        """How many rows of a read may break rules."""
+        """How many rows of a read may break row checks."""
         return Tolerance(self.max_quarantined, self.quarantine_floor)
 
     @property
@@ -72,12 +72,12 @@ class Resource:
 
     @property
     def deletes(self) -> bool:
-        """Only a whole read tells of records that are gone; those that say so themselves are another matter."""
+        """Only a full read detects deleted records; records marked as deleted are handled separately."""
         return False
 
     @property
     def dlt_name(self) -> str:
-        """What dlt calls the resource."""
+        """dlt's name of the resource."""
         return self.resource or self.name
 
     def types_of(self, keys: tuple[str, ...]) -> tuple[str, ...]:
@@ -97,18 +97,18 @@ class Resource:
             raise DeclarationError(
                 f"{len(self.keys)} key columns have {len(self.key_type)} types",
                 where=where,
-                fix="give one key_type for all of them, or one each, in the key's order",
+                fix="declare one key_type for all of them, or one per column in the key's order",
             )
         named = [*self.keys, *([self.cursor] if self.cursor is not None else [])]
         if not all(named):
             raise DeclarationError(
-                "a field of the key or cursor has no name", where=where, fix="write it as the records have it"
+                "the name of a field of the key or cursor is empty", where=where, fix="write it as in the records"
             )
         if not self.columns and (_PAYLOAD in named or any(name.startswith("_") for name in named)):
             raise DeclarationError(
-                "a key or cursor may be called neither payload nor anything beginning with _: raw has these itself",
+                "a key or cursor must not be named payload or start with _: these names are reserved in raw",
                 where=where,
-                fix="give the field another name in the resource, with add_map",
+                fix="rename the field in the resource, with add_map",
             )
         match self.load:
             case Replace() if self.cursor is not None:
@@ -119,7 +119,7 @@ class Resource:
                 )
             case Replace() | Append() if self.deleted is not None:
                 raise DeclarationError(
-                    "records that say they are deleted mark merged ones; replace drops them itself, append keeps all",
+                    "deleted= needs a merge: replace removes deleted records anyway, append keeps all records",
                     where=where,
                     fix="use load=Merge(), or remove deleted",
                 )
@@ -128,11 +128,11 @@ class Resource:
         self.tolerance.refuse_nonsense(where)
         if self.on_drift not in get_args(OnDrift):
             raise DeclarationError(
-                f"on_drift is {self.on_drift!r}", where=where, fix=f"choose among {', '.join(get_args(OnDrift))}"
+                f"on_drift {self.on_drift!r} is unknown", where=where, fix=f"use one of {', '.join(get_args(OnDrift))}"
             )
         if self.on_drift == "quarantine":
             raise DeclarationError(
-                "rows that do not fit raw's columns wait in quarantine of tables of a Database only",
+                'on_drift="quarantine" is supported for tables of a Database only',
                 where=where,
                 fix='use on_drift="evolve" or "freeze"',
             )
@@ -144,7 +144,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class DltSource:
-    """A source of dlt, landed by our own publish step.
+    """A source of dlt, loaded by our own publish step.
 
         DltSource("hubspot", build="crm.hubspot:hubspot", resources=[Resource("contacts", key="id", load=Merge())])
 
@@ -162,16 +162,20 @@ class DltSource:
     schedule: str | None = None
     max_parallel: int = 2
     description: str = ""
-    kind: str = field(default="dlt", init=False)
+
+    @property
+    def kind(self) -> str:
+        """The folder in flows/kinds with its implementation."""
+        return "dlt"
 
     @property
     def raw_schema(self) -> str:
-        """Where its records land: `raw_hubspot`."""
+        """The schema of its raw tables: `raw_hubspot`."""
         return f"raw_{self.name}"
 
     @property
     def tables(self) -> SequenceOf[Resource]:
-        """The resources, as every source names what it loads."""
+        """The resources, under the common name of all sources."""
         return self.resources
 
     def __post_init__(self) -> None:
@@ -189,7 +193,7 @@ class DltSource:
         """The declared resource of that name.
 
         Raises:
-            DeclarationError: there is none; the message lists those there are.
+            DeclarationError: it does not exist; the message lists the declared ones.
         """
         for resource in self.resources:
             if resource.name == name:
@@ -200,7 +204,7 @@ class DltSource:
 def _require_import_path(path: str, what: str, where: str) -> None:
     if not _IMPORT_PATH.fullmatch(path):
         raise DeclarationError(
-            f"{what} is {path!r}, and no import path of a function",
+            f"{what} is {path!r}, which is not an import path of a function",
             where=where,
             fix='write module and function, such as "crm.hubspot:hubspot"',
         )

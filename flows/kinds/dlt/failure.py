@@ -1,7 +1,7 @@
-"""What goes wrong within a dlt source, in our words.
+"""Errors of dlt sources as our errors.
 
-The words of dlt, and of what people's own code raises, quote records, URLs and secrets. So only kinds, places in the
-code, HTTP statuses and names of fields are passed on.
+Texts of dlt and of users' code quote records, URLs and secrets. So only exception types, code locations, HTTP statuses
+and names of fields are passed on.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 from flows.kinds.dlt.json import NotJson, no_json
 from flows.values.errors import ConfigurationError, MedallionError, SourceError, SourceUnavailable
 
-# What HTTP and database libraries raise when nobody answers, by name: none of them need be installed.
+# Connection errors of HTTP and database libraries, by name: none of them need be installed.
 _UNREACHABLE = frozenset(
     ["ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "ChunkedEncodingError", "ConnectError",
      "ReadError", "RemoteProtocolError", "ProtocolError", "MaxRetryError", "RetryError", "TimeoutException"]
 )  # fmt: skip
-_BY_ITSELF = "the load is tried again by itself, from the state that was published last"
+_BY_ITSELF = "the load is retried automatically, from the last published state"
 _NO_CURSOR = frozenset(
     ["IncrementalCursorPathMissing", "IncrementalCursorPathHasValueNone", "IncrementalCursorInvalidCoercion"]
 )
@@ -31,7 +31,7 @@ def not_installed(where: str) -> ConfigurationError:
 
 
 def explain(problem: Exception, where: str) -> MedallionError:
-    """An exception out of a dlt source. Those of ours pass as they are."""
+    """An exception of a dlt source. Our own errors are returned unchanged."""
     cause = _innermost(problem)
     if isinstance(cause, MedallionError):
         return cause
@@ -42,16 +42,16 @@ def explain(problem: Exception, where: str) -> MedallionError:
         return _lacks_configuration(cause, where)
     if kind == "ConfigValueCannotBeCoercedException":
         return ConfigurationError(
-            f"dlt finds a value of another type than it needs for {getattr(cause, 'field_name', 'a setting')}",
+            f"dlt found a value of the wrong type for {getattr(cause, 'field_name', 'a setting')}",
             where=where,
             fix="correct it where it is set: in the environment, or in .dlt/secrets.toml or config.toml",
         )
     if kind in _NO_CURSOR:
         return SourceError(
-            f"a record lacks the cursor's field, or holds another kind of value there ({kind})",
+            f"a record lacks the cursor's field, or has a value of another type there ({kind})",
             where=where,
             fix="compare a record with the resource's dlt.sources.incremental(…); its on_cursor_value_missing "
-            "says what becomes of records without",
+            "decides about records without it",
         )
     status = getattr(getattr(cause, "response", None), "status_code", None)
     if isinstance(status, int):
@@ -61,17 +61,17 @@ def explain(problem: Exception, where: str) -> MedallionError:
         or kind in _UNREACHABLE
         or _connection_lost(cause)
     ):
-        return SourceUnavailable(f"the source does not answer ({kind})", where=where, fix=_BY_ITSELF, retryable=True)
+        return SourceUnavailable(f"the source does not respond ({kind})", where=where, fix=_BY_ITSELF, retryable=True)
     return SourceError(
         f"the source raised {kind}{_place(cause)}",
         where=where,
         fix="call the source's function in a Python session to read the message: it may quote records, so it is "
-        "not kept",
+        "not stored",
     )
 
 
 def _innermost(problem: BaseException) -> BaseException:
-    """What the source's own code raised, below what dlt wraps around it."""
+    """The exception of the source's own code, without dlt's wrappers."""
     while type(problem).__name__ == "ResourceExtractionError" and problem.__cause__ is not None:
         problem = problem.__cause__
     return problem
@@ -89,15 +89,15 @@ def _http_status(status: int, where: str) -> MedallionError:
     what = f"the source answered HTTP {status}"
     if status in {401, 403}:
         return ConfigurationError(
-            what, where=where, fix="check the key that dlt finds for the source, and what it may see"
+            what, where=where, fix="check the key that dlt uses for the source, and its permissions"
         )
     if status in {408, 425, 429} or status >= 500:
         return SourceUnavailable(what, where=where, fix=_BY_ITSELF, retryable=True)
-    return SourceError(what, where=where, fix="compare the source's endpoints and parameters with its manual")
+    return SourceError(what, where=where, fix="compare the source's endpoints and parameters with its documentation")
 
 
 def _connection_lost(problem: BaseException) -> bool:
-    """What SQLAlchemy says of a connection, or PostgreSQL by its SQLSTATE."""
+    """A connection error of SQLAlchemy, or PostgreSQL's by its SQLSTATE."""
     if getattr(problem, "connection_invalidated", False):
         return True
     state = getattr(getattr(problem, "orig", problem), "pgcode", None)
@@ -106,18 +106,18 @@ def _connection_lost(problem: BaseException) -> bool:
 
 def _lacks_configuration(problem: Any, where: str) -> ConfigurationError:
     names = ", ".join(str(name) for name in problem.fields)
-    # Names of variables only: what dlt found under a name stands beside it, and is not looked at.
+    # Names of variables only: their values are next to them, and are not read.
     variables = list(_variables(problem.traces))
     example = f", such as {variables[0]}" if variables else ""
     return ConfigurationError(
-        f"dlt finds no value for {names}",
+        f"dlt found no value for {names}",
         where=where,
         fix=f"set it in the environment{example}, or in .dlt/secrets.toml",
     )
 
 
 def _variables(looked_up: Mapping[str, Any]) -> Iterator[str]:
-    """The environment variables that dlt tried, those of settings within settings too."""
+    """The environment variables that dlt tried, including those of nested settings."""
     for traces in looked_up.values():
         for trace in traces:
             if getattr(trace, "provider", "") == "Environment Variables":

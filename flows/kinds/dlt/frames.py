@@ -1,7 +1,7 @@
-"""Arrow tables and data frames of a dlt resource: raw's types for theirs, and their values as texts for COPY.
+"""Arrow tables and data frames of a dlt resource: their types in raw, and their values as text for COPY.
 
-Values are exact, or their row does not fit: fractions of a second beyond microseconds, years beyond 1 to 9999, and NUL
-characters are kept aside with the whole row, never rounded or cut.
+Values are exact, or their row does not fit: rows with fractions of a second beyond microseconds, years outside of 1 to
+9999, or NUL characters are quarantined in full, never rounded or truncated.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.kinds.databases.connection import CHUNK_ROWS
-from flows.landing.csv import to_csv
+from flows.landing.csv import CHUNK_ROWS, to_csv
 from flows.values.errors import SourceError
 from flows.values.shape import METADATA_NAMES
 
-# PostgreSQL would cut a longer name, and two cut names may be one.
+# PostgreSQL would truncate a longer name, and two truncated names may be equal.
 _LONGEST_NAME = 63
 _FIRST_YEAR, _LAST_YEAR = -719_162, 2_932_896  # days from 1970-01-01 to 0001-01-01 and to 9999-12-31
 _DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
@@ -40,7 +39,7 @@ _PLAIN = {
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some rows of a table: their columns with raw's types (None: nothing but nulls, so no type is known)."""
+    """Some rows of a table: their columns with raw's types (None: only nulls, so no type is known)."""
 
     rows: Any
     types: dict[str, str | None]
@@ -48,26 +47,26 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """A row that raw's types cannot hold: as a JSON text, and its key's texts."""
+    """A row that raw's types cannot represent: as a JSON text, and its key's texts."""
 
     text: str
     key: tuple[str | None, ...]
 
 
 def pieces(table: Any, where: str) -> list[Piece]:
-    """The table in pieces of at most 20,000 rows; one without rows still tells its columns.
+    """The table in pieces of at most 20,000 rows; one without rows still has its columns.
 
     Raises:
-        SourceError: a column's type or name has no place in raw.
+        SourceError: a column's type or name is not possible in raw.
     """
     types = {field.name: _raw_type(field.type, field.name, where) for field in table.schema}
     taken = sorted(name for name in types if name in METADATA_NAMES or len(name.encode()) > _LONGEST_NAME)
     if taken or len(types) < len(table.schema.names):
-        listed = ", ".join(taken) or "of one name twice"
+        listed = ", ".join(taken) or "whose name occurs twice"
         raise SourceError(
-            f"raw cannot have a column {listed}: it adds one of that name itself, or the name is too long",
+            f"raw cannot have a column {listed}: the name is reserved or too long",
             where=where,
-            fix="give the column another name in the resource",
+            fix="rename the column in the resource",
         )
     return [Piece(rows, types) for rows in table.to_batches(max_chunksize=CHUNK_ROWS) or [_no_rows(table.schema)]]
 
@@ -105,7 +104,7 @@ def _raw_type(kind: Any, name: str, where: str) -> str | None:
         if is_kind(kind) and not arrow.is_union(kind):
             return raw_type
     raise SourceError(
-        f"column {name} is of Arrow's type {kind}, which raw has none for",
+        f"column {name} has the Arrow type {kind}, which has no equivalent in raw",
         where=where,
         fix="cast it to another type in the resource",
     )
@@ -138,7 +137,7 @@ def texts(
 ) -> Texts:
     """The piece as CSV: `columns` in their order (nulls where it has none of that name), then raw's metadata.
 
-    `deleted` is the column by which a row says that it is deleted: true, or anything but null and false.
+    `deleted` is the column that marks a deleted row: true, or anything but null and false.
     """
     arrow, compute = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.compute")
     rows = piece.rows

@@ -1,4 +1,4 @@
-"""Arrow tables of a dlt resource → the landing table, whose columns grow with them."""
+"""Arrow tables of a dlt resource → the landing table, which gets new columns as needed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from flows.values.identifiers import quote_identifier
 from flows.values.shape import METADATA_NAMES, Column, Shape
 from flows.values.widening import widens
 
-# Rows that do not fit are kept one by one. More of them than this is not a few bad rows but a wrong type.
+# Rows that do not fit are read one by one. More of them than this indicate a wrong type rather than bad rows.
 _MOST_UNFIT = 1_000
 _UNFIT_RULE = "value_fits_type"
 
 
 @dataclass(slots=True)
 class FramesLanding:
-    """A landing table under way. `types` are the columns that it has; `raw` those of the raw table, if there is one.
+    """A landing table being filled. `types` are its columns; `raw` those of the raw table, if there is one.
 
-    A table may lack columns that others have, or have them in a narrower type: each COPY goes on until one comes that
-    needs the landing table changed.
+    A table may lack columns of others, or have them in a narrower type: each COPY continues until a table needs a
+    change of the landing table.
     """
 
     session: LoadSession
@@ -60,7 +60,7 @@ class FramesLanding:
 
         Raises:
             SourceError: it cannot be read, or lacks a declared column.
-            SchemaDrift: a column has two types that neither hold the other's values.
+            SchemaDrift: a column has two incompatible types.
             DataRefused: too many rows do not fit.
         """
         session, target = self.session, self.session.target
@@ -83,18 +83,15 @@ class FramesLanding:
 
     async def _pieces(self) -> AsyncGenerator[Piece, None]:
         where = self.session.target.where
-        self.session.side = "source"
-        async with contextlib.aclosing(self.reader.batches()) as batches:
+        read = self.reader.batches()
+        async with contextlib.aclosing(read), contextlib.aclosing(self.session.each(read)) as batches:
             async for batch in batches:
                 for frame in batch.frames:
                     for piece in pieces(frame, where):
-                        self.session.side = "warehouse"
                         yield piece
-                        self.session.side = "source"
-        self.session.side = "warehouse"
 
     async def _csv(self, coming: AsyncGenerator[Piece, None]) -> AsyncGenerator[bytes, None]:
-        """Pieces as CSV, up to one that the landing table has no place for."""
+        """Pieces as CSV, up to one that needs a change of the landing table."""
         metadata = (self.extracted_at, self.session.target.source, str(self.session.batch_id))
         columns, encode = list(self.types), value_encoder()
         while self._next is not None and self._wanted(self._next) == self.types:
@@ -108,7 +105,7 @@ class FramesLanding:
                 raise DataRefused(
                     f"values of over {_MOST_UNFIT:,} rows do not fit their columns' types in raw",
                     where=self.session.target.where,
-                    fix="cast the columns in the resource: to texts, or to microseconds and years from 1 to 9999",
+                    fix="cast the columns in the resource to text, or to microseconds and years from 1 to 9999",
                 )
             if written.rows:
                 self.received += len(written.csv)
@@ -118,12 +115,12 @@ class FramesLanding:
             self._next = await anext(coming, None)
 
     def _wanted(self, piece: Piece) -> dict[str, str]:
-        """The landing table's columns with those of the piece: raw's types where these hold the piece's values too."""
+        """The landing table's columns plus those of the piece, with raw's types if they fit the piece's values."""
         wanted = dict(self.types)
         for name, kind in piece.types.items():
             in_raw = (self.raw or {}).get(name)
             present = wanted.get(name)
-            if kind is None:  # nothing but nulls: no reason for a column, unless raw has it
+            if kind is None:  # only nulls: no new column, unless raw has it
                 if present is None and in_raw is not None:
                     wanted[name] = in_raw
             elif present is None:
@@ -146,12 +143,12 @@ class FramesLanding:
         self.types = wanted
 
     def _take_from_raw(self) -> None:
-        """Nothing came, so nothing is known of the columns but what raw has."""
+        """No table arrived, so only raw's columns are known."""
         if self.raw is None:
             raise SourceError(
-                "the resource sent no table, and without one its columns are not known",
+                "the resource yielded no table, so its columns are not known",
                 where=self.session.target.where,
-                fix="run again when it has rows; or let it yield an empty table with its columns",
+                fix="run again when it has rows, or yield an empty table with its columns",
             )
         self.types = {name: kind for name, kind in self.raw.items() if name not in METADATA_NAMES}
 
@@ -161,5 +158,5 @@ class FramesLanding:
             raise SourceError(
                 f"the column {', '.join(missing)} of key or cursor is not in the resource's tables",
                 where=self.session.target.where,
-                fix="correct the declaration in flows/sources; mind upper and lower case",
+                fix="correct the declaration in flows/sources; names are case-sensitive",
             )

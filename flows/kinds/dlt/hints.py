@@ -1,7 +1,7 @@
-"""What a dlt resource says of itself, and how its records land where the declaration leaves that open.
+"""The hints of a dlt resource, and how they complete its declaration.
 
-Declarations win. Where following both would lose or double records, nothing is read: the error says what contradicts
-what, and the next move.
+Declarations have precedence. If both together would lose or duplicate records, nothing is read: the error names the
+contradiction and the fix.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from flows.values.errors import DeclarationError
 class Said:
     """A resource's own hints. `cursor` is the path its incremental follows, `lagged` whether that reads records again.
 
-    `moving_table`: its table's name depends on each record. `ranged`: it reads a fixed range, and keeps no cursor.
-    `undecided`: its function takes an incremental, and only when it is called does dlt know whether it gets one.
+    `moving_table`: its table's name depends on the record. `ranged`: it reads a fixed range, and has no cursor.
+    `undecided`: its function accepts an incremental, and dlt knows only at the call whether it gets one.
     """
 
     keys: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Said:
 
 
 def said_by(resource: Any) -> Said:
-    """The hints of a `DltResource`. Those that are functions of a record say nothing before there is one."""
+    """The hints of a `DltResource`. Hints that are functions of a record are unknown before there is one."""
     moving = bool(resource.has_dynamic_table_name)
     table: Mapping[str, Any] = {}
     if not (moving or resource.has_other_dynamic_hints):
@@ -56,36 +56,34 @@ def said_by(resource: Any) -> Said:
 
 
 def incremental_of(resource: Any) -> Any:
-    """The resource's incremental without what dlt wraps around it; None when there is none, or none yet."""
+    """The resource's incremental without dlt's wrappers; None if there is none, or none yet."""
     return getattr(resource.incremental, "incremental", resource.incremental)
 
 
 def settled(declared: Resource, said: Said, where: str) -> Resource:
-    """The declaration with everything decided: load, key and deletes.
+    """The resolved declaration: load, key and deletes.
 
     Raises:
-        DeclarationError: declaration and resource contradict each other, or leave open what must not be guessed.
+        DeclarationError: declaration and resource contradict each other, or leave a choice that must not be guessed.
     """
     if said.moving_table:
         raise DeclarationError(
-            "the resource sends each record to a table that it names itself, and one resource is one table in raw",
+            "the resource sets table_name per record, and one resource is one table in raw",
             where=where,
-            fix="remove table_name from the resource, and tell the kinds apart in silver by the payload; or "
-            "declare one resource for each",
+            fix="remove table_name from the resource, and distinguish the records in silver by the payload; or "
+            "declare one resource per table",
         )
     if declared.keys and said.keys and set(declared.keys) != set(said.keys):
         raise DeclarationError(
             f"the declared key is {', '.join(declared.keys)}, and the resource's primary key {', '.join(said.keys)}",
             where=where,
-            fix="correct key in flows/sources, or the resource's primary_key: records are told apart by it",
+            fix="correct key in flows/sources, or the resource's primary_key: records are matched on it",
         )
     load = declared.load or _load_of(said, where)
-    # Records that are only added need no key: two versions of one are two records of a log.
+    # Appended records need no key: two versions of one are two records of a log.
     keys = declared.keys or (() if isinstance(load, Append) else said.keys)
     if isinstance(declared.key_type, tuple) and len(declared.key_type) != len(keys):
-        raise DeclarationError(
-            "key_type gives types for a key that is not declared", where=where, fix='add key=("…", …)'
-        )
+        raise DeclarationError("key_type is declared without a key", where=where, fix='add key=("…", …)')
     deleted = declared.deleted or (said.deleted if isinstance(load, Merge) else None)
     result = replace(declared, load=load, key=keys, deleted=deleted)
     _refuse_contradictions(result, said, where)
@@ -103,9 +101,9 @@ def _load_of(said: Said, where: str) -> Replace | Merge | Append:
         return Append()
     kind = f"{said.disposition} by {said.strategy}" if said.strategy else said.disposition
     raise DeclarationError(
-        f"the resource's write disposition is {kind}, which raw does not know",
+        f"the resource's write disposition is {kind}, which is not supported",
         where=where,
-        fix="declare load=Merge() with a key; versions of records are what snapshots in dbt_project keep",
+        fix="declare load=Merge() with a key; snapshots in dbt_project keep versions of records",
     )
 
 
@@ -119,20 +117,20 @@ def _refuse_contradictions(resource: Resource, said: Said, where: str) -> None:
             )
         case Replace() if said.cursor is not None and not said.ranged:
             raise DeclarationError(
-                f"a replace takes what is not read for deleted, and the resource reads what is new ({said.cursor})",
+                f"a replace deletes records that are not read, and the resource is incremental ({said.cursor})",
                 where=where,
                 fix="declare load=Merge() and a key, or remove the resource's incremental",
             )
         case Append() if not resource.keys and said.cursor is None and not said.undecided:
             raise DeclarationError(
-                "an append needs a cursor or a key, because without them every run would add every record again",
+                "an append needs a cursor or a key, because without them every run would append all records again",
                 where=where,
                 fix='declare load=Merge() or Append() with key="…", load=Replace(), or give the resource '
                 "dlt.sources.incremental(…)",
             )
         case Append() if not resource.keys and said.lagged:
             raise DeclarationError(
-                "an append with a lag reads records twice, and without a key it could not tell them apart",
+                "an append with a lag reads records twice, and without a key it cannot deduplicate them",
                 where=where,
                 fix='declare key="…" or load=Merge()',
             )
@@ -140,7 +138,7 @@ def _refuse_contradictions(resource: Resource, said: Said, where: str) -> None:
             pass
     if resource.cursor is not None and said.cursor is not None and resource.cursor != said.cursor.removeprefix("$."):
         raise DeclarationError(
-            f"the declared cursor is {resource.cursor}, and the resource follows {said.cursor}",
+            f"the declared cursor is {resource.cursor}, and the resource's cursor is {said.cursor}",
             where=where,
-            fix="correct cursor in flows/sources, or leave it out: raw then has no column for it",
+            fix="correct cursor in flows/sources, or omit it: raw then has no column for it",
         )

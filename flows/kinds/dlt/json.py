@@ -1,11 +1,11 @@
-"""A record of a dlt resource as JSON for jsonb: every digit kept, and no mark of dlt's own in it.
+"""A record of a dlt resource as JSON for jsonb: every digit is kept, without dlt's own type markers.
 
     Decimal                  a number with all its digits: 12.50
     date, time, datetime     ISO 8601 texts, with the offset that they have: "2026-01-31T09:00:00.000001+01:00"
     UUID, Enum, bytes        the text, the value, base64
     NaN, Infinity            the texts "NaN", "Infinity", "-Infinity", which PostgreSQL's numbers read back
 
-dlt would write decimals as texts, and in its typed form put a private character before them; JSON has no NaN.
+dlt would write decimals as strings, in its typed form with a private prefix character; JSON has no NaN.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flows.values.errors import SourceError
 
 
 class NotJson(Exception):
-    """A record that has no form in JSON. `kind` is the type that is in the way."""
+    """A record that JSON cannot represent. `kind` is the offending type."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -28,7 +28,7 @@ class NotJson(Exception):
 
 
 def record_encoder() -> Callable[[Any], bytes]:
-    """A function from one record to its JSON, which is an object: what is none becomes {"value": …}, as dlt has it."""
+    """A function from one record to its JSON, which is an object: other values become {"value": …}, as in dlt."""
     encode = value_encoder()
 
     def encode_record(record: Any) -> bytes:
@@ -41,8 +41,7 @@ def record_encoder() -> Callable[[Any], bytes]:
 def value_encoder() -> Callable[[Any], bytes]:
     """A function from any value to its JSON.
 
-    A lone half of a surrogate pair is written as its escape, for the door to judge. What the function raises is
-    `NotJson`.
+    A lone surrogate is written as its escape, for the row checks. The function raises `NotJson`.
     """
     # simplejson comes with dlt; the standard library's encoder cannot write a Decimal as a number.
     simplejson = importlib.import_module("simplejson")
@@ -56,7 +55,7 @@ def value_encoder() -> Callable[[Any], bytes]:
         except TypeError:
             raise NotJson(type(other).__name__) from None
 
-    # encoding=None: bytes are no text, and come to `value`.
+    # encoding=None: bytes are not decoded, and are passed to `value`.
     common = {"use_decimal": True, "allow_nan": False, "encoding": None, "default": value, "separators": (",", ":")}
     plain = simplejson.JSONEncoder(ensure_ascii=False, **common).encode
     escaped = simplejson.JSONEncoder(ensure_ascii=True, **common).encode
@@ -80,12 +79,12 @@ def value_encoder() -> Callable[[Any], bytes]:
 
 def _culprit(problem: Exception) -> str:
     if isinstance(problem, TypeError):
-        return "an object whose field names are no texts"
-    return "an object within itself"
+        return "an object whose field names are not strings"
+    return "a circular reference"
 
 
 def _finite(value: Any) -> Any:
-    """The value with texts in the place of numbers that are none, at any depth."""
+    """The value with strings in place of NaN and infinities, at any depth."""
     if isinstance(value, dict):
         return {key: _finite(held) for key, held in value.items()}
     if isinstance(value, list | tuple):
@@ -102,9 +101,9 @@ def _name(is_nan: bool, positive: bool) -> str:
 
 
 def no_json(kind: str, where: str) -> SourceError:
-    """The error for a record that has no form in JSON."""
+    """The error for a record that JSON cannot represent."""
     return SourceError(
-        f"a record holds {kind}, which JSON has no form for",
+        f"a record contains {kind}, which JSON cannot represent",
         where=where,
-        fix="turn it into a text or a number in the resource, with add_map",
+        fix="convert it to a string or a number in the resource, with add_map",
     )

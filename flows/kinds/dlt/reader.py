@@ -1,4 +1,4 @@
-"""Resources of dlt sources, iterated without dlt's pipeline: no files, no destination, no state but what is handed in.
+"""Resources of dlt sources, iterated without dlt's pipeline: no files, no destination, no state but the one passed in.
 
     reader = DltReader(source, resource, "hubspot.contacts")
     async with reader.opened(connection, state) as said:       state: what the last published load left, or None
@@ -39,18 +39,18 @@ from flows.values.errors import DeclarationError, SourceError
 
 T = TypeVar("T")
 
-# A batch is handed over when it holds this much, or when the source has been slow for this long: a hop between threads
-# for each record would cost more than the record.
+# A batch is handed over at this size, or after this time if the source is slow: a thread switch per record would cost
+# more than the record.
 _BATCH_BYTES = 1_000_000
 _BATCH_SECONDS = 1.0
-# Set before dlt is imported: it calls nobody, and what it logs quotes records, so that only what would end it is said.
+# Set before dlt is imported: no telemetry, and only critical logs, because its logs quote records.
 _QUIET = {"RUNTIME__DLTHUB_TELEMETRY": "false", "DO_NOT_TRACK": "1"}
 _SILENT = {"RUNTIME__LOG_LEVEL": "CRITICAL"}
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a resource yielded in a while: records as JSON, or Arrow tables. `bytes` is their size."""
+    """A batch that a resource yielded: records as JSON, or Arrow tables. `bytes` is their size."""
 
     records: Sequence[bytes] = ()
     frames: Sequence[Any] = ()
@@ -58,7 +58,7 @@ class Batch:
 
 
 class DltReader:
-    """One resource under way. `state` and `cursor_value` stand when everything has been read."""
+    """One resource being read. `state` and `cursor_value` are valid once everything has been read."""
 
     def __init__(self, source: DltSource, resource: Resource, where: str) -> None:
         self.state: str | None = None
@@ -86,16 +86,16 @@ class DltReader:
         try:
             yield await self._call(functools.partial(self._open, connection, state))
         finally:
-            # In the thread itself, after what may still be at work there; nobody waits for it.
+            # In the thread itself, after work that may still be running there; without waiting for it.
             self._thread.submit(self._close)
             self._thread.shutdown(wait=False)
 
     def begin_anew(self) -> None:
-        """Forget the state that was handed in: everything is read."""
+        """Discard the state that was passed in: everything is read."""
         self._document["sources"] = {}
 
     async def begin(self) -> Said:
-        """Start the resource, and hear again what it says: which cursor its function was given shows only now.
+        """Start the resource and read its hints again: only now is the cursor of its function known.
 
         Raises:
             MedallionError: the source failed.
@@ -103,7 +103,7 @@ class DltReader:
         return await self._call(self._begin)
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
-        """Everything the resource yields, in its order.
+        """All batches of the resource, in order.
 
         Raises:
             MedallionError: the source failed, or yielded what cannot be landed.
@@ -113,16 +113,16 @@ class DltReader:
         await self._call(self._keep_state)
 
     async def count(self) -> int | None:
-        """How many records the source says it holds; None when the resource declares no way to ask."""
+        """The source's own number of records; None if the resource declares no count."""
         if self._resource.count is None:
             return None
         function = await self._call(functools.partial(imported, self._resource.count, "count", self._where))
         answer = await self._call(functools.partial(function, **self._arguments(function)))
         if not isinstance(answer, int) or isinstance(answer, bool) or answer < 0:
             raise SourceError(
-                f"{self._resource.count} returned {type(answer).__name__}, and no number of records",
+                f"{self._resource.count} returned {type(answer).__name__}, not a number of records",
                 where=self._where,
-                fix="let it return a whole number, 0 or more",
+                fix="return an integer of at least 0",
             )
         return answer
 
@@ -131,7 +131,7 @@ class DltReader:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except Exception as problem:
             error = explain(problem, self._where)
-        raise error  # outside, so that it drags no inner exception along, whose words may be of a record
+        raise error  # outside of the handler, so that it has no inner exception, whose text may quote a record
 
     # -- in the reader's own thread
 
@@ -144,7 +144,7 @@ class DltReader:
         typed_json = _dlt("common.json").json
         self._handed = {"url": connection.base_url, "key": connection.key} if connection is not None else {}
         self._document["sources"] = typed_json.typed_loads(state) if state else {}
-        # dlt lets the function that makes a source look at the state, and discards what it writes there.
+        # dlt lets a source's function read the state, and discards what it writes there.
         seen = contexts.StateInjectableContext(state=copy.deepcopy(self._document))
         function = imported(self._source.build, "build", self._where)
         with container.injectable_context(seen):
@@ -154,7 +154,7 @@ class DltReader:
         return said_by(self._built.resources[self._resource.dlt_name])
 
     def _arguments(self, function: Any) -> Mapping[str, str | None]:
-        """Those of `url` and `key` that the function takes, when the source declares a connection."""
+        """Those of `url` and `key` that the function accepts, if the source declares a connection."""
         taken = inspect.signature(function).parameters if self._handed else {}
         return {name: value for name, value in self._handed.items() if name in taken}
 
@@ -164,7 +164,7 @@ class DltReader:
             raise DeclarationError(
                 f"the source has no resource {name!r}",
                 where=self._where,
-                fix=f"choose among {', '.join(sorted(built.resources))}; resource=… takes any name",
+                fix=f"use one of {', '.join(sorted(built.resources))}; resource=… accepts any name",
             )
         return built.with_resources(name)
 
@@ -187,7 +187,7 @@ class DltReader:
         return said_by(built.resources[self._resource.dlt_name])
 
     def _flat(self, pipes: Iterator[Any]) -> Iterator[Any]:
-        """One record or table at a time, of what may come in lists."""
+        """One record or table at a time, from items that may be lists."""
         for piped in pipes:
             self._refuse_meta(piped.meta)
             yield from piped.item if isinstance(piped.item, list) else (piped.item,)
@@ -213,12 +213,12 @@ class DltReader:
         return Batch(records, frames, size) if records or frames else None
 
     def _refuse_meta(self, meta: Any) -> None:
-        """What an item may carry beside its data: another table's name, or a file to be imported by a destination."""
+        """Metadata of an item: another table's name, or a file to be imported by a destination."""
         kind = type(meta).__name__
         if kind == "ImportFileMeta":
             what, move = "a file for dlt's own loader", "yield its records or Arrow tables instead"
         elif kind == "TableNameMeta" or getattr(meta, "create_table_variant", False):
-            what, move = "records for a table of another name", "make it a resource of its own, and declare that"
+            what, move = "records for a table of another name", "make it a separate resource, and declare that"
         else:
             return
         raise DeclarationError(f"the resource yields {what}", where=self._where, fix=move)
@@ -228,13 +228,13 @@ class DltReader:
             raise DeclarationError(
                 "the resource yields Arrow tables or data frames",
                 where=self._where,
-                fix="declare columns=True, so that raw has their columns in their own types",
+                fix="declare columns=True, so that raw has typed columns",
             )
         if records and self._resource.columns:
             raise DeclarationError(
-                "the resource yields records, whose types would have to be guessed",
+                "the resource yields records, and columns=True needs types",
                 where=self._where,
-                fix="remove columns=True, so that each record is kept whole; or let it yield Arrow tables "
+                fix="remove columns=True, so that each record is kept as JSON; or yield Arrow tables "
                 '(sql_database: backend="pyarrow")',
             )
 
@@ -251,7 +251,7 @@ class DltReader:
 
     def _close(self) -> None:
         self._items = iter(())
-        with contextlib.suppress(Exception):  # the load has ended; a source that cannot end well changes nothing of it
+        with contextlib.suppress(Exception):  # the load has ended; an error while closing the source does not matter
             self._contexts.close()
 
 

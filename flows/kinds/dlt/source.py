@@ -1,4 +1,4 @@
-"""What people's own code hands to us: the function that makes a source, what it returns, and what resources yield."""
+"""The interface to users' code: the function that builds a source, its return value, and what resources yield."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ def imported(path: str, what: str, where: str) -> Any:
     """The function of an import path, `package.module:function`.
 
     Raises:
-        ConfigurationError: there is none; `what` of the declaration names it.
+        ConfigurationError: it does not exist; `what` names it.
     """
     module_name, _, name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as problem:
         raise ConfigurationError(
-            f"{what} names {path}, and there is no module {problem.name}",
+            f"{what} names {path}, and module {problem.name} does not exist",
             where=where,
-            fix="install it, or put it where Python finds it (PYTHONPATH), or correct the path in flows/sources",
+            fix="install it, or add it to PYTHONPATH, or correct the path in flows/sources",
         ) from None
     function = getattr(module, name, None)
     if not callable(function):
@@ -35,7 +35,7 @@ def imported(path: str, what: str, where: str) -> Any:
 
 
 def as_source(dlt: Any, built: Any, declared: DltSource, where: str) -> Any:
-    """What the function returned, as a source: resources that stand alone are put into one.
+    """The function's return value as a source: single resources are wrapped into one.
 
     Raises:
         DeclarationError: it returned something else.
@@ -47,7 +47,7 @@ def as_source(dlt: Any, built: Any, declared: DltSource, where: str) -> Any:
         raise DeclarationError(
             f"{declared.build} returned {type(built).__name__}",
             where=where,
-            fix="let it return a dlt source, a resource, or a list of resources",
+            fix="return a dlt source, a resource, or a list of resources",
         )
     return dlt.source(lambda: resources, name=declared.name, section=resources[0].section)()
 

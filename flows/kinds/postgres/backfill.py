@@ -1,17 +1,19 @@
-"""A load of one partition of a table: read again whole, checked at the door, merged; rows that are gone are ended.
+"""A load of one partition of a table: reload, check, merge; rows deleted at the source are marked.
 
-It moves no cursor and adds no column, so scheduled loads go on beside it: both take the table's lock in turn.
+It moves no cursor and adds no column, so scheduled loads continue: both take the table's lock in turn.
 """
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from flows.access.addresses import connect
 from flows.declare import Append, Overwrite, Replace
+from flows.declare.database import Database, Table
 from flows.declare.partition import Partition
-from flows.kinds.postgres import Database, Table
+from flows.kinds.kind import Ends
 from flows.kinds.postgres.compare import source_rows as extract_buckets
 from flows.kinds.postgres.large.volume import estimate
 from flows.kinds.postgres.moved import bring_moved
@@ -19,11 +21,12 @@ from flows.kinds.postgres.partitions import dividing_column
 from flows.kinds.postgres.rows import land
 from flows.kinds.postgres.table import CopyStream, count, describe, key_set, select_rows
 from flows.landing.drift import fit_to_raw
-from flows.landing.table import Target, ensure_types, raw_columns
+from flows.landing.table import Stamp, Target, ensure_types, raw_columns
 from flows.publish import raw_rows as load_buckets
 from flows.publish.evolution import beside_scheduled_loads
-from flows.publish.publish import Held, Staged, check_and_publish
+from flows.publish.publish import check_and_publish
 from flows.publish.session import LoadResult, LoadSession, Progress, load_session
+from flows.publish.staged import Held, Staged
 from flows.quality.open_rows import count_open_within
 from flows.state import backfills, ledger
 from flows.values.checksum import Key
@@ -36,15 +39,15 @@ from flows.values.shape import Shape, column_list
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-PATH = "backfill"
+STRATEGY = "backfill"
 
 _CORRECT = "correct --by"
-# Keys asked of the source at one time.
+# Keys looked up at the source per query.
 _KEYS_AT_ONCE = 5_000
 
 
 def refuse_unfit(source: Database, table: Table, column: str | None) -> str:
-    """The column that divides the table.
+    """The partition column.
 
     Raises:
         DeclarationError: the table cannot be read by partition.
@@ -52,35 +55,35 @@ def refuse_unfit(source: Database, table: Table, column: str | None) -> str:
     where = f"{source.name}.{table.name}"
     if source.engine != "postgresql":
         raise DeclarationError(
-            f"a backfill reads PostgreSQL, and this source runs on {source.engine}",
+            f"backfill is supported for PostgreSQL only, and this source runs on {source.engine}",
             where=where,
-            fix="rename the raw table away, and run: the table is then loaded anew",
+            fix=f"for a full reload, `medallion reload {where}` and `medallion run {where}`",
         )
     if isinstance(table.load, Replace):
         raise DeclarationError(
-            "every run of a replace reads the whole table, so there is nothing to fill in",
+            "every run of a replace reads the full table, so there is nothing to backfill",
             where=where,
             fix=f"`medallion run {where}`",
         )
     if isinstance(table.load, Overwrite):
         if column not in (None, table.load.by):
             raise DeclarationError(
-                f"the table is divided by {table.load.by}, and its partitions are overwritten by that",
+                f"the table is partitioned by {table.load.by}, so --by cannot name another column",
                 where=where,
-                fix=f"leave --by out, or name {table.load.by}",
+                fix=f"omit --by, or name {table.load.by}",
             )
         return table.load.by
     if not table.keys:
         raise DeclarationError(
-            "without a key, rows read again would stand there twice",
+            "the table has no key, so a backfill would duplicate rows",
             where=where,
-            fix="declare the key, or rename the raw table away to have it loaded anew",
+            fix=f"declare the key, or `medallion reload {where} --recreate`",
         )
     if column is None:
         raise DeclarationError(
-            "nothing says which column divides the table into days",
+            "the partition column is not specified",
             where=where,
-            fix="name it: --by sold_at. It should not change with the row, as an updated_at does",
+            fix="pass it, for example --by sold_at; use a column that does not change, unlike updated_at",
         )
     return column
 
@@ -93,10 +96,10 @@ async def rows_within(
     column: str,
     wanted: list[Partition],
 ) -> tuple[list[tuple[Partition, int, int]], bool]:
-    """What a backfill would read: (partition, rows at the source, live rows in raw); and whether an index helps.
+    """The partitions of a backfill: (partition, rows at the source, live rows in raw); and whether an index helps.
 
     Raises:
-        MedallionError: an end does not answer, or the column is not fit to divide the table.
+        MedallionError: a side does not respond, or the column cannot be a partition column.
     """
     target = Target(source.name, table.name, source.raw_schema)
     async with (
@@ -116,16 +119,13 @@ async def rows_within(
 
 
 def _within(column: str, partition: Partition) -> str:
-    # A date or a time, whatever the column is: the literal takes its type. Times with a zone are UTC in our sessions.
+    # Whether the column is a date or a timestamp: the literal takes its type. Our sessions are in UTC.
     name = quote_identifier(column)
     return f"({name} >= '{partition.lower}' and {name} < '{partition.upper}')"
 
 
 async def backfill_partition(
-    warehouse_address: DatabaseConnection,
-    origin_address: DatabaseConnection,
-    source: Database,
-    table: Table,
+    ends: Ends[Database, Table],
     column: str,
     partition: Partition,
     backfill_id: int,
@@ -133,36 +133,39 @@ async def backfill_partition(
     run_id: int | None = None,
     on_progress: Progress | None = None,
 ) -> LoadResult:
-    """Make raw's rows of the partition what the source holds now; the ledger has it as path `backfill`.
+    """Make raw's rows of the partition equal to the source; the ledger has it as strategy `backfill`.
 
     Raises:
         MedallionError: see `flows.values.errors`; nothing partial is left.
     """
+    source, table = ends.source, ends.table
     target = Target(source.name, table.name, source.raw_schema)
-    mode, lower, upper = type(table.load).__name__.lower(), str(partition.lower), str(partition.upper)
-    plan = LoadPlan(source.name, table.name, mode, PATH, "a partition read again", lower, upper)
-    async with load_session(warehouse_address, target, mode, PATH, run_id) as session:
+    lower, upper = str(partition.lower), str(partition.upper)
+    plan = LoadPlan(source.name, table.name, STRATEGY, "backfill of a partition", lower, upper)
+    async with load_session(ends.warehouse, target, STRATEGY, run_id) as session:
         state = await ledger.read_cursor(session.warehouse, source.name, table.name)
         known = await raw_columns(session.warehouse, target)
         if known is None:
             raise DeclarationError(
-                "the table was never loaded, so there is nothing to fill in",
+                "the table was never loaded, so there is nothing to backfill",
                 where=target.where,
-                fix=f"`medallion run {target.where}` loads all of it",
+                fix=f"`medallion run {target.where}` loads it",
             )
-        session.side = "source"
-        async with connect(origin_address, side="source", application=f"medallion read {target.where}") as origin:
-            shape = await describe(origin, source.name, source.raw_schema, table)
-            kind = dividing_column(shape, column, target.where, _CORRECT).raw_type
-            shape, held = beside_scheduled_loads(shape, known, table, target.where)
-            await origin.transaction(isolation="repeatable_read", readonly=True).start()
+        async with contextlib.AsyncExitStack() as opened:
             condition = _within(column, partition)
             extracted_at = datetime.now(UTC).isoformat()
-            # An overwrite writes the partition as its scheduled loads do, and is counted as they are.
+            # An overwrite writes and counts the partition as its scheduled loads do.
             overwrites = isinstance(table.load, Overwrite)
-            source_keys = await key_set(origin, table, shape, condition) if overwrites else None
+            with session.reading():
+                origin = await opened.enter_async_context(
+                    connect(ends.address, side="source", application=f"medallion read {target.where}")
+                )
+                shape = await describe(origin, source.name, source.raw_schema, table)
+                kind = dividing_column(shape, column, target.where, _CORRECT).raw_type
+                shape, held = beside_scheduled_loads(shape, known, table, target.where)
+                await origin.transaction(isolation="repeatable_read", readonly=True).start()
+                source_keys = await key_set(origin, table, shape, condition) if overwrites else None
             stream = CopyStream(origin, select_rows(table, shape, condition))
-            session.side = "warehouse"
             labels = await ensure_types(session.warehouse, target, shape)
             window = Window(condition, condition, lower, upper, state)
             await land(session, shape, stream, extracted_at, on_progress)
@@ -172,19 +175,17 @@ async def backfill_partition(
 
             async def settle() -> tuple[Held, int]:
                 ended = await _end_gone(session, origin, table, shape, condition, extracted_at)
-                session.side = "warehouse"
                 live = await load_buckets.count_live(session.warehouse, target, condition)
                 aside = await count_open_within(
-                    session.warehouse, target.raw, column, kind, partition, _key_types(table, shape),
-                    source=source.name, table=table.name,
-                )  # fmt: skip
+                    session.warehouse, target.raw, column, kind, partition, _key_types(table, shape), table=target.name
+                )
                 return Held(KeySet(live), KeySet(aside)), ended
 
             async def note(warehouse: Connection[Record], batch_id: int) -> None:
                 await backfills.record_partition(warehouse, backfill_id, partition, batch_id)
 
             counts = await check_and_publish(
-                warehouse_address,
+                ends.warehouse,
                 session,
                 Staged(
                     load=table.load,
@@ -220,9 +221,9 @@ async def _end_gone(
     condition: str,
     moment: str,
 ) -> int:
-    """Mark raw's rows of the partition that the source has nowhere any more. Returns how many.
+    """Mark raw's rows of the partition that no longer exist at the source. Returns how many.
 
-    A row that is in another partition now, or in quarantine, is not gone: the source is asked for its key.
+    A row that moved to another partition, or is quarantined, is not deleted: its key is looked up at the source.
     """
     if not table.deletes or isinstance(table.load, Append):
         return 0
@@ -236,10 +237,9 @@ async def _end_gone(
     ended = 0
     for begin in range(0, len(missing), _KEYS_AT_ONCE):
         keys: list[Key] = [tuple(record["key"]) for record in missing[begin : begin + _KEYS_AT_ONCE]]
-        session.side = "source"
-        found = await extract_buckets.versions(origin, table, shape, keys, "false")
-        session.side = "warehouse"
+        with session.reading():
+            found = await extract_buckets.versions(origin, table, shape, keys, "false")
         gone = [key for key in keys if key not in found]
         among = load_buckets.among(shape, table.keys, gone)
-        ended += await load_buckets.mark_gone(warehouse, target, among, moment, session.batch_id)
+        ended += await load_buckets.mark_gone(warehouse, target, among, Stamp(moment, session.batch_id))
     return ended

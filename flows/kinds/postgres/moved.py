@@ -1,7 +1,7 @@
 """Rows that left the partitions being overwritten: raw has them there, the source elsewhere or not at all.
 
-Those that are elsewhere are read as well, in the same snapshot, and land with the others: the publish then moves them
-to where they are now. What still did not land is gone.
+Those elsewhere are read as well, in the same snapshot, and land with the others: the publish then moves them. Rows
+that still did not land are deleted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from flows.declare import Overwrite
-from flows.kinds.postgres import Table
+from flows.declare.database import Table
 from flows.kinds.postgres.compare import source_rows as extract_buckets
 from flows.kinds.postgres.rows import refuse_other_count, watched
 from flows.kinds.postgres.table import CopyStream, select_rows
@@ -25,7 +25,7 @@ from flows.values.shape import Shape, column_list
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# Keys asked of the source at one time.
+# Keys looked up at the source per query.
 _KEYS_AT_ONCE = 5_000
 
 
@@ -34,12 +34,11 @@ async def bring_moved(
 ) -> tuple[int, int]:
     """Add to the landing table the rows whose key raw or quarantine has in the window and that did not land.
 
-    `origin` is inside the transaction whose snapshot was read. Returns the rows and bytes that came.
+    `origin` is inside the transaction whose snapshot was read. Returns the rows and bytes read.
     """
     if not isinstance(table.load, Overwrite) or not table.keys or window.condition == "true":
         return 0, 0
     target, warehouse, load = session.target, session.warehouse, table.load
-    session.side = "warehouse"
     kinds = {key: column.raw_type for key in table.keys if (column := shape.column(key))}
     column = shape.column(load.by)
     assert column is not None  # describe() has refused a table without it
@@ -49,10 +48,8 @@ async def bring_moved(
     rows, received = 0, 0
     await warehouse.execute(f"analyze {target.landing} ({column_list(table.keys)})")
     async with warehouse.transaction():
-        aside = await open_keys_not_landed(
-            warehouse, target.landing, kinds, within, source=target.source, table=target.table
-        )
-        # A cursor, so that memory does not follow the number of rows that are gone.
+        aside = await open_keys_not_landed(warehouse, target.landing, kinds, within, table=target.name)
+        # A cursor, so that memory does not grow with the number of deleted rows.
         missing = await warehouse.cursor(
             f"select array[{texts}] as key from (select * from {target.raw} where {window.condition}) as r "
             f"where not exists (select from {target.landing} as l where {same})"

@@ -1,4 +1,4 @@
-"""Which partitions of a table the next load overwrites, as SQL that selects their rows at the source and in raw."""
+"""The partitions that the next load overwrites, as SQL that selects their rows at the source and in raw."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 _DAYS = ("date", "timestamp")
-# With more stretches between gaps than this, one from the first of them on costs less than it saves.
+# With more separate ranges than this, a single range from the first one on is cheaper.
 _MOST_STRETCHES = 100
 
 
 def dividing_column(shape: Shape, column: str, where: str, fix: str) -> Column:
-    """The column that divides the table into days.
+    """The partition column.
 
     Raises:
-        SourceError: it is not there, or its type has no days.
+        SourceError: it does not exist, or its type has no days.
     """
     found = shape.column(column)
     if found is None:
-        raise SourceError(f"there is no column {column} to divide the table by", where=where, fix=fix)
+        raise SourceError(f"the partition column {column} does not exist", where=where, fix=fix)
     if not found.raw_type.startswith(_DAYS):
         raise SourceError(
-            f"column {column} is {found.raw_type}, and has no days",
+            f"column {column} has type {found.raw_type}, which cannot be partitioned by day",
             where=where,
             fix="name a column of type date, timestamp or timestamp with time zone",
         )
@@ -44,11 +44,11 @@ async def partition_window(
 ) -> Window:
     """The rows of the partitions that the next load overwrites; `following` is what the cursor alone would read.
 
-    Those are the last ones by the source's clock, and whatever lies after them; earlier ones in which the cursor sees a
-    row; and rows that are in no partition. All rows, when the table has a cursor that has not been stored yet.
+    Those are the last ones by the source's clock, and everything after them; earlier ones in which the cursor finds a
+    row; and rows without a partition. All rows, if the table has a cursor that has not been stored yet.
 
     Raises:
-        SourceError: the column that divides the table has no days.
+        SourceError: the type of the partition column has no days.
     """
     dividing_column(shape, load.by, table.name, "correct Overwrite(by=…) in flows/sources")
     if table.cursor is not None and following.lower is None:
@@ -60,7 +60,7 @@ async def partition_window(
     stretches = _joined(earlier)
     if len(stretches) > _MOST_STRETCHES:
         stretches = [(stretches[0][0], str(first))]
-    # An infinite past is in no partition either, and no type of dates has a value before it.
+    # -infinity is in no partition either, and no date type has a value before it.
     ways = [f"{name} >= '{first}'", f"{name} is null", f"{name} = '-infinity'"]
     ways += [f"({name} >= '{lower}' and {name} < '{upper}')" for lower, upper in stretches]
     condition = f"({' or '.join(ways)})"
@@ -88,7 +88,7 @@ async def _changed_before(
 
 
 def _joined(partitions: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Partitions that follow one another, as one stretch."""
+    """Adjacent partitions as one range."""
     stretches: list[tuple[str, str]] = []
     for lower, upper in partitions:
         if stretches and stretches[-1][1] == lower:

@@ -1,49 +1,39 @@
-"""Rows of a query at the source → a new landing table, with the blame on the side that fails."""
+"""Rows of a query at the source → a new landing table; errors name the failing side."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import Protocol
 
+from flows.failures.sides import Sides
 from flows.kinds.postgres.table import CopyStream
 from flows.landing import copy
-from flows.landing.table import create_landing, stamp_landing
+from flows.landing.table import Stamp, create_landing, stamp_landing
 from flows.publish.session import LoadSession, Progress
 from flows.values.errors import SourceError
 from flows.values.shape import Shape
 
 
-class Sided(Protocol):
-    """Whoever can say which side's connection is in use."""
-
-    side: str
-
-
 async def watched(
-    stream: CopyStream, sided: Sided, on_progress: Progress | None = None, before: int = 0
+    stream: CopyStream, sides: Sides, on_progress: Progress | None = None, before: int = 0
 ) -> AsyncGenerator[bytes, None]:
-    """The stream's chunks, with progress behind the `before` bytes of earlier streams."""
-    sided.side = "source"
-    async with contextlib.aclosing(aiter(stream)) as chunks:
+    """The stream's chunks, with progress after the `before` bytes of earlier streams."""
+    async with contextlib.aclosing(aiter(stream)) as read, contextlib.aclosing(sides.each(read)) as chunks:
         async for chunk in chunks:
-            sided.side = "warehouse"
             yield chunk
-            sided.side = "source"
             if on_progress is not None:
                 on_progress("copied", before + stream.bytes)
-    sided.side = "warehouse"
 
 
 def refuse_other_count(sent: int, landed: int, where: str) -> None:
     """Raises:
-    SourceError: what landed is not what the source says it sent.
+    SourceError: the number of landed rows differs from the number sent.
     """
     if landed != sent:
         raise SourceError(
-            f"the source sent {sent} rows and {landed} landed",
+            f"the source sent {sent} rows, and the landing table has {landed}",
             where=where,
-            fix="run again; if it repeats, look for a proxy between source and warehouse",
+            fix="run again; if it repeats, check for a proxy between source and warehouse",
             retryable=True,
         )
 
@@ -58,22 +48,21 @@ async def land(
     first: bool = False,
     before: int = 0,
 ) -> None:
-    """Copy the stream's rows into a new landing table; `first`: one that will become the raw table.
+    """Copy the stream's rows into a new landing table; `first`: it will become the raw table.
 
     Raises:
-        SourceError: other rows landed than were sent.
+        SourceError: the number of landed rows differs from the number sent.
     """
-    session.side = "warehouse"
-    # Only rows of a table that is made in the same transaction can be born frozen. It is not rolled back when
-    # something fails: nothing more is asked of the connection then, and its end does the same.
+    # COPY FREEZE needs a table created in the same transaction. There is no rollback on failure: the connection is
+    # not used again, and its end rolls back.
     transaction = session.warehouse.transaction()
     await transaction.start()
     await create_landing(session.warehouse, session.target, shape, first=first, bare=True)
     session.pass_failpoint("after_landing_created")
-    # Closed at once when the copy fails or is cancelled: while its reader is at work, the source can do nothing else.
+    # Closed immediately if the copy fails or is cancelled: while its reader runs, the source connection is blocked.
     async with contextlib.aclosing(watched(stream, session, on_progress, before)) as chunks:
         landed = await copy.copy_rows(session.warehouse, session.target, shape.names, chunks, frozen=True)
     await transaction.commit()
     session.rows_read = stream.rows
     refuse_other_count(stream.rows, landed, session.target.where)
-    await stamp_landing(session.warehouse, session.target, extracted_at, session.batch_id)
+    await stamp_landing(session.warehouse, session.target, Stamp(extracted_at, session.batch_id))

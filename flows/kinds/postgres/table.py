@@ -1,6 +1,6 @@
-"""PostgreSQL as a source: its columns, its counts, and its rows as bytes.
+"""PostgreSQL as a source: columns, counts, and rows as bytes.
 
-Every function takes a connection that the caller opened; the rows' bytes pass through and are never decoded.
+Every function takes an open connection of the caller; the rows' bytes pass through and are never decoded.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from flows.values.shape import METADATA_NAMES, Column, Shape, fingerprint
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# Chunks in flight between reader and writer. asyncpg hands over about 64 kB at a time: 16 bound a load at 1 MB.
+# Chunks in flight between reader and writer. asyncpg returns about 64 kB at a time: 16 limit a load to 1 MB.
 _CHUNKS_IN_FLIGHT = 16
 
-# Types of pg_catalog whose binary form means something only inside their own server, or that have none.
+# Types of pg_catalog whose binary form is valid only inside their own server, or that have none.
 _LOCAL_TYPES = frozenset(
     (
         *("aclitem", "cid", "pg_node_tree", "refcursor", "regclass", "regcollation", "regconfig", "regdictionary"),
@@ -57,20 +57,20 @@ order by a.attnum
 
 
 async def describe(connection: Connection[Record], source: str, raw_schema: str, table: Table) -> Shape:
-    """The table's columns as raw will hold them.
+    """The table's columns in raw.
 
     Built-in types keep their name; an enum becomes an enum of raw's schema with the same labels; a domain over a
-    built-in type becomes that type; anything else travels as text.
+    built-in type becomes that type; anything else is loaded as text.
 
     Raises:
-        SourceError: the table is not there, or not for us to see; a declared column is missing; or a column has the
-            name of one that raw adds.
+        SourceError: the table does not exist or is not visible; a declared column is missing; or a column has the name
+            of one of raw's metadata columns.
     """
     records = await connection.fetch(_COLUMNS, qualified(table.schema, table.name))
     where = f"{source}.{table.name}"
     if not records:
         raise SourceError(
-            f"there is no table {table.schema}.{table.name} that we may read",
+            f"table {table.schema}.{table.name} does not exist or is not readable",
             where=where,
             fix=f"check the name in flows/sources, and grant select on it to {await _user(connection)}",
         )
@@ -81,13 +81,13 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
         raise SourceError(
             f"the declared {what} column {', '.join(missing)} is not in the table",
             where=where,
-            fix="correct the declaration in flows/sources, or ask the source's owner what became of the column",
+            fix="correct the declaration in flows/sources, or ask the source's owner about the column",
         )
     if taken := sorted(set(shape.names) & set(METADATA_NAMES)):
         raise SourceError(
-            f"the table has a column {', '.join(taken)}, which is how raw names what it adds to every row",
+            f"the table has a column {', '.join(taken)}, which is reserved for raw's metadata",
             where=where,
-            fix="make a view at the source that names the column otherwise, and declare the view",
+            fix="create a view at the source that renames the column, and declare the view",
         )
     return shape
 
@@ -117,13 +117,13 @@ async def _user(connection: Connection[Record]) -> str:
 
 
 def select_rows(table: Table, shape: Shape, condition: str) -> str:
-    """The query whose rows are the source's, in the types that raw holds."""
+    """The query for the source's rows, in raw's types."""
     columns = ", ".join(column.select for column in shape.columns)
     return f"select {columns} from {qualified(table.schema, table.name)} where {condition}"
 
 
 def select_keys(table: Table, shape: Shape) -> str:
-    """The query whose rows are all keys of the source table."""
+    """The query for all keys of the source table."""
     columns = ", ".join(column.select for name in table.keys if (column := shape.column(name)))
     return f"select {columns} from {qualified(table.schema, table.name)}"
 
@@ -151,8 +151,8 @@ async def count(connection: Connection[Record], table: Table, condition: str = "
 async def has_value_outside(connection: Connection[Record], table: Table, columns: list[str], condition: str) -> bool:
     """Whether a row outside the condition holds a value in one of the columns.
 
-    A column added with a default, or filled without touching the cursor, has values in rows that a read by cursor
-    would not meet.
+    A column added with a default, or filled without changing the cursor, has values in rows that a read by cursor
+    would not find.
     """
     filled = " or ".join(f"{quote_identifier(name)} is not null" for name in columns)
     return bool(
@@ -166,7 +166,7 @@ async def has_value_outside(connection: Connection[Record], table: Table, column
 class CopyStream:
     """The rows of a query in COPY's binary format, as an async iterator of chunks.
 
-    After the last chunk, `rows` is the source's own count and `bytes` the volume handed over.
+    After the last chunk, `rows` is the source's own count and `bytes` the volume read.
     """
 
     def __init__(self, connection: Connection[Record], query: str) -> None:
@@ -183,7 +183,7 @@ class CopyStream:
                 status = await self._connection.copy_from_query(self._query, output=queue.put, format="binary")
                 self.rows = int(status.split()[-1])
             except asyncio.CancelledError:
-                raise  # nobody takes chunks any more: putting one more into a full queue would wait for ever
+                raise  # the consumer has stopped: putting one more into a full queue would wait forever
             except BaseException:
                 await queue.put(None)
                 raise

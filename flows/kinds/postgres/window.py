@@ -1,9 +1,9 @@
-"""Which rows to read, and where the next read may begin, so that nothing is lost to a late commit.
+"""The rows to read, and the next cursor, so that late commits are not lost.
 
-A transaction stamps its rows when it begins and shows them when it commits. A cursor that simply remembers the highest
-value seen steps over rows still hidden in an open transaction. Here the cursor never passes the oldest transaction
-that was open at the source before the snapshot was taken. Rows beyond it are read too, when a key makes reading them
-twice harmless: a transaction that stays open for hours delays no row, it only makes reads overlap.
+A transaction's now() is its start, but its rows become visible at its commit. A cursor that stores the highest value
+seen would skip rows of transactions that are still open. Here the cursor never passes the oldest transaction that was
+open at the source before the snapshot was taken. Rows beyond it are read too, if a key makes reading them twice
+harmless: a transaction that is open for hours delays no row, it only makes reads overlap.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from flows.values.shape import Shape
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# A backend stamps its transaction a moment before pg_stat_activity shows it; a busy machine can stretch that moment.
+# A backend sets its transaction's time shortly before pg_stat_activity shows it; a busy machine extends that gap.
 _GUARD = timedelta(seconds=1)
 
-# Transaction ids are stored in 32 bits and begin again after that.
+# Transaction ids are stored in 32 bits and wrap around.
 _XID_CIRCLE = 2**32
 _UPCOMING = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 
@@ -52,9 +52,9 @@ select
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """What was open at the source just after `now`, by the source's own clock.
+    """The transactions open at the source just after `now`, by the source's own clock.
 
-    `shown` is up to when a standby shows its primary's commits, by the primary's clock; None on a primary.
+    `shown` is the time up to which a standby shows its primary's commits, by the primary's clock; None on a primary.
     """
 
     now: datetime
@@ -66,9 +66,9 @@ class Horizon:
 
     @property
     def stamp(self) -> datetime | None:
-        """No transaction that can still commit, or still be shown, began before this; None when nobody can tell.
+        """No transaction that can still commit or become visible began before this; None if unknown.
 
-        A prepared transaction hides when it began; a standby that has replayed no commit yet, what it lacks.
+        The start of a prepared transaction is unknown; so is the delay of a standby that has replayed no commit yet.
         """
         if self.prepared or not self.is_shown:
             return None
@@ -91,9 +91,9 @@ async def look(connection: Connection[Record], now: datetime | None = None) -> H
     assert row is not None  # a select without from always answers one row
     warning = None
     if row["standby"]:
-        warning = "the source is a standby: open transactions of its primary are out of sight, only the lag covers them"
+        warning = "the source is a standby: open transactions of its primary are not visible, only the lag covers them"
     elif not row["sees_all"]:
-        warning = "no right to see other sessions (grant pg_read_all_stats): only the lag covers late commits"
+        warning = "no privilege to see other sessions (grant pg_read_all_stats): only the lag covers late commits"
     elif row["hidden"]:
         warning = "sessions with track_activities off do not show their transactions: only the lag covers late commits"
     is_shown = not row["standby"] or row["replayed"] is not None
@@ -101,13 +101,13 @@ async def look(connection: Connection[Record], now: datetime | None = None) -> H
 
 
 async def window(connection: Connection[Record], table: Table, shape: Shape, state: CursorState) -> Window:
-    """The rows of the next read and the cursor to store when they are in.
+    """The rows of the next read and the cursor to store afterwards.
 
     Must run outside a transaction, before the snapshot.
     """
     following = await _cursor_window(connection, table, shape, state)
     if isinstance(table.load, Overwrite):
-        # Listed after the horizon was looked at: a row that shows itself later lies beyond the cursor to be stored.
+        # Listed after the horizon was read: a row that becomes visible later is beyond the cursor to be stored.
         return await partition_window(connection, table, table.load, shape, following)
     return following
 
@@ -131,11 +131,11 @@ async def _timestamp_window(
     column = shape.column(cursor.column)
     assert column is not None  # describe() has refused a table without it
     horizon = await look(connection)
-    # Where nobody can tell, the cursor stays: what is hidden began after the last read's horizon, or was held by it.
+    # If unknown, the cursor does not move: hidden transactions began after the last horizon, or were held back by it.
     stamp = horizon.stamp
     upper = state.value
     if stamp is not None:
-        # `timestamp with time zone at time zone …` is the local time there, as a column without time zone has it.
+        # `timestamp with time zone at time zone …` is the local time there, as in a column without time zone.
         moment = "$1::timestamptz" if "with time zone" in column.raw_type else "($1::timestamptz at time zone $2)"
         upper = str(
             await connection.fetchval(f"select case when $2::text <> '' then {moment}::text end", stamp, cursor.zone)
@@ -148,8 +148,8 @@ async def _timestamp_window(
         condition = f"{name} >= {lower}"
         after = json.loads(state.key) if state.key is not None else []
         if after and len(after) == len(rest) and not cursor.overlap:
-            # A part of the rows with this very value is in already.
-            # Of the pair the planner sees the value only, and expects nothing where all rows share it.
+            # Some of the rows with this value are already loaded.
+            # The planner uses only the first column of the pair, and estimates zero rows if all rows share its value.
             expected = condition
             condition = beyond((cursor.column, *rest), (state.value, *after))
         condition += f" or {name} is null" if column.nullable else ""
@@ -185,7 +185,7 @@ async def _sequence_window(
         condition = f"{name} > {quote_literal(state.value)}::bigint - {cursor.lag}"
     below = "true"
     if isinstance(table.load, Append) and not table.keys:
-        # Without a key a row read twice would stand there twice: read only what is settled.
+        # Without a key, a row read twice would be duplicated: read only below the horizon.
         below = f"{name} <= {quote_literal(safe)}::bigint" if safe is not None else "false"
         condition = f"{condition} and {below}"
     return Window(
@@ -199,10 +199,10 @@ async def _sequence_window(
 
 
 async def _transaction_window(connection: Connection[Record], table: Table, state: CursorState) -> Window:
-    """Rows of transactions that had not ended when the last read looked.
+    """Rows of transactions that had not ended at the last read.
 
-    A snapshot names the oldest transaction that is still under way, prepared ones included; every older one has ended,
-    and its rows were seen. Subtransactions have higher ids than the transaction that holds them, so they are not older.
+    A snapshot has the oldest running transaction, including prepared ones; every older one has ended, and its rows were
+    visible. Subtransactions have higher ids than their parent transaction, so they are not older.
     """
     row = await connection.fetchrow(
         "select pg_snapshot_xmin(s)::text as oldest, pg_snapshot_xmax(s)::text as upcoming, c.oid::text as relation, "
@@ -210,23 +210,23 @@ async def _transaction_window(connection: Connection[Record], table: Table, stat
         "where c.oid = to_regclass($1)",
         qualified(table.schema, table.name),
     )
-    assert row is not None  # describe() has refused a table that is not there
+    assert row is not None  # describe() has refused a missing table
     if not row["has_rows"]:
         raise SourceError(
-            f"{table.schema}.{table.name} is no table of its own: its rows do not tell which transaction wrote them",
+            f"{table.schema}.{table.name} is not a table: its rows have no id of the transaction that wrote them",
             where=table.name,
-            fix="declare the table behind it, or another cursor, or none",
+            fix="declare the underlying table, or another cursor, or none",
         )
     following = Window(upper=row["oldest"], next=CursorState(row["oldest"], key=row["relation"]))
     if state.value is None:
         return following
     seen, upcoming = int(state.value), int(row["upcoming"])
     if state.key != row["relation"] or seen > upcoming:
-        return replace(following, warning="the table is another one than was read before: all of it is read")
+        return replace(following, warning="the table was recreated since the last load: a full read follows")
     if upcoming - seen >= _XID_CIRCLE:
-        return replace(following, warning="the cursor is older than transaction ids last: all of the table is read")
-    # Rows hold the lower 32 bits of the id. Counted from the last read on, ids are told apart for a whole circle; a row
-    # of long ago whose bits look new is read again, which merging makes harmless. The end is the reading snapshot's.
+        return replace(following, warning="the cursor is older than transaction ids are kept: a full read follows")
+    # Rows have the lower 32 bits of the id. Counted from the last read, ids are distinct for a full wraparound; an old
+    # row whose bits look new is read again, which merging makes harmless. The end is the reading snapshot's.
     distance = f"(xmin::text::bigint - {seen % _XID_CIRCLE} + {_XID_CIRCLE}) % {_XID_CIRCLE}"
     ahead = f"(select {_UPCOMING} - {seen})"
     return replace(following, condition=f"({distance} < {ahead})", lower=state.value)

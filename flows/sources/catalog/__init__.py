@@ -1,4 +1,4 @@
-"""Declarations of APIs that many companies use. None is read until its name stands in `flows/sources/__init__.py`:
+"""Declarations of common APIs. None is loaded until it is listed in `flows/sources/__init__.py`:
 
 from flows.sources.catalog.shopify import shopify
 """

@@ -49,7 +49,7 @@ fhir = Api(
             page_size=200,
             page_size_parameter="_count",
             max_quarantined=0.01,
-            description="One record per consent that a patient gave or withdrew.",
+            description="One record per consent given or withdrawn by a patient.",
         ),
     ],
 )

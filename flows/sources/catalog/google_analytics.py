@@ -1,7 +1,7 @@
 """Google Analytics 4: a daily report by channel.
 
-MEDALLION_SOURCE_GOOGLE_ANALYTICS_URL is https://analyticsdata.googleapis.com, …_KEY an access token; write the number
-of your property into the path. Figures of the last days still change, so three of them are read again each time.
+MEDALLION_SOURCE_GOOGLE_ANALYTICS_URL is https://analyticsdata.googleapis.com, …_KEY an access token; put the number of
+your property into the path. Figures of the last days still change, so each load reads three days again.
 """
 
 from flows.kinds.api import Api, Bearer, Endpoint, Field, Offset, Since

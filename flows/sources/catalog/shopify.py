@@ -1,7 +1,7 @@
 """Shopify's Admin REST API: orders, products and customers.
 
 MEDALLION_SOURCE_SHOPIFY_URL is https://<shop>.myshopify.com, …_KEY an access token with read_orders, read_products and
-read_customers. Versions of the API last a year: the one in the paths is to be raised in time.
+read_customers. API versions are supported for a year: upgrade the one in the paths in time.
 """
 
 from flows.kinds.api import Api, ApiKeyHeader, Endpoint, LinkHeader, Since

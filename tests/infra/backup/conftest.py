@@ -19,7 +19,7 @@ from infra.backup import key, server
 from infra.backup.aside import aside
 from infra.backup.catalog import Backup, Catalog, open_catalog
 from infra.backup.key import Keys
-from infra.backup.recover import Recovered, recovered
+from infra.backup.recover import Recovered, Recovery, recovered
 from infra.backup.store import FolderStore, open_store
 from infra.backup.take import archiving, take
 from infra.backup.target import Target
@@ -74,7 +74,7 @@ class Backed:
         with (
             aside(self.root / "scratch", account_for(self.root / "scratch")) as folder,
             recovered(
-                self.catalog, keys or self.keys, folder, account=account_for(folder), target=target or Target()
+                Recovery(self.catalog, keys or self.keys, target or Target()), folder, account=account_for(folder)
             ) as found,
         ):
             yield found

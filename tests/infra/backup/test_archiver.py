@@ -79,9 +79,9 @@ def test_an_archiver_that_is_started_during_a_backup_takes_over_when_it_ends(bac
         assert ours
         started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert started.stdout is not None
-        assert "another process holds" in started.stdout.readline()
+        assert "another process uses" in started.stdout.readline()
     try:
-        assert any("archiving the log of cluster" in line for line in iter(started.stdout.readline, ""))
+        assert any("archiving the WAL of cluster" in line for line in iter(started.stdout.readline, ""))
     finally:
         started.send_signal(signal.SIGTERM)
         assert started.wait(30) == 0
@@ -100,7 +100,7 @@ def test_log_that_the_server_gave_up_is_a_gap_until_the_next_backup(backed: Back
 
     found = stretch(backed)
     assert found.missing != []
-    with pytest.raises(LogGap, match="segments of the write-ahead log are missing"):
+    with pytest.raises(LogGap, match="WAL segments are missing"):
         archive.refuse_gap(found, "here")
     backed.back_up()
     assert stretch(backed).missing == []
@@ -112,13 +112,12 @@ from pathlib import Path
 from infra.backup.aside import aside
 from infra.backup.catalog import open_catalog
 from infra.backup.key import keys
-from infra.backup.recover import recovered
+from infra.backup.recover import Recovery, recovered
 from infra.backup.store import open_store
-from infra.backup.target import Target
 from infra.local.account import account_for
 within = Path(sys.argv[1])
 with aside(within, account_for(within)) as folder:
-    with recovered(open_catalog(open_store()), keys(), folder, account=account_for(folder), target=Target()):
+    with recovered(Recovery(open_catalog(open_store()), keys()), folder, account=account_for(folder)):
         print(folder, flush=True)
         time.sleep(600)
 """

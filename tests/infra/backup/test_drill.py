@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from flows.declare.partition import Partition
+from flows.kinds.kind import Ends
 from flows.kinds.postgres.backfill import backfill_partition
 from flows.sources.shop import shop as declared_shop
 from flows.verbs.catch_up import catch_up
@@ -20,8 +21,8 @@ from tests.conftest import WAREHOUSE_ROLES, TestDatabase
 from tests.flows.front_door import medallion
 from tests.flows.scripted_api import ScriptedApi
 from tests.infra.backup.conftest import Backed
-from tests.kinds.conformance.invariants import at_rest
 from tests.kinds.loading import CHANGES, change, loads, setting
+from tests.kinds.postgres.invariants import at_rest
 from tests.publish.two_ends import TwoEnds
 
 pytestmark = pytest.mark.xdist_group("backup")
@@ -55,10 +56,7 @@ def commit(backed: Backed) -> datetime:
 async def go_on(ends: TwoEnds, backfill: int, first: date, end: date) -> None:
     """One more partition of the backfill."""
     await backfill_partition(
-        ends.warehouse_address,
-        ends.shop_address,
-        declared_shop,
-        declared_shop.table("baskets"),
+        Ends(ends.warehouse_address, ends.shop_address, declared_shop, declared_shop.table("baskets")),
         "sold_at",
         Partition(first, end),
         backfill,
@@ -102,7 +100,7 @@ def test_a_missed_target_ends_the_command_with_1_and_says_what_was_missed(backed
     listed = medallion("backup", "list", variables={"COLUMNS": "200"})
     assert listed.code == 0
     assert backed.catalog.backups()[-1].label in listed.out
-    assert "Nobody archives the log now" in listed.out
+    assert "No archiver is running" in listed.out
     secrets = ["AGE-SECRET-KEY", *backed.private.cluster.passwords.values()]
     assert [secret for secret in secrets if secret in ended.text + listed.text] == []
 
@@ -158,7 +156,7 @@ async def test_after_the_loss_of_the_cluster_raw_is_what_the_sources_hold(backed
     with backed.recovered() as found:
         lines = await catch_up(warehouse_of(found.cluster), everything)
 
-        assert [(line.table, line.verdict) for line in lines if not line.agrees] == []
+        assert [(line.table, line.result) for line in lines if not line.agrees] == []
         recovered = RecoveredDatabase("warehouse", backed.private.cluster, WAREHOUSE_ROLES, found)
         both = TwoEnds(recovered, backed.shop)
         for table in declared_shop.tables:

@@ -19,11 +19,10 @@ from infra.backup import key, service
 from infra.backup.aside import aside
 from infra.backup.catalog import open_catalog
 from infra.backup.errors import InTheWay
-from infra.backup.recover import recovered
+from infra.backup.recover import Recovery, recovered
 from infra.backup.restore import restore_embedded
 from infra.backup.store import open_store
 from infra.backup.take import take
-from infra.backup.target import Target
 from infra.local import stack
 from infra.local.account import account_for
 from infra.local.home import Home, read_json
@@ -92,10 +91,10 @@ def test_a_lost_machine_comes_back_with_its_warehouse_its_passwords_and_its_pref
     stack.down(home=home)
     service.stop(home)
     with pytest.raises(InTheWay):
-        restore_embedded(home, open_catalog(open_store()), keys, Target(), on_step=lambda _: None)
+        restore_embedded(home, Recovery(open_catalog(open_store()), keys), on_step=lambda _: None)
     shutil.rmtree(home.root)
 
-    done = restore_embedded(home, open_catalog(open_store()), keys, Target(), on_step=lambda _: None)
+    done = restore_embedded(home, Recovery(open_catalog(open_store()), keys), on_step=lambda _: None)
 
     assert done.aside is None
     back = stack.Stack.load(home)
@@ -112,9 +111,7 @@ def test_a_lost_machine_comes_back_with_its_warehouse_its_passwords_and_its_pref
     service.stop(home)
     with (
         aside(home.root, account_for(home.postgres)) as folder,
-        recovered(
-            open_catalog(open_store()), keys, folder, account=account_for(home.postgres), target=Target()
-        ) as found,
+        recovered(Recovery(open_catalog(open_store()), keys), folder, account=account_for(home.postgres)) as found,
     ):
         assert (found.backup.label, found.backup.timeline) == (backup.label, 1)
         assert rows(found.cluster.url("medallion_loader", "warehouse"), "select n from ops.proof") == [(7,), (8,)]

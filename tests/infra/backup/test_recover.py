@@ -94,7 +94,8 @@ def test_a_moment_after_the_last_commit_is_reached_though_no_commit_follows_it(b
 
 
 @pytest.mark.parametrize(
-    ("away", "why"), [(timedelta(days=-1), "no backup is older than"), (timedelta(days=1), "the log ends before")]
+    ("away", "why"),
+    [(timedelta(days=-1), "the oldest backup is newer than"), (timedelta(days=1), "the WAL ends before")],
 )
 def test_a_moment_out_of_reach_is_refused_with_what_is_possible(
     backed: Backed, taken: Backup, away: timedelta, why: str
@@ -127,11 +128,11 @@ def test_a_missing_segment_is_told_before_anything_is_replayed(backed: Backed, s
     missing.unlink()
     try:
         with (
-            pytest.raises(LogGap, match=f"the first of them {missing.name.removesuffix('.zst.age')}") as refused,
+            pytest.raises(LogGap, match=f"the first is {missing.name.removesuffix('.zst.age')}") as refused,
             backed.recovered(),
         ):
             pass
-        whole_until = refused.value.fix.split("whole up to ")[1].split(":")[0]
+        whole_until = refused.value.fix.split("complete up to ")[1].split(":")[0]
 
         with backed.recovered(parse_target(lsn=whole_until)) as found:  # as the message proposes
             assert marks(found, "in segment 1", "in segment 2") == ["in segment 1"]
@@ -167,7 +168,7 @@ def test_a_segment_under_another_ones_name_is_not_taken_for_it(backed: Backed, s
     content = second.read_bytes()
     second.write_bytes(third.read_bytes())
     try:
-        with pytest.raises(Damaged, match="does not hold the segment that its name says"), backed.recovered():
+        with pytest.raises(Damaged, match="does not contain the segment in its name"), backed.recovered():
             pass
     finally:
         second.write_bytes(content)
@@ -191,7 +192,7 @@ def test_without_its_key_no_backup_opens_and_with_the_older_one_it_does(
     backed: Backed, taken: Backup, tmp_path: Path
 ) -> None:
     other = key.make(tmp_path / "another.key")
-    with pytest.raises(KeyRefused, match="none of our keys opens it"):
+    with pytest.raises(KeyRefused, match="none of the configured keys decrypts it"):
         verify(backed.catalog, taken, other)
 
     rotated = key.make(backed.root / "backup.key")

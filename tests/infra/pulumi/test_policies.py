@@ -74,10 +74,10 @@ KEPT_FOR_EVER = [{"id": "all", "status": "Enabled", "filter": {"prefix": ""}}]
 SEEDED: dict[str, list[tuple[str, Change, str]]] = {
     "nothing_is_public": [
         (DATABASE, with_inputs(publiclyAccessible=True), "public address"),
-        (RULE_IN, with_inputs(cidrIpv4="0.0.0.0/0"), "lets everybody in"),
-        (RULE_IN, with_inputs(cidrIpv6="::/0"), "lets everybody in"),
-        (RULE_OUT, with_inputs(cidrIpv4="0.0.0.0/0", fromPort=0, toPort=65535), "reach everybody"),
-        ("aws:ec2/securityGroup:SecurityGroup", with_inputs(ingress=[{"fromPort": 22}]), "inside the group"),
+        (RULE_IN, with_inputs(cidrIpv4="0.0.0.0/0"), "allows ingress from everywhere"),
+        (RULE_IN, with_inputs(cidrIpv6="::/0"), "allows ingress from everywhere"),
+        (RULE_OUT, with_inputs(cidrIpv4="0.0.0.0/0", fromPort=0, toPort=65535), "egress to everywhere"),
+        ("aws:ec2/securityGroup:SecurityGroup", with_inputs(ingress=[{"fromPort": 22}]), "inline rules"),
         ("aws:ec2/subnet:Subnet", with_inputs(mapPublicIpOnLaunch=True), "public address"),
         (SERVICE, with_inputs(networkConfiguration={"assignPublicIp": True}), "public addresses"),
         ("aws:lb/loadBalancer:LoadBalancer", with_inputs(internal=False), "on the internet"),
@@ -91,8 +91,8 @@ SEEDED: dict[str, list[tuple[str, Change, str]]] = {
         ("aws:elasticache/replicationGroup:ReplicationGroup", with_inputs(transitEncryptionMode="preferred"), "TLS"),
         ("aws:elasticache/replicationGroup:ReplicationGroup", with_inputs(kmsKeyId=None), "at rest"),
         ("aws:kms/key:Key", with_inputs(enableKeyRotation=False), "never rotates"),
-        ("aws:lb/listener:Listener", with_inputs(protocol="HTTP"), "without TLS"),
-        ("aws:lb/listener:Listener", with_inputs(sslPolicy="ELBSecurityPolicy-2016-08"), "without TLS"),
+        ("aws:lb/listener:Listener", with_inputs(protocol="HTTP"), "TLS older"),
+        ("aws:lb/listener:Listener", with_inputs(sslPolicy="ELBSecurityPolicy-2016-08"), "TLS older"),
         ("aws:secretsmanager/secret:Secret", with_inputs(kmsKeyId=None), "not encrypted"),
         ("aws:cloudwatch/logGroup:LogGroup", with_inputs(kmsKeyId=None), "not encrypted"),
         ("aws:sqs/queue:Queue", with_inputs(kmsMasterKeyId=None), "not encrypted"),
@@ -104,7 +104,7 @@ SEEDED: dict[str, list[tuple[str, Change, str]]] = {
     "backups_are_on": [
         (DATABASE, with_inputs(backupRetentionPeriod=7), "less than 14 days"),
         ("aws:s3/bucketVersioning:BucketVersioning", with_inputs(versioningConfiguration=SUSPENDED), "versions"),
-        (LIFECYCLE, with_inputs(rules=KEPT_FOR_EVER), "for ever"),
+        (LIFECYCLE, with_inputs(rules=KEPT_FOR_EVER), "forever"),
     ],
     "production_is_not_deleted_by_accident": [
         (DATABASE, with_inputs(deletionProtection=False), "one command"),
@@ -124,20 +124,20 @@ SEEDED: dict[str, list[tuple[str, Change, str]]] = {
         (ROLE_POLICY, allowing("iam:PassRole", "arn:aws:iam::1:role/admin"), "passes roles"),
     ],
     "services_speak_for_this_account_only": [
-        ("aws:sqs/queuePolicy:QueuePolicy", without_conditions, "for anybody"),
-        ("aws:sns/topicPolicy:TopicPolicy", without_conditions, "for anybody"),
+        ("aws:sqs/queuePolicy:QueuePolicy", without_conditions, "on behalf of anyone"),
+        ("aws:sns/topicPolicy:TopicPolicy", without_conditions, "on behalf of anyone"),
     ],
     "everything_is_tagged": [
-        ("pulumi:providers:aws", with_inputs(defaultTags={"tags": {"project": "medallion"}}), "puts no stack"),
+        ("pulumi:providers:aws", with_inputs(defaultTags={"tags": {"project": "medallion"}}), "does not tag"),
     ],
     "logs_end": [
-        ("aws:cloudwatch/logGroup:LogGroup", with_inputs(retentionInDays=None), "for ever"),
-        (DATABASE, with_inputs(enabledCloudwatchLogsExports=["audit"]), "a group that RDS makes"),
-        (TASK, logging_elsewhere, "no group of ours"),
+        ("aws:cloudwatch/logGroup:LogGroup", with_inputs(retentionInDays=None), "forever"),
+        (DATABASE, with_inputs(enabledCloudwatchLogsExports=["audit"]), "a group that RDS creates"),
+        (TASK, logging_elsewhere, "not our log group"),
     ],
     "secrets_are_injected": [
-        (TASK, telling("PREFECT_API_AUTH_STRING", "x"), "in the open"),
-        (TASK, telling("MEDALLION_WAREHOUSE_URL", "postgresql://loader:pw@host/warehouse"), "in the open"),
+        (TASK, telling("PREFECT_API_AUTH_STRING", "x"), "in plain text"),
+        (TASK, telling("MEDALLION_WAREHOUSE_URL", "postgresql://loader:pw@host/warehouse"), "in plain text"),
     ],
 }  # fmt: skip
 CASES = [(policy, *case) for policy, cases in SEEDED.items() for case in cases]

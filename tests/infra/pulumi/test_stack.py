@@ -30,16 +30,16 @@ def test_the_settings_of_every_stack_are_accepted(stack: str) -> None:
     ("changed", "words"),
     [
         ({"network__cidr": "10.0.0.0/24"}, "too small"),
-        ({"network__nat": "one"}, "not doubled: network.nat"),
-        ({"warehouse__multi_az": False}, "not doubled: warehouse.multi_az"),
-        ({"prefect_server__copies": 1, "prefect_server__max_copies": 1}, "not doubled: prefect_server.copies"),
-        ({"prefect_server__memory_mb": 1000}, "Fargate sells 2048 CPU units with 4096 to 16384 MB"),
-        ({"work_pool__flow_cpu": 3000}, "Fargate sells no 3000 CPU units"),
+        ({"network__nat": "one"}, "not redundant: network.nat"),
+        ({"warehouse__multi_az": False}, "not redundant: warehouse.multi_az"),
+        ({"prefect_server__copies": 1, "prefect_server__max_copies": 1}, "not redundant: prefect_server.copies"),
+        ({"prefect_server__memory_mb": 1000}, "Fargate offers 2048 CPU units with 4096 to 16384 MB"),
+        ({"work_pool__flow_cpu": 3000}, "Fargate does not offer 3000 CPU units"),
         ({"warehouse__max_storage_gb": 500}, "must exceed storage_gb by a tenth"),
         ({"warehouse__backup_days": 0}, "warehouse.backup_days"),
         ({"lake__infrequent_after_days": 7}, "lake.infrequent_after_days"),
-        ({"lake__archive_after_days": 40}, "30 days or more behind"),
-        ({"lake__expire_after_days": 200}, "90 days behind"),
+        ({"lake__archive_after_days": 40}, "at least 30 days after"),
+        ({"lake__expire_after_days": 200}, "90 days after"),
         ({"access__public": True}, "needs allowed_cidrs"),
         ({"access__certificate_arn": "none"}, "access.certificate_arn"),
         ({"logs__retention_days": 45}, "logs.retention_days"),
@@ -55,7 +55,7 @@ def test_what_cannot_work_is_refused_with_its_place(changed: dict[str, Any], wor
 
 def test_one_server_cannot_scale_without_a_cache() -> None:
     """Two servers without a shared cache each see half of the events, and nothing says so."""
-    with pytest.raises(pulumi.RunError, match="one copy keeps its events to itself"):
+    with pytest.raises(pulumi.RunError, match="events of one copy are not shared"):
         parse(settings("dev", prefect_server__max_copies=2), stack="dev")
 
 

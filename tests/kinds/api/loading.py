@@ -4,12 +4,16 @@ import asyncio
 import os
 import sys
 from typing import Any
+from unittest.mock import patch
 
 from flows.declare import Replace
 from flows.kinds.api import Api, Bearer, ChangeToken, Cursor, Endpoint, Offset, PageNumber, Parent, Since, SinglePage
-from flows.kinds.api.plan import load_endpoint
+from flows.kinds.api.http.limits import HttpLimits
+from flows.kinds.api.kind import Apis
+from flows.kinds.registry import KINDS
 from flows.publish.session import LoadResult
 from flows.values.connection import ApiConnection
+from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.conformance.forking import ROOT
 from tests.kinds.loading import at, rows
@@ -41,10 +45,19 @@ LISTS = Api(
 )  # fmt: skip
 
 
-async def load(warehouse: TestDatabase, url: str, endpoint: str, api: Api = LISTS, **options: Any) -> LoadResult:
+async def load(
+    warehouse: TestDatabase,
+    url: str,
+    endpoint: str,
+    api: Api = LISTS,
+    *,
+    limits: HttpLimits | None = None,
+    **options: Any,
+) -> LoadResult:
     """One load in this process."""
     connection = ApiConnection(api.connection, url, KEY)
-    return await load_endpoint(at(warehouse, "loader"), connection, api, api.table(endpoint), **options)
+    with patch.dict(KINDS, {"api": Apis(limits)}):
+        return await load_table(at(warehouse, "loader"), connection, api, api.table(endpoint), **options)
 
 
 async def load_in_a_process(warehouse: TestDatabase, url: str, endpoint: str, **variables: str) -> int:

@@ -4,13 +4,14 @@ import asyncio
 import sys
 
 from flows.access import addresses
-from flows.kinds.api.plan import load_endpoint
+from flows.kinds.registry import kind_of
+from flows.verbs.load import load_table
 from tests.kinds.api.loading import LISTS
 
 
 def main() -> None:
     """Load the endpoint that the first argument names."""
-    load = load_endpoint(addresses.warehouse(), addresses.api(LISTS), LISTS, LISTS.table(sys.argv[1]))
+    load = load_table(addresses.warehouse(), kind_of(LISTS).address(LISTS), LISTS, LISTS.table(sys.argv[1]))
     asyncio.run(load)
 
 

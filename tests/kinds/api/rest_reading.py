@@ -4,10 +4,13 @@ import json
 from collections.abc import Callable
 from contextlib import aclosing
 
-from flows.kinds.api.declared.api import Api, ApiKeyHeader, Auth, Endpoint, LinkHeader, Pagination
+from flows.kinds.api.declared.api import Api
+from flows.kinds.api.declared.auth import ApiKeyHeader, Auth
 from flows.kinds.api.declared.changes import Since
+from flows.kinds.api.declared.endpoint import Endpoint
+from flows.kinds.api.declared.pagination import LinkHeader, Pagination
 from flows.kinds.api.http.limits import HttpLimits
-from flows.kinds.api.pages.endpoint import Page, read_pages
+from flows.kinds.api.pages.endpoint import Page, Start, read_pages
 from flows.values.connection import ApiConnection
 
 KEY = "canary-5f2b8c"
@@ -62,7 +65,7 @@ async def read(
 ) -> list[Page]:
     """All pages of an endpoint."""
     declared = declared or api(endpoint)
-    stream = read_pages(declared, endpoint, connection(url, key), since=since, limits=limits, on_wait=on_wait)
+    stream = read_pages(declared, endpoint, connection(url, key), Start(since), limits=limits, on_wait=on_wait)
     async with aclosing(stream) as pages:
         return [page async for page in pages]
 

@@ -12,7 +12,7 @@ import pytest
 from flows.declare import Merge, Replace
 from flows.kinds.api import Api, Cursor, Endpoint, Parent
 from flows.kinds.api import parents as api_parents
-from flows.kinds.api.pages.endpoint import HttpLimits
+from flows.kinds.api.http.limits import HttpLimits
 from flows.values.errors import SourceError, SourceUnavailable
 from tests.conftest import TestDatabase
 from tests.kinds.api.http_lists import Listing

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from flows.kinds.api.pages.endpoint import HttpLimits
+from flows.kinds.api.http.limits import HttpLimits
 from flows.values.errors import DataRefused, SourceUnavailable
 from tests.conftest import TestDatabase
 from tests.kinds.api.http_lists import Listing

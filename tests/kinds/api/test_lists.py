@@ -11,7 +11,7 @@ import pytest
 
 from flows.declare import Merge
 from flows.failures.circuit import CircuitOpen
-from flows.kinds.api.pages.endpoint import HttpLimits
+from flows.kinds.api.http.limits import HttpLimits
 from flows.values.errors import ConfigurationError, PlaceLost, RateLimited, SchemaDrift, SourceError, SourceUnavailable
 from tests.conftest import TestDatabase
 from tests.kinds.api.http_lists import Listing
@@ -223,7 +223,7 @@ async def test_a_shifting_list_ends_with_the_count_that_the_api_gives(warehouse:
         async with serve(forever=listing.by_offset()) as server:
             result = await load(warehouse, server.url, "shifting")
     assert set(range(3, 14)) <= set(keys(warehouse, "shifting"))
-    assert (result.counts.source_rows, result.counts.raw_rows, result.counts.reconciled) == (11, 13, "surplus in raw")
+    assert (result.counts.source_rows, result.counts.raw_rows, result.counts.reconciliation) == (11, 13, "extra")
     assert {row["status"] for row in loads(warehouse)} == {"published"}
 
 
@@ -396,6 +396,6 @@ async def test_an_api_that_is_down_is_left_alone_by_its_other_endpoints_too(ware
         with pytest.raises(SourceUnavailable):
             await load(warehouse, "http://127.0.0.1:1", "items", limits=HttpLimits(max_attempts=1))
         async with serve() as server:
-            with pytest.raises(CircuitOpen, match="lists is left alone for 60 s more: no connection"):
+            with pytest.raises(CircuitOpen, match="lists is open for 60 s more: no connection"):
                 await load(warehouse, server.url, "orders")
     assert [row["status"] for row in loads(warehouse)] == ["failed", "failed"]

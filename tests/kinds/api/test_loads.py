@@ -14,11 +14,11 @@ import pytest
 
 from demo.commerce import set_day
 from flows.kinds.api import Api, ApiKeyHeader, Endpoint, LinkHeader, Since
-from flows.kinds.api.plan import load_endpoint
 from flows.publish.session import LoadResult
 from flows.sources.marketing import marketing
 from flows.values.connection import ApiConnection
 from flows.values.errors import ConfigurationError, DataRefused, RateLimited
+from flows.verbs.load import load_table
 from infra.local.ports import any_free
 from tests.conftest import TestDatabase
 from tests.kinds.api.http_servers import Answer, json_page, raw, response, serve, status
@@ -74,7 +74,7 @@ def commerce(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commerce]:
 
 async def load(warehouse: TestDatabase, url: str, endpoint: str, api: Api = marketing) -> LoadResult:
     connection = ApiConnection("marketing", url, KEY)
-    return await load_endpoint(at(warehouse, "loader"), connection, api, api.table(endpoint))
+    return await load_table(at(warehouse, "loader"), connection, api, api.table(endpoint))
 
 
 async def load_items(warehouse: TestDatabase, *answers: Answer, forever: Answer | None = None) -> LoadResult:
@@ -106,12 +106,12 @@ async def test_a_first_load_a_change_and_a_rerun_of_the_real_api(warehouse: Test
 
     later = await load(warehouse, commerce.url, "redemptions")
 
-    assert (first.path, first.counts.rows_inserted, first.counts.source_rows) == ("first", 2096, 2096)
+    assert (first.strategy, first.counts.rows_inserted, first.counts.source_rows) == ("initial", 2096, 2096)
     assert again.lower is not None
     assert again.counts.rows_read < 50
     assert again.counts.changed == 0
-    assert (later.path, later.counts.rows_inserted, later.counts.rows_updated) == ("merge", 6, 0)
-    assert {result.counts.reconciled for result in (first, again, later)} == {"equal"}
+    assert (later.strategy, later.counts.rows_inserted, later.counts.rows_updated) == ("merge", 6, 0)
+    assert {result.counts.reconciliation for result in (first, again, later)} == {"match"}
     after = raw_rows(warehouse, "redemptions", "raw_marketing")
     assert len(set(after) - set(before)) == 6
     assert set(before) <= set(after)
@@ -139,7 +139,7 @@ async def test_a_wrong_key_is_a_matter_of_configuration_and_is_not_quoted(
     connection = ApiConnection("marketing", commerce.url, "wrong-key-1234")
 
     with pytest.raises(ConfigurationError) as caught:
-        await load_endpoint(at(warehouse, "loader"), connection, marketing, marketing.table("campaigns"))
+        await load_table(at(warehouse, "loader"), connection, marketing, marketing.table("campaigns"))
 
     assert "wrong-key-1234" not in str(caught.value)
     assert not caught.value.retryable
@@ -173,7 +173,7 @@ async def test_a_record_that_jsonb_cannot_hold_goes_to_quarantine_and_the_others
     result = await load_items(warehouse, page(good, record), *again, page(good, total=2))
 
     assert (result.counts.rows_read, result.counts.rows_inserted, result.counts.rows_quarantined) == (2, 1, 1)
-    assert result.counts.reconciled == "equal"
+    assert result.counts.reconciliation == "match"
     (kept,) = open_quarantine(warehouse)
     assert (kept["rule"], kept["row_key"]) == (rule, {"id": 2})
     assert kept["row_data"]["text"].startswith('{"id": 2')
@@ -199,8 +199,8 @@ async def test_an_unreadable_record_counts_as_held_until_it_is_mended(warehouse:
     second = await load_items(warehouse, page(good, bad), page(good, total=2))
     third = await load_items(warehouse, page(json.dumps(item(2, name="mended")).encode()), page(good, total=2))
 
-    assert (second.path, second.counts.changed, second.counts.reconciled) == ("merge", 0, "equal")
-    assert (third.path, third.counts.rows_inserted, third.counts.reconciled) == ("merge", 1, "equal")
+    assert (second.strategy, second.counts.changed, second.counts.reconciliation) == ("merge", 0, "match")
+    assert (third.strategy, third.counts.rows_inserted, third.counts.reconciliation) == ("merge", 1, "match")
     assert open_quarantine(warehouse) == []
 
 
@@ -211,7 +211,7 @@ async def test_records_without_an_id_or_an_update_time_go_to_quarantine_one_by_o
     result = await load_items(warehouse, json_page([*records, item(7), item(8)], total=8), json_page([tiny], total=8))
 
     assert (result.counts.rows_inserted, result.counts.rows_quarantined) == (4, 4)
-    assert result.counts.reconciled == "equal"
+    assert result.counts.reconciliation == "match"
     assert [row["rule"] for row in open_quarantine(warehouse)].count("key_present") == 3
     assert [row["id"] for row in rows(warehouse, "select id from raw_marketing.items order by id")] == [1, 6, 7, 8]
 
@@ -251,9 +251,9 @@ async def test_a_count_that_differs_shows_and_the_next_load_reads_everything_aga
     async with serve(json_page([item(n) for n in (1, 2, 3)], total=3), json_page([item(1)], total=3)) as server:
         second = await load(warehouse, server.url, "items", ITEMS)
 
-    assert (first.counts.reconciled, first.counts.source_rows, first.counts.raw_rows) == ("missing in raw", 3, 1)
+    assert (first.counts.reconciliation, first.counts.source_rows, first.counts.raw_rows) == ("missing", 3, 1)
     assert "updated_since" not in server.targets[0]
-    assert (second.path, second.counts.rows_inserted, second.counts.reconciled) == ("reread", 2, "equal")
+    assert (second.strategy, second.counts.rows_inserted, second.counts.reconciliation) == ("reload", 2, "match")
 
 
 async def test_what_changed_is_asked_for_from_the_last_cursor_less_its_lag(warehouse: TestDatabase) -> None:
@@ -263,7 +263,7 @@ async def test_what_changed_is_asked_for_from_the_last_cursor_less_its_lag(wareh
         result = await load(warehouse, server.url, "items", ITEMS)
 
     assert "updated_since=2017-03-02T23%3A50%3A00Z" in server.targets[0]
-    assert (result.counts.rows_read, result.counts.reconciled) == (0, "equal")
+    assert (result.counts.rows_read, result.counts.reconciliation) == (0, "match")
     assert loads(warehouse)[-1]["window_lower"] == "2017-03-02T23:50:00Z"
 
 
@@ -289,7 +289,7 @@ async def test_an_api_that_asks_for_more_patience_than_the_run_has_is_gone_on_wi
     assert caught.value.retry_after == 3600
     assert rows(warehouse, "select cursor_value from ops.cursors") == [], "the list has not been read to its end"
     later = await load_items(warehouse, json_page([item(2)], total=2), json_page([item(2)], total=2))
-    assert (later.counts.rows_read, later.counts.reconciled) == (1, "equal")
+    assert (later.counts.rows_read, later.counts.reconciliation) == (1, "match")
     assert [load["status"] for load in loads(warehouse)] == ["published", "rescheduled", "published"]
     (error,) = rows(warehouse, "select * from ops.errors")
     assert (error["failure_class"], error["location"]) == ("transient", "marketing.items (page 2)")

@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from flows.kinds.api.declared.api import ApiKeyHeader, ApiKeyQuery, NoAuth, SinglePage
+from flows.kinds.api.declared.auth import ApiKeyHeader, ApiKeyQuery, NoAuth
+from flows.kinds.api.declared.pagination import SinglePage
 from flows.kinds.api.http.pace import Pace
 from flows.kinds.api.pages.endpoint import count_records, read_pages
 from flows.values.errors import ConfigurationError, DeclarationError
@@ -119,7 +120,7 @@ async def test_a_single_page_does_not_follow_links() -> None:
 
 
 async def test_a_start_without_a_declared_cursor_is_refused() -> None:
-    with pytest.raises(DeclarationError, match="no cursor"):
+    with pytest.raises(DeclarationError, match="without a cursor"):
         await read("http://127.0.0.1:1", replace(ITEMS, cursor=None), since="2017-12-30")
 
 

@@ -12,7 +12,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from flows.kinds.api.declared.api import ApiKeyHeader, ApiKeyQuery, NoAuth
+from flows.kinds.api.declared.auth import ApiKeyHeader, ApiKeyQuery, NoAuth
 from flows.kinds.api.http.failure import retry_after
 from flows.kinds.api.pages.endpoint import read_pages
 from flows.values.errors import ConfigurationError, MedallionError, RateLimited, SourceError, SourceUnavailable
@@ -60,8 +60,8 @@ async def test_a_failure_that_stays_says_what_where_and_what_next() -> None:
         with pytest.raises(SourceUnavailable) as failure:
             await read(server.url)
     assert str(failure.value) == (
-        "marketing.items: 503 from GET /v1/items, after 3 attempts; a retry can help; "
-        "the API is overloaded or down: run again later, or ask who runs it"
+        "marketing.items: 503 from GET /v1/items, after 3 attempts; fix: "
+        "the API is overloaded or down: run again later, or ask its operator; retryable: yes"
     )
 
 
@@ -84,7 +84,7 @@ async def test_a_lasting_refusal_is_asked_once_and_names_the_next_move(code: int
             await read(server.url)
     assert f"{code} from GET /v1/items" in str(failure.value)
     assert move in str(failure.value)
-    assert "a retry cannot help" in str(failure.value)
+    assert "retryable: no" in str(failure.value)
     assert not isinstance(failure.value, SourceUnavailable)
 
 

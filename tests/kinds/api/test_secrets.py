@@ -10,9 +10,9 @@ import pytest
 from flows.kinds.api import ApiKeyHeader, ApiKeyQuery, Basic, Bearer, NextUrl, OAuth2
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.http import oauth
-from flows.kinds.api.plan import load_endpoint
 from flows.values.connection import ApiConnection
 from flows.values.errors import ConfigurationError, RateLimited
+from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.api.http_servers import Answer, raw, response, serve, status
 from tests.kinds.api.loading import LISTS, keys
@@ -53,7 +53,7 @@ async def test_no_table_log_or_error_holds_a_credential(
         with setting(api_wait_budget_seconds=1):
             for kind in (RateLimited, ConfigurationError):
                 with pytest.raises(kind) as caught:
-                    await load_endpoint(at(warehouse, "loader"), connection, api, endpoint)
+                    await load_table(at(warehouse, "loader"), connection, api, endpoint)
                 errors.append(f"{caught.value!r} {caught.value.__context__!r} {caught.value.__cause__!r}")
 
     assert keys(warehouse, "items") == [1]

@@ -7,7 +7,7 @@ import pytest
 
 from flows.kinds.api import Cursor, Endpoint, NextHeader, NextUrl, Offset, PageNumber, Since
 from flows.kinds.api.declared.pagination import Pagination
-from flows.kinds.api.pages.endpoint import Page, read_pages
+from flows.kinds.api.pages.endpoint import Page, Start, read_pages
 from flows.values.errors import DeclarationError, PlaceLost, SourceError
 from tests.kinds.api.http_lists import Listing
 from tests.kinds.api.http_servers import Answer, json_page, raw, response, serve, status
@@ -115,7 +115,7 @@ async def test_an_etag_is_asked_about_with_the_first_page_only() -> None:
     for pagination, listing in ((PageNumber(), Listing.by_page), (style, Listing.by_token)):
         declared = api(ITEMS, pagination=pagination)
         async with serve(forever=listing(seven())) as server:
-            stream = read_pages(declared, ITEMS, connection(server.url), etag='"v1"', limits=QUICK)
+            stream = read_pages(declared, ITEMS, connection(server.url), Start(etag='"v1"'), limits=QUICK)
             assert identities([page async for page in stream]) == [1, 2, 3, 4, 5, 6, 7]
         assert [request.headers.get("if-none-match") for request in server.requests][:3] == ['"v1"', None, None]
 
@@ -170,20 +170,20 @@ async def test_an_api_that_ignores_its_page_parameter_is_found_out(style: Pagina
 )
 async def test_a_next_address_elsewhere_is_never_asked(style: Pagination, second: bytes) -> None:
     async with serve(raw(response(200, second))) as server:
-        with pytest.raises(SourceError, match="our credentials stay here"):
+        with pytest.raises(SourceError, match="credentials are not sent to another origin"):
             await read(server.url, ITEMS, api(ITEMS, pagination=style))
 
 
 async def test_a_next_header_elsewhere_is_never_asked() -> None:
     async with serve(json_page([], "Next-Page: https://evil.example.com/v1/items")) as server:
-        with pytest.raises(SourceError, match="our credentials stay here"):
+        with pytest.raises(SourceError, match="credentials are not sent to another origin"):
             await read(server.url, ITEMS, api(ITEMS, pagination=NextHeader()))
 
 
 @pytest.mark.parametrize("token", [b"[1]", b'{"a": 1}', b"true", b"1.5"])
 async def test_a_token_of_another_kind_is_no_end(token: bytes) -> None:
     async with serve(raw(response(200, b'{"data": [1], "next": ' + token + b"}"))) as server:
-        with pytest.raises(SourceError, match="neither text nor whole number"):
+        with pytest.raises(SourceError, match="neither text nor an integer"):
             await read(server.url, ITEMS, api(ITEMS, pagination=Cursor("after", at="next")))
 
 
@@ -195,22 +195,22 @@ async def test_a_place_in_the_list_is_gone_on_from_by_a_later_reader() -> None:
         async with serve(forever=listing(seven())) as server:
             whole = await read(server.url, endpoint, declared)
             assert whole[-1].place is None
-            rest = read_pages(declared, endpoint, connection(server.url), place=whole[0].place, limits=QUICK)
+            rest = read_pages(declared, endpoint, connection(server.url), Start(place=whole[0].place), limits=QUICK)
             assert [n for n in identities([page async for page in rest]) if n != 3] == [4, 5, 6, 7]
 
 
 async def test_a_forgotten_place_is_told_apart_from_other_failures() -> None:
     async with serve(json_page([1], following="?p=2"), status(410)) as server:
-        with pytest.raises(PlaceLost, match="our place in it, is gone"):
+        with pytest.raises(PlaceLost, match="the position in it, no longer exists"):
             await read(server.url)
 
 
 def test_an_overlap_as_large_as_a_page_is_refused() -> None:
-    with pytest.raises(DeclarationError, match="leaves nothing of a page"):
+    with pytest.raises(DeclarationError, match="covers a full page"):
         api(replace(ITEMS, page_size=2), pagination=Offset(overlap=2))
-    with pytest.raises(DeclarationError, match="cannot leave out some"):
+    with pytest.raises(DeclarationError, match="cannot be combined"):
         api(replace(ITEMS, only="kind=item"), pagination=PageNumber())
-    with pytest.raises(DeclarationError, match="says no value"):
+    with pytest.raises(DeclarationError, match="has no value"):
         replace(ITEMS, only="kind")
 
 

@@ -3,11 +3,12 @@
     done = run("tests.kinds.postgres.one_load", ["baskets"], {"MEDALLION_FAILPOINT": "after_copy"})
     assert done.returncode == -signal.SIGKILL, done.stderr
 
-`python -m tests.kinds.conformance.forking` is the process that forks. It takes a job a line, answers it with a line, has neither
-threads nor an event loop, and ends with its input: a test run that dies leaves nothing behind.
+`python -m tests.kinds.conformance.forking` is the process that forks. It takes a job a line, answers it with a line,
+has neither threads nor an event loop, and ends with its input: a test run that dies leaves nothing behind.
 """
 
 import atexit
+import contextlib
 import importlib
 import json
 import os
@@ -21,12 +22,18 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SECONDS = 60
 IMPORTED = (
+    "tests.kinds.conformance.one_load",
+    "tests.kinds.conformance.kinds",
+    # What the extras bring is imported by the first load that needs it, else: 3 s for each.
+    "tests.kinds.dlt.conforming",
+    "adbc_driver_sqlite.dbapi",
+    "pyarrow.csv",
     "tests.kinds.postgres.one_load",
     "tests.kinds.postgres.chunked",
-    "tests.kinds.conformance.killable",
+    "tests.kinds.postgres.killable",
     "tests.privacy.one_erasure",
     "tests.access.one_rotation",
     "tests.dbt_project.one_dbt",
@@ -67,7 +74,8 @@ def run(
 def serve() -> None:
     """Take jobs until the input ends."""
     for name in IMPORTED:
-        importlib.import_module(name)
+        with contextlib.suppress(ModuleNotFoundError):  # of an extra that is not installed
+            importlib.import_module(name)
     for line in sys.stdin:
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             pid = os.fork()

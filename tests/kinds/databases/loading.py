@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.declare.database import Engine
-from flows.kinds.databases.stage import load_foreign
 from flows.kinds.postgres import Database, Table
 from flows.publish.session import LoadResult
 from flows.values.connection import DatabaseConnection
+from flows.verbs.load import load_table
 from infra.local.ports import any_free
 from tests.conftest import TestDatabase
 from tests.kinds.loading import at, rows
@@ -134,7 +134,7 @@ def running_mariadb() -> Iterator[MariaDb]:
 async def load(warehouse: TestDatabase, url: str, table: Table, engine: Engine, **options: Any) -> LoadResult:
     """One load of one table from a foreign source named `erp`."""
     source = Database("erp", connection="erp", engine=engine, tables=[table])
-    return await load_foreign(at(warehouse, "loader"), DatabaseConnection("erp", url), source, table, **options)
+    return await load_table(at(warehouse, "loader"), DatabaseConnection("erp", url), source, table, **options)
 
 
 def raw(warehouse: TestDatabase, table: str, columns: str = "*", order: str = "1") -> list[dict[str, Any]]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from flows.declare import Append, Merge, Replace, Rule, Sequence, Timestamp
-from flows.kinds.databases.compare import reconcile_foreign
 from flows.kinds.postgres import Database, Table
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import ConfigurationError, DataRefused, SourceError
+from flows.verbs.compare import compare_table
 from flows.verbs.plan import plan_sources
 from tests.conftest import TestDatabase
 from tests.kinds.databases.loading import load, raw
@@ -112,7 +112,7 @@ async def test_a_value_of_another_type_goes_to_quarantine_whole(
     file.execute(f"insert into kinds values (1, null), (2, {stored})")
     table = Table("kinds", key="id", load=Replace(), max_quarantined=0.5)
     result = await load(warehouse, address(file), table, "sqlite")
-    assert (result.counts.rows_read, result.counts.rows_quarantined, result.counts.reconciled) == (2, 1, "equal")
+    assert (result.counts.rows_read, result.counts.rows_quarantined, result.counts.reconciliation) == (2, 1, "match")
     assert [row["id"] for row in raw(warehouse, "kinds")] == [1]
     (kept,) = open_quarantine(warehouse)
     assert kept["rule"] == "value_fits_type"
@@ -152,7 +152,7 @@ async def test_a_column_of_nulls_before_its_first_text_stays_whole(
     file.executemany("insert into late values (?, ?)", [(n, None if n < 45_000 else "x") for n in range(50_000)])
     file.execute("commit")
     result = await load(warehouse, address(file), Table("late", key="id", load=Replace()), "sqlite")
-    assert result.counts.reconciled == "equal"
+    assert result.counts.reconciliation == "match"
     assert raw(warehouse, "late", "count(word) as words")[0]["words"] == 5_000
 
 
@@ -161,7 +161,7 @@ async def test_changes_late_rows_deletes_and_quarantine_arrive(
 ) -> None:
     make_orders(file)
     first = await load(warehouse, address(file), ORDERS, "sqlite")
-    assert (first.path, first.counts.rows_inserted, first.counts.reconciled) == ("first", 50, "equal")
+    assert (first.strategy, first.counts.rows_inserted, first.counts.reconciliation) == ("initial", 50, "match")
     file.executescript("""
         update orders set note = 'changed', changed_at = '2017-01-02 00:00:00' where id = 3;
         insert into orders values (60, 1, 'late, inside the lag', '2017-01-01 00:45:00');
@@ -172,7 +172,7 @@ async def test_changes_late_rows_deletes_and_quarantine_arrive(
     second = await load(warehouse, address(file), ORDERS, "sqlite")
     counts = second.counts
     assert (counts.rows_inserted, counts.rows_updated, counts.rows_deleted) == (1, 1, 2)
-    assert (counts.rows_quarantined, counts.reconciled) == (2, "equal")
+    assert (counts.rows_quarantined, counts.reconciliation) == (2, "match")
     gone = raw(warehouse, "orders", "id", "1 offset 0")
     assert {7, 8} <= {row["id"] for row in gone}
     assert sorted(row["rule"] for row in open_quarantine(warehouse)) == ["quantity_not_negative", "value_fits_type"]
@@ -182,7 +182,7 @@ async def test_changes_late_rows_deletes_and_quarantine_arrive(
         delete from orders where id = 61;
     """)
     third = await load(warehouse, address(file), ORDERS, "sqlite")
-    assert (third.counts.rows_inserted, third.counts.reconciled) == (1, "equal")
+    assert (third.counts.rows_inserted, third.counts.reconciliation) == (1, "match")
     assert open_quarantine(warehouse) == []
     assert landing_tables(warehouse) == []
 
@@ -192,7 +192,7 @@ async def test_a_rerun_changes_nothing(warehouse: TestDatabase, file: sqlite3.Co
     await load(warehouse, address(file), ORDERS, "sqlite")
     before = raw(warehouse, "orders")
     again = await load(warehouse, address(file), ORDERS, "sqlite")
-    assert (again.counts.changed, again.counts.reconciled) == (0, "equal")
+    assert (again.counts.changed, again.counts.reconciliation) == (0, "match")
     assert raw(warehouse, "orders") == before
 
 
@@ -205,9 +205,9 @@ async def test_a_delete_beside_a_row_that_was_missed_is_found(
     file.execute("delete from orders where id = 5")
     file.execute("insert into orders values (99, 1, 'backdated beyond the lag', '2016-01-01 00:00:00')")
     second = await load(warehouse, address(file), ORDERS, "sqlite")
-    assert (second.counts.rows_deleted, second.counts.reconciled) == (1, "missing in raw")
+    assert (second.counts.rows_deleted, second.counts.reconciliation) == (1, "missing")
     third = await load(warehouse, address(file), ORDERS, "sqlite")
-    assert (third.path, third.counts.rows_inserted, third.counts.reconciled) == ("reread", 1, "equal")
+    assert (third.strategy, third.counts.rows_inserted, third.counts.reconciliation) == ("reload", 1, "match")
 
 
 async def test_an_open_writer_hides_nothing_for_good(warehouse: TestDatabase, file: sqlite3.Connection) -> None:
@@ -229,7 +229,7 @@ async def test_an_append_without_a_key_adds_each_row_once(warehouse: TestDatabas
     assert (await load(warehouse, address(file), table, "sqlite")).counts.rows_inserted == 10
     file.execute("insert into log values (11, 'new')")
     second = await load(warehouse, address(file), table, "sqlite")
-    assert (second.counts.rows_read, second.counts.rows_inserted, second.counts.reconciled) == (1, 1, "equal")
+    assert (second.counts.rows_read, second.counts.rows_inserted, second.counts.reconciliation) == (1, 1, "match")
 
 
 async def test_what_does_not_fit_raws_columns_waits_where_that_is_declared(
@@ -244,11 +244,11 @@ async def test_what_does_not_fit_raws_columns_waits_where_that_is_declared(
 
     result = await load(warehouse, address(file), table, "sqlite")
 
-    assert (result.counts.rows_quarantined, result.counts.reconciled) == (2, "equal")
+    assert (result.counts.rows_quarantined, result.counts.reconciliation) == (2, "match")
     assert {row["row_data"]["tier"] for row in open_quarantine(warehouse)} == {"gold"}
     assert raw(warehouse, "orders where id = 4", "note") == [{"note": "mended"}]
     after = await load(warehouse, address(file), replace(table, on_drift="evolve"), "sqlite")
-    assert (after.path, open_quarantine(warehouse)) == ("reread", [])
+    assert (after.strategy, open_quarantine(warehouse)) == ("reload", [])
     assert raw(warehouse, "orders where tier is not null", "id") == [{"id": 2}, {"id": 3}]
 
 
@@ -258,7 +258,7 @@ async def test_a_new_column_is_followed(warehouse: TestDatabase, file: sqlite3.C
     file.execute("alter table orders add column tier text")
     file.execute("update orders set tier = 'gold' where id = 1")
     result = await load(warehouse, address(file), ORDERS, "sqlite")
-    assert (result.path, result.schema_changes, result.counts.rows_updated) == ("reread", ("tier added",), 1)
+    assert (result.strategy, result.schema_changes, result.counts.rows_updated) == ("reload", ("tier added",), 1)
 
 
 async def test_rows_that_an_append_reads_again_get_the_values_of_a_new_column(
@@ -271,7 +271,7 @@ async def test_rows_that_an_append_reads_again_get_the_values_of_a_new_column(
     await load(warehouse, address(file), log, "sqlite")
     file.execute("alter table log add column tier text default 'gold'")
     result = await load(warehouse, address(file), log, "sqlite")
-    assert (result.path, result.counts.rows_updated, result.counts.reconciled) == ("reread", 2, "equal")
+    assert (result.strategy, result.counts.rows_updated, result.counts.reconciliation) == ("reload", 2, "match")
 
 
 async def test_a_file_that_is_not_there_is_told_and_not_made(warehouse: TestDatabase, tmp_path: Path) -> None:
@@ -292,13 +292,13 @@ async def test_a_reconciliation_counts_and_tells_what_waits(warehouse: TestDatab
     source = Database("erp", connection="erp", engine="sqlite", tables=[ORDERS])
     ends = (at(warehouse, "loader"), DatabaseConnection("erp", address(file)), source, ORDERS)
     await load(warehouse, address(file), ORDERS, "sqlite")
-    assert (await reconcile_foreign(*ends)).verdict == "equal"
+    assert (await compare_table(*ends)).result == "match"
     file.execute("insert into orders values (90, 1, 'new', '2017-02-01 00:00:00')")
-    waits = await reconcile_foreign(*ends)
-    assert (waits.verdict, waits.waiting, waits.differences) == ("equal", 1, 0)
+    waits = await compare_table(*ends)
+    assert (waits.result, waits.pending, waits.differences) == ("match", 1, 0)
     file.execute("delete from orders where id in (1, 2, 3)")
-    differs = await reconcile_foreign(*ends)
-    assert (differs.verdict, differs.surplus) == ("different", 2)
+    differs = await compare_table(*ends)
+    assert (differs.result, differs.extra) == ("different", 2)
 
 
 async def test_a_plan_shows_what_a_run_would_read(
@@ -313,5 +313,5 @@ async def test_a_plan_shows_what_a_run_would_read(
         (line,) = await plan_sources({"till": None})
     assert line.error is None
     assert line.plan is not None
-    assert (line.plan.path, line.rows, line.due) == ("first", 50, "due")
-    assert "sqlite by way of Arrow" in line.plan.reason
+    assert (line.plan.strategy, line.rows, line.state) == ("initial", 50, "pending")
+    assert "sqlite via Arrow" in line.plan.reason

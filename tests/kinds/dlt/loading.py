@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from flows.kinds.dlt import DltSource, Resource
-from flows.kinds.dlt.stage import load_resource
 from flows.publish.session import LoadResult
 from flows.values.connection import ApiConnection
+from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.loading import Row, rows
 from tests.kinds.loading import at as address
@@ -42,7 +42,7 @@ async def load(
     warehouse: TestDatabase, build: str, resource: Resource, connection: ApiConnection | None = None, **options: Any
 ) -> LoadResult:
     """One load of one resource."""
-    return await load_resource(address(warehouse, "loader"), connection, declared(build, resource), resource, **options)
+    return await load_table(address(warehouse, "loader"), connection, declared(build, resource), resource, **options)
 
 
 def raw(warehouse: TestDatabase, table: str, columns: str = "*", order: str = "1") -> list[Row]:

@@ -9,8 +9,8 @@ import sys
 import tests.kinds.dlt.sources  # noqa: F401  # so that no fork has to import dlt
 from flows.access import addresses
 from flows.kinds.dlt import DltSource, Resource
-from flows.kinds.dlt.stage import load_resource
 from flows.values.settings import settings
+from flows.verbs.load import load_table
 
 ENTRIES = Resource("entries", cursor="changed_at")
 SOURCE = DltSource("logbook", build="tests.kinds.dlt.sources:entries", resources=[ENTRIES])
@@ -22,7 +22,7 @@ def main() -> None:
         if child == 0:
             os.environ.update(json.loads(line))
             settings.cache_clear()
-            asyncio.run(load_resource(addresses.warehouse(), None, SOURCE, ENTRIES))
+            asyncio.run(load_table(addresses.warehouse(), None, SOURCE, ENTRIES))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")

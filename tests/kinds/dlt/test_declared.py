@@ -13,10 +13,14 @@ PLAIN = Resource("r")
 REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
     "a build that is no import path": (
         lambda: DltSource("d", build="crm", resources=[PLAIN]),
-        "no import path",
+        "not an import path",
         "crm.",
     ),
-    "a build with a call in it": (lambda: DltSource("d", build="a:f()", resources=[PLAIN]), "no import path", "module"),
+    "a build with a call in it": (
+        lambda: DltSource("d", build="a:f()", resources=[PLAIN]),
+        "not an import path",
+        "module",
+    ),
     "a source without resources": (lambda: DltSource("d", build="a:f", resources=[]), "no resources", "at least one"),
     "two resources of one name": (
         lambda: DltSource("d", build="a:f", resources=[PLAIN, PLAIN]),
@@ -31,19 +35,19 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
     "a name that is not plain": (lambda: Resource("Contacts"), "not a plain name", "lower-case"),
     "drift to quarantine": (
         lambda: Resource("r", on_drift="quarantine"),
-        "of tables of a Database only",
+        "for tables of a Database only",
         'on_drift="evolve"',
     ),
-    "a count that is no import path": (lambda: Resource("r", count="len"), "no import path", "module"),
+    "a count that is no import path": (lambda: Resource("r", count="len"), "not an import path", "module"),
     "an unknown type of key": (lambda: Resource("r", key="id", key_type="int"), "'int' is unknown", "bigint"),
     "an unknown type of cursor": (lambda: Resource("r", cursor="at", cursor_type="time"), "'time' is unknown", "date"),
     "more types than key columns": (
         lambda: Resource("r", key="id", key_type=("text", "text")),
         "1 key columns have 2 types",
-        "one each",
+        "one per column",
     ),
-    "a key called payload": (lambda: Resource("r", key="payload"), "neither payload", "add_map"),
-    "a key without a name": (lambda: Resource("r", key=("id", "")), "has no name", "as the records"),
+    "a key called payload": (lambda: Resource("r", key="payload"), "must not be named payload", "add_map"),
+    "a key without a name": (lambda: Resource("r", key=("id", "")), "is empty", "as in the records"),
     "a replace with a cursor": (lambda: Resource("r", load=Replace(), cursor="at"), "never be used", "load=Merge()"),
     "deletes of an appended resource": (
         lambda: Resource("r", load=Append(), deleted="gone"),
@@ -77,5 +81,5 @@ def test_a_source_is_taken_without_dlt_and_frozen() -> None:
     assert source.table("contacts").types_of(("a", "b")) == ("text", "uuid")
     with pytest.raises(AttributeError):
         source.name = "other"  # type: ignore[misc]
-    with pytest.raises(DeclarationError, match="choose among contacts, r"):
+    with pytest.raises(DeclarationError, match="use one of contacts, r"):
         source.table("x")

@@ -15,18 +15,18 @@ from dlt.common.runtime import anon_tracker, run_context
 
 from flows.declare import Merge, Replace, Rule
 from flows.kinds.dlt import DltSource, Resource
-from flows.kinds.dlt.stage import load_resource
 from flows.values.connection import ApiConnection
 from flows.values.errors import ConfigurationError, DeclarationError, SourceError
+from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.api.http_servers import raw as http_raw
 from tests.kinds.api.http_servers import response, serve, status
-from tests.kinds.conformance.proxy import proxy
 from tests.kinds.dlt import sources
 from tests.kinds.dlt.loading import RecordsFile, file, load, raw, state
 from tests.kinds.dlt.sources import SECRET
 from tests.kinds.loading import at as address
 from tests.kinds.loading import change, cursor, landing_tables, loads, open_quarantine, raw_rows, rows
+from tests.kinds.postgres.proxy import proxy
 
 # One worker imports dlt, which takes it over a second.
 pytestmark = pytest.mark.xdist_group("dlt")
@@ -63,7 +63,7 @@ async def test_a_rest_api_source_lands_its_records_and_then_asks_only_for_what_i
         "since=2026-01-02T00%3A00%3A00Z",
     ]
     assert server.requests[0].headers["authorization"] == f"Bearer {SECRET}"
-    assert (again.path, again.counts.rows_updated, again.counts.reconciled) == ("merge", 1, "source gives no count")
+    assert (again.strategy, again.counts.rows_updated, again.counts.reconciliation) == ("merge", 1, "not_compared")
     assert raw(warehouse, "orders", "id, changed_at::text, payload -> 'lines' as lines") == [
         {"id": 1, "changed_at": "2026-01-01 00:00:00+00", "lines": [{"n": 1}, {"n": 2}]},
         {"id": 2, "changed_at": "2026-01-03 00:00:00+00", "lines": None},
@@ -130,7 +130,7 @@ async def test_a_resource_that_raises_midway_publishes_neither_records_nor_state
     before = (state(warehouse, "entries"), raw_rows(warehouse, "entries", "raw_crm"), cursor(warehouse, "entries"))
     file.hold({"id": 2, "changed_at": sources.at(2)}, {"id": 3, "changed_at": sources.at(3), "breaks": True})
 
-    with pytest.raises(SourceError, match=r"raised LookupError in dlt_sources\.py, line \d+") as caught:
+    with pytest.raises(SourceError, match=r"raised LookupError in sources\.py, line \d+") as caught:
         await load(warehouse, "entries", ENTRIES)
 
     assert (
@@ -151,7 +151,7 @@ async def test_a_lost_answer_to_commit_neither_doubles_records_nor_loses_the_sta
     file.hold({"id": 1, "changed_at": sources.at(1)})
     source = DltSource("crm", build="tests.kinds.dlt.sources:entries", resources=[ENTRIES])
     async with proxy(address(warehouse, "loader"), "after") as loader:
-        await load_resource(loader, None, source, ENTRIES)
+        await load_table(loader, None, source, ENTRIES)
     assert state(warehouse, "entries")["crm"]["resources"]["entries"]["reads"] == 1
     assert cursor(warehouse, "entries") == sources.at(1)
     file.hold({"id": 1, "changed_at": sources.at(1)}, {"id": 2, "changed_at": sources.at(2)})
@@ -186,7 +186,7 @@ async def test_a_raw_table_renamed_away_takes_the_state_with_it(warehouse: TestD
 
     again = await load(warehouse, "entries", ENTRIES)
 
-    assert (again.path, again.counts.rows_inserted) == ("first", 1)
+    assert (again.strategy, again.counts.rows_inserted) == ("initial", 1)
 
 
 # -- records
@@ -230,7 +230,8 @@ async def test_transformers_parallelized_and_async_ones_are_loads_of_their_own(
 
     result = await load(warehouse, "things", Resource(resource))
 
-    assert (result.mode, result.counts.rows_inserted) == ("replace", expected)
+    assert result.counts.rows_inserted == expected
+    assert (await load(warehouse, "things", Resource(resource))).strategy == "replace"
 
 
 async def test_records_that_break_a_rule_or_cannot_be_kept_go_to_quarantine(
@@ -260,12 +261,12 @@ async def test_counts_are_compared_where_the_source_is_asked_for_one(
     monkeypatch.setenv("API_KEY", SECRET)
     counted = Resource("things", key_type="bigint", count="tests.kinds.dlt.sources:how_many")
     file.hold({"id": 1}, {"id": 2})
-    assert (await load(warehouse, "things", counted)).counts.reconciled == "equal"
+    assert (await load(warehouse, "things", counted)).counts.reconciliation == "match"
     file.hold({"id": 2}, {"id": 2})
-    assert (await load(warehouse, "things", counted)).counts.reconciled == "equal"
+    assert (await load(warehouse, "things", counted)).counts.reconciliation == "match"
     file.hold({"id": 1}, {"id": 2}, {"id": 3, "gone": True})
-    assert (await load(warehouse, "things", counted)).counts.reconciled == "missing in raw"
-    assert (await load(warehouse, "things", counted)).path == "reread"
+    assert (await load(warehouse, "things", counted)).counts.reconciliation == "missing"
+    assert (await load(warehouse, "things", counted)).strategy == "reload"
 
 
 # -- secrets and files
@@ -279,7 +280,7 @@ async def test_a_missing_secret_names_the_variable_and_dlt_leaves_no_file_behind
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
     monkeypatch.setenv("SOURCES__VAULT__OTHER", SECRET)
     keys = Resource("keys", key_type="bigint")
-    with pytest.raises(ConfigurationError, match="dlt finds no value for api_key") as caught:
+    with pytest.raises(ConfigurationError, match="dlt found no value for api_key") as caught:
         await load(warehouse, "needs_a_secret", keys)
     assert "SOURCES__VAULT__VAULT__API_KEY" in caught.value.fix
     monkeypatch.setenv("SOURCES__VAULT__API_KEY", SECRET)
@@ -298,7 +299,7 @@ async def test_a_secret_of_a_wrong_type_is_not_quoted_as_dlt_would(
     monkeypatch.setenv("SOURCES__VAULT__VAULT__API_KEY", "zqkey")
     monkeypatch.setenv("SOURCES__VAULT__VAULT__PORT", SECRET)
 
-    with pytest.raises(ConfigurationError, match="another type than it needs for port") as caught:
+    with pytest.raises(ConfigurationError, match="a value of the wrong type for port") as caught:
         await load(warehouse, "needs_a_secret", Resource("keys"))
 
     assert SECRET not in f"{caught.value}{caplog.text}{rows(warehouse, 'select * from ops.errors')}"

@@ -1,13 +1,14 @@
-"""`python -m tests.kinds.postgres.chunked orders`: one load, in chunks, in a process of its own. And the tables it knows."""
+"""`python -m tests.kinds.postgres.chunked orders`: a load in chunks, in a process of its own; the tables it knows."""
 
 import asyncio
 import subprocess
 import sys
 
-from flows.access import addresses as connections
+from flows.access import addresses
 from flows.declare import Append, Merge, Replace, Sequence, Timestamp, TransactionId
 from flows.kinds.postgres import Database, Table
-from flows.kinds.postgres.stage import load_table
+from flows.kinds.registry import kind_of
+from flows.verbs.load import load_table
 from tests.kinds.conformance import forking
 from tests.publish.two_ends import TwoEnds
 
@@ -66,7 +67,7 @@ def load_in_a_process(ends: TwoEnds, table: str, **variables: str) -> subprocess
 def main() -> None:
     """Load the table that the first argument names."""
     table = SOURCE.table(sys.argv[1])
-    asyncio.run(load_table(connections.warehouse(), connections.database(SOURCE), SOURCE, table))
+    asyncio.run(load_table(addresses.warehouse(), kind_of(SOURCE).address(SOURCE), SOURCE, table))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 
 from flows.declare import Append, Merge, Overwrite, Replace, Rule, Sequence, Timestamp
 from flows.declare.partition import Partition
+from flows.kinds.kind import Ends
 from flows.kinds.postgres import Database, Table
 from flows.kinds.postgres.backfill import backfill_partition, refuse_unfit
 from flows.publish.session import LoadResult
@@ -49,7 +50,7 @@ async def backfill(
         [table.name, by],
     )
     return await backfill_partition(
-        ends.warehouse_address, ends.shop_address, source, table, by, partition, opened[0][0]
+        Ends(ends.warehouse_address, ends.shop_address, source, table), by, partition, opened[0][0]
     )
 
 
@@ -67,7 +68,7 @@ async def test_what_changed_behind_the_cursor_is_brought_and_the_cursor_stays(en
 
     counts = result.counts
     assert (counts.rows_read, counts.rows_updated, counts.rows_inserted, counts.rows_deleted) == (28, 27, 1, 2)
-    assert (result.path, counts.reconciled) == ("backfill", "equal")
+    assert (result.strategy, counts.reconciliation) == ("backfill", "match")
     assert cursors(ends) == before
     within = "sold_at >= '2024-02-01' and sold_at < '2024-03-01'"
     assert ends.raw(
@@ -83,10 +84,10 @@ async def test_a_row_that_moved_to_another_partition_is_not_taken_for_deleted(en
     result = await backfill(ends)
 
     assert result.counts.rows_deleted == 0
-    assert result.counts.reconciled == "surplus in raw"
+    assert result.counts.reconciliation == "extra"
     march = await backfill(ends, Partition(date(2024, 3, 1), date(2024, 4, 1)))
-    assert (march.counts.rows_updated, march.counts.reconciled) == (1, "equal")
-    assert (await backfill(ends)).counts.reconciled == "equal"
+    assert (march.counts.rows_updated, march.counts.reconciliation) == (1, "match")
+    assert (await backfill(ends)).counts.reconciliation == "match"
 
 
 async def test_broken_rows_go_to_quarantine_and_are_counted_there(ends: TwoEnds) -> None:
@@ -96,7 +97,7 @@ async def test_broken_rows_go_to_quarantine_and_are_counted_there(ends: TwoEnds)
     result = await backfill(ends)
 
     assert (result.counts.rows_quarantined, result.counts.rows_deleted) == (3, 0)
-    assert (result.counts.quarantine_rows, result.counts.reconciled) == (1, "equal")
+    assert (result.counts.quarantine_rows, result.counts.reconciliation) == (1, "match")
 
 
 async def test_without_deletes_rows_that_are_gone_stay(ends: TwoEnds) -> None:
@@ -105,7 +106,7 @@ async def test_without_deletes_rows_that_are_gone_stay(ends: TwoEnds) -> None:
 
     result = await backfill(ends, table=kept)
 
-    assert (result.counts.rows_deleted, result.counts.reconciled) == (0, "surplus in raw")
+    assert (result.counts.rows_deleted, result.counts.reconciliation) == (0, "extra")
 
 
 async def test_an_append_adds_what_is_missing_and_leaves_the_rest(warehouse: TestDatabase, shop: TestDatabase) -> None:
@@ -137,7 +138,10 @@ async def test_an_overwritten_table_is_filled_in_as_its_loads_write_it(ends: Two
 
     written = (0, 3, 1) if key else (28, 0, 29)
     counts = result.counts
-    assert (counts.rows_inserted, counts.rows_updated, counts.rows_deleted, counts.reconciled) == (*written, "equal")
+    assert (counts.rows_inserted, counts.rows_updated, counts.rows_deleted, counts.reconciliation) == (
+        *written,
+        "match",
+    )
     await backfill(ends, Partition(date(2024, 1, 1), date(2024, 2, 1)), table=table)
     assert ends.same("sales", "id, sold_at, v")
 
@@ -145,7 +149,7 @@ async def test_an_overwritten_table_is_filled_in_as_its_loads_write_it(ends: Two
 async def test_an_empty_partition_is_one_that_is_in(ends: TwoEnds) -> None:
     result = await backfill(ends, Partition(date(2030, 1, 1), date(2030, 2, 1)))
 
-    assert (result.counts.rows_read, result.counts.reconciled) == (0, "equal")
+    assert (result.counts.rows_read, result.counts.reconciliation) == (0, "match")
     assert ends.raw("select lower_bound from ops.backfill_partitions") == [(date(2030, 1, 1),)]
 
 
@@ -158,7 +162,7 @@ async def test_scheduled_loads_and_a_backfill_take_turns(ends: TwoEnds) -> None:
         ends.load(SALES),
     )
 
-    assert all(result.counts.reconciled == "equal" for result in results)
+    assert all(result.counts.reconciliation == "match" for result in results)
     assert ends.same("sales", "id, sold_at, v")
     assert (await ends.load(SALES)).counts.changed == 0
 
@@ -167,11 +171,15 @@ async def test_the_last_load_and_its_verdict_are_still_the_scheduled_ones(ends: 
     ends.source("delete from sales where id = 89")
     await backfill(ends)
 
-    assert (await ends.load(SALES)).path == "merge"
+    assert (await ends.load(SALES)).strategy == "merge"
 
 
 @pytest.mark.parametrize(
-    ("by", "words"), [("v", "is integer, and has no days"), ("nowhere", "no column nowhere to divide the table by")]
+    ("by", "words"),
+    [
+        ("v", "has type integer, which cannot be partitioned by day"),
+        ("nowhere", "the partition column nowhere does not exist"),
+    ],
 )
 async def test_a_column_that_has_no_days_is_refused(ends: TwoEnds, by: str, words: str) -> None:
     with pytest.raises(SourceError, match=words):
@@ -189,13 +197,16 @@ async def test_a_table_that_was_never_loaded_is_told_to_be_run(warehouse: TestDa
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (Database("s", connection="s", tables=[Table("t", key="id", load=Replace())]), "replace reads the whole table"),
-        (Database("s", connection="s", tables=[Table("t", cursor=Sequence("id"), load=Append())]), "without a key"),
+        (Database("s", connection="s", tables=[Table("t", key="id", load=Replace())]), "replace reads the full table"),
+        (Database("s", connection="s", tables=[Table("t", cursor=Sequence("id"), load=Append())]), "has no key"),
         (Database("s", connection="s", engine="sqlite", tables=[Table("t", key="id", load=Merge())]), "runs on sqlite"),
-        (Database("s", connection="s", tables=[Table("t", key="id", load=Merge())]), "nothing says which column"),
+        (
+            Database("s", connection="s", tables=[Table("t", key="id", load=Merge())]),
+            "partition column is not specified",
+        ),
         (
             Database("s", connection="s", tables=[Table("t", load=Overwrite(by="sold_at", every="day"))]),
-            "divided by sold_at",
+            "partitioned by sold_at",
         ),
     ],
 )

@@ -14,14 +14,14 @@ import pytest
 
 from flows.failures.failpoints import FAILPOINTS
 from flows.kinds.postgres.large.chunks import ChunkJob, stage_chunk
-from flows.kinds.postgres.stage import load_table
 from flows.publish.session import LoadResult
 from flows.state.reads import Chunk
 from flows.values.errors import LoadLocked, MedallionError, SourceUnavailable
+from flows.verbs.load import load_table
 from tests.conftest import TestCluster, copy_of, fresh_shop, fresh_warehouse
-from tests.kinds.conformance.invariants import six_invariants
 from tests.kinds.loading import setting
 from tests.kinds.postgres.chunked import KEYS, LARGE, MEDIUM, ROWS, SOURCE, create, load_in_a_process
+from tests.kinds.postgres.invariants import six_invariants
 from tests.nightly import nightly
 from tests.publish.two_ends import Rows, TwoEnds
 
@@ -82,7 +82,7 @@ def is_whole_and_once(ends: TwoEnds, table: str) -> bool:
 async def test_a_table_read_in_chunks_is_the_table(ends: TwoEnds, table: str, variables: dict[str, str]) -> None:
     result = await load(ends, table, variables)
 
-    assert (result.path, result.counts.reconciled, result.counts.rows_inserted) == ("first", "equal", ROWS)
+    assert (result.strategy, result.counts.reconciliation, result.counts.rows_inserted) == ("initial", "match", ROWS)
     assert result.chunks == len(chunks(ends)) > 4
     assert sum(chunk[-1] for chunk in chunks(ends)) == ROWS
     assert result.volume == ("large" if variables is LARGE else "medium")
@@ -115,11 +115,11 @@ async def test_a_later_replace_and_a_reread_in_chunks_write_the_difference(ends:
 
     replaced = await load(ends, "prices")
 
-    assert (replaced.path, replaced.counts.rows_updated, replaced.counts.rows_deleted) == ("replace", 29, 3)
-    assert replaced.counts.reconciled == "equal"
+    assert (replaced.strategy, replaced.counts.rows_updated, replaced.counts.rows_deleted) == ("replace", 29, 3)
+    assert replaced.counts.reconciliation == "match"
     assert is_whole_and_once(ends, "prices")
     again = await load(ends, "prices")
-    assert (again.counts.changed, again.counts.reconciled) == (0, "equal")
+    assert (again.counts.changed, again.counts.reconciliation) == (0, "match")
 
 
 # -- killed
@@ -156,7 +156,7 @@ async def test_a_read_killed_anywhere_ends_as_if_it_had_not_been(
         again = await load(ends, "prices", variables)
 
         assert died.returncode == -signal.SIGKILL, died.stderr
-        assert again.counts.reconciled == "equal"
+        assert again.counts.reconciliation == "match"
         assert len(chunks(ends)) >= kept
         assert ends.raw("select count(*) from pg_tables where schemaname = 'landing'") == [(0,)]
 
@@ -173,7 +173,7 @@ async def test_rows_that_move_between_two_attempts_are_neither_lost_nor_doubled(
         assert len({chunk[3] for chunk in chunks(ends)}) > 2
         final = await load(ends, table)
 
-        assert final.counts.reconciled == "equal"
+        assert final.counts.reconciliation == "match"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ async def test_what_was_staged_of_another_shape_or_cut_is_not_built_upon(ends: T
         result = await load(ends, "prices")
 
         assert {chunk[3] for chunk in chunks(ends)} == {2}
-        assert result.counts.reconciled == "equal"
+        assert result.counts.reconciliation == "match"
 
 
 @pytest.mark.parametrize("loss", ["truncate landing.shop__prices", "drop table landing.shop__prices"])
@@ -285,7 +285,7 @@ async def test_a_snapshot_whose_holder_is_just_ending_is_lost_too(ends: TwoEnds,
     with snapshot_of_a_session_that_is_gone(ends, cluster) as snapshot:
         job = ChunkJob("shop", "orders", batch, attempt, snapshot, upper, upper + 2, 1, "time")
 
-        with pytest.raises(SourceUnavailable, match="snapshot that all chunks are read in is gone"):
+        with pytest.raises(SourceUnavailable, match="snapshot of all chunks was lost"):
             await stage_chunk(ends.warehouse_address, ends.shop_address, SOURCE, SOURCE.table("orders"), job)
 
 
@@ -338,7 +338,7 @@ async def test_a_failing_chunk_ends_the_others_and_keeps_what_they_committed(end
 
         assert ends.raw("select status from ops.loads") == [("failed",)]
         result = await load(ends, "orders", LARGE)
-        assert result.counts.reconciled == "equal"
+        assert result.counts.reconciliation == "match"
 
 
 # -- windows with a cursor each
@@ -366,15 +366,16 @@ def touched(touched_once: TwoEnds) -> Iterator[TwoEnds]:
 async def test_a_large_catch_up_publishes_chunk_by_chunk(touched: TwoEnds) -> None:
     orders, events = await load(touched, "orders"), await load(touched, "events")
 
-    assert (orders.chunks > 4, orders.counts.rows_updated, orders.counts.reconciled) == (True, ROWS, "equal")
-    assert (events.chunks > 4, events.counts.rows_inserted, events.counts.reconciled) == (True, ROWS, "equal")
+    assert (orders.chunks > 4, orders.counts.rows_updated, orders.counts.reconciliation) == (True, ROWS, "match")
+    assert (events.chunks > 4, events.counts.rows_inserted, events.counts.reconciliation) == (True, ROWS, "match")
     for table in ("orders", "events"):
         verdicts = touched.raw(
-            "select reconciled, status from ops.loads where table_name = %s and path <> 'first' order by batch_id",
+            "select reconciliation, status from ops.loads where table_name = %s and strategy <> 'initial' "
+            "order by batch_id",
             [table],
         )
-        assert verdicts[-1] == ("equal", "published")
-        assert set(verdicts[:-1]) == {("more chunks follow", "published")}
+        assert verdicts[-1] == ("match", "published")
+        assert set(verdicts[:-1]) == {("incomplete", "published")}
         assert is_whole_and_once(touched, table)
 
 
@@ -391,7 +392,8 @@ async def test_a_catch_up_killed_after_every_chunk_goes_on_from_its_cursor(touch
 
         assert len(set(cursors)) == len(cursors) > 3
         assert touched.raw(
-            "select sum(rows_updated + rows_inserted) from ops.loads where path <> 'first' and table_name = %s", [table]
+            "select sum(rows_updated + rows_inserted) from ops.loads where strategy <> 'initial' and table_name = %s",
+            [table],
         ) == [(ROWS,)]
         await load(touched, table)
 
@@ -424,7 +426,7 @@ async def test_rows_of_an_open_transaction_are_not_overtaken_by_chunks(touched: 
 
         result = await load(touched, "orders")
 
-        assert result.counts.reconciled == "equal"
+        assert result.counts.reconciliation == "match"
 
 
 async def test_the_sizes_that_were_chosen_stand_in_the_ledger(ends: TwoEnds) -> None:

@@ -7,9 +7,9 @@ import pytest
 from flows.declare import Overwrite, Rule, Timestamp
 from flows.declare.partition import first_day_of_last
 from flows.kinds.postgres import Database, Table
-from flows.kinds.postgres.compare.compare import reconcile_table
 from flows.state.reconciliations import Reconciliation
 from flows.values.errors import DataRefused, SourceError
+from flows.verbs.compare import compare_table
 from tests.conftest import TestDatabase
 from tests.kinds.loading import setting
 from tests.publish.two_ends import TwoEnds
@@ -44,7 +44,7 @@ def ends(warehouse: TestDatabase, shop: TestDatabase) -> TwoEnds:
 async def test_only_the_last_partitions_become_the_sources(ends: TwoEnds, way: str) -> None:
     table = WAYS[way]
     first = await ends.load(table)
-    assert (first.path, first.counts.rows_inserted, first.counts.reconciled) == ("first", 70, "equal")
+    assert (first.strategy, first.counts.rows_inserted, first.counts.reconciliation) == ("initial", 70, "match")
     batches = ends.raw("select id, _batch_id from raw_shop.sales where id < 101 or id > 200 order by id")
     # No cursor could see any of it: rows corrected, deleted and inserted, none of them with a new updated_at.
     ends.source("update sales set v = 1000 where id in (1, 101); delete from sales where id in (2, 102, 103)")
@@ -53,7 +53,7 @@ async def test_only_the_last_partitions_become_the_sources(ends: TwoEnds, way: s
     result = await ends.load(table)
 
     counts = result.counts
-    assert (result.path, result.mode, counts.rows_read, counts.reconciled) == ("overwrite", "overwrite", 39, "equal")
+    assert (result.strategy, counts.rows_read, counts.reconciliation) == ("overwrite", 39, "match")
     written = (1, 1, 2, 37) if table.keys else (29, 0, 30, 10)
     assert (counts.rows_inserted, counts.rows_updated, counts.rows_deleted, counts.rows_unchanged) == written
     recent = f"select id, v from {{}} where sold_at >= {NEW} - interval '1 month' order by id"
@@ -75,9 +75,9 @@ async def test_a_row_that_moves_between_partitions_is_neither_lost_nor_doubled(e
     assert ends.raw("select count(*), count(distinct id) from raw_shop.sales") == [(70, 70)]
     ends.source("update sales set v = 5 where id = 102; delete from sales where id = 103")
     again = await ends.load(SALES)
-    assert (again.counts.rows_deleted, again.counts.reconciled) == (1, "equal")
+    assert (again.counts.rows_deleted, again.counts.reconciliation) == (1, "match")
     assert ends.same("sales", COLUMNS)
-    assert ends.raw("select resolution from quarantine.rows") == [("mended at the source",)]
+    assert ends.raw("select resolution from quarantine.rows") == [("fixed at the source",)]
 
 
 async def test_with_a_cursor_earlier_partitions_in_which_rows_changed_are_overwritten_too(ends: TwoEnds) -> None:
@@ -91,7 +91,7 @@ async def test_with_a_cursor_earlier_partitions_in_which_rows_changed_are_overwr
     assert await ends.reason(FOLLOWED) == planned
     result = await ends.load(FOLLOWED)
 
-    assert (result.counts.rows_read, result.counts.reconciled) == (69, "equal")
+    assert (result.counts.rows_read, result.counts.reconciliation) == (69, "match")
     assert result.lower == str(first_day_of_last(date.today(), "month", 25))
     assert ends.same("sales", COLUMNS)
 
@@ -104,7 +104,7 @@ async def test_a_partition_that_shrinks_below_the_declared_share_is_refused(ends
     await ends.load(WAYS[way])
     ends.source("delete from sales where id between 1001 and 1070")
 
-    with pytest.raises(DataRefused, match=r"the month of \d{4}-\d\d-01: 40 rows came where raw holds 110"):
+    with pytest.raises(DataRefused, match=r"the month of \d{4}-\d\d-01: 40 rows arrived and raw has 110"):
         await ends.load(WAYS[way])
 
     assert ends.raw("select count(*) from raw_shop.sales") == [(1170,)]
@@ -116,7 +116,7 @@ async def test_rows_in_no_partition_and_beyond_the_last_one_are_read_by_every_lo
     for way in WAYS.values():
         await ends.load(way)
         ends.source("update sales set v = v + 1 where id > 300; delete from sales where id = 301")
-        assert (await ends.load(way)).counts.reconciled == "equal"
+        assert (await ends.load(way)).counts.reconciliation == "match"
         assert ends.same("sales", COLUMNS)
         ends.source("insert into sales (id, v) values (301, 5)")
         ends.raw("drop table raw_shop.sales")
@@ -130,9 +130,9 @@ async def test_broken_rows_wait_in_quarantine_and_leave_it_with_their_partition(
     result = await ends.load(SALES)
 
     assert (result.counts.rows_quarantined, result.counts.quarantine_rows) == (1, 1)
-    assert result.counts.reconciled == "equal"
+    assert result.counts.reconciliation == "match"
     assert ends.raw("select row_key ->> 'id', resolution from quarantine.rows order by 1") == [
-        ("1", None), ("101", "mended at the source"), ("102", "deleted at the source"), ("103", None)
+        ("1", None), ("101", "fixed at the source"), ("102", "deleted at the source"), ("103", None)
     ]  # fmt: skip
 
 
@@ -144,11 +144,11 @@ async def test_a_row_counts_where_its_newest_version_lies_while_raw_keeps_its_la
 
     for _ in range(2):
         result = await ends.load(SALES)
-        assert (result.counts.source_rows, result.counts.reconciled) == (41, "equal")
+        assert (result.counts.source_rows, result.counts.reconciliation) == (41, "match")
     assert len(ends.raw("select id from raw_shop.sales where _deleted_at is null")) == 70
     ends.source("update sales set v = 1 where v < 0")
     result = await ends.load(SALES)
-    assert (result.counts.reconciled, result.counts.quarantine_rows) == ("equal", 0)
+    assert (result.counts.reconciliation, result.counts.quarantine_rows) == ("match", 0)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -158,9 +158,9 @@ async def test_a_new_column_reaches_the_partitions_that_are_not_read(ends: TwoEn
 
     result = await ends.load(WAYS[way])
 
-    assert (result.path, result.counts.reconciled) == ("reread", "equal")
+    assert (result.strategy, result.counts.reconciliation) == ("reload", "match")
     assert ends.same("sales", "id, v, currency")
-    assert (await ends.load(WAYS[way])).path == "overwrite"
+    assert (await ends.load(WAYS[way])).strategy == "overwrite"
 
 
 async def test_a_large_read_of_partitions_is_shared_among_readers(ends: TwoEnds) -> None:
@@ -168,7 +168,7 @@ async def test_a_large_read_of_partitions_is_shared_among_readers(ends: TwoEnds)
     ends.source(f"update sales set sold_at = {OLD} where id = 101; analyze sales")
     with setting(medium_load_mb=0, large_load_mb=0, chunk_min_mb=0.001, chunk_max_mb=0.001):
         result = await ends.load(SALES)
-    assert (result.volume, result.counts.rows_read, result.counts.reconciled) == ("large", 40, "equal")
+    assert (result.volume, result.counts.rows_read, result.counts.reconciliation) == ("large", 40, "match")
     assert ends.same("sales", COLUMNS)
 
 
@@ -176,17 +176,17 @@ async def test_a_large_read_of_partitions_is_shared_among_readers(ends: TwoEnds)
 async def test_a_comparison_tells_what_the_next_load_brings_from_what_none_will(ends: TwoEnds, way: str) -> None:
     table = WAYS[way]
     await ends.load(table)
-    assert (await reconcile(ends, table)).verdict == "equal"
+    assert (await reconcile(ends, table)).result == "match"
     ends.source("update sales set v = 7 where id = 101")
     waits = await reconcile(ends, table)
-    assert (waits.verdict, waits.waiting) == ("equal", 1 if table.keys else 40)
+    assert (waits.result, waits.pending) == ("match", 1 if table.keys else 40)
     ends.source("update sales set v = 7 where id = 1; delete from sales where id = 2")
 
     found = await reconcile(ends, table)
 
-    assert (found.verdict, found.source_rows, found.raw_rows) == ("different", 69, 70)
+    assert (found.result, found.source_rows, found.raw_rows) == ("different", 69, 70)
     if table.keys:
-        assert (found.different, found.surplus, found.waiting) == (1, 1, 1)
+        assert (found.different, found.extra, found.pending) == (1, 1, 1)
         await reconcile(ends, table, repair=True)
         await ends.load(table)
         assert ends.same("sales", COLUMNS)
@@ -194,11 +194,11 @@ async def test_a_comparison_tells_what_the_next_load_brings_from_what_none_will(
 
 async def reconcile(ends: TwoEnds, table: Table, *, repair: bool = False) -> Reconciliation:
     source = Database("shop", connection="shop", tables=[table])
-    return await reconcile_table(ends.warehouse_address, ends.shop_address, source, table, repair=repair)
+    return await compare_table(ends.warehouse_address, ends.shop_address, source, table, repair=repair)
 
 
 async def test_a_column_that_has_no_days_is_refused(ends: TwoEnds) -> None:
-    with pytest.raises(SourceError, match="is integer, and has no days"):
+    with pytest.raises(SourceError, match="has type integer, which cannot be partitioned by day"):
         await ends.load(Table("sales", load=Overwrite(by="v", every="day")))
     with pytest.raises(SourceError, match="partition column nowhere is not in the table"):
         await ends.load(Table("sales", load=Overwrite(by="nowhere", every="day")))

@@ -5,9 +5,9 @@ import pytest
 from flows.declare import Append, Merge, Replace, Rule, Sequence, Timestamp
 from flows.kinds.postgres import Database, Table
 from tests.conftest import TestDatabase
-from tests.kinds.conformance import invariants
-from tests.kinds.conformance.invariants import six_invariants
 from tests.kinds.loading import open_quarantine, setting
+from tests.kinds.postgres import invariants
+from tests.kinds.postgres.invariants import six_invariants
 from tests.publish.two_ends import TwoEnds
 
 COLUMNS = "id, key, at, on_day, naive, clock, amount, ratio, mood, note, body"

@@ -8,7 +8,7 @@ from flows.kinds.postgres import Table
 from flows.kinds.postgres.large.chunk_size import ChunkSize
 from flows.kinds.postgres.large.sizing import choose
 from flows.kinds.postgres.large.volume import Volume
-from flows.kinds.postgres.stage import plan_table
+from flows.kinds.postgres.plan import plan_table
 from flows.state import ledger
 from flows.values.plan import Window
 from flows.values.settings import Settings
@@ -34,21 +34,21 @@ def volume(megabytes: int, *indexes: tuple[str, ...], has_pages: bool = True) ->
 @pytest.mark.parametrize(
     ("table", "window", "path", "held", "expected"),
     [
-        (MERGED, Window(), "first", volume(99), ("small", "whole", "", 1, False)),
-        (MERGED, Window(), "first", volume(101), ("medium", "chunks", "page", 1, True)),
-        (MERGED, Window(), "first", volume(1001), ("large", "chunks", "page", 3, True)),
+        (MERGED, Window(), "initial", volume(99), ("small", "whole", "", 1, False)),
+        (MERGED, Window(), "initial", volume(101), ("medium", "chunks", "page", 1, True)),
+        (MERGED, Window(), "initial", volume(1001), ("large", "chunks", "page", 3, True)),
         # Without ranges of pages: a view, a partitioned table, PostgreSQL 13.
-        (MERGED, Window(), "first", volume(1001, ("id",), has_pages=False), ("large", "chunks", "key", 3, True)),
-        (MERGED, Window(), "first", volume(1001, has_pages=False), ("large", "whole", "", 1, False)),
+        (MERGED, Window(), "initial", volume(1001, ("id",), has_pages=False), ("large", "chunks", "key", 3, True)),
+        (MERGED, Window(), "initial", volume(1001, has_pages=False), ("large", "whole", "", 1, False)),
         # No cursor would bring rows that moved between two attempts.
         (WHOLE, Window(), "replace", volume(101, ("id", "x")), ("medium", "chunks", "key", 1, True)),
         (WHOLE, Window(), "replace", volume(101, ("x", "id")), ("medium", "whole", "", 1, False)),
         (WHOLE, Window(), "replace", volume(1001), ("large", "chunks", "page", 3, False)),
         (KEYLESS, Window(), "replace", volume(101), ("medium", "whole", "", 1, False)),
-        (NUMBERED, Window(), "first", volume(101, ("id",)), ("medium", "chunks", "key", 1, True)),
+        (NUMBERED, Window(), "initial", volume(101, ("id",)), ("medium", "chunks", "key", 1, True)),
         (MERGED, SINCE, "merge", volume(1001, ("at", "x")), ("large", "windows", "cursor", 1, True)),
         (MERGED, SINCE, "merge", volume(1001, ("id",)), ("large", "chunks", "page", 3, True)),
-        (MERGED, SINCE, "reread", volume(1001, ("at",)), ("large", "chunks", "page", 3, True)),
+        (MERGED, SINCE, "reload", volume(1001, ("at",)), ("large", "chunks", "page", 3, True)),
         (NUMBERED, SINCE, "append", volume(101, ("id",)), ("medium", "windows", "cursor", 1, True)),
         (MERGED, Window(lower="2026-01-01"), "merge", volume(101, ("at",)), ("medium", "chunks", "page", 1, True)),
     ],
@@ -83,7 +83,7 @@ async def test_the_plan_says_how_much_there_is_and_how_it_will_be_read(
 
     by = "page" if table == "orders" else "key"
     assert "medium, about 1 MB" in reason
-    assert f"chunks by {by}, a restart goes on from the last one" in reason
+    assert f"chunks by {by}, a restart resumes from the last one" in reason
 
 
 # -- the size of chunks

@@ -13,9 +13,9 @@ from psycopg import sql
 from flows.declare import Merge
 from flows.kinds.postgres import Database, Table
 from flows.kinds.postgres.compare import both_ends, narrow
-from flows.kinds.postgres.compare.compare import reconcile_table
 from flows.kinds.postgres.compare.narrow import first_bits
 from flows.state.reconciliations import Reconciliation
+from flows.verbs.compare import compare_table
 from tests.conftest import TestCluster, TestDatabase, fresh_shop, fresh_warehouse
 from tests.kinds.loading import at, change, load
 from tests.publish.test_types import create_all
@@ -30,7 +30,7 @@ async def compared(
     warehouse: TestDatabase, shop: TestDatabase, table: Table, *, repair: bool = False
 ) -> Reconciliation:
     source = Database("shop", connection="shop", tables=[table])
-    return await reconcile_table(at(warehouse, "loader"), at(shop, "extractor"), source, table, repair=repair)
+    return await compare_table(at(warehouse, "loader"), at(shop, "extractor"), source, table, repair=repair)
 
 
 @pytest.fixture(params=["fast hash", "portable hash"])
@@ -48,7 +48,7 @@ async def test_equal_values_of_every_type_agree_and_any_other_value_does_not(
     source = Database("shop", connection="shop", tables=[EVERYTHING])
     loaded = await load(warehouse, shop, EVERYTHING, source)
     result = await compared(warehouse, shop, EVERYTHING)
-    assert (result.verdict, result.raw_rows) == ("equal", loaded.counts.rows_read)
+    assert (result.result, result.raw_rows) == ("match", loaded.counts.rows_read)
 
     names = [name for name, _ in columns]
     lost = " or ".join(f"{name} is not null" for name in names)
@@ -56,7 +56,7 @@ async def test_equal_values_of_every_type_agree_and_any_other_value_does_not(
     change(warehouse, f"update raw_shop.everything set {nothing} where {lost}", role="loader")
     result = await compared(warehouse, shop, EVERYTHING)
     assert result.different == loaded.counts.rows_read - 1, "each row but the empty one held one value"
-    assert (await compared(warehouse, shop, EVERYTHING, repair=True)).verdict == "equal"
+    assert (await compared(warehouse, shop, EVERYTHING, repair=True)).result == "match"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_money_reads_the_same_whatever_the_servers_locales(warehouse: Test
     await load(warehouse, shop, table, Database("shop", connection="shop", tables=[table]))
     with psycopg.connect(shop.url("admin"), autocommit=True) as admin:
         admin.execute(sql.SQL("alter database {} set lc_monetary = 'C.UTF-8'").format(sql.Identifier(shop.name)))
-    assert (await compared(warehouse, shop, table)).verdict == "equal"
+    assert (await compared(warehouse, shop, table)).result == "match"
 
 
 def test_buckets_hold_about_as_many_rows_whatever_the_table() -> None:
@@ -158,15 +158,15 @@ def test_random_damage_is_found_row_for_row_and_repaired(
 
     found = asyncio.run(compared(things.warehouse, things.shop, THINGS))
 
-    assert (found.missing, found.surplus, found.different) == (
+    assert (found.missing, found.extra, found.different) == (
         len(damage.lost), len(damage.invented), len(damage.changed),
     )  # fmt: skip
     for kind, expected in (
-        ("missing", damage.lost), ("surplus", damage.invented), ("different", damage.changed),
+        ("missing", damage.lost), ("extra", damage.invented), ("different", damage.changed),
     ):  # fmt: skip
         assert {(str(id),) for id in expected} == {tuple(key) for key in found.keys.get(kind, [])}
     if levels == "one level" and found.differences:
         assert found.drilled <= found.differences
     if levels == "several levels" and found.differences:
         assert found.buckets > 2
-    assert asyncio.run(compared(things.warehouse, things.shop, THINGS, repair=True)).verdict == "equal"
+    assert asyncio.run(compared(things.warehouse, things.shop, THINGS, repair=True)).result == "match"

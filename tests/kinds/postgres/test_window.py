@@ -90,8 +90,8 @@ async def test_without_the_horizon_that_row_would_be_lost(ends: TwoEnds, monkeyp
     result = await ends.load(PRICES)
     assert 99 not in ids(ends, "prices")
     # What no cursor can find, such as a row stamped by an application's clock, the comparison of keys does.
-    assert result.counts.reconciled == "missing in raw"
-    assert (await ends.load(PRICES)).path == "reread"
+    assert result.counts.reconciliation == "missing"
+    assert (await ends.load(PRICES)).strategy == "reload"
     assert 99 in ids(ends, "prices")
 
 
@@ -170,7 +170,7 @@ async def test_without_a_key_ids_wait_until_nothing_can_come_below_them(ends: Tw
         ends.source("insert into log (note) values ('12')")
         result = await ends.load(KEYLESS_LOG)
         assert ids(ends, "log") == list(range(1, 11))
-        assert result.counts.reconciled == "equal"
+        assert result.counts.reconciliation == "match"
         late.commit()
     await ends.load(KEYLESS_LOG)
     await ends.load(KEYLESS_LOG)
@@ -201,7 +201,7 @@ async def test_a_rolled_back_id_leaves_a_gap_and_no_trouble(ends: TwoEnds) -> No
     ends.source("insert into log (note) values ('12')")
     result = await ends.load(KEYLESS_LOG)
     assert ids(ends, "log") == [*range(1, 11), 12]
-    assert result.counts.reconciled == "equal"
+    assert result.counts.reconciliation == "match"
 
 
 async def test_an_emptied_log_does_not_move_the_cursor_back(ends: TwoEnds) -> None:
@@ -272,7 +272,7 @@ async def test_rows_whose_cursor_is_null_are_read_every_time(ends: TwoEnds) -> N
     ends.source("update prices set price = 2 where id = 70; insert into prices values (71, 1, null)")
     result = await ends.load(PRICES)
     assert ends.raw("select id, price from raw_shop.prices where id in (70, 71) order by id") == [(70, 2), (71, 1)]
-    assert result.counts.reconciled == "equal"
+    assert result.counts.reconciliation == "match"
 
 
 async def test_a_row_stamped_in_the_future_does_not_carry_the_cursor_there(ends: TwoEnds) -> None:
@@ -300,7 +300,7 @@ async def test_a_column_without_time_zone_is_understood_in_the_declared_zone(
         assert ids(ends, "local") == [2]
         late.commit()
     # By the cursor itself: a reread would find what a wrong one lost.
-    assert (await ends.load(table)).path == "merge"
+    assert (await ends.load(table)).strategy == "merge"
     assert ids(ends, "local") == [1, 2]
     window = await window_of(ends, table, CursorState(cursor(ends)))
     assert ends.source(f"select count(*) from local where {window.condition}")[0][0] <= 2
@@ -323,7 +323,7 @@ async def test_the_lag_is_read_again(ends: TwoEnds) -> None:
     result = await ends.load(table)
     assert 60 in ids(ends, "prices")
     assert 61 not in ids(ends, "prices")
-    assert result.counts.reconciled == "missing in raw"
+    assert result.counts.reconciliation == "missing"
 
 
 async def test_a_sequence_with_a_lag_reads_ids_that_a_cache_gave_out_early(ends: TwoEnds) -> None:

@@ -1,58 +1,28 @@
-"""A paginated API that we read."""
+"""Paginated source APIs."""
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
 from flows.declare.refusals import refuse_repeats, unknown_table
-from flows.kinds.api.declared.auth import ApiKeyHeader, ApiKeyQuery, Auth, Basic, Bearer, NoAuth, OAuth2
-from flows.kinds.api.declared.endpoint import KEY_TYPES, Endpoint, Field, Parent
+from flows.kinds.api.declared.auth import Auth, NoAuth
+from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import (
-    Cursor,
     LinkHeader,
-    NextHeader,
-    NextUrl,
-    Offset,
-    PageNumber,
     Pagination,
-    SinglePage,
 )
 from flows.kinds.api.declared.rate import Rate
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
 
-__all__ = [
-    "KEY_TYPES",
-    "Api",
-    "ApiKeyHeader",
-    "ApiKeyQuery",
-    "Auth",
-    "Basic",
-    "Bearer",
-    "Cursor",
-    "Endpoint",
-    "Field",
-    "LinkHeader",
-    "NextHeader",
-    "NextUrl",
-    "NoAuth",
-    "OAuth2",
-    "Offset",
-    "PageNumber",
-    "Pagination",
-    "Parent",
-    "Rate",
-    "SinglePage",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """An API that we read.
+    """A source API.
 
     `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL, …_KEY and …_USER) and among the blocks
-    (source-<connection>). `rate` is what we allow ourselves, as requests per second or as a `Rate`; None for no bound
-    of ours. `headers` go out with every request; secrets do not belong there. `concurrent` is how many pages or
-    children of an endpoint are fetched at one time, unless the endpoint says otherwise.
+    (source-<connection>). `rate` is our own rate limit, as requests per second or as a `Rate`; None for no
+    limit. `headers` are sent with every request; secrets do not belong there. `concurrent` is the number of pages or
+    children of an endpoint fetched in parallel, unless the endpoint declares its own.
     """
 
     name: str
@@ -66,16 +36,20 @@ class Api:
     schedule: str | None = None
     max_parallel: int = 2
     description: str = ""
-    kind: str = field(default="api", init=False)
+
+    @property
+    def kind(self) -> str:
+        """The folder in flows/kinds with its implementation."""
+        return "api"
 
     @property
     def raw_schema(self) -> str:
-        """Where its records land: `raw_marketing`."""
+        """The schema of its raw tables: `raw_marketing`."""
         return f"raw_{self.name}"
 
     @property
     def tables(self) -> SequenceOf[Endpoint]:
-        """The endpoints, as every source names what it loads."""
+        """The endpoints, under the common name of all sources."""
         return self.endpoints
 
     def __post_init__(self) -> None:
@@ -86,14 +60,16 @@ class Api:
             raise DeclarationError("no endpoints", where=where, fix="declare at least one Endpoint")
         if isinstance(self.rate, int | float) and self.rate <= 0:
             raise DeclarationError(
-                "the rate is not above 0", where=where, fix="write requests per second, such as rate=10"
+                "the rate must be above 0", where=where, fix="write requests per second, such as rate=10"
             )
         if self.concurrent < 1:
-            raise DeclarationError("concurrent is below 1", where=where, fix="write how many at one time")
+            raise DeclarationError(
+                "concurrent must be at least 1", where=where, fix="write the number of parallel requests"
+            )
         for name, _ in self.headers:
             if name.lower() in ("authorization", "cookie", "proxy-authorization"):
                 raise DeclarationError(
-                    f"{name} is a credential, and a declaration is no place for one",
+                    f"{name} is a credential, and declarations must not contain credentials",
                     where=where,
                     fix="declare auth=, and set the key in the environment or a block",
                 )
@@ -112,22 +88,22 @@ class Api:
         unknown = [name for name in endpoint.placeholders if name not in parent.keys]
         if unknown or parent.parent is not None:
             raise DeclarationError(
-                f"{{{unknown[0]}}} is no key of {parent.name}" if unknown else f"{parent.name} has a parent itself",
+                f"{{{unknown[0]}}} is not a key of {parent.name}" if unknown else f"{parent.name} has a parent itself",
                 where=where,
-                fix=f"choose among {', '.join(parent.keys)}" if unknown else "name its parent",
+                fix=f"use one of {', '.join(parent.keys)}" if unknown else "name its parent",
             )
         if parent.keys[0] not in endpoint.placeholders:
             raise DeclarationError(
-                f"its path lacks {{{parent.keys[0]}}}, by which raw says whose a record is",
+                f"its path lacks {{{parent.keys[0]}}}, by which raw stores a record's parent",
                 where=where,
-                fix=f"name in the path what the key of {parent.name} begins with, or change that key's order",
+                fix=f"use the first column of {parent.name}'s key in the path, or reorder that key",
             )
 
     def table(self, name: str) -> Endpoint:
         """The declared endpoint of that name.
 
         Raises:
-            DeclarationError: there is none; the message lists those there are.
+            DeclarationError: it does not exist; the message lists the declared ones.
         """
         for endpoint in self.endpoints:
             if endpoint.name == name:
@@ -139,10 +115,10 @@ class Api:
         return endpoint.pagination or self.pagination
 
     def concurrent_of(self, endpoint: Endpoint) -> int:
-        """How many pages or children of the endpoint are fetched at one time."""
+        """How many pages or children of the endpoint are fetched in parallel."""
         return endpoint.concurrent or self.concurrent
 
     @property
     def pace(self) -> Rate | None:
-        """The rate, however it was declared."""
+        """The declared rate as a `Rate`."""
         return self.rate if self.rate is None or isinstance(self.rate, Rate) else Rate(requests=self.rate)

@@ -1,4 +1,4 @@
-"""One list of records that an API offers."""
+"""Endpoints: lists of records of an API."""
 
 import json
 import re
@@ -16,14 +16,14 @@ from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
 from flows.values.json_path import parse_path, plain_steps
 
-# Types a key may have: they compare and hash the same at the API and in the warehouse.
+# Allowed types of keys: they compare and hash the same at the API and in the warehouse.
 KEY_TYPES = ("text", "bigint", "uuid", "date")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A value of a record that becomes a column of raw: its name, where it stands, its type.
+    """A value of a record that becomes a column of raw: its name, path and type.
 
     Field("channel", at="dimensionValues.1.value")
     """
@@ -45,13 +45,13 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """Another endpoint of the API, for each of whose records this one is asked.
+    """The parent endpoint: this endpoint is requested once per record of it.
 
         Endpoint("refunds", path="/orders/{id}/refunds", parent=Parent("orders", column="order_id"))
 
-    `{id}` in the path is a key of the parent. `column` of raw says whose a record is, and may be part of its key.
-    Asked for are parents that changed since the last load; with `every=True` all of them, each time, for children
-    that change without their parents.
+    `{id}` in the path is a key of the parent. `column` of raw has the record's parent, and may be part of its key.
+    Only children of parents that changed since the last load are fetched; with `every=True` those of all parents,
+    for children that change without their parents.
     """
 
     endpoint: str
@@ -75,16 +75,16 @@ class Endpoint:
         Endpoint("coupons", path="/v1/coupons", key="id", cursor=Since("updated_since", field="updated_at"))
         Endpoint("report", path="/v1/report", body={"metrics": ["sales"]}, key=("day", "shop"), pagination=Offset())
 
-    `records` and `total` are paths in the answer's body: `""` when the body itself is the list, `entry[].resource`
-    when each element holds its record one level down. `may_be_absent`: an empty list is left out of the answer.
-    `only="resourceType=Patient"` leaves out what the list holds besides: records that say something else there.
-    `key` names one field of a record or several, or is a `Field` with its path; `key_type` is the type in raw of those
-    given by name: text, bigint, uuid or date. `page_size` is sent as `page_size_parameter`; None sends nothing.
-    `body` is sent as JSON, by POST. `deleted` is the path of what marks a tombstone: true, or anything but null or
-    false. `etag`: the API's ETag stands for the whole list, so a 304 says that nothing changed.
-    `concurrent` pages are fetched at one time where their addresses can be computed, or so many children.
-    `on_drift` says what a record's new or retyped field does: "evolve" notes it, "freeze" refuses the load,
-    "quarantine" refuses the record.
+    `records` and `total` are paths in the response body: `""` if the body itself is the list, `entry[].resource`
+    if each element contains its record one level down. `may_be_absent`: an empty list is omitted from the response.
+    `only="resourceType=Patient"` excludes other records of the list.
+    `key` names one or more fields of a record, or is a `Field` with its path; `key_type` is the raw type of named
+    fields: text, bigint, uuid or date. `page_size` is sent as `page_size_parameter`; None sends nothing.
+    `body` is sent as JSON, by POST. `deleted` is the path of the tombstone marker: true, or anything but null or
+    false. `etag`: the API's ETag is valid for the full list, so a 304 means that nothing changed.
+    `concurrent` pages are fetched in parallel if their URLs can be computed, or as many children.
+    `on_drift` is the reaction to a new or retyped field of a record: "evolve" records it, "freeze" refuses the load,
+    "quarantine" quarantines the record.
     """
 
     name: str
@@ -114,12 +114,12 @@ class Endpoint:
 
     @property
     def tolerance(self) -> Tolerance:
-        """How many rows of a read may break rules."""
+        """How many rows of a read may break row checks."""
         return Tolerance(self.max_quarantined, self.quarantine_floor)
 
     @property
     def key_fields(self) -> tuple[Field, ...]:
-        """The key's columns in raw, and where a record has their values."""
+        """The key's columns in raw, and their paths in a record."""
         declared = self.key if isinstance(self.key, tuple) else (self.key,)
         return tuple(
             part if isinstance(part, Field) else Field(plain_steps(part)[-1], part, self.key_type) for part in declared
@@ -137,22 +137,22 @@ class Endpoint:
 
     @property
     def deletes(self) -> bool:
-        """Whether deleted records are noticed by a merge: by tombstones, or since a parent's list is read whole."""
+        """Whether a merge detects deleted records: by tombstones, or because a parent's list is read completely."""
         return self.deleted is not None or self.lists_are_told_apart
 
     @property
     def lists_are_told_apart(self) -> bool:
-        """Whether raw's column for the parent says in which list a record stood: several of its keys make the path."""
+        """Whether raw's parent column identifies a record's list: not if several parent keys are in the path."""
         return self.parent is not None and len(set(self.placeholders)) == 1
 
     @property
     def method(self) -> str:
-        """How a page is asked for."""
+        """The HTTP method."""
         return "GET" if self.body is None else "POST"
 
     @property
     def placeholders(self) -> tuple[str, ...]:
-        """The parent's fields that stand in the path."""
+        """The parent's fields in the path."""
         return tuple(_PLACE.findall(self.path))
 
     def __post_init__(self) -> None:
@@ -160,13 +160,15 @@ class Endpoint:
         require_plain(self.name, "endpoint", where)
         if not self.path.startswith("/"):
             raise DeclarationError(
-                f"the path {self.path!r} is not absolute", where=where, fix="begin it with /, below the base URL"
+                f"the path {self.path!r} is not absolute",
+                where=where,
+                fix="start it with /; it is relative to the base URL",
             )
         if not re.fullmatch(r"[^\x00-\x20\x7f#\\]+", self.path) or ".." in self.path.split("?")[0].split("/"):
             raise DeclarationError(
-                f"the path {self.path!r} leads elsewhere than below the base URL, or holds what no path may",
+                f"the path {self.path!r} leaves the base URL, or contains characters that a path must not contain",
                 where=where,
-                fix="write it without spaces, controls, #, and .. between slashes",
+                fix="write it without spaces, control characters, # and /../",
             )
         if self.key_type not in KEY_TYPES:
             raise DeclarationError(
@@ -182,33 +184,33 @@ class Endpoint:
     def _check_load(self, where: str) -> None:
         if not isinstance(self.load, Merge | Replace):
             raise DeclarationError(
-                "records of an API are matched by key, since a page may repeat",
+                "an append is not supported for APIs, because pages may repeat records, which are merged by key",
                 where=where,
                 fix="use load=Merge() or load=Replace()",
             )
         if isinstance(self.load, Replace) and self.cursor is not None:
             raise DeclarationError(
-                "a replace reads the whole list, so a cursor would never be used",
+                "a replace reads the full list, so a cursor would never be used",
                 where=where,
                 fix="remove the cursor, or use load=Merge()",
             )
         if isinstance(self.load, Replace) and self.parent is not None and not self.parent.every:
             raise DeclarationError(
-                "a replace reads everything, and only parents that changed are asked for",
+                "a replace needs every record, but only the children of changed parents are fetched",
                 where=where,
                 fix="use load=Merge(), or Parent(…, every=True)",
             )
         if bool(self.placeholders) != (self.parent is not None):
             raise DeclarationError(
-                "a path with {…} and a parent belong together",
+                "a path with {…} needs a parent, and a parent needs a path with {…}",
                 where=where,
                 fix='write path="/orders/{id}/refunds" and parent=Parent("orders", column="order_id")',
             )
         if self.parent is not None and (self.cursor is not None or self.etag or self.total is not None):
             raise DeclarationError(
-                "an endpoint with a parent follows its parent: it has no cursor, ETag or total of its own",
+                "an endpoint with a parent cannot have a cursor, ETag or total: it is loaded per changed parent",
                 where=where,
-                fix="remove them; parents that changed are asked for",
+                fix="remove them; only changed parents are fetched",
             )
 
     def _check_paging(self, where: str) -> None:
@@ -223,52 +225,54 @@ class Endpoint:
             plain_steps(field_path)
             if not told:
                 raise DeclarationError(
-                    f"only={self.only!r} says no value", where=where, fix='write only="resourceType=Patient"'
+                    f"only={self.only!r} has no value", where=where, fix='write only="resourceType=Patient"'
                 )
         if self.body is not None:
             try:
                 json.dumps(self.body)
             except (TypeError, ValueError):
                 raise DeclarationError(
-                    "the body is not JSON", where=where, fix="write it with dict, list, text, numbers, None"
+                    "the body is not JSON", where=where, fix="use dicts, lists, strings, numbers, booleans and None"
                 ) from None
         if self.page_size is not None and self.page_size < 1:
-            raise DeclarationError("page_size is below 1", where=where, fix="leave it out to send none")
+            raise DeclarationError("page_size must be at least 1", where=where, fix="omit it to send none")
         if self.concurrent is not None and self.concurrent < 1:
-            raise DeclarationError("concurrent is below 1", where=where, fix="write how many at one time")
+            raise DeclarationError(
+                "concurrent must be at least 1", where=where, fix="write the number of parallel requests"
+            )
         if self.pagination is not None:
             self.check_pagination(self.pagination, where)
 
     def check_pagination(self, pagination: Pagination, where: str) -> None:
-        """Refuse what does not go with a style of paging.
+        """Refuse options that contradict the pagination.
 
         Raises:
-            DeclarationError: records are left out of pages that are counted, or an overlap leaves no room.
+            DeclarationError: `only` with a pagination that counts records, or an overlap of a full page.
         """
         if self.only is not None and isinstance(pagination, PageNumber | Offset):
             raise DeclarationError(
-                "pages that are counted by their records cannot leave out some of them",
+                "only= cannot be combined with a pagination that counts records",
                 where=where,
-                fix="remove only=, and tell such records apart in staging",
+                fix="remove only=, and filter these records in staging",
             )
         if isinstance(pagination, Offset):
             self.check_offset(pagination, where)
 
     def check_offset(self, pagination: Offset, where: str) -> None:
-        """Refuse an overlap that would leave no room for new records.
+        """Refuse an overlap that leaves no room for new records.
 
         Raises:
             DeclarationError: it is not smaller than a page.
         """
         if self.page_size is not None and pagination.overlap >= self.page_size:
             raise DeclarationError(
-                f"an overlap of {pagination.overlap} leaves nothing of a page of {self.page_size}",
+                f"an overlap of {pagination.overlap} covers a full page of {self.page_size}",
                 where=where,
                 fix="declare larger pages, or a smaller overlap",
             )
 
     def computed(self, pagination: Pagination) -> bool:
-        """Whether the addresses of later pages can be computed from the first answer."""
+        """Whether the URLs of later pages can be computed from the first response."""
         if isinstance(pagination, PageNumber):
             return pagination.pages is not None or self.total is not None
         return isinstance(pagination, Offset) and self.total is not None

@@ -1,7 +1,7 @@
-"""The ways in which an API hands out a list piece by piece, each with an answer it fits and where it ends.
+"""Pagination styles of APIs, each with a sample response and its end condition.
 
-A GET sends what a style adds in the query; an endpoint with a JSON `body` sends it there, by the same names with dots
-for places within the body (`variables.after`).
+Parameters are sent in the query of a GET, or in the JSON `body` if the endpoint has one; dots in their names address
+nested fields of the body (`variables.after`).
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from flows.values.json_path import parse_path
 
 @dataclass(frozen=True, slots=True)
 class SinglePage:
-    """One answer holds everything."""
+    """A single response without pagination."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class PageNumber:
         {"data": [ … ], "total": 2311, "pages": 24}
 
     Ends when the declared `total` has been read, at page `pages` (a path in the body), or at the first page without
-    records. A page with fewer records than asked for is no end: servers cap pages and filter them. `past_end` is the
-    status of an API that answers an error where an empty page would stand.
+    records. A short page does not end pagination: servers cap pages and filter them. `past_end` is the status of an
+    API that responds with an error instead of an empty page.
 
         PageNumber()                          ?page=1, 2, 3 …
         PageNumber("p", first=0, pages="meta.pages")
@@ -42,17 +42,16 @@ class PageNumber:
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """A number says how many records to step over.
+    """Pagination by the number of records to skip.
 
         GET /v1/orders?offset=200&limit=100
         {"data": [ … ], "total": 2311}
 
-    Ends when the declared `total` has been read, or at the first page that brings no record beyond those it was to
-    repeat.
+    Ends when the declared `total` has been read, or at the first page without a record beyond the requested overlap.
 
-    A list shifts while it is read: a record deleted in front moves all others up, and one of them slips past the edge
-    of two pages. Each page therefore asks for the last `overlap` records of the one before; where none of them comes
-    again, reading steps back until one does. `overlap=0` is for lists that cannot shift, such as computed reports.
+    A list shifts while it is read: if an earlier record is deleted, all later ones move up, and one of them is skipped
+    between two pages. Each page therefore requests the last `overlap` records of the previous one; if none of them
+    is returned, reading steps back until one is. `overlap=0` is for lists that cannot shift, such as reports.
     """
 
     parameter: str = "offset"
@@ -62,13 +61,13 @@ class Offset:
     def __post_init__(self) -> None:
         if self.overlap < 0 or self.first < 0:
             raise DeclarationError(
-                "an offset or its overlap is below 0", where="pagination", fix="write 0 or more records"
+                "an offset and its overlap must be at least 0", where="pagination", fix="write 0 or more records"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The body holds a token for the next page.
+    """The body contains a token for the next page.
 
         GET /v1/orders?starting_after=o_98
         {"data": [ … ], "paging": {"next": "o_198"}, "has_more": true}
@@ -90,12 +89,12 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class NextUrl:
-    """The body holds the next page's address, whole or relative.
+    """The body contains the next page's URL, absolute or relative.
 
         {"data": [ … ], "links": {"next": "https://api.example.com/v1/orders?after=abc"}}
         {"resourceType": "Bundle", "entry": [ … ], "link": [{"relation": "next", "url": "https://…"}]}
 
-    Ends when the address is absent, null or empty.
+    Ends when the URL is absent, null or empty.
 
         NextUrl("links.next")
         NextUrl("link[relation=next].url")    a FHIR Bundle
@@ -109,12 +108,12 @@ class NextUrl:
 
 @dataclass(frozen=True, slots=True)
 class LinkHeader:
-    """The next page stands in the answer's `Link` header (RFC 8288), with rel="next".
+    """The response's `Link` header (RFC 8288) has the next page, with rel="next".
 
         HTTP/1.1 200 OK
         Link: <https://api.example.com/v1/orders?limit=100&after=abc>; rel="next"
 
-    Paging ends when the header, or that relation, is absent.
+    Ends when the header, or that relation, is absent.
     """
 
     rel: str = "next"
@@ -122,14 +121,14 @@ class LinkHeader:
 
 @dataclass(frozen=True, slots=True)
 class NextHeader:
-    """A header of its own holds the next page's address, or a token for it.
+    """A custom header contains the next page's URL, or a token for it.
 
         HTTP/1.1 200 OK
         Next-Page: https://api.example.com/v1/orders?_token=abc
 
     Ends when the header is absent or empty.
 
-        NextHeader("Next-Page")                            an address
+        NextHeader("Next-Page")                            a URL
         NextHeader("X-Next-Token", parameter="token")      a token, which the next request sends back
     """
 

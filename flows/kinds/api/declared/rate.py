@@ -1,4 +1,4 @@
-"""How much of an API we allow ourselves, whatever it would bear."""
+"""Our own rate limit for an API, whatever it would allow."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from flows.values.errors import DeclarationError
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Requests and records in a window of time, spread evenly over it.
+    """Requests and records per time window, spread evenly over it.
 
-    Rate(requests=10)                               ten requests a second
-    Rate(requests=600, per="1 min")                 ten a second as well: 600 at once would be a burst
-    Rate(requests=2, records=100_000, per="1 h")    whichever comes first
+    Rate(requests=10)                               ten requests per second
+    Rate(requests=600, per="1 min")                 ten per second as well: 600 at once would be a burst
+    Rate(requests=2, records=100_000, per="1 h")    whichever limit is reached first
     """
 
     requests: float | None = None
@@ -23,7 +23,7 @@ class Rate:
         given = [bound for bound in (self.requests, self.records) if bound is not None]
         if not given or min(given) <= 0 or self.seconds <= 0:
             raise DeclarationError(
-                "a rate allows nothing, or does not say what it bounds",
+                "a rate needs requests or records above 0",
                 where="rate",
                 fix='write requests or records above 0 in a window, such as Rate(requests=600, per="1 min")',
             )

@@ -1,4 +1,4 @@
-"""One response of an API, as pagination reads it."""
+"""One response of an API, as pagination sees it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from flows.kinds.api.http.json_walk import Document
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole page: its records, the API's total, the document and the headers, and the address that answered.
+    """A complete page: its records, the API's total, the document, the headers, and the URL of the response.
 
-    `ended`: the API said in its own way that there is no such page.
+    `ended`: the API responded that the page does not exist.
     """
 
     records: list[bytes]

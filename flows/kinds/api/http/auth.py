@@ -1,4 +1,4 @@
-"""Credentials, and the one place where they meet a request."""
+"""Credentials, and the only place that adds them to a request."""
 
 import re
 import ssl
@@ -20,26 +20,26 @@ from flows.kinds.api.http.request import without_parameter
 from flows.values.connection import ApiConnection
 from flows.values.errors import ConfigurationError, DeclarationError
 
-# What a header may carry: anything else is refused by the HTTP library with an error that quotes the value.
+# Characters allowed in a header: for others, the HTTP library raises an error that quotes the value.
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
-# As many as are declared to be at work; idle ones are kept for the next page.
+# As many connections as declared parallel requests; idle ones are kept for the next page.
 _CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class Signer(Protocol):
-    """Whoever can put a credential into a request on its way out."""
+    """Adds a credential to an outgoing request."""
 
     async def sign(self, url: httpx.URL, headers: httpx.Headers) -> httpx.URL:
-        """Sign in place, and return the address to ask."""
+        """Sign the headers in place, and return the URL to request."""
         ...
 
     async def renew(self, headers: httpx.Headers) -> bool:
-        """The API refused the credential in `headers`: whether another one is there now."""
+        """The API refused the credential in `headers`: whether a new one is available."""
         ...
 
     async def aclose(self) -> None:
-        """Close what signing needed."""
+        """Close the resources of signing."""
         ...
 
 
@@ -50,7 +50,7 @@ class KeySigner:
         self._auth, self._key, self._user = auth, key, user
 
     async def sign(self, url: httpx.URL, headers: httpx.Headers) -> httpx.URL:
-        """Put the key where the API wants it."""
+        """Add the key where the API expects it."""
         match self._auth:
             case ApiKeyHeader(header=header):
                 headers[header] = self._key
@@ -66,7 +66,7 @@ class KeySigner:
         return url
 
     async def renew(self, headers: httpx.Headers) -> bool:
-        """There is no other one."""
+        """There is no new one."""
         return False
 
     async def aclose(self) -> None:
@@ -74,11 +74,11 @@ class KeySigner:
 
 
 class CredentialTransport(httpx.AsyncBaseTransport):
-    """Signs a request on its way out, below the client.
+    """Signs outgoing requests, below the client.
 
-    The client, its log lines ("HTTP Request: GET https://…") and its exceptions only ever see the unsigned request,
-    so none of them can repeat a key. A request to another origin is not sent at all: whatever a link, a redirect or
-    a later change above asks for, credentials cannot follow.
+    The client, its log lines ("HTTP Request: GET https://…") and its exceptions only see the unsigned request, so none
+    of them can leak a key. A request to another origin is not sent at all: whatever a link, a redirect or a later
+    change requests, credentials are not sent there.
     """
 
     def __init__(self, inner: httpx.AsyncBaseTransport, base: httpx.URL, signer: Signer) -> None:
@@ -90,7 +90,7 @@ class CredentialTransport(httpx.AsyncBaseTransport):
         return f"CredentialTransport({type(self._signer).__name__})"
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send the signed twin of `request`; once more with a renewed credential when the API answers 401.
+        """Send a signed copy of `request`; again with a renewed credential if the API responds with 401.
 
         Raises:
             httpx.UnsupportedProtocol: the request is for another origin.
@@ -118,19 +118,19 @@ class CredentialTransport(httpx.AsyncBaseTransport):
 
 
 def base_url_of(api: Api, connection: ApiConnection) -> httpx.URL:
-    """The API's base address, checked.
+    """The API's base URL, validated.
 
     Raises:
-        ConfigurationError: not an absolute http(s) address, or one that holds a user, a query or a fragment.
+        ConfigurationError: it is not an absolute http(s) URL, or has a user, a query or a fragment.
     """
     try:
         base: httpx.URL | None = httpx.URL(connection.base_url.strip())
     except (httpx.InvalidURL, ValueError):
         base = None
     if base is None or base.scheme not in ("http", "https") or not base.host:
-        problem = "the base URL is not an address such as https://api.example.com"
+        problem = "the base URL is not a URL such as https://api.example.com"
     elif base.userinfo or base.query or base.fragment:
-        problem = "the base URL holds more than scheme, host, port and path (a user, a query, a fragment)"
+        problem = "the base URL contains more than scheme, host, port and path (a user, a query, a fragment)"
     else:
         return base
     raise ConfigurationError(
@@ -141,12 +141,12 @@ def base_url_of(api: Api, connection: ApiConnection) -> httpx.URL:
 
 
 def open_client(api: Api, connection: ApiConnection, limits: HttpLimits) -> httpx.AsyncClient:
-    """A client for one read of this API: keep-alive, HTTP/2 where TLS offers it, signed requests, no redirects.
+    """A client for one read of this API: keep-alive, HTTP/2 if TLS offers it, signed requests, no redirects.
 
     Raises:
-        ConfigurationError: the declared key is missing or cannot be sent, the base URL is no address, or the
-            environment names a proxy that cannot be used.
-        DeclarationError: the declared header is no header's name.
+        ConfigurationError: the declared key is missing or cannot be sent, the base URL is invalid, or the
+            environment has an invalid proxy.
+        DeclarationError: the declared header is not a valid header name.
     """
     base = base_url_of(api, connection)
     return httpx.AsyncClient(
@@ -164,7 +164,7 @@ def open_client(api: Api, connection: ApiConnection, limits: HttpLimits) -> http
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    # Reading the authorities takes 18 ms and holds up the event loop: once a process, not once a read.
+    # Loading CA certificates takes 18 ms and blocks the event loop: once per process, not once per read.
     return httpx.create_ssl_context()
 
 
@@ -184,19 +184,19 @@ def _key_of(api: Api, connection: ApiConnection) -> str:
     where, source = f"source {api.name}", f"{key_variable(api)} (or the block source-{api.connection})"
     if isinstance(api.auth, ApiKeyHeader) and not _TOKEN.fullmatch(api.auth.header):
         raise DeclarationError(
-            f"{api.auth.header!r} cannot be a header's name",
+            f"{api.auth.header!r} is not a valid header name",
             where=where,
             fix=f"correct ApiKeyHeader in flows/sources/{api.name}.py",
         )
-    # An empty password is one; an empty key is a forgotten one.
+    # An empty password is valid; an empty key was forgotten.
     if connection.key is None or (not connection.key and not isinstance(api.auth, Basic)):
-        raise ConfigurationError("the API wants a key and there is none", where=where, fix=f"set {source}")
-    # A password travels encoded, and may hold anything.
+        raise ConfigurationError("the API needs a key, and none is configured", where=where, fix=f"set {source}")
+    # A password is sent encoded, so it may contain anything.
     if isinstance(api.auth, ApiKeyHeader | ApiKeyQuery | Bearer) and not _VISIBLE.fullmatch(connection.key):
         raise ConfigurationError(
-            "the key holds a space, a line break or a character outside ASCII",
+            "the key contains a space, a line break or a character outside ASCII",
             where=where,
-            fix=f"set {source} again, without what a copy and paste may have added",
+            fix=f"set {source} again, without characters that copy and paste may have added",
         )
     return connection.key
 
@@ -204,9 +204,9 @@ def _key_of(api: Api, connection: ApiConnection) -> str:
 def _user_of(api: Api, connection: ApiConnection) -> str:
     what = "a client id" if isinstance(api.auth, OAuth2) else "a user"
     if not connection.user:
-        problem = f"the API wants {what} and there is none"
+        problem = f"the API needs {what}, and none is configured"
     elif isinstance(api.auth, Basic) and ":" in connection.user:
-        problem = "the user holds a colon, which ends it (RFC 7617)"
+        problem = "the user contains a colon, which separates user and password (RFC 7617)"
     else:
         return connection.user
     raise ConfigurationError(
@@ -217,33 +217,33 @@ def _user_of(api: Api, connection: ApiConnection) -> str:
 
 
 def _with_query(url: httpx.URL, parameter: str, value: str) -> httpx.URL:
-    # A copy of the key that is there already is replaced, not doubled.
+    # An existing copy of the key is replaced, not duplicated.
     kept = without_parameter(url, parameter).query.decode("ascii")
     signed = f"{quote(parameter, safe='')}={quote(value, safe='')}"
     return url.copy_with(query=(f"{kept}&{signed}" if kept else signed).encode("ascii"))
 
 
 def transport_for(base: httpx.URL) -> httpx.AsyncHTTPTransport:
-    """Connections to an address, through the proxy that the environment names for it.
+    """Connections to a URL, through the proxy that the environment configures for it.
 
     Raises:
-        ConfigurationError: that proxy cannot be used.
+        ConfigurationError: that proxy is invalid.
     """
-    # With a transport of one's own httpx no longer looks at HTTPS_PROXY and NO_PROXY; a company's network needs it.
+    # With a custom transport httpx ignores HTTPS_PROXY and NO_PROXY, which company networks need.
     proxy = _proxy_for(base)
     try:
         return httpx.AsyncHTTPTransport(verify=_trusted(), proxy=proxy, http2=True, limits=_CONNECTIONS)
     except (ValueError, ImportError, httpx.InvalidURL):
-        pass  # their text quotes the address, which may hold a password
+        pass  # their text quotes the URL, which may contain a password
     raise ConfigurationError(
-        f"the proxy set for {base.scheme} addresses cannot be used",
+        f"the proxy configured for {base.scheme} URLs is invalid",
         where=base.host,
-        fix=f"correct {base.scheme.upper()}_PROXY (an http or https address), or add the host to NO_PROXY",
+        fix=f"correct {base.scheme.upper()}_PROXY (an http or https URL), or add the host to NO_PROXY",
     )
 
 
 def _proxy_for(base: httpx.URL) -> str | None:
-    # No proxy can reach this machine's own loopback, whether or not NO_PROXY says so.
+    # No proxy can reach this machine's loopback, whatever NO_PROXY says.
     if base.host in ("localhost", "::1") or base.host.startswith("127."):
         return None
     if proxy_bypass(f"{base.host}:{base.port}" if base.port else base.host):

@@ -1,8 +1,8 @@
-"""A JSON answer, whole or not at all.
+"""A JSON response, complete or an error.
 
-httpx hands over a body that the connection's close or a cut gzip stream ended early as if it were complete, and it
-decompresses without bound. Here every end is checked: the length against Content-Length, gzip against its own end
-mark and checksum, and the decoded size against a cap while it grows.
+httpx returns a body that was truncated by a closed connection or a cut gzip stream as if it were complete, and
+decompresses without a limit. Here every end is verified: the length against Content-Length, gzip against its end
+marker and checksum, and the decoded size against a cap while it grows.
 """
 
 import zlib
@@ -15,13 +15,13 @@ import httpx
 from flows.kinds.api.http.failure import AttemptFailed
 from flows.values.errors import SourceUnavailable
 
-_GZIP = 16 + zlib.MAX_WBITS  # 16 asks zlib for the gzip wrapper and its checksum
+_GZIP = 16 + zlib.MAX_WBITS  # 16 makes zlib expect the gzip wrapper and its checksum
 _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """An answer's decoded bytes, how many came over the wire, and whether the wire itself proved the end."""
+    """A response's decoded bytes, the number of bytes received, and whether the protocol proved the end."""
 
     content: bytes
     received_bytes: int
@@ -29,10 +29,10 @@ class Body:
 
 
 async def read_body(response: httpx.Response, cap: int) -> Body:
-    """Read a streamed answer to its proven end.
+    """Read a streamed response to its proven end.
 
     Raises:
-        AttemptFailed: not JSON by its own account, cut short, corrupt, or larger than `cap` bytes decoded.
+        AttemptFailed: not JSON by its content type, truncated, corrupt, or larger than `cap` bytes decoded.
         httpx.HTTPError: the connection broke.
     """
     _require_json(response.headers)
@@ -46,12 +46,12 @@ async def read_body(response: httpx.Response, cap: int) -> Body:
         content, received = await _read_gzip(response.aiter_raw(), cap)
     else:
         raise AttemptFailed(
-            f"the body is encoded as {encoding[:40]!r}, and only gzip was asked for",
-            "ask who runs the API, or the proxy between, to honour Accept-Encoding",
+            f"the body is encoded as {encoding[:40]!r}, and only gzip was requested",
+            "ask the operator of the API, or of the proxy in between, to honour Accept-Encoding",
         )
-    # The HTTP/1.1 parser below counts too; a proxy's or another version's transport may not.
+    # The HTTP/1.1 parser below also counts; transports of proxies or other versions may not.
     if declared is not None and received != declared:
-        raise _cut(f"{received} bytes came of the {declared} announced")
+        raise _cut(f"{received} of {declared} announced bytes were received")
     # HTTP/2 marks the end of every stream.
     marked = "transfer-encoding" in response.headers or response.http_version == "HTTP/2"
     return Body(content.removeprefix(_BOM), received, end_proven=marked or declared is not None)
@@ -65,15 +65,15 @@ def _require_json(headers: httpx.Headers) -> None:
     if media not in ("application/json", "text/json") and not media.endswith("+json"):
         named = "no Content-Type" if media == "absent/absent" else f"Content-Type {media[:60]}"
         raise AttemptFailed(
-            f"the answer is not JSON ({named})",
-            "a login page speaks of the base URL or the key, a maintenance page passes by itself: open it and look",
+            f"the response is not JSON ({named})",
+            "open it: a login page means a wrong base URL or key; a maintenance page means to run again later",
             again=True,
         )
     charset = message.get_content_charset("utf-8")
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise AttemptFailed(
-            f"the answer is JSON in {charset[:40]!r}, and JSON between systems is UTF-8 (RFC 8259)",
-            "ask who runs the API to send UTF-8",
+            f"the response is JSON in {charset[:40]!r}, and JSON between systems must be UTF-8 (RFC 8259)",
+            "ask the operator of the API to send UTF-8",
         )
 
 
@@ -106,9 +106,9 @@ async def _read_gzip(pieces: AsyncIterator[bytes], cap: int) -> tuple[bytes, int
             rest = piece
             while rest:
                 if inflate.eof:
-                    # A stream may be several members in a row (RFC 1952); zlib refuses anything else behind the end.
+                    # A stream may have several members (RFC 1952); zlib refuses anything else after the end.
                     inflate = zlib.decompressobj(_GZIP)
-                part = inflate.decompress(rest, cap - size + 1)  # at most one byte over: enough to know
+                part = inflate.decompress(rest, cap - size + 1)  # at most one byte more: enough to detect it
                 size += len(part)
                 if size > cap:
                     raise _too_large(cap)
@@ -128,7 +128,7 @@ async def _read_gzip(pieces: AsyncIterator[bytes], cap: int) -> tuple[bytes, int
 def _cut(how: str) -> AttemptFailed:
     return AttemptFailed(
         f"the body is incomplete: {how}",
-        "run again later; if it stays, ask who runs the API or the proxy between",
+        "run again later; if it persists, ask the operator of the API or of the proxy in between",
         kind=SourceUnavailable,
         again=True,
     )
@@ -136,6 +136,6 @@ def _cut(how: str) -> AttemptFailed:
 
 def _too_large(cap: int) -> AttemptFailed:
     return AttemptFailed(
-        f"the body is larger than {cap / (1 << 20):.0f} MB decoded",
+        f"the body is larger than {cap / (1 << 20):.0f} MB after decoding",
         "declare a smaller page_size; if pages must be this large, raise the limit max_body_bytes",
     )

@@ -1,11 +1,11 @@
-"""Moments as HTTP writes them."""
+"""HTTP dates."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 
 def http_date(text: str) -> datetime | None:
-    """A moment as HTTP writes it; None where the text is none."""
+    """An HTTP date as a timestamp; None if the text is invalid."""
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -1,4 +1,4 @@
-"""The way to a value in a JSON document, without decoding anything beside it."""
+"""Find a value in a JSON document by path, without decoding the rest."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,11 +15,11 @@ _KINDS = {b"{": "object", b"[": "list", b'"': "text", b"t": "boolean", b"f": "bo
 
 
 class Absent(Exception):
-    """There is no such place. The message names declared steps and types, never values."""
+    """The path does not exist. The message names declared steps and types, never values."""
 
 
 class Document:
-    """A JSON document whose top level has been read, and so checked, once.
+    """A JSON document whose top level has been parsed, and so validated, once.
 
     Raises:
         msgspec.DecodeError: it is not valid JSON.
@@ -36,15 +36,15 @@ class Document:
 
     @property
     def content(self) -> bytes:
-        """The document as it came."""
+        """The document as received."""
         return bytes(self._root)
 
     def at(self, steps: Sequence[Step]) -> memoryview:
         """The bytes of the value at a path.
 
         Raises:
-            Absent: there is no such place.
-            msgspec.DecodeError: what lies on the way is not valid JSON.
+            Absent: the path does not exist.
+            msgspec.DecodeError: a value on the path is not valid JSON.
         """
         here, seen = self._root, ""
         for step in steps:
@@ -54,10 +54,10 @@ class Document:
         return here
 
     def token(self, steps: Sequence[Step]) -> str | int | None:
-        """A text or whole number at a path; None where there is none, or null, false or an empty text.
+        """A text or integer at a path; None if it is missing, null, false or an empty text.
 
         Raises:
-            Absent: something else stands there.
+            Absent: the value has another type.
         """
         try:
             value = self.at(steps)
@@ -70,10 +70,10 @@ class Document:
             return None
         if kind == "number" and bytes(value).removeprefix(b"-").isdigit():
             return int(bytes(value)[:1000])
-        raise Absent(f"the {kind} at {_place(_path(steps))} is neither text nor whole number")
+        raise Absent(f"the {kind} at {_place(_path(steps))} is neither text nor an integer")
 
     def true(self, steps: Sequence[Step]) -> bool:
-        """Whether `true` stands at a path."""
+        """Whether the value at a path is `true`."""
         try:
             return bytes(self.at(steps)) == b"true"
         except Absent:
@@ -86,7 +86,7 @@ def kind_of(value: memoryview | bytes) -> str:
 
 
 def describe(value: memoryview) -> str:
-    """A value's type for people; of an object the types of its fields, whose names may be data."""
+    """A value's type for messages; of an object the types of its fields, because their names may be data."""
     if kind_of(value) != "object":
         return kind_of(value)
     kinds = sorted({kind_of(memoryview(field)) for field in _OBJECT.decode(value).values()})

@@ -1,4 +1,4 @@
-"""How long we wait for an API, and how much we take from it."""
+"""Timeouts, retries and size limits of API reads."""
 
 from dataclasses import dataclass
 
@@ -7,30 +7,30 @@ from dataclasses import dataclass
 class HttpLimits:
     """Bounds of one read of an endpoint.
 
-        HttpLimits()                          what a scheduled run wants
-        HttpLimits(wait_budget_seconds=0)     never wait when an API asks us to: raise RateLimited, reschedule
-        HttpLimits(request_seconds=600)       an API that computes for minutes before it answers
+        HttpLimits()                          defaults for scheduled runs
+        HttpLimits(wait_budget_seconds=0)     never wait for rate limits: raise RateLimited, reschedule
+        HttpLimits(request_seconds=600)       an API that computes for minutes before it responds
         HttpLimits(max_body_bytes=500 << 20)  pages of several hundred megabytes
 
-    Two kinds of waiting are bounded differently. A failure (5xx, a reset, a cut body) is tried `max_attempts` times
-    per page with growing pauses. A request to slow down (429, or any Retry-After) is obeyed in full as long as such
-    waits together stay within `wait_budget_seconds` for the whole read.
+    Two kinds of waits have different limits. A failure (5xx, a reset, a truncated body) is retried up to `max_attempts`
+    times per page with growing pauses. A rate limit (429, or any Retry-After) is obeyed in full as long as the waits
+    of a read stay within `wait_budget_seconds` in total.
     """
 
     max_attempts: int = 6
-    """Tries per page, the first included."""
+    """Attempts per page, including the first."""
     backoff_seconds: float = 0.5
-    """The first pause; each further one is twice as long, up to `backoff_cap_seconds`, less up to half by chance."""
+    """The first pause; each further one doubles, up to `backoff_cap_seconds`, minus a random part of up to a half."""
     backoff_cap_seconds: float = 30.0
     wait_budget_seconds: float = 300.0
-    """Seconds that waits asked for by the API may take together."""
+    """Seconds that waits requested by the API may take in total."""
     connect_seconds: float = 10.0
-    """To open a connection, TLS included."""
+    """To open a connection, including TLS."""
     read_seconds: float = 60.0
-    """Between two pieces of an answer. Says nothing about the whole: a slow drip resets it with every byte."""
+    """Between two chunks of a response. Does not bound the full response: a slow drip resets it with every byte."""
     request_seconds: float = 120.0
-    """From sending a request to the last byte of its answer: what ends a slow drip."""
+    """From sending a request to the last byte of its response; ends a slow drip."""
     max_body_bytes: int = 64 << 20
-    """Of one answer, after decompression. 51 KB of gzip can hold 50 MB, so this is checked while decompressing."""
+    """Of one response, after decompression. 51 KB of gzip can hold 50 MB, so this is checked while decompressing."""
     max_idle_pages: int = 20
-    """Pages in a row that are empty, or the same as the one before, until paging is taken to be stuck."""
+    """Consecutive pages that are empty or equal to the previous one before pagination counts as stuck."""

@@ -1,4 +1,4 @@
-"""The Link header, and whether a link may be followed."""
+"""The Link header, and the check whether a link may be followed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,23 +20,23 @@ class Link:
 
 
 class MalformedLink(ValueError):
-    """A Link header that cannot be read. Taking it for the end of the list would lose every later page."""
+    """A malformed Link header. Treating it as the end of the list would lose every later page."""
 
 
 def parse_links(value: str) -> list[Link]:
-    """Read one Link header field (RFC 8288, appendix B.2), which may hold several links.
+    """Parse one Link header field (RFC 8288, appendix B.2), which may contain several links.
 
         </v1/orders?after=b>; rel="next", </v1/orders>; rel="first index"
         → [Link("/v1/orders?after=b", ("next",)), Link("/v1/orders", ("first", "index"))]
 
     Raises:
-        MalformedLink: where the RFC's algorithm would stop and keep what it has so far.
+        MalformedLink: if the RFC's algorithm would stop and keep what it has so far.
     """
     links = []
     at = _skip(value, 0, _SPACE + ",")
     while at < len(value):
         if value[at] != "<":
-            raise MalformedLink(f"a link begins with <, at character {at}")
+            raise MalformedLink(f"a link must start with <, at character {at}")
         end = value.find(">", at)
         if end < 0:
             raise MalformedLink(f"the < at character {at} is never closed")
@@ -50,13 +50,13 @@ def parse_links(value: str) -> list[Link]:
 
 
 def linked_page(rel: str, headers: Sequence[str], page: httpx.URL, base: httpx.URL) -> httpx.URL | None:
-    """The address of the page after `page` by its link `rel`, or None at the end.
+    """The URL of the page after `page` by its link `rel`, or None at the end.
 
-    `headers` are the answer's Link fields. Relative targets are resolved against `page`, the address that answered.
-    A link with another anchor speaks of another document and is passed over (RFC 8288, section 3.2).
+    `headers` are the response's Link fields. Relative targets are resolved against `page`, the URL of the response.
+    A link with another anchor is about another document and is ignored (RFC 8288, section 3.2).
 
     Raises:
-        AttemptFailed: the header cannot be read, names several next pages, or leads away from `base`'s origin.
+        AttemptFailed: the header is malformed, names several next pages, or leads to another origin than `base`.
     """
     relation = rel.lower()
     try:
@@ -68,12 +68,12 @@ def linked_page(rel: str, headers: Sequence[str], page: httpx.URL, base: httpx.U
         }
         problem = ""
     except (MalformedLink, httpx.InvalidURL, ValueError) as error:
-        # Only our own message is repeated: the others quote the address.
-        problem = str(error) if isinstance(error, MalformedLink) else "a target is no address"
+        # Only our own message is repeated: others quote the URL.
+        problem = str(error) if isinstance(error, MalformedLink) else "a target is not a URL"
     if problem:
         raise AttemptFailed(
-            f"the Link header cannot be read: {problem}",
-            "show the header to who runs the API; nothing was skipped",
+            f"the Link header is malformed: {problem}",
+            "report the header to the API's operator; nothing was skipped",
         )
     if len(found) > 1:
         raise AttemptFailed(
@@ -87,28 +87,28 @@ def linked_page(rel: str, headers: Sequence[str], page: httpx.URL, base: httpx.U
 
 
 def require_origin(url: httpx.URL, base: httpx.URL, what: str) -> None:
-    """Refuse an address that is not of `base`'s scheme, host and port, or that brings a user of its own.
+    """Refuse a URL with another scheme, host or port than `base`, or with a user.
 
     Raises:
-        AttemptFailed: naming both origins, which hold no secret.
+        AttemptFailed: naming both origins, which contain no secret.
     """
     if url.userinfo or origin(url) != origin(base):
         there = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port is not None else "")
         here = f"{base.scheme}://{base.host}" + (f":{base.port}" if base.port is not None else "")
         raise AttemptFailed(
-            f"{what} leads to {there}, and this API is {here}: our credentials stay here",
-            "if both are the same API, give the address it names as base URL (http and https are two addresses); "
-            "an API behind a proxy may have to be told its public address",
+            f"{what} leads to {there}, and this API is {here}: credentials are not sent to another origin",
+            "if both are the same API, configure the URL it names as base URL (http and https are two origins); "
+            "an API behind a proxy may need its public URL configured",
         )
 
 
 def origin(url: httpx.URL) -> tuple[str, bytes, int | None]:
-    """Scheme, host and port, with the default port spelled out: what must be equal for credentials to be sent."""
+    """Scheme, host and port, with an explicit default port: they must be equal for credentials to be sent."""
     return url.scheme, url.raw_host.lower(), url.port or {"http": 80, "https": 443}.get(url.scheme)
 
 
 def _parameters(value: str, at: int) -> tuple[dict[str, str], int]:
-    # Appendix B.3. Of a parameter that comes twice the first counts, as section 3.3 asks for rel.
+    # Appendix B.3. If a parameter occurs twice, the first counts, as section 3.3 requires for rel.
     found: dict[str, str] = {}
     at = _skip(value, at, _SPACE)
     while at < len(value) and value[at] == ";":
@@ -160,5 +160,5 @@ def _speaks_of(page: httpx.URL, link: Link) -> bool:
 
 
 def without_fragment(url: httpx.URL) -> httpx.URL:
-    """The address as it is asked for."""
+    """The URL as it is requested."""
     return url.copy_with(fragment=None)

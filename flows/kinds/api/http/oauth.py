@@ -1,4 +1,4 @@
-"""Tokens by OAuth2 client credentials: asked for once, renewed ahead of their end, shared by all reads of a process."""
+"""OAuth2 client credentials: tokens are requested once, renewed before they expire, and shared within a process."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from flows.kinds.api.http.failure import AttemptFailed, key_variable, refused, t
 from flows.kinds.api.http.limits import HttpLimits
 from flows.values.errors import ConfigurationError
 
-# A token this near its end may end on the way: the API's clock and ours differ, and an answer takes time.
+# A token this close to its expiry may expire in transit: clocks differ, and a response takes time.
 _AHEAD_SECONDS = 30.0
 _AHEAD_SHARE = 0.1
-# A server that does not say how long its token lasts.
+# Default for servers that do not send the lifetime of a token.
 _UNSAID_SECONDS = 300.0
 _MOST_BYTES = 1 << 20
-# What a header may carry.
+# Characters allowed in a header.
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An access token, and when it is to be renewed, by our monotonic clock."""
+    """An access token, and when to renew it, by our monotonic clock."""
 
     value: str = field(repr=False)
     renew_at: float
@@ -43,7 +43,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """Who asks whom for a token."""
+    """The client and the token endpoint."""
 
     api: Api
     auth: OAuth2
@@ -53,12 +53,12 @@ class ClientCredentials:
 
     @property
     def identity(self) -> str:
-        """What tells tokens apart; another secret is another token."""
+        """The cache key of the token; another secret is another token."""
         parts = (str(self.url), self.user, self.secret, self.auth.scope, repr(self.auth.params))
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def request(self) -> tuple[dict[str, str], bytes]:
-        """Headers and body of the question (RFC 6749, sections 2.3.1 and 4.4.2)."""
+        """Headers and body of the token request (RFC 6749, sections 2.3.1 and 4.4.2)."""
         form = [("grant_type", "client_credentials"), *self.auth.params]
         if self.auth.scope:
             form.append(("scope", self.auth.scope))
@@ -72,7 +72,7 @@ class ClientCredentials:
 
 
 class _Granted(msgspec.Struct):
-    """The answer (RFC 6749, section 5.1)."""
+    """The token response (RFC 6749, section 5.1)."""
 
     access_token: str
     token_type: str = "bearer"  # noqa: S105  # the kind, not the token
@@ -99,23 +99,23 @@ class TokenSigner:
         )
 
     async def sign(self, url: httpx.URL, headers: httpx.Headers) -> httpx.URL:
-        """Put the token into the request, a new one where the last is near its end.
+        """Add the token to the request, a new one if the last is about to expire.
 
         Raises:
-            AttemptFailed: the token's server does not give one.
+            AttemptFailed: the token server does not issue one.
         """
         token = await self._token(lambda known: time.monotonic() < known.renew_at)
         headers["Authorization"] = f"Bearer {token.value}"
         return url
 
     async def renew(self, headers: httpx.Headers) -> bool:
-        """Ask for a new token, unless somebody has while this request was on its way."""
+        """Request a new token, unless another read has while this request was in flight."""
         refused_token = headers.get("Authorization", "").removeprefix("Bearer ")
         await self._token(lambda known: known.value != refused_token)
         return True
 
     async def aclose(self) -> None:
-        """Close the connections to the token's server."""
+        """Close the connections to the token server."""
         await self._client.aclose()
 
     async def _token(self, good: Callable[[Token], bool]) -> Token:
@@ -164,7 +164,7 @@ def _read_token(body: Body, api: Api) -> Token:
         granted, lasts = _Granted(""), 0.0
     if not _VISIBLE.fullmatch(granted.access_token) or granted.token_type.lower() != "bearer":
         raise AttemptFailed(
-            "the token's server answered something that is no bearer token",
+            "the token server's response is not a bearer token",
             f"check token_url of the declared OAuth2 in flows/sources/{api.name}.py",
             kind=ConfigurationError,
         )
@@ -173,10 +173,10 @@ def _read_token(body: Body, api: Api) -> Token:
 
 
 def token_address(api: Api, auth: OAuth2, base: httpx.URL) -> httpx.URL:
-    """Where tokens are asked for: a path is below the base URL's host.
+    """The URL of the token endpoint: a path is relative to the base URL's host.
 
     Raises:
-        ConfigurationError: it is no address.
+        ConfigurationError: it is not a URL.
     """
     try:
         url: httpx.URL | None = base.join(auth.token_url)
@@ -185,7 +185,7 @@ def token_address(api: Api, auth: OAuth2, base: httpx.URL) -> httpx.URL:
     if url is not None and url.host and url.scheme in ("http", "https"):
         return url
     raise ConfigurationError(
-        "the token's address is no address",
+        "token_url is not a URL",
         where=f"source {api.name}",
         fix=f"correct token_url of the declared OAuth2 in flows/sources/{api.name}.py",
     )

@@ -1,4 +1,4 @@
-"""What an API says, beside its answer, about how much more it will bear."""
+"""Rate limit headers of APIs."""
 
 import re
 import time
@@ -11,23 +11,23 @@ from flows.kinds.api.http.date import http_date
 _REMAINING = ("ratelimit-remaining", "x-ratelimit-remaining", "x-rate-limit-remaining")
 _RESET = ("ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset")
 _NUMBER = re.compile(r"\d{1,13}(\.\d{1,9})?")
-# An API that counts by a leaking bucket lets two calls a second go (Shopify: 40 calls, 2 a second).
+# A leaky bucket leaks two calls per second (Shopify: 40 calls, 2 per second).
 _LEAK_SECONDS = 0.5
-# A reset beyond this is a moment in seconds since 1970, not a number of seconds.
+# A reset above this is a Unix timestamp, not a number of seconds.
 _EPOCH_BEGINS = 1_000_000_000
 
 
 def pause_asked(headers: httpx.Headers) -> float:
-    """Seconds until the next request is welcome; 0 when it is now.
+    """Seconds until the next request is allowed; 0 if it is now.
 
-        X-RateLimit-Remaining: 0      X-RateLimit-Reset: 1767225600     until that moment
+        X-RateLimit-Remaining: 0      X-RateLimit-Reset: 1767225600     until that time
         RateLimit-Remaining: 0        RateLimit-Reset: 17               17 s
         RateLimit: "default";r=0;t=17                                   17 s
         RateLimit: limit=100, remaining=0, reset=17                     17 s
         X-Shopify-Shop-Api-Call-Limit: 40/40                            until one call has leaked
         Backoff: 30                                                     30 s
 
-    A number of seconds since 1970 is measured against the answer's own Date, so that a wrong clock does no harm.
+    A Unix timestamp is compared with the response's own Date, so that wrong clocks do not matter.
     """
     waits = [0.0, _from_pair(headers), _from_combined(headers.get("ratelimit", "")), _from_bucket(headers)]
     if _NUMBER.fullmatch(backoff := headers.get("backoff", "").strip()):

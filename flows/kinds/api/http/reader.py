@@ -1,4 +1,4 @@
-"""One page, whole or not at all: asked for again until it is, at the pace that both sides allow."""
+"""Fetch one complete page, with retries and rate limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import httpx
 
-from flows.kinds.api.declared.api import Api, Endpoint
+from flows.kinds.api.declared.api import Api
+from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import PageNumber
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.body import Body, read_body
@@ -30,7 +31,7 @@ _chance = random.SystemRandom()
 
 
 class Reader:
-    """One read of one endpoint: its client, its pace, and how long it has waited at the API's request."""
+    """One read of one endpoint: its client, its pace, and how long it has waited for rate limits."""
 
     def __init__(
         self,
@@ -57,9 +58,9 @@ class Reader:
         self._where = f"{api.name}.{endpoint.name}"
 
     async def fetch(self, request: PageRequest, number: int, *, shapeless: bool = False) -> Answer:
-        """The answer to `request`, the read's page `number`, tried until it is whole.
+        """The response to `request`, the read's page `number`, retried until it is complete.
 
-        `shapeless`: valid JSON of any shape; no records are looked for.
+        `shapeless`: valid JSON of any shape, without records.
 
         Raises:
             MedallionError: as `flows.kinds.api.pages.endpoint.read_pages`.
@@ -69,7 +70,7 @@ class Reader:
         while True:
             if (held := self._pace.held()) > 0:
                 await self._wait(AttemptFailed("the API's quota is used up", "", slow_down=True), held, where)
-            # Whatever is raised below stands outside the except block, so that it drags no inner exception along.
+            # Errors below are raised outside of the except block, so that they have no inner exception.
             try:
                 return await self._answer(request, number, shapeless)
             except AttemptFailed as failed:
@@ -87,11 +88,11 @@ class Reader:
             await asyncio.sleep(wait)
 
     def place(self, number: int) -> str:
-        """Where a failure was, for messages."""
+        """The location of a failure, for messages."""
         return self._where if number == 1 else f"{self._where} (page {number})"
 
     async def _wait(self, failure: AttemptFailed, wait: float, where: str) -> None:
-        """Obey the API in full, within the budget; pages that wait side by side wait once."""
+        """Wait as long as the API requests, within the budget; parallel pages wait once."""
         now = time.monotonic()
         charge = max(0.0, now + wait - max(now, self._charged_until))
         if self._waited + charge > self.limits.wait_budget_seconds:
@@ -108,11 +109,11 @@ class Reader:
         return min(longest, self.limits.backoff_cap_seconds) * _chance.uniform(0.5, 1)
 
     async def _answer(self, request: PageRequest, number: int, shapeless: bool) -> Answer:
-        """The page, redirects within the origin followed."""
+        """The page, with redirects within the origin followed."""
         for _ in range(_MAX_REDIRECTS + 1):
             await self._pace.turn()
             try:
-                # The deadline covers the body too: a read timeout alone is reset by every byte of a slow drip.
+                # The deadline includes the body: a read timeout alone is reset by every byte of a slow drip.
                 async with (
                     asyncio.timeout(self.limits.request_seconds),
                     self._client.stream(
@@ -139,7 +140,7 @@ class Reader:
             raise failure
         raise AttemptFailed(
             f"more than {_MAX_REDIRECTS} redirects from {request.line}",
-            f"give the final address as path in flows/sources/{self._api.name}.py",
+            f"declare the final URL's path in flows/sources/{self._api.name}.py",
         )
 
     def _page(self, body: Body, response: httpx.Response, request: PageRequest) -> Answer:
@@ -148,10 +149,10 @@ class Reader:
         return Answer(page.records, page.total, page.document, response.headers, request.url, body.received_bytes)
 
     def _without_body(self, response: httpx.Response, request: PageRequest, number: int) -> Answer | None:
-        """What some statuses say by themselves: nothing changed, no such page, no such parent any more."""
+        """Statuses with a meaning of their own: not modified, no such page, parent deleted."""
         status, codes = response.status_code, httpx.codes
         unchanged = status == codes.NOT_MODIFIED and request.etag is not None
-        # Of a list's first page 410 can only mean that its parent is gone; later, that our place in it is lost.
+        # For a list's first page, 410 can only mean that its parent is deleted; later, that the position is lost.
         no_parent = self._is_child and (status == codes.NOT_FOUND or (status == codes.GONE and number == 1))
         ended = (status == self._past_end and number > 1) or no_parent
         if not unchanged and not ended:
@@ -159,12 +160,12 @@ class Reader:
         return Answer([], None, _EMPTY, response.headers, request.url, ended=ended, unchanged=unchanged)
 
     def _redirected(self, request: PageRequest, response: httpx.Response) -> PageRequest:
-        # One that is no address has already failed inside httpx.
+        # An invalid URL has already failed inside httpx.
         target = request.url.join(response.headers["location"])
         require_origin(target, self.base, f"the redirect ({response.status_code}) from {request.line}")
         if request.body is not None and response.status_code not in (307, 308):
             raise AttemptFailed(
                 f"a redirect ({response.status_code}) from {request.line} would drop the body",
-                f"give the final address as path in flows/sources/{self._api.name}.py",
+                f"declare the final URL's path in flows/sources/{self._api.name}.py",
             )
         return PageRequest(target, request.body, request.etag)

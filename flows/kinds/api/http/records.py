@@ -1,6 +1,6 @@
-"""Records out of a page, byte for byte as sent.
+"""Extract the records of a page, byte for byte as sent.
 
-Nothing is decoded but the way to the list: every digit of a number and every escape stays as the source wrote it.
+Only the path to the list is decoded: every digit of a number and every escape stays as the source wrote it.
 """
 
 import re
@@ -22,13 +22,13 @@ from flows.values.json_path import Step, parse_path
 _LIST = msgspec.json.Decoder(list[Raw])
 _TEXT = msgspec.json.Decoder(str)
 _TOTAL = msgspec.json.Decoder(int | None)
-# Any escape is matched, so that the second half of `\\` never counts as the beginning of one.
+# Any escape is matched, so that the second half of `\\` never counts as the start of one.
 _ESCAPE = re.compile(rb"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A page's records, the API's total if the endpoint says where it stands, and the document around them."""
+    """A page's records, the API's total if its path is declared, and the document around them."""
 
     records: list[bytes]
     total: int | None
@@ -37,7 +37,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where an endpoint's records and total stand; `within` leads from an element of the list to its record."""
+    """The paths of an endpoint's records and total; `within` is the path from an element of the list to its record."""
 
     records: tuple[Step, ...]
     within: tuple[Step, ...]
@@ -60,8 +60,8 @@ def _places(records: str, total: str | None, only: str | None) -> _Places:
 def split(body: Body, endpoint: Endpoint) -> Split:
     """The page's records and the API's total.
 
-    A record is handed on as it came, and may hold what PostgreSQL's jsonb refuses (`\\u0000`, a lone surrogate, bytes
-    that are not UTF-8): one such record is for the door to judge, and no reason to lose the page.
+    A record is returned as received, and may contain what PostgreSQL's jsonb refuses (`\\u0000`, a lone surrogate,
+    bytes that are not UTF-8): the row checks handle such a record, and the page is not lost.
 
     Raises:
         AttemptFailed: not JSON, or not of the declared shape. The message names types, never values.
@@ -70,21 +70,22 @@ def split(body: Body, endpoint: Endpoint) -> Split:
         return _split(body.content, endpoint)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
-    # msgspec refuses lone surrogates anywhere in a body. Text that is none of JSON's business takes their place
-    # while the body is split, and they return in the records. Only such pages pay for it.
+    # msgspec refuses lone surrogates anywhere in a body. Placeholders replace them while the body is split, and the
+    # records get them back. Only such pages pay for it.
     mark = secrets.token_hex(16).encode()
     masked, count = _ESCAPE.subn(lambda found: mark + found[1] if found[1] else found[0], body.content)
     try:
         page = _split(masked, endpoint) if count else _split(body.content, endpoint)
     except RecursionError:
         failure = AttemptFailed(
-            "the body is nested too deeply to be read", "ask who runs the API; no record is so deep"
+            "the body is nested too deeply to be parsed",
+            "ask the operator of the API: records are never nested that deeply",
         )
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # An end that only the close of the connection told may well be a cut; one that was counted is not.
+        # If only the closed connection marked the end, the body may be truncated; with a length it is not.
         failure = AttemptFailed(
             "the body is not valid JSON",
-            "run again later; if it stays, show the answer to who runs the API",
+            "run again later; if it persists, report the response to the API's operator",
             kind=SourceError if body.end_proven else SourceUnavailable,
             again=True,
         )
@@ -94,7 +95,7 @@ def split(body: Body, endpoint: Endpoint) -> Split:
 
 
 def whole_document(body: Body) -> Document:
-    """The body as JSON, of whatever shape.
+    """The body as JSON of any shape.
 
     Raises:
         AttemptFailed: it is not JSON.
@@ -103,11 +104,11 @@ def whole_document(body: Body) -> Document:
         return Document(body.content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
-    raise AttemptFailed("the body is not valid JSON", "show the answer to who runs the API")
+    raise AttemptFailed("the body is not valid JSON", "report the response to the API's operator")
 
 
 def _split(content: bytes, endpoint: Endpoint) -> Split:
-    # Every decoding of a level reads it to its end and so checks its form.
+    # Decoding a level reads it to its end and so validates it.
     places = _places(endpoint.records, endpoint.total, endpoint.only)
     document = Document(content)
     records = _records(document, places, endpoint)
@@ -128,9 +129,9 @@ def _records(document: Document, places: _Places, endpoint: Endpoint) -> list[by
             return [_inner(record, places.within, endpoint) for record in records] if places.within else records
         if endpoint.may_be_absent and kind_of(listed) == "null":
             return []
-        found = f"the {describe(listed)} at {endpoint.records or 'the root'!r} is no list"
+        found = f"the {describe(listed)} at {endpoint.records or 'the root'!r} is not a list"
         if not endpoint.records:
-            found = f"the {describe(listed)} at the root is no list"
+            found = f"the {describe(listed)} at the root is not a list"
         raise _wrong_shape(endpoint, "records", found)
     if endpoint.may_be_absent:
         return []
@@ -146,12 +147,12 @@ def _inner(element: bytes, within: Sequence[Step], endpoint: Endpoint) -> bytes:
 
 
 def _says(record: bytes, path: Sequence[Step], value: str) -> bool:
-    """Whether the record says this value there. What is no object at all is handed on, for the door to judge."""
+    """Whether the record has this value there. A record that is not an object is kept, for the row checks."""
     if kind_of(record) != "object":
         return True
     try:
         told = Document(record).at(path)
-        # A number or a boolean says what is written there.
+        # A number or a boolean is compared as it is written.
         return (_TEXT.decode(told) if kind_of(told) == "text" else bytes(told).decode()) == value
     except (Absent, msgspec.DecodeError, UnicodeDecodeError):
         return False
@@ -169,12 +170,12 @@ def _total(document: Document, place: Sequence[Step], endpoint: Endpoint) -> int
             total: int | None = _TOTAL.decode(counted)
             return total
         except msgspec.ValidationError:
-            found = f"the {describe(counted)} at {endpoint.total!r} is no whole number"
+            found = f"the {describe(counted)} at {endpoint.total!r} is not an integer"
     raise _wrong_shape(endpoint, "total", found)
 
 
 def _wrong_shape(endpoint: Endpoint, field: str, found: str) -> AttemptFailed:
     return AttemptFailed(
-        f"the answer has another shape than declared: {found}",
-        f"compare an answer with {field}= of endpoint {endpoint.name}",
+        f"the response does not have the declared shape: {found}",
+        f"compare a response with {field}= of endpoint {endpoint.name}",
     )

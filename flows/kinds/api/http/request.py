@@ -1,4 +1,4 @@
-"""What is asked of an API for one page."""
+"""Requests for pages of an API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Value = str | int
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """One request: its address, its JSON body if it has one (it is a POST then), an ETag that we know already."""
+    """One request: its URL, its JSON body if any (then it is a POST), and a known ETag."""
 
     url: httpx.URL
     body: bytes | None = None
@@ -32,26 +32,26 @@ class PageRequest:
 
     @property
     def line(self) -> str:
-        """`GET /v1/items`: as sent, so still escaped, since a decoded path could break a log line in two. No query."""
+        """`GET /v1/items`: as sent, so still escaped, since a decoded path could split a log line. No query."""
         return f"{self.method} {self.url.raw_path.partition(b'?')[0].decode('ascii')}"
 
     @property
     def headers(self) -> dict[str, str]:
-        """What goes out beside the client's own headers."""
+        """Headers in addition to the client's own."""
         headers = {} if self.body is None else {"Content-Type": "application/json"}
         return headers if self.etag is None else headers | {"If-None-Match": self.etag}
 
     @property
     def identity(self) -> tuple[bytes, ...]:
-        """What tells pages apart."""
+        """The identity of the page."""
         return str(self.url.copy_with(fragment=None)).encode(), self.body or b""
 
     def having(self, values: Sequence[tuple[str, Value]]) -> PageRequest:
-        """The same with these parameters set: in the body where there is one, by dotted names; else in the query."""
+        """A copy with these parameters set: in the body if there is one, by dotted names; else in the query."""
         if not values:
             return self
         if self.body is None:
-            # What was sent before keeps its bytes and its order; only the parameters named here are replaced.
+            # Existing parameters keep their bytes and order; only those named here are replaced.
             texts = [(name, str(value)) for name, value in values]
             return replace(self, url=_with_params(self.url, texts))
         document = json.loads(self.body)
@@ -60,17 +60,17 @@ class PageRequest:
         return replace(self, body=encoded(document))
 
     def at(self, url: httpx.URL) -> PageRequest:
-        """The same at another address."""
+        """A copy with another URL."""
         return replace(self, url=url, etag=None)
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
-    """A JSON body as it is sent."""
+    """The JSON body as sent."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def without_parameter(url: httpx.URL, name: str) -> httpx.URL:
-    """The address without a parameter; the rest of its query stays byte for byte, since a page cursor may be signed."""
+    """The URL without a parameter; the rest of its query is unchanged byte for byte: a page cursor may be signed."""
     escaped = quote(name, safe="")
     pairs = url.query.decode("ascii").split("&")
     kept = [pair for pair in pairs if pair and pair.partition("=")[0] != escaped]
@@ -101,7 +101,7 @@ def check_place(body: Mapping[str, Any], name: str) -> None:
     """Refuse a parameter that has no place in the declared body.
 
     Raises:
-        AttemptFailed: the way to it leads through something that is neither object nor list.
+        AttemptFailed: its path leads through a value that is neither object nor list.
     """
     try:
         _place(copy.deepcopy(dict(body)), parse_path(name), "")
@@ -112,5 +112,5 @@ def check_place(body: Mapping[str, Any], name: str) -> None:
     if failed:
         raise AttemptFailed(
             f"the declared body has no place for {name!r}",
-            "correct the parameter, or the body: dots lead through objects, numbers through lists",
+            "correct the parameter or the body: dots address fields of objects, numbers address elements of lists",
         )

@@ -1,4 +1,4 @@
-"""Pages fetched before their turn, and handed over in turn."""
+"""Prefetching of pages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from flows.kinds.api.pages.walk import Walk
 
 
 class Ahead:
-    """Fetches up to `width` pages at one time, in the order in which they are expected to be asked for.
+    """Prefetches up to `width` pages in parallel, in the expected order of requests.
 
-    With a width of 1 the next page is asked for while the one before it is landed: the API sees one request at a time,
-    and neither side waits for the other. 0 asks for nothing before its turn. What is asked for decides: a page that
-    was not expected is fetched by itself, and what had been fetched for another way is dropped. At most `width` pages
-    wait in memory.
+    With a width of 1 the next page is fetched while the previous one is landed: the API sees one request at a time, and
+    neither side waits for the other. 0 disables prefetching. The actual request decides: an unexpected page is
+    fetched on its own, and prefetched pages of another path are dropped. At most `width` pages are in memory.
     """
 
     def __init__(self, reader: Reader, walk: Walk, width: int) -> None:
@@ -37,7 +36,7 @@ class Ahead:
         await self._drop()
 
     async def answer(self, request: PageRequest, number: int) -> Answer:
-        """The answer to `request`, perhaps fetched already."""
+        """The response to `request`, possibly prefetched."""
         if self._under_way and self._under_way[0][0].identity == request.identity:
             answer = await self._under_way[0][1]
             self._under_way.popleft()
@@ -47,7 +46,7 @@ class Ahead:
         return await self._reader.fetch(request, number)
 
     def expect(self, request: PageRequest, answer: Answer, number: int) -> None:
-        """Begin with `request`, which comes after page `number`, and with those that can be computed to follow it."""
+        """Prefetch `request`, which follows page `number`, and the computable requests after it."""
         if self._width and not self._under_way:
             computed = self._walk.ahead(request, answer) if self._width > 1 else iter(())
             self._expected = chain((request,), (later for later in computed if later.identity != request.identity))

@@ -1,4 +1,4 @@
-"""The lists of a child endpoint, one for each record of its parent, several at one time and in the parents' order."""
+"""The lists of a child endpoint, one per parent record, several in parallel and in the parents' order."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from dataclasses import dataclass, replace
 from flows.kinds.api.pages.endpoint import EndpointReader, Page
 from flows.kinds.api.pages.place import Place
 
-# So many parents in a row, from the first on, are not deleted by chance between two loads of one run.
+# This many consecutive parents from the first on are not deleted by chance between two loads of one run.
 _MOST_GONE = 10
 
 
 @dataclass(frozen=True, slots=True)
 class ParentRecord:
-    """A record whose children are asked for: its keys, for the path; the first of them, for raw; its place in line."""
+    """A parent record: its keys for the path, the first of them for raw, and its position in the order."""
 
     keys: Mapping[str, str]
     place: Place
 
     @property
     def key(self) -> str:
-        """What raw says of its children."""
+        """The parent column's value of its children in raw."""
         return next(iter(self.keys.values()))
 
 
@@ -34,14 +34,14 @@ async def read_children(
     width: int,
     with_children: Callable[[], Awaitable[ParentRecord | None]] | None = None,
 ) -> AsyncGenerator[Page, None]:
-    """Yield the pages of each parent's list, parent by parent; up to `width` lists are read at one time.
+    """Yield the pages of each parent's list, parent by parent; up to `width` lists are read in parallel.
 
-    The last page of a list carries the parent's place in line: going on behind it repeats no list. Memory: the lists
-    under way. A parent that is gone meanwhile (404, 410) has no children. Where many in a row are not found, a parent
-    is asked for that is known to be one `with_children`: some APIs say so of an empty list.
+    The last page of a list has the parent's position: resuming after it repeats no list. Memory: the lists being read.
+    A parent deleted meanwhile (404, 410) has no children. If many consecutive parents are not found, a parent known
+    to be one `with_children` is requested: some APIs respond with 404 for an empty list.
 
     Raises:
-        SourceError: none of the first parents has a list, so that the path is wrong rather than all of them gone.
+        SourceError: none of the first parents has a list, so the path is probably wrong.
         As `flows.kinds.api.pages.endpoint.read_pages`; all lists before the one that failed have been yielded.
     """
     gone: int | None = 0

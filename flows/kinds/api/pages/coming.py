@@ -1,4 +1,4 @@
-"""Pages that are on their way, waited for as long as the caller likes."""
+"""Pages in flight, with a timeout per wait."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from flows.kinds.api.pages.endpoint import Page
 
 
 class NotYet(Exception):
-    """The next page has not come in the time given; it is still on its way."""
+    """The next page has not arrived in time; it is still in flight."""
 
 
 class Coming:
-    """The pages of a generator. A page that has not come in time is not given up: the next call waits for it."""
+    """The pages of a generator. A page that has not arrived in time is not abandoned: the next call waits for it."""
 
     def __init__(self, pages: AsyncGenerator[Page, None]) -> None:
         self._pages = pages
@@ -27,7 +27,7 @@ class Coming:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A generator cannot be closed while somebody waits for it.
+        # A generator cannot be closed while a caller waits for it.
         if self._next is not None:
             self._next.cancel()
             with contextlib.suppress(Exception, asyncio.CancelledError):
@@ -37,7 +37,7 @@ class Coming:
         """The next page; None at the end.
 
         Raises:
-            NotYet: it has not come within so many seconds.
+            NotYet: it has not arrived within so many seconds.
             MedallionError: the source failed.
         """
         if self._next is None:

@@ -1,12 +1,12 @@
-"""Read a paginated API, page by page, each page whole or not at all.
+"""Read a paginated API page by page; each page is complete or an error.
 
-    async with contextlib.aclosing(read_pages(api, endpoint, connection, since="2017-12-30")) as pages:
+    async with contextlib.aclosing(read_pages(api, endpoint, connection, Start(since="2017-12-30"))) as pages:
         async for page in pages:
             ...  # page.records: the source's own bytes
 
-Order of reading: `read_pages` walks the pages (`pagination`), `Ahead` may have fetched them already, `Reader.fetch`
-tries one until it is whole. Why not a library for the retries: what is tried again here is a page, its body and its
-JSON included, and two kinds of waiting are bounded in two ways (see `HttpLimits`).
+`read_pages` walks the pages (`pagination`), `Ahead` may have prefetched them, `Reader.fetch` retries one until it is
+complete. Why no retry library: a retry here covers a page with its body and JSON, and two kinds of waits have
+different limits (see `HttpLimits`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from urllib.parse import quote
 
 import httpx
 
-from flows.kinds.api.declared.api import Api, Endpoint, SinglePage
+from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.changes import ChangeToken, Since
-from flows.kinds.api.declared.pagination import Offset, PageNumber
+from flows.kinds.api.declared.endpoint import Endpoint
+from flows.kinds.api.declared.pagination import Offset, PageNumber, SinglePage
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.auth import base_url_of, open_client
 from flows.kinds.api.http.date import http_date
@@ -37,8 +38,6 @@ from flows.values.connection import ApiConnection
 from flows.values.errors import DeclarationError, MedallionError, SourceError
 from flows.values.json_path import parse_path
 
-__all__ = ["EndpointReader", "HttpLimits", "Page", "Place", "count_records", "open_reader", "read_pages"]
-
 _DEFAULT_LIMITS = HttpLimits()
 OnWait = Callable[[str, float], None]
 
@@ -48,15 +47,15 @@ class Page:
     """One page.
 
     `records`: each record's JSON as the source sent it, byte for byte.
-    `received_bytes`: what came over the wire, compressed if it was.
-    `total`: the API's own count, if the endpoint declares where it stands; it counts what this query matches.
+    `received_bytes`: bytes received, compressed or not.
+    `total`: the API's own count of this query, if the endpoint declares its path.
     `number`: 1 for the first page.
-    `place`: where to go on behind this page, after a restart; None when it is the last.
-    `moment`: the API's clock when it answered, or ours before it was asked.
-    `etag`: the answer's ETag; `token`: its change token, if declared.
+    `place`: where to resume after this page; None for the last page.
+    `moment`: the API's clock at the response, or ours before the request.
+    `etag`: the response's ETag; `token`: its change token, if declared.
     `parent`: of a child endpoint, the key of the record that they belong to.
-    `unchanged`: the API said that nothing changed since the ETag that was sent (304); there are no records then.
-    `gone`: the API said that there is no such page (of a child endpoint: no such parent any more).
+    `unchanged`: nothing changed since the ETag that was sent (304); then there are no records.
+    `gone`: the page does not exist (of a child endpoint: the parent does not exist any more).
     """
 
     records: list[bytes]
@@ -72,34 +71,48 @@ class Page:
     gone: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the reading of a list begins; `Start()` reads all of it.
+
+    `since`: the value of the endpoint's declared cursor parameter.
+    `place`: behind an earlier page, see `Page.place`.
+    `etag`: only if the list differs from the one that had this ETag.
+    """
+
+    since: str | None = None
+    place: Place | None = None
+    etag: str | None = None
+
+
+_ALL = Start()
+
+
 async def read_pages(
     api: Api,
     endpoint: Endpoint,
     connection: ApiConnection,
+    start: Start = _ALL,
     *,
-    since: str | None = None,
-    place: Place | None = None,
-    etag: str | None = None,
     limits: HttpLimits = _DEFAULT_LIMITS,
     on_wait: OnWait | None = None,
 ) -> AsyncGenerator[Page, None]:
     """Yield the endpoint's pages in order; an empty list is one page without records.
 
-    `since` goes out as the endpoint's declared cursor parameter; `place` goes on behind an earlier page, `etag` asks
-    only for what differs from it. `on_wait(reason, seconds)` is called before every pause between two tries. Memory:
-    one page, its body and its records, and as many more as are fetched at one time. Leave it early through `aclosing`,
-    which closes the connections at once.
+    `on_wait(reason, seconds)` is called before every pause between two attempts. Memory: one
+    page with its body and records, plus prefetched ones. To leave it early, use `aclosing`, which closes the
+    connections immediately.
 
     Raises:
         ConfigurationError: a credential or the base URL missing or wrong; 401, 403; an untrusted certificate.
-        DeclarationError: `since` for an endpoint without a cursor.
-        PlaceLost: the API has forgotten the list we walk (410).
-        RateLimited: the API asks for more patience than `limits` allow; `retry_after` says how much, in seconds.
-        SourceUnavailable: failures that may pass, `limits.max_attempts` times for one page.
-        SourceError: an answer that must not be taken for data, or a next link that must not be followed.
+        DeclarationError: `start.since` for an endpoint without a cursor.
+        PlaceLost: the API no longer has the list or the position in it (410).
+        RateLimited: the API requests a longer wait than `limits` allow; `retry_after` has the seconds.
+        SourceUnavailable: transient failures, `limits.max_attempts` times for one page.
+        SourceError: a response that must not be treated as data, or a next link that must not be followed.
     """
     async with open_reader(api, endpoint, connection, limits=limits, on_wait=on_wait) as reader:
-        async for page in reader.pages(since=since, place=place, etag=etag):
+        async for page in reader.pages(start):
             yield page
 
 
@@ -113,7 +126,7 @@ async def count_records(
 ) -> int | None:
     """The API's own count of all the endpoint's records, from one request for one record.
 
-    None when the endpoint declares no `total` (then nothing is asked), or when the API leaves it null.
+    None if the endpoint declares no `total` (then nothing is requested), or if the API sends null.
 
     Raises:
         As `read_pages`.
@@ -136,7 +149,7 @@ async def open_reader(
     limits: HttpLimits = _DEFAULT_LIMITS,
     on_wait: OnWait | None = None,
 ) -> AsyncIterator[EndpointReader]:
-    """An endpoint under one client, for one list or, with a parent, for many."""
+    """An endpoint with one client, for one list or, with a parent, for many."""
     async with open_client(api, connection, limits) as client:
         base = base_url_of(api, connection)
         reader = Reader(client, api, endpoint, connection, base, limits, on_wait)
@@ -144,30 +157,28 @@ async def open_reader(
 
 
 class EndpointReader:
-    """Reads the endpoint's list; of an endpoint with a parent, the list of each of its records."""
+    """Reads the endpoint's list; with a parent, the list of each parent record."""
 
     def __init__(self, api: Api, endpoint: Endpoint, reader: Reader) -> None:
         self._api, self._endpoint, self._reader = api, endpoint, reader
 
     async def pages(
         self,
+        start: Start = _ALL,
         *,
-        since: str | None = None,
-        place: Place | None = None,
-        etag: str | None = None,
         of: Mapping[str, str] | None = None,
         side_by_side: bool = True,
     ) -> AsyncGenerator[Page, None]:
-        """The pages of one list. `of` holds the parent's keys that stand in the path."""
+        """The pages of one list. `of` are the parent's keys in the path."""
         try:
-            first = self._first(since, etag, of or {})
-            # The ETag is the list's, and was asked about with its first page: of a later one 304 would end the list.
+            first = self._first(start.since, start.etag, of or {})
+            # The ETag is the list's and is sent with the first page only: 304 for a later page would end the list.
             walk = self._walk(replace(first, etag=None))
             request: PageRequest | None = first
             number = 0
-            if place is not None:
-                request, number = request_at(place, first, self._reader.base), place["number"]
-                walk.resume(place["walk"])
+            if start.place is not None:
+                request, number = request_at(start.place, first, self._reader.base), start.place["number"]
+                walk.resume(start.place["walk"])
         except AttemptFailed as failed:
             error: MedallionError | None = failed.error(self._reader.place(1), 1)
         else:
@@ -193,18 +204,18 @@ class EndpointReader:
                 request = following
 
     async def peek(self) -> tuple[bytes, httpx.Headers]:
-        """The first page's body as it came, and its headers, whatever its shape.
+        """The first page's body as received, and its headers, whatever its shape.
 
         Raises:
-            As `pages`, but for what is about shapes.
+            As `pages`, except errors about shapes.
         """
         answer = await self._reader.fetch(self._first(None, None, {}), 1, shapeless=True)
         return answer.document.content, answer.headers
 
     def no_list(self, parents: int) -> SourceError:
-        """The error when none of so many parents has a list."""
+        """The error if none of so many parents has a list."""
         return SourceError(
-            f"404 for each of the first {parents} parents",
+            f"HTTP 404 for each of the first {parents} parents",
             where=f"{self._api.name}.{self._endpoint.name}",
             fix=f"check the path {self._endpoint.path} in flows/sources/{self._api.name}.py",
         )
@@ -261,9 +272,9 @@ class EndpointReader:
             case ChangeToken(parameter=parameter):
                 return parameter, since
         raise DeclarationError(
-            "a start was given for an endpoint that declares no cursor",
+            "a start was given for an endpoint without a cursor",
             where=f"{self._api.name}.{self._endpoint.name}",
-            fix=f'add cursor=Since("…", field="…") in flows/sources/{self._api.name}.py, or read it whole',
+            fix=f'add cursor=Since("…", field="…") in flows/sources/{self._api.name}.py, or read the full list',
         )
 
     def _walk(self, first: PageRequest) -> Walk:

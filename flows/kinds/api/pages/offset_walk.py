@@ -1,4 +1,4 @@
-"""A walk through a list by offset, which proves at each edge that nothing slipped through it."""
+"""Offset pagination that verifies at each page boundary that no record was skipped."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from flows.kinds.api.http.request import PageRequest
 from flows.kinds.api.pages.walk import Walk, refuse_repeat
 from flows.values.json_path import parse_path
 
-# Of the page before, so many marks are kept over a restart: enough for those that were deleted meanwhile.
+# Fingerprints of the previous page kept for a restart: enough to cover records deleted meanwhile.
 _MARKS_KEPT = 50
 
 
 class OffsetWalk(Walk):
-    """Each page begins with the last `overlap` records of the page before: they are its anchors.
+    """Each page starts with the last `overlap` records of the previous page: they are its anchors.
 
-    A page in which none of them comes again lies too far behind: something in front of it was deleted. Reading steps
-    back then, and everything from there on is read again; merging by key makes that harmless.
+    If none of them is on the page, earlier records were deleted and the page starts too late. Reading then steps back,
+    and everything from there on is read again; merging by key makes that harmless.
     """
 
     pagination: Offset
@@ -40,7 +40,7 @@ class OffsetWalk(Walk):
         self._steps_back = 0
 
     def take(self, request: PageRequest, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
-        """The page's new records and the next offset; a smaller one when no anchor was found."""
+        """The page's new records and the next offset; a smaller one if no anchor was found."""
         page = answer.records
         if answer.unchanged:
             return page, None
@@ -67,13 +67,13 @@ class OffsetWalk(Walk):
         return answer.ended or len(page) <= repeated
 
     def _join(self, page: Sequence[bytes]) -> tuple[int, bool]:
-        """How many records at the page's beginning are those it was to repeat, and whether any anchor was found."""
+        """How many records at the page's start are the repeated ones, and whether any anchor was found."""
         overlap = self.pagination.overlap
         expected = self._before[-overlap:]
         if expected and len(page) >= len(expected):
             marks = [self._mark(record) for record in expected]
             if [self._mark(record) for record in page[: len(expected)]] == marks:
-                # Only what is the same byte for byte is left out: a record that changed meanwhile is news.
+                # Only byte-identical records are skipped: a record that changed meanwhile is new.
                 same = 0
                 while same < len(expected) and page[same] == expected[same]:
                     same += 1
@@ -82,7 +82,7 @@ class OffsetWalk(Walk):
         return 0, any(self._mark(record) in known for record in page)
 
     def _mark(self, record: bytes) -> str:
-        """What tells records apart: their keys' bytes, hashed; for what has no such keys, all its bytes."""
+        """The identity of a record: the hash of its keys' bytes; without such keys, of all its bytes."""
         try:
             document = Document(record)
             parts = [bytes(document.at(path)) for path in self._paths]
@@ -91,7 +91,7 @@ class OffsetWalk(Walk):
         return blake2b(b"\0".join(parts), digest_size=12).hexdigest()
 
     def ahead(self, request: PageRequest, answer: Answer) -> Iterator[PageRequest]:
-        """Later offsets, as far as the total reaches."""
+        """Later offsets, up to the total."""
         width = len(answer.records) - self.pagination.overlap
         if answer.total is None or width < 1:
             return
@@ -102,10 +102,10 @@ class OffsetWalk(Walk):
         return self.first.having([(self.pagination.parameter, offset)])
 
     def facts(self) -> dict[str, Any]:
-        """Records seen, the offset that comes next, and marks of the last records before it."""
+        """Records seen, the next offset, and fingerprints of the last records before it."""
         marks = [self._mark(record) for record in self._before[-_MARKS_KEPT:]] if self.pagination.overlap else []
         return {"seen": self.seen, "offset": self._offset, "marks": marks or sorted(self._marks)}
 
     def resume(self, facts: dict[str, Any]) -> None:
-        """Go on as an earlier walk did."""
+        """Resume an earlier walk."""
         self.seen, self._offset, self._marks = facts["seen"], facts["offset"], frozenset(facts["marks"])

@@ -1,4 +1,4 @@
-"""Where a walk through a list stands, as JSON that a later process goes on from. Credentials are never part of it."""
+"""The position in a list as JSON, from which a later process resumes. It never contains credentials."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from flows.kinds.api.http.request import PageRequest, without_parameter
 from flows.kinds.api.pages.walk import Walk
 
 Place = dict[str, Any]
-"""`target` (path and query), `body`, `number` (of the page before), and `walk`: what the walk itself remembers."""
+"""`target` (path and query), `body`, `number` (of the previous page), and `walk`: the state of the pagination."""
 
 
 def without_key(request: PageRequest | None, auth: Auth) -> PageRequest | None:
-    """The request as it may be logged and kept: some APIs put the key that they were given into their own links."""
+    """The request without credentials, for logs and storage: some APIs put the received key into their links."""
     if request is None or not isinstance(auth, ApiKeyQuery):
         return request
     return replace(request, url=without_parameter(request.url, auth.parameter))
 
 
 def place_after(following: PageRequest | None, number: int, walk: Walk) -> Place | None:
-    """Where to go on behind page `number`; None at the end."""
+    """Where to resume after page `number`; None at the end."""
     if following is None:
         return None
     return {
@@ -36,11 +36,11 @@ def place_after(following: PageRequest | None, number: int, walk: Walk) -> Place
 
 
 def request_at(place: Place, first: PageRequest, base: httpx.URL) -> PageRequest:
-    """The request that a place stands for.
+    """The request of a place.
 
     Raises:
-        AttemptFailed: it leads elsewhere, since the API has moved.
+        AttemptFailed: it leads to another origin, because the API has moved.
     """
     url = first.url.copy_with(raw_path=place["target"].encode("ascii"))
-    require_origin(url, base, "the place to go on from")
+    require_origin(url, base, "the position to resume from")
     return PageRequest(url, None if place["body"] is None else place["body"].encode())

@@ -1,7 +1,7 @@
-"""From one page to the next, by the declared style.
+"""Walk from page to page by the declared pagination style.
 
-`walk_of` gives the walk through a list. Its `take` is the only judge of what comes next; `ahead` merely guesses what
-`take` will say, so that pages can be fetched before their turn.
+`walk_of` returns the walk through a list. Only its `take` decides the next page; `ahead` merely predicts it, so that
+pages can be prefetched.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from flows.kinds.api.declared.pagination import (
     NextUrl,
     PageNumber,
     Pagination,
-    SinglePage,
 )
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.failure import AttemptFailed
@@ -31,7 +30,7 @@ from flows.values.json_path import parse_path
 
 
 class Walk:
-    """A walk through a list. `seen` counts the records that `take` has let through."""
+    """A walk through a list. `seen` counts the records that `take` returned."""
 
     def __init__(self, pagination: Pagination, first: PageRequest, base: httpx.URL, max_idle_pages: int) -> None:
         self.pagination = pagination
@@ -42,10 +41,10 @@ class Walk:
         self._trail = Trail(first, max_idle_pages)
 
     def take(self, request: PageRequest, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
-        """The page's new records, and the request for the page after it; None at the end.
+        """The page's new records, and the request for the next page; None at the end.
 
         Raises:
-            AttemptFailed: the way to the next page cannot be read, leads to another host, or in circles.
+            AttemptFailed: the link to the next page is malformed, leads to another host, or is circular.
         """
         following = self.after(request, answer)
         self.seen += len(answer.records)
@@ -54,7 +53,7 @@ class Walk:
         return answer.records, following
 
     def after(self, request: PageRequest, answer: Answer) -> PageRequest | None:
-        """The request for the page after this one, by the style's own words."""
+        """The request for the next page, by the pagination style."""
         if answer.unchanged:
             return None
         match self.pagination:
@@ -76,15 +75,15 @@ class Walk:
         return None
 
     def ahead(self, request: PageRequest, answer: Answer) -> Iterator[PageRequest]:
-        """The requests that will follow `request`, where they can be computed."""
+        """The requests that will follow `request`, if they can be computed."""
         return iter(())
 
     def facts(self) -> dict[str, Any]:
-        """What a later walk needs to go on from here, as JSON."""
+        """The state that a later walk needs to resume, as JSON."""
         return {"seen": self.seen}
 
     def resume(self, facts: dict[str, Any]) -> None:
-        """Go on as an earlier walk did."""
+        """Resume an earlier walk."""
         self.seen = facts["seen"]
 
     def _at(self, request: PageRequest, answer: Answer, target: str | int | None) -> PageRequest | None:
@@ -96,8 +95,8 @@ class Walk:
             url = None
         if url is None:
             raise AttemptFailed(
-                "what stands for the next page is no address",
-                "check the declared pagination against an answer; nothing was skipped",
+                "the value for the next page is not a URL",
+                "check the declared pagination against a response; nothing was skipped",
             )
         require_origin(url, self.base, "the link to the next page")
         return request.at(url)
@@ -115,7 +114,7 @@ class NumberedWalk(Walk):
         self._last: tuple[bytes, ...] = ()
 
     def take(self, request: PageRequest, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
-        """The page's records and the next number; an earlier one again when the list shrank while it was read."""
+        """The page's records and the next number; an earlier number if the list shrank while it was read."""
         if answer.ended or not answer.records or answer.unchanged:
             return answer.records, None
         page = tuple(answer.records)
@@ -124,7 +123,7 @@ class NumberedWalk(Walk):
         self.seen += len(page)
         shrunk, self._total = max(0, (self._total or 0) - (answer.total or 0)), answer.total
         if shrunk and answer.total is not None and self._number > self.pagination.first:
-            # Records behind those that went have moved up, some of them past the edge of a page already read.
+            # Records after the deleted ones have moved up, some of them onto a page already read.
             back = min(self._number - self.pagination.first, -(-shrunk // len(page)))
             self.seen = max(0, self.seen - (back + 1) * len(page))
             self._number -= back
@@ -142,7 +141,7 @@ class NumberedWalk(Walk):
         return answer.total is not None and self.seen >= answer.total
 
     def ahead(self, request: PageRequest, answer: Answer) -> Iterator[PageRequest]:
-        """Later numbers, up to the last that the answer lets expect."""
+        """Later numbers, up to the expected last page."""
         if not answer.records:
             return
         last = self._number
@@ -157,23 +156,23 @@ class NumberedWalk(Walk):
         return self.first.having([(self.pagination.parameter, number)])
 
     def facts(self) -> dict[str, Any]:
-        """Records seen, the number that comes next, and the last total."""
+        """Records seen, the next number, and the last total."""
         return {"seen": self.seen, "number": self._number, "total": self._total}
 
     def resume(self, facts: dict[str, Any]) -> None:
-        """Go on as an earlier walk did."""
+        """Resume an earlier walk."""
         self.seen, self._number, self._total = facts["seen"], facts["number"], facts["total"]
 
 
 def refuse_repeat(page: Sequence[bytes], last: Sequence[bytes]) -> None:
-    """Refuse a page that is the one before it, byte for byte.
+    """Refuse a page that is byte-identical to the previous one.
 
     Raises:
-        AttemptFailed: it is, so the API does not heed the parameter that moves from page to page.
+        AttemptFailed: it is, so the API ignores the page parameter.
     """
     if page and len(page) == len(last) and page[0] == last[0] and page[-1] == last[-1]:
         raise AttemptFailed(
-            "two pages in a row are the same, record for record",
+            "two consecutive pages have identical records",
             "the API seems to ignore its own page parameter: check params and pagination",
         )
 
@@ -185,15 +184,12 @@ def _told(document: Document, at: str) -> str | int | None:
         found = str(absent)
     raise AttemptFailed(
         f"the next page cannot be found: {found}",
-        f"check {at!r} of the declared pagination against an answer; nothing was skipped",
+        f"check {at!r} of the declared pagination against a response; nothing was skipped",
     )
 
 
 def first_parameters(pagination: Pagination, endpoint: Endpoint) -> list[tuple[str, int]]:
-    """What the first page's request says of its place."""
+    """The position parameters of the first page's request."""
     if isinstance(pagination, PageNumber):
         return [(pagination.parameter, pagination.first)]
     return []
-
-
-__all__ = ["Answer", "NumberedWalk", "SinglePage", "Walk", "first_parameters", "refuse_repeat"]

@@ -1,7 +1,7 @@
-"""Both ends of one table, each in one snapshot, and what was found out about the table on the way.
+"""Source and raw of one table, each in one snapshot, with facts about the table.
 
-Raw's snapshot is taken first, with the cursor as it stands in it, then the source's. So whatever a load publishes in
-between lies beyond that cursor: comparing takes no lock, and loads go on beside it.
+Raw's snapshot is taken first, with its cursor, then the source's. So everything that a load publishes in between is
+beyond that cursor: comparing takes no lock, and loads continue in parallel.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from flows.access.addresses import connect
 from flows.declare import Overwrite
+from flows.declare.database import Database, Table
 from flows.failures.diagnose import explain
-from flows.kinds.postgres import Database, Table
 from flows.kinds.postgres.table import describe
 from flows.kinds.postgres.window import window as read_window
 from flows.landing.table import Target, raw_columns
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 class Ends:
     """Two connections in the snapshots to compare.
 
-    `shape` holds the columns that both ends have, `whole_shape` all of the source's; `not_compared` names those that
-    raw does not have yet, or has of another type. `next_read` is SQL over the source table: what the next load reads by
-    its cursor, or of its partitions. `portable`: the ends hash text differently.
+    `shape` has the columns of both sides, `whole_shape` all of the source's; `not_compared` names those that raw does
+    not have yet, or has with another type. `next_read` is SQL over the source table: the rows that the next load
+    reads. `portable`: source and warehouse hash text differently.
     """
 
     warehouse: Connection[Record]
@@ -50,7 +50,7 @@ class Ends:
 
 
 def _reads_a_part(table: Table, state: CursorState) -> bool:
-    """Whether the next load reads by cursor or by partition; a whole table is always to be read, and never waits."""
+    """Whether the next load reads by cursor or by partition; with full reads, no row is pending."""
     return isinstance(table.load, Overwrite) or (table.cursor is not None and state.value is not None)
 
 
@@ -58,10 +58,10 @@ def _reads_a_part(table: Table, state: CursorState) -> bool:
 async def snapshots(
     warehouse_address: DatabaseConnection, origin_address: DatabaseConnection, source: Database, table: Table
 ) -> AsyncIterator[Ends | None]:
-    """Both ends, read-only and each in one snapshot; None when raw has no such table yet.
+    """Source and raw, read-only and each in one snapshot; None if raw has no such table yet.
 
     Raises:
-        SchemaDrift: a column has another type at the source now, so its text cannot be compared.
+        SchemaDrift: a column now has another type at the source, so its text cannot be compared.
     """
     target = Target(source.name, table.name, source.raw_schema)
     side = "warehouse"
@@ -77,7 +77,7 @@ async def snapshots(
                 return
             state = await ledger.read_cursor(ours, source.name, table.name)
             probe = await ours.fetchrow(PROBE)
-            # Named like a load's reader, so that it does not hold a load's cursor back.
+            # Named like a load's reader, so that it does not hold back a load's cursor.
             async with connect(origin_address, side="source", application=f"medallion read {target.where}") as theirs:
                 side = "source"
                 shape = await describe(theirs, source.name, source.raw_schema, table)
@@ -101,4 +101,4 @@ async def snapshots(
         error = explain(problem, target.where, side)
         if error is problem:
             raise
-        raise error from None  # the cause's own words may quote rows
+        raise error from None  # the cause's text may quote rows

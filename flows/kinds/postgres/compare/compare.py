@@ -1,4 +1,4 @@
-"""Both ends of a table compared by content, without moving the table; and what differs read again, when asked to."""
+"""Compare source and raw by content without transferring the table; optionally repair the differences."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flows.access.addresses import connect
 from flows.declare import Append, Overwrite
-from flows.kinds.postgres import Database, Table
+from flows.declare.database import Database, Table
 from flows.kinds.postgres.compare import source_rows as extract_buckets
 from flows.kinds.postgres.compare.both_ends import Ends, snapshots
 from flows.kinds.postgres.compare.narrow import Difference, differences, narrow
-from flows.kinds.postgres.compare.repair import repair_keys
 from flows.kinds.postgres.table import count
 from flows.publish import raw_rows as load_buckets
 from flows.quality import open_rows
 from flows.quality.open_rows import document_within, open_digests
-from flows.state import ledger, reconciliations
 from flows.state.reconciliations import Reconciliation
 from flows.values.checksum import Key
 from flows.values.connection import DatabaseConnection
@@ -26,20 +23,18 @@ from flows.values.identifiers import quote_identifier, quote_literal
 if TYPE_CHECKING:
     from asyncpg import Record
 
-# Keys looked up at one time, to tell what waits and what stands in quarantine from what differs.
+# Keys looked up per query, to separate pending and quarantined rows from differences.
 _KEYS_LOOKED_UP = 2_000
-# Keys kept for a repair: with more of them, it goes in rounds. 50,000 keys are some 10 MB.
+# Keys kept per round of a repair. 50,000 keys are some 10 MB.
 _KEYS_KEPT = 50_000
-# Keys of one repairing load: one transaction, and one array in its queries.
-_KEYS_REPAIRED = 5_000
 _KEYS_SHOWN = 10
 
-_KINDS = ("missing", "surplus", "different", "quarantined", "waiting")
+_KINDS = ("missing", "extra", "different", "quarantined", "pending")
 
 
 @dataclass(slots=True)
 class _Found:
-    """Keys by what became of them; those to repair, up to a bound, and a few of each kind to show."""
+    """Keys by result; those to repair, up to a bound, and samples per kind."""
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
     to_repair: list[Key] = field(default_factory=list)
@@ -47,7 +42,7 @@ class _Found:
 
     def add(self, kind: str, key: Key) -> None:
         self.counts[kind] += 1
-        if kind in ("quarantined", "waiting"):
+        if kind in ("quarantined", "pending"):
             return
         if len(self.to_repair) < _KEYS_KEPT and None not in key:
             self.to_repair.append(key)
@@ -55,57 +50,23 @@ class _Found:
             examples.append(list(key))
 
 
-async def reconcile_table(
-    warehouse_address: DatabaseConnection,
-    origin_address: DatabaseConnection,
-    source: Database,
-    table: Table,
-    *,
-    run_id: int | None = None,
-    repair: bool = False,
-) -> Reconciliation:
-    """Compare every live row of raw with the source's, by content; the result is recorded in ops.reconciliations.
-
-    With `repair`, the keys that differ are read again until both ends agree or a round no longer helps; each
-    comparison is recorded, and the last is returned. A table without a key is compared as a whole, and not repaired.
-
-    Raises:
-        MedallionError: see `flows.values.errors`; repairs that were published before stay.
-    """
-    repaired, before = 0, 0
-    while True:
-        result, keys = await _compare(warehouse_address, origin_address, source, table)
-        result = replace(result, repaired=repaired)
-        async with connect(warehouse_address, side="warehouse") as warehouse:
-            await ledger.ensure_schema(warehouse)
-            await reconciliations.record(warehouse, run_id, result)
-        if not repair or not keys or (repaired and result.differences >= before):
-            return result
-        before = result.differences
-        for first in range(0, len(keys), _KEYS_REPAIRED):
-            chunk = keys[first : first + _KEYS_REPAIRED]
-            await repair_keys(
-                warehouse_address,
-                origin_address,
-                source,
-                table,
-                chunk,
-                source_rows=result.source_rows or 0,
-                run_id=run_id,
-            )
-            repaired += len(chunk)
-
-
-async def _compare(
+async def compare_table(
     warehouse_address: DatabaseConnection, origin_address: DatabaseConnection, source: Database, table: Table
 ) -> tuple[Reconciliation, list[Key]]:
+    """Compare every live row of raw with the source by content; returns the keys that differ, for a repair.
+
+    A table without a key is compared as a whole, and cannot be repaired.
+
+    Raises:
+        MedallionError: see `flows.values.errors`.
+    """
     started = time.monotonic()
-    result, keys = Reconciliation(source.name, table.name, "content", "not loaded yet"), list[Key]()
+    result, keys = Reconciliation(source.name, table.name, "content", "not_compared"), list[Key]()
     async with snapshots(warehouse_address, origin_address, source, table) as ends:
         if ends is not None:
             result, keys = await (_compare_by_key if table.keys else _compare_whole)(ends, table, result)
             if ends.not_compared:
-                note = f"not in raw, or of another type there, and not compared: {', '.join(ends.not_compared)}"
+                note = f"not compared, because missing in raw or of another type there: {', '.join(ends.not_compared)}"
                 result = replace(result, note="; ".join(part for part in (result.note, note) if part))
     return replace(result, seconds=time.monotonic() - started), keys
 
@@ -118,8 +79,8 @@ async def _compare_by_key(ends: Ends, table: Table, result: Reconciliation) -> t
     in_quarantine = await _count_open(ends) > 0
     batch: list[Difference] = []
     async for difference in differences(ends.origin, source, ends.warehouse, raw, drill):
-        if difference.kind == "surplus":
-            found.add("surplus", difference.key)
+        if difference.kind == "extra":
+            found.add("extra", difference.key)
             continue
         batch.append(difference)
         if len(batch) == _KEYS_LOOKED_UP:
@@ -134,20 +95,20 @@ async def _compare_by_key(ends: Ends, table: Table, result: Reconciliation) -> t
         buckets=drill.buckets,
         drilled=len(drill.differing),
         missing=found.counts["missing"],
-        surplus=found.counts["surplus"],
+        extra=found.counts["extra"],
         different=found.counts["different"],
         quarantined=found.counts["quarantined"],
-        waiting=found.counts["waiting"],
+        pending=found.counts["pending"],
         keys=found.shown,
     )
     note = None
     if result.differences and table.cursor is None and not isinstance(table.load, Overwrite):
-        note = "without a cursor, what changed since the last load counts as a difference"
-    return replace(result, verdict="different" if result.differences else "equal", note=note), found.to_repair
+        note = "without a cursor, changes since the last load count as differences"
+    return replace(result, result="different" if result.differences else "match", note=note), found.to_repair
 
 
 async def _tell_apart(ends: Ends, table: Table, batch: list[Difference], found: _Found, in_quarantine: bool) -> None:
-    """Rows of the source that raw lacks or holds otherwise: rightly so, not yet, or a difference."""
+    """Classify source rows that are missing or different in raw: quarantined, pending, or a difference."""
     versions = await extract_buckets.versions(
         ends.origin,
         table,
@@ -159,22 +120,21 @@ async def _tell_apart(ends: Ends, table: Table, batch: list[Difference], found: 
     known = set[str]()
     if in_quarantine:
         digests = [digest for rows in versions.values() for version in rows for digest in version.digests]
-        names = {"source": ends.target.source, "table": ends.target.table}
-        known = await open_digests(ends.warehouse, digests, **names)
+        known = await open_digests(ends.warehouse, digests, table=ends.target.name)
     for difference in batch:
         rest = [row for row in versions.get(difference.key, []) if not row.digests & known]
-        # An append leaves alone what is there: the next load brings only what is missing.
+        # An append skips existing rows: the next load brings only missing ones.
         next_load_helps = difference.kind == "missing" or not isinstance(table.load, Append)
         kind = difference.kind
         if not rest:
             kind = "quarantined"
         elif next_load_helps and all(row.waits for row in rest):
-            kind = "waiting"
+            kind = "pending"
         found.add(kind, difference.key)
 
 
 async def _compare_whole(ends: Ends, table: Table, result: Reconciliation) -> tuple[Reconciliation, list[Key]]:
-    """Without a key: counts, and one checksum over everything that no load to come will touch."""
+    """Without a key: counts, and one checksum over the rows that no future load will change."""
     loaded, aside, waiting, waiting_in_raw = "true", "true", 0, 0
     if isinstance(table.load, Overwrite):
         column = ends.shape.column(table.load.by)
@@ -184,37 +144,37 @@ async def _compare_whole(ends: Ends, table: Table, result: Reconciliation) -> tu
         coming, held = await _sums(ends, table, ends.next_read, ends.next_read)
         waiting, waiting_in_raw = (0 if coming == held else coming["rows"]), held["rows"]
     elif table.cursor_column is not None:
-        # Such rows are appended up to the cursor, and none of them twice.
+        # Such rows are appended up to the cursor, each once.
         name = quote_identifier(table.cursor_column)
         loaded = f"{name} <= {quote_literal(ends.state.value)}::bigint" if ends.state.value is not None else "false"
         waiting = await count(ends.origin, table, f"({loaded}) is not true")
     at_source, in_raw = await _sums(ends, table, loaded, loaded if isinstance(table.load, Overwrite) else "true")
     quarantined = await _count_open(ends, aside)
     lacking = at_source["rows"] - in_raw["rows"] - quarantined
-    note = "without a key rows cannot be told apart"
+    note = "without a key, differing rows cannot be identified"
     equal = lacking == 0
     if quarantined:
-        note = "without a key and with rows in quarantine, only counts are compared"
+        note = "without a key and with quarantined rows, only counts are compared"
     else:
         equal = equal and at_source["mark"] == in_raw["mark"]
     result = replace(
         result,
         method="content without key",
-        verdict="equal" if equal else "different",
+        result="match" if equal else "different",
         source_rows=await count(ends.origin, table),
         raw_rows=in_raw["rows"] + waiting_in_raw,
         buckets=1,
         missing=max(0, lacking),
-        surplus=max(0, -lacking),
+        extra=max(0, -lacking),
         quarantined=quarantined,
-        waiting=waiting,
+        pending=waiting,
         note=note,
     )
     return result, []
 
 
 async def _sums(ends: Ends, table: Table, at_source: str, in_raw: str) -> tuple[Record, Record]:
-    """Rows and checksum of what the conditions select at each end."""
+    """Rows and checksum of the selected rows on each side."""
     source = extract_buckets.row_set(table, ends.shape, at_source, portable=ends.portable)
     raw = load_buckets.row_set(ends.target, ends.shape, (), portable=ends.portable)
     raw = replace(raw, condition=f"{raw.condition} and ({in_raw})")
@@ -225,5 +185,4 @@ async def _sums(ends: Ends, table: Table, at_source: str, in_raw: str) -> tuple[
 
 
 async def _count_open(ends: Ends, within: str = "true") -> int:
-    names = {"source": ends.target.source, "table": ends.target.table}
-    return await open_rows.count_open(ends.warehouse, **names, within=within)
+    return await open_rows.count_open(ends.warehouse, table=ends.target.name, within=within)

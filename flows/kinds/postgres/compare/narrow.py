@@ -1,7 +1,7 @@
-"""Two ends compared by checksums of buckets, then key by key inside the buckets that differ.
+"""Compare two tables by checksums of buckets, then key by key inside the differing buckets.
 
-Only checksums travel while buckets are large; then the keys and hashes of the rows in those that differ, as two streams
-in the order of the keys' hashes. Memory holds one level of checksums and a page of each stream.
+Only checksums are transferred for buckets; then keys and row hashes of differing buckets, as two streams in the order
+of the keys' hashes. Memory: one level of checksums and a page of each stream.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from flows.values.checksum import Key, RowSet
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# 256 rows a bucket: ten differences then make 2,560 keys travel. More buckets than 16,384 cost more than they save.
+# 256 rows per bucket: ten differences then transfer 2,560 keys. More buckets than 16,384 cost more than they save.
 _ROWS_PER_BUCKET = 256
 _MOST_BITS = 14
-# A bucket with more rows is divided again, by 64: tables beyond 16,384 x 4,096 = 67 million rows take one more scan.
+# A bucket with more rows is split again, by 64: tables beyond 16,384 x 4,096 = 67 million rows take one more scan.
 _LARGE_BUCKET = 4_096
 _FURTHER_BITS = 6
 _DEEPEST_BITS = 44
-# With so many buckets that differ, the difference is everywhere, and dividing finds nothing to leave out.
+# If this many buckets differ, differences are everywhere, and splitting excludes nothing.
 _TOO_MANY_BUCKETS = 1_024
 _PREFETCH = 2_000
 
@@ -33,7 +33,7 @@ Checksums = dict[int, tuple[int, Decimal]]
 
 @dataclass(slots=True)
 class Drill:
-    """How far two ends were compared: rows at each, checksums compared, and the buckets that differ at the end."""
+    """The progress of a comparison: rows on each side, checksums compared, and the differing buckets."""
 
     source_rows: int
     raw_rows: int
@@ -44,14 +44,14 @@ class Drill:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A key whose rows are not the same at both ends: `missing`, `surplus` or `different` in raw."""
+    """A key whose rows differ: `missing`, `extra` or `different` in raw."""
 
     kind: str
     key: Key
 
 
 def first_bits(rows: int) -> int:
-    """Into how many buckets, as a power of two, a table of about so many rows is divided (-1: nobody knows)."""
+    """The number of buckets, as a power of two, for a table of about so many rows (-1: unknown)."""
     if rows < 0:
         return 12
     return min(_MOST_BITS, max(0, (rows // _ROWS_PER_BUCKET).bit_length()))
@@ -60,7 +60,7 @@ def first_bits(rows: int) -> int:
 async def narrow(
     origin: Connection[Record], source: RowSet, warehouse: Connection[Record], raw: RowSet, estimated_rows: int
 ) -> Drill:
-    """Find the buckets that differ. Both connections are in the snapshots to compare; both ends scan at one time."""
+    """Find the differing buckets. Both connections are in the snapshots to compare; both sides scan in parallel."""
     bits = first_bits(estimated_rows)
     at_source, in_raw = await asyncio.gather(_checksums(origin, source, bits), _checksums(warehouse, raw, bits))
     drill = Drill(_rows(at_source), _rows(in_raw), 2**bits, bits, _differing(at_source, in_raw))
@@ -100,7 +100,7 @@ def _rows(checksums: Checksums, buckets: list[int] | None = None) -> int:
 async def differences(
     origin: Connection[Record], source: RowSet, warehouse: Connection[Record], raw: RowSet, drill: Drill
 ) -> AsyncGenerator[Difference, None]:
-    """The keys that differ in the buckets that do. A key repeated at the source agrees when one of its rows does."""
+    """The differing keys of differing buckets. A key repeated at the source matches if one of its rows does."""
     if not drill.differing:
         return
     left, right = _groups(origin, source, drill), _groups(warehouse, raw, drill)
@@ -113,7 +113,7 @@ async def differences(
             if key not in in_raw:
                 yield Difference("missing", key)
             elif key not in at_source:
-                yield Difference("surplus", key)
+                yield Difference("extra", key)
             elif not at_source[key] & in_raw[key]:
                 yield Difference("different", key)
         if at_source:
@@ -126,7 +126,7 @@ _Group = tuple[int, dict[Key, set[int]]]
 
 
 async def _groups(connection: Connection[Record], rows: RowSet, drill: Drill) -> AsyncIterator[_Group]:
-    """Rows that share a key's hash: nearly always one row. The marks of each key."""
+    """Rows with the same key hash: nearly always one. The row hashes of each key."""
     place, group = 0, dict[Key, set[int]]()
     async for record in connection.cursor(rows.rows(drill.bits), drill.differing, prefetch=_PREFETCH):
         if record["hash"] != place and group:

@@ -1,26 +1,28 @@
-"""A load of given keys only: read again, checked at the door, merged; and ended in raw where they are gone.
+"""A load of given keys only: reload, check, merge; keys deleted at the source are marked in raw.
 
-It moves no cursor, adds no column, and touches no other row.
+It moves no cursor, adds no column, and changes no other row.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from flows.access.addresses import connect
 from flows.declare import Merge, Overwrite, Replace
-from flows.kinds.postgres import Database, Table
+from flows.declare.database import Database, Table
 from flows.kinds.postgres.compare import source_rows as extract_buckets
 from flows.kinds.postgres.rows import land
 from flows.kinds.postgres.table import CopyStream, describe, select_rows
 from flows.landing.drift import fit_to_raw
-from flows.landing.table import SchemaChange, Target, ensure_types, raw_columns
+from flows.landing.table import SchemaChange, Stamp, Target, ensure_types, raw_columns
 from flows.publish import raw_rows as load_buckets
 from flows.publish.evolution import beside_scheduled_loads
-from flows.publish.publish import Held, Staged, check_and_publish
+from flows.publish.publish import check_and_publish
 from flows.publish.session import LoadResult, LoadSession, load_session
+from flows.publish.staged import Held, Staged
 from flows.quality.open_rows import count_open_keys
 from flows.state import ledger
 from flows.values.checksum import Key
@@ -28,7 +30,7 @@ from flows.values.connection import DatabaseConnection
 from flows.values.plan import CursorState, KeySet, LoadPlan, Window
 from flows.values.shape import Shape
 
-PATH = "repair"
+STRATEGY = "repair"
 
 
 async def repair_keys(
@@ -41,24 +43,27 @@ async def repair_keys(
     source_rows: int,
     run_id: int | None = None,
 ) -> LoadResult:
-    """Bring raw's rows of these keys up to date, under the table's lock; the ledger has it as path `repair`.
+    """Bring raw's rows of these keys up to date, under the table's lock; the ledger has it as strategy `repair`.
 
-    `source_rows` is about how many rows the source has: the share that quarantine tolerates is a share of those.
+    `source_rows` is the approximate number of rows at the source: the tolerated share of quarantine refers to it.
 
     Raises:
         MedallionError: see `flows.values.errors`; nothing partial is left.
     """
     target = Target(source.name, table.name, source.raw_schema)
-    plan = LoadPlan(source.name, table.name, type(table.load).__name__.lower(), PATH, "keys that differ")
-    async with load_session(warehouse_address, target, plan.mode, PATH, run_id) as session:
+    plan = LoadPlan(source.name, table.name, STRATEGY, "repair of differing keys")
+    async with load_session(warehouse_address, target, STRATEGY, run_id) as session:
         state = await ledger.read_cursor(session.warehouse, source.name, table.name)
         known = await raw_columns(session.warehouse, target) or {}
-        session.side = "source"
-        async with connect(origin_address, side="source", application=f"medallion read {target.where}") as origin:
-            shape = await describe(origin, source.name, source.raw_schema, table)
-            shape, held = beside_scheduled_loads(shape, known, table, target.where)
-            await origin.transaction(isolation="repeatable_read", readonly=True).start()
-            found = await extract_buckets.versions(origin, table, shape, keys, "false")
+        async with contextlib.AsyncExitStack() as opened:
+            with session.reading():
+                origin = await opened.enter_async_context(
+                    connect(origin_address, side="source", application=f"medallion read {target.where}")
+                )
+                shape = await describe(origin, source.name, source.raw_schema, table)
+                shape, held = beside_scheduled_loads(shape, known, table, target.where)
+                await origin.transaction(isolation="repeatable_read", readonly=True).start()
+                found = await extract_buckets.versions(origin, table, shape, keys, "false")
             stream = CopyStream(origin, select_rows(table, shape, extract_buckets.among(table, shape, keys)))
             staged = await _stage(session, table, shape, held, stream, state)
         gone = [key for key in keys if key not in found]
@@ -87,14 +92,13 @@ async def _stage(
     state: CursorState,
 ) -> Staged:
     target, warehouse = session.target, session.warehouse
-    session.side = "warehouse"
     labels = await ensure_types(warehouse, target, shape)
     extracted_at = datetime.now(UTC).isoformat()
     await land(session, shape, stream, extracted_at)
     session.pass_failpoint("after_copy")
     shape, drift = await fit_to_raw(warehouse, target, shape, held)
     return Staged(
-        load=Merge(),  # an append leaves rows alone that are there, and a replace would drop all others
+        load=Merge(),  # an append skips existing rows, and a replace would delete all others
         shape=shape,
         keys=table.keys,
         window=Window(next=state),
@@ -112,14 +116,14 @@ async def _stage(
 async def _settle(
     session: LoadSession, table: Table, shape: Shape, found: list[Key], gone: list[Key], moment: str
 ) -> tuple[Held, int]:
-    """End the keys that are gone; then count what raw and quarantine hold of those that are there."""
+    """Mark deleted keys; then count the existing ones in raw and quarantine."""
     warehouse, target = session.warehouse, session.target
     ended = load_buckets.among(shape, table.keys, gone)
     if isinstance(table.load, Replace | Overwrite):
         deleted = await load_buckets.drop_gone(warehouse, target, ended)
     else:
-        deleted = await load_buckets.mark_gone(warehouse, target, ended, moment, session.batch_id)
+        deleted = await load_buckets.mark_gone(warehouse, target, ended, Stamp(moment, session.batch_id))
     kinds = {name: column.raw_type for name in table.keys if (column := shape.column(name))}
     live = await load_buckets.count_live(warehouse, target, load_buckets.among(shape, table.keys, found))
-    aside = await count_open_keys(warehouse, target.raw, kinds, found, source=target.source, table=target.table)
+    aside = await count_open_keys(warehouse, target.raw, kinds, found, table=target.name)
     return Held(KeySet(live), KeySet(aside)), deleted

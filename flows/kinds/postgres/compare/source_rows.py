@@ -29,7 +29,7 @@ def row_set(table: Table, shape: Shape, condition: str = "true", *, portable: bo
 def among(table: Table, shape: Shape, keys: Sequence[Key]) -> str:
     """SQL over the source table: its key is one of these."""
     columns = [column for name in table.keys if (column := shape.column(name))]
-    # Raw's enums are not known at the source; their text is the same.
+    # Raw's enums do not exist at the source; their text is the same.
     return key_among(
         [f"{column.select}::text" if column.enum else column.select for column in columns],
         ["text" if column.enum else column.raw_type for column in columns],
@@ -39,7 +39,7 @@ def among(table: Table, shape: Shape, keys: Sequence[Key]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A row of the source: whether the next load reads it by its cursor, and its digests as quarantine keeps them."""
+    """A source row: whether the next load reads it by its cursor, and its digests as in quarantine."""
 
     waits: bool
     digests: frozenset[str]
@@ -53,9 +53,9 @@ async def versions(
     next_read: str,
     documents: Sequence[Shape] = (),
 ) -> dict[Key, list[Version]]:
-    """The source's rows of these keys; a key that is gone is left out. `next_read` is the next load's condition.
+    """The source's rows of these keys, without deleted ones. `next_read` is the next load's condition.
 
-    `documents`: the columns of which quarantine may have kept such a row, for a digest each.
+    `documents`: the column sets with which quarantine may have stored the row, for one digest each.
     """
     condition = among(table, shape, [key for key in keys if None not in key])
     if any(None in key for key in keys):

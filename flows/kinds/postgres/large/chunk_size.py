@@ -1,4 +1,4 @@
-"""How large the next chunk is to be: as much as fits the time a chunk is to take, within declared limits."""
+"""Adaptive chunk size: as much as fits the target duration of a chunk, within configured limits."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 from flows.values.settings import Settings
 
-# A chunk is at most twice, or half, of the one before: one slow moment does not throw the size about.
+# A chunk is at most twice, or half, the previous one: a short slowdown does not make the size oscillate.
 _STEP = 2.0
-# Throughput this far below the best seen means that the growth did not pay.
+# Throughput this far below the best seen means that the growth did not help.
 _SLOWER = 0.7
 
 
 @dataclass(slots=True)
 class ChunkSize:
-    """The size to aim at, in bytes, and why. `bytes_per_step` is what a step of the grid was found to hold."""
+    """The target size in bytes, and the reason. `bytes_per_step` is the measured size of a grid step."""
 
     smallest: int
     largest: int
@@ -42,11 +42,11 @@ class ChunkSize:
 
     @property
     def steps(self) -> int:
-        """Steps of the grid that hold about the size aimed at; at least one."""
+        """Grid steps of about the target size; at least one."""
         return max(1, int(self.aim / self.bytes_per_step))
 
     def learn(self, steps: int, received: int, seconds: float, memory: int) -> None:
-        """Adapt to what a chunk was: its steps, its bytes, how long it took, by how much the peak of memory grew."""
+        """Adapt to a finished chunk: its steps, bytes, duration, and growth of peak memory."""
         used = self.aim
         if received:
             self.bytes_per_step = max(1.0, (self.bytes_per_step + received / max(1, steps)) / 2)

@@ -1,7 +1,7 @@
-"""One chunk of a table: read in a shared snapshot, staged and recorded in one transaction of its own.
+"""One chunk of a table: read in a shared snapshot, staged and recorded in its own transaction.
 
-A chunk is read by whoever is given the job: this thread, another one, or another machine. The job is a few numbers;
-addresses and what to read are looked up where it runs.
+A chunk may be read by this thread, another one, or another machine. The job is a few numbers; connection URLs and the
+declaration are looked up where it runs.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import asyncpg
 
 from flows.access.addresses import connect
+from flows.declare.database import Database, Table
 from flows.failures.diagnose import diagnose
 from flows.failures.failpoints import pass_failpoint
-from flows.kinds.postgres import Database, Table
+from flows.failures.sides import Sides
 from flows.kinds.postgres.large.slices import Grid
 from flows.kinds.postgres.rows import refuse_other_count, watched
 from flows.kinds.postgres.table import CopyStream, describe, select_rows
@@ -34,9 +35,9 @@ from flows.values.settings import settings
 
 @dataclass(frozen=True, slots=True)
 class ChunkJob:
-    """Steps `lower` up to and without `upper` of a batch's read, in an exported snapshot of the source.
+    """Steps `lower` (inclusive) to `upper` (exclusive) of a batch's read, in an exported snapshot of the source.
 
-    `size` in bytes and `reason` say how the chunk's extent was chosen; they are recorded with it.
+    `size` in bytes and `reason` are how the chunk's extent was chosen; they are recorded with it.
     """
 
     source: str
@@ -51,7 +52,7 @@ class ChunkJob:
 
 
 RunChunk = Callable[[ChunkJob], Awaitable[Chunk]]
-"""Has a chunk staged, somewhere."""
+"""Stages a chunk, in this process or in another one."""
 
 
 async def stage_chunk(
@@ -64,82 +65,85 @@ async def stage_chunk(
     """Copy the chunk's rows into the landing table and record the chunk, in one transaction.
 
     Raises:
-        MedallionError: in words without values; nothing of the chunk was staged.
-        LoadLocked: a newer attempt has taken the load over.
+        MedallionError: with a text without values; nothing of the chunk was staged.
+        LoadLocked: a newer attempt has taken over the load.
     """
     worker = _Worker(source, table, job)
     try:
         return await worker.stage(warehouse_address, origin_address)
     except Exception as problem:
-        # Told here, where it is known which end failed: the error crosses threads and processes.
+        # Diagnosed here, where the failing side is known: the error crosses threads and processes.
         raise diagnose(problem, worker.target.where, worker.side).error from None
 
 
-class _Worker:
+class _Worker(Sides):
     def __init__(self, source: Database, table: Table, job: ChunkJob) -> None:
         self.source, self.table, self.job = source, table, job
         self.target = Target(source.name, table.name, source.raw_schema)
-        self.side = "warehouse"
 
     async def stage(self, warehouse_address: DatabaseConnection, origin_address: DatabaseConnection) -> Chunk:
         started, memory = time.monotonic(), peak_memory_bytes()
         job, target = self.job, self.target
-        async with connect(warehouse_address, side="warehouse", application=f"medallion load {target.where}") as ours:
-            self.side = "source"
-            async with connect(origin_address, side="source", application=f"medallion read {target.where}") as origin:
+        async with contextlib.AsyncExitStack() as ends:
+            ours = await ends.enter_async_context(
+                connect(warehouse_address, side="warehouse", application=f"medallion load {target.where}")
+            )
+            with self.reading():
+                origin = await ends.enter_async_context(
+                    connect(origin_address, side="source", application=f"medallion read {target.where}")
+                )
                 await origin.transaction(isolation="repeatable_read", readonly=True).start()
                 await _share_snapshot(origin, job.snapshot, target.where)
                 shape = await describe(origin, self.source.name, self.source.raw_schema, self.table)
-                self.side = "warehouse"
-                async with ours.transaction():
-                    if not await reads.join_read(ours, job.batch_id, job.attempt):
-                        raise _superseded(target.where)
-                    read = await reads.find_read(ours, job.batch_id)
-                    assert read is not None  # join_read has found it
-                    within = Grid.from_facts(read.grid).condition(job.lower, job.upper)
-                    condition = f"({read.window.condition}) and {within}"
-                    stream = CopyStream(origin, select_rows(self.table, shape, condition))
-                    async with contextlib.aclosing(watched(stream, self)) as chunks:
-                        landed = await copy.copy_rows(ours, target, shape.names, chunks)
-                    refuse_other_count(stream.rows, landed, target.where)
-                    seconds, growth = time.monotonic() - started, peak_memory_bytes() - memory
-                    chunk = Chunk(job.lower, job.upper, landed, stream.bytes, seconds, growth, job.size, job.reason)
-                    await reads.record_chunk(ours, job.batch_id, job.attempt, chunk)
-                    pass_failpoint("in_chunk_before_commit", settings().failpoint)
+            async with ours.transaction():
+                if not await reads.join_read(ours, job.batch_id, job.attempt):
+                    raise _superseded(target.where)
+                read = await reads.find_read(ours, job.batch_id)
+                assert read is not None  # join_read has found it
+                within = Grid.from_facts(read.grid).condition(job.lower, job.upper)
+                condition = f"({read.window.condition}) and {within}"
+                stream = CopyStream(origin, select_rows(self.table, shape, condition))
+                async with contextlib.aclosing(watched(stream, self)) as chunks:
+                    landed = await copy.copy_rows(ours, target, shape.names, chunks)
+                refuse_other_count(stream.rows, landed, target.where)
+                seconds, growth = time.monotonic() - started, peak_memory_bytes() - memory
+                chunk = Chunk(job.lower, job.upper, landed, stream.bytes, seconds, growth, job.size, job.reason)
+                await reads.record_chunk(ours, job.batch_id, job.attempt, chunk)
+                pass_failpoint("in_chunk_before_commit", settings().failpoint)
         pass_failpoint("after_chunk_commit", settings().failpoint)
         return chunk
 
 
 async def _share_snapshot(origin: asyncpg.Connection[asyncpg.Record], snapshot: str, where: str) -> None:
     """Raises:
-    SourceUnavailable: the connection that holds the snapshot open is gone.
+    SourceUnavailable: the connection that holds the snapshot was lost.
     """
     try:
         await origin.execute(f"set transaction snapshot '{snapshot}'")
     except (
         asyncpg.InvalidParameterValueError,
         asyncpg.UndefinedObjectError,
-        asyncpg.ObjectNotInPrerequisiteStateError,  # its holder is just ending: the name still there, the session gone
+        asyncpg.ObjectNotInPrerequisiteStateError,  # its holder is ending: the name still exists, not the session
     ):
         raise SourceUnavailable(
-            "the snapshot that all chunks are read in is gone: the connection that holds it was lost",
+            "the snapshot of all chunks was lost with the connection that held it",
             where=where,
-            fix="the load is tried again by itself, from the last committed chunk",
+            fix="the load is retried automatically, from the last committed chunk",
             retryable=True,
         ) from None
 
 
 def _superseded(where: str) -> LoadLocked:
     return LoadLocked(
-        "another attempt has taken this load over",
+        "another attempt has taken over this load",
         where=where,
-        fix="nothing: the newer attempt goes on from the chunks that committed",
+        fix="none needed: the newer attempt resumes from the committed chunks",
         retryable=False,
     )
 
 
 class _InThread:
-    """Work on an event loop of its own, which another thread can cancel."""
+    """Work on its own event loop, which another thread can cancel."""
 
     def __init__(self, work: Coroutine[None, None, Chunk]) -> None:
         self._work = work
@@ -163,7 +167,7 @@ class _InThread:
 
 
 class Threads:
-    """Runs chunks in threads of this process, each with an event loop and connections of its own."""
+    """Runs chunks in threads of this process, each with its own event loop and connections."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
-"""A read in chunks: each is staged and committed by itself, by several readers, and all are published at once.
+"""A read in chunks: each is staged and committed separately, by several readers, and all are published together.
 
-What committed is not read again: a new attempt at the batch goes on from there, with what was written down of the
-first attempt. Its window above all: a row that changed and moved meanwhile lies beyond the cursor that it will store,
-so the next load brings it.
+Committed chunks are not read again: a new attempt at the batch resumes, with the recorded facts of the first attempt.
+Most important is its window: a row that changed and moved meanwhile is beyond the cursor to be stored, so the next
+load reads it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from flows.kinds.postgres import Table
+from flows.declare.database import Table
 from flows.kinds.postgres.large.chunk_size import ChunkSize
 from flows.kinds.postgres.large.chunks import ChunkJob, RunChunk
 from flows.kinds.postgres.large.slices import MOST_EDGES, Grid, edge_grid, page_grid
 from flows.kinds.postgres.large.volume import Volume
-from flows.landing.table import create_landing, relation_columns, stamp_landing
+from flows.landing.table import Stamp, create_landing, relation_columns, stamp_landing
 from flows.publish.session import LoadSession, Progress
 from flows.state import reads
 from flows.state.reads import Chunk, Read
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Gathering:
-    """The chunks of one read: those that have committed, and those to come."""
+    """The chunks of one read: committed and pending ones."""
 
     def __init__(self, session: LoadSession, read: Read, chunks: list[Chunk], reading: Reading) -> None:
         self.session, self.read, self.window = session, read, read.window
@@ -50,10 +50,10 @@ class Gathering:
         return sum(chunk.bytes for chunk in self.chunks)
 
     async def run(self, snapshot: str, run_chunk: RunChunk, on_progress: Progress | None) -> None:
-        """Have all chunks staged, as many at one time as there are readers.
+        """Stage all chunks, as many in parallel as there are readers.
 
         Raises:
-            MedallionError: a chunk failed; the others have ended, and what they committed stays.
+            MedallionError: a chunk failed; the others have ended, and their commits are kept.
         """
         under_way: set[asyncio.Task[Chunk]] = set()
         try:
@@ -61,7 +61,7 @@ class Gathering:
                 while self._gaps and len(under_way) < self._reading.readers:
                     under_way.add(asyncio.ensure_future(run_chunk(self._next(snapshot))))
                 done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                # All are looked at before one is raised: asyncio prints what nobody took note of, with what it quotes.
+                # All exceptions are retrieved before one is raised: asyncio prints others, with the rows they quote.
                 problems = [problem for task in done if (problem := task.exception()) is not None]
                 for task in done:
                     if task.exception() is None:
@@ -76,7 +76,7 @@ class Gathering:
     def _next(self, snapshot: str) -> ChunkJob:
         lower, end = self._gaps[0]
         left = sum(upper - begin for begin, upper in self._gaps)
-        # At the end readers share what is left, rather than wait for the one that has most of it.
+        # At the end readers share the rest, rather than wait for the one with most of it.
         steps = min(self._size.steps, max(1, -(-left // self._reading.readers)))
         upper = min(end, lower + steps)
         self._gaps = ([(upper, end)] if upper < end else []) + self._gaps[1:]
@@ -102,7 +102,7 @@ class Gathering:
 
 
 def _gaps(chunks: list[Chunk], steps: int) -> list[tuple[int, int]]:
-    """The runs of steps that no chunk has."""
+    """The ranges of steps that no chunk has."""
     gaps, reached = [], 0
     for chunk in sorted(chunks, key=lambda chunk: chunk.lower):
         if chunk.lower > reached:
@@ -120,7 +120,7 @@ async def open_gathering(
     volume: Volume,
     extracted_at: str,
 ) -> Gathering:
-    """Go on with the batch's interrupted read, if that can be trusted; else cut a new one.
+    """Resume the batch's interrupted read if it is still valid; else start a new one.
 
     `origin` is inside the transaction whose snapshot the chunks are read in.
     """
@@ -129,25 +129,26 @@ async def open_gathering(
     interrupted = await reads.find_read(warehouse, session.batch_id)
     if interrupted is not None and await _goes_on(session, interrupted, plan, volume):
         chunks = await reads.chunks_of(warehouse, session.batch_id)
-        # What the first attempt staged keeps its time; what comes now gets ours.
-        await stamp_landing(warehouse, session.target, interrupted.opened_at.isoformat(), session.batch_id)
-        await stamp_landing(warehouse, session.target, extracted_at, session.batch_id)
+        # Rows staged by the first attempt keep its time; new rows get ours.
+        for moment in (interrupted.opened_at.isoformat(), extracted_at):
+            await stamp_landing(warehouse, session.target, Stamp(moment, session.batch_id))
         return Gathering(session, interrupted, chunks, reading)
-    session.side = "source"
-    grid = await _cut(origin, table, shape, window, reading, volume)
-    session.side = "warehouse"
-    await create_landing(warehouse, session.target, shape, first=plan.path == "first", bare=True)
-    read = await reads.open_read(warehouse, session.batch_id, plan.path, asdict(grid), window, session.target.landing)
+    with session.reading():
+        grid = await _cut(origin, table, shape, window, reading, volume)
+    await create_landing(warehouse, session.target, shape, first=plan.strategy == "initial", bare=True)
+    read = await reads.open_read(
+        warehouse, session.batch_id, plan.strategy, asdict(grid), window, session.target.landing
+    )
     return Gathering(session, read, [], reading)
 
 
 async def _goes_on(session: LoadSession, read: Read, plan: LoadPlan, volume: Volume) -> bool:
-    """Whether what an earlier attempt staged is a part of what this one would read."""
+    """Whether the rows staged by an earlier attempt are a part of what this one would read."""
     grid = Grid.from_facts(read.grid)
     assert plan.shape is not None  # plan_table always describes
     same_cut = (grid.by, grid.columns) == (plan.reading.by, plan.reading.columns)
-    same_file = grid.by != "page" or grid.file == volume.file  # else rows have other places now
-    if not (plan.reading.restarts and read.path == plan.path and same_cut and same_file):
+    same_file = grid.by != "page" or grid.file == volume.file  # otherwise rows have moved
+    if not (plan.reading.restarts and read.strategy == plan.strategy and same_cut and same_file):
         return False
     if read.window.lower != plan.lower:
         return False
@@ -166,5 +167,5 @@ async def _cut(
     limits = settings()
     smallest = int(limits.chunk_min_mb * 1e6 / max(1.0, reading.bytes / max(1, reading.rows)))
     rows_apart = max(smallest, reading.rows // MOST_EDGES)
-    assert reading.by == "key"  # windows are cut where they are published
+    assert reading.by == "key"  # windows are cut when they are published
     return await edge_grid(origin, table, "key", reading.columns, window.condition, rows_apart)

@@ -1,4 +1,4 @@
-"""Whether a read is small, medium or large, and how it is cut then."""
+"""Classify a read as small, medium or large, and choose how it is chunked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from flows.declare import Sequence, Timestamp, TransactionId
-from flows.kinds.postgres import Table
+from flows.declare.database import Table
 from flows.kinds.postgres.large.volume import Volume, estimate
 from flows.values.plan import Reading, Window
 from flows.values.settings import Settings, settings
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 
 async def plan_reading(
-    origin: Connection[Record], table: Table, shape: Shape, window: Window, path: str
+    origin: Connection[Record], table: Table, shape: Shape, window: Window, strategy: str
 ) -> tuple[Reading, Volume]:
-    """How the window's rows are to be read, by the source's statistics and the settings' thresholds."""
+    """How to read the window's rows, by the source's statistics and the configured thresholds."""
     volume = await estimate(origin, table, shape, window.expected or window.condition)
-    return choose(table, shape, window, path, volume, settings()), volume
+    return choose(table, shape, window, strategy, volume, settings()), volume
 
 
-def choose(table: Table, shape: Shape, window: Window, path: str, volume: Volume, limits: Settings) -> Reading:
+def choose(table: Table, shape: Shape, window: Window, strategy: str, volume: Volume, limits: Settings) -> Reading:
     """The reading for a volume.
 
-    A read from the cursor on is published window by window where an index gives its order. Any other is gathered: by
-    pages, the fastest, where a restart can trust the cursor to bring rows that moved meanwhile; by key where a row's
-    place must hold without that. With neither, chunks would serve readers side by side only.
+    A read from the cursor on is published window by window if an index provides its order. Others are gathered: by
+    pages, the fastest, if the cursor ensures that a restart reads rows that moved meanwhile; otherwise by key, since
+    a row's position must then be stable. With neither, chunks only serve parallel readers.
     """
     known = Reading(_size(volume, limits), rows=volume.rows, bytes=volume.bytes)
     if known.volume == "small":
         return known
-    if path in {"merge", "append"} and (columns := window_columns(table, shape, window, volume)):
+    if strategy in {"merge", "append"} and (columns := window_columns(table, shape, window, volume)):
         return replace(known, how="windows", by="cursor", columns=columns, restarts=True)
     gathered = replace(known, how="chunks", readers=limits.load_readers if known.volume == "large" else 1)
-    if path == "overwrite":
-        # Rows that left these partitions join those that were read; a restart could not tell which chunk they are of.
+    if strategy == "overwrite":
+        # Rows that left these partitions are added to those read; a restart could not assign them to a chunk.
         return replace(gathered, by="page") if volume.has_pages and gathered.readers > 1 else known
     follows_changes = isinstance(table.cursor, Timestamp | TransactionId) and bool(table.keys)
     if volume.has_pages and follows_changes:
@@ -57,7 +57,7 @@ def _size(volume: Volume, limits: Settings) -> Literal["small", "medium", "large
 
 
 def window_columns(table: Table, shape: Shape, window: Window, volume: Volume) -> tuple[str, ...]:
-    """The columns along which a window can be cut; none where it has no lower bound or no index has its order."""
+    """The columns along which a window can be cut; none if it has no lower bound or no index provides its order."""
     match table.cursor:
         case Timestamp(column=column) if table.keys:
             columns = (column, *(key for key in table.keys if key != column))
@@ -71,7 +71,7 @@ def window_columns(table: Table, shape: Shape, window: Window, volume: Volume) -
 
 
 def _key_columns(table: Table, shape: Shape, volume: Volume) -> tuple[str, ...]:
-    """The key in the order of an index on it; for an append without key, the sequence that numbers its rows."""
+    """The key in the order of its index; for an append without a key, its sequence."""
     columns = table.keys
     if not columns and isinstance(table.cursor, Sequence):
         columns = (table.cursor.column,)

@@ -1,7 +1,7 @@
-"""A read cut into steps, so that any run of steps is a condition in SQL: chunks are runs of steps.
+"""A read divided into steps; a chunk is a range of steps, expressed as an SQL condition.
 
-Steps are pages of the table, or the spaces between edges: keys (or pairs of cursor and key) that lie so many rows
-apart. Equal cursor values across an edge are told apart by the key, so no row is in two steps or in none.
+Steps are pages of the table, or the intervals between edges: keys (or pairs of cursor and key) that are so many rows
+apart. The key separates equal cursor values at an edge, so each row is in exactly one step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flows.values.shape import column_list
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# Edges are held in memory and in the ledger; this many cut a billion rows into steps of 250,000.
+# Edges are kept in memory and in the ledger; this many divide a billion rows into steps of 250,000.
 MOST_EDGES = 4096
 
 Edge = tuple[str, ...]
@@ -27,8 +27,8 @@ Edge = tuple[str, ...]
 class Grid:
     """`steps` steps along pages, or along `columns` with `edges` between them.
 
-    The first step has no lower bound and the last no upper one, so that together they are the whole table whatever
-    was written since the edges were laid.
+    The first step has no lower bound and the last no upper one, so that together they cover the full table whatever
+    was written since the edges were chosen.
     """
 
     by: Literal["page", "key", "cursor"]
@@ -39,12 +39,12 @@ class Grid:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Grid:
-        """The grid that `dataclasses.asdict` gave, after a way through JSON."""
+        """The grid from the JSON of `dataclasses.asdict`."""
         edges = tuple(tuple(edge) for edge in facts["edges"])
         return cls(facts["by"], facts["steps"], tuple(facts["columns"]), edges, facts["file"])
 
     def condition(self, lower: int, upper: int) -> str:
-        """SQL for the steps from `lower` up to and without `upper`."""
+        """SQL for the steps from `lower` (inclusive) to `upper` (exclusive)."""
         bounds = []
         if self.by == "page":
             if lower > 0:
@@ -59,24 +59,24 @@ class Grid:
         return " and ".join(bounds) or "true"
 
     def _beyond(self, step: int, *, nulls: bool = False) -> str:
-        # Rows without a cursor value are beyond every edge: they come with the last step.
+        # Rows without a cursor value are beyond every edge: they belong to the last step.
         edge = beyond(self.columns, self.edges[step - 1])
         return f"({edge} or {quote_identifier(self.columns[0])} is null)" if nulls else edge
 
 
 def beyond(columns: tuple[str, ...], edge: Edge) -> str:
     """SQL for the rows after the edge; null for rows without a value in the first column."""
-    # Literals without a type take the columns' own: an enum at the source has another name in raw.
+    # Untyped literals take the columns' types: an enum at the source has another name in raw.
     values = ", ".join(quote_literal(value) for value in edge)
     return f"(({column_list(columns)}) > ({values}))"
 
 
 async def share_snapshot(connection: Connection[Record], table: Table) -> str:
-    """The name under which other connections read in this transaction's snapshot, while it lasts.
+    """Export this transaction's snapshot for other connections; returns its name.
 
-    The table is locked against a change of its columns for as long.
+    The table is locked against changes of its columns meanwhile.
     """
-    # This transaction is idle for as long as the others read.
+    # This transaction is idle while the others read.
     await connection.execute("set local idle_in_transaction_session_timeout = 0")
     await connection.execute(f"lock table {qualified(table.schema, table.name)} in access share mode")
     return str(await connection.fetchval("select pg_export_snapshot()"))
@@ -113,5 +113,5 @@ async def edge_grid(
 
 
 def _distinct(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
-    """Without a key equal values stand on both sides of an edge, which then belongs to the lower one."""
+    """Without a key, equal values are on both sides of an edge, which then belongs to the lower step."""
     return tuple(dict.fromkeys(edges))

@@ -1,4 +1,4 @@
-"""How much a read will bring, and what it can be cut along: from PostgreSQL's statistics, without reading the table."""
+"""The estimated volume of a read and how to divide it: from PostgreSQL's statistics, without reading the table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flows.values.shape import Shape
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# Ranges of pages are read without passing over the rest of the table since PostgreSQL 14.
+# Since PostgreSQL 14, ranges of pages are read without scanning the rest of the table.
 _TID_RANGE_SCAN = 140_000
 
 _FACTS = """
@@ -29,7 +29,7 @@ select
 from pg_class as c
 where c.oid = to_regclass($1)
 """
-# Only what every row is in, in the default order of its columns' types.
+# Only indexes that contain every row, in the default order of their columns' types.
 _INDEXES = """
 select (
     select array_agg(a.attname::text order by k.place)
@@ -52,7 +52,7 @@ where
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """Estimated `rows` and `bytes` of a read; `pages` of the table and the `file` they stand in, if they can be read
+    """Estimated `rows` and `bytes` of a read; `pages` of the table and their `file`, if they can be read
     by range (`has_pages`); the columns of every index that orders all rows."""
 
     rows: int
@@ -63,23 +63,23 @@ class Volume:
     indexes: tuple[tuple[str, ...], ...]
 
     def index_on(self, columns: tuple[str, ...]) -> tuple[str, ...]:
-        """The columns, in the order of an index that begins with them; empty when there is none."""
+        """The columns, in the order of an index that starts with them; empty if there is none."""
         count = len(columns)
         return next((index[:count] for index in self.indexes if count and set(index[:count]) == set(columns)), ())
 
 
 async def estimate(connection: Connection[Record], table: Table, shape: Shape, condition: str) -> Volume:
-    """What the planner expects of a read under the condition. Costs some milliseconds whatever the table's size."""
+    """The planner's estimate for a read under the condition. Takes some milliseconds for any table size."""
     relation = qualified(table.schema, table.name)
     columns = ", ".join(column.select for column in shape.columns)
     explained = await connection.fetchval(f"explain (format json) select {columns} from {relation} where {condition}")
     plan = json.loads(explained)[0]["Plan"]
     facts = await connection.fetchrow(_FACTS, relation, _TID_RANGE_SCAN)
-    assert facts is not None  # describe() has refused a table that is not there
+    assert facts is not None  # describe() has refused a missing table
     rows = int(plan["Plan Rows"])
     size = rows * int(plan["Plan Width"])
     if condition in {"true", "(true)"}:
-        # Wide values stand apart, where the planner's width does not see them.
+        # Wide values are in TOAST, which the planner's width does not include.
         size = max(size, facts["bytes"])
     indexes = tuple(tuple(row["columns"]) for row in await connection.fetch(_INDEXES, relation) if row["columns"])
     return Volume(rows, size, facts["has_pages"], facts["pages"], facts["file"], indexes)

@@ -1,7 +1,7 @@
-"""A read from the cursor on, cut into windows that are published one after another, each with its own cursor.
+"""A read from the cursor on, divided into windows that are published one after another, each with its own cursor.
 
-An edge is a pair of cursor value and key: rows that share a value and stand on both sides of an edge are told apart by
-their key, so none is lost or read twice.
+An edge is a pair of cursor value and key: the key separates rows with equal values at an edge, so none is lost or read
+twice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flows.declare import Timestamp
-from flows.kinds.postgres import Table
+from flows.declare.database import Table
 from flows.kinds.postgres.large.chunk_size import ChunkSize
 from flows.kinds.postgres.large.slices import MOST_EDGES, Grid, edge_grid
 from flows.state import reads
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Steps `lower` up to and without `upper` of the read, as a window; `size` and `reason` say how it was chosen."""
+    """Steps `lower` (inclusive) to `upper` (exclusive) of the read, as a window; `size` and `reason` are its choice."""
 
     window: Window
     lower: int
@@ -38,7 +38,7 @@ class Part:
     reason: str
 
     def recorded(self, rows: int, received: int, began: float) -> Callable[[Connection[Record], int], Awaitable[None]]:
-        """Writes the part down as a chunk of its batch."""
+        """Records the part as a chunk of its batch."""
 
         async def note(warehouse: Connection[Record], batch_id: int) -> None:
             chunk = Chunk(self.lower, self.upper, rows, received, time.monotonic() - began, 0, self.size, self.reason)
@@ -48,7 +48,7 @@ class Part:
 
 
 class Windows:
-    """The parts of a read, the next one as large as the last ones taught."""
+    """The parts of a read; the next one is sized by the measured ones."""
 
     def __init__(self, table: Table, plan: LoadPlan, window: Window) -> None:
         self._table, self._plan, self._window = table, plan, window
@@ -57,9 +57,9 @@ class Windows:
         self.count = 0
 
     async def cut(self, origin: Connection[Record]) -> None:
-        """Lay the edges: between the stored cursor and the horizon, where nothing can appear any more."""
+        """Choose the edges: between the stored cursor and the horizon, below which no new rows can appear."""
         reading, limits = self._plan.reading, settings()
-        assert self._window.lower is not None  # else the read would be gathered
+        assert self._window.lower is not None  # otherwise the read would be gathered
         assert self._window.upper is not None
         name = quote_identifier(reading.columns[0])
         ends = "<" if isinstance(self._table.cursor, Timestamp) else "<="
@@ -73,7 +73,7 @@ class Windows:
         self._size = ChunkSize.within(limits, reading.bytes, self._grid.steps)
 
     def __iter__(self) -> Iterator[Part]:
-        assert self._size is not None  # cut() comes first
+        assert self._size is not None  # cut() runs first
         lower = 0
         while lower < self._grid.steps:
             upper = min(self._grid.steps, lower + self._size.steps)
@@ -91,6 +91,6 @@ class Windows:
         return replace(self._window.next, value=value, key=json.dumps(key) if key else None)
 
     def learn(self, part: Part, received: int, seconds: float, memory: int) -> None:
-        """What the part was tells how large the next one is to be."""
+        """Adapt the size of the next part to the finished one."""
         assert self._size is not None  # cut() comes first
         self._size.learn(part.upper - part.lower, received, seconds, memory)

@@ -100,4 +100,4 @@ def fhir(running_fhir: Fhir) -> Fhir:
 @pytest.fixture(autouse=True)
 def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Milliseconds between two tries of what failed. What a server asks for is obeyed as it is."""
-    monkeypatch.setattr("flows.kinds.api.plan.HttpLimits", partial(HttpLimits, backoff_seconds=0.005))
+    monkeypatch.setattr("flows.kinds.api.kind.HttpLimits", partial(HttpLimits, backoff_seconds=0.005))

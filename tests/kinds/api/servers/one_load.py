@@ -1,12 +1,15 @@
-"""`python -m tests.kinds.api.servers.one_load KINTO orders`: one load in a process that may be killed; addresses in ONE_LOAD."""
+"""`python -m tests.kinds.api.servers.one_load KINTO orders`: one load in a process that may be killed.
+
+Addresses stand in ONE_LOAD.
+"""
 
 import asyncio
 import json
 import os
 import sys
 
-from flows.kinds.api.plan import load_endpoint
 from flows.values.connection import ApiConnection, DatabaseConnection
+from flows.verbs.load import load_table
 from tests.kinds.api.servers import declared
 
 
@@ -15,7 +18,7 @@ def main() -> None:
     api = getattr(declared, sys.argv[1])
     warehouse, url, key, user = json.loads(os.environ["ONE_LOAD"])
     connection = ApiConnection(api.connection, url, key or None, user or None)
-    asyncio.run(load_endpoint(DatabaseConnection("warehouse", warehouse), connection, api, api.table(sys.argv[2])))
+    asyncio.run(load_table(DatabaseConnection("warehouse", warehouse), connection, api, api.table(sys.argv[2])))
 
 
 if __name__ == "__main__":

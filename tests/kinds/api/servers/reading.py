@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.kinds.api import Api
-from flows.kinds.api.plan import load_endpoint
 from flows.publish.session import LoadResult
 from flows.values.connection import ApiConnection
+from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.api.servers.imitation import Imitation
 from tests.kinds.conformance.forking import ROOT
@@ -23,7 +23,7 @@ async def load(
 ) -> LoadResult:
     """One load of one endpoint."""
     connection = ApiConnection(api.connection, url, key, user)
-    return await load_endpoint(at(warehouse, "loader"), connection, api, api.table(endpoint))
+    return await load_table(at(warehouse, "loader"), connection, api, api.table(endpoint))
 
 
 def load_and_kill(

@@ -20,7 +20,7 @@ from infra.local.ports import any_free
 from tests.kinds.api.servers.program import program
 
 TOKEN = "canary-drf-8c02"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 Item = tuple[int, str, str]
 """id, name, updated_at in ISO 8601."""
 

@@ -19,7 +19,7 @@ from tests.kinds.api.servers.soak import LIMITS, fhir_source, kinto_source, shop
 async def test_random_faults_end_with_source_equal_to_raw(
     warehouse: TestDatabase, orders: Collection, shopify: Shopify, fhir: Fhir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.kinds.api.plan.HttpLimits", LIMITS)
+    monkeypatch.setattr("flows.kinds.api.kind.HttpLimits", LIMITS)
     with Relay(to=orders.base) as relay:
         sources = [kinto_source(orders, relay), shopify_source(shopify), fhir_source(fhir)]
         told = await soak(warehouse, sources, random.Random(11), lambda rounds: rounds == 3, kills=0.0)

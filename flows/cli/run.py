@@ -1,0 +1,139 @@
+"""Commands that run what the schedule runs: load, build, compare."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from datetime import datetime
+from typing import Annotated, cast
+
+import typer
+
+from flows.cli import source_tables
+from flows.cli.terminal import console, prepare
+from flows.declare.partition import Every
+
+SourceNames = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SOURCE[.TABLE]]...", help="For example shop or shop.baskets; default: all"),
+]
+
+
+def plan(sources: SourceNames = None) -> None:
+    """Show what a run would load: tables, cursors, pending rows, strategies. Changes nothing."""
+    from flows.verbs.find import choose
+    from flows.verbs.plan import plan_sources
+
+    with console.status("reading sources and warehouse"):
+        lines = asyncio.run(plan_sources(choose(sources)))
+    console.print(source_tables.plan_table(lines))
+    failed = [line.error for line in lines if line.error is not None]
+    if failed:
+        raise failed[0]
+
+
+def run(
+    sources: SourceNames = None,
+    ingest_only: Annotated[bool, typer.Option("--ingest-only", help="Do not build silver and gold")] = False,
+    full_refresh: Annotated[
+        bool, typer.Option("--full-refresh", help="Rebuild incremental models from scratch")
+    ] = False,
+) -> None:
+    """Load the sources and build gold, as the schedule does."""
+    from flows.verbs.find import choose
+
+    chosen = choose(sources)
+    prepare()
+    from flows.cli import watch
+
+    watch.run(chosen, ingest_only=ingest_only, full_refresh=full_refresh, console=console)
+
+
+def transform(
+    select: Annotated[
+        str | None, typer.Option("--select", "-s", help="A dbt selection, for example fct_basket_lines+")
+    ] = None,
+    full_refresh: Annotated[
+        bool, typer.Option("--full-refresh", help="Rebuild incremental models from scratch")
+    ] = False,
+    release: Annotated[
+        bool,
+        typer.Option(
+            "--release", help="Build all models in shadow schemas, check them, and swap them in one transaction"
+        ),
+    ] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Release although readers lose tables, columns or most rows")
+    ] = False,
+) -> None:
+    """Build silver and gold from raw, between the two quality gates."""
+    if release and (select or full_refresh):
+        raise typer.BadParameter(
+            "a release rebuilds everything, so --select and --full-refresh do not apply", param_hint="--release"
+        )
+    if accept_changes and not release:
+        raise typer.BadParameter("it requires --release", param_hint="--accept-changes")
+    prepare()
+    from flows.cli import watch
+
+    if release:
+        watch.release(accept_changes=accept_changes, console=console)
+        return
+    watch.transform(select=select, full_refresh=full_refresh, console=console)
+
+
+def predict() -> None:
+    """Train the churn model on gold, evaluate it on held-out weeks, and publish its scores."""
+    prepare()
+    from flows.cli import watch
+
+    watch.predict(console=console)
+
+
+def reconcile(
+    sources: SourceNames = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Reload the keys that differ")] = False,
+) -> None:
+    """Compare raw with its sources by content, and find the rows that differ. Exit 1 if any do."""
+    from flows.verbs.find import choose
+
+    choose(sources)
+    prepare()
+    from flows.cli import watch
+
+    watch.reconcile(sources, repair=repair, console=console)
+
+
+def backfill(
+    table: Annotated[str, typer.Argument(metavar="SOURCE.TABLE", help="For example shop.baskets")],
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day, inclusive")],
+    by: Annotated[
+        str | None, typer.Option("--by", help="The date or timestamp column that partitions the table")
+    ] = None,
+    every: Annotated[str, typer.Option("--every", help="The length of a partition: day, week, month, year")] = "month",
+    restart: Annotated[bool, typer.Option("--restart", help="Also reload partitions that are complete")] = False,
+    only_plan: Annotated[bool, typer.Option("--plan", help="Show the partitions; change nothing")] = False,
+) -> None:
+    """Reload a range of days of one table, partition by partition, in parallel with scheduled loads."""
+    prepare()
+    from flows.cli import watch
+
+    wanted = watch.Backfill(table, first.date(), last.date(), cast("Every", every), by, restart)
+    watch.backfill(wanted, only_plan=only_plan, console=console)
+
+
+def reload(
+    tables: Annotated[list[str], typer.Argument(metavar="SOURCE.TABLE...", help="shop.baskets")],
+    recreate: Annotated[
+        bool, typer.Option("--recreate", help="Rename the raw table and load a new one, with the source's types of now")
+    ] = False,
+) -> None:
+    """Have the next load of a table read all of its rows and write what differs. Deletes nothing."""
+    from flows.verbs.reload import request_reload
+
+    prepare()
+    for done in asyncio.run(request_reload(tables, getpass.getuser(), recreate=recreate)):
+        kept = f"; the former table is kept as {done.kept_as}" if done.kept_as else ""
+        console.print(f"{done.table}: the next load reads all rows{kept}")
+    console.print(f"[dim]medallion run {' '.join(tables)} does so now[/]")

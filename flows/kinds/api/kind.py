@@ -1,0 +1,189 @@
+"""APIs: lists of records, page by page, compared by counts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from flows.access import addresses
+from flows.access.addresses import connect
+from flows.failures.circuit import guarded
+from flows.kinds.api import Api, ApiKeyHeader, ApiKeyQuery, Basic, Bearer, ChangeToken, Endpoint, NoAuth, Since
+from flows.kinds.api.declared.auth import Auth
+from flows.kinds.api.http.limits import HttpLimits
+from flows.kinds.api.list import ListLoad
+from flows.kinds.api.list_state import ListRead
+from flows.kinds.api.pages.endpoint import Start, count_records, read_pages
+from flows.kinds.api.plan import known_read, plan_endpoint, since_of
+from flows.kinds.api.preview import draft_api, preview_endpoint
+from flows.kinds.kind import Column, Ends, Kind, Planned, Preview, Waiting, Words
+from flows.landing.table import Target
+from flows.observe.openlineage import Dataset, api_dataset
+from flows.publish import raw_rows
+from flows.publish.counts import Totals, compare_counts
+from flows.publish.run import Loaded, LoadRun
+from flows.state import ledger
+from flows.state.reconciliations import Reconciliation
+from flows.values.checksum import Key
+from flows.values.connection import ApiConnection
+from flows.values.identifiers import quote_identifier, quote_literal
+from flows.values.plan import CursorState
+from flows.values.settings import settings
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+# A plan is for looking: an API that asks us to wait longer than this is shown as not answering.
+_PLAN_PATIENCE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenApi:
+    """An API to be asked: each request opens what it needs, within the limits."""
+
+    connection: ApiConnection
+    limits: HttpLimits
+
+
+@dataclass(frozen=True, slots=True)
+class _Carry:
+    source: Api
+    endpoint: Endpoint
+    state: CursorState
+    known: ListRead
+
+
+class Apis(Kind[Api, Endpoint]):
+    """APIs that are read by HTTP."""
+
+    has_key = True
+    plan_fails_at = "warehouse"  # it reads nothing else
+
+    def __init__(self, limits: HttpLimits | None = None) -> None:
+        """`limits` bound each request of a load (None: those of the settings)."""
+        self._limits = limits
+
+    def address(self, source: Api) -> ApiConnection:
+        """The base URL, with the credential that goes with it."""
+        found = addresses.look_up(source.name, source.connection)
+        return ApiConnection(source.connection, found.url, found.key, found.user)
+
+    @property
+    def _bounds(self) -> HttpLimits:
+        return self._limits or HttpLimits(wait_budget_seconds=settings().api_wait_budget_seconds)
+
+    @asynccontextmanager
+    async def open(
+        self, source: Api, address: ApiConnection, where: str, application: str = "medallion"
+    ) -> AsyncIterator[OpenApi]:
+        """Nothing is asked yet."""
+        yield OpenApi(address, self._bounds)
+
+    async def plan(self, warehouse: Connection[Record], origin: OpenApi, source: Api, table: Endpoint) -> Planned:
+        """By the cursor and the list that is under way; the API is not asked."""
+        target = Target(source.name, table.name, source.raw_schema)
+        plan, state = await plan_endpoint(warehouse, target, source, table)
+        return Planned(plan, _Carry(source, table, state, await known_read(warehouse, source, table, plan)))
+
+    async def waiting(self, warehouse: Connection[Record], origin: OpenApi, planned: Planned) -> Waiting:
+        """What the API's first page says of the list, if it says how long the list is."""
+        carry: _Carry = planned.carry
+        if carry.endpoint.total is None:
+            return Waiting()
+        limits = HttpLimits(wait_budget_seconds=_PLAN_PATIENCE_SECONDS)
+        pages = read_pages(carry.source, carry.endpoint, origin.connection, Start(planned.plan.lower), limits=limits)
+        async with asyncio.timeout(_PLAN_PATIENCE_SECONDS * 2), contextlib.aclosing(pages):
+            return Waiting((await anext(pages)).total)
+
+    async def load(self, run: LoadRun[Api, Endpoint], planned: Planned) -> Loaded:
+        """Page by page, published in groups. Memory holds a page, and those that are fetched ahead of it."""
+        carry: _Carry = planned.carry
+        load = ListLoad(run, planned.plan, carry.state, carry.known)
+        async with guarded(run.warehouse, run.source.name, run.target.where):
+            counts = await load.run()
+        return Loaded(replace(planned.plan, upper=load.upper), counts, tuple(load.changes), load.groups)
+
+    async def compare(self, ends: Ends[Api, Endpoint]) -> tuple[Reconciliation, Sequence[Key]]:
+        """By the API's own count. Nothing can be repaired: an API is not asked for single records."""
+        source, endpoint, connection = ends.source, ends.table, ends.address
+        target = Target(source.name, endpoint.name, source.raw_schema)
+        limits = self._bounds
+        async with connect(ends.warehouse, side="warehouse") as warehouse:
+
+            async def coming(_: int) -> int:
+                return await _not_read_yet(warehouse, target, source, endpoint, connection, limits)
+
+            totals = Totals(
+                await count_records(source, endpoint, connection, limits=limits),
+                {field.name: field.type for field in endpoint.key_fields},
+                coming=coming,
+                note="only counts: an API shows its records page by page",
+            )
+            return await compare_counts(warehouse, target, totals), ()
+
+    async def preview(self, ends: Ends[Api, Endpoint], count: int) -> Preview:
+        """Two requests for the first page."""
+        return await preview_endpoint(ends.source, ends.table, ends.address, count)
+
+    async def draft(
+        self, name: str, url: str, auth: str, parameter: str | None, key: str | None, user: str | None
+    ) -> str:
+        """From one live answer: records, key, total, pagination."""
+        sent: dict[str, Auth] = {
+            "none": NoAuth(),
+            "header": ApiKeyHeader(parameter or "X-API-Key"),
+            "query": ApiKeyQuery(parameter or "api_key"),
+            "basic": Basic(),
+            "bearer": Bearer(),
+        }
+        text, _ = await draft_api(name, url, sent[auth], key, user)
+        return text
+
+    def order(self, tables: Iterable[Endpoint]) -> Mapping[str, str]:
+        """Children are asked for by their parents' keys, so parents come first."""
+        return {table.name: table.parent.endpoint for table in tables if table.parent is not None}
+
+    def columns(self, table: Endpoint) -> Sequence[Column]:
+        """Key, cursor, and the record as it was sent."""
+        own = [Column(field.name, "The record's key at the API.", field.type) for field in table.key_fields]
+        if table.parent is not None and table.parent.column not in table.keys:
+            whose = f"The key in {table.parent.endpoint} of the record that it belongs to."
+            own.append(Column(table.parent.column, whose, table.parent.type))
+        if isinstance(table.cursor, Since) and table.cursor.column not in table.keys:
+            own.append(Column(table.cursor.column, "When the record last changed at the API.", table.cursor.raw_type))
+        return [*own, Column("payload", "The record as the API sent it, unmodified.", "jsonb")]
+
+    def describe(self, source: Api) -> str:
+        """As the page of all tables says it."""
+        return "API"
+
+    def words(self, table: Endpoint) -> Words:
+        """A change token is no column."""
+        return Words(cursor="change token" if isinstance(table.cursor, ChangeToken) else None)
+
+    def dataset(self, source: Api, table: Endpoint) -> Dataset:
+        """The API's host, and the list's path."""
+        return api_dataset(self.address(source).base_url, table.path)
+
+
+async def _not_read_yet(
+    warehouse: Connection[Record],
+    target: Target,
+    source: Api,
+    endpoint: Endpoint,
+    connection: ApiConnection,
+    limits: HttpLimits,
+) -> int:
+    """How many more records the API has than raw since the cursor: those the next load brings."""
+    since = since_of(endpoint, await ledger.read_cursor(warehouse, source.name, endpoint.name))
+    if since is None or not isinstance(endpoint.cursor, Since):
+        return 0
+    async with contextlib.aclosing(read_pages(source, endpoint, connection, Start(since), limits=limits)) as pages:
+        coming = (await anext(pages)).total or 0
+    cursor = endpoint.cursor
+    window = f"{quote_identifier(cursor.column)} >= {quote_literal(since)}::{cursor.raw_type}"
+    return max(0, coming - await raw_rows.count_live(warehouse, target, window))

@@ -1,0 +1,152 @@
+"""PostgreSQL: rows pass as COPY's bytes, both ends are compared by content, and partitions can be read again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from flows.access import addresses
+from flows.access.addresses import connect
+from flows.declare.database import Database, Table
+from flows.declare.partition import Partition
+from flows.kinds.kind import Column, Ends, Kind, Planned, Waiting
+from flows.kinds.postgres import backfill
+from flows.kinds.postgres.compare.compare import compare_table
+from flows.kinds.postgres.compare.repair import repair_keys
+from flows.kinds.postgres.large.chunks import ChunkJob, stage_chunk
+from flows.kinds.postgres.plan import TablePlan, plan_table
+from flows.kinds.postgres.stage import carry_out
+from flows.kinds.postgres.table import count, key_set
+from flows.kinds.tables import table_columns
+from flows.observe.openlineage import Dataset, database_dataset
+from flows.publish import write
+from flows.publish.run import Loaded, LoadRun
+from flows.publish.session import LoadResult
+from flows.quality.open_rows import key_set_not_in_raw
+from flows.state.reads import Chunk
+from flows.state.reconciliations import Reconciliation
+from flows.values.checksum import Key
+from flows.values.connection import DatabaseConnection
+from flows.values.identifiers import qualified, quote_identifier
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+
+class Postgres(Kind[Database, Table]):
+    """Databases on PostgreSQL."""
+
+    resumes = True
+    reads_in_chunks = True
+    compares_by = "content"
+
+    def address(self, source: Database) -> DatabaseConnection:
+        """The database's connection URL."""
+        found = addresses.look_up(source.name, source.connection)
+        return DatabaseConnection(source.connection, found.url, reread=partial(self.address, source))
+
+    def open(
+        self, source: Database, address: DatabaseConnection, where: str, application: str = "medallion"
+    ) -> AbstractAsyncContextManager[Connection[Record]]:
+        """A read-only session that is not yet in a snapshot."""
+        return connect(address, side="source", application=application)
+
+    async def plan(
+        self, warehouse: Connection[Record], origin: Connection[Record], source: Database, table: Table
+    ) -> Planned:
+        """By the table's columns, its cursor, what raw has, and how large the table is."""
+        planned = await plan_table(warehouse, origin, source, table)
+        return Planned(planned.plan, planned)
+
+    async def waiting(self, warehouse: Connection[Record], origin: Connection[Record], planned: Planned) -> Waiting:
+        """Counted at the source; keys are compared by a fingerprint of each end."""
+        carry: TablePlan = planned.carry
+        waiting = await count(origin, carry.table, carry.window.condition)
+        differ = not waiting and carry.table.deletes and await _keys_differ(warehouse, origin, carry)
+        return Waiting(waiting, differ)
+
+    async def load(self, run: LoadRun[Database, Table], planned: Planned) -> Loaded:
+        """At once, in chunks, or window by window."""
+        return await carry_out(run, planned.carry)
+
+    async def stage_chunk(self, ends: Ends[Database, Table], job: ChunkJob) -> Chunk:
+        """One chunk of a large table, in one transaction."""
+        return await stage_chunk(ends.warehouse, ends.address, ends.source, ends.table, job)
+
+    async def compare(self, ends: Ends[Database, Table]) -> tuple[Reconciliation, Sequence[Key]]:
+        """By content, in one snapshot of each end."""
+        return await compare_table(ends.warehouse, ends.address, ends.source, ends.table)
+
+    async def repair(
+        self, ends: Ends[Database, Table], keys: Sequence[Key], source_rows: int, run_id: int | None
+    ) -> None:
+        """Under the table's lock, in one load."""
+        await repair_keys(
+            ends.warehouse, ends.address, ends.source, ends.table, keys, source_rows=source_rows, run_id=run_id
+        )
+
+    def refuse_backfill(self, source: Database, table: Table, column: str | None) -> str:
+        """The column that divides the table: named by `column`, or by how it is loaded."""
+        return backfill.refuse_unfit(source, table, column)
+
+    async def count_partitions(
+        self, ends: Ends[Database, Table], column: str, wanted: list[Partition]
+    ) -> tuple[list[tuple[Partition, int, int]], bool]:
+        """Rows of each partition at both ends."""
+        return await backfill.rows_within(ends.warehouse, ends.address, ends.source, ends.table, column, wanted)
+
+    async def backfill(
+        self,
+        ends: Ends[Database, Table],
+        column: str,
+        partition: Partition,
+        backfill_id: int,
+        run_id: int | None,
+        on_progress: Any,
+    ) -> LoadResult:
+        """One partition, in one load."""
+        return await backfill.backfill_partition(
+            ends, column, partition, backfill_id, run_id=run_id, on_progress=on_progress
+        )
+
+    async def holds(self, ends: Ends[Database, Table], column: str, value: str) -> bool:
+        """One query by the column's text."""
+        async with connect(ends.address, side="source") as origin:
+            return bool(
+                await origin.fetchval(
+                    f"select exists (select from {qualified(ends.table.schema, ends.table.name)} as t "
+                    f"where t.{quote_identifier(column)}::text = $1)",
+                    value,
+                )
+            )
+
+    def columns(self, table: Table) -> Sequence[Column]:
+        """Key, cursor, and the column that divides it; the other columns are the source's."""
+        return table_columns(table)
+
+    def describe(self, source: Database) -> str:
+        """As the page of all tables says it."""
+        return "PostgreSQL database"
+
+    def dataset(self, source: Database, table: Table) -> Dataset:
+        """`postgres://host:port`, `database.schema.table`."""
+        return database_dataset(self.address(source).url, table.schema, table.name)
+
+    def made_of(self, column: str) -> str | None:
+        """Columns arrive under their own names."""
+        return None if column.startswith("_") else column
+
+
+async def _keys_differ(warehouse: Connection[Record], origin: Connection[Record], planned: TablePlan) -> bool:
+    """Whether a load would look for deletes: it compares the same sets of keys."""
+    plan, table = planned.plan, planned.table
+    assert plan.shape is not None  # plan_table always describes
+    if plan.strategy == "initial":
+        return False
+    target = planned.target
+    kinds = {key: column.raw_type for key in table.keys if (column := plan.shape.column(key))}
+    held = await write.key_set(warehouse, target, table.keys)
+    aside = await key_set_not_in_raw(warehouse, target.raw, kinds, table=target.name)
+    return await key_set(origin, table, plan.shape) != held.plus(aside)

@@ -1,0 +1,18 @@
+"""Shared code for tables of all database kinds."""
+
+from __future__ import annotations
+
+from flows.declare import Overwrite
+from flows.declare.database import Table
+from flows.kinds.kind import Column
+
+
+def table_columns(table: Table) -> list[Column]:
+    """Key, cursor, and partition column; the other columns are the source's."""
+    own = [Column(name, "Key of the row at the source.") for name in table.keys]
+    if table.cursor_column is not None and table.cursor_column not in table.keys:
+        own.append(Column(table.cursor_column, "When the row last changed at the source.", required=False))
+    if isinstance(table.load, Overwrite) and table.load.by not in [column.name for column in own]:
+        said = f"Partition column: rows of one {table.load.every} are overwritten together."
+        own.append(Column(table.load.by, said, required=False))
+    return own

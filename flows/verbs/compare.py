@@ -1,0 +1,68 @@
+"""Both ends of a table compared, whatever its kind; and what differs read again, if that is asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from flows.access.addresses import connect
+from flows.declare.source import Loadable, Source
+from flows.kinds.kind import Ends
+from flows.kinds.registry import kind_of
+from flows.landing.table import Target, raw_columns
+from flows.state import ledger, reconciliations
+from flows.state.reconciliations import Reconciliation
+from flows.values.checksum import Key
+from flows.values.connection import DatabaseConnection
+
+# Keys of one repairing load: one transaction, and one array in its queries.
+_KEYS_REPAIRED = 5_000
+
+
+async def compare_table(
+    warehouse: DatabaseConnection,
+    address: Any,
+    source: Source,
+    table: Loadable,
+    *,
+    run_id: int | None = None,
+    repair: bool = False,
+) -> Reconciliation:
+    """Compare raw with the source's table; the result is recorded in ops.reconciliations.
+
+    With `repair`, the keys that differ are read again until both ends agree or a round no longer helps; each
+    comparison is recorded, and the last is returned. Kinds that compare by counts repair nothing.
+
+    Raises:
+        MedallionError: see `flows.values.errors`; repairs that were published before stay.
+    """
+    ends = Ends(warehouse, address, source, table)
+    repaired, before = 0, 0
+    while True:
+        result, keys = await _compare(ends)
+        result = replace(result, repaired=repaired)
+        async with connect(warehouse, side="warehouse") as connection:
+            await reconciliations.record(connection, run_id, result)
+        if not repair or not keys or (repaired and result.differences >= before):
+            return result
+        before = result.differences
+        for first in range(0, len(keys), _KEYS_REPAIRED):
+            chunk = keys[first : first + _KEYS_REPAIRED]
+            await kind_of(source).repair(ends, chunk, result.source_rows or 0, run_id)
+            repaired += len(chunk)
+
+
+async def _compare(ends: Ends[Source, Loadable]) -> tuple[Reconciliation, Sequence[Key]]:
+    started = time.monotonic()
+    target = Target(ends.source.name, ends.table.name, ends.source.raw_schema)
+    kind = kind_of(ends.source)
+    result, keys = Reconciliation(target.source, target.table, kind.compares_by, "not_compared"), list[Key]()
+    async with connect(ends.warehouse, side="warehouse") as warehouse:
+        await ledger.ensure_schema(warehouse)
+        loaded = await raw_columns(warehouse, target) is not None
+    if loaded:
+        result, found = await kind.compare(ends)
+        keys = list(found)
+    return replace(result, seconds=time.monotonic() - started), keys

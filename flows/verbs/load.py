@@ -1,0 +1,50 @@
+"""One load of one table, whatever its kind: lock, plan, stage, check, publish, acknowledge."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from flows.declare.source import Loadable, Source
+from flows.kinds.registry import kind_of
+from flows.landing.table import Target
+from flows.publish.run import LoadRun
+from flows.publish.session import LoadResult, Progress, load_session
+from flows.state import ledger
+from flows.values.connection import DatabaseConnection
+
+
+async def load_table(
+    warehouse: DatabaseConnection,
+    address: Any,
+    source: Source,
+    table: Loadable,
+    *,
+    run_id: int | None = None,
+    on_progress: Progress | None = None,
+    run_chunk: Callable[[Any], Awaitable[Any]] | None = None,
+) -> LoadResult:
+    """Bring raw up to date with the source's table. `address` is what `Kind.address` returns for the source.
+
+    `run_chunk` has a chunk of a large table staged elsewhere (None: in threads of this process).
+
+    Raises:
+        MedallionError: see `flows.values.errors`; what was committed before stays, and nothing partial is left.
+    """
+    kind = kind_of(source)
+    target = Target(source.name, table.name, source.raw_schema)
+    locked = load_session(warehouse, target, "planned", run_id, resumes=kind.resumes)
+    async with locked as session, contextlib.AsyncExitStack() as opened:
+        with session.reading():
+            origin = await opened.enter_async_context(
+                kind.open(source, address, target.where, f"medallion read {target.where}")
+            )
+        with session.reading() if kind.plan_fails_at == "source" else session.writing():
+            planned = await kind.plan(session.warehouse, origin, source, table)
+        volume = planned.plan.reading.volume if kind.reads_in_chunks else None
+        await ledger.note_strategy(session.warehouse, session.batch_id, planned.plan.strategy, volume)
+        run = LoadRun(warehouse, session, origin, address, source, table, on_progress, run_chunk)
+        loaded = await kind.load(run, planned)
+        await kind.acknowledge(run, planned, loaded)
+        return session.result(loaded.plan, loaded.counts, loaded.changes, loaded.chunks)

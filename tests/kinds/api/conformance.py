@@ -1,0 +1,116 @@
+"""An API, for the promises that every kind keeps: a server on this machine that hands out a list page by page."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from flows.declare import Replace, Rule
+from flows.kinds.api import Api, Bearer, Cursor, Endpoint
+from tests.conftest import TestDatabase
+from tests.kinds.conformance.end import SECRET, End, Fixture, Items
+
+SOURCE = Api(
+    "conform",
+    connection="conform",
+    auth=Bearer(),
+    pagination=Cursor("after", at="next"),
+    endpoints=[
+        Endpoint(
+            "items",
+            path="/items",
+            key_type="bigint",
+            total="total",
+            load=Replace(),
+            rules=(Rule("amount_not_negative", "(payload ->> 'amount')::int >= 0"),),
+            max_quarantined=0.5,
+        )
+    ],
+)
+_PAGE = 6
+
+
+@dataclass
+class ApiEnd(End):
+    """What the server lists, in the order of ids."""
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    refuses: bool = False
+
+    def write(self, *items: tuple[int, str, int]) -> None:
+        for number, name, amount in items:
+            self.delete(number)
+            self.records.append({"id": number, "name": name, "amount": amount})
+        self.records.sort(key=lambda record: int(record["id"]))
+
+    def delete(self, number: int) -> None:
+        self.records[:] = [record for record in self.records if record["id"] != number]
+
+    def double(self, number: int) -> None:
+        self.records += [record for record in self.records if record["id"] == number]
+
+    def held(self) -> Items:
+        return {record["id"]: (record["name"], record["amount"]) for record in self.records}
+
+    @contextmanager
+    def broken(self) -> Iterator[None]:
+        self.refuses = True
+        yield
+        self.refuses = False
+
+    def page(self, after: int) -> dict[str, Any]:
+        found = self.records[after : after + _PAGE]
+        following = after + len(found)
+        return {
+            "data": found,
+            "total": len(self.records),
+            "next": str(following) if following < len(self.records) else None,
+        }
+
+
+@contextmanager
+def start(shop: TestDatabase, folder: Path) -> Iterator[End]:
+    end = ApiEnd(
+        SOURCE,
+        {},
+        item="id, payload ->> 'name', (payload ->> 'amount')::int",
+        swapped="update {0} as r set payload = jsonb_set(r.payload, '{{name}}', o.payload -> 'name') from {0} as o "
+        "where (r.id, o.id) in ((3, 4), (4, 3))",
+        dataset=("", ""),
+    )
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.headers["Authorization"] == f"Bearer {SECRET}"
+            status = 401 if end.refuses or not known else 200
+            query = parse_qs(urlsplit(self.path).query)
+            body = json.dumps(end.page(int(query.get("after", ["0"])[0])) if status == 200 else {}).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    end.dataset = (f"http://127.0.0.1:{server.server_port}", "items")
+    end.variables = {
+        "MEDALLION_SOURCE_CONFORM_URL": f"http://127.0.0.1:{server.server_port}",
+        "MEDALLION_SOURCE_CONFORM_KEY": SECRET,
+    }
+    try:
+        yield end
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+FIXTURE = Fixture(__name__, start)

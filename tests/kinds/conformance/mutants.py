@@ -1,0 +1,109 @@
+"""Kinds of sources that break a promise: what the conformance suite must notice, in every kind.
+
+A mutant is the kind itself, but for what it does between staging and publishing. It does it silently: its own counts
+agree with what it publishes, as those of a reader with a bug do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import fields, replace
+from typing import Any
+
+from flows.kinds.kind import Kind, Planned
+from flows.publish.run import Loaded, LoadRun
+from flows.publish.staged import Staged
+from flows.values.plan import LoadCounts
+from tests.kinds.conformance.end import End
+
+Tamper = Callable[[LoadRun[Any, Any], Staged], Awaitable[Staged]]
+
+
+class Mutant(Kind[Any, Any]):
+    """Another kind, with a fault."""
+
+    def __init__(self, kind: Kind[Any, Any]) -> None:
+        self._kind = kind
+
+    def __getattribute__(self, name: str) -> Any:
+        own = {"_kind", "load", "tampered", "acknowledge", "__class__", "__dict__"}
+        if name in own or name in type(self).__dict__:
+            return object.__getattribute__(self, name)
+        return getattr(object.__getattribute__(self, "_kind"), name)
+
+    async def acknowledge(self, run: LoadRun[Any, Any], planned: Planned, loaded: Loaded) -> None:
+        await self._kind.acknowledge(run, planned, loaded)
+
+    async def load(self, run: LoadRun[Any, Any], planned: Planned) -> Loaded:
+        tampered = self.tampered
+
+        class Tampered(LoadRun[Any, Any]):
+            async def publish(self, part: Staged, note: Any = None) -> LoadCounts:
+                return await super().publish(await tampered(self, part), note)
+
+        given = {field.name: getattr(run, field.name) for field in fields(run)}
+        return await self._kind.load(Tampered(**given), planned)
+
+    async def tampered(self, run: LoadRun[Any, Any], part: Staged) -> Staged:
+        """What is published instead of the part."""
+        return part
+
+
+class DropsTheLastRow(Mutant):
+    """A reader that stops one row early: an off-by-one at the end of each batch."""
+
+    async def tampered(self, run: LoadRun[Any, Any], part: Staged) -> Staged:
+        landing = run.target.landing
+        gone = await run.warehouse.execute(f"delete from {landing} where ctid = (select max(ctid) from {landing})")
+        return replace(part, rows_read=part.rows_read - int(gone.split()[-1]))
+
+
+class DoublesARow(Mutant):
+    """A reader that goes back a row when it goes on: the last one comes twice."""
+
+    async def tampered(self, run: LoadRun[Any, Any], part: Staged) -> Staged:
+        landing = run.target.landing
+        more = await run.warehouse.execute(
+            f"insert into {landing} select * from {landing} where ctid = (select max(ctid) from {landing})"
+        )
+        return replace(part, rows_read=part.rows_read + int(more.split()[-1]))
+
+
+class SwapsTwoValues(Mutant):
+    """A reader that gives a row the value of another, as one does whose columns get out of step."""
+
+    def __init__(self, kind: Kind[Any, Any], end: End) -> None:
+        super().__init__(kind)
+        self.__dict__["end"] = end
+
+    async def tampered(self, run: LoadRun[Any, Any], part: Staged) -> Staged:
+        await run.warehouse.execute(self.__dict__["end"].swapped.format(run.target.landing))
+        return part
+
+
+class ConfirmsBeforeTheCommit(Mutant):
+    """A reader that tells its source that all is well, and then publishes."""
+
+    async def load(self, run: LoadRun[Any, Any], planned: Planned) -> Loaded:
+        await self.acknowledge(run, planned, Loaded(planned.plan, LoadCounts()))
+        return await self._kind.load(run, planned)
+
+
+class MarksWhatItDoesNotSee(Mutant):
+    """A plan that leaves deletes out of sight, as one did: it says that nothing is pending."""
+
+    async def waiting(self, warehouse: Any, origin: Any, planned: Planned) -> Any:
+        return replace(await self._kind.waiting(warehouse, origin, planned), keys_differ=False)
+
+
+def mutants(kind: Kind[Any, Any], end: End) -> dict[str, Mutant]:
+    """Each fault in this kind."""
+    return {
+        "drops the last row": DropsTheLastRow(kind),
+        "doubles a row": DoublesARow(kind),
+        "swaps two values": SwapsTwoValues(kind, end),
+        "confirms before the commit": ConfirmsBeforeTheCommit(kind),
+    }
+
+
+NAMES = ("drops the last row", "doubles a row", "swaps two values", "confirms before the commit")

@@ -1,0 +1,369 @@
+"""What every kind of source promises. Each is written once, for all of them.
+
+A promise is a coroutine that takes a `Given` and fails by an assertion or an error. test_promises.py holds each kind to
+each of them; test_mutants.py shows that each would notice a kind that breaks it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from blocks.documents import values_of
+from blocks.types import SourceApi, SourceDatabase
+from deployments.documents import documents
+from flows.failures.failpoints import FAILPOINTS
+from flows.kinds.registry import kind_of
+from flows.render.raw_columns import raw_columns
+from flows.values.errors import MedallionError
+from flows.verbs.plan import PlanLine
+from flows.verbs.reload import request_reload
+from tests.kinds.conformance.end import SECRET, TABLE
+from tests.kinds.conformance.given import Given
+
+# Passed by loads of some kinds only.
+_OF_SOME = {"in_chunk_before_commit", "after_slice_commit", "after_chunk_commit"}
+
+Promise = Callable[[Given], Awaitable[None]]
+PROMISES: list[Promise] = []
+
+
+def promise(written: Promise) -> Promise:
+    """One of those that every kind is held to."""
+    PROMISES.append(written)
+    return written
+
+
+def twenty() -> list[tuple[int, str, int]]:
+    return [(number, f"item {number}", number * 10) for number in range(1, 21)]
+
+
+@promise
+async def a_first_load_equals_the_source(given: Given) -> None:
+    given.end.write(*twenty())
+
+    result = await given.load()
+
+    assert given.live() == given.end.held()
+    counts = result.counts
+    assert (counts.rows_read, counts.rows_inserted, counts.rows_deduplicated) == (20, 20, 0)
+    assert result.counts.reconciliation == ("match" if given.end.counts else "not_compared")
+    assert given.landed() == []
+
+
+@promise
+async def running_again_writes_nothing(given: Given) -> None:
+    given.end.write(*twenty())
+    await given.load()
+    before = given.image()
+
+    again = await given.load()
+
+    assert again.counts.changed == 0
+    assert given.image() == before
+    assert given.landed() == []
+
+
+@promise
+async def what_changed_arrives_once(given: Given) -> None:
+    given.end.write(*twenty())
+    await given.load()
+    given.end.write((1, "one", 1), (2, "two", 2), (3, "three", 3), (21, "new", 0), (22, "newer", 0))
+    given.end.delete(20)
+
+    result = await given.load()
+
+    counts = result.counts
+    assert (counts.rows_inserted, counts.rows_updated, counts.rows_deduplicated) == (2, 3, 0)
+    expected = given.end.held() if given.end.deletes else given.end.held() | {20: ("item 20", 200)}
+    assert given.live() == expected
+
+
+@promise
+async def a_bad_row_is_kept_in_full_until_it_is_fixed(given: Given) -> None:
+    given.end.write(*twenty(), (21, "bad", -5))
+
+    result = await given.load()
+
+    assert result.counts.rows_quarantined == 1
+    assert 21 not in given.live()
+    assert len(given.live()) == 20
+    ((document, rule),) = given.ask("select row_data::text, rule from quarantine.rows where resolved_at is null")
+    assert "bad" in document
+    assert "-5" in document
+    assert rule == "amount_not_negative"
+    given.end.write((21, "good", 5))
+    await given.load()
+    assert given.live() == given.end.held()
+    assert given.ask("select from quarantine.rows where resolved_at is null") == []
+
+
+@promise
+async def a_plan_touches_nothing_and_agrees_with_the_next_load(given: Given) -> None:
+    given.end.write(*twenty())
+    before = given.rest(), given.end.held()
+    planned = await given.plan()
+    assert (given.rest(), given.end.held()) == before
+    assert planned.error is None
+    assert planned.plan is not None
+    assert planned.plan.strategy == "initial"
+
+    await _agree(given, planned, changed=20)
+    await _agree(given, await given.plan(), changed=0)
+    if given.end.deletes:
+        given.end.delete(7)
+        before = given.rest(), given.end.held()
+        planned = await given.plan()
+        assert (given.rest(), given.end.held()) == before
+        assert planned.state != "up to date", "a plan says that nothing is pending where the next load deletes"
+        await _agree(given, planned, changed=1)
+        # One gone and one come: the numbers at both ends are the same.
+        given.end.delete(8)
+        given.end.write((30, "thirty", 3))
+        await _agree(given, await given.plan(), changed=2)
+
+
+@promise
+async def a_plan_names_deletes(given: Given) -> None:
+    """Also where no row has changed: by what else should a person know that the next load marks some as deleted?"""
+    if given.end.by_id is None:
+        return
+    given = replace(given, source=given.end.by_id)
+    given.end.write(*twenty())
+    await given.load()
+    assert (await given.plan()).state == "up to date"
+    given.end.delete(7)
+
+    planned = await given.plan()
+
+    assert planned.state == "pending: deletes"
+    assert (await given.load()).counts.rows_deleted == 1
+    assert (await given.plan()).state == "up to date"
+
+
+async def _agree(given: Given, planned: PlanLine, *, changed: int) -> None:
+    result = await given.load()
+    assert planned.plan is not None
+    assert planned.plan.strategy == result.strategy
+    assert planned.rows in (None, result.counts.rows_read)
+    assert result.counts.changed == changed
+    if planned.state == "up to date":
+        assert changed == 0
+
+
+@promise
+async def killed_anywhere_it_heals(given: Given) -> None:
+    given.end.write(*twenty())
+    await given.load()
+    for number, failpoint in enumerate(name for name in FAILPOINTS if name not in _OF_SOME):
+        given.end.write((100 + number, failpoint, number), (1, failpoint, 1))
+        before = given.live()
+
+        assert await given.load_killed(failpoint) == -signal.SIGKILL, f"no load passes {failpoint}"
+
+        after = given.end.held() if failpoint == "after_commit" else before
+        assert given.live() == after, f"killed at {failpoint}, a load left a part of itself"
+        again = await given.load()
+        assert given.live() == given.end.held(), f"killed at {failpoint}, a load lost or doubled items"
+        assert again.counts.rows_deduplicated == 0
+        assert given.landed() == []
+
+
+@promise
+async def a_first_load_killed_anywhere_heals(given: Given) -> None:
+    given.end.write(*twenty())
+    for failpoint in ("after_copy", "in_publish_before_commit"):
+        assert await given.load_killed(failpoint) == -signal.SIGKILL
+        assert given.ask(f"select to_regclass('{given.raw}')") == [(None,)]
+    await given.load()
+    assert given.live() == given.end.held()
+
+
+@promise
+async def an_item_that_comes_twice_is_loaded_once_and_counted(given: Given) -> None:
+    if not given.end.duplicates:
+        return
+    given.end.write(*twenty())
+    given.end.double(5)
+
+    result = await given.load()
+
+    assert result.counts.rows_deduplicated == 1
+    assert given.live() == given.end.held()
+
+
+@promise
+async def no_secret_is_told(given: Given) -> None:
+    given.end.write(*twenty())
+    with _logged() as log:
+        await given.load()
+        with given.end.broken(), pytest.raises(MedallionError) as refused:
+            await given.load()
+        planned = await given.plan()
+    written = given.ask(
+        "select e::text from ops.errors as e union all select l::text from ops.loads as l "
+        "union all select r::text from ops.runs as r"
+    )
+    told = [str(refused.value), repr(refused.value), repr(refused.value.__dict__), log.getvalue(), repr(planned)]
+    told += [repr(kind_of(given.source).address(given.source)), json.dumps(written)]
+    assert [text for text in told if SECRET in text] == []
+    assert refused.value.fix
+
+
+@contextmanager
+def _logged() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield stream
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+@promise
+async def it_is_acknowledged_after_the_commit_only(given: Given) -> None:
+    """What is told to the source is in raw: a slot that advances before the commit would lose what it passed."""
+    given.end.write(*twenty())
+    kind, seen = kind_of(given.source), list[int]()
+    with _watching(kind, lambda: seen.append(_published(given))):
+        await given.load()
+        given.end.write((1, "one", 1))
+        await given.load()
+    assert seen == [1, 2]
+
+
+def _published(given: Given) -> int:
+    ((number,),) = given.ask("select count(*) from ops.loads where status = 'published'")
+    return int(number)
+
+
+@contextmanager
+def _watching(kind: Any, look: Callable[[], None]) -> Iterator[None]:
+    before = kind.acknowledge
+
+    async def acknowledge(*given: Any) -> None:
+        look()
+        await before(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "acknowledge", acknowledge)
+        yield
+
+
+@promise
+async def declared_columns_are_those_of_raw(given: Given) -> None:
+    given.end.write(*twenty())
+    await given.load()
+    found = given.ask(
+        "select attname, format_type(atttypid, atttypmod) from pg_attribute "
+        f"where attrelid = '{given.raw}'::regclass and attnum > 0 and not attisdropped"
+    )
+    in_raw = {str(name): str(kind) for name, kind in found}
+    source = given.source
+    for column in raw_columns(source, source.table(TABLE)):
+        assert column.name in in_raw
+        assert column.data_type in (None, in_raw[column.name]), column.name
+        if column.required:
+            assert given.ask(f"select from {given.raw} where {column.name} is null") == [], column.name
+
+
+@promise
+async def a_comparison_finds_what_differs(given: Given) -> None:
+    given.end.write(*twenty())
+    await given.load()
+    await asyncio.sleep(given.end.settles)
+    await given.load()  # what was written a moment ago is read once more, and would be pending
+    agreed = await given.compare()
+    if not given.end.counts:
+        assert (agreed.result, agreed.agrees) == ("not_compared", True)
+        return
+    assert (agreed.result, agreed.differences) == ("match", 0)
+
+    given.ask(f"delete from {given.raw} where {_number(given)} in (1, 2)")
+    given.ask(given.end.swapped.format(given.raw))
+    found = await given.compare()
+
+    assert found.result == "different"
+    # By counts, rows that the next load reads anyway may be among those that are missing.
+    assert found.missing + found.pending == 2 if found.method == "count" else found.missing == 2
+    if found.method == "content":
+        assert found.different == 2
+        repaired = await given.compare(repair=True)
+        assert (repaired.result, given.live()) == ("match", given.end.held())
+
+
+def _number(given: Given) -> str:
+    return given.end.item.split(",")[0]
+
+
+@promise
+async def lineage_names_the_table_by_where_it_is(given: Given) -> None:
+    """As other tools name it: an event of ours that says where it is not joins nothing."""
+    source = given.source
+    found = kind_of(source).dataset(source, source.table(TABLE))
+    assert (found.namespace, found.name) == given.end.dataset
+
+
+@promise
+async def its_block_holds_what_its_address_needs(given: Given) -> None:
+    """A URL alone is enough: a key may follow."""
+    (variable,) = [name for name in given.end.variables if name.endswith("_URL")]
+    url = given.end.variables[variable]
+    (kept,) = [block for name, block in documents({variable: url}, {}) if name == f"source-{given.source.connection}"]
+    assert isinstance(kept, SourceApi if kind_of(given.source).has_key else SourceDatabase)
+    assert url in values_of(kept).values()
+
+
+@promise
+async def a_reload_reads_everything_once(given: Given) -> None:
+    """Whatever raw had come to hold, also below the cursor."""
+    given.end.write(*twenty())
+    await given.load()
+    await asyncio.sleep(given.end.settles)
+    await given.load()
+    given.ask(given.end.swapped.format(given.raw))
+    assert given.live() != given.end.held()
+
+    await request_reload([f"{given.source.name}.{TABLE}"], "somebody")
+    result = await given.load()
+
+    assert (result.strategy, result.counts.rows_read) in (("reload", 20), ("replace", 20))
+    assert given.live() == given.end.held()
+    planned = (await given.plan()).plan
+    assert planned is not None
+    assert planned.strategy != "reload", "a request is answered once"
+
+
+@promise
+async def hidden_rows_are_reported_and_never_deleted(given: Given) -> None:
+    """A policy that begins to filter what the role sees is no delete of what it hides."""
+    given.end.write(*twenty())
+    await given.load()
+    before = given.image()
+    if not given.end.hide(5):
+        return
+
+    with pytest.raises(MedallionError, match="row-level security") as refused:
+        await given.load()
+
+    assert given.image() == before
+    assert "bypassrls" in refused.value.fix
+    assert not refused.value.retryable
+    planned = await given.plan()
+    assert planned.error is not None
+    with pytest.raises(MedallionError, match="row-level security"):
+        await given.compare()

@@ -1,0 +1,48 @@
+"""The promises notice a kind of source that breaks them: each fault dies of one of them, in every kind."""
+
+from collections.abc import Callable
+from unittest.mock import patch
+
+import pytest
+
+from flows.kinds.registry import KINDS
+from tests.kinds.conformance.end import Fixture
+from tests.kinds.conformance.given import Given
+from tests.kinds.conformance.kinds import FIXTURES
+from tests.kinds.conformance.mutants import NAMES, MarksWhatItDoesNotSee, mutants
+from tests.kinds.conformance.promises import (
+    Promise,
+    a_first_load_equals_the_source,
+    a_plan_names_deletes,
+    it_is_acknowledged_after_the_commit_only,
+)
+
+#: The promise that is to notice the fault.
+NOTICED_BY: dict[str, Promise] = {
+    "drops the last row": a_first_load_equals_the_source,
+    "doubles a row": a_first_load_equals_the_source,
+    "swaps two values": a_first_load_equals_the_source,
+    "confirms before the commit": it_is_acknowledged_after_the_commit_only,
+}
+
+
+@pytest.mark.parametrize("fault", NAMES)
+@pytest.mark.parametrize("kind", FIXTURES)
+async def test_a_fault_dies_of_a_promise(begin: Callable[[Fixture], Given], kind: str, fault: str) -> None:
+    given = begin(FIXTURES[kind])
+    mutant = mutants(KINDS[kind], given.end)[fault]
+
+    with patch.dict(KINDS, {kind: mutant}), pytest.raises(AssertionError):
+        await NOTICED_BY[fault](given)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FIXTURES if kind in ("postgres", "databases")])
+async def test_a_plan_that_overlooks_deletes_dies_of_a_promise(begin: Callable[[Fixture], Given], kind: str) -> None:
+    """Of kinds whose plan counts; the others say that they cannot tell."""
+    given = begin(FIXTURES[kind])
+
+    with (
+        patch.dict(KINDS, {kind: MarksWhatItDoesNotSee(KINDS[kind])}),
+        pytest.raises(AssertionError),
+    ):
+        await a_plan_names_deletes(given)
