@@ -6,8 +6,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -33,16 +34,34 @@ def pool(prefect_server: str) -> Iterator[str]:
 
 def worker(*options: str, **variables: str | None) -> subprocess.Popen[str]:
     environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "worker", *options], cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+    # A shell without job control starts what runs in the background deaf to Ctrl-C, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "worker", *options], cwd=ROOT, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def ended_within(seconds: float, started: subprocess.Popen[str]) -> Iterator[None]:
+    """Whoever reads the worker's output meets its end by then: a worker that goes on is killed, and its result tells."""
+    late = threading.Timer(seconds, os.killpg, (started.pid, signal.SIGKILL))
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
 
 
 def test_a_worker_polls_in_the_foreground_tells_where_logs_are_and_ends_at_ctrl_c(pool: str) -> None:
     started = worker("--pool", pool)
     heard = ""
-    try:
+    with ended_within(120, started):
         assert started.stdout is not None
         for line in started.stdout:
             # Once: the handler may print the line again that it interrupted, and a second Ctrl-C kills.
@@ -50,9 +69,6 @@ def test_a_worker_polls_in_the_foreground_tells_where_logs_are_and_ends_at_ctrl_
                 started.send_signal(signal.SIGINT)
             heard += line
         assert started.wait(60) == 0, heard
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(started.pid, signal.SIGKILL)
     assert f"work pool {pool}" in heard
     assert "logs of each run" in heard
     assert "stopped!" in heard
