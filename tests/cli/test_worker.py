@@ -47,7 +47,7 @@ def worker(*options: str, **variables: str | None) -> subprocess.Popen[str]:
 
 @contextmanager
 def ended_within(seconds: float, started: subprocess.Popen[str]) -> Iterator[None]:
-    """Whoever reads the worker's output meets its end by then: a worker that goes on is killed, and its result tells."""
+    """The worker's output ends by then: a worker that goes on is killed, which its result tells."""
     late = threading.Timer(seconds, os.killpg, (started.pid, signal.SIGKILL))
     late.start()
     try:
