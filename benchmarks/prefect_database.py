@@ -80,6 +80,16 @@ class Bench:
         """Where the API is."""
         return api_url(self.running.port)
 
+    @property
+    def auth(self) -> tuple[str, str]:
+        """What the API asks of who sends a request."""
+        user, _, password = self.server.secret.partition(":")
+        return user, password
+
+    def client(self) -> dict[str, str]:
+        """The environment of a process that uses it."""
+        return {"PREFECT_API_URL": self.api, "PREFECT_API_AUTH_STRING": self.server.secret}
+
     def bytes(self) -> int:
         """The size of the database, without what is only waiting to be written."""
         if self.url is None:
@@ -107,6 +117,7 @@ def serving(database: str) -> Iterator[Bench]:
         folder / "prefect",
         record=folder / "record",
         log=folder / "log",
+        secret=f"medallion:{secrets.token_urlsafe(12)}",
         database_url=url.replace("postgresql://", "postgresql+asyncpg://", 1) if url is not None else None,
     )
     try:
@@ -132,7 +143,7 @@ def measure(database: str, runs: int, at_once: int, limit: float) -> Backlog:
     with serving(database) as bench:
         _client(bench, "schedule", str(runs)).wait()
         before, cpu = bench.bytes(), bench.cpu()
-        watch = _Watch(bench.api)
+        watch = _Watch(bench)
         watch.start()
         began = time.perf_counter()
         threads = str(max(at_once // _PROCESSES, 1))
@@ -141,7 +152,7 @@ def measure(database: str, runs: int, at_once: int, limit: float) -> Backlog:
         drained = time.perf_counter() - began
         watch.stop()
         time.sleep(8)  # the last events are written within 5 s
-        after, completed = bench.cpu(), _completed(bench.api)
+        after, completed = bench.cpu(), _completed(bench)
         times = sorted(watch.times)
         return Backlog(
             database,
@@ -174,7 +185,7 @@ def _wait(workers: list[subprocess.Popen[bytes]], until: float) -> None:
 
 def _client(bench: Bench, *arguments: str) -> subprocess.Popen[bytes]:
     folder = bench.server.folder.parent
-    environment = {**without("PREFECT_"), "PREFECT_API_URL": bench.api, "PREFECT_HOME": str(folder)}
+    environment = {**without("PREFECT_"), **bench.client(), "PREFECT_HOME": str(folder)}
     with (folder / f"client-{'-'.join(arguments)}").open("wb") as said, (folder / "clients.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, str(_FLOW), *arguments], env=environment, stdout=said, stderr=log, cwd=_FLOW.parents[1]
@@ -184,9 +195,9 @@ def _client(bench: Bench, *arguments: str) -> subprocess.Popen[bytes]:
 class _Watch(threading.Thread):
     """Asks what the UI's first page asks, twice a second, as long as the backlog is worked off."""
 
-    def __init__(self, api: str) -> None:
+    def __init__(self, bench: Bench) -> None:
         super().__init__(daemon=True)
-        self._api = api
+        self._bench = bench
         self._ended = threading.Event()
         self.times: list[float] = []
         self.refused = 0
@@ -198,7 +209,7 @@ class _Watch(threading.Thread):
             ("/flow_runs/count", {}),
             ("/task_runs/count", {}),
         )
-        with httpx.Client(base_url=self._api, timeout=60, trust_env=False) as client:
+        with httpx.Client(base_url=self._bench.api, auth=self._bench.auth, timeout=60, trust_env=False) as client:
             while not self._ended.wait(0.5):
                 for path, body in pages:
                     began = time.perf_counter()
@@ -215,9 +226,10 @@ class _Watch(threading.Thread):
         self.join()
 
 
-def _completed(api: str) -> int:
+def _completed(bench: Bench) -> int:
     body = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
-    return int(httpx.post(f"{api}/flow_runs/count", json=body, trust_env=False, timeout=120).json())
+    answer = httpx.post(f"{bench.api}/flow_runs/count", json=body, auth=bench.auth, trust_env=False, timeout=120)
+    return int(answer.json())
 
 
 def _count(files: Iterable[Path], text: str) -> int:
