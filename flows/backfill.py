@@ -22,6 +22,7 @@ from flows.observe.progress import report
 from flows.state import backfills
 from flows.tasks import begin, retry
 from flows.tasks.runs import Run, table_run
+from flows.tasks.slots import shared_slots, slots
 from flows.values.settings import settings
 from flows.verbs.backfill import backfill_partition, dividing_column
 from flows.verbs.find import find_table
@@ -56,9 +57,10 @@ async def backfill(
         if done:
             get_run_logger().info("%s: %d of %d partitions are already complete", table, len(done), len(wanted))
         try:
-            for place, partition in enumerate(waiting, start=len(wanted) - len(waiting) + 1):
-                where = f"{place} of {len(wanted)}"
-                loads.append(await load_partition(table, column, partition, where, backfill_id, run.number))
+            async with shared_slots(source.name, run.others):
+                for place, partition in enumerate(waiting, start=len(wanted) - len(waiting) + 1):
+                    where = f"{place} of {len(wanted)}"
+                    loads.append(await load_partition(table, column, partition, where, backfill_id, run.number))
         except Exception:
             await _show(run, table, loads)
             raise
@@ -85,7 +87,7 @@ async def load_partition(
     name = f"{table} {partition}"
     report(name, "began", place)
     try:
-        async with retry.slots(source.name):
+        async with slots(source.name):
             result = await backfill_partition(source, declared, column, partition, backfill_id, run_id=run_id)
     except Exception as problem:
         report(name, "failed", str(diagnose(problem, table).error))

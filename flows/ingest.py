@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 
 from flows.access import addresses
+from flows.access.kept_sessions import keeping_sessions
 from flows.declare import Overwrite
 from flows.declare.source import Loadable, Source
 from flows.failures.combined import by_cause, combined, distinct, named
@@ -29,6 +30,7 @@ from flows.tasks import lineage as lineage_events
 from flows.tasks import tables as tasks_tables
 from flows.tasks.runs import Run, table_run
 from flows.tasks.schema_changes import announce_schema_changes
+from flows.tasks.slots import shared_slots
 from flows.values.errors import MedallionError
 from flows.verbs.find import find_source
 
@@ -74,7 +76,8 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
             finally:
                 ended[table.name].set()
 
-        states = await asyncio.gather(*(take_turn(table) for table in chosen))
+        async with shared_slots(source, run.others), keeping_sessions():
+            states = await asyncio.gather(*(take_turn(table) for table in chosen))
         outcome = await _gather(source, dict(zip((table.name for table in chosen), states, strict=True)))
         await lineage_events.tell("FAIL" if outcome.failures else "COMPLETE", lineage)
         await _close(run, source, outcome)

@@ -21,6 +21,7 @@ from flows.observe.reconciliations import reconciliations_markdown
 from flows.tasks import begin
 from flows.tasks import tables as tasks_tables
 from flows.tasks.runs import Run, table_run
+from flows.tasks.slots import shared_slots
 from flows.values.errors import DataRefused, MedallionError
 from flows.verbs.find import choose, find_source
 
@@ -37,7 +38,7 @@ async def reconcile(sources: list[str] | None = None, repair: bool = False) -> l
     chosen = choose(sources)
     async with table_run("reconcile", " ".join(sources or []), where="reconcile") as run:
         of_sources = await asyncio.gather(
-            *(_of_source(find_source(name), tables, repair, run.number) for name, tables in chosen.items())
+            *(_of_source(find_source(name), tables, repair, run) for name, tables in chosen.items())
         )
         results, failures = await _gather({name: state for states in of_sources for name, state in states.items()})
         await _close(run, results, failures)
@@ -45,7 +46,7 @@ async def reconcile(sources: list[str] | None = None, repair: bool = False) -> l
 
 
 async def _of_source(
-    source: Source, tables: list[str] | None, repair: bool, run_id: int
+    source: Source, tables: list[str] | None, repair: bool, run: Run
 ) -> dict[str, State[dict[str, Any]]]:
     turns = asyncio.Semaphore(source.max_parallel)
 
@@ -53,12 +54,13 @@ async def _of_source(
         async with turns:
             # Prefect's overloads know return_state for functions, not for coroutines.
             state: State[dict[str, Any]] = await tasks_tables.reconcile(  # type: ignore[misc]
-                source.name, table, repair, run_id, return_state=True
+                source.name, table, repair, run.number, return_state=True
             )
             return state
 
     names = [table.name for table in source.tables if tables is None or table.name in tables]
-    states = await asyncio.gather(*(take_turn(name) for name in names))
+    async with shared_slots(source.name, run.others):
+        states = await asyncio.gather(*(take_turn(name) for name in names))
     return {f"{source.name}.{name}": state for name, state in zip(names, states, strict=True)}
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from asyncpg.exceptions import InsufficientPrivilegeError
 
+from flows.access import kept_sessions
 from flows.access.sessions import leave_session, open_session
 from flows.failures.missing_grants import note_refusal
 from flows.values.connection import DatabaseConnection
@@ -226,9 +227,13 @@ def _block(name: str) -> Mapping[str, Any] | None:
 
 @asynccontextmanager
 async def connect(
-    address: DatabaseConnection, *, side: Literal["source", "warehouse"], application: str = "medallion"
+    address: DatabaseConnection,
+    *,
+    side: Literal["source", "warehouse"],
+    application: str = "medallion",
+    keep: bool = False,
 ) -> AsyncIterator[Connection[Record]]:
-    """An open connection. A source is opened read-only.
+    """An open connection. A source is opened read-only. `keep`: see `kept_sessions`.
 
     A refused password is looked up again in its store, with retries: a rotation changes the database and the store one
     after the other.
@@ -236,14 +241,18 @@ async def connect(
     Raises:
         MedallionError: it cannot be opened; the text does not contain the password.
     """
-    connection, accepted = await _open(address, side, application)
+    session = await kept_sessions.take_kept(address, side, application) if keep else None
+    if session is None:
+        session = kept_sessions.KeptSession(*await _open(address, side, application))
+    connection, ended_well = session.connection, False
     try:
         yield connection
+        ended_well = True
     except InsufficientPrivilegeError as problem:
-        await note_refusal(problem, side, accepted)
+        await note_refusal(problem, side, session.accepted)
         raise
     finally:
-        if not connection.is_closed():
+        if not connection.is_closed() and not (keep and ended_well and kept_sessions.keep(session, side)):
             await leave_session(connection)
 
 

@@ -108,7 +108,8 @@ async def load_session(
         MedallionError: any failure inside, with a text without values.
     """
     started = time.monotonic()
-    async with connect(address, side="warehouse", application=f"medallion load {target.where}") as warehouse:
+    application = f"medallion load {target.where}"
+    async with connect(address, side="warehouse", application=application, keep=True) as warehouse:
         session = LoadSession(warehouse, target, run_id, started)
         await _lock(session)
         try:

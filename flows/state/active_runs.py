@@ -58,6 +58,18 @@ async def hold_run(connection: Connection[Record], run_id: int) -> None:
     )
 
 
+async def other_runs(connection: Connection[Record], run_id: int) -> bool:
+    """Whether another run of ingest, reconcile or backfill is active."""
+    return bool(
+        await connection.fetchval(
+            "select exists (select from ops.locks where starts_with(name, $1) and name <> $1 || $2::text "
+            "and ops.is_held(key, pid, account))",
+            RUN_LOCK,
+            str(run_id),
+        )
+    )
+
+
 async def dead_runs(connection: Connection[Record]) -> frozenset[int]:
     """The runs that are `running` in ops.runs without holding their lock: the transform's, or their own."""
     return frozenset(row["run_id"] for row in await connection.fetch(_DEAD, RUN_LOCK))

@@ -1,12 +1,10 @@
-"""Retries, timeouts and concurrency limits of tasks."""
+"""Retries and timeouts of tasks."""
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.concurrency.asyncio import concurrency
 from prefect.tasks import Task, exponential_backoff
 
 from flows.failures.circuit import CircuitOpen
@@ -26,10 +24,6 @@ _JITTER = 0.5
 _LOAD_TIMEOUT_SECONDS = 2 * 3600
 
 
-# The slots of a killed process are released after this time; Prefect allows no less.
-_SLOT_LEASE_SECONDS = 60
-
-
 async def may_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Only failures whose strategy is to retry: a wrong password stays wrong, refused data stays refused.
 
@@ -44,8 +38,3 @@ async def may_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> 
             return False
         return failure.error.retryable and STRATEGIES[failure.failure_class][0] is Strategy.RETRY
     return False
-
-
-def slots(source: str) -> AbstractAsyncContextManager[None]:
-    """One slot of the source and one of the warehouse, for the duration of a load."""
-    return concurrency([f"source-{source}", "warehouse"], occupy=1, lease_duration=_SLOT_LEASE_SECONDS, strict=False)

@@ -27,6 +27,7 @@ from flows.observe import sentry
 from flows.observe.logs import correlated
 from flows.observe.openlineage import State
 from flows.state import ledger, runs
+from flows.state.active_runs import other_runs
 from flows.state.transform_lock import transform_lock
 from flows.tasks import lineage
 from flows.tasks.begin import current_flow_run_id, ensure_operations
@@ -52,6 +53,11 @@ class Run:
                 await ledger.record_error(warehouse, facts)
             kept = self.details if details is None else details
             await runs.close_run(warehouse, self.number, status, facts["error_id"] if facts else None, kept or None)
+
+    async def others(self) -> bool:
+        """Whether other runs of tables are active, in any process."""
+        async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
+            return await other_runs(warehouse, self.number)
 
 
 async def _open(pipeline: str, scope: str, tables: Sequence[str] | None, correlation_id: str) -> Run:

@@ -1,7 +1,7 @@
 """Loads and comparisons as Prefect tasks: every retry, timeout and limit in one place.
 
     load      4 attempts, 2 s then twice as long each time, ± half; only for retryable errors
-              one slot of `source-<name>` and one of `warehouse`, held for the load
+              one slot of `source-<name>` and one of `warehouse`, held for the load: see slots.py
               2 h at most
     reconcile as load: a comparison scans both ends, and a repair is a load
     gate      2 attempts, since a check that could not run has no result about the data
@@ -27,7 +27,8 @@ from flows.kinds.registry import kind_of
 from flows.observe import metrics
 from flows.observe.progress import report
 from flows.tasks.progress import tell, told
-from flows.tasks.retry import _DELAYS, _JITTER, _LOAD_TIMEOUT_SECONDS, _RETRIES, may_retry, slots
+from flows.tasks.retry import _DELAYS, _JITTER, _LOAD_TIMEOUT_SECONDS, _RETRIES, may_retry
+from flows.tasks.slots import slots
 from flows.values.settings import settings
 from flows.verbs.compare import compare_table
 from flows.verbs.find import find_source

@@ -51,7 +51,7 @@ class Postgres(Kind[Database, Table]):
         self, source: Database, address: DatabaseConnection, where: str, application: str = "medallion"
     ) -> AbstractAsyncContextManager[Connection[Record]]:
         """A read-only session that is not yet in a snapshot."""
-        return connect(address, side="source", application=application)
+        return connect(address, side="source", application=application, keep=True)
 
     async def plan(
         self, warehouse: Connection[Record], origin: Connection[Record], source: Database, table: Table

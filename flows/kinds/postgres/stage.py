@@ -8,8 +8,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 from flows.declare import Merge, Overwrite
 from flows.declare.database import Database, Table
+from flows.failures.diagnose import CONNECTION_LOST
 from flows.kinds.postgres.large.chunks import RunChunk, Threads
 from flows.kinds.postgres.large.gathering import open_gathering
 from flows.kinds.postgres.large.slices import share_snapshot
@@ -76,8 +79,9 @@ class _Load:
         # The window was chosen before this snapshot: transactions open then cannot commit rows below its bound.
         # No rollback on failure: after an aborted read asyncpg accepts no more statements, and the connection is closed
         # here anyway.
+        snapshot_held = self.origin.transaction(isolation="repeatable_read", readonly=True)
         with self.session.reading():
-            await self.origin.transaction(isolation="repeatable_read", readonly=True).start()
+            await snapshot_held.start()
         await self._prepare()
         source_keys: KeySet | None = None
         # The read is complete, so the source's keys need not be read separately.
@@ -109,6 +113,9 @@ class _Load:
             rows, received = rows + moved[0], received + moved[1]
         staged = replace(await self._staged(self.window, rows, received, source_keys), whole=whole)
         counts = await self.run.publish(staged)
+        # The session is kept for the next table; that the source went away meanwhile is no failure of this load.
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, *CONNECTION_LOST):
+            await snapshot_held.rollback()
         return counts, staged.changes, chunks
 
     async def window_by_window(self) -> tuple[LoadCounts, tuple[SchemaChange, ...], int]:
