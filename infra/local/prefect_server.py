@@ -69,10 +69,10 @@ class PrefectServer(Service):
             "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RUN_DAYS * 86_400),
             # Without it an unchanged run stores 611 more events that nobody reads: 3.7 of 4.5 MB.
             "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "infra.events.memory",
-            # States of task runs are written together, those of half a second: one by one they took 8 ms of a core each,
-            # and a run of 500 tables brings 1,500 of them.
+            # States of task runs are written together, those of a second: one by one they took 8 ms of a core each, and
+            # a run of 500 tables brings 1,500 of them. Prefect rounds the interval down, and 0 would be a busy loop.
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
-            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.5",
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
             # To see whether types of blocks are new it would import dbt and AWS at each start, into 140 MB of memory.
             # Registering what it knows takes no longer.
             "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
