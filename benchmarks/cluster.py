@@ -41,6 +41,13 @@ class Bench:
         assert row is not None
         return int(row[0])
 
+    def postmaster(self) -> int:
+        """The process of the cluster; its sessions are below it."""
+        with psycopg.connect(self.warehouse) as connection:
+            row = connection.execute("select current_setting('data_directory')").fetchone()
+        assert row is not None
+        return int((Path(row[0]) / "postmaster.pid").read_text().splitlines()[0])
+
 
 @contextmanager
 def private_cluster() -> Iterator[Bench]:

@@ -103,7 +103,7 @@ class Bench:
     def cpu(self) -> tuple[float, float]:
         """Seconds of a core that the server and PostgreSQL have used."""
         postmaster = self.cluster.running() if self.cluster is not None else None
-        return _cpu_of_tree(self.running.pid), _cpu_of_tree(postmaster.pid) if postmaster is not None else 0.0
+        return cpu_of_tree(self.running.pid), cpu_of_tree(postmaster.pid) if postmaster is not None else 0.0
 
 
 @contextmanager
@@ -236,8 +236,8 @@ def _count(files: Iterable[Path], text: str) -> int:
     return sum(file.read_text(errors="replace").count(text) for file in files)
 
 
-def _cpu_of_tree(pid: int) -> float:
-    """Of the process and all below it, those that have ended included."""
+def cpu_of_tree(pid: int) -> float:
+    """Seconds of a core that the process and all below it have used, those that have ended included."""
     parents: dict[int, list[int]] = {}
     used: dict[int, float] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):

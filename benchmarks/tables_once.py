@@ -27,7 +27,7 @@ def declared(count: int) -> Database:
         {"cursor": cursor, "load": Merge(), "deletes": True},
         {"load": Replace()},
     )
-    tables = [Table(name(number), key="id", **loads[number % len(loads)]) for number in range(count)]  # type: ignore[arg-type]
+    tables = [Table(name(number), key="id", **loads[number % len(loads)]) for number in range(count)]
     return Database("bench", connection="bench", tables=tables, max_parallel=AT_ONCE)
 
 
@@ -57,7 +57,7 @@ async def _floor(count: int) -> None:
 def _ingest(count: int) -> None:
     from flows.verbs import find
 
-    find.SOURCES = (declared(count),)  # type: ignore[assignment]
+    find.SOURCES = (declared(count),)  # type: ignore[attr-defined]
     from flows.ingest import ingest
 
     loads = asyncio.run(ingest("bench"))

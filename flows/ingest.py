@@ -94,13 +94,14 @@ async def _windows(source: Source, tables: list[str]) -> dict[str, str]:
     """For each table, the text of its window for run names."""
     async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         published = await ledger.published_tables(warehouse)
-        windows = {}
-        for table in tables:
-            cursor = (await ledger.read_cursor(warehouse, source.name, table)).value
-            load = source.table(table).load
-            windows[table] = f"since {cursor}" if cursor else "whole"
-            if isinstance(load, Overwrite) and (source.name, table) in published:
-                windows[table] = str(load)
+        cursors = await ledger.cursor_values(warehouse, source.name)
+    windows = {}
+    for table in tables:
+        cursor = cursors.get(table)
+        load = source.table(table).load
+        windows[table] = f"since {cursor}" if cursor else "whole"
+        if isinstance(load, Overwrite) and (source.name, table) in published:
+            windows[table] = str(load)
     return windows
 
 

@@ -200,6 +200,14 @@ async def read_cursor(connection: Connection[Record], source: str, table: str) -
     return CursorState(*row.values()) if row else CursorState()
 
 
+async def cursor_values(connection: Connection[Record], source: str) -> dict[str, str]:
+    """The cursor of each table of the source that has one, as text."""
+    rows = await connection.fetch(
+        "select table_name, cursor_value from ops.cursors where source_system = $1 and cursor_value is not null", source
+    )
+    return {row["table_name"]: row["cursor_value"] for row in rows}
+
+
 async def save_cursor(
     connection: Connection[Record], source: str, table: str, state: CursorState, batch_id: int
 ) -> None:

@@ -59,11 +59,13 @@ def tell(result: LoadResult, meter: metrics.Meter) -> None:
     log = get_run_logger()
     if result.chunks > 1:
         log.info("%s.%s is %s: read in %d chunks", result.source, result.table, result.volume, result.chunks)
-    log.info("%s.%s %s; counts: %s", result.source, result.table, text, counts.reconciliation)
+    # One line per load: each is stored at Prefect's server, and a source may have thousands of tables.
     log.info(
-        "%s.%s: %s rows/s, %.1f MB, peak memory of the process %.0f MB, CPU time %.1f s",
+        "%s.%s %s; counts: %s; %s rows/s, %.1f MB, peak memory of the process %.0f MB, CPU time %.1f s",
         result.source,
         result.table,
+        text,
+        counts.reconciliation,
         f"{meter.rows_per_second:,.0f}",
         meter.bytes / 1e6,
         meter.peak_memory_bytes / 1e6,

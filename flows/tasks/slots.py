@@ -42,7 +42,8 @@ _RENEW_SECONDS = 20.0
 _POLL_SECONDS = (0.25, 1.0)
 #: Between two tables of a run there are some 0.05 s.
 _LINGER_SECONDS = 1.0
-#: So often a run gives one slot back while others run, and leaves it to them for longer than they wait between requests.
+#: So often a run gives one slot back while others run. It asks for it again after a pause that is longer than they wait
+#: between two requests.
 TURN_SECONDS = 5.0
 _PAUSE_SECONDS = 1.5
 #: A server that does not respond must not delay the end of a run; its leases end without us.

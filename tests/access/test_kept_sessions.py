@@ -10,6 +10,7 @@ from flows.access.addresses import connect
 from flows.access.kept_sessions import keeping_sessions
 from flows.values.connection import DatabaseConnection
 from tests.conftest import TestDatabase
+from tests.eventually import eventually
 
 
 @pytest.fixture
@@ -107,9 +108,7 @@ async def test_a_session_that_no_table_needs_is_closed_before_the_run_ends(
     before = sessions(warehouse)
     async with keeping_sessions():
         await used(address)
-        async with asyncio.timeout(10):
-            while sessions(warehouse) > before:
-                await asyncio.sleep(0.05)
+        await asyncio.to_thread(eventually, lambda: sessions(warehouse) == before, 10)
 
 
 async def test_a_session_is_replaced_after_a_hundred_tables(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from prefect.client.schemas.objects import State
 
+from flows.access import addresses
 from flows.failures.diagnose import diagnose
 from flows.ingest import ingest
 from flows.sources.shop import shop as declared_shop
@@ -191,7 +192,26 @@ async def test_an_api_that_asks_for_an_hour_is_not_asked_again_within_the_run(
     }  # fmt: skip
 
 
-# -- limits
+# -- many tables
+
+
+async def test_tables_share_the_sessions_of_their_run(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six tables, four at a time: without, each opens two sessions of its own."""
+    monkeypatch.setattr("flows.access.kept_sessions._LINGER_SECONDS", 60.0)
+    opened: list[str] = []
+    original = addresses.open_session
+
+    async def counted(address: Any, side: Any, application: str) -> Any:
+        if application.startswith(("medallion load", "medallion read")):
+            opened.append(side)
+        return await original(address, side, application)
+
+    monkeypatch.setattr(addresses, "open_session", counted)
+
+    state = await run("shop")
+
+    assert state.is_completed()
+    assert opened.count("source") == opened.count("warehouse") == declared_shop.max_parallel
 
 
 async def error_of(state: State[Any]) -> BaseException:

@@ -13,6 +13,12 @@ from flows.tasks import slots
 AT_ONCE = 4
 
 
+def say(line: str) -> None:
+    """To whoever started this process, at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 async def _granted(self: slots.Slots) -> slots._Slot:
     return slots._Slot(None)
 
@@ -29,7 +35,7 @@ async def main(source: str, tables: int, seconds: float) -> None:
         async with turns, slots.slots(source):
             began = time.monotonic()
             await asyncio.sleep(seconds)
-            print(began, time.monotonic(), flush=True)
+            say(f"{began} {time.monotonic()}")
 
     async with slots.shared_slots(source, _others):
         await asyncio.gather(*(load() for _ in range(tables)))
@@ -39,6 +45,6 @@ if __name__ == "__main__":
     if "unlimited" in sys.argv:
         slots.Slots._acquire = _granted  # type: ignore[method-assign]
     slots.TURN_SECONDS = 0.5
-    print("ready", flush=True)
+    say("ready")
     sys.stdin.readline()
     asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import PrefectClient
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 
 from flows.tasks import slots
 from flows.tasks.slots import shared_slots
@@ -162,8 +163,7 @@ async def test_a_run_that_is_cancelled_gives_its_slots_back_at_once(limit: Limit
             await asyncio.gather(*(load(limit.source, 600) for _ in range(5)))
 
     running = asyncio.create_task(run())
-    while limit.in_use() < 2:
-        await asyncio.sleep(0.05)
+    await asyncio.to_thread(eventually, lambda: limit.in_use() == 2, 30)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -188,8 +188,7 @@ async def test_a_slot_that_the_server_no_longer_counts_is_not_passed_on(
         async with slots.slots(limit.source):
             (slot,) = pool._in_use
             asked("POST", f"{limit.api}/decrement-with-lease", json={"lease_id": str(slot.lease)}).raise_for_status()
-            while not slot.is_lost:
-                await asyncio.sleep(0.02)
+            await asyncio.to_thread(eventually, lambda: slot.is_lost, 30)
         await load(limit.source)
 
     assert requests.count("increment") == 2
@@ -202,9 +201,9 @@ async def test_slots_are_leased_for_the_shortest_time_that_the_server_allows(
     leased: list[float] = []
     original = PrefectClient.increment_concurrency_slots_with_lease
 
-    async def noted(*given: Any, lease_duration: float, **named: Any) -> Any:
-        leased.append(lease_duration)
-        return await original(*given, lease_duration=lease_duration, **named)
+    async def noted(*given: Any, **named: Any) -> Any:
+        leased.append(named["lease_duration"])
+        return await original(*given, **named)
 
     monkeypatch.setattr(PrefectClient, "increment_concurrency_slots_with_lease", noted)
     await load(limit.source)
@@ -234,7 +233,7 @@ async def test_a_server_that_refuses_ends_the_wait_of_every_table(
     monkeypatch.setattr(PrefectClient, "increment_concurrency_slots_with_lease", broken)
     async with shared_slots(limit.source):
         ended = await asyncio.gather(*(load(limit.source) for _ in range(3)), return_exceptions=True)
-    assert [type(problem) for problem in ended] == [slots.ConcurrencySlotAcquisitionError] * 3
+    assert [type(problem) for problem in ended] == [ConcurrencySlotAcquisitionError] * 3
 
 
 async def test_where_no_limit_exists_nothing_is_counted_and_the_run_says_so_once(
