@@ -57,7 +57,7 @@ async def _floor(count: int) -> None:
 def _ingest(count: int) -> None:
     from flows.verbs import find
 
-    find.SOURCES = (declared(count),)  # type: ignore[attr-defined]
+    find.SOURCES = (declared(count),)  # type: ignore[assignment, attr-defined]
     from flows.ingest import ingest
 
     loads = asyncio.run(ingest("bench"))

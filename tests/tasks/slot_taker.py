@@ -9,6 +9,7 @@ import sys
 import time
 
 from flows.tasks import slots
+from flows.tasks.leases import Limits, Slot
 
 AT_ONCE = 4
 
@@ -19,8 +20,8 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def _granted(self: slots.Slots) -> slots._Slot:
-    return slots._Slot(None)
+async def _granted(self: Limits) -> Slot:
+    return Slot(None)
 
 
 async def _others() -> bool:
@@ -43,7 +44,7 @@ async def main(source: str, tables: int, seconds: float) -> None:
 
 if __name__ == "__main__":
     if "unlimited" in sys.argv:
-        slots.Slots._acquire = _granted  # type: ignore[method-assign]
+        Limits.acquire = _granted  # type: ignore[method-assign]
     slots.TURN_SECONDS = 0.5
     say("ready")
     sys.stdin.readline()

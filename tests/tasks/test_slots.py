@@ -118,38 +118,51 @@ def test_control_two_processes_that_do_not_ask_the_server_exceed_the_limit(limit
     assert overlap([*first, *second]) > 2
 
 
-async def test_a_long_run_lets_others_have_their_turn(limit: Limit, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked("PATCH", f"{limit.api}/source-{limit.source}", json={"limit": 1}).raise_for_status()
+async def _always() -> bool:
+    return True
+
+
+async def test_sources_of_one_process_take_turns(limit: Limit) -> None:
+    """A pipeline loads them at once; the second does not wait until the first has loaded all of its tables."""
+    assert await _second_waits(limit, slots._none) < 2
+
+
+async def test_a_long_run_lets_other_processes_have_their_turn(limit: Limit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "_NEIGHBOUR_TURN_SECONDS", 600.0)
     monkeypatch.setattr(slots, "TURN_SECONDS", 0.2)
 
-    assert await _second_waits(limit) < 2
+    assert await _second_waits(limit, _always) < 2
 
 
 async def test_control_a_run_that_never_gives_way_keeps_others_waiting(
     limit: Limit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked("PATCH", f"{limit.api}/source-{limit.source}", json={"limit": 1}).raise_for_status()
+    monkeypatch.setattr(slots, "_NEIGHBOUR_TURN_SECONDS", 600.0)
     monkeypatch.setattr(slots, "TURN_SECONDS", 600.0)
 
-    assert await _second_waits(limit) >= 2
+    assert await _second_waits(limit, _always) >= 2
 
 
-async def _second_waits(limit: Limit) -> float:
-    """How long a second run waits for its only slot, while the first keeps it busy for two seconds and more."""
+async def _second_waits(limit: Limit, others: slots.Others) -> float:
+    """How long a second run waits for the only slot, while the first keeps it busy for three seconds."""
+    asked("PATCH", f"{limit.api}/source-{limit.source}", json={"limit": 1}).raise_for_status()
     began = asyncio.Event()
 
+    async def tables(until: float) -> None:
+        while time.monotonic() < until:
+            async with slots.slots(limit.source):
+                began.set()
+                await asyncio.sleep(0.02)
+
     async def many() -> None:
-        async with shared_slots(limit.source):
+        async with shared_slots(limit.source, others):
             until = time.monotonic() + 3
-            while time.monotonic() < until:
-                async with slots.slots(limit.source):
-                    began.set()
-                    await asyncio.sleep(0.02)
+            await asyncio.gather(tables(until), tables(until))
 
     async def one() -> float:
         await began.wait()
         since = time.monotonic()
-        async with shared_slots(limit.source):
+        async with shared_slots(limit.source, others):
             await load(limit.source)
         return time.monotonic() - since
 
