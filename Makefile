@@ -100,6 +100,7 @@ bench: .venv/.installed ## Measure against the limit and against peers
 	$(UV) sync --frozen --inexact --compile-bytecode --group bench
 	$(RUN) python -m benchmarks
 	$(RUN) python -m benchmarks.api
+	$(RUN) python -m benchmarks.tables
 	$(RUN) python -m benchmarks.transform
 
 down: ## Stop what demo or `medallion up` started

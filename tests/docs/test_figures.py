@@ -51,3 +51,18 @@ def test_an_api_costs_what_the_benchmark_of_apis_measured() -> None:
     assert f"{seconds[pages, 'medallion, one page at a time']} s are ours" in " ".join(CAPACITY.split())
     one, ten = (round(seconds[slow, f"medallion, {how}"]) for how in ("one page at a time", "ten pages at a time"))
     assert f"take {one} s one at a time and {ten} s ten at a time" in " ".join(CAPACITY.split())
+
+
+def test_many_tables_cost_what_their_benchmark_measured() -> None:
+    """Also what each leaves at Prefect's server, which must not grow unnoticed."""
+    ours = [one for one in _results("tables") if one["tool"] == "medallion"]
+    assert ours
+    for one in ours:
+        label = f"{one['tables']:,}, {'unchanged' if 'unchanged' in one['case'] else 'first load'}"
+        cpu = one["cpu_flow"] + one["cpu_prefect"] + one["cpu_databases"]
+        line = f"| {label} | {one['seconds']:.0f} | {cpu:.0f} | {one['ratio_to_limit']:.0f} | {one['peak_mb']:.0f} |"
+        assert line in CAPACITY
+        assert one["task_runs"] == one["tables"]
+        assert one["states"] == 3 * one["tables"]
+        assert one["log_lines"] <= 2 * one["tables"] + 10
+        assert one["events"] <= 10
