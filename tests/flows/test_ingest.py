@@ -8,6 +8,7 @@ import pytest
 from prefect.client.schemas.objects import State
 
 from flows.access import addresses
+from flows.access.sessions import open_session
 from flows.failures.diagnose import diagnose
 from flows.ingest import ingest
 from flows.sources.shop import shop as declared_shop
@@ -199,7 +200,7 @@ async def test_tables_share_the_sessions_of_their_run(ends: Ends, monkeypatch: p
     """Six tables, four at a time: without, each opens two sessions of its own."""
     monkeypatch.setattr("flows.access.kept_sessions._LINGER_SECONDS", 60.0)
     opened: list[str] = []
-    original = addresses.open_session
+    original = open_session
 
     async def counted(address: Any, side: Any, application: str) -> Any:
         if application.startswith(("medallion load", "medallion read")):
