@@ -36,6 +36,7 @@ class TablePlan:
     changes: list[SchemaChange]
     volume: Volume
     held: list[SchemaChange]
+    source: Database
 
 
 async def plan_table(
@@ -93,7 +94,7 @@ async def plan_table(
         warning=window.warning,
         reading=reading,
     )
-    return TablePlan(plan, target, table, window, changes, volume, held)
+    return TablePlan(plan, target, table, window, changes, volume, held, source)
 
 
 async def _coming(warehouse: Connection[Record], target: Target, table: Table, window: Window) -> str:

@@ -12,10 +12,11 @@ from flows.declare import Merge, Overwrite
 from flows.declare.database import Database, Table
 from flows.kinds.postgres.large.chunks import RunChunk, Threads
 from flows.kinds.postgres.large.gathering import open_gathering
-from flows.kinds.postgres.large.slices import share_snapshot
+from flows.kinds.postgres.large.slices import refuse_rewritten, share_snapshot
 from flows.kinds.postgres.large.windows import Windows
 from flows.kinds.postgres.moved import bring_moved
 from flows.kinds.postgres.plan import TablePlan
+from flows.kinds.postgres.reading import settled, start_reading, stop_reading
 from flows.kinds.postgres.rows import land, watched
 from flows.kinds.postgres.table import CopyStream, key_set, select_keys, select_rows
 from flows.landing import copy
@@ -76,8 +77,7 @@ class _Load:
         # The window was chosen before this snapshot: transactions open then cannot commit rows below its bound.
         # No rollback on failure: after an aborted read asyncpg accepts no more statements, and the connection is closed
         # here anyway.
-        with self.session.reading():
-            await self.origin.transaction(isolation="repeatable_read", readonly=True).start()
+        await self._start_reading()
         await self._prepare()
         source_keys: KeySet | None = None
         # The read is complete, so the source's keys need not be read separately.
@@ -86,7 +86,8 @@ class _Load:
             assert run_chunk is not None
             # Taken first: everything read from the source from here on is in this snapshot.
             with self.session.reading():
-                snapshot = await share_snapshot(self.origin, self.table)
+                await refuse_rewritten(self.origin, self.table, self.plan, self.volume)
+                snapshot = await share_snapshot(self.origin)
             extracted_at = datetime.now(UTC).isoformat()
             gathering = await open_gathering(
                 self.session, self.origin, self.table, self.plan, self.window, self.volume, extracted_at
@@ -119,14 +120,13 @@ class _Load:
         """
         windows = Windows(self.table, self.plan, self.window)
         with self.session.reading():
-            await windows.cut(self.origin)
+            async with settled(self.origin, self.run.source, self.table):
+                await windows.cut(self.origin)
         total = LoadCounts()
         changes: tuple[SchemaChange, ...] = ()
         for part in windows:
             began, memory = time.monotonic(), peak_memory_bytes()
-            transaction = self.origin.transaction(isolation="repeatable_read", readonly=True)
-            with self.session.reading():
-                await transaction.start()
+            await self._start_reading()
             await self._prepare()
             source_keys = await self._source_keys(part.window) if part.is_last else None
             rows, received = await self._stage(part.window)
@@ -137,12 +137,16 @@ class _Load:
             counts = await self.run.publish(staged, part.recorded(rows, received, began))
             total, changes, self.changes = counts.after(total), changes + staged.changes, []
             with self.session.reading():
-                await transaction.rollback()
+                await stop_reading(self.origin)
             windows.learn(part, received, time.monotonic() - began, peak_memory_bytes() - memory)
             if not part.is_last:
                 self.session.pass_failpoint("after_chunk_commit")
                 await self.run.next_batch(self.plan)
         return total, changes, windows.count
+
+    async def _start_reading(self) -> None:
+        with self.session.reading():
+            await start_reading(self.origin, self.run.source_address, self.run.source, self.table, self.shape)
 
     async def _prepare(self) -> None:
         session = self.session

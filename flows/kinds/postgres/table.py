@@ -66,11 +66,11 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
         SourceError: the table does not exist or is not visible; a declared column is missing; or a column has the name
             of one of raw's metadata columns.
     """
-    records = await connection.fetch(_COLUMNS, qualified(table.schema, table.name))
+    records = await connection.fetch(_COLUMNS, table.relation)
     where = f"{source}.{table.name}"
     if not records:
         raise SourceError(
-            f"table {table.schema}.{table.name} does not exist or is not readable",
+            f"table {table.schema}.{table.at_source} does not exist or is not readable",
             where=where,
             fix=f"check the name in flows/sources, and grant select on it to {await _user(connection)}",
         )
@@ -119,13 +119,13 @@ async def _user(connection: Connection[Record]) -> str:
 def select_rows(table: Table, shape: Shape, condition: str) -> str:
     """The query for the source's rows, in raw's types."""
     columns = ", ".join(column.select for column in shape.columns)
-    return f"select {columns} from {qualified(table.schema, table.name)} where {condition}"
+    return f"select {columns} from {table.relation} where {condition}"
 
 
 def select_keys(table: Table, shape: Shape) -> str:
     """The query for all keys of the source table."""
     columns = ", ".join(column.select for name in table.keys if (column := shape.column(name)))
-    return f"select {columns} from {qualified(table.schema, table.name)}"
+    return f"select {columns} from {table.relation}"
 
 
 async def key_set(connection: Connection[Record], table: Table, shape: Shape, condition: str = "true") -> KeySet:
@@ -135,16 +135,14 @@ async def key_set(connection: Connection[Record], table: Table, shape: Shape, co
     """
     keys = [column.select for name in table.keys if (column := shape.column(name))]
     mark = fingerprint(keys) if keys else "null::numeric"
-    row = await connection.fetchrow(
-        f"select count(*) as rows, {mark} as mark from {qualified(table.schema, table.name)} where {condition}"
-    )
+    row = await connection.fetchrow(f"select count(*) as rows, {mark} as mark from {table.relation} where {condition}")
     assert row is not None  # an aggregate always answers one row
     return KeySet(row["rows"], row["mark"])
 
 
 async def count(connection: Connection[Record], table: Table, condition: str = "true") -> int:
     """Rows of the source table under the condition."""
-    query = f"select count(*) from {qualified(table.schema, table.name)} where {condition}"
+    query = f"select count(*) from {table.relation} where {condition}"
     return int(await connection.fetchval(query))
 
 
@@ -157,8 +155,7 @@ async def has_value_outside(connection: Connection[Record], table: Table, column
     filled = " or ".join(f"{quote_identifier(name)} is not null" for name in columns)
     return bool(
         await connection.fetchval(
-            f"select exists (select from {qualified(table.schema, table.name)} "
-            f"where ({filled}) and ({condition}) is not true)"
+            f"select exists (select from {table.relation} where ({filled}) and ({condition}) is not true)"
         )
     )
 
