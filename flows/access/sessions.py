@@ -13,6 +13,7 @@ from flows.values.connection import DatabaseConnection
 from flows.values.errors import ConfigurationError
 from flows.values.identifiers import quote_literal
 from flows.values.settings import settings
+from flows.values.sqlstates import PROTOCOL_VIOLATION
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -39,8 +40,6 @@ _SESSION = {
 # Set by a role for people's sessions, they would end a load that waits for the other end.
 _NO_LIMIT = {"lock_timeout": "0", "idle_session_timeout": "0", "transaction_timeout": "0"}
 _SINCE = {"idle_session_timeout": 14, "transaction_timeout": 17}
-# What a pooler answers to a start-up parameter that it does not know.
-_REFUSED_PARAMETER = "08P01"
 
 
 async def open_session(
@@ -85,10 +84,11 @@ async def _connected(
     try:
         connection = await _connect(address, session)
     except asyncpg.PostgresError as problem:
-        if problem.sqlstate != _REFUSED_PARAMETER:
+        if problem.sqlstate != PROTOCOL_VIOLATION:
             raise
-        # A pooler rejects start-up parameters that it does not track, or drops them. At the source, `pinned` then sets
-        # them in each transaction: a setting of the session would stay with the pooler's connection, for its next user.
+        # Some poolers reject start-up parameters that they do not track; others drop them. At the source, `pinned` then
+        # sets them in each transaction: set for the session, they would stay with the pooler's connection, for its next
+        # user.
         connection = await _connect(address, {})
     if side == "warehouse":
         # Its sessions hold advisory locks, so no pooler may share them between transactions.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flows.declare.database import Table
 from flows.declare.load import Overwrite
+from flows.kinds.postgres.money import money_decimals
 from flows.values.errors import SourceError
 from flows.values.identifiers import qualified, quote_identifier
 from flows.values.plan import KeySet
@@ -74,7 +75,9 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
             where=where,
             fix=f"check the name in flows/sources, and grant select on it to {await _user(connection)}",
         )
-    shape = Shape(tuple(_column(record, raw_schema) for record in records), int(records[0]["estimated_rows"]))
+    decimals = await money_decimals(connection, where) if any(_is_money(record) for record in records) else 2
+    columns = tuple(_column(record, raw_schema, decimals) for record in records)
+    shape = Shape(columns, int(records[0]["estimated_rows"]))
     missing = [name for name in table.named_columns if shape.column(name) is None]
     if missing:
         what = "key, cursor or partition" if isinstance(table.load, Overwrite) else "key or cursor"
@@ -92,9 +95,17 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
     return shape
 
 
-def _column(record: Record, raw_schema: str) -> Column:
+def _is_money(record: Record) -> bool:
+    return record["type_name"] in ("money", "_money") or (record["base_type"] or "").startswith("money")
+
+
+def _column(record: Record, raw_schema: str, decimals: int = 2) -> Column:
     name = record["name"]
     quoted = quote_identifier(name)
+    if decimals != 2 and _is_money(record):
+        # Its bytes are a number of the smallest unit: 1234 yen would be 12.34 in the warehouse.
+        kind = f"numeric{'[]' if record['type'].endswith('[]') else ''}"
+        return Column(name, kind, f"{quoted}::{kind}", record["nullable"])
     if record["kind"] == "e":
         enum = record["type_name"]
         return Column(

@@ -74,7 +74,7 @@ async def test_each_window_of_a_read_waits_for_a_rewrite(ends: TwoEnds, monkeypa
     await ends.load(MERGED)
     ends.raw("update ops.cursors set cursor_value = '2026-01-01 00:00:00+00', cursor_key = null")
     ends.source(f"truncate t; insert into t {ROWS.format(4000)}; analyze t")
-    start, calls = stage.start_reading, list[int]()
+    start, calls = reading.start_reading, list[int]()
 
     async def second_waits(*arguments: Any, **named: Any) -> Any:
         calls.append(1)
@@ -181,7 +181,7 @@ async def test_chunk_readers_give_way_to_a_schema_change_that_waits(
 ) -> None:
     """It waits for the session that holds the snapshot, and they for it: PostgreSQL cannot see that circle."""
     monkeypatch.setattr(reading, "_CIRCLE_ENDS_AFTER", "set local lock_timeout = '50ms'")
-    join = chunks.join_reading
+    join = reading.join_reading
 
     async def behind_an_alter(*arguments: Any, **named: Any) -> Any:
         with psycopg.connect(ends.shop.url("app")) as owner:
