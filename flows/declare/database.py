@@ -219,6 +219,12 @@ class Database:
                 where=where,
                 fix=f"use one of {', '.join(get_args(Engine))}; MariaDB is mysql",
             )
+        if self.engine != "postgresql" and (named := [table.name for table in self.tables if table.sees_a_part]):
+            raise DeclarationError(
+                f"sees_a_part ({', '.join(named)}) is supported for PostgreSQL only",
+                where=where,
+                fix="remove sees_a_part",
+            )
         if self.engine == "postgresql" and (named := [table.name for table in self.tables if table.as_text]):
             raise DeclarationError(
                 f"as_text of {', '.join(named)} has no effect: PostgreSQL's types are kept as they are",

@@ -107,6 +107,10 @@ def explain_answer(
     if state in _TRANSIENT_STATES or state[:2] == "08":
         kind = SourceUnavailable if side == "source" else WarehouseError
         return _classed(kind(what, where=where, fix=_TRY_AGAIN, retryable=True), FailureClass.TRANSIENT)
+    if state == FEATURE_MISSING:
+        move = f"the {side}'s PostgreSQL was built without it, or cannot do it as a standby: if a column's type needs "
+        move += "it (xml), declare a view at the source that casts the column to text"
+        return _classed(side_error(what, where=where, fix=move), FailureClass.SCHEMA)
     if state == TRANSACTION_TOO_LONG:
         move = f"raise transaction_timeout of the role at the {side} (or of the pooler), then run again"
         return _classed(side_error(what, where=where, fix=move), FailureClass.RESOURCE)
@@ -119,6 +123,8 @@ def explain_answer(
     if state == PRIVILEGE_MISSING and "row-level security" in answer.message:
         move = f"let the role see all rows, as a superuser at the {side}: alter role {role or 'ROLE'} bypassrls; or "
         move += "declare a view of the rows that may be read, owned by a role that the policy does not filter"
+        if side == "source":
+            move += "; or declare sees_a_part=True to load what the role sees"
         return _classed(side_error(what, where=where, fix=move), FailureClass.PERMANENT)
     if state == PRIVILEGE_MISSING:
         move = f"as its owner: {grants} Then run again. {_ROLES}" if grants else _grant(answer.message, side, role)
