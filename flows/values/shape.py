@@ -35,12 +35,14 @@ class Shape:
     """A source table's columns in order, and the planner's row estimate (-1: never analysed).
 
     `sent` are the columns as sent by the source, if a landing table has them in addition to raw's: `select` is the
-    landing table's name for them.
+    landing table's name for them. `undecodable` is SQL over the source table: a text of the row is no UTF-8, so raw
+    cannot have it; empty if all are.
     """
 
     columns: tuple[Column, ...]
     estimated_rows: int = -1
     sent: tuple[Column, ...] = ()
+    undecodable: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:

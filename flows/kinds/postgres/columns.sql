@@ -33,6 +33,7 @@ select
                 and (n.nspname <> 'public', o.oid) < (tn.nspname <> 'public', t.oid)
         )
     ) as name_is_taken,
+    getdatabaseencoding() as encoding,
     c.reltuples::bigint as estimated_rows
 from pg_class as c
 left join pg_attribute as a on c.oid = a.attrelid and a.attnum > 0 and not a.attisdropped

@@ -19,6 +19,7 @@ from flows.kinds.postgres.plan import TablePlan
 from flows.kinds.postgres.reading import settled, start_reading, stop_reading
 from flows.kinds.postgres.rows import land, watched
 from flows.kinds.postgres.table import CopyStream, key_set, select_keys, select_rows
+from flows.kinds.postgres.undecodable import read_undecodable
 from flows.landing import copy
 from flows.landing.drift import fit_to_raw
 from flows.landing.table import LANDING_SCHEMA, SchemaChange, Stamp, ensure_types, stamp_landing
@@ -26,6 +27,7 @@ from flows.observe.metrics import peak_memory_bytes
 from flows.publish.evolution import described_changes, record_held
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.staged import Staged
+from flows.quality.quarantine import Unreadable
 from flows.state import ledger
 from flows.values.identifiers import qualified
 from flows.values.plan import KeySet, LoadCounts, Window
@@ -108,7 +110,11 @@ class _Load:
         if self.plan.strategy == "overwrite":
             moved = await bring_moved(self.session, self.origin, self.table, self.shape, self.window)
             rows, received = rows + moved[0], received + moved[1]
-        staged = replace(await self._staged(self.window, rows, received, source_keys), whole=whole)
+        unreadable = await self._undecodable(self.window)
+        if unreadable and source_keys is None:
+            source_keys, whole = await self._source_keys(self.window), False
+        staged = await self._staged(self.window, rows, received, source_keys, unreadable)
+        staged = replace(staged, whole=whole)
         counts = await self.run.publish(staged)
         return counts, staged.changes, chunks
 
@@ -130,7 +136,8 @@ class _Load:
             await self._prepare()
             source_keys = await self._source_keys(part.window) if part.is_last else None
             rows, received = await self._stage(part.window)
-            staged = await self._staged(part.window, rows, received, source_keys)
+            unreadable = await self._undecodable(part.window)
+            staged = await self._staged(part.window, rows, received, source_keys, unreadable)
             staged = replace(staged, more_follow=not part.is_last)
             if not part.is_last:
                 staged = replace(staged, stage_keys=None)
@@ -169,6 +176,13 @@ class _Load:
         self._received += stream.bytes
         return stream.rows, stream.bytes
 
+    async def _undecodable(self, window: Window) -> tuple[Unreadable, ...]:
+        with self.session.reading():
+            where = self.session.target.where
+            found = await read_undecodable(self.origin, self.table, self.shape, window.condition, where)
+        self.session.rows_read += len(found)
+        return found
+
     async def _stage_keys(self) -> str:
         session, target = self.session, self.session.target
         stream = CopyStream(self.origin, select_keys(self.table, self.shape))
@@ -176,7 +190,9 @@ class _Load:
             await copy.copy_keys(session.warehouse, target, self.shape, self.table.keys, keys)
         return qualified(LANDING_SCHEMA, copy.keys_table(target))
 
-    async def _staged(self, window: Window, rows: int, received: int, source_keys: KeySet | None) -> Staged:
+    async def _staged(
+        self, window: Window, rows: int, received: int, source_keys: KeySet | None, unreadable: tuple[Unreadable, ...]
+    ) -> Staged:
         table, plan = self.table, self.plan
         shape, drift = await fit_to_raw(self.session.warehouse, self.session.target, self.shape, self.held)
         return Staged(
@@ -186,7 +202,7 @@ class _Load:
             keys=table.keys,
             window=window,
             first=plan.strategy == "initial",
-            rows_read=rows,
+            rows_read=rows + len(unreadable),
             received_bytes=received,
             extracted_at=datetime.now(UTC).isoformat(),
             cursor=table.cursor_column,
@@ -195,6 +211,7 @@ class _Load:
             tolerance=table.tolerance,
             max_deleted=table.max_deleted,
             changes=tuple(self.changes),
+            unreadable=unreadable,
             source_keys=source_keys,
             stage_keys=self._stage_keys if table.deletes else None,
         )

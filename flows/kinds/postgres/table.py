@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from flows.declare.database import Table
 from flows.kinds.postgres.money import money_decimals
 from flows.kinds.postgres.refusals import refuse_shape, refuse_unreadable
+from flows.kinds.postgres.undecodable import UNCHECKED, undecodable
 from flows.values.identifiers import qualified, quote_identifier
 from flows.values.plan import KeySet
 from flows.values.shape import Column, Shape, fingerprint
@@ -53,7 +54,8 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
     await refuse_unreadable(connection, records, table, where)
     decimals = await money_decimals(connection, where) if any(_is_money(record) for record in records) else 2
     columns = tuple(_column(record, raw_schema, decimals) for record in records)
-    shape = Shape(columns, int(records[0]["estimated_rows"]))
+    unchecked = undecodable(columns) if records[0]["encoding"] == UNCHECKED else ""
+    shape = Shape(columns, int(records[0]["estimated_rows"]), undecodable=unchecked)
     refuse_shape(shape, table, where)
     return shape
 
@@ -98,15 +100,19 @@ def _enum_name(record: Record) -> str:
 
 
 def select_rows(table: Table, shape: Shape, condition: str) -> str:
-    """The query for the source's rows, in raw's types."""
+    """The query for the source's rows, in raw's types; without those that raw cannot have."""
     columns = ", ".join(column.select for column in shape.columns)
+    if shape.undecodable:
+        condition = f"({condition}) and not ({shape.undecodable})"
     return f"select {columns} from {table.relation} where {condition}"
 
 
 def select_keys(table: Table, shape: Shape) -> str:
-    """The query for all keys of the source table."""
-    columns = ", ".join(column.select for name in table.keys if (column := shape.column(name)))
-    return f"select {columns} from {table.relation}"
+    """The query for all keys of the source table that raw can have."""
+    keys = [column for name in table.keys if (column := shape.column(name))]
+    query = f"select {', '.join(key.select for key in keys)} from {table.relation}"
+    unfit = undecodable(keys) if shape.undecodable else ""
+    return f"{query} where not ({unfit})" if unfit else query
 
 
 async def key_set(connection: Connection[Record], table: Table, shape: Shape, condition: str = "true") -> KeySet:

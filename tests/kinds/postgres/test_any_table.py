@@ -1,5 +1,7 @@
 """Any table can be read, or is refused with what is in the way: names, enums, widths, encodings."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from flows.declare import Merge, Replace
@@ -8,6 +10,7 @@ from flows.values.errors import DeclarationError, FailureClass, MedallionError, 
 from flows.values.sqlstates import Answer, explain_answer
 from flows.verbs.compare import compare_table
 from tests.conftest import TestDatabase
+from tests.kinds.loading import setting
 from tests.publish.two_ends import TwoEnds, run_sql
 
 # 63 bytes, the most that PostgreSQL keeps; some of two bytes.
@@ -127,3 +130,51 @@ def test_a_type_that_the_warehouse_cannot_do_says_how_to_load_it() -> None:
 async def test_a_name_that_is_not_there_is_still_an_error_of_the_declaration(ends: TwoEnds) -> None:
     with pytest.raises(MedallionError, match=r"public\.Orders does not exist"):
         await ends.load(Table("orders", source_name="Orders", load=Replace()))
+
+
+# -- a database that checks no encoding
+
+
+@pytest.fixture
+def unchecked(warehouse: TestDatabase, shop: TestDatabase) -> Iterator[TwoEnds]:
+    """A source in SQL_ASCII, with one text that is Latin-1 among others in UTF-8."""
+    name, admin = f"{shop.name}_ascii", shop.cluster.connection
+    admin.execute(f"create database {name} template template0 encoding 'SQL_ASCII' locale 'C' owner shop_app")
+    admin.execute(f"grant connect on database {name} to medallion_extractor")
+    ends = TwoEnds(warehouse, TestDatabase(name, shop.cluster, shop.roles))
+    ends.source(
+        "set client_encoding = 'SQL_ASCII'; create table notes (id int primary key, v int, note text, at timestamptz "
+        "default now()); insert into notes values (1, 1, 'plain'), (2, 2, E'M\\xc3\\xbcnchen \\xf0\\x9f\\x98\\x80'), "
+        "(3, 3, E'M\\xfcnchen'), (4, 4, null); grant usage on schema public to medallion_extractor;"
+        "grant select on notes to medallion_extractor"
+    )
+    yield ends
+    admin.execute(f"drop database {name} with (force)")
+
+
+@pytest.mark.parametrize("load", [Merge(), Replace(min_share=0)])
+@pytest.mark.parametrize("limits", [{}, {"medium_load_mb": 0.00001, "chunk_min_mb": 0.00001}])
+async def test_a_row_with_a_byte_that_is_no_utf8_is_quarantined_and_the_table_goes_on(
+    unchecked: TwoEnds, load: Merge | Replace, limits: dict[str, float]
+) -> None:
+    ends = unchecked
+    table = Table("notes", key="id", load=load, deletes=isinstance(load, Merge), max_quarantined=1)
+    source = Database("shop", connection="shop", tables=[table])
+    in_raw = "select id, note from raw_shop.notes where _deleted_at is null order by id"
+
+    with setting(**limits):
+        first = (await ends.load(table)).counts
+        again = (await ends.load(table)).counts
+        compared = await compare_table(ends.warehouse_address, ends.shop_address, source, table)
+
+    assert (first.rows_read, first.rows_quarantined, first.rows_inserted, first.reconciliation) == (4, 1, 3, "match")
+    assert (again.rows_inserted, again.rows_deleted, again.reconciliation) == (0, 0, "match")
+    assert ends.raw(in_raw) == [(1, "plain"), (2, "München \U0001f600"), (4, None)]
+    aside = ends.raw("select rule, row_key, row_data ->> 'text' from quarantine.rows where resolved_at is null")
+    assert [(rule, key) for rule, key, _ in aside] == [("text_is_not_utf8", {"id": 3})]
+    assert r"M\\xfcnchen" in aside[0][2]
+    assert compared.result == "match"
+
+    ends.source("update notes set note = 'fixed' where id = 3")
+    assert (await ends.load(table)).counts.rows_inserted == 1
+    assert ends.raw("select count(*) from quarantine.rows where resolved_at is null") == [(0,)]

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def row_set(table: Table, shape: Shape, condition: str = "true", *, portable: bool = False) -> RowSet:
-    """The source's rows, in raw's types."""
+    """The source's rows, in raw's types; without those that raw cannot have."""
+    if shape.undecodable:
+        condition = f"({condition}) and not ({shape.undecodable})"
     return RowSet(
         table.relation,
         tuple(column.select for name in table.keys if (column := shape.column(name))),
