@@ -69,6 +69,17 @@ async def test_the_lock_is_taken_before_the_snapshot_also_when_the_plan_is_made(
     assert (result.counts.rows_deleted, result.counts.reconciliation) == (0, "match")
 
 
+async def test_control_with_the_snapshot_before_the_lock_living_rows_are_marked_deleted(
+    ends: TwoEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ends.load(MERGED)
+    monkeypatch.setattr(reading, "_SNAPSHOT", reading._SNAPSHOT + "; select 1")
+
+    result = await _behind_the_reading_only(ends, monkeypatch, stage, ends.load(MERGED))
+
+    assert (result.counts.rows_deleted, result.counts.reconciliation) == (400, "match")
+
+
 async def test_each_window_of_a_read_waits_for_a_rewrite(ends: TwoEnds, monkeypatch: pytest.MonkeyPatch) -> None:
     ends.source("create index on t (at)")
     await ends.load(MERGED)
