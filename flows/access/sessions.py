@@ -33,12 +33,10 @@ _SESSION = {
     "quote_all_identifiers": "off",
     "transform_null_equals": "off",
     "array_nulls": "on",
-    "default_transaction_isolation": "read committed",
-    "default_transaction_deferrable": "off",
     "jit": "off",
 }
 # Set by a role for people's sessions, they would end a load that waits for the other end.
-_NO_LIMIT = {"lock_timeout": "0", "idle_session_timeout": "0", "transaction_timeout": "0"}
+_NO_LIMIT = {"idle_session_timeout": "0", "transaction_timeout": "0"}
 _SINCE = {"idle_session_timeout": 14, "transaction_timeout": 17}
 
 
@@ -114,6 +112,8 @@ def _settings(side: Literal["source", "warehouse"]) -> dict[str, str]:
     session["idle_in_transaction_session_timeout"] = session["statement_timeout"] if side == "source" else "0"
     if side == "source":
         session["default_transaction_read_only"] = "on"
+        session["default_transaction_isolation"] = "read committed"
+        session["lock_timeout"] = "0"
         # Rows hidden by a policy would look like deleted ones: a query that a policy would filter fails instead.
         session["row_security"] = "off"
     else:
@@ -143,8 +143,7 @@ def pinned(connection: Connection[Record], application: str, *, sees_a_part: boo
     `sees_a_part`: rows that a policy hides from our role do not count, as declared, and are not refused.
     """
     session = _settings("source") | _no_limits(connection) | {"lc_monetary": "C", "search_path": "pg_catalog, public"}
-    del session["default_transaction_read_only"], session["default_transaction_isolation"]
-    del session["default_transaction_deferrable"]
+    del session["default_transaction_read_only"], session["default_transaction_isolation"]  # of the next transaction
     session |= {"application_name": application} | ({"row_security": "on"} if sees_a_part else {})
     return _statements("set local", session)
 

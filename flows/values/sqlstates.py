@@ -107,9 +107,9 @@ def explain_answer(
     if state in _TRANSIENT_STATES or state[:2] == "08":
         kind = SourceUnavailable if side == "source" else WarehouseError
         return _classed(kind(what, where=where, fix=_TRY_AGAIN, retryable=True), FailureClass.TRANSIENT)
-    if state == FEATURE_MISSING:
-        move = f"the {side}'s PostgreSQL was built without it, or cannot do it as a standby: if a column's type needs "
-        move += "it (xml), declare a view at the source that casts the column to text"
+    if state == FEATURE_MISSING and "XML" in answer.message:
+        move = f"the {side}'s PostgreSQL was built without xml: declare a view at the source that casts the column to "
+        move += "text"
         return _classed(side_error(what, where=where, fix=move), FailureClass.SCHEMA)
     if state == TRANSACTION_TOO_LONG:
         move = f"raise transaction_timeout of the role at the {side} (or of the pooler), then run again"

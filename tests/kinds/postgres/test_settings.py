@@ -137,7 +137,7 @@ async def test_a_role_with_short_limits_reads_as_long_as_it_takes(ends: TwoEnds)
     ends.source("create view slow as select id, n, pg_sleep(1.2)::text as s from odd where id = 1")
     ends.source("grant select on slow to medallion_extractor")
     for database, role in ((ends.shop, "extractor"), (ends.warehouse, "loader")):
-        for name in ("transaction_timeout", "statement_timeout", "lock_timeout", "idle_session_timeout"):
+        for name in ("transaction_timeout", "statement_timeout", "idle_session_timeout"):
             named = f"alter role {database.roles[role]} in database {database.name} set {name} = '1s'"
             run_sql(database.url("admin"), named)
 
