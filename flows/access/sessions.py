@@ -11,21 +11,33 @@ import asyncpg
 from flows.failures.diagnose import CONNECTION_LOST, explain
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import ConfigurationError
+from flows.values.identifiers import quote_literal
 from flows.values.settings import settings
+from flows.values.sqlstates import PROTOCOL_VIOLATION
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-# Text output must be the same at source and warehouse, since cursors and key fingerprints are compared as text.
+# What the text of a value, a comparison or a statement depends on: cursors, keys and fingerprints are compared
+# as text between source and warehouse. At the source, `pinned` sets it again in each transaction.
 _SESSION = {
+    "client_encoding": "UTF8",
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
     "extra_float_digits": "1",
     "bytea_output": "hex",
+    "xmlbinary": "base64",
+    "xmloption": "content",
     "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "transform_null_equals": "off",
+    "array_nulls": "on",
     "jit": "off",
 }
+# Set by a role for people's sessions, they would end a load that waits for the other end.
+_NO_LIMIT = {"idle_session_timeout": "0", "transaction_timeout": "0"}
+_SINCE = {"idle_session_timeout": 14, "transaction_timeout": 17}
 
 
 async def open_session(
@@ -43,26 +55,8 @@ async def open_session(
             where=address.safe_address,
             fix="write target_session_attrs=primary in the source's URL or block",
         )
-    session = dict(_SESSION, application_name=application)
-    session["statement_timeout"] = str(int(settings().statement_timeout_seconds * 1000))
-    # A load's transaction in the warehouse is idle while its source is slow. At the source, transactions must not stay
-    # open forever: migrations of the application wait for them, and every other session waits for the migration.
-    session["idle_in_transaction_session_timeout"] = session["statement_timeout"] if side == "source" else "0"
-    if side == "source":
-        session["default_transaction_read_only"] = "on"
-        # Rows hidden by a policy would look like deleted ones: a query that a policy would filter fails instead.
-        session["row_security"] = "off"
-    else:
-        # All names are schema-qualified. By default the schema named like the role comes first, and anyone who may
-        # create schemas could put functions there that another role's statements would call.
-        session["search_path"] = "pg_catalog"
     try:
-        return await asyncpg.connect(
-            address.url,
-            timeout=settings().connect_timeout_seconds,
-            server_settings=session,
-            statement_cache_size=0,  # poolers in transaction mode do not keep prepared statements
-        )
+        return await _connected(address, side, application)
     except (asyncpg.PostgresError, *CONNECTION_LOST, ValueError) as problem:
         if _lacks_certificate(problem, address.url):
             raise ConfigurationError(
@@ -78,6 +72,80 @@ async def open_session(
                 fix="write it as postgresql://user:password@host:5432/database, with %40 for @ and so on",
             ) from None
         raise explain(problem, address.safe_address, side) from None
+
+
+async def _connected(
+    address: DatabaseConnection, side: Literal["source", "warehouse"], application: str
+) -> Connection[Record]:
+    session = _settings(side) | {"application_name": application}
+    del session["client_encoding"]  # asyncpg sends it
+    try:
+        connection = await _connect(address, session)
+    except asyncpg.PostgresError as problem:
+        if problem.sqlstate != PROTOCOL_VIOLATION:
+            raise
+        # Some poolers reject start-up parameters that they do not track; others drop them. At the source, `pinned` then
+        # sets them in each transaction: set for the session, they would stay with the pooler's connection, for its next
+        # user.
+        connection = await _connect(address, {})
+    if side == "warehouse":
+        # Its sessions hold advisory locks, so no pooler may share them between transactions.
+        named = {"application_name": application}
+        await connection.execute(_statements("set", _settings(side) | _no_limits(connection) | named))
+    return connection
+
+
+async def _connect(address: DatabaseConnection, session: dict[str, str]) -> Connection[Record]:
+    return await asyncpg.connect(
+        address.url,
+        timeout=settings().connect_timeout_seconds,
+        server_settings=session,
+        statement_cache_size=0,  # poolers in transaction mode do not keep prepared statements
+    )
+
+
+def _settings(side: Literal["source", "warehouse"]) -> dict[str, str]:
+    session = dict(_SESSION)
+    session["statement_timeout"] = str(int(settings().statement_timeout_seconds * 1000))
+    # A load's transaction in the warehouse is idle while its source is slow. At the source, transactions must not stay
+    # open forever: migrations of the application wait for them, and every other session waits for the migration.
+    session["idle_in_transaction_session_timeout"] = session["statement_timeout"] if side == "source" else "0"
+    if side == "source":
+        session["default_transaction_read_only"] = "on"
+        session["default_transaction_isolation"] = "read committed"
+        session["lock_timeout"] = "0"
+        # Rows hidden by a policy would look like deleted ones: a query that a policy would filter fails instead.
+        session["row_security"] = "off"
+    else:
+        # All names are schema-qualified. By default the schema named like the role comes first, and anyone who may
+        # create schemas could put functions there that another role's statements would call.
+        session["search_path"] = "pg_catalog"
+        # Amounts of money are stored as an integer of the smallest unit, which depends on this setting.
+        session["lc_monetary"] = "C"
+    return session
+
+
+def _no_limits(connection: Connection[Record]) -> dict[str, str]:
+    version = connection.get_server_version().major
+    return {name: value for name, value in _NO_LIMIT.items() if version >= _SINCE.get(name, 0)}
+
+
+def _statements(verb: str, session: dict[str, str]) -> str:
+    quoted = {name: quote_literal(value) for name, value in session.items() if name != "search_path"}
+    lists = {name: value for name, value in session.items() if name == "search_path"}
+    return "; ".join(f"{verb} {name} = {value}" for name, value in (quoted | lists).items())
+
+
+def pinned(connection: Connection[Record], application: str, *, sees_a_part: bool = False) -> str:
+    """SQL that sets, for one transaction at a source, all that the text of a value or a comparison depends on.
+
+    Settings of the role, of the database, or left behind by a pooler's other users do not count then.
+    `sees_a_part`: rows that a policy hides from our role do not count, as declared, and are not refused.
+    """
+    session = _settings("source") | _no_limits(connection) | {"lc_monetary": "C", "search_path": "pg_catalog, public"}
+    del session["default_transaction_read_only"], session["default_transaction_isolation"]  # of the next transaction
+    session |= {"application_name": application} | ({"row_security": "on"} if sees_a_part else {})
+    return _statements("set local", session)
 
 
 async def leave_session(connection: Connection[Record]) -> None:

@@ -9,7 +9,7 @@ from flows.declare.load import Append, Merge, Overwrite, Replace
 from flows.declare.refusals import refuse_repeats, unknown_table
 from flows.declare.rule import Rule, Tolerance
 from flows.values.errors import DeclarationError
-from flows.values.identifiers import require_plain
+from flows.values.identifiers import qualified, require_plain
 
 Engine = Literal["postgresql", "mysql", "sqlite", "mssql"]
 """The database engine of a source; `mysql` includes MariaDB."""
@@ -39,6 +39,10 @@ class Table:
     rows that fit them and quarantines the others, up to `max_quarantined`.
     `as_text` names columns of databases other than PostgreSQL with values that their type in raw cannot represent (zero
     dates, words in a numeric column): they are loaded as text.
+    `source_name` is the table's name at the source, if it is not `name`: `Table("orders", source_name="Orders", …)`.
+    `sees_a_part` accepts that the source hides rows from our role, by row-level security or by a view that filters by
+    the current user: hidden rows then count as rows that do not exist, also for `deletes`. Without it, such a table
+    fails, because hidden rows would look deleted. PostgreSQL only.
     """
 
     name: str
@@ -54,6 +58,18 @@ class Table:
     description: str = ""
     as_text: tuple[str, ...] = ()
     on_drift: OnDrift = "evolve"
+    sees_a_part: bool = False
+    source_name: str | None = None
+
+    @property
+    def at_source(self) -> str:
+        """The table's name at the source."""
+        return self.name if self.source_name is None else self.source_name
+
+    @property
+    def relation(self) -> str:
+        """`"public"."baskets"`, for PostgreSQL."""
+        return qualified(self.schema, self.at_source)
 
     @property
     def tolerance(self) -> Tolerance:
@@ -151,9 +167,11 @@ class Table:
             )
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
         refuse_repeats(list(self.keys), "key column", where)
-        if not all([*self.keys, self.schema, *([] if self.cursor_column is None else [self.cursor_column])]):
+        if not all(
+            [*self.keys, self.schema, self.at_source, *([] if self.cursor_column is None else [self.cursor_column])]
+        ):
             raise DeclarationError(
-                "the name of the schema, or of a column of the key or cursor, is empty",
+                "the name of the table, its schema, or of a column of the key or cursor, is empty",
                 where=where,
                 fix="write the names as the source has them, or leave the argument out",
             )
@@ -200,6 +218,12 @@ class Database:
                 f"engine {self.engine!r} is unknown",
                 where=where,
                 fix=f"use one of {', '.join(get_args(Engine))}; MariaDB is mysql",
+            )
+        if self.engine != "postgresql" and (named := [table.name for table in self.tables if table.sees_a_part]):
+            raise DeclarationError(
+                f"sees_a_part ({', '.join(named)}) is supported for PostgreSQL only",
+                where=where,
+                fix="remove sees_a_part",
             )
         if self.engine == "postgresql" and (named := [table.name for table in self.tables if table.as_text]):
             raise DeclarationError(

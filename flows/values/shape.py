@@ -35,12 +35,14 @@ class Shape:
     """A source table's columns in order, and the planner's row estimate (-1: never analysed).
 
     `sent` are the columns as sent by the source, if a landing table has them in addition to raw's: `select` is the
-    landing table's name for them.
+    landing table's name for them. `undecodable` is SQL over the source table: a text of the row is no UTF-8, so raw
+    cannot have it; empty if all are.
     """
 
     columns: tuple[Column, ...]
     estimated_rows: int = -1
     sent: tuple[Column, ...] = ()
+    undecodable: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,11 +63,11 @@ def column_list(names: tuple[str, ...] | list[str], alias: str = "") -> str:
 def fingerprint(expressions: list[str]) -> str:
     """SQL over a set of rows: a number that is equal for equal sets of keys, whatever their order.
 
-    The sum of 64-bit hashes of the keys' text. If two servers hash differently, equal sets look different and a full
-    comparison follows: slower, never wrong.
+    The sum of 64-bit hashes of the bytes of the keys' text, whatever their collation treats as equal. If two servers
+    hash differently, equal sets look different and a full comparison follows: slower, never wrong.
     """
     text = expressions[0] + "::text" if len(expressions) == 1 else f"row({', '.join(expressions)})::text"
-    return f"coalesce(sum(hashtextextended({text}, 0)), 0)"
+    return f'coalesce(sum(hashtextextended(({text}) collate "C", 0)), 0)'
 
 
 def row_document(shape: Shape, alias: str = "") -> str:

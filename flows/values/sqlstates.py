@@ -23,6 +23,9 @@ from flows.values.errors import (
 
 PRIVILEGE_MISSING = "42501"
 STATEMENT_CANCELLED = "57014"
+PROTOCOL_VIOLATION = "08P01"
+FEATURE_MISSING = "0A000"
+TRANSACTION_TOO_LONG = "25P04"
 
 _TRANSIENT_STATES = frozenset(["40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53300", "25006"])
 _RESOURCE_STATES = frozenset(["53000", "53100", "53200", "53400"])
@@ -96,9 +99,21 @@ def explain_answer(
         )
     if state == STATEMENT_CANCELLED:
         return _cancelled(what, answer.message, where, side)
+    if state == PROTOCOL_VIOLATION:
+        # A pooler that does not know a start-up parameter, or something that is no PostgreSQL: no retry changes that.
+        move = f"check what answers at the {side}'s URL; if it is a pooler, let it accept the named start-up parameter "
+        move += "(PgBouncer: ignore_startup_parameters), or name the server itself"
+        return _classed(side_error(what, where=where, fix=move), FailureClass.PERMANENT)
     if state in _TRANSIENT_STATES or state[:2] == "08":
         kind = SourceUnavailable if side == "source" else WarehouseError
         return _classed(kind(what, where=where, fix=_TRY_AGAIN, retryable=True), FailureClass.TRANSIENT)
+    if state == FEATURE_MISSING and "XML" in answer.message:
+        move = f"the {side}'s PostgreSQL was built without xml: declare a view at the source that casts the column to "
+        move += "text"
+        return _classed(side_error(what, where=where, fix=move), FailureClass.SCHEMA)
+    if state == TRANSACTION_TOO_LONG:
+        move = f"raise transaction_timeout of the role at the {side} (or of the pooler), then run again"
+        return _classed(side_error(what, where=where, fix=move), FailureClass.RESOURCE)
     if state in _RESOURCE_STATES:
         move = f"free disk or memory on the {side}, then run again"
         return _classed(side_error(what, where=where, fix=move), FailureClass.RESOURCE)
@@ -108,6 +123,8 @@ def explain_answer(
     if state == PRIVILEGE_MISSING and "row-level security" in answer.message:
         move = f"let the role see all rows, as a superuser at the {side}: alter role {role or 'ROLE'} bypassrls; or "
         move += "declare a view of the rows that may be read, owned by a role that the policy does not filter"
+        if side == "source":
+            move += "; or declare sees_a_part=True to load what the role sees"
         return _classed(side_error(what, where=where, fix=move), FailureClass.PERMANENT)
     if state == PRIVILEGE_MISSING:
         move = f"as its owner: {grants} Then run again. {_ROLES}" if grants else _grant(answer.message, side, role)

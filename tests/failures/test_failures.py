@@ -48,7 +48,7 @@ def known_to_asyncpg() -> Iterator[type[asyncpg.PostgresError]]:
 # A state of each class that PostgreSQL has, and what it means to us.
 CLASSES = {
     "08006": FailureClass.TRANSIENT,  # connection failure
-    "08P01": FailureClass.TRANSIENT,
+    "08P01": FailureClass.PERMANENT,  # a start-up parameter that a pooler rejects
     "25006": FailureClass.TRANSIENT,  # read-only: the primary has become a standby
     "40001": FailureClass.TRANSIENT,  # serialization failure
     "40P01": FailureClass.TRANSIENT,  # deadlock

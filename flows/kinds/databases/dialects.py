@@ -57,7 +57,7 @@ class Dialect:
     def relation(self, table: Table) -> str:
         """The table to read from, as `s`. The schema `public` means the connection's own."""
         schema = "" if table.schema == "public" else self.quote(table.schema) + "."
-        return f"{schema}{self.quote(table.name)} as s"
+        return f"{schema}{self.quote(table.at_source)} as s"
 
     def limited(self, columns: str, table: Table, condition: str, order: str, rows: int) -> str:
         """The first so many rows by an order."""
@@ -89,18 +89,18 @@ class Dialect:
         schema = None if table.schema == "public" else self.literal(table.schema)
         match self.engine:
             case "mysql":
-                return _MYSQL_COLUMNS.format(schema=schema or "database()", table=self.literal(table.name))
+                return _MYSQL_COLUMNS.format(schema=schema or "database()", table=self.literal(table.at_source))
             case "mssql":
-                return _MSSQL_COLUMNS.format(schema=schema or "schema_name()", table=self.literal(table.name))
+                return _MSSQL_COLUMNS.format(schema=schema or "schema_name()", table=self.literal(table.at_source))
             case _:
-                return _SQLITE_COLUMNS.format(schema=schema or "'main'", table=self.literal(table.name))
+                return _SQLITE_COLUMNS.format(schema=schema or "'main'", table=self.literal(table.at_source))
 
     def unique_keys(self, table: Table) -> str:
         """The query for the columns of unique indexes, as (index, column); "" if reading in chunks is not needed."""
         if not self.chunked:
             return ""
         schema = "database()" if table.schema == "public" else self.literal(table.schema)
-        return _MYSQL_UNIQUE.format(schema=schema, table=self.literal(table.name))
+        return _MYSQL_UNIQUE.format(schema=schema, table=self.literal(table.at_source))
 
     def source_column(self, row: Mapping[str, Any]) -> SourceColumn:
         """A row of the catalogue."""

@@ -103,12 +103,12 @@ class Databases(Kind[Database, Table]):
         url = self.address(source).url
         if source.engine == "sqlite":
             path = unquote(url.removeprefix("sqlite:///").partition("?")[0])
-            return Dataset(f"sqlite:///{path}", table.name)
+            return Dataset(f"sqlite:///{path}", table.at_source)
         own = "" if table.schema == "public" else table.schema
         if source.engine == "mysql":
-            named = database_dataset(url, "", table.name)
-            return replace(named, name=f"{own}.{table.name}") if own else named
-        return database_dataset(url, own or "dbo", table.name)
+            named = database_dataset(url, "", table.at_source)
+            return replace(named, name=f"{own}.{table.at_source}") if own else named
+        return database_dataset(url, own or "dbo", table.at_source)
 
     def made_of(self, column: str) -> str | None:
         """Columns arrive under their own names."""

@@ -48,7 +48,7 @@ async def describe(reader: Reader, source: str, table: Table) -> ForeignTable:
     found = [dialect.source_column(row) for row in await reader.rows(dialect.catalogue(table))]
     if not found:
         raise SourceError(
-            f"table {table.name} does not exist or is not readable",
+            f"table {table.at_source} does not exist or is not readable",
             where=where,
             fix="check the name in flows/sources, the database in the source's URL, and the user's privileges",
         )

@@ -18,6 +18,7 @@ from flows.kinds.postgres.compare import source_rows as extract_buckets
 from flows.kinds.postgres.large.volume import estimate
 from flows.kinds.postgres.moved import bring_moved
 from flows.kinds.postgres.partitions import dividing_column
+from flows.kinds.postgres.reading import settled, start_reading
 from flows.kinds.postgres.rows import land
 from flows.kinds.postgres.table import CopyStream, count, describe, key_set, select_rows
 from flows.landing.drift import fit_to_raw
@@ -105,6 +106,7 @@ async def rows_within(
     async with (
         connect(warehouse_address, side="warehouse") as warehouse,
         connect(origin_address, side="source", application=f"medallion read {target.where}") as origin,
+        settled(origin, source, table),
     ):
         shape = await describe(origin, source.name, source.raw_schema, table)
         dividing_column(shape, column, target.where, _CORRECT)
@@ -160,10 +162,9 @@ async def backfill_partition(
                 origin = await opened.enter_async_context(
                     connect(ends.address, side="source", application=f"medallion read {target.where}")
                 )
-                shape = await describe(origin, source.name, source.raw_schema, table)
+                shape = await start_reading(origin, ends.address, source, table)
                 kind = dividing_column(shape, column, target.where, _CORRECT).raw_type
                 shape, held = beside_scheduled_loads(shape, known, table, target.where)
-                await origin.transaction(isolation="repeatable_read", readonly=True).start()
                 source_keys = await key_set(origin, table, shape, condition) if overwrites else None
             stream = CopyStream(origin, select_rows(table, shape, condition))
             labels = await ensure_types(session.warehouse, target, shape)

@@ -17,6 +17,7 @@ from flows.kinds.postgres.compare.compare import compare_table
 from flows.kinds.postgres.compare.repair import repair_keys
 from flows.kinds.postgres.large.chunks import ChunkJob, stage_chunk
 from flows.kinds.postgres.plan import TablePlan, plan_table
+from flows.kinds.postgres.reading import settled
 from flows.kinds.postgres.stage import carry_out
 from flows.kinds.postgres.table import count, key_set
 from flows.kinds.tables import table_columns
@@ -29,7 +30,7 @@ from flows.state.reads import Chunk
 from flows.state.reconciliations import Reconciliation
 from flows.values.checksum import Key
 from flows.values.connection import DatabaseConnection
-from flows.values.identifiers import qualified, quote_identifier
+from flows.values.identifiers import quote_identifier
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -57,14 +58,16 @@ class Postgres(Kind[Database, Table]):
         self, warehouse: Connection[Record], origin: Connection[Record], source: Database, table: Table
     ) -> Planned:
         """By the table's columns, its cursor, what raw has, and how large the table is."""
-        planned = await plan_table(warehouse, origin, source, table)
+        async with settled(origin, source, table):
+            planned = await plan_table(warehouse, origin, source, table)
         return Planned(planned.plan, planned)
 
     async def waiting(self, warehouse: Connection[Record], origin: Connection[Record], planned: Planned) -> Waiting:
         """Counted at the source; keys are compared by a fingerprint of each end."""
         carry: TablePlan = planned.carry
-        waiting = await count(origin, carry.table, carry.window.condition)
-        differ = not waiting and carry.table.deletes and await _keys_differ(warehouse, origin, carry)
+        async with settled(origin, carry.source, carry.table):
+            waiting = await count(origin, carry.table, carry.window.condition)
+            differ = not waiting and carry.table.deletes and await _keys_differ(warehouse, origin, carry)
         return Waiting(waiting, differ)
 
     async def load(self, run: LoadRun[Database, Table], planned: Planned) -> Loaded:
@@ -113,11 +116,11 @@ class Postgres(Kind[Database, Table]):
 
     async def holds(self, ends: Ends[Database, Table], column: str, value: str) -> bool:
         """One query by the column's text."""
-        async with connect(ends.address, side="source") as origin:
+        async with connect(ends.address, side="source") as origin, settled(origin, ends.source, ends.table):
             return bool(
                 await origin.fetchval(
-                    f"select exists (select from {qualified(ends.table.schema, ends.table.name)} as t "
-                    f"where t.{quote_identifier(column)}::text = $1)",
+                    f"select exists (select from {ends.table.relation} as t "
+                    f'where t.{quote_identifier(column)}::text collate "C" = $1)',
                     value,
                 )
             )
@@ -132,7 +135,7 @@ class Postgres(Kind[Database, Table]):
 
     def dataset(self, source: Database, table: Table) -> Dataset:
         """`postgres://host:port`, `database.schema.table`."""
-        return database_dataset(self.address(source).url, table.schema, table.name)
+        return database_dataset(self.address(source).url, table.schema, table.at_source)
 
     def made_of(self, column: str) -> str | None:
         """Columns arrive under their own names."""

@@ -9,7 +9,7 @@ from flows.declare.database import Table
 from flows.declare.load import Overwrite
 from flows.declare.partition import first_day_of_last
 from flows.values.errors import SourceError
-from flows.values.identifiers import qualified, quote_identifier
+from flows.values.identifiers import quote_identifier
 from flows.values.plan import Window
 from flows.values.shape import Column, Shape
 
@@ -81,7 +81,7 @@ async def _changed_before(
     name = quote_identifier(load.by)
     records = await connection.fetch(
         f"select lower::date::text as lower, (lower + interval '1 {load.every}')::date::text as upper from ("
-        f"select distinct date_trunc('{load.every}', {name}) as lower from {qualified(table.schema, table.name)} "
+        f"select distinct date_trunc('{load.every}', {name}) as lower from {table.relation} "
         f"where {following.condition} and {name} < '{first}' and {name} > '-infinity') as p order by p.lower"
     )
     return [(record["lower"], record["upper"]) for record in records]

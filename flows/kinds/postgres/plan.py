@@ -36,6 +36,7 @@ class TablePlan:
     changes: list[SchemaChange]
     volume: Volume
     held: list[SchemaChange]
+    source: Database
 
 
 async def plan_table(
@@ -90,10 +91,10 @@ async def plan_table(
         lower=window.lower,
         upper=window.upper,
         shape=shape,
-        warning=window.warning,
+        warning=_warning(table, window),
         reading=reading,
     )
-    return TablePlan(plan, target, table, window, changes, volume, held)
+    return TablePlan(plan, target, table, window, changes, volume, held, source)
 
 
 async def _coming(warehouse: Connection[Record], target: Target, table: Table, window: Window) -> str:
@@ -105,6 +106,11 @@ async def _coming(warehouse: Connection[Record], target: Target, table: Table, w
     name = quote_identifier(table.cursor_column)
     latest = await warehouse.fetchval(f"select max({name})::text from {target.raw}")
     return window.condition if latest is None else f"{name} > {quote_literal(latest)}"
+
+
+def _warning(table: Table, window: Window) -> str | None:
+    hidden = "rows that the source hides from our role are not loaded, as declared" if table.sees_a_part else None
+    return "; ".join(part for part in (window.warning, hidden) if part) or None
 
 
 def _reason(table: Table, window: Window) -> str:

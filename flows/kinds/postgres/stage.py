@@ -15,12 +15,14 @@ from flows.declare.database import Database, Table
 from flows.failures.diagnose import CONNECTION_LOST
 from flows.kinds.postgres.large.chunks import RunChunk, Threads
 from flows.kinds.postgres.large.gathering import open_gathering
-from flows.kinds.postgres.large.slices import share_snapshot
+from flows.kinds.postgres.large.slices import refuse_rewritten, share_snapshot
 from flows.kinds.postgres.large.windows import Windows
 from flows.kinds.postgres.moved import bring_moved
 from flows.kinds.postgres.plan import TablePlan
+from flows.kinds.postgres.reading import settled, start_reading, stop_reading
 from flows.kinds.postgres.rows import land, watched
 from flows.kinds.postgres.table import CopyStream, key_set, select_keys, select_rows
+from flows.kinds.postgres.undecodable import read_undecodable
 from flows.landing import copy
 from flows.landing.drift import fit_to_raw
 from flows.landing.table import LANDING_SCHEMA, SchemaChange, Stamp, ensure_types, stamp_landing
@@ -28,6 +30,7 @@ from flows.observe.metrics import peak_memory_bytes
 from flows.publish.evolution import described_changes, record_held
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.staged import Staged
+from flows.quality.quarantine import Unreadable
 from flows.state import ledger
 from flows.values.identifiers import qualified
 from flows.values.plan import KeySet, LoadCounts, Window
@@ -79,9 +82,7 @@ class _Load:
         # The window was chosen before this snapshot: transactions open then cannot commit rows below its bound.
         # No rollback on failure: after an aborted read asyncpg accepts no more statements, and the connection is closed
         # here anyway.
-        snapshot_held = self.origin.transaction(isolation="repeatable_read", readonly=True)
-        with self.session.reading():
-            await snapshot_held.start()
+        await self._start_reading()
         await self._prepare()
         source_keys: KeySet | None = None
         # The read is complete, so the source's keys need not be read separately.
@@ -90,7 +91,8 @@ class _Load:
             assert run_chunk is not None
             # Taken first: everything read from the source from here on is in this snapshot.
             with self.session.reading():
-                snapshot = await share_snapshot(self.origin, self.table)
+                await refuse_rewritten(self.origin, self.table, self.plan, self.volume)
+                snapshot = await share_snapshot(self.origin)
             extracted_at = datetime.now(UTC).isoformat()
             gathering = await open_gathering(
                 self.session, self.origin, self.table, self.plan, self.window, self.volume, extracted_at
@@ -111,11 +113,15 @@ class _Load:
         if self.plan.strategy == "overwrite":
             moved = await bring_moved(self.session, self.origin, self.table, self.shape, self.window)
             rows, received = rows + moved[0], received + moved[1]
-        staged = replace(await self._staged(self.window, rows, received, source_keys), whole=whole)
+        unreadable = await self._undecodable(self.window)
+        if unreadable and source_keys is None:
+            source_keys, whole = await self._source_keys(self.window), False
+        staged = await self._staged(self.window, rows, received, source_keys, unreadable)
+        staged = replace(staged, whole=whole)
         counts = await self.run.publish(staged)
         # The session is kept for the next table; that the source went away meanwhile is no failure of this load.
         with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, *CONNECTION_LOST):
-            await snapshot_held.rollback()
+            await stop_reading(self.origin)
         return counts, staged.changes, chunks
 
     async def window_by_window(self) -> tuple[LoadCounts, tuple[SchemaChange, ...], int]:
@@ -126,30 +132,34 @@ class _Load:
         """
         windows = Windows(self.table, self.plan, self.window)
         with self.session.reading():
-            await windows.cut(self.origin)
+            async with settled(self.origin, self.run.source, self.table):
+                await windows.cut(self.origin)
         total = LoadCounts()
         changes: tuple[SchemaChange, ...] = ()
         for part in windows:
             began, memory = time.monotonic(), peak_memory_bytes()
-            transaction = self.origin.transaction(isolation="repeatable_read", readonly=True)
-            with self.session.reading():
-                await transaction.start()
+            await self._start_reading()
             await self._prepare()
             source_keys = await self._source_keys(part.window) if part.is_last else None
             rows, received = await self._stage(part.window)
-            staged = await self._staged(part.window, rows, received, source_keys)
+            unreadable = await self._undecodable(part.window)
+            staged = await self._staged(part.window, rows, received, source_keys, unreadable)
             staged = replace(staged, more_follow=not part.is_last)
             if not part.is_last:
                 staged = replace(staged, stage_keys=None)
             counts = await self.run.publish(staged, part.recorded(rows, received, began))
             total, changes, self.changes = counts.after(total), changes + staged.changes, []
             with self.session.reading():
-                await transaction.rollback()
+                await stop_reading(self.origin)
             windows.learn(part, received, time.monotonic() - began, peak_memory_bytes() - memory)
             if not part.is_last:
                 self.session.pass_failpoint("after_chunk_commit")
                 await self.run.next_batch(self.plan)
         return total, changes, windows.count
+
+    async def _start_reading(self) -> None:
+        with self.session.reading():
+            await start_reading(self.origin, self.run.source_address, self.run.source, self.table, self.shape)
 
     async def _prepare(self) -> None:
         session = self.session
@@ -172,6 +182,13 @@ class _Load:
         self._received += stream.bytes
         return stream.rows, stream.bytes
 
+    async def _undecodable(self, window: Window) -> tuple[Unreadable, ...]:
+        with self.session.reading():
+            where = self.session.target.where
+            found = await read_undecodable(self.origin, self.table, self.shape, window.condition, where)
+        self.session.rows_read += len(found)
+        return found
+
     async def _stage_keys(self) -> str:
         session, target = self.session, self.session.target
         stream = CopyStream(self.origin, select_keys(self.table, self.shape))
@@ -179,7 +196,9 @@ class _Load:
             await copy.copy_keys(session.warehouse, target, self.shape, self.table.keys, keys)
         return qualified(LANDING_SCHEMA, copy.keys_table(target))
 
-    async def _staged(self, window: Window, rows: int, received: int, source_keys: KeySet | None) -> Staged:
+    async def _staged(
+        self, window: Window, rows: int, received: int, source_keys: KeySet | None, unreadable: tuple[Unreadable, ...]
+    ) -> Staged:
         table, plan = self.table, self.plan
         shape, drift = await fit_to_raw(self.session.warehouse, self.session.target, self.shape, self.held)
         return Staged(
@@ -189,7 +208,7 @@ class _Load:
             keys=table.keys,
             window=window,
             first=plan.strategy == "initial",
-            rows_read=rows,
+            rows_read=rows + len(unreadable),
             received_bytes=received,
             extracted_at=datetime.now(UTC).isoformat(),
             cursor=table.cursor_column,
@@ -198,6 +217,7 @@ class _Load:
             tolerance=table.tolerance,
             max_deleted=table.max_deleted,
             changes=tuple(self.changes),
+            unreadable=unreadable,
             source_keys=source_keys,
             stage_keys=self._stage_keys if table.deletes else None,
         )

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.declare.database import Table
-from flows.declare.load import Overwrite
-from flows.values.errors import SourceError
+from flows.kinds.postgres.money import money_decimals
+from flows.kinds.postgres.refusals import refuse_shape, refuse_unreadable
+from flows.kinds.postgres.undecodable import UNCHECKED, undecodable
 from flows.values.identifiers import qualified, quote_identifier
 from flows.values.plan import KeySet
-from flows.values.shape import METADATA_NAMES, Column, Shape, fingerprint
+from flows.values.shape import Column, Shape, fingerprint
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -31,29 +34,9 @@ _LOCAL_TYPES = frozenset(
     )
 )
 
-_COLUMNS = """
-select
-    a.attname as name,
-    format_type(a.atttypid, a.atttypmod) as type,
-    t.typname as type_name,
-    t.typtype::text as kind,
-    tn.nspname = 'pg_catalog' as built_in,
-    case when t.typtype = 'd' then format_type(t.typbasetype, t.typtypmod) end as base_type,
-    coalesce(bn.nspname = 'pg_catalog' and b.typtype = 'b', false) as base_built_in,
-    not a.attnotnull as nullable,
-    case when t.typtype = 'e' then array(
-        select e.enumlabel::text from pg_enum as e where e.enumtypid = t.oid order by e.enumsortorder
-    ) end as labels,
-    c.reltuples::bigint as estimated_rows
-from pg_attribute as a
-inner join pg_class as c on a.attrelid = c.oid
-inner join pg_type as t on a.atttypid = t.oid
-inner join pg_namespace as tn on t.typnamespace = tn.oid
-left join pg_type as b on t.typbasetype = b.oid
-left join pg_namespace as bn on b.typnamespace = bn.oid
-where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped
-order by a.attnum
-"""
+_COLUMNS = (Path(__file__).parent / "columns.sql").read_text(encoding="utf-8")
+# PostgreSQL cuts names after 63 bytes.
+_LONGEST_NAME = 63
 
 
 async def describe(connection: Connection[Record], source: str, raw_schema: str, table: Table) -> Shape:
@@ -63,40 +46,33 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
     built-in type becomes that type; anything else is loaded as text.
 
     Raises:
-        SourceError: the table does not exist or is not visible; a declared column is missing; or a column has the name
-            of one of raw's metadata columns.
+        SourceError: the table does not exist, is hidden from our role or a part of it, or does not fit into raw; see
+            `refusals`.
     """
-    records = await connection.fetch(_COLUMNS, qualified(table.schema, table.name))
     where = f"{source}.{table.name}"
-    if not records:
-        raise SourceError(
-            f"table {table.schema}.{table.name} does not exist or is not readable",
-            where=where,
-            fix=f"check the name in flows/sources, and grant select on it to {await _user(connection)}",
-        )
-    shape = Shape(tuple(_column(record, raw_schema) for record in records), int(records[0]["estimated_rows"]))
-    missing = [name for name in table.named_columns if shape.column(name) is None]
-    if missing:
-        what = "key, cursor or partition" if isinstance(table.load, Overwrite) else "key or cursor"
-        raise SourceError(
-            f"the declared {what} column {', '.join(missing)} is not in the table",
-            where=where,
-            fix="correct the declaration in flows/sources, or ask the source's owner about the column",
-        )
-    if taken := sorted(set(shape.names) & set(METADATA_NAMES)):
-        raise SourceError(
-            f"the table has a column {', '.join(taken)}, which is reserved for raw's metadata",
-            where=where,
-            fix="create a view at the source that renames the column, and declare the view",
-        )
+    records = await connection.fetch(_COLUMNS, table.relation, table.name)
+    await refuse_unreadable(connection, records, table, where)
+    decimals = await money_decimals(connection, where) if any(_is_money(record) for record in records) else 2
+    columns = tuple(_column(record, raw_schema, decimals) for record in records)
+    unchecked = undecodable(columns) if records[0]["encoding"] == UNCHECKED else ""
+    shape = Shape(columns, int(records[0]["estimated_rows"]), undecodable=unchecked)
+    refuse_shape(shape, table, where)
     return shape
 
 
-def _column(record: Record, raw_schema: str) -> Column:
+def _is_money(record: Record) -> bool:
+    return record["type_name"] in ("money", "_money") or (record["base_type"] or "").startswith("money")
+
+
+def _column(record: Record, raw_schema: str, decimals: int = 2) -> Column:
     name = record["name"]
     quoted = quote_identifier(name)
+    if decimals != 2 and _is_money(record):
+        # Its bytes are a number of the smallest unit: 1234 yen would be 12.34 in the warehouse.
+        kind = f"numeric{'[]' if record['type'].endswith('[]') else ''}"
+        return Column(name, kind, f"{quoted}::{kind}", record["nullable"])
     if record["kind"] == "e":
-        enum = record["type_name"]
+        enum = _enum_name(record)
         return Column(
             name,
             qualified(raw_schema, enum),
@@ -112,20 +88,31 @@ def _column(record: Record, raw_schema: str) -> Column:
     return Column(name, "text", f"{quoted}::text", record["nullable"])
 
 
-async def _user(connection: Connection[Record]) -> str:
-    return str(await connection.fetchval("select current_user"))
+def _enum_name(record: Record) -> str:
+    """Its name in raw's schema: that of the source, or with its schema in front: `audit__status`."""
+    if not record["name_is_taken"]:
+        return str(record["type_name"])
+    name = f"{record['type_schema']}__{record['type_name']}"
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    # Cut by characters of up to four bytes, with a digest of the whole.
+    return f"{name[:12]}__x{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def select_rows(table: Table, shape: Shape, condition: str) -> str:
-    """The query for the source's rows, in raw's types."""
+    """The query for the source's rows, in raw's types; without those that raw cannot have."""
     columns = ", ".join(column.select for column in shape.columns)
-    return f"select {columns} from {qualified(table.schema, table.name)} where {condition}"
+    if shape.undecodable:
+        condition = f"({condition}) and not ({shape.undecodable})"
+    return f"select {columns} from {table.relation} where {condition}"
 
 
 def select_keys(table: Table, shape: Shape) -> str:
-    """The query for all keys of the source table."""
-    columns = ", ".join(column.select for name in table.keys if (column := shape.column(name)))
-    return f"select {columns} from {qualified(table.schema, table.name)}"
+    """The query for all keys of the source table that raw can have."""
+    keys = [column for name in table.keys if (column := shape.column(name))]
+    query = f"select {', '.join(key.select for key in keys)} from {table.relation}"
+    unfit = undecodable(keys) if shape.undecodable else ""
+    return f"{query} where not ({unfit})" if unfit else query
 
 
 async def key_set(connection: Connection[Record], table: Table, shape: Shape, condition: str = "true") -> KeySet:
@@ -135,16 +122,14 @@ async def key_set(connection: Connection[Record], table: Table, shape: Shape, co
     """
     keys = [column.select for name in table.keys if (column := shape.column(name))]
     mark = fingerprint(keys) if keys else "null::numeric"
-    row = await connection.fetchrow(
-        f"select count(*) as rows, {mark} as mark from {qualified(table.schema, table.name)} where {condition}"
-    )
+    row = await connection.fetchrow(f"select count(*) as rows, {mark} as mark from {table.relation} where {condition}")
     assert row is not None  # an aggregate always answers one row
     return KeySet(row["rows"], row["mark"])
 
 
 async def count(connection: Connection[Record], table: Table, condition: str = "true") -> int:
     """Rows of the source table under the condition."""
-    query = f"select count(*) from {qualified(table.schema, table.name)} where {condition}"
+    query = f"select count(*) from {table.relation} where {condition}"
     return int(await connection.fetchval(query))
 
 
@@ -157,8 +142,7 @@ async def has_value_outside(connection: Connection[Record], table: Table, column
     filled = " or ".join(f"{quote_identifier(name)} is not null" for name in columns)
     return bool(
         await connection.fetchval(
-            f"select exists (select from {qualified(table.schema, table.name)} "
-            f"where ({filled}) and ({condition}) is not true)"
+            f"select exists (select from {table.relation} where ({filled}) and ({condition}) is not true)"
         )
     )
 

@@ -19,7 +19,7 @@ from flows.declare.load import Append, Overwrite
 from flows.kinds.postgres.large.slices import beyond
 from flows.kinds.postgres.partitions import partition_window
 from flows.values.errors import SourceError
-from flows.values.identifiers import qualified, quote_identifier, quote_literal
+from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import CursorState, Window
 from flows.values.shape import Shape
 
@@ -167,7 +167,7 @@ async def _sequence_window(
     connection: Connection[Record], table: Table, cursor: Sequence, state: CursorState
 ) -> Window:
     name = quote_identifier(cursor.column)
-    relation = qualified(table.schema, table.name)
+    relation = table.relation
     row = await connection.fetchrow(f"select max({name})::text as highest, clock_timestamp() as now from {relation}")
     assert row is not None  # an aggregate always answers one row
     horizon = await look(connection, row["now"])
@@ -208,12 +208,12 @@ async def _transaction_window(connection: Connection[Record], table: Table, stat
         "select pg_snapshot_xmin(s)::text as oldest, pg_snapshot_xmax(s)::text as upcoming, c.oid::text as relation, "
         "c.relkind in ('r', 'p', 'm') as has_rows from pg_current_snapshot() as s, pg_class as c "
         "where c.oid = to_regclass($1)",
-        qualified(table.schema, table.name),
+        table.relation,
     )
     assert row is not None  # describe() has refused a missing table
     if not row["has_rows"]:
         raise SourceError(
-            f"{table.schema}.{table.name} is not a table: its rows have no id of the transaction that wrote them",
+            f"{table.schema}.{table.at_source} is not a table: its rows have no id of the transaction that wrote them",
             where=table.name,
             fix="declare the underlying table, or another cursor, or none",
         )

@@ -34,7 +34,7 @@ async def proxy(behind: DatabaseConnection, cut: Cut) -> AsyncIterator[DatabaseC
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection(parts.hostname, parts.port)
-        answers = asyncio.create_task(_pump(server_reader, writer))
+        answers = asyncio.create_task(pump(server_reader, writer))
         nonlocal cuts
         publishing, passed = False, 0
         try:
@@ -78,7 +78,7 @@ async def proxy(behind: DatabaseConnection, cut: Cut) -> AsyncIterator[DatabaseC
     assert cuts, "what was to be cut never came"
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(ConnectionError):
         while data := await reader.read(65536):
             writer.write(data)

@@ -15,6 +15,7 @@ from flows.access.addresses import connect
 from flows.declare import Overwrite
 from flows.declare.database import Database, Table
 from flows.failures.diagnose import explain
+from flows.kinds.postgres.reading import settled, start_reading
 from flows.kinds.postgres.table import describe
 from flows.kinds.postgres.window import window as read_window
 from flows.landing.table import Target, raw_columns
@@ -70,7 +71,6 @@ async def snapshots(
             warehouse_address, side="warehouse", application=f"medallion reconcile {target.where}"
         ) as ours:
             await ours.transaction(isolation="repeatable_read", readonly=True).start()
-            await ours.execute("set local lc_monetary = 'C'")
             known = await raw_columns(ours, target)
             if known is None:
                 yield None
@@ -80,12 +80,12 @@ async def snapshots(
             # Named like a load's reader, so that it does not hold back a load's cursor.
             async with connect(origin_address, side="source", application=f"medallion read {target.where}") as theirs:
                 side = "source"
-                shape = await describe(theirs, source.name, source.raw_schema, table)
-                beside_scheduled_loads(shape, known, table, target.where)
-                window = await read_window(theirs, table, shape, state)
-                portable = await theirs.fetchrow(PROBE) != probe
-                await theirs.transaction(isolation="repeatable_read", readonly=True).start()
-                await theirs.execute("set local lc_monetary = 'C'")
+                async with settled(theirs, source, table):
+                    shape = await describe(theirs, source.name, source.raw_schema, table)
+                    beside_scheduled_loads(shape, known, table, target.where)
+                    window = await read_window(theirs, table, shape, state)
+                    portable = await theirs.fetchrow(PROBE) != probe
+                await start_reading(theirs, origin_address, source, table, shape)
                 yield Ends(
                     ours,
                     theirs,

@@ -14,8 +14,9 @@ from flows.access.addresses import connect
 from flows.declare import Merge, Overwrite, Replace
 from flows.declare.database import Database, Table
 from flows.kinds.postgres.compare import source_rows as extract_buckets
+from flows.kinds.postgres.reading import start_reading
 from flows.kinds.postgres.rows import land
-from flows.kinds.postgres.table import CopyStream, describe, select_rows
+from flows.kinds.postgres.table import CopyStream, select_rows
 from flows.landing.drift import fit_to_raw
 from flows.landing.table import SchemaChange, Stamp, Target, ensure_types, raw_columns
 from flows.publish import raw_rows as load_buckets
@@ -60,9 +61,8 @@ async def repair_keys(
                 origin = await opened.enter_async_context(
                     connect(origin_address, side="source", application=f"medallion read {target.where}")
                 )
-                shape = await describe(origin, source.name, source.raw_schema, table)
+                shape = await start_reading(origin, origin_address, source, table)
                 shape, held = beside_scheduled_loads(shape, known, table, target.where)
-                await origin.transaction(isolation="repeatable_read", readonly=True).start()
                 found = await extract_buckets.versions(origin, table, shape, keys, "false")
             stream = CopyStream(origin, select_rows(table, shape, extract_buckets.among(table, shape, keys)))
             staged = await _stage(session, table, shape, held, stream, state)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flows.declare.database import Table
 from flows.values.checksum import Key, RowSet, key_among
-from flows.values.identifiers import qualified, quote_identifier
+from flows.values.identifiers import quote_identifier
 from flows.values.shape import Shape, row_document
 
 if TYPE_CHECKING:
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 
 def row_set(table: Table, shape: Shape, condition: str = "true", *, portable: bool = False) -> RowSet:
-    """The source's rows, in raw's types."""
+    """The source's rows, in raw's types; without those that raw cannot have."""
+    if shape.undecodable:
+        condition = f"({condition}) and not ({shape.undecodable})"
     return RowSet(
-        qualified(table.schema, table.name),
+        table.relation,
         tuple(column.select for name in table.keys if (column := shape.column(name))),
         tuple(column.select for column in shape.columns),
         condition,
@@ -61,7 +63,7 @@ async def versions(
     if any(None in key for key in keys):
         condition += "".join(f" or {quote_identifier(name)} is null" for name in table.keys)
     texts = ", ".join(f"({column.select})::text" for name in table.keys if (column := shape.column(name)))
-    relation = qualified(table.schema, table.name)
+    relation = table.relation
     digests = ", ".join(f"md5({row_document(columns)}::text)" for columns in documents)
     records = await connection.fetch(
         f"select array[{texts}] as key, coalesce({next_read}, false) as waits, array[{digests}]::text[] as digests "

@@ -13,23 +13,22 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import asyncpg
-
 from flows.access.addresses import connect
 from flows.declare.database import Database, Table
 from flows.failures.diagnose import diagnose
 from flows.failures.failpoints import pass_failpoint
 from flows.failures.sides import Sides
 from flows.kinds.postgres.large.slices import Grid
+from flows.kinds.postgres.reading import join_reading
 from flows.kinds.postgres.rows import refuse_other_count, watched
-from flows.kinds.postgres.table import CopyStream, describe, select_rows
+from flows.kinds.postgres.table import CopyStream, select_rows
 from flows.landing import copy
 from flows.landing.table import Target
 from flows.observe.metrics import peak_memory_bytes
 from flows.state import reads
 from flows.state.reads import Chunk
 from flows.values.connection import DatabaseConnection
-from flows.values.errors import LoadLocked, SourceUnavailable
+from flows.values.errors import LoadLocked
 from flows.values.settings import settings
 
 
@@ -92,9 +91,7 @@ class _Worker(Sides):
                 origin = await ends.enter_async_context(
                     connect(origin_address, side="source", application=f"medallion read {target.where}")
                 )
-                await origin.transaction(isolation="repeatable_read", readonly=True).start()
-                await _share_snapshot(origin, job.snapshot, target.where)
-                shape = await describe(origin, self.source.name, self.source.raw_schema, self.table)
+                shape = await join_reading(origin, self.source, self.table, job.snapshot)
             async with ours.transaction():
                 if not await reads.join_read(ours, job.batch_id, job.attempt):
                     raise _superseded(target.where)
@@ -112,25 +109,6 @@ class _Worker(Sides):
                 pass_failpoint("in_chunk_before_commit", settings().failpoint)
         pass_failpoint("after_chunk_commit", settings().failpoint)
         return chunk
-
-
-async def _share_snapshot(origin: asyncpg.Connection[asyncpg.Record], snapshot: str, where: str) -> None:
-    """Raises:
-    SourceUnavailable: the connection that holds the snapshot was lost.
-    """
-    try:
-        await origin.execute(f"set transaction snapshot '{snapshot}'")
-    except (
-        asyncpg.InvalidParameterValueError,
-        asyncpg.UndefinedObjectError,
-        asyncpg.ObjectNotInPrerequisiteStateError,  # its holder is ending: the name still exists, not the session
-    ):
-        raise SourceUnavailable(
-            "the snapshot of all chunks was lost with the connection that held it",
-            where=where,
-            fix="the load is retried automatically, from the last committed chunk",
-            retryable=True,
-        ) from None
 
 
 def _superseded(where: str) -> LoadLocked:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.declare.database import Table
-from flows.values.identifiers import qualified, quote_identifier, quote_literal
+from flows.kinds.postgres.large.volume import Volume
+from flows.values.errors import SourceUnavailable
+from flows.values.identifiers import quote_identifier, quote_literal
+from flows.values.plan import LoadPlan
 from flows.values.shape import column_list
 
 if TYPE_CHECKING:
@@ -71,15 +74,26 @@ def beyond(columns: tuple[str, ...], edge: Edge) -> str:
     return f"(({column_list(columns)}) > ({values}))"
 
 
-async def share_snapshot(connection: Connection[Record], table: Table) -> str:
-    """Export this transaction's snapshot for other connections; returns its name.
-
-    The table is locked against changes of its columns meanwhile.
-    """
+async def share_snapshot(connection: Connection[Record]) -> str:
+    """Export this transaction's snapshot for other connections; returns its name."""
     # This transaction is idle while the others read.
     await connection.execute("set local idle_in_transaction_session_timeout = 0")
-    await connection.execute(f"lock table {qualified(table.schema, table.name)} in access share mode")
     return str(await connection.fetchval("select pg_export_snapshot()"))
+
+
+async def refuse_rewritten(connection: Connection[Record], table: Table, plan: LoadPlan, volume: Volume) -> None:
+    """Raises:
+    SourceUnavailable: the table was rewritten since the read was planned, so that rows are on other pages.
+    """
+    if plan.reading.by != "page":
+        return
+    if await connection.fetchval("select pg_relation_filenode(to_regclass($1))::bigint", table.relation) != volume.file:
+        raise SourceUnavailable(
+            "the table was rewritten while the load began",
+            where=f"{plan.source}.{plan.table}",
+            fix="the load is retried automatically, and planned again",
+            retryable=True,
+        )
 
 
 def page_grid(pages: int, file: int | None) -> Grid:
@@ -99,7 +113,7 @@ async def edge_grid(
 
     One pass over the index on the columns, or one sort of them; the rows themselves are not read.
     """
-    relation, order = qualified(table.schema, table.name), column_list(columns)
+    relation, order = table.relation, column_list(columns)
     texts = ", ".join(f"{quote_identifier(name)}::text" for name in columns)
     records = await connection.fetch(
         f"select {texts} from (select {order}, row_number() over (order by {order}) as place "

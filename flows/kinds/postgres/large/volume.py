@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.declare.database import Table
-from flows.values.identifiers import qualified
 from flows.values.shape import Shape
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Volume:
 
 async def estimate(connection: Connection[Record], table: Table, shape: Shape, condition: str) -> Volume:
     """The planner's estimate for a read under the condition. Takes some milliseconds for any table size."""
-    relation = qualified(table.schema, table.name)
+    relation = table.relation
     columns = ", ".join(column.select for column in shape.columns)
     explained = await connection.fetchval(f"explain (format json) select {columns} from {relation} where {condition}")
     plan = json.loads(explained)[0]["Plan"]

@@ -1,0 +1,205 @@
+"""Transactions that read a source table: its lock first, then the snapshot.
+
+A statement's snapshot is taken before it waits for a lock. A read that waits behind a rewrite (`truncate` and load
+again, `alter table … type`, `refresh materialized view`) would then see an empty table. So the lock is the first
+statement of each transaction that reads, and the table is described once more under it: COPY's bytes mean what the
+columns' types were when they were sent.
+
+PostgreSQL has no LOCK for materialized views and foreign tables, and none for roles that may read only some columns.
+There, a second session selects from the table first, which locks it and what it reads from; it ends when the reading
+transaction has done the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from flows.access.addresses import connect
+from flows.access.sessions import pinned
+from flows.declare.database import Database, Table
+from flows.kinds.postgres.table import describe
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import SourceUnavailable
+from flows.values.shape import Shape
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+# A schema change that waits for our own first session makes the second one wait for it: a circle that PostgreSQL
+# cannot see. The load is then tried again.
+_CIRCLE_ENDS_AFTER = "set local lock_timeout = '10s'"
+_NO_CIRCLE = "set local lock_timeout = 0"
+
+_SNAPSHOT = "begin isolation level repeatable read read only"
+_EACH_STATEMENT = "begin isolation level read committed read only"
+
+# LOCK on a view locks the tables below it, except materialized views and foreign tables.
+_RELATION = """
+with recursive below as (
+    select c.oid, c.relkind from pg_class as c where c.oid = to_regclass($1)
+    union
+    select c.oid, c.relkind
+    from below
+    inner join pg_rewrite as r on below.oid = r.ev_class
+    inner join pg_depend as d on r.oid = d.objid and d.classid = 'pg_rewrite'::regclass
+    inner join pg_class as c on d.refobjid = c.oid and d.refclassid = 'pg_class'::regclass
+    where below.relkind = 'v'
+)
+select
+    (select c.relkind::text from pg_class as c where c.oid = to_regclass($1)) as kind,
+    coalesce(bool_and(relkind in ('r', 'p', 'v', 'S')), false) as lockable
+from below
+where relkind not in ('i', 'I', 't', 'c')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Relation:
+    """How to lock the table in a transaction: by `lock` if it is `lockable`, else by `select`."""
+
+    lock: str
+    select: str
+    lockable: bool
+    begin: str
+
+
+async def start_reading(
+    origin: Connection[Record],
+    address: DatabaseConnection,
+    source: Database,
+    table: Table,
+    expected: Shape | None = None,
+) -> Shape:
+    """Begin the transaction that reads the table: locked, then in one snapshot. Returns the table's columns under it.
+
+    `expected`: the columns with which the read was planned. `address` opens the second session, if one is needed.
+
+    Raises:
+        SourceUnavailable: the columns have changed since.
+        SourceError: see `describe`.
+    """
+    relation = await _relation(origin, source, table)
+    begin = f"{_SNAPSHOT}; {relation.begin}"
+    if not await _locked(origin, begin, relation):
+        application = f"medallion read {source.name}.{table.name}"
+        async with connect(address, side="source", application=application) as beside:
+            await _begin_by_select(beside, f"{_EACH_STATEMENT}; {relation.begin}", relation, source, table)
+            await _begin_by_select(origin, f"{begin}; {_CIRCLE_ENDS_AFTER}", relation, source, table)
+        await origin.execute(_NO_CIRCLE)
+    return await _described(origin, source, table, expected)
+
+
+async def join_reading(
+    origin: Connection[Record], source: Database, table: Table, snapshot: str, expected: Shape | None = None
+) -> Shape:
+    """Begin a transaction in the snapshot that another session, which has the table's lock, has exported.
+
+    Raises:
+        SourceUnavailable: the other session has ended, or the columns have changed.
+    """
+    relation = await _relation(origin, source, table)
+    begin = f"{_SNAPSHOT}; {relation.begin}; {_CIRCLE_ENDS_AFTER}"
+    locked = await _locked(origin, begin, relation)
+    if not locked:
+        await origin.execute(begin)
+    try:
+        await origin.execute(f"set transaction snapshot '{snapshot}'")
+    except (
+        asyncpg.InvalidParameterValueError,
+        asyncpg.UndefinedObjectError,
+        asyncpg.ObjectNotInPrerequisiteStateError,  # its holder is ending: the name still exists, not the session
+    ):
+        raise SourceUnavailable(
+            "the snapshot of all chunks was lost with the connection that held it",
+            where=f"{source.name}.{table.name}",
+            fix="the load is retried automatically, from the last committed chunk",
+            retryable=True,
+        ) from None
+    if not locked:
+        await origin.execute(relation.select)
+    return await _described(origin, source, table, expected)
+
+
+async def stop_reading(origin: Connection[Record]) -> None:
+    """End the transaction, so that the table's lock is released; nothing if there is none."""
+    if not origin.is_closed() and origin.is_in_transaction():
+        await origin.execute("rollback")
+
+
+@contextlib.asynccontextmanager
+async def settled(origin: Connection[Record], source: Database, table: Table) -> AsyncIterator[None]:
+    """A short transaction for the questions before a read: the table is locked, and each statement has a new snapshot.
+
+    So an answer is about the table after a rewrite that was under way, and the sessions seen are those of now.
+    """
+    relation = await _relation(origin, source, table)
+    begin = f"{_EACH_STATEMENT}; {relation.begin}"
+    if not await _locked(origin, begin, relation):
+        await _begin_by_select(origin, begin, relation, source, table)
+    try:
+        yield
+    except Exception:
+        with contextlib.suppress(Exception):  # the first error counts
+            await stop_reading(origin)
+        raise
+    await stop_reading(origin)
+
+
+async def _relation(origin: Connection[Record], source: Database, table: Table) -> _Relation:
+    """Raises: SourceError: the table does not exist."""
+    async with origin.transaction(isolation="read_committed", readonly=True):
+        found = await origin.fetchrow(_RELATION, table.relation)
+        if found is None or found["kind"] is None:
+            await describe(origin, source.name, source.raw_schema, table)  # refuses it, with a fix
+    assert found is not None  # a select of aggregates always answers one row
+    # Rows of a foreign table: only a read reaches its server, and locks the table there.
+    rows = 1 if found["kind"] == "f" else 0
+    return _Relation(
+        f"lock table {table.relation} in access share mode",
+        f"select 1 from {table.relation} limit {rows}",
+        found["lockable"],
+        pinned(origin, f"medallion read {source.name}.{table.name}", sees_a_part=table.sees_a_part),
+    )
+
+
+async def _locked(origin: Connection[Record], begin: str, relation: _Relation) -> bool:
+    """Begin with the table's lock; whether that is possible. Nothing is begun if it is not."""
+    if not relation.lockable:
+        return False
+    try:
+        await origin.execute(f"{begin}; {relation.lock}")
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.WrongObjectTypeError, asyncpg.FeatureNotSupportedError):
+        # LOCK needs select on all columns; before PostgreSQL 11, it refused views.
+        await stop_reading(origin)
+        return False
+    return True
+
+
+async def _begin_by_select(
+    origin: Connection[Record], begin: str, relation: _Relation, source: Database, table: Table
+) -> None:
+    await origin.execute(begin)
+    try:
+        await origin.execute(relation.select)
+    except asyncpg.InsufficientPrivilegeError:
+        await stop_reading(origin)
+        await describe(origin, source.name, source.raw_schema, table)  # names the columns, if only some are refused
+        raise
+
+
+async def _described(origin: Connection[Record], source: Database, table: Table, expected: Shape | None) -> Shape:
+    shape = await describe(origin, source.name, source.raw_schema, table)
+    if expected is not None and shape.columns != expected.columns:
+        names = sorted({column.name for column in {*shape.columns} ^ {*expected.columns}})
+        raise SourceUnavailable(
+            f"columns of the table changed while the load began: {', '.join(names) or 'their order'}",
+            where=f"{source.name}.{table.name}",
+            fix="the load is retried automatically, and planned again; nothing was read with the old columns",
+            retryable=True,
+        )
+    return shape

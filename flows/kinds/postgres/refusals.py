@@ -1,0 +1,117 @@
+"""Tables that are not read as they are: parts of them are hidden from our role, or they do not fit into raw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flows.declare.database import Table
+from flows.declare.load import Overwrite
+from flows.values.errors import FailureClass, SourceError
+from flows.values.shape import METADATA_NAMES, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Connection, Record
+
+# PostgreSQL's limit of columns, of which raw needs some for metadata.
+_MOST_COLUMNS = 1600
+
+# Definitions are written by PostgreSQL: keywords in capitals, names of columns quoted when they are keywords.
+_BY_WHO_ASKS = """
+with recursive views as (
+    select c.oid from pg_class as c where c.oid = to_regclass($1) and c.relkind = 'v'
+    union
+    select c.oid
+    from views
+    inner join pg_rewrite as r on views.oid = r.ev_class
+    inner join pg_depend as d on r.oid = d.objid and d.classid = 'pg_rewrite'::regclass
+    inner join pg_class as c on d.refobjid = c.oid and d.refclassid = 'pg_class'::regclass and c.relkind = 'v'
+)
+select c.relname as name, found.word
+from views
+inner join pg_class as c using (oid)
+cross join lateral substring(
+    pg_get_viewdef(c.oid)
+    from '\\m(CURRENT_USER|SESSION_USER|CURRENT_ROLE|SYSTEM_USER|USER|current_setting|pg_has_role'
+        || '|has_[a-z_]+_privilege|row_security_active)\\M'
+) as found (word)
+where found.word is not null
+order by c.relname
+limit 1
+"""
+
+
+async def refuse_unreadable(
+    connection: Connection[Record], records: Sequence[Record], table: Table, where: str
+) -> None:
+    """Raises:
+    SourceError: the table does not exist; our role may not read some of its columns; it is a view that shows each role
+        other rows; it has no columns, or too many.
+    """
+    name, role = f"{table.schema}.{table.at_source}", str(await connection.fetchval("select current_user"))
+    if not records:
+        raise SourceError(
+            f"table {name} does not exist or is not readable",
+            where=where,
+            fix=f"check the name in flows/sources, and grant select on it to {role}",
+        )
+    if records[0]["name"] is None:
+        raise _unfit(f"table {name} has no columns", where, "remove it from flows/sources")
+    if len(records) + len(METADATA_NAMES) > _MOST_COLUMNS:
+        raise _unfit(
+            f"table {name} has {len(records)} columns, and raw can have {_MOST_COLUMNS - len(METADATA_NAMES)} "
+            f"and {len(METADATA_NAMES)} of its own",
+            where,
+            "create views at the source with a part of the columns each, and the key, and declare the views",
+        )
+    hidden = [record["name"] for record in records if not record["readable"]]
+    # With none, PostgreSQL's own error follows, with the grant for the table.
+    if hidden and len(hidden) < len(records):
+        columns = ", ".join(hidden)
+        raise SourceError(
+            f"{role} may not read column {columns} of table {name}",
+            where=where,
+            fix=f"as its owner: grant select ({columns}) on {name} to {role}; or create a view at the source without "
+            "the column, and declare the view",
+        )
+    if records[0]["relation_kind"] == "v" and not table.sees_a_part:
+        await _refuse_by_who_asks(connection, table, where)
+
+
+async def _refuse_by_who_asks(connection: Connection[Record], table: Table, where: str) -> None:
+    found = await connection.fetchrow(_BY_WHO_ASKS, table.relation)
+    if found is not None:
+        raise SourceError(
+            f"view {found['name']} uses {found['word']}, so it may show our role a part of the rows, and rows that it "
+            "hides later would look deleted",
+            where=where,
+            fix="declare the table below it, or a view without that; or declare sees_a_part=True to load what our role "
+            "sees",
+        )
+
+
+def refuse_shape(shape: Shape, table: Table, where: str) -> None:
+    """Raises:
+    SourceError: a declared column is missing, or a column has the name of one of raw's metadata columns.
+    """
+    missing = [name for name in table.named_columns if shape.column(name) is None]
+    if missing:
+        what = "key, cursor or partition" if isinstance(table.load, Overwrite) else "key or cursor"
+        raise SourceError(
+            f"the declared {what} column {', '.join(missing)} is not in the table",
+            where=where,
+            fix="correct the declaration in flows/sources, or ask the source's owner about the column",
+        )
+    if taken := sorted(set(shape.names) & set(METADATA_NAMES)):
+        raise SourceError(
+            f"the table has a column {', '.join(taken)}, which is reserved for raw's metadata",
+            where=where,
+            fix="create a view at the source that renames the column, and declare the view",
+        )
+
+
+def _unfit(what: str, where: str, fix: str) -> SourceError:
+    error = SourceError(what, where=where, fix=fix)
+    error.failure_class = FailureClass.SCHEMA
+    return error
