@@ -10,6 +10,7 @@ from flows.kinds.api import Api, ChangeToken, Endpoint, Since, list_state
 from flows.kinds.api.list_state import ListRead
 from flows.kinds.api.shape import mark_of
 from flows.landing.table import Target, raw_columns
+from flows.publish.identity import refuse_other_key
 from flows.publish.strategy import strategy_of
 from flows.state import ledger, reloads
 from flows.values.plan import CursorState, LoadPlan
@@ -41,6 +42,7 @@ async def plan_endpoint(
     if raw is None:
         strategy, reason = "initial", "first load: every page"
     else:
+        await refuse_other_key(warehouse, target, endpoint.keys)
         state = await ledger.read_cursor(warehouse, source.name, endpoint.name)
         if why := await reloads.reason(warehouse, source.name, endpoint.name):
             strategy, reason, state = "reload", why, CursorState()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -31,6 +31,18 @@ class Given:
     warehouse: TestDatabase
     module: str
     source: Source
+
+    def __post_init__(self) -> None:
+        #: As it was declared at first.
+        self.first = self.source
+
+    def redeclare(self, **changed: Any) -> None:
+        """Declare the table otherwise from here on."""
+        source: Any = self.source
+        table: Any = source.table(TABLE)
+        listed = {name: [replace(table, **changed)] for name in ("tables", "endpoints") if hasattr(source, name)}
+        listed = {name: value for name, value in listed.items() if name in source.__dataclass_fields__}
+        self.source = replace(source, **listed)
 
     @property
     def address(self) -> DatabaseConnection:

@@ -16,7 +16,7 @@ from flows.declare import Overwrite
 from flows.declare.database import Database, Table
 from flows.failures.diagnose import explain
 from flows.kinds.postgres.table import describe
-from flows.kinds.postgres.window import window as read_window
+from flows.kinds.postgres.trust import trusted_window
 from flows.landing.table import Target, raw_columns
 from flows.publish.evolution import beside_scheduled_loads
 from flows.state import ledger
@@ -82,7 +82,10 @@ async def snapshots(
                 side = "source"
                 shape = await describe(theirs, source.name, source.raw_schema, table)
                 beside_scheduled_loads(shape, known, table, target.where)
-                window = await read_window(theirs, table, shape, state)
+                window, doubt = await trusted_window(theirs, table, shape, state, target.where)
+                if doubt:
+                    # The next load may read all rows again; until then, differences are told and can be repaired.
+                    window = replace(window, condition="false")
                 portable = await theirs.fetchrow(PROBE) != probe
                 await theirs.transaction(isolation="repeatable_read", readonly=True).start()
                 await theirs.execute("set local lc_monetary = 'C'")

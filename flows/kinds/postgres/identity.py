@@ -1,0 +1,203 @@
+"""What a cursor of a PostgreSQL source belongs to: server, timeline, database, table, columns, and the newest position.
+
+Read from the catalogue, in a few milliseconds for any table size. What a role may not see is left out, not compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from flows.declare.database import Table
+from flows.publish.identity import Doubt, cursor_doubt, declared_cursor
+from flows.values.errors import SourceUnavailable
+from flows.values.identifiers import qualified, quote_identifier
+from flows.values.shape import Shape
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+_FACTS = Path(__file__).with_name("identity.sql").read_text(encoding="utf-8")
+# Functions that a managed server may refuse, each in a statement of its own.
+_SYSTEM = "select (pg_control_system()).system_identifier::text"
+_REPLAYED = (
+    "select (pg_control_checkpoint()).timeline_id::bigint as timeline, pg_last_wal_replay_lsn()::text as position"
+)
+_WRITTEN = (
+    "select ('x' || left(pg_walfile_name(w.position), 8))::bit(32)::bigint as timeline, w.position::text as position "
+    "from pg_current_wal_flush_lsn() as w (position)"
+)
+_REFUSED = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # a standby that was promoted in between
+)
+# Of a rewritten table, so many rows are looked at for one that is older than the last load.
+_ROWS_LOOKED_AT = 100
+
+
+async def identify(connection: Connection[Record], table: Table, shape: Shape) -> dict[str, Any]:
+    """The identity of the table and its source now, as JSON. Must run outside a transaction."""
+    relation = qualified(table.schema, table.name)
+    facts = await connection.fetchrow(_FACTS, relation, table.cursor_column)
+    assert facts is not None  # describe() has refused a missing table
+    system = timeline = position = None
+    with contextlib.suppress(*_REFUSED):
+        system = await connection.fetchval(_SYSTEM)
+    with contextlib.suppress(*_REFUSED):
+        row = await connection.fetchrow(_REPLAYED if facts["standby"] else _WRITTEN)
+        assert row is not None  # a select without from always answers one row
+        timeline, position = row["timeline"], row["position"]
+    return {
+        "cursor": declared_cursor(table, shape),
+        "source": {
+            "system": system,
+            "timeline": timeline,
+            "position": position,
+            "standby": facts["standby"],
+            "database": facts["database"],
+            "database_id": facts["database_id"],
+            "transaction": facts["transaction"],
+        },
+        "table": {name: facts[name] for name in ("id", "kind", "file", "definition")},
+        "sequences": json.loads(facts["sequences"] or "{}"),
+        "columns": json.loads(facts["columns"] or "{}"),
+    }
+
+
+async def doubt(
+    connection: Connection[Record], table: Table, stored: Mapping[str, Any], now: Mapping[str, Any], where: str
+) -> Doubt | None:
+    """Why rows below the stored cursor may differ from those in raw; None if nothing says so.
+
+    Raises:
+        SourceUnavailable: the source is a standby that is behind what an earlier load has seen.
+    """
+    if not stored.get("source"):
+        return None  # saved before version 11
+    found = _other_source(stored["source"], now["source"], where) or cursor_doubt(stored, now)
+    if found:
+        return found
+    then, today = stored["table"], now["table"]
+    if then["id"] != today["id"]:
+        return Doubt("the table was recreated since the last load")
+    if then["definition"] != today["definition"]:
+        return Doubt("the view was redefined since the last load", cursor_holds=True)
+    restarted = _restarted(stored.get("sequences", {}), now["sequences"])
+    if restarted and type(table.cursor).__name__ == "Sequence":
+        return Doubt(restarted)
+    if changed := _other_columns(stored["columns"], now["columns"], has_file=today["file"] is not None):
+        return Doubt(changed, cursor_holds=True)
+    if then["file"] != today["file"] and await _is_rewritten(connection, table, stored, now):
+        return Doubt("the table was emptied or rewritten since the last load", cursor_holds=True)
+    return None
+
+
+def same_source(stored: Mapping[str, Any], now: Mapping[str, Any], where: str) -> bool:
+    """Whether rows staged by an earlier attempt are of the source and the table of now."""
+    if not stored.get("source") or not now.get("source"):
+        return stored.get("source") == now.get("source")
+    then, today = stored["table"], now["table"]
+    return _other_source(stored["source"], now["source"], where) is None and then["id"] == today["id"]
+
+
+def _other_source(then: Mapping[str, Any], now: Mapping[str, Any], where: str) -> Doubt | None:
+    def known(name: str) -> bool:
+        return then.get(name) is not None and now.get(name) is not None
+
+    if known("system") and then["system"] != now["system"]:
+        return Doubt("the source is on another server than at the last load (another system identifier)")
+    if known("database_id") and then["database_id"] != now["database_id"]:
+        return Doubt(f"the source's database was {then['database']} and is {now['database']} now, or was recreated")
+    behind = known("position") and _position(now["position"]) < _position(then["position"])
+    behind = behind or (known("transaction") and now["transaction"] < then["transaction"])
+    if behind and now["standby"] and not (known("timeline") and now["timeline"] > then["timeline"]):
+        raise SourceUnavailable(
+            "the source is a standby that has not yet replayed what an earlier load has seen",
+            where=where,
+            fix="the load is retried automatically; if it stays behind, name another server in the source's URL, or "
+            f"accept its state with `medallion reload {where} --recreate`",
+            retryable=True,
+        )
+    # A standby's control file names its timeline only from its next restart point on.
+    if known("timeline") and (
+        now["timeline"] > then["timeline"] or (now["timeline"] < then["timeline"] and not now["standby"])
+    ):
+        return Doubt(
+            f"the source was restored or failed over since the last load (timeline {then['timeline']} → "
+            f"{now['timeline']})"
+        )
+    return Doubt("the source was restored to an earlier state than the last load has seen") if behind else None
+
+
+def _position(text: str) -> int:
+    high, _, low = text.partition("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+def _restarted(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """`setval` keeps the sequence's file, so it is noticed only while the sequence is behind what was seen."""
+    for sequence, (file, last, _) in now.items():
+        if sequence in then and (then[sequence][0] != file or _is_less(last, then[sequence][1])):
+            return "the sequence of the cursor's column was restarted since the last load"
+    return None
+
+
+def _is_less(now: int | None, then: int | None) -> bool:
+    return now is not None and then is not None and now < then
+
+
+def _other_columns(then: Mapping[str, Any], now: Mapping[str, Any], *, has_file: bool) -> str | None:
+    """The first column whose values may have changed without any of its rows being written."""
+    for name, column in now.items():
+        before = then.get(name)
+        if before is None:
+            continue  # a new column: see `returned` and `has_value_outside`
+        if before["at"] != column["at"]:
+            return f"column {name} was dropped and made again, or renamed, since the last load"
+        for label in (before.get("labels") or {}).items():
+            if (column.get("labels") or {}).get(label[0]) != label[1]:
+                return f"labels of the enum in column {name} were renamed or replaced since the last load"
+        for kind, said in (("checks", "domain"), ("parts", "composite type")):
+            if before.get(kind) != column.get(kind) and before["type"] == column["type"]:
+                return f"the {said} of column {name} was changed since the last load"
+        if before.get("generated") != column.get("generated"):
+            return f"the expression that generates column {name} was changed since the last load"
+        if not has_file and before["type"] != column["type"]:
+            return f"the type of column {name} was changed since the last load"
+    return None
+
+
+async def newest_is_old(
+    connection: Connection[Record], table: Table, stored: Mapping[str, Any], now: Mapping[str, Any]
+) -> bool:
+    """Whether the row with the cursor's highest value was there at the last load: then newer ones were deleted."""
+    if not stored.get("source") or now["table"]["kind"] not in ("r", "p"):
+        return False
+    name = quote_identifier(str(table.cursor_column))
+    return bool(
+        await connection.fetchval(
+            f"select age(xmin) > $1 from {qualified(table.schema, table.name)} "
+            f"where {name} is not null order by {name} desc limit 1",
+            now["source"]["transaction"] - stored["source"]["transaction"],
+        )
+    )
+
+
+async def _is_rewritten(
+    connection: Connection[Record], table: Table, stored: Mapping[str, Any], now: Mapping[str, Any]
+) -> bool:
+    """Whether all rows looked at were written after the last load: `vacuum full` and `cluster` keep what wrote a row,
+    `truncate` with a reload and a rewriting `alter table` do not."""
+    passed = now["source"]["transaction"] - stored["source"]["transaction"]
+    return not await connection.fetchval(
+        f"select coalesce(bool_or(age(r.xmin) > $1), false) from (select xmin from "
+        f"{qualified(table.schema, table.name)} limit {_ROWS_LOOKED_AT}) as r",
+        passed,
+    )
