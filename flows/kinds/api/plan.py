@@ -67,8 +67,8 @@ async def plan_endpoint(
 
 
 def _is_of_another(endpoint: Endpoint, state: CursorState) -> bool:
-    """Whether the value is of another cursor; unknown for one saved before version 11."""
-    return bool(state.identity) and dict(state.identity) != identity_of(endpoint)
+    """Whether the value is of another cursor; unknown for one saved before version 11, or set by a person."""
+    return any(part in state.identity and state.identity[part] != now for part, now in identity_of(endpoint).items())
 
 
 async def known_read(warehouse: Connection[Record], source: Api, endpoint: Endpoint, plan: LoadPlan) -> ListRead:

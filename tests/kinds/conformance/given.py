@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import psycopg
@@ -40,8 +40,12 @@ class Given:
         """Declare the table otherwise from here on."""
         source: Any = self.source
         table: Any = source.table(TABLE)
-        listed = {name: [replace(table, **changed)] for name in ("tables", "endpoints") if hasattr(source, name)}
-        listed = {name: value for name, value in listed.items() if name in source.__dataclass_fields__}
+        # Kinds name their tables differently: tables, endpoints, resources.
+        listed = {
+            field.name: [replace(table, **changed)]
+            for field in fields(source)
+            if isinstance(held := getattr(source, field.name), list | tuple) and table in held
+        }
         self.source = replace(source, **listed)
 
     @property
