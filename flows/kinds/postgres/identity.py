@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from flows.declare import Sequence
 from flows.declare.database import Table
 from flows.publish.identity import Doubt, cursor_doubt, declared_cursor
 from flows.values.errors import SourceUnavailable
@@ -22,8 +23,35 @@ from flows.values.shape import Shape
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-_FACTS = Path(__file__).with_name("identity.sql").read_text(encoding="utf-8")
-# Functions that a managed server may refuse, each in a statement of its own.
+_FACTS = """
+select
+    current_database()::text as database,
+    (select d.oid::bigint from pg_database as d where d.datname = current_database()) as database_id,
+    pg_is_in_recovery() as standby,
+    pg_snapshot_xmax(pg_current_snapshot())::text::bigint as transaction,
+    c.oid::bigint as id,
+    c.relkind::text as kind,
+    case when c.relkind = 'r' then pg_relation_filenode(c.oid)::bigint end as file,
+    case when c.relkind in ('v', 'm') then md5(pg_get_viewdef(c.oid)) end as definition
+from pg_class as c
+where c.oid = to_regclass($1)
+"""
+_COLUMNS = """
+select
+    a.attname::text as name,
+    a.attnum as place,
+    format_type(a.atttypid, a.atttypmod) as type,
+    case when a.attgenerated <> '' then md5(pg_get_expr(d.adbin, d.adrelid)) end as generated,
+    t.typnamespace <> 'pg_catalog'::regnamespace as is_own
+from pg_attribute as a
+inner join pg_type as t on t.oid = a.atttypid
+left join pg_attrdef as d on a.attgenerated <> '' and d.adrelid = a.attrelid and d.adnum = a.attnum
+where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped
+order by a.attnum
+"""
+_OWN_TYPES, _SEQUENCES = (
+    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("own_types.sql", "sequences.sql")
+)
 _SYSTEM = "select (pg_control_system()).system_identifier::text"
 _REPLAYED = (
     "select (pg_control_checkpoint()).timeline_id::bigint as timeline, pg_last_wal_replay_lsn()::text as position"
@@ -32,6 +60,7 @@ _WRITTEN = (
     "select ('x' || left(pg_walfile_name(w.position), 8))::bit(32)::bigint as timeline, w.position::text as position "
     "from pg_current_wal_flush_lsn() as w (position)"
 )
+# A managed server may refuse them, each by itself.
 _REFUSED = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.UndefinedFunctionError,
@@ -45,7 +74,7 @@ _ROWS_LOOKED_AT = 100
 async def identify(connection: Connection[Record], table: Table, shape: Shape) -> dict[str, Any]:
     """The identity of the table and its source now, as JSON. Must run outside a transaction."""
     relation = qualified(table.schema, table.name)
-    facts = await connection.fetchrow(_FACTS, relation, table.cursor_column)
+    facts = await connection.fetchrow(_FACTS, relation)
     assert facts is not None  # describe() has refused a missing table
     system = timeline = position = None
     with contextlib.suppress(*_REFUSED):
@@ -66,9 +95,28 @@ async def identify(connection: Connection[Record], table: Table, shape: Shape) -
             "transaction": facts["transaction"],
         },
         "table": {name: facts[name] for name in ("id", "kind", "file", "definition")},
-        "sequences": json.loads(facts["sequences"] or "{}"),
-        "columns": json.loads(facts["columns"] or "{}"),
+        "sequences": await _sequences(connection, relation, table),
+        "columns": await _columns(connection, relation),
     }
+
+
+async def _sequences(connection: Connection[Record], relation: str, table: Table) -> dict[str, list[Any]]:
+    if not isinstance(table.cursor, Sequence):
+        return {}
+    found = await connection.fetch(_SEQUENCES, relation, table.cursor.column)
+    return {row["id"]: [row["file"], row["last"], row["is_tied"]] for row in found}
+
+
+async def _columns(connection: Connection[Record], relation: str) -> dict[str, dict[str, Any]]:
+    found = await connection.fetch(_COLUMNS, relation)
+    columns: dict[str, dict[str, Any]] = {row["name"]: {"at": row["place"], "type": row["type"]} for row in found}
+    for row in found:
+        if row["generated"]:
+            columns[row["name"]]["generated"] = row["generated"]
+    if any(row["is_own"] for row in found):
+        for row in await connection.fetch(_OWN_TYPES, relation):
+            columns[row["name"]] |= json.loads(row["meaning"])
+    return columns
 
 
 async def doubt(
@@ -90,7 +138,7 @@ async def doubt(
     if then["definition"] != today["definition"]:
         return Doubt("the view was redefined since the last load", cursor_holds=True)
     restarted = _restarted(stored.get("sequences", {}), now["sequences"])
-    if restarted and type(table.cursor).__name__ == "Sequence":
+    if restarted and isinstance(table.cursor, Sequence):
         return Doubt(restarted)
     if changed := _other_columns(stored["columns"], now["columns"], has_file=today["file"] is not None):
         return Doubt(changed, cursor_holds=True)
