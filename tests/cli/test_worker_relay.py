@@ -27,8 +27,9 @@ from infra.local.home import Home
 from infra.local.prefect_server import PrefectServer
 from infra.local.stack import Stack, up
 from tests.conftest import ROOT
+from tests.eventually import eventually
 from tests.infra.conftest import LITTLE, home, new_home  # noqa: F401 - fixtures
-from tests.infra.port_taken import eventually, kill, listener_on, port_for_long
+from tests.infra.port_taken import kill, listener_on, port_for_long
 
 FLOW = """
 import json, os, sys, time
@@ -128,20 +129,20 @@ def test_a_worker_whose_server_dies_sends_its_auth_string_to_nobody_and_finds_th
         process(["prefect", "worker", "start", "--pool", "plain"], plain_log, **known) as plain,
     ):
         for each in (log, plain_log):
-            eventually(lambda each=each: "started!" in each.read_text(), 60, each)  # type: ignore[misc]
+            eventually(lambda each=each: "started!" in each.read_text(), 60, each.read_text)  # type: ignore[misc]
         plain.send_signal(signal.SIGSTOP)
         before = server.run(deployment, name="before", folder=str(tmp_path), waits=True)
-        eventually((tmp_path / "began").exists, 60, log)
+        eventually((tmp_path / "began").exists, 60, log.read_text)
 
         kill(home, stack)
         with listener_on(int(stack.prefect.ui_url.rpartition(":")[2])) as listener:
-            eventually(lambda: listener.heard, 60, log)
+            eventually(lambda: listener.heard, 60, log.read_text)
             time.sleep(5)
             assert {text.partition("?")[0] for text in listener.heard} == {f"GET {proof.PATH}"}
             assert "authorization" not in str(listener.heard).lower()
             # The control: Prefect's own worker sends it.
             plain.send_signal(signal.SIGCONT)
-            eventually(lambda: "authorization: basic" in str(listener.heard).lower(), 60, plain_log)
+            eventually(lambda: "authorization: basic" in str(listener.heard).lower(), 60, plain_log.read_text)
             plain.kill()
             again = up(home=home, min_free_bytes=LITTLE)
             assert again.prefect.api_url != stack.prefect.api_url
@@ -149,7 +150,7 @@ def test_a_worker_whose_server_dies_sends_its_auth_string_to_nobody_and_finds_th
         server = Server(again)
         (tmp_path / "go on").touch()
         after = server.run(deployment, name="after", folder=str(tmp_path))
-        eventually(lambda: [server.state(run) for run in (before, after)] == ["Completed"] * 2, 120, log)
+        eventually(lambda: [server.state(run) for run in (before, after)] == ["Completed"] * 2, 120, log.read_text)
         assert worker.poll() is None
         assert server.post("/logs/filter", logs={"flow_run_id": {"any_": [after]}})
         for name in ("before", "after"):

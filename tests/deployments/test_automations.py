@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +18,7 @@ from deployments.automations import alerts, watches
 from deployments.prefect_yaml import DeclaredDeployment
 from tests.deployments.asking import asked
 from tests.deployments.deploying import SMALL, Deploying
+from tests.eventually import eventually
 
 pytestmark = pytest.mark.xdist_group("deployments")
 
@@ -47,14 +48,6 @@ def become(deploying: Deploying, run: str, *states: str) -> None:
 def runs_of(deploying: Deploying, flow: str) -> list[dict[str, Any]]:
     wanted = {"flows": {"name": {"any_": [flow]}}}
     found: list[dict[str, Any]] = asked("POST", f"{deploying.api}/flow_runs/filter", json=wanted).json()
-    return found
-
-
-def eventually(true: Callable[[], Any], seconds: float = 60) -> Any:
-    """What the server comes to within that time: its automations work on a queue of events."""
-    until = time.monotonic() + seconds
-    while not (found := true()) and time.monotonic() < until:
-        time.sleep(0.2)
     return found
 
 

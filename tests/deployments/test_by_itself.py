@@ -33,7 +33,8 @@ from tests.deployments.asking import asked
 from tests.deployments.conftest import STUBS, small_clone
 from tests.deployments.deploying import SMALL, Deploying
 from tests.deployments.prefect_log import TalkativeServer, periodic_services, troubles, turns_without_error
-from tests.deployments.test_automations import become, channel, eventually, runs_of, start
+from tests.deployments.test_automations import become, channel, runs_of, start
+from tests.eventually import looked_for
 from tests.flows.prefect_facts import forget_senders
 
 pytestmark = pytest.mark.xdist_group("by itself")
@@ -163,26 +164,26 @@ def live_through(day: Day) -> None:
     stuck = start(deploying, "pipeline/pipeline")
     for last in ("AwaitingRetry", "Failed"):
         become(deploying, stuck, "pending")  # by a worker that is gone a moment later
-        eventually(lambda last=last: day.states(stuck)[-1]["name"] == last, PATIENCE)  # type: ignore[misc]
-    eventually(lambda: day.told_of("gold is not built"), PATIENCE)
+        looked_for(lambda last=last: day.states(stuck)[-1]["name"] == last, PATIENCE)  # type: ignore[misc]
+    looked_for(lambda: day.told_of("gold is not built"), PATIENCE)
     with worker(deploying) as process:
         start(deploying, "release/release")
         for _ in range(2):
             start(deploying, "purge/purge")
         backfill = start(deploying, "backfill/backfill", table="shop.baskets", first="2017-01-01", last="2017-01-02")
         lost = start(deploying, "pipeline/pipeline")
-        eventually(lambda: "prefect.flow-run.heartbeat" in events_of(deploying, lost), PATIENCE)
-        eventually(lambda: day.told_of("a run crashed for the last time"), PATIENCE)
+        looked_for(lambda: "prefect.flow-run.heartbeat" in events_of(deploying, lost), PATIENCE)
+        looked_for(lambda: day.told_of("a run crashed for the last time"), PATIENCE)
         kill(process, lost)
     late = start(deploying, "transform/transform")
-    eventually(lambda: day.told_of("no worker takes runs") and day.told_of("runs are late"), PATIENCE)
+    looked_for(lambda: day.told_of("no worker takes runs") and day.told_of("runs are late"), PATIENCE)
     with connected({}) as server:
         day.ready_without_worker = {run.pool_ready for run in next_runs(server, INGESTS)}
     become(deploying, late, "cancelled")
-    eventually(lambda: "Crashed" in {state["name"] for state in day.states(lost)}, PATIENCE)
-    eventually(lambda: datetime.now(UTC) > day.due - timedelta(seconds=20), 2 * PLANNED_AHEAD.total_seconds())
+    looked_for(lambda: "Crashed" in {state["name"] for state in day.states(lost)}, PATIENCE)
+    looked_for(lambda: datetime.now(UTC) > day.due - timedelta(seconds=20), 2 * PLANNED_AHEAD.total_seconds())
     with worker(deploying):
-        eventually(lambda: day.follower("predict").get("state_name") == "Completed", PATIENCE)
+        looked_for(lambda: day.follower("predict").get("state_name") == "Completed", PATIENCE)
     day.fired = {
         "transform follows the ingests": bool(day.follower("transform")),
         "predict follows a transform": bool(day.follower("predict")),

@@ -17,7 +17,8 @@ import pytest
 from deployments import automations
 from tests.deployments.asking import asked
 from tests.deployments.deploying import SMALL, Deploying
-from tests.deployments.test_automations import become, channel, eventually, start
+from tests.deployments.test_automations import become, channel, start
+from tests.eventually import eventually
 from tests.nightly import nightly
 
 pytestmark = pytest.mark.xdist_group("deployments")

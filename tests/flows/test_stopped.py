@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -25,6 +24,7 @@ from flows.state.active_runs import active_runs, dead_runs
 from flows.transform import transform
 from tests.conftest import ROOT, TestDatabase
 from tests.deployments.asking import asked
+from tests.eventually import eventually
 from tests.flows.conftest import Ends
 from tests.flows.front_door import medallion
 from tests.kinds.loading import load, rows
@@ -36,13 +36,6 @@ pytestmark = pytest.mark.xdist_group("release")
 SLEEPS = "select pg_sleep(600)::text as id"
 _SLEEPING = "query like '%pg_sleep(600)%' and query not like '%pg_stat%' and state = 'active'"
 _WAITING = "select count(*) from pg_stat_activity where datname = current_database() and "
-
-
-def eventually(true: Callable[[], Any], seconds: float = 90) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := true()) and time.monotonic() < until:
-        time.sleep(0.1)
-    return found
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,13 +46,6 @@ def listener_on(port: int) -> Iterator[Listener]:
         threading.Thread(target=accept, daemon=True).start()
         yield found
         listening.shutdown(socket.SHUT_RDWR)
-
-
-def eventually(look: Callable[[], object], seconds: float, log: Path) -> None:
-    until = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < until, log.read_text(errors="replace")[-4000:]
-        time.sleep(0.1)
 
 
 def kill(home: Home, stack: Stack) -> None:

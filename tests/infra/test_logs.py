@@ -3,8 +3,7 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -15,6 +14,7 @@ from infra.local.home import Home
 from infra.local.postgres import Cluster
 from infra.local.roles import ADMIN
 from tests.conftest import ROOT, TEST_SETTINGS
+from tests.eventually import eventually
 
 BOUND = 20_000
 #: Writes numbered lines without end, as a server in trouble does, and some past Python, as a library that crashes.
@@ -31,13 +31,6 @@ for number in range(3000):
 print("the end", file=sys.stderr, flush=True)
 time.sleep(60)
 """
-
-
-def eventually(true: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it has not come true"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from infra.local.postgres import Cluster
 from infra.local.postmaster import Postmaster
 from infra.local.roles import ADMIN
 from tests.conftest import TEST_SETTINGS
+from tests.eventually import eventually
 
 PASSWORD = secrets.token_urlsafe(12)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another account or mount")
@@ -166,6 +167,9 @@ def test_rows_in_errors_stay_out_of_the_log(cluster: Cluster) -> None:
         connection.execute("insert into people values ('ada@example.com')")
         with pytest.raises(psycopg.errors.UniqueViolation, match=r"ada@example\.com"):
             connection.execute("insert into people values ('ada@example.com')")
+    # The collector writes when it gets to it, so the log is read once all was written.
+    cluster.stop()
+    eventually(lambda: "database system is shut down" in cluster.log.read_text())
     logged = cluster.log.read_text()
     assert "duplicate key" in logged
     assert "ada@example.com" not in logged

@@ -7,9 +7,8 @@ writes events at once.
 import asyncio
 import importlib
 import secrets
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from infra.local import ports, roles
 from infra.local.prefect_server import PrefectServer, api_url
 from tests.conftest import TestCluster
 from tests.deployments.asking import asked
+from tests.eventually import eventually
 from tests.flows.prefect_facts import forget_senders
 from tests.nightly import nightly
 
@@ -40,7 +40,6 @@ TASKS = 10
 #: As days are simulated below.
 DAYS_KEPT = 2
 DAY = 86_400
-SECONDS = 120.0
 
 
 class Hurried(PrefectServer):
@@ -140,14 +139,7 @@ def run_and_record(bench: Bench, runs: int) -> None:
     for _ in range(runs):
         small()
     forget_senders()  # what this process still has to send
-    until(lambda: bench.count("task_run", "state_type = 'COMPLETED'") >= before + runs * TASKS)
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
+    eventually(lambda: bench.count("task_run", "state_type = 'COMPLETED'") >= before + runs * TASKS)
 
 
 def test_only_events_that_somebody_reads_are_stored_and_automations_hear_all(bench: Bench) -> None:
@@ -158,7 +150,7 @@ def test_only_events_that_somebody_reads_are_stored_and_automations_hear_all(ben
     forget_senders()
 
     # Written in batches, in the order in which they came.
-    until(lambda: {"medallion.schema.changed", "prefect.automation.triggered"} <= bench.events())
+    eventually(lambda: {"medallion.schema.changed", "prefect.automation.triggered"} <= bench.events())
     asked("DELETE", f"{bench.api}/automations/{made['id']}")
     stored = bench.events()
     assert {"prefect.flow-run.Pending", "prefect.flow-run.Running", "prefect.flow-run.Completed"} <= stored
@@ -225,11 +217,11 @@ def test_after_a_week_of_runs_the_database_is_no_larger_than_after_its_retention
     """Deleted is what ended or occurred two days ago, and nothing else: its pages take what comes after."""
     asked("POST", f"{bench.api}/variables/", json={"name": f"kept_{uuid.uuid4().hex}", "value": "1"})
     pass_a_day(bench, times=DAYS_KEPT + 1)
-    until(lambda: bench.count("flow_run") == 0)
+    eventually(lambda: bench.count("flow_run") == 0)
     sizes = []
     for _ in range(days):
         run_and_record(bench, runs_a_day)
-        until(
+        eventually(
             lambda: (
                 bench.count("events", "event = 'prefect.flow-run.Completed' and occurred > now() - '1 h'::interval")
                 >= runs_a_day
@@ -237,8 +229,8 @@ def test_after_a_week_of_runs_the_database_is_no_larger_than_after_its_retention
         )
         sizes.append(bench.bytes())
         pass_a_day(bench)
-        until(lambda: bench.count("flow_run", f"end_time < now() - interval '{DAYS_KEPT} days'") == 0)
-        until(lambda: bench.count("events", f"occurred < now() - interval '{DAYS_KEPT} days'") == 0)
+        eventually(lambda: bench.count("flow_run", f"end_time < now() - interval '{DAYS_KEPT} days'") == 0)
+        eventually(lambda: bench.count("events", f"occurred < now() - interval '{DAYS_KEPT} days'") == 0)
     # In MB over 200 runs in eight days: 14.0, 15.6, 16.9, 17.6, 17.7, 17.2, 17.5, 17.6.
     assert sizes[-1] <= max(sizes[: DAYS_KEPT + 2]) * 1.05, sizes
 

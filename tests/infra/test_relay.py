@@ -22,8 +22,9 @@ from infra.local.prefect_server import PrefectServer
 from infra.local.stack import up
 from infra.local.websocket_auth import until_login
 from tests.conftest import ROOT
+from tests.eventually import eventually
 from tests.infra.conftest import LITTLE
-from tests.infra.port_taken import eventually, kill, listener_on, port_for_long
+from tests.infra.port_taken import kill, listener_on, port_for_long
 
 #: In Prefect's place: answers what it was sent as `Authorization`.
 ECHO = """
@@ -117,7 +118,7 @@ def test_the_port_of_a_relay_is_its_workers_until_both_are_gone(home: Home) -> N
         os.kill(served.relay, signal.SIGKILL)
         time.sleep(0.2)
         assert not ports.is_free(served.port)
-    eventually(lambda: ports.is_free(served.port), 10, home.logs / "relay.log")
+    eventually(lambda: ports.is_free(served.port), 10, (home.logs / "relay.log").read_text)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -131,7 +132,7 @@ def test_a_relay_that_is_told_to_end_ends_after_its_worker(home: Home, number: s
         os.kill(relay := served.relay, number)
         time.sleep(1)
         assert Path(f"/proc/{relay}/exe").exists()
-    eventually(lambda: ports.is_free(served.port), 10, home.logs / "relay.log")
+    eventually(lambda: ports.is_free(served.port), 10, (home.logs / "relay.log").read_text)
 
 
 def frame(first: int, text: bytes, mask: bytes = b"abcd") -> bytes:
