@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from flows.declare import Overwrite
+from flows.declare import Overwrite, Timestamp
 from flows.declare.database import Database, Table
 from flows.kinds.postgres.large.sizing import plan_reading
 from flows.kinds.postgres.large.volume import Volume
@@ -14,7 +14,7 @@ from flows.kinds.postgres.trust import trusted_window
 from flows.kinds.postgres.zones import notice_local_times
 from flows.landing.table import SchemaChange, Target, raw_columns
 from flows.publish.evolution import drift_since, no_longer_held, returned
-from flows.publish.identity import can_be_read_again, joined, read_clock, refuse_other_key, untrusted
+from flows.publish.identity import Doubt, can_be_read_again, joined, read_clock, refuse_other_key, untrusted
 from flows.publish.strategy import leaves_alone, strategy_of
 from flows.state import ledger, reloads
 from flows.values.identifiers import quote_identifier, quote_literal
@@ -59,7 +59,10 @@ async def plan_table(
     if doubt and not can_be_read_again(table) and not doubt.cursor_holds:
         raise untrusted(doubt, target.where)
     local = await notice_local_times(origin, table, shape, target.where)
-    window = replace(window, warning=joined(window.warning, local))
+    following = replace(window.next, identity={**window.next.identity, **local.seen})
+    window = replace(window, warning=joined(window.warning, local.warning), next=following)
+    if doubt is None and isinstance(table.cursor, Timestamp) and (behind := local.behind(table.cursor, state)):
+        doubt = Doubt(behind)
     strategy, reason = strategy_of(table), _reason(table, window)
     if raw is None:
         strategy, reason = "initial", "first load: the landing table becomes the raw table"

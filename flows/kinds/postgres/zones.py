@@ -5,6 +5,7 @@ West of UTC a local time is hours behind the source's clock, and a cursor in UTC
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from flows.declare.cursor import Timestamp
 from flows.declare.database import Table
 from flows.values.errors import SourceError
 from flows.values.identifiers import qualified, quote_identifier
+from flows.values.plan import CursorState
 from flows.values.shape import Shape
 
 if TYPE_CHECKING:
@@ -58,29 +60,58 @@ _JUST_NOW = timedelta(minutes=10)
 _AHEAD = timedelta(minutes=1)
 
 
-async def notice_local_times(connection: Connection[Record], table: Table, shape: Shape, where: str) -> str | None:
-    """A warning if the writers' time zone is not UTC and the column's zone is not declared.
+@dataclass(frozen=True, slots=True)
+class LocalTimes:
+    """What was noticed: a `warning`, and the `newest` value (None: unknown, or the zone is declared or not needed)."""
+
+    warning: str | None = None
+    newest: datetime | None = None
+    is_known: bool = False
+
+    @property
+    def seen(self) -> dict[str, str | None]:
+        """What is stored with the cursor."""
+        return {"newest": self.newest.isoformat() if self.newest else None} if self.is_known else {}
+
+    def behind(self, cursor: Timestamp, state: CursorState) -> str | None:
+        """Whether rows were written since the last load that the stored cursor hides: the newest value is newer than it
+        was, and yet older than the cursor."""
+        if self.newest is None or state.value is None or "newest" not in state.identity:
+            return None
+        was = state.identity["newest"]
+        if was is not None and self.newest <= datetime.fromisoformat(was):
+            return None
+        if self.newest >= datetime.fromisoformat(state.value) - cursor.overlap:
+            return None
+        return (
+            f"rows written since the last load bear times before the stored cursor: local times, if so declare "
+            f'Timestamp("{cursor.column}", zone=…), or clocks that differ, if so declare lag=…'
+        )
+
+
+async def notice_local_times(connection: Connection[Record], table: Table, shape: Shape, where: str) -> LocalTimes:
+    """What is noticed of a column without time zone whose zone is not declared.
 
     Raises:
-        SourceError: its newest value is the local time of now in such a zone, west of UTC: rows would be lost.
+        SourceError: its newest value is the local time of now in the zone of one who writes, west of UTC: rows would be
+            lost.
     """
     cursor = table.cursor
     column = shape.column(cursor.column) if isinstance(cursor, Timestamp) and not cursor.zone else None
     if column is None or not column.raw_type.startswith("timestamp") or "with time zone" in column.raw_type:
-        return None
+        return LocalTimes()
     relation = qualified(table.schema, table.name)
-    zones = await connection.fetch(_ZONES, relation)
-    if not zones:
-        return None
     newest: datetime | None = None
-    if await connection.fetchval(_IS_CHEAP, relation, column.name, _FEW_PAGES):
+    is_known = bool(await connection.fetchval(_IS_CHEAP, relation, column.name, _FEW_PAGES))
+    if is_known:
         name = quote_identifier(column.name)
         # Without infinity, which Python's clock does not know.
         newest = await connection.fetchval(
             f"select max({name})::timestamp from {relation} where {name} > '1900-01-01' and {name} < '9999-01-01'"
         )
-    if newest is not None and _is_now(newest, zones[0]["utc"]):
-        return None
+    zones = await connection.fetch(_ZONES, relation)
+    if not zones or (newest is not None and _is_now(newest, zones[0]["utc"])):
+        return LocalTimes(None, newest, is_known)
     for zone in zones:
         if zone["local"] < zone["utc"] and newest is not None and _is_now(newest, zone["local"]):
             raise SourceError(
@@ -90,10 +121,11 @@ async def notice_local_times(connection: Connection[Record], table: Table, shape
                 fix=f'declare Timestamp("{column.name}", zone="{zone["zone"]}"), or zone="UTC" if its times are in UTC',
             )
     zone = zones[0]
-    return (
+    warning = (
         f"column {column.name} has no time zone and is read as UTC, but {zone['whose']} is {zone['zone']}: declare "
         f'Timestamp("{column.name}", zone="{zone["zone"]}"), or zone="UTC" if its times are in UTC'
     )
+    return LocalTimes(warning, newest, is_known)
 
 
 def _is_now(value: datetime, clock: datetime) -> bool:

@@ -105,6 +105,20 @@ async def test_times_in_utc_are_not_suspected(ends: TwoEnds, writers_zone: str, 
     assert result.warning is None
 
 
+async def test_local_times_of_which_no_setting_tells_are_read_again_and_warned_of(ends: TwoEnds) -> None:
+    """An application sets its zone by itself; the newest value moves, and stays below the cursor."""
+    local = f"set timezone = '{NEW_YORK}'; "
+    ends.source(local + "insert into local (id) values (1)")
+    await ends.load(LOCAL)
+    ends.source(local + "update local set v = 7, at = now()")
+
+    result = await ends.load(LOCAL)
+
+    assert (result.strategy, "bear times before the stored cursor" in str(result.warning)) == ("reload", True)
+    assert ends.same("local", "id, v, at")
+    assert (await ends.load(LOCAL)).strategy == "merge", "nothing was written since"
+
+
 async def test_a_column_with_time_zone_is_not_suspected(ends: TwoEnds, writers_zone: str) -> None:
     ends.source("alter table local alter column at type timestamptz; insert into local (id) values (1)")
     assert (await ends.load(LOCAL)).warning is None
