@@ -128,11 +128,22 @@ def reload(
     recreate: Annotated[
         bool, typer.Option("--recreate", help="Rename the raw table and load a new one, with the source's types of now")
     ] = False,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Show what the next load would read; change nothing")
+    ] = False,
 ) -> None:
     """Have the next load of a table read all of its rows and write what differs. Deletes nothing."""
     from flows.verbs.reload import request_reload
 
-    prepare()
+    if only_plan and recreate:
+        raise typer.BadParameter("a new raw table gets all rows, so there is nothing to plan", param_hint="--plan")
+    prepare(asks_server=False)
+    if only_plan:
+        from flows.verbs.cursor import plan_reload
+
+        console.print(source_tables.moves_table(asyncio.run(plan_reload(tables, getpass.getuser()))))
+        console.print("[dim]nothing was changed[/]")
+        return
     for done in asyncio.run(request_reload(tables, getpass.getuser(), recreate=recreate)):
         kept = f"; the former table is kept as {done.kept_as}" if done.kept_as else ""
         console.print(f"{done.table}: the next load reads all rows{kept}")

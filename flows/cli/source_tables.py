@@ -1,4 +1,4 @@
-"""Tables of `medallion plan` and `medallion preview`."""
+"""Tables of `medallion plan`, `medallion preview` and `medallion cursor`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from flows.observe.look import grid
 
 if TYPE_CHECKING:
     from flows.kinds.kind import Preview
+    from flows.verbs.cursor import Move, StoredCursor
     from flows.verbs.plan import PlanLine
 
 
@@ -44,3 +45,42 @@ def preview_parts(name: str, preview: Preview) -> list[Table | Text | JSON]:
     for field, kinds in preview.fields.items():
         fields.add_row(field, kinds)
     return [facts, fields, *(JSON(record.decode("utf-8", errors="replace")) for record in preview.records)]
+
+
+def cursors_table(cursors: Iterable[StoredCursor]) -> Table:
+    """`medallion cursor show`."""
+    table = grid("Stored cursors", ["table", "value", "belongs to", "of batch", "stored at (UTC)"], ["of batch"])
+    for stored in cursors:
+        table.add_row(
+            stored.table,
+            stored.value or "none",
+            _belongs_to(stored),
+            "" if stored.batch_id is None else str(stored.batch_id),
+            "" if stored.updated_at is None else f"{stored.updated_at:%Y-%m-%d %H:%M:%S}",
+        )
+    return table
+
+
+def _belongs_to(stored: StoredCursor) -> str:
+    cursor, source = stored.identity.get("cursor") or {}, stored.identity.get("source") or {}
+    named = [f"{cursor['kind']}({cursor.get('column') or cursor.get('parameter') or ''})"] if cursor else []
+    named += [str(source[part]) for part in ("database",) if source.get(part)]
+    named += [f"{part} {source[part]}" for part in ("system", "timeline", "server") if source.get(part)]
+    return ", ".join(named)
+
+
+def moves_table(moves: Iterable[Move]) -> Table:
+    """`medallion cursor set`, `reset` and `medallion reload --plan`: the next load from there."""
+    table = grid("The next load", ["table", "cursor before", "after", "rows", "strategy", "why"], ["rows"])
+    for move in moves:
+        way = {True: "rows are read again; ", False: "rows in between are skipped; ", None: ""}[move.goes_back]
+        warning = f"; {move.plan.warning}" if move.plan.warning else ""
+        table.add_row(
+            move.table,
+            move.before or "none",
+            move.after or "the beginning",
+            "" if move.rows is None else f"{move.rows:,}",
+            move.plan.strategy,
+            f"{way}{move.plan.reason}{warning}",
+        )
+    return table

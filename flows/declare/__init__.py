@@ -1,6 +1,6 @@
 """Declarations shared by every kind of source. Frozen, and validated when they are created."""
 
-from flows.declare.cursor import Sequence, Timestamp, TransactionId
+from flows.declare.cursor import Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.load import Append, Merge, Overwrite, Replace
 from flows.declare.retention import Keep
 from flows.declare.rule import Rule
@@ -8,6 +8,7 @@ from flows.declare.subject import Subject
 
 __all__ = [
     "Append",
+    "Epoch",
     "Keep",
     "Merge",
     "Overwrite",

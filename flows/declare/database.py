@@ -4,7 +4,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from flows.declare.cursor import Sequence, Timestamp, TransactionId
+from flows.declare.cursor import ByClock, Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.load import Append, Merge, Overwrite, Replace
 from flows.declare.refusals import refuse_repeats, unknown_table
 from flows.declare.rule import Rule, Tolerance
@@ -48,7 +48,7 @@ class Table:
     name: str
     load: Replace | Append | Merge | Overwrite
     key: str | tuple[str, ...] = ()
-    cursor: Timestamp | Sequence | TransactionId | None = None
+    cursor: Timestamp | Epoch | Sequence | TransactionId | None = None
     deletes: bool = False
     rules: tuple[Rule, ...] = ()
     max_quarantined: float = 0.0
@@ -106,7 +106,7 @@ class Table:
                     where=where,
                     fix="add cursor=Sequence(…) or cursor=Timestamp(…), or use load=Replace()",
                 )
-            case Append() if isinstance(self.cursor, Timestamp) and self.cursor.overlap and not self.keys:
+            case Append() if isinstance(self.cursor, ByClock) and self.cursor.overlap and not self.keys:
                 raise DeclarationError(
                     "an append with a lag reads rows twice, and without a key it cannot deduplicate them",
                     where=where,
@@ -128,7 +128,7 @@ class Table:
                 pass
         # An overwrite writes full partitions, so it does not need a key.
         told_apart = bool(self.keys) or isinstance(self.load, Overwrite)
-        if not told_apart and isinstance(self.cursor, Timestamp):
+        if not told_apart and isinstance(self.cursor, ByClock):
             raise DeclarationError(
                 "a timestamp cursor needs a key, which distinguishes rows with equal timestamps",
                 where=where,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import get_args
 
+from flows.declare.cursor import refuse_unknown_zone
 from flows.declare.partition import Every
 from flows.values.errors import DeclarationError
 
@@ -26,10 +27,14 @@ class Overwrite:
     """Partition overwrite: some partitions of raw become the current content of the source; others are not touched.
 
         Overwrite(by="sold_at", every="month", last=3)     this month and the two before it, by the source's clock
-        Overwrite(by="day", every="day", last=1)           today; with a cursor also every day in which rows changed
+        Overwrite(by="day", every="day", last=1)           today, and what came after the last load of yesterday;
+                                                           with a cursor also every day in which rows changed
+        Overwrite(by="sold_at", every="day", zone="Europe/Berlin")     days as people in Berlin count them
 
     For large tables that change near their end, such as facts (also without a key), if deleted or corrected rows leave
-    no trace for a cursor. `by` is a date or timestamp column that partitions the table; days begin at midnight UTC.
+    no trace for a cursor. `by` is a date or timestamp column that partitions the table; days begin at midnight of
+    `zone`, which is also the time zone of a column without time zone.
+    If the last load is longer ago than the declared partitions, those since then are read as well.
     Rows after the last partition, and rows without a value in `by`, are read by every load. A table with a cursor also
     overwrites earlier partitions in which the cursor finds rows. The first load reads everything.
 
@@ -43,8 +48,10 @@ class Overwrite:
     every: Every
     last: int = 1
     min_share: float = 0.5
+    zone: str = "UTC"
 
     def __post_init__(self) -> None:
+        refuse_unknown_zone(self.zone or "-", "Overwrite")
         if not self.by:
             raise DeclarationError(
                 "the partition column is not declared",

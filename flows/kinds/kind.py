@@ -115,6 +115,8 @@ class Kind(Generic[S, T]):
     plan_fails_at: str = "source"
     #: Whether large tables are read in chunks, which `LoadRun.run_chunk` may have staged elsewhere.
     reads_in_chunks: bool = False
+    #: Whether the value in `ops.cursors` decides where a load begins, so that a person may move it.
+    cursor_decides: bool = False
     #: What a comparison of both ends compares: `count`, or `content`.
     compares_by: str = "count"
 

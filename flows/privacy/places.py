@@ -45,7 +45,8 @@ _OURS = frozenset(
      "resolution", "row_hash", "place", "declared", "kinds", "models", "commit_sha", "environment",
      "promoted_from", "flow_run_id", "correlation_id", "error_id", "worker", "size_reason"}
 )  # fmt: skip
-_NAMES_OF_LOCKS = ("ops.locks", "name")
+#: Names of locks; what the catalogue of a source says of a table, and the declaration.
+_OF_CATALOGUES = frozenset((("ops.locks", "name"), ("ops.cursors", "identity")))
 #: Rows in quarantine.
 QUARANTINE = "quarantine.rows"
 #: Texts of operations that may quote a row, and stay useful without the word.
@@ -99,7 +100,7 @@ class Place:
 
     def _is_ours(self, column: str, type_: str) -> bool:
         if self.schema in ("ops", "quarantine"):
-            return (column in _OURS and type_ != "jsonb") or (self.told, column) == _NAMES_OF_LOCKS
+            return (column in _OURS and type_ != "jsonb") or (self.told, column) in _OF_CATALOGUES
         return column == "_source_system"
 
 

@@ -9,16 +9,31 @@ from flows.landing.copy import differences_table
 from flows.landing.table import LANDING_SCHEMA, Target
 from flows.publish.write import FEW_ROWS, Published, Scope, replace
 from flows.values.errors import DataRefused
-from flows.values.identifiers import qualified, quote_identifier
+from flows.values.identifiers import qualified, quote_identifier, quote_literal
 from flows.values.shape import METADATA_NAMES, Shape, column_list
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 
-def _part(load: Overwrite) -> str:
+def in_zone(raw_type: str, zone: str) -> bool:
+    """Whether days of a column of that type begin at another time than in our sessions, which are in UTC."""
+    return "with time zone" in raw_type and zone.upper() != "UTC"
+
+
+def partition_start(load: Overwrite, raw_type: str) -> str:
+    """SQL over a row: the local start of its partition; null for a row without a value."""
+    name = quote_identifier(load.by)
+    if in_zone(raw_type, load.zone):
+        name = f"{name} at time zone {quote_literal(load.zone)}"
+    return f"date_trunc('{load.every}', {name})"
+
+
+def _part(load: Overwrite, shape: Shape) -> str:
     """SQL over a row: the start of its partition as text, empty for a row without a value."""
-    return f"coalesce(date_trunc('{load.every}', {quote_identifier(load.by)})::text, '')"
+    column = shape.column(load.by)
+    assert column is not None  # describe() has refused a table without it
+    return f"coalesce({partition_start(load, column.raw_type)}::text, '')"
 
 
 async def overwrite(
@@ -37,7 +52,7 @@ async def overwrite(
     """
     if keys:
         return await replace(connection, target, shape, keys, scope=Scope(within, kept))
-    differing, part = qualified(LANDING_SCHEMA, differences_table(target)), _part(load)
+    differing, part = qualified(LANDING_SCHEMA, differences_table(target)), _part(load, shape)
     image = f"{part} as part, md5(row({column_list(shape.names)})::text) as image, count(*) as times"
     await connection.execute(f"drop table if exists {differing}")
     await connection.execute(
@@ -60,7 +75,7 @@ async def overwrite(
 
 
 async def refuse_shrunken_partition(
-    connection: Connection[Record], target: Target, load: Overwrite, within: str
+    connection: Connection[Record], target: Target, shape: Shape, load: Overwrite, within: str
 ) -> None:
     """Stop an overwrite that would drop most of a partition. Runs while all arrived rows are in the landing table.
 
@@ -71,7 +86,7 @@ async def refuse_shrunken_partition(
     """
     if not load.min_share:
         return
-    counts = f"select {_part(load)} as part, count(*) as rows from"
+    counts = f"select {_part(load, shape)} as part, count(*) as rows from"
     row = await connection.fetchrow(
         f"with held as ({counts} {target.raw} where _deleted_at is null and {within} "
         "group by 1 having count(*) >= $2), "

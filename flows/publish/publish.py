@@ -13,6 +13,7 @@ from flows.declare import Append, Merge, Overwrite, Replace, Rule
 from flows.failures.diagnose import CONNECTION_LOST
 from flows.landing.table import Stamp, adopt_landing, evolve
 from flows.publish import deletes, overwrite, write
+from flows.publish.identity import refuse_other_key
 from flows.publish.session import LoadSession, settle
 from flows.publish.staged import Held, Staged
 from flows.quality import open_rows, quarantine
@@ -41,6 +42,7 @@ async def check_and_publish(
 
     Raises:
         DataRefused: too many rows break a rule, or too many were deleted at the source. Nothing was published.
+        DeclarationError: raw was loaded with another key.
         WarehouseError: the commit failed, according to the ledger.
     """
     target = session.target
@@ -61,6 +63,8 @@ async def check_and_publish(
         landing=target.landing,
         known=await _count_known(session, staged, rules) if broken else 0,
     )
+    if not staged.first:
+        await refuse_other_key(session.warehouse, target, staged.keys)
     session.pass_failpoint("after_check")
     try:
         async with session.warehouse.transaction():
@@ -100,7 +104,7 @@ async def _publish(session: LoadSession, staged: Staged, rules: tuple[Rule, ...]
     session.pass_failpoint("in_publish_before_rows")
     within = staged.quarantine_within
     if isinstance(staged.load, Overwrite) and not staged.first:
-        await overwrite.refuse_shrunken_partition(warehouse, target, staged.load, staged.window.condition)
+        await overwrite.refuse_shrunken_partition(warehouse, target, staged.shape, staged.load, staged.window.condition)
     reads_all = staged.rereads or isinstance(staged.load, Replace | Overwrite) or staged.lists is not None
     if reads_all and not staged.unreadable and await open_rows.count_open(warehouse, table=name):
         # Everything was read, at least of the partitions: quarantined rows that were not read again are deleted.

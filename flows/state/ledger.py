@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 # The version of schema.sql. Every change needs a new version: two warehouses of one version must be equal.
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 
 
 @cache
@@ -189,15 +190,29 @@ async def was_read_whole(connection: Connection[Record], source: str, table: str
     )
 
 
+async def last_full_load(connection: Connection[Record], source: str, table: str) -> datetime | None:
+    """When the table's last published load began, leaving out those of single keys or partitions."""
+    began: datetime | None = await connection.fetchval(
+        "select max(started_at) from ops.loads where source_system = $1 and table_name = $2 "
+        "and status = 'published' and strategy not in ('repair', 'backfill')",
+        source,
+        table,
+    )
+    return began
+
+
 async def read_cursor(connection: Connection[Record], source: str, table: str) -> CursorState:
     """The table's cursor. Empty for a table never loaded."""
     row = await connection.fetchrow(
-        "select cursor_value, pending_value, pending_at, cursor_key from ops.cursors "
+        "select cursor_value, pending_value, pending_at, cursor_key, identity from ops.cursors "
         "where source_system = $1 and table_name = $2",
         source,
         table,
     )
-    return CursorState(*row.values()) if row else CursorState()
+    if row is None:
+        return CursorState()
+    value, pending_value, pending_at, key, identity = row.values()
+    return CursorState(value, pending_value, pending_at, key, json.loads(identity) if identity is not None else {})
 
 
 async def cursor_values(connection: Connection[Record], source: str) -> dict[str, str]:
@@ -214,10 +229,11 @@ async def save_cursor(
     """Store the table's cursor, in the publishing transaction."""
     await connection.execute(
         "insert into ops.cursors (source_system, table_name, cursor_value, pending_value, pending_at, cursor_key, "
-        "batch_id) values ($1, $2, $3, $4, $5, $6, $7) on conflict (source_system, table_name) do update set "
+        "batch_id, identity) values ($1, $2, $3, $4, $5, $6, $7, $8) "
+        "on conflict (source_system, table_name) do update set "
         "cursor_value = excluded.cursor_value, pending_value = excluded.pending_value, "
         "pending_at = excluded.pending_at, cursor_key = excluded.cursor_key, batch_id = excluded.batch_id, "
-        "updated_at = clock_timestamp()",
+        "identity = excluded.identity, updated_at = clock_timestamp()",
         source,
         table,
         state.value,
@@ -225,6 +241,7 @@ async def save_cursor(
         state.pending_at,
         state.key,
         batch_id,
+        json.dumps(dict(state.identity)) if state.identity else None,
     )
 
 

@@ -155,10 +155,13 @@ create table if not exists ops.cursors (
     pending_at timestamptz,
     batch_id bigint not null,
     updated_at timestamptz not null default clock_timestamp(),
+    identity jsonb,
     primary key (source_system, table_name)
 );
 comment on table ops.cursors is
 'One row per table loaded by cursor: everything below cursor_value is in raw, quarantine or tombstones. pending_value becomes safe once no transaction older than pending_at is open at the source.';
+comment on column ops.cursors.identity is
+'What the cursor belongs to: the declared cursor with its column''s type, the source''s server, database and table, its columns, and the newest position and clock seen. Null: saved before version 11.';
 
 create table if not exists ops.dlt_states (
     source_system text not null,
@@ -437,4 +440,4 @@ language sql set search_path = pg_catalog as $$
     select pg_advisory_unlock(key) from ops.locks where name = $1 and pid = pg_backend_pid()
 $$;
 
-insert into ops.schema_version (version) values (10) on conflict do nothing;
+insert into ops.schema_version (version) values (11) on conflict do nothing;

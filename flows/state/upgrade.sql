@@ -110,3 +110,6 @@ begin
     end if;
 end
 $$;
+
+-- Version 11 stores what a cursor belongs to.
+alter table if exists ops.cursors add column if not exists identity jsonb;

@@ -1,9 +1,10 @@
 """The plan of a load, decided before it changes anything."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from flows.values.shape import Shape
 
@@ -14,12 +15,15 @@ class CursorState:
 
     `key` is a JSON array of texts: the key of the last row read at `value`, if later rows share that value. For a
     transaction id it is the table's oid, which identifies the table.
+    `identity` says what the values belong to (declared cursor, source, table, columns) and what was seen beside them
+    (clocks, the newest position), as JSON; see `flows.publish.identity`. Empty: saved before version 11.
     """
 
     value: str | None = None
     pending_value: str | None = None
     pending_at: datetime | None = None
     key: str | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,9 @@ class Window:
     `condition` selects them; `below` selects every row that raw must have afterwards (for counting).
     `lower` and `upper` are the bounds as text; `next` is the cursor to store. `warning`: why the bound is weaker.
     `expected` selects about as many rows as `condition`, if the planner would misestimate that. `earlier` is the number
-    of earlier partitions to overwrite, because the cursor found rows in them.
+    of earlier partitions to overwrite, because the cursor found rows in them; `since` is the first day to overwrite, if
+    that is earlier than the declared partitions because the last load is longer ago.
+    `doubt`: why the stored cursor must not be trusted, found only when its position was looked at.
     """
 
     condition: str = "true"
@@ -54,6 +60,8 @@ class Window:
     warning: str | None = None
     expected: str | None = None
     earlier: int = 0
+    since: str | None = None
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

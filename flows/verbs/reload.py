@@ -39,25 +39,30 @@ async def request_reload(names: list[str], by: str, *, recreate: bool = False) -
     async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         await ledger.ensure_schema(warehouse)
         for name in names:
-            source, table = find_table(name)
-            target = Target(source.name, table.name, source.raw_schema)
-            if await raw_columns(warehouse, target) is None:
-                raise DeclarationError(
-                    "the table was never loaded, so its next load reads all rows anyway",
-                    where=name,
-                    fix=f"`medallion run {name}`",
-                )
-            if not recreate and table.load is not None and not table.keys:
-                raise DeclarationError(
-                    "without a key, rows that are read again would be in raw twice",
-                    where=name,
-                    fix=f"declare the key, or make the raw table again: `medallion reload {name} --recreate`",
-                )
-            kept_as = await _rename(warehouse, target) if recreate else None
-            if not recreate:
-                await reloads.request(warehouse, source.name, table.name, by)
-            done.append(Reload(name, kept_as))
+            done.append(await request_in(warehouse, name, by, recreate=recreate))
     return done
+
+
+async def request_in(warehouse: Connection[Record], name: str, by: str, *, recreate: bool = False) -> Reload:
+    """As `request_reload`, for one table on this connection."""
+    source, table = find_table(name)
+    target = Target(source.name, table.name, source.raw_schema)
+    if await raw_columns(warehouse, target) is None:
+        raise DeclarationError(
+            "the table was never loaded, so its next load reads all rows anyway",
+            where=name,
+            fix=f"`medallion run {name}`",
+        )
+    if not recreate and table.load is not None and not table.keys:
+        raise DeclarationError(
+            "without a key, rows that are read again would be in raw twice",
+            where=name,
+            fix=f"declare the key, or make the raw table again: `medallion reload {name} --recreate`",
+        )
+    if recreate:
+        return Reload(name, await _rename(warehouse, target))
+    await reloads.request(warehouse, source.name, table.name, by)
+    return Reload(name)
 
 
 async def _rename(warehouse: Connection[Record], target: Target) -> str:

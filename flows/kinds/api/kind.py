@@ -61,6 +61,7 @@ class Apis(Kind[Api, Endpoint]):
     """APIs that are read by HTTP."""
 
     has_key = True
+    cursor_decides = True
     plan_fails_at = "warehouse"  # it reads nothing else
 
     def __init__(self, limits: HttpLimits | None = None) -> None:

@@ -27,6 +27,7 @@ from flows.kinds.api.pages.children import read_children
 from flows.kinds.api.pages.coming import Coming
 from flows.kinds.api.pages.endpoint import EndpointReader, Page, Start, count_records, open_reader
 from flows.kinds.api.parents import parents_of
+from flows.kinds.api.plan import identity_of
 from flows.kinds.api.shape import shape_of
 from flows.landing.table import SchemaChange
 from flows.publish.run import LoadRun
@@ -178,7 +179,7 @@ class ListLoad:
             load=Merge() if gathered.unchanged else endpoint.load,
             shape=self.shape,
             keys=endpoint.keys,
-            window=Window(lower=gathering.since, upper=after, next=CursorState(after)),
+            window=Window(lower=gathering.since, upper=after, next=CursorState(after, identity=identity_of(endpoint))),
             first=gathering.first,
             rows_read=session.rows_read,
             received_bytes=gathered.received,

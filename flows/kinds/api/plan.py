@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.kinds.api import Api, ChangeToken, Endpoint, Since, list_state
 from flows.kinds.api.list_state import ListRead
 from flows.kinds.api.shape import mark_of
 from flows.landing.table import Target, raw_columns
+from flows.publish.identity import refuse_other_key
 from flows.publish.strategy import strategy_of
 from flows.state import ledger, reloads
 from flows.values.plan import CursorState, LoadPlan
@@ -31,26 +32,43 @@ def since_of(endpoint: Endpoint, state: CursorState) -> str | None:
     return None
 
 
+def identity_of(endpoint: Endpoint) -> dict[str, Any]:
+    """What a stored cursor belongs to, as JSON: the list, and the declared cursor without its lag."""
+    if endpoint.cursor is None:
+        return {}
+    facts = {name: value for name, value in asdict(endpoint.cursor).items() if name not in ("lag", "ordered", "column")}
+    return {"cursor": {"kind": type(endpoint.cursor).__name__, **facts}, "path": endpoint.path}
+
+
 async def plan_endpoint(
     warehouse: Connection[Record], target: Target, source: Api, endpoint: Endpoint
 ) -> tuple[LoadPlan, CursorState]:
     """The plan of the endpoint's load. Reads the warehouse and changes nothing."""
     raw = await raw_columns(warehouse, target)
-    state = CursorState()
+    state, warning = CursorState(), None
     strategy, reason = strategy_of(endpoint), f"{strategy_of(endpoint)} of what changed according to the API"
     if raw is None:
         strategy, reason = "initial", "first load: every page"
     else:
+        await refuse_other_key(warehouse, target, endpoint.keys)
         state = await ledger.read_cursor(warehouse, source.name, endpoint.name)
         if why := await reloads.reason(warehouse, source.name, endpoint.name):
             strategy, reason, state = "reload", why, CursorState()
+        elif state.value is not None and endpoint.cursor is not None and _is_of_another(endpoint, state):
+            strategy, state = "reload", CursorState()
+            reason = warning = "another cursor or path is declared than the stored cursor belongs to: every page"
     since = since_of(endpoint, state)
-    plan = LoadPlan(source.name, endpoint.name, strategy, reason, lower=since)
+    plan = LoadPlan(source.name, endpoint.name, strategy, reason, lower=since, warning=warning)
     if (await known_read(warehouse, source, endpoint, plan)).is_under_way:
         reason = "resumes the list that the last load did not finish"
     elif since is None and strategy == "merge":
         reason = "every page: the endpoint has no cursor" if endpoint.cursor is None else "every page: no cursor yet"
     return replace(plan, reason=reason), state
+
+
+def _is_of_another(endpoint: Endpoint, state: CursorState) -> bool:
+    """Whether the value is of another cursor; unknown for one saved before version 11, or set by a person."""
+    return any(part in state.identity and state.identity[part] != now for part, now in identity_of(endpoint).items())
 
 
 async def known_read(warehouse: Connection[Record], source: Api, endpoint: Endpoint, plan: LoadPlan) -> ListRead:

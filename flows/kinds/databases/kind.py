@@ -37,6 +37,8 @@ _ENGINES = {"mysql": "MySQL or MariaDB", "sqlite": "SQLite", "mssql": "SQL Serve
 class Databases(Kind[Database, Table]):
     """Databases that are not PostgreSQL."""
 
+    cursor_decides = True
+
     def address(self, source: Database) -> DatabaseConnection:
         """The database's connection URL."""
         found = addresses.look_up(source.name, source.connection)

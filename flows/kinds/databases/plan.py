@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from flows.declare import Sequence
 from flows.declare.database import Database, Table
 from flows.kinds.databases import rows
 from flows.kinds.databases.connection import Reader
+from flows.kinds.databases.identity import doubt, identify
 from flows.kinds.databases.table import ForeignTable, describe
 from flows.kinds.databases.window import Bounds, bounds
 from flows.landing.table import SchemaChange, Target, raw_columns
 from flows.publish.evolution import drift_since, no_longer_held, returned
+from flows.publish.identity import Clock, Doubt, joined, read_clock, refuse_other_key, untrusted
 from flows.publish.strategy import leaves_alone, strategy_of
 from flows.state import ledger, reloads
 from flows.values.plan import CursorState, LoadPlan
@@ -41,14 +45,21 @@ async def plan_foreign(warehouse: Connection[Record], reader: Reader, source: Da
     raw = await raw_columns(warehouse, target)
     state, why = CursorState(), None
     if raw is not None:
+        await refuse_other_key(warehouse, target, table.keys)
         state = await ledger.read_cursor(warehouse, source.name, table.name)
         why = await reloads.reason(warehouse, source.name, table.name)
     described = await describe(reader, source.name, table)
-    bounded = await bounds(reader, described, state)
     changes, held = await drift_since(warehouse, target, described.shape, raw, table)
+    clock = await read_clock(warehouse)
+    bounded, found = await _trusted_bounds(reader, described, state, clock)
+    if found and not table.keys and not found.cursor_holds:
+        raise untrusted(found, target.where)
     strategy, reason = strategy_of(table), f"{strategy_of(table)} of changed rows" if table.cursor else "the full table"
     if raw is None:
         strategy, reason = "initial", "first load: the landing table becomes the raw table"
+    elif found and table.keys:
+        strategy, reason = "reload", f"{found.reason}: all rows are read again"
+        bounded = _warned(bounded, reason)
     elif bounded.window.lower is not None or leaves_alone(table):
         added = [change.column for change in changes if change.change == "added"]
         back = returned(changes)
@@ -61,13 +72,15 @@ async def plan_foreign(warehouse: Connection[Record], reader: Reader, source: Da
             else:
                 # Without a key, a row read again would be duplicated.
                 note = f"rows in raw keep {kept} in new column {columns}: they have no key"
-                bounded = replace(bounded, window=replace(bounded.window, warning=note))
+                bounded = _warned(bounded, note)
         elif why and table.keys:
             strategy, reason = "reload", why
         elif table.keys and (fitting := await no_longer_held(warehouse, target, held)):
             strategy, reason = "reload", f"quarantined rows may fit column {', '.join(fitting)} now"
     if held:
         reason += f"; held back from raw: {', '.join(f'{change.column} {change.change}' for change in held)}"
+    if found and strategy != "reload":
+        bounded = _warned(bounded, f"{found.reason}: rows in raw keep their old values, because they have no key")
     if strategy == "reload":
         bounded = replace(bounded, condition=bounded.below)
     window = bounded.window
@@ -82,3 +95,29 @@ async def plan_foreign(warehouse: Connection[Record], reader: Reader, source: Da
         warning=window.warning,
     )
     return ForeignPlan(plan, target, described, bounded, changes, held)
+
+
+async def _trusted_bounds(
+    reader: Reader, described: ForeignTable, state: CursorState, clock: Clock
+) -> tuple[Bounds, Doubt | None]:
+    """The bounds, and why rows below the stored cursor may differ. A cursor that cannot be trusted is left out."""
+    identity, found = await identify(reader, described), None
+    if described.table.cursor is not None and state.value is not None:
+        found = doubt(described, state.identity, identity)
+    begins = found is not None and (bool(described.table.keys) or not found.cursor_holds)
+    bounded = await bounds(reader, described, CursorState() if begins else state, clock)
+    if bounded.window.doubt is not None and not _goes_on(described.table, identity, state):
+        found = Doubt(bounded.window.doubt)
+        bounded = await bounds(reader, described, CursorState(), clock)
+    following = replace(bounded.window.next, identity={**identity, **bounded.window.next.identity})
+    return replace(bounded, window=replace(bounded.window, next=following)), found
+
+
+def _goes_on(table: Table, identity: Mapping[str, Any], state: CursorState) -> bool:
+    """Whether the table's own numbering is beyond the stored value: then its newest rows were deleted."""
+    last = identity["numbered"]
+    return isinstance(table.cursor, Sequence) and bool(last) and int(last) >= int(str(state.value))
+
+
+def _warned(bounded: Bounds, note: str) -> Bounds:
+    return replace(bounded, window=replace(bounded.window, warning=joined(bounded.window.warning, note)))

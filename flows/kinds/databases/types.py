@@ -179,6 +179,7 @@ class TypedColumn:
     literal: LiteralKind
     wide: bool
     octets: int
+    source_type: str = ""
 
 
 def typed(engine: Engine, column: SourceColumn, quoted: str, *, as_text: bool = False) -> TypedColumn:
@@ -194,6 +195,7 @@ def typed(engine: Engine, column: SourceColumn, quoted: str, *, as_text: bool = 
         literal=rule.literal,
         wide=rule.wide,
         octets=column.octets,
+        source_type=column.type,
     )
 
 

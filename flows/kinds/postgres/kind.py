@@ -41,6 +41,7 @@ class Postgres(Kind[Database, Table]):
 
     resumes = True
     reads_in_chunks = True
+    cursor_decides = True
     compares_by = "content"
 
     def address(self, source: Database) -> DatabaseConnection:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from flows.declare import Overwrite
+from flows.declare import Overwrite, Timestamp
 from flows.declare.database import Database, Table
 from flows.kinds.postgres.large.sizing import plan_reading
 from flows.kinds.postgres.large.volume import Volume
 from flows.kinds.postgres.table import describe, has_value_outside
-from flows.kinds.postgres.window import window as read_window
+from flows.kinds.postgres.trust import trusted_window
+from flows.kinds.postgres.zones import notice_local_times
 from flows.landing.table import SchemaChange, Target, raw_columns
 from flows.publish.evolution import drift_since, no_longer_held, returned
+from flows.publish.identity import Doubt, can_be_read_again, joined, read_clock, refuse_other_key, untrusted
 from flows.publish.strategy import leaves_alone, strategy_of
 from flows.state import ledger, reloads
 from flows.values.identifiers import quote_identifier, quote_literal
@@ -48,18 +50,30 @@ async def plan_table(
     state = CursorState()
     why: str | None = None
     if raw is not None:
-        state = await ledger.read_cursor(warehouse, source.name, table.name)
+        await refuse_other_key(warehouse, target, table.keys)
+        state = await _state(warehouse, target, table)
         why = await reloads.reason(warehouse, source.name, table.name)
     shape = await describe(origin, source.name, source.raw_schema, table)
-    window = await read_window(origin, table, shape, state)
     changes, held = await drift_since(warehouse, target, shape, raw, table)
+    clock = await read_clock(warehouse)
+    window, doubt = await trusted_window(origin, table, shape, state, target.where, clock)
+    if doubt and not can_be_read_again(table) and not doubt.cursor_holds:
+        raise untrusted(doubt, target.where)
+    local = await notice_local_times(origin, table, shape, target.where)
+    following = replace(window.next, identity={**window.next.identity, **local.seen})
+    window = replace(window, warning=joined(window.warning, local.warning), next=following)
+    if doubt is None and isinstance(table.cursor, Timestamp) and (behind := local.behind(table.cursor, state)):
+        doubt = Doubt(behind)
     strategy, reason = strategy_of(table), _reason(table, window)
     if raw is None:
         strategy, reason = "initial", "first load: the landing table becomes the raw table"
         if isinstance(table.load, Overwrite):
-            window = replace(window, condition="true", below="true", lower=None, earlier=0)
+            window = replace(window, condition="true", below="true", lower=None, earlier=0, since=None)
+    elif doubt and can_be_read_again(table):
+        strategy, reason = "reload", f"{doubt.reason}: all rows are read again"
+        window = replace(window, warning=joined(window.warning, reason))
     elif window.lower is not None or leaves_alone(table):
-        told_apart = bool(table.keys) or isinstance(table.load, Overwrite)
+        told_apart = can_be_read_again(table)
         added = [change.column for change in changes if change.change == "added"]
         back = returned(changes)
         come = await _coming(warehouse, target, table, window) if added else ""
@@ -69,11 +83,15 @@ async def plan_table(
                 strategy, reason = "reload", f"rows below the cursor may differ in new column {columns}"
             else:
                 # Without a key, a row read again would be duplicated.
-                window = replace(window, warning=f"rows in raw keep {kept} in new column {columns}: they have no key")
+                note = f"rows in raw keep {kept} in new column {columns}: they have no key"
+                window = replace(window, warning=joined(window.warning, note))
         elif why and told_apart:
             strategy, reason = "reload", why
         elif told_apart and (fitting := await no_longer_held(warehouse, target, held)):
             strategy, reason = "reload", f"quarantined rows may fit column {', '.join(fitting)} now"
+    if doubt and strategy != "reload":
+        note = f"{doubt.reason}: rows in raw keep their old values, because they have no key"
+        window = replace(window, warning=joined(window.warning, note))
     if strategy == "reload":
         whole = "true" if window.below == "true" or isinstance(table.load, Overwrite) else window.below
         window = replace(window, condition=whole, below=whole)
@@ -97,6 +115,15 @@ async def plan_table(
     return TablePlan(plan, target, table, window, changes, volume, held, source)
 
 
+async def _state(warehouse: Connection[Record], target: Target, table: Table) -> CursorState:
+    """The stored cursor; for an overwrite with the time up to which partitions were read."""
+    state = await ledger.read_cursor(warehouse, target.source, target.table)
+    if not isinstance(table.load, Overwrite) or "reached" in state.identity:
+        return state
+    began = await ledger.last_full_load(warehouse, target.source, target.table)
+    return replace(state, identity={**state.identity, "reached": began.isoformat()}) if began else state
+
+
 async def _coming(warehouse: Connection[Record], target: Target, table: Table, window: Window) -> str:
     """SQL for rows that are read with all columns, including those that raw gets with this load."""
     if not leaves_alone(table):
@@ -116,7 +143,8 @@ def _warning(table: Table, window: Window) -> str | None:
 def _reason(table: Table, window: Window) -> str:
     if isinstance(table.load, Overwrite) and window.lower is not None:
         earlier = f", and {window.earlier} earlier in which rows changed" if window.earlier else ""
-        return f"overwrite {table.load}{earlier}"
+        since = f", and those since the last load, from {window.since} on" if window.since else ""
+        return f"overwrite {table.load}{since}{earlier}"
     if table.cursor is not None and not isinstance(table.load, Overwrite):
         return f"{strategy_of(table)} of changed rows"
     return "the full table; only differing rows are written"

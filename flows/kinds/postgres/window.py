@@ -13,11 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from flows.declare.cursor import Sequence, Timestamp, TransactionId
+from flows.declare.cursor import Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.database import Table
 from flows.declare.load import Append, Overwrite
 from flows.kinds.postgres.large.slices import beyond
 from flows.kinds.postgres.partitions import partition_window
+from flows.kinds.postgres.positions import Place, number_type
+from flows.publish.cursor_types import higher, refuse_unfit, whole
+from flows.publish.identity import Clock, Clocks, joined
 from flows.values.errors import SourceError
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import CursorState, Window
@@ -100,54 +103,73 @@ async def look(connection: Connection[Record], now: datetime | None = None) -> H
     return Horizon(now, row["oldest"], row["prepared"], warning, row["replayed"], is_shown)
 
 
-async def window(connection: Connection[Record], table: Table, shape: Shape, state: CursorState) -> Window:
+async def window(
+    connection: Connection[Record], table: Table, shape: Shape, state: CursorState, clock: Clock | None = None
+) -> Window:
     """The rows of the next read and the cursor to store afterwards.
 
-    Must run outside a transaction, before the snapshot.
+    `clock` is the warehouse's, just read: a source's clock that was set back is noticed by it. Must run outside a
+    transaction, before the snapshot.
+
+    Raises:
+        SourceError: the cursor's column or its values do not fit the cursor.
     """
-    following = await _cursor_window(connection, table, shape, state)
+    if table.cursor_column is not None and (column := shape.column(table.cursor_column)):
+        refuse_unfit(table.cursor, column.raw_type, column.raw_type, table.name)
+    following = await _cursor_window(connection, table, shape, state, clock)
     if isinstance(table.load, Overwrite):
         # Listed after the horizon was read: a row that becomes visible later is beyond the cursor to be stored.
-        return await partition_window(connection, table, table.load, shape, following)
+        horizon = await look(connection)
+        return await partition_window(
+            connection, table, table.load, shape, following, (horizon.now, horizon.stamp), state.identity.get("reached")
+        )
     return following
 
 
-async def _cursor_window(connection: Connection[Record], table: Table, shape: Shape, state: CursorState) -> Window:
+async def _cursor_window(
+    connection: Connection[Record], table: Table, shape: Shape, state: CursorState, clock: Clock | None
+) -> Window:
     match table.cursor:
         case None:
             return Window()
-        case Timestamp() as cursor:
-            return await _timestamp_window(connection, table, cursor, shape, state)
+        case Timestamp() | Epoch() as cursor:
+            return await _clock_window(connection, table, cursor, shape, state, clock)
         case Sequence() as cursor:
-            return await _sequence_window(connection, table, cursor, state)
+            return await _sequence_window(connection, table, cursor, shape, state)
         case TransactionId():
             return await _transaction_window(connection, table, state)
 
 
-async def _timestamp_window(
-    connection: Connection[Record], table: Table, cursor: Timestamp, shape: Shape, state: CursorState
+async def _clock_window(
+    connection: Connection[Record],
+    table: Table,
+    cursor: Timestamp | Epoch,
+    shape: Shape,
+    state: CursorState,
+    clock: Clock | None,
 ) -> Window:
     rest = tuple(key for key in table.keys if key != cursor.column)
     column = shape.column(cursor.column)
     assert column is not None  # describe() has refused a table without it
     horizon = await look(connection)
+    clocks = Clocks.compared(state.identity, horizon.now, clock)
+    place = Place.of(cursor, column.raw_type)
+    now = await place.at(connection, horizon.now)
     # If unknown, the cursor does not move: hidden transactions began after the last horizon, or were held back by it.
-    stamp = horizon.stamp
-    upper = state.value
-    if stamp is not None:
-        # `timestamp with time zone at time zone …` is the local time there, as in a column without time zone.
-        moment = "$1::timestamptz" if "with time zone" in column.raw_type else "($1::timestamptz at time zone $2)"
-        upper = str(
-            await connection.fetchval(f"select case when $2::text <> '' then {moment}::text end", stamp, cursor.zone)
-        )
-    condition, expected = "true", None
+    upper = state.value if horizon.stamp is None else await place.at(connection, horizon.stamp)
+    condition, expected, warning, doubt = "true", None, horizon.warning, None
     if state.value is not None:
+        if await place.is_before(connection, now, state.value):
+            doubt = "the source's clock is behind the stored cursor: it was set back, or the source failed over"
+        if upper is not None and await place.is_before(connection, upper, state.value):
+            # A standby that shows less than was seen, or a transaction that was not visible before: what is below the
+            # stored value was read, so the cursor stays.
+            upper = state.value
+        overlap, warning = cursor.overlap + clocks.back, joined(warning, clocks.warning)
         name = quote_identifier(cursor.column)
-        lag = f"{cursor.overlap.total_seconds():.6f} seconds"
-        lower = f"{quote_literal(state.value)}::{column.raw_type} - {quote_literal(lag)}::interval"
-        condition = f"{name} >= {lower}"
+        condition = f"{name} >= {place.lower(state.value, overlap)}"
         after = json.loads(state.key) if state.key is not None else []
-        if after and len(after) == len(rest) and not cursor.overlap:
+        if after and len(after) == len(rest) and not overlap:
             # Some of the rows with this value are already loaded.
             # The planner uses only the first column of the pair, and estimates zero rows if all rows share its value.
             expected = condition
@@ -157,37 +179,41 @@ async def _timestamp_window(
         condition=f"({condition})",
         lower=state.value,
         upper=upper,
-        next=CursorState(upper),
-        warning=horizon.warning,
+        next=CursorState(upper, identity=clocks.seen),
+        warning=warning,
         expected=expected,
+        doubt=doubt,
     )
 
 
 async def _sequence_window(
-    connection: Connection[Record], table: Table, cursor: Sequence, state: CursorState
+    connection: Connection[Record], table: Table, cursor: Sequence, shape: Shape, state: CursorState
 ) -> Window:
     name = quote_identifier(cursor.column)
     relation = table.relation
     row = await connection.fetchrow(f"select max({name})::text as highest, clock_timestamp() as now from {relation}")
     assert row is not None  # an aggregate always answers one row
+    highest = whole(row["highest"], cursor, table.name)
     horizon = await look(connection, row["now"])
+    kind = number_type(shape, cursor.column)
     safe = state.value
     pending = CursorState(pending_value=state.pending_value, pending_at=state.pending_at)
     if state.pending_at is not None and horizon.all_ended_since(state.pending_at):
-        safe, pending = state.pending_value, CursorState()
-    if row["highest"] is not None:
+        safe, pending = higher(state.value, state.pending_value), CursorState()
+    if highest is not None:
         if horizon.all_ended_since(horizon.now):
-            safe, pending = row["highest"], CursorState()
+            safe, pending = higher(safe, highest), CursorState()
         elif pending.pending_at is None:
-            pending = CursorState(pending_value=row["highest"], pending_at=horizon.now)
+            pending = CursorState(pending_value=highest, pending_at=horizon.now)
     condition = "true"
     if state.value is not None:
-        condition = f"{name} > {quote_literal(state.value)}::bigint - {cursor.lag}"
+        condition = f"{name} > {quote_literal(state.value)}::{kind} - {cursor.lag}"
     below = "true"
     if isinstance(table.load, Append) and not table.keys:
         # Without a key, a row read twice would be duplicated: read only below the horizon.
-        below = f"{name} <= {quote_literal(safe)}::bigint" if safe is not None else "false"
+        below = f"{name} <= {quote_literal(safe)}::{kind}" if safe is not None else "false"
         condition = f"{condition} and {below}"
+    fell = highest is not None and state.value is not None and int(highest) < int(state.value)
     return Window(
         condition=f"({condition})",
         below=below,
@@ -195,6 +221,7 @@ async def _sequence_window(
         upper=safe,
         next=CursorState(safe, pending.pending_value, pending.pending_at),
         warning=horizon.warning,
+        doubt=f"the highest {cursor.column} is below the stored cursor: its sequence was restarted" if fell else None,
     )
 
 
@@ -221,6 +248,9 @@ async def _transaction_window(connection: Connection[Record], table: Table, stat
     if state.value is None:
         return following
     seen, upcoming = int(state.value), int(row["upcoming"])
+    if int(row["oldest"]) < seen <= upcoming:
+        # A standby may show less than was seen; transactions below the stored id have ended, and were read.
+        following = replace(following, upper=state.value, next=replace(following.next, value=state.value))
     if state.key != row["relation"] or seen > upcoming:
         return replace(following, warning="the table was recreated since the last load: a full read follows")
     if upcoming - seen >= _XID_CIRCLE:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from flows.declare import Merge, Replace
-from flows.kinds.api import Api, Cursor, Endpoint, Parent
+from flows.kinds.api import Api, ChangeToken, Cursor, Endpoint, Parent, Since
 from flows.kinds.api import parents as api_parents
 from flows.kinds.api.http.limits import HttpLimits
 from flows.values.errors import SourceError, SourceUnavailable
@@ -397,3 +397,26 @@ async def test_of_two_versions_the_one_that_came_last_stays_though_vacuum_made_r
     held = rows(warehouse, "select payload ->> 'v' as v, _batch_id from raw_lists.items order by id")
     assert [row["v"] for row in held] == ["new", "old", "old", "old"]
     assert len({row["_batch_id"] for row in held}) == 1
+
+
+async def test_another_cursor_or_path_reads_every_page(warehouse: TestDatabase) -> None:
+    """The value of one field says nothing of another, nor of another list."""
+    cursor = Since("changed_since", field="at")
+    first = Endpoint("lists", path="/items", key="id", records="data", cursor=cursor, load=Merge())
+    others = [
+        replace(first, cursor=Since("created_since", field="created")),
+        replace(first, path="/v2/items"),
+        replace(first, cursor=ChangeToken("token", at="next")),
+    ]
+    records = [{"id": n, "at": "2026-01-02T00:00:00Z", "created": "2025-01-01T00:00:00Z"} for n in range(1, 4)]
+    for other in others:
+        async with serve(forever=page(records, next="t")) as server:
+            await load(warehouse, server.url, "lists", only(first))
+            assert (await load(warehouse, server.url, "lists", only(first))).lower is not None
+
+            result = await load(warehouse, server.url, "lists", only(other))
+
+            assert (result.strategy, result.lower) == ("reload", None)
+            assert "another cursor or path" in str(result.warning)
+            assert (await load(warehouse, server.url, "lists", only(other))).strategy == "merge"
+        execute(warehouse, "drop table raw_lists.lists", "delete from ops.cursors", "delete from ops.list_reads")

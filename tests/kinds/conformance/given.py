@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import psycopg
@@ -31,6 +31,22 @@ class Given:
     warehouse: TestDatabase
     module: str
     source: Source
+
+    def __post_init__(self) -> None:
+        #: As it was declared at first.
+        self.first = self.source
+
+    def redeclare(self, **changed: Any) -> None:
+        """Declare the table otherwise from here on."""
+        source: Any = self.source
+        table: Any = source.table(TABLE)
+        # Kinds name their tables differently: tables, endpoints, resources.
+        listed = {
+            field.name: [replace(table, **changed)]
+            for field in fields(source)
+            if isinstance(held := getattr(source, field.name), list | tuple) and table in held
+        }
+        self.source = replace(source, **listed)
 
     @property
     def address(self) -> DatabaseConnection:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import fields, replace
 from typing import Any
+from unittest.mock import patch
 
 from flows.kinds.kind import Kind, Planned
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.staged import Staged
+from flows.state import ledger
 from flows.values.plan import LoadCounts
 from tests.kinds.conformance.end import End
 
@@ -94,6 +96,19 @@ class MarksWhatItDoesNotSee(Mutant):
 
     async def waiting(self, warehouse: Any, origin: Any, planned: Planned) -> Any:
         return replace(await self._kind.waiting(warehouse, origin, planned), keys_differ=False)
+
+
+class TrustsAnyCursor(Mutant):
+    """A reader that takes the stored value for one of whatever column is declared, as one did."""
+
+    async def plan(self, warehouse: Any, origin: Any, source: Any, table: Any) -> Planned:
+        honest = ledger.read_cursor
+
+        async def without_identity(*arguments: Any) -> Any:
+            return replace(await honest(*arguments), identity={})
+
+        with patch.object(ledger, "read_cursor", without_identity):
+            return await self._kind.plan(warehouse, origin, source, table)
 
 
 def mutants(kind: Kind[Any, Any], end: End) -> dict[str, Mutant]:

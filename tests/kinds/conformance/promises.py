@@ -367,3 +367,39 @@ async def hidden_rows_are_reported_and_never_deleted(given: Given) -> None:
     assert planned.error is not None
     with pytest.raises(MedallionError, match="row-level security"):
         await given.compare()
+
+
+@promise
+async def a_key_that_changed_is_refused_with_the_way_out(given: Given) -> None:
+    """Rows would be matched by columns of which raw knows nothing."""
+    given.end.write(*twenty())
+    await given.load()
+    before = given.image()
+    given.redeclare(key="amount")
+
+    with pytest.raises(MedallionError, match="the declared key is amount") as refused:
+        await given.load()
+
+    assert given.image() == before
+    assert "--recreate" in refused.value.fix or "flows/sources" in refused.value.fix
+    assert not refused.value.retryable
+
+
+@promise
+async def another_cursor_is_never_trusted(given: Given) -> None:
+    """What one column's value says of later rows, another column's does not."""
+    if given.end.by_id is None:
+        return
+    given.end.write(*twenty())
+    await given.load()
+    given.end.write((30, "newest", 1))
+    given.redeclare(cursor=given.end.by_id.table(TABLE).cursor)
+    await given.load()
+    given.end.write((1, "one", 1), (2, "two", 2))
+    given.redeclare(cursor=given.first.table(TABLE).cursor)
+
+    result = await given.load()
+
+    assert result.strategy == "reload"
+    assert "the cursor was" in str(result.warning)
+    assert given.live() == given.end.held()

@@ -6,14 +6,16 @@ from unittest.mock import patch
 import pytest
 
 from flows.kinds.registry import KINDS
+from flows.values.errors import MedallionError
 from tests.kinds.conformance.end import Fixture
 from tests.kinds.conformance.given import Given
 from tests.kinds.conformance.kinds import FIXTURES
-from tests.kinds.conformance.mutants import NAMES, MarksWhatItDoesNotSee, mutants
+from tests.kinds.conformance.mutants import NAMES, MarksWhatItDoesNotSee, TrustsAnyCursor, mutants
 from tests.kinds.conformance.promises import (
     Promise,
     a_first_load_equals_the_source,
     a_plan_names_deletes,
+    another_cursor_is_never_trusted,
     it_is_acknowledged_after_the_commit_only,
 )
 
@@ -46,3 +48,16 @@ async def test_a_plan_that_overlooks_deletes_dies_of_a_promise(begin: Callable[[
         pytest.raises(AssertionError),
     ):
         await a_plan_names_deletes(given)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FIXTURES if kind in ("postgres", "databases")])
+async def test_a_kind_that_trusts_any_cursor_dies_of_a_promise(begin: Callable[[Fixture], Given], kind: str) -> None:
+    """Of kinds that can follow another column."""
+    given = begin(FIXTURES[kind])
+
+    # A value of another column may also be none that this one could have.
+    with (
+        patch.dict(KINDS, {kind: TrustsAnyCursor(KINDS[kind])}),
+        pytest.raises((AssertionError, MedallionError)),
+    ):
+        await another_cursor_is_never_trusted(given)

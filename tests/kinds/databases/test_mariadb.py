@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.declare import Append, Merge, Replace, Sequence, Timestamp
+from flows.declare import Append, Epoch, Merge, Replace, Sequence, Timestamp
 from flows.failures.failpoints import FAILPOINTS
 from flows.kinds.postgres import Table
 from flows.values.errors import ConfigurationError, SourceError
@@ -278,3 +278,45 @@ async def test_a_server_that_does_not_answer_can_be_tried_again(warehouse: TestD
 async def test_a_table_that_is_not_there_is_told(warehouse: TestDatabase, erp: MariaDb) -> None:
     with pytest.raises(SourceError, match="table orders does not exist"):
         await load(warehouse, erp.url, ORDERS, "mysql")
+
+
+@pytest.mark.parametrize(("changed", "why"), [
+    ("alter table orders modify mood enum('poor', 'high', 'new')", "labels of the enum"),
+    ("alter table orders drop column note; alter table orders add column note varchar(40) default 'x'", "made again"),
+])  # fmt: skip
+async def test_a_column_that_changed_its_meaning_is_read_again(
+    warehouse: TestDatabase, erp: MariaDb, changed: str, why: str
+) -> None:
+    make_orders(erp)
+    erp.run("alter table orders add column mood enum('low', 'high') not null default 'high'")
+    await load(warehouse, erp.url, ORDERS, "mysql")
+    erp.run("alter table orders modify mood enum('low', 'high', 'new') not null default 'high'")
+    assert (await load(warehouse, erp.url, ORDERS, "mysql")).strategy == "merge"
+    erp.run(changed)
+
+    result = await load(warehouse, erp.url, ORDERS, "mysql")
+
+    assert (result.strategy, why in str(result.warning)) == ("reload", True)
+
+
+async def test_a_restarted_auto_increment_is_noticed(warehouse: TestDatabase, erp: MariaDb) -> None:
+    make_orders(erp)
+    table = Table("orders", key="id", cursor=Sequence("id"), load=Merge())
+    await load(warehouse, erp.url, table, "mysql")
+    erp.run("truncate orders; insert into orders (note) values ('again')")
+
+    result = await load(warehouse, erp.url, table, "mysql")
+
+    assert (result.strategy, "restarted" in str(result.warning)) == ("reload", True)
+    assert "again" in {row["note"] for row in raw(warehouse, "orders", "note")}
+
+
+async def test_an_epoch_is_followed(warehouse: TestDatabase, erp: MariaDb) -> None:
+    erp.run("create table e (id int primary key, v int, at bigint); insert into e values (1, 1, 1500000000000)")
+    table = Table("e", key="id", cursor=Epoch("at", unit="ms"), load=Merge())
+    await load(warehouse, erp.url, table, "mysql")
+    erp.run("insert into e values (2, 2, unix_timestamp(now(6)) * 1000)")
+
+    result = await load(warehouse, erp.url, table, "mysql")
+
+    assert (result.strategy, result.counts.rows_read) == ("merge", 1)

@@ -360,7 +360,10 @@ def touched_once(created: TwoEnds) -> Iterator[TwoEnds]:
 def touched(touched_once: TwoEnds) -> Iterator[TwoEnds]:
     """All rows read once, then all changed in one transaction: they share one cursor value."""
     with copy_of(touched_once.warehouse) as warehouse, copy_of(touched_once.shop) as shop:
-        yield TwoEnds(warehouse, shop)
+        ends = TwoEnds(warehouse, shop)
+        # A copy of a database is another source, whose cursors nobody would trust.
+        ends.raw("update ops.cursors set identity = null")
+        yield ends
 
 
 async def test_a_large_catch_up_publishes_chunk_by_chunk(touched: TwoEnds) -> None:

@@ -17,7 +17,7 @@ from flows.declare.database import Database, Table
 from flows.failures.diagnose import explain
 from flows.kinds.postgres.reading import settled, start_reading
 from flows.kinds.postgres.table import describe
-from flows.kinds.postgres.window import window as read_window
+from flows.kinds.postgres.trust import trusted_window
 from flows.landing.table import Target, raw_columns
 from flows.publish.evolution import beside_scheduled_loads
 from flows.state import ledger
@@ -83,8 +83,11 @@ async def snapshots(
                 async with settled(theirs, source, table):
                     shape = await describe(theirs, source.name, source.raw_schema, table)
                     beside_scheduled_loads(shape, known, table, target.where)
-                    window = await read_window(theirs, table, shape, state)
+                    window, doubt = await trusted_window(theirs, table, shape, state, target.where)
                     portable = await theirs.fetchrow(PROBE) != probe
+                if doubt:
+                    # The next load may read all rows again; until then, differences are told and can be repaired.
+                    window = replace(window, condition="false")
                 await start_reading(theirs, origin_address, source, table, shape)
                 yield Ends(
                     ours,

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from flows.declare.database import Table
+from flows.kinds.postgres.identity import same_source
 from flows.kinds.postgres.large.chunk_size import ChunkSize
 from flows.kinds.postgres.large.chunks import ChunkJob, RunChunk
 from flows.kinds.postgres.large.slices import MOST_EDGES, Grid, edge_grid, page_grid
@@ -127,7 +128,7 @@ async def open_gathering(
     shape, reading, warehouse = plan.shape, plan.reading, session.warehouse
     assert shape is not None  # plan_table always describes
     interrupted = await reads.find_read(warehouse, session.batch_id)
-    if interrupted is not None and await _goes_on(session, interrupted, plan, volume):
+    if interrupted is not None and await _goes_on(session, interrupted, plan, window, volume):
         chunks = await reads.chunks_of(warehouse, session.batch_id)
         # Rows staged by the first attempt keep its time; new rows get ours.
         for moment in (interrupted.opened_at.isoformat(), extracted_at):
@@ -142,7 +143,7 @@ async def open_gathering(
     return Gathering(session, read, [], reading)
 
 
-async def _goes_on(session: LoadSession, read: Read, plan: LoadPlan, volume: Volume) -> bool:
+async def _goes_on(session: LoadSession, read: Read, plan: LoadPlan, window: Window, volume: Volume) -> bool:
     """Whether the rows staged by an earlier attempt are a part of what this one would read."""
     grid = Grid.from_facts(read.grid)
     assert plan.shape is not None  # plan_table always describes
@@ -151,6 +152,8 @@ async def _goes_on(session: LoadSession, read: Read, plan: LoadPlan, volume: Vol
     if not (plan.reading.restarts and read.strategy == plan.strategy and same_cut and same_file):
         return False
     if read.window.lower != plan.lower:
+        return False
+    if not same_source(read.window.next.identity, window.next.identity, session.target.where):
         return False
     columns = [(column.name, column.raw_type) for column in plan.shape.columns]
     landed = list((await relation_columns(session.warehouse, session.target.landing)).items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from flows.declare import Sequence, Timestamp, TransactionId
+from flows.declare import Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.database import Table
 from flows.kinds.postgres.large.volume import Volume, estimate
 from flows.values.plan import Reading, Window
@@ -40,7 +40,7 @@ def choose(table: Table, shape: Shape, window: Window, strategy: str, volume: Vo
     if strategy == "overwrite":
         # Rows that left these partitions are added to those read; a restart could not assign them to a chunk.
         return replace(gathered, by="page") if volume.has_pages and gathered.readers > 1 else known
-    follows_changes = isinstance(table.cursor, Timestamp | TransactionId) and bool(table.keys)
+    follows_changes = isinstance(table.cursor, Timestamp | Epoch | TransactionId) and bool(table.keys)
     if volume.has_pages and follows_changes:
         return replace(gathered, by="page", restarts=True)
     if columns := _key_columns(table, shape, volume):
@@ -59,7 +59,7 @@ def _size(volume: Volume, limits: Settings) -> Literal["small", "medium", "large
 def window_columns(table: Table, shape: Shape, window: Window, volume: Volume) -> tuple[str, ...]:
     """The columns along which a window can be cut; none if it has no lower bound or no index provides its order."""
     match table.cursor:
-        case Timestamp(column=column) if table.keys:
+        case Timestamp(column=column) | Epoch(column=column) if table.keys:
             columns = (column, *(key for key in table.keys if key != column))
         case Sequence(column=column):
             columns = (column,)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from flows.declare import Timestamp
+from flows.declare.cursor import ByClock
 from flows.declare.database import Table
 from flows.kinds.postgres.large.chunk_size import ChunkSize
 from flows.kinds.postgres.large.slices import MOST_EDGES, Grid, edge_grid
@@ -62,7 +62,7 @@ class Windows:
         assert self._window.lower is not None  # otherwise the read would be gathered
         assert self._window.upper is not None
         name = quote_identifier(reading.columns[0])
-        ends = "<" if isinstance(self._table.cursor, Timestamp) else "<="
+        ends = "<" if isinstance(self._table.cursor, ByClock) else "<="
         settled = (
             f"{self._window.condition} and {name} >= {quote_literal(self._window.lower)} "
             f"and {name} {ends} {quote_literal(self._window.upper)}"
