@@ -83,14 +83,15 @@ class Horizon:
 
 
 async def look(connection: Connection[Record], now: datetime | None = None) -> Horizon:
-    """The source's horizon. Must run outside a transaction, before the snapshot that reads the rows.
+    """The source's horizon, before the snapshot that reads the rows.
 
     The clock is read in one round trip and the open transactions in the next, so a transaction that began before the
-    clock was read is either seen, or has ended and will be in the snapshot.
+    clock was read is either seen, or has ended and will be in the snapshot. In a transaction PostgreSQL shows the
+    sessions that it showed first, however long ago, unless it is told to look again.
     """
-    now = now or await connection.fetchval("select clock_timestamp()")
+    looked = await connection.fetchval("select clock_timestamp() from (select pg_stat_clear_snapshot()) as anew")
+    now = now or looked
     row = await connection.fetchrow(_OLDEST)
-    assert now is not None
     assert row is not None  # a select without from always answers one row
     warning = None
     if row["standby"]:

@@ -63,6 +63,18 @@ def cursor(ends: TwoEnds) -> Any:
     return ends.raw("select cursor_value from ops.cursors")[0][0]
 
 
+async def test_a_transaction_that_began_between_two_looks_is_seen_by_the_second(ends: TwoEnds) -> None:
+    """Both in one transaction, which shows the same sessions all along if it is not told to look again."""
+    address = DatabaseConnection("shop", ends.shop.url("extractor"))
+    async with connect(address, side="source") as origin, origin.transaction(isolation="read_committed"):
+        first = await look(origin)
+        with open_transaction(ends):
+            second = await look(origin)
+    assert second.oldest is not None
+    assert first.now < second.oldest
+    assert first.oldest is None
+
+
 async def test_a_row_stamped_early_and_committed_late_is_not_lost(ends: TwoEnds) -> None:
     with open_transaction(ends) as late:
         late.execute("insert into prices values (99, 99)")
