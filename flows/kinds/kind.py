@@ -169,6 +169,13 @@ class Kind(Generic[S, T]):
         """Both ends of a table that was loaded, and the keys that a repair would read again (none: it cannot)."""
         raise NotImplementedError
 
+    def refuse_repair(self, table: T, result: Reconciliation) -> None:
+        """Refuse a repair that would delete too much of raw.
+
+        Raises:
+            DataRefused: more rows are gone at the source than the declaration allows to delete at once.
+        """
+
     async def repair(self, ends: Ends[S, T], keys: Sequence[Key], source_rows: int, run_id: int | None) -> None:
         """Read these keys again, and bring raw up to date with them."""
         raise NotImplementedError  # only called with keys that `compare` returned

@@ -1,6 +1,7 @@
 """A warehouse made by any earlier version becomes what this version would make, with all that it remembers.
 
-`schemas/` holds three forms of schema.sql, by number: the first, the last before this, and this.
+`schemas/` holds some forms of schema.sql, by number: the first, the last with its vocabulary, the last before this, and
+this.
 """
 
 from collections.abc import Iterator
@@ -67,6 +68,9 @@ values ('E-1', 'data', 'error', 'ask', 'shop.baskets', 'bad', 'mend', false);
 insert into quarantine.rows (batch_id, source_system, table_name, row_key, rule, row_data, row_hash)
 values (1, 'shop', 'stores', '{"store_id": 99}', 'a_rule', '{"store_id": 99}', 'x')
 """
+#: Version 10 has other words for the same columns.
+_SINCE_10 = (("mode, path, ", "strategy, "), ("'merge', 'first'", "'initial'"), ("'merge', 'merge'", "'merge'"),
+             ("reconciled)", "reconciliation)"), ("'equal'", "'match'"), ("next_move", "fix"))  # fmt: skip
 _KEPT = """
 select 'run ' || run_id || ' ' || status from ops.runs where run_id <= 2
 union all
@@ -85,6 +89,14 @@ order by 1
 def catalogue(ends: TwoEnds) -> Rows:
     """Every column, constraint, index and comment of the operations schemas; the order of columns does not matter."""
     return ends.raw(_CATALOGUE)
+
+
+def remembered(schema: str, cursor: str) -> str:
+    """What loads of that version left behind."""
+    statements = _REMEMBERED.replace("$cursor$", f"'{cursor}'")
+    for earlier, later in _SINCE_10 if schema == "10a" else ():
+        statements = statements.replace(earlier, later)
+    return statements
 
 
 def make(ends: TwoEnds, schema: str) -> None:
@@ -118,7 +130,7 @@ async def test_a_warehouse_of_an_earlier_version_becomes_one_of_this_and_goes_on
     await load(ends.warehouse, ends.shop, "basket_items")
     ((cursor,),) = ends.raw("select cursor_value from ops.cursors")
     make(ends, schema)
-    ends.raw(_REMEMBERED.replace("$cursor$", f"'{cursor}'"))
+    ends.raw(remembered(schema, cursor))
 
     await upgrade(ends)
 

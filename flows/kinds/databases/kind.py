@@ -86,6 +86,7 @@ class Databases(Kind[Database, Table]):
                 planned.bounded.window.below,
                 coming,
                 f"only counts: {source.engine} hashes otherwise than PostgreSQL",
+                newest=table.on_duplicate == "newest",
             )
             target = Target(source.name, table.name, source.raw_schema)
             return await compare_counts(warehouse, target, totals), ()

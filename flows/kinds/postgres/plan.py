@@ -9,11 +9,11 @@ from flows.declare import Overwrite
 from flows.declare.database import Database, Table
 from flows.kinds.postgres.large.sizing import plan_reading
 from flows.kinds.postgres.large.volume import Volume
-from flows.kinds.postgres.table import describe, has_value_outside
+from flows.kinds.postgres.table import describe, has_value_outside, key_is_unique
 from flows.kinds.postgres.window import window as read_window
 from flows.landing.table import SchemaChange, Target, raw_columns
 from flows.publish.evolution import drift_since, no_longer_held, returned
-from flows.publish.strategy import leaves_alone, strategy_of
+from flows.publish.strategy import leaves_alone, not_unique, strategy_of
 from flows.state import ledger, reloads
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import CursorState, LoadPlan, Window
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class TablePlan:
     """A table's next load: the plan to show, and the data to execute it.
 
-    `changes` of the source's columns are applied to raw, `held` ones are not.
+    `changes` of the source's columns are applied to raw, `held` ones are not. `unique`: an index at the source forbids
+    two rows with one key.
     """
 
     plan: LoadPlan
@@ -36,6 +37,7 @@ class TablePlan:
     changes: list[SchemaChange]
     volume: Volume
     held: list[SchemaChange]
+    unique: bool = False
 
 
 async def plan_table(
@@ -81,6 +83,7 @@ async def plan_table(
         reason += f"; columns: {', '.join(coming)}"
     if held:
         reason += f"; held back from raw: {', '.join(f'{change.column} {change.change}' for change in held)}"
+    unique = await key_is_unique(origin, table)
     reading, volume = await plan_reading(origin, table, shape, window, strategy)
     plan = LoadPlan(
         source=source.name,
@@ -92,8 +95,9 @@ async def plan_table(
         shape=shape,
         warning=window.warning,
         reading=reading,
+        cautions=() if unique or not table.keys else (not_unique(table.keys),),
     )
-    return TablePlan(plan, target, table, window, changes, volume, held)
+    return TablePlan(plan, target, table, window, changes, volume, held, unique)
 
 
 async def _coming(warehouse: Connection[Record], target: Target, table: Table, window: Window) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -68,7 +69,7 @@ class _Load:
             planned.volume,
         )
         self.shape: Shape = planned.plan.shape
-        self.held = planned.held
+        self.held, self.unique = planned.held, planned.unique
         self._received = 0
 
     async def at_once(self, run_chunk: RunChunk | None) -> tuple[LoadCounts, tuple[SchemaChange, ...], int]:
@@ -80,6 +81,7 @@ class _Load:
             await self.origin.transaction(isolation="repeatable_read", readonly=True).start()
         await self._prepare()
         source_keys: KeySet | None = None
+        resumed = False
         # The read is complete, so the source's keys need not be read separately.
         whole = self.plan.reading.how == "whole" and (self.plan.strategy == "reload" or self.window.lower is None)
         if self.plan.reading.how == "chunks":
@@ -92,7 +94,7 @@ class _Load:
                 self.session, self.origin, self.table, self.plan, self.window, self.volume, extracted_at
             )
             self.session.pass_failpoint("after_landing_created")
-            self.window = gathering.window
+            self.window, resumed = gathering.window, bool(gathering.chunks)
             await gathering.run(snapshot, run_chunk, self.run.on_progress)
             rows, received, chunks = gathering.rows, gathering.bytes, len(gathering.chunks)
             stamp = Stamp(extracted_at, self.session.batch_id)
@@ -107,7 +109,13 @@ class _Load:
         if self.plan.strategy == "overwrite":
             moved = await bring_moved(self.session, self.origin, self.table, self.shape, self.window)
             rows, received = rows + moved[0], received + moved[1]
-        staged = replace(await self._staged(self.window, rows, received, source_keys), whole=whole)
+        staged = replace(
+            await self._staged(self.window, rows, received, source_keys),
+            whole=whole,
+            # A row that changed between the snapshots of two attempts may have landed twice.
+            may_repeat=resumed,
+            drops_copies=resumed,
+        )
         counts = await self.run.publish(staged)
         return counts, staged.changes, chunks
 
@@ -165,11 +173,11 @@ class _Load:
         self._received += stream.bytes
         return stream.rows, stream.bytes
 
-    async def _stage_keys(self) -> str:
+    async def _stage_keys(self, window: Window) -> str:
         session, target = self.session, self.session.target
-        stream = CopyStream(self.origin, select_keys(self.table, self.shape))
+        stream = CopyStream(self.origin, select_keys(self.table, self.shape, window.below))
         async with contextlib.aclosing(watched(stream, session)) as keys:
-            await copy.copy_keys(session.warehouse, target, self.shape, self.table.keys, keys)
+            await copy.copy_keys(session.warehouse, target, self.shape, self.table.compared_by, keys)
         return qualified(LANDING_SCHEMA, copy.keys_table(target))
 
     async def _staged(self, window: Window, rows: int, received: int, source_keys: KeySet | None) -> Staged:
@@ -192,5 +200,9 @@ class _Load:
             max_deleted=table.max_deleted,
             changes=tuple(self.changes),
             source_keys=source_keys,
-            stage_keys=self._stage_keys if table.deletes else None,
+            compared_by=table.compared_by,
+            on_duplicate=table.on_duplicate,
+            unique_at_source=self.unique,
+            marks_deleted=table.deletes,
+            stage_keys=functools.partial(self._stage_keys, window) if table.compared_by else None,
         )
