@@ -51,10 +51,12 @@ class Waiting:
     """Rows that a load would read (None: the source cannot tell without being read).
 
     `keys_differ`: raw and quarantine hold other keys than the source, so a load has deletes to mark, even without rows.
+    `refusal`: why the load would be refused, if the counts of both ends already tell.
     """
 
     rows: int | None = None
     keys_differ: bool = False
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from flows.kinds.postgres.compare.compare import compare_table
 from flows.kinds.postgres.compare.repair import repair_keys
 from flows.kinds.postgres.large.chunks import ChunkJob, stage_chunk
 from flows.kinds.postgres.plan import TablePlan, plan_table
+from flows.kinds.postgres.refused import would_be_refused
 from flows.kinds.postgres.stage import carry_out
 from flows.kinds.postgres.table import count, key_set
 from flows.kinds.tables import table_columns
@@ -66,7 +67,10 @@ class Postgres(Kind[Database, Table]):
         carry: TablePlan = planned.carry
         waiting = await count(origin, carry.table, carry.window.condition)
         differ = not waiting and carry.table.deletes and await _keys_differ(warehouse, origin, carry)
-        return Waiting(waiting, differ)
+        refusal = None
+        if carry.plan.strategy != "initial":
+            refusal = await would_be_refused(warehouse, origin, carry, waiting)
+        return Waiting(waiting, differ, refusal)
 
     async def load(self, run: LoadRun[Database, Table], planned: Planned) -> Loaded:
         """At once, in chunks, or window by window."""
