@@ -8,7 +8,7 @@ Found = TypeVar("Found")
 
 
 def eventually(look: Callable[[], Found], seconds: float = 120, otherwise: Callable[[], object] = lambda: "") -> Found:
-    """What `look` finds once it finds something, asked ten times a second.
+    """What `look` finds once it finds something.
 
     Raises:
         AssertionError: it found nothing for so many seconds; with what `otherwise` has to say then.
@@ -21,6 +21,9 @@ def eventually(look: Callable[[], Found], seconds: float = 120, otherwise: Calla
 def looked_for(look: Callable[[], Found], seconds: float) -> Found:
     """The same, for what is judged later: what it found last, also where that is nothing."""
     until = time.monotonic() + seconds
+    pause = 0.02
     while not (found := look()) and time.monotonic() < until:
-        time.sleep(0.1)
+        time.sleep(pause)
+        # Who asks a server ten times a second for minutes keeps it from what is waited for.
+        pause = min(pause * 1.3, 0.5)
     return found

@@ -12,15 +12,11 @@ import yaml
 
 from flows.failures.failpoints import FAILPOINTS, SWAP_FAILPOINTS, pass_failpoint
 from flows.kinds.registry import KINDS
+from tests.source_files import PACKAGES, ROOT, SOURCES, named, nodes, tree
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = ("flows", "blocks", "deployments", "infra", "demo")
-MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+pytestmark = pytest.mark.xdist_group("sources")
+
 SHAPELESS = {"utils", "util", "helpers", "helper", "common", "manager", "handler", "misc"}
-
-
-def named(path: Path) -> str:
-    return str(path.relative_to(ROOT))
 
 
 def test_the_arrows_point_downwards() -> None:
@@ -30,19 +26,17 @@ def test_the_arrows_point_downwards() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.read_text(encoding="utf-8").strip()], ids=named)
-def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+def test_every_module_says_what_it_is() -> None:
+    silent = [named(path) for path in SOURCES if tree(path).body and not ast.get_docstring(tree(path))]
+    assert silent == []
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in MODULES if path.relative_to(ROOT).parts[0] in ("flows", "blocks")], ids=named
-)
-def test_everything_public_says_what_it_does(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def test_everything_public_says_what_it_does() -> None:
     silent = [
-        node.name
-        for node in tree.body
+        f"{named(path)}: {node.name}"
+        for path in SOURCES
+        if path.relative_to(ROOT).parts[0] in ("flows", "blocks")
+        for node in tree(path).body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         and not node.name.startswith("_")
         and not ast.get_docstring(node)
@@ -85,9 +79,8 @@ def test_the_root_of_flows_is_what_prefect_runs() -> None:
 
 
 def imports_of(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    return found | {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    found = {node.module or "" for node in nodes(path) if isinstance(node, ast.ImportFrom)}
+    return found | {alias.name for node in nodes(path) if isinstance(node, ast.Import) for alias in node.names}
 
 
 # Prefect asks a broker's module for all the names of the broker that it replaces.
@@ -97,19 +90,18 @@ BROKERS = {"infra/events/memory.py", "infra/events/redis.py"}
 def test_only_packages_export_what_other_modules_define() -> None:
     """With two places to import a name from, a search for its users finds half of them."""
     exported = {}
-    for path in MODULES:
+    for path in SOURCES:
         if path.name == "__init__.py" or named(path) in BROKERS:
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
         listed = {
             name
-            for node in tree.body
+            for node in tree(path).body
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
             for name in ast.literal_eval(node.value)
         }
         imported = {
             alias.asname or alias.name
-            for node in tree.body
+            for node in tree(path).body
             if isinstance(node, ast.Import | ast.ImportFrom)
             for alias in node.names
         }
@@ -125,7 +117,7 @@ def test_no_function_takes_eight_parameters() -> None:
     """Some of them always travel together: a frozen dataclass gives that group a name, as `Stamp` and `Ends` do."""
     long = []
     for path in (ROOT / "flows").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
@@ -142,7 +134,7 @@ def test_nothing_outside_its_folder_knows_a_kind_of_source() -> None:
     kinds = {path.name for path in (ROOT / "flows/kinds").iterdir() if (path / "kind.py").is_file()}
     assert kinds == set(KINDS)
     knowing = {}
-    for path in MODULES:
+    for path in SOURCES:
         inside = path.relative_to(ROOT).parts
         if inside[:2] == ("flows", "sources") or path == ROOT / "flows/kinds/registry.py":
             continue

@@ -1,12 +1,13 @@
 """`make test-near` leaves out no test that a change can reach, and most of those that it cannot."""
 
-import subprocess
 import sys
 
 import pytest
 
 from tests import near
 from tests.near import ALL, ROOT
+
+pytestmark = pytest.mark.xdist_group("sources")
 
 
 def reached(*paths: str) -> set[str]:
@@ -65,9 +66,11 @@ def test_what_nobody_can_follow_makes_all_tests_near(path: str) -> None:
     assert reached("docs/dlt.md", path) == ALL
 
 
-def test_the_program_prints_files_for_pytest_in_a_line() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.near", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "near" in done.stderr
-    assert all((ROOT / path).exists() for path in done.stdout.split())
+def test_the_program_prints_files_for_pytest_in_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["near", "HEAD"])
+    near.main()
+    printed = capsys.readouterr()
+    assert "near" in printed.err
+    assert all((ROOT / path).exists() for path in printed.out.split())
