@@ -66,12 +66,14 @@ async def check_and_publish(
         return counts
 
     try:
+        counts: LoadCounts | None = None
         try:
             counts = await publish()
         except (asyncpg.UniqueViolationError, asyncpg.CardinalityViolationError):
             if not staged.keys or each_key_once.is_broken:  # raw has a key that is no longer declared
                 raise
             each_key_once.is_broken = True
+        if counts is None:  # not in the handler: PostgreSQL's error quotes the key, and would be the context of ours
             counts = await publish()
     except _LOST as problem:
         if session.side == "source":

@@ -122,6 +122,7 @@ async def test_thresholds_apply(ends: TwoEnds, declared: Table, newest: bool) ->
     with pytest.raises(DataRefused, match="key_not_unique") as refused:
         await ends.load(declared)
     assert not refused.value.retryable
+    assert refused.value.__context__ is None, "PostgreSQL's error quotes the key"
     assert ends.raw("select to_regclass('raw_shop.t')") == [(None,)]
     ends.source("delete from t where note = 'other'")
     await ends.load(declared)
