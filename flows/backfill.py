@@ -113,6 +113,7 @@ async def _show(run: Run, table: str, loads: list[dict[str, Any]]) -> None:
             status="published",
             seconds=load["seconds"],
             reconciliation=load["counts"]["reconciliation"],
+            note=load["warning"] or "",
             **{name: load["counts"][name] for name in counted},
         )
         for load in loads

@@ -28,6 +28,7 @@ from flows.state import ledger
 from flows.tasks import begin
 from flows.tasks import lineage as lineage_events
 from flows.tasks import tables as tasks_tables
+from flows.tasks.results import announce_differences
 from flows.tasks.runs import Run, table_run
 from flows.tasks.schema_changes import announce_schema_changes
 from flows.tasks.slots import shared_slots
@@ -127,6 +128,7 @@ async def _close(run: Run, source: str, outcome: _Outcome) -> None:
         description=f"Loads of the tables of {source}",
     )
     await announce_schema_changes(source)
+    await announce_differences(outcome.loads)
     for error in distinct(failure.error for failure in failures.values()):
         sentry.capture(error)
     if failures:

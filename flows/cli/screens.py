@@ -9,6 +9,8 @@ from rich.table import Table
 
 from flows.declare.partition import Partition
 from flows.observe.look import _NARROW, grid, number, styled
+from flows.values.plan import LoadCounts
+from flows.values.result_words import in_words
 
 
 def release_table(facts: Mapping[str, Any]) -> Table:
@@ -45,6 +47,16 @@ def model_table(facts: Mapping[str, Any]) -> Table:
     return table
 
 
+_WORDED = (
+    "source_rows",
+    "raw_rows",
+    "quarantine_rows",
+    "reconciliation",
+    "missing_rows",
+    "extra_rows",
+    "duplicate_rows",
+    "rows_deduplicated",
+)
 _COUNTS = (
     ("read", "rows_read"),
     ("inserted", "rows_inserted"),
@@ -75,6 +87,17 @@ def loads_table(loads: Sequence[dict[str, Any]], title: str, width: int) -> Tabl
     return table
 
 
+def noticed_loads(loads: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The name of each table, and what was found, if its last load found that both ends do not hold the same."""
+    last = {f"{load['source_system']}.{load['table_name']}": load for load in loads}
+    lines = []
+    for name, load in last.items():
+        counts = LoadCounts(**{key: load[key] for key in _WORDED})
+        if load["status"] == "published" and (said := in_words(counts)) is not None:
+            lines.append((name, said))
+    return lines
+
+
 def partitions_table(counted: Iterable[tuple[Partition, int, int]]) -> Table:
     """`medallion backfill --plan`: rows per partition at the source and in raw."""
     table = grid("Partitions", ["days", "rows at the source", "rows in raw"], ["rows at the source", "rows in raw"])
@@ -83,7 +106,8 @@ def partitions_table(counted: Iterable[tuple[Partition, int, int]]) -> Table:
     return table
 
 
-_COMPARED = ("source_rows", "raw_rows", "missing", "extra", "different", "quarantined", "pending", "repaired")
+_DIFFERENCES = ("missing", "extra", "different", "duplicate")
+_COMPARED = ("source_rows", "raw_rows", *_DIFFERENCES, "quarantined", "pending", "repaired")
 
 
 def reconciliations_table(results: Iterable[dict[str, Any]]) -> Table:

@@ -23,11 +23,14 @@ def plan_table(lines: Iterable[PlanLine]) -> Table:
     for line in lines:
         plan = line.plan
         why = line.error.what if line.error else plan.reason if plan else ""
-        if plan and plan.warning:
-            why = f"{why}; {plan.warning}"
+        if plan:
+            why = "; ".join(part for part in (line.refusal, why, plan.warning, *plan.cautions) if part)
         table.add_row(
             f"{line.source}.{line.table}",
-            Text(line.state, style="bold red" if line.error else "dim" if line.state == "up to date" else "bold"),
+            Text(
+                line.state,
+                style="bold red" if line.error or line.refusal else "dim" if line.state == "up to date" else "bold",
+            ),
             "" if line.rows is None else f"{line.rows:,}",
             plan.strategy if plan else "",
             (plan.lower or "the beginning") if plan else "",

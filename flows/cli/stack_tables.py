@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from flows.cli.screens import noticed_loads
 from flows.observe.look import ago, grid, number, styled
 from flows.state.runs import DIED
 
@@ -76,6 +77,11 @@ def status_tables(overview: Overview) -> list[Table]:
             number(row["quarantined"], dim_zero=True),
         )
     shown = [runs, tables]
+    if noticed := noticed_loads(overview.tables):
+        differences = grid("Differences found by the last loads", ["table", "what"])
+        for name, what in noticed:
+            differences.add_row(name, what)
+        shown.append(differences)
     if overview.blockers:
         shown.append(blockers_table(overview.blockers))
     if overview.quarantine:

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 
 from blocks.server import explain_server
@@ -52,12 +53,21 @@ def run(chosen: Mapping[str, list[str] | None], *, ingest_only: bool, full_refre
         loads = asyncio.run(_loads(correlation_id))
     if loads:
         console.print(screens.loads_table(loads, "Loads", console.width))
-    if error is None and loads and not screens.changed_rows(loads):
+    noticed = _warn(loads, console)
+    if error is None and loads and not noticed and not screens.changed_rows(loads):
         console.print("[green]The sources have not changed, and neither has raw.[/]")
     if only_tables and not ingest_only:
         console.print("Only single tables were loaded, so gold was not built: run `medallion transform` to build it.")
     if error is not None:
         raise error
+
+
+def _warn(loads: list[dict[str, Any]], console: Console) -> bool:
+    """Show the tables whose two ends do not hold the same; whether there are any."""
+    noticed = screens.noticed_loads(loads)
+    for name, said in noticed:
+        console.print(f"[bold yellow]Warning[/] {escape(f'{name}: {said}')}", highlight=False, soft_wrap=True)
+    return bool(noticed)
 
 
 def transform(*, select: str | None, full_refresh: bool, console: Console) -> None:
@@ -170,6 +180,7 @@ def backfill(wanted: Backfill, *, only_plan: bool, console: Console) -> None:
         ran = asyncio.run(_loads(correlation_id))
     if ran:
         console.print(screens.loads_table(ran, f"Backfill of {wanted.table}", console.width))
+        _warn(ran, console)
     if error is not None:
         raise error
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from flows.declare.cursor import ByClock, Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.load import Append, Merge, Overwrite, Replace
 from flows.declare.refusals import refuse_repeats, unknown_table
-from flows.declare.rule import Rule, Tolerance
+from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import qualified, require_plain
 
@@ -37,6 +37,8 @@ class Table:
     `on_drift` is the reaction to changed columns of the source: "evolve" accepts new columns and wider types, and
     refuses changes that could alter values; "freeze" refuses every change; "quarantine" keeps raw's columns, loads the
     rows that fit them and quarantines the others, up to `max_quarantined`.
+    `on_duplicate` is the reaction to a key that several rows of the source have: "quarantine" sets all of them aside as
+    `key_not_unique`, "newest" all but the one with the highest cursor; both up to `max_quarantined`.
     `as_text` names columns of databases other than PostgreSQL with values that their type in raw cannot represent (zero
     dates, words in a numeric column): they are loaded as text.
     `source_name` is the table's name at the source, if it is not `name`: `Table("orders", source_name="Orders", …)`.
@@ -60,6 +62,7 @@ class Table:
     on_drift: OnDrift = "evolve"
     sees_a_part: bool = False
     source_name: str | None = None
+    on_duplicate: OnDuplicate = "quarantine"
 
     @property
     def at_source(self) -> str:
@@ -77,9 +80,21 @@ class Table:
         return Tolerance(self.max_quarantined, self.quarantine_floor)
 
     @property
+    def deleted_at_once(self) -> float:
+        """The share of raw's rows that may be deleted at once, also by a repair or a backfill."""
+        return 1 - self.load.min_share if isinstance(self.load, Replace | Overwrite) else self.max_deleted
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """The key's columns, in order."""
         return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+    @property
+    def compared_by(self) -> tuple[str, ...]:
+        """The columns by which both ends are compared after a load: the key, or else the sequence of an append."""
+        if not self.keys and isinstance(self.load, Append) and isinstance(self.cursor, Sequence):
+            return (self.cursor.column,)
+        return self.keys
 
     @property
     def cursor_column(self) -> str | None:
@@ -148,6 +163,7 @@ class Table:
                 fix="use load=Merge() or remove deletes=True",
             )
         self.tolerance.refuse_nonsense(where)
+        refuse_unknown_reaction(self.on_duplicate, where)
         if not 0 <= self.max_deleted <= 1:
             raise DeclarationError(
                 f"max_deleted must be between 0 and 1, not {self.max_deleted}",

@@ -2,9 +2,13 @@
 
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
+
+OnDuplicate = Literal["quarantine", "newest"]
+"""What happens to rows of one key at the source: all are quarantined, or the newest is loaded and the others are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,20 @@ class Tolerance:
                 where=where,
                 fix="write 5 for five rows, or 0 to use max_quarantined alone",
             )
+
+
+def refuse_unknown_reaction(on_duplicate: str, where: str) -> None:
+    """Check what was declared.
+
+    Raises:
+        DeclarationError: there is no such reaction to keys that are not unique.
+    """
+    if on_duplicate not in get_args(OnDuplicate):
+        raise DeclarationError(
+            f"on_duplicate {on_duplicate!r} is unknown",
+            where=where,
+            fix=f"use one of {', '.join(get_args(OnDuplicate))}",
+        )
 
 
 # Names, literals and line comments (ended by the rule's own line break), whichever begins first.

@@ -51,10 +51,12 @@ class Waiting:
     """Rows that a load would read (None: the source cannot tell without being read).
 
     `keys_differ`: raw and quarantine hold other keys than the source, so a load has deletes to mark, even without rows.
+    `refusal`: why the load would be refused, if the counts of both ends already tell.
     """
 
     rows: int | None = None
     keys_differ: bool = False
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,13 @@ class Kind(Generic[S, T]):
     async def compare(self, ends: Ends[S, T]) -> tuple[Reconciliation, Sequence[Key]]:
         """Both ends of a table that was loaded, and the keys that a repair would read again (none: it cannot)."""
         raise NotImplementedError
+
+    def refuse_repair(self, table: T, result: Reconciliation) -> None:
+        """Refuse a repair that would delete too much of raw.
+
+        Raises:
+            DataRefused: more rows are gone at the source than the declaration allows to delete at once.
+        """
 
     async def repair(self, ends: Ends[S, T], keys: Sequence[Key], source_rows: int, run_id: int | None) -> None:
         """Read these keys again, and bring raw up to date with them."""

@@ -22,6 +22,7 @@ _STATUS_STYLE = {
     "different": "bold red",
     "missing": "bold red",
     "extra": "yellow",
+    "duplicate": "bold red",
     "failed": "bold red",
     "died": "bold red",
     "refused": "bold magenta",

@@ -7,7 +7,17 @@ from typing import Any
 
 from flows.observe.markdown import cell
 
-_COUNTS = ("source_rows", "raw_rows", "missing", "extra", "different", "quarantined", "pending", "repaired")
+_COUNTS = (
+    "source_rows",
+    "raw_rows",
+    "missing",
+    "extra",
+    "different",
+    "duplicate",
+    "quarantined",
+    "pending",
+    "repaired",
+)
 
 
 def reconciliations_markdown(results: Iterable[Mapping[str, Any]], failures: Mapping[str, str]) -> str:

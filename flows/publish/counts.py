@@ -25,7 +25,7 @@ class Totals:
 
     `source_rows`: its number of rows (None: unknown). `key_types`: the key's columns and their types in raw.
     `below`: SQL over raw, the rows that `source_rows` counts. `coming`: for a number of missing rows, the most that the
-    next load would bring. `note`: why only counts are compared.
+    next load would bring. `note`: why only counts are compared. `newest`: of keys that are not unique, raw has one row.
     """
 
     source_rows: int | None
@@ -33,15 +33,20 @@ class Totals:
     below: str = "true"
     coming: Callable[[int], Awaitable[int]] = _nothing
     note: str = ""
+    newest: bool = False
 
 
 async def compare_counts(warehouse: Connection[Record], target: Target, totals: Totals) -> Reconciliation:
     """Compare the source's count with raw and quarantine. Rows that the next load brings are not missing."""
-    aside = (await open_rows.key_set_not_in_raw(warehouse, target.raw, dict(totals.key_types), table=target.name)).rows
+    kept = await open_rows.key_set_not_in_raw(
+        warehouse, target.raw, dict(totals.key_types), table=target.name, newest=totals.newest
+    )
+    aside = kept.rows
+    duplicate = await open_rows.count_open_keys_not_unique(warehouse, table=target.name)
     held = await raw_rows.count_live(warehouse, target, totals.below)
     lacking = 0 if totals.source_rows is None else totals.source_rows - held - aside
     waiting = min(lacking, await totals.coming(lacking)) if lacking > 0 else 0
-    verdict = "match" if lacking == waiting else "different"
+    verdict = "match" if lacking == waiting and not duplicate else "different"
     return Reconciliation(
         target.source,
         target.table,
@@ -51,6 +56,7 @@ async def compare_counts(warehouse: Connection[Record], target: Target, totals: 
         raw_rows=held,
         missing=max(0, lacking - waiting),
         extra=max(0, -lacking),
+        duplicate=duplicate,
         quarantined=aside,
         pending=waiting,
         note=totals.note,

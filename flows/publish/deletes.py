@@ -36,19 +36,30 @@ async def mark_deleted(
         stamp.extracted_at,
         stamp.batch_id,
     )
-    await connection.execute(f"drop table {relation}")
     deleted = affected(status)
     if deleted and max_share < 1:
         held = deleted + await connection.fetchval(f"select count(*) from {target.raw} where _deleted_at is null")
-        if held >= FEW_ROWS and deleted > held * max_share:
-            raise DataRefused(
-                f"{deleted} of {held} rows of raw were deleted at the source: more than the declared share of "
-                f"{max_share:g}; nothing was published",
-                where=target.where,
-                fix="check the source and the role's privileges to see its rows; if they are really deleted, raise "
-                "max_deleted for one run",
-            )
+        refuse_too_many(deleted, held, max_share, target.where)
     return deleted
+
+
+def too_many(deleted: int, held: int, max_share: float) -> bool:
+    """Whether deleting so many of raw's rows exceeds the declared share. Few rows are exempt."""
+    return held >= FEW_ROWS and deleted > held * max_share
+
+
+def refuse_too_many(deleted: int, held: int, max_share: float, where: str) -> None:
+    """Raises:
+    DataRefused: so many of the `held` rows are a larger share than declared.
+    """
+    if too_many(deleted, held, max_share):
+        raise DataRefused(
+            f"{deleted} of {held} rows of raw were deleted at the source: more than the declared share of "
+            f"{max_share:g}; nothing was published",
+            where=where,
+            fix="check the source and the role's privileges to see its rows; if they are really deleted, raise "
+            "max_deleted for one run (Replace and Overwrite: lower min_share)",
+        )
 
 
 async def mark_vanished(

@@ -29,7 +29,7 @@ def partition_start(load: Overwrite, raw_type: str) -> str:
     return f"date_trunc('{load.every}', {name})"
 
 
-def _part(load: Overwrite, shape: Shape) -> str:
+def partition(load: Overwrite, shape: Shape) -> str:
     """SQL over a row: the start of its partition as text, empty for a row without a value."""
     column = shape.column(load.by)
     assert column is not None  # describe() has refused a table without it
@@ -52,7 +52,7 @@ async def overwrite(
     """
     if keys:
         return await replace(connection, target, shape, keys, scope=Scope(within, kept))
-    differing, part = qualified(LANDING_SCHEMA, differences_table(target)), _part(load, shape)
+    differing, part = qualified(LANDING_SCHEMA, differences_table(target)), partition(load, shape)
     image = f"{part} as part, md5(row({column_list(shape.names)})::text) as image, count(*) as times"
     await connection.execute(f"drop table if exists {differing}")
     await connection.execute(
@@ -86,7 +86,7 @@ async def refuse_shrunken_partition(
     """
     if not load.min_share:
         return
-    counts = f"select {_part(load, shape)} as part, count(*) as rows from"
+    counts = f"select {partition(load, shape)} as part, count(*) as rows from"
     row = await connection.fetchrow(
         f"with held as ({counts} {target.raw} where _deleted_at is null and {within} "
         "group by 1 having count(*) >= $2), "

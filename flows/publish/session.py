@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from flows.access.addresses import connect
+from flows.declare.source import Loadable
 from flows.failures.cancellation import in_spite_of_cancellation
 from flows.failures.diagnose import CONNECTION_LOST, diagnose, explain
 from flows.failures.failpoints import pass_failpoint
 from flows.failures.missing_grants import note_refusal
 from flows.failures.sides import Sides
 from flows.landing.table import Target
+from flows.publish.strategy import strategy_of
 from flows.state import ledger, reads, schema_changes, table_locks
 from flows.state.blockers import STOPS_CHANGES, ending, in_the_way
+from flows.values import result_words
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import LoadLocked, MedallionError
 from flows.values.plan import LoadCounts, LoadPlan
@@ -76,9 +79,22 @@ class LoadSession(Sides):
         pass_failpoint(name, settings().failpoint)
 
     def result(
-        self, plan: LoadPlan, counts: LoadCounts, schema_changes: tuple[str, ...] = (), chunks: int = 1
+        self,
+        plan: LoadPlan,
+        counts: LoadCounts,
+        table: Loadable,
+        schema_changes: tuple[str, ...] = (),
+        chunks: int = 1,
     ) -> LoadResult:
         """The result of the published load: `plan` as executed, in `chunks`."""
+        noticed = result_words.warning(
+            counts,
+            self.target.where,
+            plan.strategy,
+            load=strategy_of(table),
+            has_key=bool(table.keys),
+            deletes=table.deletes,
+        )
         return LoadResult(
             source=plan.source,
             table=plan.table,
@@ -89,7 +105,7 @@ class LoadSession(Sides):
             lower=plan.lower,
             upper=plan.upper,
             schema_changes=schema_changes,
-            warning=plan.warning,
+            warning="; ".join(part for part in (plan.warning, noticed) if part) or None,
             volume=plan.reading.volume,
             chunks=chunks,
         )

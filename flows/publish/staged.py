@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flows.declare import Append, Merge, Overwrite, Replace, Rule
-from flows.declare.rule import Tolerance
+from flows.declare.rule import OnDuplicate, Tolerance
 from flows.landing.table import SchemaChange
 from flows.quality import quarantine
 from flows.quality.open_rows import document_within
@@ -46,7 +46,12 @@ class Staged:
 
     `source_keys` is the source's key set that raw must have now (None: the source has no count).
     `whole`: these rows are all of those, sent by one statement in one snapshot, so their keys are the source's.
-    `stage_keys` copies all of the source's keys next to the landing table, to detect deletes.
+    `stage_keys` copies the source's keys next to the landing table, to tell which ones differ; with `marks_deleted`,
+    those that only raw has are marked as deleted.
+    `compared_by` are the columns by which both ends are compared: the key, or without one the sequence of an append.
+    `unique_at_source`: a unique index there forbids two rows with one key. `may_repeat`: the read may contain a row
+    twice, as the pages of a list do; `drops_copies`: versions of a row that differ as well, as the snapshots of a
+    resumed read have them.
     `rereads`: all of the source's rows were read, whatever the load is.
     `more_follow`: these are a part of the read, so counts can be compared only after the last part.
     `moves_cursor`: whether `window.next` is stored.
@@ -77,6 +82,12 @@ class Staged:
     moves_cursor: bool = True
     tombstones: bool = False
     lists: WholeLists | None = None
+    compared_by: tuple[str, ...] = ()
+    on_duplicate: OnDuplicate = "quarantine"
+    may_repeat: bool = False
+    drops_copies: bool = False
+    unique_at_source: bool = False
+    marks_deleted: bool = False
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
     settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
 
@@ -95,6 +106,12 @@ class Staged:
         column = self.shape.column(self.load.by)
         assert column is not None  # describe() has refused a table without it
         return document_within(column.name, column.raw_type, self.window.condition)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the source's rows were read, at least of the partitions or lists that the load covers."""
+        covers = isinstance(self.load, Replace | Overwrite) or self.lists is not None
+        return self.rereads or self.whole or covers or (self.first and not self.more_follow)
 
     @property
     def key_types(self) -> dict[str, str]:

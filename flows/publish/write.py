@@ -45,19 +45,6 @@ def affected(status: str) -> int:
     return int(status.split()[-1])
 
 
-async def drop_repeats(
-    connection: Connection[Record], target: Target, keys: tuple[str, ...], cursor: str | None
-) -> int:
-    """Keep one landing row per key: the one with the highest cursor, then the last one."""
-    newest = f"{quote_identifier(cursor)} desc nulls last, " if cursor else ""
-    status = await connection.execute(
-        f"with ranked as (select ctid, row_number() over "
-        f"(partition by {column_list(keys)} order by {newest}ctid desc) as place from {target.landing}) "
-        f"delete from {target.landing} as l using ranked as r where l.ctid = r.ctid and r.place > 1"
-    )
-    return affected(status)
-
-
 async def merge(
     connection: Connection[Record],
     target: Target,
@@ -80,9 +67,8 @@ async def merge(
         return await _merge_with_tombstones(connection, target, shape, keys, only)
     names = [*shape.names, *METADATA_NAMES]
     own = list(shape.names)
-    assignments = ", ".join(
-        f"{quote_identifier(name)} = excluded.{quote_identifier(name)}" for name in names if name not in keys
-    )
+    # The key as well: 1.0 and 1.00 are one key, and raw has it as the source writes it.
+    assignments = ", ".join(f"{quote_identifier(name)} = excluded.{quote_identifier(name)}" for name in names)
     row = await connection.fetchrow(
         f"with written as (insert into {target.raw} as r ({column_list(names)}) "
         f"select {column_list(names, 'l')} from {target.landing} as l {only} "
@@ -189,7 +175,8 @@ async def replace(
         differs = f"r._deleted_at is not null or {differs}"
     # A landed row whose key is in another partition of raw counts as new in the join, and the merge finds it there.
     held = target.raw if within == "true" else f"(select ctid, * from {target.raw} where {within})"
-    await connection.execute(f"create index on {target.landing} ({column_list(keys)})")
+    # Unique: two rows of one key are noticed, at no cost.
+    await connection.execute(f"create unique index on {target.landing} ({column_list(keys)})")
     await connection.execute(f"analyze {target.landing} ({column_list(keys)})")
     await connection.execute(f"set local work_mem = '{_JOIN_MEMORY}'")
     # For a part of raw, the index on its key would scan all of it.

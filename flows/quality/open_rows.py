@@ -16,13 +16,20 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 
-def same_key(keys: Mapping[str, str], alias: str) -> str:
+#: The rule of rows whose key another row at the source has as well.
+KEY_NOT_UNIQUE = "key_not_unique"
+
+
+def same_key(keys: Mapping[str, str], alias: str, *, nulls: bool = False) -> str:
     """SQL over `quarantine.rows as q`: the row of `alias` has its key. `keys` maps the key's columns to their types.
 
-    The quarantined key is cast to the column's type, so that a few rows find their match by the primary key.
+    The quarantined key is cast to the column's type, so that a few rows find their match by the primary key. With
+    `nulls`, a null equals a null.
     """
+    equals = "is not distinct from" if nulls else "="
     return " and ".join(
-        f"{alias}.{quote_identifier(key)} = (q.row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()
+        f"{alias}.{quote_identifier(key)} {equals} (q.row_key ->> {quote_literal(key)})::{kind}"
+        for key, kind in keys.items()
     )
 
 
@@ -95,13 +102,17 @@ async def open_keys_not_landed(
     return [tuple(record["key"]) for record in records]
 
 
-def stands_open(keys: Mapping[str, str], alias: str, *, table: TableName) -> str:
-    """SQL over a relation with raw's columns: its row's key is quarantined. `keys` maps them to their types."""
+def stands_open(keys: Mapping[str, str], alias: str, *, table: TableName, newest: bool = False) -> str:
+    """SQL over a relation with raw's columns: its row's key is quarantined. `keys` maps them to their types.
+
+    `newest`: of keys that are not unique, the newest row is loaded, so its key does not count.
+    """
     if not keys:
         return "false"
+    others = f" and q.rule <> '{KEY_NOT_UNIQUE}'" if newest else ""
     return (
         f"exists (select from quarantine.rows as q where q.source_system = {quote_literal(table.source)} "
-        f"and q.table_name = {quote_literal(table.name)} and q.resolved_at is null and {same_key(keys, alias)})"
+        f"and q.table_name = {quote_literal(table.name)} and q.resolved_at is null{others} and {same_key(keys, alias)})"
     )
 
 
@@ -113,25 +124,32 @@ async def key_set_not_in_raw(
     table: TableName,
     within: str = "true",
     counted: str = "true",
+    newest: bool = False,
 ) -> KeySet:
     """Source rows that are only in quarantine: their key has no live row in raw.
 
-    Versions of one key count once; rows without a key count each. `within` is SQL over `quarantine.rows as q`: only
-    those count; `counted` over `raw as r`: the rows of raw that are already counted.
+    Versions of one key count once; rows without a key count each, and so do copies of a key that is not unique. If raw
+    has such a key, its row counts as one of the copies; with `newest`, it is one more. `within` is SQL over
+    `quarantine.rows as q`: only those count; `counted` over `raw as r`: the rows of raw that are already counted.
     """
     if not keys:
         return KeySet(await count_open(connection, table=table, within=within))
     known = " and ".join(f"q.row_key ->> {quote_literal(key)} is not null" for key in keys)
     typed = [f"(row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()]
+    live = f"exists (select from {raw} as r where r._deleted_at is null and {counted} and {same_key(keys, 'r')})"
     row = await connection.fetchrow(
         f"""
-        with only_here as (
-            select distinct q.row_key, case when {known} then 0 else q.quarantine_id end as apart
+        with open_rows as (
+            select q.*, row_number() over (partition by q.row_key, q.rule order by q.quarantine_id) as place
             from quarantine.rows as q
             where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {within}
-                and not exists (
-                    select from {raw} as r where r._deleted_at is null and {counted} and {same_key(keys, "r")}
-                )
+        ), only_here as (
+            select distinct q.row_key, case when {known} then 0 else q.quarantine_id end as apart
+            from open_rows as q where q.rule <> '{KEY_NOT_UNIQUE}' and not {live}
+            union all
+            select q.row_key, q.quarantine_id as apart
+            from open_rows as q
+            where q.rule = '{KEY_NOT_UNIQUE}' and ({str(newest).lower()} or q.place > 1 or not {live})
         )
         select count(*) as rows, {fingerprint(typed)} as mark from only_here
         """,
@@ -174,5 +192,29 @@ async def count_open_within(
             f"and not exists (select from {raw} as r where r._deleted_at is null and {same_key(keys, 'r')})",
             table.source,
             table.name,
+        )
+    )
+
+
+async def count_open_copies(connection: Connection[Record], batch_id: int) -> int:
+    """Rows of keys that are not unique that this batch has quarantined."""
+    return int(
+        await connection.fetchval(
+            "select count(*) from quarantine.rows where batch_id = $1 and rule = $2 and resolved_at is null",
+            batch_id,
+            KEY_NOT_UNIQUE,
+        )
+    )
+
+
+async def count_open_keys_not_unique(connection: Connection[Record], *, table: TableName) -> int:
+    """Keys that are not unique at the source, as far as quarantine knows."""
+    return int(
+        await connection.fetchval(
+            "select count(distinct row_key) from quarantine.rows where source_system = $1 and table_name = $2 "
+            "and rule = $3 and resolved_at is null",
+            table.source,
+            table.name,
+            KEY_NOT_UNIQUE,
         )
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.declare.rule import Rule
-from flows.quality.open_rows import same_key
+from flows.quality.open_rows import KEY_NOT_UNIQUE, same_key
 from flows.quality.rules import first_broken
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.shape import Shape, row_document
@@ -18,15 +18,19 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 
+_SAME_HASH = "k.row_hash = q.row_hash"
+
+
 def _digest(keys: Collection[str]) -> str:
     """SQL over rows with `row_data`: the identity of quarantined rows.
 
-    Without a key, equal rows are numbered: each is stored, as each counts at the source.
+    Without a key, or with a null in it, equal rows are numbered: each is stored, as each counts at the source.
     """
+    place = "coalesce('#' || nullif(row_number() over (partition by md5(row_data::text)), 1), '')"
     if keys:
-        return "md5(row_data::text)"
-    place = "row_number() over (partition by md5(row_data::text))"
-    return f"md5(row_data::text || coalesce('#' || nullif({place}, 1), ''))"
+        keyless = " or ".join(f"row_data ->> {quote_literal(key)} is null" for key in keys)
+        place = f"case when {keyless} then {place} else '' end"
+    return f"md5(row_data::text || {place})"
 
 
 def _key_json(keys: tuple[str, ...], alias: str) -> str:
@@ -57,18 +61,19 @@ async def move_broken(
             ), taken as (
                 delete from {landing} as l using judged as j
                 where l.ctid = j.place and j.rule is not null
-                returning j.rule, {_key_json(keys, "l")} as row_key, {row_document(shape, "l")} as row_data
+                returning j.place, j.rule, {_key_json(keys, "l")} as row_key, {row_document(shape, "l")} as row_data
             ), hashed as (
                 select *, {_digest(keys)} as row_hash from taken
             ), superseded as (
                 update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'superseded'
                 from hashed as h
                 where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null
-                    and q.row_key = h.row_key and (q.rule, q.row_hash) <> (h.rule, h.row_hash)
+                    and q.row_key = h.row_key and not h.row_key @? '$.* ? (@ == null)'
+                    and (q.rule, q.row_hash) <> (h.rule, h.row_hash)
                 returning q.quarantine_id
             ), kept as (
                 insert into quarantine.rows (batch_id, source_system, table_name, row_key, rule, row_data, row_hash)
-                select $3, $1, $2, row_key, rule, row_data, row_hash from hashed
+                select $3, $1, $2, row_key, rule, row_data, row_hash from hashed order by place
                 on conflict (source_system, table_name, rule, row_hash) where resolved_at is null do nothing
                 returning quarantine_id
             )
@@ -214,7 +219,9 @@ async def resolve(
     status = await connection.execute(
         "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = "
         f"{resolution} from {there} "
-        f"where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {same}",
+        f"where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
+        # That one row of such a key came does not mean that the other copies are gone: see `duplicates`.
+        f"and q.rule <> '{KEY_NOT_UNIQUE}' and {same}",
         table.source,
         table.name,
     )
@@ -229,22 +236,33 @@ async def resolve_gone(
     *,
     table: TableName,
     within: str = "true",
+    whole_rows: bool = False,
 ) -> int:
     """Close quarantined rows whose key was deleted at the source. Returns how many.
 
-    Without a key, `keys_relation` has the source's rows, and a quarantined row that is missing there is deleted.
-    `within` is SQL over `quarantine.rows as q`: only those are checked.
+    Without a key, `keys_relation` has the source's rows, and a quarantined row that is missing there is deleted. A key
+    with a null in it tells no rows apart: with `whole_rows` in the relation they are compared by content, and with keys
+    alone they stay as long as there is such a key. `within` is SQL over `quarantine.rows as q`: only those are checked.
     """
-    there, same = f"{keys_relation} as k", same_key(keys, "k") if keys else "k.row_hash = q.row_hash"
+    has_null = "q.row_key @? '$.* ? (@ == null)'"
+    documents = f"select {row_document(shape, 'l')} as row_data from {keys_relation} as l"
     if not keys:
-        documents = f"select {row_document(shape, 'l')} as row_data from {keys_relation} as l"
-        there = f"(select {_digest(keys)} as row_hash from ({documents}) as d) as k"
-    status = await connection.execute(
-        "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'deleted at the source' "
-        "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
-        f"and {'q.row_key is not null' if keys else 'true'} and {within} "
-        f"and not exists (select from {there} where {same})",
-        table.source,
-        table.name,
-    )
-    return int(status.split()[-1])
+        ways = [("true", f"(select {_digest(keys)} as row_hash from ({documents}) as d) as k", _SAME_HASH)]
+    else:
+        there, keyless = f"{keys_relation} as k", " or ".join(f"l.{quote_identifier(key)} is null" for key in keys)
+        ways = [(f"not {has_null}", there, same_key(keys, "k")), (has_null, there, same_key(keys, "k", nulls=True))]
+        if whole_rows:
+            those = f"(select {_digest(keys)} as row_hash from ({documents} where {keyless}) as d) as k"
+            ways[1] = (has_null, those, _SAME_HASH)
+    closed = 0
+    for which, there, same in ways:
+        status = await connection.execute(
+            "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'deleted at the source' "
+            "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
+            f"and {'q.row_key is not null' if keys else 'true'} and {which} and {within} "
+            f"and not exists (select from {there} where {same})",
+            table.source,
+            table.name,
+        )
+        closed += int(status.split()[-1])
+    return closed

@@ -73,3 +73,14 @@ async def close_backfill(connection: Connection[Record], backfill_id: int) -> No
     await connection.execute(
         "update ops.backfills set finished_at = clock_timestamp() where backfill_id = $1", backfill_id
     )
+
+
+async def deleted_so_far(connection: Connection[Record], backfill_id: int) -> int:
+    """Rows that the backfill's completed partitions have marked as deleted."""
+    return int(
+        await connection.fetchval(
+            "select coalesce(sum(l.rows_deleted), 0) from ops.backfill_partitions as p "
+            "inner join ops.loads as l using (batch_id) where p.backfill_id = $1",
+            backfill_id,
+        )
+    )

@@ -24,7 +24,8 @@ class Overview:
         (its last write). A run that is `running` without its lock has the status `died`. The `seconds` of a dead run
         are those until its last write, None if there is none but its start: the time of death is not known, and the
         time of its detection is irrelevant.
-    `tables`: source_system, table_name, status, cursor_value, freshness_seconds, raw_rows, reconciliation, quarantined.
+    `tables`: source_system, table_name, status, cursor_value, freshness_seconds, raw_rows, reconciliation, quarantined,
+        and the counts that its last load compared.
     `quarantine`: source_system, table_name, rule, rows, since.
     `changes`: changed_at, source_system, table_name, column_name, change, old_type, new_type, applied.
     `circuits`: source_system, state, failures, retry_at, what; sources that have failed since they last worked.
@@ -59,7 +60,8 @@ order by r.run_id desc limit $1
 _TABLES = """
 with latest as (
     select distinct on (source_system, table_name)
-        source_system, table_name, status, finished_at, raw_rows, reconciliation
+        source_system, table_name, status, finished_at, source_rows, raw_rows, quarantine_rows, reconciliation,
+        missing_rows, extra_rows, duplicate_rows, rows_deduplicated
     -- A repair is about single keys, a backfill about one partition: neither shows raw's row count or freshness.
     from ops.loads where strategy not in ('repair', 'backfill') order by source_system, table_name, batch_id desc
 ), open_rows as (
@@ -67,6 +69,8 @@ with latest as (
     from quarantine.rows where resolved_at is null group by 1, 2
 )
 select l.source_system, l.table_name, l.status, c.cursor_value, l.raw_rows, l.reconciliation,
+    l.source_rows, l.quarantine_rows, l.missing_rows, l.extra_rows, l.duplicate_rows,
+    coalesce(l.rows_deduplicated, 0) as rows_deduplicated,
     coalesce(q.rows, 0) as quarantined,
     extract(epoch from clock_timestamp() - p.published_at)::float8 as freshness_seconds
 from latest as l
@@ -100,7 +104,8 @@ order by max(occurred_at) desc limit $1
 _LOADS = """
 select l.source_system, l.table_name, l.strategy, l.status, l.rows_read, l.rows_inserted, l.rows_updated,
     l.rows_unchanged, l.rows_deduplicated, l.rows_quarantined, l.rows_deleted, l.source_rows, l.raw_rows,
-    l.quarantine_rows, l.reconciliation, l.error, extract(epoch from l.finished_at - l.started_at)::float8 as seconds
+    l.quarantine_rows, l.reconciliation, l.missing_rows, l.extra_rows, l.duplicate_rows, l.error,
+    extract(epoch from l.finished_at - l.started_at)::float8 as seconds
 from ops.loads as l
 inner join ops.runs as r using (run_id)
 where r.correlation_id = $1

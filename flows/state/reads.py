@@ -130,6 +130,45 @@ async def chunks_of(connection: Connection[Record], batch_id: int) -> list[Chunk
     return [Chunk(*record.values()) for record in records]
 
 
+async def discard_short(connection: Connection[Record], batch_id: int, landing: str) -> bool:
+    """Discard the chunks of which the landing table has not all rows, with what it has of them; False if there is none.
+
+    A chunk's rows have the transaction that wrote them as their xmin. If the landing table has rows of another one, or
+    a chunk was written by code that did not note its transaction and rows are missing, every chunk is discarded.
+    """
+    counted = f"(select xmin::text as written_by, count(*) as rows from {landing} group by 1)"
+    records = await connection.fetch(
+        "select c.lower_step, coalesce(c.written_by, l.written_by) as written_by, "
+        "c.batch_id is null or c.written_by is null as is_alien "
+        f"from (select * from ops.chunks where batch_id = $1) as c full join {counted} as l using (written_by) "
+        "where coalesce(l.rows, 0) <> coalesce(c.rows, 0)",
+        batch_id,
+    )
+    if any(record["is_alien"] for record in records):
+        total = await connection.fetchval(f"select count(*) from {landing}")
+        unknown = await connection.fetchval(
+            "select count(*) filter (where written_by is null) as n from ops.chunks where batch_id = $1", batch_id
+        )
+        expected = await connection.fetchval("select sum(rows) from ops.chunks where batch_id = $1", batch_id)
+        if unknown and total == (expected or 0):
+            return False
+        async with connection.transaction():
+            await connection.execute(f"truncate {landing}")
+            await connection.execute("delete from ops.chunks where batch_id = $1", batch_id)
+        return True
+    if not records:
+        return False
+    async with connection.transaction():
+        written_by = [record["written_by"] for record in records]
+        await connection.execute(f"delete from {landing} where xmin::text = any($1::text[])", written_by)
+        await connection.execute(
+            "delete from ops.chunks where batch_id = $1 and lower_step = any($2::bigint[])",
+            batch_id,
+            [record["lower_step"] for record in records],
+        )
+    return True
+
+
 async def join_read(connection: Connection[Record], batch_id: int, attempt: int) -> bool:
     """Whether a worker may commit a chunk of this attempt. Runs first in the chunk's transaction.
 
@@ -151,7 +190,9 @@ async def record_chunk(connection: Connection[Record], batch_id: int, attempt: i
     """Record the committed chunk, in its transaction."""
     await connection.execute(
         "insert into ops.chunks (batch_id, attempt, lower_step, upper_step, rows, bytes, seconds, memory_bytes, "
-        "size_bytes, size_reason, worker) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        "size_bytes, size_reason, worker, written_by) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, "
+        # As xmin has it: without the epoch.
+        "(pg_current_xact_id()::text::numeric % 4294967296)::text)",
         batch_id,
         attempt,
         chunk.lower,

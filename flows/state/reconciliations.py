@@ -16,8 +16,8 @@ class Reconciliation:
     """One comparison of a table with its source, in rows.
 
     `method`: `content` by key, `content without key` (counts and one checksum), or `count`.
-    Differences: `missing` in raw, `extra` in raw, `different` content. Not differences: `quarantined` unchanged rows,
-    `pending` rows, which the next load reads by its cursor.
+    Differences: `missing` in raw, `extra` in raw, `different` content, and `duplicate` keys, which several rows of the
+    source have. Not differences: `quarantined` unchanged rows, `pending` rows, which the next load reads by its cursor.
     `buckets` checksums were compared on each side, and the rows of `drilled` buckets key by key.
     `repaired` keys were reloaded before this comparison. `keys` has sample keys per kind of difference.
     """
@@ -33,6 +33,7 @@ class Reconciliation:
     missing: int = 0
     extra: int = 0
     different: int = 0
+    duplicate: int = 0
     quarantined: int = 0
     pending: int = 0
     repaired: int = 0
@@ -43,7 +44,7 @@ class Reconciliation:
     @property
     def differences(self) -> int:
         """Rows that no future load will correct automatically."""
-        return self.missing + self.extra + self.different
+        return self.missing + self.extra + self.different + self.duplicate
 
     @property
     def agrees(self) -> bool:

@@ -98,7 +98,7 @@ begin
 end
 $$;
 alter table if exists ops.loads add constraint loads_reconciliation_check check (
-    reconciliation in ('match', 'missing', 'extra', 'not_compared', 'incomplete')
+    reconciliation in ('match', 'missing', 'extra', 'duplicate', 'not_compared', 'incomplete')
 );
 alter table if exists ops.reconciliations add constraint reconciliations_result_check check (
     result in ('match', 'different', 'not_compared')
@@ -113,3 +113,10 @@ $$;
 
 -- Version 11 stores what a cursor belongs to.
 alter table if exists ops.cursors add column if not exists identity jsonb;
+-- Version 11 compares keys, counts duplicates, and counts the rows of each chunk before they are published.
+alter table if exists ops.loads add column if not exists missing_rows bigint;
+alter table if exists ops.loads add column if not exists extra_rows bigint;
+alter table if exists ops.loads add column if not exists duplicate_rows bigint;
+alter table if exists ops.loads add column if not exists key_difference numeric;
+alter table if exists ops.reconciliations add column if not exists duplicate bigint not null default 0;
+alter table if exists ops.chunks add column if not exists written_by text;

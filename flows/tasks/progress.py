@@ -12,6 +12,7 @@ from flows.failures.diagnose import diagnose
 from flows.observe import metrics
 from flows.observe.progress import report
 from flows.publish.session import LoadResult
+from flows.values.result_words import in_words
 
 # Interval of log lines about a long load.
 _PROGRESS_SECONDS = 5.0
@@ -73,12 +74,6 @@ def tell(result: LoadResult, meter: metrics.Meter) -> None:
     )
     if result.warning:
         log.warning("%s.%s: %s", result.source, result.table, result.warning)
-    if counts.reconciliation == "missing":
-        log.warning(
-            "%s.%s: the source has %s rows, raw and quarantine have %s; the next run reloads the table",
-            result.source,
-            result.table,
-            counts.source_rows,
-            (counts.raw_rows or 0) + (counts.quarantine_rows or 0),
-        )
+    if (noticed := in_words(counts)) is not None:
+        text = f"{text}; {noticed}"
     report(f"{result.source}.{result.table}", "done", text)

@@ -101,7 +101,8 @@ class LoadPlan:
     """One table's next load: its `strategy`, the `reason`, and the `reading`.
 
     `initial`: the first load. `merge`, `append`, `replace`, `overwrite`: as declared. `reload`: a full reload, merged.
-    `backfill` and `repair` reload some rows.
+    `backfill` and `repair` reload some rows. `warning`: what weakens this load; `cautions`: what a person should know
+    before the table is relied upon, shown by a plan and not by every load.
     """
 
     source: str
@@ -114,11 +115,16 @@ class LoadPlan:
     shape: Shape | None = None
     warning: str | None = None
     reading: Reading = field(default_factory=Reading)
+    cautions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LoadCounts:
-    """The row counts of one load; see the check constraint on ops.loads."""
+    """The row counts of one load; see the check constraint on ops.loads.
+
+    Keys that raw lacks, keys that only raw has, and source rows beyond the first of their key: None if keys were not
+    compared one by one.
+    """
 
     rows_read: int = 0
     rows_inserted: int = 0
@@ -132,6 +138,9 @@ class LoadCounts:
     raw_rows: int | None = None
     quarantine_rows: int | None = None
     reconciliation: str | None = None
+    missing_rows: int | None = None
+    extra_rows: int | None = None
+    duplicate_rows: int | None = None
 
     def after(self, before: "LoadCounts") -> "LoadCounts":
         """These counts plus those of an earlier part of the same read; totals are the latest."""

@@ -36,6 +36,7 @@ async def compare_table(
     comparison is recorded, and the last is returned. Kinds that compare by counts repair nothing.
 
     Raises:
+        DataRefused: a repair would delete more of raw than is declared.
         MedallionError: see `flows.values.errors`; repairs that were published before stay.
     """
     ends = Ends(warehouse, address, source, table)
@@ -47,6 +48,7 @@ async def compare_table(
             await reconciliations.record(connection, run_id, result)
         if not repair or not keys or (repaired and result.differences >= before):
             return result
+        kind_of(source).refuse_repair(table, result)
         before = result.differences
         for first in range(0, len(keys), _KEYS_REPAIRED):
             chunk = keys[first : first + _KEYS_REPAIRED]

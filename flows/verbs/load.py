@@ -47,4 +47,4 @@ async def load_table(
         run = LoadRun(warehouse, session, origin, address, source, table, on_progress, run_chunk)
         loaded = await kind.load(run, planned)
         await kind.acknowledge(run, planned, loaded)
-        return session.result(loaded.plan, loaded.counts, loaded.changes, loaded.chunks)
+        return session.result(loaded.plan, loaded.counts, table, loaded.changes, loaded.chunks)

@@ -24,6 +24,7 @@ class PlanLine:
     """One table's plan, or why there is none. `rows` waiting (None: the source cannot tell without reading).
 
     `keys_differ`: the source has other keys than raw and quarantine, so that deletes are pending though no row is.
+    `refusal`: why a run would publish nothing, by what is declared.
     """
 
     source: str
@@ -33,6 +34,7 @@ class PlanLine:
     running_batch: int | None = None
     error: MedallionError | None = None
     keys_differ: bool = False
+    refusal: str | None = None
 
     @property
     def state(self) -> str:
@@ -41,6 +43,8 @@ class PlanLine:
             return "cannot be planned"
         if self.running_batch is not None:
             return f"batch {self.running_batch} is running"
+        if self.refusal is not None:
+            return "would be refused"
         if self.rows == 0 and self.keys_differ:
             return "pending: deletes"
         return "up to date" if self.rows == 0 else "pending"
@@ -98,7 +102,15 @@ async def _of_source(warehouse: Connection[Record], source: Source, tables: Sequ
                 lines.append(_unplanned(warehouse, source.name, table.name, running, problem))
                 continue
             lines.append(
-                PlanLine(source.name, table.name, planned.plan, waiting.rows, running, keys_differ=waiting.keys_differ)
+                PlanLine(
+                    source.name,
+                    table.name,
+                    planned.plan,
+                    waiting.rows,
+                    running,
+                    keys_differ=waiting.keys_differ,
+                    refusal=waiting.refusal,
+                )
             )
     return lines
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from flows.declare import Append, Merge, Replace, Sequence, Timestamp
+from flows.declare import Append, Merge, Replace, Timestamp
 from flows.kinds.postgres import Table
 from flows.landing.table import Target
 from flows.values.errors import DataRefused, MedallionError, SourceError
@@ -145,31 +145,6 @@ async def test_a_merge_without_deletes_keeps_what_the_source_dropped(ends: TwoEn
     ends.source("delete from prices where id = 3")
     result = await ends.load(table)
     assert (result.counts.rows_deleted, result.counts.reconciliation) == (0, "extra")
-
-
-async def test_a_repeated_key_reaches_raw_once_as_its_latest_version(ends: TwoEnds) -> None:
-    """The declared key is a promise of ours, not of the source: nothing there need hold it."""
-    table = Table("prices", key="id", cursor=Timestamp("updated_at"), load=Merge())
-    ends.source(
-        "insert into prices values (1, 300, '2020-01-03'), (1, 200, '2020-01-02'), (20, 1, '2020-01-01'), "
-        "(20, 2, '2020-01-02'), (20, 3, null)"
-    )
-    first = await ends.load(table)
-    assert (first.counts.rows_read, first.counts.rows_deduplicated) == (15, 4)
-    query = "select id, price from raw_shop.prices where id in (1, 20) order by id"
-    assert ends.raw(query) == [(1, 1), (20, 2)]
-    ends.source("insert into prices values (1, 400, now() + interval '1 s'), (1, 500, now() + interval '2 s')")
-    second = await ends.load(table)
-    assert second.counts.rows_deduplicated >= 1
-    assert ends.raw(query) == [(1, 500), (20, 2)]
-
-
-async def test_repeated_keys_of_an_append_are_counted_and_stand_once(ends: TwoEnds) -> None:
-    table = Table("prices", key="id", cursor=Sequence("id"), load=Append())
-    await ends.load(table)
-    ends.source("insert into prices values (11, 1), (11, 2), (12, 1)")
-    counts = (await ends.load(table)).counts
-    assert (counts.rows_inserted, counts.rows_deduplicated) == (2, 1)
 
 
 async def test_an_append_leaves_alone_what_is_there(ends: TwoEnds) -> None:

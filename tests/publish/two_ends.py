@@ -61,6 +61,15 @@ class TwoEnds:
         ):
             return (await plan_table(warehouse, origin, declared, table)).plan.reason
 
+    async def cautions(self, table: Table) -> tuple[str, ...]:
+        """What the plan says that a person should know before the table is relied upon."""
+        declared = Database("shop", connection="shop", tables=[table])
+        async with (
+            connect(self.warehouse_address, side="warehouse") as warehouse,
+            connect(self.shop_address, side="source") as origin,
+        ):
+            return (await plan_table(warehouse, origin, declared, table)).plan.cautions
+
     def same(self, table: str, columns: str = "*") -> bool:
         """Whether source and raw hold the same rows, told by their text."""
         query = "select {}::text from (select {} from {} where {}) as t order by 1"

@@ -226,3 +226,17 @@ def test_a_plan_tells_what_comes_and_goes_and_who_is_at_work_and_changes_nothing
     done = medallion("migrate", variables=variables)
     assert f"schema ops is now at version {ledger.SCHEMA_VERSION}" in done.out, done.text
     settings.cache_clear()
+
+
+async def test_tables_whose_names_have_one_hash_of_32_bits_are_loaded_side_by_side(warehouse: TestDatabase) -> None:
+    """Code before version 9 locked by that hash, and each of the two waited for the other's load."""
+    names = ("ticket_messages", "webhook_brands")
+    query = "select count(distinct hashtext('erp.' || name)) from unnest(%s::text[]) as name"
+    assert run_sql(warehouse.url("loader"), query, [list(names)]) == [(1,)]
+    async with AsyncExitStack() as stack:
+        for name in names:
+            loading = await stack.enter_async_context(connect(address(warehouse), side="warehouse"))
+            assert await table_locks.lock_table(loading, "erp", name)
+        other = await stack.enter_async_context(connect(address(warehouse), side="warehouse"))
+        for name in names:
+            assert not await table_locks.lock_table(other, "erp", name), "and still each once at a time"

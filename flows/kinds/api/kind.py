@@ -122,6 +122,7 @@ class Apis(Kind[Api, Endpoint]):
                 await count_records(source, endpoint, connection, limits=limits),
                 {field.name: field.type for field in endpoint.key_fields},
                 coming=coming,
+                newest=endpoint.on_duplicate == "newest",
                 note="only counts: an API shows its records page by page",
             )
             return await compare_counts(warehouse, target, totals), ()

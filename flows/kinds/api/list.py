@@ -188,6 +188,10 @@ class ListLoad:
             cursor_required=endpoint.cursor_column is not None,
             rules=endpoint.rules,
             tolerance=endpoint.tolerance,
+            on_duplicate=endpoint.on_duplicate,
+            may_repeat=True,
+            # A merge reads changes, of which the last one counts; a replace reads what is there now, once each.
+            drops_copies=not isinstance(endpoint.load, Replace) or endpoint.deleted is not None,
             changes=tuple(changes),
             unreadable=tuple(unreadable),
             source_keys=source_keys,

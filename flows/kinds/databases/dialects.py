@@ -96,11 +96,15 @@ class Dialect:
                 return _SQLITE_COLUMNS.format(schema=schema or "'main'", table=self.literal(table.at_source))
 
     def unique_keys(self, table: Table) -> str:
-        """The query for the columns of unique indexes, as (index, column); "" if reading in chunks is not needed."""
-        if not self.chunked:
-            return ""
-        schema = "database()" if table.schema == "public" else self.literal(table.schema)
-        return _MYSQL_UNIQUE.format(schema=schema, table=self.literal(table.at_source))
+        """The query for the columns of indexes that forbid equal rows, as (name, column_name)."""
+        schema = None if table.schema == "public" else self.literal(table.schema)
+        match self.engine:
+            case "mysql":
+                return _MYSQL_UNIQUE.format(schema=schema or "database()", table=self.literal(table.at_source))
+            case "mssql":
+                return _MSSQL_UNIQUE.format(schema=schema or "schema_name()", table=self.literal(table.at_source))
+            case _:
+                return _SQLITE_UNIQUE.format(schema=schema or "'main'", table=self.literal(table.at_source))
 
     def source_column(self, row: Mapping[str, Any]) -> SourceColumn:
         """A row of the catalogue."""
@@ -136,7 +140,30 @@ order by ordinal_position
 _MYSQL_UNIQUE = """
 select cast(s.index_name as char(64)) as name, cast(s.column_name as char(64)) as column_name
 from information_schema.statistics as s
-where s.table_schema = {schema} and s.table_name = {table} and s.non_unique = 0 and s.nullable = ''
+where
+    s.table_schema = {schema} and s.table_name = {table} and s.non_unique = 0
+    -- One nullable column, and rows with equal other columns are allowed.
+    and not exists (
+        select 1 from information_schema.statistics as n
+        where n.table_schema = s.table_schema and n.table_name = s.table_name and n.index_name = s.index_name
+            and n.nullable <> ''
+    )
+"""
+_SQLITE_UNIQUE = """
+select il.name as name, ii.name as column_name
+from pragma_index_list({table}, {schema}) as il inner join pragma_index_info(il.name, {schema}) as ii
+where il."unique" = 1 and il.partial = 0
+union all
+select '' as name, name as column_name from pragma_table_info({table}, {schema}) where pk > 0
+"""
+_MSSQL_UNIQUE = """
+select i.name as name, c.name as column_name
+from sys.indexes as i
+inner join sys.index_columns as k on k.object_id = i.object_id and k.index_id = i.index_id
+inner join sys.columns as c on c.object_id = k.object_id and c.column_id = k.column_id
+where
+    i.object_id = object_id(concat(quotename({schema}), '.', quotename({table})))
+    and i.is_unique = 1 and i.is_disabled = 0 and i.has_filter = 0 and k.is_included_column = 0
 """
 # 0 and 2, 3 of `hidden` are ordinary and generated columns.
 _SQLITE_COLUMNS = """

@@ -27,7 +27,8 @@ async def keys_differ(warehouse: Connection[Record], reader: Reader, planned: Fo
     target = planned.target
     kinds = {key.name: key.raw_type for key in described.keys}
     held = await write.key_set(warehouse, target, table.keys)
-    aside = await key_set_not_in_raw(warehouse, target.raw, kinds, table=target.name)
+    newest = table.on_duplicate == "newest"
+    aside = await key_set_not_in_raw(warehouse, target.raw, kinds, table=target.name, newest=newest)
     expected = held.plus(aside)
     measured = await rows.measure(reader, described, bounded)
     if measured.below != expected.rows:

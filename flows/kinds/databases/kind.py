@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from flows.access import addresses
 from flows.access.addresses import connect
+from flows.declare import Replace
 from flows.declare.database import Database, Table
 from flows.kinds.databases import rows
 from flows.kinds.databases.connection import Reader, open_reader
@@ -22,6 +23,8 @@ from flows.kinds.tables import table_columns
 from flows.landing.table import Target
 from flows.observe.openlineage import Dataset, database_dataset
 from flows.publish.counts import Totals, compare_counts
+from flows.publish.raw_rows import count_live
+from flows.publish.refusal import refusal_by_counts
 from flows.publish.run import Loaded, LoadRun
 from flows.state.reconciliations import Reconciliation
 from flows.values.checksum import Key
@@ -60,8 +63,14 @@ class Databases(Kind[Database, Table]):
         carry: ForeignPlan = planned.carry
         bounded = carry.bounded
         waiting = await rows.count(origin, carry.described, f"{bounded.condition} and {bounded.below}")
-        differ = not waiting and carry.described.table.deletes and await keys_differ(warehouse, origin, carry)
-        return Waiting(waiting, differ)
+        table = carry.described.table
+        differ = not waiting and table.deletes and await keys_differ(warehouse, origin, carry)
+        refusal = None
+        if carry.plan.strategy != "initial" and (table.deletes or isinstance(table.load, Replace)):
+            at_source = await rows.count(origin, carry.described, bounded.below)
+            held = await count_live(warehouse, carry.target, bounded.window.below)
+            refusal = refusal_by_counts(table, carry.target, at_source, held)
+        return Waiting(waiting, differ, refusal)
 
     async def load(self, run: LoadRun[Database, Table], planned: Planned) -> Loaded:
         """Stage and publish in one part."""
@@ -88,6 +97,7 @@ class Databases(Kind[Database, Table]):
                 planned.bounded.window.below,
                 coming,
                 f"only counts: {source.engine} hashes otherwise than PostgreSQL",
+                newest=table.on_duplicate == "newest",
             )
             target = Target(source.name, table.name, source.raw_schema)
             return await compare_counts(warehouse, target, totals), ()

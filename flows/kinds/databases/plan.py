@@ -16,7 +16,7 @@ from flows.kinds.databases.window import Bounds, bounds
 from flows.landing.table import SchemaChange, Target, raw_columns
 from flows.publish.evolution import drift_since, no_longer_held, returned
 from flows.publish.identity import Clock, Doubt, joined, read_clock, refuse_other_key, untrusted
-from flows.publish.strategy import leaves_alone, strategy_of
+from flows.publish.strategy import leaves_alone, not_unique, strategy_of
 from flows.state import ledger, reloads
 from flows.values.plan import CursorState, LoadPlan
 
@@ -93,6 +93,7 @@ async def plan_foreign(warehouse: Connection[Record], reader: Reader, source: Da
         upper=window.upper,
         shape=described.shape,
         warning=window.warning,
+        cautions=() if described.unique or not table.keys else (not_unique(table.keys),),
     )
     return ForeignPlan(plan, target, described, bounded, changes, held)
 

@@ -25,6 +25,7 @@ from flows.publish.run import Loaded, LoadRun
 from flows.publish.session import LoadSession, Progress
 from flows.publish.staged import Staged
 from flows.quality.quarantine import Unreadable
+from flows.state import ledger
 from flows.values.errors import DataRefused, SourceError
 from flows.values.identifiers import qualified
 from flows.values.plan import KeySet
@@ -47,7 +48,7 @@ async def carry_out(run: LoadRun[Database, Table], planned: ForeignPlan) -> Load
     # The source is no longer needed: its transaction ends before the warehouse's begins.
     reader.close()
     counts = await run.publish(staged)
-    if run.table.deletes:
+    if run.table.keys:
         await session.warehouse.execute(f"drop table if exists {_keys_relation(run.target)}")
     return Loaded(planned.plan, counts, described_changes(staged.changes, planned.held))
 
@@ -100,7 +101,9 @@ async def _stage(run: LoadRun[Database, Table], planned: ForeignPlan, measured: 
     landed_shape, drift = await fit_to_raw(warehouse, target, shape, planned.held)
     source_keys = KeySet(measured.below)
     stage_keys = None
-    if table.deletes:
+    # By counts alone, rows that only raw has would hide as many that it lacks.
+    last = await ledger.last_compared(warehouse, target.source, target.table)
+    if table.deletes or (table.keys and last is not None and last.result == "extra"):
         source_keys = await _stage_keys(session, reader, described, bounded, measured)
 
         async def keys_are_staged() -> str:
@@ -119,12 +122,15 @@ async def _stage(run: LoadRun[Database, Table], planned: ForeignPlan, measured: 
         extracted_at=extracted_at,
         cursor=table.cursor_column,
         rules=(*drift, *table.rules),
-        rereads=plan.strategy == "reload",
+        # A merge without a cursor reads everything as well.
+        rereads=plan.strategy == "reload" or (table.cursor is None and bool(table.keys)),
         tolerance=table.tolerance,
         max_deleted=table.max_deleted,
         changes=tuple(changes),
         unreadable=unreadable,
         source_keys=source_keys,
+        on_duplicate=table.on_duplicate,
+        marks_deleted=table.deletes,
         stage_keys=stage_keys,
     )
 

@@ -16,11 +16,15 @@ _LONGEST_NAME = 63
 
 @dataclass(frozen=True, slots=True)
 class ForeignTable:
-    """A table with its columns, and the keys by which it can be read in chunks (none: it is read in one query)."""
+    """A table with its columns, and the keys by which it can be read in chunks (none: it is read in one query).
+
+    `unique`: an index at the source forbids two rows with one key.
+    """
 
     table: Table
     columns: tuple[TypedColumn, ...]
     chunk_keys: tuple[TypedColumn, ...] = ()
+    unique: bool = False
 
     @property
     def shape(self) -> Shape:
@@ -72,11 +76,12 @@ async def describe(reader: Reader, source: str, table: Table) -> ForeignTable:
         for column in found
     )
     described = ForeignTable(table, columns)
-    if dialect.chunked and described.keys and all(key.literal for key in described.keys):
-        indexes: dict[str, set[str]] = {}
-        for row in await reader.rows(dialect.unique_keys(table)):
-            indexes.setdefault(row["name"], set()).add(row["column_name"])
-        # Rows with equal keys on both sides of a chunk's edge would be lost, so the key must be unique at the source.
-        if any(index and index <= set(table.keys) for index in indexes.values()):
-            return ForeignTable(table, columns, described.keys)
-    return described
+    if not described.keys:
+        return described
+    indexes: dict[str, set[str]] = {}
+    for row in await reader.rows(dialect.unique_keys(table)):
+        indexes.setdefault(row["name"], set()).add(row["column_name"])
+    unique = any(index and index <= set(table.keys) for index in indexes.values())
+    # Rows with equal keys on both sides of a chunk's edge would be lost, so the key must be unique at the source.
+    chunked = unique and dialect.chunked and all(key.literal for key in described.keys)
+    return ForeignTable(table, columns, described.keys if chunked else (), unique)

@@ -8,7 +8,7 @@ from typing import get_args
 from flows.declare.database import OnDrift
 from flows.declare.load import Append, Merge, Replace
 from flows.declare.refusals import refuse_repeats, unknown_table
-from flows.declare.rule import Rule, Tolerance
+from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
 
@@ -42,6 +42,9 @@ class Resource:
     disposition, `deleted` from a column hint `hard_delete`. `deleted` is the field that marks a deleted record: true,
     or anything but null and false. `resource` is dlt's name for it if that is not a plain name.
     `count` is the import path of a function that returns the number of records at the source, for reconciliation.
+    `on_duplicate` is the reaction to records of a replace that have one key and differ: "quarantine" sets all of them
+    aside as `key_not_unique`, "newest" all but the last; both up to `max_quarantined`. A merge reads changes, of which
+    the last one counts.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Resource:
     max_quarantined: float = 0.0
     quarantine_floor: int = 5
     on_drift: OnDrift = "evolve"
+    on_duplicate: OnDuplicate = "quarantine"
     description: str = ""
 
     @property
@@ -126,6 +130,7 @@ class Resource:
             case _:
                 pass
         self.tolerance.refuse_nonsense(where)
+        refuse_unknown_reaction(self.on_duplicate, where)
         if self.on_drift not in get_args(OnDrift):
             raise DeclarationError(
                 f"on_drift {self.on_drift!r} is unknown", where=where, fix=f"use one of {', '.join(get_args(OnDrift))}"

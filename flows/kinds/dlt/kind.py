@@ -86,6 +86,7 @@ class Dlt(Kind[DltSource, Resource]):
             totals = Totals(
                 total,
                 {key: raw[key] for key in keys if key in raw},
+                newest=resource.on_duplicate == "newest",
                 note="only counts: a dlt resource yields what is new, not what is there",
             )
             return await compare_counts(warehouse, target, totals), ()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from flows.declare import Merge
+from flows.declare import Merge, Replace
 from flows.kinds.dlt import DltSource, Resource
 from flows.kinds.dlt import state as dlt_states
 from flows.kinds.dlt.frames_landing import FramesLanding
@@ -145,6 +145,10 @@ async def _stage(
         cursor_required=resource.cursor is not None,
         rules=resource.rules,
         tolerance=resource.tolerance,
+        on_duplicate=resource.on_duplicate,
+        may_repeat=True,
+        # A merge reads changes, of which the last one counts; a replace reads what is there now, once each.
+        drops_copies=not isinstance(resource.load, Replace) or resource.deleted is not None,
         changes=staging.changes,
         unreadable=staging.unreadable,
         source_keys=None if total is None else KeySet(total),

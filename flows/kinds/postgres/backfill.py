@@ -24,6 +24,7 @@ from flows.kinds.postgres.table import CopyStream, count, describe, key_set, sel
 from flows.landing.drift import fit_to_raw
 from flows.landing.table import Stamp, Target, ensure_types, raw_columns
 from flows.publish import raw_rows as load_buckets
+from flows.publish.deletes import refuse_too_many
 from flows.publish.evolution import beside_scheduled_loads
 from flows.publish.publish import check_and_publish
 from flows.publish.session import LoadResult, LoadSession, Progress, load_session
@@ -176,6 +177,8 @@ async def backfill_partition(
 
             async def settle() -> tuple[Held, int]:
                 ended = await _end_gone(session, origin, table, shape, condition, extracted_at)
+                if ended:
+                    await _refuse_too_many(session, table, condition, ended, backfill_id)
                 live = await load_buckets.count_live(session.warehouse, target, condition)
                 aside = await count_open_within(
                     session.warehouse, target.raw, column, kind, partition, _key_types(table, shape), table=target.name
@@ -200,6 +203,7 @@ async def backfill_partition(
                     cursor=table.cursor_column,
                     rules=(*drift, *table.rules),
                     tolerance=table.tolerance,
+                    on_duplicate=table.on_duplicate,
                     changes=tuple(labels),
                     source_keys=source_keys or KeySet(stream.rows),
                     settle=None if overwrites else settle,
@@ -207,7 +211,21 @@ async def backfill_partition(
                 ),
                 note,
             )
-        return session.result(plan, counts)
+        return session.result(plan, counts, table)
+
+
+async def _refuse_too_many(session: LoadSession, table: Table, condition: str, ended: int, backfill_id: int) -> None:
+    """Of the partition, and of all rows by all partitions of the backfill: each of them may be small.
+
+    Raises:
+        DataRefused: more rows were marked as deleted than declared. Nothing of the partition was published.
+    """
+    warehouse, target = session.warehouse, session.target
+    held = ended + await load_buckets.count_live(warehouse, target, condition)
+    refuse_too_many(ended, held, table.max_deleted, target.where)
+    ended += await backfills.deleted_so_far(warehouse, backfill_id)
+    held = ended + await load_buckets.count_live(warehouse, target, "true")
+    refuse_too_many(ended, held, table.max_deleted, target.where)
 
 
 def _key_types(table: Table, shape: Shape) -> dict[str, str]:

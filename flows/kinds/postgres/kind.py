@@ -18,11 +18,13 @@ from flows.kinds.postgres.compare.repair import repair_keys
 from flows.kinds.postgres.large.chunks import ChunkJob, stage_chunk
 from flows.kinds.postgres.plan import TablePlan, plan_table
 from flows.kinds.postgres.reading import settled
+from flows.kinds.postgres.refused import would_be_refused
 from flows.kinds.postgres.stage import carry_out
 from flows.kinds.postgres.table import count, key_set
 from flows.kinds.tables import table_columns
 from flows.observe.openlineage import Dataset, database_dataset
 from flows.publish import write
+from flows.publish.deletes import refuse_too_many
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.session import LoadResult
 from flows.quality.open_rows import key_set_not_in_raw
@@ -69,7 +71,10 @@ class Postgres(Kind[Database, Table]):
         async with settled(origin, carry.source, carry.table):
             waiting = await count(origin, carry.table, carry.window.condition)
             differ = not waiting and carry.table.deletes and await _keys_differ(warehouse, origin, carry)
-        return Waiting(waiting, differ)
+            refusal = None
+            if carry.plan.strategy != "initial":
+                refusal = await would_be_refused(warehouse, origin, carry, waiting)
+        return Waiting(waiting, differ, refusal)
 
     async def load(self, run: LoadRun[Database, Table], planned: Planned) -> Loaded:
         """At once, in chunks, or window by window."""
@@ -82,6 +87,11 @@ class Postgres(Kind[Database, Table]):
     async def compare(self, ends: Ends[Database, Table]) -> tuple[Reconciliation, Sequence[Key]]:
         """By content, in one snapshot of each end."""
         return await compare_table(ends.warehouse, ends.address, ends.source, ends.table)
+
+    def refuse_repair(self, table: Table, result: Reconciliation) -> None:
+        """Counted over the full comparison: a repair deletes in loads of some thousand keys, each a small share."""
+        where = f"{result.source}.{result.table}"
+        refuse_too_many(result.extra, result.raw_rows or 0, table.deleted_at_once, where)
 
     async def repair(
         self, ends: Ends[Database, Table], keys: Sequence[Key], source_rows: int, run_id: int | None
@@ -152,5 +162,6 @@ async def _keys_differ(warehouse: Connection[Record], origin: Connection[Record]
     target = planned.target
     kinds = {key: column.raw_type for key in table.keys if (column := plan.shape.column(key))}
     held = await write.key_set(warehouse, target, table.keys)
-    aside = await key_set_not_in_raw(warehouse, target.raw, kinds, table=target.name)
+    newest = table.on_duplicate == "newest"
+    aside = await key_set_not_in_raw(warehouse, target.raw, kinds, table=target.name, newest=newest)
     return await key_set(origin, table, plan.shape) != held.plus(aside)

@@ -9,13 +9,13 @@ from flows.declare import Overwrite, Timestamp
 from flows.declare.database import Database, Table
 from flows.kinds.postgres.large.sizing import plan_reading
 from flows.kinds.postgres.large.volume import Volume
-from flows.kinds.postgres.table import describe, has_value_outside
+from flows.kinds.postgres.table import describe, has_value_outside, key_is_unique
 from flows.kinds.postgres.trust import trusted_window
 from flows.kinds.postgres.zones import notice_local_times
 from flows.landing.table import SchemaChange, Target, raw_columns
 from flows.publish.evolution import drift_since, no_longer_held, returned
 from flows.publish.identity import Doubt, can_be_read_again, joined, read_clock, refuse_other_key, untrusted
-from flows.publish.strategy import leaves_alone, strategy_of
+from flows.publish.strategy import leaves_alone, not_unique, strategy_of
 from flows.state import ledger, reloads
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import CursorState, LoadPlan, Window
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class TablePlan:
     """A table's next load: the plan to show, and the data to execute it.
 
-    `changes` of the source's columns are applied to raw, `held` ones are not.
+    `changes` of the source's columns are applied to raw, `held` ones are not. `unique`: an index at the source forbids
+    two rows with one key.
     """
 
     plan: LoadPlan
@@ -39,6 +40,7 @@ class TablePlan:
     volume: Volume
     held: list[SchemaChange]
     source: Database
+    unique: bool = False
 
 
 async def plan_table(
@@ -100,6 +102,7 @@ async def plan_table(
         reason += f"; columns: {', '.join(coming)}"
     if held:
         reason += f"; held back from raw: {', '.join(f'{change.column} {change.change}' for change in held)}"
+    unique = await key_is_unique(origin, table)
     reading, volume = await plan_reading(origin, table, shape, window, strategy)
     plan = LoadPlan(
         source=source.name,
@@ -111,8 +114,9 @@ async def plan_table(
         shape=shape,
         warning=_warning(table, window),
         reading=reading,
+        cautions=() if unique or not table.keys else (not_unique(table.keys),),
     )
-    return TablePlan(plan, target, table, window, changes, volume, held, source)
+    return TablePlan(plan, target, table, window, changes, volume, held, source, unique)
 
 
 async def _state(warehouse: Connection[Record], target: Target, table: Table) -> CursorState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -74,7 +75,7 @@ class _Load:
             planned.volume,
         )
         self.shape: Shape = planned.plan.shape
-        self.held = planned.held
+        self.held, self.unique = planned.held, planned.unique
         self._received = 0
 
     async def at_once(self, run_chunk: RunChunk | None) -> tuple[LoadCounts, tuple[SchemaChange, ...], int]:
@@ -85,6 +86,7 @@ class _Load:
         await self._start_reading()
         await self._prepare()
         source_keys: KeySet | None = None
+        resumed = False
         # The read is complete, so the source's keys need not be read separately.
         whole = self.plan.reading.how == "whole" and (self.plan.strategy == "reload" or self.window.lower is None)
         if self.plan.reading.how == "chunks":
@@ -98,7 +100,7 @@ class _Load:
                 self.session, self.origin, self.table, self.plan, self.window, self.volume, extracted_at
             )
             self.session.pass_failpoint("after_landing_created")
-            self.window = gathering.window
+            self.window, resumed = gathering.window, bool(gathering.chunks)
             await gathering.run(snapshot, run_chunk, self.run.on_progress)
             rows, received, chunks = gathering.rows, gathering.bytes, len(gathering.chunks)
             stamp = Stamp(extracted_at, self.session.batch_id)
@@ -116,8 +118,13 @@ class _Load:
         unreadable = await self._undecodable(self.window)
         if unreadable and source_keys is None:
             source_keys, whole = await self._source_keys(self.window), False
-        staged = await self._staged(self.window, rows, received, source_keys, unreadable)
-        staged = replace(staged, whole=whole)
+        staged = replace(
+            await self._staged(self.window, rows, received, source_keys, unreadable),
+            whole=whole,
+            # A row that changed between the snapshots of two attempts may have landed twice.
+            may_repeat=resumed,
+            drops_copies=resumed,
+        )
         counts = await self.run.publish(staged)
         # The session is kept for the next table; that the source went away meanwhile is no failure of this load.
         with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, *CONNECTION_LOST):
@@ -189,11 +196,11 @@ class _Load:
         self.session.rows_read += len(found)
         return found
 
-    async def _stage_keys(self) -> str:
+    async def _stage_keys(self, window: Window) -> str:
         session, target = self.session, self.session.target
-        stream = CopyStream(self.origin, select_keys(self.table, self.shape))
+        stream = CopyStream(self.origin, select_keys(self.table, self.shape, window.below))
         async with contextlib.aclosing(watched(stream, session)) as keys:
-            await copy.copy_keys(session.warehouse, target, self.shape, self.table.keys, keys)
+            await copy.copy_keys(session.warehouse, target, self.shape, self.table.compared_by, keys)
         return qualified(LANDING_SCHEMA, copy.keys_table(target))
 
     async def _staged(
@@ -219,5 +226,9 @@ class _Load:
             changes=tuple(self.changes),
             unreadable=unreadable,
             source_keys=source_keys,
-            stage_keys=self._stage_keys if table.deletes else None,
+            compared_by=table.compared_by,
+            on_duplicate=table.on_duplicate,
+            unique_at_source=self.unique,
+            marks_deleted=table.deletes,
+            stage_keys=functools.partial(self._stage_keys, window) if table.compared_by else None,
         )

@@ -107,12 +107,39 @@ def select_rows(table: Table, shape: Shape, condition: str) -> str:
     return f"select {columns} from {table.relation} where {condition}"
 
 
-def select_keys(table: Table, shape: Shape) -> str:
-    """The query for all keys of the source table that raw can have."""
-    keys = [column for name in table.keys if (column := shape.column(name))]
-    query = f"select {', '.join(key.select for key in keys)} from {table.relation}"
-    unfit = undecodable(keys) if shape.undecodable else ""
-    return f"{query} where not ({unfit})" if unfit else query
+def select_keys(table: Table, shape: Shape, condition: str) -> str:
+    """The query for the keys of the source's rows under the condition; without those that raw cannot have."""
+    keys = [column for name in table.compared_by if (column := shape.column(name))]
+    if shape.undecodable and (unfit := undecodable(keys)):
+        condition = f"({condition}) and not ({unfit})"
+    return f"select {', '.join(key.select for key in keys)} from {table.relation} where {condition}"
+
+
+# Only indexes that contain every row, and enforce at each statement's end what they promise.
+_UNIQUE = """
+select exists (
+    select from pg_index as i
+    where i.indrelid = to_regclass($1) and i.indisunique and i.indisvalid and i.indimmediate
+        and i.indpred is null and i.indexprs is null and i.indnkeyatts > 0
+        and (
+            select array_agg(a.attname::text) from unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
+            inner join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
+            where k.place <= i.indnkeyatts
+        ) <@ $2::text[]
+)
+-- An index of a table does not see the rows of tables that inherit from it; one of a partitioned table does.
+and not exists (
+    select from pg_inherits as h inner join pg_class as c on h.inhparent = c.oid
+    where c.oid = to_regclass($1) and c.relkind <> 'p'
+)
+"""
+
+
+async def key_is_unique(connection: Connection[Record], table: Table) -> bool:
+    """Whether a unique index at the source forbids two rows with one key."""
+    if not table.keys:
+        return False
+    return bool(await connection.fetchval(_UNIQUE, table.relation, list(table.keys)))
 
 
 async def key_set(connection: Connection[Record], table: Table, shape: Shape, condition: str = "true") -> KeySet:
@@ -120,7 +147,7 @@ async def key_set(connection: Connection[Record], table: Table, shape: Shape, co
 
     One scan; PostgreSQL shares it among its parallel workers.
     """
-    keys = [column.select for name in table.keys if (column := shape.column(name))]
+    keys = [column.select for name in table.compared_by if (column := shape.column(name))]
     mark = fingerprint(keys) if keys else "null::numeric"
     row = await connection.fetchrow(f"select count(*) as rows, {mark} as mark from {table.relation} where {condition}")
     assert row is not None  # an aggregate always answers one row

@@ -51,8 +51,9 @@ class ApiEnd(End):
     def delete(self, number: int) -> None:
         self.records[:] = [record for record in self.records if record["id"] != number]
 
-    def double(self, number: int) -> None:
-        self.records += [record for record in self.records if record["id"] == number]
+    def double(self, number: int, name: str | None = None) -> None:
+        found = [record for record in self.records if record["id"] == number]
+        self.records += [{**record, "name": name or record["name"]} for record in found]
 
     def held(self) -> Items:
         return {record["id"]: (record["name"], record["amount"]) for record in self.records}

@@ -57,8 +57,8 @@ class End(ABC):
         """Delete an item."""
 
     @abstractmethod
-    def double(self, number: int) -> None:
-        """Have the item twice, where the source allows it."""
+    def double(self, number: int, name: str | None = None) -> None:
+        """Have the item twice, where the source allows it: as it is, or the second time with another name."""
 
     @abstractmethod
     def held(self) -> Items:

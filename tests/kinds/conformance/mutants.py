@@ -71,6 +71,17 @@ class DoublesARow(Mutant):
         return replace(part, rows_read=part.rows_read + int(more.split()[-1]))
 
 
+class ChoosesACopy(Mutant):
+    """A reader that keeps one row of each key and says nothing, as loads once did."""
+
+    async def tampered(self, run: LoadRun[Any, Any], part: Staged) -> Staged:
+        landing = run.target.landing
+        gone = await run.warehouse.execute(
+            f"delete from {landing} as l using {landing} as o where l.id = o.id and l.ctid < o.ctid"
+        )
+        return replace(part, rows_read=part.rows_read - int(gone.split()[-1]))
+
+
 class SwapsTwoValues(Mutant):
     """A reader that gives a row the value of another, as one does whose columns get out of step."""
 
@@ -117,8 +128,9 @@ def mutants(kind: Kind[Any, Any], end: End) -> dict[str, Mutant]:
         "drops the last row": DropsTheLastRow(kind),
         "doubles a row": DoublesARow(kind),
         "swaps two values": SwapsTwoValues(kind, end),
+        "chooses a copy": ChoosesACopy(kind),
         "confirms before the commit": ConfirmsBeforeTheCommit(kind),
     }
 
 
-NAMES = ("drops the last row", "doubles a row", "swaps two values", "confirms before the commit")
+NAMES = ("drops the last row", "doubles a row", "swaps two values", "chooses a copy", "confirms before the commit")

@@ -189,16 +189,59 @@ async def a_first_load_killed_anywhere_heals(given: Given) -> None:
 
 
 @promise
-async def an_item_that_comes_twice_is_loaded_once_and_counted(given: Given) -> None:
+async def a_key_that_is_not_unique_is_reported(given: Given) -> None:
+    """Whichever of the two is right: none is chosen silently, and no result calls it a match, also not the next."""
+    if not given.end.duplicates:
+        return
+    given.end.write(*twenty())
+    given.end.double(5, "another")
+
+    for _ in range(2):
+        counts = (await given.load()).counts
+
+        assert counts.reconciliation == "duplicate"
+        assert given.live() == {number: item for number, item in given.end.held().items() if number != 5}
+        found = given.ask("select rule, row_data::text from quarantine.rows where resolved_at is null order by 2")
+        assert [rule for rule, _ in found] == ["key_not_unique"] * 2
+        assert sum("another" in document for _, document in found) == 1
+        if given.end.counts:
+            assert (counts.source_rows, counts.raw_rows, counts.quarantine_rows) == (21, 19, 2)
+    compared = await given.compare()
+    assert not compared.agrees
+    assert compared.duplicate == 1
+
+
+@promise
+async def equal_rows_of_one_key_are_no_match_either(given: Given) -> None:
+    """ "Source 21, raw 20, match": a count that does not add up, whatever became of the copy."""
     if not given.end.duplicates:
         return
     given.end.write(*twenty())
     given.end.double(5)
 
-    result = await given.load()
+    for _ in range(2):
+        counts = (await given.load()).counts
 
-    assert result.counts.rows_deduplicated == 1
+        assert counts.rows_deduplicated + (counts.quarantine_rows or 0) > 0
+        assert counts.reconciliation == "duplicate" if given.end.counts else counts.reconciliation != "match"
+    assert (await given.compare()).result != "match"
+
+
+@promise
+async def a_key_that_is_unique_again_leaves_quarantine(given: Given) -> None:
+    if not given.end.duplicates:
+        return
+    given.end.write(*twenty())
+    given.end.double(5, "another")
+    await given.load()
+
+    given.end.write((5, "the only one", 5))
+    for _ in range(2):
+        await given.load()
+
     assert given.live() == given.end.held()
+    assert given.ask("select from quarantine.rows where resolved_at is null") == []
+    assert (await given.load()).counts.reconciliation == ("match" if given.end.counts else "not_compared")
 
 
 @promise

@@ -14,6 +14,7 @@ from tests.kinds.conformance.mutants import NAMES, MarksWhatItDoesNotSee, Trusts
 from tests.kinds.conformance.promises import (
     Promise,
     a_first_load_equals_the_source,
+    a_key_that_is_not_unique_is_reported,
     a_plan_names_deletes,
     another_cursor_is_never_trusted,
     it_is_acknowledged_after_the_commit_only,
@@ -24,6 +25,7 @@ NOTICED_BY: dict[str, Promise] = {
     "drops the last row": a_first_load_equals_the_source,
     "doubles a row": a_first_load_equals_the_source,
     "swaps two values": a_first_load_equals_the_source,
+    "chooses a copy": a_key_that_is_not_unique_is_reported,
     "confirms before the commit": it_is_acknowledged_after_the_commit_only,
 }
 

@@ -53,8 +53,9 @@ class SqliteEnd(End):
     def delete(self, number: int) -> None:
         self.run("delete from items where id = ?", number)
 
-    def double(self, number: int) -> None:
-        self.run("insert into items select * from items where id = ?", number)
+    def double(self, number: int, name: str | None = None) -> None:
+        query = "insert into items select id, coalesce(?, name), amount, changed_at from items where id = ?"
+        self.run(query, name, number)
 
     def held(self) -> Items:
         return {row[0]: row[1:] for row in self.run("select id, name, amount from items")}

@@ -216,8 +216,22 @@ async def test_equal_keys_that_the_source_allows_are_all_read(
     """A declared key without a unique index must not decide where a chunk begins."""
     monkeypatch.setattr("flows.kinds.databases.rows.CHUNK_ROWS", 3)
     erp.run("create table loose (id int not null, n int); insert into loose select seq div 5, seq from seq_0_to_19")
-    result = await load(warehouse, erp.url, Table("loose", key="id", load=Replace()), "mysql")
-    assert (result.counts.rows_read, result.counts.rows_deduplicated) == (20, 16)
+    result = await load(warehouse, erp.url, Table("loose", key="id", load=Replace(), max_quarantined=1.0), "mysql")
+    assert (result.counts.rows_read, result.counts.rows_quarantined) == (20, 20)
+    assert result.counts.reconciliation == "duplicate"
+
+
+async def test_a_unique_index_with_a_nullable_column_does_not_divide_a_table(
+    warehouse: TestDatabase, erp: MariaDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It allows equal rows, which would be lost at a chunk's edge."""
+    monkeypatch.setattr("flows.kinds.databases.rows.CHUNK_ROWS", 3)
+    erp.run(
+        "create table half (id int not null, n int, unique (id, n)); insert into half select seq div 5, null "
+        "from seq_0_to_19"
+    )
+    result = await load(warehouse, erp.url, Table("half", key="id", load=Replace(), max_quarantined=1.0), "mysql")
+    assert (result.counts.rows_read, result.counts.rows_quarantined) == (20, 20)
 
 
 @pytest.mark.parametrize("failpoint", ["after_copy", "in_publish_after_rows", "after_commit"])

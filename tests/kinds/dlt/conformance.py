@@ -54,8 +54,9 @@ class DltEnd(End):
     def delete(self, number: int) -> None:
         self.keep([record for record in self.records if record["id"] != number])
 
-    def double(self, number: int) -> None:
-        self.keep(self.records + [record for record in self.records if record["id"] == number])
+    def double(self, number: int, name: str | None = None) -> None:
+        found = [record for record in self.records if record["id"] == number]
+        self.keep(self.records + [{**record, "name": name or record["name"]} for record in found])
 
     def held(self) -> Items:
         return {record["id"]: (record["name"], record["amount"]) for record in self.records}

@@ -50,8 +50,12 @@ class PostgresEnd(End):
     def delete(self, number: int) -> None:
         run_sql(self.shop.url("app"), "delete from items where id = %s", [number])
 
-    def double(self, number: int) -> None:
-        run_sql(self.shop.url("app"), "insert into items select * from items where id = %s", [number])
+    def double(self, number: int, name: str | None = None) -> None:
+        run_sql(
+            self.shop.url("app"),
+            "insert into items select id, coalesce(%s, name), amount, changed_at from items where id = %s",
+            [name, number],
+        )
 
     def held(self) -> Items:
         return {row[0]: row[1:] for row in run_sql(self.shop.url("app"), "select id, name, amount from items")}

@@ -31,7 +31,7 @@ async def reconcile(
 
 def kinds(result: Reconciliation) -> dict[str, int]:
     """The categories that hold any row."""
-    names = ("missing", "extra", "different", "quarantined", "pending")
+    names = ("missing", "extra", "different", "duplicate", "quarantined", "pending")
     return {name: getattr(result, name) for name in names if getattr(result, name)}
 
 
@@ -259,15 +259,16 @@ async def test_rows_without_their_key_stand_in_quarantine(warehouse: TestDatabas
     assert kinds(await reconcile(warehouse, shop, table, source=source)) == {"quarantined": 1}
 
 
-async def test_a_key_repeated_at_the_source_agrees_with_the_row_that_was_kept(
+async def test_a_key_repeated_at_the_source_never_agrees_whichever_row_was_kept(
     warehouse: TestDatabase, shop: TestDatabase
 ) -> None:
     change(shop, "create table twice (k int, v int)", "insert into twice values (1, 1), (1, 2), (2, 3)")
-    table = Table("twice", key="k", load=Merge())
+    table = Table("twice", key="k", load=Merge(), max_quarantined=1.0, on_duplicate="newest")
     source = Database("shop", connection="shop", tables=[table])
     await load(warehouse, shop, table, source)
-    result = await reconcile(warehouse, shop, table, source=source)
-    assert (result.result, result.source_rows, result.raw_rows) == ("match", 3, 2)
+    result = await reconcile(warehouse, shop, table, source=source, repair=True)
+    assert (result.result, result.source_rows, result.raw_rows) == ("different", 3, 2)
+    assert (kinds(result), result.keys["duplicate"]) == ({"duplicate": 1}, [["1"]])
 
 
 async def test_a_repair_may_not_fill_quarantine_beyond_what_the_table_tolerates(

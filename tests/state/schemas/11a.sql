@@ -63,8 +63,12 @@ create table if not exists ops.loads (
     raw_rows bigint,
     quarantine_rows bigint,
     reconciliation text check (
-        reconciliation in ('match', 'missing', 'extra', 'not_compared', 'incomplete')
+        reconciliation in ('match', 'missing', 'extra', 'duplicate', 'not_compared', 'incomplete')
     ),
+    missing_rows bigint,
+    extra_rows bigint,
+    duplicate_rows bigint,
+    key_difference numeric,
     error_id text,
     error text,
     started_at timestamptz not null default clock_timestamp(),
@@ -79,6 +83,7 @@ create table if not exists ops.loads (
     )
 );
 comment on column ops.loads.quarantine_rows is 'Source rows that are only in quarantine: source_rows = raw_rows + quarantine_rows when reconciliation is match.';
+comment on column ops.loads.key_difference is 'Fingerprint of the keys in raw and quarantine minus that of the source''s keys: if it is that of the last load, nothing else differs than did then. missing_rows, extra_rows, duplicate_rows: keys compared one by one.';
 comment on table ops.loads is 'One row per load of one table: window, counts, status. Commits with the rows it counts.';
 create index if not exists loads_by_table on ops.loads (source_system, table_name, batch_id desc);
 create index if not exists loads_by_run on ops.loads (run_id);
@@ -108,8 +113,10 @@ create table if not exists ops.chunks (
     size_reason text not null,
     worker text not null,
     committed_at timestamptz not null default clock_timestamp(),
+    written_by text,
     primary key (batch_id, lower_step)
 );
+comment on column ops.chunks.written_by is 'The transaction that wrote the chunk''s rows: their xmin in the landing table. By it each chunk''s rows are counted before they are published.';
 comment on table ops.chunks is
 'One row per chunk, committed with its rows: its part of the read, its cost (memory_bytes: growth of the process''s peak memory), its target size and the reason, and the process that read it (host:pid).';
 
@@ -234,6 +241,7 @@ create table if not exists ops.reconciliations (
     missing bigint not null,
     extra bigint not null,
     different bigint not null,
+    duplicate bigint not null default 0,
     quarantined bigint not null,
     pending bigint not null,
     repaired bigint not null,

@@ -9,7 +9,7 @@ from typing import Any
 from flows.declare.database import OnDrift
 from flows.declare.load import Append, Merge, Replace
 from flows.declare.refusals import refuse_repeats
-from flows.declare.rule import Rule, Tolerance
+from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.pagination import Offset, PageNumber, Pagination
 from flows.values.errors import DeclarationError
@@ -85,6 +85,9 @@ class Endpoint:
     `concurrent` pages are fetched in parallel if their URLs can be computed, or as many children.
     `on_drift` is the reaction to a new or retyped field of a record: "evolve" records it, "freeze" refuses the load,
     "quarantine" quarantines the record.
+    `on_duplicate` is the reaction to records of a replace that have one key and differ: "quarantine" sets all of them
+    aside as `key_not_unique`, "newest" all but the last; both up to `max_quarantined`. A merge reads changes, of which
+    the last one counts.
     """
 
     name: str
@@ -107,6 +110,7 @@ class Endpoint:
     etag: bool = False
     parent: Parent | None = None
     on_drift: OnDrift = "evolve"
+    on_duplicate: OnDuplicate = "quarantine"
     rules: tuple[Rule, ...] = ()
     max_quarantined: float = 0.0
     quarantine_floor: int = 5
@@ -177,6 +181,7 @@ class Endpoint:
         self._check_load(where)
         self._check_paging(where)
         self.tolerance.refuse_nonsense(where)
+        refuse_unknown_reaction(self.on_duplicate, where)
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
         columns = [*self.keys, *([self.parent.column] if self.parent and self.parent.column not in self.keys else [])]
         refuse_repeats([*columns, "payload"], "column", where)

@@ -29,7 +29,7 @@ _KEYS_LOOKED_UP = 2_000
 _KEYS_KEPT = 50_000
 _KEYS_SHOWN = 10
 
-_KINDS = ("missing", "extra", "different", "quarantined", "pending")
+_KINDS = ("missing", "extra", "different", "duplicate", "quarantined", "pending")
 
 
 @dataclass(slots=True)
@@ -44,7 +44,8 @@ class _Found:
         self.counts[kind] += 1
         if kind in ("quarantined", "pending"):
             return
-        if len(self.to_repair) < _KEYS_KEPT and None not in key:
+        # Reading a key again that is not unique brings all of its rows again.
+        if kind != "duplicate" and len(self.to_repair) < _KEYS_KEPT and None not in key:
             self.to_repair.append(key)
         if len(examples := self.shown.setdefault(kind, [])) < _KEYS_SHOWN:
             examples.append(list(key))
@@ -79,8 +80,8 @@ async def _compare_by_key(ends: Ends, table: Table, result: Reconciliation) -> t
     in_quarantine = await _count_open(ends) > 0
     batch: list[Difference] = []
     async for difference in differences(ends.origin, source, ends.warehouse, raw, drill):
-        if difference.kind == "extra":
-            found.add("extra", difference.key)
+        if difference.kind in {"extra", "duplicate"}:
+            found.add(difference.kind, difference.key)
             continue
         batch.append(difference)
         if len(batch) == _KEYS_LOOKED_UP:
@@ -97,6 +98,7 @@ async def _compare_by_key(ends: Ends, table: Table, result: Reconciliation) -> t
         missing=found.counts["missing"],
         extra=found.counts["extra"],
         different=found.counts["different"],
+        duplicate=found.counts["duplicate"],
         quarantined=found.counts["quarantined"],
         pending=found.counts["pending"],
         keys=found.shown,
@@ -104,6 +106,8 @@ async def _compare_by_key(ends: Ends, table: Table, result: Reconciliation) -> t
     note = None
     if result.differences and table.cursor is None and not isinstance(table.load, Overwrite):
         note = "without a cursor, changes since the last load count as differences"
+    if result.duplicate:
+        note = "; ".join(part for part in (note, "several rows of the source have one key") if part)
     return replace(result, result="different" if result.differences else "match", note=note), found.to_repair
 
 

@@ -44,7 +44,7 @@ class Drill:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A key whose rows differ: `missing`, `extra` or `different` in raw."""
+    """A key whose rows differ: `missing`, `extra` or `different` in raw, or `duplicate` at the source."""
 
     kind: str
     key: Key
@@ -100,7 +100,7 @@ def _rows(checksums: Checksums, buckets: list[int] | None = None) -> int:
 async def differences(
     origin: Connection[Record], source: RowSet, warehouse: Connection[Record], raw: RowSet, drill: Drill
 ) -> AsyncGenerator[Difference, None]:
-    """The differing keys of differing buckets. A key repeated at the source matches if one of its rows does."""
+    """The differing keys of differing buckets. A key that several rows of the source have differs, whatever raw has."""
     if not drill.differing:
         return
     left, right = _groups(origin, source, drill), _groups(warehouse, raw, drill)
@@ -110,11 +110,13 @@ async def differences(
         at_source = ours[1] if ours is not None and ours[0] == place else {}
         in_raw = theirs[1] if theirs is not None and theirs[0] == place else {}
         for key in at_source.keys() | in_raw.keys():
-            if key not in in_raw:
+            if len(at_source.get(key, ())) > 1 and None not in key:
+                yield Difference("duplicate", key)
+            elif key not in in_raw:
                 yield Difference("missing", key)
             elif key not in at_source:
                 yield Difference("extra", key)
-            elif not at_source[key] & in_raw[key]:
+            elif not set(at_source[key]) & set(in_raw[key]):
                 yield Difference("different", key)
         if at_source:
             ours = await anext(left, None)
@@ -122,17 +124,17 @@ async def differences(
             theirs = await anext(right, None)
 
 
-_Group = tuple[int, dict[Key, set[int]]]
+_Group = tuple[int, dict[Key, list[int]]]
 
 
 async def _groups(connection: Connection[Record], rows: RowSet, drill: Drill) -> AsyncIterator[_Group]:
     """Rows with the same key hash: nearly always one. The row hashes of each key."""
-    place, group = 0, dict[Key, set[int]]()
+    place, group = 0, dict[Key, list[int]]()
     async for record in connection.cursor(rows.rows(drill.bits), drill.differing, prefetch=_PREFETCH):
         if record["hash"] != place and group:
             yield place, group
             group = {}
         place = record["hash"]
-        group.setdefault(tuple(record["key"]), set()).add(record["mark"])
+        group.setdefault(tuple(record["key"]), []).append(record["mark"])
     if group:
         yield place, group

@@ -80,7 +80,7 @@ async def repair_keys(
                 settle=lambda: _settle(session, table, shape, list(found), gone, staged.extracted_at),
             ),
         )
-        return session.result(plan, counts)
+        return session.result(plan, counts, table)
 
 
 async def _stage(
@@ -110,6 +110,7 @@ async def _stage(
         cursor=table.cursor_column,
         rules=(*drift, *table.rules),
         changes=tuple(labels),
+        on_duplicate=table.on_duplicate,
     )
 
 
@@ -118,12 +119,14 @@ async def _settle(
 ) -> tuple[Held, int]:
     """Mark deleted keys; then count the existing ones in raw and quarantine."""
     warehouse, target = session.warehouse, session.target
-    ended = load_buckets.among(shape, table.keys, gone)
+    # 1.0 and 1.00 are one key: raw's row has just got the other text.
+    there = load_buckets.among(shape, table.keys, found)
+    ended = f"{load_buckets.among(shape, table.keys, gone)} and not {there}"
     if isinstance(table.load, Replace | Overwrite):
         deleted = await load_buckets.drop_gone(warehouse, target, ended)
     else:
         deleted = await load_buckets.mark_gone(warehouse, target, ended, Stamp(moment, session.batch_id))
     kinds = {name: column.raw_type for name in table.keys if (column := shape.column(name))}
-    live = await load_buckets.count_live(warehouse, target, load_buckets.among(shape, table.keys, found))
+    live = await load_buckets.count_live(warehouse, target, there)
     aside = await count_open_keys(warehouse, target.raw, kinds, found, table=target.name)
     return Held(KeySet(live), KeySet(aside)), deleted

@@ -21,12 +21,17 @@ from flows.landing.table import Stamp, create_landing, relation_columns, stamp_l
 from flows.publish.session import LoadSession, Progress
 from flows.state import reads
 from flows.state.reads import Chunk, Read
+from flows.values.errors import WarehouseError
 from flows.values.plan import LoadPlan, Reading, Window
 from flows.values.settings import settings
 from flows.values.shape import METADATA, Shape
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
+
+
+# How often chunks are read if something else takes their rows away.
+_MOST_READS = 3
 
 
 class Gathering:
@@ -51,11 +56,26 @@ class Gathering:
         return sum(chunk.bytes for chunk in self.chunks)
 
     async def run(self, snapshot: str, run_chunk: RunChunk, on_progress: Progress | None) -> None:
-        """Stage all chunks, as many in parallel as there are readers.
+        """Stage all chunks, as many in parallel as there are readers; a chunk that is short afterwards is read again.
 
         Raises:
             MedallionError: a chunk failed; the others have ended, and their commits are kept.
         """
+        warehouse, landing = self.session.warehouse, self.session.target.landing
+        for _ in range(_MOST_READS):
+            await self._read(snapshot, run_chunk, on_progress)
+            if not await reads.discard_short(warehouse, self.read.batch_id, landing):
+                return
+            self.chunks = await reads.chunks_of(warehouse, self.read.batch_id)
+            self._gaps = _gaps(self.chunks, self.grid.steps)
+        raise WarehouseError(
+            "rows of committed chunks are missing in the landing table, also after they were read again",
+            where=self.session.target.where,
+            fix=f"find out what else writes to {landing}; the load is retried automatically",
+            retryable=True,
+        )
+
+    async def _read(self, snapshot: str, run_chunk: RunChunk, on_progress: Progress | None) -> None:
         under_way: set[asyncio.Task[Chunk]] = set()
         try:
             while self._gaps or under_way:
@@ -129,6 +149,8 @@ async def open_gathering(
     assert shape is not None  # plan_table always describes
     interrupted = await reads.find_read(warehouse, session.batch_id)
     if interrupted is not None and await _goes_on(session, interrupted, plan, window, volume):
+        # Rows that something deleted from the landing table are read again, instead of being published short.
+        await reads.discard_short(warehouse, session.batch_id, session.target.landing)
         chunks = await reads.chunks_of(warehouse, session.batch_id)
         # Rows staged by the first attempt keep its time; new rows get ours.
         for moment in (interrupted.opened_at.isoformat(), extracted_at):
