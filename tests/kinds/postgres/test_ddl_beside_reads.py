@@ -83,7 +83,7 @@ async def test_control_with_the_snapshot_before_the_lock_living_rows_are_marked_
 async def test_each_window_of_a_read_waits_for_a_rewrite(ends: TwoEnds, monkeypatch: pytest.MonkeyPatch) -> None:
     ends.source("create index on t (at)")
     await ends.load(MERGED)
-    ends.raw("update ops.cursors set cursor_value = '2026-01-01 00:00:00+00', cursor_key = null")
+    ends.raw("update ops.cursors set cursor_value = '2026-01-01 00:00:00+00', cursor_key = null, identity = null")
     ends.source(f"truncate t; insert into t {ROWS.format(4000)}; analyze t")
     start, calls = reading.start_reading, list[int]()
 
