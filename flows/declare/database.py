@@ -39,8 +39,10 @@ class Table:
     rows that fit them and quarantines the others, up to `max_quarantined`.
     `on_duplicate` is the reaction to a key that several rows of the source have: "quarantine" sets all of them aside as
     `key_not_unique`, "newest" all but the one with the highest cursor; both up to `max_quarantined`.
-    `as_text` names columns of databases other than PostgreSQL with values that their type in raw cannot represent (zero
-    dates, words in a numeric column): they are loaded as text.
+    `columns` are the only ones that are read; `exclude` names those that are not, so that personal data need not leave
+    the source. Without either, all are read, those that the source adds as well.
+    `as_text` names columns that are loaded as text: in databases other than PostgreSQL for values that their type in
+    raw cannot represent (zero dates, words in a numeric column).
     `source_name` is the table's name at the source, if it is not `name`: `Table("orders", source_name="Orders", …)`.
     `sees_a_part` accepts that the source hides rows from our role, by row-level security or by a view that filters by
     the current user: hidden rows then count as rows that do not exist, also for `deletes`. Without it, such a table
@@ -58,6 +60,8 @@ class Table:
     max_deleted: float = 0.5
     schema: str = "public"
     description: str = ""
+    columns: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     as_text: tuple[str, ...] = ()
     on_drift: OnDrift = "evolve"
     sees_a_part: bool = False
@@ -106,6 +110,10 @@ class Table:
         """The source's columns that a load needs: key, cursor, and the partition column of an overwrite."""
         named = [*self.keys, *([] if self.cursor_column is None else [self.cursor_column])]
         return tuple(dict.fromkeys([*named, *([self.load.by] if isinstance(self.load, Overwrite) else [])]))
+
+    def reads(self, column: str) -> bool:
+        """Whether the source's column is read."""
+        return column not in self.exclude and (not self.columns or column in self.columns)
 
     def __post_init__(self) -> None:
         where = f"table {self.name}"
@@ -183,6 +191,7 @@ class Table:
             )
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
         refuse_repeats(list(self.keys), "key column", where)
+        self._refuse_columns(where)
         if not all(
             [*self.keys, self.schema, self.at_source, *([] if self.cursor_column is None else [self.cursor_column])]
         ):
@@ -190,6 +199,27 @@ class Table:
                 "the name of the table, its schema, or of a column of the key or cursor, is empty",
                 where=where,
                 fix="write the names as the source has them, or leave the argument out",
+            )
+
+    def _refuse_columns(self, where: str) -> None:
+        for argument in ("columns", "exclude", "as_text"):
+            named = getattr(self, argument)
+            if isinstance(named, str):
+                raise DeclarationError(
+                    f"{argument} is one text, not a tuple of names", where=where, fix=f'write {argument}=("{named}",)'
+                )
+            refuse_repeats(list(named), f"column of {argument}", where)
+        if self.columns and self.exclude:
+            raise DeclarationError(
+                "both columns and exclude are declared",
+                where=where,
+                fix="keep one: the columns to take, or to leave out",
+            )
+        if needed := [name for name in (*self.named_columns, *self.as_text) if not self.reads(name)]:
+            raise DeclarationError(
+                f"column {', '.join(needed)} is not read, but the key, the cursor, the partition or as_text needs it",
+                where=where,
+                fix="add it to columns, or remove it from exclude",
             )
 
 
@@ -240,12 +270,6 @@ class Database:
                 f"sees_a_part ({', '.join(named)}) is supported for PostgreSQL only",
                 where=where,
                 fix="remove sees_a_part",
-            )
-        if self.engine == "postgresql" and (named := [table.name for table in self.tables if table.as_text]):
-            raise DeclarationError(
-                f"as_text of {', '.join(named)} has no effect: PostgreSQL's types are kept as they are",
-                where=where,
-                fix="remove as_text",
             )
         if self.engine != "postgresql" and (
             named := [table.name for table in self.tables if isinstance(table.cursor, TransactionId)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.declare import Sequence
 from flows.declare.database import Database, Table
+from flows.kinds.columns import left_out
 from flows.kinds.databases import rows
 from flows.kinds.databases.connection import Reader
 from flows.kinds.databases.identity import doubt, identify
@@ -93,7 +94,7 @@ async def plan_foreign(warehouse: Connection[Record], reader: Reader, source: Da
         upper=window.upper,
         shape=described.shape,
         warning=window.warning,
-        cautions=() if described.unique or not table.keys else (not_unique(table.keys),),
+        cautions=(*(() if described.unique or not table.keys else (not_unique(table.keys),)), *left_out(table)),
     )
     return ForeignPlan(plan, target, described, bounded, changes, held)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flows.declare.database import Table
+from flows.kinds.columns import refuse_unknown_columns
 from flows.kinds.databases.connection import Reader
 from flows.kinds.databases.types import TypedColumn, typed
 from flows.values.errors import SourceError
@@ -56,8 +57,11 @@ async def describe(reader: Reader, source: str, table: Table) -> ForeignTable:
             where=where,
             fix="check the name in flows/sources, the database in the source's URL, and the user's privileges",
         )
+    at_source = {column.name for column in found}
+    refuse_unknown_columns(table, at_source, where)
+    found = [column for column in found if table.reads(column.name)]
     names = {column.name for column in found}
-    declared = [*table.keys, *table.as_text, *([] if table.cursor_column is None else [table.cursor_column])]
+    declared = [*table.keys, *([] if table.cursor_column is None else [table.cursor_column])]
     if missing := [name for name in declared if name not in names]:
         raise SourceError(
             f"the declared column {', '.join(missing)} is not in the table",
@@ -69,7 +73,7 @@ async def describe(reader: Reader, source: str, table: Table) -> ForeignTable:
         raise SourceError(
             f"raw cannot have a column {', '.join(taken)}: the name is reserved or too long",
             where=where,
-            fix="create a view at the source that renames the column, and declare the view",
+            fix="leave it out: exclude=(…); or create a view at the source that renames it, and declare the view",
         )
     columns = tuple(
         typed(dialect.engine, column, dialect.column(column.name), as_text=column.name in table.as_text)

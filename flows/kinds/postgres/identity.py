@@ -90,7 +90,7 @@ async def identify(connection: Connection[Record], table: Table, shape: Shape) -
         },
         "table": {name: facts[name] for name in ("id", "kind", "file", "definition")},
         "sequences": await _sequences(connection, relation, table),
-        "columns": await _columns(connection, relation),
+        "columns": await _columns(connection, table),
     }
 
 
@@ -114,15 +114,16 @@ async def _sequences(connection: Connection[Record], relation: str, table: Table
     return {row["id"]: [row["file"], row["last"], row["is_tied"]] for row in found}
 
 
-async def _columns(connection: Connection[Record], relation: str) -> dict[str, dict[str, Any]]:
-    found = await connection.fetch(_COLUMNS, relation)
+async def _columns(connection: Connection[Record], table: Table) -> dict[str, dict[str, Any]]:
+    found = [row for row in await connection.fetch(_COLUMNS, table.relation) if table.reads(row["name"])]
     columns: dict[str, dict[str, Any]] = {row["name"]: {"at": row["place"], "type": row["type"]} for row in found}
     for row in found:
         if row["generated"]:
             columns[row["name"]]["generated"] = row["generated"]
     if any(row["is_own"] for row in found):
-        for row in await connection.fetch(_OWN_TYPES, relation):
-            columns[row["name"]] |= json.loads(row["meaning"])
+        for row in await connection.fetch(_OWN_TYPES, table.relation):
+            if table.reads(row["name"]):
+                columns[row["name"]] |= json.loads(row["meaning"])
     return columns
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flows.declare import Overwrite, Timestamp
 from flows.declare.database import Database, Table
+from flows.kinds.columns import left_out
 from flows.kinds.postgres.large.sizing import plan_reading
 from flows.kinds.postgres.large.volume import Volume
 from flows.kinds.postgres.table import describe, has_value_outside, key_is_unique
@@ -114,7 +115,7 @@ async def plan_table(
         shape=shape,
         warning=_warning(table, window),
         reading=reading,
-        cautions=() if unique or not table.keys else (not_unique(table.keys),),
+        cautions=(*(() if unique or not table.keys else (not_unique(table.keys),)), *left_out(table)),
     )
     return TablePlan(plan, target, table, window, changes, volume, held, source, unique)
 

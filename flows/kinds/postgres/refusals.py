@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flows.declare.database import Table
 from flows.declare.load import Overwrite
+from flows.kinds.columns import refuse_unknown_columns
 from flows.values.errors import FailureClass, SourceError
 from flows.values.shape import METADATA_NAMES, Shape
 
@@ -58,22 +59,24 @@ async def refuse_unreadable(
         )
     if records[0]["name"] is None:
         raise _unfit(f"table {name} has no columns", where, "remove it from flows/sources")
-    if len(records) + len(METADATA_NAMES) > _MOST_COLUMNS:
+    read = [record for record in records if table.reads(record["name"])]
+    if len(read) + len(METADATA_NAMES) > _MOST_COLUMNS:
         raise _unfit(
-            f"table {name} has {len(records)} columns, and raw can have {_MOST_COLUMNS - len(METADATA_NAMES)} "
+            f"table {name} has {len(read)} columns, and raw can have {_MOST_COLUMNS - len(METADATA_NAMES)} "
             f"and {len(METADATA_NAMES)} of its own",
             where,
-            "create views at the source with a part of the columns each, and the key, and declare the views",
+            "declare columns=(…) with those that are needed; or create views at the source with a part of the columns "
+            "each, and the key, and declare the views",
         )
-    hidden = [record["name"] for record in records if not record["readable"]]
+    hidden = [record["name"] for record in read if not record["readable"]]
     # With none, PostgreSQL's own error follows, with the grant for the table.
     if hidden and len(hidden) < len(records):
         columns = ", ".join(hidden)
         raise SourceError(
             f"{role} may not read column {columns} of table {name}",
             where=where,
-            fix=f"as its owner: grant select ({columns}) on {name} to {role}; or create a view at the source without "
-            "the column, and declare the view",
+            fix=f"as its owner: grant select ({columns}) on {name} to {role}; or leave the column out: "
+            f"exclude=({', '.join(repr(column) for column in hidden)},)",
         )
     if records[0]["relation_kind"] == "v" and not table.sees_a_part:
         await _refuse_by_who_asks(connection, table, where)
@@ -91,10 +94,12 @@ async def _refuse_by_who_asks(connection: Connection[Record], table: Table, wher
         )
 
 
-def refuse_shape(shape: Shape, table: Table, where: str) -> None:
+def refuse_shape(shape: Shape, table: Table, where: str, at_source: Sequence[str]) -> None:
     """Raises:
-    SourceError: a declared column is missing, or a column has the name of one of raw's metadata columns.
+    SourceError: a declared column is not among those `at_source`, or a column has the name of one of raw's metadata
+        columns.
     """
+    refuse_unknown_columns(table, at_source, where)
     missing = [name for name in table.named_columns if shape.column(name) is None]
     if missing:
         what = "key, cursor or partition" if isinstance(table.load, Overwrite) else "key or cursor"
@@ -107,7 +112,7 @@ def refuse_shape(shape: Shape, table: Table, where: str) -> None:
         raise SourceError(
             f"the table has a column {', '.join(taken)}, which is reserved for raw's metadata",
             where=where,
-            fix="create a view at the source that renames the column, and declare the view",
+            fix="leave it out: exclude=(…); or create a view at the source that renames it, and declare the view",
         )
 
 

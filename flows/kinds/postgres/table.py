@@ -50,13 +50,17 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
             `refusals`.
     """
     where = f"{source}.{table.name}"
-    records = await connection.fetch(_COLUMNS, table.relation, table.name)
-    await refuse_unreadable(connection, records, table, where)
+    found = await connection.fetch(_COLUMNS, table.relation, table.name)
+    await refuse_unreadable(connection, found, table, where)
+    records = [record for record in found if table.reads(record["name"])]
     decimals = await money_decimals(connection, where) if any(_is_money(record) for record in records) else 2
-    columns = tuple(_column(record, raw_schema, decimals) for record in records)
-    unchecked = undecodable(columns) if records[0]["encoding"] == UNCHECKED else ""
-    shape = Shape(columns, int(records[0]["estimated_rows"]), undecodable=unchecked)
-    refuse_shape(shape, table, where)
+    columns = tuple(
+        _as_text(record) if record["name"] in table.as_text else _column(record, raw_schema, decimals)
+        for record in records
+    )
+    unchecked = undecodable(columns) if found[0]["encoding"] == UNCHECKED else ""
+    shape = Shape(columns, int(found[0]["estimated_rows"]), undecodable=unchecked)
+    refuse_shape(shape, table, where, [record["name"] for record in found])
     return shape
 
 
@@ -85,7 +89,11 @@ def _column(record: Record, raw_schema: str, decimals: int = 2) -> Column:
         return Column(name, record["type"], quoted, record["nullable"])
     if record["base_built_in"]:
         return Column(name, record["base_type"], f"{quoted}::{record['base_type']}", record["nullable"])
-    return Column(name, "text", f"{quoted}::text", record["nullable"])
+    return _as_text(record)
+
+
+def _as_text(record: Record) -> Column:
+    return Column(record["name"], "text", f"{quote_identifier(record['name'])}::text", record["nullable"])
 
 
 def _enum_name(record: Record) -> str:
