@@ -41,6 +41,7 @@ class Table:
     `key_not_unique`, "newest" all but the one with the highest cursor; both up to `max_quarantined`.
     `columns` are the only ones that are read; `exclude` names those that are not, so that personal data need not leave
     the source. Without either, all are read, those that the source adds as well.
+    `where` is a condition in the source's SQL: other rows are not read, and count as rows that do not exist.
     `as_text` names columns that are loaded as text: in databases other than PostgreSQL for values that their type in
     raw cannot represent (zero dates, words in a numeric column).
     `source_name` is the table's name at the source, if it is not `name`: `Table("orders", source_name="Orders", …)`.
@@ -62,6 +63,7 @@ class Table:
     description: str = ""
     columns: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    where: str = ""
     as_text: tuple[str, ...] = ()
     on_drift: OnDrift = "evolve"
     sees_a_part: bool = False
@@ -77,6 +79,10 @@ class Table:
     def relation(self) -> str:
         """`"public"."baskets"`, for PostgreSQL."""
         return qualified(self.schema, self.at_source)
+
+    def within(self, condition: str) -> str:
+        """The condition for declared rows only."""
+        return f"({self.where}\n) and ({condition})" if self.where else condition
 
     @property
     def tolerance(self) -> Tolerance:

@@ -9,6 +9,7 @@ from. So it is stored with them, and with the newest position seen; before a loa
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -60,8 +61,15 @@ def declared_cursor(table: Table, shape: Shape) -> dict[str, Any]:
     return {"kind": type(table.cursor).__name__, **facts, "type": column.raw_type if column else None}
 
 
+def digest(condition: str) -> str:
+    """Of a declared condition, which may name a person; empty without one."""
+    return hashlib.sha256(condition.encode()).hexdigest()[:16] if condition else ""
+
+
 def cursor_doubt(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Doubt | None:
-    """Whether another cursor is declared than the one whose value is stored."""
+    """Whether another cursor is declared than the one whose value is stored, or other rows."""
+    if (stored.get("where") or "") != (now.get("where") or ""):
+        return Doubt("the declared condition was changed since the last load")
     then, today = stored.get("cursor"), now.get("cursor")
     if not then or not today or then == today:
         return None  # without a cursor every row is read, and a new cursor begins from there

@@ -55,9 +55,10 @@ class Dialect:
         return f"s.{self.quote(name)}"
 
     def relation(self, table: Table) -> str:
-        """The table to read from, as `s`. The schema `public` means the connection's own."""
+        """The table to read from, as `s`: its declared rows. The schema `public` means the connection's own."""
         schema = "" if table.schema == "public" else self.quote(table.schema) + "."
-        return f"{schema}{self.quote(table.at_source)} as s"
+        relation = f"{schema}{self.quote(table.at_source)}"
+        return f"(select * from {relation} where ({table.where}\n)) as s" if table.where else f"{relation} as s"
 
     def limited(self, columns: str, table: Table, condition: str, order: str, rows: int) -> str:
         """The first so many rows by an order."""

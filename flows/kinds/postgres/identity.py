@@ -14,7 +14,7 @@ import asyncpg
 
 from flows.declare import Sequence
 from flows.declare.database import Table
-from flows.publish.identity import Doubt, cursor_doubt, declared_cursor
+from flows.publish.identity import Doubt, cursor_doubt, declared_cursor, digest
 from flows.values.errors import SourceUnavailable
 from flows.values.identifiers import quote_identifier
 from flows.values.shape import Shape
@@ -78,6 +78,7 @@ async def identify(connection: Connection[Record], table: Table, shape: Shape) -
     server = await _unless_refused(connection, _SYSTEM)
     log = await _unless_refused(connection, _REPLAYED if facts["standby"] else _WRITTEN)
     return {
+        "where": digest(table.where),
         "cursor": declared_cursor(table, shape),
         "source": {
             "system": server and server["system"],

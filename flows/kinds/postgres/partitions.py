@@ -114,10 +114,11 @@ async def _changed_before(
 ) -> list[tuple[str, str]]:
     """Partitions before day `first` with rows that the cursor would read: their first days, and the days after them."""
     name = quote_identifier(load.by)
+    changed = table.within(following.condition)
     records = await connection.fetch(
         f"select lower::date::text as lower, (lower + interval '1 {load.every}')::date::text as upper from ("
         f"select distinct {partition_start(load, column.raw_type)} as lower from {table.relation} "
-        f"where {following.condition} and {name} < {_edge(column, load.zone, str(first))} and {name} > '-infinity') "
+        f"where {changed} and {name} < {_edge(column, load.zone, str(first))} and {name} > '-infinity') "
         "as p order by p.lower"
     )
     return [(record["lower"], record["upper"]) for record in records]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 from flows.declare.database import Table
 from flows.declare.load import Overwrite
 from flows.kinds.columns import refuse_unknown_columns
@@ -114,6 +116,22 @@ def refuse_shape(shape: Shape, table: Table, where: str, at_source: Sequence[str
             where=where,
             fix="leave it out: exclude=(…); or create a view at the source that renames it, and declare the view",
         )
+
+
+async def refuse_condition(connection: Connection[Record], table: Table, where: str) -> None:
+    """Raises:
+    SourceError: the declared condition is no SQL for this table.
+    """
+    try:
+        await connection.execute(f"select from {table.relation} where {table.within('true')} limit 0")
+    except (asyncpg.SyntaxOrAccessError, asyncpg.DataError) as problem:
+        if isinstance(problem, asyncpg.InsufficientPrivilegeError):
+            raise
+        raise SourceError(
+            f"the declared condition is refused by the source (SQLSTATE {problem.sqlstate})",
+            where=where,
+            fix=f"try it there: select count(*) from {table.relation} where …, then correct where=… in flows/sources",
+        ) from None
 
 
 def _unfit(what: str, where: str, fix: str) -> SourceError:

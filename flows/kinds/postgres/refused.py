@@ -41,9 +41,10 @@ async def _shrunken_partition(
     assert shape is not None  # plan_table always describes
     part = partition(load, shape)
     within = planned.window.condition
+    at_source = planned.table.within(within)
     counts = f"select {part} as part, count(*) as rows from"
     relation = planned.table.relation
-    came = {row["part"]: row["rows"] for row in await origin.fetch(f"{counts} {relation} where {within} group by 1")}
+    came = {row["part"]: row["rows"] for row in await origin.fetch(f"{counts} {relation} where {at_source} group by 1")}
     held = await warehouse.fetch(
         f"{counts} {planned.target.raw} where _deleted_at is null and {within} "
         "group by 1 having count(*) >= $1 order by 1",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from flows.declare.database import Table
 from flows.kinds.postgres.money import money_decimals
-from flows.kinds.postgres.refusals import refuse_shape, refuse_unreadable
+from flows.kinds.postgres.refusals import refuse_condition, refuse_shape, refuse_unreadable
 from flows.kinds.postgres.undecodable import UNCHECKED, undecodable
 from flows.values.identifiers import qualified, quote_identifier
 from flows.values.plan import KeySet
@@ -61,6 +61,8 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
     unchecked = undecodable(columns) if found[0]["encoding"] == UNCHECKED else ""
     shape = Shape(columns, int(found[0]["estimated_rows"]), undecodable=unchecked)
     refuse_shape(shape, table, where, [record["name"] for record in found])
+    if table.where:
+        await refuse_condition(connection, table, where)
     return shape
 
 
@@ -112,7 +114,7 @@ def select_rows(table: Table, shape: Shape, condition: str) -> str:
     columns = ", ".join(column.select for column in shape.columns)
     if shape.undecodable:
         condition = f"({condition}) and not ({shape.undecodable})"
-    return f"select {columns} from {table.relation} where {condition}"
+    return f"select {columns} from {table.relation} where {table.within(condition)}"
 
 
 def select_keys(table: Table, shape: Shape, condition: str) -> str:
@@ -120,7 +122,7 @@ def select_keys(table: Table, shape: Shape, condition: str) -> str:
     keys = [column for name in table.compared_by if (column := shape.column(name))]
     if shape.undecodable and (unfit := undecodable(keys)):
         condition = f"({condition}) and not ({unfit})"
-    return f"select {', '.join(key.select for key in keys)} from {table.relation} where {condition}"
+    return f"select {', '.join(key.select for key in keys)} from {table.relation} where {table.within(condition)}"
 
 
 # Only indexes that contain every row, and enforce at each statement's end what they promise.
@@ -157,14 +159,16 @@ async def key_set(connection: Connection[Record], table: Table, shape: Shape, co
     """
     keys = [column.select for name in table.compared_by if (column := shape.column(name))]
     mark = fingerprint(keys) if keys else "null::numeric"
-    row = await connection.fetchrow(f"select count(*) as rows, {mark} as mark from {table.relation} where {condition}")
+    row = await connection.fetchrow(
+        f"select count(*) as rows, {mark} as mark from {table.relation} where {table.within(condition)}"
+    )
     assert row is not None  # an aggregate always answers one row
     return KeySet(row["rows"], row["mark"])
 
 
 async def count(connection: Connection[Record], table: Table, condition: str = "true") -> int:
     """Rows of the source table under the condition."""
-    query = f"select count(*) from {table.relation} where {condition}"
+    query = f"select count(*) from {table.relation} where {table.within(condition)}"
     return int(await connection.fetchval(query))
 
 
@@ -175,11 +179,8 @@ async def has_value_outside(connection: Connection[Record], table: Table, column
     would not find.
     """
     filled = " or ".join(f"{quote_identifier(name)} is not null" for name in columns)
-    return bool(
-        await connection.fetchval(
-            f"select exists (select from {table.relation} where ({filled}) and ({condition}) is not true)"
-        )
-    )
+    outside = table.within(f"({filled}) and ({condition}) is not true")
+    return bool(await connection.fetchval(f"select exists (select from {table.relation} where {outside})"))
 
 
 class CopyStream:

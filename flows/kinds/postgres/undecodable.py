@@ -54,8 +54,8 @@ async def read_undecodable(
         return ()
     selected = ", ".join(f"convert_to(({column.select})::text, '{UNCHECKED}')" for column in shape.columns)
     records = await origin.fetch(
-        f"select array[{selected}] as texts from {table.relation} where ({condition}) and ({shape.undecodable}) "
-        f"limit {_MOST + 1}"
+        f"select array[{selected}] as texts from {table.relation} "
+        f"where ({table.within(condition)}) and ({shape.undecodable}) limit {_MOST + 1}"
     )
     if len(records) > _MOST:
         raise DataRefused(

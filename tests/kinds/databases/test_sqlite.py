@@ -315,3 +315,17 @@ async def test_a_plan_shows_what_a_run_would_read(
     assert line.plan is not None
     assert (line.plan.strategy, line.rows, line.state) == ("initial", 50, "pending")
     assert "sqlite via Arrow" in line.plan.reason
+
+
+async def test_only_the_declared_columns_and_rows_are_read(warehouse: TestDatabase, file: sqlite3.Connection) -> None:
+    make_orders(file)
+    table = replace(ORDERS, exclude=("note",), where="quantity < 3 -- small ones")
+    first = await load(warehouse, address(file), table, "sqlite")
+    file.execute("update orders set quantity = 6, changed_at = '2027-01-01' where id = 1")
+    second = await load(warehouse, address(file), table, "sqlite")
+
+    assert (first.counts.rows_inserted, first.counts.reconciliation) == (22, "match")
+    assert (second.counts.rows_deleted, second.counts.reconciliation) == (1, "match")
+    assert "note" not in raw(warehouse, "orders")[0]
+    with pytest.raises(SourceError, match="column notes of exclude is not in the table"):
+        await load(warehouse, address(file), replace(table, exclude=("notes",)), "sqlite")

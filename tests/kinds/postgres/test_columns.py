@@ -1,4 +1,4 @@
-"""Columns to take, to leave out, and to take as text."""
+"""Columns and rows to take or to leave out, and columns to take as text."""
 
 import pytest
 
@@ -7,7 +7,10 @@ from flows.kinds.postgres import Database, Table
 from flows.values.errors import DeclarationError, SourceError
 from flows.verbs.compare import compare_table
 from tests.conftest import TestDatabase
-from tests.publish.two_ends import TwoEnds
+from tests.kinds.loading import setting
+from tests.publish.two_ends import TwoEnds, run_sql
+
+SMALL = {"medium_load_mb": 0.001, "chunk_min_mb": 0.001, "chunk_max_mb": 0.004}
 
 
 @pytest.fixture
@@ -96,6 +99,44 @@ async def test_a_type_is_taken_as_text(ends: TwoEnds) -> None:
     await ends.load(table)
     assert ends.raw("select id, band from raw_shop.people order by id") == [(1, "3"), (2, "4")]
     assert (await ends.load(table)).counts.reconciliation == "match"
+
+
+@pytest.mark.parametrize("limits", [{}, SMALL], ids=["at once", "in chunks"])
+async def test_rows_outside_the_declared_condition_do_not_exist(ends: TwoEnds, limits: dict[str, float]) -> None:
+    ends.source("insert into people select i, 'x', i % 10 from generate_series(3, 2000) as i; analyze people")
+    table = people(exclude=("email",), where="band < 3 -- young\n or band is null")
+    expected = run_sql(ends.shop.url("app"), "select count(*) from people where band < 3")[0][0]
+    with setting(**limits):
+        first = await ends.load(table)
+        assert (first.counts.rows_inserted, first.counts.reconciliation) == (expected, "match")
+        ends.source(
+            "update people set band = 7, at = now() where id in (10, 11); insert into people values (5000, 'y', 9)"
+        )
+        result = await ends.load(table)
+
+    assert (result.counts.rows_deleted, result.counts.reconciliation) == (2, "match")
+    compared = await compare_table(
+        ends.warehouse_address, ends.shop_address, Database("shop", connection="shop", tables=[table]), table
+    )
+    assert (compared.result, compared.source_rows) == ("match", expected - 2)
+
+
+async def test_another_condition_reads_the_rows_that_an_earlier_one_left_out(ends: TwoEnds) -> None:
+    await ends.load(people(exclude=("email",), where="band < 4"))
+
+    result = await ends.load(people(exclude=("email",)))
+
+    assert (result.strategy, result.counts.rows_inserted, result.counts.reconciliation) == ("reload", 1, "match")
+    assert "condition" in str(result.warning)
+    assert "band < 4" not in str(ends.raw("select identity from ops.cursors"))
+
+
+@pytest.mark.parametrize("where", ["band <", "bandd < 4", "band) or (true", "band < 'x'", "true; select 1"])
+async def test_a_condition_that_is_no_sql_of_the_source_is_refused_with_the_fix(ends: TwoEnds, where: str) -> None:
+    with pytest.raises(SourceError, match="declared condition is refused") as refused:
+        await ends.load(people(exclude=("email",), where=where))
+    assert "where=" in refused.value.fix
+    assert not refused.value.retryable
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def row_set(table: Table, shape: Shape, condition: str = "true", *, portable: bo
         table.relation,
         tuple(column.select for name in table.keys if (column := shape.column(name))),
         tuple(column.select for column in shape.columns),
-        condition,
+        table.within(condition),
         portable,
     )
 
@@ -67,7 +67,7 @@ async def versions(
     digests = ", ".join(f"md5({row_document(columns)}::text)" for columns in documents)
     records = await connection.fetch(
         f"select array[{texts}] as key, coalesce({next_read}, false) as waits, array[{digests}]::text[] as digests "
-        f"from {relation} where {condition}"
+        f"from {relation} where {table.within(condition)}"
     )
     found: dict[Key, list[Version]] = {}
     for record in records:

@@ -117,7 +117,7 @@ async def edge_grid(
     texts = ", ".join(f"{quote_identifier(name)}::text" for name in columns)
     records = await connection.fetch(
         f"select {texts} from (select {order}, row_number() over (order by {order}) as place "
-        f"from {relation} where {condition}) as o where place % $1 = 0 order by place",
+        f"from {relation} where {table.within(condition)}) as o where place % $1 = 0 order by place",
         max(1, rows_apart),
     )
     edges = tuple(tuple(str(value) for value in record.values()) for record in records)
