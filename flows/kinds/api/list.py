@@ -18,6 +18,7 @@ import asyncpg
 
 from flows.access.addresses import connect
 from flows.declare import Merge, Replace
+from flows.failures.diagnose import diagnose
 from flows.kinds.api import Api, Endpoint, Since, known_fields, list_state
 from flows.kinds.api.gathering import ListGathering
 from flows.kinds.api.http.limits import HttpLimits
@@ -27,13 +28,14 @@ from flows.kinds.api.pages.children import read_children
 from flows.kinds.api.pages.coming import Coming
 from flows.kinds.api.pages.endpoint import EndpointReader, Page, Start, count_records, open_reader
 from flows.kinds.api.parents import parents_of
+from flows.kinds.api.report import refused_parents, warning_of
 from flows.kinds.api.shape import shape_of
 from flows.landing.table import SchemaChange
 from flows.publish.run import LoadRun
 from flows.publish.staged import Staged
-from flows.state import schema_changes
+from flows.state import ledger, schema_changes
 from flows.values.connection import ApiConnection
-from flows.values.errors import MedallionError, PlaceLost, SourceError, SourceUnavailable
+from flows.values.errors import ListUnfinished, MedallionError, PlaceLost, SourceError, SourceUnavailable
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
 
@@ -57,6 +59,7 @@ class ListLoad:
         self.upper = known.reached or state.value
         self.groups = 0
         self.changes: list[str] = []
+        self.warning: str | None = None
         self._batch_reached: str | None = None
 
     async def run(self) -> LoadCounts:
@@ -99,7 +102,9 @@ class ListLoad:
             return
         # The load's own connection is busy with COPY while parents are read.
         async with connect(self.of.address, side="warehouse", application="medallion parents") as warehouse:
-            parents = await parents_of(warehouse, self.source, self.endpoint, self.state.value, place)
+            parents = await parents_of(
+                warehouse, self.source, self.endpoint, self.state.value, place, self.gathering.gathered.refused
+            )
             self._batch_reached = str(parents.until)
             records = parents.records(warehouse, place)
             with_children = functools.partial(parents.with_children, warehouse, self.session.target, self.endpoint)
@@ -136,7 +141,7 @@ class ListLoad:
     def _publishes_before(self, stopped: MedallionError) -> bool:
         """Whether to publish although the list did not end: only a complete list shows which records are deleted."""
         return (
-            isinstance(stopped, SourceUnavailable)
+            isinstance(stopped, SourceUnavailable | ListUnfinished)
             and bool(self.gathering.gathered.pages)
             and not isinstance(self.endpoint.load, Replace)
         )
@@ -175,7 +180,8 @@ class ListLoad:
         after = (self._batch_reached or gathered.token or self.upper) if gathered.ended else self.upper
         staged = Staged(
             # Nothing arrived because nothing changed: a replace would treat it as an empty list.
-            load=Merge() if gathered.unchanged else endpoint.load,
+            # A list that has not been shown to be whole shows no deletes either.
+            load=Merge() if gathered.unchanged or gathered.unproven else endpoint.load,
             shape=self.shape,
             keys=endpoint.keys,
             window=Window(lower=gathering.since, upper=after, next=CursorState(after)),
@@ -197,7 +203,8 @@ class ListLoad:
         )
         if gathered.ended:
             etag = gathering.known.etag if gathered.unchanged else gathered.etag
-            known = replace(gathering.known, reached=self.upper, etag=etag, place=None, gathered=None)
+            rest = published(gathered).rest
+            known = replace(gathering.known, reached=self.upper, etag=etag, place=None, gathered=rest)
         else:
             place = gathered.place or gathering.known.place
             known = replace(gathering.known, reached=self.upper, place=place, gathered=published(gathered))
@@ -210,8 +217,13 @@ class ListLoad:
             await schema_changes.record(warehouse, *names, batch_id, fields.changes)
             await schema_changes.record_refused(warehouse, *names, batch_id, fields.refused)
             await gathering.landing.end()
+            if gathered.ended and gathered.outcomes:
+                problem = refused_parents(gathered, self.session.target.where)
+                await ledger.record_error(warehouse, diagnose(problem, "").facts(self.session.run_id, batch_id))
 
         counts = await self.of.publish(staged, note)
+        if gathered.ended:
+            self.warning = warning_of(gathered, self.session.target.where)
         gathering.known = known
         gathering.first = fields.is_new = False
         self.changes += [f"{name} {change}" for name, change, _, _ in fields.changes]

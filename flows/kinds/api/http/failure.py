@@ -29,7 +29,7 @@ class AttemptFailed(Exception):
     """One attempt got no page. Internal to this package; others see `error`.
 
     `again`: whether the same request may be sent again; `slow_down`: the API limited the rate; `retry_after`: the
-    requested seconds, if any.
+    requested seconds, if any; `status`: that of the response, if it is the failure.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class AttemptFailed(Exception):
         again: bool = False,
         slow_down: bool = False,
         retry_after: float | None = None,
+        status: int | None = None,
     ) -> None:
         self.what = what
         self.fix = fix
@@ -48,17 +49,20 @@ class AttemptFailed(Exception):
         self.again = again
         self.slow_down = slow_down
         self.retry_after = retry_after
+        self.status = status
         super().__init__(what)
 
     def error(self, where: str, attempts: int) -> MedallionError:
         """The error for users, after so many `attempts`."""
         tries = f", after {attempts} attempts" if attempts > 1 else ""
-        return self.kind(
+        error = self.kind(
             self.what + tries,
             where=where,
             fix=self.fix,
             retryable=issubclass(self.kind, SourceUnavailable),
         )
+        error.__dict__["status"] = self.status
+        return error
 
     def rate_limited(self, where: str, wait: float, waited: float, budget: float) -> RateLimited:
         """The error if `wait` more seconds would exceed the read's budget."""
@@ -90,15 +94,17 @@ def refused(response: httpx.Response, request_line: str, api: Api) -> AttemptFai
             again=True,
             slow_down=status == 429 or wait is not None,
             retry_after=wait,
+            status=status,
         )
     if status in (401, 403):
-        return AttemptFailed(what, _key_move(status, api, declared), kind=ConfigurationError)
+        return AttemptFailed(what, _key_move(status, api, declared), kind=ConfigurationError, status=status)
     if status == 410:
         return AttemptFailed(
             f"{what}: the list, or the position in it, no longer exists",
             "run again: a new run starts from the last published cursor, not from the expired page; "
             f"if the first page returns the same, the path in {declared} is retired",
             kind=PlaceLost,
+            status=status,
         )
     moves = {
         204: f"the API sent no body, and a list is declared; check the path in {declared}",
@@ -112,7 +118,7 @@ def refused(response: httpx.Response, request_line: str, api: Api) -> AttemptFai
         431: f"the headers are too long for the API; check the key in {key_variable(api)}",
         511: "a network login page intercepts the API; check the proxy",
     }
-    return AttemptFailed(what, moves.get(status, f"compare {declared} with the API's documentation"))
+    return AttemptFailed(what, moves.get(status, f"compare {declared} with the API's documentation"), status=status)
 
 
 def unreachable(error: httpx.HTTPError, request_line: str, api: Api) -> AttemptFailed:
