@@ -23,6 +23,7 @@ from flows.values.errors import (
 _MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 531)})
 # Nine digits are 31 years; more is invalid, and int() raises for more than 4,300 digits.
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms", "x-retry-after-ms")
 
 
 class AttemptFailed(Exception):
@@ -74,6 +75,18 @@ class AttemptFailed(Exception):
             retryable=True,
         )
         error.retry_after = wait
+        return error
+
+    def rate_limited_above(self, where: str, wait: float, ceiling: float) -> RateLimited:
+        """The error if the API requests a wait that is longer than any read may wait, or than anybody would."""
+        error = RateLimited(
+            f"{self.what}; it requests a wait of {wait / 3600:,.0f} h, and the ceiling is {ceiling / 3600:,.0f} h",
+            where=where,
+            fix=f"run again in {ceiling / 3600:,.0f} h; if the wait makes no sense, report the header to the API's "
+            "operator: published records are kept, and the run resumes from there",
+            retryable=True,
+        )
+        error.retry_after = ceiling
         return error
 
 
@@ -160,8 +173,13 @@ def too_slow(request_line: str, deadline: float) -> AttemptFailed:
 def retry_after(headers: httpx.Headers) -> float | None:
     """Seconds requested by a Retry-After header; None if it is missing or invalid (RFC 9110, section 10.2.3).
 
+    Some APIs send milliseconds beside it, as `Retry-After-Ms`, which are more exact.
+
     A date is compared with the response's own Date header, so that wrong clocks do not matter.
     """
+    for name in _MILLISECONDS:
+        if _SECONDS.fullmatch(value := headers.get(name, "").strip()):
+            return float(value) / 1000
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
         return float(value)

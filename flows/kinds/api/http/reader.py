@@ -68,7 +68,7 @@ class Reader:
         where = self.place(number)
         attempts = pauses = 0
         while True:
-            if (held := self._pace.held()) > 0:
+            if (held := self._pace.held(self._endpoint.name)) > 0:
                 await self._wait(AttemptFailed("the API's quota is used up", "", slow_down=True), held, where)
             # Errors below are raised outside of the except block, so that they have no inner exception.
             try:
@@ -93,13 +93,15 @@ class Reader:
 
     async def _wait(self, failure: AttemptFailed, wait: float, where: str) -> None:
         """Wait as long as the API requests, within the budget; parallel pages wait once."""
-        now = time.monotonic()
+        now, ceiling = time.monotonic(), self.limits.longest_wait_seconds
+        if wait > ceiling:
+            raise failure.rate_limited_above(where, wait, ceiling)
         charge = max(0.0, now + wait - max(now, self._charged_until))
         if self._waited + charge > self.limits.wait_budget_seconds:
             raise failure.rate_limited(where, wait, self._waited, self.limits.wait_budget_seconds)
         self._waited += charge
         self._charged_until = max(self._charged_until, now + wait)
-        self._pace.hold(wait)
+        self._pace.hold(self._endpoint.name, wait)
         if self._on_wait is not None:
             self._on_wait(f"{where}: {failure.what}", wait)
         await asyncio.sleep(wait)
@@ -124,7 +126,7 @@ class Reader:
                         request = self._redirected(request, response)
                         continue
                     if pause := pause_asked(response.headers):
-                        self._pace.hold(pause)
+                        self._pace.hold(self._endpoint.name, min(pause, self.limits.longest_wait_seconds))
                     if (known := self._without_body(response, request, number)) is not None:
                         return known
                     if response.status_code != httpx.codes.OK:
