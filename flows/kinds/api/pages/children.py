@@ -115,10 +115,14 @@ class _Outcomes:
         """At the end: refusals of all of a few parents are those of the endpoint.
 
         Raises:
-            MedallionError: no parent has a list, and some were refused.
+            MedallionError: no parent has a list, none is known to have had one, and some were refused.
         """
-        if self._without is not None and self._last is not None and self._without < _MOST_GONE:
-            await self._require_a_list()
+        if (
+            self._without
+            and self._last is not None
+            and (self._with_children is None or await self._with_children() is None)
+        ):
+            raise self._last
 
     async def _require_a_list(self) -> None:
         known = await self._with_children() if self._with_children is not None else None
