@@ -19,11 +19,11 @@ import asyncpg
 from flows.access.addresses import connect
 from flows.declare import Merge, Replace
 from flows.failures.diagnose import diagnose
-from flows.kinds.api import Api, Endpoint, Since, known_fields, list_state
+from flows.kinds.api import Api, Endpoint, PageNumber, Since, known_fields, list_state
 from flows.kinds.api.gathering import ListGathering
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.landing import published
-from flows.kinds.api.list_state import ListRead
+from flows.kinds.api.list_state import Gathered, ListRead
 from flows.kinds.api.pages.children import read_children
 from flows.kinds.api.pages.coming import Coming
 from flows.kinds.api.pages.endpoint import EndpointReader, Page, Start, count_records, open_reader
@@ -60,6 +60,7 @@ class ListLoad:
         self.groups = 0
         self.changes: list[str] = []
         self.warning: str | None = None
+        self._lacks = 0
         self._batch_reached: str | None = None
 
     async def run(self) -> LoadCounts:
@@ -175,13 +176,14 @@ class ListLoad:
             with session.reading():
                 total = await count_records(self.source, endpoint, self.connection, limits=self.limits)
             source_keys = None if total is None else KeySet(total)
+        self._lacks = await self._moved(gathered, source_keys)
         ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered
         # Stored at the list's end, for cursors that are not in records.
         after = (self._batch_reached or gathered.token or self.upper) if gathered.ended else self.upper
         staged = Staged(
             # Nothing arrived because nothing changed: a replace would treat it as an empty list.
             # A list that has not been shown to be whole shows no deletes either.
-            load=Merge() if gathered.unchanged or gathered.unproven else endpoint.load,
+            load=Merge() if gathered.unchanged or gathered.unproven or self._lacks else endpoint.load,
             shape=self.shape,
             keys=endpoint.keys,
             window=Window(lower=gathering.since, upper=after, next=CursorState(after)),
@@ -223,12 +225,27 @@ class ListLoad:
 
         counts = await self.of.publish(staged, note)
         if gathered.ended:
-            self.warning = warning_of(gathered, self.session.target.where)
+            self.warning = warning_of(gathered, self.session.target.where, self._lacks)
         gathering.known = known
         gathering.first = fields.is_new = False
         self.changes += [f"{name} {change}" for name, change, _, _ in fields.changes]
         fields.changes.clear()
         return counts
+
+    async def _moved(self, gathered: Gathered, source: KeySet | None) -> int:
+        """How many records of a replaced list the API counts and the pages lack, since they moved between pages.
+
+        Only page numbers are read without an overlap. The records would be deleted, and come back with the next load.
+        """
+        paged = isinstance(self.source.pagination_of(self.endpoint), PageNumber) and gathered.pages > 1
+        if source is None or not paged or not isinstance(self.endpoint.load, Replace):
+            return 0
+        keys = ", ".join(quote_identifier(key) for key in self.endpoint.keys)
+        found = await self.session.warehouse.fetchval(
+            f"select count(distinct ({keys})) + count(*) filter (where ({keys}) is null) "
+            f"from {self.session.target.landing}"
+        )
+        return max(0, source.rows - int(found) - gathered.unreadable)
 
     async def _latest(self) -> str | None:
         """The highest cursor of known and landed records, below the API's clock at the start of the list.

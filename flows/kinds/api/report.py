@@ -17,8 +17,16 @@ def refused_parents(gathered: Gathered, where: str) -> SourceError:
     )
 
 
-def warning_of(gathered: Gathered, where: str) -> str | None:
-    """What the load says besides its counts; None if the list is known to be complete."""
+def warning_of(gathered: Gathered, where: str, lacks: int = 0) -> str | None:
+    """What the load says besides its counts; None if the list is known to be complete.
+
+    `lacks`: the records that the API counts, and that are on none of the pages.
+    """
+    if lacks:
+        return (
+            f"the API counts {lacks} more records than its pages have had, because records moved or repeat while the "
+            "list was read, so nothing of it was marked as deleted; the next run reads it again"
+        )
     if gathered.outcomes:
         problem = refused_parents(gathered, where)
         return f"{problem.what}; {problem.fix}"

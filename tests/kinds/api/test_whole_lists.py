@@ -2,13 +2,15 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from flows.kinds.api import Api, LinkHeader, NextUrl
+from flows.kinds.api import Api, LinkHeader, NextUrl, PageNumber
 from flows.values.errors import ConfigurationError, ListUnfinished
 from tests.conftest import TestDatabase
+from tests.kinds.api.http_lists import Listing
 from tests.kinds.api.http_servers import Answer, Request, raw, response, serve, status
 from tests.kinds.api.loading import LISTS, keys, load
 from tests.kinds.api.test_lists import EVERY_PAGE, items, page, refunds_of
@@ -194,3 +196,65 @@ async def test_a_page_of_a_parents_list_that_is_not_found_does_not_cut_the_list(
     assert refunds(warehouse) == [(2, 1), (2, 2), (2, 3)]
     assert result.warning
     assert "HTTP 404 for 1" in result.warning
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+async def test_a_record_that_moves_while_page_numbers_are_read_lets_none_get_lost(
+    warehouse: TestDatabase, filtered: bool
+) -> None:
+    """An update carries it to the end of the list; those behind it move up, one of them onto a page already read."""
+    listing = Listing(items(12), cap=4)
+
+    def move(request: Request) -> None:
+        if request.query.get("page") == "2" and len(server.requests) == 2:
+            listing.records.append({"id": listing.records.pop(0)["id"], "at": datetime.now(UTC).isoformat()})
+
+    listing.before = move
+    answer = listing.by_page()
+
+    async def changed_since(request: Request, writer: asyncio.StreamWriter) -> None:
+        since = request.query.get("since", "")
+        if filtered and since:
+            found = [record for record in listing.records if record["at"] >= since]
+            return await page(found, total=len(found))(request, writer)
+        await answer(request, writer)
+
+    api = only("items", pagination=PageNumber(), concurrent=1)
+    async with serve(forever=changed_since) as server:
+        await load(warehouse, server.url, "items", api)
+        assert len(server.requests) == 4 + 1 + 3
+    assert keys(warehouse, "items") == list(range(1, 13))
+
+
+async def test_a_list_at_rest_is_read_once_and_asked_once_whether_it_changed(warehouse: TestDatabase) -> None:
+    listing = Listing(items(12), cap=4)
+    answer = listing.by_page()
+
+    async def quiet(request: Request, writer: asyncio.StreamWriter) -> None:
+        await (page([], total=0) if "since" in request.query else answer)(request, writer)
+
+    async with serve(forever=quiet) as server:
+        result = await load(warehouse, server.url, "items", only("items", pagination=PageNumber(), total="total"))
+    assert len([request for request in server.requests if "since" in request.query]) == 1
+    assert (result.counts.rows_deduplicated, result.counts.reconciliation) == (0, "match")
+
+
+async def test_a_replace_by_page_numbers_deletes_no_record_that_moved_between_pages(warehouse: TestDatabase) -> None:
+    """The list has as many records as before, and one of them on no page: only the keys show it."""
+    listing = Listing(items(12), cap=4)
+    api = only("refilled", pagination=PageNumber(), total="total", concurrent=1)
+    async with serve(forever=listing.by_page()) as server:
+        await load(warehouse, server.url, "refilled", api)
+
+    def move(request: Request) -> None:
+        if len(server.requests) == 2:
+            listing.records.append(listing.records.pop(0))
+
+    listing.before = move
+    async with serve(forever=listing.by_page()) as server:
+        result = await load(warehouse, server.url, "refilled", api)
+        assert keys(warehouse, "refilled") == list(range(1, 13))
+        assert result.warning
+        assert "counts 1 more records than its pages have had" in result.warning
+        again = await load(warehouse, server.url, "refilled", api)
+    assert (again.warning, again.counts.rows_deleted) == (None, 0)

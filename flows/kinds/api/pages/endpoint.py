@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -33,62 +33,17 @@ from flows.kinds.api.http.request import PageRequest, check_place, encoded
 from flows.kinds.api.pages.ahead import Ahead
 from flows.kinds.api.pages.numbered_walk import NumberedWalk
 from flows.kinds.api.pages.offset_walk import OffsetWalk
+from flows.kinds.api.pages.page import Page, Start
 from flows.kinds.api.pages.place import Place, place_after, request_at, without_key
 from flows.kinds.api.pages.walk import ListOf, Walk
 from flows.values.connection import ApiConnection
 from flows.values.errors import DeclarationError, ListUnfinished, MedallionError, SourceError
 from flows.values.json_path import parse_path
 
+__all__ = ["EndpointReader", "Page", "Start", "count_records", "open_reader", "read_pages"]
+
 _DEFAULT_LIMITS = HttpLimits()
 OnWait = Callable[[str, float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page.
-
-    `records`: each record's JSON as the source sent it, byte for byte.
-    `received_bytes`: bytes received, compressed or not.
-    `total`: the API's own count of this query, if the endpoint declares its path.
-    `number`: 1 for the first page.
-    `place`: where to resume after this page; None for the last page.
-    `moment`: the API's clock at the response, or ours before the request.
-    `etag`: the response's ETag; `token`: its change token, if declared.
-    `parent`: of a child endpoint, the key of the record that they belong to.
-    `parent_keys`: all of its keys; `refused`: why its list could not be read, then there are no records.
-    `unchanged`: nothing changed since the ETag that was sent (304); then there are no records.
-    `gone`: of a child endpoint, the parent does not exist any more.
-    `is_proven`: of the last page, whether the API has shown that it is the last one.
-    """
-
-    records: list[bytes]
-    received_bytes: int
-    total: int | None
-    number: int
-    place: Place | None = None
-    moment: datetime | None = None
-    etag: str | None = None
-    token: str | None = None
-    parent: str | None = None
-    unchanged: bool = False
-    gone: bool = False
-    is_proven: bool = False
-    parent_keys: tuple[str, ...] = ()
-    refused: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where the reading of a list begins; `Start()` reads all of it.
-
-    `since`: the value of the endpoint's declared cursor parameter.
-    `place`: behind an earlier page, see `Page.place`.
-    `etag`: only if the list differs from the one that had this ETag.
-    """
-
-    since: str | None = None
-    place: Place | None = None
-    etag: str | None = None
 
 
 _ALL = Start()
@@ -211,12 +166,31 @@ class EndpointReader:
                 if error is not None:
                     raise error
                 self._shows_next |= walk.shows_next
+                if number == 1:
+                    walk.began = (http_date(answer.headers.get("date", "")) or began).isoformat()
+                if following is None and isinstance(walk, NumberedWalk) and await self._has_changed(walk, number):
+                    following = walk.read_again()
                 following = without_key(following, self._api.auth)
                 if following is not None:
                     ahead.expect(following, answer, number)
                 page = self._page(records, answer, number, place_after(following, number, walk), began)
                 yield replace(page, is_proven=following is None and walk.is_proven)
                 request = following
+
+    async def _has_changed(self, walk: NumberedWalk, number: int) -> bool:
+        """Whether records changed while their list was read, page by page, by one request with the cursor.
+
+        Its value is the API's clock at the first page. Without a cursor, every load reads all pages, and the next one
+        meets what this one has missed.
+        """
+        cursor = self._endpoint.cursor
+        if not isinstance(cursor, Since) or walk.began is None or not walk.may_have_lost:
+            return False
+        began = replace(cursor, lag="0 s").lower(cursor.at(datetime.fromisoformat(walk.began)))
+        first = self._first(began, None, {})
+        if self._endpoint.page_size is not None:
+            first = first.having([(self._endpoint.page_size_parameter, 1)])
+        return bool((await self._reader.fetch(first, number)).records)
 
     async def peek(self) -> tuple[bytes, httpx.Headers]:
         """The first page's body as received, and its headers, whatever its shape.

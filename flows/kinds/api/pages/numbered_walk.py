@@ -9,7 +9,8 @@ from flows.kinds.api.declared.pagination import PageNumber
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.request import PageRequest
-from flows.kinds.api.pages.walk import ListOf, Walk, is_repeat, refuse_repeat, told, unfinished
+from flows.kinds.api.pages.values import is_repeat, refuse_repeat, told, unfinished
+from flows.kinds.api.pages.walk import ListOf, Walk
 
 
 class NumberedWalk(Walk):
@@ -30,6 +31,7 @@ class NumberedWalk(Walk):
         self._last: tuple[bytes, ...] = ()
         self._looks = False  # the current page is the one behind the expected end
         self._is_capped = False  # there were records behind it: total and pages say nothing
+        self._again: int | None = None  # the page of the second pass that is read now
 
     @property
     def _read(self) -> int:
@@ -42,6 +44,8 @@ class NumberedWalk(Walk):
         if answer.unchanged:
             self.is_proven = True
             return answer.records, None
+        if self._again is not None:
+            return self._take_again(answer)
         self.note_shape(answer)
         if self._looks and is_repeat(page, self._last):
             page = ()  # behind the end, some APIs repeat the last page
@@ -69,6 +73,31 @@ class NumberedWalk(Walk):
         self._trail.page(page)
         self._number += 1
         return list(page), self._request(self._number)
+
+    def read_again(self) -> PageRequest | None:
+        """The list changed while it was read: the first page of a second pass, from the end to the beginning.
+
+        A record that leaves its place lets those behind it move up, and the first record of a page moves onto a page
+        already read. Towards the beginning, such a record is met twice, and never missed. The pass costs as many
+        requests as the first one; pages that are unchanged are not landed again.
+        """
+        self._again = self._number - 1
+        return self._request_again()
+
+    def _take_again(self, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
+        assert self._again is not None
+        self._again -= 1
+        return [] if self._trail.has(answer.records) else answer.records, self._request_again()
+
+    def _request_again(self) -> PageRequest | None:
+        if self._again is None or self._again < self.pagination.first:
+            return None
+        return self.beyond(self.first.having([(self.pagination.parameter, self._again)]), short=True)
+
+    @property
+    def may_have_lost(self) -> bool:
+        """Whether the first pass has ended, over several pages."""
+        return self._again is None and self._number > self.pagination.first + 1
 
     def _note(self, answer: Answer) -> None:
         self._listed += answer.listed
@@ -123,7 +152,7 @@ class NumberedWalk(Walk):
 
     def ahead(self, request: PageRequest, answer: Answer) -> Iterator[PageRequest]:
         """Later numbers, up to the expected last page."""
-        if not answer.records or self._looks or self._is_capped:
+        if not answer.records or self._looks or self._is_capped or self._again is not None:
             return
         last = self._number
         if self._pages is not None:
@@ -139,7 +168,8 @@ class NumberedWalk(Walk):
 
     def expects_end(self) -> frozenset[int]:
         """As the walk that stored the position, but it is unknown whether the last page was short."""
-        return self.beyond(self.first, short=False).beyond if self._looks else frozenset()
+        is_unsure = self._looks or self._again is not None
+        return self.beyond(self.first, short=False).beyond if is_unsure else frozenset()
 
     def facts(self) -> dict[str, Any]:
         """Records seen, the next number, and the last total."""
@@ -149,6 +179,8 @@ class NumberedWalk(Walk):
             "width": self._width,
             "looks": self._looks,
             "capped": self._is_capped,
+            "again": self._again,
+            "proven": self.is_proven,
         }
 
     def resume(self, facts: dict[str, Any]) -> None:
@@ -156,4 +188,6 @@ class NumberedWalk(Walk):
         super().resume(facts)
         self._number, self._total = facts["number"], facts["total"]
         self._width = facts.get("width", 0)
+        self._again = facts.get("again")
+        self.is_proven = self._again is not None and facts.get("proven", False)
         self._looks, self._is_capped = facts.get("looks", False), facts.get("capped", False)

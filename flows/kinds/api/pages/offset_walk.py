@@ -10,7 +10,8 @@ from flows.kinds.api.declared.pagination import Offset
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.json_walk import Absent, Document
 from flows.kinds.api.http.request import PageRequest
-from flows.kinds.api.pages.walk import ListOf, Walk, is_repeat, refuse_repeat, unfinished
+from flows.kinds.api.pages.values import is_repeat, refuse_repeat, unfinished
+from flows.kinds.api.pages.walk import ListOf, Walk
 from flows.values.json_path import parse_path
 
 # Fingerprints of the previous page kept for a restart: enough to cover records deleted meanwhile.

@@ -43,7 +43,7 @@ class Trail:
         else:
             self._empty = 0
             # First and last record identify a page: records are keyed, so no two pages share one.
-            page = _mark(str(len(records)).encode(), *records[:1], *records[-1:])
+            page = _page(records)
             self._repeated += page in self._pages
             self._pages.add(page)
         if max(self._empty, self._repeated) >= self._max_idle_pages + self._back:
@@ -52,6 +52,10 @@ class Trail:
                 f"{how}: {self._max_idle_pages} pages had no new record, and the API still names a next page",
                 "the API seems to ignore its own page parameter: check params and pagination",
             )
+
+    def has(self, records: Sequence[bytes]) -> bool:
+        """Whether a page with these records has been read, or one without any."""
+        return not records or _page(records) in self._pages
 
     def back(self, pages: int, read: int) -> None:
         """Record that so many pages are read again, of `read`.
@@ -67,6 +71,10 @@ class Trail:
                 "run again when the list is quiet; declare a stable order in params, and no total= that is an estimate",
                 kind=ListUnfinished,
             )
+
+
+def _page(records: Sequence[bytes]) -> bytes:
+    return _mark(str(len(records)).encode(), *records[:1], *records[-1:])
 
 
 def _mark(*parts: bytes) -> bytes:

@@ -14,7 +14,7 @@ What ends a list, and when that is proven:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,12 +31,11 @@ from flows.kinds.api.declared.pagination import (
 )
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.failure import AttemptFailed
-from flows.kinds.api.http.json_walk import Absent, Document
 from flows.kinds.api.http.link_header import linked_page, names_pages, require_origin
 from flows.kinds.api.http.request import PageRequest
 from flows.kinds.api.pages.signs import more_in
 from flows.kinds.api.pages.trail import Trail
-from flows.values.errors import ListUnfinished
+from flows.kinds.api.pages.values import flag, told, unfinished
 from flows.values.json_path import parse_path
 
 # "There is no such page": behind the expected end of a list they prove it.
@@ -61,8 +60,9 @@ class ListOf:
 
 
 class Walk:
-    """A walk through a list. `seen` counts the records that `take` returned.
+    """A walk through a list.
 
+    `seen` counts the records that `take` returned; `began` is the API's clock at the first page.
     At the end, `is_proven` says whether the API has shown that it is the end. `shows_next`: the declared place of the
     next page has been there.
     """
@@ -77,6 +77,7 @@ class Walk:
         self._listed = self._taken = 0
         self._least: int | None = None
         self._names = frozenset[str]()
+        self.began: str | None = None
         self._trail = Trail(first, of.max_idle_pages)
 
     def take(self, request: PageRequest, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
@@ -132,7 +133,7 @@ class Walk:
         self.is_proven = answer.document.has(parse_path(at))
         if more is None:
             return token
-        goes_on = _flag(answer.document, more)
+        goes_on = flag(answer.document, more)
         self.is_proven = goes_on is False
         if goes_on is False:
             return None
@@ -240,7 +241,7 @@ class Walk:
         """Resume an earlier walk."""
         self.seen = facts["seen"]
         self._listed, self._least = facts.get("listed", self.seen), facts.get("least")
-        self._taken = facts.get("taken", 0)
+        self._taken, self.began = facts.get("taken", 0), facts.get("began")
         self.shows_next |= facts.get("shows_next", False)
 
     def _at(self, request: PageRequest, answer: Answer, target: str | int | None) -> PageRequest | None:
@@ -257,56 +258,3 @@ class Walk:
             )
         require_origin(url, self.of.base, "the link to the next page")
         return request.at(url)
-
-
-def is_repeat(page: Sequence[bytes], last: Sequence[bytes]) -> bool:
-    """Whether a page is the previous one again."""
-    return bool(page) and len(page) == len(last) and page[0] == last[0] and page[-1] == last[-1]
-
-
-def unfinished(what: str) -> AttemptFailed:
-    """The list contradicts itself, so that its end is not proven."""
-    return AttemptFailed(
-        what,
-        "what came before is kept, nothing is marked as deleted, and the next run goes on from there; if it persists, "
-        "compare a response with the declared pagination and total",
-        kind=ListUnfinished,
-    )
-
-
-def refuse_repeat(page: Sequence[bytes], last: Sequence[bytes]) -> None:
-    """Refuse a page that is byte-identical to the previous one.
-
-    Raises:
-        AttemptFailed: it is, so the API ignores the page parameter.
-    """
-    if is_repeat(page, last):
-        raise AttemptFailed(
-            "two consecutive pages have identical records",
-            "the API seems to ignore its own page parameter: check params and pagination",
-        )
-
-
-def _flag(document: Document, at: str) -> bool | None:
-    try:
-        return document.flag(parse_path(at))
-    except Absent as absent:
-        found = str(absent)
-    raise unfinished(f"whether there is a next page cannot be found: {found}")
-
-
-def told(document: Document, at: str) -> str | int | None:
-    """The text or integer at a path of the pagination; None if there is none.
-
-    Raises:
-        AttemptFailed: the value has another type.
-    """
-    try:
-        return document.token(parse_path(at))
-    except Absent as absent:
-        found = str(absent)
-    raise AttemptFailed(
-        f"the next page cannot be found: {found}",
-        f"check {at!r} of the declared pagination against a response; nothing was skipped",
-        kind=ListUnfinished,
-    )
