@@ -9,6 +9,7 @@ has neither threads nor an event loop, and ends with its input: a test run that 
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -76,6 +77,7 @@ def serve() -> None:
     for name in IMPORTED:
         with contextlib.suppress(ModuleNotFoundError):  # of an extra that is not installed
             importlib.import_module(name)
+    gc.freeze()  # what was imported stays: neither this process nor what it forks need look for garbage in it
     for line in sys.stdin:
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             pid = os.fork()
