@@ -133,6 +133,8 @@ def _decoder(places: Sequence[Place]) -> msgspec.json.Decoder[Any] | None:
                 return None
         if place.raw_type not in _FORMS or place.steps[-1] in here or any(step.isdecimal() for step in place.steps):
             return None
+        if not all(f"f_{step}".isidentifier() for step in place.steps):
+            return None  # a name with a dot, such as @odata.id
         here[place.steps[-1]] = _FORMS[place.raw_type][0]
     try:
         return msgspec.json.Decoder(list[_struct(tree)])  # type: ignore[misc]

@@ -7,6 +7,7 @@ MedallionError            what · where · fix · retryable
 │   ├── SourceUnavailable     … and may be available later
 │   │   ├── RateLimited           … at a known time
 │   │   └── PlaceLost             … and the position in its list is lost
+│   ├── ListUnfinished        a list whose end is not proven; the next run goes on there
 │   └── IngestFailed          … in several tables or sources at once
 ├── WarehouseError        the warehouse failed                            exit 3
 │   └── LoadLocked            another run holds the table
@@ -101,6 +102,13 @@ class RateLimited(SourceUnavailable):
 
 class PlaceLost(SourceUnavailable):
     """The position in the source's list is lost. Reading from the last published cursor helps."""
+
+
+class ListUnfinished(SourceError):
+    """A source's list contradicts itself, or met a bound, so that its end is not proven.
+
+    What came before is kept, nothing is marked as deleted, and the next run goes on from there.
+    """
 
 
 class IngestFailed(SourceError):

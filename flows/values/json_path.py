@@ -1,6 +1,7 @@
 """Paths of values in JSON documents."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.values.errors import DeclarationError
@@ -16,7 +17,9 @@ class Pick:
 
 
 Step = str | Pick
-_STEP = re.compile(r"([^.\[\]]+)(?:\[([^=\[\]]+)=([^\[\]]*)\])?")
+_FIELD = r"""(?:"(?P<double>[^"]+)"|'(?P<single>[^']+)'|(?P<plain>[^.\[\]"'][^.\[\]]*))"""
+_STEP = re.compile(_FIELD + r"(?:\[(?P<by>[^=\[\]]+)=(?P<value>[^\[\]]*)\])?")
+_NEEDS_QUOTES = re.compile(r"""[.\[\]]|^["']""")
 
 
 def parse_path(path: str) -> tuple[Step, ...]:
@@ -26,6 +29,7 @@ def parse_path(path: str) -> tuple[Step, ...]:
         "meta.total"                field by field
         "dimensionValues.0.value"   a number selects from a list, starting at 0
         "link[relation=next].url"   the object of a list whose field has that value
+        '"@odata.nextLink"'         quotes, double or single, around a field whose name has a dot or a bracket
 
     Raises:
         DeclarationError: it is invalid.
@@ -39,13 +43,21 @@ def parse_path(path: str) -> tuple[Step, ...]:
             raise DeclarationError(
                 f"the path {path!r} is invalid",
                 where="a path in JSON",
-                fix="write fields separated by dots, such as meta.total or link[relation=next].url",
+                fix="write fields separated by dots, such as meta.total or link[relation=next].url, and quotes around "
+                "a field whose name has a dot, such as '\"@odata.nextLink\"'",
             )
-        steps.append(found[1])
-        if found[2]:
-            steps.append(Pick(found[2], found[3]))
+        steps.append(found["double"] or found["single"] or found["plain"])
+        if found["by"]:
+            steps.append(Pick(found["by"], found["value"]))
         at = ends + 1
     return tuple(steps)
+
+
+def joined(path: str, field: str) -> str:
+    """The path of a field below `path`, with quotes if its name needs them."""
+    if _NEEDS_QUOTES.search(field):
+        field = f"'{field}'" if '"' in field else f'"{field}"'
+    return f"{path}.{field}" if path else field
 
 
 def plain_steps(path: str) -> tuple[str, ...]:
@@ -65,9 +77,9 @@ def plain_steps(path: str) -> tuple[str, ...]:
     return names
 
 
-def text_at(document: str, path: str) -> str:
-    """SQL for the text at a path of a jsonb expression: `payload ->> 'id'`, `payload #>> array['meta', 'at']`."""
-    steps = plain_steps(path)
+def text_at(document: str, path: str | Sequence[str]) -> str:
+    """SQL for the text at a path or its steps: `payload ->> 'id'`, `payload #>> array['meta', 'at']`."""
+    steps = plain_steps(path) if isinstance(path, str) else path
     if len(steps) == 1:
         return f"{document} ->> {quote_literal(steps[0])}"
     return f"{document} #>> array[{', '.join(quote_literal(step) for step in steps)}]"

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from flows.kinds.api.http.link_header import MalformedLink, parse_links
+from flows.values.json_path import joined, parse_path
 
 _TOTALS = ("total", "count", "total_count", "totalCount", "rowCount", "total_results", "totalResults", "totalSize")
 _PAGES = ("pages", "total_pages", "totalPages", "last_page", "lastPage", "page_count", "pageCount")
@@ -89,15 +90,20 @@ def _lists(value: Any, path: str, depth: int) -> Iterator[tuple[str, list[dict[s
         if value and all(isinstance(element, dict) for element in value):
             yield path, value
     elif isinstance(value, dict) and depth < _DEEPEST:
-        for name, inner in value.items():
-            yield from _lists(inner, f"{path}.{name}" if path else name, depth + 1)
+        for name, inner in _named(value):
+            yield from _lists(inner, joined(path, name), depth + 1)
+
+
+def _named(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields that a path can name: not those with quotes of both kinds, or without a name."""
+    return ((name, inner) for name, inner in value.items() if name and not ('"' in name and "'" in name))
 
 
 def _scalars(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """The values around the list, by path."""
     if isinstance(value, dict) and depth < _DEEPEST:
-        for name, inner in value.items():
-            yield from _scalars(inner, f"{path}.{name}" if path else name, depth + 1)
+        for name, inner in _named(value):
+            yield from _scalars(inner, joined(path, name), depth + 1)
     elif not isinstance(value, list | dict):
         yield path, value
 
@@ -105,7 +111,7 @@ def _scalars(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, 
 def _first(places: Mapping[str, Any], names: Sequence[str], fits: Any) -> str | None:
     for name in names:
         for path, value in places.items():
-            if path.rpartition(".")[2] == name and fits(value):
+            if path and parse_path(path)[-1] == name and fits(value):
                 return path
     return None
 
@@ -121,15 +127,20 @@ def _pagination(document: Any, places: Mapping[str, Any], headers: httpx.Headers
     if path := _first(
         places, _NEXT_URLS, lambda value: isinstance(value, str) and value.startswith(("http", "/", "?"))
     ):
-        return f'NextUrl("{path}")'
+        return f"NextUrl({python_text(path)})"
     for name, parameter in _TOKENS.items():
         if path := _first(places, (name,), lambda value: isinstance(value, str | int) and value):
-            return f'Cursor("{parameter}", at="{path}")'
+            return f'Cursor("{parameter}", at={python_text(path)})'
     if path := _first(places, _PAGES, lambda value: isinstance(value, int)):
-        return f'PageNumber("page", pages="{path}")'
+        return f'PageNumber("page", pages={python_text(path)})'
     if _first(places, ("offset", "skip", "start"), lambda value: isinstance(value, int)) is not None:
         return 'Offset("offset")'
     return "SinglePage()"
+
+
+def python_text(text: str) -> str:
+    """The text as Python, in double quotes if it has none itself."""
+    return repr(text) if '"' in text or "\\" in text else f'"{text}"'
 
 
 def _links(field: str) -> Sequence[Any]:

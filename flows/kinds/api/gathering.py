@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from flows.declare import Replace
 from flows.kinds.api import Endpoint, Since, known_fields
 from flows.kinds.api.fields import Change, RecordFields
-from flows.kinds.api.landing import ListLanding, published
+from flows.kinds.api.landing import ListLanding, forgotten
 from flows.kinds.api.list_state import Gathered, ListRead
 from flows.kinds.api.pages.coming import Coming, NotYet
 from flows.kinds.api.pages.endpoint import Page
@@ -67,7 +67,7 @@ class ListGathering:
         """Start with what an earlier load gathered, if it still exists."""
         gathered = await self.landing.take_up(self.known.gathered, first=self.first)
         if gathered is None and self.known.gathered is not None:
-            gathered = replace(published(self.known.gathered), ended=False)
+            gathered = replace(forgotten(self.known.gathered), ended=False)
         names = (self.plan.source, self.plan.table)
         fields = await known_fields.read(self.session.warehouse, *names)
         if gathered is None:
@@ -197,8 +197,9 @@ class ListGathering:
     def _note(self, page: Page) -> None:
         self._received += page.received_bytes
         gathered, known = self.gathered, self.known
-        # A missing parent (404, 410) does not mean that its children are deleted: it may come back.
-        if self.landing.lists is not None and page.place is not None and not page.gone:
+        # A missing parent (404, 410) does not mean that its children are deleted: it may come back. Nor does a list
+        # that has not been shown to be whole.
+        if self.landing.lists is not None and page.place is not None and page.is_proven:
             assert page.parent is not None  # of lists of children
             self._whole.append(page.parent)
         etag = gathered.etag
@@ -208,8 +209,11 @@ class ListGathering:
                 # A record that changes on a page already read may have an earlier timestamp than one on a later page.
                 # By the API's own clock, everything before its first response has been seen.
                 known = replace(known, ceiling=(page.moment or datetime.now(UTC)).isoformat())
+        is_last = page.place is None if page.parent is None else page.place is not None
+        gathered = _with_outcome(gathered, page)
         gathered = replace(
             gathered,
+            unproven=gathered.unproven + (is_last and not page.gone and not page.is_proven),
             pages=gathered.pages + 1,
             received=gathered.received + page.received_bytes,
             place=page.place or gathered.place,
@@ -224,8 +228,20 @@ class ListGathering:
     def begin_again(self, since: str | None, reached: str | None) -> None:
         """Discard the list's place and what was gathered."""
         self.since, self.resumed = since, False
-        gathered = Gathered(is_first=self.gathered.is_first)
+        gathered = Gathered(is_first=self.gathered.is_first, refused=self.gathered.refused)
         self.known = ListRead(self.known.declared, since=since, reached=reached, gathered=gathered)
+
+
+def _with_outcome(gathered: Gathered, page: Page) -> Gathered:
+    """With a parent that refused its list, or one that did and has sent it now."""
+    key = page.parent_keys
+    if page.refused is not None:
+        outcomes = {**gathered.outcomes, page.refused: gathered.outcomes.get(page.refused, 0) + 1}
+        refused = gathered.refused if key in gathered.refused else (*gathered.refused, key)
+        return replace(gathered, outcomes=outcomes, refused=refused)
+    if page.place is not None and key in gathered.refused:
+        return replace(gathered, redone=(*gathered.redone, key))
+    return gathered
 
 
 def _drift(changes: Sequence[Change], where: str) -> SchemaDrift:

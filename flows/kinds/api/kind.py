@@ -106,7 +106,9 @@ class Apis(Kind[Api, Endpoint]):
         load = ListLoad(run, planned.plan, carry.state, carry.known)
         async with guarded(run.warehouse, run.source.name, run.target.where):
             counts = await load.run()
-        return Loaded(replace(planned.plan, upper=load.upper), counts, tuple(load.changes), load.groups)
+        return Loaded(
+            replace(planned.plan, upper=load.upper, warning=load.warning), counts, tuple(load.changes), load.groups
+        )
 
     async def compare(self, ends: Ends[Api, Endpoint]) -> tuple[Reconciliation, Sequence[Key]]:
         """By the API's own count. Nothing can be repaired: an API is not asked for single records."""

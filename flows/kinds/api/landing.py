@@ -163,4 +163,12 @@ def _unreadable(facts: dict[str, str | list[str | None] | None]) -> Unreadable:
 
 def published(gathered: Gathered) -> Gathered:
     """What remains once its rows are in raw: the facts about the list as a whole."""
-    return replace(gathered, landing=None, rows=0, pages=0, received=0, lists=0, unreadable=0, place=None, learned=None)
+    refused = tuple(key for key in gathered.refused if key not in gathered.redone)
+    return replace(forgotten(gathered), refused=refused)
+
+
+def forgotten(gathered: Gathered) -> Gathered:
+    """What remains if its rows are lost."""
+    nothing = Gathered()
+    lost = ("landing", "rows", "pages", "received", "lists", "unreadable", "place", "learned", "redone")
+    return replace(gathered, **{name: getattr(nothing, name) for name in lost})

@@ -18,23 +18,25 @@ import asyncpg
 
 from flows.access.addresses import connect
 from flows.declare import Merge, Replace
-from flows.kinds.api import Api, Endpoint, Since, known_fields, list_state
+from flows.failures.diagnose import diagnose
+from flows.kinds.api import Api, Endpoint, PageNumber, Since, known_fields, list_state
 from flows.kinds.api.gathering import ListGathering
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.landing import published
-from flows.kinds.api.list_state import ListRead
+from flows.kinds.api.list_state import Gathered, ListRead
 from flows.kinds.api.pages.children import read_children
 from flows.kinds.api.pages.coming import Coming
 from flows.kinds.api.pages.endpoint import EndpointReader, Page, Start, count_records, open_reader
 from flows.kinds.api.parents import parents_of
 from flows.kinds.api.plan import identity_of
+from flows.kinds.api.report import refused_parents, warning_of
 from flows.kinds.api.shape import shape_of
 from flows.landing.table import SchemaChange
 from flows.publish.run import LoadRun
 from flows.publish.staged import Staged
-from flows.state import schema_changes
+from flows.state import ledger, schema_changes
 from flows.values.connection import ApiConnection
-from flows.values.errors import MedallionError, PlaceLost, SourceError, SourceUnavailable
+from flows.values.errors import ListUnfinished, MedallionError, PlaceLost, SourceError, SourceUnavailable
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
 
@@ -58,6 +60,8 @@ class ListLoad:
         self.upper = known.reached or state.value
         self.groups = 0
         self.changes: list[str] = []
+        self.warning: str | None = None
+        self._lacks = 0
         self._batch_reached: str | None = None
 
     async def run(self) -> LoadCounts:
@@ -100,7 +104,9 @@ class ListLoad:
             return
         # The load's own connection is busy with COPY while parents are read.
         async with connect(self.of.address, side="warehouse", application="medallion parents") as warehouse:
-            parents = await parents_of(warehouse, self.source, self.endpoint, self.state.value, place)
+            parents = await parents_of(
+                warehouse, self.source, self.endpoint, self.state.value, place, self.gathering.gathered.refused
+            )
             self._batch_reached = str(parents.until)
             records = parents.records(warehouse, place)
             with_children = functools.partial(parents.with_children, warehouse, self.session.target, self.endpoint)
@@ -137,7 +143,7 @@ class ListLoad:
     def _publishes_before(self, stopped: MedallionError) -> bool:
         """Whether to publish although the list did not end: only a complete list shows which records are deleted."""
         return (
-            isinstance(stopped, SourceUnavailable)
+            isinstance(stopped, SourceUnavailable | ListUnfinished)
             and bool(self.gathering.gathered.pages)
             and not isinstance(self.endpoint.load, Replace)
         )
@@ -171,12 +177,14 @@ class ListLoad:
             with session.reading():
                 total = await count_records(self.source, endpoint, self.connection, limits=self.limits)
             source_keys = None if total is None else KeySet(total)
+        self._lacks = await self._moved(gathered, source_keys)
         ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered
         # Stored at the list's end, for cursors that are not in records.
         after = (self._batch_reached or gathered.token or self.upper) if gathered.ended else self.upper
         staged = Staged(
             # Nothing arrived because nothing changed: a replace would treat it as an empty list.
-            load=Merge() if gathered.unchanged else endpoint.load,
+            # A list that has not been shown to be whole shows no deletes either.
+            load=Merge() if gathered.unchanged or gathered.unproven or self._lacks else endpoint.load,
             shape=self.shape,
             keys=endpoint.keys,
             window=Window(lower=gathering.since, upper=after, next=CursorState(after, identity=identity_of(endpoint))),
@@ -202,7 +210,8 @@ class ListLoad:
         )
         if gathered.ended:
             etag = gathering.known.etag if gathered.unchanged else gathered.etag
-            known = replace(gathering.known, reached=self.upper, etag=etag, place=None, gathered=None)
+            rest = published(gathered).rest
+            known = replace(gathering.known, reached=self.upper, etag=etag, place=None, gathered=rest)
         else:
             place = gathered.place or gathering.known.place
             known = replace(gathering.known, reached=self.upper, place=place, gathered=published(gathered))
@@ -215,13 +224,33 @@ class ListLoad:
             await schema_changes.record(warehouse, *names, batch_id, fields.changes)
             await schema_changes.record_refused(warehouse, *names, batch_id, fields.refused)
             await gathering.landing.end()
+            if gathered.ended and gathered.outcomes:
+                problem = refused_parents(gathered, self.session.target.where)
+                await ledger.record_error(warehouse, diagnose(problem, "").facts(self.session.run_id, batch_id))
 
         counts = await self.of.publish(staged, note)
+        if gathered.ended:
+            self.warning = warning_of(gathered, self.session.target.where, self._lacks)
         gathering.known = known
         gathering.first = fields.is_new = False
         self.changes += [f"{name} {change}" for name, change, _, _ in fields.changes]
         fields.changes.clear()
         return counts
+
+    async def _moved(self, gathered: Gathered, source: KeySet | None) -> int:
+        """How many records of a replaced list the API counts and the pages lack, since they moved between pages.
+
+        Only page numbers are read without an overlap. The records would be deleted, and come back with the next load.
+        """
+        paged = isinstance(self.source.pagination_of(self.endpoint), PageNumber) and gathered.pages > 1
+        if source is None or not paged or not isinstance(self.endpoint.load, Replace):
+            return 0
+        keys = ", ".join(quote_identifier(key) for key in self.endpoint.keys)
+        found = await self.session.warehouse.fetchval(
+            f"select count(distinct ({keys})) + count(*) filter (where ({keys}) is null) "
+            f"from {self.session.target.landing}"
+        )
+        return max(0, source.rows - int(found) - gathered.unreadable)
 
     async def _latest(self) -> str | None:
         """The highest cursor of known and landed records, below the API's clock at the start of the list.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ class Gathered:
     `place` is the position after them, unless the list has `ended`. `token` and `etag` of the list's pages are valid
     once it has been read. `is_first`: no list of the endpoint has been read to its end yet. `learned` is what its
     records showed of their fields (`RecordFields.facts`), stored when they are published.
+
+    `unproven` lists ended, and the API has not shown that it is their end: they show no deletes. `refused` are the keys
+    of parents whose lists could not be read, `redone` those of them that were read since; `outcomes` counts refusals of
+    this list by status.
     """
 
     landing: int | None = None
@@ -35,6 +40,15 @@ class Gathered:
     etag: str | None = None
     is_first: bool = False
     learned: dict[str, Any] | None = None
+    unproven: int = 0
+    refused: tuple[tuple[str, ...], ...] = ()
+    redone: tuple[tuple[str, ...], ...] = ()
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rest(self) -> Gathered | None:
+        """What remains of it when the list is over: parents to be requested again."""
+        return Gathered(refused=self.refused) if self.refused else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +71,8 @@ class ListRead:
     @property
     def is_under_way(self) -> bool:
         """Whether there is a position to resume from."""
-        return self.place is not None or self.gathered is not None
+        gathered = self.gathered
+        return self.place is not None or (gathered is not None and gathered != gathered.rest)
 
 
 async def read(connection: Connection[Record], source: str, table: str, fresh: timedelta) -> ListRead | None:
@@ -73,12 +88,17 @@ async def read(connection: Connection[Record], source: str, table: str, fresh: t
     if row is None:
         return None
     known = ListRead(row["declared"], row["since"], row["etag"], None, row["reached"], row["ceiling"])
+    gathered = _gathered(json.loads(row["gathered"] or "null"))
     if not row["is_fresh"]:
-        return known
-    gathered = json.loads(row["gathered"] or "null")
-    return replace(
-        known, place=json.loads(row["place"] or "null"), gathered=None if gathered is None else Gathered(**gathered)
-    )
+        return replace(known, gathered=gathered and gathered.rest)
+    return replace(known, place=json.loads(row["place"] or "null"), gathered=gathered)
+
+
+def _gathered(facts: dict[str, Any] | None) -> Gathered | None:
+    if facts is None:
+        return None
+    keys = {name: tuple(tuple(key) for key in facts.pop(name, ())) for name in ("refused", "redone")}
+    return Gathered(**(facts | keys))
 
 
 async def save(connection: Connection[Record], source: str, table: str, batch_id: int, known: ListRead) -> None:
@@ -103,7 +123,10 @@ async def save(connection: Connection[Record], source: str, table: str, batch_id
 
 
 async def forget_gathered(connection: Connection[Record], source: str, table: str) -> None:
-    """Discard what has landed: it was refused."""
+    """Discard what has landed: it was refused. Parents that are to be requested again remain."""
     await connection.execute(
-        "update ops.list_reads set gathered = null where source_system = $1 and table_name = $2", source, table
+        "update ops.list_reads set gathered = case when gathered -> 'refused' <> '[]' "
+        "then jsonb_build_object('refused', gathered -> 'refused') end where source_system = $1 and table_name = $2",
+        source,
+        table,
     )

@@ -6,6 +6,7 @@ the first read would remain next to those of the second.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ _SLICE = 1000
 class Parents:
     """Parents of batches above `after`, up to batch `until` inclusive; or all (`every`).
 
+    Before them come those whose lists were `refused` to an earlier load.
     All are read in key order: one that changes meanwhile keeps its position, and is not skipped.
     """
 
@@ -36,12 +38,18 @@ class Parents:
     after: int
     until: int
     every: bool
+    refused: tuple[tuple[str, ...], ...] = ()
 
     async def records(self, warehouse: Connection[Record], place: Place | None) -> AsyncGenerator[ParentRecord, None]:
         """The parents in order, only those after `place`. Parents deleted at the source are skipped."""
         texts = ", ".join(f"{quote_identifier(key)}::text" for key in self.keys)
         line = "0::bigint" if self.every else "_batch_id"
         batch, key = (self.after, None) if place is None else (place["batch"], place["keys"])
+        again = {} if self.every else await self._again(warehouse)
+        for keys in again:
+            yield ParentRecord(
+                dict(zip(self.keys, keys, strict=True)), {"batch": batch, "keys": key, "until": self.until}
+            )
         while True:
             behind = f"{line} > $1"
             if key is not None:
@@ -58,11 +66,25 @@ class Parents:
             )
             for row in rows:
                 batch, *key = row.values()
+                if tuple(key) in again:
+                    continue
                 yield ParentRecord(
                     dict(zip(self.keys, key, strict=True)), {"batch": batch, "keys": key, "until": self.until}
                 )
             if len(rows) < _SLICE:
                 return
+
+    async def _again(self, warehouse: Connection[Record]) -> dict[tuple[str, ...], None]:
+        """The refused parents that still exist, in order."""
+        if not self.refused:
+            return {}
+        texts = ", ".join(f"{quote_identifier(key)}::text" for key in self.keys)
+        found = await warehouse.fetch(
+            f"select {texts} from {self.target.raw} where _deleted_at is null "
+            f"and jsonb_build_array({texts}) = any($1::text[]::jsonb[]) order by {texts}",
+            [json.dumps(keys) for keys in self.refused],
+        )
+        return dict.fromkeys(tuple(row.values()) for row in found)
 
     async def with_children(
         self, warehouse: Connection[Record], child: Target, endpoint: Endpoint
@@ -81,11 +103,16 @@ class Parents:
 
 
 async def parents_of(
-    warehouse: Connection[Record], source: Api, endpoint: Endpoint, since: str | None, place: Place | None
+    warehouse: Connection[Record],
+    source: Api,
+    endpoint: Endpoint,
+    since: str | None,
+    place: Place | None,
+    refused: tuple[tuple[str, ...], ...] = (),
 ) -> Parents:
     """The parents to fetch now. `since` is the parents' batch that the last load reached.
 
-    After a `place`, they end where those of the load that stored it did.
+    After a `place`, they end where those of the load that stored it did. Those `refused` to an earlier load come first.
 
     Raises:
         ConfigurationError: the parent has never been loaded.
@@ -105,4 +132,4 @@ async def parents_of(
         until = place["until"]
     every = endpoint.parent.every
     after = -1 if every else int(since or 0)
-    return Parents(target, parent.keys, after, until, every)
+    return Parents(target, parent.keys, after, until, every, refused)

@@ -78,7 +78,11 @@ async def known_read(warehouse: Connection[Record], source: Api, endpoint: Endpo
     if not await warehouse.fetchval("select to_regclass('ops.list_reads') is not null"):
         return nothing
     known = await list_state.read(warehouse, source.name, endpoint.name, timedelta(hours=settings().resume_hours))
-    if known is None or known.declared != declared:
+    if known is None:
+        return nothing
+    if plan.strategy not in ("initial", "reload"):
+        nothing = replace(nothing, gathered=known.gathered and known.gathered.rest)
+    if known.declared != declared:
         return nothing
     if plan.strategy == "initial":
         # Keep what an earlier load gathered. What it published was dropped with the raw table, so an earlier ETag is

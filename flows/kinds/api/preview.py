@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from flows.kinds.api import Api, Endpoint, SinglePage
+from flows.kinds.api import Api, Cursor, Endpoint, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
 from flows.kinds.api.declared.auth import Auth
-from flows.kinds.api.detect import Detected, detect
+from flows.kinds.api.declared.pagination import Pagination
+from flows.kinds.api.detect import Detected, detect, python_text
 from flows.kinds.api.fields import RecordFields
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.pages.endpoint import open_reader
 from flows.kinds.kind import Preview
 from flows.values.connection import ApiConnection
-from flows.values.errors import DeclarationError, SourceError
+from flows.values.errors import DeclarationError, MedallionError, SourceError
 
 # Interactive: fail soon if the API does not respond.
 _LIMITS = HttpLimits(max_attempts=2, wait_budget_seconds=10, request_seconds=30)
 _PAGE_PARAMETERS = {"page", "offset", "cursor", "after", "page_token", "pageToken", "start", "skip"}
+
+_STYLES: dict[str, Any] = {
+    style.__name__: style for style in (Cursor, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage)
+}
 
 
 async def preview_endpoint(source: Api, endpoint: Endpoint, connection: ApiConnection, count: int = 5) -> Preview:
@@ -55,7 +64,7 @@ def _fields(records: Sequence[bytes]) -> dict[str, str]:
 
 
 async def draft_api(name: str, url: str, auth: Auth, key: str | None, user: str | None) -> tuple[str, Detected]:
-    """A declaration, as Python, drafted from a URL's response.
+    """A declaration, as Python, drafted from a URL's response; two pages are read with it before it is shown.
 
     Raises:
         SourceError: the response has no list of records.
@@ -66,7 +75,8 @@ async def draft_api(name: str, url: str, auth: Auth, key: str | None, user: str 
     base = f"{parts.scheme}://{parts.netloc}"
     endpoint = Endpoint("draft", path=parts.path or "/", params=params, records="", pagination=SinglePage())
     api = Api(name, connection=name, endpoints=[endpoint], auth=auth)
-    async with open_reader(api, endpoint, ApiConnection(name, base, key, user), limits=_LIMITS) as reader:
+    connection = ApiConnection(name, base, key, user)
+    async with open_reader(api, endpoint, connection, limits=_LIMITS) as reader:
         content, headers = await reader.peek()
     found = detect(content, headers)
     if not found.found:
@@ -75,10 +85,46 @@ async def draft_api(name: str, url: str, auth: Auth, key: str | None, user: str 
             where=f"GET {parts.path}",
             fix="pass the URL of a list that is not empty",
         )
-    return _declaration(name, parts.path or "/", params, auth, found), found
+    doubts = await _tried(api, endpoint, connection, found)
+    return _declaration(name, parts.path or "/", params, auth, found, doubts), found
 
 
-def _declaration(name: str, path: str, params: tuple[tuple[str, str], ...], auth: Auth, found: Detected) -> str:
+async def _tried(api: Api, drafted: Endpoint, connection: ApiConnection, found: Detected) -> str | None:
+    """Read the first two pages as drafted: why that did not work, or None."""
+    pagination = _pagination(found.pagination)
+    endpoint = replace(drafted, records=found.records, total=found.total, pagination=pagination)
+    endpoint = replace(endpoint, may_be_absent=found.records.startswith("entry[]"))
+    seen = list[bytes]()
+    try:
+        async with (
+            open_reader(api, endpoint, connection, limits=_LIMITS) as reader,
+            contextlib.aclosing(reader.pages(side_by_side=False)) as pages,
+        ):
+            async for page in pages:
+                if page.number == 2 and page.records and set(page.records) <= set(seen):
+                    return "the second page has the records of the first one"
+                seen += page.records
+                if page.number == 2 or page.place is None:
+                    return None
+    except MedallionError as problem:
+        return " ".join(problem.what.split())
+    return None
+
+
+def _pagination(written: str) -> Pagination:
+    """The pagination that `detect` has written as Python."""
+    call = ast.parse(written, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert isinstance(call.func, ast.Name)
+    values = [ast.literal_eval(value) for value in call.args]
+    named = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+    style: Pagination = _STYLES[call.func.id](*values, **named)
+    return style
+
+
+def _declaration(
+    name: str, path: str, params: tuple[tuple[str, str], ...], auth: Auth, found: Detected, doubts: str | None
+) -> str:
     endpoint = "".join(part if part.isalnum() else "_" for part in path.rstrip("/").rpartition("/")[2].lower())
     endpoint = endpoint.strip("_").removesuffix("_json") or "items"
     style = found.pagination.partition("(")[0]
@@ -92,6 +138,11 @@ def _declaration(name: str, path: str, params: tuple[tuple[str, str], ...], auth
         f'    "{name}",',
         f'    connection="{name}",',
         f"    auth={_written(auth)},",
+        *(
+            [f"    # Tried, and it does not work: {doubts}. Check it against the API's documentation."]
+            if doubts
+            else []
+        ),
         f"    pagination={found.pagination},",
         '    schedule="25 * * * *",',
         "    endpoints=[",
@@ -99,11 +150,11 @@ def _declaration(name: str, path: str, params: tuple[tuple[str, str], ...], auth
         f'            "{endpoint}",',
         f'            path="{path}",',
         *([f"            params={params!r},".replace("'", '"')] if params else []),
-        *([f'            records="{found.records}",'] if found.records != "data" else []),
+        *([f"            records={python_text(found.records)},"] if found.records != "data" else []),
         *(["            may_be_absent=True,"] if found.records.startswith("entry[]") else []),
-        *([f'            key="{found.key}",'] if found.key != "id" else []),
+        *([f"            key={python_text(found.key)},"] if found.key != "id" else []),
         *([f'            key_type="{found.key_type}",'] if found.key_type != "text" else []),
-        *([f'            total="{found.total}",'] if found.total else []),
+        *([f"            total={python_text(found.total)},"] if found.total else []),
     ]
     if found.cursor_field:
         lines += [

@@ -34,7 +34,7 @@ def shape_of(endpoint: Endpoint) -> Shape:
         Column(
             place.name,
             place.raw_type,
-            text_at("payload", ".".join(place.steps)) if place.steps else "parent",
+            text_at("payload", place.steps) if place.steps else "parent",
             nullable=place.name not in endpoint.keys,
         )
         for place in places_of(endpoint)

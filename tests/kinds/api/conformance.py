@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
 
 from flows.declare import Replace, Rule
 from flows.kinds.api import Api, Bearer, Cursor, Endpoint
+from flows.kinds.api.pages.walk import Walk
 from tests.conftest import TestDatabase
 from tests.kinds.conformance.end import SECRET, End, Fixture, Items
 
@@ -41,6 +43,8 @@ class ApiEnd(End):
 
     records: list[dict[str, Any]] = field(default_factory=list)
     refuses: bool = False
+    stops: str = ""
+    early_ends: tuple[str, ...] = ("drops the last page", "no word of the next page", "an empty page")
 
     def write(self, *items: tuple[int, str, int]) -> None:
         for number, name, amount in items:
@@ -64,14 +68,29 @@ class ApiEnd(End):
         yield
         self.refuses = False
 
+    @contextmanager
+    def stopping(self, way: str) -> Iterator[None]:
+        self.stops = way
+        yield
+        self.stops = ""
+
     def page(self, after: int) -> dict[str, Any]:
         found = self.records[after : after + _PAGE]
         following = after + len(found)
-        return {
+        page: dict[str, Any] = {
             "data": found,
             "total": len(self.records),
             "next": str(following) if following < len(self.records) else None,
         }
+        if self.stops == "an empty page" and following >= len(self.records):
+            page["data"] = []
+        if following + _PAGE >= len(self.records) > following:
+            # More than half of the records came: the share that a replace must keep does not help.
+            if self.stops == "drops the last page":
+                page["next"] = None
+            if self.stops == "no word of the next page":
+                del page["next"]
+        return page
 
 
 @contextmanager
@@ -114,4 +133,16 @@ def start(shop: TestDatabase, folder: Path) -> Iterator[End]:
         server.server_close()
 
 
-FIXTURE = Fixture(__name__, start)
+@contextmanager
+def believing_every_end() -> Iterator[None]:
+    """Whatever a page says besides its link, a missing link is the end of the list; and nothing is counted."""
+
+    async def uncounted(*given: Any, **limits: Any) -> None:
+        return None
+
+    believe = patch.object(Walk, "_end", lambda walk, answer: setattr(walk, "is_proven", True))
+    with believe, patch("flows.kinds.api.list.count_records", uncounted):
+        yield
+
+
+FIXTURE = Fixture(__name__, start, gullible=believing_every_end)

@@ -199,7 +199,8 @@ async def test_silence_is_ended_by_the_read_timeout() -> None:
         (b"{}", "there is no 'data' in the empty object at the root"),
         (b'[{"id": 1}]', "there is no 'data' in the list at the root"),
         (b'{"data": [], "meta": {}}', "there is no 'total' in the empty object at 'meta'"),
-        (b'{"data": [], "meta": {"total": "12"}}', "the text at 'meta.total' is not an integer"),
+        (b'{"data": [], "meta": {"total": "12+"}}', "the text at 'meta.total' is not an integer"),
+        (b'{"data": [], "meta": {"total": -1}}', "the number at 'meta.total' is negative"),
         (b'{"data": [], "meta": {"total": 1.5}}', "the number at 'meta.total' is not an integer"),
     ],
 )

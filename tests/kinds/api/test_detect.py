@@ -24,6 +24,8 @@ NEXT = "https://api.example.com/v1/orders?page=2"
         ({"data": ROWS, "page": 1, "total_pages": 5}, {}, "data", None, 'PageNumber("page", pages="total_pages")'),
         ({"rows": ROWS, "offset": 0, "total": 80}, {}, "rows", "total", 'Offset("offset")'),
         ({"data": ROWS}, {}, "data", None, "SinglePage()"),
+        ({"value": ROWS, "@odata.nextLink": NEXT}, {}, "value", None, """NextUrl('"@odata.nextLink"')"""),
+        ({"a.b": {"list": ROWS}, "m": {"x.total": 1, "total": 9}}, {}, '"a.b".list', "m.total", "SinglePage()"),
         (
             {"resourceType": "Bundle", "total": 3, "link": [{"relation": "next", "url": NEXT}],
              "entry": [{"resource": row} for row in ROWS]},

@@ -12,7 +12,7 @@ from flows.kinds.api.declared.auth import ApiKeyHeader, ApiKeyQuery, NoAuth
 from flows.kinds.api.declared.pagination import SinglePage
 from flows.kinds.api.http.pace import Pace
 from flows.kinds.api.pages.endpoint import count_records, read_pages
-from flows.values.errors import ConfigurationError, DeclarationError
+from flows.values.errors import ConfigurationError, DeclarationError, ListUnfinished
 from tests.kinds.api.http_servers import json_page, raw, response, serve
 from tests.kinds.api.rest_reading import ITEMS, KEY, QUICK, api, connection, read, values
 
@@ -113,10 +113,13 @@ async def test_a_base_url_may_have_a_path_of_its_own() -> None:
     assert server.targets == ["/shop/api/v1/items"]
 
 
-async def test_a_single_page_does_not_follow_links() -> None:
-    async with serve(json_page([1], following="/v1/items?page=2")) as server:
-        pages = await read(server.url, declared=api(pagination=SinglePage()))
-    assert values(pages) == [1]
+async def test_a_single_page_does_not_follow_links_and_is_not_taken_for_the_whole_list() -> None:
+    page = json_page([1], following="/v1/items?page=2")
+    async with serve(page, page) as server:
+        with pytest.raises(ListUnfinished, match="in the Link header that there is more"):
+            await read(server.url, declared=api(pagination=SinglePage()))
+        pages = await read(server.url, declared=api(pagination=SinglePage(first=True)))
+    assert (values(pages), pages[-1].is_proven) == ([1], False)
 
 
 async def test_a_start_without_a_declared_cursor_is_refused() -> None:

@@ -31,6 +31,15 @@ MIDNIGHT = 1767225600
         ({"X-Shopify-Shop-Api-Call-Limit": "39/40"}, 0),
         ({"X-Shopify-Shop-Api-Call-Limit": "40/40"}, 0.5),
         ({"Backoff": "9"}, 9),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": f"{MIDNIGHT + 40}000", "Date": DATE}, 40),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": f"{MIDNIGHT + 40}000000", "Date": DATE}, 40),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2026-01-01T00:00:40Z", "Date": DATE}, 40),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "Thu, 01 Jan 2026 00:00:40 GMT", "Date": DATE}, 40),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1m40s"}, 100),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "250ms"}, 0.25),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset-After": "1.5"}, 1.5),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset-Ms": "1500"}, 1.5),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset-Ms": f"{MIDNIGHT + 40}000", "Date": DATE}, 40),
         ({"X-RateLimit-Remaining": "none", "X-RateLimit-Reset": "soon", "Backoff": "-1", "RateLimit": "r=0"}, 0),
     ],
 )
@@ -67,6 +76,35 @@ async def test_a_429_that_names_its_reset_is_obeyed_without_retry_after() -> Non
         began = time.monotonic()
         assert values(await read(server.url, declared=api(name="reset"))) == [1]
     assert time.monotonic() - began >= 1
+
+
+async def test_one_endpoints_pause_does_not_stop_another_one() -> None:
+    """Quotas are often those of an endpoint: the others are read on meanwhile."""
+    other = replace(ITEMS, name="others", path="/v1/others")
+    declared = replace(api(name="pauses"), endpoints=[ITEMS, other])
+    limits = replace(QUICK, wait_budget_seconds=1)
+    async with serve(
+        json_page([1], "RateLimit-Remaining: 0", "RateLimit-Reset: 900", following="?p=2"), json_page([3])
+    ) as server:
+        with pytest.raises(RateLimited):
+            await read(server.url, declared=declared, limits=limits)
+        assert values(await read(server.url, other, declared, limits=limits)) == [3]
+
+
+@pytest.mark.parametrize("header", ["Retry-After: 31536000", "X-RateLimit-Reset: 4102444800000"])
+async def test_a_wait_above_the_ceiling_is_reported_as_such(header: str) -> None:
+    """Whatever the wait is said to be, the load is tried again after a day."""
+    name = f"ceiling{len(header)}"
+    async with serve(status(429, "X-RateLimit-Remaining: 0", header)) as server:
+        with pytest.raises(RateLimited, match=r"requests a wait of [0-9,]+ h, and the ceiling is 24 h") as caught:
+            await read(server.url, declared=api(name=name), limits=replace(QUICK, wait_budget_seconds=1e9))
+    assert caught.value.retry_after == 86_400
+
+
+async def test_milliseconds_beside_retry_after_are_obeyed() -> None:
+    async with serve(status(429, "Retry-After-Ms: 120", "Retry-After: 1"), json_page([1])) as server:
+        assert values(await read(server.url, declared=api(name="ms"))) == [1]
+    assert 0.12 <= server.requests[1].at - server.requests[0].at < 1
 
 
 def test_records_are_paid_for_after_they_came() -> None:

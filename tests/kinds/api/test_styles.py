@@ -27,13 +27,14 @@ def identities(pages: list[Page]) -> list[object]:
 @pytest.mark.parametrize(
     ("style", "answer", "endpoint", "requests"),
     [
-        (PageNumber(), seven().by_page(), replace(ITEMS, total="total"), 3),
-        (PageNumber(pages="pages"), seven().by_page(), ITEMS, 3),
+        (PageNumber(), seven().by_page(), replace(ITEMS, total="total"), 4),
+        (PageNumber(pages="pages"), seven().by_page(), ITEMS, 4),
+        (PageNumber(pages="pages"), seven().by_page(), replace(ITEMS, total="total"), 3),
         (PageNumber(), seven().by_page(), ITEMS, 4),
         (PageNumber(past_end=404), seven().by_page(past_end=404), ITEMS, 4),
-        (Offset(overlap=0), seven().by_offset(), replace(ITEMS, total="total"), 3),
+        (Offset(overlap=0), seven().by_offset(), replace(ITEMS, total="total"), 4),
         (Offset(overlap=0), seven().by_offset(), ITEMS, 4),
-        (Offset(), seven().by_offset(), replace(ITEMS, total="total"), 3),
+        (Offset(), seven().by_offset(), replace(ITEMS, total="total"), 4),
         (Offset(overlap=2), seven().by_offset(), ITEMS, 6),
         (Cursor("after", at="paging.next", more="paging.more"), seven().by_token(), ITEMS, 3),
         (Cursor("after", at="paging.next", more="paging.more"), seven().by_token(), replace(ITEMS, body={"q": "*"}), 3),
@@ -45,7 +46,10 @@ def identities(pages: list[Page]) -> list[object]:
 async def test_each_style_reads_each_record_once_and_stops_where_it_says(
     style: Pagination, answer: Answer, endpoint: Endpoint, requests: int
 ) -> None:
-    """The last page is shorter than the others, and no style takes a short page for the end: servers cap pages."""
+    """The last page is shorter than the others, and no style takes a short page for the end: servers cap pages.
+
+    Nor is a total or a number of pages alone the end: behind it, one more page is requested.
+    """
     async with serve(forever=answer) as server:
         pages = await read(server.url, endpoint, api(endpoint, pagination=style))
     assert identities(pages) == [1, 2, 3, 4, 5, 6, 7]
@@ -76,7 +80,7 @@ async def test_a_posted_report_carries_offset_limit_and_start_in_its_body() -> N
     assert identities(pages) == [1, 2, 3, 4, 5, 6, 7]
     assert [(request.method, request.headers["content-type"]) for request in server.requests] == [
         ("POST", "application/json")
-    ] * 2
+    ] * 3
     assert server.requests[1].body == (
         b'{"dimensions":[{"name":"date"}],"dateRanges":[{"startDate":"2026-01-28","endDate":"today"}],'
         b'"limit":4,"offset":4}'

@@ -47,6 +47,8 @@ class End(ABC):
     settles: float = 0.0
     #: Whether the source says how many items it has.
     counts: bool = True
+    #: The ways in which the source can stop in the middle of its items as if that were the end.
+    early_ends: tuple[str, ...] = ()
 
     @abstractmethod
     def write(self, *items: tuple[int, str, int]) -> None:
@@ -72,6 +74,10 @@ class End(ABC):
     def broken(self) -> AbstractContextManager[None]:
         """The source does not answer while this lasts: its password or key is refused, or it is gone."""
 
+    def stopping(self, way: str) -> AbstractContextManager[None]:
+        """While this lasts, reading ends early, in one of the ways of `early_ends`."""
+        raise NotImplementedError
+
 
 class Start(Protocol):
     """Makes an end for one test."""
@@ -82,8 +88,12 @@ class Start(Protocol):
 
 @dataclass(frozen=True)
 class Fixture:
-    """A kind's contribution, by the name of its module; `missing` says what is not installed here."""
+    """A kind's contribution, by the name of its module; `missing` says what is not installed here.
+
+    `gullible` makes the kind one that believes every end of a list, if its source can stop early.
+    """
 
     module: str
     start: Start
     missing: Callable[[], str] = lambda: ""
+    gullible: Callable[[], AbstractContextManager[None]] | None = None

@@ -189,6 +189,28 @@ async def a_first_load_killed_anywhere_heals(given: Given) -> None:
 
 
 @promise
+async def a_list_is_complete_or_the_load_says_so(given: Given) -> None:
+    """A source that stops in the middle is not a smaller one: nothing is deleted, and the next load reads the rest."""
+    for way in given.end.early_ends:
+        given.end.write(*twenty())
+        await given.load()
+        with given.end.stopping(way):
+            try:
+                result = await given.load()
+            except MedallionError:
+                said = True
+            else:
+                said = bool(result.warning) or result.counts.reconciliation != "match"
+        assert said, f"{way}: a part of the list counts as all of it"
+        assert given.live() == given.end.held(), f"{way}: what did not come counts as deleted"
+        given.end.write((20, f"new after {way}", 0))
+
+        result = await given.load()
+
+        assert (given.live(), result.warning) == (given.end.held(), None), way
+
+
+@promise
 async def a_key_that_is_not_unique_is_reported(given: Given) -> None:
     """Whichever of the two is right: none is chosen silently, and no result calls it a match, also not the next."""
     if not given.end.duplicates:

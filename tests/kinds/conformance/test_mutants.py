@@ -15,6 +15,7 @@ from tests.kinds.conformance.promises import (
     Promise,
     a_first_load_equals_the_source,
     a_key_that_is_not_unique_is_reported,
+    a_list_is_complete_or_the_load_says_so,
     a_plan_names_deletes,
     another_cursor_is_never_trusted,
     it_is_acknowledged_after_the_commit_only,
@@ -63,3 +64,17 @@ async def test_a_kind_that_trusts_any_cursor_dies_of_a_promise(begin: Callable[[
         pytest.raises((AssertionError, MedallionError)),
     ):
         await another_cursor_is_never_trusted(given)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, fixture in FIXTURES.items() if fixture.gullible])
+async def test_a_reader_that_believes_every_end_dies_of_a_promise(begin: Callable[[Fixture], Given], kind: str) -> None:
+    """Of kinds whose source can drop its last page, or stop early in another way."""
+    given = begin(FIXTURES[kind])
+    gullible, ways = FIXTURES[kind].gullible, given.end.early_ends
+    assert gullible is not None
+    assert ways
+
+    for way in ways:
+        given.end.early_ends = (way,)
+        with gullible(), pytest.raises(AssertionError, match=way):
+            await a_list_is_complete_or_the_load_says_so(given)

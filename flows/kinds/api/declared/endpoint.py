@@ -262,6 +262,16 @@ class Endpoint:
             )
         if isinstance(pagination, Offset):
             self.check_offset(pagination, where)
+        if isinstance(pagination, PageNumber | Offset) and pagination.empty_pages:
+            counted = self.total is not None and self.page_size is not None
+            if not counted and (
+                isinstance(pagination, Offset) or (pagination.pages is None and pagination.past_end is None)
+            ):
+                raise DeclarationError(
+                    "with empty pages in between, nothing says where the list ends",
+                    where=where,
+                    fix="declare total and page_size, or with page numbers pages or past_end",
+                )
 
     def check_offset(self, pagination: Offset, where: str) -> None:
         """Refuse an overlap that leaves no room for new records.

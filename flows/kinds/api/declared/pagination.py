@@ -12,7 +12,12 @@ from flows.values.json_path import parse_path
 
 @dataclass(frozen=True, slots=True)
 class SinglePage:
-    """A single response without pagination."""
+    """A single response without pagination. One that says that the list goes on is refused.
+
+    SinglePage(first=True)      only the first page is wanted, as of a ranking, so nothing is ever marked as deleted
+    """
+
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +27,23 @@ class PageNumber:
         GET /v1/orders?page=3&per_page=100
         {"data": [ … ], "total": 2311, "pages": 24}
 
-    Ends when the declared `total` has been read, at page `pages` (a path in the body), or at the first page without
-    records. A short page does not end pagination: servers cap pages and filter them. `past_end` is the status of an
-    API that responds with an error instead of an empty page.
+    Ends at the first page without records. A short page does not end pagination: servers cap pages and filter them.
+    When the declared `total` has been read, or page `pages` (a path in the body), one more page is requested: totals
+    may be capped. `past_end` is the status of an API that responds with an error instead of an empty page.
+    `empty_pages`: the API filters after it has cut the list into pages, so that a page before the last may be empty;
+    then `pages`, `past_end`, or `total` with `page_size` says where the list ends.
 
         PageNumber()                          ?page=1, 2, 3 …
         PageNumber("p", first=0, pages="meta.pages")
         PageNumber(past_end=404)
+        PageNumber(pages="pages", empty_pages=True)
     """
 
     parameter: str = "page"
     first: int = 1
     pages: str | None = None
     past_end: int | None = None
+    empty_pages: bool = False
 
     def __post_init__(self) -> None:
         parse_path(self.pages or "")
@@ -47,18 +56,29 @@ class Offset:
         GET /v1/orders?offset=200&limit=100
         {"data": [ … ], "total": 2311}
 
-    Ends when the declared `total` has been read, or at the first page without a record beyond the requested overlap.
+    Ends at the first page without a record beyond the requested overlap, or with the status `past_end`. When the
+    declared `total` has been read, one more page is requested: totals may be capped.
 
     A list shifts while it is read: if an earlier record is deleted, all later ones move up, and one of them is skipped
     between two pages. Each page therefore requests the last `overlap` records of the previous one; if none of them
     is returned, reading steps back until one is. `overlap=0` is for lists that cannot shift, such as reports.
+    `empty_pages`: the API filters after it has cut the list into pages, so that a page before the last may be empty;
+    needs `overlap=0`, `total` and `page_size`.
     """
 
     parameter: str = "offset"
     first: int = 0
     overlap: int = 1
+    past_end: int | None = None
+    empty_pages: bool = False
 
     def __post_init__(self) -> None:
+        if self.empty_pages and self.overlap:
+            raise DeclarationError(
+                "pages that the API filters have no records to overlap by",
+                where="pagination",
+                fix="write Offset(overlap=0, empty_pages=True)",
+            )
         if self.overlap < 0 or self.first < 0:
             raise DeclarationError(
                 "an offset and its overlap must be at least 0", where="pagination", fix="write 0 or more records"
@@ -72,7 +92,8 @@ class Cursor:
         GET /v1/orders?starting_after=o_98
         {"data": [ … ], "paging": {"next": "o_198"}, "has_more": true}
 
-    Ends when the token is absent, null, empty or false, or when `more` (a path in the body) is not true.
+    Ends when the token is absent, null, empty or false, or when `more` (a path in the body) is false. `more` without a
+    token, or neither true nor false, contradicts itself and is an error.
 
         Cursor("starting_after", at="paging.next", more="has_more")
         Cursor("variables.after", at="data.orders.pageInfo.endCursor", more="data.orders.pageInfo.hasNextPage")
@@ -98,6 +119,7 @@ class NextUrl:
 
         NextUrl("links.next")
         NextUrl("link[relation=next].url")    a FHIR Bundle
+        NextUrl('"@odata.nextLink"')          OData: quotes around a field whose name has a dot
     """
 
     at: str = "next"

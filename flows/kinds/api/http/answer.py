@@ -13,7 +13,8 @@ from flows.kinds.api.http.json_walk import Document
 class Answer:
     """A complete page: its records, the API's total, the document, the headers, and the URL of the response.
 
-    `ended`: the API responded that the page does not exist.
+    `ended`: the API responded that the page does not exist. `listed`: the records before `only=` excluded some.
+    `absent`: the declared list is not in the response (`may_be_absent`).
     """
 
     records: list[bytes]
@@ -24,3 +25,5 @@ class Answer:
     received_bytes: int = 0
     ended: bool = False
     unchanged: bool = False
+    listed: int = 0
+    absent: bool = False

@@ -23,13 +23,14 @@ from flows.values.errors import (
 _MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 531)})
 # Nine digits are 31 years; more is invalid, and int() raises for more than 4,300 digits.
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms", "x-retry-after-ms")
 
 
 class AttemptFailed(Exception):
     """One attempt got no page. Internal to this package; others see `error`.
 
     `again`: whether the same request may be sent again; `slow_down`: the API limited the rate; `retry_after`: the
-    requested seconds, if any.
+    requested seconds, if any; `status`: that of the response, if it is the failure.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class AttemptFailed(Exception):
         again: bool = False,
         slow_down: bool = False,
         retry_after: float | None = None,
+        status: int | None = None,
     ) -> None:
         self.what = what
         self.fix = fix
@@ -48,17 +50,20 @@ class AttemptFailed(Exception):
         self.again = again
         self.slow_down = slow_down
         self.retry_after = retry_after
+        self.status = status
         super().__init__(what)
 
     def error(self, where: str, attempts: int) -> MedallionError:
         """The error for users, after so many `attempts`."""
         tries = f", after {attempts} attempts" if attempts > 1 else ""
-        return self.kind(
+        error = self.kind(
             self.what + tries,
             where=where,
             fix=self.fix,
             retryable=issubclass(self.kind, SourceUnavailable),
         )
+        error.__dict__["status"] = self.status
+        return error
 
     def rate_limited(self, where: str, wait: float, waited: float, budget: float) -> RateLimited:
         """The error if `wait` more seconds would exceed the read's budget."""
@@ -70,6 +75,18 @@ class AttemptFailed(Exception):
             retryable=True,
         )
         error.retry_after = wait
+        return error
+
+    def rate_limited_above(self, where: str, wait: float, ceiling: float) -> RateLimited:
+        """The error if the API requests a wait that is longer than any read may wait, or than anybody would."""
+        error = RateLimited(
+            f"{self.what}; it requests a wait of {wait / 3600:,.0f} h, and the ceiling is {ceiling / 3600:,.0f} h",
+            where=where,
+            fix=f"run again in {ceiling / 3600:,.0f} h; if the wait makes no sense, report the header to the API's "
+            "operator: published records are kept, and the run resumes from there",
+            retryable=True,
+        )
+        error.retry_after = ceiling
         return error
 
 
@@ -90,15 +107,17 @@ def refused(response: httpx.Response, request_line: str, api: Api) -> AttemptFai
             again=True,
             slow_down=status == 429 or wait is not None,
             retry_after=wait,
+            status=status,
         )
     if status in (401, 403):
-        return AttemptFailed(what, _key_move(status, api, declared), kind=ConfigurationError)
+        return AttemptFailed(what, _key_move(status, api, declared), kind=ConfigurationError, status=status)
     if status == 410:
         return AttemptFailed(
             f"{what}: the list, or the position in it, no longer exists",
             "run again: a new run starts from the last published cursor, not from the expired page; "
             f"if the first page returns the same, the path in {declared} is retired",
             kind=PlaceLost,
+            status=status,
         )
     moves = {
         204: f"the API sent no body, and a list is declared; check the path in {declared}",
@@ -112,7 +131,7 @@ def refused(response: httpx.Response, request_line: str, api: Api) -> AttemptFai
         431: f"the headers are too long for the API; check the key in {key_variable(api)}",
         511: "a network login page intercepts the API; check the proxy",
     }
-    return AttemptFailed(what, moves.get(status, f"compare {declared} with the API's documentation"))
+    return AttemptFailed(what, moves.get(status, f"compare {declared} with the API's documentation"), status=status)
 
 
 def unreachable(error: httpx.HTTPError, request_line: str, api: Api) -> AttemptFailed:
@@ -154,8 +173,13 @@ def too_slow(request_line: str, deadline: float) -> AttemptFailed:
 def retry_after(headers: httpx.Headers) -> float | None:
     """Seconds requested by a Retry-After header; None if it is missing or invalid (RFC 9110, section 10.2.3).
 
+    Some APIs send milliseconds beside it, as `Retry-After-Ms`, which are more exact.
+
     A date is compared with the response's own Date header, so that wrong clocks do not matter.
     """
+    for name in _MILLISECONDS:
+        if _SECONDS.fullmatch(value := headers.get(name, "").strip()):
+            return float(value) / 1000
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
         return float(value)

@@ -1,11 +1,11 @@
 """Find a value in a JSON document by path, without decoding the rest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Raw
 
-from flows.values.json_path import Pick, Step
+from flows.values.json_path import Pick, Step, joined
 
 _ROOT = msgspec.json.Decoder(Raw)
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
@@ -53,6 +53,33 @@ class Document:
             seen = _onward(seen, step)
         return here
 
+    def has(self, steps: Sequence[Step]) -> bool:
+        """Whether there is a value at a path, even null.
+
+        For an element that is selected by its value, or a field of an object inside of the document, the list or object
+        is enough: an API that writes `"links": {"self": …}` on its last page has said that there is no next one.
+        """
+        for told in (steps, steps[:-1] if len(steps) > 1 else steps, _up_to_pick(steps)):
+            try:
+                value = self.at(told)
+            except Absent:
+                continue
+            if told == steps or kind_of(value) in ("object", "list"):
+                return True
+        return False
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the fields at the top level."""
+        return frozenset(self._fields or ())
+
+    def around(self, depth: int = 3) -> Iterator[tuple[str, str, str, memoryview]]:
+        """The path, parent's name, name and bytes of each value outside of lists, `depth` objects deep.
+
+        Lists are not decoded: they may hold all records of the page.
+        """
+        yield from _around(self._fields or {}, "", "", depth)
+
     def token(self, steps: Sequence[Step]) -> str | int | None:
         """A text or integer at a path; None if it is missing, null, false or an empty text.
 
@@ -72,12 +99,21 @@ class Document:
             return int(bytes(value)[:1000])
         raise Absent(f"the {kind} at {_place(_path(steps))} is neither text nor an integer")
 
-    def true(self, steps: Sequence[Step]) -> bool:
-        """Whether the value at a path is `true`."""
+    def flag(self, steps: Sequence[Step]) -> bool | None:
+        """The boolean at a path; None if it is missing or null.
+
+        Raises:
+            Absent: the value has another type: a text "false" is neither true nor false.
+        """
         try:
-            return bytes(self.at(steps)) == b"true"
+            value = self.at(steps)
         except Absent:
-            return False
+            return None
+        if kind_of(value) == "null":
+            return None
+        if kind_of(value) == "boolean":
+            return bytes(value) == b"true"
+        raise Absent(f"the {kind_of(value)} at {_place(_path(steps))} is neither true nor false")
 
 
 def kind_of(value: memoryview | bytes) -> str:
@@ -121,7 +157,25 @@ def _is_text(value: Raw, text: str) -> bool:
 def _onward(seen: str, step: Step) -> str:
     if isinstance(step, Pick):
         return f"{seen}[{step.field}={step.value}]"
-    return f"{seen}.{step}" if seen else step
+    return joined(seen, step)
+
+
+def _up_to_pick(steps: Sequence[Step]) -> Sequence[Step]:
+    """The path of the list that the last selection by value selects from."""
+    for place in range(len(steps) - 1, 0, -1):
+        if isinstance(steps[place], Pick):
+            return steps[:place]
+    return steps
+
+
+def _around(
+    fields: Mapping[str, Raw], path: str, parent: str, depth: int
+) -> Iterator[tuple[str, str, str, memoryview]]:
+    for name, raw in fields.items():
+        value, here = memoryview(raw), joined(path, name)
+        yield here, parent, name, value
+        if depth > 1 and kind_of(value) == "object":
+            yield from _around(_OBJECT.decode(value), here, name, depth - 1)
 
 
 def _path(steps: Sequence[Step]) -> str:

@@ -33,4 +33,8 @@ class HttpLimits:
     max_body_bytes: int = 64 << 20
     """Of one response, after decompression. 51 KB of gzip can hold 50 MB, so this is checked while decompressing."""
     max_idle_pages: int = 20
-    """Consecutive pages that are empty or equal to the previous one before pagination counts as stuck."""
+    """Pages that are empty one after the other, or repeat an earlier one, before pagination counts as stuck."""
+    max_pages: int = 100_000
+    """Pages of one list in one run. The next run goes on behind them."""
+    longest_wait_seconds: float = 86_400.0
+    """The longest wait that an API may request; a longer one is taken for this one, and reported."""

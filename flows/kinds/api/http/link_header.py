@@ -102,6 +102,16 @@ def require_origin(url: httpx.URL, base: httpx.URL, what: str) -> None:
         )
 
 
+def names_pages(headers: Sequence[str]) -> bool:
+    """Whether the Link fields name pages of a list at all, so that a missing next one is the API's word.
+
+    Raises:
+        MalformedLink: never after `linked_page` of the same fields.
+    """
+    relations = {"first", "last", "prev", "previous", "self"}
+    return any(relations & set(link.relations) for field in headers for link in parse_links(field))
+
+
 def origin(url: httpx.URL) -> tuple[str, bytes, int | None]:
     """Scheme, host and port, with an explicit default port: they must be equal for credentials to be sent."""
     return url.scheme, url.raw_host.lower(), url.port or {"http": 80, "https": 443}.get(url.scheme)

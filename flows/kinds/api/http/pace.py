@@ -20,7 +20,7 @@ class Pace:
         self._record_spacing = 1 / record_rate if record_rate else 0.0
         self._next = 0.0
         self._paid_until = 0.0
-        self._held_until = 0.0
+        self._held_until: dict[str, float] = {}
         # Endpoints of one API may be read by threads with separate event loops, so an asyncio lock does not work.
         self._lock = threading.Lock()
 
@@ -43,14 +43,18 @@ class Pace:
             with self._lock:
                 self._paid_until = max(self._paid_until, time.monotonic()) + records * self._record_spacing
 
-    def hold(self, seconds: float) -> None:
-        """The API requests a pause: no reader sends anything before it is over."""
-        with self._lock:
-            self._held_until = max(self._held_until, time.monotonic() + seconds)
+    def hold(self, endpoint: str, seconds: float) -> None:
+        """The API requests a pause: no reader of the endpoint sends anything before it is over.
 
-    def held(self) -> float:
-        """Seconds until the pause is over."""
-        return max(0.0, self._held_until - time.monotonic())
+        Quotas are often those of an endpoint. If it is the API's, the other endpoints are told by their own responses.
+        """
+        with self._lock:
+            until = time.monotonic() + seconds
+            self._held_until[endpoint] = max(self._held_until.get(endpoint, 0.0), until)
+
+    def held(self, endpoint: str) -> float:
+        """Seconds until the endpoint's pause is over."""
+        return max(0.0, self._held_until.get(endpoint, 0.0) - time.monotonic())
 
 
 _paces: dict[object, Pace] = {}

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import httpx
 
@@ -10,17 +11,33 @@ from flows.kinds.api.http.date import http_date
 
 _REMAINING = ("ratelimit-remaining", "x-ratelimit-remaining", "x-rate-limit-remaining")
 _RESET = ("ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset")
-_NUMBER = re.compile(r"\d{1,13}(\.\d{1,9})?")
+# Always a time from now, in seconds and in milliseconds.
+_RESET_AFTER = ("x-ratelimit-reset-after", "x-rate-limit-reset-after", "ratelimit-reset-after")
+_RESET_MS = (
+    "x-ratelimit-reset-ms",
+    "x-rate-limit-reset-ms",
+    "ratelimit-reset-ms",
+    "x-ratelimit-reset-after-ms",
+    "x-ratelimit-interval-reset-ms",
+)
+_NUMBER = re.compile(r"\d{1,19}(\.\d{1,9})?")
+_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9}(?:\.\d{1,9})?)s)?(?:(\d{1,9})ms)?")
 # A leaky bucket leaks two calls per second (Shopify: 40 calls, 2 per second).
 _LEAK_SECONDS = 0.5
-# A reset above this is a Unix timestamp, not a number of seconds.
+# A reset above this is a Unix timestamp, not a number of seconds; above the next: in milliseconds …
 _EPOCH_BEGINS = 1_000_000_000
+_EPOCH_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
 
 
 def pause_asked(headers: httpx.Headers) -> float:
     """Seconds until the next request is allowed; 0 if it is now.
 
-        X-RateLimit-Remaining: 0      X-RateLimit-Reset: 1767225600     until that time
+        X-RateLimit-Remaining: 0      X-RateLimit-Reset: 1767225600     until that time, in seconds
+        X-RateLimit-Remaining: 0      X-RateLimit-Reset: 1767225600000  until that time, in milliseconds
+        X-RateLimit-Remaining: 0      X-RateLimit-Reset: 2026-01-01T00:00:00Z   until that time; also an HTTP date
+        X-RateLimit-Remaining: 0      X-RateLimit-Reset: 6m0s           as Go writes durations
+        X-RateLimit-Remaining: 0      X-RateLimit-Reset-Ms: 1500        1.5 s; or a time in milliseconds
+        X-RateLimit-Remaining: 0      X-RateLimit-Reset-After: 1.5      1.5 s
         RateLimit-Remaining: 0        RateLimit-Reset: 17               17 s
         RateLimit: "default";r=0;t=17                                   17 s
         RateLimit: limit=100, remaining=0, reset=17                     17 s
@@ -37,10 +54,41 @@ def pause_asked(headers: httpx.Headers) -> float:
 
 def _from_pair(headers: httpx.Headers) -> float:
     remaining = _first_number(headers, _REMAINING)
-    reset = _first_number(headers, _RESET)
-    if remaining is None or remaining > 0 or reset is None:
+    if remaining is None or remaining > 0:
         return 0.0
-    return max(0.0, reset - _now(headers)) if reset > _EPOCH_BEGINS else reset
+    if (after := _first_number(headers, _RESET_AFTER)) is not None:
+        return after
+    if (milliseconds := _first_number(headers, _RESET_MS)) is not None:
+        return _until(milliseconds, headers) if milliseconds > 1e11 else milliseconds / 1000
+    for name in _RESET:
+        if value := headers.get(name, "").strip():
+            return _pause(value, headers)
+    return 0.0
+
+
+def _pause(value: str, headers: httpx.Headers) -> float:
+    """Seconds until a reset, however it is written; 0 if it is not understood."""
+    if _NUMBER.fullmatch(value):
+        number = float(value)
+        return _until(number, headers) if number > _EPOCH_BEGINS else number
+    if found := _DURATION.fullmatch(value):
+        days, hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
+        return days * 86400 + hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
+    moment = http_date(value)
+    if moment is None:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            return 0.0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, moment.timestamp() - _now(headers))
+
+
+def _until(epoch: float, headers: httpx.Headers) -> float:
+    """Seconds until a Unix timestamp, in whatever unit."""
+    unit = next((unit for begins, unit in _EPOCH_UNITS if epoch > begins), 1.0)
+    return max(0.0, epoch / unit - _now(headers))
 
 
 def _from_combined(field: str) -> float:

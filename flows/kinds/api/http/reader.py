@@ -11,7 +11,7 @@ import httpx
 
 from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.endpoint import Endpoint
-from flows.kinds.api.declared.pagination import PageNumber
+from flows.kinds.api.declared.pagination import Offset, PageNumber
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.body import Body, read_body
 from flows.kinds.api.http.failure import AttemptFailed, refused, too_slow, unreachable
@@ -53,7 +53,7 @@ class Reader:
         self._waited = 0.0
         self._charged_until = 0.0
         pagination = api.pagination_of(endpoint)
-        self._past_end = pagination.past_end if isinstance(pagination, PageNumber) else None
+        self._past_end = pagination.past_end if isinstance(pagination, PageNumber | Offset) else None
         self._is_child = endpoint.parent is not None
         self._where = f"{api.name}.{endpoint.name}"
 
@@ -68,7 +68,7 @@ class Reader:
         where = self.place(number)
         attempts = pauses = 0
         while True:
-            if (held := self._pace.held()) > 0:
+            if (held := self._pace.held(self._endpoint.name)) > 0:
                 await self._wait(AttemptFailed("the API's quota is used up", "", slow_down=True), held, where)
             # Errors below are raised outside of the except block, so that they have no inner exception.
             try:
@@ -93,13 +93,15 @@ class Reader:
 
     async def _wait(self, failure: AttemptFailed, wait: float, where: str) -> None:
         """Wait as long as the API requests, within the budget; parallel pages wait once."""
-        now = time.monotonic()
+        now, ceiling = time.monotonic(), self.limits.longest_wait_seconds
+        if wait > ceiling:
+            raise failure.rate_limited_above(where, wait, ceiling)
         charge = max(0.0, now + wait - max(now, self._charged_until))
         if self._waited + charge > self.limits.wait_budget_seconds:
             raise failure.rate_limited(where, wait, self._waited, self.limits.wait_budget_seconds)
         self._waited += charge
         self._charged_until = max(self._charged_until, now + wait)
-        self._pace.hold(wait)
+        self._pace.hold(self._endpoint.name, wait)
         if self._on_wait is not None:
             self._on_wait(f"{where}: {failure.what}", wait)
         await asyncio.sleep(wait)
@@ -124,7 +126,7 @@ class Reader:
                         request = self._redirected(request, response)
                         continue
                     if pause := pause_asked(response.headers):
-                        self._pace.hold(pause)
+                        self._pace.hold(self._endpoint.name, min(pause, self.limits.longest_wait_seconds))
                     if (known := self._without_body(response, request, number)) is not None:
                         return known
                     if response.status_code != httpx.codes.OK:
@@ -146,15 +148,24 @@ class Reader:
     def _page(self, body: Body, response: httpx.Response, request: PageRequest) -> Answer:
         page = split(body, self._endpoint)
         self._pace.took(len(page.records))
-        return Answer(page.records, page.total, page.document, response.headers, request.url, body.received_bytes)
+        return Answer(
+            page.records,
+            page.total,
+            page.document,
+            response.headers,
+            request.url,
+            body.received_bytes,
+            listed=page.listed,
+            absent=page.absent,
+        )
 
     def _without_body(self, response: httpx.Response, request: PageRequest, number: int) -> Answer | None:
         """Statuses with a meaning of their own: not modified, no such page, parent deleted."""
         status, codes = response.status_code, httpx.codes
         unchanged = status == codes.NOT_MODIFIED and request.etag is not None
-        # For a list's first page, 410 can only mean that its parent is deleted; later, that the position is lost.
-        no_parent = self._is_child and (status == codes.NOT_FOUND or (status == codes.GONE and number == 1))
-        ended = (status == self._past_end and number > 1) or no_parent
+        # For a list's first page these mean that its parent is deleted; later, that a page or the position is lost.
+        no_parent = self._is_child and number == 1 and status in (codes.NOT_FOUND, codes.GONE)
+        ended = (status == self._past_end and number > 1) or status in request.beyond or no_parent
         if not unchanged and not ended:
             return None
         return Answer([], None, _EMPTY, response.headers, request.url, ended=ended, unchanged=unchanged)
@@ -168,4 +179,4 @@ class Reader:
                 f"a redirect ({response.status_code}) from {request.line} would drop the body",
                 f"declare the final URL's path in flows/sources/{self._api.name}.py",
             )
-        return PageRequest(target, request.body, request.etag)
+        return PageRequest(target, request.body, request.etag, request.beyond)

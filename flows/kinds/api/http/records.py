@@ -6,7 +6,7 @@ Only the path to the list is decoded: every digit of a number and every escape s
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import msgspec
@@ -16,23 +16,33 @@ from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.http.body import Body
 from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.json_walk import Absent, Document, describe, kind_of
-from flows.values.errors import SourceError, SourceUnavailable
+from flows.values.errors import ListUnfinished, SourceError, SourceUnavailable
 from flows.values.json_path import Step, parse_path
 
 _LIST = msgspec.json.Decoder(list[Raw])
 _TEXT = msgspec.json.Decoder(str)
 _TOTAL = msgspec.json.Decoder(int | None)
+# Fields by which an API says that it failed, also with status 200, and those that say so if they are false.
+_FAILURES = ("error", "errors", "fault", "exception", "Error", "Errors", "Fault", "error_message", "errorMessage")
+_SUCCESSES = ("ok", "success", "succeeded", "Success")
+_NO_FAILURE = frozenset(b'null false 0 "" [] {} "0" "none" "None" "ok" "OK" "success"'.split(b" "))
+_FAILED_STATUS = ("error", "failed", "failure", "fail")
 # Any escape is matched, so that the second half of `\\` never counts as the start of one.
 _ESCAPE = re.compile(rb"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A page's records, the API's total if its path is declared, and the document around them."""
+    """A page's records, the API's total if its path is declared, and the document around them.
+
+    `listed` counts also the records that `only=` excludes; `absent`: there is no list in the document.
+    """
 
     records: list[bytes]
     total: int | None
     document: Document
+    listed: int
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,7 @@ def split(body: Body, endpoint: Endpoint) -> Split:
             again=True,
         )
     else:
-        return Split([record.replace(mark, b"\\u") for record in page.records], page.total, page.document)
+        return replace(page, records=[record.replace(mark, b"\\u") for record in page.records])
     raise failure
 
 
@@ -111,14 +121,45 @@ def _split(content: bytes, endpoint: Endpoint) -> Split:
     # Decoding a level reads it to its end and so validates it.
     places = _places(endpoint.records, endpoint.total, endpoint.only)
     document = Document(content)
-    records = _records(document, places, endpoint)
+    _refuse_failure(document, endpoint)
+    found = _records(document, places, endpoint)
+    records, listed = found or [], len(found or ())
     if places.only is not None:
         path, value = places.only
         records = [record for record in records if _says(record, path, value)]
-    return Split(records, None if places.total is None else _total(document, places.total, endpoint), document)
+    total = None if places.total is None else _total(document, places.total, endpoint)
+    return Split(records, total, document, listed, absent=found is None)
 
 
-def _records(document: Document, places: _Places, endpoint: Endpoint) -> list[bytes]:
+def _refuse_failure(document: Document, endpoint: Endpoint) -> None:
+    """Refuse a failure that is sent with status 200, next to a list or instead of it.
+
+    Raises:
+        AttemptFailed: the document says that the request failed.
+    """
+    inside = parse_path(endpoint.records.partition("[]")[0])[:1]
+    told = [path for path, _, name, value in document.around(1) if inside != (name,) and _is_failure(name, value)]
+    failure = next(iter(told), None)
+    if failure is not None:
+        raise AttemptFailed(
+            f"status 200, and the body reports a failure at {failure!r}",
+            "run again later; if it persists, report the response to the API's operator",
+            kind=ListUnfinished,
+            again=True,
+        )
+
+
+def _is_failure(name: str, value: memoryview) -> bool:
+    if name in _FAILURES:
+        return len(value) > 16 or bytes(value) not in _NO_FAILURE
+    if name in _SUCCESSES:
+        return bytes(value) == b"false"
+    text = _TEXT.decode(value) if kind_of(value) == "text" and len(value) < 32 else ""
+    return (name, text) == ("resourceType", "OperationOutcome") or (name == "status" and text.lower() in _FAILED_STATUS)
+
+
+def _records(document: Document, places: _Places, endpoint: Endpoint) -> list[bytes] | None:
+    """The listed records; None if there is no list, and there need not be."""
     try:
         listed = document.at(places.records)
     except Absent as absent:
@@ -134,7 +175,7 @@ def _records(document: Document, places: _Places, endpoint: Endpoint) -> list[by
             found = f"the {describe(listed)} at the root is not a list"
         raise _wrong_shape(endpoint, "records", found)
     if endpoint.may_be_absent:
-        return []
+        return None
     raise _wrong_shape(endpoint, "records", found)
 
 
@@ -166,11 +207,17 @@ def _total(document: Document, place: Sequence[Step], endpoint: Endpoint) -> int
             return None
         found = str(absent)
     else:
+        found = f"the {describe(counted)} at {endpoint.total!r} is not an integer"
+        if kind_of(counted) == "text" and (text := _TEXT.decode(counted)).isascii() and text.isdecimal():
+            return int(text[:18])
         try:
             total: int | None = _TOTAL.decode(counted)
-            return total
         except msgspec.ValidationError:
-            found = f"the {describe(counted)} at {endpoint.total!r} is not an integer"
+            pass
+        else:
+            if total is None or total >= 0:
+                return total
+            found = f"the number at {endpoint.total!r} is negative"
     raise _wrong_shape(endpoint, "total", found)
 
 

@@ -19,11 +19,15 @@ Value = str | int
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """One request: its URL, its JSON body if any (then it is a POST), and a known ETag."""
+    """One request: its URL, its JSON body if any (then it is a POST), and a known ETag.
+
+    `beyond`: statuses that mean that there is no such page, since the request looks behind the expected end of a list.
+    """
 
     url: httpx.URL
     body: bytes | None = None
     etag: str | None = None
+    beyond: frozenset[int] = frozenset()
 
     @property
     def method(self) -> str:

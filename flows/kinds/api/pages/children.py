@@ -10,9 +10,14 @@ from dataclasses import dataclass, replace
 
 from flows.kinds.api.pages.endpoint import EndpointReader, Page
 from flows.kinds.api.pages.place import Place
+from flows.values.errors import ConfigurationError, MedallionError, RateLimited, SourceError, SourceUnavailable
 
-# This many consecutive parents from the first on are not deleted by chance between two loads of one run.
+# This many consecutive parents from the first on are not deleted, or refused, by chance.
 _MOST_GONE = 10
+# So many consecutive lists that fail after all attempts are an API that is down.
+_MOST_DOWN = 3
+# Parents of one list that are noted as refused: they are stored, and requested again one by one.
+_MOST_REFUSED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +42,17 @@ async def read_children(
     """Yield the pages of each parent's list, parent by parent; up to `width` lists are read in parallel.
 
     The last page of a list has the parent's position: resuming after it repeats no list. Memory: the lists being read.
-    A parent deleted meanwhile (404, 410) has no children. If many consecutive parents are not found, a parent known
-    to be one `with_children` is requested: some APIs respond with 404 for an empty list.
+    A parent deleted meanwhile (404, 410) has no children. One whose list cannot be read (403, 204, 400, a list that
+    contradicts itself, …) is one page that says so; the others are read. If that happens to many consecutive parents
+    from the first on, a parent known to be one `with_children` is requested: some APIs respond with 404 for an empty
+    list.
 
     Raises:
         SourceError: none of the first parents has a list, so the path is probably wrong.
         As `flows.kinds.api.pages.endpoint.read_pages`; all lists before the one that failed have been yielded.
     """
-    gone: int | None = 0
-    under_way: deque[tuple[ParentRecord, asyncio.Task[list[Page]]]] = deque()
+    outcomes = _Outcomes(reader, with_children)
+    under_way: deque[tuple[ParentRecord, asyncio.Task[list[Page] | MedallionError]]] = deque()
     try:
         more = True
         while more or under_way:
@@ -54,25 +61,100 @@ async def read_children(
                 if parent is None:
                     more = False
                 else:
-                    under_way.append((parent, asyncio.create_task(_whole_list(reader, parent))))
+                    under_way.append((parent, asyncio.create_task(_list_or_refusal(reader, parent))))
             if not under_way:
                 break
             parent, task = under_way[0]
-            pages = await task
+            found = await task
             under_way.popleft()
-            gone = None if gone is None or not pages[0].gone else gone + 1
-            if gone == _MOST_GONE:
-                known = await with_children() if with_children is not None else None
-                if known is None or (await _whole_list(reader, known))[0].gone:
-                    raise reader.no_list(gone)
-                gone = None
+            pages = await outcomes.judge(found)
+            keys = tuple(parent.keys.values())
             for page in pages[:-1]:
-                yield replace(page, place=None, parent=parent.key)
-            yield replace(pages[-1], place=parent.place, parent=parent.key)
+                yield replace(page, place=None, parent=parent.key, parent_keys=keys)
+            yield replace(pages[-1], place=parent.place, parent=parent.key, parent_keys=keys)
+        await outcomes.judge_all()
     finally:
         for _, task in under_way:
             task.cancel()
         await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
+
+
+class _Outcomes:
+    """What became of the parents' lists so far."""
+
+    def __init__(
+        self, reader: EndpointReader, with_children: Callable[[], Awaitable[ParentRecord | None]] | None
+    ) -> None:
+        self._reader, self._with_children = reader, with_children
+        self._without: int | None = 0  # parents without a list, while there has been none with one
+        self._down = self._refused = 0
+        self._last: MedallionError | None = None
+
+    async def judge(self, found: list[Page] | MedallionError) -> list[Page]:
+        """The pages of a list; of one that cannot be read, a page that says so.
+
+        Raises:
+            MedallionError: it is not the matter of a single parent.
+        """
+        if isinstance(found, MedallionError):
+            self._last = found
+            self._refused += 1
+            self._down = self._down + 1 if isinstance(found, SourceUnavailable) else 0
+            if self._down >= _MOST_DOWN or self._refused > _MOST_REFUSED:
+                raise found
+            found = [Page([], 0, None, 1, refused=_named(found))]
+        elif not found[0].gone:
+            self._without, self._down = None, 0
+        if self._without is not None:
+            self._without += 1
+            if self._without == _MOST_GONE:
+                await self._require_a_list()
+        return found
+
+    async def judge_all(self) -> None:
+        """At the end: refusals of all of a few parents are those of the endpoint.
+
+        Raises:
+            MedallionError: no parent has a list, none is known to have had one, and some were refused.
+        """
+        if (
+            self._without
+            and self._last is not None
+            and (self._with_children is None or await self._with_children() is None)
+        ):
+            raise self._last
+
+    async def _require_a_list(self) -> None:
+        known = await self._with_children() if self._with_children is not None else None
+        if known is None or (await _whole_list(self._reader, known))[0].gone:
+            raise self._last or self._reader.no_list(self._without or 0)
+        self._without = None
+
+
+async def _list_or_refusal(reader: EndpointReader, parent: ParentRecord) -> list[Page] | MedallionError:
+    """The parent's list, or why it cannot be read.
+
+    Raises:
+        MedallionError: the reason concerns all parents: the key is wrong, or the API asks to wait.
+    """
+    try:
+        return await _whole_list(reader, parent)
+    except RateLimited:
+        raise
+    except SourceError as refusal:
+        return refusal
+    except ConfigurationError as refusal:
+        if refusal.__dict__.get("status") != 403:
+            raise
+        return refusal
+
+
+def _named(refusal: MedallionError) -> str:
+    """A refusal without keys of the parent."""
+    status = refusal.__dict__.get("status")
+    if status is not None:
+        return f"HTTP {status}"
+    return "no complete response" if isinstance(refusal, SourceUnavailable) else "an invalid list"
 
 
 async def _whole_list(reader: EndpointReader, parent: ParentRecord) -> list[Page]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -31,58 +31,19 @@ from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.reader import Reader
 from flows.kinds.api.http.request import PageRequest, check_place, encoded
 from flows.kinds.api.pages.ahead import Ahead
+from flows.kinds.api.pages.numbered_walk import NumberedWalk
 from flows.kinds.api.pages.offset_walk import OffsetWalk
+from flows.kinds.api.pages.page import Page, Start
 from flows.kinds.api.pages.place import Place, place_after, request_at, without_key
-from flows.kinds.api.pages.walk import NumberedWalk, Walk
+from flows.kinds.api.pages.walk import ListOf, Walk
 from flows.values.connection import ApiConnection
-from flows.values.errors import DeclarationError, MedallionError, SourceError
+from flows.values.errors import DeclarationError, ListUnfinished, MedallionError, SourceError
 from flows.values.json_path import parse_path
+
+__all__ = ["EndpointReader", "Page", "Start", "count_records", "open_reader", "read_pages"]
 
 _DEFAULT_LIMITS = HttpLimits()
 OnWait = Callable[[str, float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page.
-
-    `records`: each record's JSON as the source sent it, byte for byte.
-    `received_bytes`: bytes received, compressed or not.
-    `total`: the API's own count of this query, if the endpoint declares its path.
-    `number`: 1 for the first page.
-    `place`: where to resume after this page; None for the last page.
-    `moment`: the API's clock at the response, or ours before the request.
-    `etag`: the response's ETag; `token`: its change token, if declared.
-    `parent`: of a child endpoint, the key of the record that they belong to.
-    `unchanged`: nothing changed since the ETag that was sent (304); then there are no records.
-    `gone`: the page does not exist (of a child endpoint: the parent does not exist any more).
-    """
-
-    records: list[bytes]
-    received_bytes: int
-    total: int | None
-    number: int
-    place: Place | None = None
-    moment: datetime | None = None
-    etag: str | None = None
-    token: str | None = None
-    parent: str | None = None
-    unchanged: bool = False
-    gone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where the reading of a list begins; `Start()` reads all of it.
-
-    `since`: the value of the endpoint's declared cursor parameter.
-    `place`: behind an earlier page, see `Page.place`.
-    `etag`: only if the list differs from the one that had this ETag.
-    """
-
-    since: str | None = None
-    place: Place | None = None
-    etag: str | None = None
 
 
 _ALL = Start()
@@ -135,9 +96,7 @@ async def count_records(
         return None
     smallest = replace(endpoint, page_size=None if endpoint.page_size is None else 1, pagination=SinglePage())
     async with open_reader(api, smallest, connection, limits=limits, on_wait=on_wait) as reader:
-        async for page in reader.pages():
-            return page.total
-    return None
+        return await reader.total()
 
 
 @asynccontextmanager
@@ -161,6 +120,8 @@ class EndpointReader:
 
     def __init__(self, api: Api, endpoint: Endpoint, reader: Reader) -> None:
         self._api, self._endpoint, self._reader = api, endpoint, reader
+        self._shows_next = False  # some list has shown where it names its next page
+        self._has_tried = False
 
     async def pages(
         self,
@@ -173,12 +134,14 @@ class EndpointReader:
         try:
             first = self._first(start.since, start.etag, of or {})
             # The ETag is the list's and is sent with the first page only: 304 for a later page would end the list.
-            walk = self._walk(replace(first, etag=None))
+            walk = self._walk(replace(first, etag=None), is_all=start.since is None)
             request: PageRequest | None = first
-            number = 0
+            number = begun = 0
             if start.place is not None:
-                request, number = request_at(start.place, first, self._reader.base), start.place["number"]
+                request = request_at(start.place, first, self._reader.base)
+                number = begun = start.place["number"]
                 walk.resume(start.place["walk"])
+                request = replace(request, beyond=walk.expects_end())
         except AttemptFailed as failed:
             error: MedallionError | None = failed.error(self._reader.place(1), 1)
         else:
@@ -189,19 +152,45 @@ class EndpointReader:
         async with Ahead(self._reader, walk, width) as ahead:
             began = datetime.now(UTC)
             while request is not None:
+                if number - begun >= self._reader.limits.max_pages:
+                    raise _too_many(number - begun).error(self._reader.place(number), 1)
                 number += 1
                 answer = await ahead.answer(request, number)
                 try:
                     records, following = walk.take(request, answer)
+                    if following is None and (proof := walk.proof()) is not None and not self._has_tried:
+                        self._has_tried = True  # at most once, also for the lists of many parents
+                        walk.prove(proof, await self._reader.fetch(proof, number))
                 except AttemptFailed as failed:
                     error = failed.error(self._reader.place(number), 1)
                 if error is not None:
                     raise error
+                self._shows_next |= walk.shows_next
+                if number == 1:
+                    walk.began = (http_date(answer.headers.get("date", "")) or began).isoformat()
+                if following is None and isinstance(walk, NumberedWalk) and await self._has_changed(walk, number):
+                    following = walk.read_again()
                 following = without_key(following, self._api.auth)
                 if following is not None:
                     ahead.expect(following, answer, number)
-                yield self._page(records, answer, number, place_after(following, number, walk), began)
+                page = self._page(records, answer, number, place_after(following, number, walk), began)
+                yield replace(page, is_proven=following is None and walk.is_proven)
                 request = following
+
+    async def _has_changed(self, walk: NumberedWalk, number: int) -> bool:
+        """Whether records changed while their list was read, page by page, by one request with the cursor.
+
+        Its value is the API's clock at the first page. Without a cursor, every load reads all pages, and the next one
+        meets what this one has missed.
+        """
+        cursor = self._endpoint.cursor
+        if not isinstance(cursor, Since) or walk.began is None or not walk.may_have_lost:
+            return False
+        began = replace(cursor, lag="0 s").lower(cursor.at(datetime.fromisoformat(walk.began)))
+        first = self._first(began, None, {})
+        if self._endpoint.page_size is not None:
+            first = first.having([(self._endpoint.page_size_parameter, 1)])
+        return bool((await self._reader.fetch(first, number)).records)
 
     async def peek(self) -> tuple[bytes, httpx.Headers]:
         """The first page's body as received, and its headers, whatever its shape.
@@ -211,6 +200,21 @@ class EndpointReader:
         """
         answer = await self._reader.fetch(self._first(None, None, {}), 1, shapeless=True)
         return answer.document.content, answer.headers
+
+    async def total(self) -> int | None:
+        """The API's count of its records, from the first page.
+
+        Raises:
+            As `pages`.
+        """
+        error: MedallionError | None = None
+        try:
+            first = self._first(None, None, {})
+        except AttemptFailed as failed:
+            error = failed.error(self._reader.place(1), 1)
+        if error is not None:
+            raise error
+        return (await self._reader.fetch(first, 1)).total
 
     def no_list(self, parents: int) -> SourceError:
         """The error if none of so many parents has a list."""
@@ -231,7 +235,7 @@ class EndpointReader:
             answer.headers.get("etag"),
             self._token(answer, number),
             unchanged=answer.unchanged,
-            gone=answer.ended,
+            gone=answer.ended and number == 1,
         )
 
     def _token(self, answer: Answer, number: int) -> str | None:
@@ -277,12 +281,21 @@ class EndpointReader:
             fix=f'add cursor=Since("…", field="…") in flows/sources/{self._api.name}.py, or read the full list',
         )
 
-    def _walk(self, first: PageRequest) -> Walk:
-        pagination, base = self._api.pagination_of(self._endpoint), self._reader.base
+    def _walk(self, first: PageRequest, *, is_all: bool) -> Walk:
+        pagination = self._api.pagination_of(self._endpoint)
         idle = self._reader.limits.max_idle_pages
+        of = ListOf(self._endpoint, self._reader.base, idle, is_all, self._shows_next)
         match pagination:
             case PageNumber():
-                return NumberedWalk(pagination, first, base, idle)
+                return NumberedWalk(pagination, first, of)
             case Offset():
-                return OffsetWalk(pagination, self._endpoint, first, base, idle)
-        return Walk(pagination, first, base, idle)
+                return OffsetWalk(pagination, first, of)
+        return Walk(pagination, first, of)
+
+
+def _too_many(pages: int) -> AttemptFailed:
+    return AttemptFailed(
+        f"{pages} pages of one list were read in this run, which is the bound max_pages",
+        "run again: the next run goes on from there; declare a larger page_size, or raise the bound",
+        kind=ListUnfinished,
+    )

@@ -5,6 +5,7 @@ from hashlib import blake2b
 
 from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.request import PageRequest
+from flows.values.errors import ListUnfinished
 
 
 class Trail:
@@ -13,14 +14,14 @@ class Trail:
     def __init__(self, first: PageRequest, max_idle_pages: int) -> None:
         self._max_idle_pages = max_idle_pages
         self._visited = {_mark(*first.identity)}
-        self._last_page = b""
-        self._idle = 0
+        self._pages = set[bytes]()
+        self._empty = self._repeated = self._back = 0
 
     def follow(self, request: PageRequest, records: Sequence[bytes]) -> None:
         """Record that a page had `records` and that `request` is sent next.
 
         Raises:
-            AttemptFailed: it was sent before, or too many consecutive pages had no new record.
+            AttemptFailed: it was sent before, or too many pages had no new record.
         """
         address = _mark(*request.identity)
         if address in self._visited:
@@ -29,15 +30,51 @@ class Trail:
                 "pagination would never end; report it to the API's operator, or declare another pagination",
             )
         self._visited.add(address)
-        # First and last record identify a page: records are keyed, so no two pages share one.
-        page = _mark(str(len(records)).encode(), *records[:1], *records[-1:])
-        self._idle = self._idle + 1 if not records or page == self._last_page else 0
-        self._last_page = page
-        if self._idle >= self._max_idle_pages:
+        self.page(records)
+
+    def page(self, records: Sequence[bytes]) -> None:
+        """Record that a page had `records`, and that another one follows.
+
+        Raises:
+            AttemptFailed: too many pages had no new record.
+        """
+        if not records:
+            self._empty += 1
+        else:
+            self._empty = 0
+            # First and last record identify a page: records are keyed, so no two pages share one.
+            page = _page(records)
+            self._repeated += page in self._pages
+            self._pages.add(page)
+        if max(self._empty, self._repeated) >= self._max_idle_pages + self._back:
+            how = f"{self._empty} consecutive pages had no record" if self._empty else "pages repeat"
             raise AttemptFailed(
-                f"{self._idle} consecutive pages had no new record, and the API still names a next page",
+                f"{how}: {self._max_idle_pages} pages had no new record, and the API still names a next page",
                 "the API seems to ignore its own page parameter: check params and pagination",
             )
+
+    def has(self, records: Sequence[bytes]) -> bool:
+        """Whether a page with these records has been read, or one without any."""
+        return not records or _page(records) in self._pages
+
+    def back(self, pages: int, read: int) -> None:
+        """Record that so many pages are read again, of `read`.
+
+        Raises:
+            AttemptFailed: the list has shifted so often that reading might never end.
+        """
+        self._back += pages
+        if self._back > max(self._max_idle_pages, read):
+            raise AttemptFailed(
+                f"the list shifts while it is read, or its total swings: {self._back} pages would be read again, "
+                f"and the bound is {max(self._max_idle_pages, read)}",
+                "run again when the list is quiet; declare a stable order in params, and no total= that is an estimate",
+                kind=ListUnfinished,
+            )
+
+
+def _page(records: Sequence[bytes]) -> bytes:
+    return _mark(str(len(records)).encode(), *records[:1], *records[-1:])
 
 
 def _mark(*parts: bytes) -> bytes:

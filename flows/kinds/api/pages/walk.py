@@ -1,12 +1,21 @@
-"""Walk from page to page by the declared pagination style.
+"""Walk from page to page by the declared pagination style, to an end that the API has shown.
 
 `walk_of` returns the walk through a list. Only its `take` decides the next page; `ahead` merely predicts it, so that
 pages can be prefetched.
+
+What ends a list, and when that is proven:
+
+    the declared `total` has been read                          proven
+    null, "", false at the path of the next page, `more: false` proven
+    the path is missing, and was there on an earlier page       proven
+    the path has never been there                               not proven: one request for a single record may show it
+    anything else (`more: true` without a token, …)             not an end: `ListUnfinished`
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -17,62 +26,202 @@ from flows.kinds.api.declared.pagination import (
     LinkHeader,
     NextHeader,
     NextUrl,
-    PageNumber,
     Pagination,
+    SinglePage,
 )
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.failure import AttemptFailed
-from flows.kinds.api.http.json_walk import Absent, Document
-from flows.kinds.api.http.link_header import linked_page, require_origin
+from flows.kinds.api.http.link_header import linked_page, names_pages, require_origin
 from flows.kinds.api.http.request import PageRequest
+from flows.kinds.api.pages.signs import more_in
 from flows.kinds.api.pages.trail import Trail
+from flows.kinds.api.pages.values import flag, told, unfinished
 from flows.values.json_path import parse_path
+
+# "There is no such page": behind the expected end of a list they prove it.
+_NO_SUCH_PAGE = frozenset({404, 416})
+# "This is no valid request" proves it only if the last page was short: a cap on offsets is refused in the same way.
+_REFUSED = frozenset({400, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """The list that is walked.
+
+    `is_all`: nothing limits it to changes, so undeclared totals may be compared. `shows_next`: an earlier list of the
+    same endpoint has shown where it names its next page.
+    """
+
+    endpoint: Endpoint
+    base: httpx.URL
+    max_idle_pages: int
+    is_all: bool = True
+    shows_next: bool = False
 
 
 class Walk:
-    """A walk through a list. `seen` counts the records that `take` returned."""
+    """A walk through a list.
 
-    def __init__(self, pagination: Pagination, first: PageRequest, base: httpx.URL, max_idle_pages: int) -> None:
+    `seen` counts the records that `take` returned; `began` is the API's clock at the first page.
+    At the end, `is_proven` says whether the API has shown that it is the end. `shows_next`: the declared place of the
+    next page has been there.
+    """
+
+    def __init__(self, pagination: Pagination, first: PageRequest, of: ListOf) -> None:
         self.pagination = pagination
         self.first = first
-        self.base = base
+        self.of = of
         self.seen = 0
-        self._max_idle_pages = max_idle_pages
-        self._trail = Trail(first, max_idle_pages)
+        self.is_proven = False
+        self.shows_next = of.shows_next
+        self._listed = self._taken = 0
+        self._least: int | None = None
+        self._names = frozenset[str]()
+        self.began: str | None = None
+        self._trail = Trail(first, of.max_idle_pages)
 
     def take(self, request: PageRequest, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
         """The page's new records, and the request for the next page; None at the end.
 
         Raises:
-            AttemptFailed: the link to the next page is malformed, leads to another host, or is circular.
+            AttemptFailed: the link to the next page is malformed, leads to another host, or is circular; or the
+                response contradicts itself.
         """
+        self.is_proven = answer.unchanged
+        if answer.unchanged or answer.ended:
+            return answer.records, None
+        self.note_shape(answer)
         following = self.after(request, answer)
         self.seen += len(answer.records)
-        if following is not None:
+        self._listed += answer.listed
+        if answer.total is not None:
+            # Records that come and go while the list is read change its total: the least one must be reached.
+            self._least = answer.total if self._least is None else min(self._least, answer.total)
+        if following is None:
+            self._end(answer)
+        else:
+            self.shows_next = True
             self._trail.follow(following, answer.records)
         return answer.records, following
 
     def after(self, request: PageRequest, answer: Answer) -> PageRequest | None:
         """The request for the next page, by the pagination style."""
-        if answer.unchanged:
-            return None
         match self.pagination:
             case LinkHeader(rel=rel):
-                url = linked_page(rel, answer.headers.get_list("link"), answer.url, self.base)
+                links = answer.headers.get_list("link")
+                url = linked_page(rel, links, answer.url, self.of.base)
+                self.is_proven = names_pages(links)
                 return None if url is None else request.at(url)
             case NextUrl(at=at):
-                return self._at(request, answer, _told(answer.document, at))
+                self.is_proven = answer.document.has(parse_path(at))
+                return self._at(request, answer, told(answer.document, at))
             case NextHeader(header=header, parameter=parameter):
+                self.is_proven = header in answer.headers
                 value = answer.headers.get(header, "").strip() or None
                 if parameter is None:
                     return self._at(request, answer, value)
                 return None if value is None else self.first.having([(parameter, value)])
-            case Cursor(parameter=parameter, at=at, more=more):
-                if more is not None and not answer.document.true(parse_path(more)):
-                    return None
-                token = _told(answer.document, at)
+            case Cursor(parameter=parameter):
+                token = self._token(answer)
                 return None if token is None else self.first.having([(parameter, token)])
         return None
+
+    def _token(self, answer: Answer) -> str | int | None:
+        assert isinstance(self.pagination, Cursor)
+        at, more = self.pagination.at, self.pagination.more
+        token = told(answer.document, at)
+        self.is_proven = answer.document.has(parse_path(at))
+        if more is None:
+            return token
+        goes_on = flag(answer.document, more)
+        self.is_proven = goes_on is False
+        if goes_on is False:
+            return None
+        if goes_on and token is None:
+            raise unfinished(f"{more!r} is true, and there is no token for the next page at {at!r}")
+        if goes_on is None and token is not None and not self.shows_next:
+            raise unfinished(f"there is a token for the next page at {at!r}, and nothing at {more!r}")
+        # Some APIs omit what is false: that it was true on an earlier page shows that the path is right.
+        return token if goes_on else None
+
+    def _end(self, answer: Answer) -> None:
+        """Whether this page is proven to be the last one.
+
+        Raises:
+            AttemptFailed: the API says that there is more.
+        """
+        if isinstance(self.pagination, SinglePage) and self.pagination.first:
+            self.is_proven = False
+            return
+        if self._least is not None:
+            if self._listed < self._least:
+                raise unfinished(f"the list ends after {self._listed} of {self._least} records")
+            self.is_proven = True
+            return
+        if not self.is_proven and not self.shows_next:
+            self.refuse_signs(answer)
+        self.is_proven |= self.shows_next or isinstance(self.pagination, SinglePage) or not self._listed
+        # A list that is not in the response was not shown to be empty.
+        self.is_proven &= not answer.absent
+
+    def note_shape(self, answer: Answer) -> None:
+        """Note the fields of a page. A response without a list that has others is an error, or that of a proxy.
+
+        Raises:
+            AttemptFailed: it has.
+        """
+        names = answer.document.names
+        if answer.absent and self._names and not names <= self._names:
+            raise unfinished(
+                f"there is no list at {self.of.endpoint.records!r}, and the response has fields that no page before had"
+            )
+        self._names |= names
+        self._taken += 1
+
+    def refuse_signs(self, answer: Answer) -> None:
+        """Refuse an end that the response contradicts, at whatever place.
+
+        Raises:
+            AttemptFailed: it does.
+        """
+        compared = self.of.is_all and self.of.endpoint.total is None
+        if (where := more_in(answer, self._listed if compared else None, self._taken)) is not None:
+            raise unfinished(f"the declared pagination ends here, and the response says at {where} that there is more")
+
+    def proof(self) -> PageRequest | None:
+        """A request that may show that the declared place of the next page is right: for the first record only.
+
+        Only if the list has several records, and their number per page can be requested.
+        """
+        endpoint = self.of.endpoint
+        by_token = isinstance(self.pagination, LinkHeader | NextUrl | NextHeader | Cursor)
+        if self.is_proven or not by_token or self._listed < 2 or (endpoint.page_size or 1) < 2:
+            return None
+        return replace(self.first.having([(endpoint.page_size_parameter, 1)]), beyond=_NO_SUCH_PAGE | _REFUSED)
+
+    def prove(self, request: PageRequest, answer: Answer) -> None:
+        """Judge the response to `proof`.
+
+        Raises:
+            AttemptFailed: it names no next page, though the list has more than its record.
+        """
+        if answer.ended:
+            return  # the API does not send single records
+        if self.after(request, answer) is not None:
+            self.is_proven = self.shows_next = True
+        elif answer.listed == 1:
+            raise unfinished(
+                f"a page with one of {self._listed} records names no next page where the declared pagination looks"
+            )
+        self.is_proven = self.shows_next
+
+    def expects_end(self) -> frozenset[int]:
+        """Statuses of the page to resume from that mean that there is none, if it is behind the expected end."""
+        return frozenset()
+
+    def beyond(self, request: PageRequest, *, short: bool) -> PageRequest:
+        """The request, if it looks behind the expected end of the list."""
+        return replace(request, beyond=_NO_SUCH_PAGE | (_REFUSED if short else frozenset()))
 
     def ahead(self, request: PageRequest, answer: Answer) -> Iterator[PageRequest]:
         """The requests that will follow `request`, if they can be computed."""
@@ -80,11 +229,20 @@ class Walk:
 
     def facts(self) -> dict[str, Any]:
         """The state that a later walk needs to resume, as JSON."""
-        return {"seen": self.seen}
+        return {
+            "seen": self.seen,
+            "listed": self._listed,
+            "taken": self._taken,
+            "least": self._least,
+            "shows_next": self.shows_next,
+        }
 
     def resume(self, facts: dict[str, Any]) -> None:
         """Resume an earlier walk."""
         self.seen = facts["seen"]
+        self._listed, self._least = facts.get("listed", self.seen), facts.get("least")
+        self._taken, self.began = facts.get("taken", 0), facts.get("began")
+        self.shows_next |= facts.get("shows_next", False)
 
     def _at(self, request: PageRequest, answer: Answer, target: str | int | None) -> PageRequest | None:
         if target is None:
@@ -98,98 +256,5 @@ class Walk:
                 "the value for the next page is not a URL",
                 "check the declared pagination against a response; nothing was skipped",
             )
-        require_origin(url, self.base, "the link to the next page")
+        require_origin(url, self.of.base, "the link to the next page")
         return request.at(url)
-
-
-class NumberedWalk(Walk):
-    """A walk by page numbers."""
-
-    pagination: PageNumber
-
-    def __init__(self, pagination: PageNumber, first: PageRequest, base: httpx.URL, max_idle_pages: int) -> None:
-        super().__init__(pagination, first, base, max_idle_pages)
-        self._number = pagination.first
-        self._total: int | None = None
-        self._last: tuple[bytes, ...] = ()
-
-    def take(self, request: PageRequest, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
-        """The page's records and the next number; an earlier number if the list shrank while it was read."""
-        if answer.ended or not answer.records or answer.unchanged:
-            return answer.records, None
-        page = tuple(answer.records)
-        refuse_repeat(page, self._last)
-        self._last = page
-        self.seen += len(page)
-        shrunk, self._total = max(0, (self._total or 0) - (answer.total or 0)), answer.total
-        if shrunk and answer.total is not None and self._number > self.pagination.first:
-            # Records after the deleted ones have moved up, some of them onto a page already read.
-            back = min(self._number - self.pagination.first, -(-shrunk // len(page)))
-            self.seen = max(0, self.seen - (back + 1) * len(page))
-            self._number -= back
-            self._last = ()
-            return answer.records, self._request(self._number)
-        if self._is_last(answer):
-            return answer.records, None
-        self._number += 1
-        return answer.records, self._request(self._number)
-
-    def _is_last(self, answer: Answer) -> bool:
-        if self.pagination.pages is not None:
-            pages = _told(answer.document, self.pagination.pages)
-            return pages is None or self._number - self.pagination.first + 1 >= int(pages)
-        return answer.total is not None and self.seen >= answer.total
-
-    def ahead(self, request: PageRequest, answer: Answer) -> Iterator[PageRequest]:
-        """Later numbers, up to the expected last page."""
-        if not answer.records:
-            return
-        last = self._number
-        if self.pagination.pages is not None and (pages := _told(answer.document, self.pagination.pages)):
-            last = int(pages) + self.pagination.first - 1
-        elif answer.total is not None:
-            last = self._number + -(-(answer.total - self.seen) // len(answer.records)) - 1
-        for number in range(self._number, last + 1):
-            yield self._request(number)
-
-    def _request(self, number: int) -> PageRequest:
-        return self.first.having([(self.pagination.parameter, number)])
-
-    def facts(self) -> dict[str, Any]:
-        """Records seen, the next number, and the last total."""
-        return {"seen": self.seen, "number": self._number, "total": self._total}
-
-    def resume(self, facts: dict[str, Any]) -> None:
-        """Resume an earlier walk."""
-        self.seen, self._number, self._total = facts["seen"], facts["number"], facts["total"]
-
-
-def refuse_repeat(page: Sequence[bytes], last: Sequence[bytes]) -> None:
-    """Refuse a page that is byte-identical to the previous one.
-
-    Raises:
-        AttemptFailed: it is, so the API ignores the page parameter.
-    """
-    if page and len(page) == len(last) and page[0] == last[0] and page[-1] == last[-1]:
-        raise AttemptFailed(
-            "two consecutive pages have identical records",
-            "the API seems to ignore its own page parameter: check params and pagination",
-        )
-
-
-def _told(document: Document, at: str) -> str | int | None:
-    try:
-        return document.token(parse_path(at))
-    except Absent as absent:
-        found = str(absent)
-    raise AttemptFailed(
-        f"the next page cannot be found: {found}",
-        f"check {at!r} of the declared pagination against a response; nothing was skipped",
-    )
-
-
-def first_parameters(pagination: Pagination, endpoint: Endpoint) -> list[tuple[str, int]]:
-    """The position parameters of the first page's request."""
-    if isinstance(pagination, PageNumber):
-        return [(pagination.parameter, pagination.first)]
-    return []

@@ -1,0 +1,56 @@
+"""A page of a list, and where reading begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from flows.kinds.api.pages.place import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page.
+
+    `records`: each record's JSON as the source sent it, byte for byte.
+    `received_bytes`: bytes received, compressed or not.
+    `total`: the API's own count of this query, if the endpoint declares its path.
+    `number`: 1 for the first page.
+    `place`: where to resume after this page; None for the last page.
+    `moment`: the API's clock at the response, or ours before the request.
+    `etag`: the response's ETag; `token`: its change token, if declared.
+    `parent`: of a child endpoint, the key of the record that they belong to.
+    `parent_keys`: all of its keys; `refused`: why its list could not be read, then there are no records.
+    `unchanged`: nothing changed since the ETag that was sent (304); then there are no records.
+    `gone`: of a child endpoint, the parent does not exist any more.
+    `is_proven`: of the last page, whether the API has shown that it is the last one.
+    """
+
+    records: list[bytes]
+    received_bytes: int
+    total: int | None
+    number: int
+    place: Place | None = None
+    moment: datetime | None = None
+    etag: str | None = None
+    token: str | None = None
+    parent: str | None = None
+    unchanged: bool = False
+    gone: bool = False
+    is_proven: bool = False
+    parent_keys: tuple[str, ...] = ()
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the reading of a list begins; `Start()` reads all of it.
+
+    `since`: the value of the endpoint's declared cursor parameter.
+    `place`: behind an earlier page, see `Page.place`.
+    `etag`: only if the list differs from the one that had this ETag.
+    """
+
+    since: str | None = None
+    place: Place | None = None
+    etag: str | None = None

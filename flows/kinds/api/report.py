@@ -1,0 +1,38 @@
+"""What a published load reports of a list that is not known to be complete."""
+
+from __future__ import annotations
+
+from flows.kinds.api.list_state import Gathered
+from flows.values.errors import SourceError
+
+
+def refused_parents(gathered: Gathered, where: str) -> SourceError:
+    """The error that is recorded for parents whose lists could not be read. The others were published."""
+    counts = ", ".join(f"{name} for {count}" for name, count in sorted(gathered.outcomes.items()))
+    return SourceError(
+        f"the lists of some parents could not be read ({counts}); their children are unchanged, and the others were "
+        "published",
+        where=where,
+        fix="the next run requests them again; if it persists, check the permissions of the key, and the path",
+    )
+
+
+def warning_of(gathered: Gathered, where: str, lacks: int = 0) -> str | None:
+    """What the load says besides its counts; None if the list is known to be complete.
+
+    `lacks`: the records that the API counts, and that are on none of the pages.
+    """
+    if lacks:
+        return (
+            f"the API counts {lacks} more records than its pages have had, because records moved or repeat while the "
+            "list was read, so nothing of it was marked as deleted; the next run reads it again"
+        )
+    if gathered.outcomes:
+        problem = refused_parents(gathered, where)
+        return f"{problem.what}; {problem.fix}"
+    if gathered.unproven:
+        return (
+            "the API has not shown that this is the end of the list, so nothing of it was marked as deleted; "
+            "declare page_size or total, by which it can be shown"
+        )
+    return None

@@ -1,0 +1,368 @@
+"""The end of a list is proven: what is not understood, or contradicts itself, is never taken for it."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from flows.kinds.api import Cursor, Endpoint, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
+from flows.kinds.api.declared.pagination import Pagination
+from flows.kinds.api.pages.endpoint import Page
+from flows.values.errors import DeclarationError, ListUnfinished, SourceError
+from flows.values.json_path import parse_path
+from tests.kinds.api.http_lists import Listing
+from tests.kinds.api.http_servers import Answer, Request, raw, response, serve, status
+from tests.kinds.api.rest_reading import QUICK, api, read
+
+ITEMS = Endpoint("items", path="/v1/items")
+Body = dict[str, Any]
+
+
+def records(count: int) -> list[Body]:
+    return [{"id": n} for n in range(1, count + 1)]
+
+
+def sent(body: object, *headers: str) -> Answer:
+    return raw(response(200, json.dumps(body).encode(), *headers))
+
+
+def pages_of(count: int, size: int, around: Callable[[int, int], Body], *, honours: str | None = None) -> Answer:
+    """`count` records, `size` a page by `?page=`; `around(page, pages)` is the document around the records."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        wide = min(size, int(request.query.get(honours, size))) if honours else size
+        number, pages = int(request.query.get("page", 1)), -(-count // wide)
+        found = records(count)[(number - 1) * wide : number * wide]
+        await sent({"data": found, **around(number, pages)})(request, writer)
+
+    return answer
+
+
+async def read_all(answer: Answer, style: Pagination, endpoint: Endpoint = ITEMS) -> tuple[list[Page], int]:
+    async with serve(forever=answer) as server:
+        pages = await read(server.url, endpoint, api(endpoint, pagination=style))
+        return pages, len(server.requests)
+
+
+def count(pages: list[Page]) -> int:
+    return len({record for page in pages for record in page.records})
+
+
+# -- a declared path that is never there
+
+
+def test_a_field_whose_name_has_a_dot_is_written_in_quotes() -> None:
+    assert parse_path('"@odata.nextLink"') == ("@odata.nextLink",)
+    assert parse_path("meta.'a[0].b'.c") == ("meta", "a[0].b", "c")
+    with pytest.raises(DeclarationError, match="quotes around"):
+        parse_path('"@odata.nextLink')
+
+
+async def test_an_odata_list_is_read_to_its_end() -> None:
+    def around(page: int, pages: int) -> Body:
+        return {"@odata.nextLink": f"/v1/items?page={page + 1}"} if page < pages else {}
+
+    pages, _ = await read_all(pages_of(50, 10, around), NextUrl('"@odata.nextLink"'))
+    assert (count(pages), pages[-1].is_proven) == (50, True)
+    with pytest.raises(ListUnfinished, match=r"'\"@odata.nextLink\"' that there is more"):
+        await read_all(pages_of(50, 10, around), NextUrl("@odata.nextLink"))
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        {"links": {"next": "/v1/items?page=2"}},
+        {"links": {"next": {"href": "/v1/items?page=2"}}},
+        {"paging": {"forward": "/v1/items?page=2", "self": "/v1/items?page=1"}},
+        {"next_cursor": "b"},
+        {"pageInfo": {"hasNextPage": True}},
+        {"has_more": "true"},
+        {"done": False},
+        {"total_pages": 5},
+        {"meta": {"total": 50}},
+        {"link": [{"relation": "next", "url": "/v1/items?page=2"}]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "style", [LinkHeader(), NextUrl("missing"), NextHeader("X-Missing"), Cursor("after", at="missing"), SinglePage()]
+)
+async def test_a_response_that_says_that_there_is_more_ends_no_list(style: Pagination, around: Body) -> None:
+    """Whatever was declared: a path that is misspelled, or another pagination than the API's."""
+    with pytest.raises(ListUnfinished, match="there is more"):
+        await read_all(pages_of(50, 10, lambda page, pages: around), style)
+
+
+async def test_one_request_for_one_record_shows_whether_the_next_page_is_named_where_it_is_declared() -> None:
+    """No name tells what this API's fields mean; a page with one of three records must say that there is more."""
+    endpoint = replace(ITEMS, page_size=10)
+
+    def around(page: int, pages: int) -> Body:
+        return {"weiter": f"/v1/items?page={page + 1}&limit=1"} if page < pages else {}
+
+    answer = pages_of(3, 10, around, honours="limit")
+    pages, requests = await read_all(answer, NextUrl("weiter"), endpoint)
+    assert (count(pages), requests, pages[-1].is_proven) == (3, 2, True)
+    with pytest.raises(ListUnfinished, match="one of 3 records names no next page"):
+        await read_all(pages_of(3, 10, lambda page, _: {"weiter": page}, honours="limit"), NextUrl("next"), endpoint)
+
+
+async def test_a_list_of_one_page_without_any_sign_is_read_and_not_called_proven() -> None:
+    pages, requests = await read_all(pages_of(3, 10, lambda page, pages: {}), LinkHeader())
+    assert (count(pages), requests, pages[-1].is_proven) == (3, 1, False)
+
+
+@pytest.mark.parametrize("pages", [None, "many", -1, 1.5, True])
+async def test_a_number_of_pages_that_is_none_is_an_error(pages: object) -> None:
+    body = {"pages": pages} if pages is not None else {}
+    with pytest.raises(SourceError, match="cannot be found"):
+        await read_all(pages_of(50, 10, lambda *_: body), PageNumber(pages="pages"))
+
+
+# -- contradictions
+
+MORE = Cursor("page", at="next", more="more")
+
+
+@pytest.mark.parametrize(
+    ("around", "says"),
+    [
+        ({"more": True}, "is true, and there is no token"),
+        ({"more": True, "next": ""}, "is true, and there is no token"),
+        ({"more": "true", "next": "2"}, "the text at 'more' is neither true nor false"),
+        ({"more": "false"}, "the text at 'more' is neither true nor false"),
+        ({"more": 1, "next": "2"}, "the number at 'more' is neither true nor false"),
+        ({"next": "2"}, "nothing at 'more'"),
+        ({"more": None, "next": "2"}, "nothing at 'more'"),
+    ],
+)
+async def test_a_response_that_contradicts_itself_ends_no_list(around: Body, says: str) -> None:
+    with pytest.raises(ListUnfinished, match=says):
+        await read_all(pages_of(50, 10, lambda *_: around), MORE)
+
+
+async def test_an_api_that_omits_what_is_false_is_read_to_its_end() -> None:
+    def around(page: int, pages: int) -> Body:
+        return {"more": True, "next": page + 1} if page < pages else {}
+
+    pages, _ = await read_all(pages_of(50, 10, around), MORE)
+    assert (count(pages), pages[-1].is_proven) == (50, True)
+
+
+async def test_an_end_before_the_total_is_none() -> None:
+    def around(page: int, pages: int) -> Body:
+        return {"total": 50, "next": page + 1 if page < 3 else None}
+
+    with pytest.raises(ListUnfinished, match="30 of 50 records"):
+        await read_all(pages_of(50, 10, around), Cursor("page", at="next"), replace(ITEMS, total="total"))
+
+
+# -- empty pages
+
+
+def holed(pages: int, hole: int, around: Body, past: int = 200) -> Answer:
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        number = int(request.query.get("page", int(request.query.get("offset", 0)) // 10 + 1))
+        if number > pages and past != 200:
+            return await status(past)(request, writer)
+        found = [] if number == hole or number > pages else [{"id": n} for n in range(number * 10, number * 10 + 10)]
+        await sent({"data": found, **around})(request, writer)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("style", "total", "around"),
+    [
+        (PageNumber(), "total", {"total": 50}),
+        (PageNumber(pages="pages"), None, {"pages": 5}),
+        (PageNumber(), None, {"total": 50}),
+        (PageNumber(), None, {"has_more": True}),
+        (Offset(overlap=0), "total", {"total": 50}),
+        (Offset(overlap=0), None, {"total_count": 50}),
+    ],
+)
+async def test_an_empty_page_in_the_middle_ends_no_list(style: Pagination, total: str | None, around: Body) -> None:
+    with pytest.raises(ListUnfinished):
+        await read_all(holed(5, 3, around), style, replace(ITEMS, total=total, page_size=10))
+
+
+@pytest.mark.parametrize(
+    ("style", "total", "around", "past"),
+    [
+        (PageNumber(empty_pages=True), "total", {"total": 50}, 200),
+        (PageNumber(pages="pages", empty_pages=True), None, {"pages": 5}, 200),
+        (PageNumber(past_end=404, empty_pages=True), None, {}, 404),
+        (Offset(overlap=0, empty_pages=True), "total", {"total": 50}, 200),
+    ],
+)
+async def test_an_api_that_filters_its_pages_is_read_past_empty_ones(
+    style: Pagination, total: str | None, around: Body, past: int
+) -> None:
+    endpoint = replace(ITEMS, total=total, page_size=10)
+    pages, requests = await read_all(holed(5, 3, around, past), style, endpoint)
+    assert (count(pages), requests, pages[-1].is_proven) == (40, 6, True)
+
+
+def test_empty_pages_need_something_that_says_where_the_list_ends() -> None:
+    with pytest.raises(DeclarationError, match="nothing says where the list ends"):
+        api(ITEMS, pagination=PageNumber(empty_pages=True))
+    with pytest.raises(DeclarationError, match="no records to overlap by"):
+        Offset(empty_pages=True)
+
+
+# -- errors with status 200
+
+FAILURES: list[Body] = [
+    {"error": {"code": 500}},
+    {"errors": ["timeout"], "data": []},
+    {"errors": [{"message": "timeout"}], "data": [{"id": 1}]},
+    {"resourceType": "OperationOutcome"},
+    {"status": "error"},
+    {"ok": False},
+]
+
+
+@pytest.mark.parametrize("body", FAILURES, ids=str)
+async def test_a_failure_with_status_200_is_no_empty_list(body: Body) -> None:
+    endpoint = replace(ITEMS, may_be_absent=True)
+    async with serve(forever=sent(body)) as server:
+        with pytest.raises(ListUnfinished, match="reports a failure"):
+            await read(server.url, endpoint, api(endpoint, pagination=NextUrl("next")))
+    assert len(server.requests) == QUICK.max_attempts
+
+
+@pytest.mark.parametrize(
+    "body", [{"error": None}, {"errors": [], "ok": True}, {"status": "ok"}, {"error": ""}], ids=str
+)
+async def test_a_response_that_reports_no_failure_is_read(body: Body) -> None:
+    pages, _ = await read_all(sent({"data": records(3), **body}), SinglePage())
+    assert count(pages) == 3
+
+
+async def test_a_page_of_another_shape_in_the_middle_is_no_empty_page() -> None:
+    endpoint = replace(ITEMS, may_be_absent=True)
+    async with serve(sent({"data": records(3), "next": "?p=2"}), sent({"busy": 1}), sent({"busy": 1})) as server:
+        with pytest.raises(ListUnfinished, match="fields that no page before had"):
+            await read(server.url, endpoint, api(endpoint, pagination=NextUrl("next")))
+
+
+async def test_a_list_that_is_absent_was_not_shown_to_be_empty() -> None:
+    endpoint = replace(ITEMS, may_be_absent=True, total="total")
+    for body, is_proven in (({}, False), ({"total": 0}, True), ({"data": None}, True)):
+        pages, _ = await read_all(sent(body), NextUrl("next"), endpoint)
+        assert (count(pages), pages[-1].is_proven) == (0, is_proven), body
+
+
+# -- totals
+
+
+@pytest.mark.parametrize("style", [PageNumber(), Offset(), Offset(overlap=0)])
+async def test_a_capped_total_ends_no_list(style: Pagination) -> None:
+    listing = Listing(records(50), cap=10)
+    answer = listing.by_page() if isinstance(style, PageNumber) else listing.by_offset()
+
+    async def capped(request: Request, writer: asyncio.StreamWriter) -> None:
+        await answer(request, _Replaced(writer, b'"total": 50', b'"total": 20'))  # type: ignore[arg-type]
+
+    pages, _ = await read_all(capped, style, replace(ITEMS, total="total"))
+    assert (count(pages), pages[-1].is_proven) == (50, True)
+
+
+class _Replaced:
+    """A writer that changes what a server sends."""
+
+    def __init__(self, writer: asyncio.StreamWriter, old: bytes, new: bytes) -> None:
+        self._writer, self._old, self._new = writer, old, new
+
+    def write(self, data: bytes) -> None:
+        self._writer.write(data.replace(self._old, self._new))
+
+
+async def test_a_total_that_is_a_text_is_read() -> None:
+    pages, _ = await read_all(pages_of(50, 10, lambda *_: {"total": "50"}), PageNumber(), replace(ITEMS, total="total"))
+    assert count(pages) == 50
+
+
+@pytest.mark.parametrize("past", [404, 416, 400])
+async def test_a_refusal_behind_the_total_is_the_end(past: int) -> None:
+    """400 only if the last page was short: a cap on offsets is refused in the same way."""
+    endpoint = replace(ITEMS, total="total", concurrent=1)
+    short = Listing(records(25), cap=10).by_page(past_end=past)
+    pages, requests = await read_all(short, PageNumber(), endpoint)
+    assert (count(pages), requests) == (25, 4)
+    full = Listing(records(30), cap=10).by_page(past_end=past)
+    if past == 400:
+        with pytest.raises(SourceError, match="400 from"):
+            await read_all(full, PageNumber(), endpoint)
+    else:
+        assert count((await read_all(full, PageNumber(), endpoint))[0]) == 30
+
+
+async def test_a_last_page_that_is_repeated_behind_the_end_is_the_end() -> None:
+    async def clamped(request: Request, writer: asyncio.StreamWriter) -> None:
+        number = min(3, int(request.query.get("page", 1)))
+        await sent({"data": records(30)[number * 10 - 10 : number * 10], "total": 30})(request, writer)
+
+    pages, requests = await read_all(clamped, PageNumber(), replace(ITEMS, total="total"))
+    assert (count(pages), requests) == (30, 4)
+
+
+@pytest.mark.parametrize("style", [PageNumber(), Offset()])
+async def test_a_total_that_swings_is_not_read_for_ever(style: Pagination) -> None:
+    listing, asked = Listing(records(30), cap=3), [0]
+    answer = listing.by_page() if isinstance(style, PageNumber) else listing.by_offset()
+
+    async def swinging(request: Request, writer: asyncio.StreamWriter) -> None:
+        asked[0] += 1
+        total = b'"total": %d' % (30 if asked[0] % 2 else 20)
+        await answer(request, _Replaced(writer, b'"total": 30', total))  # type: ignore[arg-type]
+
+    endpoint = replace(ITEMS, total="total", concurrent=1)
+    if isinstance(style, Offset):
+        assert count((await read_all(swinging, style, endpoint))[0]) == 30
+    else:
+        with pytest.raises(ListUnfinished, match=r"its total swings.* and the bound is 20"):
+            await read_all(swinging, style, endpoint)
+    assert asked[0] < 100
+
+
+async def test_a_list_in_no_order_is_not_read_for_ever() -> None:
+    listing, asked = Listing(records(30), cap=3), [0]
+
+    def shuffle(_: Request) -> None:
+        asked[0] += 1
+        listing.records = listing.records[7:] + listing.records[:7]
+
+    listing.before = shuffle
+    with pytest.raises(SourceError, match=r"the bound is|had no new record"):
+        await read_all(listing.by_offset(), Offset(), replace(ITEMS, concurrent=1))
+    assert asked[0] < 200
+
+
+@pytest.mark.parametrize("style", [PageNumber(), Cursor("page", at="next")])
+async def test_pages_that_come_round_again_are_found_out(style: Pagination) -> None:
+    """Each page differs from the one before, and each token is new."""
+
+    async def round_and_round(request: Request, writer: asyncio.StreamWriter) -> None:
+        number = int(request.query.get("page", 1))
+        await sent({"data": [{"id": number % 3}], "next": number + 1})(request, writer)
+
+    with pytest.raises(SourceError, match="pages repeat"):
+        await read_all(round_and_round, style)
+
+
+async def test_a_list_without_an_end_meets_the_bound_and_names_it() -> None:
+    async def endless(request: Request, writer: asyncio.StreamWriter) -> None:
+        number = int(request.query.get("page", 1))
+        await sent({"data": [{"id": number}], "next": number + 1})(request, writer)
+
+    async with serve(forever=endless) as server:
+        with pytest.raises(ListUnfinished, match=r"30 pages of one list were read in this run, .* max_pages"):
+            await read(
+                server.url, ITEMS, api(ITEMS, pagination=Cursor("page", at="next")), limits=replace(QUICK, max_pages=30)
+            )
+    assert len(server.requests) <= 31
