@@ -20,6 +20,7 @@ COMMANDS = {
     "up": "Start the embedded stack",
     "down": "Stop what `up` started",
     "plan": "Show what a run would load",
+    "cursor": "Stored cursors",
     "run": "Load the sources and build gold",
     "transform": "Build silver and gold from raw",
     "dev": "Build models in private schemas",

@@ -25,6 +25,7 @@ from flows.landing.table import Target
 from flows.observe.openlineage import Dataset, api_dataset
 from flows.publish import raw_rows
 from flows.publish.counts import Totals, compare_counts
+from flows.publish.identity import joined
 from flows.publish.run import Loaded, LoadRun
 from flows.state import ledger
 from flows.state.reconciliations import Reconciliation
@@ -106,8 +107,9 @@ class Apis(Kind[Api, Endpoint]):
         load = ListLoad(run, planned.plan, carry.state, carry.known)
         async with guarded(run.warehouse, run.source.name, run.target.where):
             counts = await load.run()
+        warning = joined(planned.plan.warning, load.warning)
         return Loaded(
-            replace(planned.plan, upper=load.upper, warning=load.warning), counts, tuple(load.changes), load.groups
+            replace(planned.plan, upper=load.upper, warning=warning), counts, tuple(load.changes), load.groups
         )
 
     async def compare(self, ends: Ends[Api, Endpoint]) -> tuple[Reconciliation, Sequence[Key]]:

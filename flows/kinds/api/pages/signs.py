@@ -77,9 +77,10 @@ _ELSEWHERE = frozenset(["self", "first", "last", "prev", "previous", "href", "ur
 _PUNCTUATION = re.compile(r"[^a-z0-9]")
 
 
-def more_in(answer: Answer, seen: int | None, pages: int) -> str | None:
+def more_in(answer: Answer, seen: int | None, pages: int, known: str | None = None) -> str | None:
     """Where the response says that its list goes on; None if it does not.
 
+    `known`: the path of a value that is declared to be something else: a token of changes.
     `seen`: the records of the list so far, to be compared with a total; None if a total may count something else.
     `pages`: its pages so far.
     """
@@ -91,7 +92,7 @@ def more_in(answer: Answer, seen: int | None, pages: int) -> str | None:
         if any("next" in link.relations and not link.anchor for link in links):
             return 'rel="next" in the Link header'
     try:
-        return next(_in_body(answer, seen, pages), None)
+        return next((path for path in _in_body(answer, seen, pages) if path != repr(known)), None)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 
+from flows.kinds.api.declared.changes import ChangeToken
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import (
     Cursor,
@@ -185,7 +186,9 @@ class Walk:
             AttemptFailed: it does.
         """
         compared = self.of.is_all and self.of.endpoint.total is None
-        if (where := more_in(answer, self._listed if compared else None, self._taken)) is not None:
+        cursor = self.of.endpoint.cursor
+        token = cursor.at if isinstance(cursor, ChangeToken) else None
+        if (where := more_in(answer, self._listed if compared else None, self._taken, token)) is not None:
             raise unfinished(f"the declared pagination ends here, and the response says at {where} that there is more")
 
     def proof(self) -> PageRequest | None:
