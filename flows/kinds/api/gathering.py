@@ -14,7 +14,7 @@ from flows.kinds.api.fields import Change, RecordFields
 from flows.kinds.api.landing import ListLanding, forgotten
 from flows.kinds.api.list_state import Gathered, ListRead
 from flows.kinds.api.pages.coming import Coming, NotYet
-from flows.kinds.api.pages.endpoint import Page
+from flows.kinds.api.pages.page import Page
 from flows.kinds.api.shape import shape_of
 from flows.landing.readable import Steps, readable, unknown_fields
 from flows.landing.records import Records

@@ -17,7 +17,8 @@ from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.list import ListLoad
 from flows.kinds.api.list_state import ListRead
-from flows.kinds.api.pages.endpoint import Start, count_records, read_pages
+from flows.kinds.api.pages.endpoint import count_records, read_pages
+from flows.kinds.api.pages.page import Start
 from flows.kinds.api.plan import known_read, plan_endpoint, since_of
 from flows.kinds.api.preview import draft_api, preview_endpoint
 from flows.kinds.kind import Column, Ends, Kind, Planned, Preview, Waiting, Words

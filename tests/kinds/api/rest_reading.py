@@ -10,7 +10,8 @@ from flows.kinds.api.declared.changes import Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import LinkHeader, Pagination
 from flows.kinds.api.http.limits import HttpLimits
-from flows.kinds.api.pages.endpoint import Page, Start, read_pages
+from flows.kinds.api.pages.endpoint import read_pages
+from flows.kinds.api.pages.page import Page, Start
 from flows.values.connection import ApiConnection
 
 KEY = "canary-5f2b8c"

@@ -10,7 +10,7 @@ import pytest
 
 from flows.kinds.api import Cursor, Endpoint, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
 from flows.kinds.api.declared.pagination import Pagination
-from flows.kinds.api.pages.endpoint import Page
+from flows.kinds.api.pages.page import Page
 from flows.values.errors import DeclarationError, ListUnfinished, SourceError
 from flows.values.json_path import parse_path
 from tests.kinds.api.http_lists import Listing

@@ -7,7 +7,8 @@ import pytest
 
 from flows.kinds.api import Cursor, Endpoint, NextHeader, NextUrl, Offset, PageNumber, Since
 from flows.kinds.api.declared.pagination import Pagination
-from flows.kinds.api.pages.endpoint import Page, Start, read_pages
+from flows.kinds.api.pages.endpoint import read_pages
+from flows.kinds.api.pages.page import Page, Start
 from flows.values.errors import DeclarationError, PlaceLost, SourceError
 from tests.kinds.api.http_lists import Listing
 from tests.kinds.api.http_servers import Answer, json_page, raw, response, serve, status

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from types import TracebackType
 
-from flows.kinds.api.pages.endpoint import Page
+from flows.kinds.api.pages.page import Page
 
 
 class NotYet(Exception):

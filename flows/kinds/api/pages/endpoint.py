@@ -40,8 +40,6 @@ from flows.values.connection import ApiConnection
 from flows.values.errors import DeclarationError, ListUnfinished, MedallionError, SourceError
 from flows.values.json_path import parse_path
 
-__all__ = ["EndpointReader", "Page", "Start", "count_records", "open_reader", "read_pages"]
-
 _DEFAULT_LIMITS = HttpLimits()
 OnWait = Callable[[str, float], None]
 
