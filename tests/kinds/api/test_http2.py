@@ -48,7 +48,7 @@ class Pages:
         headers = {bytes(name): bytes(value).decode() for name, value in event.headers}
         self.keys.append(headers[b"x-api-key"])
         page = int(dict(parse_qsl(urlsplit(headers[b":path"]).query))["page"])
-        body = json.dumps({"data": [{"id": page}], "total": 20}).encode()
+        body = json.dumps({"data": [{"id": page}] if page <= 20 else [], "total": 20}).encode()
         protocol.send_headers(event.stream_id, [(":status", "200"), ("content-type", "application/json")])
         if page == self.cut:
             self.cut = None

@@ -27,6 +27,7 @@ from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.auth import base_url_of, open_client
 from flows.kinds.api.http.date import http_date
 from flows.kinds.api.http.failure import AttemptFailed
+from flows.kinds.api.http.json_walk import Absent, Document
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.reader import Reader
 from flows.kinds.api.http.request import PageRequest, check_place, encoded
@@ -188,7 +189,8 @@ class EndpointReader:
         first = self._first(began, None, {})
         if self._endpoint.page_size is not None:
             first = first.having([(self._endpoint.page_size_parameter, 1)])
-        return bool((await self._reader.fetch(first, number)).records)
+        records = (await self._reader.fetch(first, number)).records
+        return any(not _is_older(record, cursor, walk.began) for record in records)
 
     async def peek(self) -> tuple[bytes, httpx.Headers]:
         """The first page's body as received, and its headers, whatever its shape.
@@ -297,3 +299,14 @@ def _too_many(pages: int) -> AttemptFailed:
         "run again: the next run goes on from there; declare a larger page_size, or raise the bound",
         kind=ListUnfinished,
     )
+
+
+def _is_older(record: bytes, cursor: Since, began: str) -> bool:
+    """Whether a record is known to be from before: an API that ignores the cursor's parameter sends such ones."""
+    try:
+        value = Document(record).token(parse_path(cursor.field))
+        if cursor.form.startswith("epoch"):
+            return int(value or 0) < int(cursor.at(datetime.fromisoformat(began)))
+        return datetime.fromisoformat(str(value)) < datetime.fromisoformat(began) and cursor.form != "date"
+    except (Absent, ValueError, TypeError):
+        return False
