@@ -19,7 +19,7 @@ def eventually(look: Callable[[], Found], seconds: float = 120, otherwise: Calla
 
 
 def looked_for(look: Callable[[], Found], seconds: float) -> Found:
-    """The same, for what is judged later: what it found last, also where that is nothing."""
+    """The same, for what is checked later: what it found last, also where that is nothing."""
     until = time.monotonic() + seconds
     pause = 0.02
     while not (found := look()) and time.monotonic() < until:

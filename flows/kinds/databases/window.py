@@ -65,7 +65,7 @@ async def bounds(reader: Reader, described: ForeignTable, state: CursorState, cl
 
 
 def _types(reader: Reader, column: TypedColumn, cursor: object) -> tuple[str, str]:
-    """The types in raw and at the source by which the cursor is judged."""
+    """The types in raw and at the source by which the cursor is checked."""
     kept_as_text = reader.dialect.engine == "mssql" and _MSSQL_TIMES.fullmatch(column.source_type)
     if kept_as_text:
         return "timestamp without time zone", column.source_type

@@ -87,7 +87,7 @@ async def look(connection: Connection[Record], now: datetime | None = None) -> H
 
     The clock is read in one round trip and the open transactions in the next, so a transaction that began before the
     clock was read is either seen, or has ended and will be in the snapshot. In a transaction PostgreSQL shows the
-    sessions that it showed first, however long ago, unless it is told to look again.
+    sessions that it showed first, however long ago, unless asked to look again.
     """
     looked = await connection.fetchval("select clock_timestamp() from (select pg_stat_clear_snapshot()) as anew")
     now = now or looked

@@ -86,7 +86,7 @@ async def snapshots(
                     window, doubt = await trusted_window(theirs, table, shape, state, target.where)
                     portable = await theirs.fetchrow(PROBE) != probe
                 if doubt:
-                    # The next load may read all rows again; until then, differences are told and can be repaired.
+                    # The next load may read all rows again; until then, differences are reported and can be repaired.
                     window = replace(window, condition="false")
                 await start_reading(theirs, origin_address, source, table, shape)
                 yield Ends(
