@@ -46,7 +46,7 @@ class Pace:
     def hold(self, endpoint: str, seconds: float) -> None:
         """The API requests a pause: no reader of the endpoint sends anything before it is over.
 
-        Quotas are often those of an endpoint. If it is the API's, the other endpoints learn it from their own responses.
+        Quotas are often those of an endpoint. If it is the API's, the others learn it from their own responses.
         """
         with self._lock:
             until = time.monotonic() + seconds
