@@ -1,10 +1,13 @@
-"""Sessions of the tests' own that are kept from one look to the next: each new one takes 9 ms of a core.
+"""Sessions that are kept: those of a test's own from one look to the next, and those of its loads.
+
+Each new one takes 4 to 9 ms of a core, and the first statements in it as long again.
 
 Most tests look at both ends after each load, and three of five sessions of a run were begun for one look. A kept one
 belongs to one thread, since a statement that waits would keep another thread's waiting behind it. It outlasts no
 database: `forget` closes those of a database that goes, or that is copied.
 """
 
+import asyncio
 import re
 import threading
 from collections import OrderedDict
@@ -13,6 +16,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
+
+from flows.access import kept_sessions
 
 Answer = TypeVar("Answer")
 Session = psycopg.Connection[Any]
@@ -65,3 +70,19 @@ def _kept() -> OrderedDict[str, Session]:
         _of_threads.append(_ours.kept)
     kept: OrderedDict[str, Session] = _ours.kept
     return kept
+
+
+def take_over_sessions() -> None:
+    """Until the test's task ends, loads in it take over each other's sessions, as those of a run do."""
+    keeper = kept_sessions._keeper.get()
+    task = asyncio.current_task()
+    if task is None or (keeper is not None and keeper.is_open_here):
+        return
+    ours = kept_sessions._Keeper()
+    kept_sessions._keeper.set(ours)
+
+    def end(_: asyncio.Task[Any]) -> None:
+        for kept in [kept for idle in ours._idle.values() for kept in idle]:
+            kept.connection.terminate()
+
+    task.add_done_callback(end)

@@ -19,7 +19,7 @@ from flows.values.settings import settings
 from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.conformance import forking
-from tests.sessions import Session, in_session
+from tests.sessions import Session, in_session, take_over_sessions
 
 METADATA = ("_extracted_at", "_source_system", "_batch_id", "_deleted_at")
 Row = dict[str, Any]
@@ -45,6 +45,7 @@ async def load(
 ) -> LoadResult:
     """One load of one table, as the platform's roles."""
     declared = source.table(table) if isinstance(table, str) else table
+    take_over_sessions()
     return await load_table(at(warehouse, "loader"), at(shop, "extractor"), source, declared, **options)
 
 

@@ -14,14 +14,14 @@ from tests.flows.small_project import edit, write_project
 @pytest.fixture
 def reasons(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Why dbt parsed a whole project, each time it did."""
+    from dbt.events.types import UnableToPartialParse
     from dbt.parser import manifest
 
     found: list[str] = []
-    said = manifest.UnableToPartialParse
 
     def note(reason: str) -> Any:
         found.append(reason)
-        return said(reason=reason)
+        return UnableToPartialParse(reason=reason)
 
     monkeypatch.setattr(manifest, "UnableToPartialParse", note)
     return found

@@ -138,10 +138,10 @@ async def test_a_serialization_failure_is_transient(
     warehouse: TestDatabase, shop: TestDatabase, cluster: TestCluster
 ) -> None:
     """Publishing runs at the warehouse's own level, where nothing can collide; unless its owner has raised that."""
-    await load(warehouse, shop, "baskets")
-    change(shop, "update baskets set week = 52, updated_at = now() where basket_id = 31000001")
     level = "set default_transaction_isolation = 'repeatable read'"
     cluster.connection.execute(f"alter database {warehouse.name} {level}".encode())
+    await load(warehouse, shop, "baskets")
+    change(shop, "update baskets set week = 52, updated_at = now() where basket_id = 31000001")
     ends = TwoEnds(warehouse, shop)
     async with six_invariants(ends, declared_shop, "baskets"):
         async with await psycopg.AsyncConnection.connect(warehouse.url("admin")) as other:

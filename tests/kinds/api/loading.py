@@ -17,6 +17,7 @@ from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.conformance.forking import ROOT
 from tests.kinds.loading import at, rows
+from tests.sessions import take_over_sessions
 
 KEY = "canary-key-51d0"
 _AFTER = Cursor("after", at="paging.next", more="paging.more")
@@ -57,6 +58,7 @@ async def load(
     """One load in this process."""
     connection = ApiConnection(api.connection, url, KEY)
     with patch.dict(KINDS, {"api": Apis(limits)}):
+        take_over_sessions()
         return await load_table(at(warehouse, "loader"), connection, api, api.table(endpoint), **options)
 
 

@@ -23,6 +23,7 @@ from infra.local.ports import any_free
 from tests.conftest import TestDatabase
 from tests.kinds.api.http_servers import Answer, json_page, raw, response, serve, status
 from tests.kinds.loading import at, landing_tables, loads, open_quarantine, raw_rows, rows, setting
+from tests.sessions import take_over_sessions
 
 KEY = "canary-key-77f1"
 ITEMS = Api(
@@ -74,6 +75,7 @@ def commerce(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commerce]:
 
 async def load(warehouse: TestDatabase, url: str, endpoint: str, api: Api = marketing) -> LoadResult:
     connection = ApiConnection("marketing", url, KEY)
+    take_over_sessions()
     return await load_table(at(warehouse, "loader"), connection, api, api.table(endpoint))
 
 

@@ -19,6 +19,7 @@ from flows.verbs.plan import PlanLine, plan_sources
 from tests.conftest import TestDatabase
 from tests.kinds.conformance import forking
 from tests.kinds.conformance.end import TABLE, End, Items
+from tests.sessions import take_over_sessions
 
 Rows = list[tuple[Any, ...]]
 
@@ -58,6 +59,7 @@ class Given:
 
     async def load(self) -> LoadResult:
         source = self.source
+        take_over_sessions()
         return await load_table(self.address, kind_of(source).address(source), source, source.table(TABLE))
 
     async def load_killed(self, failpoint: str) -> int:

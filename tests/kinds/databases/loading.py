@@ -20,6 +20,7 @@ from flows.verbs.load import load_table
 from infra.local.ports import any_free
 from tests.conftest import TestDatabase
 from tests.kinds.loading import at, rows
+from tests.sessions import take_over_sessions
 
 SERVER, INSTALL = shutil.which("mariadbd"), shutil.which("mariadb-install-db")
 DRIVER = Path("/etc/odbcinst.ini")
@@ -134,6 +135,7 @@ def running_mariadb() -> Iterator[MariaDb]:
 async def load(warehouse: TestDatabase, url: str, table: Table, engine: Engine, **options: Any) -> LoadResult:
     """One load of one table from a foreign source named `erp`."""
     source = Database("erp", connection="erp", engine=engine, tables=[table])
+    take_over_sessions()
     return await load_table(at(warehouse, "loader"), DatabaseConnection("erp", url), source, table, **options)
 
 

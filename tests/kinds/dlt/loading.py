@@ -13,6 +13,7 @@ from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.loading import Row, rows
 from tests.kinds.loading import at as address
+from tests.sessions import take_over_sessions
 
 SOURCES = "tests.kinds.dlt.sources"
 
@@ -42,6 +43,7 @@ async def load(
     warehouse: TestDatabase, build: str, resource: Resource, connection: ApiConnection | None = None, **options: Any
 ) -> LoadResult:
     """One load of one resource."""
+    take_over_sessions()
     return await load_table(address(warehouse, "loader"), connection, declared(build, resource), resource, **options)
 
 

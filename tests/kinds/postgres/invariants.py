@@ -25,12 +25,14 @@ from flows.publish.session import LoadResult
 from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.publish.two_ends import TwoEnds
+from tests.sessions import take_over_sessions
 
 _METADATA = "array['_extracted_at', '_source_system', '_batch_id', '_deleted_at']"
 
 
 async def load(ends: TwoEnds, source: Database, table: str) -> LoadResult:
     """One load of the source's table."""
+    take_over_sessions()
     return await load_table(ends.warehouse_address, ends.shop_address, source, source.table(table))
 
 

@@ -24,6 +24,7 @@ from tests.kinds.postgres.chunked import KEYS, LARGE, MEDIUM, ROWS, SOURCE, crea
 from tests.kinds.postgres.invariants import six_invariants
 from tests.nightly import nightly
 from tests.publish.two_ends import Rows, TwoEnds
+from tests.sessions import take_over_sessions
 
 # What every load passes before it stages anything cannot differ between one read and another.
 # Four to nine chunks, for a reader who is killed after each.
@@ -54,6 +55,7 @@ def sizes(variables: dict[str, str]) -> Iterator[None]:
 
 async def load(ends: TwoEnds, table: str, variables: dict[str, str] = MEDIUM) -> LoadResult:
     with sizes(variables):
+        take_over_sessions()
         return await load_table(ends.warehouse_address, ends.shop_address, SOURCE, SOURCE.table(table))
 
 

@@ -16,6 +16,7 @@ from tests.conftest import TestDatabase
 from tests.kinds.api.servers.imitation import Imitation
 from tests.kinds.conformance.forking import ROOT
 from tests.kinds.loading import at, rows
+from tests.sessions import take_over_sessions
 
 
 async def load(
@@ -23,6 +24,7 @@ async def load(
 ) -> LoadResult:
     """One load of one endpoint."""
     connection = ApiConnection(api.connection, url, key, user)
+    take_over_sessions()
     return await load_table(at(warehouse, "loader"), connection, api, api.table(endpoint))
 
 
