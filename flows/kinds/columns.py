@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.values.errors import SourceError
 
 

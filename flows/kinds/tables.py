@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.declare import Overwrite
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.kinds.kind import Column
 
 

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from flows.declare.database import Table
 from flows.declare.load import Overwrite
+from flows.declare.table import Table
 from flows.landing.table import Target
 from flows.values.errors import DataRefused, DeclarationError
 from flows.values.shape import Shape

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flows.declare.database import Engine, Table
+from flows.declare.database import Engine
+from flows.declare.table import Table
 from flows.kinds.databases.types import SourceColumn
 
 

@@ -12,7 +12,8 @@ from urllib.parse import unquote
 from flows.access import addresses
 from flows.access.addresses import connect
 from flows.declare import Replace
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.kinds.databases import rows
 from flows.kinds.databases.connection import Reader, open_reader
 from flows.kinds.databases.keys import keys_differ

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flows.declare import Sequence
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.kinds.columns import left_out
 from flows.kinds.databases import rows
 from flows.kinds.databases.connection import Reader

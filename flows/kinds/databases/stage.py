@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from flows.declare import Merge
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.kinds.databases import rows
 from flows.kinds.databases.connection import Reader
 from flows.kinds.databases.plan import ForeignPlan

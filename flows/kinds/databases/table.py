@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.kinds.columns import refuse_unknown_columns
 from flows.kinds.databases.connection import Reader
 from flows.kinds.databases.types import TypedColumn, typed

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from flows.declare import Sequence
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.publish.identity import Doubt, cursor_doubt, declared_cursor, digest
 from flows.values.errors import SourceUnavailable
 from flows.values.identifiers import quote_identifier

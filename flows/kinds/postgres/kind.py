@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from flows.access import addresses
 from flows.access.addresses import connect
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
 from flows.declare.partition import Partition
+from flows.declare.table import Table
 from flows.kinds.kind import Column, Ends, Kind, Planned, Waiting
 from flows.kinds.postgres import backfill
 from flows.kinds.postgres.compare.compare import compare_table

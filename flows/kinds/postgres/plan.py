@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flows.declare import Overwrite, Timestamp
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.kinds.columns import left_out
 from flows.kinds.postgres.large.sizing import plan_reading
 from flows.kinds.postgres.large.volume import Volume

@@ -21,7 +21,8 @@ import asyncpg
 
 from flows.access.addresses import connect
 from flows.access.sessions import pinned
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.kinds.postgres.table import describe
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import SourceUnavailable

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from flows.declare.database import Table
 from flows.declare.load import Overwrite
+from flows.declare.table import Table
 from flows.kinds.columns import refuse_unknown_columns
 from flows.values.errors import FailureClass, SourceError
 from flows.values.shape import METADATA_NAMES, Shape

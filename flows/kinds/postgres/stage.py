@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from flows.declare import Merge, Overwrite
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.failures.diagnose import CONNECTION_LOST
 from flows.kinds.postgres.large.chunks import RunChunk, Threads
 from flows.kinds.postgres.large.gathering import open_gathering

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.kinds.postgres.money import money_decimals
 from flows.kinds.postgres.refusals import refuse_condition, refuse_shape, refuse_unreadable
 from flows.kinds.postgres.undecodable import UNCHECKED, undecodable

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flows.declare.cursor import Epoch, Sequence, Timestamp, TransactionId
-from flows.declare.database import Table
 from flows.declare.load import Append, Overwrite
+from flows.declare.table import Table
 from flows.kinds.postgres.large.slices import beyond
 from flows.kinds.postgres.partitions import partition_window
 from flows.kinds.postgres.positions import Place, number_type

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flows.declare.cursor import Timestamp
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.values.errors import SourceError
 from flows.values.identifiers import quote_identifier
 from flows.values.plan import CursorState

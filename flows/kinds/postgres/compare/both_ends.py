@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from flows.access.addresses import connect
 from flows.declare import Overwrite
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.failures.diagnose import explain
 from flows.kinds.postgres.reading import settled, start_reading
 from flows.kinds.postgres.table import describe

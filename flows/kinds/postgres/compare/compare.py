@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flows.declare import Append, Overwrite
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.kinds.postgres.compare import source_rows as extract_buckets
 from flows.kinds.postgres.compare.both_ends import Ends, snapshots
 from flows.kinds.postgres.compare.narrow import Difference, differences, narrow

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 
 from flows.access.addresses import connect
 from flows.declare import Merge, Overwrite, Replace
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.kinds.postgres.compare import source_rows as extract_buckets
 from flows.kinds.postgres.reading import start_reading
 from flows.kinds.postgres.rows import land

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from flows.declare import Epoch, Sequence, Timestamp, TransactionId
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.kinds.postgres.large.volume import Volume, estimate
 from flows.values.plan import Reading, Window
 from flows.values.settings import Settings, settings

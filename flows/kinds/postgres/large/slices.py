@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.kinds.postgres.large.volume import Volume
 from flows.values.errors import SourceUnavailable
 from flows.values.identifiers import quote_identifier, quote_literal

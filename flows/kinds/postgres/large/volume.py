@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.values.shape import Shape
 
 if TYPE_CHECKING:
