@@ -1,10 +1,12 @@
 """A table of a source database: what is read of it, and how it is loaded."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from flows.declare.cursor import ByClock, Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.load import Append, Merge, Overwrite, Replace
+from flows.declare.mask import Hashed, Mask, refuse_masks
 from flows.declare.refusals import refuse_repeats
 from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
 from flows.values.errors import DeclarationError
@@ -39,6 +41,8 @@ class Table:
     `where` is a condition in the source's SQL: other rows are not read, and count as rows that do not exist.
     `as_text` names columns that are loaded as text: in databases other than PostgreSQL for values that their type in
     raw cannot represent (zero dates, words in a numeric column).
+    `masked` names columns of which a hash or a mask is loaded, so that their values do not reach the warehouse:
+    `masked={"email": Hashed(), "phone": Masked(keep=2)}`.
     `source_name` is the table's name at the source, if it is not `name`: `Table("orders", source_name="Orders", …)`.
     `sees_a_part` accepts that the source hides rows from our role, by row-level security or by a view that filters by
     the current user: hidden rows then count as rows that do not exist, also for `deletes`. Without it, such a table
@@ -60,6 +64,7 @@ class Table:
     exclude: tuple[str, ...] = ()
     where: str = ""
     as_text: tuple[str, ...] = ()
+    masked: Mapping[str, Mask] = field(default_factory=dict, hash=False)
     on_drift: OnDrift = "evolve"
     sees_a_part: bool = False
     source_name: str | None = None
@@ -111,6 +116,16 @@ class Table:
         """The source's columns that a load needs: key, cursor, and the partition column of an overwrite."""
         named = [*self.keys, *([] if self.cursor_column is None else [self.cursor_column])]
         return tuple(dict.fromkeys([*named, *([self.load.by] if isinstance(self.load, Overwrite) else [])]))
+
+    @property
+    def has_masked_key(self) -> bool:
+        """Whether the key has other values in raw than at the source."""
+        return any(key in self.masked for key in self.keys)
+
+    @property
+    def hashes(self) -> bool:
+        """Whether a column is hashed, for which a key is needed."""
+        return any(isinstance(mask, Hashed) for mask in self.masked.values())
 
     def reads(self, column: str) -> bool:
         """Whether the source's column is read."""
@@ -192,7 +207,10 @@ class Table:
             )
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
         refuse_repeats(list(self.keys), "key column", where)
+        object.__setattr__(self, "masked", dict(self.masked))
         self._refuse_columns(where)
+        ordered = {self.cursor_column, self.load.by if isinstance(self.load, Overwrite) else None}
+        refuse_masks(self.masked, self.keys, ordered, self.as_text, where)
         if not all(
             [*self.keys, self.schema, self.at_source, *([] if self.cursor_column is None else [self.cursor_column])]
         ):
@@ -216,9 +234,10 @@ class Table:
                 where=where,
                 fix="keep one: the columns to take, or to leave out",
             )
-        if needed := [name for name in (*self.named_columns, *self.as_text) if not self.reads(name)]:
+        if needed := [name for name in (*self.named_columns, *self.as_text, *self.masked) if not self.reads(name)]:
             raise DeclarationError(
-                f"column {', '.join(needed)} is not read, but the key, the cursor, the partition or as_text needs it",
+                f"column {', '.join(needed)} is not read, but the key, the cursor, the partition, as_text or masked "
+                "needs it",
                 where=where,
                 fix="add it to columns, or remove it from exclude",
             )

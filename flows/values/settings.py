@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     openlineage_file: Path | None = Field(None, description="A file that receives them too, one per line")
     openlineage_namespace: str = Field("medallion", description="The namespace of jobs in the events")
     erasure_key: SecretStr | None = Field(None, description="The key for hashing erased subjects")
+    mask_key: SecretStr | None = Field(None, description="The key for hashing masked columns")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
     promote_from_url: SecretStr | None = Field(
         None,

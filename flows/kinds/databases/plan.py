@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flows.declare import Sequence
 from flows.declare.database import Database
 from flows.declare.table import Table
-from flows.kinds.columns import left_out
+from flows.kinds.columns import declared_of_columns
 from flows.kinds.databases import rows
 from flows.kinds.databases.connection import Reader
 from flows.kinds.databases.identity import doubt, identify
@@ -17,7 +17,7 @@ from flows.kinds.databases.table import ForeignTable, describe
 from flows.kinds.databases.window import Bounds, bounds
 from flows.landing.table import SchemaChange, Target, raw_columns
 from flows.publish.evolution import drift_since, no_longer_held, returned
-from flows.publish.identity import Clock, Doubt, joined, read_clock, refuse_other_key, untrusted
+from flows.publish.identity import Clock, Doubt, joined, read_clock, refuse_other_key, refuse_other_masks, untrusted
 from flows.publish.strategy import leaves_alone, not_unique, strategy_of
 from flows.state import ledger, reloads
 from flows.values.plan import CursorState, LoadPlan
@@ -49,6 +49,7 @@ async def plan_foreign(warehouse: Connection[Record], reader: Reader, source: Da
     if raw is not None:
         await refuse_other_key(warehouse, target, table.keys)
         state = await ledger.read_cursor(warehouse, source.name, table.name)
+        refuse_other_masks(state, raw, table, target.where)
         why = await reloads.reason(warehouse, source.name, table.name)
     described = await describe(reader, source.name, table)
     changes, held = await drift_since(warehouse, target, described.shape, raw, table)
@@ -95,7 +96,10 @@ async def plan_foreign(warehouse: Connection[Record], reader: Reader, source: Da
         upper=window.upper,
         shape=described.shape,
         warning=window.warning,
-        cautions=(*(() if described.unique or not table.keys else (not_unique(table.keys),)), *left_out(table)),
+        cautions=(
+            *(() if described.unique or not table.keys else (not_unique(table.keys),)),
+            *declared_of_columns(table),
+        ),
     )
     return ForeignPlan(plan, target, described, bounded, changes, held)
 

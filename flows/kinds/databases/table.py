@@ -76,7 +76,9 @@ async def describe(reader: Reader, source: str, table: Table) -> ForeignTable:
             fix="leave it out: exclude=(…); or create a view at the source that renames it, and declare the view",
         )
     columns = tuple(
-        typed(dialect.engine, column, dialect.column(column.name), as_text=column.name in table.as_text)
+        typed(dialect.engine, column, dialect.column(column.name), as_text=column.name in table.as_text).masked(
+            table.masked.get(column.name)
+        )
         for column in found
     )
     described = ForeignTable(table, columns)

@@ -27,6 +27,7 @@ from flows.landing.table import Stamp, Target, ensure_types, raw_columns
 from flows.publish import raw_rows as load_buckets
 from flows.publish.deletes import refuse_too_many
 from flows.publish.evolution import beside_scheduled_loads
+from flows.publish.identity import refuse_other_masks
 from flows.publish.publish import check_and_publish
 from flows.publish.session import LoadResult, LoadSession, Progress, load_session
 from flows.publish.staged import Held, Staged
@@ -155,6 +156,7 @@ async def backfill_partition(
                 where=target.where,
                 fix=f"`medallion run {target.where}` loads it",
             )
+        refuse_other_masks(state, known, table, target.where)
         async with contextlib.AsyncExitStack() as opened:
             condition = _within(column, partition)
             extracted_at = datetime.now(UTC).isoformat()

@@ -14,7 +14,7 @@ import asyncpg
 
 from flows.declare import Sequence
 from flows.declare.table import Table
-from flows.publish.identity import Doubt, cursor_doubt, declared_cursor, digest
+from flows.publish.identity import Doubt, cursor_doubt, declared_cursor, declared_masks, digest
 from flows.values.errors import SourceUnavailable
 from flows.values.identifiers import quote_identifier
 from flows.values.shape import Shape
@@ -79,6 +79,7 @@ async def identify(connection: Connection[Record], table: Table, shape: Shape) -
     log = await _unless_refused(connection, _REPLAYED if facts["standby"] else _WRITTEN)
     return {
         "where": digest(table.where),
+        "masked": declared_masks(table),
         "cursor": declared_cursor(table, shape),
         "source": {
             "system": server and server["system"],

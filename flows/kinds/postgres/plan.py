@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flows.declare import Overwrite, Timestamp
 from flows.declare.database import Database
 from flows.declare.table import Table
-from flows.kinds.columns import left_out
+from flows.kinds.columns import declared_of_columns
 from flows.kinds.postgres.large.sizing import plan_reading
 from flows.kinds.postgres.large.volume import Volume
 from flows.kinds.postgres.table import describe, has_value_outside, key_is_unique
@@ -16,7 +16,15 @@ from flows.kinds.postgres.trust import trusted_window
 from flows.kinds.postgres.zones import notice_local_times
 from flows.landing.table import SchemaChange, Target, raw_columns
 from flows.publish.evolution import drift_since, no_longer_held, returned
-from flows.publish.identity import Doubt, can_be_read_again, joined, read_clock, refuse_other_key, untrusted
+from flows.publish.identity import (
+    Doubt,
+    can_be_read_again,
+    joined,
+    read_clock,
+    refuse_other_key,
+    refuse_other_masks,
+    untrusted,
+)
 from flows.publish.strategy import leaves_alone, not_unique, strategy_of
 from flows.state import ledger, reloads
 from flows.values.identifiers import quote_identifier, quote_literal
@@ -56,6 +64,7 @@ async def plan_table(
     if raw is not None:
         await refuse_other_key(warehouse, target, table.keys)
         state = await _state(warehouse, target, table)
+        refuse_other_masks(state, raw, table, target.where)
         why = await reloads.reason(warehouse, source.name, table.name)
     shape = await describe(origin, source.name, source.raw_schema, table)
     changes, held = await drift_since(warehouse, target, shape, raw, table)
@@ -116,7 +125,7 @@ async def plan_table(
         shape=shape,
         warning=_warning(table, window),
         reading=reading,
-        cautions=(*(() if unique or not table.keys else (not_unique(table.keys),)), *left_out(table)),
+        cautions=(*(() if unique or not table.keys else (not_unique(table.keys),)), *declared_of_columns(table)),
     )
     return TablePlan(plan, target, table, window, changes, volume, held, source, unique)
 

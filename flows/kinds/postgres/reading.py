@@ -23,6 +23,7 @@ from flows.access.addresses import connect
 from flows.access.sessions import pinned
 from flows.declare.database import Database
 from flows.declare.table import Table
+from flows.kinds.postgres.masks import give_key
 from flows.kinds.postgres.table import describe
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import SourceUnavailable
@@ -92,6 +93,7 @@ async def start_reading(
             await _begin_by_select(beside, f"{_EACH_STATEMENT}; {relation.begin}", relation, source, table)
             await _begin_by_select(origin, f"{begin}; {_CIRCLE_ENDS_AFTER}", relation, source, table)
         await origin.execute(_NO_CIRCLE)
+    await give_key(origin, table)
     return await _described(origin, source, table, expected)
 
 
@@ -123,6 +125,7 @@ async def join_reading(
         ) from None
     if not locked:
         await origin.execute(relation.select)
+    await give_key(origin, table)
     return await _described(origin, source, table, expected)
 
 
@@ -143,6 +146,7 @@ async def settled(origin: Connection[Record], source: Database, table: Table) ->
     if not await _locked(origin, begin, relation):
         await _begin_by_select(origin, begin, relation, source, table)
     try:
+        await give_key(origin, table)
         yield
     except Exception:
         with contextlib.suppress(Exception):  # the first error counts

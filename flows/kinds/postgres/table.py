@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.declare.table import Table
+from flows.kinds.postgres.masks import masked, refuse_old_server
 from flows.kinds.postgres.money import money_decimals
 from flows.kinds.postgres.refusals import refuse_condition, refuse_shape, refuse_unreadable
 from flows.kinds.postgres.undecodable import UNCHECKED, undecodable
@@ -54,16 +55,21 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
     await refuse_unreadable(connection, found, table, where)
     records = [record for record in found if table.reads(record["name"])]
     decimals = await money_decimals(connection, where) if any(_is_money(record) for record in records) else 2
-    columns = tuple(
-        _as_text(record) if record["name"] in table.as_text else _column(record, raw_schema, decimals)
-        for record in records
-    )
+    refuse_old_server(connection, table, where)
+    columns = tuple(_declared(record, table, _column(record, raw_schema, decimals)) for record in records)
     unchecked = undecodable(columns) if found[0]["encoding"] == UNCHECKED else ""
     shape = Shape(columns, int(found[0]["estimated_rows"]), undecodable=unchecked)
     refuse_shape(shape, table, where, [record["name"] for record in found])
     if table.where:
         await refuse_condition(connection, table, where)
     return shape
+
+
+def _declared(record: Record, table: Table, column: Column) -> Column:
+    """The column as it is declared to be loaded."""
+    if mask := table.masked.get(column.name):
+        return masked(column, mask, record["encoding"])
+    return _as_text(record) if column.name in table.as_text else column
 
 
 def _is_money(record: Record) -> bool:

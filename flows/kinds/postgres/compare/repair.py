@@ -22,6 +22,7 @@ from flows.landing.drift import fit_to_raw
 from flows.landing.table import SchemaChange, Stamp, Target, ensure_types, raw_columns
 from flows.publish import raw_rows as load_buckets
 from flows.publish.evolution import beside_scheduled_loads
+from flows.publish.identity import refuse_other_masks
 from flows.publish.publish import check_and_publish
 from flows.publish.session import LoadResult, LoadSession, load_session
 from flows.publish.staged import Held, Staged
@@ -57,6 +58,7 @@ async def repair_keys(
     async with load_session(warehouse_address, target, STRATEGY, run_id) as session:
         state = await ledger.read_cursor(session.warehouse, source.name, table.name)
         known = await raw_columns(session.warehouse, target) or {}
+        refuse_other_masks(state, known, table, target.where)
         async with contextlib.AsyncExitStack() as opened:
             with session.reading():
                 origin = await opened.enter_async_context(
