@@ -79,6 +79,12 @@ class Database:
                 where=where,
                 fix="use load=Merge() with a cursor, or load=Replace()",
             )
+        if self.engine != "postgresql" and (named := [table.name for table in self.tables if table.query]):
+            raise DeclarationError(
+                f"a query as a table ({', '.join(named)}) is supported for PostgreSQL only",
+                where=where,
+                fix="create a view at the source, and declare the view",
+            )
         object.__setattr__(self, "tables", tuple(self.tables))
 
     def table(self, name: str) -> Table:

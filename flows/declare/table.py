@@ -7,10 +7,11 @@ from typing import Literal, get_args
 from flows.declare.cursor import ByClock, Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.load import Append, Merge, Overwrite, Replace
 from flows.declare.mask import Hashed, Mask, refuse_masks
+from flows.declare.query import body
 from flows.declare.refusals import refuse_repeats
 from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
 from flows.values.errors import DeclarationError
-from flows.values.identifiers import qualified, require_plain
+from flows.values.identifiers import qualified, quote_identifier, require_plain
 
 OnDrift = Literal["evolve", "freeze", "quarantine"]
 """What happens when a table's columns change at the source."""
@@ -24,6 +25,7 @@ class Table:
         Table("baskets", key="basket_id", cursor=Timestamp("updated_at", lag="10 min"), load=Merge(), deletes=True)
         Table("household_events", key="event_id", cursor=Sequence("event_id"), load=Append())
         Table("sales", load=Overwrite(by="sold_at", every="month", last=3))
+        Table("customer_totals", key="customer_id", load=Replace(), query="select customer_id, sum(total) as total …")
 
     `key` is one column or several. `deletes` compares key sets after each read and marks rows deleted at the source.
     `rules` are row checks on load; if more than `max_quarantined` (a share, 0 to 1) of a read's rows break one, the
@@ -38,6 +40,7 @@ class Table:
     `key_not_unique`, "newest" all but the one with the highest cursor; both up to `max_quarantined`.
     `columns` are the only ones that are read; `exclude` names those that are not, so that personal data need not leave
     the source. Without either, all are read, those that the source adds as well.
+    `query` is one statement in the source's SQL whose rows are the table's; `name` is then raw's alone.
     `where` is a condition in the source's SQL: other rows are not read, and count as rows that do not exist.
     `as_text` names columns that are loaded as text: in databases other than PostgreSQL for values that their type in
     raw cannot represent (zero dates, words in a numeric column).
@@ -62,6 +65,7 @@ class Table:
     description: str = ""
     columns: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    query: str = ""
     where: str = ""
     as_text: tuple[str, ...] = ()
     masked: Mapping[str, Mask] = field(default_factory=dict, hash=False)
@@ -77,8 +81,15 @@ class Table:
 
     @property
     def relation(self) -> str:
-        """`"public"."baskets"`, for PostgreSQL."""
+        """`"public"."baskets"`, or a query in brackets with an alias, for PostgreSQL."""
+        if self.query:
+            return f"(\n{body(self.query, f'table {self.name}')}\n) as {quote_identifier(self.name)}"
         return qualified(self.schema, self.at_source)
+
+    @property
+    def catalogued(self) -> str | None:
+        """Its name in PostgreSQL's catalogue, which knows nothing of a query."""
+        return None if self.query else qualified(self.schema, self.at_source)
 
     def within(self, condition: str) -> str:
         """The condition for declared rows only."""
@@ -209,6 +220,7 @@ class Table:
         refuse_repeats(list(self.keys), "key column", where)
         object.__setattr__(self, "masked", dict(self.masked))
         self._refuse_columns(where)
+        self._refuse_query(where)
         ordered = {self.cursor_column, self.load.by if isinstance(self.load, Overwrite) else None}
         refuse_masks(self.masked, self.keys, ordered, self.as_text, where)
         if not all(
@@ -218,6 +230,22 @@ class Table:
                 "the name of the table, its schema, or of a column of the key or cursor, is empty",
                 where=where,
                 fix="write the names as the source has them, or leave the argument out",
+            )
+
+    def _refuse_query(self, where: str) -> None:
+        if self.query:
+            body(self.query, where)
+        if self.query and (self.source_name is not None or self.schema != "public"):
+            raise DeclarationError(
+                "query is declared beside schema or source_name, which name a table",
+                where=where,
+                fix="keep one: the query names its tables itself",
+            )
+        if self.query and isinstance(self.cursor, TransactionId):
+            raise DeclarationError(
+                "rows of a query have no id of the transaction that wrote them",
+                where=where,
+                fix="use Timestamp(…) or Sequence(…) over a column of the query, or no cursor",
             )
 
     def _refuse_columns(self, where: str) -> None:

@@ -26,7 +26,7 @@ def refuse_unknown_columns(table: Table, at_source: Collection[str], where: str)
 
 def declared_of_columns(table: Table) -> tuple[str, ...]:
     """What a plan says of columns that are not read, or not as they are."""
-    said = []
+    said = ["the rows of a declared query"] if table.query else []
     if table.exclude:
         said.append(f"left out as declared: {', '.join(table.exclude)}")
     if table.columns:

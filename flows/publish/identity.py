@@ -105,6 +105,8 @@ def cursor_doubt(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Doubt | N
     """Whether another cursor is declared than the one whose value is stored, or other rows."""
     if (stored.get("where") or "") != (now.get("where") or ""):
         return Doubt("the declared condition was changed since the last load")
+    if (stored.get("query") or "") != (now.get("query") or ""):
+        return Doubt("the declared query was changed since the last load")
     then, today = stored.get("cursor"), now.get("cursor")
     if not then or not today or then == today:
         return None  # without a cursor every row is read, and a new cursor begins from there

@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     chunk_max_mb: float = Field(512, gt=0, description="The largest chunk that the size may adapt to")
     chunk_seconds: float = Field(10, gt=0, description="Target duration of a chunk; its size adapts to it")
     chunk_memory_mb: float = Field(100, gt=0, description="Growth of the process's memory at which chunks are halved")
+    row_limit: int | None = Field(
+        None, ge=1, description="For development: each load reads so many rows at most; refused in production"
+    )
     resume_hours: float = Field(12, ge=0, description="A read interrupted longer ago than this starts over")
     failpoint: str = Field("", description="For tests: the step at which the process kills itself")
     sentry_dsn: SecretStr | None = Field(None, description="Errors go to Sentry, scrubbed; unset → nowhere")

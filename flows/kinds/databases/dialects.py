@@ -67,6 +67,12 @@ class Dialect:
             return f"select top ({rows}) {columns} from {self.relation(table)} where {condition} order by {order}"
         return f"select {columns} from {self.relation(table)} where {condition} order by {order} limit {rows}"
 
+    def some(self, columns: str, table: Table, condition: str, rows: int) -> str:
+        """So many rows, whichever they are."""
+        if self.engine == "mssql":
+            return f"select top ({rows}) {columns} from {self.relation(table)} where {condition}"
+        return f"select {columns} from {self.relation(table)} where {condition} limit {rows}"
+
     def octets(self, expression: str) -> str:
         """The size of a text in bytes, or an upper bound."""
         match self.engine:

@@ -77,9 +77,14 @@ def fits(columns: Sequence[TypedColumn]) -> str:
 
 
 async def texts(
-    reader: Reader, described: ForeignTable, columns: Sequence[TypedColumn], condition: str, longest: int
+    reader: Reader,
+    described: ForeignTable,
+    columns: Sequence[TypedColumn],
+    condition: str,
+    longest: int,
+    limit: int | None = None,
 ) -> AsyncGenerator[Any, None]:
-    """The rows under the condition as Arrow batches of text columns, masked as declared.
+    """The rows under the condition, `limit` at most, as Arrow batches of text columns, masked as declared.
 
     If the driver buffers full results, in chunks by key within the snapshot, so that memory is constant.
     """
@@ -88,6 +93,9 @@ async def texts(
     keys, made = described.chunk_keys, ways(columns)
     if not keys:
         query = f"select {selected} from {dialect.relation(table)} where {condition}"
+        if limit is not None:
+            # A limit belongs to the whole of a union, if it is not in a subquery.
+            query = f"select * from ({dialect.some(selected, table, condition, limit)}) as limited"
         header = dialect.engine == "sqlite"
         if header:
             # ADBC types a column by its first batch, and nulls would be typed as numbers: a row of texts comes first.
@@ -98,15 +106,16 @@ async def texts(
         return
     selected += "".join(f", {key.select} as k{place}" for place, key in enumerate(keys))
     order = ", ".join(dialect.column(key.name) for key in keys)
-    after, rows = "1 = 1", CHUNK_ROWS
-    while rows == CHUNK_ROWS:
-        rows, last = 0, None
-        query = dialect.limited(selected, table, f"({condition}) and ({after})", order, CHUNK_ROWS)
+    after, rows, most, left = "1 = 1", 0, 0, limit
+    while rows == most and left != 0:
+        rows, last, most = 0, None, CHUNK_ROWS if left is None else min(left, CHUNK_ROWS)
+        query = dialect.limited(selected, table, f"({condition}) and ({after})", order, most)
         async for batch in reader.batches(query, longest=longest):
             rows += batch.num_rows
             if batch.num_rows:
                 last = [batch.column(len(columns) + place)[-1].as_py() for place in range(len(keys))]
                 yield masked(batch.select(range(len(columns))), made)
+        left = None if left is None else left - rows
         if last is not None:
             after = _beyond(reader, keys, last)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from flows.declare.table import Table
 from flows.kinds.columns import refuse_unknown_columns
@@ -31,6 +32,10 @@ class ForeignTable:
     def shape(self) -> Shape:
         """The columns of raw."""
         return Shape(tuple(Column(c.name, c.raw_type, c.select, c.nullable) for c in self.columns))
+
+    def narrowed(self, names: Collection[str]) -> ForeignTable:
+        """The same table with these columns only."""
+        return replace(self, columns=tuple(column for column in self.columns if column.name in names))
 
     def column(self, name: str) -> TypedColumn:
         """The column of that name, which describe() has found."""

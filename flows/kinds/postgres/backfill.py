@@ -19,6 +19,7 @@ from flows.kinds.postgres.compare import source_rows as extract_buckets
 from flows.kinds.postgres.large.volume import estimate
 from flows.kinds.postgres.moved import bring_moved
 from flows.kinds.postgres.partitions import dividing_column
+from flows.kinds.postgres.queries import refuse_unlocked
 from flows.kinds.postgres.reading import settled, start_reading
 from flows.kinds.postgres.rows import land
 from flows.kinds.postgres.table import CopyStream, count, describe, key_set, select_rows
@@ -176,6 +177,8 @@ async def backfill_partition(
             await land(session, shape, stream, extracted_at, on_progress)
             moved = await bring_moved(session, origin, table, shape, window)
             session.pass_failpoint("after_copy")
+            with session.reading():
+                await refuse_unlocked(origin, table, target.where)
             shape, drift = await fit_to_raw(session.warehouse, target, shape, held)
 
             async def settle() -> tuple[Held, int]:

@@ -237,7 +237,7 @@ async def _transaction_window(connection: Connection[Record], table: Table, stat
         "select pg_snapshot_xmin(s)::text as oldest, pg_snapshot_xmax(s)::text as upcoming, c.oid::text as relation, "
         "c.relkind in ('r', 'p', 'm') as has_rows from pg_current_snapshot() as s, pg_class as c "
         "where c.oid = to_regclass($1)",
-        table.relation,
+        table.catalogued,
     )
     assert row is not None  # describe() has refused a missing table
     if not row["has_rows"]:

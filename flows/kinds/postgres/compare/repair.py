@@ -15,6 +15,7 @@ from flows.declare import Merge, Overwrite, Replace
 from flows.declare.database import Database
 from flows.declare.table import Table
 from flows.kinds.postgres.compare import source_rows as extract_buckets
+from flows.kinds.postgres.queries import refuse_unlocked
 from flows.kinds.postgres.reading import start_reading
 from flows.kinds.postgres.rows import land
 from flows.kinds.postgres.table import CopyStream, select_rows
@@ -69,6 +70,8 @@ async def repair_keys(
                 found = await extract_buckets.versions(origin, table, shape, keys, "false")
             stream = CopyStream(origin, select_rows(table, shape, extract_buckets.among(table, shape, keys)))
             staged = await _stage(session, table, shape, held, stream, state)
+            with session.reading():
+                await refuse_unlocked(origin, table, target.where)
         gone = [key for key in keys if key not in found]
         counts = await check_and_publish(
             warehouse_address,

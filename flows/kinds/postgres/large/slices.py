@@ -87,7 +87,10 @@ async def refuse_rewritten(connection: Connection[Record], table: Table, plan: L
     """
     if plan.reading.by != "page":
         return
-    if await connection.fetchval("select pg_relation_filenode(to_regclass($1))::bigint", table.relation) != volume.file:
+    if (
+        await connection.fetchval("select pg_relation_filenode(to_regclass($1))::bigint", table.catalogued)
+        != volume.file
+    ):
         raise SourceUnavailable(
             "the table was rewritten while the load began",
             where=f"{plan.source}.{plan.table}",
