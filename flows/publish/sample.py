@@ -13,6 +13,7 @@ from typing import Any
 
 from flows.declare.table import Table
 from flows.publish.identity import joined
+from flows.publish.session import LoadSession
 from flows.values.errors import DeclarationError
 from flows.values.plan import CursorState, LoadPlan, Reading
 from flows.values.row_limit import LIMITED, in_words
@@ -55,13 +56,19 @@ def only_columns(table: Table, names: Collection[str]) -> Table:
     )
 
 
-def refuse_beside_full_load(table: Table, where: str) -> None:
+async def leave_out_tombstones(session: LoadSession) -> None:
+    """A limited load marks nothing as deleted, not even what the source says is."""
+    done = await session.warehouse.execute(f"delete from {session.target.landing} where _deleted_at is not null")
+    session.rows_read -= int(done.split()[-1])
+
+
+def refuse_beside_full_load(keys: Collection[str], where: str) -> None:
     """Of a table that was loaded in full.
 
     Raises:
         DeclarationError: without a key, rows that are read again cannot be told from those in raw.
     """
-    if not table.keys:
+    if not keys:
         raise DeclarationError(
             "raw has a full load, and without a key a limited load cannot tell new rows from those in raw",
             where=where,

@@ -42,7 +42,7 @@ async def load_table(
                 kind.open(source, address, target.where, f"medallion read {target.where}")
             )
         if not kind.heeds_limit:
-            refuse_limit("only tables of databases can be read in part", target.where)
+            refuse_limit("this kind of source is read in full only", target.where)
         with session.reading() if kind.plan_fails_at == "source" else session.writing():
             planned = await kind.plan(session.warehouse, origin, source, table)
         volume = planned.plan.reading.volume if kind.reads_in_chunks else None

@@ -98,7 +98,7 @@ async def _of_source(warehouse: Connection[Record], source: Source, tables: Sequ
             try:
                 running = await _lock_holder(warehouse, source.name, table.name)
                 if not kind.heeds_limit:
-                    refuse_limit("only tables of databases can be read in part", f"{source.name}.{table.name}")
+                    refuse_limit("this kind of source is read in full only", f"{source.name}.{table.name}")
                 planned = await kind.plan(warehouse, origin, source, table)
                 waiting = await kind.waiting(warehouse, origin, planned)
             except Exception as problem:

@@ -70,7 +70,7 @@ async def plan_foreign(warehouse: Connection[Record], reader: Reader, source: Da
     described = await describe(reader, source.name, table)
     beside = limit is not None and raw is not None and sample is None
     if raw is not None and beside:
-        refuse_beside_full_load(table, target.where)
+        refuse_beside_full_load(table.keys, target.where)
         shape, held = beside_scheduled_loads(described.shape, raw, table, target.where)
         described, changes = described.narrowed(shape.names), list[SchemaChange]()
     else:

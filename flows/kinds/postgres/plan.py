@@ -88,7 +88,7 @@ async def plan_table(
     shape = await describe(origin, source.name, source.raw_schema, table)
     beside = limit is not None and in_raw.sample is None
     if raw is not None and beside:
-        refuse_beside_full_load(table, target.where)
+        refuse_beside_full_load(table.keys, target.where)
         shape, held = beside_scheduled_loads(shape, raw, table, target.where)
         table, changes = only_columns(table, shape.names), list[SchemaChange]()
     else:

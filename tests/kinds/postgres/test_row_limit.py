@@ -7,6 +7,7 @@ import pytest
 from flows.access.addresses import connect
 from flows.declare import Append, Merge, Overwrite, Replace, Sequence, Timestamp, TransactionId
 from flows.kinds.postgres import Database, Table
+from flows.kinds.postgres.kind import Postgres
 from flows.kinds.registry import kind_of
 from flows.publish.session import LoadResult
 from flows.render.freshness import last_load
@@ -230,6 +231,12 @@ async def test_status_and_freshness_say_that_a_load_was_limited(ends: TwoEnds, f
     assert line["reconciliation"] == "limited"
     assert (line["freshness_seconds"] or 0) > 3600 if full_before else line["freshness_seconds"] is None
     assert (age > 4) is full_before
+
+
+async def test_a_kind_that_reads_everything_refuses_a_limit(ends: TwoEnds, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Postgres, "heeds_limit", False)
+    with pytest.raises(DeclarationError, match="a row limit of 20 is set"):
+        await limited(ends, sales("merge by time"))
 
 
 async def test_production_refuses_a_limit(ends: TwoEnds) -> None:
