@@ -18,7 +18,9 @@ from flows.kinds.postgres import Database, Table
 from flows.kinds.postgres.masks import give_key
 from flows.kinds.postgres.table import describe, select_rows
 from flows.values.errors import ConfigurationError, DeclarationError, SourceError
+from flows.values.settings import settings
 from flows.verbs.compare import compare_table
+from flows.verbs.cursor import move_cursor
 from tests.conftest import TestDatabase
 from tests.kinds.everywhere import tables_with
 from tests.kinds.loading import setting
@@ -242,6 +244,23 @@ async def test_other_masks_are_noticed_and_refused(ends: TwoEnds, masked: dict[s
 
     assert "phone" in str(refused.value) or "email" in str(refused.value)
     assert tables_with(ends.warehouse, "@example.com") == []
+
+
+async def test_a_cursor_that_is_reset_forgets_no_masks(ends: TwoEnds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows are read again, into rows of which only some change."""
+    table = people()
+    source = Database("shop", connection="shop", tables=[table])
+    monkeypatch.setattr("flows.verbs.find.SOURCES", (source,))
+    monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", ends.warehouse.url("loader"))
+    monkeypatch.setenv("MEDALLION_SOURCE_SHOP_URL", ends.shop.url("extractor"))
+    settings.cache_clear()
+    await ends.load(table)
+
+    await move_cursor("shop.people", None, "somebody")
+
+    with pytest.raises(DeclarationError, match="the masks were changed"):
+        await ends.load(people(masked={"email": Hashed()}))
+    assert (await ends.load(table)).counts.reconciliation == "match"
 
 
 async def test_a_table_that_was_loaded_in_plain_is_not_masked_in_place(ends: TwoEnds) -> None:
