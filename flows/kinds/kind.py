@@ -88,6 +88,7 @@ class Column:
 class Words:
     """A table's line on the page of all tables, where it is not as for other kinds. None: as for others."""
 
+    name: str | None = None
     key: str | None = None
     load: str | None = None
     cursor: str | None = None

@@ -12,7 +12,7 @@ from flows.access.addresses import connect
 from flows.declare.database import Database
 from flows.declare.partition import Partition
 from flows.declare.table import Table
-from flows.kinds.kind import Column, Ends, Kind, Planned, Waiting
+from flows.kinds.kind import Column, Ends, Kind, Planned, Waiting, Words
 from flows.kinds.postgres import backfill
 from flows.kinds.postgres.compare.compare import compare_table
 from flows.kinds.postgres.compare.repair import repair_keys
@@ -144,6 +144,10 @@ class Postgres(Kind[Database, Table]):
     def columns(self, table: Table) -> Sequence[Column]:
         """Key, cursor, and the column that divides it; the other columns are the source's."""
         return table_columns(table)
+
+    def words(self, table: Table) -> Words:
+        """A query is no table of the source."""
+        return Words(name=f"{table.name} (a query)" if table.query else None)
 
     def describe(self, source: Database) -> str:
         """As the page of all tables says it."""

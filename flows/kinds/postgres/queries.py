@@ -50,6 +50,11 @@ _READ = (
     f"case when c.relkind in ('v', 'm') then md5(pg_get_viewdef(c.oid)) end as definition {_LOCKED} "
     "and not c.relispartition order by 1"
 )
+# Only a read reaches the server of a foreign table, and locks the table there.
+_FOREIGN = f"""
+select distinct c.relnamespace::regnamespace::text || '.' || quote_ident(c.relname) as name {_LOCKED}
+    and c.relkind = 'f' and has_table_privilege(c.oid, 'select') order by 1
+"""
 _VIEWS = f"select distinct c.oid {_LOCKED} and c.relkind = 'v'"
 _WHO_ASKS = frozenset(
     ("current_user", "session_user", "current_role", "system_user", "user", "current_setting", "pg_has_role",
@@ -100,6 +105,13 @@ def asks_who_reads(table: Table) -> str | None:
 async def views_read(connection: Connection[Record]) -> list[int]:
     """The views that the query of this transaction reads."""
     return [row["oid"] for row in await connection.fetch(_VIEWS)]
+
+
+async def lock_foreign(connection: Connection[Record], table: Table) -> None:
+    """Read a row of each foreign table that the query of this transaction names."""
+    if table.query:
+        for row in await connection.fetch(_FOREIGN):
+            await connection.execute(f"select 1 from {row['name']} limit 1")
 
 
 async def note_locked(connection: Connection[Record], table: Table) -> None:

@@ -24,7 +24,7 @@ from flows.access.sessions import pinned
 from flows.declare.database import Database
 from flows.declare.table import Table
 from flows.kinds.postgres.masks import give_key
-from flows.kinds.postgres.queries import REFUSED, note_locked, refused_query
+from flows.kinds.postgres.queries import REFUSED, lock_foreign, note_locked, refused_query
 from flows.kinds.postgres.table import describe
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import SourceUnavailable
@@ -195,6 +195,7 @@ async def _begin_by_select(
     await origin.execute(begin)
     try:
         await origin.execute(relation.select)
+        await lock_foreign(origin, table)
     except asyncpg.InsufficientPrivilegeError:
         await stop_reading(origin)
         await describe(origin, source.name, source.raw_schema, table)  # names the columns, if only some are refused

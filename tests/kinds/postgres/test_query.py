@@ -1,8 +1,11 @@
 """A query at the source as a table."""
 
+import asyncio
 from datetime import date
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from flows.access.addresses import connect
@@ -15,9 +18,10 @@ from flows.state import backfills
 from flows.values.errors import DataRefused, SourceError
 from flows.verbs.compare import compare_table
 from tests.conftest import TestDatabase
+from tests.eventually import eventually
 from tests.kinds.loading import setting
 from tests.kinds.postgres.waiting import behind
-from tests.publish.two_ends import TwoEnds
+from tests.publish.two_ends import TwoEnds, run_sql
 
 TOTALS = """
 -- One row per customer; without tests.
@@ -179,6 +183,33 @@ async def test_a_read_that_waits_behind_a_rewrite_sees_the_rows_after_it(ends: T
         "insert into orders select id, customer_id, total + 1, now() from kept"
     )
     result = await behind(ends, rewrite, ends.load(table))
+    assert result.counts.reconciliation == "match"
+    assert ends.raw("select orders, total from raw_shop.totals where id = 1") == [(10, pytest.approx(257.5))]
+
+
+async def test_a_foreign_table_of_the_query_is_locked_on_its_own_server(ends: TwoEnds) -> None:
+    far = urlsplit(ends.shop.url("extractor"))
+    run_sql(
+        ends.shop.url("admin"),
+        "create extension postgres_fdw; create server far foreign data wrapper postgres_fdw options "
+        f"(host '127.0.0.1', port '{far.port}', dbname '{far.path[1:]}');"
+        f"create user mapping for medallion_extractor server far options (user '{far.username}',"
+        f" password '{far.password}');"
+        "create foreign table far_orders (id int, customer_id int, total numeric(10, 2), changed_at timestamptz)"
+        " server far options (table_name 'orders'); grant select on far_orders to medallion_extractor",
+    )
+    table = totals(query=TOTALS.replace("from orders", "from far_orders"))
+    await ends.load(table)
+    waiting = "select exists (select from pg_locks where not granted and relation = 'orders'::regclass)"
+    with psycopg.connect(ends.shop.url("app")) as owner:
+        owner.execute("create temporary table kept as select * from orders; truncate orders")
+        loading = asyncio.create_task(ends.load(table))
+        await asyncio.to_thread(eventually, lambda: ends.source(waiting) == [(True,)] or loading.done())
+        assert not loading.done(), "the read did not wait for the lock"
+        owner.execute("insert into orders select id, customer_id, total + 1, now() from kept")
+        owner.commit()
+    result = await loading
+
     assert result.counts.reconciliation == "match"
     assert ends.raw("select orders, total from raw_shop.totals where id = 1") == [(10, pytest.approx(257.5))]
 
