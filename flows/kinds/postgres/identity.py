@@ -173,7 +173,9 @@ async def doubt(
 
 
 def same_source(stored: Mapping[str, Any], now: Mapping[str, Any], where: str) -> bool:
-    """Whether rows staged by an earlier attempt are of the source and the table of now."""
+    """Whether rows staged by an earlier attempt are of the source, the table and the declaration of now."""
+    if any((stored.get(part) or None) != (now.get(part) or None) for part in ("where", "query", "masked")):
+        return False
     if not stored.get("source") or not now.get("source"):
         return stored.get("source") == now.get("source")
     then, today = stored["table"], now["table"]
