@@ -7,6 +7,7 @@ import pytest
 from prefect.client.schemas.objects import State
 
 from flows.declare import Hashed, Masked
+from flows.declare.mask import Mask
 from flows.ingest import ingest
 from flows.sources.shop import shop as declared_shop
 from flows.values.settings import settings
@@ -24,7 +25,7 @@ async def test_no_value_behind_a_mask_reaches_prefect(
     ends: Ends, monkeypatch: pytest.MonkeyPatch, masked: bool
 ) -> None:
     table = declared_shop.table("households")
-    masks = {"email": Hashed(), "full_name": Masked(), "phone": Masked(keep=2)} if masked else {}
+    masks: dict[str, Mask] = {"email": Hashed(), "full_name": Masked(), "phone": Masked(keep=2)} if masked else {}
     declared = replace(declared_shop, tables=[replace(table, masked=masks)])
     monkeypatch.setattr("flows.verbs.find.SOURCES", (declared,))
     monkeypatch.setenv("MEDALLION_MASK_KEY", "a key for hashes in tests, of 40 characters")
