@@ -1,11 +1,11 @@
 """A source database and a warehouse, and loads between them: what most tests of loading stand on."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-
+from flows.access import kept_sessions
 from flows.access.addresses import connect
 from flows.kinds.postgres import Database, Table
 from flows.kinds.postgres.plan import plan_table
@@ -13,15 +13,36 @@ from flows.publish.session import LoadResult
 from flows.values.connection import DatabaseConnection
 from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
+from tests.sessions import Session, in_session
 
 Rows = list[tuple[Any, ...]]
 
 
 def run_sql(url: str, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
-    """Run a statement in a session of its own and commit it; the rows it answers, if any."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statement, parameters)
+    """Run a statement and commit it; the rows it answers, if any."""
+
+    def ask(session: Session) -> Rows:
+        cursor = session.execute(statement, parameters)
         return cursor.fetchall() if cursor.description else []
+
+    return in_session(url, statement, ask)
+
+
+def _keep_sessions() -> None:
+    """Until the test's task ends, loads in it take over each other's sessions: half of the work of a small load."""
+    keeper = kept_sessions._keeper.get()
+    if keeper is not None and keeper.is_open_here:
+        return
+    keeper = kept_sessions._Keeper()
+    kept_sessions._keeper.set(keeper)
+
+    def end(_: asyncio.Task[object]) -> None:
+        for kept in [kept for idle in keeper._idle.values() for kept in idle]:
+            kept.connection.terminate()
+
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(end)
 
 
 @dataclass(frozen=True)
@@ -48,8 +69,9 @@ class TwoEnds:
         return DatabaseConnection("shop", self.shop.url("extractor"))
 
     async def load(self, table: Table, source: str = "shop") -> LoadResult:
-        """One load of the table, as the platform does it."""
+        """One load of the table, as a run does it: in the sessions of the test's load before."""
         declared = Database(source, connection="shop", tables=[table])
+        _keep_sessions()
         return await load_table(self.warehouse_address, self.shop_address, declared, table)
 
     async def reason(self, table: Table) -> str:
