@@ -33,6 +33,7 @@ from flows.tasks.runs import Run, table_run
 from flows.tasks.schema_changes import announce_schema_changes
 from flows.tasks.slots import shared_slots
 from flows.values.errors import MedallionError
+from flows.values.row_limit import row_limit
 from flows.verbs.find import find_source
 
 
@@ -96,11 +97,14 @@ async def _windows(source: Source, tables: list[str]) -> dict[str, str]:
     async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         published = await ledger.published_tables(warehouse)
         cursors = await ledger.cursor_values(warehouse, source.name)
-    windows = {}
+    windows, limit = {}, row_limit()
     for table in tables:
         cursor = cursors.get(table)
         load = source.table(table).load
         windows[table] = f"since {cursor}" if cursor else "whole"
+        if limit is not None:
+            windows[table] = f"limited to {limit} rows"
+            continue
         if isinstance(load, Overwrite) and (source.name, table) in published:
             windows[table] = str(load)
     return windows

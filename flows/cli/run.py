@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 from datetime import datetime
 from typing import Annotated, cast
 
@@ -12,6 +13,8 @@ import typer
 from flows.cli import source_tables
 from flows.cli.terminal import console, prepare
 from flows.declare.partition import Every
+from flows.values.row_limit import row_limit
+from flows.values.settings import settings
 
 SourceNames = Annotated[
     list[str] | None,
@@ -19,11 +22,18 @@ SourceNames = Annotated[
 ]
 
 
-def plan(sources: SourceNames = None) -> None:
+RowLimit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, metavar="ROWS", help="Load so many rows of each table at most, for development"),
+]
+
+
+def plan(sources: SourceNames = None, limit: RowLimit = None) -> None:
     """Show what a run would load: tables, cursors, pending rows, strategies. Changes nothing."""
     from flows.verbs.find import choose
     from flows.verbs.plan import plan_sources
 
+    _limit_rows(limit)
     with console.status("reading sources and warehouse"):
         lines = asyncio.run(plan_sources(choose(sources)))
     console.print(source_tables.plan_table(lines))
@@ -38,15 +48,29 @@ def run(
     full_refresh: Annotated[
         bool, typer.Option("--full-refresh", help="Rebuild incremental models from scratch")
     ] = False,
+    limit: RowLimit = None,
 ) -> None:
     """Load the sources and build gold, as the schedule does."""
     from flows.verbs.find import choose
 
+    _limit_rows(limit)
     chosen = choose(sources)
     prepare()
     from flows.cli import watch
 
     watch.run(chosen, ingest_only=ingest_only, full_refresh=full_refresh, console=console)
+
+
+def _limit_rows(limit: int | None) -> None:
+    """As MEDALLION_ROW_LIMIT, for this command.
+
+    Raises:
+        ConfigurationError: the environment is production.
+    """
+    if limit is not None:
+        os.environ["MEDALLION_ROW_LIMIT"] = str(limit)
+        settings.cache_clear()
+    row_limit()
 
 
 def transform(

@@ -10,6 +10,7 @@ from rich.table import Table
 from flows.cli.screens import noticed_loads
 from flows.observe.look import ago, grid, number, styled
 from flows.state.runs import DIED
+from flows.values.row_limit import LIMITED
 
 if TYPE_CHECKING:
     from flows.state.blockers import Blocker
@@ -48,6 +49,12 @@ def blockers_table(blockers: Iterable[Blocker]) -> Table:
     return table
 
 
+def _freshness(row: Mapping[str, Any]) -> str:
+    """The age of the last load, but for limited ones, which do not make a table fresh."""
+    only_limited = row["freshness_seconds"] is None and row["reconciliation"] == LIMITED
+    return LIMITED if only_limited else ago(row["freshness_seconds"])
+
+
 def status_tables(overview: Overview) -> list[Table]:
     """`medallion status`: runs, tables with cursor and freshness, quarantine, schema changes, errors."""
     runs = grid("Last runs", ["run", "pipeline", "status", "started (UTC)", "took", "details"], ["run"])
@@ -70,7 +77,7 @@ def status_tables(overview: Overview) -> list[Table]:
         tables.add_row(
             f"{row['source_system']}.{row['table_name']}",
             styled(row["status"]),
-            ago(row["freshness_seconds"]),
+            _freshness(row),
             row["cursor_value"] or "",
             number(row["raw_rows"]),
             styled(row["reconciliation"]),

@@ -2,6 +2,7 @@
 
 from flows.declare.cursor import Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.load import Append, Merge, Overwrite, Replace
+from flows.declare.mask import Hashed, Masked
 from flows.declare.retention import Keep
 from flows.declare.rule import Rule
 from flows.declare.subject import Subject
@@ -9,7 +10,9 @@ from flows.declare.subject import Subject
 __all__ = [
     "Append",
     "Epoch",
+    "Hashed",
     "Keep",
+    "Masked",
     "Merge",
     "Overwrite",
     "Replace",

@@ -1,19 +1,20 @@
-"""Columns that a table's declaration takes, leaves out, or takes as text."""
+"""Columns that a table's declaration takes, leaves out, takes as text, or masks."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from flows.declare.database import Table
+from flows.declare.mask import Hashed, Mask, Masked
+from flows.declare.table import Table
 from flows.values.errors import SourceError
 
 
 def refuse_unknown_columns(table: Table, at_source: Collection[str], where: str) -> None:
     """Raises:
-    SourceError: a declared name is none of the source's columns: a mistyped name of `exclude` would load what must not
-        leave the source.
+    SourceError: a declared name is none of the source's columns: a mistyped name of `exclude` or `masked` would load
+        what must not leave the source.
     """
-    named = {"columns": table.columns, "exclude": table.exclude, "as_text": table.as_text}
+    named = {"columns": table.columns, "exclude": table.exclude, "as_text": table.as_text, "masked": [*table.masked]}
     for argument, names in named.items():
         if missing := [name for name in names if name not in at_source]:
             raise SourceError(
@@ -23,8 +24,28 @@ def refuse_unknown_columns(table: Table, at_source: Collection[str], where: str)
             )
 
 
-def left_out(table: Table) -> tuple[str, ...]:
-    """What a plan says of columns that are not read."""
+def declared_of_columns(table: Table) -> tuple[str, ...]:
+    """What a plan says of columns that are not read, or not as they are."""
+    said = ["the rows of a declared query"] if table.query else []
     if table.exclude:
-        return (f"left out as declared: {', '.join(table.exclude)}",)
-    return (f"only the declared columns: {', '.join(table.columns)}",) if table.columns else ()
+        said.append(f"left out as declared: {', '.join(table.exclude)}")
+    if table.columns:
+        said.append(f"only the declared columns: {', '.join(table.columns)}")
+    if table.masked:
+        said.append(f"masked as declared: {masks_in_words(table)}")
+    return tuple(said)
+
+
+def masks_in_words(table: Table) -> str:
+    """`email (hashed), phone (masked but for 2 characters)`."""
+    return ", ".join(f"{name} ({_in_words(mask)})" for name, mask in table.masked.items())
+
+
+def _in_words(mask: Mask) -> str:
+    match mask:
+        case Hashed():
+            return "hashed"
+        case Masked(keep=0):
+            return "masked"
+        case Masked(keep=keep):
+            return f"masked but for {keep} characters"

@@ -88,6 +88,7 @@ class Column:
 class Words:
     """A table's line on the page of all tables, where it is not as for other kinds. None: as for others."""
 
+    name: str | None = None
     key: str | None = None
     load: str | None = None
     cursor: str | None = None
@@ -119,6 +120,8 @@ class Kind(Generic[S, T]):
     reads_in_chunks: bool = False
     #: Whether the value in `ops.cursors` decides where a load begins, so that a person may move it.
     cursor_decides: bool = False
+    #: Whether a load reads no more rows than the row limit for development allows.
+    heeds_limit: bool = False
     #: What a comparison of both ends compares: `count`, or `content`.
     compares_by: str = "count"
 
@@ -269,6 +272,10 @@ class Kind(Generic[S, T]):
         """The table's name in OpenLineage."""
         return Dataset(f"{source.kind}://{source.name}", table.name)
 
-    def made_of(self, column: str) -> str | None:
+    def reads(self, source: S, table: T) -> Sequence[Dataset]:
+        """What a load of the table reads, by its name in OpenLineage: one dataset, unless the table is a query."""
+        return [self.dataset(source, table)]
+
+    def made_of(self, table: T, column: str) -> str | None:
         """The source's column that a column of raw is a copy of, for column lineage."""
         return None

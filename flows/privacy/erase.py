@@ -19,6 +19,7 @@ from flows.privacy import record
 from flows.privacy.places import QUARANTINE, Place, Traces, find_places
 from flows.privacy.rows import Found, Remains, count_rows, delete_rows, search
 from flows.privacy.traces import gather
+from flows.sources import SOURCES
 from flows.sources.subjects import SUBJECTS
 from flows.state import ledger
 from flows.state.transform_lock import transform_turn
@@ -41,16 +42,33 @@ def find_subject(name: str) -> Subject:
     """The declared subject of that name.
 
     Raises:
-        DeclarationError: it is not declared.
+        DeclarationError: it is not declared, or raw has hashes of its key.
     """
     for subject in SUBJECTS:
         if subject.name == name:
+            _refuse_masked(subject)
             return subject
     raise DeclarationError(
         f"subject {name!r} is not declared",
         where="flows/sources/subjects.py",
         fix=f"use one of {', '.join(subject.name for subject in SUBJECTS)}, or declare it there",
     )
+
+
+def _refuse_masked(subject: Subject) -> None:
+    """A hash is not found by the value that a person is asked for, and the rows would seem to be none."""
+    masked = [
+        f"{source.name}.{table.name}"
+        for source in SOURCES
+        for table in source.tables
+        if subject.key in getattr(table, "masked", ())
+    ]
+    if masked:
+        raise DeclarationError(
+            f"column {subject.key}, by which a {subject.name} is found, is masked in {', '.join(masked)}",
+            where=f"subject {subject.name}",
+            fix="name a key that is loaded as it is, or remove it from masked",
+        )
 
 
 async def plan_erasure(subject: Subject, key: str) -> Erasure:

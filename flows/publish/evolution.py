@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
-from flows.declare.database import OnDrift, Table
+from flows.declare.table import OnDrift, Table
 from flows.landing.drift import PREFIX
 from flows.landing.table import SchemaChange, Target, compare, differences, retyped, views_on
 from flows.publish.session import LoadSession

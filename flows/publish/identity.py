@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from flows.declare.database import Table
+from flows.access.mask_key import mask_key
 from flows.declare.load import Overwrite
+from flows.declare.mask import Hashed
+from flows.declare.table import Table
 from flows.landing.table import Target
 from flows.values.errors import DataRefused, DeclarationError
+from flows.values.plan import CursorState
 from flows.values.shape import Shape
 from flows.values.widening import widens
 
@@ -66,10 +69,44 @@ def digest(condition: str) -> str:
     return hashlib.sha256(condition.encode()).hexdigest()[:16] if condition else ""
 
 
+def declared_masks(table: Table) -> dict[str, str]:
+    """The declared masks as they are stored: those that hash with a fingerprint of the key.
+
+    Raises:
+        ConfigurationError: the key is not configured.
+    """
+    key = f"hashed:{mask_key().fingerprint}" if table.hashes else ""
+    return {
+        name: key if isinstance(mask, Hashed) else f"masked:{mask.keep}" for name, mask in sorted(table.masked.items())
+    }
+
+
+def refuse_other_masks(state: CursorState, raw: Collection[str], table: Table, where: str) -> None:
+    """`raw` are the columns of raw, which was loaded with the stored masks.
+
+    Raises:
+        DeclarationError: values of a column in raw are not masked as declared now, or with another key.
+        ConfigurationError: the key is not configured.
+    """
+    stored, now = state.identity.get("masked") or {}, declared_masks(table)
+    if not (changed := [name for name in sorted({*stored, *now} & set(raw)) if stored.get(name) != now.get(name)]):
+        return
+    hashed = all({stored.get(name, "")[:7], now.get(name, "")[:7]} == {"hashed:"} for name in changed)
+    what = "the key of the hashes is another one" if hashed else "the masks were changed"
+    raise DeclarationError(
+        f"{what} since the table was loaded ({', '.join(changed)}), and raw would hold a mix of values",
+        where=where,
+        fix=f"load a new raw table with `medallion reload {where} --recreate`, which keeps the former one under "
+        "another name: drop that one; or declare the former masks, or set MEDALLION_MASK_KEY to the former key",
+    )
+
+
 def cursor_doubt(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Doubt | None:
     """Whether another cursor is declared than the one whose value is stored, or other rows."""
     if (stored.get("where") or "") != (now.get("where") or ""):
         return Doubt("the declared condition was changed since the last load")
+    if (stored.get("query") or "") != (now.get("query") or ""):
+        return Doubt("the declared query was changed since the last load")
     then, today = stored.get("cursor"), now.get("cursor")
     if not then or not today or then == today:
         return None  # without a cursor every row is read, and a new cursor begins from there

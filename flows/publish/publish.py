@@ -14,7 +14,7 @@ from flows.landing.table import Stamp, adopt_landing, evolve
 from flows.publish import deletes, overwrite, write
 from flows.publish.each_key_once import EachKeyOnce, refuse_short_landing
 from flows.publish.identity import refuse_other_key
-from flows.publish.reconciliation import Outcome, by_counts, reconcile
+from flows.publish.reconciliation import Outcome, by_counts, count_limited, reconcile
 from flows.publish.session import LoadSession, settle
 from flows.publish.staged import Staged
 from flows.quality import open_rows, quarantine
@@ -144,6 +144,8 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
         held, deleted = await staged.settle()
         copies = quarantined and await open_rows.count_open_copies(warehouse, session.batch_id)
         found = Outcome(held, deleted, by_counts(staged.source_keys, held.all, copies, repeats))
+    elif staged.limited:
+        found = await count_limited(session, staged, in_quarantine=in_quarantine)
     elif not staged.more_follow:
         # The landing table has become raw, or is equal to it, except for quarantined rows; it has just been counted.
         # For a replace read in chunks its keys were not, and would seem to differ.
@@ -192,6 +194,8 @@ async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> write.
         await adopt_landing(warehouse, target, staged.keys)
         return write.Published(inserted=rows)
     await evolve(warehouse, target, list(staged.changes))
+    if staged.renews:
+        await warehouse.execute(f"delete from {target.raw}")
     match staged.load:
         case Replace(min_share=share):
             # Quarantined rows still exist at the source; a merge also keeps their last good version.

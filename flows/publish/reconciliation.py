@@ -18,6 +18,7 @@ from flows.quality.open_rows import KEY_NOT_UNIQUE, same_key, stands_open
 from flows.state import ledger
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import KeySet
+from flows.values.row_limit import LIMITED
 from flows.values.shape import column_list
 
 
@@ -79,6 +80,11 @@ async def reconcile(
         found = Outcome(held, deleted, result, missing, extra, duplicate, _difference(source, held))
     await session.warehouse.execute(f"drop table {relation}")
     return found
+
+
+async def count_limited(session: LoadSession, staged: Staged, *, in_quarantine: bool) -> Outcome:
+    """What raw and quarantine hold after a limited load. Nothing is compared, and nothing counts as deleted."""
+    return Outcome(await _held(session, staged, in_quarantine), 0, LIMITED)
 
 
 def by_counts(source: KeySet | None, held: KeySet, copies: int = 0, repeats: int = 0) -> str:

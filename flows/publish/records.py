@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.declare.database import OnDrift
+from flows.declare.table import OnDrift
 from flows.landing import records as payloads
 from flows.landing.readable import readable
 from flows.landing.record_rows import Place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.declare import Replace
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.landing.table import Target
 from flows.publish.deletes import refuse_too_many
 from flows.publish.write import ShrinkageLimit, refuse_shrinkage

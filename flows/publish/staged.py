@@ -55,6 +55,8 @@ class Staged:
     `rereads`: all of the source's rows were read, whatever the load is.
     `more_follow`: these are a part of the read, so counts can be compared only after the last part.
     `moves_cursor`: whether `window.next` is stored.
+    `limited`: a row limit ended the read, so that these rows say nothing of others. `renews`: raw has a sample that
+    such loads have left, which these rows replace.
     `tombstones`: landing rows with `_deleted_at` mark deleted rows.
     `lists`: completely read lists, so other rows of them in raw are deleted.
     `settle` replaces this for reads of single keys: it marks deletes among them, and counts only them.
@@ -80,6 +82,8 @@ class Staged:
     rereads: bool = False
     more_follow: bool = False
     moves_cursor: bool = True
+    limited: bool = False
+    renews: bool = False
     tombstones: bool = False
     lists: WholeLists | None = None
     compared_by: tuple[str, ...] = ()
@@ -110,6 +114,8 @@ class Staged:
     @property
     def is_complete(self) -> bool:
         """Whether all of the source's rows were read, at least of the partitions or lists that the load covers."""
+        if self.limited:
+            return False
         covers = isinstance(self.load, Replace | Overwrite) or self.lists is not None
         return self.rereads or self.whole or covers or (self.first and not self.more_follow)
 

@@ -34,9 +34,13 @@ def freshness(source: Source) -> Freshness | None:
 
 def last_load(source: str, table: str, expression: str = "max(finished_at)") -> str:
     """The query for the last published load of a table, on one line."""
+    published = (
+        f"from ops.loads where source_system = {quote_literal(source)} and table_name = {quote_literal(table)} "
+        "and status = 'published'"
+    )
     return (
-        f"select {expression} from ops.loads where source_system = {quote_literal(source)} "
-        f"and table_name = {quote_literal(table)} and status = 'published' "
-        # A repair reloads single keys: it does not make the table fresh.
-        "and strategy <> 'repair'"
+        # A repair reloads single keys: it does not make the table fresh. Neither does a limited load, unless raw has
+        # nothing else.
+        f"select {expression} {published} and strategy <> 'repair' and (strategy <> 'limited' or not exists "
+        f"(select {published} and strategy not in ('repair', 'limited')))"
     )

@@ -64,7 +64,7 @@ def _floor(tolerance: Tolerance) -> str:
 def _line(source: Source, table: Loadable) -> str:
     own = kind_of(source).words(table)
     cells = (
-        table.name,
+        own.name if own.name is not None else table.name,
         table.description.removeprefix("One row per ").removeprefix("One record per ").rstrip(".") or "",
         own.key if own.key is not None else ", ".join(table.keys),
         own.load if own.load is not None else _load(table),

@@ -28,7 +28,7 @@ RETENTION = (
         "+ coalesce(rows_deleted, 0) + coalesce(rows_quarantined, 0) = 0 and exists (select from ops.loads as later "
         "where later.source_system = loads.source_system and later.table_name = loads.table_name "
         "and later.batch_id > loads.batch_id and later.status = 'published' "
-        "and later.strategy not in ('repair', 'backfill')) "
+        "and later.strategy not in ('repair', 'backfill', 'limited')) "
         "and batch_id not in (select batch_id from ops.reads) and batch_id not in (select batch_id from ops.chunks)",
     ),
     Keep(

@@ -79,7 +79,7 @@ left join open_rows as q using (source_system, table_name)
 left join lateral (
     select max(finished_at) as published_at from ops.loads as o
     where o.source_system = l.source_system and o.table_name = l.table_name and o.status = 'published'
-        and o.strategy not in ('repair', 'backfill')
+        and o.strategy not in ('repair', 'backfill', 'limited')
 ) as p on true
 order by 1, 2
 """

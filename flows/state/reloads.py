@@ -59,7 +59,8 @@ async def reason(connection: Connection[Record], source: str, table: str) -> str
         left join lateral (
             select reconciliation, strategy, source_rows, raw_rows, quarantine_rows, missing_rows, extra_rows
             from ops.loads
-            where source_system = $1 and table_name = $2 and status = 'published' and strategy <> 'backfill'
+            where source_system = $1 and table_name = $2 and status = 'published'
+                and strategy not in ('backfill', 'limited')
             order by batch_id desc limit 1
         ) as last on true
         """,

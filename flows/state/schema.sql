@@ -63,7 +63,7 @@ create table if not exists ops.loads (
     raw_rows bigint,
     quarantine_rows bigint,
     reconciliation text check (
-        reconciliation in ('match', 'missing', 'extra', 'duplicate', 'not_compared', 'incomplete')
+        reconciliation in ('match', 'missing', 'extra', 'duplicate', 'not_compared', 'incomplete', 'limited')
     ),
     missing_rows bigint,
     extra_rows bigint,

@@ -98,7 +98,7 @@ begin
 end
 $$;
 alter table if exists ops.loads add constraint loads_reconciliation_check check (
-    reconciliation in ('match', 'missing', 'extra', 'duplicate', 'not_compared', 'incomplete')
+    reconciliation in ('match', 'missing', 'extra', 'duplicate', 'not_compared', 'incomplete', 'limited')
 );
 alter table if exists ops.reconciliations add constraint reconciliations_result_check check (
     result in ('match', 'different', 'not_compared')

@@ -84,21 +84,22 @@ async def tell_load(
     rows = counts.get("rows_inserted", 0) + counts.get("rows_updated", 0) if facts else None
     columns = await _raw_columns(source.raw_schema, table) if facts else ()
     kind = kind_of(source)
-    read = kind.dataset(source, source.table(table))
+    declared = source.table(table)
+    reads = kind.reads(source, declared)
     written = database_dataset(
         addresses.warehouse().url,
         source.raw_schema,
         table,
         columns=columns,
         made_of={
-            name: [(read.namespace, read.name, origin)]
+            name: [(read.namespace, read.name, origin) for read in reads]
             for name, *_ in columns
-            if (origin := kind.made_of(name)) is not None
+            if (origin := kind.made_of(declared, name)) is not None
         },
         rows=rows,
         bytes=counts.get("bytes"),
     )
-    event = run_event(destination().namespace, state, run, inputs=[read], outputs=[written], error=error)
+    event = run_event(destination().namespace, state, run, inputs=reads, outputs=[written], error=error)
     await _send([event])
 
 

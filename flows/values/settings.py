@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     chunk_max_mb: float = Field(512, gt=0, description="The largest chunk that the size may adapt to")
     chunk_seconds: float = Field(10, gt=0, description="Target duration of a chunk; its size adapts to it")
     chunk_memory_mb: float = Field(100, gt=0, description="Growth of the process's memory at which chunks are halved")
+    row_limit: int | None = Field(
+        None, ge=1, description="For development: each load reads so many rows at most; refused in production"
+    )
     resume_hours: float = Field(12, ge=0, description="A read interrupted longer ago than this starts over")
     failpoint: str = Field("", description="For tests: the step at which the process kills itself")
     sentry_dsn: SecretStr | None = Field(None, description="Errors go to Sentry, scrubbed; unset → nowhere")
@@ -93,6 +96,7 @@ class Settings(BaseSettings):
     openlineage_file: Path | None = Field(None, description="A file that receives them too, one per line")
     openlineage_namespace: str = Field("medallion", description="The namespace of jobs in the events")
     erasure_key: SecretStr | None = Field(None, description="The key for hashing erased subjects")
+    mask_key: SecretStr | None = Field(None, description="The key for hashing masked columns")
     environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
     promote_from_url: SecretStr | None = Field(
         None,

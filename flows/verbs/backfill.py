@@ -8,6 +8,7 @@ from flows.declare.source import Loadable, Source
 from flows.kinds.kind import Ends
 from flows.kinds.registry import kind_of
 from flows.publish.session import LoadResult, Progress
+from flows.values.row_limit import refuse_limit
 
 
 def dividing_column(source: Source, table: Loadable, column: str | None) -> str:
@@ -16,6 +17,7 @@ def dividing_column(source: Source, table: Loadable, column: str | None) -> str:
     Raises:
         DeclarationError: the table cannot be read by partition.
     """
+    refuse_limit("a backfill reads full partitions", f"{source.name}.{table.name}")
     return kind_of(source).refuse_backfill(source, table, column)
 
 
@@ -45,6 +47,7 @@ async def backfill_partition(
     Raises:
         MedallionError: see `flows.values.errors`; nothing partial is left.
     """
+    refuse_limit("a backfill reads full partitions", f"{source.name}.{table.name}")
     ends = _ends(source, table)
     return await kind_of(source).backfill(ends, column, partition, backfill_id, run_id, on_progress)
 

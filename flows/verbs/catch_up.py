@@ -16,6 +16,7 @@ from flows.failures.diagnose import diagnose
 from flows.kinds.registry import kind_of
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import MedallionError
+from flows.values.row_limit import refuse_limit
 from flows.verbs.compare import compare_table
 from flows.verbs.find import find_source
 from flows.verbs.load import load_table
@@ -44,6 +45,7 @@ async def catch_up(
     on_table: Callable[[CaughtUp], None] = lambda _: None,
 ) -> list[CaughtUp]:
     """Load each chosen table, then compare both ends. Tables fail alone: their error stands in their line."""
+    refuse_limit("catching up reads all that is pending", "warehouse")
     found = await asyncio.gather(
         *(_of_source(warehouse, find_source(name), tables, on_table) for name, tables in chosen.items())
     )

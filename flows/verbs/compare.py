@@ -12,10 +12,12 @@ from flows.declare.source import Loadable, Source
 from flows.kinds.kind import Ends
 from flows.kinds.registry import kind_of
 from flows.landing.table import Target, raw_columns
+from flows.publish.sample import sample_of
 from flows.state import ledger, reconciliations
 from flows.state.reconciliations import Reconciliation
 from flows.values.checksum import Key
 from flows.values.connection import DatabaseConnection
+from flows.values.row_limit import refuse_limit
 
 # Keys of one repairing load: one transaction, and one array in its queries.
 _KEYS_REPAIRED = 5_000
@@ -39,6 +41,8 @@ async def compare_table(
         DataRefused: a repair would delete more of raw than is declared.
         MedallionError: see `flows.values.errors`; repairs that were published before stay.
     """
+    if repair:
+        refuse_limit("a repair reads all rows that differ", f"{source.name}.{table.name}")
     ends = Ends(warehouse, address, source, table)
     repaired, before = 0, 0
     while True:
@@ -64,7 +68,10 @@ async def _compare(ends: Ends[Source, Loadable]) -> tuple[Reconciliation, Sequen
     async with connect(ends.warehouse, side="warehouse") as warehouse:
         await ledger.ensure_schema(warehouse)
         loaded = await raw_columns(warehouse, target) is not None
-    if loaded:
+        sample = sample_of(await ledger.read_cursor(warehouse, target.source, target.table)) if loaded else None
+    if sample is not None:
+        result = replace(result, note=f"limited: raw has a sample of {sample:,} rows at most")
+    elif loaded:
         result, found = await kind.compare(ends)
         keys = list(found)
     return replace(result, seconds=time.monotonic() - started), keys

@@ -23,6 +23,9 @@ from flows.verbs.reload import request_in
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
+# What is stored with a cursor and is true of the rows in raw, whatever the cursor.
+_OF_RAW = ("masked", "limited")
+
 
 @dataclass(frozen=True, slots=True)
 class StoredCursor:
@@ -114,7 +117,8 @@ async def move_cursor(name: str, value: str | None, by: str, *, only_plan: bool 
                 )
             # It is a value of the cursor that is declared now; of which source, is known.
             kept = {part: facts for part, facts in before.identity.items() if part not in ("cursor", "path")}
-            identity = {**kept, "set": {"by": by, "at": datetime.now(UTC).isoformat()}} if after else {}
+            set_by = {"set": {"by": by, "at": datetime.now(UTC).isoformat()}}
+            identity = {**kept, **set_by} if after else {part: kept[part] for part in _OF_RAW if part in kept}
             transaction = warehouse.transaction()
             await transaction.start()
             await ledger.save_cursor(

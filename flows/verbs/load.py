@@ -13,6 +13,7 @@ from flows.publish.run import LoadRun
 from flows.publish.session import LoadResult, Progress, load_session
 from flows.state import ledger
 from flows.values.connection import DatabaseConnection
+from flows.values.row_limit import refuse_limit
 
 
 async def load_table(
@@ -40,6 +41,8 @@ async def load_table(
             origin = await opened.enter_async_context(
                 kind.open(source, address, target.where, f"medallion read {target.where}")
             )
+        if not kind.heeds_limit:
+            refuse_limit("this kind of source is read in full only", target.where)
         with session.reading() if kind.plan_fails_at == "source" else session.writing():
             planned = await kind.plan(session.warehouse, origin, source, table)
         volume = planned.plan.reading.volume if kind.reads_in_chunks else None

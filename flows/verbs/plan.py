@@ -13,6 +13,7 @@ from flows.kinds.registry import kind_of
 from flows.state import ledger, table_locks
 from flows.values.errors import MedallionError, WarehouseError
 from flows.values.plan import LoadPlan
+from flows.values.row_limit import refuse_limit
 from flows.verbs.find import find_source
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ async def _of_source(warehouse: Connection[Record], source: Source, tables: Sequ
             running = None
             try:
                 running = await _lock_holder(warehouse, source.name, table.name)
+                if not kind.heeds_limit:
+                    refuse_limit("this kind of source is read in full only", f"{source.name}.{table.name}")
                 planned = await kind.plan(warehouse, origin, source, table)
                 waiting = await kind.waiting(warehouse, origin, planned)
             except Exception as problem:

@@ -1,4 +1,4 @@
-"""The embedded stack's files in a backup besides the cluster: passwords, the erasure key, and a prefect.db.
+"""The embedded stack's files in a backup besides the cluster: passwords, its own keys, and a prefect.db.
 
 Prefect's database is one of the cluster's, except in homes of earlier releases, which keep it in SQLite.
 The key by which Prefect encrypts blocks stands in its database, unless PREFECT_SERVER_ENCRYPTION_KEY gave another.
@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import IO
 
 from flows.access.erasure_key import FILE as ERASURE_KEY
+from flows.access.mask_key import FILE as MASK_KEY
 from flows.values.settings import settings
 from infra.backup.errors import BackupError
 from infra.local.home import Home
 
 DATABASE, CREDENTIALS = "prefect.db", "credentials.json"
+# Without them nobody erased is recognised after a recovery on another machine, and hashed columns no longer join: new
+# ones would be made.
+_KEYS = (ERASURE_KEY, MASK_KEY)
 _BUSY_SECONDS = 30.0
 
 
@@ -36,12 +40,6 @@ def database(home: Home) -> Path:
     return home.prefect / DATABASE
 
 
-def erasure_key(home: Home) -> Path:
-    """The secret by which erased people are written down. Without it nobody of them is recognised after a recovery on
-    another machine: a new one would be made."""
-    return home.root / ERASURE_KEY
-
-
 def pack(home: Home, writer: IO[bytes]) -> None:
     """Write a tar of the stack's own state; the database as of one moment, while the server goes on.
 
@@ -50,8 +48,9 @@ def pack(home: Home, writer: IO[bytes]) -> None:
     with tarfile.open(fileobj=writer, mode="w|") as tar, tempfile.TemporaryDirectory(prefix="mdl-") as folder:
         if home.credentials_file.exists():
             tar.add(home.credentials_file, CREDENTIALS)
-        if erasure_key(home).exists():
-            tar.add(erasure_key(home), ERASURE_KEY)
+        for key in _KEYS:
+            if (home.root / key).exists():
+                tar.add(home.root / key, key)
         if database(home).exists():
             copy = Path(folder) / DATABASE
             _copy(database(home), copy)
@@ -63,7 +62,7 @@ def unpack(reader: IO[bytes], folder: Path) -> None:
     with tarfile.open(fileobj=reader, mode="r|") as tar:
         for member in tar:
             content = tar.extractfile(member)
-            if member.name not in (DATABASE, CREDENTIALS, ERASURE_KEY) or content is None:
+            if member.name not in (DATABASE, CREDENTIALS, *_KEYS) or content is None:
                 continue
             path = folder / member.name
             path.touch(mode=0o600)
@@ -89,7 +88,7 @@ def replace(home: Home, restored: Path, aside: Path) -> None:
     for name, target in (
         (DATABASE, database(home)),
         (CREDENTIALS, home.credentials_file),
-        (ERASURE_KEY, erasure_key(home)),
+        *((key, home.root / key) for key in _KEYS),
     ):
         source = restored / name
         if not source.exists():

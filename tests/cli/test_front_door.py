@@ -316,6 +316,23 @@ async def test_plan_after_a_run_shows_that_nothing_waits(
     assert re.search(r"shop.baskets +│ up to date", ended.out)
 
 
+def test_a_run_with_a_row_limit_says_that_it_is_no_full_load(
+    prefect_server: str, variables: dict[str, str], warehouse: TestDatabase
+) -> None:
+    planned = medallion("plan", "shop.baskets", "--limit", "20", variables=variables)
+    ended = medallion("run", "shop.baskets", "marketing.coupons", "--ingest-only", "--limit", "20", variables=variables)
+
+    assert (planned.code, ended.code) == (0, 0), ended.text
+    assert re.search(r"shop.baskets +│ pending +│ +20 │ limited ", planned.out)
+    assert len(re.findall(r"limited .*│ limited ", ended.out)) == 2
+    assert len(raw_rows(warehouse, "baskets")) == 20
+    status = medallion("status", variables=variables)
+    assert re.search(r"shop.baskets +│ published +│ +limited ", status.out)
+    refused = medallion("run", "shop", "--limit", "20", variables={**variables, "MEDALLION_ENVIRONMENT": "production"})
+    assert refused.code != 0
+    assert "this environment is production" in refused.panel
+
+
 def test_running_twice_says_that_nothing_changed(
     prefect_server: str, variables: dict[str, str], warehouse: TestDatabase
 ) -> None:

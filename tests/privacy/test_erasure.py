@@ -9,8 +9,10 @@ import psycopg
 import pytest
 
 from flows.access.erasure_key import erasure_key
+from flows.declare import Hashed, Replace
 from flows.declare.subject import Subject
 from flows.failures.failpoints import ERASURE_FAILPOINTS
+from flows.kinds.postgres import Database, Table
 from flows.privacy.erase import Erasure, erase, erase_returned, find_subject, plan_erasure
 from flows.privacy.record import hash_key
 from flows.sources.subjects import SUBJECTS
@@ -232,3 +234,11 @@ def test_an_unknown_kind_of_person_is_refused() -> None:
         find_subject("dragon")
     with pytest.raises(DeclarationError, match="does not name a table of a source"):
         Subject("x", key="x_id", home="nowhere")
+
+
+def test_a_subject_whose_key_is_hashed_in_raw_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing would be found by the value that the person names, and nothing left would be proven."""
+    hashed = Table("households", key="household_id", load=Replace(), masked={"household_id": Hashed()})
+    monkeypatch.setattr("flows.privacy.erase.SOURCES", (Database("shop", connection="shop", tables=[hashed]),))
+    with pytest.raises(DeclarationError, match=r"is masked in shop\.households"):
+        find_subject("household")

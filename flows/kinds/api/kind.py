@@ -15,6 +15,7 @@ from flows.failures.circuit import guarded
 from flows.kinds.api import Api, ApiKeyHeader, ApiKeyQuery, Basic, Bearer, ChangeToken, Endpoint, NoAuth, Since
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.http.limits import HttpLimits
+from flows.kinds.api.limited import Limited, load_some
 from flows.kinds.api.list import ListLoad
 from flows.kinds.api.list_state import ListRead
 from flows.kinds.api.pages.endpoint import count_records, read_pages
@@ -28,12 +29,14 @@ from flows.publish import raw_rows
 from flows.publish.counts import Totals, compare_counts
 from flows.publish.identity import joined
 from flows.publish.run import Loaded, LoadRun
+from flows.publish.sample import limited_plan
 from flows.state import ledger
 from flows.state.reconciliations import Reconciliation
 from flows.values.checksum import Key
 from flows.values.connection import ApiConnection
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import CursorState
+from flows.values.row_limit import row_limit
 from flows.values.settings import settings
 
 if TYPE_CHECKING:
@@ -57,6 +60,7 @@ class _Carry:
     endpoint: Endpoint
     state: CursorState
     known: ListRead
+    limited: Limited | None = None
 
 
 class Apis(Kind[Api, Endpoint]):
@@ -64,6 +68,7 @@ class Apis(Kind[Api, Endpoint]):
 
     has_key = True
     cursor_decides = True
+    heeds_limit = True
     plan_fails_at = "warehouse"  # it reads nothing else
 
     def __init__(self, limits: HttpLimits | None = None) -> None:
@@ -89,8 +94,13 @@ class Apis(Kind[Api, Endpoint]):
     async def plan(self, warehouse: Connection[Record], origin: OpenApi, source: Api, table: Endpoint) -> Planned:
         """By the cursor and the list that is under way; the API is not asked."""
         target = Target(source.name, table.name, source.raw_schema)
-        plan, state = await plan_endpoint(warehouse, target, source, table)
-        return Planned(plan, _Carry(source, table, state, await known_read(warehouse, source, table, plan)))
+        plan, state, sample = await plan_endpoint(warehouse, target, source, table)
+        known, limited = await known_read(warehouse, source, table, plan), None
+        if (limit := row_limit()) is not None:
+            first = plan.strategy == "initial"
+            limited = Limited(limit, first, keeps_cursor=not first and sample is None)
+            plan = limited_plan(plan, limit, keeps_cursor=limited.keeps_cursor)
+        return Planned(plan, _Carry(source, table, state, known, limited))
 
     async def waiting(self, warehouse: Connection[Record], origin: OpenApi, planned: Planned) -> Waiting:
         """What the API's first page says of the list, if it says how long the list is."""
@@ -100,11 +110,16 @@ class Apis(Kind[Api, Endpoint]):
         limits = HttpLimits(wait_budget_seconds=_PLAN_PATIENCE_SECONDS)
         pages = read_pages(carry.source, carry.endpoint, origin.connection, Start(planned.plan.lower), limits=limits)
         async with asyncio.timeout(_PLAN_PATIENCE_SECONDS * 2), contextlib.aclosing(pages):
-            return Waiting((await anext(pages)).total)
+            total = (await anext(pages)).total
+        limited = carry.limited
+        return Waiting(total if total is None or limited is None else min(total, limited.limit))
 
     async def load(self, run: LoadRun[Api, Endpoint], planned: Planned) -> Loaded:
         """Page by page, published in groups. Memory holds a page, and those that are fetched ahead of it."""
         carry: _Carry = planned.carry
+        if carry.limited is not None:
+            async with guarded(run.warehouse, run.source.name, run.target.where):
+                return await load_some(run, planned.plan, carry.state, carry.limited)
         load = ListLoad(run, planned.plan, carry.state, carry.known)
         async with guarded(run.warehouse, run.source.name, run.target.where):
             counts = await load.run()

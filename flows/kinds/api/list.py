@@ -94,7 +94,7 @@ class ListLoad:
         gathering.begin_again(None if forgotten else self.plan.lower, self.upper)
 
     @asynccontextmanager
-    async def _pages(self, reader: EndpointReader) -> AsyncIterator[AsyncGenerator[Page, None]]:
+    async def pages(self, reader: EndpointReader) -> AsyncIterator[AsyncGenerator[Page, None]]:
         """The list's pages; those of each parent's list, if the endpoint has a parent."""
         known = self.gathering.known
         place = self.gathering.gathered.place or known.place
@@ -117,7 +117,7 @@ class ListLoad:
 
     async def _walk(self, reader: EndpointReader, total: LoadCounts) -> LoadCounts:
         gathering = self.gathering
-        async with self._pages(reader) as pages, Coming(pages) as coming:
+        async with self.pages(reader) as pages, Coming(pages) as coming:
             while True:
                 try:
                     changes = await gathering.stage(coming)

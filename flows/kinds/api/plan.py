@@ -11,6 +11,7 @@ from flows.kinds.api.list_state import ListRead
 from flows.kinds.api.shape import mark_of
 from flows.landing.table import Target, raw_columns
 from flows.publish.identity import refuse_other_key
+from flows.publish.sample import full_load_follows, sample_of
 from flows.publish.strategy import strategy_of
 from flows.state import ledger, reloads
 from flows.values.plan import CursorState, LoadPlan
@@ -42,17 +43,21 @@ def identity_of(endpoint: Endpoint) -> dict[str, Any]:
 
 async def plan_endpoint(
     warehouse: Connection[Record], target: Target, source: Api, endpoint: Endpoint
-) -> tuple[LoadPlan, CursorState]:
-    """The plan of the endpoint's load. Reads the warehouse and changes nothing."""
+) -> tuple[LoadPlan, CursorState, int | None]:
+    """The plan of the endpoint's load, the stored cursor, and the limit of the sample that raw has instead of a full
+    load. Reads the warehouse and changes nothing."""
     raw = await raw_columns(warehouse, target)
-    state, warning = CursorState(), None
+    state, warning, sample = CursorState(), None, None
     strategy, reason = strategy_of(endpoint), f"{strategy_of(endpoint)} of what changed according to the API"
     if raw is None:
         strategy, reason = "initial", "first load: every page"
     else:
         await refuse_other_key(warehouse, target, endpoint.keys)
         state = await ledger.read_cursor(warehouse, source.name, endpoint.name)
-        if why := await reloads.reason(warehouse, source.name, endpoint.name):
+        sample = sample_of(state)
+        if sample is not None:
+            strategy, reason, state = "reload", full_load_follows(sample), CursorState()
+        elif why := await reloads.reason(warehouse, source.name, endpoint.name):
             strategy, reason, state = "reload", why, CursorState()
         elif state.value is not None and endpoint.cursor is not None and _is_of_another(endpoint, state):
             strategy, state = "reload", CursorState()
@@ -63,7 +68,7 @@ async def plan_endpoint(
         reason = "resumes the list that the last load did not finish"
     elif since is None and strategy == "merge":
         reason = "every page: the endpoint has no cursor" if endpoint.cursor is None else "every page: no cursor yet"
-    return replace(plan, reason=reason), state
+    return replace(plan, reason=reason), state, sample
 
 
 def _is_of_another(endpoint: Endpoint, state: CursorState) -> bool:

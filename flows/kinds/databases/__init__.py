@@ -1,5 +1,6 @@
 """MySQL, MariaDB, SQLite and SQL Server, read by Arrow."""
 
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 
 __all__ = ["Database", "Table"]

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flows.declare.database import Engine, Table
+from flows.declare.database import Engine
+from flows.declare.table import Table
 from flows.kinds.databases.types import SourceColumn
 
 
@@ -65,6 +66,12 @@ class Dialect:
         if self.engine == "mssql":
             return f"select top ({rows}) {columns} from {self.relation(table)} where {condition} order by {order}"
         return f"select {columns} from {self.relation(table)} where {condition} order by {order} limit {rows}"
+
+    def some(self, columns: str, table: Table, condition: str, rows: int) -> str:
+        """So many rows, whichever they are."""
+        if self.engine == "mssql":
+            return f"select top ({rows}) {columns} from {self.relation(table)} where {condition}"
+        return f"select {columns} from {self.relation(table)} where {condition} limit {rows}"
 
     def octets(self, expression: str) -> str:
         """The size of a text in bytes, or an upper bound."""

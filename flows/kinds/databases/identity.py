@@ -17,7 +17,7 @@ from flows.declare import Sequence
 from flows.declare.database import Engine
 from flows.kinds.databases.connection import Reader
 from flows.kinds.databases.table import ForeignTable
-from flows.publish.identity import Doubt, cursor_doubt, declared_cursor, digest
+from flows.publish.identity import Doubt, cursor_doubt, declared_cursor, declared_masks, digest
 from flows.values.errors import SourceError
 
 # Each by itself: versions and privileges differ.
@@ -65,6 +65,7 @@ async def identify(reader: Reader, described: ForeignTable) -> dict[str, Any]:
         spelled = {str(row["name"]): str(row["spelled"]) for row in rows}
     return {
         "where": digest(table.where),
+        "masked": declared_masks(table),
         "cursor": declared_cursor(table, described.shape),
         "source": {name: value for name, value in source.items() if value},
         "numbered": await _value(reader, _NUMBERED[dialect.engine].format(**names)),

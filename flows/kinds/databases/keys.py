@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 async def keys_differ(warehouse: Connection[Record], reader: Reader, planned: ForeignPlan) -> bool:
     """Whether raw and quarantine have other keys than the source. The warehouse hashes them, and stores none."""
-    described, bounded, plan = planned.described, planned.bounded, planned.plan
-    if plan.strategy == "initial":
+    described, bounded = planned.described, planned.bounded
+    if planned.first:
         return False
     table = described.table
     target = planned.target

@@ -12,7 +12,8 @@ from urllib.parse import unquote
 from flows.access import addresses
 from flows.access.addresses import connect
 from flows.declare import Replace
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.kinds.databases import rows
 from flows.kinds.databases.connection import Reader, open_reader
 from flows.kinds.databases.keys import keys_differ
@@ -41,6 +42,7 @@ class Databases(Kind[Database, Table]):
     """Databases that are not PostgreSQL."""
 
     cursor_decides = True
+    heeds_limit = True
 
     def address(self, source: Database) -> DatabaseConnection:
         """The database's connection URL."""
@@ -63,10 +65,12 @@ class Databases(Kind[Database, Table]):
         carry: ForeignPlan = planned.carry
         bounded = carry.bounded
         waiting = await rows.count(origin, carry.described, f"{bounded.condition} and {bounded.below}")
+        if carry.limit is not None:
+            return Waiting(min(waiting, carry.limit))
         table = carry.described.table
         differ = not waiting and table.deletes and await keys_differ(warehouse, origin, carry)
         refusal = None
-        if carry.plan.strategy != "initial" and (table.deletes or isinstance(table.load, Replace)):
+        if not carry.first and (table.deletes or isinstance(table.load, Replace)):
             at_source = await rows.count(origin, carry.described, bounded.below)
             held = await count_live(warehouse, carry.target, bounded.window.below)
             refusal = refusal_by_counts(table, carry.target, at_source, held)
@@ -122,6 +126,6 @@ class Databases(Kind[Database, Table]):
             return replace(named, name=f"{own}.{table.at_source}") if own else named
         return database_dataset(url, own or "dbo", table.at_source)
 
-    def made_of(self, column: str) -> str | None:
+    def made_of(self, table: Table, column: str) -> str | None:
         """Columns arrive under their own names."""
         return None if column.startswith("_") else column

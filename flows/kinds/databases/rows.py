@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.kinds.databases.connection import Reader
+from flows.kinds.databases.masks import completed, masked, ways
 from flows.kinds.databases.table import ForeignTable
 from flows.kinds.databases.types import AS_TEXT, TypedColumn
 from flows.kinds.databases.window import Bounds
@@ -76,36 +77,45 @@ def fits(columns: Sequence[TypedColumn]) -> str:
 
 
 async def texts(
-    reader: Reader, described: ForeignTable, columns: Sequence[TypedColumn], condition: str, longest: int
+    reader: Reader,
+    described: ForeignTable,
+    columns: Sequence[TypedColumn],
+    condition: str,
+    longest: int,
+    limit: int | None = None,
 ) -> AsyncGenerator[Any, None]:
-    """The rows under the condition as Arrow batches of text columns.
+    """The rows under the condition, `limit` at most, as Arrow batches of text columns, masked as declared.
 
     If the driver buffers full results, in chunks by key within the snapshot, so that memory is constant.
     """
     dialect, table = reader.dialect, described.table
     selected = ", ".join(f"{column.select} as c{place}" for place, column in enumerate(columns))
-    keys = described.chunk_keys
+    keys, made = described.chunk_keys, ways(columns)
     if not keys:
         query = f"select {selected} from {dialect.relation(table)} where {condition}"
+        if limit is not None:
+            # A limit belongs to the whole of a union, if it is not in a subquery.
+            query = f"select * from ({dialect.some(selected, table, condition, limit)}) as limited"
         header = dialect.engine == "sqlite"
         if header:
             # ADBC types a column by its first batch, and nulls would be typed as numbers: a row of texts comes first.
             query = f"select {', '.join(chr(39) * 2 + f' as c{n}' for n in range(len(columns)))} union all {query}"
         async for batch in reader.batches(query, longest=longest):
-            yield batch.slice(1) if header else batch
+            yield masked(batch.slice(1) if header else batch, made)
             header = False
         return
     selected += "".join(f", {key.select} as k{place}" for place, key in enumerate(keys))
     order = ", ".join(dialect.column(key.name) for key in keys)
-    after, rows = "1 = 1", CHUNK_ROWS
-    while rows == CHUNK_ROWS:
-        rows, last = 0, None
-        query = dialect.limited(selected, table, f"({condition}) and ({after})", order, CHUNK_ROWS)
+    after, rows, most, left = "1 = 1", 0, 0, limit
+    while rows == most and left != 0:
+        rows, last, most = 0, None, CHUNK_ROWS if left is None else min(left, CHUNK_ROWS)
+        query = dialect.limited(selected, table, f"({condition}) and ({after})", order, most)
         async for batch in reader.batches(query, longest=longest):
             rows += batch.num_rows
             if batch.num_rows:
                 last = [batch.column(len(columns) + place)[-1].as_py() for place in range(len(keys))]
-                yield batch.select(range(len(columns)))
+                yield masked(batch.select(range(len(columns))), made)
+        left = None if left is None else left - rows
         if last is not None:
             after = _beyond(reader, keys, last)
 
@@ -124,11 +134,15 @@ def _beyond(reader: Reader, keys: Sequence[TypedColumn], last: Sequence[str]) ->
 async def documents(
     reader: Reader, described: ForeignTable, condition: str, most: int
 ) -> list[tuple[str, tuple[str | None, ...]]]:
-    """Rows that do not fit, each as a JSON text and its key's texts."""
+    """Rows that do not fit, each as a JSON text and its key's texts, masked as declared."""
     dialect = reader.dialect
+    made = dict(zip((column.name for column in described.columns), ways(described.columns), strict=True))
+    aside = {name: way for name, way in made.items() if way is not None}
     plain = {column.name: column.select if not column.unfit else _plain(reader, column) for column in described.columns}
     keys = [f"{plain[key.name]} as k{place}" for place, key in enumerate(described.keys)]
-    selected = ", ".join([f"{dialect.document(plain)} as document", *keys])
+    hidden = [f"{plain[name]} as m{place}" for place, name in enumerate(aside)]
+    document = dialect.document({name: text for name, text in plain.items() if name not in aside})
+    selected = ", ".join([f"{document} as document", *keys, *hidden])
     wide = dialect.octets(dialect.document(plain))
     longest = 0
     if dialect.engine != "sqlite":
@@ -140,7 +154,13 @@ async def documents(
     found: list[tuple[str, tuple[str | None, ...]]] = []
     async for batch in reader.batches(query, longest=max(_SCALAR_OCTETS, longest)):
         for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            found.append((str(values[0]), tuple(None if v is None else str(v) for v in values[1:])))
+            texts = [None if value is None else str(value) for value in values]
+            of_key = [
+                text if text is None or (way := aside.get(key.name)) is None else way(text)
+                for key, text in zip(described.keys, texts[1:], strict=False)
+            ]
+            withheld = dict(zip(aside, texts[1 + len(keys) :], strict=True))
+            found.append((completed(str(texts[0]), withheld, aside), tuple(of_key)))
     return found
 
 

@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from flows.declare import Merge
-from flows.declare.database import Database, Table
+from flows.declare import Append, Merge, Overwrite, Replace
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.kinds.databases import rows
 from flows.kinds.databases.connection import Reader
 from flows.kinds.databases.plan import ForeignPlan
@@ -43,6 +44,8 @@ async def carry_out(run: LoadRun[Database, Table], planned: ForeignPlan) -> Load
         # The window was chosen before this snapshot: transactions open then cannot commit rows below its bound.
         await reader.begin()
         measured = await rows.measure(reader, planned.described, planned.bounded)
+        if planned.limit is not None:
+            measured = replace(measured, unfit={})  # what does not fit is left to a full load
         _refuse_misfits(measured, run.target.where)
     staged = await _stage(run, planned, measured)
     # The source is no longer needed: its transaction ends before the warehouse's begins.
@@ -75,11 +78,12 @@ async def _stage(run: LoadRun[Database, Table], planned: ForeignPlan, measured: 
     extracted_at = datetime.now(UTC).isoformat()
     changes = planned.changes + await ensure_types(warehouse, target, shape)
     await record_held(session, planned.held)
-    await create_landing(warehouse, target, shape, first=plan.strategy == "initial")
+    await create_landing(warehouse, target, shape, first=planned.first)
     session.pass_failpoint("after_landing_created")
     condition = f"{bounded.condition} and {bounded.below}"
     fitting = rows.fits(described.columns)
-    stream = _Stream(reader, described, described.columns, f"{condition} and ({fitting})", measured.longest)
+    fits = f"{condition} and ({fitting})"
+    stream = _Stream(reader, described, described.columns, fits, measured.longest, planned.limit)
     constants = (extracted_at, target.source, str(session.batch_id), None)
     async with contextlib.aclosing(stream.chunks(session, run.on_progress, constants)) as chunks:
         landed = await copy.copy_rows(warehouse, target, [*shape.names, *METADATA_NAMES], chunks, "csv")
@@ -90,7 +94,7 @@ async def _stage(run: LoadRun[Database, Table], planned: ForeignPlan, measured: 
         unreadable = tuple(Unreadable(_UNFIT_RULE, document, keys) for document, keys in found)
     session.rows_read = landed + len(unreadable)
     # Counted and read in one snapshot: a chunk that skipped a row, or a driver that stopped early, is detected here.
-    if session.rows_read != measured.rows or landed != stream.rows:
+    if landed != stream.rows or (planned.limit is None and session.rows_read != measured.rows):
         raise SourceError(
             f"the source counted {measured.rows} rows, sent {stream.rows + len(unreadable)}, and {landed} landed",
             where=target.where,
@@ -99,11 +103,11 @@ async def _stage(run: LoadRun[Database, Table], planned: ForeignPlan, measured: 
             retryable=True,
         )
     landed_shape, drift = await fit_to_raw(warehouse, target, shape, planned.held)
-    source_keys = KeySet(measured.below)
+    source_keys = None if planned.limit is not None else KeySet(measured.below)
     stage_keys = None
     # By counts alone, rows that only raw has would hide as many that it lacks.
     last = await ledger.last_compared(warehouse, target.source, target.table)
-    if table.deletes or (table.keys and last is not None and last.result == "extra"):
+    if planned.limit is None and (table.deletes or (table.keys and last is not None and last.result == "extra")):
         source_keys = await _stage_keys(session, reader, described, bounded, measured)
 
         async def keys_are_staged() -> str:
@@ -111,12 +115,11 @@ async def _stage(run: LoadRun[Database, Table], planned: ForeignPlan, measured: 
 
         stage_keys = keys_are_staged
     return Staged(
-        # An append skips existing rows, which a reload must correct.
-        load=Merge() if plan.strategy == "reload" else table.load,
+        load=_way(planned),
         shape=landed_shape,
         keys=table.keys,
         window=bounded.window,
-        first=plan.strategy == "initial",
+        first=planned.first,
         rows_read=session.rows_read,
         received_bytes=stream.bytes,
         extracted_at=extracted_at,
@@ -132,7 +135,19 @@ async def _stage(run: LoadRun[Database, Table], planned: ForeignPlan, measured: 
         on_duplicate=table.on_duplicate,
         marks_deleted=table.deletes,
         stage_keys=stage_keys,
+        moves_cursor=not planned.keeps_cursor,
+        limited=planned.limit is not None,
+        renews=planned.renews,
     )
+
+
+def _way(planned: ForeignPlan) -> Replace | Append | Merge | Overwrite:
+    """How rows are written: what is not read by a limited load stays."""
+    table = planned.described.table
+    if planned.limit is not None:
+        return Merge() if table.keys else Append()
+    # An append skips existing rows, which a reload must correct.
+    return Merge() if planned.plan.strategy == "reload" else table.load
 
 
 async def _stage_keys(
@@ -152,9 +167,15 @@ class _Stream:
     """Rows as CSV. `rows` and `bytes` count what was written."""
 
     def __init__(
-        self, reader: Reader, described: ForeignTable, columns: Sequence[TypedColumn], condition: str, longest: int
+        self,
+        reader: Reader,
+        described: ForeignTable,
+        columns: Sequence[TypedColumn],
+        condition: str,
+        longest: int,
+        limit: int | None = None,
     ) -> None:
-        self._source = (reader, described, columns, condition, longest)
+        self._source = (reader, described, columns, condition, longest, limit)
         self.rows = 0
         self.bytes = 0
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.kinds.columns import refuse_unknown_columns
 from flows.kinds.databases.connection import Reader
 from flows.kinds.databases.types import TypedColumn, typed
@@ -31,6 +32,10 @@ class ForeignTable:
     def shape(self) -> Shape:
         """The columns of raw."""
         return Shape(tuple(Column(c.name, c.raw_type, c.select, c.nullable) for c in self.columns))
+
+    def narrowed(self, names: Collection[str]) -> ForeignTable:
+        """The same table with these columns only."""
+        return replace(self, columns=tuple(column for column in self.columns if column.name in names))
 
     def column(self, name: str) -> TypedColumn:
         """The column of that name, which describe() has found."""
@@ -76,7 +81,9 @@ async def describe(reader: Reader, source: str, table: Table) -> ForeignTable:
             fix="leave it out: exclude=(…); or create a view at the source that renames it, and declare the view",
         )
     columns = tuple(
-        typed(dialect.engine, column, dialect.column(column.name), as_text=column.name in table.as_text)
+        typed(dialect.engine, column, dialect.column(column.name), as_text=column.name in table.as_text).masked(
+            table.masked.get(column.name)
+        )
         for column in found
     )
     described = ForeignTable(table, columns)

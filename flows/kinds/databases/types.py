@@ -8,10 +8,11 @@ are `unfit`: the row is quarantined in full, or its column is declared in `Table
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from flows.declare.database import Engine
+from flows.declare.mask import Mask
 
 # How a key's value is written into the condition of the next chunk; "" if it cannot be.
 LiteralKind = Literal["number", "text", ""]
@@ -180,6 +181,11 @@ class TypedColumn:
     wide: bool
     octets: int
     source_type: str = ""
+    mask: Mask | None = None
+
+    def masked(self, mask: Mask | None) -> TypedColumn:
+        """The same column, of which a hash or a mask is loaded: any text fits."""
+        return self if mask is None else replace(self, raw_type="text", unfit="", mask=mask)
 
 
 def typed(engine: Engine, column: SourceColumn, quoted: str, *, as_text: bool = False) -> TypedColumn:

@@ -5,10 +5,10 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import get_args
 
-from flows.declare.database import OnDrift
 from flows.declare.load import Append, Merge, Replace
 from flows.declare.refusals import refuse_repeats, unknown_table
 from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
+from flows.declare.table import OnDrift
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
 

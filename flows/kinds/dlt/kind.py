@@ -36,6 +36,7 @@ class Dlt(Kind[DltSource, Resource]):
     """Sources of dlt, iterated without its pipeline."""
 
     has_key = True
+    heeds_limit = True
     plan_fails_at = "warehouse"  # the source's own errors say so themselves
 
     def address(self, source: DltSource) -> ApiConnection | None:

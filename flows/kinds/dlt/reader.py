@@ -57,12 +57,19 @@ class Batch:
     bytes: int = 0
 
 
+_END = object()
+
+
 class DltReader:
-    """One resource being read. `state` and `cursor_value` are valid once everything has been read."""
+    """One resource being read. `state` and `cursor_value` are valid once everything has been read.
+
+    `limit`: reading ends after so many rows, and neither is.
+    """
 
     def __init__(self, source: DltSource, resource: Resource, where: str) -> None:
         self.state: str | None = None
         self.cursor_value: str | None = None
+        self.limit: int | None = None
         self._source = source
         self._resource = resource
         self._where = where
@@ -73,6 +80,7 @@ class DltReader:
         self._built: Any = None
         self._items: Iterator[Any] = iter(())
         self._encode: Callable[[Any], bytes] | None = None
+        self._taken = 0
 
     @asynccontextmanager
     async def opened(self, connection: ApiConnection | None, state: str | None) -> AsyncIterator[Said]:
@@ -110,7 +118,8 @@ class DltReader:
         """
         while (batch := await self._call(self._take)) is not None:
             yield batch
-        await self._call(self._keep_state)
+        if self.limit is None:
+            await self._call(self._keep_state)
 
     async def count(self) -> int | None:
         """The source's own number of records; None if the resource declares no count."""
@@ -198,19 +207,25 @@ class DltReader:
         records: list[bytes] = []
         frames: list[Any] = []
         size, until = 0, time.monotonic() + _BATCH_SECONDS
-        for item in self._items:
+        while self._left != 0 and (item := next(self._items, _END)) is not _END:
             if item is None:
                 continue
             if (frame := as_arrow(item)) is not None:
-                frames.append(frame)
+                frames.append(frame if self._left is None else frame.slice(0, self._left))
                 size += frame.nbytes
+                self._taken += frames[-1].num_rows
             else:
                 records.append(self._encode(item))
                 size += len(records[-1])
+                self._taken += 1
             if size >= _BATCH_BYTES or time.monotonic() >= until:
                 break
         self._refuse_form(bool(records), bool(frames))
         return Batch(records, frames, size) if records or frames else None
+
+    @property
+    def _left(self) -> int | None:
+        return None if self.limit is None else max(0, self.limit - self._taken)
 
     def _refuse_meta(self, meta: Any) -> None:
         """Metadata of an item: another table's name, or a file to be imported by a destination."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from flows.declare import Merge, Replace
+from flows.declare import Append, Merge, Overwrite, Replace
 from flows.kinds.dlt import DltSource, Resource
 from flows.kinds.dlt import state as dlt_states
 from flows.kinds.dlt.frames_landing import FramesLanding
@@ -18,14 +18,24 @@ from flows.kinds.dlt.reader import DltReader
 from flows.landing.table import Target, ensure_types, raw_columns
 from flows.observe import logs
 from flows.publish.evolution import changes_since, described_changes
+from flows.publish.identity import joined
 from flows.publish.records import RecordTable, StagedRecords, records_shape, stage_records
 from flows.publish.run import Loaded, LoadRun
+from flows.publish.sample import (
+    full_load_follows,
+    leave_out_tombstones,
+    limited_plan,
+    of_a_sample,
+    refuse_beside_full_load,
+    sample_of,
+)
 from flows.publish.session import LoadSession, Progress
 from flows.publish.staged import Staged
 from flows.publish.strategy import strategy_of
 from flows.state import ledger, reloads
 from flows.values.connection import ApiConnection
 from flows.values.plan import CursorState, KeySet, LoadPlan, Window
+from flows.values.row_limit import row_limit
 from flows.values.shape import Shape
 
 if TYPE_CHECKING:
@@ -44,17 +54,17 @@ def shape_of(resource: Resource) -> Shape:
 async def carry_out(run: LoadRun[DltSource, Resource], opened: Opened, plan: LoadPlan) -> Loaded:
     """Read the resource, and publish its rows with its state. Memory: what it yields at one time."""
     target, reader = run.target, opened.reader
-    total = await reader.count()
+    total = None if opened.limit is not None else await reader.count()
     settled(run.table, await reader.begin(), target.where)
-    staged = await _stage(run, reader, opened.resource, plan, total)
+    staged = await _stage(run, opened, plan, total)
     state = reader.state
-    assert state is not None  # everything was read
 
     async def keep_state(warehouse: Connection[Record], batch_id: int) -> None:
-        await dlt_states.save_state(warehouse, target.source, target.table, state, batch_id)
+        if state is not None:  # everything was read
+            await dlt_states.save_state(warehouse, target.source, target.table, state, batch_id)
 
     counts = await run.publish(staged, keep_state)
-    carried_out = replace(plan, upper=staged.window.upper, warning=_warning(state))
+    carried_out = replace(plan, upper=staged.window.upper, warning=joined(plan.warning, _warning(state or "")))
     return Loaded(carried_out, counts, described_changes(staged.changes, ()))
 
 
@@ -66,10 +76,18 @@ def _warning(state: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A resource ready to be read from the last state, with its declaration resolved by its hints."""
+    """A resource ready to be read from the last state, with its declaration resolved by its hints.
+
+    `first`: raw has no such table yet. `limit`: how many rows are read at most; `keeps_cursor`: beside a full load.
+    `renews`: raw has a sample that is replaced.
+    """
 
     reader: DltReader
     resource: Resource
+    first: bool = False
+    limit: int | None = None
+    keeps_cursor: bool = False
+    renews: bool = False
 
 
 @asynccontextmanager
@@ -86,22 +104,38 @@ async def opened_resource(
         MedallionError: the source cannot be built, or contradicts its declaration.
     """
     raw = await raw_columns(warehouse, target)
-    # The state is valid only with its raw table: after a drop, all rows are read again.
-    state = None if raw is None else await dlt_states.read_state(warehouse, target.source, target.table)
+    limit, sample, state = row_limit(), None, None
+    if raw is not None:
+        sample = sample_of(await ledger.read_cursor(warehouse, target.source, target.table))
+    if raw is not None and sample is None:
+        # The state is valid only with its raw table: after a drop, or a sample, all rows are read again.
+        state = await dlt_states.read_state(warehouse, target.source, target.table)
     reader = DltReader(source, resource, target.where)
     async with reader.opened(connection, state) as said:
         logs.guard()  # dlt's own handler exists only now
         resource = settled(resource, said, target.where)
-        plan = await _plan(warehouse, target, resource, first=raw is None)
+        plan = await _plan(warehouse, target, resource, first=raw is None, sample=sample)
         if plan.strategy in {"initial", "replace", "reload"}:
             reader.begin_anew()
-        yield Opened(reader, resource), plan
+        renews = sample is not None and (limit is None or not resource.keys)
+        opened = Opened(reader, resource, raw is None, limit, raw is not None and sample is None, renews)
+        if limit is None:
+            yield replace(opened, keeps_cursor=False), plan
+            return
+        if opened.keeps_cursor:
+            refuse_beside_full_load(resource.keys, target.where)
+        reader.limit = limit
+        yield opened, limited_plan(plan, limit, keeps_cursor=opened.keeps_cursor)
 
 
-async def _plan(warehouse: Connection[Record], target: Target, resource: Resource, *, first: bool) -> LoadPlan:
+async def _plan(
+    warehouse: Connection[Record], target: Target, resource: Resource, *, first: bool, sample: int | None
+) -> LoadPlan:
     strategy, reason, lower = strategy_of(resource), "records since the resource's last state", None
     if first:
         strategy, reason = "initial", "first load: all records of the resource"
+    elif sample is not None:
+        strategy, reason = "reload" if resource.keys else strategy, full_load_follows(sample)
     elif strategy == "replace":
         reason = "all records of the resource"
     else:
@@ -113,12 +147,9 @@ async def _plan(warehouse: Connection[Record], target: Target, resource: Resourc
     return LoadPlan(target.source, target.table, strategy, f"{reason}; via dlt", lower=lower)
 
 
-async def _stage(
-    run: LoadRun[DltSource, Resource], reader: DltReader, resource: Resource, plan: LoadPlan, total: int | None
-) -> Staged:
-    session = run.session
+async def _stage(run: LoadRun[DltSource, Resource], opened: Opened, plan: LoadPlan, total: int | None) -> Staged:
+    session, reader, resource, first = run.session, opened.reader, opened.resource, opened.first
     extracted_at = datetime.now(UTC).isoformat()
-    first = plan.strategy == "initial"
     if resource.columns:
         staging = await _stage_frames(session, reader, resource, first, extracted_at, run.on_progress)
     else:
@@ -130,13 +161,15 @@ async def _stage(
             first=first,
             table=RecordTable(resource.keys, resource.deleted, resource.on_drift),
         )
-    assert resource.load is not None  # settled
+    following = CursorState(reader.cursor_value)
+    if opened.limit is not None:
+        following = of_a_sample({}, opened.limit)
+        await leave_out_tombstones(session)
     return Staged(
-        # An append skips existing records, which a reload must correct.
-        load=Merge() if plan.strategy == "reload" else resource.load,
+        load=_way(opened, plan),
         shape=staging.shape,
         keys=resource.keys,
-        window=Window(lower=plan.lower, upper=reader.cursor_value, next=CursorState(reader.cursor_value)),
+        window=Window(lower=plan.lower, upper=reader.cursor_value, next=following),
         first=first,
         rows_read=session.rows_read,
         received_bytes=staging.received,
@@ -152,9 +185,22 @@ async def _stage(
         changes=staging.changes,
         unreadable=staging.unreadable,
         source_keys=None if total is None else KeySet(total),
-        moves_cursor=reader.cursor_value is not None,
+        # What a sample has left must not stay beside a full load.
+        moves_cursor=not opened.keeps_cursor and (following != CursorState() or opened.renews),
         tombstones=resource.deleted is not None,
+        limited=opened.limit is not None,
+        renews=opened.renews,
     )
+
+
+def _way(opened: Opened, plan: LoadPlan) -> Replace | Append | Merge | Overwrite:
+    """How rows are written: what is not read by a limited load stays."""
+    if opened.limit is not None:
+        return Merge() if opened.resource.keys else Append()
+    load = opened.resource.load
+    assert load is not None  # settled
+    # An append skips existing records, which a reload must correct.
+    return Merge() if plan.strategy == "reload" else load
 
 
 async def _records(reader: DltReader) -> AsyncGenerator[Sequence[bytes], None]:

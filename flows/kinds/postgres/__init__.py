@@ -1,5 +1,6 @@
 """PostgreSQL, read by COPY."""
 
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 
 __all__ = ["Database", "Table"]

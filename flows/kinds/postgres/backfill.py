@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from flows.access.addresses import connect
 from flows.declare import Append, Overwrite, Replace
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
 from flows.declare.partition import Partition
+from flows.declare.table import Table
 from flows.kinds.kind import Ends
 from flows.kinds.postgres.compare import source_rows as extract_buckets
 from flows.kinds.postgres.large.volume import estimate
 from flows.kinds.postgres.moved import bring_moved
 from flows.kinds.postgres.partitions import dividing_column
+from flows.kinds.postgres.queries import refuse_unlocked
 from flows.kinds.postgres.reading import settled, start_reading
 from flows.kinds.postgres.rows import land
 from flows.kinds.postgres.table import CopyStream, count, describe, key_set, select_rows
@@ -26,6 +28,7 @@ from flows.landing.table import Stamp, Target, ensure_types, raw_columns
 from flows.publish import raw_rows as load_buckets
 from flows.publish.deletes import refuse_too_many
 from flows.publish.evolution import beside_scheduled_loads
+from flows.publish.identity import refuse_other_masks
 from flows.publish.publish import check_and_publish
 from flows.publish.session import LoadResult, LoadSession, Progress, load_session
 from flows.publish.staged import Held, Staged
@@ -154,6 +157,7 @@ async def backfill_partition(
                 where=target.where,
                 fix=f"`medallion run {target.where}` loads it",
             )
+        refuse_other_masks(state, known, table, target.where)
         async with contextlib.AsyncExitStack() as opened:
             condition = _within(column, partition)
             extracted_at = datetime.now(UTC).isoformat()
@@ -173,6 +177,8 @@ async def backfill_partition(
             await land(session, shape, stream, extracted_at, on_progress)
             moved = await bring_moved(session, origin, table, shape, window)
             session.pass_failpoint("after_copy")
+            with session.reading():
+                await refuse_unlocked(origin, table, target.where)
             shape, drift = await fit_to_raw(session.warehouse, target, shape, held)
 
             async def settle() -> tuple[Held, int]:

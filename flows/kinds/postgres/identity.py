@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from flows.declare import Sequence
-from flows.declare.database import Table
-from flows.publish.identity import Doubt, cursor_doubt, declared_cursor, digest
+from flows.declare.query import normalized
+from flows.declare.table import Table
+from flows.kinds.postgres.queries import read_otherwise, tables_read
+from flows.publish.identity import Doubt, cursor_doubt, declared_cursor, declared_masks, digest
 from flows.values.errors import SourceUnavailable
 from flows.values.identifiers import quote_identifier
 from flows.values.shape import Shape
@@ -32,8 +34,8 @@ select
     c.relkind::text as kind,
     case when c.relkind = 'r' then pg_relation_filenode(c.oid)::bigint end as file,
     case when c.relkind in ('v', 'm') then md5(pg_get_viewdef(c.oid)) end as definition
-from pg_class as c
-where c.oid = to_regclass($1)
+from (select) as one
+left join pg_class as c on c.oid = to_regclass($1)
 """
 _COLUMNS = """
 select
@@ -72,13 +74,16 @@ _ROWS_LOOKED_AT = 100
 
 async def identify(connection: Connection[Record], table: Table, shape: Shape) -> dict[str, Any]:
     """The identity of the table and its source now, as JSON. Not in a snapshot: what is asked for moves on."""
-    relation = table.relation
+    relation = table.catalogued
     facts = await connection.fetchrow(_FACTS, relation)
-    assert facts is not None  # describe() has refused a missing table
+    assert facts is not None  # the left join always answers one row
     server = await _unless_refused(connection, _SYSTEM)
     log = await _unless_refused(connection, _REPLAYED if facts["standby"] else _WRITTEN)
     return {
         "where": digest(table.where),
+        "query": digest(normalized(table.query)),
+        "reads": await tables_read(connection, table),
+        "masked": declared_masks(table),
         "cursor": declared_cursor(table, shape),
         "source": {
             "system": server and server["system"],
@@ -91,7 +96,7 @@ async def identify(connection: Connection[Record], table: Table, shape: Shape) -
         },
         "table": {name: facts[name] for name in ("id", "kind", "file", "definition")},
         "sequences": await _sequences(connection, relation, table),
-        "columns": await _columns(connection, table),
+        "columns": _of_query(shape) if table.query else await _columns(connection, table),
     }
 
 
@@ -108,21 +113,30 @@ async def _unless_refused(connection: Connection[Record], query: str) -> Record 
         return None
 
 
-async def _sequences(connection: Connection[Record], relation: str, table: Table) -> dict[str, list[Any]]:
+async def _sequences(connection: Connection[Record], relation: str | None, table: Table) -> dict[str, list[Any]]:
     if not isinstance(table.cursor, Sequence):
         return {}
     found = await connection.fetch(_SEQUENCES, relation, table.cursor.column)
     return {row["id"]: [row["file"], row["last"], row["is_tied"]] for row in found}
 
 
+def _of_query(shape: Shape) -> dict[str, dict[str, Any]]:
+    """Columns of a query have no place of their own; an enum's labels stand by theirs."""
+    columns: dict[str, dict[str, Any]] = {column.name: {"at": 0, "type": column.raw_type} for column in shape.columns}
+    for column in shape.columns:
+        if column.enum is not None:
+            columns[column.name]["labels"] = {str(place): label for place, label in enumerate(column.labels)}
+    return columns
+
+
 async def _columns(connection: Connection[Record], table: Table) -> dict[str, dict[str, Any]]:
-    found = [row for row in await connection.fetch(_COLUMNS, table.relation) if table.reads(row["name"])]
+    found = [row for row in await connection.fetch(_COLUMNS, table.catalogued) if table.reads(row["name"])]
     columns: dict[str, dict[str, Any]] = {row["name"]: {"at": row["place"], "type": row["type"]} for row in found}
     for row in found:
         if row["generated"]:
             columns[row["name"]]["generated"] = row["generated"]
     if any(row["is_own"] for row in found):
-        for row in await connection.fetch(_OWN_TYPES, table.relation):
+        for row in await connection.fetch(_OWN_TYPES, table.catalogued):
             if table.reads(row["name"]):
                 columns[row["name"]] |= json.loads(row["meaning"])
     return columns
@@ -146,6 +160,8 @@ async def doubt(
         return Doubt("the table was recreated since the last load")
     if then["definition"] != today["definition"]:
         return Doubt("the view was redefined since the last load", cursor_holds=True)
+    if other := read_otherwise(stored.get("reads") or {}, now["reads"]):
+        return Doubt(other[0], cursor_holds=other[1])
     restarted = _restarted(stored.get("sequences", {}), now["sequences"])
     if restarted and isinstance(table.cursor, Sequence):
         return Doubt(restarted)
@@ -157,7 +173,9 @@ async def doubt(
 
 
 def same_source(stored: Mapping[str, Any], now: Mapping[str, Any], where: str) -> bool:
-    """Whether rows staged by an earlier attempt are of the source and the table of now."""
+    """Whether rows staged by an earlier attempt are of the source, the table and the declaration of now."""
+    if any((stored.get(part) or None) != (now.get(part) or None) for part in ("where", "query", "masked")):
+        return False
     if not stored.get("source") or not now.get("source"):
         return stored.get("source") == now.get("source")
     then, today = stored["table"], now["table"]

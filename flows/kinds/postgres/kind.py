@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from flows.access import addresses
 from flows.access.addresses import connect
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
 from flows.declare.partition import Partition
-from flows.kinds.kind import Column, Ends, Kind, Planned, Waiting
+from flows.declare.table import Table
+from flows.kinds.kind import Column, Ends, Kind, Planned, Waiting, Words
 from flows.kinds.postgres import backfill
 from flows.kinds.postgres.compare.compare import compare_table
 from flows.kinds.postgres.compare.repair import repair_keys
 from flows.kinds.postgres.large.chunks import ChunkJob, stage_chunk
 from flows.kinds.postgres.plan import TablePlan, plan_table
+from flows.kinds.postgres.query_tables import tables_named
 from flows.kinds.postgres.reading import settled
 from flows.kinds.postgres.refused import would_be_refused
 from flows.kinds.postgres.stage import carry_out
@@ -45,6 +47,7 @@ class Postgres(Kind[Database, Table]):
     reads_in_chunks = True
     cursor_decides = True
     compares_by = "content"
+    heeds_limit = True
 
     def address(self, source: Database) -> DatabaseConnection:
         """The database's connection URL."""
@@ -69,10 +72,12 @@ class Postgres(Kind[Database, Table]):
         """Counted at the source; keys are compared by a fingerprint of each end."""
         carry: TablePlan = planned.carry
         async with settled(origin, carry.source, carry.table):
-            waiting = await count(origin, carry.table, carry.window.condition)
+            waiting = await count(origin, carry.table, carry.window.condition, carry.limit)
+            if carry.limit is not None:
+                return Waiting(waiting)
             differ = not waiting and carry.table.deletes and await _keys_differ(warehouse, origin, carry)
             refusal = None
-            if carry.plan.strategy != "initial":
+            if not carry.first:
                 refusal = await would_be_refused(warehouse, origin, carry, waiting)
         return Waiting(waiting, differ, refusal)
 
@@ -130,8 +135,8 @@ class Postgres(Kind[Database, Table]):
         async with connect(ends.address, side="source") as origin, settled(origin, ends.source, ends.table):
             return bool(
                 await origin.fetchval(
-                    f"select exists (select from {ends.table.relation} as t "
-                    f'where t.{quote_identifier(column)}::text collate "C" = $1)',
+                    f"select exists (select from {ends.table.relation} "
+                    f'where {quote_identifier(column)}::text collate "C" = $1)',
                     value,
                 )
             )
@@ -139,6 +144,10 @@ class Postgres(Kind[Database, Table]):
     def columns(self, table: Table) -> Sequence[Column]:
         """Key, cursor, and the column that divides it; the other columns are the source's."""
         return table_columns(table)
+
+    def words(self, table: Table) -> Words:
+        """A query is no table of the source."""
+        return Words(name=f"{table.name} (a query)" if table.query else None)
 
     def describe(self, source: Database) -> str:
         """As the page of all tables says it."""
@@ -148,16 +157,23 @@ class Postgres(Kind[Database, Table]):
         """`postgres://host:port`, `database.schema.table`."""
         return database_dataset(self.address(source).url, table.schema, table.at_source)
 
-    def made_of(self, column: str) -> str | None:
-        """Columns arrive under their own names."""
-        return None if column.startswith("_") else column
+    def reads(self, source: Database, table: Table) -> Sequence[Dataset]:
+        """The table; of a query, the tables that it names."""
+        if not table.query:
+            return [self.dataset(source, table)]
+        url = self.address(source).url
+        return [database_dataset(url, schema, name) for schema, name in tables_named(table)]
+
+    def made_of(self, table: Table, column: str) -> str | None:
+        """Columns arrive under their own names; those of a query are made of whatever it says."""
+        return None if table.query or column.startswith("_") else column
 
 
 async def _keys_differ(warehouse: Connection[Record], origin: Connection[Record], planned: TablePlan) -> bool:
     """Whether a load would look for deletes: it compares the same sets of keys."""
     plan, table = planned.plan, planned.table
     assert plan.shape is not None  # plan_table always describes
-    if plan.strategy == "initial":
+    if planned.first:
         return False
     target = planned.target
     kinds = {key: column.raw_type for key in table.keys if (column := plan.shape.column(key))}

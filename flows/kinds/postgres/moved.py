@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from flows.declare import Overwrite
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.kinds.postgres.compare import source_rows as extract_buckets
 from flows.kinds.postgres.rows import refuse_other_count, watched
 from flows.kinds.postgres.table import CopyStream, select_rows

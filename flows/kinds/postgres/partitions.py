@@ -7,9 +7,9 @@ from datetime import date, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flows.declare.database import Table
 from flows.declare.load import Overwrite
 from flows.declare.partition import first_day_of_last
+from flows.declare.table import Table
 from flows.publish.overwrite import in_zone, partition_start
 from flows.values.errors import SourceError
 from flows.values.identifiers import quote_identifier, quote_literal

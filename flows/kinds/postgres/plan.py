@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flows.declare import Overwrite, Timestamp
-from flows.declare.database import Database, Table
-from flows.kinds.columns import left_out
+from flows.declare.database import Database
+from flows.declare.table import Table
+from flows.kinds.columns import declared_of_columns
 from flows.kinds.postgres.large.sizing import plan_reading
 from flows.kinds.postgres.large.volume import Volume
 from flows.kinds.postgres.table import describe, has_value_outside, key_is_unique
 from flows.kinds.postgres.trust import trusted_window
 from flows.kinds.postgres.zones import notice_local_times
 from flows.landing.table import SchemaChange, Target, raw_columns
-from flows.publish.evolution import drift_since, no_longer_held, returned
-from flows.publish.identity import Doubt, can_be_read_again, joined, read_clock, refuse_other_key, untrusted
+from flows.publish.evolution import beside_scheduled_loads, drift_since, no_longer_held, returned
+from flows.publish.identity import (
+    Doubt,
+    can_be_read_again,
+    joined,
+    read_clock,
+    refuse_other_key,
+    refuse_other_masks,
+    untrusted,
+)
+from flows.publish.sample import (
+    full_load_follows,
+    limited_plan,
+    of_a_sample,
+    only_columns,
+    refuse_beside_full_load,
+    sample_of,
+)
 from flows.publish.strategy import leaves_alone, not_unique, strategy_of
 from flows.state import ledger, reloads
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import CursorState, LoadPlan, Window
+from flows.values.row_limit import row_limit
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -30,7 +48,8 @@ class TablePlan:
     """A table's next load: the plan to show, and the data to execute it.
 
     `changes` of the source's columns are applied to raw, `held` ones are not. `unique`: an index at the source forbids
-    two rows with one key.
+    two rows with one key. `first`: raw has no such table yet. `limit`: how many rows are read at most; `keeps_cursor`:
+    and the stored cursor stays. `renews`: raw has a sample that is replaced.
     """
 
     plan: LoadPlan
@@ -42,6 +61,21 @@ class TablePlan:
     held: list[SchemaChange]
     source: Database
     unique: bool = False
+    first: bool = False
+    limit: int | None = None
+    keeps_cursor: bool = False
+    renews: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What raw has of the table: its columns (None: it was never loaded), the stored cursor, why a reload is due, and
+    the limit of the sample that it has instead of a full load."""
+
+    raw: dict[str, str] | None = None
+    state: CursorState = field(default_factory=CursorState)
+    why: str | None = None
+    sample: int | None = None
 
 
 async def plan_table(
@@ -49,15 +83,16 @@ async def plan_table(
 ) -> TablePlan:
     """The plan of the table's load. Reads source and warehouse and changes neither."""
     target = Target(source.name, table.name, source.raw_schema)
-    raw = await raw_columns(warehouse, target)
-    state = CursorState()
-    why: str | None = None
-    if raw is not None:
-        await refuse_other_key(warehouse, target, table.keys)
-        state = await _state(warehouse, target, table)
-        why = await reloads.reason(warehouse, source.name, table.name)
+    limit, in_raw = row_limit(), await _held_by_raw(warehouse, target, table)
+    raw, state = in_raw.raw, in_raw.state
     shape = await describe(origin, source.name, source.raw_schema, table)
-    changes, held = await drift_since(warehouse, target, shape, raw, table)
+    beside = limit is not None and in_raw.sample is None
+    if raw is not None and beside:
+        refuse_beside_full_load(table.keys, target.where)
+        shape, held = beside_scheduled_loads(shape, raw, table, target.where)
+        table, changes = only_columns(table, shape.names), list[SchemaChange]()
+    else:
+        changes, held = await drift_since(warehouse, target, shape, raw, table)
     clock = await read_clock(warehouse)
     window, doubt = await trusted_window(origin, table, shape, state, target.where, clock)
     if doubt and not can_be_read_again(table) and not doubt.cursor_holds:
@@ -72,6 +107,9 @@ async def plan_table(
         strategy, reason = "initial", "first load: the landing table becomes the raw table"
         if isinstance(table.load, Overwrite):
             window = replace(window, condition="true", below="true", lower=None, earlier=0, since=None)
+    elif in_raw.sample is not None:
+        strategy = "reload" if can_be_read_again(table) else strategy
+        reason = full_load_follows(in_raw.sample)
     elif doubt and can_be_read_again(table):
         strategy, reason = "reload", f"{doubt.reason}: all rows are read again"
         window = replace(window, warning=joined(window.warning, reason))
@@ -88,8 +126,8 @@ async def plan_table(
                 # Without a key, a row read again would be duplicated.
                 note = f"rows in raw keep {kept} in new column {columns}: they have no key"
                 window = replace(window, warning=joined(window.warning, note))
-        elif why and told_apart:
-            strategy, reason = "reload", why
+        elif in_raw.why and told_apart:
+            strategy, reason = "reload", in_raw.why
         elif told_apart and (fitting := await no_longer_held(warehouse, target, held)):
             strategy, reason = "reload", f"quarantined rows may fit column {', '.join(fitting)} now"
     if doubt and strategy != "reload":
@@ -115,9 +153,36 @@ async def plan_table(
         shape=shape,
         warning=_warning(table, window),
         reading=reading,
-        cautions=(*(() if unique or not table.keys else (not_unique(table.keys),)), *left_out(table)),
+        cautions=(*(() if unique or not table.keys else (not_unique(table.keys),)), *declared_of_columns(table)),
     )
-    return TablePlan(plan, target, table, window, changes, volume, held, source, unique)
+    planned = TablePlan(plan, target, table, window, changes, volume, held, source, unique, raw is None)
+    planned = replace(planned, renews=in_raw.sample is not None and (limit is None or not table.keys))
+    return planned if limit is None else _limited(planned, limit, keeps_cursor=raw is not None and beside)
+
+
+def _limited(planned: TablePlan, limit: int, *, keeps_cursor: bool) -> TablePlan:
+    """The same load, of which so many rows are read."""
+    return replace(
+        planned,
+        plan=limited_plan(planned.plan, limit, keeps_cursor=keeps_cursor),
+        window=replace(planned.window, below="true", next=of_a_sample(planned.window.next.identity, limit)),
+        limit=limit,
+        keeps_cursor=keeps_cursor,
+    )
+
+
+async def _held_by_raw(warehouse: Connection[Record], target: Target, table: Table) -> _Held:
+    """Raises: DeclarationError: raw was loaded with another key, or with other masks."""
+    raw = await raw_columns(warehouse, target)
+    if raw is None:
+        return _Held()
+    await refuse_other_key(warehouse, target, table.keys)
+    state = await _state(warehouse, target, table)
+    refuse_other_masks(state, raw, table, target.where)
+    sample = sample_of(state)
+    if sample is not None:
+        return _Held(raw, sample=sample)
+    return _Held(raw, state, await reloads.reason(warehouse, target.source, target.table))
 
 
 async def _state(warehouse: Connection[Record], target: Target, table: Table) -> CursorState:

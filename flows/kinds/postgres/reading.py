@@ -21,7 +21,10 @@ import asyncpg
 
 from flows.access.addresses import connect
 from flows.access.sessions import pinned
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
+from flows.kinds.postgres.masks import give_key
+from flows.kinds.postgres.queries import REFUSED, lock_foreign, note_locked, refused_query
 from flows.kinds.postgres.table import describe
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import SourceUnavailable
@@ -91,6 +94,7 @@ async def start_reading(
             await _begin_by_select(beside, f"{_EACH_STATEMENT}; {relation.begin}", relation, source, table)
             await _begin_by_select(origin, f"{begin}; {_CIRCLE_ENDS_AFTER}", relation, source, table)
         await origin.execute(_NO_CIRCLE)
+    await _prepare(origin, table)
     return await _described(origin, source, table, expected)
 
 
@@ -122,6 +126,7 @@ async def join_reading(
         ) from None
     if not locked:
         await origin.execute(relation.select)
+    await _prepare(origin, table)
     return await _described(origin, source, table, expected)
 
 
@@ -142,6 +147,7 @@ async def settled(origin: Connection[Record], source: Database, table: Table) ->
     if not await _locked(origin, begin, relation):
         await _begin_by_select(origin, begin, relation, source, table)
     try:
+        await _prepare(origin, table)
         yield
     except Exception:
         with contextlib.suppress(Exception):  # the first error counts
@@ -152,8 +158,11 @@ async def settled(origin: Connection[Record], source: Database, table: Table) ->
 
 async def _relation(origin: Connection[Record], source: Database, table: Table) -> _Relation:
     """Raises: SourceError: the table does not exist."""
+    begin = pinned(origin, f"medallion read {source.name}.{table.name}", sees_a_part=table.sees_a_part)
+    if table.query:
+        return _Relation("", f"select 1 from {table.relation} limit 0", False, begin)
     async with origin.transaction(isolation="read_committed", readonly=True):
-        found = await origin.fetchrow(_RELATION, table.relation)
+        found = await origin.fetchrow(_RELATION, table.catalogued)
         if found is None or found["kind"] is None:
             await describe(origin, source.name, source.raw_schema, table)  # refuses it, with a fix
     assert found is not None  # a select of aggregates always answers one row
@@ -163,7 +172,7 @@ async def _relation(origin: Connection[Record], source: Database, table: Table) 
         f"lock table {table.relation} in access share mode",
         f"select 1 from {table.relation} limit {rows}",
         found["lockable"],
-        pinned(origin, f"medallion read {source.name}.{table.name}", sees_a_part=table.sees_a_part),
+        begin,
     )
 
 
@@ -186,10 +195,21 @@ async def _begin_by_select(
     await origin.execute(begin)
     try:
         await origin.execute(relation.select)
+        await lock_foreign(origin, table)
     except asyncpg.InsufficientPrivilegeError:
         await stop_reading(origin)
         await describe(origin, source.name, source.raw_schema, table)  # names the columns, if only some are refused
         raise
+    except REFUSED as problem:
+        if not table.query:
+            raise
+        raise refused_query(problem, f"{source.name}.{table.name}") from None
+
+
+async def _prepare(origin: Connection[Record], table: Table) -> None:
+    """In the transaction that reads, once everything is locked."""
+    await note_locked(origin, table)
+    await give_key(origin, table)
 
 
 async def _described(origin: Connection[Record], source: Database, table: Table, expected: Shape | None) -> Shape:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from flows.declare.database import Table
 from flows.declare.load import Overwrite
+from flows.declare.table import Table
 from flows.kinds.columns import refuse_unknown_columns
+from flows.kinds.postgres.queries import asks_who_reads, views_read
 from flows.values.errors import FailureClass, SourceError
 from flows.values.shape import METADATA_NAMES, Shape
 
@@ -23,7 +24,7 @@ _MOST_COLUMNS = 1600
 # Definitions are written by PostgreSQL: keywords in capitals, names of columns quoted when they are keywords.
 _BY_WHO_ASKS = """
 with recursive views as (
-    select c.oid from pg_class as c where c.oid = to_regclass($1) and c.relkind = 'v'
+    select c.oid from pg_class as c where c.oid = any($1::oid[]) and c.relkind = 'v'
     union
     select c.oid
     from views
@@ -53,6 +54,9 @@ async def refuse_unreadable(
         other rows; it has no columns, or too many.
     """
     name, role = f"{table.schema}.{table.at_source}", str(await connection.fetchval("select current_user"))
+    if table.query:
+        await _refuse_query(connection, records, table, where)
+        return
     if not records:
         raise SourceError(
             f"table {name} does not exist or is not readable",
@@ -81,11 +85,35 @@ async def refuse_unreadable(
             f"exclude=({', '.join(repr(column) for column in hidden)},)",
         )
     if records[0]["relation_kind"] == "v" and not table.sees_a_part:
-        await _refuse_by_who_asks(connection, table, where)
+        view = await connection.fetchval("select to_regclass($1)::oid", table.catalogued)
+        await _refuse_by_who_asks(connection, [view], where)
 
 
-async def _refuse_by_who_asks(connection: Connection[Record], table: Table, where: str) -> None:
-    found = await connection.fetchrow(_BY_WHO_ASKS, table.relation)
+async def _refuse_query(connection: Connection[Record], records: Sequence[Record], table: Table, where: str) -> None:
+    if not records:
+        raise _unfit("the declared query has no columns", where, "name some: select id, total from …")
+    read = [record for record in records if table.reads(record["name"])]
+    if len(read) + len(METADATA_NAMES) > _MOST_COLUMNS:
+        raise _unfit(
+            f"the declared query has {len(read)} columns, and raw can have {_MOST_COLUMNS - len(METADATA_NAMES)}",
+            where,
+            "name those that are needed",
+        )
+    if table.sees_a_part:
+        return
+    if word := asks_who_reads(table):
+        raise SourceError(
+            f"the declared query uses {word}, so it may show our role a part of the rows, and rows that it hides later "
+            "would look deleted",
+            where=where,
+            fix="write it without that, quote it if it is a column's name, or declare sees_a_part=True to load what "
+            "our role sees",
+        )
+    await _refuse_by_who_asks(connection, await views_read(connection), where)
+
+
+async def _refuse_by_who_asks(connection: Connection[Record], views: Sequence[int], where: str) -> None:
+    found = await connection.fetchrow(_BY_WHO_ASKS, views)
     if found is not None:
         raise SourceError(
             f"view {found['name']} uses {found['word']}, so it may show our role a part of the rows, and rows that it "
@@ -130,7 +158,7 @@ async def refuse_condition(connection: Connection[Record], table: Table, where: 
         raise SourceError(
             f"the declared condition is refused by the source (SQLSTATE {problem.sqlstate})",
             where=where,
-            fix=f"try it there: select count(*) from {table.relation} where …, then correct where=… in flows/sources",
+            fix="try it there: select count(*) from … where …, then correct where=… in flows/sources",
         ) from None
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from flows.declare import Merge, Overwrite
-from flows.declare.database import Database, Table
+from flows.declare import Append, Merge, Overwrite, Replace
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.failures.diagnose import CONNECTION_LOST
 from flows.kinds.postgres.large.chunks import RunChunk, Threads
 from flows.kinds.postgres.large.gathering import open_gathering
@@ -20,6 +21,7 @@ from flows.kinds.postgres.large.slices import refuse_rewritten, share_snapshot
 from flows.kinds.postgres.large.windows import Windows
 from flows.kinds.postgres.moved import bring_moved
 from flows.kinds.postgres.plan import TablePlan
+from flows.kinds.postgres.queries import refuse_unlocked
 from flows.kinds.postgres.reading import settled, start_reading, stop_reading
 from flows.kinds.postgres.rows import land, watched
 from flows.kinds.postgres.table import CopyStream, key_set, select_keys, select_rows
@@ -66,7 +68,7 @@ class _Load:
 
     def __init__(self, run: LoadRun[Database, Table], planned: TablePlan) -> None:
         assert planned.plan.shape is not None  # plan_table always describes
-        self.run, self.session, self.table = run, run.session, run.table
+        self.run, self.session, self.table = run, run.session, planned.table
         self.origin: Connection[Record] = run.origin
         self.plan, self.window, self.changes, self.volume = (
             planned.plan,
@@ -76,6 +78,8 @@ class _Load:
         )
         self.shape: Shape = planned.plan.shape
         self.held, self.unique = planned.held, planned.unique
+        self.first, self.limit = planned.first, planned.limit
+        self.keeps_cursor, self.renews = planned.keeps_cursor, planned.renews
         self._received = 0
 
     async def at_once(self, run_chunk: RunChunk | None) -> tuple[LoadCounts, tuple[SchemaChange, ...], int]:
@@ -89,6 +93,7 @@ class _Load:
         resumed = False
         # The read is complete, so the source's keys need not be read separately.
         whole = self.plan.reading.how == "whole" and (self.plan.strategy == "reload" or self.window.lower is None)
+        whole = whole and self.limit is None
         if self.plan.reading.how == "chunks":
             assert run_chunk is not None
             # Taken first: everything read from the source from here on is in this snapshot.
@@ -108,7 +113,7 @@ class _Load:
             # Counted separately, to prove that the chunks are the full table.
             source_keys = await self._source_keys(self.window)
         else:
-            if not whole:
+            if not whole and self.limit is None:
                 source_keys = await self._source_keys(self.window)
             rows, received = await self._stage(self.window)
             chunks = 1
@@ -125,6 +130,8 @@ class _Load:
             may_repeat=resumed,
             drops_copies=resumed,
         )
+        with self.session.reading():
+            await refuse_unlocked(self.origin, self.table, self.session.target.where)
         counts = await self.run.publish(staged)
         # The session is kept for the next table; that the source went away meanwhile is no failure of this load.
         with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, *CONNECTION_LOST):
@@ -181,15 +188,22 @@ class _Load:
     async def _stage(self, window: Window) -> tuple[int, int]:
         """Copy the window's rows into a new landing table; returns their number and bytes."""
         extracted_at = datetime.now(UTC).isoformat()
-        stream = CopyStream(self.origin, select_rows(self.table, self.shape, window.condition))
-        first = self.plan.strategy == "initial"
+        stream = CopyStream(self.origin, select_rows(self.table, self.shape, window.condition, self.limit))
         await land(
-            self.session, self.shape, stream, extracted_at, self.run.on_progress, first=first, before=self._received
+            self.session,
+            self.shape,
+            stream,
+            extracted_at,
+            self.run.on_progress,
+            first=self.first,
+            before=self._received,
         )
         self._received += stream.bytes
         return stream.rows, stream.bytes
 
     async def _undecodable(self, window: Window) -> tuple[Unreadable, ...]:
+        if self.limit is not None:
+            return ()  # a full load reads them
         with self.session.reading():
             where = self.session.target.where
             found = await read_undecodable(self.origin, self.table, self.shape, window.condition, where)
@@ -209,12 +223,11 @@ class _Load:
         table, plan = self.table, self.plan
         shape, drift = await fit_to_raw(self.session.warehouse, self.session.target, self.shape, self.held)
         return Staged(
-            # An append skips existing rows, which a reload must correct.
-            load=Merge() if plan.strategy == "reload" and not isinstance(table.load, Overwrite) else table.load,
+            load=self._way(),
             shape=shape,
             keys=table.keys,
             window=window,
-            first=plan.strategy == "initial",
+            first=self.first,
             rows_read=rows + len(unreadable),
             received_bytes=received,
             extracted_at=datetime.now(UTC).isoformat(),
@@ -231,4 +244,15 @@ class _Load:
             unique_at_source=self.unique,
             marks_deleted=table.deletes,
             stage_keys=functools.partial(self._stage_keys, window) if table.compared_by else None,
+            moves_cursor=not self.keeps_cursor,
+            limited=self.limit is not None,
+            renews=self.renews,
         )
+
+    def _way(self) -> Replace | Append | Merge | Overwrite:
+        """How rows are written: what is not read by a limited load stays."""
+        table = self.table
+        if self.limit is not None:
+            return Merge() if table.keys else Append()
+        # An append skips existing rows, which a reload must correct.
+        return Merge() if self.plan.strategy == "reload" and not isinstance(table.load, Overwrite) else table.load

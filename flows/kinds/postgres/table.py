@@ -12,8 +12,10 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.declare.database import Table
+from flows.declare.table import Table
+from flows.kinds.postgres.masks import masked, refuse_old_server
 from flows.kinds.postgres.money import money_decimals
+from flows.kinds.postgres.queries import query_columns
 from flows.kinds.postgres.refusals import refuse_condition, refuse_shape, refuse_unreadable
 from flows.kinds.postgres.undecodable import UNCHECKED, undecodable
 from flows.values.identifiers import qualified, quote_identifier
@@ -50,20 +52,29 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
             `refusals`.
     """
     where = f"{source}.{table.name}"
-    found = await connection.fetch(_COLUMNS, table.relation, table.name)
+    found = (
+        await query_columns(connection, table, where)
+        if table.query
+        else await connection.fetch(_COLUMNS, table.catalogued, table.name)
+    )
     await refuse_unreadable(connection, found, table, where)
     records = [record for record in found if table.reads(record["name"])]
     decimals = await money_decimals(connection, where) if any(_is_money(record) for record in records) else 2
-    columns = tuple(
-        _as_text(record) if record["name"] in table.as_text else _column(record, raw_schema, decimals)
-        for record in records
-    )
+    refuse_old_server(connection, table, where)
+    columns = tuple(_declared(record, table, _column(record, raw_schema, decimals)) for record in records)
     unchecked = undecodable(columns) if found[0]["encoding"] == UNCHECKED else ""
     shape = Shape(columns, int(found[0]["estimated_rows"]), undecodable=unchecked)
     refuse_shape(shape, table, where, [record["name"] for record in found])
     if table.where:
         await refuse_condition(connection, table, where)
     return shape
+
+
+def _declared(record: Record, table: Table, column: Column) -> Column:
+    """The column as it is declared to be loaded."""
+    if mask := table.masked.get(column.name):
+        return masked(column, mask, record["encoding"])
+    return _as_text(record) if column.name in table.as_text else column
 
 
 def _is_money(record: Record) -> bool:
@@ -109,12 +120,13 @@ def _enum_name(record: Record) -> str:
     return f"{name[:12]}__x{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
-def select_rows(table: Table, shape: Shape, condition: str) -> str:
-    """The query for the source's rows, in raw's types; without those that raw cannot have."""
+def select_rows(table: Table, shape: Shape, condition: str, limit: int | None = None) -> str:
+    """The query for the source's rows, in raw's types; without those that raw cannot have. `limit`: so many at most."""
     columns = ", ".join(column.select for column in shape.columns)
     if shape.undecodable:
         condition = f"({condition}) and not ({shape.undecodable})"
-    return f"select {columns} from {table.relation} where {table.within(condition)}"
+    some = "" if limit is None else f" limit {limit}"
+    return f"select {columns} from {table.relation} where {table.within(condition)}{some}"
 
 
 def select_keys(table: Table, shape: Shape, condition: str) -> str:
@@ -149,7 +161,7 @@ async def key_is_unique(connection: Connection[Record], table: Table) -> bool:
     """Whether a unique index at the source forbids two rows with one key."""
     if not table.keys:
         return False
-    return bool(await connection.fetchval(_UNIQUE, table.relation, list(table.keys)))
+    return bool(await connection.fetchval(_UNIQUE, table.catalogued, list(table.keys)))
 
 
 async def key_set(connection: Connection[Record], table: Table, shape: Shape, condition: str = "true") -> KeySet:
@@ -166,9 +178,12 @@ async def key_set(connection: Connection[Record], table: Table, shape: Shape, co
     return KeySet(row["rows"], row["mark"])
 
 
-async def count(connection: Connection[Record], table: Table, condition: str = "true") -> int:
-    """Rows of the source table under the condition."""
-    query = f"select count(*) from {table.relation} where {table.within(condition)}"
+async def count(connection: Connection[Record], table: Table, condition: str = "true", limit: int | None = None) -> int:
+    """Rows of the source table under the condition. `limit`: counting ends there."""
+    within = f"from {table.relation} where {table.within(condition)}"
+    query = f"select count(*) {within}"
+    if limit is not None:
+        query = f"select count(*) from (select 1 {within} limit {limit}) as limited"
     return int(await connection.fetchval(query))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flows.declare import Overwrite, Sequence
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.kinds.postgres.identity import doubt, identify, newest_is_old
 from flows.kinds.postgres.window import window as read_window
 from flows.publish.identity import Clock, Doubt, can_be_read_again

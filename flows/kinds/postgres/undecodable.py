@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.quality.quarantine import Unreadable
 from flows.values.errors import DataRefused
 from flows.values.identifiers import quote_literal

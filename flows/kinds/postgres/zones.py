@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flows.declare.cursor import Timestamp
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.values.errors import SourceError
 from flows.values.identifiers import quote_identifier
 from flows.values.plan import CursorState
@@ -102,14 +102,14 @@ async def notice_local_times(connection: Connection[Record], table: Table, shape
         return LocalTimes()
     relation = table.relation
     newest: datetime | None = None
-    is_known = bool(await connection.fetchval(_IS_CHEAP, relation, column.name, _FEW_PAGES))
+    is_known = bool(await connection.fetchval(_IS_CHEAP, table.catalogued, column.name, _FEW_PAGES))
     if is_known:
         name = quote_identifier(column.name)
         # Without infinity, which Python's clock does not know.
         newest = await connection.fetchval(
             f"select max({name})::timestamp from {relation} where {name} > '1900-01-01' and {name} < '9999-01-01'"
         )
-    zones = await connection.fetch(_ZONES, relation)
+    zones = await connection.fetch(_ZONES, table.catalogued)
     if not zones or (newest is not None and _is_now(newest, zones[0]["utc"])):
         return LocalTimes(None, newest, is_known)
     for zone in zones:

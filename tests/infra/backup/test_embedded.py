@@ -14,6 +14,7 @@ from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from flows.access.erasure_key import erasure_key
+from flows.access.mask_key import mask_key
 from flows.values.settings import settings
 from infra.backup import key, service
 from infra.backup.aside import aside
@@ -82,7 +83,7 @@ def test_a_lost_machine_comes_back_with_its_warehouse_its_passwords_and_its_pref
         flow = prefect.post("/flows/", json={"name": "ingest"}).json()["id"]
         made = prefect.post("/deployments/", json={"name": "ingest-shop", "flow_id": flow})
         assert made.status_code == 201
-    erasures = erasure_key()
+    erasures, masks = erasure_key(), mask_key().key
     assert service.start(home) is not None
     backup = take(open_store(), keys, home=home)
     assert backup.stack
@@ -102,6 +103,7 @@ def test_a_lost_machine_comes_back_with_its_warehouse_its_passwords_and_its_pref
     assert rows(back.urls["warehouse_loader"], "select n from ops.proof") == [(7,)]
     assert read_json(home.credentials_file) == credentials
     assert erasure_key() == erasures, "who was erased would not be recognised any more"
+    assert mask_key().key == masks, "hashed columns would not join any more"
     with talking_to(back):
         assert Secret.load("kept", _sync=True).get() == "what a block keeps"  # type: ignore[call-arg, union-attr]
     with client_of(back) as prefect:

@@ -122,6 +122,29 @@ class TrustsAnyCursor(Mutant):
             return await self._kind.plan(warehouse, origin, source, table)
 
 
+class LoadsWhatIsBehindAMask(Mutant):
+    """A reader that takes a masked column for any other."""
+
+    async def plan(self, warehouse: Any, origin: Any, source: Any, table: Any) -> Planned:
+        return await self._kind.plan(warehouse, origin, source, replace(table, masked={}))
+
+    async def load(self, run: LoadRun[Any, Any], planned: Planned) -> Loaded:
+        given = {field.name: getattr(run, field.name) for field in fields(run)}
+        return await self._kind.load(LoadRun(**given | {"table": replace(run.table, masked={})}), planned)
+
+    async def compare(self, ends: Any) -> Any:
+        return await self._kind.compare(replace(ends, table=replace(ends.table, masked={})))
+
+
+class TakesASampleForAll(Mutant):
+    """A reader that reads a part, and publishes it as any other read."""
+
+    async def tampered(self, run: LoadRun[Any, Any], part: Staged) -> Staged:
+        identity = {name: facts for name, facts in part.window.next.identity.items() if name != "limited"}
+        following = replace(part.window.next, value="2020-01-02 00:00:00", identity=identity)
+        return replace(part, limited=False, moves_cursor=True, window=replace(part.window, next=following))
+
+
 def mutants(kind: Kind[Any, Any], end: End) -> dict[str, Mutant]:
     """Each fault in this kind."""
     return {

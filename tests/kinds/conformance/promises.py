@@ -13,7 +13,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -21,6 +21,8 @@ import pytest
 from blocks.documents import values_of
 from blocks.types import SourceApi, SourceDatabase
 from deployments.documents import documents
+from flows.access.mask_key import mask_key
+from flows.declare import Hashed
 from flows.failures.failpoints import FAILPOINTS
 from flows.kinds.registry import kind_of
 from flows.render.raw_columns import raw_columns
@@ -29,6 +31,8 @@ from flows.verbs.plan import PlanLine
 from flows.verbs.reload import request_reload
 from tests.kinds.conformance.end import SECRET, TABLE
 from tests.kinds.conformance.given import Given
+from tests.kinds.everywhere import tables_with
+from tests.kinds.loading import setting
 
 # Passed by loads of some kinds only.
 _OF_SOME = {"in_chunk_before_commit", "after_slice_commit", "after_chunk_commit"}
@@ -468,3 +472,60 @@ async def another_cursor_is_never_trusted(given: Given) -> None:
     assert result.strategy == "reload"
     assert "the cursor was" in str(result.warning)
     assert given.live() == given.end.held()
+
+
+@promise
+async def what_is_behind_a_mask_is_nowhere_in_the_warehouse(given: Given) -> None:
+    """Rows that are refused, quarantined or compared are kept and told in full: in full, as they are loaded."""
+    if not _can_declare(given, "masked"):
+        return
+    given.redeclare(masked={"name": Hashed()})
+    given.end.write(*((number, f"zqperson{number}", amount) for number, _, amount in twenty()), (21, "zqperson21", -5))
+    with _logged() as log, setting(mask_key="a key for hashes in tests, of 40 characters"):
+        result = await given.load()
+        if given.end.duplicates:
+            given.end.double(5, "zqpersonagain")
+        given.end.write((1, "zqpersonnew", 1), (22, "zqperson22", -5))
+        results = [result, await given.load(), await given.compare()]
+        with given.end.broken(), pytest.raises(MedallionError) as refused:
+            await given.load()
+        hashed = mask_key().hash("zqpersonnew")
+
+    assert result.counts.rows_inserted == 20
+    assert given.live()[1] == (hashed, 1)
+    assert tables_with(given.warehouse, "zqperson") == []
+    told = [log.getvalue(), repr(results), str(refused.value), repr(refused.value.__dict__)]
+    assert [text for text in told if "zqperson" in text] == []
+
+
+@promise
+async def a_limited_load_is_never_mistaken_for_a_full_one(given: Given) -> None:
+    """Its cursor, deletes or result would hide the other rows for ever."""
+    given.end.write(*twenty())
+    with setting(row_limit=5):
+        if not kind_of(given.source).heeds_limit:
+            with pytest.raises(MedallionError, match="a row limit of 5 is set"):
+                await given.load()
+            return
+        result = await given.load()
+    assert (result.counts.rows_read, result.counts.reconciliation, result.strategy) == (5, "limited", "limited")
+    assert "limited to 5 rows" in str(result.warning)
+    assert (await given.compare()).result == "not_compared"
+
+    await given.load()
+    assert given.live() == given.end.held()
+
+    given.end.delete(7)
+    with setting(row_limit=5):
+        result = await given.load()
+    assert (result.counts.rows_deleted, result.counts.reconciliation) == (0, "limited")
+    assert len(given.live()) == 20
+    await given.load()
+    assert given.live() == given.end.held()
+
+    with setting(row_limit=5, environment="production"), pytest.raises(MedallionError, match="is production"):
+        await given.load()
+
+
+def _can_declare(given: Given, word: str) -> bool:
+    return word in {field.name for field in fields(given.source.table(TABLE))}  # type: ignore[arg-type]

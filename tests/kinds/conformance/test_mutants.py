@@ -10,15 +10,25 @@ from flows.values.errors import MedallionError
 from tests.kinds.conformance.end import Fixture
 from tests.kinds.conformance.given import Given
 from tests.kinds.conformance.kinds import FIXTURES
-from tests.kinds.conformance.mutants import NAMES, MarksWhatItDoesNotSee, TrustsAnyCursor, mutants
+from tests.kinds.conformance.mutants import (
+    NAMES,
+    LoadsWhatIsBehindAMask,
+    MarksWhatItDoesNotSee,
+    Mutant,
+    TakesASampleForAll,
+    TrustsAnyCursor,
+    mutants,
+)
 from tests.kinds.conformance.promises import (
     Promise,
     a_first_load_equals_the_source,
     a_key_that_is_not_unique_is_reported,
+    a_limited_load_is_never_mistaken_for_a_full_one,
     a_list_is_complete_or_the_load_says_so,
     a_plan_names_deletes,
     another_cursor_is_never_trusted,
     it_is_acknowledged_after_the_commit_only,
+    what_is_behind_a_mask_is_nowhere_in_the_warehouse,
 )
 
 #: The promise that is to notice the fault.
@@ -78,3 +88,21 @@ async def test_a_reader_that_believes_every_end_dies_of_a_promise(begin: Callabl
         given.end.early_ends = (way,)
         with gullible(), pytest.raises(AssertionError, match=way):
             await a_list_is_complete_or_the_load_says_so(given)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FIXTURES if kind in ("postgres", "databases")])
+@pytest.mark.parametrize(
+    ("mutant", "promise"),
+    [
+        (LoadsWhatIsBehindAMask, what_is_behind_a_mask_is_nowhere_in_the_warehouse),
+        (TakesASampleForAll, a_limited_load_is_never_mistaken_for_a_full_one),
+    ],
+)
+async def test_a_fault_of_databases_dies_of_a_promise(
+    begin: Callable[[Fixture], Given], kind: str, mutant: type[Mutant], promise: Promise
+) -> None:
+    """Of kinds that can mask, and read in part."""
+    given = begin(FIXTURES[kind])
+
+    with patch.dict(KINDS, {kind: mutant(KINDS[kind])}), pytest.raises(AssertionError):
+        await promise(given)

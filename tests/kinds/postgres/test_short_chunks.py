@@ -2,10 +2,12 @@
 
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from flows.declare import Merge, Timestamp
+from flows.declare import Hashed, Merge, Timestamp
 from flows.kinds.postgres import Database, Table, stage
 from flows.kinds.postgres.large.chunks import ChunkJob, stage_chunk
 from flows.landing import drift
@@ -13,6 +15,7 @@ from flows.state.reads import Chunk
 from flows.values.errors import WarehouseError
 from flows.verbs.load import load_table
 from tests.conftest import TestCluster, copy_of, fresh_shop, fresh_warehouse
+from tests.kinds.loading import setting
 from tests.kinds.postgres.chunked import LARGE, ROWS, SOURCE, create, load_in_a_process
 from tests.kinds.postgres.test_chunks import FEWER, load, sizes
 from tests.publish.two_ends import Rows, TwoEnds
@@ -154,3 +157,26 @@ async def test_a_materialized_view_is_read_in_chunks(ends: TwoEnds, cursor: Time
     assert first.chunks > 3
     assert (first.counts.rows_read, first.counts.reconciliation) == (ROWS, "match")
     assert (second.counts.rows_updated, second.counts.reconciliation) == (1, "match")
+
+
+@pytest.mark.parametrize(
+    ("declared", "lacks"),
+    [
+        ({"masked": {"note": Hashed()}}, "note like 'xxx%'"),
+        ({"where": "id > 11000"}, "id <= 11000"),
+        ({"as_text": ("v",)}, "false"),
+    ],
+)
+async def test_a_read_of_another_declaration_is_not_resumed(
+    ends: TwoEnds, declared: dict[str, Any], lacks: str
+) -> None:
+    """Rows that were staged by the former one would be published beside those of the new one: unmasked, or unwanted."""
+    killed_after_chunks(ends, "orders")
+    assert ends.raw("select count(*) > 0 from landing.shop__orders") == [(True,)]
+    table = replace(SOURCE.table("orders"), **declared)
+
+    with sizes(FEWER), setting(mask_key="a key for hashes in tests, of 40 characters"):
+        result = await ends.load(table)
+
+    assert result.counts.reconciliation == "match"
+    assert ends.raw(f"select count(*) from raw_shop.orders where {lacks}") == [(0,)]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.declare.database import OnDrift
 from flows.declare.load import Append, Merge, Replace
 from flows.declare.refusals import refuse_repeats
 from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
+from flows.declare.table import OnDrift
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.pagination import Offset, PageNumber, Pagination
 from flows.values.errors import DeclarationError

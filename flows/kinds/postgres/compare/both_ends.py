@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 from flows.access.addresses import connect
 from flows.declare import Overwrite
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.failures.diagnose import explain
 from flows.kinds.postgres.reading import settled, start_reading
 from flows.kinds.postgres.table import describe
 from flows.kinds.postgres.trust import trusted_window
 from flows.landing.table import Target, raw_columns
 from flows.publish.evolution import beside_scheduled_loads
+from flows.publish.identity import refuse_other_masks
 from flows.state import ledger
 from flows.values.checksum import PROBE
 from flows.values.connection import DatabaseConnection
@@ -76,6 +78,7 @@ async def snapshots(
                 yield None
                 return
             state = await ledger.read_cursor(ours, source.name, table.name)
+            refuse_other_masks(state, known, table, target.where)
             probe = await ours.fetchrow(PROBE)
             # Named like a load's reader, so that it does not hold back a load's cursor.
             async with connect(origin_address, side="source", application=f"medallion read {target.where}") as theirs:

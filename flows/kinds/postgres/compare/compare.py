@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flows.declare import Append, Overwrite
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.kinds.postgres.compare import source_rows as extract_buckets
 from flows.kinds.postgres.compare.both_ends import Ends, snapshots
 from flows.kinds.postgres.compare.narrow import Difference, differences, narrow
 from flows.kinds.postgres.table import count
 from flows.publish import raw_rows as load_buckets
+from flows.publish.identity import joined
 from flows.quality import open_rows
 from flows.quality.open_rows import document_within, open_digests
 from flows.state.reconciliations import Reconciliation
@@ -68,7 +70,10 @@ async def compare_table(
             result, keys = await (_compare_by_key if table.keys else _compare_whole)(ends, table, result)
             if ends.not_compared:
                 note = f"not compared, because missing in raw or of another type there: {', '.join(ends.not_compared)}"
-                result = replace(result, note="; ".join(part for part in (result.note, note) if part))
+                result = replace(result, note=joined(result.note, note))
+            if table.masked:
+                note = f"hashes and masks were compared, not the values behind them: {', '.join(table.masked)}"
+                result = replace(result, note=joined(result.note, note))
     return replace(result, seconds=time.monotonic() - started), keys
 
 

@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 
 from flows.access.addresses import connect
 from flows.declare import Merge, Overwrite, Replace
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.kinds.postgres.compare import source_rows as extract_buckets
+from flows.kinds.postgres.queries import refuse_unlocked
 from flows.kinds.postgres.reading import start_reading
 from flows.kinds.postgres.rows import land
 from flows.kinds.postgres.table import CopyStream, select_rows
@@ -21,6 +23,7 @@ from flows.landing.drift import fit_to_raw
 from flows.landing.table import SchemaChange, Stamp, Target, ensure_types, raw_columns
 from flows.publish import raw_rows as load_buckets
 from flows.publish.evolution import beside_scheduled_loads
+from flows.publish.identity import refuse_other_masks
 from flows.publish.publish import check_and_publish
 from flows.publish.session import LoadResult, LoadSession, load_session
 from flows.publish.staged import Held, Staged
@@ -56,6 +59,7 @@ async def repair_keys(
     async with load_session(warehouse_address, target, STRATEGY, run_id) as session:
         state = await ledger.read_cursor(session.warehouse, source.name, table.name)
         known = await raw_columns(session.warehouse, target) or {}
+        refuse_other_masks(state, known, table, target.where)
         async with contextlib.AsyncExitStack() as opened:
             with session.reading():
                 origin = await opened.enter_async_context(
@@ -66,6 +70,8 @@ async def repair_keys(
                 found = await extract_buckets.versions(origin, table, shape, keys, "false")
             stream = CopyStream(origin, select_rows(table, shape, extract_buckets.among(table, shape, keys)))
             staged = await _stage(session, table, shape, held, stream, state)
+            with session.reading():
+                await refuse_unlocked(origin, table, target.where)
         gone = [key for key in keys if key not in found]
         counts = await check_and_publish(
             warehouse_address,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.values.checksum import Key, RowSet, key_among
 from flows.values.identifiers import quote_identifier
 from flows.values.shape import Shape, row_document

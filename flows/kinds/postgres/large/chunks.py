@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from flows.access.addresses import connect
-from flows.declare.database import Database, Table
+from flows.declare.database import Database
+from flows.declare.table import Table
 from flows.failures.diagnose import diagnose
 from flows.failures.failpoints import pass_failpoint
 from flows.failures.sides import Sides

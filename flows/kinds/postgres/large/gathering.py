@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.kinds.postgres.identity import same_source
 from flows.kinds.postgres.large.chunk_size import ChunkSize
 from flows.kinds.postgres.large.chunks import ChunkJob, RunChunk

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from flows.declare import Epoch, Sequence, Timestamp, TransactionId
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.kinds.postgres.large.volume import Volume, estimate
 from flows.values.plan import Reading, Window
 from flows.values.settings import Settings, settings
@@ -59,7 +59,7 @@ def _size(volume: Volume, limits: Settings) -> Literal["small", "medium", "large
 def window_columns(table: Table, shape: Shape, window: Window, volume: Volume) -> tuple[str, ...]:
     """The columns along which a window can be cut; none if it has no lower bound or no index provides its order."""
     match table.cursor:
-        case Timestamp(column=column) | Epoch(column=column) if table.keys:
+        case Timestamp(column=column) | Epoch(column=column) if table.keys and not table.has_masked_key:
             columns = (column, *(key for key in table.keys if key != column))
         case Sequence(column=column):
             columns = (column,)
@@ -75,7 +75,8 @@ def _key_columns(table: Table, shape: Shape, volume: Volume) -> tuple[str, ...]:
     columns = table.keys
     if not columns and isinstance(table.cursor, Sequence):
         columns = (table.cursor.column,)
-    return () if _nullable(columns, shape) else volume.index_on(columns)
+    # Edges between chunks are stored in the warehouse, as the source has the values.
+    return () if _nullable(columns, shape) or table.has_masked_key else volume.index_on(columns)
 
 
 def _nullable(columns: tuple[str, ...], shape: Shape) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.kinds.postgres.large.volume import Volume
 from flows.values.errors import SourceUnavailable
 from flows.values.identifiers import quote_identifier, quote_literal
@@ -87,7 +87,10 @@ async def refuse_rewritten(connection: Connection[Record], table: Table, plan: L
     """
     if plan.reading.by != "page":
         return
-    if await connection.fetchval("select pg_relation_filenode(to_regclass($1))::bigint", table.relation) != volume.file:
+    if (
+        await connection.fetchval("select pg_relation_filenode(to_regclass($1))::bigint", table.catalogued)
+        != volume.file
+    ):
         raise SourceUnavailable(
             "the table was rewritten while the load began",
             where=f"{plan.source}.{plan.table}",

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.values.shape import Shape
 
 if TYPE_CHECKING:
@@ -76,10 +76,12 @@ async def estimate(connection: Connection[Record], table: Table, shape: Shape, c
     within = table.within(condition)
     explained = await connection.fetchval(f"explain (format json) select {columns} from {relation} where {within}")
     plan = json.loads(explained)[0]["Plan"]
-    facts = await connection.fetchrow(_FACTS, relation, _TID_RANGE_SCAN)
-    assert facts is not None  # describe() has refused a missing table
     rows = int(plan["Plan Rows"])
     size = rows * int(plan["Plan Width"])
+    if table.query:
+        return Volume(rows, size, False, 1, None, ())
+    facts = await connection.fetchrow(_FACTS, relation, _TID_RANGE_SCAN)
+    assert facts is not None  # describe() has refused a missing table
     if condition in {"true", "(true)"} and not table.where:
         # Wide values are in TOAST, which the planner's width does not include.
         size = max(size, facts["bytes"])

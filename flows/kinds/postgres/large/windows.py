@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flows.declare.cursor import ByClock
-from flows.declare.database import Table
+from flows.declare.table import Table
 from flows.kinds.postgres.large.chunk_size import ChunkSize
 from flows.kinds.postgres.large.slices import MOST_EDGES, Grid, edge_grid
 from flows.state import reads
