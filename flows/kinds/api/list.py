@@ -26,7 +26,8 @@ from flows.kinds.api.landing import published
 from flows.kinds.api.list_state import Gathered, ListRead
 from flows.kinds.api.pages.children import read_children
 from flows.kinds.api.pages.coming import Coming
-from flows.kinds.api.pages.endpoint import EndpointReader, count_records, open_reader
+from flows.kinds.api.pages.endpoint import count_records, open_reader
+from flows.kinds.api.pages.endpoint_reader import EndpointReader
 from flows.kinds.api.pages.page import Page, Start
 from flows.kinds.api.parents import parents_of
 from flows.kinds.api.plan import identity_of

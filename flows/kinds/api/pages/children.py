@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
-from flows.kinds.api.pages.endpoint import EndpointReader
+from flows.kinds.api.pages.endpoint_reader import EndpointReader
 from flows.kinds.api.pages.page import Page
 from flows.kinds.api.pages.place import Place
 from flows.values.errors import ConfigurationError, MedallionError, RateLimited, SourceError, SourceUnavailable

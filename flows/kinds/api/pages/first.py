@@ -1,0 +1,60 @@
+"""The request for the first page of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import httpx
+
+from flows.kinds.api.declared.api import Api
+from flows.kinds.api.declared.changes import ChangeToken, Since
+from flows.kinds.api.declared.endpoint import Endpoint
+from flows.kinds.api.declared.pagination import Offset, PageNumber
+from flows.kinds.api.http.request import PageRequest, check_place, encoded
+from flows.values.errors import DeclarationError
+
+
+def first_request(
+    api: Api, endpoint: Endpoint, base: httpx.URL, since: str | None, etag: str | None, of: Mapping[str, str]
+) -> PageRequest:
+    """The first page's request: of the changes `since`, unless the list still has the `etag`.
+
+    `of` are the parent's keys in the path.
+
+    Raises:
+        AttemptFailed: the declared body has no place for a parameter.
+        DeclarationError: `since` of an endpoint without a cursor.
+    """
+    path = endpoint.path
+    for name, value in of.items():
+        path = path.replace(f"{{{name}}}", quote(value, safe=""))
+    url = httpx.URL(str(base).rstrip("/") + path)
+    if endpoint.params:
+        url = url.copy_merge_params(list(endpoint.params))
+    request = PageRequest(url, None if endpoint.body is None else encoded(endpoint.body), etag)
+    values: list[tuple[str, str | int]] = []
+    if endpoint.page_size is not None:
+        values.append((endpoint.page_size_parameter, endpoint.page_size))
+    pagination = api.pagination_of(endpoint)
+    if isinstance(pagination, PageNumber | Offset):
+        values.append((pagination.parameter, pagination.first))
+    if since is not None:
+        values.append(_changes(api, endpoint, since))
+    if endpoint.body is not None:
+        for name, _ in values:
+            check_place(endpoint.body, name)
+    return request.having(values)
+
+
+def _changes(api: Api, endpoint: Endpoint, since: str) -> tuple[str, str]:
+    match endpoint.cursor:
+        case Since(parameter=parameter, prefix=prefix):
+            return parameter, prefix + since
+        case ChangeToken(parameter=parameter):
+            return parameter, since
+    raise DeclarationError(
+        "a start was given for an endpoint without a cursor",
+        where=f"{api.name}.{endpoint.name}",
+        fix=f'add cursor=Since("…", field="…") in flows/sources/{api.name}.py, or read the full list',
+    )
