@@ -1,11 +1,14 @@
 """Paginated APIs."""
 
 from flows.kinds.api.declared.api import Api
-from flows.kinds.api.declared.auth import ApiKeyHeader, ApiKeyQuery, Basic, Bearer, NoAuth, OAuth2
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint import Endpoint, Field, Parent
+from flows.kinds.api.declared.format import Csv, NdJson, Xml
+from flows.kinds.api.declared.job import Job
 from flows.kinds.api.declared.pagination import Cursor, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
 from flows.kinds.api.declared.rate import Rate
+from flows.kinds.api.declared.sent import ApiKeyHeader, ApiKeyQuery, Basic, Bearer, Cookie, NoAuth
+from flows.kinds.api.declared.tokens import JwtBearer, Login, OAuth2, RefreshToken, SeveralKeys, Signed
 
 __all__ = [
     "Api",
@@ -14,10 +17,16 @@ __all__ = [
     "Basic",
     "Bearer",
     "ChangeToken",
+    "Cookie",
+    "Csv",
     "Cursor",
     "Endpoint",
     "Field",
+    "Job",
+    "JwtBearer",
     "LinkHeader",
+    "Login",
+    "NdJson",
     "NextHeader",
     "NextUrl",
     "NoAuth",
@@ -26,6 +35,10 @@ __all__ = [
     "PageNumber",
     "Parent",
     "Rate",
+    "RefreshToken",
+    "SeveralKeys",
+    "Signed",
     "Since",
     "SinglePage",
+    "Xml",
 ]

@@ -128,6 +128,9 @@ class ListGathering:
                 )
                 self.known = replace(self.known, gathered=gathered)
                 await self.landing.note(self.known)
+                if page.keep:
+                    # A job's id: losing it would start another job.
+                    await warehouse.execute("set local synchronous_commit = on")
         except BaseException:
             self.known = behind
             raise
@@ -171,7 +174,7 @@ class ListGathering:
                 self.on_progress("received", self._received)
             # A list cannot be resumed in the middle of a parent's list.
             in_between = page.parent is not None and page.place is None
-            if not in_between and (self._is_full(began) or time.monotonic() >= until):
+            if not in_between and (page.keep or self._is_full(began) or time.monotonic() >= until):
                 return
             try:
                 following = await self._next(coming, None if in_between else max(0.0, until - time.monotonic()))

@@ -11,8 +11,20 @@ from typing import TYPE_CHECKING
 
 from flows.access import addresses
 from flows.access.addresses import connect
+from flows.access.kept_tokens import keeper_of
 from flows.failures.circuit import guarded
-from flows.kinds.api import Api, ApiKeyHeader, ApiKeyQuery, Basic, Bearer, ChangeToken, Endpoint, NoAuth, Since
+from flows.kinds.api import (
+    Api,
+    ApiKeyHeader,
+    ApiKeyQuery,
+    Basic,
+    Bearer,
+    ChangeToken,
+    Endpoint,
+    NoAuth,
+    RefreshToken,
+    Since,
+)
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.list import ListLoad
@@ -73,7 +85,10 @@ class Apis(Kind[Api, Endpoint]):
     def address(self, source: Api) -> ApiConnection:
         """The base URL, with the credential that goes with it."""
         found = addresses.look_up(source.name, source.connection)
-        return ApiConnection(source.connection, found.url, found.key, found.user)
+        keeper = keeper_of(source.connection) if isinstance(source.auth, RefreshToken) else None
+        return ApiConnection(
+            source.connection, found.url, found.key, found.user, found.token, found.certificate, keeper
+        )
 
     @property
     def _bounds(self) -> HttpLimits:

@@ -55,7 +55,7 @@ def mark_of(api: Api, endpoint: Endpoint) -> str:
     A place is invalid for another declaration: a replace that resumed after the place of a merge would see a part of
     the list only, and treat it as the full list.
     """
-    parts = (
+    parts: tuple[object, ...] = (
         endpoint.path,
         endpoint.params,
         endpoint.body,
@@ -70,5 +70,9 @@ def mark_of(api: Api, endpoint: Endpoint) -> str:
         type(endpoint.load).__name__,
         api.headers,
         api.pagination_of(endpoint),
+    )
+    # Only if declared, so that a place of an earlier version stays valid.
+    parts += tuple(part for part in (endpoint.format, endpoint.job, endpoint.form or None) if part is not None) + (
+        (endpoint.records_as,) if endpoint.records_as != "list" else ()
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

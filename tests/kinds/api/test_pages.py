@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from flows.kinds.api.declared.auth import ApiKeyHeader, ApiKeyQuery, NoAuth
 from flows.kinds.api.declared.pagination import SinglePage
+from flows.kinds.api.declared.sent import ApiKeyHeader, ApiKeyQuery, NoAuth
 from flows.kinds.api.http.pace import Pace
 from flows.kinds.api.pages.endpoint import count_records, read_pages
 from flows.values.errors import ConfigurationError, DeclarationError, ListUnfinished

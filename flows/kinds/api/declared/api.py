@@ -1,16 +1,19 @@
 """Paginated source APIs."""
 
+import re
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
 from flows.declare.refusals import refuse_repeats, unknown_table
-from flows.kinds.api.declared.auth import Auth, NoAuth
+from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import (
     LinkHeader,
     Pagination,
+    SinglePage,
 )
 from flows.kinds.api.declared.rate import Rate
+from flows.kinds.api.declared.sent import NoAuth
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
 
@@ -22,7 +25,9 @@ class Api:
     `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL, …_KEY and …_USER) and among the blocks
     (source-<connection>). `rate` is our own rate limit, as requests per second or as a `Rate`; None for no
     limit. `headers` are sent with every request; secrets do not belong there. `concurrent` is the number of pages or
-    children of an endpoint fetched in parallel, unless the endpoint declares its own.
+    children of an endpoint fetched in parallel, unless the endpoint declares its own. `client_certificate`: mutual TLS
+    (RFC 8705), beside any `auth`; the certificate and its key are in …_CERTIFICATE. `stores` are hosts of object stores
+    that the API's redirects and documents may lead to, such as "*.s3.amazonaws.com"; they get no credentials.
     """
 
     name: str
@@ -33,6 +38,8 @@ class Api:
     rate: float | Rate | None = None
     headers: tuple[tuple[str, str], ...] = ()
     concurrent: int = 4
+    client_certificate: bool = False
+    stores: tuple[str, ...] = ()
     schedule: str | None = None
     max_parallel: int = 2
     description: str = ""
@@ -73,6 +80,11 @@ class Api:
                     where=where,
                     fix="declare auth=, and set the key in the environment or a block",
                 )
+        for store in self.stores:
+            if not re.fullmatch(r"(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:\d+)?", store) or store.count(".") < 2:
+                raise DeclarationError(
+                    f"{store!r} is not the host of a store", where=where, fix='write "*.s3.amazonaws.com"'
+                )
         refuse_repeats([endpoint.name for endpoint in self.endpoints], "endpoint", where)
         object.__setattr__(self, "endpoints", tuple(self.endpoints))
         for endpoint in self.endpoints:
@@ -111,8 +123,8 @@ class Api:
         raise unknown_table(self.name, name, [endpoint.name for endpoint in self.endpoints])
 
     def pagination_of(self, endpoint: Endpoint) -> Pagination:
-        """The endpoint's own pagination, or the API's."""
-        return endpoint.pagination or self.pagination
+        """The endpoint's own pagination, or the API's; a document that is not JSON is a single one."""
+        return endpoint.pagination or (self.pagination if endpoint.format is None else SinglePage())
 
     def concurrent_of(self, endpoint: Endpoint) -> int:
         """How many pages or children of the endpoint are fetched in parallel."""

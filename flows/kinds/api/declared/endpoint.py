@@ -4,13 +4,15 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from flows.declare.database import OnDrift
 from flows.declare.load import Append, Merge, Replace
 from flows.declare.refusals import refuse_repeats
 from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
 from flows.kinds.api.declared.changes import ChangeToken, Since
+from flows.kinds.api.declared.format import Format
+from flows.kinds.api.declared.job import Job
 from flows.kinds.api.declared.pagination import Offset, PageNumber, Pagination
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
@@ -83,6 +85,9 @@ class Endpoint:
     `body` is sent as JSON, by POST. `deleted` is the path of the tombstone marker: true, or anything but null or
     false. `etag`: the API's ETag is valid for the full list, so a 304 means that nothing changed.
     `concurrent` pages are fetched in parallel if their URLs can be computed, or as many children.
+    `format` is that of a body that is not JSON: `Csv()`, `NdJson()`, `Xml("Order")`. `records_as`: what is at `records`
+    is a "list"; one "object"; or "objects_by_id", whose keys become the field `_key` of their records. `form`: the body
+    is sent as a form. `job`: the API prepares the records first.
     `on_drift` is the reaction to a new or retyped field of a record: "evolve" records it, "freeze" refuses the load,
     "quarantine" quarantines the record.
     `on_duplicate` is the reaction to records of a replace that have one key and differ: "quarantine" sets all of them
@@ -109,6 +114,10 @@ class Endpoint:
     deleted: str | None = None
     etag: bool = False
     parent: Parent | None = None
+    format: Format | None = None
+    records_as: Literal["list", "object", "objects_by_id"] = "list"
+    form: bool = False
+    job: Job | None = None
     on_drift: OnDrift = "evolve"
     on_duplicate: OnDuplicate = "quarantine"
     rules: tuple[Rule, ...] = ()
@@ -157,7 +166,8 @@ class Endpoint:
     @property
     def placeholders(self) -> tuple[str, ...]:
         """The parent's fields in the path."""
-        return tuple(_PLACE.findall(self.path))
+        of_job = self.job.names_in(self.path) if self.job is not None else frozenset()
+        return tuple(name for name in _PLACE.findall(self.path) if name not in of_job)
 
     def __post_init__(self) -> None:
         where = f"endpoint {self.name}"
@@ -180,6 +190,8 @@ class Endpoint:
             )
         self._check_load(where)
         self._check_paging(where)
+        if (problem := transport_problem(self)) is not None:
+            raise DeclarationError(problem[0], where=where, fix=problem[1])
         self.tolerance.refuse_nonsense(where)
         refuse_unknown_reaction(self.on_duplicate, where)
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
@@ -254,6 +266,13 @@ class Endpoint:
         Raises:
             DeclarationError: `only` with a pagination that counts records, or an overlap of a full page.
         """
+        counts = isinstance(pagination, PageNumber | Offset)
+        if counts and self.format is not None and isinstance(self.cursor, Since):
+            raise DeclarationError(
+                "whether such a list has changed while it was read cannot be found out",
+                where=where,
+                fix="remove the cursor, or declare a pagination by tokens or links",
+            )
         if self.only is not None and isinstance(pagination, PageNumber | Offset):
             raise DeclarationError(
                 "only= cannot be combined with a pagination that counts records",
@@ -291,3 +310,25 @@ class Endpoint:
         if isinstance(pagination, PageNumber):
             return pagination.pages is not None or self.total is not None
         return isinstance(pagination, Offset) and self.total is not None
+
+
+def transport_problem(endpoint: Endpoint) -> tuple[str, str] | None:
+    """What contradicts the form of the body or the job, and the fix."""
+    job, listed = endpoint.job, endpoint.records_as == "list"
+    if endpoint.format is not None and (
+        endpoint.total is not None or endpoint.only is not None or endpoint.etag or not listed
+    ):
+        return "total, only, etag and records_as are about JSON", "remove them, or remove format="
+    if isinstance(endpoint.cursor, ChangeToken) and (endpoint.format is not None or job is not None):
+        return "a change token is in a page of JSON", "declare a Since cursor, or none"
+    if endpoint.form and endpoint.body is None and job is None:
+        return "a form is sent, and there is none", 'write body={"name": "value"}'
+    if job is None:
+        return None
+    if endpoint.parent is not None or endpoint.etag or endpoint.total is not None:
+        return "a job has no parent, ETag or total in its pages", "remove them; the job itself may have a total"
+    if not job.result and "result" in job.names_in(endpoint.path):
+        return "{result} is in the path, and the job has none", 'write Job(…, result="documentId")'
+    if job.download and endpoint.format is None:
+        return "a job's document has a format", "write format=Csv(), NdJson() or Xml(…)"
+    return None

@@ -36,7 +36,7 @@ async def read_body(response: httpx.Response, cap: int) -> Body:
         httpx.HTTPError: the connection broke.
     """
     _require_json(response.headers)
-    declared = _declared_length(response.headers)
+    declared = declared_length(response.headers)
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("identity", ""):
         if declared is not None and declared > cap:
@@ -77,7 +77,8 @@ def _require_json(headers: httpx.Headers) -> None:
         )
 
 
-def _declared_length(headers: httpx.Headers) -> int | None:
+def declared_length(headers: httpx.Headers) -> int | None:
+    """The announced length of a body; None if there is none, or it means nothing."""
     # With both headers present Transfer-Encoding wins and Content-Length means nothing (RFC 9112, section 6.3).
     if "transfer-encoding" in headers:
         return None

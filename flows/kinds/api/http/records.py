@@ -20,6 +20,8 @@ from flows.values.errors import ListUnfinished, SourceError, SourceUnavailable
 from flows.values.json_path import Step, parse_path
 
 _LIST = msgspec.json.Decoder(list[Raw])
+_MEMBERS = msgspec.json.Decoder(dict[str, Raw])
+_KEY = msgspec.json.Encoder()
 _TEXT = msgspec.json.Decoder(str)
 _TOTAL = msgspec.json.Decoder(int | None)
 # Fields by which an API says that it failed, also with status 200, and those that say so if they are false.
@@ -165,6 +167,8 @@ def _records(document: Document, places: _Places, endpoint: Endpoint) -> list[by
     except Absent as absent:
         found = str(absent)
     else:
+        if endpoint.records_as != "list":
+            return _objects(listed, endpoint)
         if kind_of(listed) == "list":
             records = [bytes(record) for record in _LIST.decode(listed)]
             return [_inner(record, places.within, endpoint) for record in records] if places.within else records
@@ -177,6 +181,24 @@ def _records(document: Document, places: _Places, endpoint: Endpoint) -> list[by
     if endpoint.may_be_absent:
         return None
     raise _wrong_shape(endpoint, "records", found)
+
+
+def _objects(found: memoryview, endpoint: Endpoint) -> list[bytes]:
+    """The record, or the records by their keys, which become their first field."""
+    if endpoint.may_be_absent and kind_of(found) == "null":
+        return []
+    if kind_of(found) != "object":
+        raise _wrong_shape(endpoint, "records_as", f"the {describe(found)} at {endpoint.records!r} is not an object")
+    if endpoint.records_as == "object":
+        return [bytes(found)]
+    return [_keyed(key, bytes(record), endpoint) for key, record in _MEMBERS.decode(found).items()]
+
+
+def _keyed(key: str, record: bytes, endpoint: Endpoint) -> bytes:
+    if kind_of(record) != "object":
+        raise _wrong_shape(endpoint, "records_as", f"a {kind_of(record)} is not a record")
+    rest = record[1:].lstrip()
+    return b'{"_key":' + _KEY.encode(key) + (b"" if rest.startswith(b"}") else b",") + rest
 
 
 def _inner(element: bytes, within: Sequence[Step], endpoint: Endpoint) -> bytes:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 import httpx
 
@@ -19,15 +19,20 @@ Value = str | int
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """One request: its URL, its JSON body if any (then it is a POST), and a known ETag.
+    """One request: its URL, its body if any (then it is a POST), and a known ETag.
 
     `beyond`: statuses that mean that there is no such page, since the request looks behind the expected end of a list.
+    `form`: the body is a form, not JSON. `accept`: the media type to request, if it is not JSON. `at_store`: it is for
+    an object store, whose URL is itself a secret.
     """
 
     url: httpx.URL
     body: bytes | None = None
     etag: str | None = None
     beyond: frozenset[int] = frozenset()
+    form: bool = False
+    accept: str = ""
+    at_store: bool = False
 
     @property
     def method(self) -> str:
@@ -37,12 +42,17 @@ class PageRequest:
     @property
     def line(self) -> str:
         """`GET /v1/items`: as sent, so still escaped, since a decoded path could split a log line. No query."""
+        if self.at_store:
+            return f"{self.method} of a document at {self.url.host}"
         return f"{self.method} {self.url.raw_path.partition(b'?')[0].decode('ascii')}"
 
     @property
     def headers(self) -> dict[str, str]:
         """Headers in addition to the client's own."""
-        headers = {} if self.body is None else {"Content-Type": "application/json"}
+        form = "application/x-www-form-urlencoded"
+        headers = {} if self.body is None else {"Content-Type": form if self.form else "application/json"}
+        if self.accept:
+            headers["Accept"] = self.accept
         return headers if self.etag is None else headers | {"If-None-Match": self.etag}
 
     @property
@@ -58,6 +68,9 @@ class PageRequest:
             # Existing parameters keep their bytes and order; only those named here are replaced.
             texts = [(name, str(value)) for name, value in values]
             return replace(self, url=_with_params(self.url, texts))
+        if self.form:
+            fields = dict(parse_qsl(self.body.decode(), keep_blank_values=True)) | {n: str(v) for n, v in values}
+            return replace(self, body=encoded_form(fields))
         document = json.loads(self.body)
         for name, value in values:
             _place(document, parse_path(name), value)
@@ -71,6 +84,11 @@ class PageRequest:
 def encoded(body: Mapping[str, Any]) -> bytes:
     """The JSON body as sent."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def encoded_form(fields: Mapping[str, Any]) -> bytes:
+    """The form as sent: a list is a field that occurs several times."""
+    return urlencode(fields, doseq=True).encode()
 
 
 def without_parameter(url: httpx.URL, name: str) -> httpx.URL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -19,7 +20,9 @@ from flows.kinds.api.http.json_walk import Absent, Document
 from flows.kinds.api.http.reader import Reader
 from flows.kinds.api.http.request import PageRequest
 from flows.kinds.api.pages.ahead import Ahead
+from flows.kinds.api.pages.documents import document_pages
 from flows.kinds.api.pages.first import first_request
+from flows.kinds.api.pages.jobs import job_pages
 from flows.kinds.api.pages.numbered_walk import NumberedWalk
 from flows.kinds.api.pages.offset_walk import OffsetWalk
 from flows.kinds.api.pages.page import Page, Start
@@ -32,10 +35,13 @@ _ALL = Start()
 
 
 class EndpointReader:
-    """Reads the endpoint's list; with a parent, the list of each parent record."""
+    """Reads the endpoint's list; with a parent, the list of each parent record.
 
-    def __init__(self, api: Api, endpoint: Endpoint, reader: Reader) -> None:
-        self._api, self._endpoint, self._reader = api, endpoint, reader
+    `at`: the path of a document's URL in the response, which is read instead.
+    """
+
+    def __init__(self, api: Api, endpoint: Endpoint, reader: Reader, at: str = "") -> None:
+        self._api, self._endpoint, self._reader, self._at = api, endpoint, reader, at
         self._shows_next = False  # some list has shown where it names its next page
         self._has_tried = False
 
@@ -47,6 +53,11 @@ class EndpointReader:
         side_by_side: bool = True,
     ) -> AsyncGenerator[Page, None]:
         """The pages of one list. `of` are the parent's keys in the path."""
+        if self._endpoint.job is not None or self._endpoint.format is not None:
+            async with aclosing(self._other_pages(start, of or {})) as pages:
+                async for page in pages:
+                    yield page
+            return
         try:
             first = self._first(start.since, start.etag, of or {})
             # The ETag is the list's and is sent with the first page only: 304 for a later page would end the list.
@@ -92,6 +103,27 @@ class EndpointReader:
                 page = self._page(records, answer, number, place_after(following, number, walk), began)
                 yield replace(page, is_proven=following is None and walk.is_proven)
                 request = following
+
+    def _other_pages(self, start: Start, of: Mapping[str, str]) -> AsyncGenerator[Page, None]:
+        """The pages of a job's list, or of documents that are not JSON."""
+        endpoint, job = self._endpoint, self._endpoint.job
+        if job is not None:
+
+            def read(results: Endpoint, begin: Start) -> AsyncGenerator[Page, None]:
+                return EndpointReader(self._api, results, self._reader, at=job.download).pages(begin)
+
+            return job_pages(self._reader, endpoint, start, read)
+        try:
+            request = self._first(start.since, None, of)
+            walk = self._walk(request, is_all=start.since is None)
+            if start.place is not None:
+                request = request_at(start.place, request, self._reader.base)
+                walk.resume(start.place["walk"])
+        except AttemptFailed as failed:
+            error = failed.error(self._reader.place(1), 1)
+        else:
+            return document_pages(self._reader, endpoint, walk, request, start.place, self._at)
+        raise error
 
     async def _has_changed(self, walk: NumberedWalk, number: int) -> bool:
         """Whether records changed while their list was read, page by page, by one request with the cursor.

@@ -11,7 +11,7 @@ from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import Offset, PageNumber
-from flows.kinds.api.http.request import PageRequest, check_place, encoded
+from flows.kinds.api.http.request import PageRequest, check_place, encoded, encoded_form
 from flows.values.errors import DeclarationError
 
 
@@ -32,7 +32,11 @@ def first_request(
     url = httpx.URL(str(base).rstrip("/") + path)
     if endpoint.params:
         url = url.copy_merge_params(list(endpoint.params))
-    request = PageRequest(url, None if endpoint.body is None else encoded(endpoint.body), etag)
+    sent = encoded_form if endpoint.form else encoded
+    # With a job, the body and the cursor's parameter are those of the request that creates it.
+    body = None if endpoint.body is None or endpoint.job is not None else sent(endpoint.body)
+    accept = "" if endpoint.format is None else "*/*"
+    request = PageRequest(url, body, etag, form=endpoint.form, accept=accept)
     values: list[tuple[str, str | int]] = []
     if endpoint.page_size is not None:
         values.append((endpoint.page_size_parameter, endpoint.page_size))
@@ -41,9 +45,9 @@ def first_request(
         values.append((pagination.parameter, pagination.first))
     if since is not None:
         values.append(_changes(api, endpoint, since))
-    if endpoint.body is not None:
+    if body is not None and not endpoint.form:
         for name, _ in values:
-            check_place(endpoint.body, name)
+            check_place(endpoint.body or {}, name)
     return request.having(values)
 
 

@@ -23,6 +23,7 @@ class Page:
     `parent_keys`: all of its keys; `refused`: why its list could not be read, then there are no records.
     `unchanged`: nothing changed since the ETag that was sent (304); then there are no records.
     `gone`: of a child endpoint, the parent does not exist any more.
+    `keep`: its place must be durable before the next page is requested.
     `is_proven`: of the last page, whether the API has shown that it is the last one.
     """
 
@@ -40,6 +41,7 @@ class Page:
     is_proven: bool = False
     parent_keys: tuple[str, ...] = ()
     refused: str | None = None
+    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
