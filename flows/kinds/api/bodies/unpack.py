@@ -20,6 +20,7 @@ BLOCK = 1 << 18
 _GZIP = 16 + zlib.MAX_WBITS  # 16 makes zlib expect the gzip wrapper and its checksum
 # Text packs to a fifth or a tenth; gzip of zeros packs to a thousandth.
 _MOST_TIMES = 250
+_MAGIC = 4  # bytes that tell gzip and zip
 # In memory up to this size, then on disk.
 _SPOOLED = 1 << 20
 
@@ -69,7 +70,9 @@ def unpacked(file: IO[bytes], encoding: str, member: str, bound: Bound) -> Itera
     pieces = _blocks(file)
     if encoding in ("gzip", "x-gzip"):
         pieces = _inflated(pieces, bound)
-    first = next(pieces, b"")
+    first = b""
+    while len(first) < _MAGIC and (piece := next(pieces, b"")):
+        first += piece
     pieces = chain((first,), pieces) if first else iter(())
     if first.startswith(b"\x1f\x8b"):
         yield _inflated(pieces, bound)

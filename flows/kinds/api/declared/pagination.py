@@ -152,10 +152,12 @@ class NextHeader:
 
         NextHeader("Next-Page")                            a URL
         NextHeader("X-Next-Token", parameter="token")      a token, which the next request sends back
+        NextHeader("Sforce-Locator", parameter="locator", last="null")   a text that marks the last page
     """
 
     header: str = "Next-Page"
     parameter: str | None = None
+    last: str = ""
 
 
 Pagination = SinglePage | PageNumber | Offset | Cursor | NextUrl | LinkHeader | NextHeader

@@ -69,8 +69,9 @@ class PageRequest:
             texts = [(name, str(value)) for name, value in values]
             return replace(self, url=_with_params(self.url, texts))
         if self.form:
-            fields = dict(parse_qsl(self.body.decode(), keep_blank_values=True)) | {n: str(v) for n, v in values}
-            return replace(self, body=encoded_form(fields))
+            names = {name for name, _ in values}
+            fields = [pair for pair in parse_qsl(self.body.decode(), keep_blank_values=True) if pair[0] not in names]
+            return replace(self, body=urlencode([*fields, *values]).encode())
         document = json.loads(self.body)
         for name, value in values:
             _place(document, parse_path(name), value)

@@ -116,9 +116,10 @@ class Walk:
             case NextUrl(at=at):
                 self.is_proven = answer.document.has(parse_path(at))
                 return self._at(request, answer, told(answer.document, at))
-            case NextHeader(header=header, parameter=parameter):
+            case NextHeader(header=header, parameter=parameter, last=last):
                 self.is_proven = header in answer.headers
                 value = answer.headers.get(header, "").strip() or None
+                value = None if value == last else value
                 if parameter is None:
                     return self._at(request, answer, value)
                 return None if value is None else self.first.having([(parameter, value)])
