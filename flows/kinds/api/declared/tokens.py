@@ -15,6 +15,7 @@ from flows.values.errors import DeclarationError
 from flows.values.json_path import parse_path
 
 Pairs = tuple[tuple[str, str], ...]
+SentAs = ApiKeyHeader | ApiKeyQuery | Bearer | Cookie
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512"]
 
 
@@ -34,6 +35,7 @@ class OAuth2:
         OAuth2("/oauth/token")                                       below the base URL's host
         OAuth2("https://login.example.com/token", scope="read")      at another host; only that host gets the secret
         OAuth2("/token", client="body")                              for servers that do not take HTTP Basic
+        OAuth2("/token", sent_as=ApiKeyHeader("X-Access-Token"))     sent elsewhere than as a bearer token
 
     A token is requested once and shared by all reads of this process. It is renewed before it expires, and once when
     the API responds with 401; the same request is then sent again.
@@ -43,6 +45,7 @@ class OAuth2:
     scope: str = ""
     params: Pairs = ()
     client: Literal["basic", "body"] = "basic"
+    sent_as: SentAs = field(default_factory=Bearer)
 
     def __post_init__(self) -> None:
         _refuse_address(self.token_url)
@@ -64,6 +67,7 @@ class RefreshToken:
     scope: str = ""
     params: Pairs = ()
     client: Literal["basic", "body", "none"] = "basic"
+    sent_as: SentAs = field(default_factory=Bearer)
 
     def __post_init__(self) -> None:
         _refuse_address(self.token_url)
@@ -92,6 +96,7 @@ class JwtBearer:
     claims: Pairs = ()
     headers: Pairs = ()
     params: Pairs = ()
+    sent_as: SentAs = field(default_factory=Bearer)
 
     def __post_init__(self) -> None:
         if self.token_url:
@@ -131,7 +136,7 @@ class Login:
     token: str = ""
     header: str = ""
     cookie: str = ""
-    sent_as: ApiKeyHeader | ApiKeyQuery | Bearer | Cookie = field(default_factory=Bearer)
+    sent_as: SentAs = field(default_factory=Bearer)
     lifetime: str = "12 h"
     expires: tuple[int, ...] = (401,)
 

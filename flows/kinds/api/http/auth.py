@@ -257,5 +257,4 @@ def address_of(api: Api, path: str, base: httpx.URL) -> httpx.URL:
 
 def query_parameter(auth: Auth) -> str | None:
     """The parameter of the query that has the credential; None if it is sent elsewhere."""
-    sent = auth.sent_as if isinstance(auth, SeveralKeys | Login) else auth
-    return getattr(sent, "parameter", None)
+    return getattr(getattr(auth, "sent_as", auth), "parameter", None)

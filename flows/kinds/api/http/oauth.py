@@ -38,7 +38,7 @@ class TokenSigner:
         auth = flow.api.auth
         self._flow = flow
         self._limits = limits
-        self._sent_as: Auth = auth.sent_as if isinstance(auth, Login) else Bearer()
+        self._sent_as: Auth = getattr(auth, "sent_as", Bearer())
         self._expires = auth.expires if isinstance(auth, Login) else (httpx.codes.UNAUTHORIZED,)
         self._client = httpx.AsyncClient(
             transport=transport,
@@ -146,7 +146,7 @@ class AssertionSigner:
             lasts = self._flow.auth.lasts.total_seconds()
             self._known = Token(self._flow.signed(), time.monotonic() + lasts / 2)
         request.used = self._known.value
-        place(Bearer(), request, self._known.value)
+        place(self._flow.auth.sent_as, request, self._known.value)
 
     async def again(self, request: Outgoing, response: httpx.Response) -> bool:
         """With a new one, if the API refuses one that it may have seen before."""
