@@ -45,7 +45,7 @@ def store_url(url: str, relative_to: httpx.URL, stores: Sequence[str], what: str
         AttemptFailed: it is not one of a declared store.
     """
     try:
-        found: httpx.URL | None = relative_to.join(url)
+        found: httpx.URL | None = relative_to.join(url) if url else None
     except (httpx.InvalidURL, ValueError, TypeError):
         found = None
     if found is not None and (is_store(found, stores) or origin(found) == origin(relative_to)):
