@@ -26,7 +26,7 @@ from tests.kinds.api.servers.imitation import Asked, Imitation, Reply, as_json
 
 CLIENT_ID, CLIENT_SECRET = "amzn1.application", "canary-amazon-2c"
 ROOT = "/reports/2021-06-30"
-COLUMNS = ("amazon-order-id", "last-updated-date", "product-name", "item-price")
+COLUMNS = ("amazon-order-id", "last-updated-date", "product-name", "sku")
 
 
 @dataclass
@@ -80,13 +80,14 @@ class SellingPartner(Imitation):
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     polls: int = 2
     doomed: int = 0
+    encoding: str = "cp1252"
 
     def put(self, *numbers: int, version: int = 1) -> None:
         """Create or change orders."""
         for number in numbers:
             at = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=version, seconds=number)
             name = f'Tafel 5" "Groß" {number}'
-            self.orders[f"302-{number:05}"] = (f"302-{number:05}", at.isoformat(), name, f"{number}.{version}0")
+            self.orders[f"302-{number:05}"] = (f"302-{number:05}", at.isoformat(), name, f"sku-{number}")
 
     def answer(self, asked: Asked) -> Reply:
         """Create, poll, the document's address."""
@@ -121,7 +122,7 @@ class SellingPartner(Imitation):
         elif report["left"] <= 0:
             document = f"amzn1.spdoc.{report['id']}"
             lines = ["\t".join(row) for row in (COLUMNS, *report["rows"])]
-            text = "".join(f"{line}\r\n" for line in lines).encode("cp1252")
+            text = "".join(f"{line}\r\n" for line in lines).encode(self.encoding)
             self.store.documents.setdefault(document, gzip.compress(text))
             told |= {"processingStatus": "DONE", "reportDocumentId": document}
         return as_json(200, told)
