@@ -7,11 +7,12 @@ from flows.kinds.api.declared.format import Csv, NdJson, Xml
 from flows.kinds.api.declared.job import Job
 from flows.kinds.api.declared.pagination import Cursor, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
 from flows.kinds.api.declared.rate import Rate
-from flows.kinds.api.declared.sent import ApiKeyHeader, ApiKeyQuery, Basic, Bearer, Cookie, NoAuth
+from flows.kinds.api.declared.sent import ApiKeyBody, ApiKeyHeader, ApiKeyQuery, Basic, Bearer, Cookie, NoAuth
 from flows.kinds.api.declared.tokens import JwtBearer, Login, OAuth2, RefreshToken, SeveralKeys, Signed
 
 __all__ = [
     "Api",
+    "ApiKeyBody",
     "ApiKeyHeader",
     "ApiKeyQuery",
     "Basic",

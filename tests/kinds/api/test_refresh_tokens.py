@@ -1,6 +1,7 @@
 """A refresh token that its server replaces with every use: whoever loses the replacement loses access for good."""
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -169,13 +170,44 @@ async def test_without_a_grace_period_it_says_what_has_happened_and_a_new_token_
     place = TokenFile(tmp_path / "tokens" / "xero.json")
     for _ in range(2):
         forget()
-        with pytest.raises(ConfigurationError, match="by a run that ended before the answer was kept") as caught:
+        with pytest.raises(ConfigurationError, match="ended before the answer was kept") as caught:
             await read(xero, place, token)
         assert "MEDALLION_SOURCE_XERO_TOKEN" in str(caught.value)
         assert "canary" not in str(caught.value)
 
     forget()
     assert await read(xero, place, xero.identity.authorise()) == 5
+
+
+async def test_a_token_configured_by_mistake_does_not_cost_the_one_that_works(xero: Xero, place: TokenFile) -> None:
+    token, xero.identity.grace = xero.identity.authorise(), 0
+    await read(xero, place, token)
+    for mistake in ("canary-typo", "canary-another"):
+        forget()
+        with pytest.raises(ConfigurationError, match="has expired, was revoked"):
+            await read(xero, place, mistake)
+    forget()
+    xero.identity.access.clear()
+    assert await read(xero, place, token) == 5
+
+
+async def test_another_spelling_of_the_token_url_discards_nothing(xero: Xero, place: TokenFile) -> None:
+    token, xero.identity.grace = xero.identity.authorise(), 0
+    await read(xero, place, token)
+    forget()
+    xero.identity.access.clear()
+    api = declared(f"{xero.identity.url}/connect/token/?v=2")
+    pages = read_pages(api, api.table("invoices"), connection(xero, place, token), limits=QUICK)
+    assert len([record async for page in pages for record in page.records]) == 5
+
+
+async def test_a_run_that_has_lost_its_lock_does_not_overwrite_a_newer_token(xero: Xero, place: TokenFile) -> None:
+    """A restart of the warehouse releases all locks."""
+    token = xero.identity.authorise()
+    newer = KeptToken(hashlib.sha256(token.encode()).hexdigest(), "newer", "access", 0)
+    xero.identity.before[1] = lambda: place.write(newer)
+    assert await read(xero, place, token) == 5
+    assert place.read() == newer
 
 
 async def test_an_answer_that_is_lost_on_its_way_is_requested_again(xero: Xero, place: TokenFile) -> None:

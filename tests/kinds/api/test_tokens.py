@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from flows.kinds.api import (
     Api,
+    ApiKeyBody,
     ApiKeyHeader,
     ApiKeyQuery,
     Bearer,
@@ -238,6 +239,38 @@ def by_key(limits: dict[str, list[Answer]], last: Answer) -> Answer:
         await (waiting.pop(0) if waiting else last)(request, writer)
 
     return answer
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "sent"),
+    [
+        (Endpoint("items", path="/v1/items", body={"q": 1}), b'{"q":1,"auth":{"key":"canary-9c41/e+%"}}'),
+        (Endpoint("items", path="/v1/items", body={"q": "x y"}, form=True), b"q=x+y&auth.key=canary-9c41%2Fe%2B%25"),
+    ],
+)
+async def test_a_key_travels_in_the_body(endpoint: Endpoint, sent: bytes) -> None:
+    api = Api("ledger", connection="ledger", endpoints=[endpoint], auth=ApiKeyBody("auth.key"))
+    async with serve(json_page([1])) as server:
+        async for _ in read_pages(api, endpoint, ApiConnection("ledger", server.url, SECRET), limits=QUICK):
+            pass
+    assert server.requests[0].body == sent
+
+
+async def test_a_key_for_a_body_that_is_not_there_is_not_sent() -> None:
+    async with serve() as server:
+        with pytest.raises(ConfigurationError, match="no such place"):
+            await records(ApiKeyBody(), server)
+
+
+async def test_a_body_that_is_a_text_is_sent_as_it_is() -> None:
+    endpoint = Endpoint("items", path="/v1/items", body="<q>ö</q>", body_type="text/xml", page_size=5)
+    api = Api("ledger", connection="ledger", endpoints=[endpoint])
+    async with serve(json_page([1])) as server:
+        async for _ in read_pages(api, endpoint, ApiConnection("ledger", server.url), limits=QUICK):
+            pass
+    request = server.requests[0]
+    assert (request.method, request.target, request.body) == ("POST", "/v1/items?limit=5", "<q>ö</q>".encode())
+    assert request.headers["content-type"] == "text/xml"
 
 
 async def test_several_keys_take_turns() -> None:

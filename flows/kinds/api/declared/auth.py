@@ -1,10 +1,11 @@
 """All kinds of authentication."""
 
-from flows.kinds.api.declared.sent import ApiKeyHeader, ApiKeyQuery, Basic, Bearer, Cookie, NoAuth
+from flows.kinds.api.declared.sent import ApiKeyBody, ApiKeyHeader, ApiKeyQuery, Basic, Bearer, Cookie, NoAuth
 from flows.kinds.api.declared.tokens import JwtBearer, Login, OAuth2, RefreshToken, SeveralKeys, Signed
 
 Auth = (
-    ApiKeyHeader
+    ApiKeyBody
+    | ApiKeyHeader
     | ApiKeyQuery
     | Basic
     | Bearer

@@ -87,7 +87,7 @@ class Endpoint:
     `concurrent` pages are fetched in parallel if their URLs can be computed, or as many children.
     `format` is that of a body that is not JSON: `Csv()`, `NdJson()`, `Xml("Order")`. `records_as`: what is at `records`
     is a "list"; one "object"; or "objects_by_id", whose keys become the field `_key` of their records. `form`: the body
-    is sent as a form. `job`: the API prepares the records first.
+    is sent as a form; one that is a text is sent as it is, as `body_type`. `job`: the API prepares the records first.
     `on_drift` is the reaction to a new or retyped field of a record: "evolve" records it, "freeze" refuses the load,
     "quarantine" quarantines the record.
     `on_duplicate` is the reaction to records of a replace that have one key and differ: "quarantine" sets all of them
@@ -106,7 +106,7 @@ class Endpoint:
     load: Replace | Merge | Append = field(default_factory=Merge)
     pagination: Pagination | None = None
     params: tuple[tuple[str, str], ...] = ()
-    body: Mapping[str, Any] | None = field(default=None, hash=False)
+    body: Mapping[str, Any] | str | None = field(default=None, hash=False)
     page_size: int | None = None
     page_size_parameter: str = "limit"
     concurrent: int | None = None
@@ -117,6 +117,7 @@ class Endpoint:
     format: Format | None = None
     records_as: Literal["list", "object", "objects_by_id"] = "list"
     form: bool = False
+    body_type: str = "text/plain; charset=utf-8"
     job: Job | None = None
     on_drift: OnDrift = "evolve"
     on_duplicate: OnDuplicate = "quarantine"
@@ -321,7 +322,7 @@ def transport_problem(endpoint: Endpoint) -> tuple[str, str] | None:
         return "total, only, etag and records_as are about JSON", "remove them, or remove format="
     if isinstance(endpoint.cursor, ChangeToken) and (endpoint.format is not None or job is not None):
         return "a change token is in a page of JSON", "declare a Since cursor, or none"
-    if endpoint.form and endpoint.body is None and job is None:
+    if endpoint.form and (isinstance(endpoint.body, str) or (endpoint.body is None and job is None)):
         return "a form is sent, and there is none", 'write body={"name": "value"}'
     if job is None:
         return None

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from flows.values.errors import DeclarationError
+from flows.values.json_path import parse_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,20 @@ class Bearer:
             raise DeclarationError(
                 f"{self.scheme!r} is not a valid authentication scheme", where="auth", fix='write Bearer("Token")'
             )
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyBody:
+    """The key is sent in the body: a field of its JSON (a path), or of its form.
+
+    ApiKeyBody("auth.token")
+    """
+
+    field: str = "api_key"
+
+    def __post_init__(self) -> None:
+        if not parse_path(self.field):
+            raise DeclarationError("the field has no name", where="auth", fix='write ApiKeyBody("api_key")')
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from datetime import timedelta
 from typing import Literal
 
 from flows.declare.duration import parse_duration
-from flows.kinds.api.declared.sent import ApiKeyHeader, ApiKeyQuery, Bearer, Cookie
+from flows.kinds.api.declared.sent import ApiKeyBody, ApiKeyHeader, ApiKeyQuery, Bearer, Cookie
 from flows.values.errors import DeclarationError
 from flows.values.json_path import parse_path
 
 Pairs = tuple[tuple[str, str], ...]
-SentAs = ApiKeyHeader | ApiKeyQuery | Bearer | Cookie
+SentAs = ApiKeyBody | ApiKeyHeader | ApiKeyQuery | Bearer | Cookie
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512"]
 
 
@@ -176,7 +176,8 @@ class Signed:
             request.headers["X-Stamp"] = stamp
             request.headers["X-Signature"] = hmac.new(key.encode(), message, "sha256").hexdigest()
 
-    It is called for each request, also a repeated one, and may set headers and the URL's query. …_KEY is required.
+    It is called for each request, also a repeated one, and may set headers, the URL's query and the body. …_KEY is
+    required.
     """
 
     hook: str

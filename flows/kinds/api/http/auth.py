@@ -7,7 +7,7 @@ import httpx
 
 from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.auth import Auth
-from flows.kinds.api.declared.sent import ApiKeyHeader, Basic, NoAuth
+from flows.kinds.api.declared.sent import ApiKeyBody, ApiKeyHeader, Basic, NoAuth
 from flows.kinds.api.declared.tokens import JwtBearer, Login, OAuth2, RefreshToken, SeveralKeys, Signed
 from flows.kinds.api.http.connections import certificate_of, transport_for
 from flows.kinds.api.http.failure import key_variable, token_variable, url_variable, user_variable
@@ -27,7 +27,7 @@ from flows.values.errors import ConfigurationError, DeclarationError
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # Credentials that are not sent as they are, so that they may contain anything.
-_ENCODED = (NoAuth, Basic, OAuth2, RefreshToken, JwtBearer, Login, Signed, SeveralKeys)
+_ENCODED = (NoAuth, ApiKeyBody, Basic, OAuth2, RefreshToken, JwtBearer, Login, Signed, SeveralKeys)
 _MOST_TRIES = 20
 
 
@@ -76,8 +76,10 @@ class CredentialTransport(httpx.AsyncBaseTransport):
         body = await request.aread()
         out = Outgoing(request.method, request.url, request.headers.copy(), body)
         await self._signer.sign(out)
+        if out.body is not body:
+            out.headers.pop("content-length", None)
         signed = httpx.Request(
-            request.method, out.url, headers=out.headers, stream=request.stream, extensions=request.extensions
+            request.method, out.url, headers=out.headers, content=out.body or None, extensions=request.extensions
         )
         return out, await self._inner.handle_async_request(signed)
 

@@ -22,8 +22,8 @@ class PageRequest:
     """One request: its URL, its body if any (then it is a POST), and a known ETag.
 
     `beyond`: statuses that mean that there is no such page, since the request looks behind the expected end of a list.
-    `form`: the body is a form, not JSON. `accept`: the media type to request, if it is not JSON. `at_store`: it is for
-    an object store, whose URL is itself a secret.
+    `form`: the body is a form, not JSON; `text`: it is a text of that type. `accept`: the media type to request, if it
+    is not JSON. `at_store`: it is for an object store, whose URL is itself a secret.
     """
 
     url: httpx.URL
@@ -31,6 +31,7 @@ class PageRequest:
     etag: str | None = None
     beyond: frozenset[int] = frozenset()
     form: bool = False
+    text: str = ""
     accept: str = ""
     at_store: bool = False
 
@@ -50,7 +51,8 @@ class PageRequest:
     def headers(self) -> dict[str, str]:
         """Headers in addition to the client's own."""
         form = "application/x-www-form-urlencoded"
-        headers = {} if self.body is None else {"Content-Type": form if self.form else "application/json"}
+        kind = self.text or (form if self.form else "application/json")
+        headers = {} if self.body is None else {"Content-Type": kind}
         if self.accept:
             headers["Accept"] = self.accept
         return headers if self.etag is None else headers | {"If-None-Match": self.etag}
@@ -64,7 +66,7 @@ class PageRequest:
         """A copy with these parameters set: in the body if there is one, by dotted names; else in the query."""
         if not values:
             return self
-        if self.body is None:
+        if self.body is None or self.text:
             # Existing parameters keep their bytes and order; only those named here are replaced.
             texts = [(name, str(value)) for name, value in values]
             return replace(self, url=_with_params(self.url, texts))

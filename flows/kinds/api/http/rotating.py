@@ -43,7 +43,8 @@ class RotatingSigner(TokenSigner):
     ) -> None:
         super().__init__(flow, transport, limits)
         self._refreshed, self._keeper = flow, keeper
-        self._seed = identity_of(str(flow.url), flow.client.user, flow.refresh_token)
+        # The token alone: a token URL that is written differently must not discard what replaced it.
+        self._seed = identity_of(flow.refresh_token)
 
     async def _grant(self, refused: str) -> Token:
         exchange = asyncio.create_task(self._exchange(refused))
@@ -85,10 +86,14 @@ class RotatingSigner(TokenSigner):
             with _unkept_lock:
                 _unkept.pop(self._seed, None)
             return unkept
-        kept = self._keeper.read()
-        if kept is None or kept.seed != self._seed:
-            return KeptToken(self._seed, self._refreshed.refresh_token)
-        return kept
+        present = self._keeper.read()
+        kept = None if present is None else present.of_seed(self._seed)
+        if kept is not None:
+            return kept
+        # One that has never worked is not worth remembering.
+        if present is not None:
+            present = replace(present, former=None) if present.access_token else present.former
+        return KeptToken(self._seed, self._refreshed.refresh_token, former=present)
 
     def _keep(self, before: KeptToken, granted: Granted) -> None:
         replaced = KeptToken(
@@ -96,7 +101,10 @@ class RotatingSigner(TokenSigner):
             granted.refresh_token or before.refresh_token,
             granted.token,
             time.time() + granted.seconds,
+            former=before.former,
         )
+        if self._is_newer_kept(before):
+            return
         with _unkept_lock:
             _unkept[self._seed] = replaced
         problem: MedallionError | None = None
@@ -118,6 +126,15 @@ class RotatingSigner(TokenSigner):
             f"{token_variable(self._refreshed.api)}",
         )
 
+    def _is_newer_kept(self, before: KeptToken) -> bool:
+        """Whether another run has exchanged the token since, because this one has lost its lock meanwhile."""
+        try:
+            present = self._keeper.read()
+        except MedallionError:
+            return False
+        kept = None if present is None else present.of_seed(self._seed)
+        return kept is not None and kept.refresh_token != before.refresh_token
+
     def _judged(self, failed: AttemptFailed, kept: KeptToken) -> AttemptFailed:
         """What a failed exchange means. If the server has surely not replaced the token, the note is taken back."""
         if failed.status not in (400, 401, 403):
@@ -129,7 +146,10 @@ class RotatingSigner(TokenSigner):
         fix = f"authorise the app again, and set {variable} (or the token of the block or secret) to its refresh token"
         if kept.attempted_at:
             since = f"{datetime.fromtimestamp(kept.attempted_at, UTC):%Y-%m-%d %H:%M} UTC"
-            what = f"the refresh token was exchanged at {since} by a run that ended before the answer was kept"
+            what = (
+                f"the refresh token is not valid any more: a run that began to exchange it at {since} ended before the "
+                "answer was kept"
+            )
         elif kept.access_token:
             self._keeper.write(kept)
             what = "the kept refresh token has expired, was revoked, or was used by another program"

@@ -13,16 +13,16 @@ from urllib.parse import quote
 import httpx
 
 from flows.kinds.api.declared.auth import Auth
-from flows.kinds.api.declared.sent import ApiKeyHeader, ApiKeyQuery, Basic, Bearer, Cookie
+from flows.kinds.api.declared.sent import ApiKeyBody, ApiKeyHeader, ApiKeyQuery, Basic, Bearer, Cookie
 from flows.kinds.api.declared.tokens import Signed
 from flows.kinds.api.http.failure import AttemptFailed
-from flows.kinds.api.http.request import without_parameter
+from flows.kinds.api.http.request import PageRequest, without_parameter
 from flows.values.errors import ConfigurationError, DeclarationError
 
 
 @dataclass(slots=True)
 class Outgoing:
-    """A request on its way out, to be signed: `url` and `headers` may be changed.
+    """A request on its way out, to be signed: `url`, `headers` and `body` may be changed.
 
     `used` is the signer's own mark: which credential it has added.
     """
@@ -148,10 +148,27 @@ def place(auth: Auth, request: Outgoing, key: str, user: str = "") -> None:
             request.headers["Authorization"] = f"Basic {pair}"
         case Bearer(scheme=scheme):
             request.headers["Authorization"] = f"{scheme} {key}"
+        case ApiKeyBody(field=name):
+            request.body = _with_field(request, name, key)
         case Cookie(name=name):
             request.headers["Cookie"] = f"{name}={key}"
         case _:
             pass
+
+
+def _with_field(request: Outgoing, name: str, key: str) -> bytes:
+    sent = PageRequest(request.url, request.body, form="form" in request.headers.get("content-type", ""))
+    try:
+        signed = sent.having([(name, key)]).body if request.body else None
+    except (ValueError, TypeError, LookupError, AttributeError):
+        signed = None
+    if signed is not None:
+        return signed
+    raise AttemptFailed(
+        f"the key is sent at {name!r} of the body, and there is no such place",
+        "declare a body= of the endpoint, or send the key elsewhere: ApiKeyHeader, ApiKeyQuery",
+        kind=ConfigurationError,
+    )
 
 
 def _with_query(url: httpx.URL, parameter: str, value: str) -> httpx.URL:

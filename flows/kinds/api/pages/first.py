@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import quote
 
 import httpx
@@ -32,11 +33,11 @@ def first_request(
     url = httpx.URL(str(base).rstrip("/") + path)
     if endpoint.params:
         url = url.copy_merge_params(list(endpoint.params))
-    sent = encoded_form if endpoint.form else encoded
-    # With a job, the body and the cursor's parameter are those of the request that creates it.
-    body = None if endpoint.body is None or endpoint.job is not None else sent(endpoint.body)
-    accept = "" if endpoint.format is None else "*/*"
-    request = PageRequest(url, body, etag, form=endpoint.form, accept=accept)
+    request = PageRequest(url, _body(endpoint), etag, form=endpoint.form)
+    if isinstance(endpoint.body, str):
+        request = replace(request, text=endpoint.body_type)
+    if endpoint.format is not None:
+        request = replace(request, accept="*/*")
     values: list[tuple[str, str | int]] = []
     if endpoint.page_size is not None:
         values.append((endpoint.page_size_parameter, endpoint.page_size))
@@ -45,10 +46,19 @@ def first_request(
         values.append((pagination.parameter, pagination.first))
     if since is not None:
         values.append(_changes(api, endpoint, since))
-    if body is not None and not endpoint.form:
+    if isinstance(endpoint.body, Mapping) and not endpoint.form:
         for name, _ in values:
-            check_place(endpoint.body or {}, name)
+            check_place(endpoint.body, name)
     return request.having(values)
+
+
+def _body(endpoint: Endpoint) -> bytes | None:
+    # With a job, the body is that of the request that creates it.
+    if endpoint.body is None or endpoint.job is not None:
+        return None
+    if isinstance(endpoint.body, str):
+        return endpoint.body.encode()
+    return encoded_form(endpoint.body) if endpoint.form else encoded(endpoint.body)
 
 
 def _changes(api: Api, endpoint: Endpoint, since: str) -> tuple[str, str]:
