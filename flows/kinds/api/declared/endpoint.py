@@ -14,6 +14,7 @@ from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.format import Format
 from flows.kinds.api.declared.job import Job
 from flows.kinds.api.declared.pagination import Offset, PageNumber, Pagination
+from flows.kinds.api.declared.transport import transport_problem
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
 from flows.values.json_path import parse_path, plain_steps
@@ -311,25 +312,3 @@ class Endpoint:
         if isinstance(pagination, PageNumber):
             return pagination.pages is not None or self.total is not None
         return isinstance(pagination, Offset) and self.total is not None
-
-
-def transport_problem(endpoint: Endpoint) -> tuple[str, str] | None:
-    """What contradicts the form of the body or the job, and the fix."""
-    job, listed = endpoint.job, endpoint.records_as == "list"
-    if endpoint.format is not None and (
-        endpoint.total is not None or endpoint.only is not None or endpoint.etag or not listed
-    ):
-        return "total, only, etag and records_as are about JSON", "remove them, or remove format="
-    if isinstance(endpoint.cursor, ChangeToken) and (endpoint.format is not None or job is not None):
-        return "a change token is in a page of JSON", "declare a Since cursor, or none"
-    if endpoint.form and (isinstance(endpoint.body, str) or (endpoint.body is None and job is None)):
-        return "a form is sent, and there is none", 'write body={"name": "value"}'
-    if job is None:
-        return None
-    if endpoint.parent is not None or endpoint.etag or endpoint.total is not None:
-        return "a job has no parent, ETag or total in its pages", "remove them; the job itself may have a total"
-    if not job.result and "result" in job.names_in(endpoint.path):
-        return "{result} is in the path, and the job has none", 'write Job(…, result="documentId")'
-    if job.download and endpoint.format is None:
-        return "a job's document has a format", "write format=Csv(), NdJson() or Xml(…)"
-    return None

@@ -9,9 +9,10 @@ from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.declared.sent import ApiKeyBody, ApiKeyHeader, Basic, NoAuth
 from flows.kinds.api.declared.tokens import JwtBearer, Login, OAuth2, RefreshToken, SeveralKeys, Signed
+from flows.kinds.api.http.assertions import Assertion
 from flows.kinds.api.http.connections import certificate_of, transport_for
 from flows.kinds.api.http.failure import key_variable, token_variable, url_variable, user_variable
-from flows.kinds.api.http.grants import Assertion, Client, ClientCredentials, Grant, Refreshed, Session
+from flows.kinds.api.http.grants import Client, ClientCredentials, Grant, Refreshed, Session
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.link_header import origin
 from flows.kinds.api.http.oauth import AssertionSigner, TokenSigner

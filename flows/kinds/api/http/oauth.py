@@ -14,9 +14,10 @@ import httpx
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.declared.sent import Bearer
 from flows.kinds.api.declared.tokens import Login
+from flows.kinds.api.http.assertions import Assertion
 from flows.kinds.api.http.body import read_body
 from flows.kinds.api.http.failure import AttemptFailed, refused, too_slow, unreachable
-from flows.kinds.api.http.grants import Assertion, Grant, Sent, Token, whose
+from flows.kinds.api.http.grants import Grant, Sent, Token, whose
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.signer import Outgoing, place
 from flows.values.errors import ConfigurationError
