@@ -31,11 +31,15 @@ _COUNT = struct.Struct("!h")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A column and the path of its value; an empty path: the key of the record's parent."""
+    """A column and the path of its value; an empty path: the key of the record's parent.
+
+    `is_plain`: its values are written as PostgreSQL reads them.
+    """
 
     name: str
     raw_type: str
     steps: tuple[str, ...]
+    is_plain: bool = True
 
 
 class NotPlain(Exception):
@@ -131,7 +135,12 @@ def _decoder(places: Sequence[Place]) -> msgspec.json.Decoder[Any] | None:
             here = here.setdefault(step, {})
             if not isinstance(here, dict):
                 return None
-        if place.raw_type not in _FORMS or place.steps[-1] in here or any(step.isdecimal() for step in place.steps):
+        if (
+            place.raw_type not in _FORMS
+            or not place.is_plain
+            or place.steps[-1] in here
+            or any(step.isdecimal() for step in place.steps)
+        ):
             return None
         if not all(f"f_{step}".isidentifier() for step in place.steps):
             return None  # a name with a dot, such as @odata.id

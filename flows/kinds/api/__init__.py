@@ -1,5 +1,6 @@
 """Paginated APIs."""
 
+from flows.kinds.api.declared.answers import When
 from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.auth import ApiKeyHeader, ApiKeyQuery, Basic, Bearer, NoAuth, OAuth2
 from flows.kinds.api.declared.changes import ChangeToken, Since
@@ -28,4 +29,5 @@ __all__ = [
     "Rate",
     "Since",
     "SinglePage",
+    "When",
 ]

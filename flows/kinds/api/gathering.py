@@ -14,6 +14,7 @@ from flows.kinds.api.fields import Change, RecordFields
 from flows.kinds.api.landing import ListLanding, forgotten
 from flows.kinds.api.list_state import Gathered, ListRead
 from flows.kinds.api.pages.coming import Coming, NotYet
+from flows.kinds.api.pages.kept import highest
 from flows.kinds.api.pages.page import Page
 from flows.kinds.api.shape import shape_of
 from flows.landing.readable import Steps, readable, unknown_fields
@@ -199,21 +200,19 @@ class ListGathering:
         gathered, known = self.gathered, self.known
         # A missing parent (404, 410) does not mean that its children are deleted: it may come back. Nor does a list
         # that has not been shown to be whole.
-        if self.landing.lists is not None and page.place is not None and page.is_proven:
+        if self.landing.lists is not None and page.place is not None and page.is_proven and not page.gone:
             assert page.parent is not None  # of lists of children
             self._whole.append(page.parent)
         etag = gathered.etag
         if page.number == 1:
             etag = page.etag if self.endpoint.etag else None
-            if not (isinstance(self.endpoint.cursor, Since) and self.endpoint.cursor.ordered):
-                # A record that changes on a page already read may have an earlier timestamp than one on a later page.
-                # By the API's own clock, everything before its first response has been seen.
-                known = replace(known, ceiling=(page.moment or datetime.now(UTC)).isoformat())
+            known = replace(known, ceiling=self._ceiling(page))
         is_last = page.place is None if page.parent is None else page.place is not None
         gathered = _with_outcome(gathered, page)
         gathered = replace(
             gathered,
-            unproven=gathered.unproven + (is_last and not page.gone and not page.is_proven),
+            unproven=gathered.unproven + (is_last and not page.gone and not page.skipped and not page.is_proven),
+            ignored=gathered.ignored + page.ignored,
             pages=gathered.pages + 1,
             received=gathered.received + page.received_bytes,
             place=page.place or gathered.place,
@@ -224,6 +223,19 @@ class ListGathering:
             etag=etag,
         )
         self.known = replace(known, since=self.since, gathered=gathered)
+
+    def _ceiling(self, page: Page) -> str | None:
+        """What the cursor must not pass, by the first page of the list; None if nothing limits it.
+
+        A record that changes on a page already read may have an earlier timestamp than one on a later page. By the
+        API's own clock, everything before its first response has been seen; of numbers that begin with the highest one,
+        everything up to that.
+        """
+        cursor = self.endpoint.cursor
+        if not isinstance(cursor, Since) or cursor.is_time:
+            is_ordered = isinstance(cursor, Since) and cursor.ordered is True
+            return self.known.ceiling if is_ordered else (page.moment or datetime.now(UTC)).isoformat()
+        return highest(page.records, cursor) if cursor.ordered == "desc" else None
 
     def begin_again(self, since: str | None, reached: str | None) -> None:
         """Discard the list's place and what was gathered."""

@@ -180,7 +180,7 @@ class ListLoad:
                 total = await count_records(self.source, endpoint, self.connection, limits=self.limits)
             source_keys = None if total is None else KeySet(total)
         self._lacks = await self._moved(gathered, source_keys)
-        ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered
+        ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered is True
         # Stored at the list's end, for cursors that are not in records.
         after = (self._batch_reached or gathered.token or self.upper) if gathered.ended else self.upper
         staged = Staged(
@@ -195,7 +195,7 @@ class ListLoad:
             received_bytes=gathered.received,
             extracted_at=datetime.now(UTC).isoformat(),
             cursor=endpoint.cursor_column,
-            cursor_required=endpoint.cursor_column is not None,
+            cursor_required=isinstance(endpoint.cursor, Since) and endpoint.cursor.missing == "quarantine",
             rules=endpoint.rules,
             tolerance=endpoint.tolerance,
             on_duplicate=endpoint.on_duplicate,
@@ -262,15 +262,20 @@ class ListLoad:
         cursor = self.endpoint.cursor
         if not isinstance(cursor, Since):
             return self.state.value
-        now = datetime.now(UTC)
-        ceiling = datetime.fromisoformat(self.gathering.known.ceiling) if self.gathering.known.ceiling else now
-        bound = f"{quote_literal(cursor.at(min(now, ceiling)))}::{cursor.raw_type}"
-        column = quote_identifier(cursor.column)
-        known = "null" if self.upper is None else quote_literal(self.upper)
+        now, ceiling = datetime.now(UTC), self.gathering.known.ceiling
+        if cursor.is_time:
+            ceiling = cursor.at(min(now, datetime.fromisoformat(ceiling) if ceiling else now))
+        # By its bytes: an order of texts that a locale decides is another one than the API's.
+        order = ' collate "C"' if cursor.form == "text" else ""
+        column = f"max({quote_identifier(cursor.column)}{order})"
+        bound, known = (
+            "null" if value is None else f"{quote_literal(value)}::{cursor.raw_type}{order}"
+            for value in (ceiling, self.upper)
+        )
         latest: str | None = await self.session.warehouse.fetchval(
             # least() ignores nulls: without the case, records without a valid cursor would move it to the bound.
-            f"select greatest(case when max({column}) is not null then least(max({column}), {bound}) end, "
-            f"{known}::{cursor.raw_type})::text from {self.session.target.landing}"
+            f"select greatest(case when {column} is not null then least({column}, {bound}) end, {known})::text "
+            f"from {self.session.target.landing}"
         )
         return latest
 

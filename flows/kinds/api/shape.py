@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from flows.kinds.api import Api, Endpoint, Since
+from flows.kinds.api.declared.stamps import pattern_sql, zoned_sql
 from flows.landing.record_rows import Place
 from flows.values.identifiers import quote_identifier
 from flows.values.json_path import plain_steps, text_at, value_at
@@ -21,7 +22,8 @@ def places_of(endpoint: Endpoint) -> list[Place]:
     if parent is not None and parent.column not in endpoint.keys:
         places.append(Place(parent.column, parent.type, ()))
     if isinstance(cursor, Since) and cursor.column not in endpoint.keys:
-        places.append(Place(cursor.column, cursor.raw_type, plain_steps(cursor.field)))
+        is_plain = not cursor.has_pattern and cursor.zone == "UTC"
+        places.append(Place(cursor.column, cursor.raw_type, plain_steps(cursor.field), is_plain=is_plain))
     return places
 
 
@@ -34,12 +36,24 @@ def shape_of(endpoint: Endpoint) -> Shape:
         Column(
             place.name,
             place.raw_type,
-            text_at("payload", place.steps) if place.steps else "parent",
+            _text_of(place, endpoint),
             nullable=place.name not in endpoint.keys,
         )
         for place in places_of(endpoint)
     ]
     return Shape((*columns, Column("payload", "jsonb", quote_identifier("payload"), nullable=False)))
+
+
+def _text_of(place: Place, endpoint: Endpoint) -> str:
+    """SQL for the text of a column over `payload` and `parent`, as PostgreSQL reads it."""
+    if not place.steps:
+        return "parent"
+    text, cursor = text_at("payload", place.steps), endpoint.cursor
+    if place.is_plain or not isinstance(cursor, Since):
+        return text
+    if cursor.has_pattern:
+        text = pattern_sql(f"({text})", cursor.form)
+    return zoned_sql(f"({text})", cursor.zone) if cursor.zone != "UTC" else text
 
 
 def tombstone_of(endpoint: Endpoint) -> str:
@@ -68,6 +82,8 @@ def mark_of(api: Api, endpoint: Endpoint) -> str:
         endpoint.parent,
         endpoint.deleted,
         type(endpoint.load).__name__,
+        endpoint.answers,
+        api.answers,
         api.headers,
         api.pagination_of(endpoint),
     )

@@ -366,3 +366,14 @@ async def test_a_list_without_an_end_meets_the_bound_and_names_it() -> None:
                 server.url, ITEMS, api(ITEMS, pagination=Cursor("page", at="next")), limits=replace(QUICK, max_pages=30)
             )
     assert len(server.requests) <= 31
+
+
+@pytest.mark.parametrize("overlap", [0, 1, 2])
+@pytest.mark.parametrize("found", [0, 1, 2, 3])
+@pytest.mark.parametrize("total", ["total", None])
+async def test_a_list_shorter_than_its_overlap_ends_without_a_total(
+    found: int, overlap: int, total: str | None
+) -> None:
+    endpoint = replace(ITEMS, total=total)
+    pages, asked = await read_all(Listing(records(found), cap=9).by_offset(), Offset(overlap=overlap), endpoint)
+    assert (count(pages), pages[-1].is_proven, asked <= 5) == (found, True, True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
 from flows.declare.refusals import refuse_repeats, unknown_table
+from flows.kinds.api.declared.answers import When
 from flows.kinds.api.declared.auth import Auth, NoAuth
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import (
@@ -22,7 +23,8 @@ class Api:
     `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL, …_KEY and …_USER) and among the blocks
     (source-<connection>). `rate` is our own rate limit, as requests per second or as a `Rate`; None for no
     limit. `headers` are sent with every request; secrets do not belong there. `concurrent` is the number of pages or
-    children of an endpoint fetched in parallel, unless the endpoint declares its own.
+    children of an endpoint fetched in parallel, unless the endpoint declares its own. `answers` says what answers of
+    all endpoints mean, see `When`.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Api:
     pagination: Pagination = field(default_factory=LinkHeader)
     rate: float | Rate | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    answers: tuple[When, ...] = ()
     concurrent: int = 4
     schedule: str | None = None
     max_parallel: int = 2

@@ -10,6 +10,7 @@ from flows.declare.database import OnDrift
 from flows.declare.load import Append, Merge, Replace
 from flows.declare.refusals import refuse_repeats
 from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
+from flows.kinds.api.declared.answers import When
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.pagination import Offset, PageNumber, Pagination
 from flows.values.errors import DeclarationError
@@ -83,6 +84,7 @@ class Endpoint:
     `body` is sent as JSON, by POST. `deleted` is the path of the tombstone marker: true, or anything but null or
     false. `etag`: the API's ETag is valid for the full list, so a 304 means that nothing changed.
     `concurrent` pages are fetched in parallel if their URLs can be computed, or as many children.
+    `answers` says what answers mean whose status does not say it, see `When`; the API's are looked at after these.
     `on_drift` is the reaction to a new or retyped field of a record: "evolve" records it, "freeze" refuses the load,
     "quarantine" quarantines the record.
     `on_duplicate` is the reaction to records of a replace that have one key and differ: "quarantine" sets all of them
@@ -109,6 +111,7 @@ class Endpoint:
     deleted: str | None = None
     etag: bool = False
     parent: Parent | None = None
+    answers: tuple[When, ...] = ()
     on_drift: OnDrift = "evolve"
     on_duplicate: OnDuplicate = "quarantine"
     rules: tuple[Rule, ...] = ()
@@ -221,8 +224,17 @@ class Endpoint:
     def _check_paging(self, where: str) -> None:
         # The first level of records may end in `[]`, as in entry[].resource.
         listed, _, inner = self.records.partition("[]")
-        for path in (listed, inner.removeprefix("."), self.total or ""):
+        parse_path(listed, many=True)
+        for path in (inner.removeprefix("."), self.total or ""):
             parse_path(path)
+        if "[]" in self.records and "*" in listed:
+            raise DeclarationError(
+                f"records={self.records!r} has both [] and *", where=where, fix="write * for both: results.*.resource"
+            )
+        if self.parent is None and any(rule.then == "skip" for rule in self.answers):
+            raise DeclarationError(
+                "without a parent there is nothing to skip", where=where, fix='write then="ignore", "end" or "fail"'
+            )
         if self.deleted is not None:
             plain_steps(self.deleted)
         if self.only is not None:
@@ -262,6 +274,10 @@ class Endpoint:
             )
         if isinstance(pagination, Offset):
             self.check_offset(pagination, where)
+        if isinstance(pagination, PageNumber | Offset) and pagination.short_ends and self.page_size is None:
+            raise DeclarationError(
+                "nothing says how long a page is that is not short", where=where, fix="declare page_size"
+            )
         if isinstance(pagination, PageNumber | Offset) and pagination.empty_pages:
             counted = self.total is not None and self.page_size is not None
             if not counted and (

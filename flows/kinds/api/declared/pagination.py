@@ -7,7 +7,7 @@ nested fields of the body (`variables.after`).
 from dataclasses import dataclass
 
 from flows.values.errors import DeclarationError
-from flows.values.json_path import parse_path
+from flows.values.json_path import parse_path, position
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,14 @@ class PageNumber:
     `empty_pages`: the API filters after it has cut the list into pages, so that a page before the last may be empty;
     then `pages`, `past_end`, or `total` with `page_size` says where the list ends.
 
+    `more` is the path of a boolean that says whether there is a next page, `last` of one that says that there is none;
+    what contradicts `total` or `pages` is an error. `short_ends`: a page with fewer records than `page_size` is the
+    last one; only for APIs that neither cap pages nor filter them. `most`: no more than so many pages are wanted;
+    nothing is ever marked as deleted by a list that is longer.
+
         PageNumber()                          ?page=1, 2, 3 …
+        PageNumber(last="isLast")
+        PageNumber(short_ends=True)
         PageNumber("p", first=0, pages="meta.pages")
         PageNumber(past_end=404)
         PageNumber(pages="pages", empty_pages=True)
@@ -44,9 +51,14 @@ class PageNumber:
     pages: str | None = None
     past_end: int | None = None
     empty_pages: bool = False
+    more: str | None = None
+    last: str | None = None
+    short_ends: bool = False
+    most: int | None = None
 
     def __post_init__(self) -> None:
         parse_path(self.pages or "")
+        _check_end(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,7 @@ class Offset:
     between two pages. Each page therefore requests the last `overlap` records of the previous one; if none of them
     is returned, reading steps back until one is. `overlap=0` is for lists that cannot shift, such as reports.
     `empty_pages`: the API filters after it has cut the list into pages, so that a page before the last may be empty;
-    needs `overlap=0`, `total` and `page_size`.
+    needs `overlap=0`, `total` and `page_size`. `more`, `last`, `short_ends`, `most`: as for `PageNumber`.
     """
 
     parameter: str = "offset"
@@ -71,8 +83,13 @@ class Offset:
     overlap: int = 1
     past_end: int | None = None
     empty_pages: bool = False
+    more: str | None = None
+    last: str | None = None
+    short_ends: bool = False
+    most: int | None = None
 
     def __post_init__(self) -> None:
+        _check_end(self)
         if self.empty_pages and self.overlap:
             raise DeclarationError(
                 "pages that the API filters have no records to overlap by",
@@ -92,20 +109,30 @@ class Cursor:
         GET /v1/orders?starting_after=o_98
         {"data": [ … ], "paging": {"next": "o_198"}, "has_more": true}
 
-    Ends when the token is absent, null, empty or false, or when `more` (a path in the body) is false. `more` without a
-    token, or neither true nor false, contradicts itself and is an error.
+    Ends when the token is absent, null, empty or false, when `more` (a path in the body) is false, or `last` true.
+    `more` without a token, or neither true nor false, contradicts itself and is an error. `at` may be in the last
+    record, `-1`; then a page without records ends the list as well. A token that is a list needs a `body`.
 
         Cursor("starting_after", at="paging.next", more="has_more")
+        Cursor("starting_after", at="data.-1.id", more="has_more")     the last record's id, as Stripe
+        Cursor("search_after", at="hits.hits.-1.sort")                 its values in a list, as Elasticsearch
+        Cursor("cursor", at="after_cursor", last="end_of_stream")      as Zendesk
         Cursor("variables.after", at="data.orders.pageInfo.endCursor", more="data.orders.pageInfo.hasNextPage")
     """
 
     parameter: str
     at: str
     more: str | None = None
+    last: str | None = None
+
+    @property
+    def is_of_a_record(self) -> bool:
+        """Whether the token is a value of a record: where there are records, there must be one."""
+        return any(isinstance(step, str) and (position(step) or 0) < 0 for step in parse_path(self.at))
 
     def __post_init__(self) -> None:
         parse_path(self.at)
-        parse_path(self.more or "")
+        _check_end(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +186,23 @@ class NextHeader:
 
 
 Pagination = SinglePage | PageNumber | Offset | Cursor | NextUrl | LinkHeader | NextHeader
+
+
+def _check_end(style: "PageNumber | Offset | Cursor") -> None:
+    """Refuse contradictory declarations of the end."""
+    parse_path(style.more or "")
+    parse_path(style.last or "")
+    if style.more and style.last:
+        raise DeclarationError(
+            "more and last say the same", where="pagination", fix="declare the one that the API sends"
+        )
+    if isinstance(style, Cursor):
+        return
+    if style.short_ends and style.empty_pages:
+        raise DeclarationError(
+            "an empty page is a short one, and cannot be both in the middle and the end",
+            where="pagination",
+            fix="remove short_ends or empty_pages",
+        )
+    if style.most is not None and style.most < 1:
+        raise DeclarationError("most must be at least 1", where="pagination", fix="write a number of pages")

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import httpx
 
@@ -13,12 +14,13 @@ from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import Offset, PageNumber
 from flows.kinds.api.http.answer import Answer
-from flows.kinds.api.http.body import Body, read_body
+from flows.kinds.api.http.body import Body, read_body, require_json
 from flows.kinds.api.http.failure import AttemptFailed, refused, too_slow, unreachable
 from flows.kinds.api.http.json_walk import Document
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.link_header import require_origin
 from flows.kinds.api.http.pace import pace_of
+from flows.kinds.api.http.policy import Answered, judged
 from flows.kinds.api.http.quota import pause_asked
 from flows.kinds.api.http.records import split, whole_document
 from flows.kinds.api.http.request import PageRequest
@@ -55,6 +57,7 @@ class Reader:
         pagination = api.pagination_of(endpoint)
         self._past_end = pagination.past_end if isinstance(pagination, PageNumber | Offset) else None
         self._is_child = endpoint.parent is not None
+        self._answers = (*endpoint.answers, *api.answers)
         self._where = f"{api.name}.{endpoint.name}"
 
     async def fetch(self, request: PageRequest, number: int, *, shapeless: bool = False) -> Answer:
@@ -127,14 +130,19 @@ class Reader:
                         continue
                     if pause := pause_asked(response.headers):
                         self._pace.hold(self._endpoint.name, min(pause, self.limits.longest_wait_seconds))
-                    if (known := self._without_body(response, request, number)) is not None:
+                    if response.status_code == httpx.codes.NOT_MODIFIED and request.etag is not None:
+                        return Answer([], None, _EMPTY, response.headers, request.url, unchanged=True)
+                    answered = await judged(response, self._answers, self.limits.max_body_bytes)
+                    answered.refuse(request.line)
+                    if (known := self._without_body(answered, request, number)) is not None:
                         return known
-                    if response.status_code != httpx.codes.OK:
+                    if response.status_code != httpx.codes.OK and answered.then != "accept":
                         raise refused(response, request.line, self._api)
-                    body = await read_body(response, self.limits.max_body_bytes)
+                    body = answered.body or await read_body(response, self.limits.max_body_bytes)
+                    require_json(response.headers)
                 if shapeless:
                     return Answer([], None, whole_document(body), response.headers, request.url, body.received_bytes)
-                return self._page(body, response, request)
+                return self._page(body, answered, request)
             except TimeoutError:
                 failure = too_slow(request.line, self.limits.request_seconds)
             except httpx.HTTPError as error:
@@ -145,30 +153,37 @@ class Reader:
             f"declare the final URL's path in flows/sources/{self._api.name}.py",
         )
 
-    def _page(self, body: Body, response: httpx.Response, request: PageRequest) -> Answer:
-        page = split(body, self._endpoint)
+    def _page(self, body: Body, answered: Answered, request: PageRequest) -> Answer:
+        ends = answered.then == "end"
+        # The last answer need not have a list: it may only say that there is nothing left.
+        endpoint = replace(self._endpoint, may_be_absent=True) if ends else self._endpoint
+        page = split(body, endpoint, believed=ends or answered.then == "accept")
         self._pace.took(len(page.records))
         return Answer(
             page.records,
             page.total,
             page.document,
-            response.headers,
+            answered.response.headers,
             request.url,
             body.received_bytes,
             listed=page.listed,
             absent=page.absent,
+            declared="end" if ends else "",
         )
 
-    def _without_body(self, response: httpx.Response, request: PageRequest, number: int) -> Answer | None:
-        """Statuses with a meaning of their own: not modified, no such page, parent deleted."""
-        status, codes = response.status_code, httpx.codes
-        unchanged = status == codes.NOT_MODIFIED and request.etag is not None
+    def _without_body(self, answered: Answered, request: PageRequest, number: int) -> Answer | None:
+        """Answers without records that have a meaning: declared ones, no such page, parent deleted."""
+        response, then, codes = answered.response, answered.then, httpx.codes
+        status = response.status_code
+        if then in ("ignore", "skip") or (then == "end" and status != codes.OK):
+            body = answered.document
+            return Answer([], None, body, response.headers, request.url, ended=then != "ignore", declared=then)
         # For a list's first page these mean that its parent is deleted; later, that a page or the position is lost.
         no_parent = self._is_child and number == 1 and status in (codes.NOT_FOUND, codes.GONE)
         ended = (status == self._past_end and number > 1) or status in request.beyond or no_parent
-        if not unchanged and not ended:
+        if not ended or then == "accept":
             return None
-        return Answer([], None, _EMPTY, response.headers, request.url, ended=ended, unchanged=unchanged)
+        return Answer([], None, _EMPTY, response.headers, request.url, ended=True)
 
     def _redirected(self, request: PageRequest, response: httpx.Response) -> PageRequest:
         # An invalid URL has already failed inside httpx.

@@ -104,6 +104,8 @@ class _Outcomes:
             if self._down >= _MOST_DOWN or self._refused > _MOST_REFUSED:
                 raise found
             found = [Page([], 0, None, 1, refused=_named(found))]
+        elif found[0].skipped:
+            return found
         elif not found[0].gone:
             self._without, self._down = None, 0
         if self._without is not None:
@@ -160,4 +162,6 @@ def _named(refusal: MedallionError) -> str:
 
 async def _whole_list(reader: EndpointReader, parent: ParentRecord) -> list[Page]:
     async with contextlib.aclosing(reader.pages(of=parent.keys, side_by_side=False)) as pages:
-        return [page async for page in pages]
+        found = [page async for page in pages]
+    # A list that is skipped in its middle is none: its first pages would mark the rest as deleted.
+    return [found[-1]] if found[-1].skipped else found

@@ -11,20 +11,25 @@ from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import Offset, PageNumber
-from flows.kinds.api.http.request import PageRequest, check_place, encoded
+from flows.kinds.api.http.request import PageRequest, Value, check_place, encoded
+from flows.kinds.api.pages.page import Start
 from flows.values.errors import DeclarationError
 
 
 def first_request(
-    api: Api, endpoint: Endpoint, base: httpx.URL, since: str | None, etag: str | None, of: Mapping[str, str]
+    api: Api,
+    endpoint: Endpoint,
+    base: httpx.URL,
+    start: Start,
+    of: Mapping[str, str],
 ) -> PageRequest:
-    """The first page's request: of the changes `since`, unless the list still has the `etag`.
+    """The first page's request: of the changes since the `start`, and until its end, unless the list has its ETag.
 
     `of` are the parent's keys in the path.
 
     Raises:
         AttemptFailed: the declared body has no place for a parameter.
-        DeclarationError: `since` of an endpoint without a cursor.
+        DeclarationError: a start of an endpoint without a cursor.
     """
     path = endpoint.path
     for name, value in of.items():
@@ -32,27 +37,29 @@ def first_request(
     url = httpx.URL(str(base).rstrip("/") + path)
     if endpoint.params:
         url = url.copy_merge_params(list(endpoint.params))
-    request = PageRequest(url, None if endpoint.body is None else encoded(endpoint.body), etag)
-    values: list[tuple[str, str | int]] = []
+    request = PageRequest(url, None if endpoint.body is None else encoded(endpoint.body), start.etag)
+    values: list[tuple[str, Value]] = []
     if endpoint.page_size is not None:
         values.append((endpoint.page_size_parameter, endpoint.page_size))
     pagination = api.pagination_of(endpoint)
     if isinstance(pagination, PageNumber | Offset):
         values.append((pagination.parameter, pagination.first))
-    if since is not None:
-        values.append(_changes(api, endpoint, since))
+    values += _changes(api, endpoint, start)
     if endpoint.body is not None:
         for name, _ in values:
             check_place(endpoint.body, name)
     return request.having(values)
 
 
-def _changes(api: Api, endpoint: Endpoint, since: str) -> tuple[str, str]:
+def _changes(api: Api, endpoint: Endpoint, start: Start) -> list[tuple[str, str]]:
     match endpoint.cursor:
-        case Since(parameter=parameter, prefix=prefix):
-            return parameter, prefix + since
+        case Since() as cursor:
+            ends = ((cursor.parameter, start.since or cursor.begin or None), (cursor.until, start.until))
+            return [(name, cursor.written(value)) for name, value in ends if name and value is not None]
         case ChangeToken(parameter=parameter):
-            return parameter, since
+            return [] if start.since is None else [(parameter, start.since)]
+    if start.since is None:
+        return []
     raise DeclarationError(
         "a start was given for an endpoint without a cursor",
         where=f"{api.name}.{endpoint.name}",

@@ -22,8 +22,9 @@ class Page:
     `parent`: of a child endpoint, the key of the record that they belong to.
     `parent_keys`: all of its keys; `refused`: why its list could not be read, then there are no records.
     `unchanged`: nothing changed since the ETag that was sent (304); then there are no records.
-    `gone`: of a child endpoint, the parent does not exist any more.
+    `gone`: of a child endpoint, the parent does not exist any more; `skipped`: it is declared to have no list.
     `is_proven`: of the last page, whether the API has shown that it is the last one.
+    `ignored`: of the last page, how many answers of the list were ignored as declared.
     """
 
     records: list[bytes]
@@ -37,7 +38,9 @@ class Page:
     parent: str | None = None
     unchanged: bool = False
     gone: bool = False
+    skipped: bool = False
     is_proven: bool = False
+    ignored: int = 0
     parent_keys: tuple[str, ...] = ()
     refused: str | None = None
 
@@ -46,11 +49,12 @@ class Page:
 class Start:
     """Where the reading of a list begins; `Start()` reads all of it.
 
-    `since`: the value of the endpoint's declared cursor parameter.
+    `since`: the lower end, as a value of the cursor's column, or a change token; `until`: the upper end.
     `place`: behind an earlier page, see `Page.place`.
     `etag`: only if the list differs from the one that had this ETag.
     """
 
     since: str | None = None
+    until: str | None = None
     place: Place | None = None
     etag: str | None = None
