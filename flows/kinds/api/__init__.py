@@ -4,8 +4,9 @@ from flows.kinds.api.declared.answers import When
 from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.auth import ApiKeyHeader, ApiKeyQuery, Basic, Bearer, NoAuth, OAuth2
 from flows.kinds.api.declared.changes import ChangeToken, Since
-from flows.kinds.api.declared.endpoint import Endpoint, Field, Parent
+from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import Cursor, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
+from flows.kinds.api.declared.parts import Field, Parent, Partition
 from flows.kinds.api.declared.rate import Rate
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Offset",
     "PageNumber",
     "Parent",
+    "Partition",
     "Rate",
     "Since",
     "SinglePage",

@@ -13,16 +13,20 @@ from flows.values.shape import Column, Shape
 
 
 def places_of(endpoint: Endpoint) -> list[Place]:
-    """The columns extracted from a record, with their paths: key, parent, cursor."""
-    parent, cursor = endpoint.parent, endpoint.cursor
+    """The columns extracted from a record, with their paths: key, values of the request, cursor."""
+    cursor, copied = endpoint.cursor, {field.name: place for place, field in enumerate(endpoint.copied)}
+    single = len(copied) == 1
     places = []
     for field in endpoint.key_fields:
-        is_parent = parent is not None and field.name == parent.column
-        places.append(Place(field.name, field.type, () if is_parent else plain_steps(field.at)))
-    if parent is not None and parent.column not in endpoint.keys:
-        places.append(Place(parent.column, parent.type, ()))
+        at = copied.get(field.name)
+        places.append(
+            Place(field.name, field.type, plain_steps(field.at) if at is None else (), at=None if single else at)
+        )
+    for field in endpoint.copied:
+        if field.name not in endpoint.keys:
+            places.append(Place(field.name, field.type, (), at=None if single else copied[field.name]))
     if isinstance(cursor, Since) and cursor.column not in endpoint.keys:
-        is_plain = not cursor.has_pattern and cursor.zone == "UTC"
+        is_plain = not cursor.has_pattern
         places.append(Place(cursor.column, cursor.raw_type, plain_steps(cursor.field), is_plain=is_plain))
     return places
 
@@ -47,13 +51,11 @@ def shape_of(endpoint: Endpoint) -> Shape:
 def _text_of(place: Place, endpoint: Endpoint) -> str:
     """SQL for the text of a column over `payload` and `parent`, as PostgreSQL reads it."""
     if not place.steps:
-        return "parent"
+        return "parent" if place.at is None else f"(parent::jsonb ->> {place.at})"
     text, cursor = text_at("payload", place.steps), endpoint.cursor
-    if place.is_plain or not isinstance(cursor, Since):
+    if not isinstance(cursor, Since) or place.name != cursor.column or cursor.raw_type != "timestamp with time zone":
         return text
-    if cursor.has_pattern:
-        text = pattern_sql(f"({text})", cursor.form)
-    return zoned_sql(f"({text})", cursor.zone) if cursor.zone != "UTC" else text
+    return zoned_sql(f"({pattern_sql(text, cursor.form) if cursor.has_pattern else text})", cursor.zone)
 
 
 def tombstone_of(endpoint: Endpoint) -> str:
@@ -80,6 +82,7 @@ def mark_of(api: Api, endpoint: Endpoint) -> str:
         endpoint.page_size_parameter,
         endpoint.cursor,
         endpoint.parent,
+        endpoint.partitions,
         endpoint.deleted,
         type(endpoint.load).__name__,
         endpoint.answers,

@@ -10,6 +10,7 @@ from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import (
     LinkHeader,
     Pagination,
+    check_pagination,
 )
 from flows.kinds.api.declared.rate import Rate
 from flows.values.errors import DeclarationError
@@ -84,23 +85,36 @@ class Api:
     def _check_endpoint(self, endpoint: Endpoint, where: str) -> None:
         pagination = self.pagination_of(endpoint)
         if pagination is not None:
-            endpoint.check_pagination(pagination, where)
+            check_pagination(pagination, endpoint, where)
         if endpoint.parent is None:
             return
         parent = self.table(endpoint.parent.endpoint)
-        unknown = [name for name in endpoint.placeholders if name not in parent.keys]
-        if unknown or parent.parent is not None:
+        names = [*parent.keys, *(field.name for field in parent.copied), *(one.name for one in endpoint.parent.fields)]
+        unknown = [name for name in endpoint.placeholders if name not in names]
+        if unknown:
             raise DeclarationError(
-                f"{{{unknown[0]}}} is not a key of {parent.name}" if unknown else f"{parent.name} has a parent itself",
+                f"{{{unknown[0]}}} is not a key of {parent.name}",
                 where=where,
-                fix=f"use one of {', '.join(parent.keys)}" if unknown else "name its parent",
+                fix=f"use one of {', '.join(dict.fromkeys(names))}, or declare it among fields= of the parent",
+            )
+        if endpoint.name in self._above(parent):
+            raise DeclarationError(
+                "it is below itself", where=where, fix="name the endpoint whose records have its keys"
             )
         if parent.keys[0] not in endpoint.placeholders:
             raise DeclarationError(
-                f"its path lacks {{{parent.keys[0]}}}, by which raw stores a record's parent",
+                f"its request lacks {{{parent.keys[0]}}}, by which raw stores a record's parent",
                 where=where,
                 fix=f"use the first column of {parent.name}'s key in the path, or reorder that key",
             )
+
+    def _above(self, endpoint: Endpoint) -> list[str]:
+        """The endpoint and its parents."""
+        names = [endpoint.name]
+        while endpoint.parent is not None and endpoint.parent.endpoint not in names:
+            endpoint = self.table(endpoint.parent.endpoint)
+            names.append(endpoint.name)
+        return names
 
     def table(self, name: str) -> Endpoint:
         """The declared endpoint of that name.

@@ -105,6 +105,8 @@ class Since:
                 where=where,
                 fix="declare the first parameter of Since, or remove until, window and cap",
             )
+        if (self.window or self.cap or self.until) and not self.is_time:
+            raise DeclarationError("only times have an upper end", where=where, fix="remove until, window and cap")
         if self.begin:
             try:
                 self.order(self.begin)
@@ -114,8 +116,6 @@ class Since:
                     where=where,
                     fix="write it like 2020-01-01, or as the field's numbers",
                 ) from None
-        if (self.window or self.cap or self.until) and not self.is_time:
-            raise DeclarationError("only times have an upper end", where=where, fix="remove until, window and cap")
         if (self.window or self.cap) and not (self.until and self.begin):
             raise DeclarationError(
                 "windows need both ends, and a beginning",

@@ -5,6 +5,7 @@ nested fields of the body (`variables.after`).
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from flows.values.errors import DeclarationError
 from flows.values.json_path import parse_path, position
@@ -206,3 +207,63 @@ def _check_end(style: "PageNumber | Offset | Cursor") -> None:
         )
     if style.most is not None and style.most < 1:
         raise DeclarationError("most must be at least 1", where="pagination", fix="write a number of pages")
+
+
+class Paged(Protocol):
+    """What an endpoint declares besides its pagination."""
+
+    @property
+    def only(self) -> str | None:
+        """Excludes records."""
+
+    @property
+    def total(self) -> str | None:
+        """The path of the number of records."""
+
+    @property
+    def page_size(self) -> int | None:
+        """The number of records per page."""
+
+
+def check_pagination(pagination: Pagination, endpoint: "Paged", where: str) -> None:
+    """Refuse options that contradict the pagination.
+
+    Raises:
+        DeclarationError: `only` with a pagination that counts records, or an overlap of a full page.
+    """
+    if endpoint.only is not None and isinstance(pagination, PageNumber | Offset):
+        raise DeclarationError(
+            "only= cannot be combined with a pagination that counts records",
+            where=where,
+            fix="remove only=, and filter these records in staging",
+        )
+    if isinstance(pagination, Offset):
+        _check_offset(pagination, endpoint, where)
+    if isinstance(pagination, PageNumber | Offset) and pagination.short_ends and endpoint.page_size is None:
+        raise DeclarationError(
+            "nothing says how long a page is that is not short", where=where, fix="declare page_size"
+        )
+    if isinstance(pagination, PageNumber | Offset) and pagination.empty_pages:
+        counted = endpoint.total is not None and endpoint.page_size is not None
+        if not counted and (
+            isinstance(pagination, Offset) or (pagination.pages is None and pagination.past_end is None)
+        ):
+            raise DeclarationError(
+                "with empty pages in between, nothing says where the list ends",
+                where=where,
+                fix="declare total and page_size, or with page numbers pages or past_end",
+            )
+
+
+def _check_offset(pagination: Offset, endpoint: "Paged", where: str) -> None:
+    """Refuse an overlap that leaves no room for new records.
+
+    Raises:
+        DeclarationError: it is not smaller than a page.
+    """
+    if endpoint.page_size is not None and pagination.overlap >= endpoint.page_size:
+        raise DeclarationError(
+            f"an overlap of {pagination.overlap} covers a full page of {endpoint.page_size}",
+            where=where,
+            fix="declare larger pages, or a smaller overlap",
+        )

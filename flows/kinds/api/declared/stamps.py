@@ -124,8 +124,12 @@ def resolution(form: str, digits: int | None) -> timedelta:
     if form not in NAMED:
         fine = "%f" in form and digits != 0
         unit = timedelta(seconds=1) if "%S" in form else timedelta(minutes=1)
-        return timedelta(seconds=1) / 10 ** (6 if digits is None else digits) if fine else unit
-    return timedelta(seconds=1) / 10 ** (6 if digits is None else digits)
+        return _fraction(digits) if fine else unit
+    return _fraction(digits)
+
+
+def _fraction(digits: int | None) -> timedelta:
+    return timedelta(microseconds=int(10 ** (6 - (6 if digits is None else digits))))
 
 
 def pattern_sql(text: str, pattern: str) -> str:
@@ -152,8 +156,8 @@ def pattern_sql(text: str, pattern: str) -> str:
 
 def zoned_sql(text: str, zone: str) -> str:
     """SQL for a timestamp as text, in the zone if it has no offset of its own."""
-    offset = r"\d:\d\d.*([zZ]|[+-]\d\d(:?\d\d)?)\s*$"
-    return f"case when {text} ~ '{offset}' then {text} else {text} || ' {zone}' end"
+    naive = r"^\d{4,}-?\w+-?\d{1,2}([T ]\d{1,2}:?\d{2}(:?\d{2}(\.\d+)?)?( [AaPp][Mm])?)?$"
+    return f"case when {text} ~ '{naive}' then {text} || ' {zone}' else {text} end"
 
 
 def _cut(moment: datetime, digits: int) -> datetime:

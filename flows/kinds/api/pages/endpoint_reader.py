@@ -18,7 +18,7 @@ from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.reader import Reader
 from flows.kinds.api.http.request import PageRequest
 from flows.kinds.api.pages.ahead import Ahead
-from flows.kinds.api.pages.first import first_request
+from flows.kinds.api.pages.first import first_request, values_of
 from flows.kinds.api.pages.kept import Kept, is_older
 from flows.kinds.api.pages.numbered_walk import NumberedWalk
 from flows.kinds.api.pages.offset_walk import OffsetWalk
@@ -44,12 +44,12 @@ class EndpointReader:
         self,
         start: Start = _ALL,
         *,
-        of: Mapping[str, str] | None = None,
+        of: Mapping[str, str | int] | None = None,
         side_by_side: bool = True,
     ) -> AsyncGenerator[Page, None]:
-        """The pages of one list. `of` are the parent's keys in the path."""
+        """The pages of one list. `of` are values of the parent, and of partitions; without, the first partition's."""
         try:
-            first = self._first(start, of or {})
+            first = self._first(start, of)
             # The ETag is the list's and is sent with the first page only: 304 for a later page would end the list.
             cursor = self._endpoint.cursor
             begins = isinstance(cursor, Since) and start.since == cursor.begin
@@ -118,6 +118,10 @@ class EndpointReader:
         # An API that ignores the cursor's parameter sends older ones.
         return any(not is_older(record, cursor, began) for record in records)
 
+    def requests(self, name: str) -> bool:
+        """Whether a value is part of the requests."""
+        return name in self._endpoint.placeholders
+
     async def peek(self) -> tuple[bytes, httpx.Headers]:
         """The first page's body as received, and its headers, whatever its shape.
 
@@ -150,6 +154,14 @@ class EndpointReader:
             fix=f"check the path {self._endpoint.path} in flows/sources/{self._api.name}.py",
         )
 
+    def no_value(self, name: str) -> SourceError:
+        """The error of a parent without a value that requests contain."""
+        return SourceError(
+            f"a parent has no value of {name!r}, which is part of the request",
+            where=f"{self._api.name}.{self._endpoint.name}",
+            fix=f"check fields= of its parent in flows/sources/{self._api.name}.py",
+        )
+
     def _page(self, records: list[bytes], answer: Answer, number: int, place: Place | None, began: datetime) -> Page:
         return Page(
             records,
@@ -157,6 +169,7 @@ class EndpointReader:
             answer.total,
             number,
             place,
+            place is None,
             http_date(answer.headers.get("date", "")) or began,
             answer.headers.get("etag"),
             self._token(answer, number),
@@ -174,11 +187,13 @@ class EndpointReader:
         token = answer.document.token(parse_path(cursor.at))
         return None if token is None else str(token)
 
-    def _first(self, start: Start = _ALL, of: Mapping[str, str] | None = None) -> PageRequest:
+    def _first(self, start: Start = _ALL, of: Mapping[str, str | int] | None = None) -> PageRequest:
         cursor = self._endpoint.cursor
         if start.until is None and isinstance(cursor, Since) and cursor.until:
             start = replace(start, until=cursor.at(datetime.now(UTC)))
-        return first_request(self._api, self._endpoint, self._reader.base, start, of or {})
+        if of is None:
+            of = values_of(self._endpoint, self._endpoint.combinations[0])
+        return first_request(self._api, self._endpoint, self._reader.base, start, of)
 
     def _walk(self, first: PageRequest, *, is_all: bool) -> Walk:
         pagination = self._api.pagination_of(self._endpoint)

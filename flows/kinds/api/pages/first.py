@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 import httpx
@@ -11,6 +11,7 @@ from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import Offset, PageNumber
+from flows.kinds.api.declared.parts import filled
 from flows.kinds.api.http.request import PageRequest, Value, check_place, encoded
 from flows.kinds.api.pages.page import Start
 from flows.values.errors import DeclarationError
@@ -21,11 +22,11 @@ def first_request(
     endpoint: Endpoint,
     base: httpx.URL,
     start: Start,
-    of: Mapping[str, str],
+    of: Mapping[str, str | int],
 ) -> PageRequest:
     """The first page's request: of the changes since the `start`, and until its end, unless the list has its ETag.
 
-    `of` are the parent's keys in the path.
+    `of` are values of the parent, and of partitions, by name.
 
     Raises:
         AttemptFailed: the declared body has no place for a parameter.
@@ -33,11 +34,12 @@ def first_request(
     """
     path = endpoint.path
     for name, value in of.items():
-        path = path.replace(f"{{{name}}}", quote(value, safe=""))
+        path = path.replace(f"{{{name}}}", quote(str(value), safe=""))
     url = httpx.URL(str(base).rstrip("/") + path)
     if endpoint.params:
-        url = url.copy_merge_params(list(endpoint.params))
-    request = PageRequest(url, None if endpoint.body is None else encoded(endpoint.body), start.etag)
+        url = url.copy_merge_params([(name, str(filled(value, of))) for name, value in endpoint.params])
+    body = None if endpoint.body is None else filled(endpoint.body, of)
+    request = PageRequest(url, None if body is None else encoded(body), start.etag)
     values: list[tuple[str, Value]] = []
     if endpoint.page_size is not None:
         values.append((endpoint.page_size_parameter, endpoint.page_size))
@@ -49,6 +51,14 @@ def first_request(
         for name, _ in values:
             check_place(endpoint.body, name)
     return request.having(values)
+
+
+def values_of(endpoint: Endpoint, combination: Sequence[str]) -> dict[str, str | int]:
+    """The values of partitions by name; numbers as such."""
+    return {
+        part.name: int(value) if part.type == "bigint" else value
+        for part, value in zip(endpoint.partitions, combination, strict=True)
+    }
 
 
 def _changes(api: Api, endpoint: Endpoint, start: Start) -> list[tuple[str, str]]:

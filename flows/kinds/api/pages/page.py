@@ -16,11 +16,12 @@ class Page:
     `received_bytes`: bytes received, compressed or not.
     `total`: the API's own count of this query, if the endpoint declares its path.
     `number`: 1 for the first page.
-    `place`: where to resume after this page; None for the last page.
+    `place`: where to resume after this page; None after the last one, and where reading cannot be resumed.
+    `is_last`: of its list.
     `moment`: the API's clock at the response, or ours before the request.
     `etag`: the response's ETag; `token`: its change token, if declared.
-    `parent`: of a child endpoint, the key of the record that they belong to.
-    `parent_keys`: all of its keys; `refused`: why its list could not be read, then there are no records.
+    `parent`: what is copied into the rows of the records: the key of their parent, values of partitions.
+    `parent_keys`: all keys of the parent; `refused`: why its list could not be read, then there are no records.
     `unchanged`: nothing changed since the ETag that was sent (304); then there are no records.
     `gone`: of a child endpoint, the parent does not exist any more; `skipped`: it is declared to have no list.
     `is_proven`: of the last page, whether the API has shown that it is the last one.
@@ -32,6 +33,7 @@ class Page:
     total: int | None
     number: int
     place: Place | None = None
+    is_last: bool = False
     moment: datetime | None = None
     etag: str | None = None
     token: str | None = None
@@ -55,6 +57,6 @@ class Start:
     """
 
     since: str | None = None
-    until: str | None = None
     place: Place | None = None
     etag: str | None = None
+    until: str | None = None
