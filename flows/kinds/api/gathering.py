@@ -231,7 +231,7 @@ class ListGathering:
         """
         cursor = self.endpoint.cursor
         if not isinstance(cursor, Since) or cursor.is_time:
-            is_ordered = isinstance(cursor, Since) and cursor.ordered is True
+            is_ordered = isinstance(cursor, Since) and cursor.ordered is True and self.endpoint.parent is None
             return self.known.ceiling if is_ordered else (page.moment or datetime.now(UTC)).isoformat()
         return highest(page.records, cursor) if cursor.ordered == "desc" else None
 

@@ -113,9 +113,8 @@ class ListLoad:
             return
         # The load's own connection is busy with COPY while parents are read.
         async with connect(self.of.address, side="warehouse", application="medallion parents") as warehouse:
-            parents = await parents_of(
-                warehouse, self.source, self.endpoint, self.state.value, place, self.gathering.gathered.refused
-            )
+            refused, clock = self.gathering.gathered.refused, self.state.identity.get("clock")
+            parents = await parents_of(warehouse, self.source, self.endpoint, self.state.value, place, refused, clock)
             self._batch_reached = str(parents.until)
             records = parents.records(warehouse, place)
             with_children = functools.partial(parents.with_children, warehouse, self.session.target, self.endpoint)
@@ -189,7 +188,7 @@ class ListLoad:
             source_keys = None if total is None else KeySet(total)
         self._lacks = await self._moved(gathered, source_keys)
         gathered = replace(gathered, parts=await reached.by_part(session.warehouse, landing, endpoint, gathered))
-        ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered is True
+        ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered is True and endpoint.parent is None
         # Stored at the list's end, for cursors that are not in records.
         after = (self._batch_reached or gathered.token or self.upper) if gathered.ended else self.upper
         identity = identity_of(endpoint) | reached.parts_of(endpoint, self.state, gathered, ceiling)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from flows.kinds.api import Api, Endpoint
+from flows.kinds.api import Api, Endpoint, Since
 from flows.kinds.api.pages.children import ParentRecord
 from flows.kinds.api.pages.place import Place
 from flows.landing.table import Target, raw_columns
@@ -36,6 +37,39 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
+class PerParent:
+    """Where the list of each parent starts: at the latest value of its children in raw.
+
+    Lists of children are published completely or not at all, so nothing below it is missing but what changed while its
+    list was read: no value is later than the API's `clock` when the last complete load began.
+    """
+
+    child: Target
+    column: str
+    cursor: Since
+    clock: str | None
+
+    async def of(self, warehouse: Connection[Record], keys: Sequence[str]) -> dict[str, str]:
+        """The values to start from by the parents' first keys, as values of the cursor's column."""
+        order = ' collate "C"' if self.cursor.form == "text" else ""
+        parent, column = quote_identifier(self.column), quote_identifier(self.cursor.column)
+        # One scan per thousand parents; of an index, if the key of the children begins with their parent.
+        found = await warehouse.fetch(
+            f"select {parent}::text as parent, max({column}{order})::text as latest from {self.child.raw} "
+            f"where {parent}::text = any($1) group by 1",
+            keys,
+        )
+        return {row["parent"]: self._lower(row["latest"]) for row in found if row["latest"] is not None}
+
+    def _lower(self, latest: str) -> str:
+        if not self.cursor.is_time:
+            return self.cursor.lower(latest)
+        moment = self.cursor.moment(latest)
+        clock = datetime.fromisoformat(self.clock) if self.clock is not None else moment
+        return self.cursor.lower(latest if moment <= clock else self.cursor.at(clock))
+
+
+@dataclass(frozen=True, slots=True)
 class Parents:
     """Parents of batches above `after`, up to batch `until` inclusive; or all (`every`).
 
@@ -53,6 +87,7 @@ class Parents:
     refused: tuple[tuple[str, ...], ...] = ()
     values: tuple[Value, ...] = ()
     copied: tuple[str, ...] = ()
+    since: PerParent | None = None
 
     async def records(self, warehouse: Connection[Record], place: Place | None) -> AsyncGenerator[ParentRecord, None]:
         """The parents in order, only those after `place`. Parents deleted at the source are skipped."""
@@ -77,11 +112,13 @@ class Parents:
                 _SLICE,
                 *(key or ()),
             )
+            starts = {} if self.since is None else await self.since.of(warehouse, [row[1] for row in rows])
             for row in rows:
                 batch, *told = row.values()
                 key = told[: len(self.keys)]
                 if tuple(key) not in again:
-                    yield self._record(key, told, {"batch": batch, "keys": key, "until": self.until})
+                    record = self._record(key, told, {"batch": batch, "keys": key, "until": self.until})
+                    yield replace(record, since=starts.get(key[0]))
             if len(rows) < _SLICE:
                 return
 
@@ -147,9 +184,11 @@ async def parents_of(
     since: str | None,
     place: Place | None,
     refused: tuple[tuple[str, ...], ...] = (),
+    clock: str | None = None,
 ) -> Parents:
     """The parents to fetch now. `since` is the parents' batch that the last load reached.
 
+    `clock` is the API's when the last complete load began; without, all lists are read from their beginning.
     After a `place`, they end where those of the load that stored it did. Those `refused` to an earlier load come first.
 
     Raises:
@@ -171,7 +210,10 @@ async def parents_of(
     every = endpoint.parent.every
     after = -1 if every else int(since or 0)
     copied = (parent.keys[0], *(field.name for field in endpoint.parent.fields))
-    return Parents(target, parent.keys, after, until, every, refused, _values(parent, endpoint), copied)
+    child, cursor, per_parent = Target(source.name, endpoint.name, source.raw_schema), endpoint.cursor, None
+    if isinstance(cursor, Since) and clock is not None and await raw_columns(warehouse, child) is not None:
+        per_parent = PerParent(child, endpoint.parent.column, cursor, clock)
+    return Parents(target, parent.keys, after, until, every, refused, _values(parent, endpoint), copied, per_parent)
 
 
 def _values(parent: Endpoint, child: Endpoint) -> tuple[Value, ...]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 def since_of(endpoint: Endpoint, state: CursorState) -> str | None:
     """The lower bound to request: the latest cursor minus its lag, or the change token; None requests everything."""
+    if endpoint.parent is not None:
+        return None  # each parent has its own
     match endpoint.cursor:
         case Since() as since:
             return (since.begin or None) if state.value is None else since.lower(state.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.kinds.api import Endpoint, Since
 from flows.kinds.api.list_state import Gathered
@@ -35,7 +35,7 @@ async def latest(
     A record with a timestamp in the future would otherwise move the cursor past everything until then.
     """
     cursor = endpoint.cursor
-    if not isinstance(cursor, Since):
+    if not isinstance(cursor, Since) or endpoint.parent is not None:
         return known
     now = datetime.now(UTC)
     if cursor.is_time:
@@ -75,11 +75,16 @@ async def by_part(
     return _merged(cursor, gathered.parts, landed)
 
 
-def parts_of(
-    endpoint: Endpoint, state: CursorState, gathered: Gathered, ceiling: str | None
-) -> dict[str, dict[str, str]]:
-    """The partitions' cursors, to be stored. They move when all lists have been read, and not past the API's clock."""
+def parts_of(endpoint: Endpoint, state: CursorState, gathered: Gathered, ceiling: str | None) -> dict[str, Any]:
+    """What is stored next to the cursor: those of partitions, or the clock that limits those of parents.
+
+    They move when all lists have been read, and not past the API's clock when they began.
+    """
     cursor = endpoint.cursor
+    if endpoint.parent is not None and isinstance(cursor, Since):
+        # A refused list has not been read since the clock of before.
+        is_whole = gathered.ended and set(gathered.refused) <= set(gathered.redone)
+        return {"clock": ceiling if is_whole else state.identity.get("clock")}
     if not endpoint.partitions or not isinstance(cursor, Since):
         return {}
     known: Mapping[str, str] = state.identity.get("parts", {})

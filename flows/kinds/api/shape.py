@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 
 from flows.kinds.api import Api, Endpoint, Since
+from flows.kinds.api.declared.answers import condition
 from flows.kinds.api.declared.stamps import pattern_sql, zoned_sql
 from flows.landing.record_rows import Place
-from flows.values.identifiers import quote_identifier
+from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.json_path import plain_steps, text_at, value_at
 from flows.values.shape import Column, Shape
 
@@ -62,7 +63,10 @@ def tombstone_of(endpoint: Endpoint) -> str:
     """SQL over `payload` that is true for a tombstone."""
     if endpoint.deleted is None:
         return "false"
-    return f"coalesce({value_at('payload', endpoint.deleted)}, 'null') not in ('null', 'false')"
+    path, equal, value = condition(endpoint.deleted)
+    if value is not None:
+        return f"coalesce(({text_at('payload', path)}) {'=' if equal else '<>'} {quote_literal(value)}, false)"
+    return f"coalesce({value_at('payload', path)}, 'null') not in ('null', 'false')"
 
 
 def mark_of(api: Api, endpoint: Endpoint) -> str:

@@ -11,7 +11,19 @@ from typing import Any
 import pytest
 
 from flows.declare import Replace
-from flows.kinds.api import Api, Cursor, Endpoint, Field, PageNumber, Parent, Partition, Since, SinglePage, When
+from flows.kinds.api import (
+    Api,
+    ChangeToken,
+    Cursor,
+    Endpoint,
+    Field,
+    PageNumber,
+    Parent,
+    Partition,
+    Since,
+    SinglePage,
+    When,
+)
 from flows.kinds.api.declared.parts import filled, places_in
 from flows.kinds.api.http.limits import HttpLimits
 from flows.values.errors import DeclarationError, ListUnfinished, RateLimited
@@ -372,3 +384,93 @@ async def test_numbered_pages_of_partitions_are_read_by_their_totals(warehouse: 
     async with serve(forever=answer) as server:
         await load(warehouse, server.url, "items", replace(api, endpoints=[items]))
     assert held(warehouse) == [*(("eu", n) for n in range(7)), *(("us", n) for n in range(2))]
+
+
+# -- a cursor per parent
+
+
+@dataclass
+class Chats:
+    """Channels, and messages of each since a time."""
+
+    messages: dict[str, list[int]]
+    refused: str = ""
+
+    async def __call__(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        channel, oldest = request.query.get("channel"), int(request.query.get("oldest", 0))
+        if channel is None:
+            data: list[dict[str, Any]] = [{"id": name} for name in self.messages]
+        elif channel == self.refused:
+            await status(403)(request, writer)
+            return
+        else:
+            data = [{"ts": ts} for ts in self.messages[channel] if ts >= oldest]
+        writer.write(response(200, json.dumps({"data": data}).encode()))
+
+
+_CHATS = Api("lists", connection="lists", pagination=SinglePage(), endpoints=[
+    Endpoint("channels", path="/channels"),
+    Endpoint("messages", path="/messages", params=(("channel", "{id}"),),
+             key=(Field("channel"), Field("ts", type="bigint")),
+             parent=Parent("channels", column="channel", every=True), concurrent=1,
+             cursor=Since("oldest", field="ts", form="epoch", column="at")),
+])  # fmt: skip
+
+
+async def test_each_parent_has_its_own_cursor(warehouse: TestDatabase) -> None:
+    chats = Chats({"a": [100, 200], "b": [5000], "c": []})
+    async with serve(forever=chats) as server:
+
+        async def asked() -> dict[str, str | None]:
+            server.requests.clear()
+            await load(warehouse, server.url, "channels", _CHATS)
+            await load(warehouse, server.url, "messages", _CHATS)
+            queries = [request.query for request in server.requests if "channel" in request.query]
+            return {query["channel"]: query.get("oldest") for query in queries}
+
+        assert await asked() == {"a": None, "b": None, "c": None}
+        chats.messages |= {"a": [100, 200, 150, 300], "c": [7], "d": [8]}
+        assert await asked() == {"a": "200", "b": "5000", "c": None, "d": None}
+        chats.refused = "b"
+        chats.messages["b"].append(6000)
+        assert await asked() == {"a": "300", "b": "5000", "c": "7", "d": "8"}
+        chats.refused = ""
+        assert await asked() == {"a": "300", "b": "5000", "c": "7", "d": "8"}
+    found = rows(warehouse, "select channel, ts from raw_lists.messages where _deleted_at is null order by 1, 2")
+    assert [tuple(row.values()) for row in found] == [
+        ("a", 100), ("a", 200), ("a", 300), ("b", 5000), ("b", 6000), ("c", 7), ("d", 8),
+    ]  # fmt: skip
+
+
+async def test_a_parent_s_cursor_does_not_pass_the_api_s_clock_when_the_load_began(warehouse: TestDatabase) -> None:
+    """A message with a time in the future would hide those that come before it."""
+    future = int((datetime.now(UTC) + timedelta(days=1)).timestamp())
+    chats = Chats({"a": [100, future]})
+    async with serve(forever=chats) as server:
+        await load(warehouse, server.url, "channels", _CHATS)
+        await load(warehouse, server.url, "messages", _CHATS)
+        await load(warehouse, server.url, "messages", _CHATS)
+        assert 100 < int(server.requests[-1].query["oldest"]) <= datetime.now(UTC).timestamp() + 1
+
+
+# -- tombstones by value, and changes behind a URL
+
+
+async def test_a_tombstone_may_be_a_value_and_changes_a_url(warehouse: TestDatabase) -> None:
+    items = Endpoint("items", path="/v1/items", key_type="bigint", pagination=Cursor("after", at="next"),
+                     cursor=ChangeToken("", at="delta"), deleted="status=gone")  # fmt: skip
+    api = Api("lists", connection="lists", endpoints=[items])
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        data, body = [{"id": n, "status": "here"} for n in (1, 2, 3)], {}
+        if request.query.get("token") == "t1":
+            data = [{"id": 2, "status": "gone"}]
+        body = {"data": data, "next": None, "delta": f"http://{request.headers['host']}/v1/items?token=t1"}
+        writer.write(response(200, json.dumps(body).encode()))
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "items", api)
+        await load(warehouse, server.url, "items", api)
+        assert server.targets == ["/v1/items", "/v1/items?token=t1"]
+    assert keys(warehouse, "items") == [1, 3]
+    assert keys(warehouse, "items", "_deleted_at is not null") == [2]

@@ -222,6 +222,7 @@ class ChangeToken:
 
     ChangeToken("syncToken", at="nextSyncToken")     in the body of the last page
     ChangeToken("_since", header="ETag")             in a header of the first page
+    ChangeToken("", at='"@odata.deltaLink"')         a URL, which is requested as it is
 
     It is stored when the full list has been published. If the API no longer accepts it (410), the full list is read.
     """

@@ -11,7 +11,7 @@ from flows.declare.database import OnDrift
 from flows.declare.load import Append, Merge, Replace
 from flows.declare.refusals import refuse_repeats
 from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
-from flows.kinds.api.declared.answers import When
+from flows.kinds.api.declared.answers import When, condition
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.pagination import Offset, PageNumber, Pagination, check_pagination
 from flows.kinds.api.declared.parts import KEY_TYPES, Field, Parent, Partition, places_in
@@ -35,7 +35,8 @@ class Endpoint:
     `key` names one or more fields of a record, or is a `Field` with its path; `key_type` is the raw type of named
     fields: text, bigint, uuid or date. `page_size` is sent as `page_size_parameter`; None sends nothing.
     `body` is sent as JSON, by POST. `deleted` is the path of the tombstone marker: true, or anything but null or
-    false. `etag`: the API's ETag is valid for the full list, so a 304 means that nothing changed.
+    false; or a value of it, `status=deleted`. `etag`: the API's ETag is valid for the full list, so a 304 means that
+    nothing changed.
     `concurrent` pages are fetched in parallel if their URLs can be computed, or as many children.
     `partitions` are values that it is requested for, one list each, see `Partition`.
     `answers` says what answers mean whose status does not say it, see `When`; the API's are looked at after these.
@@ -214,11 +215,12 @@ class Endpoint:
             raise DeclarationError(
                 f"nothing says whether a window has more than {cursor.cap} records", where=where, fix="declare total"
             )
-        if self.parent is not None and (self.cursor is not None or self.etag or self.total is not None):
+        own = isinstance(self.cursor, Since) and not self.cursor.is_windowed and bool(self.cursor.parameter)
+        if self.parent is not None and ((self.cursor is not None and not own) or self.etag or self.total is not None):
             raise DeclarationError(
-                "an endpoint with a parent cannot have a cursor, ETag or total: it is loaded per changed parent",
+                "an endpoint with a parent cannot have a change token, windows, ETag or total: it is loaded per parent",
                 where=where,
-                fix="remove them; only changed parents are fetched",
+                fix="remove them; only changed parents are fetched, each since its own cursor if there is one",
             )
 
     def _check_paging(self, where: str) -> None:
@@ -236,7 +238,7 @@ class Endpoint:
                 "without a parent there is nothing to skip", where=where, fix='write then="ignore", "end" or "fail"'
             )
         if self.deleted is not None:
-            plain_steps(self.deleted)
+            plain_steps(condition(self.deleted)[0])
         if self.only is not None:
             field_path, told, _ = self.only.partition("=")
             plain_steps(field_path)

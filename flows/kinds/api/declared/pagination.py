@@ -143,17 +143,21 @@ class NextUrl:
         {"data": [ … ], "links": {"next": "https://api.example.com/v1/orders?after=abc"}}
         {"resourceType": "Bundle", "entry": [ … ], "link": [{"relation": "next", "url": "https://…"}]}
 
-    Ends when the URL is absent, null or empty.
+    Ends when the URL is absent, null or empty, or by `more` and `last`, as for `Cursor`.
 
         NextUrl("links.next")
         NextUrl("link[relation=next].url")    a FHIR Bundle
         NextUrl('"@odata.nextLink"')          OData: quotes around a field whose name has a dot
+        NextUrl("after_url", last="end_of_stream")
     """
 
     at: str = "next"
+    more: str | None = None
+    last: str | None = None
 
     def __post_init__(self) -> None:
         parse_path(self.at)
+        _check_end(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +193,7 @@ class NextHeader:
 Pagination = SinglePage | PageNumber | Offset | Cursor | NextUrl | LinkHeader | NextHeader
 
 
-def _check_end(style: "PageNumber | Offset | Cursor") -> None:
+def _check_end(style: "PageNumber | Offset | Cursor | NextUrl") -> None:
     """Refuse contradictory declarations of the end."""
     parse_path(style.more or "")
     parse_path(style.last or "")
@@ -197,7 +201,7 @@ def _check_end(style: "PageNumber | Offset | Cursor") -> None:
         raise DeclarationError(
             "more and last say the same", where="pagination", fix="declare the one that the API sends"
         )
-    if isinstance(style, Cursor):
+    if isinstance(style, Cursor | NextUrl):
         return
     if style.short_ends and style.empty_pages:
         raise DeclarationError(

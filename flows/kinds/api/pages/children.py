@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass, field, replace
 
 from flows.kinds.api.pages.endpoint_reader import EndpointReader
-from flows.kinds.api.pages.page import Page
+from flows.kinds.api.pages.page import Page, Start
 from flows.kinds.api.pages.place import Place
 from flows.values.errors import ConfigurationError, MedallionError, RateLimited, SourceError, SourceUnavailable
 
@@ -26,6 +26,7 @@ class ParentRecord:
     """A parent record: its keys and other values of it for requests, and its position in the order.
 
     `copied`: what raw copies into the rows of its children, its first key above all. `lacks`: values that it has not.
+    `since`: where its list starts, as a value of the cursor's column.
     """
 
     keys: Mapping[str, str]
@@ -33,6 +34,7 @@ class ParentRecord:
     values: Mapping[str, str | int] = field(default_factory=dict)
     copied: str = ""
     lacks: tuple[str, ...] = ()
+    since: str | None = None
 
     @property
     def requested(self) -> Mapping[str, str | int]:
@@ -174,7 +176,7 @@ def _named(refusal: MedallionError) -> str:
 
 
 async def _whole_list(reader: EndpointReader, parent: ParentRecord) -> list[Page]:
-    async with contextlib.aclosing(reader.pages(of=parent.requested, side_by_side=False)) as pages:
+    async with contextlib.aclosing(reader.pages(Start(parent.since), of=parent.requested, side_by_side=False)) as pages:
         found = [page async for page in pages]
     # A list that is skipped in its middle is none: its first pages would mark the rest as deleted.
     return [found[-1]] if found[-1].skipped else found

@@ -12,6 +12,7 @@ from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import Offset, PageNumber
 from flows.kinds.api.declared.parts import filled
+from flows.kinds.api.http.link_header import require_origin
 from flows.kinds.api.http.request import PageRequest, Value, check_place, encoded
 from flows.kinds.api.pages.page import Start
 from flows.values.errors import DeclarationError
@@ -32,6 +33,10 @@ def first_request(
         AttemptFailed: the declared body has no place for a parameter.
         DeclarationError: a start of an endpoint without a cursor.
     """
+    if isinstance(endpoint.cursor, ChangeToken) and not endpoint.cursor.parameter and start.since is not None:
+        url = base.join(start.since)
+        require_origin(url, base, "the link to the changes")
+        return PageRequest(url, None if endpoint.body is None else encoded(endpoint.body))
     path = endpoint.path
     for name, value in of.items():
         path = path.replace(f"{{{name}}}", quote(str(value), safe=""))

@@ -27,7 +27,8 @@ class TokenWalk(Walk):
                 return None if url is None else request.at(url)
             case NextUrl(at=at):
                 self.is_proven = answer.document.has(parse_path(at))
-                return self._at(request, answer, told(answer.document, at))
+                target = told(answer.document, at)
+                return self._at(request, answer, target if self._goes_on(answer, is_named=target is not None) else None)
             case NextHeader(header=header, parameter=parameter):
                 self.is_proven = header in answer.headers
                 value = answer.headers.get(header, "").strip() or None
@@ -36,7 +37,8 @@ class TokenWalk(Walk):
                 return None if value is None else self.first.having([(parameter, value)])
             case Cursor(parameter=parameter):
                 token = self._token(answer)
-                return None if token is None else self.first.having([(parameter, token)])
+                goes_on = self._goes_on(answer, is_named=token is not None)
+                return None if token is None or not goes_on else self.first.having([(parameter, token)])
         return super().after(request, answer)
 
     def _token(self, answer: Answer) -> Value | None:
@@ -49,20 +51,28 @@ class TokenWalk(Walk):
             self.is_proven = token is None
             if answer.listed and token is None:
                 raise unfinished(f"the last record has no value for the next page at {at!r}")
-        if not (self.pagination.more or self.pagination.last):
-            return token
+        return token
+
+    def _goes_on(self, answer: Answer, *, is_named: bool) -> bool:
+        """Whether there is a next page by `more` and `last`; `is_named`: there is a token or URL of one.
+
+        Raises:
+            AttemptFailed: both contradict each other.
+        """
+        style = self.pagination
+        assert isinstance(style, Cursor | NextUrl)
+        if not (style.more or style.last):
+            return is_named
         goes_on = self.says_more(answer)
         self.is_proven = goes_on is False
-        if goes_on is False:
-            return None
-        where = self.pagination.more or self.pagination.last
-        if goes_on and token is None:
-            says = "true" if self.pagination.more else "false"
-            raise unfinished(f"{where!r} is {says}, and there is no token for the next page at {at!r}")
-        if goes_on is None and token is not None and not self.shows_next:
-            raise unfinished(f"there is a token for the next page at {at!r}, and nothing at {where!r}")
+        where = style.more or style.last
+        if goes_on and not is_named:
+            says = "true" if style.more else "false"
+            raise unfinished(f"{where!r} is {says}, and there is no token for the next page at {style.at!r}")
+        if goes_on is None and is_named and not self.shows_next:
+            raise unfinished(f"there is a token for the next page at {style.at!r}, and nothing at {where!r}")
         # Some APIs omit what is false: that it was true on an earlier page shows that the path is right.
-        return token if goes_on else None
+        return bool(goes_on)
 
     def _at(self, request: PageRequest, answer: Answer, target: str | int | None) -> PageRequest | None:
         if target is None:

@@ -152,7 +152,7 @@ class Walk:
             AttemptFailed: what it says is neither true nor false.
         """
         style = self.pagination
-        if not isinstance(style, Cursor | PageNumber | Offset):
+        if not isinstance(style, Cursor | NextUrl | PageNumber | Offset):
             return None
         told = flag(answer.document, style.more) if style.more else None
         if style.last and (last := flag(answer.document, style.last)) is not None:
