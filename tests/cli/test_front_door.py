@@ -130,8 +130,13 @@ def test_an_unknown_source_or_table_ends_with_2_and_lists_those_there_are(comman
     ("good", "bad", "says"),
     [
         ('key="basket_id",', "", "a merge needs a key"),
-        ('Table("stores"', 'Table("products"', "table products is declared twice"),
-        ('lag="10 min"', 'lag="10 parsecs"', "10 parsecs"),
+        *(
+            pytest.param(*variant, marks=pytest.mark.long)
+            for variant in (
+                ('Table("stores"', 'Table("products"', "table products is declared twice"),
+                ('lag="10 min"', 'lag="10 parsecs"', "10 parsecs"),
+            )
+        ),
     ],
 )
 def test_a_bad_declaration_ends_with_2_and_says_what_to_write(tmp_path: Path, good: str, bad: str, says: str) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shlex
 import signal
 import subprocess
 import sys
@@ -13,14 +12,11 @@ from contextlib import contextmanager, suppress
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from typer.testing import CliRunner
 
-from flows.cli.app import app
-from flows.values.settings import settings
 from infra.local.home import Home
-from infra.local.stack import up
 from tests.conftest import ROOT
-from tests.infra.conftest import LITTLE, home, light_prefect, new_home  # noqa: F401 - fixtures
+from tests.flows.front_door import medallion
+from tests.infra.conftest import home, new_home  # noqa: F401 - fixtures
 
 
 @pytest.fixture
@@ -90,30 +86,8 @@ def test_without_a_server_no_worker_starts_one(prefect_server: str) -> None:
     assert "medallion up" in said
 
 
-def test_a_shell_learns_where_the_server_is_and_how_to_get_in(
-    home: Home,  # noqa: F811
-    light_prefect: None,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("MEDALLION_HOME", str(home.root))
-    settings.cache_clear()
-    try:
-        refused = CliRunner().invoke(app, ["env"])
-        assert "not running" in str(refused.exception)
-        stack = up(home=home, min_free_bytes=LITTLE)
-        # Another server in the environment is not what is asked for.
-        monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-        printed = CliRunner().invoke(app, ["env"])
-        assert printed.exit_code == 0, printed.output
-        script = f'{printed.stdout}\nprintf "%s %s" "$PREFECT_API_URL" "$PREFECT_API_AUTH_STRING"'
-        learned = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
-        assert learned == f"{stack.prefect.api_url} {stack.prefect.auth_string}"
-        only = CliRunner().invoke(app, ["env", "PREFECT_API_AUTH_STRING"])
-        assert only.stdout == f"{stack.prefect.auth_string}\n"
-        assert CliRunner().invoke(app, ["env", "PATH"]).exit_code == 2
-    finally:
-        settings.cache_clear()
-    assert shlex.split(printed.stdout.splitlines()[0])[0] == "export"
+def test_a_shell_learns_nothing_of_a_stack_that_is_not_running(home: Home) -> None:  # noqa: F811
+    refused = medallion("env", variables={"MEDALLION_HOME": str(home.root)})
+    assert refused.code == 3
+    assert "the embedded stack is not running" in refused.panel
+    assert medallion("env", "PATH").code == 2

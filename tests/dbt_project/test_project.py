@@ -95,6 +95,7 @@ def test_schemas_carry_exactly_the_names_written(transformed: Story) -> None:
     assert schemas(transformed.warehouse.target) == SCHEMAS
 
 
+@pytest.mark.long
 def test_a_prefix_puts_a_whole_build_beside_the_others(tmp_path: Path) -> None:
     environment = {
         **os.environ,

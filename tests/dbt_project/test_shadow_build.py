@@ -111,8 +111,14 @@ DEARER = ("models/silver/basket_line.sql", "coalesce(coupon_discount, 0)::numeri
 def test_an_edit_is_built_with_its_tests_in_schemas_of_the_analyst_and_all_else_is_shared(
     shared: Warehouse, edited: Callable[..., Path]
 ) -> None:
-    project = edited(("models/silver/household.sql", "{{ null_default('ranked.kids_count') }}",
-                      "coalesce(ranked.kids_count, 'Not told')"))  # fmt: skip
+    """And personal values are withheld by their origin: nobody tags the column of a model written a minute ago."""
+    project = edited(
+        ("models/silver/household.sql", "{{ null_default('ranked.kids_count') }}",
+         "coalesce(ranked.kids_count, 'Not told')"),
+        ("models/silver/contact.sql", "", "select household_id, lower(email) as reach_at, age_band\n"
+         "from {{ ref('household') }}\n"),
+        ("models/silver/contact.yml", "", "models:\n  - name: contact\n    description: One row per household.\n"),
+    )  # fmt: skip
     before = shared.rows("select * from silver.household order by 1")
 
     built = asyncio.run(dev.build(project=project))
@@ -120,26 +126,22 @@ def test_an_edit_is_built_with_its_tests_in_schemas_of_the_analyst_and_all_else_
     assert built.invocation.ok, built.nodes
     kinds = {(node.kind, node.name.partition(".")[0]) for node in built.nodes}
     assert {("model", "household"), ("unit_test", "household"), ("test", "household_keys_hold")} <= kinds
-    assert private(shared) == {"dev_ada_lovelace__silver.household"}
+    assert private(shared) == {"dev_ada_lovelace__silver.contact", "dev_ada_lovelace__silver.household"}
     assert shared.rows("select * from silver.household order by 1") == before
     counts = {row["kids_count"] for row in shared.rows("select kids_count from dev_ada_lovelace__silver.household")}
     assert "Not told" in counts
+    shown = {preview.name: preview for preview in built.previews}
+    contact = shown["dev_ada_lovelace__silver.contact"]
+    assert contact.withheld == {"reach_at"}
+    assert len(contact.rows) == 5
+    assert "@" not in str(built.previews)
+    assert "@" in str(shared.rows("select reach_at from dev_ada_lovelace__silver.contact limit 5"))
 
 
-def test_personal_values_are_withheld_by_origin_whatever_the_column_is_called(edited: Callable[..., Path]) -> None:
-    """Nobody tags the column of a model that was written a minute ago."""
-    project = edited(
-        ("models/silver/contact.sql", "", "select household_id, lower(email) as reach_at, age_band\n"
-         "from {{ ref('household') }}\n"),
-        ("models/silver/contact.yml", "", "models:\n  - name: contact\n    description: One row per household.\n"),
-    )  # fmt: skip
-    built = asyncio.run(dev.build(["contact"], project=project))
-    (preview,) = built.previews
-    assert preview.withheld == {"reach_at"}
-    assert len(preview.rows) == 5
-    assert "@" not in str(preview.rows)
-    (open_preview,) = asyncio.run(dev.build(["contact"], project=project, personal=True)).previews
-    assert "@" in str(open_preview.rows)
+@pytest.mark.long
+def test_who_asks_for_personal_values_is_shown_them(shared: Warehouse, edited: Callable[..., Path]) -> None:
+    (preview,) = asyncio.run(dev.build(["household"], project=edited(DEARER), personal=True)).previews
+    assert "@" in str(preview.rows)
 
 
 @pytest.mark.long
@@ -266,6 +268,7 @@ def test_a_review_of_an_untouched_project_finds_nothing(shared: Warehouse, edite
     assert "**Nothing differs** from the build of" in review_markdown(review)
 
 
+@pytest.mark.long
 def test_a_review_that_fails_says_what_fails_and_drops_its_schemas(
     shared: Warehouse, edited: Callable[..., Path]
 ) -> None:

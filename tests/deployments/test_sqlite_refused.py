@@ -35,6 +35,7 @@ def test_staging_and_production_need_postgresql(name: str) -> None:
     assert not find_environment("dev").needs_postgresql
 
 
+@pytest.mark.long
 def test_a_server_on_sqlite_is_refused_with_the_fix_before_anything_is_written(on_sqlite: str, clone: Path) -> None:
     with temporary_settings({PREFECT_API_URL: on_sqlite}):
         deploying = Deploying(on_sqlite, clone, STRICT)

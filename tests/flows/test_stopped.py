@@ -143,7 +143,7 @@ INGEST = ("flows.cli.app", "run", "shop.products", "--ingest-only")
 @pytest.mark.parametrize(
     ("number", "words", "code"),
     [
-        (signal.SIGINT, "cancelled", 130),
+        pytest.param(signal.SIGINT, "cancelled", 130, marks=pytest.mark.long),
         (signal.SIGTERM, "terminated", 143),
         (signal.SIGKILL, None, -signal.SIGKILL),
     ],

@@ -27,6 +27,7 @@ from infra.local.postmaster import Postmaster
 from infra.local.roles import ADMIN
 from tests.conftest import TEST_SETTINGS
 from tests.eventually import eventually
+from tests.nightly import nightly
 
 PASSWORD = secrets.token_urlsafe(12)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another account or mount")
@@ -112,7 +113,7 @@ def test_a_stale_pid_file_that_names_a_foreign_process_is_recovered(cluster: Clu
         foreign.wait()
 
 
-@pytest.mark.parametrize("content", ["", "garbage\n", "12"])
+@pytest.mark.parametrize("content", ["garbage\n", *nightly("", "12")])
 def test_a_torn_pid_file_is_recovered(cluster: Cluster, content: str) -> None:
     first = cluster.start(admin_password=PASSWORD)
     kill_hard(cluster, first)

@@ -32,7 +32,6 @@ from tests.conftest import TestCluster
 from tests.deployments.asking import asked
 from tests.eventually import eventually
 from tests.flows.prefect_facts import forget_senders
-from tests.nightly import nightly
 
 pytestmark = pytest.mark.xdist_group("prefect growth")
 
@@ -142,6 +141,7 @@ def run_and_record(bench: Bench, runs: int) -> None:
     eventually(lambda: bench.count("task_run", "state_type = 'COMPLETED'") >= before + runs * TASKS)
 
 
+@pytest.mark.long
 def test_only_events_that_somebody_reads_are_stored_and_automations_hear_all(bench: Bench) -> None:
     """States of task runs come as events; most of what a run wrote was these, kept for a week, and read by nobody."""
     made = asked("POST", f"{bench.api}/automations/", json=on_each_task_run()).json()
@@ -202,7 +202,8 @@ def on_each_task_run() -> dict[str, object]:
 KB_A_RUN = 100
 
 
-@pytest.mark.parametrize("runs", [8, *nightly(200)])
+@pytest.mark.long
+@pytest.mark.parametrize("runs", [8, 200])
 def test_growth_per_run_is_bounded(bench: Bench, runs: int) -> None:
     run_and_record(bench, 3)
     before = bench.bytes()
@@ -210,7 +211,8 @@ def test_growth_per_run_is_bounded(bench: Bench, runs: int) -> None:
     assert (bench.bytes() - before) / runs < KB_A_RUN * 1000
 
 
-@pytest.mark.parametrize(("days", "runs_a_day"), [(5, 2), pytest.param(8, 25, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("days", "runs_a_day"), [(5, 2), (8, 25)])
 def test_after_a_week_of_runs_the_database_is_no_larger_than_after_its_retention_period(
     bench: Bench, days: int, runs_a_day: int
 ) -> None:

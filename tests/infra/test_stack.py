@@ -19,6 +19,8 @@ from infra.local import ports, process
 from infra.local.errors import DiskFull, FolderUnusable, NotUp, PortTaken, StackError
 from infra.local.home import Home
 from infra.local.stack import Stack, down, status, up
+from tests.eventually import eventually
+from tests.flows.front_door import medallion
 from tests.infra.conftest import LITTLE, open_to_others
 from tests.nightly import nightly
 
@@ -78,6 +80,8 @@ def test_the_life_of_a_stack(home: Home) -> None:
         assert connection.execute("select to_regclass('public.flow_run') is not null").fetchone() == (True,)
     assert json.loads(fetch(f"{stack.prefect.ui_url}/ui-settings"))["api_url"] == stack.prefect.api_url
     assert [service.state for service in status(home=home)] == ["running", "running", "running"]
+
+    assert what_a_shell_learns(home) == f"{stack.prefect.api_url} {stack.prefect.auth_string}"
 
     # Nothing that the three have written is for anybody else, its folders included.
     assert open_to_others(home) == []
@@ -192,9 +196,19 @@ def test_a_home_with_prefects_sqlite_database_goes_on_with_it_and_up_says_so(hom
     assert not [line for line in told if "SQLite" in line]
 
 
+def what_a_shell_learns(home: Home) -> str:
+    """Where the server is and how to get in, by `medallion env`, whatever other server the environment names."""
+    variables = {"MEDALLION_HOME": str(home.root), "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    printed = medallion("env", variables=variables)
+    assert printed.code == 0, printed.text
+    assert medallion("env", "PREFECT_API_AUTH_STRING", variables=variables).out.strip() in printed.out
+    script = f'{printed.out}\nprintf "%s %s" "$PREFECT_API_URL" "$PREFECT_API_AUTH_STRING"'
+    return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+
+
 def environment_of(pid: int) -> bytes:
-    """As the process was started."""
-    return Path(f"/proc/{pid}/environ").read_bytes()
+    """As the process was started: nothing yet for a moment, while it becomes its program."""
+    return eventually(Path(f"/proc/{pid}/environ").read_bytes)
 
 
 def test_two_ups_at_once_start_one_stack(home: Home, no_prefect: None) -> None:

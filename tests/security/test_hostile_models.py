@@ -145,6 +145,7 @@ def test_files_of_dbt_are_their_owner_s_alone(built: tuple[Tried, dict[str, obje
     assert [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
 
 
+@pytest.mark.long
 def test_the_password_s_own_variable_may_not_be_named_by_a_model(warehouse: TestDatabase, tmp_path: Path) -> None:
     project = small(tmp_path, model=f"select '{{{{ env_var('{PASSWORD_VARIABLE}', '') }}}}' as found")
     done = run_dbt(["build"], url=warehouse.url("transformer"), target=tmp_path / "target", project=project)

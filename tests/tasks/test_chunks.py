@@ -35,6 +35,7 @@ def scheduler(sized: Ends) -> Iterator[str]:
         yield cluster.scheduler_address
 
 
+@pytest.mark.long
 async def test_a_large_table_is_read_by_the_workers_of_a_dask_cluster(
     sized: Ends, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

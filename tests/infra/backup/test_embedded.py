@@ -72,6 +72,7 @@ def client_of(of: stack.Stack) -> httpx.Client:
     return httpx.Client(base_url=of.prefect.api_url, auth=(user, password))
 
 
+@pytest.mark.long
 def test_a_lost_machine_comes_back_with_its_warehouse_its_passwords_and_its_prefect(home: Home) -> None:
     keys = key.make(home.root.parent / "backup.key")
     running = stack.up(home=home, min_free_bytes=LITTLE)

@@ -15,6 +15,7 @@ from infra.backup.recover import Recovered
 from infra.backup.target import Target, parse_target
 from infra.backup.verify import verify
 from tests.infra.backup.conftest import Backed
+from tests.nightly import nightly
 
 pytestmark = pytest.mark.xdist_group("backup")
 
@@ -68,7 +69,7 @@ def test_the_end_of_the_log_holds_every_commit_though_its_segment_is_not_full(ba
         assert found.last_commit is not None
 
 
-@pytest.mark.parametrize("kind", ["position", "mark"])
+@pytest.mark.parametrize("kind", ["position", *nightly("mark")])
 def test_recovery_ends_at_a_position_or_a_mark(backed: Backed, taken: Backup, kind: str) -> None:
     wanted, unwanted = f"wanted by {kind}", f"unwanted by {kind}"
     with backed.archived():

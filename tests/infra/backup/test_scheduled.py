@@ -58,6 +58,7 @@ def test_without_a_key_a_run_says_what_to_configure_and_does_not_fail(
     assert "the backup key" in artifacts(ended)[key]
 
 
+@pytest.mark.long
 def test_a_drill_that_misses_a_target_fails_and_says_by_how_much(backed: Backed, prefect_server: str) -> None:
     backed.back_up()
     with setting(backup_rto_seconds=0.1):

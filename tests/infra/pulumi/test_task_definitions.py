@@ -19,6 +19,8 @@ from pydantic import AliasChoices
 
 from flows.values.settings import Settings
 from infra.pulumi.graph import Graph
+from tests.infra.pulumi.conftest import GraphOf
+from tests.nightly import nightly
 
 #: Read by botocore, by Python's ssl module, and by libpq and asyncpg.
 OTHERS = {"AWS_DEFAULT_REGION", "SSL_CERT_FILE", "PGSSLROOTCERT"}
@@ -83,12 +85,13 @@ def test_several_servers_share_events_and_one_needs_no_cache(graph: Graph) -> No
     assert len(migrating) == 1, "two processes that bring one database up to date get in each other's way"
 
 
-def test_the_server_comes_to_its_database_with_a_token_of_iam(graph: Graph) -> None:
+@pytest.mark.parametrize("stack", ["production", *nightly("staging", "dev")])
+def test_the_server_comes_to_its_database_with_a_token_of_iam(graph_of: GraphOf, stack: str) -> None:
     """The real Prefect, in the container's environment, asked what it would hand to the driver for each connection.
 
     Three settings in two packages must agree; without one of them the server would come with no password at all.
     """
-    [server] = [container for container in containers(graph) if container["name"] == "prefect-server"]
+    [server] = [container for container in containers(graph_of(stack)) if container["name"] == "prefect-server"]
     environment = {variable["name"]: variable["value"] for variable in server["environment"]}
     who = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "PATH": os.environ["PATH"]}
     certificates = {"SSL_CERT_FILE": ssl.get_default_verify_paths().cafile or ""}
@@ -141,7 +144,8 @@ def test_the_modules_by_which_servers_share_are_there(graph: Graph) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["prefect", "server", "start", "--no-services"], ["prefect", "server", "services", "start"]]
+    "words",
+    [["prefect", "server", "services", "start"], *nightly(["prefect", "server", "start", "--no-services"])],
 )
 def test_the_commands_are_commands_of_the_installed_prefect(words: list[str]) -> None:
     prefect = Path(sys.executable).with_name("prefect")

@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 60
@@ -79,14 +79,23 @@ def serve() -> None:
             importlib.import_module(name)
     gc.freeze()  # what was imported stays: neither this process nor what it forks need look for garbage in it
     for line in sys.stdin:
+        job = json.loads(line)
+        if _runs_dbt(job):
+            importlib.import_module("tests.dbt_project.one_dbt").ready()
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             pid = os.fork()
             if pid == 0:
-                _become(json.loads(line), output.fileno(), errors.fileno())
+                _become(job, output.fileno(), errors.fileno())
             _, status = os.waitpid(pid, 0)
             answer = {"returncode": os.waitstatus_to_exitcode(status), "stdout": _told(output), "stderr": _told(errors)}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+
+
+def _runs_dbt(job: Mapping[str, Any]) -> bool:
+    return job["module"] in {"tests.dbt_project.one_dbt", "tests.security.one_build"} or bool(
+        job["module"] == "tests.flows.forked_door" and {"run", "transform", "docs"} & {*job["arguments"][1:2]}
+    )
 
 
 def _told(stream: IO[bytes]) -> str:
