@@ -203,7 +203,7 @@ class ListLoad:
             rows_read=session.rows_read,
             received_bytes=gathered.received,
             extracted_at=datetime.now(UTC).isoformat(),
-            cursor=endpoint.cursor_column,
+            cursor=endpoint.cursor.column if isinstance(endpoint.cursor, Since) else None,
             cursor_required=isinstance(endpoint.cursor, Since) and endpoint.cursor.missing == "quarantine",
             rules=endpoint.rules,
             tolerance=endpoint.tolerance,

@@ -24,6 +24,9 @@ def starts(endpoint: Endpoint, state: CursorState) -> dict[str, str]:
     if not endpoint.partitions:
         return {part_name(()): cursor.lower(state.value)}
     known: Mapping[str, str] = state.identity.get("parts", {})
+    if "parts" not in state.identity and "set" in state.identity:
+        # A person has set the cursor: that of all partitions.
+        known = {part_name(combination): state.value for combination in endpoint.combinations}
     return {name: cursor.lower(value) for name, value in known.items()}
 
 

@@ -5,7 +5,15 @@ MEDALLION_SOURCE_JIRA_URL is https://<site>.atlassian.net, …_USER the email of
 
 from flows.kinds.api import Api, Basic, Cursor, Endpoint, Since
 
-_UPDATED = {"prefix": 'updated >= "', "suffix": '" ORDER BY updated ASC'}
+_CHANGED = Since(
+    "jql",
+    field="fields.updated",
+    sent="%Y-%m-%d %H:%M",
+    zone="Europe/Vienna",
+    begin="2002-01-01",
+    prefix='updated >= "',
+    suffix='" ORDER BY updated ASC',
+)
 
 jira = Api(
     "jira",
@@ -21,9 +29,7 @@ jira = Api(
             key_type="bigint",
             page_size=100,
             page_size_parameter="maxResults",
-            cursor=Since(
-                "jql", "fields.updated", sent="%Y-%m-%d %H:%M", zone="Europe/Vienna", begin="2002-01-01", **_UPDATED
-            ),
+            cursor=_CHANGED,
         ),
     ],
 )

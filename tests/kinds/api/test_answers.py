@@ -181,6 +181,36 @@ def test_a_rule_that_says_nothing_is_refused(written: dict[str, Any], fix: str) 
         Endpoint("items", path="/items", answers=(When(status=404, then="skip"),))
 
 
+@pytest.mark.parametrize("style", [Offset(), Cursor("after", at="next"), LinkHeader()], ids=repr)
+async def test_a_page_that_is_too_large_is_requested_with_fewer_records(style: Pagination) -> None:
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        size, at = int(request.query["limit"]), int(request.query.get("offset") or request.query.get("after") or 0)
+        if size > 8 or (size > 1 and at == 4):
+            await status(413)(request, writer)
+            return
+        found = list(range(20))[at : at + size]
+        following = str(at + len(found)) if at + len(found) < 20 else None
+        link = [f'Link: </v1/items?limit=30&after={following}>; rel="next"'] if following else []
+        await sent({"data": found, "next": following}, *link)(request, writer)
+
+    endpoint = replace(ITEMS, page_size=30, answers=(When(status=413, then="smaller"),))
+    async with serve(forever=answer) as server:
+        pages = await read(server.url, endpoint, api(endpoint, pagination=style))
+    assert (sorted(set(map(str, values(pages)))), pages[-1].is_proven) == (sorted(map(str, range(20))), True)
+
+
+async def test_a_page_that_is_too_large_with_one_record_is_an_error() -> None:
+    endpoint = replace(ITEMS, page_size=4, answers=(When(status=413, then="smaller"),))
+    async with serve(forever=status(413)) as server:
+        with pytest.raises(SourceError, match="a page of one record was refused as well"):
+            await read(server.url, endpoint, api(endpoint))
+        assert [request.query["limit"] for request in server.requests] == ["4", "2", "1"]
+    with pytest.raises(DeclarationError, match="other numbers"):
+        api(replace(endpoint, pagination=PageNumber()))
+    with pytest.raises(DeclarationError, match="declare page_size"):
+        replace(endpoint, page_size=None)
+
+
 # -- loads
 
 _ORDERS = [{"id": n} for n in range(1, 5)]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import psycopg
 import pytest
 
 from flows.declare import Replace
@@ -172,6 +173,19 @@ async def test_a_window_that_cannot_be_halved_is_an_error_that_names_it(warehous
             await load(warehouse, server.url, "items", windowed(cap=20))
 
 
+async def test_a_window_is_halved_when_the_api_says_that_it_is_too_long(warehouse: TestDatabase) -> None:
+    """In the middle of its list: both halves are read from their beginning."""
+    log = Log(hourly(100), size=7, cap=20)
+    items = replace(windowed().table("items"), answers=(When(status=400, then="halve"),))
+    async with serve(forever=log) as server:
+        result = await load(warehouse, server.url, "items", replace(windowed(), endpoints=[items]))
+        log.records += [{"id": n, "at": log.records[-1]["at"]} for n in range(100, 130)]
+        with pytest.raises(ListUnfinished, match="declared as 'halve'"):
+            await load(warehouse, server.url, "items", replace(windowed(), endpoints=[items]))
+    assert keys(warehouse, "items")[:100] == [*range(100)]
+    assert result.warning is None
+
+
 async def test_a_window_that_ends_before_its_total_is_an_error(warehouse: TestDatabase) -> None:
     """Without its cap declared, the 21st record of a window is refused: here as the end of the list."""
     log = Log(hourly(100), size=7, cap=20)
@@ -227,6 +241,19 @@ async def test_each_partition_has_its_own_cursor_and_a_new_one_is_read_from_its_
     assert held(warehouse) == [
         *(("asia", n) for n in range(3)), *(("eu", n) for n in (*range(5), 70)), *(("us", n) for n in range(400)),
     ]  # fmt: skip
+
+
+async def test_a_cursor_that_a_person_sets_is_that_of_all_partitions(warehouse: TestDatabase) -> None:
+    api = regional(cursor=Since("from", field="at", form="epoch"))
+    async with serve(forever=Log([*hourly(5, region="eu"), *hourly(9, region="us")])) as server:
+        await load(warehouse, server.url, "items", api)
+        with psycopg.connect(warehouse.url("admin")) as admin:
+            admin.execute(
+                """update ops.cursors set cursor_value = '1704074400', identity = '{"set": {"by": "a person"}}'"""
+            )
+        server.requests.clear()
+        await load(warehouse, server.url, "items", api)
+        assert {request.query["from"] for request in server.requests} == {"1704074400"}
 
 
 async def test_a_load_that_dies_in_any_partition_goes_on_in_its_list(

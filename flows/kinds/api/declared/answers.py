@@ -2,14 +2,14 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from flows.declare.duration import parse_duration
 from flows.values.errors import DeclarationError
 from flows.values.json_path import Step, parse_path
 
-Then = Literal["accept", "retry", "ignore", "end", "skip", "restart", "fail"]
-_THEN = ("accept", "retry", "ignore", "end", "skip", "restart", "fail")
+Then = Literal["accept", "retry", "smaller", "halve", "ignore", "end", "skip", "restart", "fail"]
+_THEN = get_args(Then)
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _QUOTED = re.compile(r""""[^"]*"|'[^']*'|\[[^\]]*\]""")
 
@@ -31,6 +31,8 @@ class When:
 
         accept    a page, whatever its status, and whatever it says of errors
         retry     the same request again, after `after`, or what a header or the body says: seconds or a time
+        smaller   the same page with half of the records, down to one
+        halve     the window of time is halved, as by its `cap`; both halves are read from their beginning
         ignore    a page without records; the list goes on if the next page can be known, and shows no deletes
         end       the end of the list; the records of a page that has some count
         skip      the parent or partition has no list: its records in raw stay as they are

@@ -97,8 +97,8 @@ class Endpoint:
 
     @property
     def cursor_column(self) -> str | None:
-        """The column of raw that the cursor follows."""
-        return self.cursor.column if isinstance(self.cursor, Since) else None
+        """The column of raw that the stored cursor follows; none is stored of children, whose parents have their own."""
+        return self.cursor.column if isinstance(self.cursor, Since) and self.parent is None else None
 
     @property
     def deletes(self) -> bool:
@@ -135,9 +135,15 @@ class Endpoint:
         return tuple(product(*(part.values for part in self.partitions)))
 
     @property
+    def shrinks(self) -> bool:
+        """Whether a page may be requested with fewer records."""
+        return any(rule.then == "smaller" for rule in self.answers)
+
+    @property
     def is_divided(self) -> bool:
         """Whether there are several lists: of partitions, or of windows of time."""
-        return bool(self.partitions) or (isinstance(self.cursor, Since) and self.cursor.is_windowed)
+        is_windowed = isinstance(self.cursor, Since) and self.cursor.is_windowed
+        return bool(self.partitions) or is_windowed or any(rule.then == "halve" for rule in self.answers)
 
     def __post_init__(self) -> None:
         where = f"endpoint {self.name}"
@@ -233,10 +239,7 @@ class Endpoint:
             raise DeclarationError(
                 f"records={self.records!r} has both [] and *", where=where, fix="write * for both: results.*.resource"
             )
-        if self.parent is None and not self.partitions and any(rule.then == "skip" for rule in self.answers):
-            raise DeclarationError(
-                "without a parent there is nothing to skip", where=where, fix='write then="ignore", "end" or "fail"'
-            )
+        self._check_answers(where)
         if self.deleted is not None:
             plain_steps(condition(self.deleted)[0])
         if self.only is not None:
@@ -261,6 +264,19 @@ class Endpoint:
             )
         if self.pagination is not None:
             check_pagination(self.pagination, self, where)
+
+    def _check_answers(self, where: str) -> None:
+        meanings = {rule.then for rule in self.answers}
+        if self.parent is None and not self.partitions and "skip" in meanings:
+            raise DeclarationError(
+                "without a parent there is nothing to skip", where=where, fix='write then="ignore", "end" or "fail"'
+            )
+        if "halve" in meanings and not (isinstance(self.cursor, Since) and self.cursor.until and self.cursor.begin):
+            raise DeclarationError(
+                "there is no window of time to halve", where=where, fix="declare until= and begin= of the cursor"
+            )
+        if "smaller" in meanings and self.page_size is None:
+            raise DeclarationError("nothing says how large a page is", where=where, fix="declare page_size")
 
     def computed(self, pagination: Pagination) -> bool:
         """Whether the URLs of later pages can be computed from the first response."""

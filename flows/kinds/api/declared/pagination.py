@@ -228,6 +228,10 @@ class Paged(Protocol):
     def page_size(self) -> int | None:
         """The number of records per page."""
 
+    @property
+    def shrinks(self) -> bool:
+        """Whether a page may be requested with fewer records."""
+
 
 def check_pagination(pagination: Pagination, endpoint: "Paged", where: str) -> None:
     """Refuse options that contradict the pagination.
@@ -243,6 +247,14 @@ def check_pagination(pagination: Pagination, endpoint: "Paged", where: str) -> N
         )
     if isinstance(pagination, Offset):
         _check_offset(pagination, endpoint, where)
+    counts = isinstance(pagination, PageNumber) or (isinstance(pagination, Offset) and pagination.empty_pages)
+    is_short = isinstance(pagination, PageNumber | Offset) and pagination.short_ends
+    if endpoint.shrinks and (counts or is_short):
+        raise DeclarationError(
+            "pages of another size have other numbers, and short ones would end the list",
+            where=where,
+            fix='remove then="smaller", or declare Offset()',
+        )
     if isinstance(pagination, PageNumber | Offset) and pagination.short_ends and endpoint.page_size is None:
         raise DeclarationError(
             "nothing says how long a page is that is not short", where=where, fix="declare page_size"

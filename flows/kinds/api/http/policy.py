@@ -10,7 +10,7 @@ import msgspec
 from flows.declare.duration import parse_duration
 from flows.kinds.api.declared.answers import When, body_condition, condition, statuses
 from flows.kinds.api.http.body import Body, read_body
-from flows.kinds.api.http.failure import AttemptFailed
+from flows.kinds.api.http.failure import AttemptFailed, WindowTooLong
 from flows.kinds.api.http.json_walk import Absent, Document, kind_of
 from flows.kinds.api.http.quota import pause_in
 from flows.values.errors import PlaceLost, SourceError, SourceUnavailable
@@ -73,7 +73,7 @@ class Answered:
             AttemptFailed: it is to be sent again, or has failed.
         """
         rule = self.rule
-        if rule is None or rule.then not in ("retry", "restart", "fail"):
+        if rule is None or rule.then not in ("retry", "smaller", "halve", "restart", "fail"):
             return
         status = self.response.status_code
         what = f"{status} from {request_line}, which is declared as {rule.then!r}"
@@ -88,6 +88,12 @@ class Answered:
                 retry_after=wait,
                 status=status,
             )
+        if rule.then == "smaller":
+            fix = "declare a smaller page_size; a page of one record was refused as well"
+            raise AttemptFailed(what, rule.fix or fix, status=status, smaller=True)
+        if rule.then == "halve":
+            fix = "let the cursor's parameter be more exact with sent= and digits=, or declare partitions"
+            raise AttemptFailed(what, rule.fix or fix, kind=WindowTooLong, status=status)
         if rule.then == "restart":
             fix = "run again: a new run starts from the last published cursor"
             raise AttemptFailed(what, rule.fix or fix, kind=PlaceLost, status=status)

@@ -70,6 +70,7 @@ class Reader:
         """
         where = self.place(number)
         attempts = pauses = 0
+        size = self._endpoint.page_size or 1
         while True:
             if (held := self._pace.held(self._endpoint.name)) > 0:
                 await self._wait(AttemptFailed("the API's quota is used up", "", slow_down=True), held, where)
@@ -81,6 +82,10 @@ class Reader:
             if failure.slow_down:
                 pauses += 1
                 await self._wait(failure, max(failure.retry_after or 0.0, self._backoff(pauses)), where)
+                continue
+            if failure.smaller and size > 1:
+                size //= 2
+                request = request.having([(self._endpoint.page_size_parameter, size)])
                 continue
             attempts += 1
             if not failure.again or attempts >= self.limits.max_attempts:

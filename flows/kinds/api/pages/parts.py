@@ -14,6 +14,7 @@ from flows.kinds.api.declared.changes import Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.parts import copied_text
 from flows.kinds.api.declared.windows import Span
+from flows.kinds.api.http.failure import WindowTooLong
 from flows.kinds.api.pages.endpoint_reader import EndpointReader
 from flows.kinds.api.pages.first import values_of
 from flows.kinds.api.pages.page import Page, Start
@@ -145,8 +146,14 @@ async def read_parts(reader: EndpointReader, parts: Parts, width: int) -> AsyncG
             if not running:
                 return
             now = running[0]
-            page = await now.next()
-            if now.is_first and (halves := _halves(parts, now.part, page)) is not None:
+            try:
+                page = await now.next()
+                halves = _halves(parts, now.part, page) if now.is_first else None
+            except WindowTooLong:
+                halves = parts.halves(now.part)
+                if halves is None:
+                    raise
+            if halves is not None:
                 await running.popleft().stop()
                 for half in reversed(halves):
                     running.appendleft(_Running(reader, parts.endpoint, half, alone=width < 2))
