@@ -97,7 +97,7 @@ class Endpoint:
 
     @property
     def cursor_column(self) -> str | None:
-        """The column of raw that the stored cursor follows; none is stored of children, whose parents have their own."""
+        """The column of raw that the stored cursor follows. Of children none is stored: each parent has its own."""
         return self.cursor.column if isinstance(self.cursor, Since) and self.parent is None else None
 
     @property

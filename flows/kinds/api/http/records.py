@@ -143,7 +143,7 @@ def _refuse_failure(document: Document, endpoint: Endpoint) -> None:
     Raises:
         AttemptFailed: the document says that the request failed.
     """
-    inside = parse_path(endpoint.records.partition("[]")[0])[:1]
+    inside = parse_path(endpoint.records.partition("[]")[0], many=True)[:1]
     told = [path for path, _, name, value in document.around(1) if inside != (name,) and _is_failure(name, value)]
     failure = next(iter(told), None)
     if failure is not None:
