@@ -110,7 +110,7 @@ class Apis(Kind[Api, Endpoint]):
     async def waiting(self, warehouse: Connection[Record], origin: OpenApi, planned: Planned) -> Waiting:
         """What the API's first page says of the list, if it says how long the list is."""
         carry: _Carry = planned.carry
-        if carry.endpoint.total is None:
+        if carry.endpoint.total is None or carry.endpoint.partitions:
             return Waiting()
         limits = HttpLimits(wait_budget_seconds=_PLAN_PATIENCE_SECONDS)
         pages = read_pages(carry.source, carry.endpoint, origin.connection, Start(planned.plan.lower), limits=limits)
@@ -172,9 +172,15 @@ class Apis(Kind[Api, Endpoint]):
     def columns(self, table: Endpoint) -> Sequence[Column]:
         """Key, cursor, and the record as it was sent."""
         own = [Column(field.name, "The record's key at the API.", field.type) for field in table.key_fields]
-        if table.parent is not None and table.parent.column not in table.keys:
-            whose = f"The key in {table.parent.endpoint} of the record that it belongs to."
-            own.append(Column(table.parent.column, whose, table.parent.type))
+        for field in table.copied:
+            if field.name in table.keys:
+                continue
+            whose = "A value that the list was requested for."
+            if table.parent is not None:
+                whose = f"A value in {table.parent.endpoint} of the record that it belongs to."
+                if field.name == table.parent.column:
+                    whose = f"The key in {table.parent.endpoint} of the record that it belongs to."
+            own.append(Column(field.name, whose, field.type))
         if isinstance(table.cursor, Since) and table.cursor.column not in table.keys:
             own.append(Column(table.cursor.column, "When the record last changed at the API.", table.cursor.raw_type))
         return [*own, Column("payload", "The record as the API sent it, unmodified.", "jsonb")]

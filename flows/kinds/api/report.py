@@ -30,6 +30,11 @@ def warning_of(gathered: Gathered, where: str, lacks: int = 0) -> str | None:
     if gathered.outcomes:
         problem = refused_parents(gathered, where)
         return f"{problem.what}; {problem.fix}"
+    if gathered.ignored:
+        return (
+            f"{gathered.ignored} answers were ignored as declared, so nothing of their lists was marked as deleted; "
+            "see answers= of the declaration"
+        )
     if gathered.unproven:
         return (
             "the API has not shown that this is the end of the list, so nothing of it was marked as deleted; "

@@ -5,12 +5,14 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
 from flows.declare.refusals import refuse_repeats, unknown_table
+from flows.kinds.api.declared.answers import When
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import (
     LinkHeader,
     Pagination,
     SinglePage,
+    check_pagination,
 )
 from flows.kinds.api.declared.rate import Rate
 from flows.kinds.api.declared.sent import NoAuth
@@ -28,6 +30,7 @@ class Api:
     children of an endpoint fetched in parallel, unless the endpoint declares its own. `client_certificate`: mutual TLS
     (RFC 8705), beside any `auth`; the certificate and its key are in …_CERTIFICATE. `stores` are hosts of object stores
     that the API's redirects and documents may lead to, such as "*.s3.amazonaws.com"; they get no credentials.
+    `answers` says what answers of all endpoints mean, see `When`.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Api:
     pagination: Pagination = field(default_factory=LinkHeader)
     rate: float | Rate | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    answers: tuple[When, ...] = ()
     concurrent: int = 4
     client_certificate: bool = False
     stores: tuple[str, ...] = ()
@@ -93,23 +97,36 @@ class Api:
     def _check_endpoint(self, endpoint: Endpoint, where: str) -> None:
         pagination = self.pagination_of(endpoint)
         if pagination is not None:
-            endpoint.check_pagination(pagination, where)
+            check_pagination(pagination, endpoint, where)
         if endpoint.parent is None:
             return
         parent = self.table(endpoint.parent.endpoint)
-        unknown = [name for name in endpoint.placeholders if name not in parent.keys]
-        if unknown or parent.parent is not None:
+        names = [*parent.keys, *(field.name for field in parent.copied), *(one.name for one in endpoint.parent.fields)]
+        unknown = [name for name in endpoint.placeholders if name not in names]
+        if unknown:
             raise DeclarationError(
-                f"{{{unknown[0]}}} is not a key of {parent.name}" if unknown else f"{parent.name} has a parent itself",
+                f"{{{unknown[0]}}} is not a key of {parent.name}",
                 where=where,
-                fix=f"use one of {', '.join(parent.keys)}" if unknown else "name its parent",
+                fix=f"use one of {', '.join(dict.fromkeys(names))}, or declare it among fields= of the parent",
+            )
+        if endpoint.name in self._above(parent):
+            raise DeclarationError(
+                "it is below itself", where=where, fix="name the endpoint whose records have its keys"
             )
         if parent.keys[0] not in endpoint.placeholders:
             raise DeclarationError(
-                f"its path lacks {{{parent.keys[0]}}}, by which raw stores a record's parent",
+                f"its request lacks {{{parent.keys[0]}}}, by which raw stores a record's parent",
                 where=where,
                 fix=f"use the first column of {parent.name}'s key in the path, or reorder that key",
             )
+
+    def _above(self, endpoint: Endpoint) -> list[str]:
+        """The endpoint and its parents."""
+        names = [endpoint.name]
+        while endpoint.parent is not None and endpoint.parent.endpoint not in names:
+            endpoint = self.table(endpoint.parent.endpoint)
+            names.append(endpoint.name)
+        return names
 
     def table(self, name: str) -> Endpoint:
         """The declared endpoint of that name.

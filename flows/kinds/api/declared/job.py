@@ -11,6 +11,8 @@ from flows.declare.duration import parse_duration
 from flows.values.errors import DeclarationError
 from flows.values.json_path import parse_path
 
+#: Names in braces that are not those of partitions.
+OWN_NAMES = frozenset({"job", "result", "since", "until"})
 _PLACE = re.compile(r"\{(job|result)\}")
 
 
@@ -93,6 +95,11 @@ class Job:
     def patience(self) -> timedelta:
         """The age at which a job that is not done is given up."""
         return parse_duration(self.within, "job")
+
+    @property
+    def templates(self) -> tuple[Any, ...]:
+        """What may have names in braces: of a partition's values, and its own."""
+        return self.create, self.poll, self.body, self.poll_body
 
     def names_in(self, path: str) -> frozenset[str]:
         """`job` and `result`, if they are in a path."""

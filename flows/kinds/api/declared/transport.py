@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flows.kinds.api.declared.changes import ChangeToken
+from flows.kinds.api.declared.changes import ChangeToken, Since
+from flows.kinds.api.declared.pagination import Offset, PageNumber
 
 if TYPE_CHECKING:
     from flows.kinds.api.declared.endpoint import Endpoint
@@ -17,6 +18,12 @@ def transport_problem(endpoint: Endpoint) -> tuple[str, str] | None:
         endpoint.total is not None or endpoint.only is not None or endpoint.etag or not listed
     ):
         return "total, only, etag and records_as are about JSON", "remove them, or remove format="
+    counts = isinstance(endpoint.pagination, PageNumber | Offset)
+    if counts and endpoint.format is not None and endpoint.job is None and isinstance(endpoint.cursor, Since):
+        return (
+            "whether such a list has changed while it was read cannot be found out",
+            "remove the cursor, or declare a pagination by tokens or links",
+        )
     if isinstance(endpoint.cursor, ChangeToken) and (endpoint.format is not None or job is not None):
         return "a change token is in a page of JSON", "declare a Since cursor, or none"
     if endpoint.form and (isinstance(endpoint.body, str) or (endpoint.body is None and job is None)):

@@ -12,6 +12,7 @@ from flows.kinds.api.http.date import http_date
 from flows.kinds.api.http.quota import pause_asked
 from flows.values.errors import (
     ConfigurationError,
+    ListUnfinished,
     MedallionError,
     PlaceLost,
     RateLimited,
@@ -26,12 +27,16 @@ _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms", "x-retry-after-ms")
 
 
+class WindowTooLong(ListUnfinished):
+    """A query for a window of time has more results than the API returns."""
+
+
 class AttemptFailed(Exception):
     """One attempt got no page. Internal to this package; others see `error`.
 
     `again`: whether the same request may be sent again; `slow_down`: the API limited the rate; `retry_after`: the
     requested seconds, if any; `status`: that of the response, if it is the failure; `code`: the name of a token
-    server's error.
+    server's error; `smaller`: the page may be requested with fewer records.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class AttemptFailed(Exception):
         slow_down: bool = False,
         retry_after: float | None = None,
         status: int | None = None,
+        smaller: bool = False,
     ) -> None:
         self.what = what
         self.fix = fix
@@ -53,6 +59,7 @@ class AttemptFailed(Exception):
         self.retry_after = retry_after
         self.status = status
         self.code = ""
+        self.smaller = smaller
         super().__init__(what)
 
     def error(self, where: str, attempts: int) -> MedallionError:

@@ -17,16 +17,17 @@ from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.format import Format
 from flows.kinds.api.declared.pagination import Offset, PageNumber
 from flows.kinds.api.http.answer import Answer
-from flows.kinds.api.http.body import Body, read_body
+from flows.kinds.api.http.body import Body, read_body, require_json
 from flows.kinds.api.http.failure import AttemptFailed, expired, refused, too_slow, unreachable
 from flows.kinds.api.http.json_walk import Absent, Document
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.link_header import require_origin
 from flows.kinds.api.http.pace import pace_of
+from flows.kinds.api.http.policy import Answered, judged
 from flows.kinds.api.http.quota import pause_asked
 from flows.kinds.api.http.records import split, whole_document
 from flows.kinds.api.http.request import PageRequest
-from flows.kinds.api.http.spool import spooled
+from flows.kinds.api.http.spool import spooled, spooled_body
 from flows.kinds.api.http.stores import is_store, masked, store_url
 from flows.values.connection import ApiConnection
 from flows.values.json_path import parse_path
@@ -65,6 +66,7 @@ class Reader:
         pagination = api.pagination_of(endpoint)
         self._past_end = pagination.past_end if isinstance(pagination, PageNumber | Offset) else None
         self._is_child = endpoint.parent is not None
+        self._answers = (*endpoint.answers, *api.answers)
         self._where = f"{api.name}.{endpoint.name}"
 
     async def fetch(self, request: PageRequest, number: int, *, shapeless: bool = False) -> Answer:
@@ -76,13 +78,14 @@ class Reader:
             MedallionError: as `flows.kinds.api.pages.endpoint.read_pages`.
         """
 
-        async def take(response: httpx.Response, asked: PageRequest, _: asyncio.Timeout) -> Answer:
-            body = await read_body(response, self.limits.max_body_bytes)
+        async def take(answered: Answered, asked: PageRequest, _: asyncio.Timeout) -> Answer:
+            body = await self._json_of(answered)
             if shapeless:
-                return Answer([], None, whole_document(body), response.headers, asked.url, body.received_bytes)
-            return self._page(body, response, asked)
+                headers = answered.response.headers
+                return Answer([], None, whole_document(body), headers, asked.url, body.received_bytes)
+            return self._page(body, answered, asked)
 
-        return await self._tried(number, lambda: self._answer(request, number, take))
+        return await self._tried(request, number, lambda now: self._answer(now, number, take))
 
     async def download(self, request: PageRequest, number: int, form: Format, at: str = "") -> Download | Answer:
         """The body of the response, on the disk. An `Answer` if there is none: not modified, no such page.
@@ -94,34 +97,46 @@ class Reader:
             MedallionError: as `fetch`.
         """
 
-        async def spool(response: httpx.Response, asked: PageRequest, deadline: asyncio.Timeout) -> Download:
-            return await spooled(response, asked.url, form, self.limits, deadline)
+        async def spool(answered: Answered, asked: PageRequest, deadline: asyncio.Timeout) -> Download:
+            if answered.body is not None:
+                return spooled_body(answered.body, answered.response.headers, asked.url, form)
+            return await spooled(answered.response, asked.url, form, self.limits, deadline)
 
-        async def look(response: httpx.Response, asked: PageRequest, _: asyncio.Timeout) -> PageRequest:
-            document = whole_document(await read_body(response, self.limits.max_body_bytes))
+        async def look(answered: Answered, asked: PageRequest, _: asyncio.Timeout) -> PageRequest:
+            document = whole_document(await self._json_of(answered))
             url = store_url(_text_at(document, at), asked.url, self._api.stores, f"the URL at {at!r}")
             return PageRequest(url, at_store=is_store(url, self._api.stores))
 
-        async def once() -> Download | Answer:
-            found = await self._answer(replace(request, accept=""), number, look) if at else request
+        async def once(now: PageRequest) -> Download | Answer:
+            found = await self._answer(replace(now, accept=""), number, look) if at else now
             return found if isinstance(found, Answer) else await self._answer(found, number, spool)
 
-        return await self._tried(number, once)
+        return await self._tried(request, number, once)
 
-    async def _tried(self, number: int, once: Callable[[], Awaitable[Found]]) -> Found:
+    async def _json_of(self, answered: Answered) -> Body:
+        body = answered.body or await read_body(answered.response, self.limits.max_body_bytes)
+        require_json(answered.response.headers)
+        return body
+
+    async def _tried(self, request: PageRequest, number: int, once: Callable[[PageRequest], Awaitable[Found]]) -> Found:
         where = self.place(number)
         attempts = pauses = 0
+        size = self._endpoint.page_size or 1
         while True:
             if (held := self._pace.held(self._endpoint.name)) > 0:
                 await self._wait(AttemptFailed("the API's quota is used up", "", slow_down=True), held, where)
             # Errors below are raised outside of the except block, so that they have no inner exception.
             try:
-                return await once()
+                return await once(request)
             except AttemptFailed as failed:
                 failure = failed
             if failure.slow_down:
                 pauses += 1
                 await self._wait(failure, max(failure.retry_after or 0.0, self._backoff(pauses)), where)
+                continue
+            if failure.smaller and size > 1:
+                size //= 2
+                request = request.having([(self._endpoint.page_size_parameter, size)])
                 continue
             attempts += 1
             if not failure.again or attempts >= self.limits.max_attempts:
@@ -165,7 +180,7 @@ class Reader:
         self,
         request: PageRequest,
         number: int,
-        take: Callable[[httpx.Response, PageRequest, asyncio.Timeout], Awaitable[Found]],
+        take: Callable[[Answered, PageRequest, asyncio.Timeout], Awaitable[Found]],
     ) -> Found | Answer:
         """What `take` makes of the response, with redirects within the origin, and to declared stores, followed."""
         asked = request
@@ -185,14 +200,19 @@ class Reader:
                         continue
                     if pause := pause_asked(response.headers):
                         self._pace.hold(self._endpoint.name, min(pause, self.limits.longest_wait_seconds))
-                    if (known := self._without_body(response, request, number)) is not None:
+                    if response.status_code == httpx.codes.NOT_MODIFIED and request.etag is not None:
+                        return Answer([], None, _EMPTY, response.headers, request.url, unchanged=True)
+                    answered = await judged(response, self._answers, self.limits.max_body_bytes)
+                    answered.refuse(request.line)
+                    if (known := self._without_body(answered, request, number)) is not None:
                         return known
                     if request.at_store and response.status_code in _EXPIRED:
                         raise expired(response, request.line)
-                    if response.status_code != httpx.codes.OK and not self._is_created(request, response):
+                    accepted = answered.then == "accept" or self._is_created(request, response)
+                    if response.status_code != httpx.codes.OK and not accepted:
                         raise refused(response, request.line, self._api)
                     # Links are relative to the API's URL, and a store's is not to be remembered.
-                    return await take(response, asked if request.at_store else request, deadline)
+                    return await take(answered, asked if request.at_store else request, deadline)
             except TimeoutError:
                 failure = too_slow(request.line, self.limits.request_seconds)
             except httpx.HTTPError as error:
@@ -207,30 +227,37 @@ class Reader:
         """Whether it is the answer to a request for a job."""
         return self._endpoint.job is not None and response.status_code in (httpx.codes.CREATED, httpx.codes.ACCEPTED)
 
-    def _page(self, body: Body, response: httpx.Response, request: PageRequest) -> Answer:
-        page = split(body, self._endpoint)
+    def _page(self, body: Body, answered: Answered, request: PageRequest) -> Answer:
+        ends = answered.then == "end"
+        # The last answer need not have a list: it may only say that there is nothing left.
+        endpoint = replace(self._endpoint, may_be_absent=True) if ends else self._endpoint
+        page = split(body, endpoint, believed=ends or answered.then == "accept")
         self._pace.took(len(page.records))
         return Answer(
             page.records,
             page.total,
             page.document,
-            response.headers,
+            answered.response.headers,
             request.url,
             body.received_bytes,
             listed=page.listed,
             absent=page.absent,
+            declared="end" if ends else "",
         )
 
-    def _without_body(self, response: httpx.Response, request: PageRequest, number: int) -> Answer | None:
-        """Statuses with a meaning of their own: not modified, no such page, parent deleted."""
-        status, codes = response.status_code, httpx.codes
-        unchanged = status == codes.NOT_MODIFIED and request.etag is not None
+    def _without_body(self, answered: Answered, request: PageRequest, number: int) -> Answer | None:
+        """Answers without records that have a meaning: declared ones, no such page, parent deleted."""
+        response, then, codes = answered.response, answered.then, httpx.codes
+        status = response.status_code
+        if then in ("ignore", "skip") or (then == "end" and status != codes.OK):
+            body = answered.document
+            return Answer([], None, body, response.headers, request.url, ended=then != "ignore", declared=then)
         # For a list's first page these mean that its parent is deleted; later, that a page or the position is lost.
         no_parent = self._is_child and number == 1 and status in (codes.NOT_FOUND, codes.GONE)
         ended = (status == self._past_end and number > 1) or status in request.beyond or no_parent
-        if not unchanged and not ended:
+        if not ended or then == "accept":
             return None
-        return Answer([], None, _EMPTY, response.headers, request.url, ended=ended, unchanged=unchanged)
+        return Answer([], None, _EMPTY, response.headers, request.url, ended=True)
 
     def _redirected(self, request: PageRequest, response: httpx.Response) -> PageRequest:
         # An invalid URL has already failed inside httpx.

@@ -14,7 +14,7 @@ import httpx
 from flows.kinds.api.http.failure import AttemptFailed
 from flows.values.json_path import Step, parse_path
 
-Value = str | int
+Value = str | int | list[object]
 
 
 @dataclass(frozen=True, slots=True)

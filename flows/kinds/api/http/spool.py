@@ -14,7 +14,7 @@ import httpx
 from flows.kinds.api.bodies.document import Download
 from flows.kinds.api.bodies.unpack import cut
 from flows.kinds.api.declared.format import Format, NdJson
-from flows.kinds.api.http.body import declared_length
+from flows.kinds.api.http.body import Body, declared_length
 from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.limits import HttpLimits
 
@@ -57,6 +57,20 @@ async def spooled(
     # HTTP/2 marks the end of every stream.
     marked = "transfer-encoding" in response.headers or response.http_version == "HTTP/2"
     return Download(file, response.headers, url, received, end_proven=marked or declared is not None)
+
+
+def spooled_body(body: Body, headers: httpx.Headers, url: httpx.URL, form: Format) -> Download:
+    """A body that has been read to see what it means.
+
+    Raises:
+        AttemptFailed: it is of another kind than declared.
+    """
+    _require_kind(headers, form)
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by its reader
+    file.write(body.content)
+    plain = headers.copy()
+    plain.pop("content-encoding", None)
+    return Download(file, plain, url, body.received_bytes, body.end_proven or "content-encoding" in headers)
 
 
 def _require_kind(headers: httpx.Headers, form: Format) -> None:

@@ -19,17 +19,18 @@ from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.json_walk import Document
 from flows.kinds.api.http.reader import Reader
 from flows.kinds.api.http.request import PageRequest
-from flows.kinds.api.pages.page import Page
-from flows.kinds.api.pages.place import Place, place_after
+from flows.kinds.api.pages.kept import Kept
+from flows.kinds.api.pages.page import Page, Start
+from flows.kinds.api.pages.place import place_after
 from flows.kinds.api.pages.walk import Walk
 
 _NOTHING = Document(b"{}")
 
 
 async def document_pages(
-    reader: Reader, endpoint: Endpoint, walk: Walk, first: PageRequest, place: Place | None, at: str
+    reader: Reader, endpoint: Endpoint, walk: Walk, first: PageRequest, start: Start, at: str
 ) -> AsyncGenerator[Page, None]:
-    """The documents of a list from `first` on. `place`: the one that `first` is of, if an earlier run was there.
+    """The documents of a list from `first` on, which is that of the place of `start`, if an earlier run was there.
 
     Resuming within a document reads it again from its beginning, and skips what had been read if it is the same.
 
@@ -37,6 +38,7 @@ async def document_pages(
         MedallionError: as `flows.kinds.api.pages.endpoint.read_pages`.
     """
     assert endpoint.format is not None
+    place, kept = start.place, Kept(endpoint.cursor, start.since)
     number = 0 if place is None else place["number"]
     inside = Inside(**(place or {}).get("inside", {}))
     at_once = isinstance(walk.pagination, PageNumber | Offset)
@@ -56,14 +58,17 @@ async def document_pages(
                     records = piece.records
                     after = (place_after(request, number, walk) or {}) | {"inside": asdict(piece.inside)}
                 yield Page(
-                    records,
+                    kept.of(records),
                     of.received() if piece.is_last else 0,
                     None,
                     number,
                     after,
-                    http_date(head.get("date", "")) or began,
+                    is_last=after is None,
+                    moment=http_date(head.get("date", "")) or began,
                     gone=of.is_gone and number == 1,
-                    is_proven=after is None and walk.is_proven,
+                    skipped=of.is_skipped,
+                    is_proven=after is None and walk.is_proven and not walk.ignored,
+                    ignored=walk.ignored if after is None else 0,
                 )
         request, inside = following, Inside()
 
@@ -121,7 +126,12 @@ class _Document:
     @property
     def is_gone(self) -> bool:
         """Whether there is no such document, since its parent is deleted."""
-        return isinstance(self._found, Answer) and self._found.ended
+        return isinstance(self._found, Answer) and self._found.ended and not self._found.declared
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether it is declared that there is none."""
+        return isinstance(self._found, Answer) and self._found.declared == "skip"
 
     def answer(self, last: Piece) -> Answer:
         """The document as pagination sees it, with its last records."""

@@ -70,12 +70,13 @@ async def count_records(
 ) -> int | None:
     """The API's own count of all the endpoint's records, from one request for one record.
 
-    None if the endpoint declares no `total` (then nothing is requested), or if the API sends null.
+    None if the endpoint declares no `total`, or has partitions (then nothing is requested: each list has been compared
+    with its own), or if the API sends null.
 
     Raises:
         As `read_pages`.
     """
-    if endpoint.total is None:
+    if endpoint.total is None or endpoint.partitions:
         return None
     smallest = replace(endpoint, page_size=None if endpoint.page_size is None else 1, pagination=SinglePage())
     async with open_reader(api, smallest, connection, limits=limits, on_wait=on_wait) as reader:

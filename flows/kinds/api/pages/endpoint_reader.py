@@ -12,21 +12,22 @@ import httpx
 from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint import Endpoint
-from flows.kinds.api.declared.pagination import Offset, PageNumber
+from flows.kinds.api.declared.pagination import Offset, PageNumber, SinglePage
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.date import http_date
 from flows.kinds.api.http.failure import AttemptFailed
-from flows.kinds.api.http.json_walk import Absent, Document
 from flows.kinds.api.http.reader import Reader
 from flows.kinds.api.http.request import PageRequest
 from flows.kinds.api.pages.ahead import Ahead
 from flows.kinds.api.pages.documents import document_pages
-from flows.kinds.api.pages.first import first_request
+from flows.kinds.api.pages.first import first_request, values_of
 from flows.kinds.api.pages.jobs import job_pages
+from flows.kinds.api.pages.kept import Kept, is_older
 from flows.kinds.api.pages.numbered_walk import NumberedWalk
 from flows.kinds.api.pages.offset_walk import OffsetWalk
 from flows.kinds.api.pages.page import Page, Start
 from flows.kinds.api.pages.place import Place, place_after, request_at, without_key
+from flows.kinds.api.pages.token_walk import TokenWalk
 from flows.kinds.api.pages.walk import ListOf, Walk
 from flows.values.errors import ListUnfinished, MedallionError, SourceError
 from flows.values.json_path import parse_path
@@ -49,19 +50,21 @@ class EndpointReader:
         self,
         start: Start = _ALL,
         *,
-        of: Mapping[str, str] | None = None,
+        of: Mapping[str, str | int] | None = None,
         side_by_side: bool = True,
     ) -> AsyncGenerator[Page, None]:
-        """The pages of one list. `of` are the parent's keys in the path."""
+        """The pages of one list. `of` are values of the parent, and of partitions; without, the first partition's."""
         if self._endpoint.job is not None or self._endpoint.format is not None:
-            async with aclosing(self._other_pages(start, of or {})) as pages:
+            async with aclosing(self._other_pages(start, of)) as pages:
                 async for page in pages:
                     yield page
             return
         try:
-            first = self._first(start.since, start.etag, of or {})
+            first = self._first(start, of)
             # The ETag is the list's and is sent with the first page only: 304 for a later page would end the list.
-            walk = self._walk(replace(first, etag=None), is_all=start.since is None)
+            cursor = self._endpoint.cursor
+            begins = isinstance(cursor, Since) and start.since == cursor.begin
+            walk = self._walk(replace(first, etag=None), is_all=start.since is None or begins)
             request: PageRequest | None = first
             number = begun = 0
             if start.place is not None:
@@ -75,6 +78,7 @@ class EndpointReader:
             error = None
         if error is not None:
             raise error
+        kept = Kept(self._endpoint.cursor, start.since)
         width = self._api.concurrent_of(self._endpoint) if side_by_side else 0
         async with Ahead(self._reader, walk, width) as ahead:
             began = datetime.now(UTC)
@@ -85,6 +89,8 @@ class EndpointReader:
                 answer = await ahead.answer(request, number)
                 try:
                     records, following = walk.take(request, answer)
+                    if kept.has_passed(answer.records):
+                        following, walk.is_proven = None, True
                     if following is None and (proof := walk.proof()) is not None and not self._has_tried:
                         self._has_tried = True  # at most once, also for the lists of many parents
                         walk.prove(proof, await self._reader.fetch(proof, number))
@@ -100,21 +106,22 @@ class EndpointReader:
                 following = without_key(following, self._api.auth)
                 if following is not None:
                     ahead.expect(following, answer, number)
-                page = self._page(records, answer, number, place_after(following, number, walk), began)
-                yield replace(page, is_proven=following is None and walk.is_proven)
+                page = self._page(kept.of(records), answer, number, place_after(following, number, walk), began)
+                is_proven = following is None and walk.is_proven and not walk.ignored
+                yield replace(page, is_proven=is_proven, ignored=walk.ignored if following is None else 0)
                 request = following
 
-    def _other_pages(self, start: Start, of: Mapping[str, str]) -> AsyncGenerator[Page, None]:
+    def _other_pages(self, start: Start, of: Mapping[str, str | int] | None) -> AsyncGenerator[Page, None]:
         """The pages of a job's list, or of documents that are not JSON."""
         endpoint, job = self._endpoint, self._endpoint.job
         if job is not None:
 
             def read(results: Endpoint, begin: Start) -> AsyncGenerator[Page, None]:
-                return EndpointReader(self._api, results, self._reader, at=job.download).pages(begin)
+                return EndpointReader(self._api, results, self._reader, at=job.download).pages(begin, of={})
 
-            return job_pages(self._reader, endpoint, start, read)
+            return job_pages(self._reader, endpoint, start, self._values(of), read)
         try:
-            request = self._first(start.since, None, of)
+            request = self._first(start, of)
             walk = self._walk(request, is_all=start.since is None)
             if start.place is not None:
                 request = request_at(start.place, request, self._reader.base)
@@ -122,7 +129,7 @@ class EndpointReader:
         except AttemptFailed as failed:
             error = failed.error(self._reader.place(1), 1)
         else:
-            return document_pages(self._reader, endpoint, walk, request, start.place, self._at)
+            return document_pages(self._reader, endpoint, walk, request, start, self._at)
         raise error
 
     async def _has_changed(self, walk: NumberedWalk, number: int) -> bool:
@@ -132,14 +139,20 @@ class EndpointReader:
         meets what this one has missed.
         """
         cursor = self._endpoint.cursor
-        if not isinstance(cursor, Since) or walk.began is None or not walk.may_have_lost:
+        is_time = isinstance(cursor, Since) and cursor.is_time and cursor.parameter
+        if not isinstance(cursor, Since) or not is_time or walk.began is None or not walk.may_have_lost:
             return False
-        began = replace(cursor, lag="0 s").lower(cursor.at(datetime.fromisoformat(walk.began)))
-        first = self._first(began, None, {})
+        began = cursor.at(datetime.fromisoformat(walk.began))
+        first = self._first(Start(began))
         if self._endpoint.page_size is not None:
             first = first.having([(self._endpoint.page_size_parameter, 1)])
         records = (await self._reader.fetch(first, number)).records
-        return any(not _is_older(record, cursor, walk.began) for record in records)
+        # An API that ignores the cursor's parameter sends older ones.
+        return any(not is_older(record, cursor, began) for record in records)
+
+    def requests(self, name: str) -> bool:
+        """Whether a value is part of the requests."""
+        return name in self._endpoint.placeholders
 
     async def peek(self) -> tuple[bytes, httpx.Headers]:
         """The first page's body as received, and its headers, whatever its shape.
@@ -147,7 +160,7 @@ class EndpointReader:
         Raises:
             As `pages`, except errors about shapes.
         """
-        answer = await self._reader.fetch(self._first(None, None, {}), 1, shapeless=True)
+        answer = await self._reader.fetch(self._first(), 1, shapeless=True)
         return answer.document.content, answer.headers
 
     async def total(self) -> int | None:
@@ -158,7 +171,7 @@ class EndpointReader:
         """
         error: MedallionError | None = None
         try:
-            first = self._first(None, None, {})
+            first = self._first()
         except AttemptFailed as failed:
             error = failed.error(self._reader.place(1), 1)
         if error is not None:
@@ -173,6 +186,14 @@ class EndpointReader:
             fix=f"check the path {self._endpoint.path} in flows/sources/{self._api.name}.py",
         )
 
+    def no_value(self, name: str) -> SourceError:
+        """The error of a parent without a value that requests contain."""
+        return SourceError(
+            f"a parent has no value of {name!r}, which is part of the request",
+            where=f"{self._api.name}.{self._endpoint.name}",
+            fix=f"check fields= of its parent in flows/sources/{self._api.name}.py",
+        )
+
     def _page(self, records: list[bytes], answer: Answer, number: int, place: Place | None, began: datetime) -> Page:
         return Page(
             records,
@@ -180,11 +201,13 @@ class EndpointReader:
             answer.total,
             number,
             place,
+            place is None,
             http_date(answer.headers.get("date", "")) or began,
             answer.headers.get("etag"),
             self._token(answer, number),
             unchanged=answer.unchanged,
-            gone=answer.ended and number == 1,
+            gone=answer.ended and not answer.declared and number == 1,
+            skipped=answer.declared == "skip",
         )
 
     def _token(self, answer: Answer, number: int) -> str | None:
@@ -196,8 +219,14 @@ class EndpointReader:
         token = answer.document.token(parse_path(cursor.at))
         return None if token is None else str(token)
 
-    def _first(self, since: str | None, etag: str | None, of: Mapping[str, str]) -> PageRequest:
-        return first_request(self._api, self._endpoint, self._reader.base, since, etag, of)
+    def _first(self, start: Start = _ALL, of: Mapping[str, str | int] | None = None) -> PageRequest:
+        cursor = self._endpoint.cursor
+        if start.until is None and isinstance(cursor, Since) and cursor.until:
+            start = replace(start, until=cursor.at(datetime.now(UTC)))
+        return first_request(self._api, self._endpoint, self._reader.base, start, self._values(of))
+
+    def _values(self, of: Mapping[str, str | int] | None) -> Mapping[str, str | int]:
+        return values_of(self._endpoint, self._endpoint.combinations[0]) if of is None else of
 
     def _walk(self, first: PageRequest, *, is_all: bool) -> Walk:
         pagination = self._api.pagination_of(self._endpoint)
@@ -208,7 +237,9 @@ class EndpointReader:
                 return NumberedWalk(pagination, first, of)
             case Offset():
                 return OffsetWalk(pagination, first, of)
-        return Walk(pagination, first, of)
+            case SinglePage():
+                return Walk(pagination, first, of)
+        return TokenWalk(pagination, first, of)
 
 
 def _too_many(pages: int) -> AttemptFailed:
@@ -217,14 +248,3 @@ def _too_many(pages: int) -> AttemptFailed:
         "run again: the next run goes on from there; declare a larger page_size, or raise the bound",
         kind=ListUnfinished,
     )
-
-
-def _is_older(record: bytes, cursor: Since, began: str) -> bool:
-    """Whether a record is known to be from before: an API that ignores the cursor's parameter sends such ones."""
-    try:
-        value = Document(record).token(parse_path(cursor.field))
-        if cursor.form.startswith("epoch"):
-            return int(value or 0) < int(cursor.at(datetime.fromisoformat(began)))
-        return datetime.fromisoformat(str(value)) < datetime.fromisoformat(began) and cursor.form != "date"
-    except (Absent, ValueError, TypeError):
-        return False

@@ -22,12 +22,14 @@ import httpx
 
 from flows.kinds.api.declared.changes import Since
 from flows.kinds.api.declared.endpoint import Endpoint
+from flows.kinds.api.declared.parts import filled
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.date import http_date
 from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.json_walk import Absent, Document
 from flows.kinds.api.http.reader import Reader
-from flows.kinds.api.http.request import PageRequest, check_place, encoded, encoded_form
+from flows.kinds.api.http.request import PageRequest, Value, check_place, encoded, encoded_form
+from flows.kinds.api.pages.kept import Kept
 from flows.kinds.api.pages.page import Page, Start
 from flows.values.errors import ListUnfinished, MedallionError, RateLimited, SourceError
 from flows.values.json_path import parse_path
@@ -42,23 +44,27 @@ Facts = dict[str, Any]
 ReadList = Callable[[Endpoint, Start], AsyncGenerator[Page, None]]
 
 
-async def job_pages(reader: Reader, endpoint: Endpoint, start: Start, read: ReadList) -> AsyncGenerator[Page, None]:
+async def job_pages(
+    reader: Reader, endpoint: Endpoint, start: Start, of: Mapping[str, str | int], read: ReadList
+) -> AsyncGenerator[Page, None]:
     """The pages of an endpoint whose records a job prepares. `read` reads the list of an endpoint without one.
+
+    `of` are the values of its partition.
 
     Raises:
         RateLimited: the job is not done yet; the next run goes on waiting.
         SourceError: it has failed as often as may be.
         MedallionError: as `flows.kinds.api.pages.endpoint.read_pages`.
     """
-    run = _JobRun(reader, endpoint)
-    place = start.place
+    run = _JobRun(reader, endpoint, of)
+    place, kept = start.place, Kept(endpoint.cursor, start.since)
     number: int = 0 if place is None else place["number"]
     facts: Facts = {"starts": 0} if place is None else place["job"]
     while not facts.get("done"):
         if "id" not in facts:
-            facts, moment = await run.create(start.since, facts["starts"] + 1)
+            facts, moment = await run.create(start, facts["starts"] + 1)
             number += 1
-            yield Page([], 0, None, number, {"number": number, "job": facts}, moment, keep=True)
+            yield Page([], 0, None, number, {"number": number, "job": facts}, moment=moment, keep=True)
         finished = await run.wait(facts, number)
         if finished is None and facts["starts"] >= run.job.starts:
             raise run.failed(facts["starts"])
@@ -68,6 +74,7 @@ async def job_pages(reader: Reader, endpoint: Endpoint, start: Start, read: Read
     async with aclosing(read(run.results(facts), Start(place=place if goes_on else None))) as pages:
         async for page in pages:
             facts = facts | {"read": facts.get("read", 0) + len(page.records)}
+            page = replace(page, records=kept.of(page.records))  # noqa: PLW2901
             if page.place is None:
                 run.require_total(facts)
                 yield replace(page, number=page.number + before)
@@ -79,16 +86,16 @@ async def job_pages(reader: Reader, endpoint: Endpoint, start: Start, read: Read
 class _JobRun:
     """The requests about an endpoint's job."""
 
-    def __init__(self, reader: Reader, endpoint: Endpoint) -> None:
+    def __init__(self, reader: Reader, endpoint: Endpoint, of: Mapping[str, str | int]) -> None:
         assert endpoint.job is not None
-        self._reader, self._endpoint, self.job = reader, endpoint, endpoint.job
+        self._reader, self._endpoint, self.job, self._of = reader, endpoint, endpoint.job, of
         self._where = reader.place(1)
 
-    async def create(self, since: str | None, starts: int) -> tuple[Facts, datetime]:
+    async def create(self, start: Start, starts: int) -> tuple[Facts, datetime]:
         """Start a job: its facts, and the API's clock before it."""
         began = datetime.now(UTC)
         try:
-            request = self._creating(since)
+            request = self._creating(start)
         except AttemptFailed as failed:
             error: MedallionError | None = failed.error(self._where, 1)
         else:
@@ -134,8 +141,20 @@ class _JobRun:
 
     def results(self, facts: Facts) -> Endpoint:
         """The endpoint of the finished job's records."""
-        path = self._filled(self._endpoint.path, facts)
-        return replace(self._endpoint, job=None, path=path, body=None, form=False)
+        path = self._path(self._endpoint.path, {"job": facts["id"], "result": facts["result"] or ""})
+        params = tuple((name, str(filled(value, self._of))) for name, value in self._endpoint.params)
+        # What the cursor and the partitions ask for is what the job was created for.
+        return replace(
+            self._endpoint,
+            job=None,
+            path=path,
+            params=params,
+            cursor=None,
+            partitions=(),
+            answers=(),
+            body=None,
+            form=False,
+        )
 
     def require_total(self, facts: Facts) -> None:
         """Compare the records that were read with the number that the job has told.
@@ -160,9 +179,9 @@ class _JobRun:
         )
 
     async def _poll(self, name: str, number: int) -> Answer | None:
-        url = self._url(self.job.poll.replace("{job}", quote(name, safe="")))
+        url = self._url(self._path(self.job.poll, {"job": name}))
         body = self.job.poll_body
-        sent = None if body is None else encoded(_replaced(body, "{job}", name))
+        sent = None if body is None else encoded(_replaced(filled(body, self._of), "{job}", name))
         try:
             return await self._reader.fetch(PageRequest(url, sent), number, shapeless=True)
         except SourceError as problem:
@@ -170,28 +189,32 @@ class _JobRun:
                 raise
         return None
 
-    def _creating(self, since: str | None) -> PageRequest:
+    def _creating(self, start: Start) -> PageRequest:
         job, cursor = self.job, self._endpoint.cursor
-        request = PageRequest(self._url(job.create), form=self._endpoint.form)
-        if isinstance(cursor, Since) and since is not None:
-            since = cursor.prefix + since
-        elif "{since}" in json.dumps(job.body):
-            since = job.first
-        body: Mapping[str, Any] = job.body if since is None else _replaced(job.body, "{since}", since)
-        request = replace(request, body=encoded_form(body) if self._endpoint.form else encoded(body))
-        if not isinstance(cursor, Since) or since is None or "{since}" in json.dumps(job.body):
-            return request
+        body: Any = filled(job.body, self._of)
+        texts = json.dumps(job.body)
+        values: list[tuple[str, Value]] = []
+        if isinstance(cursor, Since):
+            ends = (("since", cursor.parameter, start.since or cursor.begin), ("until", cursor.until, start.until))
+            for mark, parameter, value in ends:
+                if f"{{{mark}}}" in texts:
+                    body = _replaced(body, f"{{{mark}}}", cursor.written(value) if value else job.first)
+                elif parameter and value:
+                    values.append((parameter, cursor.written(value)))
+        sent = encoded_form(body) if self._endpoint.form else encoded(body)
+        request = PageRequest(self._url(self._path(job.create, {})), sent, form=self._endpoint.form)
         if not self._endpoint.form:
-            check_place(job.body, cursor.parameter)
-        return request.having([(cursor.parameter, since)])
+            for name, _ in values:
+                check_place(job.body, name)
+        return request.having(values)
 
     def _url(self, path: str) -> httpx.URL:
         return httpx.URL(str(self._reader.base).rstrip("/") + path)
 
-    @staticmethod
-    def _filled(path: str, facts: Facts) -> str:
-        path = path.replace("{job}", quote(facts["id"], safe=""))
-        return path.replace("{result}", quote(facts["result"] or "", safe=""))
+    def _path(self, path: str, names: Mapping[str, str]) -> str:
+        for name, value in {**self._of, **names}.items():
+            path = path.replace(f"{{{name}}}", quote(str(value), safe=""))
+        return path
 
     @staticmethod
     def _value(document: Document, path: str) -> str | None:
@@ -220,7 +243,7 @@ class _JobRun:
 
 
 def _replaced(value: Any, mark: str, text: str) -> Any:
-    """A copy of a JSON value with `mark` replaced in its texts."""
+    """A copy of a JSON value with `mark` replaced in its texts, also in those with other braces, as of GraphQL."""
     match value:
         case str():
             return value.replace(mark, text)
