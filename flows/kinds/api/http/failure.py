@@ -35,8 +35,7 @@ class AttemptFailed(Exception):
     """One attempt got no page. Internal to this package; others see `error`.
 
     `again`: whether the same request may be sent again; `slow_down`: the API limited the rate; `retry_after`: the
-    requested seconds, if any; `status`: that of the response, if it is the failure; `smaller`: the page may be
-    requested with fewer records.
+    requested seconds, if any; `status`: that of the response, if it is the failure.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class AttemptFailed(Exception):
         slow_down: bool = False,
         retry_after: float | None = None,
         status: int | None = None,
-        smaller: bool = False,
     ) -> None:
         self.what = what
         self.fix = fix
@@ -58,7 +56,6 @@ class AttemptFailed(Exception):
         self.slow_down = slow_down
         self.retry_after = retry_after
         self.status = status
-        self.smaller = smaller
         super().__init__(what)
 
     def error(self, where: str, attempts: int) -> MedallionError:
@@ -96,6 +93,10 @@ class AttemptFailed(Exception):
         )
         error.retry_after = ceiling
         return error
+
+
+class PageTooLarge(AttemptFailed):
+    """The page may be requested with fewer records."""
 
 
 def refused(response: httpx.Response, request_line: str, api: Api) -> AttemptFailed:

@@ -90,7 +90,7 @@ class EndpointReader:
                 self._shows_next |= walk.shows_next
                 if number == 1:
                     walk.began = (http_date(answer.headers.get("date", "")) or began).isoformat()
-                if following is None and isinstance(walk, NumberedWalk) and await self._has_changed(walk, number):
+                if following is None and isinstance(walk, NumberedWalk) and await self._has_changed(walk, number, of):
                     following = walk.read_again()
                 following = without_key(following, self._api.auth)
                 if following is not None:
@@ -100,7 +100,7 @@ class EndpointReader:
                 yield replace(page, is_proven=is_proven, ignored=walk.ignored if following is None else 0)
                 request = following
 
-    async def _has_changed(self, walk: NumberedWalk, number: int) -> bool:
+    async def _has_changed(self, walk: NumberedWalk, number: int, of: Mapping[str, str | int] | None) -> bool:
         """Whether records changed while their list was read, page by page, by one request with the cursor.
 
         Its value is the API's clock at the first page. Without a cursor, every load reads all pages, and the next one
@@ -111,7 +111,7 @@ class EndpointReader:
         if not isinstance(cursor, Since) or not is_time or walk.began is None or not walk.may_have_lost:
             return False
         began = cursor.at(datetime.fromisoformat(walk.began))
-        first = self._first(Start(began))
+        first = self._first(Start(began), of)
         if self._endpoint.page_size is not None:
             first = first.having([(self._endpoint.page_size_parameter, 1)])
         records = (await self._reader.fetch(first, number)).records
@@ -192,7 +192,7 @@ class EndpointReader:
         if start.until is None and isinstance(cursor, Since) and cursor.until:
             start = replace(start, until=cursor.at(datetime.now(UTC)))
         if of is None:
-            of = values_of(self._endpoint, self._endpoint.combinations[0])
+            of = values_of(self._endpoint.partitions, self._endpoint.combinations[0])
         return first_request(self._api, self._endpoint, self._reader.base, start, of)
 
     def _walk(self, first: PageRequest, *, is_all: bool) -> Walk:

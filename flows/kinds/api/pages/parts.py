@@ -103,7 +103,7 @@ class Parts:
             return None
         since, until = cursor.moment(part.since), cursor.moment(part.until)
         middle = since + (until - since) / 2
-        if cursor.resolution >= (until - middle) or cursor.written(cursor.at(middle)) in (
+        if cursor.resolution > (until - middle) or cursor.written(cursor.at(middle)) in (
             cursor.written(part.since),
             cursor.written(part.until),
         ):
@@ -198,7 +198,7 @@ class _Running:
             self._goes_on.set()
         self._pages: asyncio.Queue[Page | BaseException] = asyncio.Queue(_AHEAD)
         start = Start(part.since, part.place, until=part.until)
-        values = values_of(endpoint, part.values)
+        values = values_of(endpoint.partitions, part.values)
         self._task = asyncio.create_task(self._read(reader, endpoint, start, values, alone))
 
     async def _read(
