@@ -28,6 +28,7 @@ from infra.local.postgres_settings import DEV_SETTINGS
 from infra.local.prefect_server import PrefectServer, api_url
 from infra.local.service import without
 from tests.access.authority import Authority
+from tests.sessions import forget
 
 ROOT = Path(__file__).parents[1]
 HOME_VARIABLE = "MEDALLION_TEST_HOME"
@@ -254,6 +255,7 @@ def fresh_shop(cluster: TestCluster) -> Iterator[TestDatabase]:
 @contextmanager
 def copy_of(database: TestDatabase) -> Iterator[TestDatabase]:
     """The database with all that is in it, once more. Nobody may be connected to it."""
+    forget(database.name)
     with _clone(database.cluster, database.name.partition("_")[0], database.name, database.roles) as copy:
         yield copy
 
@@ -294,6 +296,7 @@ def _clone(cluster: TestCluster, kind: str, template: str, named: Mapping[str, s
         copy_database(cluster.connection, name, template)
         yield TestDatabase(name, cluster, named)
     finally:
+        forget(name)
         cluster.connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
 

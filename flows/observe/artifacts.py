@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from flows.observe.markdown import cell
+from flows.values.result_words import NOTICED
 
 _Line = TypeVar("_Line")
 # Prefect stores an artifact as one text; nobody reads more rows than this.
@@ -31,6 +32,11 @@ class LoadLine:
     reconciliation: str = ""
     note: str = ""
 
+    @property
+    def differs(self) -> bool:
+        """Whether raw does not hold what the source does."""
+        return self.reconciliation in NOTICED
+
 
 @dataclass(frozen=True, slots=True)
 class CheckLine:
@@ -56,14 +62,16 @@ class NodeLine:
 
 
 def loads_table_markdown(loads: Iterable[LoadLine], *, title: str = "Loads") -> str:
-    """A table of loads with a line of totals; failed loads come first."""
-    lines = sorted(loads, key=lambda load: (load.status == "published", load.source, load.table))
+    """A table of loads with a line of totals; failed loads come first, then those whose ends differ."""
+    lines = sorted(loads, key=lambda load: (load.status == "published", not load.differs, load.source, load.table))
     if not lines:
         return f"# {title}\n\nNothing was loaded.\n"
     columns: Mapping[str, Callable[[LoadLine], object]] = {
         "table": lambda load: f"{load.source}.{load.table}" if load.source else load.table,
         "strategy": lambda load: load.strategy,
         "status": lambda load: load.status,
+        # Before the counts: Prefect's page cuts off what is wider than its window.
+        "result": lambda load: load.reconciliation,
         "read": lambda load: load.rows_read,
         "inserted": lambda load: load.rows_inserted,
         "updated": lambda load: load.rows_updated,
@@ -73,7 +81,6 @@ def loads_table_markdown(loads: Iterable[LoadLine], *, title: str = "Loads") -> 
         "deleted": lambda load: load.rows_deleted,
         "rows/s": lambda load: round(load.rows_read / load.seconds) if load.seconds else 0,
         "seconds": lambda load: f"{load.seconds:.1f}",
-        "reconciliation": lambda load: load.reconciliation,
         "note": lambda load: load.note,
     }
     total = LoadLine(

@@ -40,8 +40,8 @@ _STATUS_STYLE = {
 _WIDTH_WITHOUT_TERMINAL = 150
 
 
-# Below this width, tables omit what can be looked up elsewhere.
-_NARROW = 110
+# Below this width, tables omit what can be looked up elsewhere: else the names of tables would be broken into lines.
+_NARROW = 145
 
 
 def open_console(*, stderr: bool = False) -> Console:

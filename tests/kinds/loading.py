@@ -19,6 +19,7 @@ from flows.values.settings import settings
 from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.conformance import forking
+from tests.sessions import Session, in_session
 
 METADATA = ("_extracted_at", "_source_system", "_batch_id", "_deleted_at")
 Row = dict[str, Any]
@@ -65,9 +66,12 @@ def addresses(warehouse: TestDatabase, shop: TestDatabase) -> Mapping[str, str]:
 
 def change(database: TestDatabase, *statements: str, role: str = "app") -> None:
     """Run statements at the source, each in a transaction of its own."""
-    with psycopg.connect(database.url(role), autocommit=True) as connection:
+
+    def run(session: Session) -> None:
         for statement in statements:
-            connection.execute(statement.encode())
+            session.execute(statement.encode())
+
+    in_session(database.url(role), "\n".join(statements), run)
 
 
 def break_lines_of_unknown_products(shop: TestDatabase) -> None:
@@ -79,8 +83,11 @@ def break_lines_of_unknown_products(shop: TestDatabase) -> None:
 
 def rows(database: TestDatabase, query: str, role: str = "admin") -> list[Row]:
     """A query's rows as dictionaries."""
-    with psycopg.connect(database.url(role), row_factory=dict_row) as connection:
-        return connection.execute(query.encode()).fetchall()
+
+    def ask(session: Session) -> list[Row]:
+        return session.cursor(row_factory=dict_row).execute(query.encode()).fetchall()
+
+    return in_session(database.url(role), query, ask)
 
 
 def raw_rows(warehouse: TestDatabase, table: str, schema: str = "raw_shop") -> list[str]:

@@ -23,6 +23,19 @@ def test_a_failed_load_stands_above_the_good_ones_and_totals_stand_last() -> Non
     assert "| 1,000 | 990 |" in rows[-1]
 
 
+def test_a_load_whose_ends_differ_stands_above_those_that_match_with_the_result_before_the_counts() -> None:
+    page = loads_table_markdown(
+        [
+            LoadLine("shop", "baskets", "merge", "published", reconciliation="match"),
+            LoadLine("shop", "stores", "replace", "published", reconciliation="missing"),
+        ]
+    )
+    head, _, first, second, _ = [line.split(" | ")[:4] for line in page.splitlines() if line.startswith("| ")]
+    assert head == ["| table", "strategy", "status", "result"]
+    assert [first[0], first[3]] == ["| shop.stores", "missing"]
+    assert second[3] == "match"
+
+
 def test_a_pipe_or_a_line_break_in_a_cell_does_not_break_the_table() -> None:
     page = loads_table_markdown([LoadLine("shop", "a", "merge", "failed", note="x|y\nz")])
     assert "x\\|y z" in page

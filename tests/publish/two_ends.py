@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-
 from flows.access.addresses import connect
 from flows.kinds.postgres import Database, Table
 from flows.kinds.postgres.plan import plan_table
@@ -13,15 +11,19 @@ from flows.publish.session import LoadResult
 from flows.values.connection import DatabaseConnection
 from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
+from tests.sessions import Session, in_session
 
 Rows = list[tuple[Any, ...]]
 
 
 def run_sql(url: str, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
-    """Run a statement in a session of its own and commit it; the rows it answers, if any."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statement, parameters)
+    """Run a statement and commit it; the rows it answers, if any."""
+
+    def ask(session: Session) -> Rows:
+        cursor = session.execute(statement, parameters)
         return cursor.fetchall() if cursor.description else []
+
+    return in_session(url, statement, ask)
 
 
 @dataclass(frozen=True)
