@@ -169,7 +169,6 @@ class EndpointReader:
             answer.total,
             number,
             place,
-            place is None,
             http_date(answer.headers.get("date", "")) or began,
             answer.headers.get("etag"),
             self._token(answer, number),

@@ -166,7 +166,8 @@ async def read_parts(reader: EndpointReader, parts: Parts, width: int) -> AsyncG
                     running.append(_Running(reader, parts.endpoint, part, alone=width < 2))
             place = None if is_last and not running else parts.place(now.part, page.place)
             # A page that the list cannot be resumed behind is never the last one.
-            yield replace(page, place=place, parent=copied_text(now.part.values) if now.part.values else None)
+            copied = copied_text(now.part.values) if now.part.values else None
+            yield replace(page, place=place, ends=is_last, parent=copied)
     finally:
         await asyncio.gather(*(one.stop() for one in running))
 
