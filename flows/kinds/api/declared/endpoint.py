@@ -140,6 +140,11 @@ class Endpoint:
         return any(rule.then == "smaller" for rule in self.answers)
 
     @property
+    def ends_by_answer(self) -> bool:
+        """Whether an answer is declared to be the end of the list."""
+        return any(rule.then == "end" for rule in self.answers)
+
+    @property
     def is_divided(self) -> bool:
         """Whether there are several lists: of partitions, or of windows of time."""
         is_windowed = isinstance(self.cursor, Since) and self.cursor.is_windowed
