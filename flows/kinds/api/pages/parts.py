@@ -145,14 +145,14 @@ async def read_parts(reader: EndpointReader, parts: Parts, width: int) -> AsyncG
                 running.append(_Running(reader, parts.endpoint, part, alone=width < 2))
             if not running:
                 return
-            now = running[0]
+            now, refused = running[0], None
             try:
                 page = await now.next()
                 halves = _halves(parts, now.part, page) if now.is_first else None
-            except WindowTooLong:
-                halves = parts.halves(now.part)
-                if halves is None:
-                    raise
+            except WindowTooLong as problem:
+                halves, refused = parts.halves(now.part), problem
+            if halves is None and refused is not None:
+                raise ListUnfinished(refused.what, where=refused.where, fix=refused.fix)
             if halves is not None:
                 await running.popleft().stop()
                 for half in reversed(halves):
