@@ -214,6 +214,7 @@ class ListGathering:
             gathered,
             unproven=gathered.unproven + (page.is_last and not page.gone and not page.skipped and not page.is_proven),
             ignored=gathered.ignored + page.ignored,
+            skipped=gathered.skipped + page.skipped,
             pages=gathered.pages + 1,
             received=gathered.received + page.received_bytes,
             place=page.place or gathered.place,

@@ -100,7 +100,7 @@ class ListLoad:
         """The list's pages; those of each parent's list, if the endpoint has a parent."""
         known = self.gathering.known
         place = self.gathering.gathered.place or known.place
-        if self.endpoint.is_divided:
+        if self.endpoint.is_divided and self.endpoint.parent is None:
             parts = Parts(self.endpoint, reached.starts(self.endpoint, self.state), place)
             # The id of a job is committed before it is waited for, so there is one at a time.
             width = 1 if self.endpoint.job is not None else self.source.concurrent_of(self.endpoint)
@@ -197,7 +197,9 @@ class ListLoad:
         staged = Staged(
             # Nothing arrived because nothing changed: a replace would treat it as an empty list.
             # A list that has not been shown to be whole shows no deletes either.
-            load=Merge() if gathered.unchanged or gathered.unproven or self._lacks else endpoint.load,
+            load=Merge()
+            if gathered.unchanged or gathered.unproven or gathered.skipped or self._lacks
+            else endpoint.load,
             shape=self.shape,
             keys=endpoint.keys,
             window=Window(lower=gathering.since, upper=after, next=CursorState(after, identity=identity)),
@@ -243,7 +245,9 @@ class ListLoad:
 
         counts = await self.of.publish(staged, note)
         if gathered.ended:
-            self.warning = warning_of(gathered, self.session.target.where, self._lacks)
+            self.warning = warning_of(
+                gathered, self.session.target.where, self._lacks, replaces=isinstance(endpoint.load, Replace)
+            )
         gathering.known = known
         gathering.first = fields.is_new = False
         self.changes += [f"{name} {change}" for name, change, _, _ in fields.changes]

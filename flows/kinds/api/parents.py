@@ -7,13 +7,16 @@ the first read would remain next to those of the second.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import product
 from typing import TYPE_CHECKING
 
 from flows.kinds.api import Api, Endpoint, Since
+from flows.kinds.api.declared.parts import Partition
 from flows.kinds.api.pages.children import ParentRecord
+from flows.kinds.api.pages.first import values_of
 from flows.kinds.api.pages.place import Place
 from flows.landing.table import Target, raw_columns
 from flows.values.errors import ConfigurationError
@@ -40,26 +43,27 @@ class Value:
 class PerParent:
     """Where the list of each parent starts: at the latest value of its children in raw.
 
-    Lists of children are published completely or not at all, so nothing below it is missing but what changed while its
-    list was read: no value is later than the API's `clock` when the last complete load began.
+    `columns` are those by which raw tells the lists apart, the parent's first key above all. Lists of children are
+    published completely or not at all, so nothing below it is missing but what changed while its list was read: no
+    value is later than the API's `clock` when the last complete load began.
     """
 
     child: Target
-    column: str
+    columns: tuple[str, ...]
     cursor: Since
     clock: str | None
 
-    async def of(self, warehouse: Connection[Record], keys: Sequence[str]) -> dict[str, str]:
-        """The values to start from by the parents' first keys, as values of the cursor's column."""
+    async def of(self, warehouse: Connection[Record], keys: Sequence[str]) -> dict[tuple[str | None, ...], str]:
+        """The values to start from, as values of the cursor's column, of parents with these first keys."""
         order = ' collate "C"' if self.cursor.form == "text" else ""
-        parent, column = quote_identifier(self.column), quote_identifier(self.cursor.column)
+        texts = ", ".join(f"{quote_identifier(column)}::text" for column in self.columns)
         # One scan per thousand parents; of an index, if the key of the children begins with their parent.
         found = await warehouse.fetch(
-            f"select {parent}::text as parent, max({column}{order})::text as latest from {self.child.raw} "
-            f"where {parent}::text = any($1) group by 1",
+            f"select array[{texts}] as list, max({quote_identifier(self.cursor.column)}{order})::text as latest "
+            f"from {self.child.raw} where {quote_identifier(self.columns[0])}::text = any($1) group by 1",
             keys,
         )
-        return {row["parent"]: self._lower(row["latest"]) for row in found if row["latest"] is not None}
+        return {tuple(row["list"]): self._lower(row["latest"]) for row in found if row["latest"] is not None}
 
     def _lower(self, latest: str) -> str:
         if not self.cursor.is_time:
@@ -73,7 +77,8 @@ class PerParent:
 class Parents:
     """Parents of batches above `after`, up to batch `until` inclusive; or all (`every`).
 
-    `values` are what requests contain of them, `copied` the names of those that their children's rows have.
+    `values` are what requests contain of them, `copied` the names of those that their children's rows have. With
+    `partitions`, each parent has a list per combination of their values.
 
     Before them come those whose lists were `refused` to an earlier load.
     All are read in key order: one that changes meanwhile keeps its position, and is not skipped.
@@ -88,6 +93,7 @@ class Parents:
     values: tuple[Value, ...] = ()
     copied: tuple[str, ...] = ()
     since: PerParent | None = None
+    partitions: tuple[Partition, ...] = ()
 
     async def records(self, warehouse: Connection[Record], place: Place | None) -> AsyncGenerator[ParentRecord, None]:
         """The parents in order, only those after `place`. Parents deleted at the source are skipped."""
@@ -95,8 +101,10 @@ class Parents:
         line = "0::bigint" if self.every else "_batch_id"
         batch, key = (self.after, None) if place is None else (place["batch"], place["keys"])
         again = {} if self.every else await self._again(warehouse)
-        for keys, values in again.items():
-            yield self._record(keys, values, {"batch": batch, "keys": key, "until": self.until})
+        before = {"batch": batch, "keys": key, "until": self.until}
+        for values in again.values():
+            for record in self._records(values, before, before, {}):
+                yield record
         more = "".join(f", {value.text}" for value in self.values)
         while True:
             behind = f"{line} > $1"
@@ -117,8 +125,10 @@ class Parents:
                 batch, *told = row.values()
                 key = told[: len(self.keys)]
                 if tuple(key) not in again:
-                    record = self._record(key, told, {"batch": batch, "keys": key, "until": self.until})
-                    yield replace(record, since=starts.get(key[0]))
+                    after = {"batch": batch, "keys": key, "until": self.until}
+                    for record in self._records(told, before, after, starts):
+                        yield record
+                    before = after
             if len(rows) < _SLICE:
                 return
 
@@ -126,17 +136,29 @@ class Parents:
     def _texts(self) -> str:
         return ", ".join(f"{quote_identifier(key)}::text" for key in self.keys)
 
-    def _record(self, keys: Sequence[str], row: Sequence[str | None], place: Place) -> ParentRecord:
-        named = dict(zip(self.keys, keys, strict=True))
+    def _records(
+        self,
+        row: Sequence[str | None],
+        before: Place,
+        after: Place,
+        starts: Mapping[tuple[str | None, ...], str],
+    ) -> Iterator[ParentRecord]:
+        """The lists of a parent. Reading goes on behind the parent only when all of them have been read."""
+        named = {name: key or "" for name, key in zip(self.keys, row, strict=False)}
         told = dict(zip((value.name for value in self.values), row[len(self.keys) :], strict=True))
         values: dict[str, str | int] = {
             value.name: int(text) if value.is_number else text
             for value in self.values
             if (text := told[value.name]) is not None
         }
-        copied = [told.get(name, named.get(name)) for name in self.copied]
-        text = json.dumps(copied, ensure_ascii=False) if len(copied) > 1 else ""
-        return ParentRecord(named, place, values, text, lacks=tuple(name for name in told if told[name] is None))
+        lacks = tuple(name for name, text in told.items() if text is None)
+        *earlier, last = product(*(part.values for part in self.partitions))
+        for combination in (*earlier, last):
+            copied = (*(told.get(name, named.get(name)) for name in self.copied), *combination)
+            text = json.dumps(copied, ensure_ascii=False) if len(copied) > 1 else ""
+            own = values_of(self.partitions, combination)
+            place = after if combination == last else before
+            yield ParentRecord(named, place, values | own, text, lacks, starts.get(copied))
 
     async def _again(self, warehouse: Connection[Record]) -> dict[tuple[str, ...], tuple[str | None, ...]]:
         """The refused parents that still exist, in order, with their values."""
@@ -174,7 +196,7 @@ class Parents:
             found,
         )
         told = [] if row is None else list(row.values())
-        return self._record(told[: len(self.keys)], told, {}) if told else None
+        return next(self._records(told, {}, {}, {})) if told else None
 
 
 async def parents_of(
@@ -212,8 +234,19 @@ async def parents_of(
     copied = (parent.keys[0], *(field.name for field in endpoint.parent.fields))
     child, cursor, per_parent = Target(source.name, endpoint.name, source.raw_schema), endpoint.cursor, None
     if isinstance(cursor, Since) and clock is not None and await raw_columns(warehouse, child) is not None:
-        per_parent = PerParent(child, endpoint.parent.column, cursor, clock)
-    return Parents(target, parent.keys, after, until, every, refused, _values(parent, endpoint), copied, per_parent)
+        per_parent = PerParent(child, tuple(field.name for field in endpoint.copied), cursor, clock)
+    return Parents(
+        target,
+        parent.keys,
+        after,
+        until,
+        every,
+        refused,
+        _values(parent, endpoint),
+        copied,
+        per_parent,
+        endpoint.partitions,
+    )
 
 
 def _values(parent: Endpoint, child: Endpoint) -> tuple[Value, ...]:
@@ -222,7 +255,10 @@ def _values(parent: Endpoint, child: Endpoint) -> tuple[Value, ...]:
     columns = {field.name: field.type for field in (*parent.key_fields, *parent.copied)}
     fields = {field.name: field for field in child.parent.fields}
     found = list[Value]()
+    own = {part.name for part in child.partitions}
     for name in dict.fromkeys((*child.placeholders, *fields)):
+        if name in own:
+            continue
         if name in fields:
             text, kind = text_at("payload", fields[name].at), fields[name].type
         else:

@@ -80,6 +80,12 @@ async def test_an_answer_of_which_a_condition_does_not_hold_means_what_it_says(r
     assert values((await read_as([rule], sent({"data": [1], "busy": "", "none": []})))[0]) == [1]
 
 
+async def test_a_refusal_whose_body_cannot_be_read_means_what_its_status_says() -> None:
+    rule = When(body="code=7", then="end")
+    strange = raw(response(503, b"\x1b\x00", "Content-Encoding: br"))
+    assert values((await read_as([rule], strange, json_page([1])))[0]) == [1]
+
+
 async def test_the_first_rule_that_holds_decides_and_the_endpoint_s_come_before_the_api_s() -> None:
     endpoint = replace(ITEMS, answers=(When(status=400, body="code=7", then="end"), When(status=400, then="fail")))
     declared = replace(api(endpoint), answers=(When(status=400, then="retry"),))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.kinds.api import Cursor, Endpoint, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
+from flows.kinds.api import Cursor, Endpoint, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage, When
 from flows.kinds.api.declared.pagination import Pagination
 from flows.kinds.api.pages.page import Page
 from flows.values.errors import DeclarationError, ListUnfinished, SourceError
@@ -500,3 +500,52 @@ def test_a_star_is_only_possible_where_several_values_are() -> None:
     ):
         with pytest.raises(DeclarationError):
             wrong()
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        PageNumber(last="isLast", empty_pages=True),
+        Offset(overlap=0, more="more", empty_pages=True),
+        PageNumber(empty_pages=True),
+        Cursor("page", at="next", empty_pages=True),
+        NextUrl("link", empty_pages=True),
+    ],
+    ids=repr,
+)
+async def test_many_pages_that_the_api_has_filtered_are_read_over(style: Pagination) -> None:
+    """Forty of fifty pages are empty."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        number = (
+            int(request.query.get("page", 1))
+            if "offset" not in request.query
+            else int(request.query["offset"]) // 2 + 1
+        )
+        found = [{"id": number}] if number < 6 or number > 45 else []
+        more = number < 50
+        body = {"next": number + 1 if more else None, "link": f"?page={number + 1}" if more else None}
+        await sent({"data": found, "isLast": not more, "more": more, **body})(request, writer)
+
+    rules = (When(body="isLast=true", then="end"),) if style == PageNumber(empty_pages=True) else ()
+    endpoint = replace(ITEMS, page_size=2, answers=rules)
+    pages, asked = await read_all(answer, style, endpoint)
+    assert (count(pages), pages[-1].is_proven, asked) == (10, True, 50)
+
+
+async def test_a_flag_that_is_omitted_when_it_is_false_ends_a_list_with_empty_pages() -> None:
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        number = int(request.query["page"])
+        await sent({"data": [{"id": number}] if number == 1 else [], **({"more": True} if number < 4 else {})})(
+            request, writer
+        )
+
+    pages, asked = await read_all(answer, PageNumber(more="more", empty_pages=True))
+    assert (count(pages), pages[-1].is_proven, asked) == (1, True, 4)
+
+
+async def test_empty_pages_without_end_are_bounded() -> None:
+    endpoint, style = replace(ITEMS, pagination=PageNumber(last="isLast", empty_pages=True)), QUICK
+    async with serve(forever=sent({"data": []})) as server:
+        with pytest.raises(SourceError, match="consecutive pages had no record: 100 pages"):
+            await read(server.url, endpoint, api(endpoint), limits=replace(style, max_idle_pages=2))

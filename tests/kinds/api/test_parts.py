@@ -27,7 +27,7 @@ from flows.kinds.api import (
 )
 from flows.kinds.api.declared.parts import filled, places_in
 from flows.kinds.api.http.limits import HttpLimits
-from flows.values.errors import DeclarationError, ListUnfinished, RateLimited
+from flows.values.errors import DeclarationError, ListUnfinished, RateLimited, SourceError
 from tests.conftest import TestDatabase
 from tests.kinds.api.http_servers import Request, response, serve, status
 from tests.kinds.api.loading import keys, load, place
@@ -330,6 +330,8 @@ def test_a_text_with_other_braces_is_no_template() -> None:
         ({"path": "/items"}, "{region} into the path"),
         ({"path": "/{region}/{id}"}, "needs a parent"),
         ({"path": "/{region}", "etag": True}, "partitions or these"),
+        ({"path": "/{region}", "total": "t", "cursor": Since("a", "at", missing="exclude")}, "no total"),
+        ({"path": "/{region}", "answers": (When(status=400, then="halve"),)}, "until= and begin="),
         ({"path": "/{region}", "partitions": (Partition("region", ("a",)), Partition("region", ("b",)))}, "region"),
     ],
 )
@@ -340,6 +342,25 @@ def test_partitions_that_contradict_the_endpoint_are_refused(written: dict[str, 
         Partition("region", ("eu", "eu"))
     with pytest.raises(DeclarationError, match="declare total"):
         Endpoint("items", path="/items", cursor=Since("a", "at", until="b", begin="2020-01-01", cap=10))
+
+
+async def test_a_partition_whose_list_changes_while_it_is_read_is_read_once_more(warehouse: TestDatabase) -> None:
+    """It is this partition that is asked for changes, and not the first one."""
+    api = regional(cursor=Since("from", field="at", form="epoch"))
+    items = replace(api.table("items"), pagination=PageNumber(), concurrent=1)
+    later = int((datetime.now(UTC) + timedelta(minutes=1)).timestamp())
+    listed = {"eu": [{"id": n, "at": n} for n in range(6)], "us": [{"id": n, "at": n} for n in range(7)]}
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        region, number = request.path.split("/")[-1], int(request.query["page"])
+        if region == "us" and number == 2:
+            listed["us"] = [*(one for one in listed["us"] if one["id"] != 0), {"id": 0, "at": later}]
+        found = [one for one in listed[region] if int(request.query.get("from", 0)) <= one["at"]]
+        writer.write(response(200, json.dumps({"data": found[(number - 1) * 3 : number * 3]}).encode()))
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "items", replace(api, endpoints=[items]))
+    assert held(warehouse) == [*(("eu", n) for n in range(6)), *(("us", n) for n in range(7))]
 
 
 # -- parents
@@ -501,3 +522,72 @@ async def test_a_tombstone_may_be_a_value_and_changes_a_url(warehouse: TestDatab
         assert server.targets == ["/v1/items", "/v1/items?token=t1"]
     assert keys(warehouse, "items") == [1, 3]
     assert keys(warehouse, "items", "_deleted_at is not null") == [2]
+
+
+# -- partitions of parents
+
+
+async def test_each_parent_has_a_list_per_partition_with_its_own_cursor(warehouse: TestDatabase) -> None:
+    api = Api("lists", connection="lists", pagination=SinglePage(), endpoints=[
+        Endpoint("channels", path="/channels"),
+        Endpoint("messages", path="/messages", params=(("channel", "{id}"), ("kind", "{kind}")),
+                 key=("channel", "kind", "ts"), partitions=(Partition("kind", ("m", "f")),),
+                 parent=Parent("channels", column="channel", every=True), concurrent=1,
+                 cursor=Since("oldest", field="ts", form="epoch", column="at")),
+    ])  # fmt: skip
+    stamps = {("a", "m"): [100, 200], ("a", "f"): [50], ("b", "m"): [], ("b", "f"): [7]}
+    asked: dict[tuple[str, str], str | None] = {}
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        query = request.query
+        data: list[dict[str, Any]] = [{"id": "a"}, {"id": "b"}]
+        if query:
+            asked[query["channel"], query["kind"]] = query.get("oldest")
+            data = [{"ts": ts} for ts in stamps[query["channel"], query["kind"]]]
+        writer.write(response(200, json.dumps({"data": data}).encode()))
+
+    async with serve(forever=answer) as server:
+        for name in ("channels", "messages", "messages"):
+            await load(warehouse, server.url, name, api)
+    assert asked == {("a", "m"): "200", ("a", "f"): "50", ("b", "m"): None, ("b", "f"): "7"}
+    found = rows(warehouse, "select channel, kind, ts from raw_lists.messages order by 1, 2, 3")
+    assert [tuple(row.values()) for row in found] == [
+        ("a", "f", "50"), ("a", "m", "100"), ("a", "m", "200"), ("b", "f", "7"),
+    ]  # fmt: skip
+
+
+def test_lists_that_raw_does_not_tell_apart_have_no_cursor() -> None:
+    def endpoints(*fields: Field) -> list[Endpoint]:
+        return [
+            Endpoint("a", path="/a", key=("x", "y")),
+            Endpoint("b", path="/a/{x}/{y}", parent=Parent("a", column="x_of", fields=fields),
+                     cursor=Since("since", field="at")),
+        ]  # fmt: skip
+
+    with pytest.raises(DeclarationError, match="would share a cursor"):
+        Api("lists", connection="lists", endpoints=endpoints())
+    Api("lists", connection="lists", endpoints=endpoints(Field("y")))
+
+
+# -- what is skipped
+
+
+async def test_a_list_without_parts_cannot_be_skipped_and_a_replace_keeps_what_was(warehouse: TestDatabase) -> None:
+    skip = When(status=403, then="skip")
+    items = Endpoint("items", path="/v1/items", key_type="bigint", load=Replace(), pagination=SinglePage())
+    api = Api("lists", connection="lists", endpoints=[items], answers=(skip,))
+    async with serve(forever=status(403)) as server:
+        with pytest.raises(SourceError, match="neither a parent nor partitions"):
+            await load(warehouse, server.url, "items", api)
+    log = Log([*hourly(3, region="eu"), *hourly(2, region="us")])
+    parted = regional(load=Replace(), answers=(skip,))
+
+    async def without_us(request: Request, writer: asyncio.StreamWriter) -> None:
+        await (status(403) if request.path.endswith("us") else log)(request, writer)
+
+    async with serve(forever=log) as server:
+        await load(warehouse, server.url, "items", parted)
+    async with serve(forever=without_us) as server:
+        result = await load(warehouse, server.url, "items", parted)
+    assert held(warehouse) == [*(("eu", n) for n in range(3)), *(("us", n) for n in range(2))]
+    assert "1 lists were skipped as declared" in str(result.warning)

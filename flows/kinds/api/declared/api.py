@@ -102,12 +102,21 @@ class Api:
             return
         parent = self.table(endpoint.parent.endpoint)
         names = [*parent.keys, *(field.name for field in parent.copied), *(one.name for one in endpoint.parent.fields)]
-        unknown = [name for name in endpoint.placeholders if name not in names]
+        parts = [part.name for part in endpoint.partitions]
+        unknown = [name for name in endpoint.placeholders if name not in (*names, *parts)]
         if unknown:
             raise DeclarationError(
                 f"{{{unknown[0]}}} is not a key of {parent.name}",
                 where=where,
                 fix=f"use one of {', '.join(dict.fromkeys(names))}, or declare it among fields= of the parent",
+            )
+        told = {parent.keys[0], *(one.name for one in endpoint.parent.fields)}
+        hidden = [name for name in endpoint.placeholders if name in parent.keys and name not in told]
+        if endpoint.cursor is not None and hidden:
+            raise DeclarationError(
+                f"raw does not tell the lists of two {{{hidden[0]}}} apart, so that they would share a cursor",
+                where=where,
+                fix=f'declare fields=(Field("{hidden[0]}"),) of its parent, or remove the cursor',
             )
         if endpoint.name in self._above(parent):
             raise DeclarationError(

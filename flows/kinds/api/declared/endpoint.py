@@ -157,6 +157,11 @@ class Endpoint:
         return any(rule.then == "smaller" for rule in self.answers)
 
     @property
+    def ends_by_answer(self) -> bool:
+        """Whether an answer is declared to be the end of the list."""
+        return any(rule.then == "end" for rule in self.answers)
+
+    @property
     def is_divided(self) -> bool:
         """Whether there are several lists: of partitions, or of windows of time."""
         is_windowed = isinstance(self.cursor, Since) and self.cursor.is_windowed
@@ -229,16 +234,18 @@ class Endpoint:
                 where=where,
                 fix=f"write {{{min(unused)}}} into the path, a parameter or the body",
             )
-        if self.partitions and (self.parent is not None or self.etag or isinstance(self.cursor, ChangeToken)):
+        if self.partitions and (self.etag or isinstance(self.cursor, ChangeToken)):
             raise DeclarationError(
-                "several lists cannot have one parent, ETag or change token",
-                where=where,
-                fix="declare either partitions or these; a parent's records may have the values as fields",
+                "several lists cannot have one ETag or change token", where=where, fix="declare partitions or these"
             )
         cursor = self.cursor
         if isinstance(cursor, Since) and cursor.cap is not None and self.total is None:
             raise DeclarationError(
                 f"nothing says whether a window has more than {cursor.cap} records", where=where, fix="declare total"
+            )
+        if isinstance(cursor, Since) and cursor.missing == "exclude" and self.total is not None:
+            raise DeclarationError(
+                "the total counts the records that are dropped", where=where, fix='write missing="include", or no total'
             )
         own = isinstance(self.cursor, Since) and not self.cursor.is_windowed and bool(self.cursor.parameter)
         if self.parent is not None and ((self.cursor is not None and not own) or self.etag or self.total is not None):
@@ -284,13 +291,17 @@ class Endpoint:
         if self.pagination is not None:
             check_pagination(self.pagination, self, where)
 
+    @property
+    def _has_ends(self) -> bool:
+        return isinstance(self.cursor, Since) and bool(self.cursor.until and self.cursor.begin)
+
     def _check_answers(self, where: str) -> None:
         meanings = {rule.then for rule in self.answers}
         if self.parent is None and not self.partitions and "skip" in meanings:
             raise DeclarationError(
                 "without a parent there is nothing to skip", where=where, fix='write then="ignore", "end" or "fail"'
             )
-        if "halve" in meanings and not (isinstance(self.cursor, Since) and self.cursor.until and self.cursor.begin):
+        if "halve" in meanings and (self.parent is not None or not self._has_ends):
             raise DeclarationError(
                 "there is no window of time to halve", where=where, fix="declare until= and begin= of the cursor"
             )

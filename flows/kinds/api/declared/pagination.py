@@ -32,7 +32,8 @@ class PageNumber:
     When the declared `total` has been read, or page `pages` (a path in the body), one more page is requested: totals
     may be capped. `past_end` is the status of an API that responds with an error instead of an empty page.
     `empty_pages`: the API filters after it has cut the list into pages, so that a page before the last may be empty;
-    then `pages`, `past_end`, or `total` with `page_size` says where the list ends.
+    then `pages`, `past_end`, `more`, `last`, an answer that is declared to be the end, or `total` with `page_size` says
+    where the list ends.
 
     `more` is the path of a boolean that says whether there is a next page, `last` of one that says that there is none;
     what contradicts `total` or `pages` is an error. `short_ends`: a page with fewer records than `page_size` is the
@@ -113,6 +114,8 @@ class Cursor:
     Ends when the token is absent, null, empty or false, when `more` (a path in the body) is false, or `last` true.
     `more` without a token, or neither true nor false, contradicts itself and is an error. `at` may be in the last
     record, `-1`; then a page without records ends the list as well. A token that is a list needs a `body`.
+    `empty_pages`: the API filters after it has cut the list into pages, so that more than twenty pages in a row may be
+    empty, up to a thousand; for all styles with a token or link.
 
         Cursor("starting_after", at="paging.next", more="has_more")
         Cursor("starting_after", at="data.-1.id", more="has_more")     the last record's id, as Stripe
@@ -125,6 +128,7 @@ class Cursor:
     at: str
     more: str | None = None
     last: str | None = None
+    empty_pages: bool = False
 
     @property
     def is_of_a_record(self) -> bool:
@@ -154,6 +158,7 @@ class NextUrl:
     at: str = "next"
     more: str | None = None
     last: str | None = None
+    empty_pages: bool = False
 
     def __post_init__(self) -> None:
         parse_path(self.at)
@@ -171,6 +176,7 @@ class LinkHeader:
     """
 
     rel: str = "next"
+    empty_pages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +196,7 @@ class NextHeader:
     header: str = "Next-Page"
     parameter: str | None = None
     last: str = ""
+    empty_pages: bool = False
 
 
 Pagination = SinglePage | PageNumber | Offset | Cursor | NextUrl | LinkHeader | NextHeader
@@ -234,6 +241,10 @@ class Paged(Protocol):
     def shrinks(self) -> bool:
         """Whether a page may be requested with fewer records."""
 
+    @property
+    def ends_by_answer(self) -> bool:
+        """Whether an answer is declared to be the end of the list."""
+
 
 def check_pagination(pagination: Pagination, endpoint: "Paged", where: str) -> None:
     """Refuse options that contradict the pagination.
@@ -262,14 +273,16 @@ def check_pagination(pagination: Pagination, endpoint: "Paged", where: str) -> N
             "nothing says how long a page is that is not short", where=where, fix="declare page_size"
         )
     if isinstance(pagination, PageNumber | Offset) and pagination.empty_pages:
-        counted = endpoint.total is not None and endpoint.page_size is not None
-        if not counted and (
-            isinstance(pagination, Offset) or (pagination.pages is None and pagination.past_end is None)
-        ):
+        ends = (endpoint.total is not None and endpoint.page_size is not None) or bool(
+            pagination.more or pagination.last
+        )
+        if isinstance(pagination, PageNumber):
+            ends = ends or pagination.pages is not None or pagination.past_end is not None
+        if not ends and not endpoint.ends_by_answer:
             raise DeclarationError(
                 "with empty pages in between, nothing says where the list ends",
                 where=where,
-                fix="declare total and page_size, or with page numbers pages or past_end",
+                fix="declare total and page_size, more or last, or with page numbers pages or past_end",
             )
 
 

@@ -36,7 +36,7 @@ class AttemptFailed(Exception):
 
     `again`: whether the same request may be sent again; `slow_down`: the API limited the rate; `retry_after`: the
     requested seconds, if any; `status`: that of the response, if it is the failure; `code`: the name of a token
-    server's error; `smaller`: the page may be requested with fewer records.
+    server's error.
     """
 
     def __init__(
@@ -49,7 +49,6 @@ class AttemptFailed(Exception):
         slow_down: bool = False,
         retry_after: float | None = None,
         status: int | None = None,
-        smaller: bool = False,
     ) -> None:
         self.what = what
         self.fix = fix
@@ -59,7 +58,6 @@ class AttemptFailed(Exception):
         self.retry_after = retry_after
         self.status = status
         self.code = ""
-        self.smaller = smaller
         super().__init__(what)
 
     def error(self, where: str, attempts: int) -> MedallionError:
@@ -97,6 +95,10 @@ class AttemptFailed(Exception):
         )
         error.retry_after = ceiling
         return error
+
+
+class PageTooLarge(AttemptFailed):
+    """The page may be requested with fewer records."""
 
 
 def refused(response: httpx.Response, request_line: str, api: Api) -> AttemptFailed:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import httpx
 import msgspec
 
 from flows.declare.duration import parse_duration
 from flows.kinds.api.declared.answers import When, body_condition, condition, statuses
+from flows.kinds.api.declared.api import Api
+from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.http.body import Body, read_body
-from flows.kinds.api.http.failure import AttemptFailed, WindowTooLong
+from flows.kinds.api.http.failure import AttemptFailed, PageTooLarge, WindowTooLong
 from flows.kinds.api.http.json_walk import Absent, Document, kind_of
 from flows.kinds.api.http.quota import pause_in
 from flows.values.errors import PlaceLost, SourceError, SourceUnavailable
@@ -90,7 +93,7 @@ class Answered:
             )
         if rule.then == "smaller":
             fix = "declare a smaller page_size; a page of one record was refused as well"
-            raise AttemptFailed(what, rule.fix or fix, status=status, smaller=True)
+            raise PageTooLarge(what, rule.fix or fix, status=status)
         if rule.then == "halve":
             fix = "let the cursor's parameter be more exact with sent= and digits=, or declare partitions"
             raise AttemptFailed(what, rule.fix or fix, kind=WindowTooLong, status=status)
@@ -114,6 +117,18 @@ class Answered:
         return pause_in(value, headers) or None
 
 
+def rules_of(api: Api, endpoint: Endpoint) -> tuple[When, ...]:
+    """The rules for answers of an endpoint: its own, then the API's.
+
+    Without parents and partitions, nothing can be skipped: the list would count as an empty one.
+    """
+    rules = (*endpoint.answers, *api.answers)
+    if endpoint.parent is not None or endpoint.partitions:
+        return rules
+    fix = "it is declared to be skipped, and this endpoint has neither a parent nor partitions"
+    return tuple(replace(rule, then="fail", fix=fix) if rule.then == "skip" else rule for rule in rules)
+
+
 async def judged(response: httpx.Response, rules: Sequence[When], cap: int) -> Answered:
     """The response with the first rule that holds. Its body is read only if one may decide by it.
 
@@ -129,7 +144,13 @@ async def judged(response: httpx.Response, rules: Sequence[When], cap: int) -> A
             break
     else:
         return first
-    whole = Answered(response, body=await read_body(response, cap, any_media=True))
+    try:
+        body = await read_body(response, cap, any_media=True)
+    except AttemptFailed:
+        if response.status_code == httpx.codes.OK:
+            raise
+        body = None  # the status says enough
+    whole = Answered(response, body=body)
     whole.rule = next((rule for rule in rules if whole.holds(rule)), None)
     return whole
 

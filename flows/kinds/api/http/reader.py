@@ -18,12 +18,12 @@ from flows.kinds.api.declared.format import Format
 from flows.kinds.api.declared.pagination import Offset, PageNumber
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.body import Body, read_body, require_json
-from flows.kinds.api.http.failure import AttemptFailed, expired, refused, too_slow, unreachable
+from flows.kinds.api.http.failure import AttemptFailed, PageTooLarge, expired, refused, too_slow, unreachable
 from flows.kinds.api.http.json_walk import Absent, Document
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.link_header import require_origin
 from flows.kinds.api.http.pace import pace_of
-from flows.kinds.api.http.policy import Answered, judged
+from flows.kinds.api.http.policy import Answered, judged, rules_of
 from flows.kinds.api.http.quota import pause_asked
 from flows.kinds.api.http.records import split, whole_document
 from flows.kinds.api.http.request import PageRequest
@@ -66,7 +66,7 @@ class Reader:
         pagination = api.pagination_of(endpoint)
         self._past_end = pagination.past_end if isinstance(pagination, PageNumber | Offset) else None
         self._is_child = endpoint.parent is not None
-        self._answers = (*endpoint.answers, *api.answers)
+        self._answers = rules_of(api, endpoint)
         self._where = f"{api.name}.{endpoint.name}"
 
     async def fetch(self, request: PageRequest, number: int, *, shapeless: bool = False) -> Answer:
@@ -134,7 +134,7 @@ class Reader:
                 pauses += 1
                 await self._wait(failure, max(failure.retry_after or 0.0, self._backoff(pauses)), where)
                 continue
-            if failure.smaller and size > 1:
+            if isinstance(failure, PageTooLarge) and size > 1:
                 size //= 2
                 request = request.having([(self._endpoint.page_size_parameter, size)])
                 continue

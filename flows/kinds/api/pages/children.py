@@ -84,8 +84,8 @@ async def read_children(
             pages = await outcomes.judge(found)
             keys = tuple(parent.keys.values())
             for page in pages[:-1]:
-                yield replace(page, place=None, parent=parent.parent, parent_keys=keys)
-            yield replace(pages[-1], place=parent.place, parent=parent.parent, parent_keys=keys)
+                yield replace(page, place=None, ends=False, parent=parent.parent, parent_keys=keys)
+            yield replace(pages[-1], place=parent.place, ends=True, parent=parent.parent, parent_keys=keys)
         await outcomes.judge_all()
     finally:
         for _, task in under_way:
@@ -116,7 +116,7 @@ class _Outcomes:
             self._down = self._down + 1 if isinstance(found, SourceUnavailable) else 0
             if self._down >= _MOST_DOWN or self._refused > _MOST_REFUSED:
                 raise found
-            found = [Page([], 0, None, 1, is_last=True, refused=_named(found))]
+            found = [Page([], 0, None, 1, refused=_named(found))]
         elif found[0].skipped:
             return found
         elif not found[0].gone:

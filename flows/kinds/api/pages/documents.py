@@ -63,7 +63,6 @@ async def document_pages(
                     None,
                     number,
                     after,
-                    is_last=after is None,
                     moment=http_date(head.get("date", "")) or began,
                     gone=of.is_gone and number == 1,
                     skipped=of.is_skipped,

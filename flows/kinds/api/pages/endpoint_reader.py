@@ -101,7 +101,7 @@ class EndpointReader:
                 self._shows_next |= walk.shows_next
                 if number == 1:
                     walk.began = (http_date(answer.headers.get("date", "")) or began).isoformat()
-                if following is None and isinstance(walk, NumberedWalk) and await self._has_changed(walk, number):
+                if following is None and isinstance(walk, NumberedWalk) and await self._has_changed(walk, number, of):
                     following = walk.read_again()
                 following = without_key(following, self._api.auth)
                 if following is not None:
@@ -132,7 +132,7 @@ class EndpointReader:
             return document_pages(self._reader, endpoint, walk, request, start, self._at)
         raise error
 
-    async def _has_changed(self, walk: NumberedWalk, number: int) -> bool:
+    async def _has_changed(self, walk: NumberedWalk, number: int, of: Mapping[str, str | int] | None) -> bool:
         """Whether records changed while their list was read, page by page, by one request with the cursor.
 
         Its value is the API's clock at the first page. Without a cursor, every load reads all pages, and the next one
@@ -143,7 +143,7 @@ class EndpointReader:
         if not isinstance(cursor, Since) or not is_time or walk.began is None or not walk.may_have_lost:
             return False
         began = cursor.at(datetime.fromisoformat(walk.began))
-        first = self._first(Start(began))
+        first = self._first(Start(began), of)
         if self._endpoint.page_size is not None:
             first = first.having([(self._endpoint.page_size_parameter, 1)])
         records = (await self._reader.fetch(first, number)).records
@@ -201,7 +201,6 @@ class EndpointReader:
             answer.total,
             number,
             place,
-            place is None,
             http_date(answer.headers.get("date", "")) or began,
             answer.headers.get("etag"),
             self._token(answer, number),
@@ -226,7 +225,7 @@ class EndpointReader:
         return first_request(self._api, self._endpoint, self._reader.base, start, self._values(of))
 
     def _values(self, of: Mapping[str, str | int] | None) -> Mapping[str, str | int]:
-        return values_of(self._endpoint, self._endpoint.combinations[0]) if of is None else of
+        return values_of(self._endpoint.partitions, self._endpoint.combinations[0]) if of is None else of
 
     def _walk(self, first: PageRequest, *, is_all: bool) -> Walk:
         pagination = self._api.pagination_of(self._endpoint)

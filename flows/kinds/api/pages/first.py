@@ -13,7 +13,7 @@ from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import Offset, PageNumber
-from flows.kinds.api.declared.parts import filled
+from flows.kinds.api.declared.parts import Partition, filled
 from flows.kinds.api.http.link_header import require_origin
 from flows.kinds.api.http.request import PageRequest, Value, check_place, encoded, encoded_form
 from flows.kinds.api.pages.page import Start
@@ -73,11 +73,11 @@ def _body(endpoint: Endpoint, of: Mapping[str, str | int]) -> bytes | None:
     return encoded_form(body) if endpoint.form else encoded(body)
 
 
-def values_of(endpoint: Endpoint, combination: Sequence[str]) -> dict[str, str | int]:
+def values_of(partitions: Sequence[Partition], combination: Sequence[str]) -> dict[str, str | int]:
     """The values of partitions by name; numbers as such."""
     return {
         part.name: int(value) if part.type == "bigint" else value
-        for part, value in zip(endpoint.partitions, combination, strict=True)
+        for part, value in zip(partitions, combination, strict=True)
     }
 
 

@@ -111,7 +111,7 @@ class OffsetWalk(Walk):
         is_short = style.short_ends and answer.listed < (self.of.endpoint.page_size or 0)
         if told is False or (is_short and told is None):
             why = repr(style.more or style.last) if told is False else "the length of its page"
-            self.end_at(self._counted, self._total, why)
+            self.end_at(self._counted, None if style.empty_pages else self._total, why)
             return True
         return style.most is not None and self._pages >= style.most
 
@@ -139,7 +139,9 @@ class OffsetWalk(Walk):
         return max(1, len(page) - self.pagination.overlap)
 
     def _goes_on_empty(self) -> bool:
-        return self.pagination.empty_pages and not self._looks and self._counted < (self._total or 0)
+        if not self.pagination.empty_pages or self._looks:
+            return False
+        return self._total is None or self._counted < self._total
 
     def _end(self, answer: Answer) -> None:
         """The end of the list is this page, which has nothing new or does not exist.

@@ -17,7 +17,6 @@ class Page:
     `total`: the API's own count of this query, if the endpoint declares its path.
     `number`: 1 for the first page.
     `place`: where to resume after this page; None after the last one, and where reading cannot be resumed.
-    `is_last`: of its list.
     `moment`: the API's clock at the response, or ours before the request.
     `etag`: the response's ETag; `token`: its change token, if declared.
     `parent`: what is copied into the rows of the records: the key of their parent, values of partitions.
@@ -27,6 +26,7 @@ class Page:
     `keep`: its place must be durable before the next page is requested.
     `is_proven`: of the last page, whether the API has shown that it is the last one.
     `ignored`: of the last page, how many answers of the list were ignored as declared.
+    `ends`: whether its list ends, if its place does not say so: one of several lists, or of parents.
     """
 
     records: list[bytes]
@@ -34,7 +34,6 @@ class Page:
     total: int | None
     number: int
     place: Place | None = None
-    is_last: bool = False
     moment: datetime | None = None
     etag: str | None = None
     token: str | None = None
@@ -47,6 +46,12 @@ class Page:
     parent_keys: tuple[str, ...] = ()
     refused: str | None = None
     keep: bool = False
+    ends: bool | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it is the last page of its list, which may be one of several."""
+        return self.place is None if self.ends is None else self.ends
 
 
 @dataclass(frozen=True, slots=True)

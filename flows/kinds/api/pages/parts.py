@@ -103,7 +103,7 @@ class Parts:
             return None
         since, until = cursor.moment(part.since), cursor.moment(part.until)
         middle = since + (until - since) / 2
-        if cursor.resolution >= (until - middle) or cursor.written(cursor.at(middle)) in (
+        if cursor.resolution > (until - middle) or cursor.written(cursor.at(middle)) in (
             cursor.written(part.since),
             cursor.written(part.until),
         ):
@@ -145,14 +145,14 @@ async def read_parts(reader: EndpointReader, parts: Parts, width: int) -> AsyncG
                 running.append(_Running(reader, parts.endpoint, part, alone=width < 2))
             if not running:
                 return
-            now = running[0]
+            now, refused = running[0], None
             try:
                 page = await now.next()
                 halves = _halves(parts, now.part, page) if now.is_first else None
-            except WindowTooLong:
-                halves = parts.halves(now.part)
-                if halves is None:
-                    raise
+            except WindowTooLong as problem:
+                halves, refused = parts.halves(now.part), problem
+            if halves is None and refused is not None:
+                raise ListUnfinished(refused.what, where=refused.where, fix=refused.fix)
             if halves is not None:
                 await running.popleft().stop()
                 for half in reversed(halves):
@@ -166,7 +166,8 @@ async def read_parts(reader: EndpointReader, parts: Parts, width: int) -> AsyncG
                     running.append(_Running(reader, parts.endpoint, part, alone=width < 2))
             place = None if is_last and not running else parts.place(now.part, page.place)
             # A page that the list cannot be resumed behind is never the last one.
-            yield replace(page, place=place, parent=copied_text(now.part.values) if now.part.values else None)
+            copied = copied_text(now.part.values) if now.part.values else None
+            yield replace(page, place=place, ends=is_last, parent=copied)
     finally:
         await asyncio.gather(*(one.stop() for one in running))
 
@@ -198,7 +199,7 @@ class _Running:
             self._goes_on.set()
         self._pages: asyncio.Queue[Page | BaseException] = asyncio.Queue(_AHEAD)
         start = Start(part.since, part.place, until=part.until)
-        values = values_of(endpoint, part.values)
+        values = values_of(endpoint.partitions, part.values)
         self._task = asyncio.create_task(self._read(reader, endpoint, start, values, alone))
 
     async def _read(

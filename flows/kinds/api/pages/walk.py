@@ -80,7 +80,8 @@ class Walk:
         self._least: int | None = None
         self._names = frozenset[str]()
         self.began: str | None = None
-        self._trail = Trail(first, of.max_idle_pages)
+        may_be_empty = not isinstance(pagination, SinglePage) and pagination.empty_pages
+        self._trail = Trail(first, of.max_idle_pages, may_be_empty=may_be_empty)
 
     def take(self, request: PageRequest, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
         """The page's new records, and the request for the next page; None at the end.
@@ -157,6 +158,10 @@ class Walk:
         told = flag(answer.document, style.more) if style.more else None
         if style.last and (last := flag(answer.document, style.last)) is not None:
             told = not last
+        if isinstance(style, PageNumber | Offset):
+            self.shows_next |= told is True
+            if told is None and style.more and self.shows_next and not answer.ended:
+                return False  # some APIs omit what is false
         return told
 
     def _end(self, answer: Answer) -> None:
