@@ -6,6 +6,8 @@ variable AWS_DEFAULT_REGION. `MEDALLION_AWS_ENDPOINT_URL` sets another endpoint,
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 from urllib.parse import quote
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, NoRegionError
@@ -38,26 +40,62 @@ def secret(name: str) -> Mapping[str, str | None] | None:
     Three formats are supported, and read again each time, so that the next load uses a rotated password:
 
         postgresql://reader:…@host/shop?sslmode=verify-full                              an address
-        {"url": "https://api.example.com", "key": "…", "user": "…"}                      an API's, key and user optional
+        {"url": "https://api.example.com", "key": "…", "user": "…"}                      an API's; all but url optional,
+                                                        as are "token" and "certificate"
         {"engine": "postgres", "host": …, "port": …, "username": …, "password": …, "dbname": …}   as rotation writes it;
                                                         "sslmode" may be added, and is verify-full when it is not
 
     Raises:
         ConfigurationError: Secrets Manager refuses, does not respond, or the secret has none of these formats.
     """
+    text = text_of(name)
+    return None if text is None else _document(text, settings().secrets_prefix + name)
+
+
+def text_of(name: str) -> str | None:
+    """The text of the secret `<MEDALLION_SECRETS_PREFIX><name>`; None if it does not exist or has no value.
+
+    Raises:
+        ConfigurationError: Secrets Manager refuses or does not respond.
+    """
     full_name = settings().secrets_prefix + name
-    try:
+    kept: Any = None
+    with _errors(full_name, "access to the secret and its key"):
         kept = AwsSecret(aws_credentials=credentials(), secret_name=full_name).read_secret(_sync=True)
+    return kept.decode() if isinstance(kept, bytes) else kept and str(kept)
+
+
+def put(name: str, text: str) -> None:
+    """Store the text as the next version of the secret `<MEDALLION_SECRETS_PREFIX><name>`; it is created if need be.
+
+    Raises:
+        ConfigurationError: Secrets Manager refuses or does not respond.
+    """
+    full_name = settings().secrets_prefix + name
+    client = credentials().get_client("secretsmanager")
+    grants = "secretsmanager:PutSecretValue and CreateSecret on it, and the use of its key"
+    is_stored = False
+    with _errors(full_name, grants):
+        client.put_secret_value(SecretId=full_name, SecretString=text)
+        is_stored = True
+    if not is_stored:
+        with _errors(full_name, grants):
+            client.create_secret(Name=full_name, SecretString=text)
+
+
+@contextmanager
+def _errors(full_name: str, grants: str) -> Iterator[None]:
+    """Errors of Secrets Manager as ours. A secret that does not exist ends the block, and is no error."""
+    try:
+        yield
     except ClientError as problem:
         code = str(problem.response.get("Error", {}).get("Code"))
         if code == _ABSENT:
-            return None
+            return
         raise ConfigurationError(
             f"Secrets Manager answered {code}",
             where=full_name,
-            fix="grant the role of this task access to the secret and its key"
-            if code not in _PASSING
-            else "wait: Secrets Manager is busy",
+            fix=f"grant the role of this task {grants}" if code not in _PASSING else "wait: Secrets Manager is busy",
             retryable=code in _PASSING,
         ) from None
     except (BotoCoreError, ValueError) as problem:  # ValueError: an endpoint that is not a URL
@@ -70,8 +108,6 @@ def secret(name: str) -> Mapping[str, str | None] | None:
             else "check the network route to Secrets Manager, and MEDALLION_AWS_ENDPOINT_URL if it is set",
             retryable=isinstance(problem, NoConnection | HTTPClientError),
         ) from None
-    text = kept.decode() if isinstance(kept, bytes) else str(kept)
-    return _document(text, full_name)
 
 
 def lake_blocks(bucket: str) -> Iterator[tuple[str, S3Bucket]]:
@@ -88,7 +124,7 @@ def _document(text: str, where: str) -> Mapping[str, str | None]:
     except ValueError:
         raise _unreadable(where, "it starts like JSON but is invalid") from None
     if found.get("url"):
-        return {"url": str(found["url"]), "key": found.get("key"), "user": found.get("user")}
+        return {"url": str(found["url"])} | {name: found.get(name) for name in ("key", "user", "token", "certificate")}
     missing = [name for name in ("host", "username", "password", "dbname") if not found.get(name)]
     if missing or found.get("engine", "postgres") not in ("postgres", "postgresql", "aurora-postgresql"):
         raise _unreadable(where, f"it has neither url nor {', '.join(missing) or 'PostgreSQL as its engine'}")

@@ -12,7 +12,7 @@ from prefect.types import SecretDict
 from pydantic import SecretStr
 
 from blocks.lookup import document_name, stored
-from blocks.types import TYPES, Warehouse
+from blocks.types import TYPES, KeptToken, Warehouse
 from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
 
@@ -61,6 +61,18 @@ def replace_address(role: Literal["loader", "transformer", "reader"], url: str) 
     same = [name for name in ("loader", "transformer", "reader") if name == role or getattr(present, name) == former]
     changed = present.model_copy(update=dict.fromkeys(same, SecretStr(url)))
     changed.save("warehouse", overwrite=True, _sync=True)  # type: ignore[call-arg]  # added by Prefect's dispatcher
+
+
+def kept_token(name: str) -> str | None:
+    """The token that loads keep in the block of that name; None if there is none yet."""
+    present = stored(KeptToken, name)
+    return present.state.get_secret_value() if isinstance(present, KeptToken) else None
+
+
+def keep_token(name: str, state: str) -> None:
+    """Keep a token in the block of that name, in place of the former one."""
+    block = KeptToken(state=SecretStr(state))
+    block.save(document_name(name), overwrite=True, _sync=True)  # type: ignore[call-arg]  # as above
 
 
 def save(name: str, block: Block) -> Registered:

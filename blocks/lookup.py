@@ -14,8 +14,8 @@ def find(name: str) -> Mapping[str, str | None] | None:
     """The document of that name, or None if it does not exist.
 
     `warehouse`       {"loader": url, "transformer": url, "reader": url or None}
-    `source-<name>`   {"url": url} for a database, {"url": base URL, "key": key or None, "user": user or None} for an
-                      API
+    `source-<name>`   {"url": url} for a database; for an API {"url": base URL, "key": …, "user": …, "token": …,
+                      "certificate": …}, each text or None
 
     Callable from a running event loop too: it never awaits.
 
@@ -61,7 +61,8 @@ def _plain(block: Block) -> Mapping[str, str | None]:
             "reader": _open(block.reader),
         }
     if isinstance(block, SourceApi):
-        return {"url": block.base_url, "key": _open(block.key), "user": _open(block.user)}
+        secrets = {name: _open(getattr(block, name)) for name in ("key", "user", "token", "certificate")}
+        return {"url": block.base_url, **secrets}
     if isinstance(block, SourceDatabase):
         return {"url": block.url.get_secret_value()}
     raise TypeError(f"{type(block).__name__} is not a block of this platform")

@@ -1,4 +1,4 @@
-"""The four kinds of block. Every secret in them is a SecretStr: Prefect encrypts it at rest and shows asterisks."""
+"""The five kinds of block. Every secret in them is a SecretStr: Prefect encrypts it at rest and shows asterisks."""
 
 from typing import ClassVar, Literal
 
@@ -38,6 +38,18 @@ class SourceApi(Block):
     base_url: str = Field(description="https://api.example.com, without credentials in it")
     key: SecretStr | None = Field(None, description="The API's key, if any: also a password, token or client secret")
     user: SecretStr | None = Field(None, description="The user or OAuth2 client id that goes with the key, if any")
+    token: SecretStr | None = Field(None, description="The first refresh token, if the API's authentication has one")
+    certificate: SecretStr | None = Field(None, description="A client certificate with its key, in PEM, if any")
+
+
+class KeptToken(Block):
+    """A token that an API replaces with every use. Written by loads only."""
+
+    _block_type_name: ClassVar[str | None] = "Medallion kept token"
+    _block_type_slug: ClassVar[str | None] = "medallion-kept-token"
+    _description: ClassVar[str | None] = "The refresh token that is valid now. Loads replace it."
+
+    state: SecretStr = Field(description="The token as loads keep it")
 
 
 class AlertChannel(Block):
@@ -52,4 +64,4 @@ class AlertChannel(Block):
     severity: Literal["info", "warning", "critical"] = Field("warning", description="The lowest severity to send")
 
 
-TYPES: tuple[type[Block], ...] = (Warehouse, SourceDatabase, SourceApi, AlertChannel)
+TYPES: tuple[type[Block], ...] = (Warehouse, SourceDatabase, SourceApi, KeptToken, AlertChannel)

@@ -16,7 +16,7 @@ from blocks.documents import Registered, register_types, save
 from blocks.server import require_server
 from blocks.types import AlertChannel, SourceApi, SourceDatabase, Warehouse
 from flows.access.addresses import configured as configured_address
-from flows.access.addresses import embedded, embedded_stack
+from flows.access.addresses import embedded, embedded_stack, secrets_in
 from flows.declare.source import Source
 from flows.kinds.registry import kind_of
 from flows.sources import SOURCES
@@ -83,12 +83,9 @@ def _source_block(source: Source, environment: Mapping[str, str], stack: Mapping
         return None
     if not kind_of(source).has_key:
         return SourceDatabase(url=SecretStr(found.url))
-    key, user = (
-        given or environment.get(f"MEDALLION_SOURCE_{source.connection.upper()}_{name}")
-        for name, given in (("KEY", found.key), ("USER", found.user))
-    )
-    secrets = {"key": SecretStr(key) if key else None, "user": SecretStr(user) if user else None}
-    return SourceApi(base_url=found.url, **secrets)
+    given = secrets_in(source.connection, environment)
+    secrets = {name: getattr(found, name) or value for name, value in given.items()}
+    return SourceApi(base_url=found.url, **{name: SecretStr(value) for name, value in secrets.items() if value})
 
 
 def _stack_here() -> Mapping[str, Any]:

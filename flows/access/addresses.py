@@ -8,6 +8,8 @@ MEDALLION_WAREHOUSE_REVIEWER_URL     the same database as the role that reviews 
 MEDALLION_SOURCE_SHOP_URL            a source database, or an API's base URL
 MEDALLION_SOURCE_MARKETING_KEY       an API's key, password, token or client secret
 MEDALLION_SOURCE_MARKETING_USER      the user or client id that goes with it
+MEDALLION_SOURCE_MARKETING_TOKEN     a first refresh token, if the API's authentication has one
+MEDALLION_SOURCE_MARKETING_CERTIFICATE   a client certificate with its key, in PEM, or the path of such a file
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ Role = Literal["loader", "transformer", "reader"]
 DEMO_APIS = ("marketing", "currency")
 #: The sources of `medallion demo`.
 DEMO_SOURCES = ("shop", *DEMO_APIS)
+#: The fields of a source's credential.
+CREDENTIALS = ("key", "user", "token", "certificate")
 # SQLSTATE invalid_password, as `explain` writes it.
 _REFUSED_PASSWORD = "answered 28P01"  # noqa: S105 # nosec B105 - a state, not a password
 _ROTATION_POLL_SECONDS = 1.0
@@ -101,9 +105,9 @@ def warehouse(role: Role = "loader") -> DatabaseConnection:
             raise _no_reader()
     if configured is not None:
         return DatabaseConnection("warehouse", configured.get_secret_value())
-    if (kept := _secret(f"warehouse-{role}")) is not None:
+    if (kept := secret_document(f"warehouse-{role}")) is not None:
         return DatabaseConnection("warehouse", kept["url"], reread=partial(warehouse, role))
-    if (block := _block("warehouse")) is not None:
+    if (block := block_document("warehouse")) is not None:
         if block[role] is None:
             raise _no_reader()
         return DatabaseConnection("warehouse", block[role], reread=partial(warehouse, role))
@@ -146,11 +150,13 @@ def _no_reader() -> ConfigurationError:
 
 @dataclass(frozen=True, slots=True)
 class SourceAddress:
-    """A source's URL, key and user. Its repr never shows them."""
+    """A source's URL, key and user, refresh token and client certificate. Its repr never shows them."""
 
     url: str = field(repr=False)
     key: str | None = field(default=None, repr=False)
     user: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    certificate: str | None = field(default=None, repr=False)
 
 
 def look_up(source: str, connection: str) -> SourceAddress:
@@ -161,14 +167,14 @@ def look_up(source: str, connection: str) -> SourceAddress:
     """
     if found := configured(connection, os.environ):
         return found
-    key, user = (os.environ.get(f"MEDALLION_SOURCE_{connection.upper()}_{name}") for name in ("KEY", "USER"))
+    set_here = secrets_in(connection, os.environ)
     if (kept := _kept(f"source-{connection}")) is not None:
-        return SourceAddress(str(kept["url"]), key or kept.get("key"), user or kept.get("user"))
+        return SourceAddress(str(kept["url"]), **{name: set_here[name] or kept.get(name) for name in CREDENTIALS})
     stack = embedded_stack() or {}
     if found := embedded(connection, stack):
         if f"{connection}_extractor" in (stack.get("urls") or {}):
             embedded_url(stack, f"{connection}_extractor")  # refuses a server that is gone
-        return replace(found, key=key or found.key, user=user or found.user)
+        return replace(found, **{name: value for name, value in set_here.items() if value})
     demo = "run `medallion demo` for the embedded one, or " if source in DEMO_SOURCES else ""
     raise ConfigurationError(
         f"the connection URL of source `{source}` is not configured",
@@ -179,9 +185,13 @@ def look_up(source: str, connection: str) -> SourceAddress:
 
 def configured(connection: str, environment: Mapping[str, str]) -> SourceAddress | None:
     """A connection's URL from environment variables."""
-    prefix = f"MEDALLION_SOURCE_{connection.upper()}"
-    url, key, user = (environment.get(f"{prefix}_{name}") for name in ("URL", "KEY", "USER"))
-    return SourceAddress(url, key, user) if url else None
+    url = environment.get(f"MEDALLION_SOURCE_{connection.upper()}_URL")
+    return SourceAddress(url, **secrets_in(connection, environment)) if url else None
+
+
+def secrets_in(connection: str, environment: Mapping[str, str]) -> dict[str, str | None]:
+    """A connection's credentials from environment variables, by field."""
+    return {name: environment.get(f"MEDALLION_SOURCE_{connection.upper()}_{name.upper()}") for name in CREDENTIALS}
 
 
 def embedded(connection: str, stack: Mapping[str, Any]) -> SourceAddress | None:
@@ -196,10 +206,10 @@ def embedded(connection: str, stack: Mapping[str, Any]) -> SourceAddress | None:
 
 def _kept(name: str) -> Mapping[str, Any] | None:
     """A source's connection URL from Secrets Manager, or else from its Prefect block."""
-    return _secret(name) or _block(name)
+    return secret_document(name) or block_document(name)
 
 
-def _secret(name: str) -> Mapping[str, Any] | None:
+def secret_document(name: str) -> Mapping[str, Any] | None:
     """The secret of that name as plain values, if MEDALLION_SECRETS_PREFIX is set and the secret has a value."""
     if not settings().secrets_prefix:
         return None
@@ -209,7 +219,7 @@ def _secret(name: str) -> Mapping[str, Any] | None:
     return secret(document_name(name))
 
 
-def _block(name: str) -> Mapping[str, Any] | None:
+def block_document(name: str) -> Mapping[str, Any] | None:
     """The Prefect block of that name as plain values, when a Prefect API that is not the embedded one is configured.
 
     The embedded stack's URLs are in its own file; reading them from its server would only cost time.

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from flows.quality.quarantine import Unreadable
 
-Steps = tuple[str, ...]
+# The path of a key's value; empty for what is copied into the record, a position if that is one of several values.
+Steps = tuple[str, ...] | int
 
 # jsonb accepts neither; PostgreSQL would refuse the full COPY for one of them. Six bytes in the JSON text:
 # \u0000, or a surrogate (\ud800 to \udfff) that may lack its other half.
@@ -104,11 +105,18 @@ def _measured(number: str) -> str:
 def _key_texts(record: bytes, keys: Sequence[Steps], parent: str | None) -> str | tuple[str | None, ...] | None:
     """The record's key as text, if it can be read although the record cannot be stored."""
     document = json.loads(record.decode("utf-8", errors="replace"), parse_int=str)
-    texts = tuple(_text(document, key) if key else parent for key in keys)
+    texts = tuple(_text(document, key) if isinstance(key, tuple) and key else _copied(parent, key) for key in keys)
     return texts[0] if len(texts) == 1 else texts
 
 
-def _text(value: object, steps: Steps) -> str | None:
+def _copied(parent: str | None, key: Steps) -> str | None:
+    if parent is None or not isinstance(key, int):
+        return parent
+    value: str | None = json.loads(parent)[key]
+    return value
+
+
+def _text(value: object, steps: tuple[str, ...]) -> str | None:
     for step in steps:
         if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
             value = value[int(step)]

@@ -9,6 +9,7 @@ quotes, a timestamp without time zone, a missing field) is not handled here: Pos
 from __future__ import annotations
 
 import datetime
+import json
 import struct
 import uuid
 from collections.abc import Callable, Sequence
@@ -31,11 +32,17 @@ _COUNT = struct.Struct("!h")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A column and the path of its value; an empty path: the key of the record's parent."""
+    """A column and the path of its value; an empty path: what is copied into the record, such as a key.
+
+    `is_plain`: its values are written as PostgreSQL reads them. `at`: its place among several values that are copied,
+    which are written as a JSON list.
+    """
 
     name: str
     raw_type: str
     steps: tuple[str, ...]
+    is_plain: bool = True
+    at: int | None = None
 
 
 class NotPlain(Exception):
@@ -117,6 +124,8 @@ class PayloadRows:
 
 
 def _parent(place: Place, parent: str | None) -> bytes:
+    if parent is not None and place.at is not None:
+        parent = json.loads(parent)[place.at]
     if parent is None or place.raw_type not in ("text", "bigint"):
         raise ValueError
     return _bigint(int(parent)) if place.raw_type == "bigint" else _text(parent)
@@ -131,7 +140,12 @@ def _decoder(places: Sequence[Place]) -> msgspec.json.Decoder[Any] | None:
             here = here.setdefault(step, {})
             if not isinstance(here, dict):
                 return None
-        if place.raw_type not in _FORMS or place.steps[-1] in here or any(step.isdecimal() for step in place.steps):
+        if (
+            place.raw_type not in _FORMS
+            or not place.is_plain
+            or place.steps[-1] in here
+            or any(step.isdecimal() for step in place.steps)
+        ):
             return None
         if not all(f"f_{step}".isidentifier() for step in place.steps):
             return None  # a name with a dot, such as @odata.id

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from flows.values.errors import ConfigurationError
+from flows.values.kept_token import TokenKeeper
 
 #: Allowed sslmodes for other machines. `allow` and `prefer` let the server decide.
 _TLS_MODES = ("verify-full", "verify-ca", "require", "disable")
@@ -110,9 +111,16 @@ def _is_here(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ApiConnection:
-    """An API's base URL, its key if any, and the key's user or OAuth2 client id."""
+    """An API's base URL, its key if any, and the key's user or OAuth2 client id.
+
+    `token` is a first refresh token, and `tokens` keeps those that replace it; `certificate` is a client certificate
+    with its key, in PEM, or the path of such a file.
+    """
 
     name: str
     base_url: str = field(repr=False)  # some people put credentials into it
     key: str | None = field(default=None, repr=False)
     user: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    certificate: str | None = field(default=None, repr=False)
+    tokens: TokenKeeper | None = field(default=None, repr=False, compare=False)

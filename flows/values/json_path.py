@@ -16,18 +16,25 @@ class Pick:
     value: str
 
 
-Step = str | Pick
+@dataclass(frozen=True, slots=True)
+class Each:
+    """Selects every element of a list, or every value of an object."""
+
+
+Step = str | Pick | Each
 _FIELD = r"""(?:"(?P<double>[^"]+)"|'(?P<single>[^']+)'|(?P<plain>[^.\[\]"'][^.\[\]]*))"""
 _STEP = re.compile(_FIELD + r"(?:\[(?P<by>[^=\[\]]+)=(?P<value>[^\[\]]*)\])?")
-_NEEDS_QUOTES = re.compile(r"""[.\[\]]|^["']""")
+_NEEDS_QUOTES = re.compile(r"""[.\[\]]|^["']|^\*$""")
 
 
-def parse_path(path: str) -> tuple[Step, ...]:
-    """The steps of a path.
+def parse_path(path: str, *, many: bool = False) -> tuple[Step, ...]:
+    """The steps of a path. Only one with `many` may have `*`.
 
         ""                          the document itself
         "meta.total"                field by field
         "dimensionValues.0.value"   a number selects from a list, starting at 0
+        "data.-1.id"                a negative number counts from the end of a list
+        "results.*.items"           every element of a list, or value of an object
         "link[relation=next].url"   the object of a list whose field has that value
         '"@odata.nextLink"'         quotes, double or single, around a field whose name has a dot or a bracket
 
@@ -46,11 +53,23 @@ def parse_path(path: str) -> tuple[Step, ...]:
                 fix="write fields separated by dots, such as meta.total or link[relation=next].url, and quotes around "
                 "a field whose name has a dot, such as '\"@odata.nextLink\"'",
             )
-        steps.append(found["double"] or found["single"] or found["plain"])
+        if found["plain"] == "*" and not many:
+            raise DeclarationError(
+                f"the path {path!r} addresses several values",
+                where="a path in JSON",
+                fix="write the position of one, such as 0 or -1, or '\"*\"' for a field of this name",
+            )
+        steps.append(Each() if found["plain"] == "*" else found["double"] or found["single"] or found["plain"])
         if found["by"]:
             steps.append(Pick(found["by"], found["value"]))
         at = ends + 1
     return tuple(steps)
+
+
+def position(step: str) -> int | None:
+    """The step as a position in a list, negative from its end; None for the name of a field."""
+    digits = step.removeprefix("-")
+    return int(step) if digits.isascii() and digits.isdecimal() and len(digits) < 10 else None
 
 
 def joined(path: str, field: str) -> str:

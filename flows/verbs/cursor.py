@@ -115,8 +115,8 @@ async def move_cursor(name: str, value: str | None, by: str, *, only_plan: bool 
                     where=name,
                     fix=f"declare the key, or make the raw table again: `medallion reload {name} --recreate`",
                 )
-            # It is a value of the cursor that is declared now; of which source, is known.
-            kept = {part: facts for part, facts in before.identity.items() if part not in ("cursor", "path")}
+            # It is a value of the cursor that is declared now, for all partitions; of which source, is known.
+            kept = {part: facts for part, facts in before.identity.items() if part not in ("cursor", "path", "parts")}
             set_by = {"set": {"by": by, "at": datetime.now(UTC).isoformat()}}
             identity = {**kept, **set_by} if after else {part: kept[part] for part in _OF_RAW if part in kept}
             transaction = warehouse.transaction()

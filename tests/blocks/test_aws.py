@@ -10,16 +10,23 @@ from prefect.blocks.core import Block
 from prefect.settings import PREFECT_DEFAULT_RESULT_STORAGE_BLOCK, temporary_settings
 from prefect_aws import AwsCredentials, S3Bucket
 from psycopg import sql
+from pydantic import SecretStr
 
 from blocks.aws import LAKE_PREFIXES, secret
+from blocks.documents import save
+from blocks.lookup import stored
+from blocks.types import KeptToken as KeptTokenBlock
+from blocks.types import SourceApi
 from deployments.documents import register
 from flows.access import addresses
+from flows.access.kept_tokens import keeper_of
 from flows.ingest import ingest
 from flows.kinds.registry import kind_of
 from flows.sources.marketing import marketing
 from flows.sources.shop import shop as declared_shop
 from flows.tasks import tables
-from flows.values.errors import ConfigurationError
+from flows.values.errors import ConfigurationError, SourceUnavailable
+from flows.values.kept_token import KeptToken
 from flows.values.settings import settings
 from tests.conftest import TestCluster, TestDatabase
 from tests.kinds.loading import rows, setting
@@ -183,7 +190,7 @@ def test_an_api_takes_its_key_from_its_secret_and_a_name_with_an_underscore_is_f
     found = kind_of(marketing).address(marketing)
     assert (found.base_url, found.key) == ("https://api.example.com", "hunter2")
     put(aws, "source-web-shop", "postgresql://u:p@db/web")
-    assert addresses._secret("source-web_shop") == {"url": "postgresql://u:p@db/web", "key": None, "user": None}
+    assert addresses.secret_document("source-web_shop") == {"url": "postgresql://u:p@db/web", "key": None, "user": None}
 
 
 def test_the_environment_goes_before_and_an_empty_secret_leaves_the_way_to_others(
@@ -231,3 +238,38 @@ def test_without_who_we_are_it_is_said_what_to_set(aws: Aws, monkeypatch: pytest
         secret("source-shop")
     assert "AWS_ACCESS_KEY_ID" in refused.value.fix
     assert not refused.value.retryable
+
+
+async def test_a_token_is_kept_in_the_store_of_its_credential_by_one_run_at_a_time(
+    aws: Aws, warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Secrets Manager has no locks: the warehouse, which all runs share, lends one."""
+    name = f"ledger{secrets.token_hex(3)}"
+    put(aws, f"source-{name}", {"url": "https://api.example.com", "key": "k", "token": "first"})
+    monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", warehouse.url("loader"))
+    monkeypatch.setenv("MEDALLION_LOCK_WAIT_SECONDS", "0")
+    settings.cache_clear()
+    one, other = keeper_of(name), keeper_of(name)
+    assert one.read() is None
+    async with one.alone():
+        with pytest.raises(SourceUnavailable, match="another run is renewing the token"):
+            async with other.alone():
+                pass
+        for number in range(2):
+            one.write(KeptToken("seed", f"hunter{number}"))
+    async with other.alone():
+        assert other.read() == KeptToken("seed", "hunter1")
+
+
+@alone
+def test_a_token_of_a_block_s_credential_is_kept_in_a_block_beside_it(prefect_server: str) -> None:
+    """`medallion register` overwrites the credential's block, and must not overwrite the token."""
+    name = f"ledger{secrets.token_hex(3)}"
+    save(f"source-{name}", SourceApi(base_url="https://api.example.com", key=SecretStr("k"), token=SecretStr("first")))
+    keeper = keeper_of(name)
+    assert keeper.read() is None
+    for number in range(2):
+        keeper.write(KeptToken("seed", f"hunter{number}"))
+    assert keeper.read() == KeptToken("seed", "hunter1")
+    assert addresses.look_up("ledger", name).token == "first"
+    assert "hunter" not in repr(stored(KeptTokenBlock, f"token-{name}"))

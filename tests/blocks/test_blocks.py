@@ -11,7 +11,7 @@ from prefect.blocks.core import Block
 from pydantic import SecretStr
 
 from blocks.lookup import find
-from blocks.types import TYPES, AlertChannel, SourceApi, SourceDatabase, Warehouse
+from blocks.types import TYPES, AlertChannel, KeptToken, SourceApi, SourceDatabase, Warehouse
 from deployments.documents import documents, register
 from flows.values.settings import settings
 from tests.deployments.asking import asked
@@ -92,7 +92,8 @@ def assert_found_as_plain_values() -> None:
         "reader": None,
     }
     assert find("source-shop") == {"url": CONFIGURED["MEDALLION_SOURCE_SHOP_URL"]}
-    assert find("source-marketing") == {"url": "https://api.example.com", "key": "key-marketing", "user": None}
+    unset = {"user": None, "token": None, "certificate": None}
+    assert find("source-marketing") == {"url": "https://api.example.com", "key": "key-marketing", **unset}
 
 
 async def find_inside_a_running_loop() -> None:
@@ -164,6 +165,7 @@ def test_no_representation_of_a_block_shows_a_secret() -> None:
         Warehouse(loader=SecretStr("s3cret"), transformer=SecretStr("s3cret"), reader=SecretStr("s3cret")),
         SourceDatabase(url=SecretStr("s3cret")),
         SourceApi(base_url="https://x", key=SecretStr("s3cret")),
+        KeptToken(state=SecretStr("s3cret")),
         AlertChannel(webhook=SecretStr("s3cret")),
     ]
     assert {type(block) for block in blocks} == set(TYPES)

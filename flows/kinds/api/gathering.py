@@ -14,8 +14,9 @@ from flows.kinds.api.fields import Change, RecordFields
 from flows.kinds.api.landing import ListLanding, forgotten
 from flows.kinds.api.list_state import Gathered, ListRead
 from flows.kinds.api.pages.coming import Coming, NotYet
+from flows.kinds.api.pages.kept import highest
 from flows.kinds.api.pages.page import Page
-from flows.kinds.api.shape import shape_of
+from flows.kinds.api.shape import places_of, shape_of
 from flows.landing.readable import Steps, readable, unknown_fields
 from flows.landing.records import Records
 from flows.landing.table import SchemaChange, compare, ensure_types, raw_columns
@@ -23,7 +24,6 @@ from flows.publish.session import LoadSession, Progress
 from flows.quality.quarantine import Unreadable
 from flows.state import ledger
 from flows.values.errors import MedallionError, SchemaDrift
-from flows.values.json_path import plain_steps
 from flows.values.plan import LoadPlan
 from flows.values.settings import settings
 
@@ -128,6 +128,9 @@ class ListGathering:
                 )
                 self.known = replace(self.known, gathered=gathered)
                 await self.landing.note(self.known)
+                if page.keep:
+                    # A job's id: losing it would start another job.
+                    await warehouse.execute("set local synchronous_commit = on")
         except BaseException:
             self.known = behind
             raise
@@ -155,10 +158,10 @@ class ListGathering:
         self, page: Page, coming: Coming, began: float, unreadable: list[Unreadable]
     ) -> AsyncGenerator[Records, None]:
         """The records of the page and of those soon after it, up to one after which the list can be resumed."""
-        parent = self.endpoint.parent
-        keys = [
-            () if parent is not None and part.name == parent.column else plain_steps(part.at)
-            for part in self.endpoint.key_fields
+        keys: list[Steps] = [
+            place.steps or (() if place.at is None else place.at)
+            for place in places_of(self.endpoint)
+            if place.name in self.endpoint.keys
         ]
         until = time.monotonic() + _SLICE_SECONDS
         following: Page | None = page
@@ -170,8 +173,8 @@ class ListGathering:
             if self.on_progress is not None:
                 self.on_progress("received", self._received)
             # A list cannot be resumed in the middle of a parent's list.
-            in_between = page.parent is not None and page.place is None
-            if not in_between and (self._is_full(began) or time.monotonic() >= until):
+            in_between = page.place is None and not page.is_last
+            if not in_between and (page.keep or self._is_full(began) or time.monotonic() >= until):
                 return
             try:
                 following = await self._next(coming, None if in_between else max(0.0, until - time.monotonic()))
@@ -199,31 +202,42 @@ class ListGathering:
         gathered, known = self.gathered, self.known
         # A missing parent (404, 410) does not mean that its children are deleted: it may come back. Nor does a list
         # that has not been shown to be whole.
-        if self.landing.lists is not None and page.place is not None and page.is_proven:
-            assert page.parent is not None  # of lists of children
-            self._whole.append(page.parent)
+        if self.landing.lists is not None and page.place is not None and page.is_proven and not page.gone:
+            self._whole.append(page.parent_keys[0])
         etag = gathered.etag
-        if page.number == 1:
+        is_divided = page.parent is not None or self.endpoint.is_divided
+        if page.number == 1 and not (is_divided and known.ceiling):
             etag = page.etag if self.endpoint.etag else None
-            if not (isinstance(self.endpoint.cursor, Since) and self.endpoint.cursor.ordered):
-                # A record that changes on a page already read may have an earlier timestamp than one on a later page.
-                # By the API's own clock, everything before its first response has been seen.
-                known = replace(known, ceiling=(page.moment or datetime.now(UTC)).isoformat())
-        is_last = page.place is None if page.parent is None else page.place is not None
+            known = replace(known, ceiling=self._ceiling(page))
         gathered = _with_outcome(gathered, page)
         gathered = replace(
             gathered,
-            unproven=gathered.unproven + (is_last and not page.gone and not page.is_proven),
+            unproven=gathered.unproven + (page.is_last and not page.gone and not page.skipped and not page.is_proven),
+            ignored=gathered.ignored + page.ignored,
+            skipped=gathered.skipped + page.skipped,
             pages=gathered.pages + 1,
             received=gathered.received + page.received_bytes,
             place=page.place or gathered.place,
             # For children, only the end of the generator marks the end.
-            ended=page.place is None and page.parent is None,
+            ended=page.place is None and page.is_last,
             unchanged=page.unchanged,
             token=page.token or gathered.token,
             etag=etag,
         )
         self.known = replace(known, since=self.since, gathered=gathered)
+
+    def _ceiling(self, page: Page) -> str | None:
+        """What the cursor must not pass, by the first page of the list; None if nothing limits it.
+
+        A record that changes on a page already read may have an earlier timestamp than one on a later page. By the
+        API's own clock, everything before its first response has been seen; of numbers that begin with the highest one,
+        everything up to that.
+        """
+        cursor = self.endpoint.cursor
+        if not isinstance(cursor, Since) or cursor.is_time:
+            is_ordered = isinstance(cursor, Since) and cursor.ordered is True and self.endpoint.parent is None
+            return self.known.ceiling if is_ordered else (page.moment or datetime.now(UTC)).isoformat()
+        return highest(page.records, cursor) if cursor.ordered == "desc" else None
 
     def begin_again(self, since: str | None, reached: str | None) -> None:
         """Discard the list's place and what was gathered."""

@@ -11,8 +11,20 @@ from typing import TYPE_CHECKING
 
 from flows.access import addresses
 from flows.access.addresses import connect
+from flows.access.kept_tokens import keeper_of
 from flows.failures.circuit import guarded
-from flows.kinds.api import Api, ApiKeyHeader, ApiKeyQuery, Basic, Bearer, ChangeToken, Endpoint, NoAuth, Since
+from flows.kinds.api import (
+    Api,
+    ApiKeyHeader,
+    ApiKeyQuery,
+    Basic,
+    Bearer,
+    ChangeToken,
+    Endpoint,
+    NoAuth,
+    RefreshToken,
+    Since,
+)
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.limited import Limited, load_some
@@ -78,7 +90,10 @@ class Apis(Kind[Api, Endpoint]):
     def address(self, source: Api) -> ApiConnection:
         """The base URL, with the credential that goes with it."""
         found = addresses.look_up(source.name, source.connection)
-        return ApiConnection(source.connection, found.url, found.key, found.user)
+        keeper = keeper_of(source.connection) if isinstance(source.auth, RefreshToken) else None
+        return ApiConnection(
+            source.connection, found.url, found.key, found.user, found.token, found.certificate, keeper
+        )
 
     @property
     def _bounds(self) -> HttpLimits:
@@ -105,7 +120,7 @@ class Apis(Kind[Api, Endpoint]):
     async def waiting(self, warehouse: Connection[Record], origin: OpenApi, planned: Planned) -> Waiting:
         """What the API's first page says of the list, if it says how long the list is."""
         carry: _Carry = planned.carry
-        if carry.endpoint.total is None:
+        if carry.endpoint.total is None or carry.endpoint.partitions:
             return Waiting()
         limits = HttpLimits(wait_budget_seconds=_PLAN_PATIENCE_SECONDS)
         pages = read_pages(carry.source, carry.endpoint, origin.connection, Start(planned.plan.lower), limits=limits)
@@ -172,9 +187,15 @@ class Apis(Kind[Api, Endpoint]):
     def columns(self, table: Endpoint) -> Sequence[Column]:
         """Key, cursor, and the record as it was sent."""
         own = [Column(field.name, "The record's key at the API.", field.type) for field in table.key_fields]
-        if table.parent is not None and table.parent.column not in table.keys:
-            whose = f"The key in {table.parent.endpoint} of the record that it belongs to."
-            own.append(Column(table.parent.column, whose, table.parent.type))
+        for field in table.copied:
+            if field.name in table.keys:
+                continue
+            whose = "A value that the list was requested for."
+            if table.parent is not None:
+                whose = f"A value in {table.parent.endpoint} of the record that it belongs to."
+                if field.name == table.parent.column:
+                    whose = f"The key in {table.parent.endpoint} of the record that it belongs to."
+            own.append(Column(field.name, whose, field.type))
         if isinstance(table.cursor, Since) and table.cursor.column not in table.keys:
             own.append(Column(table.cursor.column, "When the record last changed at the API.", table.cursor.raw_type))
         return [*own, Column("payload", "The record as the API sent it, unmodified.", "jsonb")]

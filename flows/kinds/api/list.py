@@ -19,15 +19,17 @@ import asyncpg
 from flows.access.addresses import connect
 from flows.declare import Merge, Replace
 from flows.failures.diagnose import diagnose
-from flows.kinds.api import Api, Endpoint, PageNumber, Since, known_fields, list_state
+from flows.kinds.api import Api, Endpoint, PageNumber, Since, known_fields, list_state, reached
 from flows.kinds.api.gathering import ListGathering
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.landing import published
 from flows.kinds.api.list_state import Gathered, ListRead
 from flows.kinds.api.pages.children import read_children
 from flows.kinds.api.pages.coming import Coming
-from flows.kinds.api.pages.endpoint import EndpointReader, count_records, open_reader
+from flows.kinds.api.pages.endpoint import count_records, open_reader
+from flows.kinds.api.pages.endpoint_reader import EndpointReader
 from flows.kinds.api.pages.page import Page, Start
+from flows.kinds.api.pages.parts import Parts, read_parts
 from flows.kinds.api.parents import parents_of
 from flows.kinds.api.plan import identity_of
 from flows.kinds.api.report import refused_parents, warning_of
@@ -38,7 +40,7 @@ from flows.publish.staged import Staged
 from flows.state import ledger, schema_changes
 from flows.values.connection import ApiConnection
 from flows.values.errors import ListUnfinished, MedallionError, PlaceLost, SourceError, SourceUnavailable
-from flows.values.identifiers import quote_identifier, quote_literal
+from flows.values.identifiers import quote_identifier
 from flows.values.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
 
 if TYPE_CHECKING:
@@ -98,6 +100,14 @@ class ListLoad:
         """The list's pages; those of each parent's list, if the endpoint has a parent."""
         known = self.gathering.known
         place = self.gathering.gathered.place or known.place
+        if self.endpoint.is_divided and self.endpoint.parent is None:
+            parts = Parts(self.endpoint, reached.starts(self.endpoint, self.state), place)
+            # The id of a job is committed before it is waited for, so there is one at a time.
+            width = 1 if self.endpoint.job is not None else self.source.concurrent_of(self.endpoint)
+            pages = read_parts(reader, parts, width)
+            async with contextlib.aclosing(pages):
+                yield pages
+            return
         if self.endpoint.parent is None:
             pages = reader.pages(Start(self.gathering.since, place, known.etag if place is None else None))
             async with contextlib.aclosing(pages):
@@ -105,9 +115,8 @@ class ListLoad:
             return
         # The load's own connection is busy with COPY while parents are read.
         async with connect(self.of.address, side="warehouse", application="medallion parents") as warehouse:
-            parents = await parents_of(
-                warehouse, self.source, self.endpoint, self.state.value, place, self.gathering.gathered.refused
-            )
+            refused, clock = self.gathering.gathered.refused, self.state.identity.get("clock")
+            parents = await parents_of(warehouse, self.source, self.endpoint, self.state.value, place, refused, clock)
             self._batch_reached = str(parents.until)
             records = parents.records(warehouse, place)
             with_children = functools.partial(parents.with_children, warehouse, self.session.target, self.endpoint)
@@ -172,29 +181,34 @@ class ListLoad:
         gathered, fields = gathering.gathered, gathering.fields
         unreadable = await gathering.landing.stamped()
         session.rows_read = gathered.rows + len(unreadable)
-        self.upper = await self._latest()
+        landing, ceiling = session.target.landing, gathering.known.ceiling
+        self.upper = await reached.latest(session.warehouse, landing, endpoint, ceiling, self.upper or self.state.value)
         source_keys = None
         if gathered.ended and not gathered.unchanged:
             with session.reading():
                 total = await count_records(self.source, endpoint, self.connection, limits=self.limits)
             source_keys = None if total is None else KeySet(total)
         self._lacks = await self._moved(gathered, source_keys)
-        ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered
+        gathered = replace(gathered, parts=await reached.by_part(session.warehouse, landing, endpoint, gathered))
+        ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered is True and endpoint.parent is None
         # Stored at the list's end, for cursors that are not in records.
         after = (self._batch_reached or gathered.token or self.upper) if gathered.ended else self.upper
+        identity = identity_of(endpoint) | reached.parts_of(endpoint, self.state, gathered, ceiling)
         staged = Staged(
             # Nothing arrived because nothing changed: a replace would treat it as an empty list.
             # A list that has not been shown to be whole shows no deletes either.
-            load=Merge() if gathered.unchanged or gathered.unproven or self._lacks else endpoint.load,
+            load=Merge()
+            if gathered.unchanged or gathered.unproven or gathered.skipped or self._lacks
+            else endpoint.load,
             shape=self.shape,
             keys=endpoint.keys,
-            window=Window(lower=gathering.since, upper=after, next=CursorState(after, identity=identity_of(endpoint))),
+            window=Window(lower=gathering.since, upper=after, next=CursorState(after, identity=identity)),
             first=gathering.first,
             rows_read=session.rows_read,
             received_bytes=gathered.received,
             extracted_at=datetime.now(UTC).isoformat(),
-            cursor=endpoint.cursor_column,
-            cursor_required=endpoint.cursor_column is not None,
+            cursor=endpoint.cursor.column if isinstance(endpoint.cursor, Since) else None,
+            cursor_required=isinstance(endpoint.cursor, Since) and endpoint.cursor.missing == "quarantine",
             rules=endpoint.rules,
             tolerance=endpoint.tolerance,
             on_duplicate=endpoint.on_duplicate,
@@ -231,7 +245,9 @@ class ListLoad:
 
         counts = await self.of.publish(staged, note)
         if gathered.ended:
-            self.warning = warning_of(gathered, self.session.target.where, self._lacks)
+            self.warning = warning_of(
+                gathered, self.session.target.where, self._lacks, replaces=isinstance(endpoint.load, Replace)
+            )
         gathering.known = known
         gathering.first = fields.is_new = False
         self.changes += [f"{name} {change}" for name, change, _, _ in fields.changes]
@@ -252,26 +268,6 @@ class ListLoad:
             f"from {self.session.target.landing}"
         )
         return max(0, source.rows - int(found) - gathered.unreadable)
-
-    async def _latest(self) -> str | None:
-        """The highest cursor of known and landed records, below the API's clock at the start of the list.
-
-        A record with a timestamp in the future would otherwise move the cursor past everything until then.
-        """
-        cursor = self.endpoint.cursor
-        if not isinstance(cursor, Since):
-            return self.state.value
-        now = datetime.now(UTC)
-        ceiling = datetime.fromisoformat(self.gathering.known.ceiling) if self.gathering.known.ceiling else now
-        bound = f"{quote_literal(cursor.at(min(now, ceiling)))}::{cursor.raw_type}"
-        column = quote_identifier(cursor.column)
-        known = "null" if self.upper is None else quote_literal(self.upper)
-        latest: str | None = await self.session.warehouse.fetchval(
-            # least() ignores nulls: without the case, records without a valid cursor would move it to the bound.
-            f"select greatest(case when max({column}) is not null then least(max({column}), {bound}) end, "
-            f"{known}::{cursor.raw_type})::text from {self.session.target.landing}"
-        )
-        return latest
 
 
 class _BeginAgain(Exception):

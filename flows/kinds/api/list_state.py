@@ -24,7 +24,8 @@ class Gathered:
 
     `unproven` lists ended, and the API has not shown that it is their end: they show no deletes. `refused` are the keys
     of parents whose lists could not be read, `redone` those of them that were read since; `outcomes` counts refusals of
-    this list by status.
+    this list by status. `ignored` and `skipped` count answers and lists that were, as declared.
+    `parts` are the latest values of the cursor by partition.
     """
 
     landing: int | None = None
@@ -44,6 +45,14 @@ class Gathered:
     refused: tuple[tuple[str, ...], ...] = ()
     redone: tuple[tuple[str, ...], ...] = ()
     outcomes: Mapping[str, int] = field(default_factory=dict)
+    ignored: int = 0
+    skipped: int = 0
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shows_no_deletes(self) -> bool:
+        """Whether something of the list is missing, or may be."""
+        return bool(self.unproven or self.skipped)
 
     @property
     def rest(self) -> Gathered | None:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 def since_of(endpoint: Endpoint, state: CursorState) -> str | None:
     """The lower bound to request: the latest cursor minus its lag, or the change token; None requests everything."""
-    if state.value is None:
-        return None
+    if endpoint.parent is not None:
+        return None  # each parent has its own
     match endpoint.cursor:
         case Since() as since:
-            return since.lower(state.value)
+            return (since.begin or None) if state.value is None else since.lower(state.value)
         case ChangeToken():
             return state.value
     return None
@@ -37,7 +37,12 @@ def identity_of(endpoint: Endpoint) -> dict[str, Any]:
     """What a stored cursor belongs to, as JSON: the list, and the declared cursor without its lag."""
     if endpoint.cursor is None:
         return {}
-    facts = {name: value for name, value in asdict(endpoint.cursor).items() if name not in ("lag", "ordered", "column")}
+    facts = asdict(endpoint.cursor)
+    if isinstance(endpoint.cursor, Since):
+        # What decides which records have been read, and what their values mean; not how they are requested.
+        own = ("parameter", "field", "form", "prefix")
+        more = {name: facts[name] for name, usual in (("zone", "UTC"), ("begin", "")) if facts[name] != usual}
+        facts = {name: facts[name] for name in own} | more
     return {"cursor": {"kind": type(endpoint.cursor).__name__, **facts}, "path": endpoint.path}
 
 
@@ -66,7 +71,7 @@ async def plan_endpoint(
     plan = LoadPlan(source.name, endpoint.name, strategy, reason, lower=since, warning=warning)
     if (await known_read(warehouse, source, endpoint, plan)).is_under_way:
         reason = "resumes the list that the last load did not finish"
-    elif since is None and strategy == "merge":
+    elif state.value is None and strategy == "merge":
         reason = "every page: the endpoint has no cursor" if endpoint.cursor is None else "every page: no cursor yet"
     return replace(plan, reason=reason), state, sample
 

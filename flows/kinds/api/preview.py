@@ -42,6 +42,14 @@ async def preview_endpoint(source: Api, endpoint: Endpoint, connection: ApiConne
             where=f"{source.name}.{endpoint.name}",
             fix=f"preview {source.name}.{endpoint.parent.endpoint}, or load both",
         )
+    if endpoint.job is not None:
+        raise DeclarationError(
+            "a preview would start a job",
+            where=f"{source.name}.{endpoint.name}",
+            fix="load it; its records are in the raw table",
+        )
+    if endpoint.format is not None:
+        return await _preview_document(source, endpoint, connection, count)
     async with open_reader(source, endpoint, connection, limits=_LIMITS) as reader:
         content, headers = await reader.peek()
         page = await anext(reader.pages(side_by_side=False))
@@ -53,6 +61,21 @@ async def preview_endpoint(source: Api, endpoint: Endpoint, connection: ApiConne
         ("pagination", repr(source.pagination_of(endpoint)), found.pagination),
         ("key", "", f"{found.key} ({found.key_type})"),
         ("cursor", "", found.cursor_field or ""),
+    ]
+    return Preview(page.records[:count], _fields(page.records), facts)
+
+
+async def _preview_document(source: Api, endpoint: Endpoint, connection: ApiConnection, count: int) -> Preview:
+    """The first records of a document that is not JSON, from one request."""
+    async with (
+        open_reader(source, endpoint, connection, limits=_LIMITS) as reader,
+        contextlib.aclosing(reader.pages(side_by_side=False)) as pages,
+    ):
+        page = await anext(pages)
+    facts = [
+        ("format", repr(endpoint.format), ""),
+        ("records read", str(len(page.records)), "" if page.place is None else "more follow"),
+        ("pagination", repr(source.pagination_of(endpoint)), ""),
     ]
     return Preview(page.records[:count], _fields(page.records), facts)
 

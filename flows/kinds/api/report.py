@@ -17,8 +17,8 @@ def refused_parents(gathered: Gathered, where: str) -> SourceError:
     )
 
 
-def warning_of(gathered: Gathered, where: str, lacks: int = 0) -> str | None:
-    """What the load says besides its counts; None if the list is known to be complete.
+def warning_of(gathered: Gathered, where: str, lacks: int = 0, *, replaces: bool = False) -> str | None:
+    """What the load says besides its counts; None if the list is known to be complete. `replaces`: of a replace.
 
     `lacks`: the records that the API counts, and that are on none of the pages.
     """
@@ -30,6 +30,16 @@ def warning_of(gathered: Gathered, where: str, lacks: int = 0) -> str | None:
     if gathered.outcomes:
         problem = refused_parents(gathered, where)
         return f"{problem.what}; {problem.fix}"
+    if gathered.ignored:
+        return (
+            f"{gathered.ignored} answers were ignored as declared, so nothing of their lists was marked as deleted; "
+            "see answers= of the declaration"
+        )
+    if gathered.skipped and replaces:
+        return (
+            f"{gathered.skipped} lists were skipped as declared, so nothing was marked as deleted; "
+            "use load=Merge(), or see answers= of the declaration"
+        )
     if gathered.unproven:
         return (
             "the API has not shown that this is the end of the list, so nothing of it was marked as deleted; "

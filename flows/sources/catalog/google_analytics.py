@@ -1,15 +1,16 @@
 """Google Analytics 4: a daily report by channel.
 
-MEDALLION_SOURCE_GOOGLE_ANALYTICS_URL is https://analyticsdata.googleapis.com, …_KEY an access token; put the number of
-your property into the path. Figures of the last days still change, so each load reads three days again.
+MEDALLION_SOURCE_GOOGLE_ANALYTICS_URL is https://analyticsdata.googleapis.com, and …_KEY the JSON file of a service
+account that may view your property; put the number of the property into the path. Figures of the last days still
+change, so each load reads three days again.
 """
 
-from flows.kinds.api import Api, Bearer, Endpoint, Field, Offset, Since
+from flows.kinds.api import Api, Endpoint, Field, JwtBearer, Offset, Since
 
 google_analytics = Api(
     "google_analytics",
     connection="google_analytics",
-    auth=Bearer(),
+    auth=JwtBearer("https://oauth2.googleapis.com/token", scope="https://www.googleapis.com/auth/analytics.readonly"),
     pagination=Offset(overlap=0),
     schedule="20 6 * * *",
     description="Visits to the web shop, from Google Analytics 4.",

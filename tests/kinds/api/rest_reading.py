@@ -5,10 +5,11 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from flows.kinds.api.declared.api import Api
-from flows.kinds.api.declared.auth import ApiKeyHeader, Auth
+from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.declared.changes import Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import LinkHeader, Pagination
+from flows.kinds.api.declared.sent import ApiKeyHeader
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.pages.endpoint import read_pages
 from flows.kinds.api.pages.page import Page, Start

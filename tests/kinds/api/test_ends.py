@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.kinds.api import Cursor, Endpoint, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
+from flows.kinds.api import Cursor, Endpoint, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage, When
 from flows.kinds.api.declared.pagination import Pagination
 from flows.kinds.api.pages.page import Page
 from flows.values.errors import DeclarationError, ListUnfinished, SourceError
@@ -366,3 +366,186 @@ async def test_a_list_without_an_end_meets_the_bound_and_names_it() -> None:
                 server.url, ITEMS, api(ITEMS, pagination=Cursor("page", at="next")), limits=replace(QUICK, max_pages=30)
             )
     assert len(server.requests) <= 31
+
+
+@pytest.mark.parametrize("overlap", [0, 1, 2])
+@pytest.mark.parametrize("found", [0, 1, 2, 3])
+@pytest.mark.parametrize("total", ["total", None])
+async def test_a_list_shorter_than_its_overlap_ends_without_a_total(
+    found: int, overlap: int, total: str | None
+) -> None:
+    endpoint = replace(ITEMS, total=total)
+    pages, asked = await read_all(Listing(records(found), cap=9).by_offset(), Offset(overlap=overlap), endpoint)
+    assert (count(pages), pages[-1].is_proven, asked <= 5) == (found, True, True)
+
+
+# -- ends that are declared
+
+
+def flags(count: int, size: int, **around: Callable[[int, int], object]) -> Answer:
+    """Pages by `?page=` or `?offset=`, with values that are made of the page's number and the number of pages."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        at = int(request.query["offset"]) if "offset" in request.query else (int(request.query["page"]) - 1) * size
+        body = {name: make(at // size + 1, -(-count // size)) for name, make in around.items()}
+        await sent({"data": records(count)[at : at + size], **body})(request, writer)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        PageNumber(last="isLast"),
+        PageNumber(more="more"),
+        Offset(overlap=0, last="isLast"),
+        Offset(overlap=0, more="more"),
+        PageNumber(short_ends=True),
+        Offset(overlap=0, short_ends=True),
+    ],
+    ids=repr,
+)
+async def test_a_flag_or_a_short_page_that_is_declared_ends_a_numbered_list(style: Pagination) -> None:
+    answer = flags(11, 4, isLast=lambda page, pages: page >= pages, more=lambda page, pages: page < pages)
+    pages, asked = await read_all(answer, style, replace(ITEMS, page_size=4))
+    assert (count(pages), pages[-1].is_proven, asked) == (11, True, 3)
+
+
+@pytest.mark.parametrize("style", [PageNumber(last="isLast"), Offset(overlap=0, last="isLast")], ids=repr)
+async def test_a_flag_is_believed_more_than_a_total_that_is_capped(style: Pagination) -> None:
+    answer = flags(11, 4, isLast=lambda page, pages: page >= pages, total=lambda page, pages: 8)
+    pages, _ = await read_all(answer, style, replace(ITEMS, total="total"))
+    assert (count(pages), pages[-1].is_proven) == (11, True)
+
+
+@pytest.mark.parametrize(
+    ("style", "around"),
+    [
+        (PageNumber(last="isLast"), {"isLast": lambda page, pages: page == 2, "total": lambda page, pages: 11}),
+        (
+            PageNumber(more="more", pages="pages"),
+            {"more": lambda page, pages: page < 2, "pages": lambda page, pages: 3},
+        ),
+        (Offset(overlap=0, more="more"), {"more": lambda page, pages: False, "total": lambda page, pages: 11}),
+        (PageNumber(more="more"), {"more": lambda page, pages: True}),
+        (Offset(more="more"), {"more": lambda page, pages: True}),
+        (PageNumber(more="more"), {"more": lambda page, pages: "false"}),
+    ],
+)
+async def test_a_flag_that_contradicts_the_list_ends_none(style: Pagination, around: dict[str, Any]) -> None:
+    endpoint = replace(ITEMS, total="total" if "total" in around else None)
+    with pytest.raises(ListUnfinished):
+        await read_all(flags(11, 4, **around), style, endpoint)
+
+
+async def test_a_short_page_before_the_total_is_no_end() -> None:
+    with pytest.raises(ListUnfinished, match="by the length of its page, after 3 of 11 records"):
+        await read_all(flags(11, 3, total=lambda page, pages: 11), PageNumber(short_ends=True),
+                       replace(ITEMS, total="total", page_size=4))  # fmt: skip
+
+
+@pytest.mark.parametrize("style", [PageNumber(most=2), Offset(overlap=0, most=2)], ids=repr)
+async def test_no_more_pages_are_read_than_are_wanted(style: Pagination) -> None:
+    pages, asked = await read_all(flags(11, 4), style)
+    assert (count(pages), pages[-1].is_proven, asked) == (8, False, 2)
+    pages, _ = await read_all(flags(3, 4), style)
+    assert (count(pages), pages[-1].is_proven) == (3, True)
+
+
+async def test_the_last_record_s_value_leads_to_the_next_page_until_there_is_none() -> None:
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        after = int(request.query.get("after", 0))
+        await sent({"data": [one for one in records(11) if one["id"] > after][:4]})(request, writer)
+
+    pages, asked = await read_all(answer, Cursor("after", at="data.-1.id"))
+    assert (count(pages), pages[-1].is_proven, asked) == (11, True, 4)
+
+
+async def test_a_last_record_without_the_value_is_no_end() -> None:
+    for last in ({"x": 1}, {"id": None}, 7):
+        answer = sent({"data": [{"id": 1}, last]})
+        with pytest.raises(ListUnfinished, match="the last record has no value"):
+            await read_all(answer, Cursor("after", at="data.-1.id"))
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("groups.*.items", {"groups": [{"items": [1, 2]}, {"items": []}, {"items": [3]}]}),
+        ("by_id.*", {"by_id": {"a": 1, "b": 2, "c": 3}}),
+        ("pages.-1", {"pages": [[9], [1, 2, 3]]}),
+        ("*.rows.*.cells", [{"rows": [{"cells": [1]}, {"cells": [2]}]}, {"rows": [{"cells": [3]}]}]),
+    ],
+)
+async def test_records_are_in_every_list_that_a_path_with_a_star_selects(path: str, body: object) -> None:
+    pages, _ = await read_all(sent(body), SinglePage(), replace(ITEMS, records=path))
+    assert [json.loads(record) for page in pages for record in page.records] == [1, 2, 3]
+
+
+async def test_an_element_without_the_list_is_no_empty_one() -> None:
+    with pytest.raises(SourceError, match="no 'items'"):
+        await read_all(sent({"groups": [{"items": [1]}, {}]}), SinglePage(), replace(ITEMS, records="groups.*.items"))
+
+
+def test_a_star_is_only_possible_where_several_values_are() -> None:
+    assert parse_path("data.'*'.x") == ("data", "*", "x")
+    for wrong in (
+        lambda: Cursor("after", at="data.*.id"),
+        lambda: replace(ITEMS, total="a.*"),
+        lambda: replace(ITEMS, key="a.*"),
+        lambda: Cursor("after", at="x", more="a", last="b"),
+        lambda: PageNumber(short_ends=True, empty_pages=True),
+        lambda: PageNumber(most=0),
+        lambda: api(ITEMS, pagination=PageNumber(short_ends=True)),
+    ):
+        with pytest.raises(DeclarationError):
+            wrong()
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        PageNumber(last="isLast", empty_pages=True),
+        Offset(overlap=0, more="more", empty_pages=True),
+        PageNumber(empty_pages=True),
+        Cursor("page", at="next", empty_pages=True),
+        NextUrl("link", empty_pages=True),
+    ],
+    ids=repr,
+)
+async def test_many_pages_that_the_api_has_filtered_are_read_over(style: Pagination) -> None:
+    """Forty of fifty pages are empty."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        number = (
+            int(request.query.get("page", 1))
+            if "offset" not in request.query
+            else int(request.query["offset"]) // 2 + 1
+        )
+        found = [{"id": number}] if number < 6 or number > 45 else []
+        more = number < 50
+        body = {"next": number + 1 if more else None, "link": f"?page={number + 1}" if more else None}
+        await sent({"data": found, "isLast": not more, "more": more, **body})(request, writer)
+
+    rules = (When(body="isLast=true", then="end"),) if style == PageNumber(empty_pages=True) else ()
+    endpoint = replace(ITEMS, page_size=2, answers=rules)
+    pages, asked = await read_all(answer, style, endpoint)
+    assert (count(pages), pages[-1].is_proven, asked) == (10, True, 50)
+
+
+async def test_a_flag_that_is_omitted_when_it_is_false_ends_a_list_with_empty_pages() -> None:
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        number = int(request.query["page"])
+        await sent({"data": [{"id": number}] if number == 1 else [], **({"more": True} if number < 4 else {})})(
+            request, writer
+        )
+
+    pages, asked = await read_all(answer, PageNumber(more="more", empty_pages=True))
+    assert (count(pages), pages[-1].is_proven, asked) == (1, True, 4)
+
+
+async def test_empty_pages_without_end_are_bounded() -> None:
+    endpoint, style = replace(ITEMS, pagination=PageNumber(last="isLast", empty_pages=True)), QUICK
+    async with serve(forever=sent({"data": []})) as server:
+        with pytest.raises(SourceError, match="consecutive pages had no record: 100 pages"):
+            await read(server.url, endpoint, api(endpoint), limits=replace(style, max_idle_pages=2))

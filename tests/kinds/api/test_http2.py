@@ -15,7 +15,7 @@ from h2.connection import H2Connection
 from h2.events import RequestReceived
 
 from flows.kinds.api import Endpoint, PageNumber
-from flows.kinds.api.http import auth
+from flows.kinds.api.http import connections
 from flows.values.errors import SourceUnavailable
 from tests.kinds.api.certificates import own_certificate, serving
 from tests.kinds.api.rest_reading import KEY, QUICK, api, read, values
@@ -70,7 +70,7 @@ async def pages_over_http2(file: Path, **options: int) -> AsyncIterator[Pages]:
 @pytest.fixture
 def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = own_certificate(tmp_path)
-    monkeypatch.setattr(auth, "_trusted", lambda: ssl.create_default_context(cafile=str(file)))
+    monkeypatch.setattr(connections, "_trusted", lambda: ssl.create_default_context(cafile=str(file)))
     return file
 
 

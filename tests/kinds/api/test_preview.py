@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.kinds.api import Api, Bearer, NoAuth
+from flows.kinds.api import Api, Bearer, Endpoint, NoAuth, Partition, Since
 from flows.kinds.api.pages.endpoint import read_pages
 from flows.kinds.api.preview import draft_api, preview_endpoint
 from flows.values.connection import ApiConnection
@@ -31,6 +31,16 @@ async def test_a_preview_shows_records_fields_and_what_the_answer_suggests() -> 
     assert facts["total"] == ("", "")
     assert facts["pagination"][0].startswith("Cursor(parameter='after'")
     assert facts["key"][1] == "id (bigint)"
+
+
+async def test_a_preview_of_partitions_and_windows_shows_the_first_list() -> None:
+    cursor = Since("from", field="at", until="to", begin="2020-01-01", window="1 month")
+    items = Endpoint("items", path="/{region}/items", key=("region", "id"), cursor=cursor,
+                     partitions=(Partition("region", ("eu", "us")),))  # fmt: skip
+    async with serve(forever=page([{"id": 1, "at": "x"}])) as server:
+        await preview_endpoint(LISTS, items, ApiConnection("lists", server.url, KEY))
+        assert {request.path for request in server.requests} == {"/eu/items"}
+        assert server.requests[0].query["from"] == "2020-01-01T00:00:00Z"
 
 
 async def test_a_drafted_declaration_reads_the_api_that_it_was_drafted_from(tmp_path: Path) -> None:

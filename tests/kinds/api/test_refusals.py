@@ -12,7 +12,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from flows.kinds.api.declared.auth import ApiKeyHeader, ApiKeyQuery, NoAuth
+from flows.kinds.api.declared.sent import ApiKeyHeader, ApiKeyQuery, NoAuth
 from flows.kinds.api.http.failure import retry_after
 from flows.kinds.api.pages.endpoint import read_pages
 from flows.values.errors import ConfigurationError, MedallionError, RateLimited, SourceError, SourceUnavailable

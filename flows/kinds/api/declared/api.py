@@ -1,16 +1,21 @@
 """Paginated source APIs."""
 
+import re
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
 from flows.declare.refusals import refuse_repeats, unknown_table
-from flows.kinds.api.declared.auth import Auth, NoAuth
+from flows.kinds.api.declared.answers import When
+from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import (
     LinkHeader,
     Pagination,
+    SinglePage,
+    check_pagination,
 )
 from flows.kinds.api.declared.rate import Rate
+from flows.kinds.api.declared.sent import NoAuth
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
 
@@ -22,7 +27,10 @@ class Api:
     `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL, …_KEY and …_USER) and among the blocks
     (source-<connection>). `rate` is our own rate limit, as requests per second or as a `Rate`; None for no
     limit. `headers` are sent with every request; secrets do not belong there. `concurrent` is the number of pages or
-    children of an endpoint fetched in parallel, unless the endpoint declares its own.
+    children of an endpoint fetched in parallel, unless the endpoint declares its own. `client_certificate`: mutual TLS
+    (RFC 8705), beside any `auth`; the certificate and its key are in …_CERTIFICATE. `stores` are hosts of object stores
+    that the API's redirects and documents may lead to, such as "*.s3.amazonaws.com"; they get no credentials.
+    `answers` says what answers of all endpoints mean, see `When`.
     """
 
     name: str
@@ -32,7 +40,10 @@ class Api:
     pagination: Pagination = field(default_factory=LinkHeader)
     rate: float | Rate | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    answers: tuple[When, ...] = ()
     concurrent: int = 4
+    client_certificate: bool = False
+    stores: tuple[str, ...] = ()
     schedule: str | None = None
     max_parallel: int = 2
     description: str = ""
@@ -73,6 +84,11 @@ class Api:
                     where=where,
                     fix="declare auth=, and set the key in the environment or a block",
                 )
+        for store in self.stores:
+            if not re.fullmatch(r"(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:\d+)?", store) or store.count(".") < 2:
+                raise DeclarationError(
+                    f"{store!r} is not the host of a store", where=where, fix='write "*.s3.amazonaws.com"'
+                )
         refuse_repeats([endpoint.name for endpoint in self.endpoints], "endpoint", where)
         object.__setattr__(self, "endpoints", tuple(self.endpoints))
         for endpoint in self.endpoints:
@@ -81,23 +97,45 @@ class Api:
     def _check_endpoint(self, endpoint: Endpoint, where: str) -> None:
         pagination = self.pagination_of(endpoint)
         if pagination is not None:
-            endpoint.check_pagination(pagination, where)
+            check_pagination(pagination, endpoint, where)
         if endpoint.parent is None:
             return
         parent = self.table(endpoint.parent.endpoint)
-        unknown = [name for name in endpoint.placeholders if name not in parent.keys]
-        if unknown or parent.parent is not None:
+        names = [*parent.keys, *(field.name for field in parent.copied), *(one.name for one in endpoint.parent.fields)]
+        parts = [part.name for part in endpoint.partitions]
+        unknown = [name for name in endpoint.placeholders if name not in (*names, *parts)]
+        if unknown:
             raise DeclarationError(
-                f"{{{unknown[0]}}} is not a key of {parent.name}" if unknown else f"{parent.name} has a parent itself",
+                f"{{{unknown[0]}}} is not a key of {parent.name}",
                 where=where,
-                fix=f"use one of {', '.join(parent.keys)}" if unknown else "name its parent",
+                fix=f"use one of {', '.join(dict.fromkeys(names))}, or declare it among fields= of the parent",
+            )
+        told = {parent.keys[0], *(one.name for one in endpoint.parent.fields)}
+        hidden = [name for name in endpoint.placeholders if name in parent.keys and name not in told]
+        if endpoint.cursor is not None and hidden:
+            raise DeclarationError(
+                f"raw does not tell the lists of two {{{hidden[0]}}} apart, so that they would share a cursor",
+                where=where,
+                fix=f'declare fields=(Field("{hidden[0]}"),) of its parent, or remove the cursor',
+            )
+        if endpoint.name in self._above(parent):
+            raise DeclarationError(
+                "it is below itself", where=where, fix="name the endpoint whose records have its keys"
             )
         if parent.keys[0] not in endpoint.placeholders:
             raise DeclarationError(
-                f"its path lacks {{{parent.keys[0]}}}, by which raw stores a record's parent",
+                f"its request lacks {{{parent.keys[0]}}}, by which raw stores a record's parent",
                 where=where,
                 fix=f"use the first column of {parent.name}'s key in the path, or reorder that key",
             )
+
+    def _above(self, endpoint: Endpoint) -> list[str]:
+        """The endpoint and its parents."""
+        names = [endpoint.name]
+        while endpoint.parent is not None and endpoint.parent.endpoint not in names:
+            endpoint = self.table(endpoint.parent.endpoint)
+            names.append(endpoint.name)
+        return names
 
     def table(self, name: str) -> Endpoint:
         """The declared endpoint of that name.
@@ -111,8 +149,8 @@ class Api:
         raise unknown_table(self.name, name, [endpoint.name for endpoint in self.endpoints])
 
     def pagination_of(self, endpoint: Endpoint) -> Pagination:
-        """The endpoint's own pagination, or the API's."""
-        return endpoint.pagination or self.pagination
+        """The endpoint's own pagination, or the API's; a document that is not JSON is a single one."""
+        return endpoint.pagination or (self.pagination if endpoint.format is None else SinglePage())
 
     def concurrent_of(self, endpoint: Endpoint) -> int:
         """How many pages or children of the endpoint are fetched in parallel."""

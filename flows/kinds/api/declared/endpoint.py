@@ -4,68 +4,25 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import product
+from typing import Any, Literal
 
 from flows.declare.load import Append, Merge, Replace
 from flows.declare.refusals import refuse_repeats
 from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
 from flows.declare.table import OnDrift
+from flows.kinds.api.declared.answers import When, condition
 from flows.kinds.api.declared.changes import ChangeToken, Since
-from flows.kinds.api.declared.pagination import Offset, PageNumber, Pagination
+from flows.kinds.api.declared.format import Format
+from flows.kinds.api.declared.job import OWN_NAMES, Job
+from flows.kinds.api.declared.pagination import Offset, PageNumber, Pagination, check_pagination
+from flows.kinds.api.declared.parts import KEY_TYPES, Field, Parent, Partition, places_in
+from flows.kinds.api.declared.transport import transport_problem
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
 from flows.values.json_path import parse_path, plain_steps
 
-# Allowed types of keys: they compare and hash the same at the API and in the warehouse.
-KEY_TYPES = ("text", "bigint", "uuid", "date")
 _PLACE = re.compile(r"\{([^{}]*)\}")
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A value of a record that becomes a column of raw: its name, path and type.
-
-    Field("channel", at="dimensionValues.1.value")
-    """
-
-    name: str
-    at: str = ""
-    type: str = "text"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "at", self.at or self.name)
-        plain_steps(self.at)
-        if self.type not in KEY_TYPES:
-            raise DeclarationError(
-                f"the type {self.type!r} is unknown",
-                where=f"field {self.name}",
-                fix=f"use {', '.join(KEY_TYPES)}",
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Parent:
-    """The parent endpoint: this endpoint is requested once per record of it.
-
-        Endpoint("refunds", path="/orders/{id}/refunds", parent=Parent("orders", column="order_id"))
-
-    `{id}` in the path is a key of the parent. `column` of raw has the record's parent, and may be part of its key.
-    Only children of parents that changed since the last load are fetched; with `every=True` those of all parents,
-    for children that change without their parents.
-    """
-
-    endpoint: str
-    column: str
-    type: str = "text"
-    every: bool = False
-
-    def __post_init__(self) -> None:
-        if self.type not in KEY_TYPES:
-            raise DeclarationError(
-                f"the type {self.type!r} is unknown",
-                where=f"parent {self.endpoint}",
-                fix=f"use {', '.join(KEY_TYPES)}",
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +38,14 @@ class Endpoint:
     `key` names one or more fields of a record, or is a `Field` with its path; `key_type` is the raw type of named
     fields: text, bigint, uuid or date. `page_size` is sent as `page_size_parameter`; None sends nothing.
     `body` is sent as JSON, by POST. `deleted` is the path of the tombstone marker: true, or anything but null or
-    false. `etag`: the API's ETag is valid for the full list, so a 304 means that nothing changed.
+    false; or a value of it, `status=deleted`. `etag`: the API's ETag is valid for the full list, so a 304 means that
+    nothing changed.
     `concurrent` pages are fetched in parallel if their URLs can be computed, or as many children.
+    `format` is that of a body that is not JSON: `Csv()`, `NdJson()`, `Xml("Order")`. `records_as`: what is at `records`
+    is a "list"; one "object"; or "objects_by_id", whose keys become the field `_key` of their records. `form`: the body
+    is sent as a form; one that is a text is sent as it is, as `body_type`. `job`: the API prepares the records first.
+    `partitions` are values that it is requested for, one list each, see `Partition`.
+    `answers` says what answers mean whose status does not say it, see `When`; the API's are looked at after these.
     `on_drift` is the reaction to a new or retyped field of a record: "evolve" records it, "freeze" refuses the load,
     "quarantine" quarantines the record.
     `on_duplicate` is the reaction to records of a replace that have one key and differ: "quarantine" sets all of them
@@ -101,7 +64,7 @@ class Endpoint:
     load: Replace | Merge | Append = field(default_factory=Merge)
     pagination: Pagination | None = None
     params: tuple[tuple[str, str], ...] = ()
-    body: Mapping[str, Any] | None = field(default=None, hash=False)
+    body: Mapping[str, Any] | str | None = field(default=None, hash=False)
     page_size: int | None = None
     page_size_parameter: str = "limit"
     concurrent: int | None = None
@@ -109,6 +72,13 @@ class Endpoint:
     deleted: str | None = None
     etag: bool = False
     parent: Parent | None = None
+    format: Format | None = None
+    records_as: Literal["list", "object", "objects_by_id"] = "list"
+    form: bool = False
+    body_type: str = "text/plain; charset=utf-8"
+    job: Job | None = None
+    partitions: tuple[Partition, ...] = ()
+    answers: tuple[When, ...] = ()
     on_drift: OnDrift = "evolve"
     on_duplicate: OnDuplicate = "quarantine"
     rules: tuple[Rule, ...] = ()
@@ -125,8 +95,10 @@ class Endpoint:
     def key_fields(self) -> tuple[Field, ...]:
         """The key's columns in raw, and their paths in a record."""
         declared = self.key if isinstance(self.key, tuple) else (self.key,)
+        own = {part.name: part.type for part in self.partitions}
+        own |= {field.name: field.type for field in (self.parent.fields if self.parent else ())}
         return tuple(
-            part if isinstance(part, Field) else Field(plain_steps(part)[-1], part, self.key_type) for part in declared
+            part if isinstance(part, Field) else _field(part, own.get(part, self.key_type)) for part in declared
         )
 
     @property
@@ -136,8 +108,8 @@ class Endpoint:
 
     @property
     def cursor_column(self) -> str | None:
-        """The column of raw that the cursor follows."""
-        return self.cursor.column if isinstance(self.cursor, Since) else None
+        """The column of raw that the stored cursor follows. Of children none is stored: each parent has its own."""
+        return self.cursor.column if isinstance(self.cursor, Since) and self.parent is None else None
 
     @property
     def deletes(self) -> bool:
@@ -146,8 +118,10 @@ class Endpoint:
 
     @property
     def lists_are_told_apart(self) -> bool:
-        """Whether raw's parent column identifies a record's list: not if several parent keys are in the path."""
-        return self.parent is not None and len(set(self.placeholders)) == 1
+        """Whether raw's parent column identifies a whole list: not if several parent keys are in the request."""
+        if self.parent is None or self.cursor is not None or self.partitions:
+            return False
+        return len(set(self.placeholders) - {field.name for field in self.parent.fields}) == 1
 
     @property
     def method(self) -> str:
@@ -156,8 +130,42 @@ class Endpoint:
 
     @property
     def placeholders(self) -> tuple[str, ...]:
-        """The parent's fields in the path."""
-        return tuple(_PLACE.findall(self.path))
+        """The names in braces of path, parameters and body: values of the parent or of partitions."""
+        job = self.job.templates if self.job is not None else ()
+        names = (
+            *_PLACE.findall(self.path),
+            *places_in([value for _, value in self.params]),
+            *places_in([self.body, *job]),
+        )
+        return names if self.job is None else tuple(name for name in names if name not in OWN_NAMES)
+
+    @property
+    def copied(self) -> tuple[Field, ...]:
+        """The columns of raw whose values are those of the request: the parent's, and the partitions'."""
+        parent, parts = self.parent, [Field(part.name, type=part.type) for part in self.partitions]
+        own = () if parent is None else (Field(parent.column, type=parent.type), *parent.fields)
+        return (*own, *parts)
+
+    @property
+    def combinations(self) -> tuple[tuple[str, ...], ...]:
+        """The combinations of the partitions' values, in order."""
+        return tuple(product(*(part.values for part in self.partitions)))
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether a page may be requested with fewer records."""
+        return any(rule.then == "smaller" for rule in self.answers)
+
+    @property
+    def ends_by_answer(self) -> bool:
+        """Whether an answer is declared to be the end of the list."""
+        return any(rule.then == "end" for rule in self.answers)
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether there are several lists: of partitions, or of windows of time."""
+        is_windowed = isinstance(self.cursor, Since) and self.cursor.is_windowed
+        return bool(self.partitions) or is_windowed or any(rule.then == "halve" for rule in self.answers)
 
     def __post_init__(self) -> None:
         where = f"endpoint {self.name}"
@@ -180,10 +188,14 @@ class Endpoint:
             )
         self._check_load(where)
         self._check_paging(where)
+        if (problem := transport_problem(self)) is not None:
+            raise DeclarationError(problem[0], where=where, fix=problem[1])
         self.tolerance.refuse_nonsense(where)
         refuse_unknown_reaction(self.on_duplicate, where)
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
-        columns = [*self.keys, *([self.parent.column] if self.parent and self.parent.column not in self.keys else [])]
+        own = [field.name for field in self.copied]
+        refuse_repeats(own, "column", where)
+        columns = [*self.keys, *(name for name in own if name not in self.keys)]
         refuse_repeats([*columns, "payload"], "column", where)
 
     def _check_load(self, where: str) -> None:
@@ -205,26 +217,57 @@ class Endpoint:
                 where=where,
                 fix="use load=Merge(), or Parent(…, every=True)",
             )
-        if bool(self.placeholders) != (self.parent is not None):
+        self._check_parts(where)
+
+    def _check_parts(self, where: str) -> None:
+        named = {part.name for part in self.partitions}
+        of_parent = set(self.placeholders) - named
+        if (self.parent is None and of_parent & set(_PLACE.findall(self.path))) or (self.parent and not of_parent):
             raise DeclarationError(
                 "a path with {…} needs a parent, and a parent needs a path with {…}",
                 where=where,
                 fix='write path="/orders/{id}/refunds" and parent=Parent("orders", column="order_id")',
             )
-        if self.parent is not None and (self.cursor is not None or self.etag or self.total is not None):
+        if unused := named - set(self.placeholders):
             raise DeclarationError(
-                "an endpoint with a parent cannot have a cursor, ETag or total: it is loaded per changed parent",
+                f"nothing is requested by the partition {min(unused)}: it would read the same list for each value",
                 where=where,
-                fix="remove them; only changed parents are fetched",
+                fix=f"write {{{min(unused)}}} into the path, a parameter or the body",
+            )
+        if self.partitions and (self.etag or isinstance(self.cursor, ChangeToken)):
+            raise DeclarationError(
+                "several lists cannot have one ETag or change token", where=where, fix="declare partitions or these"
+            )
+        cursor = self.cursor
+        if isinstance(cursor, Since) and cursor.cap is not None and self.total is None:
+            raise DeclarationError(
+                f"nothing says whether a window has more than {cursor.cap} records", where=where, fix="declare total"
+            )
+        if isinstance(cursor, Since) and cursor.missing == "exclude" and self.total is not None:
+            raise DeclarationError(
+                "the total counts the records that are dropped", where=where, fix='write missing="include", or no total'
+            )
+        own = isinstance(self.cursor, Since) and not self.cursor.is_windowed and bool(self.cursor.parameter)
+        if self.parent is not None and ((self.cursor is not None and not own) or self.etag or self.total is not None):
+            raise DeclarationError(
+                "an endpoint with a parent cannot have a change token, windows, ETag or total: it is loaded per parent",
+                where=where,
+                fix="remove them; only changed parents are fetched, each since its own cursor if there is one",
             )
 
     def _check_paging(self, where: str) -> None:
         # The first level of records may end in `[]`, as in entry[].resource.
         listed, _, inner = self.records.partition("[]")
-        for path in (listed, inner.removeprefix("."), self.total or ""):
+        parse_path(listed, many=True)
+        for path in (inner.removeprefix("."), self.total or ""):
             parse_path(path)
+        if "[]" in self.records and "*" in listed:
+            raise DeclarationError(
+                f"records={self.records!r} has both [] and *", where=where, fix="write * for both: results.*.resource"
+            )
+        self._check_answers(where)
         if self.deleted is not None:
-            plain_steps(self.deleted)
+            plain_steps(condition(self.deleted)[0])
         if self.only is not None:
             field_path, told, _ = self.only.partition("=")
             plain_steps(field_path)
@@ -246,48 +289,31 @@ class Endpoint:
                 "concurrent must be at least 1", where=where, fix="write the number of parallel requests"
             )
         if self.pagination is not None:
-            self.check_pagination(self.pagination, where)
+            check_pagination(self.pagination, self, where)
 
-    def check_pagination(self, pagination: Pagination, where: str) -> None:
-        """Refuse options that contradict the pagination.
+    @property
+    def _has_ends(self) -> bool:
+        return isinstance(self.cursor, Since) and bool(self.cursor.until and self.cursor.begin)
 
-        Raises:
-            DeclarationError: `only` with a pagination that counts records, or an overlap of a full page.
-        """
-        if self.only is not None and isinstance(pagination, PageNumber | Offset):
+    def _check_answers(self, where: str) -> None:
+        meanings = {rule.then for rule in self.answers}
+        if self.parent is None and not self.partitions and "skip" in meanings:
             raise DeclarationError(
-                "only= cannot be combined with a pagination that counts records",
-                where=where,
-                fix="remove only=, and filter these records in staging",
+                "without a parent there is nothing to skip", where=where, fix='write then="ignore", "end" or "fail"'
             )
-        if isinstance(pagination, Offset):
-            self.check_offset(pagination, where)
-        if isinstance(pagination, PageNumber | Offset) and pagination.empty_pages:
-            counted = self.total is not None and self.page_size is not None
-            if not counted and (
-                isinstance(pagination, Offset) or (pagination.pages is None and pagination.past_end is None)
-            ):
-                raise DeclarationError(
-                    "with empty pages in between, nothing says where the list ends",
-                    where=where,
-                    fix="declare total and page_size, or with page numbers pages or past_end",
-                )
-
-    def check_offset(self, pagination: Offset, where: str) -> None:
-        """Refuse an overlap that leaves no room for new records.
-
-        Raises:
-            DeclarationError: it is not smaller than a page.
-        """
-        if self.page_size is not None and pagination.overlap >= self.page_size:
+        if "halve" in meanings and (self.parent is not None or not self._has_ends):
             raise DeclarationError(
-                f"an overlap of {pagination.overlap} covers a full page of {self.page_size}",
-                where=where,
-                fix="declare larger pages, or a smaller overlap",
+                "there is no window of time to halve", where=where, fix="declare until= and begin= of the cursor"
             )
+        if "smaller" in meanings and self.page_size is None:
+            raise DeclarationError("nothing says how large a page is", where=where, fix="declare page_size")
 
     def computed(self, pagination: Pagination) -> bool:
         """Whether the URLs of later pages can be computed from the first response."""
         if isinstance(pagination, PageNumber):
             return pagination.pages is not None or self.total is not None
         return isinstance(pagination, Offset) and self.total is not None
+
+
+def _field(path: str, kind: str) -> Field:
+    return Field(plain_steps(path)[-1], path, kind)

@@ -15,6 +15,7 @@ class Answer:
 
     `ended`: the API responded that the page does not exist. `listed`: the records before `only=` excluded some.
     `absent`: the declared list is not in the response (`may_be_absent`).
+    `declared`: what the answer is declared to mean: it "end"s the list, is to be "ignore"d, or "skip"s the parent.
     """
 
     records: list[bytes]
@@ -27,3 +28,4 @@ class Answer:
     unchanged: bool = False
     listed: int = 0
     absent: bool = False
+    declared: str = ""

@@ -2,75 +2,34 @@
 
 import re
 import ssl
-from base64 import b64encode
-from functools import cache
-from typing import Protocol
-from urllib.parse import quote
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from flows.kinds.api.declared.api import Api
-from flows.kinds.api.declared.auth import ApiKeyHeader, ApiKeyQuery, Auth, Basic, Bearer, NoAuth, OAuth2
-from flows.kinds.api.http.failure import key_variable, url_variable, user_variable
+from flows.kinds.api.declared.auth import Auth
+from flows.kinds.api.declared.sent import ApiKeyBody, ApiKeyHeader, Basic, NoAuth
+from flows.kinds.api.declared.tokens import JwtBearer, Login, OAuth2, RefreshToken, SeveralKeys, Signed
+from flows.kinds.api.http.assertions import Assertion
+from flows.kinds.api.http.connections import certificate_of, transport_for
+from flows.kinds.api.http.failure import key_variable, token_variable, url_variable, user_variable
+from flows.kinds.api.http.grants import Client, ClientCredentials, Grant, Refreshed, Session
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.link_header import origin
-from flows.kinds.api.http.oauth import ClientCredentials, TokenSigner, token_address
-from flows.kinds.api.http.request import without_parameter
+from flows.kinds.api.http.oauth import AssertionSigner, TokenSigner
+from flows.kinds.api.http.rotating import RotatingSigner
+from flows.kinds.api.http.service_account import service_account
+from flows.kinds.api.http.several import SeveralKeysSigner
+from flows.kinds.api.http.signer import HookSigner, KeySigner, Outgoing, Signer
+from flows.kinds.api.http.stores import StoreTransport
 from flows.values.connection import ApiConnection
 from flows.values.errors import ConfigurationError, DeclarationError
 
 # Characters allowed in a header: for others, the HTTP library raises an error that quotes the value.
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
-# As many connections as declared parallel requests; idle ones are kept for the next page.
-_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-
-
-class Signer(Protocol):
-    """Adds a credential to an outgoing request."""
-
-    async def sign(self, url: httpx.URL, headers: httpx.Headers) -> httpx.URL:
-        """Sign the headers in place, and return the URL to request."""
-        ...
-
-    async def renew(self, headers: httpx.Headers) -> bool:
-        """The API refused the credential in `headers`: whether a new one is available."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close the resources of signing."""
-        ...
-
-
-class KeySigner:
-    """Signs with a credential that does not change."""
-
-    def __init__(self, auth: Auth, key: str, user: str = "") -> None:
-        self._auth, self._key, self._user = auth, key, user
-
-    async def sign(self, url: httpx.URL, headers: httpx.Headers) -> httpx.URL:
-        """Add the key where the API expects it."""
-        match self._auth:
-            case ApiKeyHeader(header=header):
-                headers[header] = self._key
-            case ApiKeyQuery(parameter=parameter):
-                return _with_query(url, parameter, self._key)
-            case Basic():
-                pair = b64encode(f"{self._user}:{self._key}".encode()).decode("ascii")
-                headers["Authorization"] = f"Basic {pair}"
-            case Bearer(scheme=scheme):
-                headers["Authorization"] = f"{scheme} {self._key}"
-            case _:
-                pass
-        return url
-
-    async def renew(self, headers: httpx.Headers) -> bool:
-        """There is no new one."""
-        return False
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
+# Credentials that are not sent as they are, so that they may contain anything.
+_ENCODED = (NoAuth, ApiKeyBody, Basic, OAuth2, RefreshToken, JwtBearer, Login, Signed, SeveralKeys)
+_MOST_TRIES = 20
 
 
 class CredentialTransport(httpx.AsyncBaseTransport):
@@ -78,43 +37,58 @@ class CredentialTransport(httpx.AsyncBaseTransport):
 
     The client, its log lines ("HTTP Request: GET https://…") and its exceptions only see the unsigned request, so none
     of them can leak a key. A request to another origin is not sent at all: whatever a link, a redirect or a later
-    change requests, credentials are not sent there.
+    change requests, credentials are not sent there. Declared stores get requests without credentials.
     """
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, base: httpx.URL, signer: Signer) -> None:
+    def __init__(
+        self, inner: httpx.AsyncBaseTransport, base: httpx.URL, signer: Signer, stores: tuple[str, ...] = ()
+    ) -> None:
         self._inner = inner
         self._origin = origin(base)
         self._signer = signer
+        self._stores = StoreTransport(stores)
 
     def __repr__(self) -> str:
         return f"CredentialTransport({type(self._signer).__name__})"
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a signed copy of `request`; again with a renewed credential if the API responds with 401.
+        """Send a signed copy of `request`; again with another credential if the API responds that it needs one.
 
         Raises:
             httpx.UnsupportedProtocol: the request is for another origin.
         """
+        if StoreTransport.takes(request):
+            return await self._stores.handle_async_request(request)
         if origin(request.url) != self._origin:
             raise httpx.UnsupportedProtocol("a request to another origin is never sent")
-        headers = request.headers.copy()
-        response = await self._send(request, headers)
-        if response.status_code == httpx.codes.UNAUTHORIZED and await self._signer.renew(headers):
+        signed, response = await self._send(request)
+        first = True
+        for _ in range(_MOST_TRIES):
+            # A renewed token that is refused, too, is a matter of configuration.
+            renews = not isinstance(self._signer, SeveralKeysSigner)
+            if (renews and not first) or not await self._signer.again(signed, response):
+                break
+            first = False
             await response.aclose()
-            response = await self._send(request, request.headers.copy())
+            signed, response = await self._send(request)
         return response
 
-    async def _send(self, request: httpx.Request, headers: httpx.Headers) -> httpx.Response:
-        url = await self._signer.sign(request.url, headers)
+    async def _send(self, request: httpx.Request) -> tuple[Outgoing, httpx.Response]:
+        body = await request.aread()
+        out = Outgoing(request.method, request.url, request.headers.copy(), body)
+        await self._signer.sign(out)
+        if out.body is not body:
+            out.headers.pop("content-length", None)
         signed = httpx.Request(
-            request.method, url, headers=headers, stream=request.stream, extensions=request.extensions
+            request.method, out.url, headers=out.headers, content=out.body or None, extensions=request.extensions
         )
-        return await self._inner.handle_async_request(signed)
+        return out, await self._inner.handle_async_request(signed)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._inner.aclose()
         await self._signer.aclose()
+        await self._stores.aclose()
 
 
 def base_url_of(api: Api, connection: ApiConnection) -> httpx.URL:
@@ -144,13 +118,15 @@ def open_client(api: Api, connection: ApiConnection, limits: HttpLimits) -> http
     """A client for one read of this API: keep-alive, HTTP/2 if TLS offers it, signed requests, no redirects.
 
     Raises:
-        ConfigurationError: the declared key is missing or cannot be sent, the base URL is invalid, or the
-            environment has an invalid proxy.
-        DeclarationError: the declared header is not a valid header name.
+        ConfigurationError: the declared key or certificate is missing or cannot be sent, the base URL is invalid, or
+            the environment has an invalid proxy.
+        DeclarationError: the declared header is not a valid header name, or there is no such hook.
     """
     base = base_url_of(api, connection)
+    proof = certificate_of(api, connection)
+    signer = _signer(api, connection, base, limits, proof)
     return httpx.AsyncClient(
-        transport=CredentialTransport(transport_for(base), base, _signer(api, connection, base, limits)),
+        transport=CredentialTransport(transport_for(base, proof), base, signer, api.stores),
         headers={
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
@@ -162,47 +138,94 @@ def open_client(api: Api, connection: ApiConnection, limits: HttpLimits) -> http
     )
 
 
-@cache
-def _trusted() -> ssl.SSLContext:
-    # Loading CA certificates takes 18 ms and blocks the event loop: once per process, not once per read.
-    return httpx.create_ssl_context()
+def _signer(
+    api: Api, connection: ApiConnection, base: httpx.URL, limits: HttpLimits, proof: ssl.SSLContext | None
+) -> Signer:
+    auth, key = api.auth, _key_of(api, connection)
+    match auth:
+        case JwtBearer():
+            url = address_of(api, auth.token_url, base) if auth.token_url else base
+            assertion = _assertion(api, auth, url, connection, key)
+            if not auth.token_url:
+                return AssertionSigner(assertion)
+            return TokenSigner(assertion, transport_for(url, proof), limits)
+        case OAuth2() | Login() | RefreshToken():
+            url = address_of(api, auth.path if isinstance(auth, Login) else auth.token_url, base)
+            client = Client(_user_of(api, connection), key)
+            if isinstance(auth, RefreshToken):
+                return _rotating(
+                    api, connection, Refreshed(api, auth, url, client, connection.token or ""), limits, proof
+                )
+            flow: Grant = (
+                Session(api, auth, url, client)
+                if isinstance(auth, Login)
+                else ClientCredentials(api, auth, url, client)
+            )
+            return TokenSigner(flow, transport_for(url, proof), limits)
+        case Signed():
+            return HookSigner(auth, key, connection.user or "", api.name)
+        case SeveralKeys():
+            return SeveralKeysSigner(auth, key.split())
+    user = _user_of(api, connection) if isinstance(auth, Basic) else ""
+    return KeySigner(auth, key, user)
 
 
-def _signer(api: Api, connection: ApiConnection, base: httpx.URL, limits: HttpLimits) -> Signer:
-    key = _key_of(api, connection)
-    if isinstance(api.auth, OAuth2):
-        token_url = token_address(api, api.auth, base)
-        flow = ClientCredentials(api, api.auth, token_url, _user_of(api, connection), key)
-        return TokenSigner(flow, transport_for(token_url), limits)
-    user = _user_of(api, connection) if isinstance(api.auth, Basic) else ""
-    return KeySigner(api.auth, key, user)
+def _rotating(
+    api: Api, connection: ApiConnection, flow: Refreshed, limits: HttpLimits, proof: ssl.SSLContext | None
+) -> Signer:
+    if not flow.refresh_token or connection.tokens is None:
+        raise ConfigurationError(
+            "the API needs a refresh token, and none is configured",
+            where=f"source {api.name}",
+            fix=f"authorise the app, and set {token_variable(api)} (or the token of the block "
+            f"source-{api.connection}) to the refresh token",
+        )
+    return RotatingSigner(flow, connection.tokens, transport_for(flow.url, proof), limits)
+
+
+def _assertion(api: Api, auth: JwtBearer, url: httpx.URL, connection: ApiConnection, key: str) -> Assertion:
+    account = service_account(api, key)
+    if account is not None:
+        return Assertion(api, auth, url, Client(connection.user or account.email, account.private_key), account.key_id)
+    # Variables with line breaks are written with \n by many tools.
+    pem = key.replace("\\n", "\n") if "-----BEGIN" in key else key
+    return Assertion(api, auth, url, Client(_user_of(api, connection), pem))
 
 
 def _key_of(api: Api, connection: ApiConnection) -> str:
-    if isinstance(api.auth, NoAuth):
+    auth = api.auth
+    if isinstance(auth, NoAuth):
         return ""
     where, source = f"source {api.name}", f"{key_variable(api)} (or the block source-{api.connection})"
-    if isinstance(api.auth, ApiKeyHeader) and not _TOKEN.fullmatch(api.auth.header):
+    if isinstance(auth, ApiKeyHeader) and not _TOKEN.fullmatch(auth.header):
         raise DeclarationError(
-            f"{api.auth.header!r} is not a valid header name",
+            f"{auth.header!r} is not a valid header name",
             where=where,
             fix=f"correct ApiKeyHeader in flows/sources/{api.name}.py",
         )
+    may_be_empty = isinstance(auth, Basic) or (isinstance(auth, RefreshToken) and auth.client == "none")
     # An empty password is valid; an empty key was forgotten.
-    if connection.key is None or (not connection.key and not isinstance(api.auth, Basic)):
+    missing = connection.key is None and not isinstance(auth, RefreshToken)
+    if missing or (not (connection.key or "").strip() and not may_be_empty):
         raise ConfigurationError("the API needs a key, and none is configured", where=where, fix=f"set {source}")
-    # A password is sent encoded, so it may contain anything.
-    if isinstance(api.auth, ApiKeyHeader | ApiKeyQuery | Bearer) and not _VISIBLE.fullmatch(connection.key):
+    key = connection.key or ""
+    sent = key.split() if isinstance(auth, SeveralKeys) else [key]
+    if not isinstance(auth, _ENCODED) or isinstance(auth, SeveralKeys):
+        _require_visible(sent, where, source)
+    return key
+
+
+def _require_visible(keys: list[str], where: str, source: str) -> None:
+    if not all(_VISIBLE.fullmatch(key) for key in keys):
         raise ConfigurationError(
             "the key contains a space, a line break or a character outside ASCII",
             where=where,
             fix=f"set {source} again, without characters that copy and paste may have added",
         )
-    return connection.key
 
 
 def _user_of(api: Api, connection: ApiConnection) -> str:
-    what = "a client id" if isinstance(api.auth, OAuth2) else "a user"
+    what = {Basic: "a user", Login: "a user", JwtBearer: "an issuer"}.get(type(api.auth), "a client id")
     if not connection.user:
         problem = f"the API needs {what}, and none is configured"
     elif isinstance(api.auth, Basic) and ":" in connection.user:
@@ -216,38 +239,25 @@ def _user_of(api: Api, connection: ApiConnection) -> str:
     )
 
 
-def _with_query(url: httpx.URL, parameter: str, value: str) -> httpx.URL:
-    # An existing copy of the key is replaced, not duplicated.
-    kept = without_parameter(url, parameter).query.decode("ascii")
-    signed = f"{quote(parameter, safe='')}={quote(value, safe='')}"
-    return url.copy_with(query=(f"{kept}&{signed}" if kept else signed).encode("ascii"))
-
-
-def transport_for(base: httpx.URL) -> httpx.AsyncHTTPTransport:
-    """Connections to a URL, through the proxy that the environment configures for it.
+def address_of(api: Api, path: str, base: httpx.URL) -> httpx.URL:
+    """The URL of the token endpoint: a path is relative to the base URL's host.
 
     Raises:
-        ConfigurationError: that proxy is invalid.
+        ConfigurationError: it is not a URL.
     """
-    # With a custom transport httpx ignores HTTPS_PROXY and NO_PROXY, which company networks need.
-    proxy = _proxy_for(base)
     try:
-        return httpx.AsyncHTTPTransport(verify=_trusted(), proxy=proxy, http2=True, limits=_CONNECTIONS)
-    except (ValueError, ImportError, httpx.InvalidURL):
-        pass  # their text quotes the URL, which may contain a password
+        url: httpx.URL | None = base.join(path)
+    except (httpx.InvalidURL, ValueError):
+        url = None
+    if url is not None and url.host and url.scheme in ("http", "https"):
+        return url
     raise ConfigurationError(
-        f"the proxy configured for {base.scheme} URLs is invalid",
-        where=base.host,
-        fix=f"correct {base.scheme.upper()}_PROXY (an http or https URL), or add the host to NO_PROXY",
+        "token_url is not a URL",
+        where=f"source {api.name}",
+        fix=f"correct token_url of the declared {type(api.auth).__name__} in flows/sources/{api.name}.py",
     )
 
 
-def _proxy_for(base: httpx.URL) -> str | None:
-    # No proxy can reach this machine's loopback, whatever NO_PROXY says.
-    if base.host in ("localhost", "::1") or base.host.startswith("127."):
-        return None
-    if proxy_bypass(f"{base.host}:{base.port}" if base.port else base.host):
-        return None
-    proxies = getproxies()
-    proxy = proxies.get(base.scheme) or proxies.get("all")
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+def query_parameter(auth: Auth) -> str | None:
+    """The parameter of the query that has the credential; None if it is sent elsewhere."""
+    return getattr(getattr(auth, "sent_as", auth), "parameter", None)

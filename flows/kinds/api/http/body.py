@@ -28,15 +28,16 @@ class Body:
     end_proven: bool
 
 
-async def read_body(response: httpx.Response, cap: int) -> Body:
-    """Read a streamed response to its proven end.
+async def read_body(response: httpx.Response, cap: int, *, any_media: bool = False) -> Body:
+    """Read a streamed response to its proven end. `any_media`: also one that is not JSON by its content type.
 
     Raises:
         AttemptFailed: not JSON by its content type, truncated, corrupt, or larger than `cap` bytes decoded.
         httpx.HTTPError: the connection broke.
     """
-    _require_json(response.headers)
-    declared = _declared_length(response.headers)
+    if not any_media:
+        require_json(response.headers)
+    declared = declared_length(response.headers)
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("identity", ""):
         if declared is not None and declared > cap:
@@ -57,7 +58,12 @@ async def read_body(response: httpx.Response, cap: int) -> Body:
     return Body(content.removeprefix(_BOM), received, end_proven=marked or declared is not None)
 
 
-def _require_json(headers: httpx.Headers) -> None:
+def require_json(headers: httpx.Headers) -> None:
+    """Refuse a response that is not JSON by its content type.
+
+    Raises:
+        AttemptFailed: it is not.
+    """
     # Message is the standard library's parser for media types with parameters.
     message = Message()
     message["Content-Type"] = headers.get("content-type", "absent/absent")
@@ -77,7 +83,8 @@ def _require_json(headers: httpx.Headers) -> None:
         )
 
 
-def _declared_length(headers: httpx.Headers) -> int | None:
+def declared_length(headers: httpx.Headers) -> int | None:
+    """The announced length of a body; None if there is none, or it means nothing."""
     # With both headers present Transfer-Encoding wins and Content-Length means nothing (RFC 9112, section 6.3).
     if "transfer-encoding" in headers:
         return None

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 import httpx
 
 from flows.kinds.api.declared.api import Api
-from flows.kinds.api.declared.auth import NoAuth
+from flows.kinds.api.declared.sent import NoAuth
 from flows.kinds.api.http.date import http_date
 from flows.kinds.api.http.quota import pause_asked
 from flows.values.errors import (
     ConfigurationError,
+    ListUnfinished,
     MedallionError,
     PlaceLost,
     RateLimited,
@@ -26,11 +27,16 @@ _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms", "x-retry-after-ms")
 
 
+class WindowTooLong(ListUnfinished):
+    """A query for a window of time has more results than the API returns."""
+
+
 class AttemptFailed(Exception):
     """One attempt got no page. Internal to this package; others see `error`.
 
     `again`: whether the same request may be sent again; `slow_down`: the API limited the rate; `retry_after`: the
-    requested seconds, if any; `status`: that of the response, if it is the failure.
+    requested seconds, if any; `status`: that of the response, if it is the failure; `code`: the name of a token
+    server's error.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class AttemptFailed(Exception):
         self.slow_down = slow_down
         self.retry_after = retry_after
         self.status = status
+        self.code = ""
         super().__init__(what)
 
     def error(self, where: str, attempts: int) -> MedallionError:
@@ -88,6 +95,10 @@ class AttemptFailed(Exception):
         )
         error.retry_after = ceiling
         return error
+
+
+class PageTooLarge(AttemptFailed):
+    """The page may be requested with fewer records."""
 
 
 def refused(response: httpx.Response, request_line: str, api: Api) -> AttemptFailed:
@@ -132,6 +143,17 @@ def refused(response: httpx.Response, request_line: str, api: Api) -> AttemptFai
         511: "a network login page intercepts the API; check the proxy",
     }
     return AttemptFailed(what, moves.get(status, f"compare {declared} with the API's documentation"), status=status)
+
+
+def expired(response: httpx.Response, request_line: str) -> AttemptFailed:
+    """A store refuses a presigned URL. The next attempt requests another one."""
+    return AttemptFailed(
+        f"{response.status_code} from {request_line}: its URL is not valid, or not any more",
+        "run again; if it persists, ask the operator of the API",
+        kind=SourceUnavailable,
+        again=True,
+        status=response.status_code,
+    )
 
 
 def unreachable(error: httpx.HTTPError, request_line: str, api: Api) -> AttemptFailed:
@@ -198,6 +220,16 @@ def key_variable(api: Api) -> str:
 def user_variable(api: Api) -> str:
     """The environment variable of the key's user or client id."""
     return f"MEDALLION_SOURCE_{api.connection.upper()}_USER"
+
+
+def token_variable(api: Api) -> str:
+    """The environment variable of the first refresh token."""
+    return f"MEDALLION_SOURCE_{api.connection.upper()}_TOKEN"
+
+
+def certificate_variable(api: Api) -> str:
+    """The environment variable of the client certificate."""
+    return f"MEDALLION_SOURCE_{api.connection.upper()}_CERTIFICATE"
 
 
 def url_variable(api: Api) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 from msgspec import Raw
 
-from flows.values.json_path import Pick, Step, joined
+from flows.values.json_path import Each, Pick, Step, joined, position
 
 _ROOT = msgspec.json.Decoder(Raw)
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
@@ -52,6 +52,27 @@ class Document:
             here = _step(here, step, fields, seen)
             seen = _onward(seen, step)
         return here
+
+    def each(self, steps: Sequence[Step], *, partly: bool = False) -> list[memoryview]:
+        """The bytes of all values at a path with `*`; of a path without, its value.
+
+        `partly`: elements that lack the rest of the path are left out.
+
+        Raises:
+            Absent: an element lacks it, or the path does not exist.
+            msgspec.DecodeError: a value on the path is not valid JSON.
+        """
+        at = next((place for place, step in enumerate(steps) if isinstance(step, Each)), None)
+        if at is None:
+            return [self.at(steps)]
+        found = list[memoryview]()
+        for element in elements_of(self.at(steps[:at]), _path(steps[:at])):
+            try:
+                found += Document(bytes(element)).each(steps[at + 1 :], partly=partly)
+            except Absent:
+                if not partly:
+                    raise
+        return found
 
     def has(self, steps: Sequence[Step]) -> bool:
         """Whether there is a value at a path, even null.
@@ -129,6 +150,20 @@ def describe(value: memoryview) -> str:
     return f"object of {', '.join(kinds)}" if kinds else "empty object"
 
 
+def elements_of(value: memoryview, path: str) -> list[memoryview]:
+    """The elements of a list, or the values of an object.
+
+    Raises:
+        Absent: it is neither.
+    """
+    match kind_of(value):
+        case "list":
+            return [memoryview(element) for element in _LIST.decode(value)]
+        case "object":
+            return [memoryview(field) for field in _OBJECT.decode(value).values()]
+    raise Absent(f"the {kind_of(value)} at {_place(path)} has no elements")
+
+
 def _step(here: memoryview, step: Step, fields: Mapping[str, Raw] | None, seen: str) -> memoryview:
     kind = kind_of(here)
     if isinstance(step, Pick):
@@ -138,10 +173,12 @@ def _step(here: memoryview, step: Step, fields: Mapping[str, Raw] | None, seen: 
                 if value is not None and _is_text(value, step.value):
                     return memoryview(element)
         raise Absent(f"nothing in the {describe(here)} at {_place(seen)} has {step.field!r} as declared")
-    if kind == "list" and step.isdecimal():
+    if isinstance(step, Each):
+        raise Absent(f"* addresses several values of the {describe(here)} at {_place(seen)}")
+    if kind == "list" and (at := position(step)) is not None:
         elements = _LIST.decode(here)
-        if int(step) < len(elements):
-            return memoryview(elements[int(step)])
+        if -len(elements) <= at < len(elements):
+            return memoryview(elements[at])
         raise Absent(f"there is no element {step} in the list at {_place(seen)}")
     if fields is None:
         fields = _OBJECT.decode(here) if kind == "object" else {}
@@ -157,6 +194,8 @@ def _is_text(value: Raw, text: str) -> bool:
 def _onward(seen: str, step: Step) -> str:
     if isinstance(step, Pick):
         return f"{seen}[{step.field}={step.value}]"
+    if isinstance(step, Each):
+        return f"{seen}.*" if seen else "*"
     return joined(seen, step)
 
 

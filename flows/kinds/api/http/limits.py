@@ -32,6 +32,9 @@ class HttpLimits:
     """From sending a request to the last byte of its response; ends a slow drip."""
     max_body_bytes: int = 64 << 20
     """Of one response, after decompression. 51 KB of gzip can hold 50 MB, so this is checked while decompressing."""
+    max_document_bytes: int = 20 << 30
+    """Of one document that is not JSON, as received and unpacked: it is kept on the disk. Another bound, above
+    `max_body_bytes`, is 250 times what was received."""
     max_idle_pages: int = 20
     """Pages that are empty one after the other, or repeat an earlier one, before pagination counts as stuck."""
     max_pages: int = 100_000

@@ -62,11 +62,11 @@ def _from_pair(headers: httpx.Headers) -> float:
         return _until(milliseconds, headers) if milliseconds > 1e11 else milliseconds / 1000
     for name in _RESET:
         if value := headers.get(name, "").strip():
-            return _pause(value, headers)
+            return pause_in(value, headers)
     return 0.0
 
 
-def _pause(value: str, headers: httpx.Headers) -> float:
+def pause_in(value: str, headers: httpx.Headers) -> float:
     """Seconds until a reset, however it is written; 0 if it is not understood."""
     if _NUMBER.fullmatch(value):
         number = float(value)

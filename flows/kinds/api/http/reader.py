@@ -5,27 +5,38 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TypeVar
 
 import httpx
 
+from flows.kinds.api.bodies.document import Download
 from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.endpoint import Endpoint
+from flows.kinds.api.declared.format import Format
 from flows.kinds.api.declared.pagination import Offset, PageNumber
 from flows.kinds.api.http.answer import Answer
-from flows.kinds.api.http.body import Body, read_body
-from flows.kinds.api.http.failure import AttemptFailed, refused, too_slow, unreachable
-from flows.kinds.api.http.json_walk import Document
+from flows.kinds.api.http.body import Body, read_body, require_json
+from flows.kinds.api.http.failure import AttemptFailed, PageTooLarge, expired, refused, too_slow, unreachable
+from flows.kinds.api.http.json_walk import Absent, Document
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.link_header import require_origin
 from flows.kinds.api.http.pace import pace_of
+from flows.kinds.api.http.policy import Answered, judged, rules_of
 from flows.kinds.api.http.quota import pause_asked
 from flows.kinds.api.http.records import split, whole_document
 from flows.kinds.api.http.request import PageRequest
+from flows.kinds.api.http.spool import spooled, spooled_body
+from flows.kinds.api.http.stores import is_store, masked, store_url
 from flows.values.connection import ApiConnection
+from flows.values.json_path import parse_path
 
 _MAX_REDIRECTS = 5
 _EMPTY = Document(b"{}")
+# A store's answers to a presigned URL that is no longer valid.
+_EXPIRED = frozenset({400, 401, 403, 404, 410})
+Found = TypeVar("Found")
 # Spreads runs that failed together. Not a secret; SystemRandom because it needs no seed per process.
 _chance = random.SystemRandom()
 
@@ -55,6 +66,7 @@ class Reader:
         pagination = api.pagination_of(endpoint)
         self._past_end = pagination.past_end if isinstance(pagination, PageNumber | Offset) else None
         self._is_child = endpoint.parent is not None
+        self._answers = rules_of(api, endpoint)
         self._where = f"{api.name}.{endpoint.name}"
 
     async def fetch(self, request: PageRequest, number: int, *, shapeless: bool = False) -> Answer:
@@ -65,27 +77,82 @@ class Reader:
         Raises:
             MedallionError: as `flows.kinds.api.pages.endpoint.read_pages`.
         """
+
+        async def take(answered: Answered, asked: PageRequest, _: asyncio.Timeout) -> Answer:
+            body = await self._json_of(answered)
+            if shapeless:
+                headers = answered.response.headers
+                return Answer([], None, whole_document(body), headers, asked.url, body.received_bytes)
+            return self._page(body, answered, asked)
+
+        return await self._tried(request, number, lambda now: self._answer(now, number, take))
+
+    async def download(self, request: PageRequest, number: int, form: Format, at: str = "") -> Download | Answer:
+        """The body of the response, on the disk. An `Answer` if there is none: not modified, no such page.
+
+        `at`: the path of the document's URL in the response, which is read instead. Each attempt requests another URL,
+        since they expire.
+
+        Raises:
+            MedallionError: as `fetch`.
+        """
+
+        async def spool(answered: Answered, asked: PageRequest, deadline: asyncio.Timeout) -> Download:
+            if answered.body is not None:
+                return spooled_body(answered.body, answered.response.headers, asked.url, form)
+            return await spooled(answered.response, asked.url, form, self.limits, deadline)
+
+        async def look(answered: Answered, asked: PageRequest, _: asyncio.Timeout) -> PageRequest:
+            document = whole_document(await self._json_of(answered))
+            url = store_url(_text_at(document, at), asked.url, self._api.stores, f"the URL at {at!r}")
+            return PageRequest(url, at_store=is_store(url, self._api.stores))
+
+        async def once(now: PageRequest) -> Download | Answer:
+            found = await self._answer(replace(now, accept=""), number, look) if at else now
+            return found if isinstance(found, Answer) else await self._answer(found, number, spool)
+
+        return await self._tried(request, number, once)
+
+    async def _json_of(self, answered: Answered) -> Body:
+        body = answered.body or await read_body(answered.response, self.limits.max_body_bytes)
+        require_json(answered.response.headers)
+        return body
+
+    async def _tried(self, request: PageRequest, number: int, once: Callable[[PageRequest], Awaitable[Found]]) -> Found:
         where = self.place(number)
         attempts = pauses = 0
+        size = self._endpoint.page_size or 1
         while True:
             if (held := self._pace.held(self._endpoint.name)) > 0:
                 await self._wait(AttemptFailed("the API's quota is used up", "", slow_down=True), held, where)
             # Errors below are raised outside of the except block, so that they have no inner exception.
             try:
-                return await self._answer(request, number, shapeless)
+                return await once(request)
             except AttemptFailed as failed:
                 failure = failed
             if failure.slow_down:
                 pauses += 1
                 await self._wait(failure, max(failure.retry_after or 0.0, self._backoff(pauses)), where)
                 continue
+            if isinstance(failure, PageTooLarge) and size > 1:
+                size //= 2
+                request = request.having([(self._endpoint.page_size_parameter, size)])
+                continue
             attempts += 1
             if not failure.again or attempts >= self.limits.max_attempts:
                 raise failure.error(where, attempts)
-            wait = self._backoff(attempts)
-            if self._on_wait is not None:
-                self._on_wait(f"{where}: {failure.what}", wait)
-            await asyncio.sleep(wait)
+            await self.pause(failure, attempts, where)
+
+    async def pause(self, failure: AttemptFailed, attempts: int, where: str) -> None:
+        """Wait before another attempt."""
+        wait = self._backoff(attempts)
+        self.say(f"{where}: {failure.what}", wait)
+        await asyncio.sleep(wait)
+
+    def say(self, reason: str, seconds: float) -> None:
+        """Tell the caller about a pause."""
+        if self._on_wait is not None:
+            self._on_wait(reason, seconds)
 
     def place(self, number: int) -> str:
         """The location of a failure, for messages."""
@@ -102,24 +169,30 @@ class Reader:
         self._waited += charge
         self._charged_until = max(self._charged_until, now + wait)
         self._pace.hold(self._endpoint.name, wait)
-        if self._on_wait is not None:
-            self._on_wait(f"{where}: {failure.what}", wait)
+        self.say(f"{where}: {failure.what}", wait)
         await asyncio.sleep(wait)
 
     def _backoff(self, tries: int) -> float:
         longest = self.limits.backoff_seconds * 2.0 ** min(tries - 1, 30)
         return min(longest, self.limits.backoff_cap_seconds) * _chance.uniform(0.5, 1)
 
-    async def _answer(self, request: PageRequest, number: int, shapeless: bool) -> Answer:
-        """The page, with redirects within the origin followed."""
+    async def _answer(
+        self,
+        request: PageRequest,
+        number: int,
+        take: Callable[[Answered, PageRequest, asyncio.Timeout], Awaitable[Found]],
+    ) -> Found | Answer:
+        """What `take` makes of the response, with redirects within the origin, and to declared stores, followed."""
+        asked = request
         for _ in range(_MAX_REDIRECTS + 1):
             await self._pace.turn()
+            url, extensions = masked(request.url) if request.at_store else (request.url, {})
             try:
                 # The deadline includes the body: a read timeout alone is reset by every byte of a slow drip.
                 async with (
-                    asyncio.timeout(self.limits.request_seconds),
+                    asyncio.timeout(self.limits.request_seconds) as deadline,
                     self._client.stream(
-                        request.method, request.url, content=request.body, headers=request.headers
+                        request.method, url, content=request.body, headers=request.headers, extensions=extensions
                     ) as response,
                 ):
                     if response.has_redirect_location:
@@ -127,14 +200,19 @@ class Reader:
                         continue
                     if pause := pause_asked(response.headers):
                         self._pace.hold(self._endpoint.name, min(pause, self.limits.longest_wait_seconds))
-                    if (known := self._without_body(response, request, number)) is not None:
+                    if response.status_code == httpx.codes.NOT_MODIFIED and request.etag is not None:
+                        return Answer([], None, _EMPTY, response.headers, request.url, unchanged=True)
+                    answered = await judged(response, self._answers, self.limits.max_body_bytes)
+                    answered.refuse(request.line)
+                    if (known := self._without_body(answered, request, number)) is not None:
                         return known
-                    if response.status_code != httpx.codes.OK:
+                    if request.at_store and response.status_code in _EXPIRED:
+                        raise expired(response, request.line)
+                    accepted = answered.then == "accept" or self._is_created(request, response)
+                    if response.status_code != httpx.codes.OK and not accepted:
                         raise refused(response, request.line, self._api)
-                    body = await read_body(response, self.limits.max_body_bytes)
-                if shapeless:
-                    return Answer([], None, whole_document(body), response.headers, request.url, body.received_bytes)
-                return self._page(body, response, request)
+                    # Links are relative to the API's URL, and a store's is not to be remembered.
+                    return await take(answered, asked if request.at_store else request, deadline)
             except TimeoutError:
                 failure = too_slow(request.line, self.limits.request_seconds)
             except httpx.HTTPError as error:
@@ -145,38 +223,59 @@ class Reader:
             f"declare the final URL's path in flows/sources/{self._api.name}.py",
         )
 
-    def _page(self, body: Body, response: httpx.Response, request: PageRequest) -> Answer:
-        page = split(body, self._endpoint)
+    def _is_created(self, request: PageRequest, response: httpx.Response) -> bool:
+        """Whether it is the answer to a request for a job."""
+        return self._endpoint.job is not None and response.status_code in (httpx.codes.CREATED, httpx.codes.ACCEPTED)
+
+    def _page(self, body: Body, answered: Answered, request: PageRequest) -> Answer:
+        ends = answered.then == "end"
+        # The last answer need not have a list: it may only say that there is nothing left.
+        endpoint = replace(self._endpoint, may_be_absent=True) if ends else self._endpoint
+        page = split(body, endpoint, believed=ends or answered.then == "accept")
         self._pace.took(len(page.records))
         return Answer(
             page.records,
             page.total,
             page.document,
-            response.headers,
+            answered.response.headers,
             request.url,
             body.received_bytes,
             listed=page.listed,
             absent=page.absent,
+            declared="end" if ends else "",
         )
 
-    def _without_body(self, response: httpx.Response, request: PageRequest, number: int) -> Answer | None:
-        """Statuses with a meaning of their own: not modified, no such page, parent deleted."""
-        status, codes = response.status_code, httpx.codes
-        unchanged = status == codes.NOT_MODIFIED and request.etag is not None
+    def _without_body(self, answered: Answered, request: PageRequest, number: int) -> Answer | None:
+        """Answers without records that have a meaning: declared ones, no such page, parent deleted."""
+        response, then, codes = answered.response, answered.then, httpx.codes
+        status = response.status_code
+        if then in ("ignore", "skip") or (then == "end" and status != codes.OK):
+            body = answered.document
+            return Answer([], None, body, response.headers, request.url, ended=then != "ignore", declared=then)
         # For a list's first page these mean that its parent is deleted; later, that a page or the position is lost.
         no_parent = self._is_child and number == 1 and status in (codes.NOT_FOUND, codes.GONE)
         ended = (status == self._past_end and number > 1) or status in request.beyond or no_parent
-        if not unchanged and not ended:
+        if not ended or then == "accept":
             return None
-        return Answer([], None, _EMPTY, response.headers, request.url, ended=ended, unchanged=unchanged)
+        return Answer([], None, _EMPTY, response.headers, request.url, ended=True)
 
     def _redirected(self, request: PageRequest, response: httpx.Response) -> PageRequest:
         # An invalid URL has already failed inside httpx.
         target = request.url.join(response.headers["location"])
+        if request.body is None and (request.at_store or is_store(target, self._api.stores)):
+            target = store_url(str(target), request.url, self._api.stores, f"the redirect from {request.line}")
+            return PageRequest(target, accept=request.accept, at_store=True)
         require_origin(target, self.base, f"the redirect ({response.status_code}) from {request.line}")
         if request.body is not None and response.status_code not in (307, 308):
             raise AttemptFailed(
                 f"a redirect ({response.status_code}) from {request.line} would drop the body",
                 f"declare the final URL's path in flows/sources/{self._api.name}.py",
             )
-        return PageRequest(target, request.body, request.etag, request.beyond)
+        return replace(request, url=target)
+
+
+def _text_at(document: Document, path: str) -> str:
+    try:
+        return str(document.token(parse_path(path)) or "")
+    except Absent:
+        return ""

@@ -17,9 +17,11 @@ from flows.kinds.api.http.body import Body
 from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.json_walk import Absent, Document, describe, kind_of
 from flows.values.errors import ListUnfinished, SourceError, SourceUnavailable
-from flows.values.json_path import Step, parse_path
+from flows.values.json_path import Each, Step, parse_path
 
 _LIST = msgspec.json.Decoder(list[Raw])
+_MEMBERS = msgspec.json.Decoder(dict[str, Raw])
+_KEY = msgspec.json.Encoder()
 _TEXT = msgspec.json.Decoder(str)
 _TOTAL = msgspec.json.Decoder(int | None)
 # Fields by which an API says that it failed, also with status 200, and those that say so if they are false.
@@ -54,21 +56,26 @@ class _Places:
     total: tuple[Step, ...] | None
     only: tuple[tuple[Step, ...], str] | None
 
+    @property
+    def is_many(self) -> bool:
+        """Whether several values have records."""
+        return any(isinstance(step, Each) for step in self.records)
+
 
 @lru_cache(maxsize=1024)
 def _places(records: str, total: str | None, only: str | None) -> _Places:
     listed, _, within = records.partition("[]")
     path, _, value = (only or "").partition("=")
     return _Places(
-        parse_path(listed),
+        parse_path(listed, many=True),
         parse_path(within.removeprefix(".")),
         None if total is None else parse_path(total),
         None if only is None else (parse_path(path), value),
     )
 
 
-def split(body: Body, endpoint: Endpoint) -> Split:
-    """The page's records and the API's total.
+def split(body: Body, endpoint: Endpoint, *, believed: bool = False) -> Split:
+    """The page's records and the API's total. `believed`: it is declared to be a page, even one that reports a failure.
 
     A record is returned as received, and may contain what PostgreSQL's jsonb refuses (`\\u0000`, a lone surrogate,
     bytes that are not UTF-8): the row checks handle such a record, and the page is not lost.
@@ -77,7 +84,7 @@ def split(body: Body, endpoint: Endpoint) -> Split:
         AttemptFailed: not JSON, or not of the declared shape. The message names types, never values.
     """
     try:
-        return _split(body.content, endpoint)
+        return _split(body.content, endpoint, believed=believed)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     # msgspec refuses lone surrogates anywhere in a body. Placeholders replace them while the body is split, and the
@@ -85,7 +92,7 @@ def split(body: Body, endpoint: Endpoint) -> Split:
     mark = secrets.token_hex(16).encode()
     masked, count = _ESCAPE.subn(lambda found: mark + found[1] if found[1] else found[0], body.content)
     try:
-        page = _split(masked, endpoint) if count else _split(body.content, endpoint)
+        page = _split(masked if count else body.content, endpoint, believed=believed)
     except RecursionError:
         failure = AttemptFailed(
             "the body is nested too deeply to be parsed",
@@ -117,11 +124,12 @@ def whole_document(body: Body) -> Document:
     raise AttemptFailed("the body is not valid JSON", "report the response to the API's operator")
 
 
-def _split(content: bytes, endpoint: Endpoint) -> Split:
+def _split(content: bytes, endpoint: Endpoint, *, believed: bool) -> Split:
     # Decoding a level reads it to its end and so validates it.
     places = _places(endpoint.records, endpoint.total, endpoint.only)
     document = Document(content)
-    _refuse_failure(document, endpoint)
+    if not believed:
+        _refuse_failure(document, endpoint)
     found = _records(document, places, endpoint)
     records, listed = found or [], len(found or ())
     if places.only is not None:
@@ -137,7 +145,7 @@ def _refuse_failure(document: Document, endpoint: Endpoint) -> None:
     Raises:
         AttemptFailed: the document says that the request failed.
     """
-    inside = parse_path(endpoint.records.partition("[]")[0])[:1]
+    inside = parse_path(endpoint.records.partition("[]")[0], many=True)[:1]
     told = [path for path, _, name, value in document.around(1) if inside != (name,) and _is_failure(name, value)]
     failure = next(iter(told), None)
     if failure is not None:
@@ -161,10 +169,14 @@ def _is_failure(name: str, value: memoryview) -> bool:
 def _records(document: Document, places: _Places, endpoint: Endpoint) -> list[bytes] | None:
     """The listed records; None if there is no list, and there need not be."""
     try:
+        if places.is_many:
+            return [record for value in document.each(places.records) for record in _flat(value)]
         listed = document.at(places.records)
     except Absent as absent:
         found = str(absent)
     else:
+        if endpoint.records_as != "list":
+            return _objects(listed, endpoint)
         if kind_of(listed) == "list":
             records = [bytes(record) for record in _LIST.decode(listed)]
             return [_inner(record, places.within, endpoint) for record in records] if places.within else records
@@ -177,6 +189,29 @@ def _records(document: Document, places: _Places, endpoint: Endpoint) -> list[by
     if endpoint.may_be_absent:
         return None
     raise _wrong_shape(endpoint, "records", found)
+
+
+def _objects(found: memoryview, endpoint: Endpoint) -> list[bytes]:
+    """The record, or the records by their keys, which become their first field."""
+    if endpoint.may_be_absent and kind_of(found) == "null":
+        return []
+    if kind_of(found) != "object":
+        raise _wrong_shape(endpoint, "records_as", f"the {describe(found)} at {endpoint.records!r} is not an object")
+    if endpoint.records_as == "object":
+        return [bytes(found)]
+    return [_keyed(key, bytes(record), endpoint) for key, record in _MEMBERS.decode(found).items()]
+
+
+def _keyed(key: str, record: bytes, endpoint: Endpoint) -> bytes:
+    if kind_of(record) != "object":
+        raise _wrong_shape(endpoint, "records_as", f"a {kind_of(record)} is not a record")
+    rest = record[1:].lstrip()
+    return b'{"_key":' + _KEY.encode(key) + (b"" if rest.startswith(b"}") else b",") + rest
+
+
+def _flat(value: memoryview) -> list[bytes]:
+    """The records of one of several values: the elements of a list, or the value itself."""
+    return [bytes(record) for record in _LIST.decode(value)] if kind_of(value) == "list" else [bytes(value)]
 
 
 def _inner(element: bytes, within: Sequence[Step], endpoint: Endpoint) -> bytes:

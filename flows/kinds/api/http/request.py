@@ -7,27 +7,33 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 import httpx
 
 from flows.kinds.api.http.failure import AttemptFailed
 from flows.values.json_path import Step, parse_path
 
-Value = str | int
+Value = str | int | list[object]
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """One request: its URL, its JSON body if any (then it is a POST), and a known ETag.
+    """One request: its URL, its body if any (then it is a POST), and a known ETag.
 
     `beyond`: statuses that mean that there is no such page, since the request looks behind the expected end of a list.
+    `form`: the body is a form, not JSON; `text`: it is a text of that type. `accept`: the media type to request, if it
+    is not JSON. `at_store`: it is for an object store, whose URL is itself a secret.
     """
 
     url: httpx.URL
     body: bytes | None = None
     etag: str | None = None
     beyond: frozenset[int] = frozenset()
+    form: bool = False
+    text: str = ""
+    accept: str = ""
+    at_store: bool = False
 
     @property
     def method(self) -> str:
@@ -37,12 +43,18 @@ class PageRequest:
     @property
     def line(self) -> str:
         """`GET /v1/items`: as sent, so still escaped, since a decoded path could split a log line. No query."""
+        if self.at_store:
+            return f"{self.method} of a document at {self.url.host}"
         return f"{self.method} {self.url.raw_path.partition(b'?')[0].decode('ascii')}"
 
     @property
     def headers(self) -> dict[str, str]:
         """Headers in addition to the client's own."""
-        headers = {} if self.body is None else {"Content-Type": "application/json"}
+        form = "application/x-www-form-urlencoded"
+        kind = self.text or (form if self.form else "application/json")
+        headers = {} if self.body is None else {"Content-Type": kind}
+        if self.accept:
+            headers["Accept"] = self.accept
         return headers if self.etag is None else headers | {"If-None-Match": self.etag}
 
     @property
@@ -54,10 +66,14 @@ class PageRequest:
         """A copy with these parameters set: in the body if there is one, by dotted names; else in the query."""
         if not values:
             return self
-        if self.body is None:
+        if self.body is None or self.text:
             # Existing parameters keep their bytes and order; only those named here are replaced.
             texts = [(name, str(value)) for name, value in values]
             return replace(self, url=_with_params(self.url, texts))
+        if self.form:
+            names = {name for name, _ in values}
+            fields = [pair for pair in parse_qsl(self.body.decode(), keep_blank_values=True) if pair[0] not in names]
+            return replace(self, body=urlencode([*fields, *values]).encode())
         document = json.loads(self.body)
         for name, value in values:
             _place(document, parse_path(name), value)
@@ -71,6 +87,11 @@ class PageRequest:
 def encoded(body: Mapping[str, Any]) -> bytes:
     """The JSON body as sent."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def encoded_form(fields: Mapping[str, Any]) -> bytes:
+    """The form as sent: a list is a field that occurs several times."""
+    return urlencode(fields, doseq=True).encode()
 
 
 def without_parameter(url: httpx.URL, name: str) -> httpx.URL:

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from flows.kinds.api.pages.endpoint import EndpointReader
-from flows.kinds.api.pages.page import Page
+from flows.kinds.api.pages.endpoint_reader import EndpointReader
+from flows.kinds.api.pages.page import Page, Start
 from flows.kinds.api.pages.place import Place
 from flows.values.errors import ConfigurationError, MedallionError, RateLimited, SourceError, SourceUnavailable
 
@@ -23,15 +23,28 @@ _MOST_REFUSED = 1000
 
 @dataclass(frozen=True, slots=True)
 class ParentRecord:
-    """A parent record: its keys for the path, the first of them for raw, and its position in the order."""
+    """A parent record: its keys and other values of it for requests, and its position in the order.
+
+    `copied`: what raw copies into the rows of its children, its first key above all. `lacks`: values that it has not.
+    `since`: where its list starts, as a value of the cursor's column.
+    """
 
     keys: Mapping[str, str]
     place: Place
+    values: Mapping[str, str | int] = field(default_factory=dict)
+    copied: str = ""
+    lacks: tuple[str, ...] = ()
+    since: str | None = None
 
     @property
-    def key(self) -> str:
-        """The parent column's value of its children in raw."""
-        return next(iter(self.keys.values()))
+    def requested(self) -> Mapping[str, str | int]:
+        """What requests contain."""
+        return {**self.keys, **self.values}
+
+    @property
+    def parent(self) -> str:
+        """What the rows of its children have of it."""
+        return self.copied or next(iter(self.keys.values()))
 
 
 async def read_children(
@@ -71,8 +84,8 @@ async def read_children(
             pages = await outcomes.judge(found)
             keys = tuple(parent.keys.values())
             for page in pages[:-1]:
-                yield replace(page, place=None, parent=parent.key, parent_keys=keys)
-            yield replace(pages[-1], place=parent.place, parent=parent.key, parent_keys=keys)
+                yield replace(page, place=None, ends=False, parent=parent.parent, parent_keys=keys)
+            yield replace(pages[-1], place=parent.place, ends=True, parent=parent.parent, parent_keys=keys)
         await outcomes.judge_all()
     finally:
         for _, task in under_way:
@@ -104,6 +117,8 @@ class _Outcomes:
             if self._down >= _MOST_DOWN or self._refused > _MOST_REFUSED:
                 raise found
             found = [Page([], 0, None, 1, refused=_named(found))]
+        elif found[0].skipped:
+            return found
         elif not found[0].gone:
             self._without, self._down = None, 0
         if self._without is not None:
@@ -138,6 +153,8 @@ async def _list_or_refusal(reader: EndpointReader, parent: ParentRecord) -> list
     Raises:
         MedallionError: the reason concerns all parents: the key is wrong, or the API asks to wait.
     """
+    if lacks := [name for name in parent.lacks if reader.requests(name)]:
+        return reader.no_value(lacks[0])
     try:
         return await _whole_list(reader, parent)
     except RateLimited:
@@ -159,5 +176,7 @@ def _named(refusal: MedallionError) -> str:
 
 
 async def _whole_list(reader: EndpointReader, parent: ParentRecord) -> list[Page]:
-    async with contextlib.aclosing(reader.pages(of=parent.keys, side_by_side=False)) as pages:
-        return [page async for page in pages]
+    async with contextlib.aclosing(reader.pages(Start(parent.since), of=parent.requested, side_by_side=False)) as pages:
+        found = [page async for page in pages]
+    # A list that is skipped in its middle is none: its first pages would mark the rest as deleted.
+    return [found[-1]] if found[-1].skipped else found

@@ -46,6 +46,12 @@ class NumberedWalk(Walk):
             return answer.records, None
         if self._again is not None:
             return self._take_again(answer)
+        if answer.declared == "end":
+            return self.end_as_declared(answer, self.seen, None if self.pagination.empty_pages else self._total), None
+        if answer.declared == "skip":
+            return [], None
+        if answer.declared == "ignore":
+            return self._pass_over(page)
         self.note_shape(answer)
         if self._looks and is_repeat(page, self._last):
             page = ()  # behind the end, some APIs repeat the last page
@@ -61,10 +67,15 @@ class NumberedWalk(Walk):
             return list(page), self._request(self._number)
         self._width = max(self._width, len(page))
         if answer.ended or (not page and not self._goes_on_empty()):
+            if not answer.ended and self.says_more(answer):
+                raise unfinished(f"page {self._number} is empty, and says that there is more")
             self._end(answer)
             return list(page), None
+        told = self.says_more(answer)
+        if self._is_over(answer, told):
+            return list(page), None
         self._is_capped |= self._looks and bool(page)
-        reached = () if self._is_capped else self._reached()
+        reached = () if self._is_capped or told else self._reached()
         if reached and (all(reached) and len(reached) > 1):
             # Total and pages agree.
             self.is_proven = True
@@ -73,6 +84,29 @@ class NumberedWalk(Walk):
         self._trail.page(page)
         self._number += 1
         return list(page), self._request(self._number)
+
+    def _is_over(self, answer: Answer, told: bool | None) -> bool:
+        """Whether this page is declared to be the last one; `told` is what it says of a next page.
+
+        Raises:
+            AttemptFailed: the declared total or number of pages says that there is more.
+        """
+        style = self.pagination
+        is_short = style.short_ends and answer.listed < (self.of.endpoint.page_size or 0)
+        if told is False or (is_short and told is None):
+            why = repr(style.more or style.last) if told is False else "the length of its page"
+            if self._pages is not None and self._read < self._pages:
+                raise unfinished(f"page {self._number} of {self._pages} is the last one by {why}")
+            self.end_at(self.seen, None if style.empty_pages else self._total, why)
+            return True
+        return style.most is not None and self._read >= style.most
+
+    def _pass_over(self, page: tuple[bytes, ...]) -> tuple[list[bytes], PageRequest | None]:
+        """The next number, behind a page that is to be ignored. Behind the expected end, it ends the list."""
+        self.ignored += 1
+        self._trail.page(page)
+        self._number += 1
+        return [], None if self._looks else self._request(self._number)
 
     def read_again(self) -> PageRequest | None:
         """The list changed while it was read: the first page of a second pass, from the end to the beginning.

@@ -34,10 +34,12 @@ class OffsetWalk(Walk):
         self._before: Sequence[bytes] = ()
         self._marks: frozenset[str] = frozenset()
         self._steps_back = 0
-        self._width = 0
+        self._width = self._pages = 0
         self._total: int | None = None
         self._looks = False  # the current page is the one behind the expected end
         self._is_capped = False  # there were records behind it: the total says nothing
+        self._is_unanchored = False  # the page before was ignored
+        self._found_nothing = False  # the page from which it stepped back was empty
 
     def take(self, request: PageRequest, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
         """The page's new records and the next offset; a smaller one if no anchor was found."""
@@ -45,6 +47,12 @@ class OffsetWalk(Walk):
         self.is_proven = answer.unchanged
         if answer.unchanged:
             return page, None
+        if answer.declared == "end":
+            return self.end_as_declared(answer, self.seen, self._total), None
+        if answer.declared == "skip":
+            return [], None
+        if answer.declared == "ignore":
+            return self._pass_over()
         self.note_shape(answer)
         self._listed += answer.listed
         self._total = answer.total if answer.total is not None else self._total
@@ -56,29 +64,67 @@ class OffsetWalk(Walk):
             self._end(answer)
             return page, None
         begins = self._offset == self.pagination.first
-        repeated, joined = (0, True) if begins or not self.pagination.overlap else self._join(page)
+        is_free = begins or self._is_unanchored or not self.pagination.overlap
+        repeated, joined = (0, True) if is_free else self._join(page)
+        self._is_unanchored = False
         if not joined and (page or ((answer.total or 0) < self._offset and not self._looks)):
             self._steps_back += 1
-            self._looks = False
+            self._looks, self._found_nothing = False, not page
             back = max(len(page), self.pagination.overlap, 1) << min(self._steps_back - 1, 20)
             self._offset = max(self.pagination.first, self._offset - back)
             # A list in no order would be read for ever: half of its pages lead back.
             self._trail.back(1, self._taken // 4)
             return page, self._request(self._offset)
+        if self._steps_back and self._found_nothing and self._ends_as_before(page):
+            # There was nothing behind the last record, and it is where it was: the list has not shifted.
+            self._end(answer)
+            return page, None
         self._steps_back = 0
         self._width = max(self._width, len(page))
         self.seen = max(self.seen if self._looks else 0, self._offset - self.pagination.first + len(page))
+        self._pages += 1
+        told = self.says_more(answer)
         if len(page) <= repeated and not self._goes_on_empty():
+            if told:
+                raise unfinished(f"the page at offset {self._offset} has nothing new, and says that there is more")
             self._end(answer)
             return page[repeated:], None
+        if self._is_over(answer, told):
+            return page[repeated:], None
         self._is_capped |= self._looks
-        self._looks = self._total is not None and not self._is_capped and self._counted >= self._total
+        reached = self._total is not None and self._counted >= self._total
+        self._looks = reached and not self._is_capped and not told
         self._trail.page(page[repeated:])
         short = 0 < len(page) < self._width
         self._before, self._marks = page, frozenset()
         self._offset += self._step(page)
         following = self._request(self._offset)
         return page[repeated:], self.beyond(following, short=short) if self._looks else following
+
+    def _is_over(self, answer: Answer, told: bool | None) -> bool:
+        """Whether this page is declared to be the last one; `told` is what it says of a next page.
+
+        Raises:
+            AttemptFailed: the declared total says that there is more.
+        """
+        style = self.pagination
+        is_short = style.short_ends and answer.listed < (self.of.endpoint.page_size or 0)
+        if told is False or (is_short and told is None):
+            why = repr(style.more or style.last) if told is False else "the length of its page"
+            self.end_at(self._counted, None if style.empty_pages else self._total, why)
+            return True
+        return style.most is not None and self._pages >= style.most
+
+    def _pass_over(self) -> tuple[list[bytes], PageRequest | None]:
+        """The next offset, behind a page that is to be ignored. Behind the expected end, it ends the list.
+
+        Without its last record, nothing shows whether the list shifted, so the next page begins anew.
+        """
+        self.ignored += 1
+        self._trail.page(())
+        self._before, self._marks, self._is_unanchored = (), frozenset(), True
+        self._offset += self.of.endpoint.page_size or self._width or 1
+        return [], None if self._looks else self._request(self._offset)
 
     @property
     def _counted(self) -> int:
@@ -93,7 +139,9 @@ class OffsetWalk(Walk):
         return max(1, len(page) - self.pagination.overlap)
 
     def _goes_on_empty(self) -> bool:
-        return self.pagination.empty_pages and not self._looks and self._counted < (self._total or 0)
+        if not self.pagination.empty_pages or self._looks:
+            return False
+        return self._total is None or self._counted < self._total
 
     def _end(self, answer: Answer) -> None:
         """The end of the list is this page, which has nothing new or does not exist.
@@ -122,6 +170,10 @@ class OffsetWalk(Walk):
                 return same, True
         known = self._marks | {self._mark(record) for record in self._before}
         return 0, any(self._mark(record) in known for record in page)
+
+    def _ends_as_before(self, page: Sequence[bytes]) -> bool:
+        """Whether the page ends with the record that the last page before it ended with."""
+        return bool(page) and bool(self._before) and self._mark(page[-1]) == self._mark(self._before[-1])
 
     def _mark(self, record: bytes) -> str:
         """The identity of a record: the hash of its keys' bytes; without such keys, of all its bytes."""
@@ -157,6 +209,8 @@ class OffsetWalk(Walk):
             "width": self._width,
             "looks": self._looks,
             "capped": self._is_capped,
+            "unanchored": self._is_unanchored,
+            "pages": self._pages,
         }
 
     def resume(self, facts: dict[str, Any]) -> None:
@@ -165,3 +219,4 @@ class OffsetWalk(Walk):
         self._offset, self._marks = facts["offset"], frozenset(facts["marks"])
         self._total, self._width = facts.get("total"), facts.get("width", 0)
         self._looks, self._is_capped = facts.get("looks", False), facts.get("capped", False)
+        self._is_unanchored, self._pages = facts.get("unanchored", False), facts.get("pages", 0)

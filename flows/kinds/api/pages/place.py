@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 
-from flows.kinds.api.declared.auth import ApiKeyQuery, Auth
+from flows.kinds.api.declared.auth import Auth
+from flows.kinds.api.http.auth import query_parameter
 from flows.kinds.api.http.link_header import require_origin
 from flows.kinds.api.http.request import PageRequest, without_parameter
 from flows.kinds.api.pages.walk import Walk
@@ -18,9 +19,10 @@ Place = dict[str, Any]
 
 def without_key(request: PageRequest | None, auth: Auth) -> PageRequest | None:
     """The request without credentials, for logs and storage: some APIs put the received key into their links."""
-    if request is None or not isinstance(auth, ApiKeyQuery):
+    parameter = query_parameter(auth)
+    if request is None or parameter is None:
         return request
-    return replace(request, url=without_parameter(request.url, auth.parameter))
+    return replace(request, url=without_parameter(request.url, parameter))
 
 
 def place_after(following: PageRequest | None, number: int, walk: Walk) -> Place | None:
@@ -43,4 +45,4 @@ def request_at(place: Place, first: PageRequest, base: httpx.URL) -> PageRequest
     """
     url = first.url.copy_with(raw_path=place["target"].encode("ascii"))
     require_origin(url, base, "the position to resume from")
-    return PageRequest(url, None if place["body"] is None else place["body"].encode())
+    return replace(first, url=url, body=None if place["body"] is None else place["body"].encode(), etag=None)

@@ -7,11 +7,15 @@ from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.request import PageRequest
 from flows.values.errors import ListUnfinished
 
+# An API that filters its pages may have a thousand empty ones in a row; one that ignores its parameter has no end.
+_MORE_IF_DECLARED = 50
+
 
 class Trail:
     """The pages read so far: distinguishes a circular or stuck list from a long one."""
 
-    def __init__(self, first: PageRequest, max_idle_pages: int) -> None:
+    def __init__(self, first: PageRequest, max_idle_pages: int, *, may_be_empty: bool = False) -> None:
+        self._most_empty = max_idle_pages * (_MORE_IF_DECLARED if may_be_empty else 1)
         self._max_idle_pages = max_idle_pages
         self._visited = {_mark(*first.identity)}
         self._pages = set[bytes]()
@@ -46,10 +50,11 @@ class Trail:
             page = _page(records)
             self._repeated += page in self._pages
             self._pages.add(page)
-        if max(self._empty, self._repeated) >= self._max_idle_pages + self._back:
+        if self._empty >= self._most_empty + self._back or self._repeated >= self._max_idle_pages + self._back:
             how = f"{self._empty} consecutive pages had no record" if self._empty else "pages repeat"
+            bound = self._most_empty if self._empty else self._max_idle_pages
             raise AttemptFailed(
-                f"{how}: {self._max_idle_pages} pages had no new record, and the API still names a next page",
+                f"{how}: {bound} pages had no new record, and the API still names a next page",
                 "the API seems to ignore its own page parameter: check params and pagination",
             )
 

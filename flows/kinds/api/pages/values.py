@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from flows.kinds.api.http.failure import AttemptFailed
-from flows.kinds.api.http.json_walk import Absent, Document
+from flows.kinds.api.http.json_walk import Absent, Document, kind_of
+from flows.kinds.api.http.request import Value
 from flows.values.errors import ListUnfinished
 from flows.values.json_path import parse_path
 
@@ -49,6 +52,23 @@ def flag(document: Document, at: str) -> bool | None:
     except Absent as absent:
         found = str(absent)
     raise unfinished(f"whether there is a next page cannot be found: {found}")
+
+
+def token_at(document: Document, at: str, *, in_body: bool) -> Value | None:
+    """As `told`; a list too, if it goes into a body.
+
+    Raises:
+        AttemptFailed: the value has another type.
+    """
+    if in_body:
+        try:
+            value = document.at(parse_path(at))
+        except Absent:
+            return None
+        if kind_of(value) == "list":
+            found: list[object] = msgspec.json.decode(value)
+            return found or None
+    return told(document, at)
 
 
 def told(document: Document, at: str) -> str | int | None:

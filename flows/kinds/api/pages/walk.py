@@ -8,6 +8,7 @@ What ends a list, and when that is proven:
     the declared `total` has been read                          proven
     null, "", false at the path of the next page, `more: false` proven
     the path is missing, and was there on an earlier page       proven
+    an answer that is declared to be the end                    proven, unless the `total` contradicts it
     the path has never been there                               not proven: one request for a single record may show it
     anything else (`more: true` without a token, …)             not an end: `ListUnfinished`
 """
@@ -27,17 +28,16 @@ from flows.kinds.api.declared.pagination import (
     LinkHeader,
     NextHeader,
     NextUrl,
+    Offset,
+    PageNumber,
     Pagination,
     SinglePage,
 )
 from flows.kinds.api.http.answer import Answer
-from flows.kinds.api.http.failure import AttemptFailed
-from flows.kinds.api.http.link_header import linked_page, names_pages, require_origin
 from flows.kinds.api.http.request import PageRequest
 from flows.kinds.api.pages.signs import more_in
 from flows.kinds.api.pages.trail import Trail
-from flows.kinds.api.pages.values import flag, told, unfinished
-from flows.values.json_path import parse_path
+from flows.kinds.api.pages.values import flag, unfinished
 
 # "There is no such page": behind the expected end of a list they prove it.
 _NO_SUCH_PAGE = frozenset({404, 416})
@@ -64,7 +64,8 @@ class Walk:
     """A walk through a list.
 
     `seen` counts the records that `take` returned; `began` is the API's clock at the first page.
-    At the end, `is_proven` says whether the API has shown that it is the end. `shows_next`: the declared place of the
+    At the end, `is_proven` says whether the API has shown that it is the end; of a list with `ignored` pages it proves
+    nothing. `shows_next`: the declared place of the
     next page has been there.
     """
 
@@ -72,14 +73,15 @@ class Walk:
         self.pagination = pagination
         self.first = first
         self.of = of
-        self.seen = 0
+        self.seen = self.ignored = 0
         self.is_proven = False
         self.shows_next = of.shows_next
         self._listed = self._taken = 0
         self._least: int | None = None
         self._names = frozenset[str]()
         self.began: str | None = None
-        self._trail = Trail(first, of.max_idle_pages)
+        may_be_empty = not isinstance(pagination, SinglePage) and pagination.empty_pages
+        self._trail = Trail(first, of.max_idle_pages, may_be_empty=may_be_empty)
 
     def take(self, request: PageRequest, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
         """The page's new records, and the request for the next page; None at the end.
@@ -89,8 +91,13 @@ class Walk:
                 response contradicts itself.
         """
         self.is_proven = answer.unchanged
+        if answer.declared == "end":
+            totals = [total for total in (self._least, answer.total) if total is not None]
+            return self.end_as_declared(answer, self._listed, min(totals, default=None)), None
         if answer.unchanged or answer.ended:
             return answer.records, None
+        if answer.declared:
+            return self._take_ignored(request, answer)
         self.note_shape(answer)
         following = self.after(request, answer)
         self.seen += len(answer.records)
@@ -105,45 +112,57 @@ class Walk:
             self._trail.follow(following, answer.records)
         return answer.records, following
 
+    def end_as_declared(self, answer: Answer, read: int, total: int | None) -> list[bytes]:
+        """The records of an answer that is declared to end the list, behind `read` records of `total`.
+
+        Raises:
+            AttemptFailed: the total says that there is more.
+        """
+        self.seen += len(answer.records)
+        self._listed += answer.listed
+        self.end_at(read + answer.listed, total, "the declared answers")
+        return answer.records
+
+    def end_at(self, read: int, total: int | None, why: str) -> None:
+        """Here the list ends as declared, by `why`.
+
+        Raises:
+            AttemptFailed: the declared total says that there is more.
+        """
+        if total is not None and read < total:
+            raise unfinished(f"the list ends by {why}, after {read} of {total} records")
+        self.is_proven = True
+
+    def _take_ignored(self, request: PageRequest, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
+        """Nothing of an answer that is to be ignored, and the next page if it can be known."""
+        self.ignored += 1
+        following = self.after(request, answer)
+        self.is_proven = False
+        if following is not None:
+            self._trail.follow(following, ())
+        return [], following
+
     def after(self, request: PageRequest, answer: Answer) -> PageRequest | None:
-        """The request for the next page, by the pagination style."""
-        match self.pagination:
-            case LinkHeader(rel=rel):
-                links = answer.headers.get_list("link")
-                url = linked_page(rel, links, answer.url, self.of.base)
-                self.is_proven = names_pages(links)
-                return None if url is None else request.at(url)
-            case NextUrl(at=at):
-                self.is_proven = answer.document.has(parse_path(at))
-                return self._at(request, answer, told(answer.document, at))
-            case NextHeader(header=header, parameter=parameter):
-                self.is_proven = header in answer.headers
-                value = answer.headers.get(header, "").strip() or None
-                if parameter is None:
-                    return self._at(request, answer, value)
-                return None if value is None else self.first.having([(parameter, value)])
-            case Cursor(parameter=parameter):
-                token = self._token(answer)
-                return None if token is None else self.first.having([(parameter, token)])
+        """The request for the next page, by the pagination style; a single page has none."""
         return None
 
-    def _token(self, answer: Answer) -> str | int | None:
-        assert isinstance(self.pagination, Cursor)
-        at, more = self.pagination.at, self.pagination.more
-        token = told(answer.document, at)
-        self.is_proven = answer.document.has(parse_path(at))
-        if more is None:
-            return token
-        goes_on = flag(answer.document, more)
-        self.is_proven = goes_on is False
-        if goes_on is False:
+    def says_more(self, answer: Answer) -> bool | None:
+        """Whether there is a next page by the declared `more` or `last`; None if nothing says so.
+
+        Raises:
+            AttemptFailed: what it says is neither true nor false.
+        """
+        style = self.pagination
+        if not isinstance(style, Cursor | NextUrl | PageNumber | Offset):
             return None
-        if goes_on and token is None:
-            raise unfinished(f"{more!r} is true, and there is no token for the next page at {at!r}")
-        if goes_on is None and token is not None and not self.shows_next:
-            raise unfinished(f"there is a token for the next page at {at!r}, and nothing at {more!r}")
-        # Some APIs omit what is false: that it was true on an earlier page shows that the path is right.
-        return token if goes_on else None
+        told = flag(answer.document, style.more) if style.more else None
+        if style.last and (last := flag(answer.document, style.last)) is not None:
+            told = not last
+        if isinstance(style, PageNumber | Offset):
+            self.shows_next |= told is True
+            if told is None and style.more and self.shows_next and not answer.ended:
+                return False  # some APIs omit what is false
+        return told
 
     def _end(self, answer: Answer) -> None:
         """Whether this page is proven to be the last one.
@@ -238,6 +257,7 @@ class Walk:
             "taken": self._taken,
             "least": self._least,
             "shows_next": self.shows_next,
+            "ignored": self.ignored,
         }
 
     def resume(self, facts: dict[str, Any]) -> None:
@@ -245,19 +265,5 @@ class Walk:
         self.seen = facts["seen"]
         self._listed, self._least = facts.get("listed", self.seen), facts.get("least")
         self._taken, self.began = facts.get("taken", 0), facts.get("began")
+        self.ignored = facts.get("ignored", 0)
         self.shows_next |= facts.get("shows_next", False)
-
-    def _at(self, request: PageRequest, answer: Answer, target: str | int | None) -> PageRequest | None:
-        if target is None:
-            return None
-        try:
-            url = answer.url.join(str(target)).copy_with(fragment=None)
-        except (httpx.InvalidURL, ValueError):
-            url = None
-        if url is None:
-            raise AttemptFailed(
-                "the value for the next page is not a URL",
-                "check the declared pagination against a response; nothing was skipped",
-            )
-        require_origin(url, self.of.base, "the link to the next page")
-        return request.at(url)

@@ -1,5 +1,7 @@
 """How the servers of the tests are declared: what a user would write for them, one line for each property."""
 
+from dataclasses import replace
+
 from flows.kinds.api import (
     Api,
     ApiKeyHeader,
@@ -15,6 +17,14 @@ from flows.kinds.api import (
     PageNumber,
     Since,
 )
+from flows.sources.catalog.elasticsearch import elasticsearch
+from flows.sources.catalog.github import github
+from flows.sources.catalog.hubspot import hubspot
+from flows.sources.catalog.jira import jira
+from flows.sources.catalog.microsoft_graph import microsoft_graph
+from flows.sources.catalog.slack import slack
+from flows.sources.catalog.stripe import stripe
+from flows.sources.catalog.zendesk import zendesk
 from tests.kinds.api.servers.analytics import PROPERTY
 from tests.kinds.api.servers.shopify import VERSION
 
@@ -118,6 +128,14 @@ FHIR = Api(
         for kind in ("Patient", "Observation", "Consent")
     ],
 )
+
+# Those of the catalog as they are, but for the pace and the place of tokens.
+ZENDESK, STRIPE = replace(zendesk, rate=None), replace(stripe, rate=None)
+HUBSPOT = replace(hubspot, rate=None, endpoints=[
+    replace(hubspot.table("contacts"), cursor=replace(hubspot.table("contacts").cursor, cap=40))  # type: ignore[type-var]
+])  # fmt: skip
+GRAPH = replace(microsoft_graph, auth=Bearer())
+JIRA, SLACK, GITHUB, ELASTICSEARCH = jira, slack, github, elasticsearch
 
 
 def analytics(token_url: str) -> Api:

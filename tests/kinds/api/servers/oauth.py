@@ -5,10 +5,16 @@ POST /token    grant_type=client_credentials&client_id=…&client_secret=…    
 """
 
 import base64
+import json
 import secrets
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from urllib.parse import parse_qsl, unquote_plus
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.kinds.api.servers.imitation import Asked, Imitation, Reply, as_json
 
@@ -65,3 +71,37 @@ def _client(asked: Asked, form: dict[str, str]) -> tuple[str, str]:
         name, _, secret = base64.b64decode(encoded).decode().partition(":")
         return unquote_plus(name), unquote_plus(secret)
     return form.get("client_id", ""), form.get("client_secret", "")
+
+
+@dataclass
+class ServiceAccounts(TokenEndpoint):
+    """Google's token endpoint for service accounts: tokens for assertions (RFC 7523) that are signed by `key`."""
+
+    email: str = "etl@shop.iam.gserviceaccount.com"
+
+    @cached_property
+    def key(self) -> rsa.RSAPrivateKey:
+        """The account's key."""
+        return rsa.generate_private_key(65537, 2048)
+
+    @property
+    def file(self) -> str:
+        """The JSON file that Google's console exports."""
+        form = serialization.PrivateFormat.PKCS8
+        pem = self.key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+        return json.dumps({"type": "service_account", "client_email": self.email, "private_key": pem})
+
+    def answer(self, asked: Asked) -> Reply:
+        """A token for the right assertion."""
+        form = dict(parse_qsl(asked.body.decode()))
+        if form.get("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer":
+            return as_json(400, {"error": "unsupported_grant_type"})
+        try:
+            claims = jwt.decode(form["assertion"], self.key.public_key(), ["RS256"], audience=self.address)
+        except jwt.PyJWTError:
+            return as_json(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."})
+        if claims["iss"] != self.email or claims["exp"] - claims["iat"] > 3600 or "scope" not in claims:
+            return as_json(400, {"error": "invalid_scope"})
+        token = secrets.token_urlsafe(24)
+        self.tokens[token] = time.monotonic() + self.lifetime
+        return as_json(200, {"access_token": token, "token_type": "Bearer", "expires_in": 3599})

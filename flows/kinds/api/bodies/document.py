@@ -1,0 +1,148 @@
+"""A document on disk, as pieces of records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import IO, Protocol
+
+import httpx
+
+from flows.kinds.api.bodies.csv_rows import CsvRecords
+from flows.kinds.api.bodies.lines import LineRecords
+from flows.kinds.api.bodies.unpack import Bound, cut, unpacked
+from flows.kinds.api.bodies.xml_records import XmlRecords
+from flows.kinds.api.declared.format import Csv, Format, NdJson, Xml
+from flows.kinds.api.http.failure import AttemptFailed
+from flows.kinds.api.http.limits import HttpLimits
+from flows.values.errors import PlaceLost
+
+# Records that are landed together: as many, or as large, as a page of JSON usually is.
+_PIECE_RECORDS = 5_000
+_PIECE_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A body on disk as it was received, and whether the protocol has shown its end. The file has no name."""
+
+    file: IO[bytes] = field(repr=False)
+    headers: httpx.Headers
+    url: httpx.URL
+    received_bytes: int
+    end_proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """A place in a document: behind so many records, which had this digest. Another document has another one."""
+
+    records: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some records, the place behind them, and whether they are the document's last ones."""
+
+    records: list[bytes]
+    inside: Inside
+    is_last: bool
+
+
+class _Parser(Protocol):
+    def feed(self, piece: bytes) -> list[bytes]: ...
+
+    def end(self) -> list[bytes]: ...
+
+
+def pieces_of(found: Download, form: Format, start: Inside, limits: HttpLimits, *, at_once: bool) -> Iterator[Piece]:
+    """The document's records behind `start`, in pieces; the last of them only once its end is proven.
+
+    `at_once`: in one piece, of the size of a page at most.
+
+    Raises:
+        AttemptFailed: the document is cut, damaged, too large, or not what is declared; or it is another one than that
+            of `start`.
+    """
+    bound = Bound(found.received_bytes, limits.max_body_bytes, limits.max_document_bytes)
+    digest, count, size = blake2b(digest_size=16), 0, 0
+    piece: list[bytes] = []
+    held: Piece | None = None
+    for records in _records(found, form, bound):
+        for record in records:
+            digest.update(b"%d:" % len(record))
+            digest.update(record)
+            count += 1
+            if count <= start.records:
+                if count == start.records and digest.hexdigest() != start.digest:
+                    raise _another()
+                continue
+            piece.append(record)
+            size += len(record)
+            if at_once:
+                if size > limits.max_body_bytes:
+                    raise _too_large(limits.max_body_bytes)
+            elif len(piece) >= _PIECE_RECORDS or size >= _PIECE_BYTES:
+                if held is not None:
+                    yield held
+                held, piece, size = Piece(piece, Inside(count, digest.hexdigest()), is_last=False), [], 0
+    if count < start.records:
+        raise _another()
+    _require_count(found, form, count)
+    if held is not None and piece:
+        yield held
+    yield Piece(piece or (held.records if held else []), Inside(count, digest.hexdigest()), is_last=True)
+
+
+def _records(found: Download, form: Format, bound: Bound) -> Iterator[list[bytes]]:
+    encoding = found.headers.get("content-encoding", "identity").strip().lower()
+    packed = encoding in ("gzip", "x-gzip")
+    for document in unpacked(found.file, encoding, form.member, bound):
+        parser = _parser(form)
+        for part in document:
+            yield parser.feed(part)
+        yield parser.end()
+    found.file.seek(0)
+    packed |= found.file.read(2) in (b"\x1f\x8b", b"PK")
+    if not (found.end_proven or packed or isinstance(form, Xml)):
+        raise cut("the connection was closed, and nothing says that this is its end")
+
+
+def _parser(form: Format) -> _Parser:
+    match form:
+        case Csv():
+            return CsvRecords(form)
+        case NdJson():
+            return LineRecords()
+    return XmlRecords(form)
+
+
+def _require_count(found: Download, form: Format, count: int) -> None:
+    name = "" if isinstance(form, Xml) else form.count_header
+    if not name:
+        return
+    told = found.headers.get(name, "").strip()
+    if not (told.isascii() and told.isdecimal()):
+        raise AttemptFailed(
+            f"the response does not say how many records it has in {name}",
+            "correct count_header= of the declared format against a response",
+        )
+    if int(told[:18]) != count:
+        raise cut(f"it has {count} of {told[:18]} records")
+
+
+def _another() -> AttemptFailed:
+    return AttemptFailed(
+        "the document is another one than an earlier run has read a part of",
+        "nothing: it is read from its beginning",
+        kind=PlaceLost,
+    )
+
+
+def _too_large(cap: int) -> AttemptFailed:
+    return AttemptFailed(
+        f"the records of a page are larger than {cap / (1 << 20):.0f} MB",
+        "declare a smaller page_size; if pages must be this large, raise the limit max_body_bytes",
+    )

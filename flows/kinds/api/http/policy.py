@@ -1,0 +1,159 @@
+"""The declared meanings of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import httpx
+import msgspec
+
+from flows.declare.duration import parse_duration
+from flows.kinds.api.declared.answers import When, body_condition, condition, statuses
+from flows.kinds.api.declared.api import Api
+from flows.kinds.api.declared.endpoint import Endpoint
+from flows.kinds.api.http.body import Body, read_body
+from flows.kinds.api.http.failure import AttemptFailed, PageTooLarge, WindowTooLong
+from flows.kinds.api.http.json_walk import Absent, Document, kind_of
+from flows.kinds.api.http.quota import pause_in
+from flows.values.errors import PlaceLost, SourceError, SourceUnavailable
+from flows.values.json_path import parse_path
+
+_TEXT = msgspec.json.Decoder(str)
+_NOTHING = frozenset(b'null false "" [] {}'.split(b" "))
+
+
+class Answered:
+    """A response with what it is declared to mean: `rule`, and the `body` if it has been read to find that out."""
+
+    def __init__(self, response: httpx.Response, rule: When | None = None, body: Body | None = None) -> None:
+        self.response, self.rule, self.body = response, rule, body
+        self._document: Document | None = None
+
+    @property
+    def then(self) -> str:
+        """What it means; empty if nothing is declared."""
+        return "" if self.rule is None else self.rule.then
+
+    @property
+    def document(self) -> Document:
+        """The body as JSON; an empty object if it is none."""
+        if self._document is None:
+            try:
+                self._document = Document(b"{}" if self.body is None else self.body.content)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                self._document = Document(b"{}")
+        return self._document
+
+    def holds(self, rule: When) -> bool:
+        """Whether all that the rule says of an answer is true of this one."""
+        headers = self.response.headers
+        if rule.status is not None and self.response.status_code not in statuses(rule.status):
+            return False
+        if rule.header is not None:
+            name, equal, value = condition(rule.header)
+            sent = headers.get(name, "").strip()
+            if not (sent if value is None else sent and (sent == value) == equal):
+                return False
+        if rule.text and (self.body is None or rule.text.encode() not in self.body.content):
+            return False
+        return rule.body is None or self._says(rule.body)
+
+    def _says(self, declared: str) -> bool:
+        steps, equal, value = body_condition(declared)
+        try:
+            found = self.document.each(steps, partly=True)
+        except (Absent, msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        if value is None:
+            return any(len(one) > 8 or bytes(one) not in _NOTHING for one in found)
+        return any((_written(one) == value) == equal for one in found)
+
+    def refuse(self, request_line: str) -> None:
+        """Raise what the rule says of the request.
+
+        Raises:
+            AttemptFailed: it is to be sent again, or has failed.
+        """
+        rule = self.rule
+        if rule is None or rule.then not in ("retry", "smaller", "halve", "restart", "fail"):
+            return
+        status = self.response.status_code
+        what = f"{status} from {request_line}, which is declared as {rule.then!r}"
+        if rule.then == "retry":
+            wait = self._wait(rule)
+            raise AttemptFailed(
+                what,
+                rule.fix or "run again later, or ask the operator of the API",
+                kind=SourceUnavailable,
+                again=True,
+                slow_down=wait is not None,
+                retry_after=wait,
+                status=status,
+            )
+        if rule.then == "smaller":
+            fix = "declare a smaller page_size; a page of one record was refused as well"
+            raise PageTooLarge(what, rule.fix or fix, status=status)
+        if rule.then == "halve":
+            fix = "let the cursor's parameter be more exact with sent= and digits=, or declare partitions"
+            raise AttemptFailed(what, rule.fix or fix, kind=WindowTooLong, status=status)
+        if rule.then == "restart":
+            fix = "run again: a new run starts from the last published cursor"
+            raise AttemptFailed(what, rule.fix or fix, kind=PlaceLost, status=status)
+        fix = "compare the response with the API's documentation, and with answers= of the declaration"
+        raise AttemptFailed(what, rule.fix or fix, kind=SourceError, status=status)
+
+    def _wait(self, rule: When) -> float | None:
+        """Seconds until the request may be sent again; None if nothing says so, or the time has passed."""
+        if rule.after:
+            return parse_duration(rule.after, "answers").total_seconds()
+        headers = self.response.headers
+        value = headers.get(rule.after_header or "retry-after", "").strip()
+        if rule.after_body:
+            try:
+                value = str(self.document.token(parse_path(rule.after_body)) or "")
+            except Absent:
+                value = ""
+        return pause_in(value, headers) or None
+
+
+def rules_of(api: Api, endpoint: Endpoint) -> tuple[When, ...]:
+    """The rules for answers of an endpoint: its own, then the API's.
+
+    Without parents and partitions, nothing can be skipped: the list would count as an empty one.
+    """
+    rules = (*endpoint.answers, *api.answers)
+    if endpoint.parent is not None or endpoint.partitions:
+        return rules
+    fix = "it is declared to be skipped, and this endpoint has neither a parent nor partitions"
+    return tuple(replace(rule, then="fail", fix=fix) if rule.then == "skip" else rule for rule in rules)
+
+
+async def judged(response: httpx.Response, rules: Sequence[When], cap: int) -> Answered:
+    """The response with the first rule that holds. Its body is read only if one may decide by it.
+
+    Raises:
+        AttemptFailed: the body is truncated, corrupt or too large.
+        httpx.HTTPError: the connection broke.
+    """
+    first = Answered(response)
+    for rule in rules:
+        if not rule.needs_body and first.holds(rule):
+            return Answered(response, rule)
+        if rule.needs_body and (rule.status is None or response.status_code in statuses(rule.status)):
+            break
+    else:
+        return first
+    try:
+        body = await read_body(response, cap, any_media=True)
+    except AttemptFailed:
+        if response.status_code == httpx.codes.OK:
+            raise
+        body = None  # the status says enough
+    whole = Answered(response, body=body)
+    whole.rule = next((rule for rule in rules if whole.holds(rule)), None)
+    return whole
+
+
+def _written(value: memoryview) -> str:
+    return _TEXT.decode(value) if kind_of(value) == "text" else bytes(value[:1000]).decode(errors="replace")
