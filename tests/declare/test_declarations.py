@@ -163,7 +163,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
                 Endpoint("notes", path="/lines/{id}/notes", parent=Parent("lines", column="shop")),
             ],
         ),
-        "its path lacks {shop}",
+        "its request lacks {shop}",
         "the first column of lines's key",
     ),
     "an endpoint's relative path": (lambda: Endpoint("e", path="v1/e"), "not absolute", "start it with /"),

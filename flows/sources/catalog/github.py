@@ -11,8 +11,11 @@ query($name: String!, $after: String, $since: DateTime) {
     issues(first: 100, after: $after, filterBy: {since: $since}, orderBy: {field: UPDATED_AT, direction: ASC}) {
       nodes { id number title state updatedAt } pageInfo { endCursor hasNextPage } totalCount } } }
 """
-_ISSUES = "data.repository.issues"
-
+_PAGES = Cursor(
+    "variables.after",
+    at="data.repository.issues.pageInfo.endCursor",
+    more="data.repository.issues.pageInfo.hasNextPage",
+)
 _ANSWERS = (
     When(body="errors.*.type=RATE_LIMITED", then="retry", after_header="X-RateLimit-Reset"),
     When(body="errors.*.type=NOT_FOUND", then="skip"),
@@ -22,15 +25,16 @@ github = Api(
     "github",
     connection="github",
     auth=Bearer(),
-    pagination=Cursor("variables.after", at=f"{_ISSUES}.pageInfo.endCursor", more=f"{_ISSUES}.pageInfo.hasNextPage"),
+    pagination=_PAGES,
     answers=_ANSWERS,
     endpoints=[
         Endpoint(
             "issues",
+            description="One record per issue of a repository.",
             path="/graphql",
             body={"query": _QUERY, "variables": {"name": "{repository}", "after": None, "since": None}},
-            records=f"{_ISSUES}.nodes",
-            total=f"{_ISSUES}.totalCount",
+            records="data.repository.issues.nodes",
+            total="data.repository.issues.totalCount",
             partitions=(Partition("repository", ("cli", "oauth")),),
             cursor=Since("variables.since", field="updatedAt", ordered=True),
         ),

@@ -9,6 +9,8 @@ _CHANGED = {"propertyName": "lastmodifieddate"}
 _FILTERS = [{**_CHANGED, "operator": "GTE", "value": ""}, {**_CHANGED, "operator": "LTE", "value": ""}]
 _FROM, _TO = "filterGroups.0.filters.0.value", "filterGroups.0.filters.1.value"
 
+_CHANGES = Since(_FROM, field="updatedAt", sent="epoch_ms", until=_TO, begin="2006-01-01", cap=10_000, lag="1 min")
+
 hubspot = Api(
     "hubspot",
     connection="hubspot",
@@ -18,14 +20,13 @@ hubspot = Api(
     endpoints=[
         Endpoint(
             "contacts",
+            description="One record per contact that is not archived.",
             path="/crm/v3/objects/contacts/search",
             body={"filterGroups": [{"filters": _FILTERS}], "properties": ["email", "firstname", "lastname"]},
             records="results",
             total="total",
             page_size=200,
-            cursor=Since(
-                _FROM, field="updatedAt", sent="epoch_ms", until=_TO, begin="2006-01-01", cap=10_000, lag="1 min"
-            ),
+            cursor=_CHANGES,
         ),
     ],
 )

@@ -23,6 +23,7 @@ jira = Api(
     endpoints=[
         Endpoint(
             "issues",
+            description="One record per issue.",
             path="/rest/api/3/search/jql",
             params=(("fields", "*all"),),
             records="issues",

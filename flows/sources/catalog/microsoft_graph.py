@@ -16,6 +16,7 @@ microsoft_graph = Api(
     endpoints=[
         Endpoint(
             "users",
+            description="One record per user of the tenant.",
             path="/v1.0/users/delta",
             params=(("$select", "displayName,mail,jobTitle"),),
             records="value",

@@ -12,6 +12,14 @@ _ANSWERS = (
     When(body="ok=false", then="fail", fix="look up the field `error` of the response in Slack's documentation"),
 )
 
+_CHANNELS = Endpoint(
+    "channels",
+    description="One record per public channel.",
+    path="/api/conversations.list",
+    records="channels",
+    page_size=200,
+)
+
 slack = Api(
     "slack",
     connection="slack",
@@ -19,9 +27,10 @@ slack = Api(
     pagination=Cursor("cursor", at="response_metadata.next_cursor"),
     answers=_ANSWERS,
     endpoints=[
-        Endpoint("channels", path="/api/conversations.list", records="channels", page_size=200),
+        _CHANNELS,
         Endpoint(
             "messages",
+            description="One record per message of a channel the bot is in.",
             path="/api/conversations.history",
             params=(("channel", "{id}"),),
             records="messages",

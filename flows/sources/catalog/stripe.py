@@ -14,6 +14,7 @@ stripe = Api(
     endpoints=[
         Endpoint(
             "charges",
+            description="One record per charge.",
             path="/v1/charges",
             page_size=100,
             # Stripe filters by the time of creation only: charges of a month are read again, since they may change.

@@ -14,6 +14,7 @@ zendesk = Api(
     endpoints=[
         Endpoint(
             "tickets",
+            description="One record per ticket.",
             path="/api/v2/incremental/tickets/cursor.json",
             records="tickets",
             key_type="bigint",
