@@ -56,6 +56,13 @@ def in_session(url: str, statement: str, ask: Callable[[Session], Answer]) -> An
     return ask(session)
 
 
+def run_alone(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """The rows of a statement in a session that knows what holds for sessions now: a role's settings, its limits."""
+    with psycopg.connect(url, autocommit=True) as alone:
+        cursor = alone.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
 def forget(database: str | None = None) -> None:
     """Close the kept sessions of all threads: those of that database, or all."""
     for kept in _of_threads:

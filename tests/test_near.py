@@ -19,7 +19,7 @@ def test_a_module_is_reached_through_what_imports_it() -> None:
     assert "tests/scoring/test_logistic.py" in found
     assert "tests/flows/test_predict.py" in found, "by the flow, which imports it in a function"
     assert "tests/values/test_widening.py" not in found
-    assert "tests/infra/test_stack.py" not in found
+    assert "tests/infra/test_process.py" not in found
 
 
 @pytest.mark.parametrize(

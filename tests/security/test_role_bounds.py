@@ -16,7 +16,8 @@ from infra.local import roles
 from tests.conftest import TestCluster, TestDatabase, fresh_warehouse
 from tests.flows.small_project import write_project
 from tests.private_cluster import PrivateCluster, private_cluster
-from tests.publish.two_ends import TwoEnds, run_sql
+from tests.publish.two_ends import TwoEnds
+from tests.sessions import run_alone
 
 BOUNDS = "select name, setting from pg_settings where source = 'user' order by name"
 STORES = Table("stores", key="store_id", load=Merge())
@@ -53,12 +54,12 @@ def test_a_role_is_bounded_where_it_logs_in(
     cluster: TestCluster, warehouse: TestDatabase, shop: TestDatabase, role: str
 ) -> None:
     url = cluster.url(f"medallion_{role}", (shop if role == "extractor" else warehouse).name)
-    found = run_sql(url, "select name, current_setting(name) from pg_settings where source = 'user'")
+    found = run_alone(url, "select name, current_setting(name) from pg_settings where source = 'user'")
     assert dict(found) == BOUNDED[role] | KEEPALIVES
 
 
 def seconds(url: str, setting: str) -> float:
-    ((found,),) = run_sql(url, f"select extract(epoch from current_setting('{setting}')::interval)::float8")
+    ((found,),) = run_alone(url, f"select extract(epoch from current_setting('{setting}')::interval)::float8")
     return float(found)
 
 
@@ -72,7 +73,7 @@ def test_whoever_waits_is_more_patient_than_what_it_waits_for(warehouse: TestDat
 
 def test_a_reader_may_not_lift_the_limit_of_its_temporary_files(warehouse: TestDatabase) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        run_sql(warehouse.url("reader"), "set temp_file_limit = -1")
+        run_alone(warehouse.url("reader"), "set temp_file_limit = -1")
 
 
 def test_the_second_account_of_a_role_is_bounded_alike_from_the_start_and_after_the_files_were_run_again(
@@ -85,18 +86,20 @@ def test_the_second_account_of_a_role_is_bounded_alike_from_the_start_and_after_
     )
     try:
         ensure_account(cluster.connection, "medallion_reader", account, "second")
-        bounds = run_sql(warehouse.url("reader"), BOUNDS)
+        bounds = run_alone(warehouse.url("reader"), BOUNDS)
         assert ("statement_timeout", "900000") in bounds
-        assert [row for row in run_sql(url, BOUNDS) if row[0] != "role"] == bounds
+        assert [row for row in run_alone(url, BOUNDS) if row[0] != "role"] == bounds
         limits = "select rolname, rolconnlimit from pg_roles where rolname like 'medallion_reader%' order by 1"
-        assert run_sql(warehouse.url("admin"), limits) == [("medallion_reader", 20), (account, 20)]
+        assert run_alone(warehouse.url("admin"), limits) == [("medallion_reader", 20), (account, 20)]
 
         for lifted in ("alter role {} reset statement_timeout", "alter role {} connection limit -1"):
             cluster.connection.execute(sql.SQL(lifted).format(sql.Identifier(account)))
-        assert [row for row in run_sql(url, BOUNDS) if row[0] != "role"] != bounds, "otherwise this would prove nothing"
+        assert [row for row in run_alone(url, BOUNDS) if row[0] != "role"] != bounds, (
+            "otherwise this would prove nothing"
+        )
         cluster.connection.execute(roles.cluster_file())
-        assert [row for row in run_sql(url, BOUNDS) if row[0] != "role"] == bounds
-        assert run_sql(warehouse.url("admin"), limits) == [("medallion_reader", 20), (account, 20)]
+        assert [row for row in run_alone(url, BOUNDS) if row[0] != "role"] == bounds
+        assert run_alone(warehouse.url("admin"), limits) == [("medallion_reader", 20), (account, 20)]
     finally:
         cluster.connection.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(account)))
 
@@ -112,7 +115,7 @@ def test_readers_take_no_locks_by_functions_where_a_superuser_made_the_roles(
     """They could fill the server's lock table, which then is full for all."""
     for role, may in (("reader", False), ("loader", True), ("transformer", True)):
         asked = f"select has_function_privilege('medallion_{role}', 'pg_catalog.{function}', 'execute')"
-        assert run_sql(warehouse.url("admin"), asked) == [(may,)], role
+        assert run_alone(warehouse.url("admin"), asked) == [(may,)], role
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +135,7 @@ async def test_readers_take_as_many_connections_as_they_can_and_load_and_build_s
         # Somebody without a limit takes every other connection that is left.
         assert fill(crowd, ends.shop.url("app"), "reserved for roles with privileges of") > 0
         for role in ("loader", "transformer"):
-            run_sql(ends.warehouse.url(role), "select 1")
+            run_alone(ends.warehouse.url(role), "select 1")
         folder = tmp_path_factory.mktemp("crowded")
         built = run_dbt(
             ["build"], url=ends.warehouse.url("transformer"), target=folder / "target", project=write_project(folder)

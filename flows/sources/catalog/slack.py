@@ -26,18 +26,5 @@ slack = Api(
     auth=Bearer(),
     pagination=Cursor("cursor", at="response_metadata.next_cursor"),
     answers=_ANSWERS,
-    endpoints=[
-        _CHANNELS,
-        Endpoint(
-            "messages",
-            description="One record per message of a channel the bot is in.",
-            path="/api/conversations.history",
-            params=(("channel", "{id}"),),
-            records="messages",
-            key=("channel", "ts"),
-            page_size=200,
-            parent=Parent("channels", column="channel", every=True),
-            cursor=Since("oldest", field="ts", form="epoch_decimal", column="sent_at", lag="1 day"),
-        ),
-    ],
+    endpoints=[_CHANNELS, _MESSAGES],
 )
