@@ -20,6 +20,18 @@ _CHANNELS = Endpoint(
     page_size=200,
 )
 
+_MESSAGES = Endpoint(
+    "messages",
+    description="One record per message of a channel the bot is in.",
+    path="/api/conversations.history",
+    params=(("channel", "{id}"),),
+    records="messages",
+    key=("channel", "ts"),
+    page_size=200,
+    parent=Parent("channels", column="channel", every=True),
+    cursor=Since("oldest", field="ts", form="epoch_decimal", column="sent_at", lag="1 day"),
+)
+
 slack = Api(
     "slack",
     connection="slack",
