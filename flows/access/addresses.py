@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from asyncpg.exceptions import InsufficientPrivilegeError
 
-from flows.access import kept_sessions
+from flows.access import kept_sessions, stores
 from flows.access.sessions import leave_session, open_session
 from flows.failures.missing_grants import note_refusal
 from flows.values.connection import DatabaseConnection
@@ -105,9 +105,9 @@ def warehouse(role: Role = "loader") -> DatabaseConnection:
             raise _no_reader()
     if configured is not None:
         return DatabaseConnection("warehouse", configured.get_secret_value())
-    if (kept := secret_document(f"warehouse-{role}")) is not None:
+    if (kept := stores.secret_document(f"warehouse-{role}")) is not None:
         return DatabaseConnection("warehouse", kept["url"], reread=partial(warehouse, role))
-    if (block := block_document("warehouse")) is not None:
+    if (block := stores.block_document("warehouse", embedded_stack())) is not None:
         if block[role] is None:
             raise _no_reader()
         return DatabaseConnection("warehouse", block[role], reread=partial(warehouse, role))
@@ -206,33 +206,7 @@ def embedded(connection: str, stack: Mapping[str, Any]) -> SourceAddress | None:
 
 def _kept(name: str) -> Mapping[str, Any] | None:
     """A source's connection URL from Secrets Manager, or else from its Prefect block."""
-    return secret_document(name) or block_document(name)
-
-
-def secret_document(name: str) -> Mapping[str, Any] | None:
-    """The secret of that name as plain values, if MEDALLION_SECRETS_PREFIX is set and the secret has a value."""
-    if not settings().secrets_prefix:
-        return None
-    from blocks.aws import secret  # imports prefect-aws, which takes two seconds
-    from blocks.lookup import document_name
-
-    return secret(document_name(name))
-
-
-def block_document(name: str) -> Mapping[str, Any] | None:
-    """The Prefect block of that name as plain values, when a Prefect API that is not the embedded one is configured.
-
-    The embedded stack's URLs are in its own file; reading them from its server would only cost time.
-    """
-    api_url = os.environ.get("PREFECT_API_URL")
-    stack = embedded_stack()
-    # Flow runs of `medallion worker` reach the embedded server through its relay.
-    embedded = ((stack.get("prefect") or {}).get("api_url"), os.environ.get("MEDALLION_RELAY_URL")) if stack else ()
-    if not api_url or api_url in embedded:
-        return None
-    from blocks.lookup import find  # imports Prefect, which takes a second
-
-    return find(name)
+    return stores.secret_document(name) or stores.block_document(name, embedded_stack())
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.access import addresses
+from flows.access import addresses, stores
 from flows.failures.failpoints import pass_failpoint
 from flows.values.errors import ConfigurationError, SourceUnavailable
 from flows.values.kept_token import KeptToken, TokenKeeper
@@ -33,9 +33,9 @@ def keeper_of(connection: str) -> TokenKeeper:
     """The keeper for a connection's token, by where its credential is."""
     name = f"source-{connection}"
     if addresses.configured(connection, os.environ) is None:
-        if addresses.secret_document(name) is not None:
+        if stores.secret_document(name) is not None:
             return _Document(connection, "Secrets Manager", _read_secret, _write_secret)
-        if addresses.block_document(name) is not None:
+        if stores.block_document(name, addresses.embedded_stack()) is not None:
             return _Document(connection, "block", _read_block, _write_block)
     return TokenFile(settings().home / "tokens" / f"{connection}.json")
 

@@ -18,7 +18,7 @@ from blocks.lookup import stored
 from blocks.types import KeptToken as KeptTokenBlock
 from blocks.types import SourceApi
 from deployments.documents import register
-from flows.access import addresses
+from flows.access import addresses, stores
 from flows.access.kept_tokens import keeper_of
 from flows.ingest import ingest
 from flows.kinds.registry import kind_of
@@ -190,7 +190,7 @@ def test_an_api_takes_its_key_from_its_secret_and_a_name_with_an_underscore_is_f
     found = kind_of(marketing).address(marketing)
     assert (found.base_url, found.key) == ("https://api.example.com", "hunter2")
     put(aws, "source-web-shop", "postgresql://u:p@db/web")
-    assert addresses.secret_document("source-web_shop") == {"url": "postgresql://u:p@db/web", "key": None, "user": None}
+    assert stores.secret_document("source-web_shop") == {"url": "postgresql://u:p@db/web", "key": None, "user": None}
 
 
 def test_the_environment_goes_before_and_an_empty_secret_leaves_the_way_to_others(

@@ -1,6 +1,5 @@
 """Endpoints: lists of records of an API."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,18 +10,17 @@ from flows.declare.load import Append, Merge, Replace
 from flows.declare.refusals import refuse_repeats
 from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
 from flows.declare.table import OnDrift
-from flows.kinds.api.declared.answers import When, condition
+from flows.kinds.api.declared.answers import When
 from flows.kinds.api.declared.changes import ChangeToken, Since
+from flows.kinds.api.declared.endpoint_checks import check_load, check_paging
 from flows.kinds.api.declared.format import Format
 from flows.kinds.api.declared.job import OWN_NAMES, Job
-from flows.kinds.api.declared.pagination import Offset, PageNumber, Pagination, check_pagination
-from flows.kinds.api.declared.parts import KEY_TYPES, Field, Parent, Partition, places_in
+from flows.kinds.api.declared.pagination import Offset, PageNumber, Pagination
+from flows.kinds.api.declared.parts import KEY_TYPES, Field, Parent, Partition, placeholders_in, places_in
 from flows.kinds.api.declared.transport import transport_problem
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
-from flows.values.json_path import parse_path, plain_steps
-
-_PLACE = re.compile(r"\{([^{}]*)\}")
+from flows.values.json_path import plain_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ class Endpoint:
         """The names in braces of path, parameters and body: values of the parent or of partitions."""
         job = self.job.templates if self.job is not None else ()
         names = (
-            *_PLACE.findall(self.path),
+            *placeholders_in(self.path),
             *places_in([value for _, value in self.params]),
             *places_in([self.body, *job]),
         )
@@ -186,8 +184,8 @@ class Endpoint:
             raise DeclarationError(
                 f"key_type {self.key_type!r} is unknown", where=where, fix=f"use {', '.join(KEY_TYPES)}"
             )
-        self._check_load(where)
-        self._check_paging(where)
+        check_load(self, where)
+        check_paging(self, where)
         if (problem := transport_problem(self)) is not None:
             raise DeclarationError(problem[0], where=where, fix=problem[1])
         self.tolerance.refuse_nonsense(where)
@@ -197,116 +195,6 @@ class Endpoint:
         refuse_repeats(own, "column", where)
         columns = [*self.keys, *(name for name in own if name not in self.keys)]
         refuse_repeats([*columns, "payload"], "column", where)
-
-    def _check_load(self, where: str) -> None:
-        if not isinstance(self.load, Merge | Replace):
-            raise DeclarationError(
-                "an append is not supported for APIs, because pages may repeat records, which are merged by key",
-                where=where,
-                fix="use load=Merge() or load=Replace()",
-            )
-        if isinstance(self.load, Replace) and self.cursor is not None:
-            raise DeclarationError(
-                "a replace reads the full list, so a cursor would never be used",
-                where=where,
-                fix="remove the cursor, or use load=Merge()",
-            )
-        if isinstance(self.load, Replace) and self.parent is not None and not self.parent.every:
-            raise DeclarationError(
-                "a replace needs every record, but only the children of changed parents are fetched",
-                where=where,
-                fix="use load=Merge(), or Parent(…, every=True)",
-            )
-        self._check_parts(where)
-
-    def _check_parts(self, where: str) -> None:
-        named = {part.name for part in self.partitions}
-        of_parent = set(self.placeholders) - named
-        if (self.parent is None and of_parent & set(_PLACE.findall(self.path))) or (self.parent and not of_parent):
-            raise DeclarationError(
-                "a path with {…} needs a parent, and a parent needs a path with {…}",
-                where=where,
-                fix='write path="/orders/{id}/refunds" and parent=Parent("orders", column="order_id")',
-            )
-        if unused := named - set(self.placeholders):
-            raise DeclarationError(
-                f"nothing is requested by the partition {min(unused)}: it would read the same list for each value",
-                where=where,
-                fix=f"write {{{min(unused)}}} into the path, a parameter or the body",
-            )
-        if self.partitions and (self.etag or isinstance(self.cursor, ChangeToken)):
-            raise DeclarationError(
-                "several lists cannot have one ETag or change token", where=where, fix="declare partitions or these"
-            )
-        cursor = self.cursor
-        if isinstance(cursor, Since) and cursor.cap is not None and self.total is None:
-            raise DeclarationError(
-                f"nothing says whether a window has more than {cursor.cap} records", where=where, fix="declare total"
-            )
-        if isinstance(cursor, Since) and cursor.missing == "exclude" and self.total is not None:
-            raise DeclarationError(
-                "the total counts the records that are dropped", where=where, fix='write missing="include", or no total'
-            )
-        own = isinstance(self.cursor, Since) and not self.cursor.is_windowed and bool(self.cursor.parameter)
-        if self.parent is not None and ((self.cursor is not None and not own) or self.etag or self.total is not None):
-            raise DeclarationError(
-                "an endpoint with a parent cannot have a change token, windows, ETag or total: it is loaded per parent",
-                where=where,
-                fix="remove them; only changed parents are fetched, each since its own cursor if there is one",
-            )
-
-    def _check_paging(self, where: str) -> None:
-        # The first level of records may end in `[]`, as in entry[].resource.
-        listed, _, inner = self.records.partition("[]")
-        parse_path(listed, many=True)
-        for path in (inner.removeprefix("."), self.total or ""):
-            parse_path(path)
-        if "[]" in self.records and "*" in listed:
-            raise DeclarationError(
-                f"records={self.records!r} has both [] and *", where=where, fix="write * for both: results.*.resource"
-            )
-        self._check_answers(where)
-        if self.deleted is not None:
-            plain_steps(condition(self.deleted)[0])
-        if self.only is not None:
-            field_path, told, _ = self.only.partition("=")
-            plain_steps(field_path)
-            if not told:
-                raise DeclarationError(
-                    f"only={self.only!r} has no value", where=where, fix='write only="resourceType=Patient"'
-                )
-        if self.body is not None:
-            try:
-                json.dumps(self.body)
-            except (TypeError, ValueError):
-                raise DeclarationError(
-                    "the body is not JSON", where=where, fix="use dicts, lists, strings, numbers, booleans and None"
-                ) from None
-        if self.page_size is not None and self.page_size < 1:
-            raise DeclarationError("page_size must be at least 1", where=where, fix="omit it to send none")
-        if self.concurrent is not None and self.concurrent < 1:
-            raise DeclarationError(
-                "concurrent must be at least 1", where=where, fix="write the number of parallel requests"
-            )
-        if self.pagination is not None:
-            check_pagination(self.pagination, self, where)
-
-    @property
-    def _has_ends(self) -> bool:
-        return isinstance(self.cursor, Since) and bool(self.cursor.until and self.cursor.begin)
-
-    def _check_answers(self, where: str) -> None:
-        meanings = {rule.then for rule in self.answers}
-        if self.parent is None and not self.partitions and "skip" in meanings:
-            raise DeclarationError(
-                "without a parent there is nothing to skip", where=where, fix='write then="ignore", "end" or "fail"'
-            )
-        if "halve" in meanings and (self.parent is not None or not self._has_ends):
-            raise DeclarationError(
-                "there is no window of time to halve", where=where, fix="declare until= and begin= of the cursor"
-            )
-        if "smaller" in meanings and self.page_size is None:
-            raise DeclarationError("nothing says how large a page is", where=where, fix="declare page_size")
 
     def computed(self, pagination: Pagination) -> bool:
         """Whether the URLs of later pages can be computed from the first response."""

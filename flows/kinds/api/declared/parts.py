@@ -93,6 +93,11 @@ class Partition:
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
 
+def placeholders_in(path: str) -> list[str]:
+    """The names in braces of a path."""
+    return _PLACE.findall(path)
+
+
 def places_in(template: Any) -> tuple[str, ...]:
     """The names in braces of a text, or of the texts in a JSON value.
 
