@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import httpx
-import jwt
 
 from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.tokens import JwtBearer
@@ -51,6 +50,8 @@ class Assertion:
             claims["scope"] = auth.scope  # where Google looks for it; others read the form
         claims |= dict(auth.claims)
         headers = ({"kid": self.key_id} if self.key_id else {}) | dict(auth.headers)
+        import jwt  # with cryptography 10 MB, which only those need who sign
+
         try:
             return jwt.encode(claims, self.client.secret, algorithm=auth.algorithm, headers=headers)
         except Exception:  # noqa: S110 # nosec B110 - of several libraries, and their texts may quote the key
