@@ -10,9 +10,9 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 # Groups of tests in the order of tests/conftest.py, the longest first.
 PYTEST = $(RUN) pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
-# What the tests take: two workers more than cores. One of them waits seven minutes for what is to happen by itself, from
+# What the tests take: three workers more than cores. One of them waits seven minutes for what is to happen by itself, from
 # the beginning on; the others wait for servers and processes half of the time.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 + (os.cpu_count() or 1))')
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(3 + (os.cpu_count() or 1))')
 
 .PHONY: help demo test test-near longtest lint lint-python lint-sql audit sbom bench down install
 

@@ -129,7 +129,7 @@ def rules_of(api: Api, endpoint: Endpoint) -> tuple[When, ...]:
     return tuple(replace(rule, then="fail", fix=fix) if rule.then == "skip" else rule for rule in rules)
 
 
-async def judged(response: httpx.Response, rules: Sequence[When], cap: int) -> Answered:
+async def answered_by(response: httpx.Response, rules: Sequence[When], cap: int) -> Answered:
     """The response with the first rule that holds. Its body is read only if one may decide by it.
 
     Raises:

@@ -23,7 +23,7 @@ from flows.kinds.api.http.json_walk import Absent, Document
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.link_header import require_origin
 from flows.kinds.api.http.pace import pace_of
-from flows.kinds.api.http.policy import Answered, judged, rules_of
+from flows.kinds.api.http.policy import Answered, answered_by, rules_of
 from flows.kinds.api.http.quota import pause_asked
 from flows.kinds.api.http.records import split, whole_document
 from flows.kinds.api.http.request import PageRequest
@@ -202,7 +202,7 @@ class Reader:
                         self._pace.hold(self._endpoint.name, min(pause, self.limits.longest_wait_seconds))
                     if response.status_code == httpx.codes.NOT_MODIFIED and request.etag is not None:
                         return Answer([], None, _EMPTY, response.headers, request.url, unchanged=True)
-                    answered = await judged(response, self._answers, self.limits.max_body_bytes)
+                    answered = await answered_by(response, self._answers, self.limits.max_body_bytes)
                     answered.refuse(request.line)
                     if (known := self._without_body(answered, request, number)) is not None:
                         return known

@@ -66,7 +66,7 @@ class RotatingSigner(TokenSigner):
                     content, headers = await self._ask(self._refreshed.exchange(kept.refresh_token))
                     granted = self._refreshed.granted(content, headers)
                 except AttemptFailed as failed:
-                    failure = self._judged(failed, kept)
+                    failure = self._explained(failed, kept)
                 else:
                     # No await from here on.
                     before_kept()
@@ -135,7 +135,7 @@ class RotatingSigner(TokenSigner):
         kept = None if present is None else present.of_seed(self._seed)
         return kept is not None and kept.refresh_token != before.refresh_token
 
-    def _judged(self, failed: AttemptFailed, kept: KeptToken) -> AttemptFailed:
+    def _explained(self, failed: AttemptFailed, kept: KeptToken) -> AttemptFailed:
         """What a failed exchange means. If the server has surely not replaced the token, the note is taken back."""
         if failed.status not in (400, 401, 403):
             return failed
