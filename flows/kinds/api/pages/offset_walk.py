@@ -118,7 +118,8 @@ class OffsetWalk(Walk):
     def _pass_over(self) -> tuple[list[bytes], PageRequest | None]:
         """The next offset, behind a page that is to be ignored. Behind the expected end, it ends the list.
 
-        Without its last record, nothing shows whether the list shifted, so the next page starts after the last one, without overlap.
+        Without its last record, nothing shows whether the list shifted, so the next page starts
+        after the last one, without overlap.
         """
         self.ignored += 1
         self._trail.page(())
