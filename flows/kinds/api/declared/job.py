@@ -38,8 +38,8 @@ class Job:
     `total` is the path of the number of records in the finished job, which is compared.
 
     With a cursor, its parameter is a field of `body`; or `{since}` in a text of it, and `first` what is written instead
-    in a first load. The id is kept before it is waited for, so a later run goes on with the same job. One that fails, has
-    expired, or is not done `within` that time is started again, `starts` times per run in total.
+    in a first load. The id is kept before it is waited for, so a later run goes on with the same job. One that fails,
+    has expired, or is not done `within` that time is started again, `starts` times per run in total.
     """
 
     create: str
