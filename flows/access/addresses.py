@@ -175,7 +175,10 @@ def look_up(source: str, connection: str) -> SourceAddress:
         if f"{connection}_extractor" in (stack.get("urls") or {}):
             embedded_url(stack, f"{connection}_extractor")  # refuses a server that is gone
         return replace(found, **{name: value for name, value in set_here.items() if value})
-    demo = "run `medallion demo` for the embedded one, or " if source in DEMO_SOURCES else ""
+    demo = ""
+    if source in DEMO_SOURCES:
+        # `medallion demo` begins with an empty warehouse: not what somebody wants who has one.
+        demo = "run `medallion up --commerce` for the demo's API, or " if stack else "run `medallion demo`, or "
     raise ConfigurationError(
         f"the connection URL of source `{source}` is not configured",
         where=f"source {source}",

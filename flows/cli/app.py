@@ -25,6 +25,7 @@ from flows.cli.migrate import migrate
 from flows.cli.promote import promote
 from flows.cli.registration import registered
 from flows.cli.terminal import console, keep_private, prepare, problems
+from flows.cli.unreadable_sources import of_declaration
 from flows.cli.worker import env, worker
 from flows.failures.diagnose import diagnose
 from flows.observe import look
@@ -145,7 +146,7 @@ def main() -> None:
         problems.print(look.error_panel(error))
         sys.exit(error.exit_code)
     except Exception as problem:
-        explained = _of_prefect(problem) or diagnose(problem, "medallion").error
+        explained = of_declaration(problem) or _of_prefect(problem) or diagnose(problem, "medallion").error
         if type(explained) is MedallionError:
             # Unforeseen: the traceback helps, but the exception's text might quote rows or connection URLs.
             problems.print("".join(traceback.format_tb(problem.__traceback__)), highlight=False, markup=False)

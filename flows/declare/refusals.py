@@ -15,7 +15,13 @@ def refuse_repeats(names: list[str], what: str, where: str) -> None:
 
 
 def unknown_table(source: str, name: str, known: list[str]) -> DeclarationError:
-    """The error for a table that is not declared."""
+    """The error for a table that is not declared, or not named."""
+    if not name:
+        return DeclarationError(
+            "no table is named",
+            where=f"source {source}",
+            fix=f"write {source}.TABLE, with one of {', '.join(known)}",
+        )
     return DeclarationError(
         f"table {name!r} is not declared", where=f"source {source}", fix=f"use one of {', '.join(known)}"
     )

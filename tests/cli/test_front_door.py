@@ -130,11 +130,14 @@ def test_an_unknown_source_or_table_ends_with_2_and_lists_those_there_are(comman
     ("good", "bad", "says"),
     [
         ('key="basket_id",', "", "a merge needs a key"),
+        ("deletes=True", "delete=True", "flows/sources/shop.py, line"),
         *(
             pytest.param(*variant, marks=pytest.mark.long)
             for variant in (
                 ('Table("stores"', 'Table("products"', "table products is declared twice"),
                 ('lag="10 min"', 'lag="10 parsecs"', "10 parsecs"),
+                ("shop = Database(", "shop = Database(,", "SyntaxError: invalid syntax"),
+                ("from flows.declare import", "from flows.spec import", "No module named 'flows.spec'"),
             )
         ),
     ],

@@ -58,6 +58,18 @@ async def read_body(response: httpx.Response, cap: int, *, any_media: bool = Fal
     return Body(content.removeprefix(_BOM), received, end_proven=marked or declared is not None)
 
 
+#: What is declared for lists that come in another format.
+_FORMATS = {
+    "text/csv": "Csv()",
+    "text/tab-separated-values": 'Csv(delimiter="\\t")',
+    "application/x-ndjson": "NdJson()",
+    "application/ndjson": "NdJson()",
+    "application/jsonl": "NdJson()",
+    "application/xml": 'Xml("record")',
+    "text/xml": 'Xml("record")',
+}
+
+
 def require_json(headers: httpx.Headers) -> None:
     """Refuse a response that is not JSON by its content type.
 
@@ -70,6 +82,8 @@ def require_json(headers: httpx.Headers) -> None:
     media = message.get_content_type()
     if media not in ("application/json", "text/json") and not media.endswith("+json"):
         named = "no Content-Type" if media == "absent/absent" else f"Content-Type {media[:60]}"
+        if (declared := _FORMATS.get(media)) is not None:
+            raise AttemptFailed(f"the response is not JSON ({named})", f"declare format={declared} of the endpoint")
         raise AttemptFailed(
             f"the response is not JSON ({named})",
             "open it: a login page means a wrong base URL or key; a maintenance page means to run again later",
