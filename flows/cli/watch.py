@@ -27,6 +27,7 @@ from flows.reconcile import reconcile as reconcile_flow
 from flows.state import ledger, overview, reconciliations
 from flows.transform import transform as transform_flow
 from flows.values.errors import MedallionError
+from flows.values.row_limit import LIMITED
 from flows.verbs.backfill import count_partitions, dividing_column
 from flows.verbs.find import find_table
 
@@ -64,6 +65,13 @@ def run(chosen: Mapping[str, list[str] | None], *, ingest_only: bool, full_refre
 
 def _warn(loads: list[dict[str, Any]], console: Console) -> bool:
     """Show the tables whose two ends do not hold the same; whether there are any."""
+    if limited := sum(load["reconciliation"] == LIMITED for load in loads):
+        console.print(
+            f"[bold yellow]Warning[/] limited loads: {limited} of {len(loads)}. Raw and gold have a sample of these "
+            "tables until a run without a limit reads them in full.",
+            highlight=False,
+            soft_wrap=True,
+        )
     noticed = screens.noticed_loads(loads)
     for name, said in noticed:
         console.print(f"[bold yellow]Warning[/] {escape(f'{name}: {said}')}", highlight=False, soft_wrap=True)

@@ -25,12 +25,14 @@ def refuse_unknown_columns(table: Table, at_source: Collection[str], where: str)
 
 
 def declared_of_columns(table: Table) -> tuple[str, ...]:
-    """What a plan says of columns that are not read, or not as they are."""
+    """What a plan says of rows and columns that are not read, or not as they are."""
     said = ["the rows of a declared query"] if table.query else []
     if table.exclude:
         said.append(f"left out as declared: {', '.join(table.exclude)}")
     if table.columns:
         said.append(f"only the declared columns: {', '.join(table.columns)}")
+    if table.where:
+        said.append(f"only rows for which {table.where}")
     if table.masked:
         said.append(f"masked as declared: {masks_in_words(table)}")
     return tuple(said)

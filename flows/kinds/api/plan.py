@@ -53,7 +53,8 @@ async def plan_endpoint(
     load. Reads the warehouse and changes nothing."""
     raw = await raw_columns(warehouse, target)
     state, warning, sample = CursorState(), None, None
-    strategy, reason = strategy_of(endpoint), f"{strategy_of(endpoint)} of what changed according to the API"
+    strategy = strategy_of(endpoint)
+    reason = f"{strategy} of what changed according to the API" if endpoint.cursor else f"{strategy}: every page"
     if raw is None:
         strategy, reason = "initial", "first load: every page"
     else:
