@@ -56,7 +56,9 @@ def mask_key() -> MaskKey:
             where=problem.where,
             fix=problem.fix,
         ) from None
-    if len(key.strip()) < SHORTEST:
+    # A line break at its end is of the file or the editor; with it, all hashes would be others.
+    key = key.strip()
+    if len(key) < SHORTEST:
         raise ConfigurationError(
             f"the key for hashing masked columns has less than {SHORTEST} characters: values could be found by trying",
             where=where,

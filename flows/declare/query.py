@@ -16,6 +16,9 @@ from flows.values.errors import DeclarationError
 
 _READS = frozenset(("select", "with", "values", "table", "("))
 _DOLLAR = re.compile(r"\$(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$")
+# PostgreSQL ends a comment at either, and joins texts that stand in lines of their own.
+_LINE_END = re.compile(r"[\r\n]")
+_CONTINUED = re.compile(r"(?:\s|--[^\r\n]*)*'")
 _WORD = re.compile(r"[\w$\u0080-\uffff]+")
 _SPACE = re.compile(r"\s+")
 
@@ -85,6 +88,9 @@ def _tokens(query: str, where: str) -> Iterator[_Token]:
             if word and query[end : end + 1] == "'":
                 is_escape = word.group().lower() == "e"
                 end = _until(query, end, "'", where, backslash=is_escape)
+                goes_on = _CONTINUED.match(query, end) if is_escape else None
+                if goes_on is not None and _LINE_END.search(goes_on.group()):
+                    raise _refusal("a text with escapes goes on in another line", where, "write it as one text")
         yield _Token(query[place:end], end)
         place = end
 
@@ -93,8 +99,8 @@ def _comment(query: str, place: int, where: str) -> int | None:
     """Where the comment ends that begins here; None if none does."""
     two = query[place : place + 2]
     if two == "--":
-        line = query.find("\n", place)
-        return len(query) if line < 0 else line + 1
+        line = _LINE_END.search(query, place)
+        return len(query) if line is None else line.end()
     if two != "/*":
         return None
     depth, at = 1, place + 2

@@ -27,7 +27,7 @@ from flows.kinds.api import (
 )
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.http.limits import HttpLimits
-from flows.kinds.api.limited import Limited, load_some
+from flows.kinds.api.limited import Limited, load_some, refuse_beside_state
 from flows.kinds.api.list import ListLoad
 from flows.kinds.api.list_state import ListRead
 from flows.kinds.api.pages.endpoint import count_records, read_pages
@@ -114,6 +114,7 @@ class Apis(Kind[Api, Endpoint]):
         if (limit := row_limit()) is not None:
             first = plan.strategy == "initial"
             limited = Limited(limit, first, keeps_cursor=not first and sample is None)
+            refuse_beside_state(table, target.where, keeps_cursor=limited.keeps_cursor)
             plan = limited_plan(plan, limit, keeps_cursor=limited.keeps_cursor)
         return Planned(plan, _Carry(source, table, state, known, limited))
 

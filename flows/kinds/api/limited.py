@@ -27,6 +27,7 @@ from flows.publish.run import Loaded, LoadRun
 from flows.publish.sample import leave_out_tombstones, of_a_sample
 from flows.publish.staged import Staged
 from flows.quality.quarantine import Unreadable
+from flows.values.errors import DeclarationError
 from flows.values.json_path import plain_steps
 from flows.values.plan import CursorState, LoadPlan, Window
 
@@ -41,6 +42,22 @@ class Limited:
     limit: int
     first: bool
     keeps_cursor: bool
+
+
+def refuse_beside_state(endpoint: Endpoint, where: str, *, keeps_cursor: bool) -> None:
+    """Beside a full load, some records must not pass for what is known of it.
+
+    Raises:
+        DeclarationError: later loads start where raw's children end, or ask whether the list that raw has has changed.
+    """
+    of_children = endpoint.parent is not None and endpoint.cursor is not None
+    if keeps_cursor and (of_children or endpoint.etag):
+        relies = "starts each parent's list behind its newest child in raw" if of_children else "relies on its ETag"
+        raise DeclarationError(
+            f"raw has a full load, and the next load {relies}",
+            where=where,
+            fix=f"run it without a row limit; or begin a new raw table with `medallion reload {where} --recreate`",
+        )
 
 
 async def load_some(run: LoadRun[Api, Endpoint], plan: LoadPlan, state: CursorState, limited: Limited) -> Loaded:

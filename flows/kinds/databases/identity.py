@@ -69,7 +69,11 @@ async def identify(reader: Reader, described: ForeignTable) -> dict[str, Any]:
         "cursor": declared_cursor(table, described.shape),
         "source": {name: value for name, value in source.items() if value},
         "numbered": await _value(reader, _NUMBERED[dialect.engine].format(**names)),
-        "columns": [[column.name, spelled.get(column.name, "")] for column in described.columns],
+        # How a masked enum is spelled are its values in plain.
+        "columns": [
+            [column.name, "" if column.name in table.masked else spelled.get(column.name, "")]
+            for column in described.columns
+        ],
     }
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from flows.declare.database import Engine
-from flows.declare.mask import Mask
+from flows.declare.mask import Hashed, Mask
+from flows.values.errors import DeclarationError
 
 # How a key's value is written into the condition of the next chunk; "" if it cannot be.
 LiteralKind = Literal["number", "text", ""]
@@ -168,6 +169,10 @@ class SourceColumn:
     octets: int = 0
 
 
+#: Raw types whose texts are the same at every source.
+_HASHED = frozenset({"text", "smallint", "integer", "bigint"})
+
+
 @dataclass(frozen=True, slots=True)
 class TypedColumn:
     """A column with its raw type, and with the expressions that read it and find what does not fit."""
@@ -184,8 +189,21 @@ class TypedColumn:
     mask: Mask | None = None
 
     def masked(self, mask: Mask | None) -> TypedColumn:
-        """The same column, of which a hash or a mask is loaded: any text fits."""
-        return self if mask is None else replace(self, raw_type="text", unfit="", mask=mask)
+        """The same column, of which a hash or a mask is loaded: any text fits.
+
+        Raises:
+            DeclarationError: equal values have texts at this source that differ from those of other sources.
+        """
+        if mask is None:
+            return self
+        if isinstance(mask, Hashed) and self.raw_type not in _HASHED:
+            raise DeclarationError(
+                f"a hash of {self.source_type} would be of this source's own spelling, and join with no other source",
+                where=f"column {self.name}",
+                fix=f"hash texts and integers only; or take it as text, if that is meant (as_text=({self.name!r},)), "
+                "or use Masked() or exclude",
+            )
+        return replace(self, raw_type="text", unfit="", mask=mask)
 
 
 def typed(engine: Engine, column: SourceColumn, quoted: str, *, as_text: bool = False) -> TypedColumn:

@@ -137,7 +137,8 @@ async def _columns(connection: Connection[Record], table: Table) -> dict[str, di
             columns[row["name"]]["generated"] = row["generated"]
     if any(row["is_own"] for row in found):
         for row in await connection.fetch(_OWN_TYPES, table.catalogued):
-            if table.reads(row["name"]):
+            # Labels of a masked column are its values in plain, and what raw has of them is text.
+            if table.reads(row["name"]) and row["name"] not in table.masked:
                 columns[row["name"]] |= json.loads(row["meaning"])
     return columns
 

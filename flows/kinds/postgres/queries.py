@@ -47,7 +47,11 @@ _SINCE = (
 )
 _READ = (
     "select distinct c.oid::regclass::text as name, c.oid::bigint as id, "
-    f"case when c.relkind in ('v', 'm') then md5(pg_get_viewdef(c.oid)) end as definition {_LOCKED} "
+    "case when c.relkind in ('v', 'm') then md5(pg_get_viewdef(c.oid)) end as definition, "
+    "case when c.relkind in ('r', 'm') then c.relfilenode::bigint end as file, "
+    "(select md5(string_agg(a.attnum || ' ' || format_type(a.atttypid, a.atttypmod), ',' order by a.attnum)) "
+    "from pg_attribute as a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns "
+    f"{_LOCKED} "
     "and not c.relispartition order by 1"
 )
 # Only a read reaches the server of a foreign table, and locks the table there.
@@ -142,7 +146,8 @@ async def tables_read(connection: Connection[Record], table: Table) -> dict[str,
     if not table.query:
         return {}
     found = await connection.fetch(_READ)
-    return {row["name"]: {"id": row["id"], "definition": row["definition"]} for row in found}
+    facts = ("id", "definition", "file", "columns")
+    return {row["name"]: {fact: row[fact] for fact in facts} for row in found}
 
 
 def read_otherwise(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, bool] | None:
@@ -154,4 +159,9 @@ def read_otherwise(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str
             return f"{name}, which the query reads, was recreated since the last load", False
         if then[name]["definition"] != facts["definition"]:
             return f"view {name}, which the query reads, was redefined since the last load", True
+        # A table may have been filled again with rows below the cursor, and its sequences may have been restarted.
+        if "file" in then[name] and then[name]["file"] != facts["file"]:
+            return f"{name}, which the query reads, was emptied or rewritten since the last load", False
+        if "columns" in then[name] and then[name]["columns"] != facts["columns"]:
+            return f"columns of {name}, which the query reads, were changed since the last load", True
     return None

@@ -125,7 +125,7 @@ async def join_reading(
             retryable=True,
         ) from None
     if not locked:
-        await origin.execute(relation.select)
+        await origin.fetch(relation.select)  # prepared: of several statements, none runs
     await _prepare(origin, table)
     return await _described(origin, source, table, expected)
 
@@ -194,7 +194,7 @@ async def _begin_by_select(
 ) -> None:
     await origin.execute(begin)
     try:
-        await origin.execute(relation.select)
+        await origin.fetch(relation.select)  # prepared: of several statements, none runs
         await lock_foreign(origin, table)
     except asyncpg.InsufficientPrivilegeError:
         await stop_reading(origin)

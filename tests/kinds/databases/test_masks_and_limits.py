@@ -154,3 +154,14 @@ async def test_mariadb_reads_in_chunks_what_is_masked_and_limited(warehouse: Tes
     assert (result.counts.rows_read, result.counts.reconciliation) == (45_000, "match")
     assert {row["email"] for row in raw(warehouse, "people") if row["id"] == 7} == {hashed("p7@example.com")}
     assert tables_with(warehouse, "@example.com") == []
+
+
+@pytest.mark.parametrize("type_", ["boolean", "real", "datetime", "blob", "numeric"])
+async def test_a_value_that_each_source_spells_in_its_own_way_is_not_hashed(
+    warehouse: TestDatabase, file: sqlite3.Connection, type_: str
+) -> None:
+    """Its hash would join with no other source's."""
+    file.execute(f"create table odd (id integer primary key, v {type_})")
+    table = Table("odd", key="id", load=Merge(), masked={"v": Hashed()})
+    with pytest.raises(DeclarationError, match="own spelling"):
+        await load(warehouse, address(file), table, engine="sqlite")

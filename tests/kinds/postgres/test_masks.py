@@ -15,12 +15,14 @@ from flows.access.addresses import connect
 from flows.access.mask_key import mask_key
 from flows.declare import Append, Hashed, Masked, Merge, Overwrite, Replace, Rule, Sequence, Timestamp
 from flows.kinds.postgres import Database, Table
+from flows.kinds.postgres.large.chunks import Chunk, ChunkJob, stage_chunk
 from flows.kinds.postgres.masks import give_key
 from flows.kinds.postgres.table import describe, select_rows
 from flows.values.errors import ConfigurationError, DeclarationError, SourceError
 from flows.values.settings import settings
 from flows.verbs.compare import compare_table
 from flows.verbs.cursor import move_cursor
+from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.everywhere import tables_with
 from tests.kinds.loading import setting
@@ -374,3 +376,45 @@ def test_masks_that_contradict_the_table_are_refused(declared: dict[str, Any], s
 def test_a_mask_cannot_keep_less_than_nothing() -> None:
     with pytest.raises(DeclarationError, match="cannot keep -1"):
         Masked(keep=-1)
+
+
+async def test_the_labels_of_a_masked_enum_are_nowhere_in_the_warehouse(ends: TwoEnds) -> None:
+    ends.source(
+        "create type secret as enum ('ada@example.com', 'bob@example.com');"
+        "create table t (id int primary key, s secret, a secret[]);"
+        "insert into t values (1, 'ada@example.com', '{bob@example.com}');"
+        "grant select on t to medallion_extractor"
+    )
+    await ends.load(Table("t", key="id", load=Merge(), masked={"s": Hashed(), "a": Masked()}))
+    assert tables_with(ends.warehouse, "@example.com") == []
+
+
+@pytest.mark.parametrize("other", ["key", "masks"])
+async def test_a_worker_with_another_key_or_other_masks_reads_no_chunk(ends: TwoEnds, other: str) -> None:
+    ends.source(
+        "delete from people; insert into people select n, 'p' || n || '@example.com', '555010' || n, n % 9 "
+        "from generate_series(1, 3000) as n; analyze people"
+    )
+    table = people(cursor=None, load=Replace(), deletes=False)
+    theirs = people(cursor=None, load=Replace(), deletes=False, masked={}) if other == "masks" else table
+    key = "another key for hashes, of 40 characters" if other == "key" else KEY
+
+    async def elsewhere(job: ChunkJob) -> Chunk:
+        source = Database("shop", connection="shop", tables=[theirs])
+        with setting(mask_key=key, **SMALL, large_load_mb=0.002):
+            return await stage_chunk(ends.warehouse_address, ends.shop_address, source, theirs, job)
+
+    source = Database("shop", connection="shop", tables=[table])
+    with (
+        setting(**SMALL, large_load_mb=0.002, load_readers=3),
+        pytest.raises(ConfigurationError, match="masks other columns"),
+    ):
+        await load_table(ends.warehouse_address, ends.shop_address, source, table, run_chunk=elsewhere)
+    assert tables_with(ends.warehouse, "@example.com") == []
+
+
+def test_a_line_break_behind_the_key_is_no_part_of_it() -> None:
+    with setting(mask_key=KEY):
+        plain = mask_key().hash("a")
+    with setting(mask_key=f"{KEY}\n"):
+        assert mask_key().hash("a") == plain

@@ -11,11 +11,12 @@ import pytest
 from flows.access.addresses import connect
 from flows.declare import Append, Hashed, Merge, Overwrite, Replace, Rule, Sequence, Timestamp
 from flows.declare.partition import Partition
+from flows.declare.query import body
 from flows.kinds.kind import Ends
 from flows.kinds.postgres import Database, Table
 from flows.kinds.registry import kind_of
 from flows.state import backfills
-from flows.values.errors import DataRefused, SourceError
+from flows.values.errors import DataRefused, DeclarationError, MedallionError, SourceError
 from flows.verbs.compare import compare_table
 from tests.conftest import TestDatabase
 from tests.eventually import eventually
@@ -326,3 +327,58 @@ def test_lineage_names_what_the_query_reads(ends: TwoEnds, monkeypatch: pytest.M
     read = kind_of(source).reads(source, source.table("totals"))
     assert [dataset.name.partition(".")[2] for dataset in read] == ["public.customers", "public.orders"]
     assert kind_of(source).made_of(source.table("totals"), "name") is None
+
+
+REWRITTEN = {
+    "a column that took another's name": "alter table orders rename total to total_old;"
+    "alter table orders add column total numeric(10, 2); update orders set total = total_old * 2",
+    "a table that was filled again": "create table kept as table orders; truncate orders;"
+    "insert into orders select id, customer_id, total * 2, changed_at from kept",
+    "a type that rounds": "alter table orders alter column total type numeric(10, 0)",
+}
+
+
+@pytest.mark.parametrize("change", REWRITTEN.values(), ids=REWRITTEN)
+async def test_what_a_query_reads_is_read_again_when_rows_below_the_cursor_were_rewritten(
+    ends: TwoEnds, change: str
+) -> None:
+    ends.source("alter table orders alter changed_at set default '2020-01-01'; update orders set changed_at = default;"
+                "insert into orders values (1000, 1, 1.26, now())")  # fmt: skip
+    query = "select id, total::numeric as total, changed_at from orders"
+    table = Table("q", key="id", cursor=Timestamp("changed_at"), load=Merge(), deletes=True, query=query)
+    await ends.load(table)
+
+    ends.source(change)
+    await ends.load(table)
+
+    held = "select id, total from {} order by 1"
+    assert ends.raw(held.format("raw_shop.q where _deleted_at is null")) == ends.source(held.format("orders"))
+
+
+async def test_a_query_of_a_table_whose_sequence_was_restarted_is_refused_without_a_key(ends: TwoEnds) -> None:
+    ends.source(
+        "create table ev (id int generated always as identity, total numeric);"
+        "insert into ev (total) select n from generate_series(1, 20) as n;"
+        "grant select on ev to medallion_extractor"
+    )
+    table = Table("q", query="select id, total from ev", cursor=Sequence("id"), load=Append())
+    await ends.load(table)
+    ends.source("truncate ev restart identity; insert into ev (total) select n * 100 from generate_series(1, 25) as n")
+    with pytest.raises(MedallionError, match="emptied or rewritten"):
+        await ends.load(table)
+
+
+async def test_a_query_that_is_several_statements_writes_nothing(ends: TwoEnds) -> None:
+    """Texts with escapes that go on in another line are the way past our own reading of the text."""
+    ends.source("create table pwned (n int); grant select, insert on pwned to medallion_extractor")
+    inside = (
+        "as q limit 0; commit; begin read write; insert into pwned values (1); commit; begin; select * from (select 1"
+    )
+    query = f"select id, total from orders where E'a'\n'\\'' is not null ) {inside} -- '"
+    with pytest.raises(DeclarationError, match="goes on in another line"):
+        await ends.load(Table("q", key="id", load=Replace(), query=query))
+    assert ends.source("select * from pwned") == []
+
+
+def test_a_comment_ends_with_its_line_whichever_way_that_is_written() -> None:
+    assert body("select id from t -- a\r where id < 5", "t").endswith("where id < 5")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -26,10 +26,11 @@ from flows.kinds.postgres.table import CopyStream, select_rows
 from flows.landing import copy
 from flows.landing.table import Target
 from flows.observe.metrics import peak_memory_bytes
+from flows.publish.identity import declared_masks
 from flows.state import reads
 from flows.state.reads import Chunk
 from flows.values.connection import DatabaseConnection
-from flows.values.errors import LoadLocked
+from flows.values.errors import ConfigurationError, LoadLocked
 from flows.values.settings import settings
 
 
@@ -98,6 +99,7 @@ class _Worker(Sides):
                     raise _superseded(target.where)
                 read = await reads.find_read(ours, job.batch_id)
                 assert read is not None  # join_read has found it
+                self._refuse_other_masks(read.window.next.identity.get("masked") or {})
                 within = Grid.from_facts(read.grid).condition(job.lower, job.upper)
                 condition = f"({read.window.condition}) and {within}"
                 stream = CopyStream(origin, select_rows(self.table, shape, condition))
@@ -110,6 +112,15 @@ class _Worker(Sides):
                 pass_failpoint("in_chunk_before_commit", settings().failpoint)
         pass_failpoint("after_chunk_commit", settings().failpoint)
         return chunk
+
+    def _refuse_other_masks(self, of_load: Mapping[str, str]) -> None:
+        """A worker elsewhere may have other code, or another key: its rows would be in plain, or of another person."""
+        if declared_masks(self.table) != of_load:
+            raise ConfigurationError(
+                "this worker masks other columns than the load that it reads for, or has another key",
+                where=self.target.where,
+                fix="deploy the same version, with the same MEDALLION_MASK_KEY, to all workers",
+            )
 
 
 def _superseded(where: str) -> LoadLocked:
