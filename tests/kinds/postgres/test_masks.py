@@ -15,9 +15,10 @@ from flows.access.addresses import connect
 from flows.access.mask_key import mask_key
 from flows.declare import Append, Hashed, Masked, Merge, Overwrite, Replace, Rule, Sequence, Timestamp
 from flows.kinds.postgres import Database, Table
-from flows.kinds.postgres.large.chunks import Chunk, ChunkJob, stage_chunk
+from flows.kinds.postgres.large.chunks import ChunkJob, stage_chunk
 from flows.kinds.postgres.masks import give_key
 from flows.kinds.postgres.table import describe, select_rows
+from flows.state.reads import Chunk
 from flows.values.errors import ConfigurationError, DeclarationError, SourceError
 from flows.values.settings import settings
 from flows.verbs.compare import compare_table
