@@ -45,6 +45,10 @@ class Loadable(Protocol):
         """How many rows of a read may break row checks."""
 
     @property
+    def may_be_empty(self) -> bool:
+        """Whether raw may have no row of it when the models are built."""
+
+    @property
     def description(self) -> str:
         """A one-sentence description for dbt and the documentation."""
 

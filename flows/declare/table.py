@@ -47,6 +47,7 @@ class Table:
     `masked` names columns of which a hash or a mask is loaded, so that their values do not reach the warehouse:
     `masked={"email": Hashed(), "phone": Masked(keep=2)}`.
     `source_name` is the table's name at the source, if it is not `name`: `Table("orders", source_name="Orders", …)`.
+    `may_be_empty` lets gate raw pass, with a warning, if raw has no row of the table.
     `sees_a_part` accepts that the source hides rows from our role, by row-level security or by a view that filters by
     the current user: hidden rows then count as rows that do not exist, also for `deletes`. Without it, such a table
     fails, because hidden rows would look deleted. PostgreSQL only.
@@ -73,6 +74,7 @@ class Table:
     sees_a_part: bool = False
     source_name: str | None = None
     on_duplicate: OnDuplicate = "quarantine"
+    may_be_empty: bool = False
 
     @property
     def at_source(self) -> str:

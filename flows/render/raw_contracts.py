@@ -41,10 +41,10 @@ def _column(column: Column, table: Loadable) -> dict[str, Any]:
 
 def _checks(source: Source, table: Loadable) -> list[dict[str, Any]]:
     checks: list[dict[str, Any]] = [{"schema": {"allow_extra_columns": True, "allow_other_column_order": True}}]
-    # A log may be empty in its first hour; an entity table may not.
+    # A log may be empty in its first hour; an entity table may not, unless it is declared.
     checks.append(
         {"row_count": {"threshold": {"level": "warn", "must_be_greater_than": 0}}}
-        if table.load is None or isinstance(table.load, Append)
+        if table.may_be_empty or table.load is None or isinstance(table.load, Append)
         else {"row_count": None}
     )
     limits = freshness(source)

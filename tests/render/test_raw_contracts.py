@@ -1,5 +1,6 @@
 """The contracts of raw, run by the real gate on tables as ingest leaves them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -100,6 +101,18 @@ def test_raw_in_which_nothing_happened_for_a_month_opens_the_gate(
 ) -> None:
     """The gate must not cry wolf: rows may rest as long as somebody looked. An empty log is worth a warning."""
     assert noticed(gate(raw, *contracts.values())) == {"moves.row_count": "warned"}
+
+
+@pytest.mark.parametrize(("declared", "outcome"), [(True, "warned"), (False, "failed")])
+def test_a_table_without_rows_closes_the_gate_unless_it_is_declared_to_be_empty_at_times(
+    raw: TestDatabase, sources: tuple[Source, ...], tmp_path: Path, declared: bool, outcome: str
+) -> None:
+    (sites,) = [(source, table) for source in sources for table in source.tables if table.name == "sites"]
+    contract = tmp_path / "sites.yml"
+    contract.write_text(raw_contract(sites[0], replace(sites[1], may_be_empty=declared)))  # type: ignore[type-var]
+    with psycopg.connect(raw.url("loader")) as connection:
+        connection.execute("truncate raw_stock.sites")
+    assert noticed(gate(raw, contract)) == {"sites.row_count": outcome}
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ class Resource:
     disposition, `deleted` from a column hint `hard_delete`. `deleted` is the field that marks a deleted record: true,
     or anything but null and false. `resource` is dlt's name for it if that is not a plain name.
     `count` is the import path of a function that returns the number of records at the source, for reconciliation.
+    `may_be_empty` lets gate raw pass, with a warning, if raw has no row of it.
     `on_duplicate` is the reaction to records of a replace that have one key and differ: "quarantine" sets all of them
     aside as `key_not_unique`, "newest" all but the last; both up to `max_quarantined`. A merge reads changes, of which
     the last one counts.
@@ -62,6 +63,7 @@ class Resource:
     quarantine_floor: int = 5
     on_drift: OnDrift = "evolve"
     on_duplicate: OnDuplicate = "quarantine"
+    may_be_empty: bool = False
     description: str = ""
 
     @property

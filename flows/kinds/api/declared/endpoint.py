@@ -32,6 +32,7 @@ class Endpoint:
 
     `records` and `total` are paths in the response body: `""` if the body itself is the list, `entry[].resource`
     if each element contains its record one level down. `may_be_absent`: an empty list is omitted from the response.
+    `may_be_empty` lets gate raw pass, with a warning, if raw has no record of it.
     `only="resourceType=Patient"` excludes other records of the list.
     `key` names one or more fields of a record, or is a `Field` with its path; `key_type` is the raw type of named
     fields: text, bigint, uuid or date. `page_size` is sent as `page_size_parameter`; None sends nothing.
@@ -79,6 +80,7 @@ class Endpoint:
     answers: tuple[When, ...] = ()
     on_drift: OnDrift = "evolve"
     on_duplicate: OnDuplicate = "quarantine"
+    may_be_empty: bool = False
     rules: tuple[Rule, ...] = ()
     max_quarantined: float = 0.0
     quarantine_floor: int = 5
