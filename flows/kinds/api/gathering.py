@@ -210,6 +210,8 @@ class ListGathering:
             etag = page.etag if self.endpoint.etag else None
             known = replace(known, ceiling=self._ceiling(page))
         gathered = _with_outcome(gathered, page)
+        if page.skipped and self.endpoint.parent is None and page.parent is not None:
+            gathered = replace(gathered, held=(*gathered.held, page.parent))
         gathered = replace(
             gathered,
             unproven=gathered.unproven + (page.is_last and not page.gone and not page.skipped and not page.is_proven),

@@ -1,0 +1,71 @@
+"""What limits a cursor, so that no change is passed over: lists that were skipped, the API's clock, other lists."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+
+from flows.kinds.api import Api, Cursor, Endpoint, NoAuth, Partition, Since, SinglePage, When
+from flows.kinds.api.declared.pagination import Pagination
+from tests.conftest import TestDatabase
+from tests.kinds.api.http_servers import Answer, Request, raw, response, serve, status
+from tests.kinds.api.loading import keys, load
+
+_T = 1_700_000_000
+_NEXT = Cursor("after", at="next")
+
+
+def _page(records: list[dict[str, Any]], following: object = None, at: float | None = None) -> Answer:
+    date = () if at is None else ("Date: " + format_datetime(datetime.fromtimestamp(at, UTC), usegmt=True),)
+    return raw(response(200, json.dumps({"data": records, "next": following}).encode(), *date))
+
+
+def _api(*endpoints: Endpoint) -> Api:
+    return Api("lists", connection="lists", auth=NoAuth(), endpoints=list(endpoints))
+
+
+def _regions(cursor: Since, *regions: str, pagination: Pagination = _NEXT, **more: Any) -> Endpoint:
+    return Endpoint("items", path="/v1/items/{region}", key=("region", "id"), key_type="bigint", pagination=pagination,
+                    partitions=(Partition("region", regions),), cursor=cursor, **more)  # fmt: skip
+
+
+async def test_the_cursor_of_a_partition_that_is_skipped_in_its_middle_stays(warehouse: TestDatabase) -> None:
+    items = _regions(Since("from", field="at", form="epoch"), "eu", "us", answers=(When(status=403, then="skip"),))
+    broken = True
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        since = int(request.query.get("from", 0))
+        if request.path.endswith("us"):
+            await _page([])(request, writer)
+        elif not request.query.get("after"):
+            await _page([{"id": 1, "at": 500}] if since <= 500 else [], "b")(request, writer)
+        elif broken:
+            await status(403)(request, writer)
+        else:
+            await _page([{"id": 2, "at": 100}] if since <= 100 else [])(request, writer)
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "items", _api(items))
+        broken = False
+        await load(warehouse, server.url, "items", _api(items))
+    assert keys(warehouse, "items") == [1, 2]
+
+
+async def test_later_windows_do_not_move_the_cursor_past_one_that_was_skipped(warehouse: TestDatabase) -> None:
+    begin = 1_704_067_200
+    cursor = Since("from", field="at", form="epoch", until="to", begin=str(begin), window="1 year")
+    items = _regions(cursor, "eu", pagination=SinglePage(), answers=(When(status=403, then="skip"),))
+    records = [{"id": n, "at": begin + n * 86400 * 300} for n in range(3)]
+    broken = True
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        low, high = int(request.query["from"]), int(request.query["to"])
+        is_refused = broken and low <= begin + 100
+        await (status(403) if is_refused else _page([r for r in records if low <= r["at"] <= high]))(request, writer)
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "items", _api(items))
+        broken = False
+        await load(warehouse, server.url, "items", _api(items))
+    assert keys(warehouse, "items") == [0, 1, 2]
