@@ -209,6 +209,8 @@ class ListGathering:
         if page.number == 1 and not (is_divided and known.ceiling):
             etag = page.etag if self.endpoint.etag else None
             known = replace(known, ceiling=self._ceiling(page))
+        elif page.number == 1 and isinstance(cursor := self.endpoint.cursor, Since) and cursor.is_time:
+            known = replace(known, ceiling=_earlier(known.ceiling, self._ceiling(page)))
         gathered = _with_outcome(gathered, page)
         if page.skipped and self.endpoint.parent is None and page.parent is not None:
             gathered = replace(gathered, held=(*gathered.held, page.parent))
@@ -246,6 +248,13 @@ class ListGathering:
         self.since, self.resumed = since, False
         gathered = Gathered(is_first=self.gathered.is_first, refused=self.gathered.refused)
         self.known = ListRead(self.known.declared, since=since, reached=reached, gathered=gathered)
+
+
+def _earlier(one: str | None, other: str | None) -> str | None:
+    """The earlier of two clocks. Lists are read in parallel: one behind the first may have been answered before it."""
+    if one is None or other is None:
+        return one
+    return min(one, other, key=datetime.fromisoformat)
 
 
 def _with_outcome(gathered: Gathered, page: Page) -> Gathered:

@@ -11,6 +11,7 @@ from flows.kinds.api.declared.pagination import Pagination
 from tests.conftest import TestDatabase
 from tests.kinds.api.http_servers import Answer, Request, raw, response, serve, status
 from tests.kinds.api.loading import keys, load
+from tests.kinds.loading import rows
 
 _T = 1_700_000_000
 _NEXT = Cursor("after", at="next")
@@ -69,3 +70,31 @@ async def test_later_windows_do_not_move_the_cursor_past_one_that_was_skipped(wa
         broken = False
         await load(warehouse, server.url, "items", _api(items))
     assert keys(warehouse, "items") == [0, 1, 2]
+
+
+async def test_the_clock_of_a_load_is_that_of_the_list_that_was_answered_first(warehouse: TestDatabase) -> None:
+    items = _regions(Since("from", field="at", form="epoch"), "eu", "us", concurrent=2)
+    us, is_first, done = {1: _T - 100, 2: _T - 90}, True, asyncio.Event()
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        nonlocal us
+        since, after = int(request.query.get("from", 0)), int(request.query.get("after", 0))
+        if request.path.endswith("eu"):
+            if is_first:
+                await asyncio.wait_for(done.wait(), 5)
+            await _page([{"id": 5, "at": _T - 7}] if since <= _T - 7 else [], at=_T + 1000)(request, writer)
+            return
+        found = [{"id": i, "at": at} for i, at in sorted(us.items()) if at >= since and i > after]
+        if is_first and not after:
+            await _page(found[:1], 1, _T)(request, writer)
+            us = {1: _T + 2, 2: _T + 4}
+        else:
+            await _page(found, at=_T + 5)(request, writer)
+            done.set()
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "items", _api(items))
+        is_first = False
+        await load(warehouse, server.url, "items", _api(items))
+    found = rows(warehouse, "select id, at from raw_lists.items where region = 'us' order by 1")
+    assert [tuple(row.values()) for row in found] == [(1, _T + 2), (2, _T + 4)]
