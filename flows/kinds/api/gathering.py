@@ -239,8 +239,8 @@ class ListGathering:
         """
         cursor = self.endpoint.cursor
         if not isinstance(cursor, Since) or cursor.is_time:
-            is_ordered = isinstance(cursor, Since) and cursor.ordered is True and self.endpoint.parent is None
-            return self.known.ceiling if is_ordered else (page.moment or datetime.now(UTC)).isoformat()
+            # Of ordered lists too: behind a record stamped in the future, nothing that is written next would be read.
+            return (page.moment or datetime.now(UTC)).isoformat()
         return highest(page.records, cursor) if cursor.ordered == "desc" else None
 
     def begin_again(self, since: str | None, reached: str | None) -> None:

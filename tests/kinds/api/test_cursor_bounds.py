@@ -2,9 +2,11 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+
+import pytest
 
 from flows.kinds.api import Api, Cursor, Endpoint, NoAuth, Partition, Since, SinglePage, When
 from flows.kinds.api.declared.pagination import Pagination
@@ -98,3 +100,31 @@ async def test_the_clock_of_a_load_is_that_of_the_list_that_was_answered_first(w
         await load(warehouse, server.url, "items", _api(items))
     found = rows(warehouse, "select id, at from raw_lists.items where region = 'us' order by 1")
     assert [tuple(row.values()) for row in found] == [(1, _T + 2), (2, _T + 4)]
+
+
+@pytest.mark.parametrize("behind", [0, 600], ids=["clocks agree", "the API's is behind"])
+async def test_a_stamp_in_the_future_does_not_move_an_ordered_cursor_past_the_api_s_clock(
+    warehouse: TestDatabase, behind: int
+) -> None:
+    items = Endpoint("items", path="/v1/items", key_type="bigint", pagination=_NEXT,
+                     cursor=Since("from", field="at", form="epoch_ms", ordered=True))  # fmt: skip
+
+    def now() -> int:
+        return int((datetime.now(UTC) - timedelta(seconds=behind)).timestamp() * 1000)
+
+    records = [{"id": 1, "at": now() - 100}, {"id": 2, "at": now() + 86_400_000}]
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        since = int(request.query.get("from", 0))
+        found = sorted((r for r in records if since <= r["at"]), key=lambda record: record["at"])
+        page = _page(found, at=now() / 1000)
+        if not since:
+            # Written as soon as the page is made; its transfer takes a moment.
+            records.append({"id": 3, "at": now()})
+            await asyncio.sleep(0.3)
+        await page(request, writer)
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "items", _api(items))
+        await load(warehouse, server.url, "items", _api(items))
+    assert keys(warehouse, "items") == [1, 2, 3]
