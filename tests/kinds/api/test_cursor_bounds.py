@@ -128,3 +128,23 @@ async def test_a_stamp_in_the_future_does_not_move_an_ordered_cursor_past_the_ap
         await load(warehouse, server.url, "items", _api(items))
         await load(warehouse, server.url, "items", _api(items))
     assert keys(warehouse, "items") == [1, 2, 3]
+
+
+async def test_values_of_a_partition_that_look_alike_when_escaped_have_cursors_of_their_own(
+    warehouse: TestDatabase,
+) -> None:
+    items = Endpoint("items", path="/v1/items", params=(("region", "{region}"),), key=("region", "id"),
+                     key_type="bigint", pagination=SinglePage(), partitions=(Partition("region", ("a/b", "a%2Fb")),),
+                     cursor=Since("from", field="at", form="epoch"))  # fmt: skip
+    lists = {"a/b": [500], "a%2Fb": [100]}
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        since = int(request.query.get("from", 0))
+        found = [at for at in lists[request.query["region"]] if at >= since]
+        await _page([{"id": at, "at": at} for at in found])(request, writer)
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "items", _api(items))
+        lists["a%2Fb"].append(200)
+        await load(warehouse, server.url, "items", _api(items))
+    assert keys(warehouse, "items") == [100, 200, 500]
