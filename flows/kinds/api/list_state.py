@@ -26,7 +26,7 @@ class Gathered:
     of parents whose lists could not be read, `redone` those of them that were read since; `outcomes` counts refusals of
     this list by status. `ignored` and `skipped` count answers and lists that were, as declared.
     `parts` are the latest values of the cursor by partition; `held` are those of which a list was skipped, as
-    `Page.parent` names them: their cursors stay.
+    `Page.parent` names them: their cursors stay. `batch` is the first that published some of the list.
     """
 
     landing: int | None = None
@@ -50,6 +50,7 @@ class Gathered:
     skipped: int = 0
     parts: Mapping[str, str] = field(default_factory=dict)
     held: tuple[str, ...] = ()
+    batch: int | None = None
 
     @property
     def shows_no_deletes(self) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows.kinds.api import Api, Cursor, Endpoint, NoAuth, Partition, Since, SinglePage, When
+from flows.kinds.api import Api, Cursor, Endpoint, Field, NoAuth, Parent, Partition, Since, SinglePage, When
+from flows.kinds.api.clocks import Clocks
 from flows.kinds.api.declared.pagination import Pagination
 from tests.conftest import TestDatabase
 from tests.kinds.api.http_servers import Answer, Request, raw, response, serve, status
@@ -72,6 +73,53 @@ async def test_later_windows_do_not_move_the_cursor_past_one_that_was_skipped(wa
         broken = False
         await load(warehouse, server.url, "items", _api(items))
     assert keys(warehouse, "items") == [0, 1, 2]
+
+
+async def test_a_parent_s_list_starts_no_later_than_the_clock_when_it_was_last_read(warehouse: TestDatabase) -> None:
+    api = _api(
+        Endpoint("channels", path="/channels", pagination=SinglePage()),
+        Endpoint("messages", path="/messages", params=(("channel", "{id}"),), pagination=_NEXT,
+                 key=(Field("channel"), Field("id", type="bigint")), parent=Parent("channels", column="channel"),
+                 cursor=Since("oldest", field="ts", form="epoch", column="at")),
+    )  # fmt: skip
+    now, versions = _T, {"a": 1, "b": 1}
+    messages = {"a": {1: _T - 100, 2: _T - 90}, "b": {9: _T - 50}}
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        nonlocal now
+        channel = request.query.get("channel")
+        if channel is None:
+            await _page([{"id": name, "v": version} for name, version in versions.items()], at=now)(request, writer)
+            return
+        since, after = int(request.query.get("oldest", 0)), int(request.query.get("after", 0))
+        found = [{"id": i, "ts": at} for i, at in sorted(messages[channel].items()) if at >= since and i > after]
+        if channel == "a" and now == _T and not after:
+            # Message 1 is edited behind its page, and message 2 afterwards.
+            await _page(found[:1], found[0]["id"], now)(request, writer)
+            messages["a"] = {1: _T + 2, 2: _T + 4}
+            now = _T + 5
+        else:
+            await _page(found, at=now)(request, writer)
+
+    async with serve(forever=answer) as server:
+
+        async def both() -> None:
+            await load(warehouse, server.url, "channels", api)
+            await load(warehouse, server.url, "messages", api)
+
+        await both()
+        now, versions["b"] = _T + 1000, 2  # the list of a is not read
+        await both()
+        now, versions["a"] = _T + 2000, 2
+        await both()
+        now, versions["a"] = _T + 3000, 3
+        server.requests.clear()
+        await both()
+        starts = [r.query["oldest"] for r in server.requests if "channel" in r.query]
+    found = rows(warehouse, "select id, at from raw_lists.messages where channel = 'a' order by 1")
+    assert [tuple(row.values()) for row in found] == [(1, _T + 2), (2, _T + 4)]
+    # What the third load has read is not read again.
+    assert starts == [str(_T + 4)]
 
 
 async def test_the_clock_of_a_load_is_that_of_the_list_that_was_answered_first(warehouse: TestDatabase) -> None:
@@ -148,3 +196,18 @@ async def test_values_of_a_partition_that_look_alike_when_escaped_have_cursors_o
         lists["a%2Fb"].append(200)
         await load(warehouse, server.url, "items", _api(items))
     assert keys(warehouse, "items") == [100, 200, 500]
+
+
+def test_a_list_is_limited_by_a_clock_of_the_load_that_read_it_or_of_one_before() -> None:
+    clocks, began = Clocks(), datetime(2026, 1, 1, tzinfo=UTC)
+    assert clocks.at(7) is None
+    for hour in range(10_000):
+        clocks = clocks.after(1 + 3 * hour, (began + timedelta(hours=hour)).isoformat())
+    assert len(clocks.known) < 60
+    assert clocks.at(0) is None
+    for hour in range(10_000):
+        limit = clocks.at(2 + 3 * hour)
+        assert limit is not None
+        behind = began + timedelta(hours=hour) - limit
+        assert timedelta(0) <= behind <= timedelta(hours=10_000 - hour) / 4
+    assert Clocks.of(clocks.facts()) == clocks
