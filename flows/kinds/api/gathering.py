@@ -263,8 +263,10 @@ def _with_outcome(gathered: Gathered, page: Page) -> Gathered:
     if page.refused is not None:
         outcomes = {**gathered.outcomes, page.refused: gathered.outcomes.get(page.refused, 0) + 1}
         refused = gathered.refused if key in gathered.refused else (*gathered.refused, key)
-        return replace(gathered, outcomes=outcomes, refused=refused)
-    if page.place is not None and key in gathered.refused:
+        redone = tuple(other for other in gathered.redone if other != key)
+        return replace(gathered, outcomes=outcomes, refused=refused, redone=redone, refuses=key)
+    # With partitions, a parent has several lists, one after the other: all of them are requested again.
+    if page.place is not None and page.ends_parent and key in gathered.refused and key != gathered.refuses:
         return replace(gathered, redone=(*gathered.redone, key))
     return gathered
 

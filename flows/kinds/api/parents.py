@@ -163,8 +163,9 @@ class Parents:
             copied = (*(told.get(name, named.get(name)) for name in self.copied), *combination)
             text = json.dumps(copied, ensure_ascii=False) if len(copied) > 1 else ""
             own = values_of(self.partitions, combination)
-            place = after if combination == last else before
-            yield ParentRecord(named, place, values | own, text, lacks, starts.get(copied))
+            is_last = combination == last
+            place = after if is_last else before
+            yield ParentRecord(named, place, values | own, text, lacks, starts.get(copied), is_last)
 
     async def _again(self, warehouse: Connection[Record]) -> dict[tuple[str, ...], tuple[str | None, ...]]:
         """The refused parents that still exist, in order, with their values."""
