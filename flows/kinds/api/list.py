@@ -226,7 +226,9 @@ class ListLoad:
             lists=gathering.landing.lists if isinstance(endpoint.load, Merge) else None,
         )
         if gathered.ended:
-            etag = gathering.known.etag if gathered.unchanged else gathered.etag
+            # "Not modified" would keep what is missing away until the list changes.
+            is_partial = gathered.ignored or gathered.skipped or self._lacks
+            etag = gathering.known.etag if gathered.unchanged else None if is_partial else gathered.etag
             rest = published(gathered).rest
             known = replace(gathering.known, reached=self.upper, etag=etag, place=None, gathered=rest)
         else:
