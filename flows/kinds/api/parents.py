@@ -61,7 +61,8 @@ class PerParent:
         # One scan per thousand parents; of an index, if the key of the children begins with their parent.
         found = await warehouse.fetch(
             f"select array[{texts}] as list, max({quote_identifier(self.cursor.column)}{order})::text as latest, "
-            f"max(_batch_id) as batch from {self.child.raw} "
+            # A row may be marked as deleted by a batch that has not read the list.
+            f"max(_batch_id) filter (where _deleted_at is null) as batch from {self.child.raw} "
             f"where {quote_identifier(self.columns[0])}::text = any($1) group by 1",
             keys,
         )
@@ -70,10 +71,10 @@ class PerParent:
         }
         return {name: start for name, start in starts.items() if start is not None}
 
-    def _lower(self, latest: str, batch: int) -> str | None:
+    def _lower(self, latest: str, batch: int | None) -> str | None:
         if not self.cursor.is_time:
             return self.cursor.lower(latest)
-        clock = self.clocks.at(batch)
+        clock = None if batch is None else self.clocks.at(batch)
         if clock is None:
             return None
         return self.cursor.lower(latest if self.cursor.moment(latest) <= clock else self.cursor.at(clock))
