@@ -209,7 +209,11 @@ class ListGathering:
         if page.number == 1 and not (is_divided and known.ceiling):
             etag = page.etag if self.endpoint.etag else None
             known = replace(known, ceiling=self._ceiling(page))
+        elif page.number == 1 and isinstance(cursor := self.endpoint.cursor, Since) and cursor.is_time:
+            known = replace(known, ceiling=_earlier(known.ceiling, self._ceiling(page)))
         gathered = _with_outcome(gathered, page)
+        if page.skipped and self.endpoint.parent is None and page.parent is not None:
+            gathered = replace(gathered, held=(*gathered.held, page.parent))
         gathered = replace(
             gathered,
             unproven=gathered.unproven + (page.is_last and not page.gone and not page.skipped and not page.is_proven),
@@ -235,8 +239,8 @@ class ListGathering:
         """
         cursor = self.endpoint.cursor
         if not isinstance(cursor, Since) or cursor.is_time:
-            is_ordered = isinstance(cursor, Since) and cursor.ordered is True and self.endpoint.parent is None
-            return self.known.ceiling if is_ordered else (page.moment or datetime.now(UTC)).isoformat()
+            # Of ordered lists too: behind a record stamped in the future, nothing that is written next would be read.
+            return (page.moment or datetime.now(UTC)).isoformat()
         return highest(page.records, cursor) if cursor.ordered == "desc" else None
 
     def begin_again(self, since: str | None, reached: str | None) -> None:
@@ -246,14 +250,23 @@ class ListGathering:
         self.known = ListRead(self.known.declared, since=since, reached=reached, gathered=gathered)
 
 
+def _earlier(one: str | None, other: str | None) -> str | None:
+    """The earlier of two clocks. Lists are read in parallel: one behind the first may have been answered before it."""
+    if one is None or other is None:
+        return one
+    return min(one, other, key=datetime.fromisoformat)
+
+
 def _with_outcome(gathered: Gathered, page: Page) -> Gathered:
     """With a parent that refused its list, or one that did and has sent it now."""
     key = page.parent_keys
     if page.refused is not None:
         outcomes = {**gathered.outcomes, page.refused: gathered.outcomes.get(page.refused, 0) + 1}
         refused = gathered.refused if key in gathered.refused else (*gathered.refused, key)
-        return replace(gathered, outcomes=outcomes, refused=refused)
-    if page.place is not None and key in gathered.refused:
+        redone = tuple(other for other in gathered.redone if other != key)
+        return replace(gathered, outcomes=outcomes, refused=refused, redone=redone, refuses=key)
+    # With partitions, a parent has several lists, one after the other: all of them are requested again.
+    if page.place is not None and page.ends_parent and key in gathered.refused and key != gathered.refuses:
         return replace(gathered, redone=(*gathered.redone, key))
     return gathered
 

@@ -20,6 +20,7 @@ from flows.access.addresses import connect
 from flows.declare import Merge, Replace
 from flows.failures.diagnose import diagnose
 from flows.kinds.api import Api, Endpoint, PageNumber, Since, known_fields, list_state, reached
+from flows.kinds.api.clocks import Clocks
 from flows.kinds.api.gathering import ListGathering
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.landing import published
@@ -115,8 +116,8 @@ class ListLoad:
             return
         # The load's own connection is busy with COPY while parents are read.
         async with connect(self.of.address, side="warehouse", application="medallion parents") as warehouse:
-            refused, clock = self.gathering.gathered.refused, self.state.identity.get("clock")
-            parents = await parents_of(warehouse, self.source, self.endpoint, self.state.value, place, refused, clock)
+            refused, clocks = self.gathering.gathered.refused, Clocks.of(self.state.identity)
+            parents = await parents_of(warehouse, self.source, self.endpoint, self.state.value, place, refused, clocks)
             self._batch_reached = str(parents.until)
             records = parents.records(warehouse, place)
             with_children = functools.partial(parents.with_children, warehouse, self.session.target, self.endpoint)
@@ -189,7 +190,8 @@ class ListLoad:
                 total = await count_records(self.source, endpoint, self.connection, limits=self.limits)
             source_keys = None if total is None else KeySet(total)
         self._lacks = await self._moved(gathered, source_keys)
-        gathered = replace(gathered, parts=await reached.by_part(session.warehouse, landing, endpoint, gathered))
+        parts = await reached.by_part(session.warehouse, landing, endpoint, gathered)
+        gathered = replace(gathered, parts=parts, batch=gathered.batch or session.batch_id)
         ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered is True and endpoint.parent is None
         # Stored at the list's end, for cursors that are not in records.
         after = (self._batch_reached or gathered.token or self.upper) if gathered.ended else self.upper
@@ -224,7 +226,9 @@ class ListLoad:
             lists=gathering.landing.lists if isinstance(endpoint.load, Merge) else None,
         )
         if gathered.ended:
-            etag = gathering.known.etag if gathered.unchanged else gathered.etag
+            # "Not modified" would keep what is missing away until the list changes.
+            is_partial = gathered.ignored or gathered.skipped or self._lacks
+            etag = gathering.known.etag if gathered.unchanged else None if is_partial else gathered.etag
             rest = published(gathered).rest
             known = replace(gathering.known, reached=self.upper, etag=etag, place=None, gathered=rest)
         else:

@@ -25,7 +25,9 @@ class Gathered:
     `unproven` lists ended, and the API has not shown that it is their end: they show no deletes. `refused` are the keys
     of parents whose lists could not be read, `redone` those of them that were read since; `outcomes` counts refusals of
     this list by status. `ignored` and `skipped` count answers and lists that were, as declared.
-    `parts` are the latest values of the cursor by partition.
+    `parts` are the latest values of the cursor by partition; `held` are those of which a list was skipped, as
+    `Page.parent` names them: their cursors stay. `batch` is the first that published some of the list.
+    `refuses` is the last parent that refused a list.
     """
 
     landing: int | None = None
@@ -48,6 +50,9 @@ class Gathered:
     ignored: int = 0
     skipped: int = 0
     parts: Mapping[str, str] = field(default_factory=dict)
+    held: tuple[str, ...] = ()
+    batch: int | None = None
+    refuses: tuple[str, ...] = ()
 
     @property
     def shows_no_deletes(self) -> bool:
@@ -107,7 +112,8 @@ def _gathered(facts: dict[str, Any] | None) -> Gathered | None:
     if facts is None:
         return None
     keys = {name: tuple(tuple(key) for key in facts.pop(name, ())) for name in ("refused", "redone")}
-    return Gathered(**(facts | keys))
+    names = {name: tuple(facts.pop(name, ())) for name in ("held", "refuses")}
+    return Gathered(**(facts | keys | names))
 
 
 async def save(connection: Connection[Record], source: str, table: str, batch_id: int, known: ListRead) -> None:

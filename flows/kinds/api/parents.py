@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import product
 from typing import TYPE_CHECKING
 
 from flows.kinds.api import Api, Endpoint, Since
+from flows.kinds.api.clocks import Clocks
 from flows.kinds.api.declared.parts import Partition
 from flows.kinds.api.pages.children import ParentRecord
 from flows.kinds.api.pages.first import values_of
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # Parents fetched from the warehouse per query.
 _SLICE = 1000
+_NO_CLOCKS = Clocks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,13 @@ class PerParent:
 
     `columns` are those by which raw tells the lists apart, the parent's first key above all. Lists of children are
     published completely or not at all, so nothing below it is missing but what changed while its list was read: no
-    value is later than the API's `clock` when the last complete load began.
+    value is later than the API's clock when a load began that has read it, by the batch of its rows (`Clocks`).
     """
 
     child: Target
     columns: tuple[str, ...]
     cursor: Since
-    clock: str | None
+    clocks: Clocks
 
     async def of(self, warehouse: Connection[Record], keys: Sequence[str]) -> dict[tuple[str | None, ...], str]:
         """The values to start from, as values of the cursor's column, of parents with these first keys."""
@@ -59,18 +60,24 @@ class PerParent:
         texts = ", ".join(f"{quote_identifier(column)}::text" for column in self.columns)
         # One scan per thousand parents; of an index, if the key of the children begins with their parent.
         found = await warehouse.fetch(
-            f"select array[{texts}] as list, max({quote_identifier(self.cursor.column)}{order})::text as latest "
-            f"from {self.child.raw} where {quote_identifier(self.columns[0])}::text = any($1) group by 1",
+            f"select array[{texts}] as list, max({quote_identifier(self.cursor.column)}{order})::text as latest, "
+            # A row may be marked as deleted by a batch that has not read the list.
+            f"max(_batch_id) filter (where _deleted_at is null) as batch from {self.child.raw} "
+            f"where {quote_identifier(self.columns[0])}::text = any($1) group by 1",
             keys,
         )
-        return {tuple(row["list"]): self._lower(row["latest"]) for row in found if row["latest"] is not None}
+        starts = {
+            tuple(row["list"]): self._lower(row["latest"], row["batch"]) for row in found if row["latest"] is not None
+        }
+        return {name: start for name, start in starts.items() if start is not None}
 
-    def _lower(self, latest: str) -> str:
+    def _lower(self, latest: str, batch: int | None) -> str | None:
         if not self.cursor.is_time:
             return self.cursor.lower(latest)
-        moment = self.cursor.moment(latest)
-        clock = datetime.fromisoformat(self.clock) if self.clock is not None else moment
-        return self.cursor.lower(latest if moment <= clock else self.cursor.at(clock))
+        clock = None if batch is None else self.clocks.at(batch)
+        if clock is None:
+            return None
+        return self.cursor.lower(latest if self.cursor.moment(latest) <= clock else self.cursor.at(clock))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +164,9 @@ class Parents:
             copied = (*(told.get(name, named.get(name)) for name in self.copied), *combination)
             text = json.dumps(copied, ensure_ascii=False) if len(copied) > 1 else ""
             own = values_of(self.partitions, combination)
-            place = after if combination == last else before
-            yield ParentRecord(named, place, values | own, text, lacks, starts.get(copied))
+            is_last = combination == last
+            place = after if is_last else before
+            yield ParentRecord(named, place, values | own, text, lacks, starts.get(copied), is_last)
 
     async def _again(self, warehouse: Connection[Record]) -> dict[tuple[str, ...], tuple[str | None, ...]]:
         """The refused parents that still exist, in order, with their values."""
@@ -206,11 +214,11 @@ async def parents_of(
     since: str | None,
     place: Place | None,
     refused: tuple[tuple[str, ...], ...] = (),
-    clock: str | None = None,
+    clocks: Clocks = _NO_CLOCKS,
 ) -> Parents:
     """The parents to fetch now. `since` is the parents' batch that the last load reached.
 
-    `clock` is the API's when the last complete load began; without, all lists are read from their beginning.
+    `clocks` are the API's when earlier loads began; without, all lists are read from their beginning.
     After a `place`, they end where those of the load that stored it did. Those `refused` to an earlier load come first.
 
     Raises:
@@ -233,8 +241,8 @@ async def parents_of(
     after = -1 if every else int(since or 0)
     copied = (parent.keys[0], *(field.name for field in endpoint.parent.fields))
     child, cursor, per_parent = Target(source.name, endpoint.name, source.raw_schema), endpoint.cursor, None
-    if isinstance(cursor, Since) and clock is not None and await raw_columns(warehouse, child) is not None:
-        per_parent = PerParent(child, tuple(field.name for field in endpoint.copied), cursor, clock)
+    if isinstance(cursor, Since) and clocks.known and await raw_columns(warehouse, child) is not None:
+        per_parent = PerParent(child, tuple(field.name for field in endpoint.copied), cursor, clocks)
     return Parents(
         target,
         parent.keys,

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flows.kinds.api import Endpoint, Since
+from flows.kinds.api.clocks import Clocks
+from flows.kinds.api.declared.parts import copied_text
 from flows.kinds.api.list_state import Gathered
 from flows.kinds.api.pages.parts import part_name
 from flows.values.identifiers import quote_identifier, quote_literal
@@ -79,24 +81,29 @@ async def by_part(
 
 
 def parts_of(endpoint: Endpoint, state: CursorState, gathered: Gathered, ceiling: str | None) -> dict[str, Any]:
-    """What is stored next to the cursor: those of partitions, or the clock that limits those of parents.
+    """What is stored next to the cursor: those of partitions, or the clocks that limit those of parents.
 
-    They move when all lists have been read, and not past the API's clock when they began.
+    They move when all lists have been read, and not past the API's clock when they began. That of a partition of which
+    a list was skipped stays.
     """
     cursor = endpoint.cursor
     if endpoint.parent is not None and isinstance(cursor, Since):
-        # A refused list has not been read since the clock of before.
-        is_whole = gathered.ended and set(gathered.refused) <= set(gathered.redone)
-        return {"clock": ceiling if is_whole else state.identity.get("clock")}
+        clocks = Clocks.of(state.identity)
+        if gathered.ended and gathered.batch is not None and ceiling is not None:
+            clocks = clocks.after(gathered.batch, ceiling)
+        return clocks.facts()
     if not endpoint.partitions or not isinstance(cursor, Since):
         return {}
     known: Mapping[str, str] = state.identity.get("parts", {})
     if not gathered.ended:
         return {"parts": dict(known)}
+    # What a skipped list lacks may be older than the pages before, or than the partition's later windows.
+    held = {part_name(values) for values in endpoint.combinations if copied_text(values) in gathered.held}
     bound = cursor.at(datetime.fromisoformat(ceiling)) if ceiling is not None and cursor.is_time else None
     read = {
         name: bound if bound is not None and _is_later(cursor, value, bound) else value
         for name, value in gathered.parts.items()
+        if name not in held
     }
     return {"parts": _merged(cursor, known, read)}
 

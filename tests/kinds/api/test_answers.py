@@ -296,3 +296,29 @@ async def test_a_replace_with_ignored_answers_deletes_nothing_and_says_so(wareho
         result = await load(warehouse, server.url, "items", declared(When(status=500, then="ignore")))
     assert keys(warehouse, "items") == [1, 2, 3]
     assert "1 answers were ignored as declared" in str(result.warning)
+
+
+async def test_no_etag_is_kept_of_a_list_with_ignored_answers(warehouse: TestDatabase) -> None:
+    items = Endpoint("items", path="/v1/items", key_type="bigint", etag=True, pagination=PageNumber(),
+                     answers=(When(status=500, then="ignore"),))  # fmt: skip
+    api = Api("lists", connection="lists", endpoints=[items])
+    broken = True
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        number = int(request.query["page"])
+        if request.headers.get("if-none-match") == '"e"':
+            await raw(response(304, b""))(request, writer)
+        elif broken and number == 2:
+            await status(500)(request, writer)
+        else:
+            body = json.dumps({"data": [{"id": number}] if number < 4 else []}).encode()
+            await raw(response(200, body, 'ETag: "e"'))(request, writer)
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "items", api)
+        broken = False
+        await load(warehouse, server.url, "items", api)
+        server.requests.clear()
+        await load(warehouse, server.url, "items", api)
+    assert keys(warehouse, "items") == [1, 2, 3]
+    assert len(server.requests) == 1  # the full list's was kept

@@ -4,11 +4,23 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from flows.kinds.api import Cursor, Endpoint, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage, When
+from flows.kinds.api import (
+    Cursor,
+    Endpoint,
+    LinkHeader,
+    NextHeader,
+    NextUrl,
+    Offset,
+    PageNumber,
+    Since,
+    SinglePage,
+    When,
+)
 from flows.kinds.api.declared.pagination import Pagination
 from flows.kinds.api.pages.page import Page
 from flows.values.errors import DeclarationError, ListUnfinished, SourceError
@@ -549,3 +561,35 @@ async def test_empty_pages_without_end_are_bounded() -> None:
     async with serve(forever=sent({"data": []})) as server:
         with pytest.raises(SourceError, match="consecutive pages had no record: 100 pages"):
             await read(server.url, endpoint, api(endpoint), limits=replace(style, max_idle_pages=2))
+
+
+@pytest.mark.parametrize("code", [500, 400, 404])
+async def test_a_page_that_the_second_pass_does_not_get_is_no_end_and_leaves_the_list_unproven(code: int) -> None:
+    """A record moves from the first page to the last while they are read; the second pass lacks the first page."""
+    rule = When(status=500, then="ignore")
+    items = replace(ITEMS, pagination=PageNumber(), cursor=Since("since", field="at", form="epoch"), answers=(rule,))
+    later = int(datetime.now(UTC).timestamp()) + 100
+    listed, is_second = [{"id": n, "at": n} for n in range(9)], False
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        nonlocal listed, is_second
+        if "since" in request.query:
+            is_second = True
+            await sent({"data": [{"id": 0, "at": later}]})(request, writer)
+            return
+        number = int(request.query["page"])
+        if is_second and number == 1:
+            await status(code)(request, writer)
+            return
+        await sent({"data": listed[(number - 1) * 3 : number * 3]})(request, writer)
+        if number == 1 and not is_second:
+            listed = [*listed[1:], {"id": 0, "at": later}]
+
+    of = replace(api(items), concurrent=1)
+    async with serve(forever=answer) as server:
+        if code == 500:
+            last = (await read(server.url, items, of))[-1]
+            assert (last.is_proven, last.ignored) == (False, 1)
+        else:
+            with pytest.raises(SourceError, match=str(code)):
+                await read(server.url, items, of)

@@ -591,3 +591,53 @@ async def test_a_list_without_parts_cannot_be_skipped_and_a_replace_keeps_what_w
         result = await load(warehouse, server.url, "items", parted)
     assert held(warehouse) == [*(("eu", n) for n in range(3)), *(("us", n) for n in range(2))]
     assert "1 lists were skipped as declared" in str(result.warning)
+
+
+@pytest.mark.parametrize("refused", ["a", "b"])
+async def test_a_parent_with_a_list_that_was_refused_is_requested_again_though_another_was_read(
+    warehouse: TestDatabase, refused: str
+) -> None:
+    parents = Endpoint("orders", path="/orders", key_type="bigint", pagination=SinglePage())
+    children = Endpoint("lines", path="/orders/{id}/{kind}", key=("order_id", "kind", "id"), key_type="bigint",
+                        pagination=SinglePage(), parent=Parent("orders", column="order_id", type="bigint"),
+                        partitions=(Partition("kind", ("a", "b")),))  # fmt: skip
+    api = Api("lists", connection="lists", endpoints=[parents, children])
+    broken = True
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        if broken and request.path == f"/orders/1/{refused}":
+            await status(403)(request, writer)
+            return
+        found = [{"id": 1}, {"id": 2}] if request.path == "/orders" else [{"id": 7}]
+        writer.write(response(200, json.dumps({"data": found}).encode()))
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "orders", api)
+        for _ in range(2):  # the second load requests it again, and is refused again
+            await load(warehouse, server.url, "lines", api)
+        broken = False
+        await load(warehouse, server.url, "lines", api)
+        server.requests.clear()
+        await load(warehouse, server.url, "lines", api)
+    found = rows(warehouse, "select order_id, kind from raw_lists.lines order by 1, 2")
+    assert [tuple(row.values()) for row in found] == [(1, "a"), (1, "b"), (2, "a"), (2, "b")]
+    assert server.requests == []
+
+
+async def test_a_total_that_the_api_gives_for_short_windows_only_is_compared_for_each(warehouse: TestDatabase) -> None:
+    day = 86_400
+    begin = int((datetime.now(UTC) - timedelta(days=100)).timestamp())
+    items = Endpoint("items", path="/v1/items", key_type="bigint", total="total", pagination=SinglePage(),
+                     cursor=Since("from", field="at", form="epoch", until="to", begin=str(begin)),
+                     answers=(When(status=400, then="halve"),))  # fmt: skip
+    records = [{"id": n, "at": begin + n * day} for n in range(100)]
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        low, high = int(request.query["from"]), int(request.query["to"])
+        found = [record for record in records if low <= record["at"] <= high]
+        body = json.dumps({"data": found, "total": len(found)}).encode()
+        writer.write(response(400 if high - low > 40 * day else 200, body))
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "items", Api("lists", connection="lists", endpoints=[items]))
+    assert keys(warehouse, "items") == [*range(100)]

@@ -26,7 +26,7 @@ class ParentRecord:
     """A parent record: its keys and other values of it for requests, and its position in the order.
 
     `copied`: what raw copies into the rows of its children, its first key above all. `lacks`: values that it has not.
-    `since`: where its list starts, as a value of the cursor's column.
+    `since`: where its list starts, as a value of the cursor's column. `is_last`: no other list of the parent follows.
     """
 
     keys: Mapping[str, str]
@@ -35,6 +35,7 @@ class ParentRecord:
     copied: str = ""
     lacks: tuple[str, ...] = ()
     since: str | None = None
+    is_last: bool = True
 
     @property
     def requested(self) -> Mapping[str, str | int]:
@@ -85,7 +86,14 @@ async def read_children(
             keys = tuple(parent.keys.values())
             for page in pages[:-1]:
                 yield replace(page, place=None, ends=False, parent=parent.parent, parent_keys=keys)
-            yield replace(pages[-1], place=parent.place, ends=True, parent=parent.parent, parent_keys=keys)
+            yield replace(
+                pages[-1],
+                place=parent.place,
+                ends=True,
+                parent=parent.parent,
+                parent_keys=keys,
+                ends_parent=parent.is_last,
+            )
         await outcomes.judge_all()
     finally:
         for _, task in under_way:

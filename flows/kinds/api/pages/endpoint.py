@@ -19,6 +19,7 @@ from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import SinglePage
 from flows.kinds.api.http.auth import base_url_of, open_client
+from flows.kinds.api.http.failure import WindowTooLong
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.reader import Reader
 from flows.kinds.api.pages.endpoint_reader import EndpointReader
@@ -71,7 +72,7 @@ async def count_records(
     """The API's own count of all the endpoint's records, from one request for one record.
 
     None if the endpoint declares no `total`, or has partitions (then nothing is requested: each list has been compared
-    with its own), or if the API sends null.
+    with its own), or if the API sends null or answers that this is more than a query returns (`halve`).
 
     Raises:
         As `read_pages`.
@@ -80,7 +81,10 @@ async def count_records(
         return None
     smallest = replace(endpoint, page_size=None if endpoint.page_size is None else 1, pagination=SinglePage())
     async with open_reader(api, smallest, connection, limits=limits, on_wait=on_wait) as reader:
-        return await reader.total()
+        try:
+            return await reader.total()
+        except WindowTooLong:
+            return None  # each window has been compared with its own
 
 
 @asynccontextmanager

@@ -32,6 +32,7 @@ class NumberedWalk(Walk):
         self._looks = False  # the current page is the one behind the expected end
         self._is_capped = False  # there were records behind it: total and pages say nothing
         self._again: int | None = None  # the page of the second pass that is read now
+        self._meets = False  # the second pass has met records: the pages before them exist
 
     @property
     def _read(self) -> int:
@@ -121,12 +122,20 @@ class NumberedWalk(Walk):
     def _take_again(self, answer: Answer) -> tuple[list[bytes], PageRequest | None]:
         assert self._again is not None
         self._again -= 1
+        self.ignored += answer.declared == "ignore"
+        self._meets |= bool(answer.records)
         return [] if self._trail.has(answer.records) else answer.records, self._request_again()
 
     def _request_again(self) -> PageRequest | None:
         if self._again is None or self._again < self.pagination.first:
             return None
-        return self.beyond(self.first.having([(self.pagination.parameter, self._again)]), short=True)
+        request = self.first.having([(self.pagination.parameter, self._again)])
+        return self.beyond(request, short=True) if self._may_lack else request
+
+    @property
+    def _may_lack(self) -> bool:
+        """Whether a page of the second pass may be missing: behind all that exist, if the list has become shorter."""
+        return self._again is not None and self._again > self.pagination.first and not self._meets
 
     @property
     def may_have_lost(self) -> bool:
@@ -202,7 +211,7 @@ class NumberedWalk(Walk):
 
     def expects_end(self) -> frozenset[int]:
         """As the walk that stored the position, but it is unknown whether the last page was short."""
-        is_unsure = self._looks or self._again is not None
+        is_unsure = self._looks or self._may_lack
         return self.beyond(self.first, short=False).beyond if is_unsure else frozenset()
 
     def facts(self) -> dict[str, Any]:
@@ -214,6 +223,7 @@ class NumberedWalk(Walk):
             "looks": self._looks,
             "capped": self._is_capped,
             "again": self._again,
+            "meets": self._meets,
             "proven": self.is_proven,
         }
 
@@ -222,6 +232,6 @@ class NumberedWalk(Walk):
         super().resume(facts)
         self._number, self._total = facts["number"], facts["total"]
         self._width = facts.get("width", 0)
-        self._again = facts.get("again")
+        self._again, self._meets = facts.get("again"), facts.get("meets", False)
         self.is_proven = self._again is not None and facts.get("proven", False)
         self._looks, self._is_capped = facts.get("looks", False), facts.get("capped", False)

@@ -20,7 +20,8 @@ class Page:
     `moment`: the API's clock at the response, or ours before the request.
     `etag`: the response's ETag; `token`: its change token, if declared.
     `parent`: what is copied into the rows of the records: the key of their parent, values of partitions.
-    `parent_keys`: all keys of the parent; `refused`: why its list could not be read, then there are no records.
+    `parent_keys`: all keys of the parent; `refused`: why its list could not be read, then there are no records;
+    `ends_parent`: whether its list is the last one of the parent.
     `unchanged`: nothing changed since the ETag that was sent (304); then there are no records.
     `gone`: of a child endpoint, the parent does not exist any more; `skipped`: it is declared to have no list.
     `keep`: its place must be durable before the next page is requested.
@@ -44,6 +45,7 @@ class Page:
     is_proven: bool = False
     ignored: int = 0
     parent_keys: tuple[str, ...] = ()
+    ends_parent: bool = True
     refused: str | None = None
     keep: bool = False
     ends: bool | None = None

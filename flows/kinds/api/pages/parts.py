@@ -125,7 +125,7 @@ class Parts:
 
 def part_name(combination: tuple[str, ...]) -> str:
     """A partition as its cursor is stored by: its values, `eu` or `eu/orders`."""
-    return "/".join(value.replace("/", "%2F") for value in combination)
+    return "/".join(value.replace("%", "%25").replace("/", "%2F") for value in combination)
 
 
 async def read_parts(reader: EndpointReader, parts: Parts, width: int) -> AsyncGenerator[Page, None]:
