@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import IO, Protocol
@@ -44,11 +44,30 @@ class Inside:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some records, the place behind them, and whether they are the document's last ones."""
+    """Some records, the place behind them, and whether they are the document's last ones.
+
+    `root` of an XML document is the name of its root; without records, `absent` says that nothing shows that it is
+    that of an empty list.
+    """
 
     records: list[bytes]
     inside: Inside
     is_last: bool
+    root: str = ""
+    absent: bool = False
+
+
+@dataclass(slots=True)
+class Expected:
+    """What a document must have, and what it turns out to be.
+
+    `needed` are columns of a CSV. A document `may_lack` the list.
+    """
+
+    needed: Collection[str] = ()
+    may_lack: bool = False
+    root: str = ""
+    absent: bool = False
 
 
 class _Parser(Protocol):
@@ -57,7 +76,9 @@ class _Parser(Protocol):
     def end(self) -> list[bytes]: ...
 
 
-def pieces_of(found: Download, form: Format, start: Inside, limits: HttpLimits, *, at_once: bool) -> Iterator[Piece]:
+def pieces_of(
+    found: Download, form: Format, start: Inside, limits: HttpLimits, expected: Expected, *, at_once: bool
+) -> Iterator[Piece]:
     """The document's records behind `start`, in pieces; the last of them only once its end is proven.
 
     `at_once`: in one piece, of the size of a page at most.
@@ -70,7 +91,7 @@ def pieces_of(found: Download, form: Format, start: Inside, limits: HttpLimits, 
     digest, count, size = blake2b(digest_size=16), 0, 0
     piece: list[bytes] = []
     held: Piece | None = None
-    for records in _records(found, form, bound):
+    for records in _records(found, form, bound, expected):
         for record in records:
             digest.update(b"%d:" % len(record))
             digest.update(record)
@@ -93,27 +114,33 @@ def pieces_of(found: Download, form: Format, start: Inside, limits: HttpLimits, 
     _require_count(found, form, count)
     if held is not None and piece:
         yield held
-    yield Piece(piece or (held.records if held else []), Inside(count, digest.hexdigest()), is_last=True)
+    last = Inside(count, digest.hexdigest())
+    absent = expected.absent and not count
+    yield Piece(piece or (held.records if held else []), last, is_last=True, root=expected.root, absent=absent)
 
 
-def _records(found: Download, form: Format, bound: Bound) -> Iterator[list[bytes]]:
+def _records(found: Download, form: Format, bound: Bound, expected: Expected) -> Iterator[list[bytes]]:
     encoding = found.headers.get("content-encoding", "identity").strip().lower()
     packed = encoding in ("gzip", "x-gzip")
     for document in unpacked(found.file, encoding, form.member, bound):
-        parser = _parser(form)
+        parser = _parser(form, expected)
         for part in document:
             yield parser.feed(part)
         yield parser.end()
+        if isinstance(parser, XmlRecords):
+            if not expected.may_lack:
+                parser.require_list()
+            expected.root, expected.absent = parser.root, expected.absent or not parser.is_there
     found.file.seek(0)
     packed |= found.file.read(2) in (b"\x1f\x8b", b"PK")
     if not (found.end_proven or packed or isinstance(form, Xml)):
         raise cut("the connection was closed, and nothing says that this is its end")
 
 
-def _parser(form: Format) -> _Parser:
+def _parser(form: Format, expected: Expected) -> _Parser:
     match form:
         case Csv():
-            return CsvRecords(form)
+            return CsvRecords(form, expected.needed)
         case NdJson():
             return LineRecords()
     return XmlRecords(form)

@@ -13,6 +13,7 @@ import httpx
 
 from flows.kinds.api.bodies.document import Download
 from flows.kinds.api.declared.api import Api
+from flows.kinds.api.declared.changes import Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.format import Format
 from flows.kinds.api.declared.pagination import Offset, PageNumber
@@ -30,7 +31,7 @@ from flows.kinds.api.http.request import PageRequest
 from flows.kinds.api.http.spool import spooled, spooled_body
 from flows.kinds.api.http.stores import is_store, masked, store_url
 from flows.values.connection import ApiConnection
-from flows.values.json_path import parse_path
+from flows.values.json_path import parse_path, plain_steps
 
 _MAX_REDIRECTS = 5
 _EMPTY = Document(b"{}")
@@ -67,6 +68,13 @@ class Reader:
         self._past_end = pagination.past_end if isinstance(pagination, PageNumber | Offset) else None
         self._is_child = endpoint.parent is not None
         self._answers = rules_of(api, endpoint)
+        own = {field.name for field in endpoint.copied}
+        paths = [field.at for field in endpoint.key_fields if field.name not in own]
+        if isinstance(endpoint.cursor, Since) and endpoint.cursor.missing == "quarantine":
+            paths.append(endpoint.cursor.field)
+        #: The fields of each record by which a document is known to be a list, and whether it need not have one.
+        self.needed = frozenset(plain_steps(path)[0] for path in paths)
+        self.may_lack_list = endpoint.may_be_absent
         self._where = f"{api.name}.{endpoint.name}"
 
     async def fetch(self, request: PageRequest, number: int, *, shapeless: bool = False) -> Answer:
