@@ -18,6 +18,7 @@ from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.format import Format
 from flows.kinds.api.declared.pagination import Offset, PageNumber
 from flows.kinds.api.http.answer import Answer
+from flows.kinds.api.http.auth import query_parameter
 from flows.kinds.api.http.body import Body, read_body, require_json
 from flows.kinds.api.http.failure import AttemptFailed, PageTooLarge, expired, refused, too_slow, unreachable
 from flows.kinds.api.http.json_walk import Absent, Document
@@ -27,7 +28,7 @@ from flows.kinds.api.http.pace import pace_of
 from flows.kinds.api.http.policy import Answered, answered_by, rules_of
 from flows.kinds.api.http.quota import pause_asked
 from flows.kinds.api.http.records import split, whole_document
-from flows.kinds.api.http.request import PageRequest
+from flows.kinds.api.http.request import PageRequest, without_parameter
 from flows.kinds.api.http.spool import spooled, spooled_body
 from flows.kinds.api.http.stores import is_store, masked, store_url
 from flows.values.connection import ApiConnection
@@ -57,6 +58,7 @@ class Reader:
     ) -> None:
         self.base = base
         self.limits = limits
+        self.auth = api.auth
         self._client = client
         self._api = api
         self._endpoint = endpoint
@@ -270,6 +272,7 @@ class Reader:
     def _redirected(self, request: PageRequest, response: httpx.Response) -> PageRequest:
         # An invalid URL has already failed inside httpx.
         target = request.url.join(response.headers["location"])
+        parameter = query_parameter(self.auth)
         if request.body is None and (request.at_store or is_store(target, self._api.stores)):
             target = store_url(str(target), request.url, self._api.stores, f"the redirect from {request.line}")
             return PageRequest(target, accept=request.accept, at_store=True)
@@ -279,7 +282,8 @@ class Reader:
                 f"a redirect ({response.status_code}) from {request.line} would drop the body",
                 f"declare the final URL's path in flows/sources/{self._api.name}.py",
             )
-        return replace(request, url=target)
+        # A key that the API sends back would be in the log of requests; the signer adds it below that log.
+        return replace(request, url=target if parameter is None else without_parameter(target, parameter))
 
 
 def _text_at(document: Document, path: str) -> str:

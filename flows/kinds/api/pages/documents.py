@@ -22,7 +22,7 @@ from flows.kinds.api.http.reader import Reader
 from flows.kinds.api.http.request import PageRequest
 from flows.kinds.api.pages.kept import Kept
 from flows.kinds.api.pages.page import Page, Start
-from flows.kinds.api.pages.place import place_after
+from flows.kinds.api.pages.place import place_after, without_key
 from flows.kinds.api.pages.walk import Walk
 
 _NOTHING = Document(b"{}")
@@ -58,6 +58,7 @@ async def document_pages(
                         roots.add(piece.root)
                     answer = of.answer(piece, known=piece.root in roots)
                     records, following = _taken(walk, request, answer, reader.place(number))
+                    following = without_key(following, reader.auth)
                     after = place_after(following, number, walk)
                 else:
                     records = piece.records

@@ -14,10 +14,11 @@ from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import Offset, PageNumber, SinglePage
 from flows.kinds.api.http.answer import Answer
+from flows.kinds.api.http.auth import query_parameter
 from flows.kinds.api.http.date import http_date
 from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.reader import Reader
-from flows.kinds.api.http.request import PageRequest
+from flows.kinds.api.http.request import PageRequest, text_without_parameter
 from flows.kinds.api.pages.ahead import Ahead
 from flows.kinds.api.pages.documents import document_pages
 from flows.kinds.api.pages.first import first_request, values_of
@@ -216,7 +217,11 @@ class EndpointReader:
         if cursor.header:
             return answer.headers.get(cursor.header) if number == 1 else None
         token = answer.document.token(parse_path(cursor.at))
-        return None if token is None else str(token)
+        parameter = query_parameter(self._api.auth)
+        if token is None or cursor.parameter or parameter is None:
+            return None if token is None else str(token)
+        # The token is a URL, and some APIs put the received key into their links.
+        return text_without_parameter(str(token), parameter)
 
     def _first(self, start: Start = _ALL, of: Mapping[str, str | int] | None = None) -> PageRequest:
         cursor = self._endpoint.cursor
