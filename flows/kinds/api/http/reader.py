@@ -212,12 +212,15 @@ class Reader:
                         self._pace.hold(self._endpoint.name, min(pause, self.limits.longest_wait_seconds))
                     if response.status_code == httpx.codes.NOT_MODIFIED and request.etag is not None:
                         return Answer([], None, _EMPTY, response.headers, request.url, unchanged=True)
+                    if request.at_store and response.status_code != httpx.codes.OK:
+                        # Statuses of a store are not those of the API: nothing declared or usual holds for them.
+                        if response.status_code in _EXPIRED:
+                            raise expired(response, request.line)
+                        raise refused(response, request.line, self._api)
                     answered = await answered_by(response, self._answers, self.limits.max_body_bytes)
                     answered.refuse(request.line)
                     if (known := self._without_body(answered, request, number)) is not None:
                         return known
-                    if request.at_store and response.status_code in _EXPIRED:
-                        raise expired(response, request.line)
                     accepted = answered.then == "accept" or self._is_created(request, response)
                     if response.status_code != httpx.codes.OK and not accepted:
                         raise refused(response, request.line, self._api)
