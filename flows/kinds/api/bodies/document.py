@@ -132,7 +132,8 @@ def _records(found: Download, form: Format, bound: Bound, expected: Expected) ->
                 parser.require_list()
             expected.root, expected.absent = parser.root, expected.absent or not parser.is_there
     found.file.seek(0)
-    packed |= found.file.read(2) in (b"\x1f\x8b", b"PK")
+    magic = found.file.read(4)
+    packed |= magic[:2] == b"\x1f\x8b" or magic in (b"PK\x03\x04", b"PK\x05\x06")
     if not (found.end_proven or packed or isinstance(form, Xml)):
         raise cut("the connection was closed, and nothing says that this is its end")
 
