@@ -95,7 +95,7 @@ class Reader:
                 return Answer([], None, whole_document(body), headers, asked.url, body.received_bytes)
             return self._page(body, answered, asked)
 
-        return await self._tried(request, number, lambda now: self._answer(now, number, take))
+        return await self._tried(request, number, lambda now: self._answer(now, number, take, of_job=shapeless))
 
     async def download(self, request: PageRequest, number: int, form: Format, at: str = "") -> Download | Answer:
         """The body of the response, on the disk. An `Answer` if there is none: not modified, no such page.
@@ -191,6 +191,8 @@ class Reader:
         request: PageRequest,
         number: int,
         take: Callable[[Answered, PageRequest, asyncio.Timeout], Awaitable[Found]],
+        *,
+        of_job: bool = False,
     ) -> Found | Answer:
         """What `take` makes of the response, with redirects within the origin, and to declared stores, followed."""
         asked = request
@@ -221,7 +223,7 @@ class Reader:
                     answered.refuse(request.line)
                     if (known := self._without_body(answered, request, number)) is not None:
                         return known
-                    accepted = answered.then == "accept" or self._is_created(request, response)
+                    accepted = answered.then == "accept" or (of_job and self._is_created(response))
                     if response.status_code != httpx.codes.OK and not accepted:
                         raise refused(response, request.line, self._api)
                     # Links are relative to the API's URL, and a store's is not to be remembered.
@@ -236,8 +238,8 @@ class Reader:
             f"declare the final URL's path in flows/sources/{self._api.name}.py",
         )
 
-    def _is_created(self, request: PageRequest, response: httpx.Response) -> bool:
-        """Whether it is the answer to a request for a job."""
+    def _is_created(self, response: httpx.Response) -> bool:
+        """Whether a job was created, or goes on. Its results are not ready with such a status."""
         return self._endpoint.job is not None and response.status_code in (httpx.codes.CREATED, httpx.codes.ACCEPTED)
 
     def _page(self, body: Body, answered: Answered, request: PageRequest) -> Answer:

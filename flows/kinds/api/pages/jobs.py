@@ -195,7 +195,9 @@ class _JobRun:
         texts = json.dumps(job.body)
         values: list[tuple[str, Value]] = []
         if isinstance(cursor, Since):
-            ends = (("since", cursor.parameter, start.since or cursor.begin), ("until", cursor.until, start.until))
+            # Without windows, the upper end is now.
+            until = start.until or (cursor.at(datetime.now(UTC)) if cursor.is_time else None)
+            ends = (("since", cursor.parameter, start.since or cursor.begin), ("until", cursor.until, until))
             for mark, parameter, value in ends:
                 if f"{{{mark}}}" in texts:
                     body = _replaced(body, f"{{{mark}}}", cursor.written(value) if value else job.first)
