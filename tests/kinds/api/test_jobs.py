@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flows.kinds.api import Api, Bearer, Csv, Cursor, Endpoint, Job, NdJson, NoAuth, Since, SinglePage
+from flows.kinds.api import Api, Bearer, Csv, Cursor, Endpoint, Job, NdJson, NoAuth, Partition, Since, SinglePage, When
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.pages.endpoint import read_pages
 from flows.kinds.api.pages.page import Page, Start
@@ -280,3 +280,22 @@ async def test_results_that_are_not_ready_are_no_empty_list(form: Csv | None) ->
     async with serve(CREATED, DONE, forever=later) as server:
         with pytest.raises(SourceError, match="202"):
             await read_list(server.url, endpoint, declared)
+
+
+async def test_a_partition_without_a_job_is_skipped_as_declared(warehouse: TestDatabase) -> None:
+    job = replace(JOB, body={"region": "{region}"})
+    endpoint = Endpoint("items", path="/jobs/{job}/rows", job=job, key=("region", "id"), key_type="bigint",
+                        partitions=(Partition("region", ("eu", "us")),), pagination=SinglePage(),
+                        answers=(When(status=403, then="skip"),))  # fmt: skip
+    declared = Api("lists", connection="lists", auth=NoAuth(), endpoints=[endpoint])
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.method == "POST":
+            is_none = json.loads(request.body)["region"] == "eu"
+            await (status(403) if is_none else CREATED)(request, writer)
+            return
+        await (told(data=[{"id": 1}]) if request.path.endswith("rows") else DONE)(request, writer)
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "items", declared)
+    assert [row["region"] for row in rows(warehouse, "select region from raw_lists.items")] == ["us"]
