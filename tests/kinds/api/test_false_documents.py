@@ -1,6 +1,7 @@
 """Documents with status 200 that are none: the text of an error, a part. None of them is an empty list."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -9,21 +10,23 @@ from flows.kinds.api import (
     Api,
     Csv,
     Endpoint,
+    NdJson,
     NextHeader,
     NoAuth,
     PageNumber,
     Parent,
     Since,
     SinglePage,
+    When,
     Xml,
 )
 from flows.kinds.api.declared.format import Format
 from flows.kinds.api.declared.pagination import Pagination
-from flows.values.errors import MedallionError, SourceError
+from flows.values.errors import MedallionError, SourceError, SourceUnavailable
 from tests.conftest import TestDatabase
-from tests.kinds.api.http_servers import Answer, Request, json_page, raw, response, serve
+from tests.kinds.api.http_servers import Answer, Request, json_page, raw, response, serve, status
 from tests.kinds.api.loading import keys, load
-from tests.kinds.api.rest_reading import read, values
+from tests.kinds.api.rest_reading import QUICK, read, values
 from tests.kinds.loading import rows
 
 BUSY = b"Service busy, retry later\n"
@@ -50,10 +53,10 @@ async def test_a_text_of_an_error_is_no_empty_document(
 ) -> None:
     items = lists(Endpoint("items", path="/x", format=form, load=Replace(), pagination=SinglePage()))
     async with serve(doc(good), forever=doc(bad, kind="text/plain")) as server:
-        await load(warehouse, server.url, "items", items)
+        await load(warehouse, server.url, "items", items, limits=QUICK)
         with pytest.raises(SourceError):
-            await load(warehouse, server.url, "items", items)
-    assert keys(warehouse, "items") == ["1", "2"]
+            await load(warehouse, server.url, "items", items, limits=QUICK)
+    assert [str(key) for key in keys(warehouse, "items")] == ["1", "2"]
 
 
 @pytest.mark.parametrize(("form", "good", "bad"), FALSE)
@@ -76,9 +79,9 @@ async def test_a_text_of_an_error_deletes_no_child(
 
     async with serve(forever=answer) as server:
         await load(warehouse, server.url, "orders", declared)
-        await load(warehouse, server.url, "kids", declared)
+        await load(warehouse, server.url, "kids", declared, limits=QUICK)
         broken = True
-        assert "1" in str((await load(warehouse, server.url, "kids", declared)).warning)
+        assert "1" in str((await load(warehouse, server.url, "kids", declared, limits=QUICK)).warning)
     assert not rows(warehouse, "select from raw_lists.kids where _deleted_at is not null")
 
 
@@ -87,9 +90,7 @@ async def test_a_text_of_an_error_does_not_end_a_list_of_documents(warehouse: Te
     is_numbered = isinstance(style, PageNumber)
     cursor = None if is_numbered else Since("from", field="at", form="epoch")
     strategy = {"load": Replace()} if is_numbered else {"cursor": cursor}
-    items = lists(
-        Endpoint("items", path="/x", key_type="bigint", format=Csv(), pagination=style, **strategy)  # type: ignore[arg-type]
-    )
+    items = lists(Endpoint("items", path="/x", key_type="bigint", format=Csv(), pagination=style, **strategy))
     bad = True
 
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
@@ -104,9 +105,9 @@ async def test_a_text_of_an_error_does_not_end_a_list_of_documents(warehouse: Te
 
     async with serve(forever=answer) as server:
         with pytest.raises(MedallionError):
-            await load(warehouse, server.url, "items", items)
+            await load(warehouse, server.url, "items", items, limits=QUICK)
         bad = False
-        await load(warehouse, server.url, "items", items)
+        await load(warehouse, server.url, "items", items, limits=QUICK)
     assert keys(warehouse, "items") == list(range(9))
 
 
@@ -138,3 +139,36 @@ async def test_an_empty_xml_document_is_proven_by_what_is_around_its_records(
             return
         pages = await read(server.url, items, lists(items))
     assert (pages[-1].is_proven, len(values(pages))) == (proven, len(answers) - 1)
+
+
+async def test_a_last_line_that_reports_a_failure_is_no_record() -> None:
+    items = Endpoint("items", path="/x", format=NdJson())
+    lines = b'{"id": 1}\n{"id": 2}\n'
+    failed = doc(lines + b'{"error": "timeout, results are incomplete"}\n', kind="application/x-ndjson")
+    async with serve(forever=failed) as server:
+        with pytest.raises(SourceUnavailable, match="'error'"):
+            await read(server.url, items, lists(items))
+    record = doc(lines + b'{"id": 3, "error": "declined"}\n', kind="application/x-ndjson")
+    async with serve(record) as server:
+        assert len(values(await read(server.url, items, lists(items)))) == 3
+
+
+async def test_a_document_that_is_declared_to_be_the_last_one_ends_its_list() -> None:
+    last = When(header="X-Last=true", then="end")
+    items = Endpoint("items", path="/x", format=Csv(), pagination=PageNumber(), answers=(last,))
+    async with serve(doc(b"id\n1\n"), doc(b"id\n2\n", "X-Last: true"), forever=status(400)) as server:
+        pages = await read(server.url, items, lists(items))
+    assert (len(values(pages)), pages[-1].is_proven, len(server.requests)) == (2, True, 2)
+
+
+async def test_documents_of_one_list_are_bounded() -> None:
+    items = Endpoint("items", path="/x", format=Csv(), pagination=NextHeader("X-Next", parameter="after"))
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        at = int(request.query.get("after", 0))
+        await doc(b"id\n%d\n" % at, f"X-Next: {at + 1}")(request, writer)
+
+    async with serve(forever=answer) as server:
+        with pytest.raises(SourceError, match="max_pages"):
+            await read(server.url, items, lists(items), limits=replace(QUICK, max_pages=10))
+        assert len(server.requests) == 10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import IO, Protocol
@@ -15,7 +15,9 @@ from flows.kinds.api.bodies.unpack import Bound, cut, unpacked
 from flows.kinds.api.bodies.xml_records import XmlRecords
 from flows.kinds.api.declared.format import Csv, Format, NdJson, Xml
 from flows.kinds.api.http.failure import AttemptFailed
+from flows.kinds.api.http.json_walk import Document
 from flows.kinds.api.http.limits import HttpLimits
+from flows.kinds.api.http.records import failure_in
 from flows.values.errors import PlaceLost
 
 # Records that are landed together: as many, or as large, as a page of JSON usually is.
@@ -25,13 +27,17 @@ _PIECE_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A body on disk as it was received, and whether the protocol has shown its end. The file has no name."""
+    """A body on disk as it was received, and whether the protocol has shown its end. The file has no name.
+
+    `declared`: "end" if its answer is declared to end the list.
+    """
 
     file: IO[bytes] = field(repr=False)
     headers: httpx.Headers
     url: httpx.URL
     received_bytes: int
     end_proven: bool
+    declared: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +67,10 @@ class Piece:
 class Expected:
     """What a document must have, and what it turns out to be.
 
-    `needed` are columns of a CSV. A document `may_lack` the list.
+    `needed` are fields of each record. A document `may_lack` the list.
     """
 
-    needed: Collection[str] = ()
+    needed: frozenset[str] = frozenset()
     may_lack: bool = False
     root: str = ""
     absent: bool = False
@@ -111,6 +117,8 @@ def pieces_of(
                 held, piece, size = Piece(piece, Inside(count, digest.hexdigest()), is_last=False), [], 0
     if count < start.records:
         raise _another()
+    if isinstance(form, NdJson):
+        _refuse_failure(piece or (held.records if held else []), expected)
     _require_count(found, form, count)
     if held is not None and piece:
         yield held
@@ -145,6 +153,14 @@ def _parser(form: Format, expected: Expected) -> _Parser:
         case NdJson():
             return LineRecords()
     return XmlRecords(form)
+
+
+def _refuse_failure(records: list[bytes], expected: Expected) -> None:
+    """Refuse a document whose last line is no record, but says that the request failed: others are missing."""
+    last = records[-1] if records else b""
+    where = failure_in(last)
+    if where is not None and not expected.needed & Document(last).names:
+        raise cut(f"its last line reports a failure at {where!r}")
 
 
 def _require_count(found: Download, form: Format, count: int) -> None:

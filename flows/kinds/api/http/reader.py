@@ -70,11 +70,10 @@ class Reader:
         self._past_end = pagination.past_end if isinstance(pagination, PageNumber | Offset) else None
         self._is_child = endpoint.parent is not None
         self._answers = rules_of(api, endpoint)
-        own = {field.name for field in endpoint.copied}
-        paths = [field.at for field in endpoint.key_fields if field.name not in own]
+        paths = [field.at for field in endpoint.key_fields if field.name not in {one.name for one in endpoint.copied}]
         if isinstance(endpoint.cursor, Since) and endpoint.cursor.missing == "quarantine":
             paths.append(endpoint.cursor.field)
-        #: The fields of each record by which a document is known to be a list, and whether it need not have one.
+        # By these fields a document is known to be a list.
         self.needed = frozenset(plain_steps(path)[0] for path in paths)
         self.may_lack_list = endpoint.may_be_absent
         self._where = f"{api.name}.{endpoint.name}"
@@ -109,8 +108,10 @@ class Reader:
 
         async def spool(answered: Answered, asked: PageRequest, deadline: asyncio.Timeout) -> Download:
             if answered.body is not None:
-                return spooled_body(answered.body, answered.response.headers, asked.url, form)
-            return await spooled(answered.response, asked.url, form, self.limits, deadline)
+                found = spooled_body(answered.body, answered.response.headers, asked.url, form)
+            else:
+                found = await spooled(answered.response, asked.url, form, self.limits, deadline)
+            return replace(found, declared="end" if answered.then == "end" else "")
 
         async def look(answered: Answered, asked: PageRequest, _: asyncio.Timeout) -> PageRequest:
             document = whole_document(await self._json_of(answered))

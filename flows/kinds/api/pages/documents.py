@@ -24,6 +24,7 @@ from flows.kinds.api.pages.kept import Kept
 from flows.kinds.api.pages.page import Page, Start
 from flows.kinds.api.pages.place import place_after, without_key
 from flows.kinds.api.pages.walk import Walk
+from flows.values.errors import ListUnfinished
 
 _NOTHING = Document(b"{}")
 
@@ -45,7 +46,11 @@ async def document_pages(
     at_once = isinstance(walk.pagination, PageNumber | Offset)
     request: PageRequest | None = first
     roots: set[str] = set()
+    documents = 0
     while request is not None:
+        if documents >= reader.limits.max_pages:
+            raise too_many(documents).error(reader.place(number), 1)
+        documents += 1
         began = datetime.now(UTC)
         of = _Document(reader, endpoint.format, request, at, at_once=at_once)
         following: PageRequest | None = None
@@ -76,6 +81,15 @@ async def document_pages(
                     ignored=walk.ignored if after is None else 0,
                 )
         request, inside = following, Inside()
+
+
+def too_many(pages: int) -> AttemptFailed:
+    """A list has more pages than a run may read."""
+    return AttemptFailed(
+        f"{pages} pages of one list were read in this run, which is the bound max_pages",
+        "run again: the next run goes on from there; declare a larger page_size, or raise the bound",
+        kind=ListUnfinished,
+    )
 
 
 def _taken(walk: Walk, request: PageRequest, answer: Answer, where: str) -> tuple[list[bytes], PageRequest | None]:
@@ -153,4 +167,5 @@ class _Document:
             0,
             listed=last.inside.records,
             absent=last.absent and not known,
+            declared=self._found.declared,
         )
