@@ -322,3 +322,23 @@ async def test_no_etag_is_kept_of_a_list_with_ignored_answers(warehouse: TestDat
         await load(warehouse, server.url, "items", api)
     assert keys(warehouse, "items") == [1, 2, 3]
     assert len(server.requests) == 1  # the full list's was kept
+
+
+@pytest.mark.parametrize("style", [SinglePage(), PageNumber(), Offset(overlap=0, short_ends=True)], ids=repr)
+async def test_a_page_that_cannot_be_made_smaller_is_never_half_a_list(style: Pagination) -> None:
+    rule = When(status=413, then="smaller")
+    with pytest.raises(DeclarationError, match="another size"):
+        replace(ITEMS, page_size=8, pagination=style, answers=(rule,))
+    endpoint = replace(ITEMS, page_size=8, pagination=style)
+    declared = replace(api(endpoint), answers=(rule,))
+    async with serve(forever=status(413)) as server:
+        with pytest.raises(SourceError, match="cannot be made smaller"):
+            await read(server.url, endpoint, declared)
+        assert len(server.requests) == 1
+
+
+async def test_a_window_that_the_endpoint_has_not_is_not_halved() -> None:
+    declared = replace(api(ITEMS), answers=(When(status=400, then="halve"),))
+    async with serve(forever=status(400)) as server:
+        with pytest.raises(SourceError, match="answers= of this endpoint"):
+            await read(server.url, ITEMS, declared)

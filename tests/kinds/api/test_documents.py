@@ -1,5 +1,6 @@
 """Bodies that are not JSON pages: NDJSON, CSV, XML, gzip, zip. A document that is cut is never taken for its end."""
 
+import asyncio
 import gzip
 import io
 import json
@@ -25,7 +26,10 @@ from flows.kinds.api import (
     Offset,
     PageNumber,
     Parent,
+    Partition,
     Since,
+    SinglePage,
+    When,
     Xml,
 )
 from flows.kinds.api.bodies import document
@@ -34,8 +38,11 @@ from flows.kinds.api.pages.endpoint import read_pages
 from flows.kinds.api.pages.page import Page, Start
 from flows.values.connection import ApiConnection
 from flows.values.errors import DeclarationError, PlaceLost, SourceError, SourceUnavailable
-from tests.kinds.api.http_servers import Answer, chunked, head, json_page, raw, response, serve, status
+from tests.conftest import TestDatabase
+from tests.kinds.api.http_servers import Answer, Request, chunked, head, json_page, raw, response, serve, status
+from tests.kinds.api.loading import load
 from tests.kinds.api.rest_reading import QUICK
+from tests.kinds.loading import rows
 
 CSV = b'id,name\r\n1,"Bolt, ""M8"""\r\n2,"two\nlines"\r\n3,\r\n'
 NDJSON = b'{"id": 1, "n": 1.10}\n{"id": 2}\n{"id": 3}\n'
@@ -467,3 +474,43 @@ WRONG: list[Callable[[], object]] = [
 def test_a_declaration_that_contradicts_itself_is_refused_at_import(wrong: Callable[[], object]) -> None:
     with pytest.raises(DeclarationError):
         wrong()
+
+
+@pytest.mark.parametrize("then", ["skip", "end", "ignore"])
+async def test_what_is_declared_of_the_api_s_answers_is_not_said_of_a_store_s(then: Any) -> None:
+    endpoint = Endpoint("items", path="/x/{r}", key=("r", "id"), format=Csv(), partitions=(Partition("r", ("eu",)),),
+                        answers=(When(status=(403, 503), then=then),))  # fmt: skip
+    async with serve(status(403), status(503), answer(CSV)) as store:
+        host = store.url.removeprefix("http://")
+        async with serve(forever=status(302, f"Location: {store.url}/b?sig=canary")) as server:
+            api = Api("files", connection="files", stores=(host,), auth=NoAuth(), endpoints=[endpoint])
+            pages = [page async for page in read_pages(api, endpoint, ApiConnection("files", server.url), limits=QUICK)]
+    assert len(records(pages)) == 3
+
+
+@pytest.mark.parametrize("code", [403, 404])
+async def test_a_store_s_refusal_does_not_say_that_a_parent_has_no_children(code: int, warehouse: TestDatabase) -> None:
+    parent = Parent("orders", column="order_id", type="bigint", every=True)
+    orders = Endpoint("orders", path="/orders", key_type="bigint", pagination=SinglePage())
+    kids = Endpoint("kids", path="/orders/{id}/k", key=("order_id", "id"), key_type="bigint", format=Csv(),
+                    parent=parent, answers=(When(status=403, then="end"),))  # fmt: skip
+    async with serve(answer(CSV), forever=status(code)) as store:
+
+        async def first(request: Request, writer: asyncio.StreamWriter) -> None:
+            away = status(302, f"Location: {store.url}/f?sig=canary")
+            await (json_page([{"id": 1}]) if request.path == "/orders" else away)(request, writer)
+
+        async with serve(forever=first) as server:
+            host = store.url.removeprefix("http://")
+            api = Api("lists", connection="lists", endpoints=[orders, kids], stores=(host,))
+            await load(warehouse, server.url, "orders", api)
+            await load(warehouse, server.url, "kids", api, limits=QUICK)
+            warning = (await load(warehouse, server.url, "kids", api, limits=QUICK)).warning
+    assert f"HTTP {code} for 1" in str(warning)
+    assert len(rows(warehouse, "select from raw_lists.kids where _deleted_at is null")) == 3
+
+
+async def test_a_text_that_begins_like_a_zip_is_none_and_its_end_must_be_shown() -> None:
+    unmarked = raw(head("Connection: close", content_type="text/csv"), b"PK,id\n1,a\n2,b\n", close=True)
+    with pytest.raises(SourceUnavailable, match="nothing says that this is its end"):
+        await read(Csv(), unmarked, unmarked, unmarked)

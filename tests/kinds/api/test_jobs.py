@@ -4,12 +4,12 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from flows.kinds.api import Api, Bearer, Cursor, Endpoint, Job, NdJson, Since
+from flows.kinds.api import Api, Bearer, Csv, Cursor, Endpoint, Job, NdJson, NoAuth, Partition, Since, SinglePage, When
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.pages.endpoint import read_pages
 from flows.kinds.api.pages.page import Page, Start
@@ -19,6 +19,7 @@ from tests.conftest import TestDatabase
 from tests.kinds.api.http_servers import Answer, Request, Server, json_page, raw, response, serve, status
 from tests.kinds.api.loading import load
 from tests.kinds.api.rest_reading import QUICK
+from tests.kinds.api.rest_reading import read as read_list
 from tests.kinds.loading import rows
 
 JOB = Job("/jobs", poll="/jobs/{job}", body={"kind": "items"}, state="state", done=("Done",), failed=("Failed",))
@@ -253,3 +254,48 @@ async def test_each_window_has_a_job_of_its_own_that_is_kept_before_it_is_waited
         await load(warehouse, server.url, "items", declared(endpoint))
     assert made[:3] == ["2024-01-01T00:00:00Z", "2024-01-11T00:00:00Z", "2024-01-21T00:00:00Z"]
     assert len(rows(warehouse, "select id from raw_lists.items")) == len(made)
+
+
+async def test_without_windows_the_upper_end_of_a_job_is_now() -> None:
+    job = Job("/jobs", poll="/jobs/{job}", body={"q": "at >= {since} and at < {until}"}, first="1970-01-01",
+              state="state", done=("Done",))  # fmt: skip
+    cursor = Since("from", field="at", until="to", begin="2020-01-01T00:00:00Z")
+    endpoint = Endpoint("items", path="/jobs/{job}/rows", job=job, cursor=cursor, pagination=SinglePage())
+    declared = Api("lists", connection="lists", auth=NoAuth(), endpoints=[endpoint])
+    before = datetime.now(UTC)
+    async with serve(CREATED, DONE, told(data=[])) as server:
+        await read_list(server.url, endpoint, declared, since="2026-11-01T00:00:00Z")
+        sent = json.loads(server.requests[0].body)["q"]
+    until = datetime.fromisoformat(sent.partition("< ")[2].replace("Z", "+00:00"))
+    assert sent.startswith("at >= 2026-11-01T00:00:00Z")
+    assert timedelta(seconds=-2) < until - before < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("form", [None, Csv()])
+async def test_results_that_are_not_ready_are_no_empty_list(form: Csv | None) -> None:
+    job = Job("/jobs", poll="/jobs/{job}", state="state", done=("Done",))
+    endpoint = Endpoint("items", path="/jobs/{job}/rows", job=job, format=form, pagination=SinglePage())
+    declared = Api("lists", connection="lists", auth=NoAuth(), endpoints=[endpoint])
+    later = told(202, data=[]) if form is None else raw(response(202, b"id\n", content_type="text/csv"))
+    async with serve(CREATED, DONE, forever=later) as server:
+        with pytest.raises(SourceError, match="202"):
+            await read_list(server.url, endpoint, declared)
+
+
+async def test_a_partition_without_a_job_is_skipped_as_declared(warehouse: TestDatabase) -> None:
+    job = replace(JOB, body={"region": "{region}"})
+    endpoint = Endpoint("items", path="/jobs/{job}/rows", job=job, key=("region", "id"), key_type="bigint",
+                        partitions=(Partition("region", ("eu", "us")),), pagination=SinglePage(),
+                        answers=(When(status=403, then="skip"),))  # fmt: skip
+    declared = Api("lists", connection="lists", auth=NoAuth(), endpoints=[endpoint])
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.method == "POST":
+            is_none = json.loads(request.body)["region"] == "eu"
+            await (status(403) if is_none else CREATED)(request, writer)
+            return
+        await (told(data=[{"id": 1}]) if request.path.endswith("rows") else DONE)(request, writer)
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "items", declared)
+    assert [row["region"] for row in rows(warehouse, "select region from raw_lists.items")] == ["us"]

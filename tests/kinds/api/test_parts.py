@@ -29,7 +29,7 @@ from flows.kinds.api.declared.parts import filled, places_in
 from flows.kinds.api.http.limits import HttpLimits
 from flows.values.errors import DeclarationError, ListUnfinished, RateLimited, SourceError
 from tests.conftest import TestDatabase
-from tests.kinds.api.http_servers import Request, response, serve, status
+from tests.kinds.api.http_servers import Request, raw, response, serve, status
 from tests.kinds.api.loading import keys, load, place
 from tests.kinds.loading import open_quarantine, rows
 
@@ -641,3 +641,22 @@ async def test_a_total_that_the_api_gives_for_short_windows_only_is_compared_for
     async with serve(forever=answer) as server:
         await load(warehouse, server.url, "items", Api("lists", connection="lists", endpoints=[items]))
     assert keys(warehouse, "items") == [*range(100)]
+
+
+async def test_a_window_whose_total_is_capped_like_its_list_is_halved(warehouse: TestDatabase) -> None:
+    begin = int((datetime.now(UTC) - timedelta(days=10)).timestamp())
+    cursor = Since("from", field="at", form="epoch", until="to", begin=str(begin), cap=20)
+    endpoint = Endpoint("items", path="/x", key_type="bigint", total="total", cursor=cursor,
+                        pagination=Cursor("after", at="next"))  # fmt: skip
+    declared = Api("lists", connection="lists", endpoints=[endpoint])
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        low, high, at = int(request.query["from"]), int(request.query["to"]), int(request.query.get("after", 0))
+        every = [{"id": n, "at": begin + n * 3600} for n in range(30) if low <= begin + n * 3600 <= high][:20]
+        following = at + 7 if at + 7 < len(every) else None
+        body = {"data": every[at : at + 7], "total": len(every), "next": following}
+        await raw(response(200, json.dumps(body).encode()))(request, writer)
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "items", declared)
+    assert keys(warehouse, "items") == list(range(30))

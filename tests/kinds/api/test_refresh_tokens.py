@@ -8,7 +8,8 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ import pytest
 from flows.access.kept_tokens import TokenFile
 from flows.kinds.api import Api, Endpoint, PageNumber, RefreshToken
 from flows.kinds.api.http import oauth, rotating
+from flows.kinds.api.http.grants import identity_of
 from flows.kinds.api.pages.endpoint import read_pages
 from flows.values.connection import ApiConnection
 from flows.values.errors import ConfigurationError, SourceUnavailable
 from flows.values.kept_token import KeptToken
+from tests.kinds.api.http_servers import Answer, Request, raw, response, serve
 from tests.kinds.api.rest_reading import QUICK
 from tests.kinds.api.servers.imitation import closed, refuse
 from tests.kinds.api.servers.xero import CLIENT_ID, CLIENT_SECRET, TENANT, Xero, XeroIdentity, invoice
@@ -325,3 +328,48 @@ def test_a_kept_token_that_cannot_be_read_is_not_quoted(place: TokenFile) -> Non
         place.read()
     assert "canary" not in str(caught.value)
     assert caught.value.__context__ is None or "canary" not in str(caught.value.__context__)
+
+
+def grants(answer: object, code: int = 200) -> Answer:
+    return raw(response(code, json.dumps(answer).encode()))
+
+
+async def test_a_replacement_is_kept_even_if_its_access_token_is_of_no_use(tmp_path: Path) -> None:
+    keeper = TokenFile(tmp_path / "tokens" / "x.json")
+    granted = {"access_token": "a", "token_type": "bot", "refresh_token": "r2", "expires_in": 100}
+    async with serve(forever=grants(granted)) as server:
+        api = declared(server.url + "/token")
+        connection = ApiConnection("xero", server.url, "s", "u", "r1", tokens=keeper)
+        with pytest.raises(ConfigurationError, match="not a bearer token"):
+            [page async for page in read_pages(api, api.table("invoices"), connection, limits=QUICK)]
+    kept = keeper.read()
+    assert kept is not None
+    assert (kept.refresh_token, kept.access_token) == ("r2", "")
+
+
+@pytest.mark.parametrize("error", ["invalid_grant", "invalid_client"])
+async def test_a_run_that_has_lost_its_lock_replaces_no_newer_token(error: str, tmp_path: Path) -> None:
+    keeper = TokenFile(tmp_path / "tokens" / "x.json")
+    seed = identity_of("r0")
+    keeper.write(KeptToken(seed, "r1", "a1", 1.0))
+
+    class Unlocked:
+        where = "here"
+        read, write = keeper.read, keeper.write
+
+        @asynccontextmanager
+        async def alone(self) -> AsyncIterator[None]:
+            yield
+
+    async def token(request: Request, writer: asyncio.StreamWriter) -> None:
+        keeper.write(KeptToken(seed, "r2", "a2", 9e9))  # the other run, meanwhile
+        await grants({"error": error}, 400)(request, writer)
+
+    async with serve(token, forever=grants({"Invoices": [], "pagination": {"pageCount": 0}})) as server:
+        api = declared(server.url + "/token")
+        connection = ApiConnection("xero", server.url, "s", "u", "r0", tokens=Unlocked())
+        [page async for page in read_pages(api, api.table("invoices"), connection, limits=QUICK)]
+        assert server.requests[-1].headers["authorization"] == "Bearer a2"
+    kept = keeper.read()
+    assert kept is not None
+    assert kept.refresh_token == "r2"

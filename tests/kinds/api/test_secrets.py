@@ -5,17 +5,32 @@ import json
 import logging
 from dataclasses import replace
 
+import httpx
 import pytest
 
-from flows.kinds.api import ApiKeyHeader, ApiKeyQuery, Basic, Bearer, NextUrl, OAuth2
+from flows.kinds.api import (
+    Api,
+    ApiKeyHeader,
+    ApiKeyQuery,
+    Basic,
+    Bearer,
+    ChangeToken,
+    Csv,
+    Endpoint,
+    LinkHeader,
+    NextUrl,
+    OAuth2,
+)
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.http import oauth
+from flows.kinds.api.http.request import text_without_parameter, without_parameter
 from flows.values.connection import ApiConnection
 from flows.values.errors import ConfigurationError, RateLimited
 from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.api.http_servers import Answer, raw, response, serve, status
 from tests.kinds.api.loading import LISTS, keys
+from tests.kinds.api.rest_reading import read
 from tests.kinds.loading import at, rows, setting
 
 SECRET = "zqcanary77"
@@ -68,3 +83,42 @@ async def test_no_table_log_or_error_holds_a_credential(
     assert any("/v1/items?p=2" in row for row in held), "the place is kept"
     for trace in (*held, *errors, caplog.text):
         assert [word for word in WORDS if word in trace] == []
+
+
+@pytest.mark.parametrize("name", ["key", "KEY", "k%65y"])
+async def test_a_key_that_comes_back_in_any_address_is_neither_stored_nor_logged(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    endpoint = Endpoint("items", path="/x", pagination=NextUrl("next"), cursor=ChangeToken("", at="delta"))
+    lines = Endpoint("lines", path="/x", format=Csv(), pagination=LinkHeader())
+    api = Api("marketing", connection="marketing", endpoints=[endpoint, lines], auth=ApiKeyQuery("key"))
+    echo = f"{name}={SECRET}"
+    away = raw(response(307, b"", f"Location: /y?a=1&{echo}"))
+    last = body({"data": [2], "next": None, "delta": f"/x?t=a%2Cb&{echo}"})
+    async with serve(away, body({"data": [1], "next": f"/x?p=2;{echo}", "delta": None}), last) as server:
+        pages = await read(server.url, endpoint, api, key=SECRET)
+        assert [request.query["key"] for request in server.requests[:2]] == [SECRET, SECRET]
+    link = f'Link: </x?p=2&{echo}>; rel="next"'
+    csv = [raw(response(200, b"id\n1\n", *more, content_type="text/csv")) for more in ((link,), ())]
+    async with serve(*csv) as server:
+        pages += await read(server.url, lines, api, key=SECRET)
+    assert [page.token for page in pages if page.token] == ["/x?t=a%2Cb"]
+    assert SECRET not in json.dumps([page.place for page in pages])
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("/x?a=1&key=s&b=2", "/x?a=1&b=2"),
+        ("/x?key=s#end", "/x#end"),
+        ("/x?a=1;KEY=s;b=;2&&c", "/x?a=1;b=;2&&c"),
+        ("/x?keys=1&monkey=2", "/x?keys=1&monkey=2"),
+        ("/x", "/x"),
+    ],
+)
+def test_what_is_not_the_key_stays_byte_for_byte(url: str, kept: str) -> None:
+    assert text_without_parameter(url, "key") == kept
+    whole = without_parameter(httpx.URL("https://example.com" + url), "key")
+    assert str(whole) == "https://example.com" + kept

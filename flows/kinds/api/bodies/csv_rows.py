@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
@@ -23,10 +23,13 @@ class _More(Exception):
 
 
 class CsvRecords:
-    """Splits rows. The last line that has arrived waits for the next piece."""
+    """Splits rows. The last line that has arrived waits for the next piece.
 
-    def __init__(self, form: Csv) -> None:
-        self._form = form
+    `needed` are columns without which a first row is not one of names, but the text of an error, or a record.
+    """
+
+    def __init__(self, form: Csv, needed: Collection[str] = ()) -> None:
+        self._form, self._needed = form, needed
         encoding = "utf-8-sig" if codecs.lookup(form.encoding).name == "utf-8" else form.encoding
         # Bytes that are no text stay what they are: the row checks put their record into quarantine.
         self._decoder = codecs.getincrementaldecoder(encoding)(errors="surrogateescape")
@@ -111,6 +114,14 @@ class CsvRecords:
                 raise AttemptFailed(
                     "the first row does not name the columns: a name is missing, or occurs twice",
                     'declare them: Csv(header=("day", "clicks"))',
+                )
+            if lacking := sorted(set(self._needed) - set(self._names)):
+                # An error with status 200 would otherwise be a document without records, and delete what is in raw.
+                raise AttemptFailed(
+                    f"the first row does not name the column {lacking[0]!r}",
+                    "open the response: it may be an error, which a later run does not meet; otherwise correct key= "
+                    'and the cursor, or declare the names if no row has them: Csv(header=("day", "clicks"))',
+                    again=True,
                 )
         return [self._record(row) for row in rows]
 

@@ -15,7 +15,9 @@ from flows.kinds.api.bodies.unpack import Bound, cut, unpacked
 from flows.kinds.api.bodies.xml_records import XmlRecords
 from flows.kinds.api.declared.format import Csv, Format, NdJson, Xml
 from flows.kinds.api.http.failure import AttemptFailed
+from flows.kinds.api.http.json_walk import Document
 from flows.kinds.api.http.limits import HttpLimits
+from flows.kinds.api.http.records import failure_in
 from flows.values.errors import PlaceLost
 
 # Records that are landed together: as many, or as large, as a page of JSON usually is.
@@ -25,13 +27,17 @@ _PIECE_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A body on disk as it was received, and whether the protocol has shown its end. The file has no name."""
+    """A body on disk as it was received, and whether the protocol has shown its end. The file has no name.
+
+    `declared`: "end" if its answer is declared to end the list.
+    """
 
     file: IO[bytes] = field(repr=False)
     headers: httpx.Headers
     url: httpx.URL
     received_bytes: int
     end_proven: bool
+    declared: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +50,30 @@ class Inside:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some records, the place behind them, and whether they are the document's last ones."""
+    """Some records, the place behind them, and whether they are the document's last ones.
+
+    `root` of an XML document is the name of its root; without records, `absent` says that nothing shows that it is
+    that of an empty list.
+    """
 
     records: list[bytes]
     inside: Inside
     is_last: bool
+    root: str = ""
+    absent: bool = False
+
+
+@dataclass(slots=True)
+class Expected:
+    """What a document must have, and what it turns out to be.
+
+    `needed` are fields of each record. A document `may_lack` the list.
+    """
+
+    needed: frozenset[str] = frozenset()
+    may_lack: bool = False
+    root: str = ""
+    absent: bool = False
 
 
 class _Parser(Protocol):
@@ -57,7 +82,9 @@ class _Parser(Protocol):
     def end(self) -> list[bytes]: ...
 
 
-def pieces_of(found: Download, form: Format, start: Inside, limits: HttpLimits, *, at_once: bool) -> Iterator[Piece]:
+def pieces_of(
+    found: Download, form: Format, start: Inside, limits: HttpLimits, expected: Expected, *, at_once: bool
+) -> Iterator[Piece]:
     """The document's records behind `start`, in pieces; the last of them only once its end is proven.
 
     `at_once`: in one piece, of the size of a page at most.
@@ -70,7 +97,7 @@ def pieces_of(found: Download, form: Format, start: Inside, limits: HttpLimits, 
     digest, count, size = blake2b(digest_size=16), 0, 0
     piece: list[bytes] = []
     held: Piece | None = None
-    for records in _records(found, form, bound):
+    for records in _records(found, form, bound, expected):
         for record in records:
             digest.update(b"%d:" % len(record))
             digest.update(record)
@@ -90,33 +117,50 @@ def pieces_of(found: Download, form: Format, start: Inside, limits: HttpLimits, 
                 held, piece, size = Piece(piece, Inside(count, digest.hexdigest()), is_last=False), [], 0
     if count < start.records:
         raise _another()
+    if isinstance(form, NdJson):
+        _refuse_failure(piece or (held.records if held else []), expected)
     _require_count(found, form, count)
     if held is not None and piece:
         yield held
-    yield Piece(piece or (held.records if held else []), Inside(count, digest.hexdigest()), is_last=True)
+    last = Inside(count, digest.hexdigest())
+    absent = expected.absent and not count
+    yield Piece(piece or (held.records if held else []), last, is_last=True, root=expected.root, absent=absent)
 
 
-def _records(found: Download, form: Format, bound: Bound) -> Iterator[list[bytes]]:
+def _records(found: Download, form: Format, bound: Bound, expected: Expected) -> Iterator[list[bytes]]:
     encoding = found.headers.get("content-encoding", "identity").strip().lower()
     packed = encoding in ("gzip", "x-gzip")
     for document in unpacked(found.file, encoding, form.member, bound):
-        parser = _parser(form)
+        parser = _parser(form, expected)
         for part in document:
             yield parser.feed(part)
         yield parser.end()
+        if isinstance(parser, XmlRecords):
+            if not expected.may_lack:
+                parser.require_list()
+            expected.root, expected.absent = parser.root, expected.absent or not parser.is_there
     found.file.seek(0)
-    packed |= found.file.read(2) in (b"\x1f\x8b", b"PK")
+    magic = found.file.read(4)
+    packed |= magic[:2] == b"\x1f\x8b" or magic in (b"PK\x03\x04", b"PK\x05\x06")
     if not (found.end_proven or packed or isinstance(form, Xml)):
         raise cut("the connection was closed, and nothing says that this is its end")
 
 
-def _parser(form: Format) -> _Parser:
+def _parser(form: Format, expected: Expected) -> _Parser:
     match form:
         case Csv():
-            return CsvRecords(form)
+            return CsvRecords(form, expected.needed)
         case NdJson():
             return LineRecords()
     return XmlRecords(form)
+
+
+def _refuse_failure(records: list[bytes], expected: Expected) -> None:
+    """Refuse a document whose last line is no record, but says that the request failed: others are missing."""
+    last = records[-1] if records else b""
+    where = failure_in(last)
+    if where is not None and not expected.needed & Document(last).names:
+        raise cut(f"its last line reports a failure at {where!r}")
 
 
 def _require_count(found: Download, form: Format, count: int) -> None:

@@ -17,6 +17,8 @@ from flows.kinds.api.declared.format import Xml
 from flows.kinds.api.http.failure import AttemptFailed
 
 _MOST_DEPTH = 200
+# Roots by which services say that they failed, also with status 200.
+_FAILURES = frozenset({"error", "errors", "errorresponse", "errormessage", "fault", "exception", "serviceexception"})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -31,6 +33,9 @@ class XmlRecords:
         self._records: list[bytes] = []
         self._size = 0
         self._refused = ""
+        self.root = ""
+        # Whether a record, or the element around the records, has been there: then the list is, even if it is empty.
+        self.is_there = False
         parser = expat.ParserCreate(namespace_separator=None)
         parser.buffer_text = True
         parser.StartElementHandler = self._start
@@ -55,6 +60,22 @@ class XmlRecords:
         """
         return self._parse(b"", final=True)
 
+    def require_list(self) -> None:
+        """Refuse a document that is another one than that of an empty list.
+
+        Raises:
+            AttemptFailed: it has no element around the records, or it reports a failure.
+        """
+        around = ".".join(self._path[:-1])
+        if self.is_there or not (around or self.root.lower() in _FAILURES):
+            return
+        raise AttemptFailed(
+            f"the document has no element {around!r}" if around else f"the document is an {self.root!r}",
+            "open the response: it may be an error, which a later run does not meet; otherwise compare it with the "
+            "declared Xml, or declare may_be_absent=True if the API omits an empty list",
+            again=True,
+        )
+
     def _parse(self, piece: bytes, *, final: bool) -> list[bytes]:
         problem = ""
         self._size = 0 if not self._open else self._size
@@ -77,9 +98,13 @@ class XmlRecords:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._names.append(name.rpartition(":")[2])
+        self.root = self.root or self._names[0]
+        around = self._path[:-1]
+        self.is_there |= bool(around) and self._names[-len(around) :] == around
         if len(self._names) > _MOST_DEPTH:
             self._refuse("is nested too deeply")
         if self._open or self._names[-len(self._path) :] == self._path:
+            self.is_there = True
             self._grown(sum(len(key) + len(value) for key, value in attributes.items()))
             self._open.append(({f"@{key}": value for key, value in attributes.items()}, []))
 

@@ -203,7 +203,6 @@ Pagination = SinglePage | PageNumber | Offset | Cursor | NextUrl | LinkHeader | 
 
 
 def _check_end(style: "PageNumber | Offset | Cursor | NextUrl") -> None:
-    """Refuse contradictory declarations of the end."""
     parse_path(style.more or "")
     parse_path(style.last or "")
     if style.more and style.last:
@@ -260,11 +259,9 @@ def check_pagination(pagination: Pagination, endpoint: "Paged", where: str) -> N
         )
     if isinstance(pagination, Offset):
         _check_offset(pagination, endpoint, where)
-    counts = isinstance(pagination, PageNumber) or (isinstance(pagination, Offset) and pagination.empty_pages)
-    is_short = isinstance(pagination, PageNumber | Offset) and pagination.short_ends
-    if endpoint.shrinks and (counts or is_short):
+    if endpoint.shrinks and not takes_other_sizes(pagination):
         raise DeclarationError(
-            "pages of another size have other numbers, and short ones would end the list",
+            "pages of another size have other numbers, short ones would end a list, or are only its beginning",
             where=where,
             fix='remove then="smaller", or declare Offset()',
         )
@@ -286,12 +283,14 @@ def check_pagination(pagination: Pagination, endpoint: "Paged", where: str) -> N
             )
 
 
-def _check_offset(pagination: Offset, endpoint: "Paged", where: str) -> None:
-    """Refuse an overlap that leaves no room for new records.
+def takes_other_sizes(pagination: Pagination) -> bool:
+    """Whether a list may be read on behind a page that was requested with fewer records."""
+    counts = isinstance(pagination, Offset) and (pagination.empty_pages or pagination.short_ends)
+    return not counts and not isinstance(pagination, PageNumber | SinglePage)
 
-    Raises:
-        DeclarationError: it is not smaller than a page.
-    """
+
+def _check_offset(pagination: Offset, endpoint: "Paged", where: str) -> None:
+    """Refuse an overlap that leaves no room for new records."""
     if endpoint.page_size is not None and pagination.overlap >= endpoint.page_size:
         raise DeclarationError(
             f"an overlap of {pagination.overlap} covers a full page of {endpoint.page_size}",

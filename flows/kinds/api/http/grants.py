@@ -234,6 +234,16 @@ def bearer_in(content: bytes, api: Api) -> Granted:
     return Granted(found.access_token, lasts - ahead, found.refresh_token or "")
 
 
+def refresh_token_in(content: bytes) -> str:
+    """The refresh token of a response, whatever else is in it."""
+    try:
+        found = msgspec.json.decode(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+    token = found.get("refresh_token") if isinstance(found, dict) else None
+    return token if isinstance(token, str) else ""
+
+
 def as_client(client: Client, how: str, form: list[tuple[str, str]]) -> Sent:
     """The form with the client's proof: as HTTP Basic, in the body, or only its id."""
     headers = {"Content-Type": FORM}

@@ -12,6 +12,7 @@ from flows.declare.duration import parse_duration
 from flows.kinds.api.declared.answers import When, body_condition, condition, statuses
 from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.endpoint import Endpoint
+from flows.kinds.api.declared.pagination import takes_other_sizes
 from flows.kinds.api.http.body import Body, read_body
 from flows.kinds.api.http.failure import AttemptFailed, PageTooLarge, WindowTooLong
 from flows.kinds.api.http.json_walk import Absent, Document, kind_of
@@ -120,13 +121,20 @@ class Answered:
 def rules_of(api: Api, endpoint: Endpoint) -> tuple[When, ...]:
     """The rules for answers of an endpoint: its own, then the API's.
 
-    Without parents and partitions, nothing can be skipped: the list would count as an empty one.
+    Those of the API that this endpoint cannot follow are failures: it would lose records, or count as an empty list.
     """
+    refused: dict[str, str] = {}
+    if endpoint.parent is None and not endpoint.partitions:
+        refused["skip"] = "it is declared to be skipped, and this endpoint has neither a parent nor partitions"
+    if not takes_other_sizes(api.pagination_of(endpoint)):
+        refused["smaller"] = "declare Offset(), a token or a link of this endpoint: its pages cannot be made smaller"
+    if not endpoint.is_divided:
+        refused["halve"] = "declare the rule in answers= of this endpoint, with until= and begin= of its cursor"
     rules = (*endpoint.answers, *api.answers)
-    if endpoint.parent is not None or endpoint.partitions:
-        return rules
-    fix = "it is declared to be skipped, and this endpoint has neither a parent nor partitions"
-    return tuple(replace(rule, then="fail", fix=fix) if rule.then == "skip" else rule for rule in rules)
+    return tuple(
+        replace(rule, then="fail", fix=rule.fix or refused[rule.then]) if rule.then in refused else rule
+        for rule in rules
+    )
 
 
 async def answered_by(response: httpx.Response, rules: Sequence[When], cap: int) -> Answered:

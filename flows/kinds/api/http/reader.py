@@ -13,10 +13,12 @@ import httpx
 
 from flows.kinds.api.bodies.document import Download
 from flows.kinds.api.declared.api import Api
+from flows.kinds.api.declared.changes import Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.format import Format
 from flows.kinds.api.declared.pagination import Offset, PageNumber
 from flows.kinds.api.http.answer import Answer
+from flows.kinds.api.http.auth import query_parameter
 from flows.kinds.api.http.body import Body, read_body, require_json
 from flows.kinds.api.http.failure import AttemptFailed, PageTooLarge, expired, refused, too_slow, unreachable
 from flows.kinds.api.http.json_walk import Absent, Document
@@ -26,11 +28,11 @@ from flows.kinds.api.http.pace import pace_of
 from flows.kinds.api.http.policy import Answered, answered_by, rules_of
 from flows.kinds.api.http.quota import pause_asked
 from flows.kinds.api.http.records import split, whole_document
-from flows.kinds.api.http.request import PageRequest
+from flows.kinds.api.http.request import PageRequest, without_parameter
 from flows.kinds.api.http.spool import spooled, spooled_body
 from flows.kinds.api.http.stores import is_store, masked, store_url
 from flows.values.connection import ApiConnection
-from flows.values.json_path import parse_path
+from flows.values.json_path import parse_path, plain_steps
 
 _MAX_REDIRECTS = 5
 _EMPTY = Document(b"{}")
@@ -56,6 +58,7 @@ class Reader:
     ) -> None:
         self.base = base
         self.limits = limits
+        self.auth = api.auth
         self._client = client
         self._api = api
         self._endpoint = endpoint
@@ -67,6 +70,12 @@ class Reader:
         self._past_end = pagination.past_end if isinstance(pagination, PageNumber | Offset) else None
         self._is_child = endpoint.parent is not None
         self._answers = rules_of(api, endpoint)
+        paths = [field.at for field in endpoint.key_fields if field.name not in {one.name for one in endpoint.copied}]
+        if isinstance(endpoint.cursor, Since) and endpoint.cursor.missing == "quarantine":
+            paths.append(endpoint.cursor.field)
+        # By these fields a document is known to be a list.
+        self.needed = frozenset(plain_steps(path)[0] for path in paths)
+        self.may_lack_list = endpoint.may_be_absent
         self._where = f"{api.name}.{endpoint.name}"
 
     async def fetch(self, request: PageRequest, number: int, *, shapeless: bool = False) -> Answer:
@@ -85,7 +94,7 @@ class Reader:
                 return Answer([], None, whole_document(body), headers, asked.url, body.received_bytes)
             return self._page(body, answered, asked)
 
-        return await self._tried(request, number, lambda now: self._answer(now, number, take))
+        return await self._tried(request, number, lambda now: self._answer(now, number, take, of_job=shapeless))
 
     async def download(self, request: PageRequest, number: int, form: Format, at: str = "") -> Download | Answer:
         """The body of the response, on the disk. An `Answer` if there is none: not modified, no such page.
@@ -99,8 +108,10 @@ class Reader:
 
         async def spool(answered: Answered, asked: PageRequest, deadline: asyncio.Timeout) -> Download:
             if answered.body is not None:
-                return spooled_body(answered.body, answered.response.headers, asked.url, form)
-            return await spooled(answered.response, asked.url, form, self.limits, deadline)
+                found = spooled_body(answered.body, answered.response.headers, asked.url, form)
+            else:
+                found = await spooled(answered.response, asked.url, form, self.limits, deadline)
+            return replace(found, declared="end" if answered.then == "end" else "")
 
         async def look(answered: Answered, asked: PageRequest, _: asyncio.Timeout) -> PageRequest:
             document = whole_document(await self._json_of(answered))
@@ -181,6 +192,8 @@ class Reader:
         request: PageRequest,
         number: int,
         take: Callable[[Answered, PageRequest, asyncio.Timeout], Awaitable[Found]],
+        *,
+        of_job: bool = False,
     ) -> Found | Answer:
         """What `take` makes of the response, with redirects within the origin, and to declared stores, followed."""
         asked = request
@@ -202,13 +215,16 @@ class Reader:
                         self._pace.hold(self._endpoint.name, min(pause, self.limits.longest_wait_seconds))
                     if response.status_code == httpx.codes.NOT_MODIFIED and request.etag is not None:
                         return Answer([], None, _EMPTY, response.headers, request.url, unchanged=True)
+                    if request.at_store and response.status_code != httpx.codes.OK:
+                        # Statuses of a store are not those of the API: nothing declared or usual holds for them.
+                        if response.status_code in _EXPIRED:
+                            raise expired(response, request.line)
+                        raise refused(response, request.line, self._api)
                     answered = await answered_by(response, self._answers, self.limits.max_body_bytes)
                     answered.refuse(request.line)
                     if (known := self._without_body(answered, request, number)) is not None:
                         return known
-                    if request.at_store and response.status_code in _EXPIRED:
-                        raise expired(response, request.line)
-                    accepted = answered.then == "accept" or self._is_created(request, response)
+                    accepted = answered.then == "accept" or (of_job and self._is_created(response))
                     if response.status_code != httpx.codes.OK and not accepted:
                         raise refused(response, request.line, self._api)
                     # Links are relative to the API's URL, and a store's is not to be remembered.
@@ -223,8 +239,8 @@ class Reader:
             f"declare the final URL's path in flows/sources/{self._api.name}.py",
         )
 
-    def _is_created(self, request: PageRequest, response: httpx.Response) -> bool:
-        """Whether it is the answer to a request for a job."""
+    def _is_created(self, response: httpx.Response) -> bool:
+        """Whether a job was created, or goes on. Its results are not ready with such a status."""
         return self._endpoint.job is not None and response.status_code in (httpx.codes.CREATED, httpx.codes.ACCEPTED)
 
     def _page(self, body: Body, answered: Answered, request: PageRequest) -> Answer:
@@ -262,6 +278,7 @@ class Reader:
     def _redirected(self, request: PageRequest, response: httpx.Response) -> PageRequest:
         # An invalid URL has already failed inside httpx.
         target = request.url.join(response.headers["location"])
+        parameter = query_parameter(self.auth)
         if request.body is None and (request.at_store or is_store(target, self._api.stores)):
             target = store_url(str(target), request.url, self._api.stores, f"the redirect from {request.line}")
             return PageRequest(target, accept=request.accept, at_store=True)
@@ -271,7 +288,8 @@ class Reader:
                 f"a redirect ({response.status_code}) from {request.line} would drop the body",
                 f"declare the final URL's path in flows/sources/{self._api.name}.py",
             )
-        return replace(request, url=target)
+        # A key that the API sends back would be in the log of requests; the signer adds it below that log.
+        return replace(request, url=target if parameter is None else without_parameter(target, parameter))
 
 
 def _text_at(document: Document, path: str) -> str:

@@ -157,6 +157,15 @@ def _refuse_failure(document: Document, endpoint: Endpoint) -> None:
         )
 
 
+def failure_in(record: bytes) -> str | None:
+    """Where an object says that the request failed; None if it does not."""
+    try:
+        around = list(Document(record).around(1)) if kind_of(record) == "object" else []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return next((path for path, _, name, value in around if _is_failure(name, value)), None)
+
+
 def _is_failure(name: str, value: memoryview) -> bool:
     if name in _FAILURES:
         return len(value) > 16 or bytes(value) not in _NO_FAILURE

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, unquote_plus, urlencode
 
 import httpx
 
@@ -96,10 +97,27 @@ def encoded_form(fields: Mapping[str, Any]) -> bytes:
 
 def without_parameter(url: httpx.URL, name: str) -> httpx.URL:
     """The URL without a parameter; the rest of its query is unchanged byte for byte: a page cursor may be signed."""
-    escaped = quote(name, safe="")
-    pairs = url.query.decode("ascii").split("&")
-    kept = [pair for pair in pairs if pair and pair.partition("=")[0] != escaped]
-    return url if len(kept) == len(pairs) else url.copy_with(query="&".join(kept).encode("ascii") or None)
+    query = url.query.decode("ascii")
+    kept = _without(query, name)
+    return url if kept == query else url.copy_with(query=kept.encode("ascii") or None)
+
+
+def text_without_parameter(url: str, name: str) -> str:
+    """As `without_parameter`, of a URL that may be relative."""
+    path, mark, query = url.partition("?")
+    query, hash_, fragment = query.partition("#")
+    return path + (mark + kept if (kept := _without(query, name)) else "") + hash_ + fragment
+
+
+def _without(query: str, name: str) -> str:
+    """A query without a parameter, however an API that echoes it escapes it, capitalises it, or separates it."""
+    kept = ""
+    pieces = re.split("([&;])", query)
+    for separator, pair in zip(["", *pieces[1::2]], pieces[::2], strict=True):
+        if unquote_plus(pair.partition("=")[0]).casefold() == name.casefold():
+            continue
+        kept += (separator if kept else "") + pair
+    return kept
 
 
 def _with_params(url: httpx.URL, values: Sequence[tuple[str, str]]) -> httpx.URL:

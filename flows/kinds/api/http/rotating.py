@@ -22,7 +22,7 @@ import httpx
 
 from flows.access.kept_tokens import before_kept
 from flows.kinds.api.http.failure import AttemptFailed, token_variable
-from flows.kinds.api.http.grants import Granted, Refreshed, Token, identity_of
+from flows.kinds.api.http.grants import Granted, Refreshed, Token, identity_of, refresh_token_in
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.oauth import TokenSigner
 from flows.values.errors import ConfigurationError, MedallionError
@@ -64,7 +64,7 @@ class RotatingSigner(TokenSigner):
                 self._keeper.write(replace(kept, attempted_at=kept.attempted_at or time.time()))
                 try:
                     content, headers = await self._ask(self._refreshed.exchange(kept.refresh_token))
-                    granted = self._refreshed.granted(content, headers)
+                    granted = self._granted(kept, content, headers)
                 except AttemptFailed as failed:
                     failure = self._explained(failed, kept)
                 else:
@@ -75,6 +75,20 @@ class RotatingSigner(TokenSigner):
                 raise failure
         except MedallionError as problem:
             failure = AttemptFailed(problem.what, problem.fix, kind=type(problem), again=problem.retryable)
+        raise failure
+
+    def _granted(self, kept: KeptToken, content: bytes, headers: httpx.Headers) -> Granted:
+        """What the server granted. A replacement is kept even if the rest of the answer is of no use.
+
+        Raises:
+            AttemptFailed: there is no access token.
+        """
+        try:
+            return self._refreshed.granted(content, headers)
+        except AttemptFailed as failed:
+            failure = failed
+        if replacement := refresh_token_in(content):
+            self._keep(kept, Granted("", 0.0, replacement))
         raise failure
 
     def _kept(self) -> KeptToken:
@@ -139,6 +153,14 @@ class RotatingSigner(TokenSigner):
         """What a failed exchange means. If the server has surely not replaced the token, the note is taken back."""
         if failed.status not in (400, 401, 403):
             return failed
+        if self._is_newer_kept(kept):
+            # This run has lost its lock: what it knows is the past, and must not replace what is valid.
+            return AttemptFailed(
+                f"another run has exchanged the refresh token meanwhile ({failed.what})",
+                "nothing: the next attempt uses what that run has kept",
+                again=True,
+                status=failed.status,
+            )
         if failed.code != "invalid_grant":
             self._keeper.write(kept)
             return failed

@@ -8,8 +8,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 import httpx
+from msgspec.json import encode
 
-from flows.kinds.api.bodies.document import Download, Inside, Piece, pieces_of
+from flows.kinds.api.bodies.document import Download, Expected, Inside, Piece, pieces_of
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.format import Format
 from flows.kinds.api.declared.pagination import Offset, PageNumber
@@ -21,8 +22,9 @@ from flows.kinds.api.http.reader import Reader
 from flows.kinds.api.http.request import PageRequest
 from flows.kinds.api.pages.kept import Kept
 from flows.kinds.api.pages.page import Page, Start
-from flows.kinds.api.pages.place import place_after
+from flows.kinds.api.pages.place import place_after, without_key
 from flows.kinds.api.pages.walk import Walk
+from flows.values.errors import ListUnfinished
 
 _NOTHING = Document(b"{}")
 
@@ -43,7 +45,12 @@ async def document_pages(
     inside = Inside(**(place or {}).get("inside", {}))
     at_once = isinstance(walk.pagination, PageNumber | Offset)
     request: PageRequest | None = first
+    roots: set[str] = set()
+    documents = 0
     while request is not None:
+        if documents >= reader.limits.max_pages:
+            raise too_many(documents).error(reader.place(number), 1)
+        documents += 1
         began = datetime.now(UTC)
         of = _Document(reader, endpoint.format, request, at, at_once=at_once)
         following: PageRequest | None = None
@@ -52,7 +59,11 @@ async def document_pages(
                 number += 1
                 head = of.head()
                 if piece.is_last:
-                    records, following = _taken(walk, request, of.answer(piece), reader.place(number))
+                    if not piece.absent:
+                        roots.add(piece.root)
+                    answer = of.answer(piece, known=piece.root in roots)
+                    records, following = _taken(walk, request, answer, reader.place(number))
+                    following = without_key(following, reader.auth)
                     after = place_after(following, number, walk)
                 else:
                     records = piece.records
@@ -70,6 +81,15 @@ async def document_pages(
                     ignored=walk.ignored if after is None else 0,
                 )
         request, inside = following, Inside()
+
+
+def too_many(pages: int) -> AttemptFailed:
+    """A list has more pages than a run may read."""
+    return AttemptFailed(
+        f"{pages} pages of one list were read in this run, which is the bound max_pages",
+        "run again: the next run goes on from there; declare a larger page_size, or raise the bound",
+        kind=ListUnfinished,
+    )
 
 
 def _taken(walk: Walk, request: PageRequest, answer: Answer, where: str) -> tuple[list[bytes], PageRequest | None]:
@@ -97,8 +117,9 @@ class _Document:
                 yield Piece([], inside, is_last=True)
                 return
             failure: AttemptFailed | None = None
+            expected = Expected(self._reader.needed, self._reader.may_lack_list)
             with closing(found.file):
-                pieces = pieces_of(found, self._form, inside, self._reader.limits, at_once=self._at_once)
+                pieces = pieces_of(found, self._form, inside, self._reader.limits, expected, at_once=self._at_once)
                 while failure is None:
                     try:
                         piece = next(pieces)
@@ -132,9 +153,19 @@ class _Document:
         """Whether it is declared that there is none."""
         return isinstance(self._found, Answer) and self._found.declared == "skip"
 
-    def answer(self, last: Piece) -> Answer:
-        """The document as pagination sees it, with its last records."""
+    def answer(self, last: Piece, *, known: bool) -> Answer:
+        """The document as pagination sees it, with its last records. `known`: an earlier one had this root."""
         if isinstance(self._found, Answer):
             return self._found
         assert self._found is not None
-        return Answer(last.records, None, _NOTHING, self._found.headers, self._found.url, 0, listed=last.inside.records)
+        return Answer(
+            last.records,
+            None,
+            Document(encode({last.root: None})) if last.root else _NOTHING,
+            self._found.headers,
+            self._found.url,
+            0,
+            listed=last.inside.records,
+            absent=last.absent and not known,
+            declared=self._found.declared,
+        )

@@ -14,12 +14,13 @@ from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import Offset, PageNumber, SinglePage
 from flows.kinds.api.http.answer import Answer
+from flows.kinds.api.http.auth import query_parameter
 from flows.kinds.api.http.date import http_date
 from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.reader import Reader
-from flows.kinds.api.http.request import PageRequest
+from flows.kinds.api.http.request import PageRequest, text_without_parameter
 from flows.kinds.api.pages.ahead import Ahead
-from flows.kinds.api.pages.documents import document_pages
+from flows.kinds.api.pages.documents import document_pages, too_many
 from flows.kinds.api.pages.first import first_request, values_of
 from flows.kinds.api.pages.jobs import job_pages
 from flows.kinds.api.pages.kept import Kept, is_older
@@ -29,7 +30,7 @@ from flows.kinds.api.pages.page import Page, Start
 from flows.kinds.api.pages.place import Place, place_after, request_at, without_key
 from flows.kinds.api.pages.token_walk import TokenWalk
 from flows.kinds.api.pages.walk import ListOf, Walk
-from flows.values.errors import ListUnfinished, MedallionError, SourceError
+from flows.values.errors import MedallionError, SourceError
 from flows.values.json_path import parse_path
 
 _ALL = Start()
@@ -84,7 +85,7 @@ class EndpointReader:
             began = datetime.now(UTC)
             while request is not None:
                 if number - begun >= self._reader.limits.max_pages:
-                    raise _too_many(number - begun).error(self._reader.place(number), 1)
+                    raise too_many(number - begun).error(self._reader.place(number), 1)
                 number += 1
                 answer = await ahead.answer(request, number)
                 try:
@@ -216,7 +217,11 @@ class EndpointReader:
         if cursor.header:
             return answer.headers.get(cursor.header) if number == 1 else None
         token = answer.document.token(parse_path(cursor.at))
-        return None if token is None else str(token)
+        parameter = query_parameter(self._api.auth)
+        if token is None or cursor.parameter or parameter is None:
+            return None if token is None else str(token)
+        # The token is a URL, and some APIs put the received key into their links.
+        return text_without_parameter(str(token), parameter)
 
     def _first(self, start: Start = _ALL, of: Mapping[str, str | int] | None = None) -> PageRequest:
         cursor = self._endpoint.cursor
@@ -239,11 +244,3 @@ class EndpointReader:
             case SinglePage():
                 return Walk(pagination, first, of)
         return TokenWalk(pagination, first, of)
-
-
-def _too_many(pages: int) -> AttemptFailed:
-    return AttemptFailed(
-        f"{pages} pages of one list were read in this run, which is the bound max_pages",
-        "run again: the next run goes on from there; declare a larger page_size, or raise the bound",
-        kind=ListUnfinished,
-    )

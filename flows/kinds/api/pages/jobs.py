@@ -62,8 +62,12 @@ async def job_pages(
     facts: Facts = {"starts": 0} if place is None else place["job"]
     while not facts.get("done"):
         if "id" not in facts:
-            facts, moment = await run.create(start, facts["starts"] + 1)
+            created = await run.create(start, facts["starts"] + 1)
             number += 1
+            if created is None:
+                yield Page([], 0, None, number, None, moment=datetime.now(UTC), skipped=True)
+                return
+            facts, moment = created
             yield Page([], 0, None, number, {"number": number, "job": facts}, moment=moment, keep=True)
         finished = await run.wait(facts, number)
         if finished is None and facts["starts"] >= run.job.starts:
@@ -91,8 +95,8 @@ class _JobRun:
         self._reader, self._endpoint, self.job, self._of = reader, endpoint, endpoint.job, of
         self._where = reader.place(1)
 
-    async def create(self, start: Start, starts: int) -> tuple[Facts, datetime]:
-        """Start a job: its facts, and the API's clock before it."""
+    async def create(self, start: Start, starts: int) -> tuple[Facts, datetime] | None:
+        """Start a job: its facts, and the API's clock before it; None if there is declared to be none."""
         began = datetime.now(UTC)
         try:
             request = self._creating(start)
@@ -103,6 +107,8 @@ class _JobRun:
         if error is not None:
             raise error
         answer = await self._reader.fetch(request, 1, shapeless=True)
+        if answer.declared == "skip":
+            return None
         name = self._value(answer.document, self.job.id)
         if name is None:
             raise SourceError(
@@ -195,7 +201,9 @@ class _JobRun:
         texts = json.dumps(job.body)
         values: list[tuple[str, Value]] = []
         if isinstance(cursor, Since):
-            ends = (("since", cursor.parameter, start.since or cursor.begin), ("until", cursor.until, start.until))
+            # Without windows, the upper end is now.
+            until = start.until or (cursor.at(datetime.now(UTC)) if cursor.is_time else None)
+            ends = (("since", cursor.parameter, start.since or cursor.begin), ("until", cursor.until, until))
             for mark, parameter, value in ends:
                 if f"{{{mark}}}" in texts:
                     body = _replaced(body, f"{{{mark}}}", cursor.written(value) if value else job.first)

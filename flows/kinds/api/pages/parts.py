@@ -173,10 +173,13 @@ async def read_parts(reader: EndpointReader, parts: Parts, width: int) -> AsyncG
 
 
 def _halves(parts: Parts, part: Part, page: Page) -> tuple[Part, Part] | None:
-    """Both halves of a window that has more records than a query returns; None if it has not."""
+    """Both halves of a window that may have more records than a query returns; None if it has not.
+
+    With as many, too: some APIs count no further than they return.
+    """
     cursor = parts.endpoint.cursor
     cap = cursor.cap if isinstance(cursor, Since) else None
-    if cap is None or page.total is None or page.total <= cap:
+    if cap is None or page.total is None or page.total < cap:
         return None
     halves = parts.halves(part)
     if halves is None:
