@@ -101,7 +101,7 @@ def test_what_commands_write_after_they_are_prepared_is_the_owners_alone(
     (tmp_path / "before").mkdir()
     assert (tmp_path / "before").stat().st_mode & 0o777 == 0o777  # the control
     try:
-        prepare()
+        prepare(asks_server=False)
     finally:
         settings.cache_clear()
     child = "import pathlib; pathlib.Path('dbt').mkdir(); pathlib.Path('dbt/compiled.sql').write_text('x')"
