@@ -7,7 +7,7 @@ from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.format import Csv, NdJson, Xml
 from flows.kinds.api.declared.job import Job
 from flows.kinds.api.declared.pagination import Cursor, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
-from flows.kinds.api.declared.parts import Field, Parent, Partition
+from flows.kinds.api.declared.parts import Field, Group, Parent, Partition
 from flows.kinds.api.declared.rate import Rate
 from flows.kinds.api.declared.sent import ApiKeyBody, ApiKeyHeader, ApiKeyQuery, Basic, Bearer, Cookie, NoAuth
 from flows.kinds.api.declared.tokens import JwtBearer, Login, OAuth2, RefreshToken, SeveralKeys, Signed
@@ -25,6 +25,7 @@ __all__ = [
     "Cursor",
     "Endpoint",
     "Field",
+    "Group",
     "Job",
     "JwtBearer",
     "LinkHeader",

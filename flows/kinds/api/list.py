@@ -25,10 +25,11 @@ from flows.kinds.api.gathering import ListGathering
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.landing import published
 from flows.kinds.api.list_state import Gathered, ListRead
-from flows.kinds.api.pages.children import read_children
+from flows.kinds.api.pages.children import Lists, OneByOne, read_children
 from flows.kinds.api.pages.coming import Coming
 from flows.kinds.api.pages.endpoint import count_records, open_reader
 from flows.kinds.api.pages.endpoint_reader import EndpointReader
+from flows.kinds.api.pages.groups import Groups
 from flows.kinds.api.pages.page import Page, Start
 from flows.kinds.api.pages.parts import Parts, read_parts
 from flows.kinds.api.parents import parents_of
@@ -121,7 +122,12 @@ class ListLoad:
             self._batch_reached = str(parents.until)
             records = parents.records(warehouse, place)
             with_children = functools.partial(parents.with_children, warehouse, self.session.target, self.endpoint)
-            children = read_children(reader, records, self.source.concurrent_of(self.endpoint), with_children)
+            parent = self.source.table(self.endpoint.parent.endpoint)
+            group, (key, *_) = self.endpoint.parent.group, parent.key_fields
+            lists: Lists = OneByOne(reader)
+            if group is not None:
+                lists = Groups(reader, key.name, key.type, group, with_children)
+            children = read_children(lists, records, self.source.concurrent_of(self.endpoint), with_children)
             async with contextlib.aclosing(records), contextlib.aclosing(children):
                 yield children
 
@@ -250,7 +256,11 @@ class ListLoad:
         counts = await self.of.publish(staged, note)
         if gathered.ended:
             self.warning = warning_of(
-                gathered, self.session.target.where, self._lacks, replaces=isinstance(endpoint.load, Replace)
+                gathered,
+                self.session.target.where,
+                self._lacks,
+                replaces=isinstance(endpoint.load, Replace),
+                grouped=endpoint.parent is not None and endpoint.parent.group is not None,
             )
         gathering.known = known
         gathering.first = fields.is_new = False

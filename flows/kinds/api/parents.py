@@ -183,9 +183,9 @@ class Parents:
         return {row[: len(self.keys)]: row for row in rows}
 
     async def with_children(
-        self, warehouse: Connection[Record], child: Target, endpoint: Endpoint
+        self, warehouse: Connection[Record], child: Target, endpoint: Endpoint, but: Sequence[str] = ()
     ) -> ParentRecord | None:
-        """A parent with children in raw: that of the latest children. None if raw cannot show it."""
+        """A parent with children in raw, `but` none of these: that of the latest children. None if raw shows none."""
         parent = endpoint.parent
         if parent is None or not endpoint.lists_are_told_apart or await raw_columns(warehouse, child) is None:
             return None
@@ -193,7 +193,9 @@ class Parents:
         found = await warehouse.fetchval(
             f"select {key} from {child.raw} as c inner join {self.target.raw} as p "
             f"on {key} = c.{quote_identifier(parent.column)}::text "
-            "where c._deleted_at is null and p._deleted_at is null order by c._batch_id desc limit 1"
+            f"where c._deleted_at is null and p._deleted_at is null and {key} <> all($1) "
+            "order by c._batch_id desc limit 1",
+            but,
         )
         if found is None:
             return None

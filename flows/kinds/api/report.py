@@ -17,8 +17,12 @@ def refused_parents(gathered: Gathered, where: str) -> SourceError:
     )
 
 
-def warning_of(gathered: Gathered, where: str, lacks: int = 0, *, replaces: bool = False) -> str | None:
-    """What the load says besides its counts; None if the list is known to be complete. `replaces`: of a replace.
+def warning_of(
+    gathered: Gathered, where: str, lacks: int = 0, *, replaces: bool = False, grouped: bool = False
+) -> str | None:
+    """What the load says besides its counts; None if the list is known to be complete.
+
+    `replaces`: of a replace; `grouped`: of several parents by one request.
 
     `lacks`: the records that the API counts, and that are on none of the pages.
     """
@@ -39,6 +43,11 @@ def warning_of(gathered: Gathered, where: str, lacks: int = 0, *, replaces: bool
         return (
             f"{gathered.skipped} lists were skipped as declared, so nothing was marked as deleted; "
             "use load=Merge(), or see answers= of the declaration"
+        )
+    if gathered.unproven and grouped:
+        return (
+            f"nothing shows that the API has read the keys of {gathered.unproven} parents without children, so nothing "
+            "of theirs was marked as deleted; if they should have some, check group= of the declaration"
         )
     if gathered.unproven:
         return (

@@ -110,6 +110,12 @@ class Api:
                 where=where,
                 fix=f"use one of {', '.join(dict.fromkeys(names))}, or declare it among fields= of the parent",
             )
+        if endpoint.parent.group is not None and len(parent.keys) > 1:
+            raise DeclarationError(
+                f"{parent.name} has a key of several values, and children in a group are told apart by one",
+                where=where,
+                fix="remove the group",
+            )
         told = {parent.keys[0], *(one.name for one in endpoint.parent.fields)}
         hidden = [name for name in endpoint.placeholders if name in parent.keys and name not in told]
         if endpoint.cursor is not None and hidden:

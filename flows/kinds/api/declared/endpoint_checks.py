@@ -57,6 +57,8 @@ def _check_parts(endpoint: Endpoint, where: str) -> None:
             where=where,
             fix=f"write {{{min(unused)}}} into the path, a parameter or the body",
         )
+    if endpoint.parent is not None and endpoint.parent.group is not None:
+        _check_group(endpoint, where)
     if endpoint.partitions and (endpoint.etag or isinstance(endpoint.cursor, ChangeToken)):
         raise DeclarationError(
             "several lists cannot have one ETag or change token", where=where, fix="declare partitions or these"
@@ -78,6 +80,21 @@ def _check_parts(endpoint: Endpoint, where: str) -> None:
             "an endpoint with a parent cannot have a change token, windows, ETag or total: it is loaded per parent",
             where=where,
             fix="remove them; only changed parents are fetched, each since its own cursor if there is one",
+        )
+
+
+def _check_group(endpoint: Endpoint, where: str) -> None:
+    if endpoint.cursor is not None or endpoint.partitions:
+        raise DeclarationError(
+            "parents that are in one request have neither a cursor each nor a list per partition",
+            where=where,
+            fix="remove the group, or the cursor and the partitions; only changed parents are requested anyway",
+        )
+    if len(set(endpoint.placeholders)) > 1:
+        raise DeclarationError(
+            "a request for several parents has one value of each",
+            where=where,
+            fix="remove the group, or all names in braces but the key of the parent",
         )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +37,33 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Several parents in one request, `size` at most. `by` is where a child's record has the key of its parent.
+
+        Endpoint("refunds", path="/refunds", params=(("order_ids", "{id}"),),
+                 parent=Parent("orders", column="order_id", group=Group(50, by="order_id")))
+
+    In the path, in parameters and in texts the keys are joined by the `separator`; a text of the body that is `{id}`
+    and nothing else becomes a list of them.
+    """
+
+    size: int
+    by: str
+    separator: str = ","
+
+    def __post_init__(self) -> None:
+        plain_steps(self.by)
+        if self.size < 2 or not self.separator:
+            raise DeclarationError(
+                "a group has at least two parents, and something between their keys",
+                where="parent",
+                fix='write Group(50, by="order_id"), or no group',
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Parent:
-    """The parent endpoint: this endpoint is requested once per record of it.
+    """The parent endpoint: this endpoint is requested once per record of it, or with a `group` for several at once.
 
         Endpoint("refunds", path="/orders/{id}/refunds", parent=Parent("orders", column="order_id"))
 
@@ -54,6 +79,7 @@ class Parent:
     type: str = "text"
     every: bool = False
     fields: tuple[Field, ...] = ()
+    group: Group | None = None
 
     def __post_init__(self) -> None:
         if self.type not in KEY_TYPES:
@@ -90,6 +116,23 @@ class Partition:
             )
 
 
+class Several(tuple[str | int, ...]):
+    """The keys of several parents: a list in a body, and as a text joined by the separator."""
+
+    separator = ","
+
+    @classmethod
+    def of(cls, keys: Iterable[str | int], separator: str) -> "Several":
+        """These keys."""
+        several = cls(keys)
+        several.separator = separator
+        return several
+
+    def __str__(self) -> str:
+        return self.separator.join(map(str, self))
+
+
+Requested = str | int | Several
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -113,7 +156,7 @@ def places_in(template: Any) -> tuple[str, ...]:
     return tuple(names) if all(name.isidentifier() for name in names) else ()
 
 
-def filled(template: Any, values: Mapping[str, str | int]) -> Any:
+def filled(template: Any, values: Mapping[str, Requested]) -> Any:
     """The template with these values; a text that is a single name becomes its value."""
     if isinstance(template, Mapping):
         return {name: filled(value, values) for name, value in template.items()}

@@ -13,6 +13,7 @@ from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import Offset, PageNumber, SinglePage
+from flows.kinds.api.declared.parts import Requested
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.auth import query_parameter
 from flows.kinds.api.http.date import http_date
@@ -30,7 +31,7 @@ from flows.kinds.api.pages.page import Page, Start
 from flows.kinds.api.pages.place import Place, place_after, request_at, without_key
 from flows.kinds.api.pages.token_walk import TokenWalk
 from flows.kinds.api.pages.walk import ListOf, Walk
-from flows.values.errors import MedallionError, SourceError
+from flows.values.errors import ListUnfinished, MedallionError, SourceError
 from flows.values.json_path import parse_path
 
 _ALL = Start()
@@ -51,7 +52,7 @@ class EndpointReader:
         self,
         start: Start = _ALL,
         *,
-        of: Mapping[str, str | int] | None = None,
+        of: Mapping[str, Requested] | None = None,
         side_by_side: bool = True,
     ) -> AsyncGenerator[Page, None]:
         """The pages of one list. `of` are values of the parent, and of partitions; without, the first partition's."""
@@ -112,7 +113,7 @@ class EndpointReader:
                 yield replace(page, is_proven=is_proven, ignored=walk.ignored if following is None else 0)
                 request = following
 
-    def _other_pages(self, start: Start, of: Mapping[str, str | int] | None) -> AsyncGenerator[Page, None]:
+    def _other_pages(self, start: Start, of: Mapping[str, Requested] | None) -> AsyncGenerator[Page, None]:
         """The pages of a job's list, or of documents that are not JSON."""
         endpoint, job = self._endpoint, self._endpoint.job
         if job is not None:
@@ -133,7 +134,7 @@ class EndpointReader:
             return document_pages(self._reader, endpoint, walk, request, start, self._at)
         raise error
 
-    async def _has_changed(self, walk: NumberedWalk, number: int, of: Mapping[str, str | int] | None) -> bool:
+    async def _has_changed(self, walk: NumberedWalk, number: int, of: Mapping[str, Requested] | None) -> bool:
         """Whether records changed while their list was read, page by page, by one request with the cursor.
 
         Its value is the API's clock at the first page. Without a cursor, every load reads all pages, and the next one
@@ -195,6 +196,22 @@ class EndpointReader:
             fix=f"check fields= of its parent in flows/sources/{self._api.name}.py",
         )
 
+    def cannot_group(self, problem: str) -> SourceError:
+        """The error of a request for several parents whose answer is of no use."""
+        return SourceError(
+            f"{problem}, in a request for several parents",
+            where=f"{self._api.name}.{self._endpoint.name}",
+            fix=f"check group= of its parent in flows/sources/{self._api.name}.py against a response",
+        )
+
+    def reads_fewer(self, count: int) -> ListUnfinished:
+        """The error of an API that reads some keys of a request only."""
+        return ListUnfinished(
+            f"of {count} parents in one request, the API answers for some only, as if the others had no children",
+            where=f"{self._api.name}.{self._endpoint.name}",
+            fix=f"declare a smaller Group(…) of its parent in flows/sources/{self._api.name}.py",
+        )
+
     def _page(self, records: list[bytes], answer: Answer, number: int, place: Place | None, began: datetime) -> Page:
         return Page(
             records,
@@ -223,13 +240,13 @@ class EndpointReader:
         # The token is a URL, and some APIs put the received key into their links.
         return text_without_parameter(str(token), parameter)
 
-    def _first(self, start: Start = _ALL, of: Mapping[str, str | int] | None = None) -> PageRequest:
+    def _first(self, start: Start = _ALL, of: Mapping[str, Requested] | None = None) -> PageRequest:
         cursor = self._endpoint.cursor
         if start.until is None and isinstance(cursor, Since) and cursor.until:
             start = replace(start, until=cursor.at(datetime.now(UTC)))
         return first_request(self._api, self._endpoint, self._reader.base, start, self._values(of))
 
-    def _values(self, of: Mapping[str, str | int] | None) -> Mapping[str, str | int]:
+    def _values(self, of: Mapping[str, Requested] | None) -> Mapping[str, Requested]:
         return values_of(self._endpoint.partitions, self._endpoint.combinations[0]) if of is None else of
 
     def _walk(self, first: PageRequest, *, is_all: bool) -> Walk:

@@ -13,7 +13,7 @@ from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import Offset, PageNumber
-from flows.kinds.api.declared.parts import Partition, filled
+from flows.kinds.api.declared.parts import Partition, Requested, Several, filled
 from flows.kinds.api.http.link_header import require_origin
 from flows.kinds.api.http.request import PageRequest, Value, check_place, encoded, encoded_form
 from flows.kinds.api.pages.page import Start
@@ -25,7 +25,7 @@ def first_request(
     endpoint: Endpoint,
     base: httpx.URL,
     start: Start,
-    of: Mapping[str, str | int],
+    of: Mapping[str, Requested],
 ) -> PageRequest:
     """The first page's request: of the changes since the `start`, and until its end, unless the list has its ETag.
 
@@ -41,7 +41,8 @@ def first_request(
         return PageRequest(url, _body(endpoint, of))
     path = endpoint.path
     for name, value in of.items():
-        path = path.replace(f"{{{name}}}", quote(str(value), safe=""))
+        keys, between = (value, value.separator) if isinstance(value, Several) else ((value,), "")
+        path = path.replace(f"{{{name}}}", quote(between, safe=",;+").join(quote(str(key), safe="") for key in keys))
     url = httpx.URL(str(base).rstrip("/") + path)
     if endpoint.params:
         url = url.copy_merge_params([(name, str(filled(value, of))) for name, value in endpoint.params])
@@ -63,7 +64,7 @@ def first_request(
     return request.having(values)
 
 
-def _body(endpoint: Endpoint, of: Mapping[str, str | int]) -> bytes | None:
+def _body(endpoint: Endpoint, of: Mapping[str, Requested]) -> bytes | None:
     # With a job, the body is that of the request that creates it.
     if endpoint.body is None or endpoint.job is not None:
         return None

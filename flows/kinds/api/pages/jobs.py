@@ -22,7 +22,7 @@ import httpx
 
 from flows.kinds.api.declared.changes import Since
 from flows.kinds.api.declared.endpoint import Endpoint
-from flows.kinds.api.declared.parts import filled
+from flows.kinds.api.declared.parts import Requested, filled
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.date import http_date
 from flows.kinds.api.http.failure import AttemptFailed
@@ -45,7 +45,7 @@ ReadList = Callable[[Endpoint, Start], AsyncGenerator[Page, None]]
 
 
 async def job_pages(
-    reader: Reader, endpoint: Endpoint, start: Start, of: Mapping[str, str | int], read: ReadList
+    reader: Reader, endpoint: Endpoint, start: Start, of: Mapping[str, Requested], read: ReadList
 ) -> AsyncGenerator[Page, None]:
     """The pages of an endpoint whose records a job prepares. `read` reads the list of an endpoint without one.
 
@@ -90,7 +90,7 @@ async def job_pages(
 class _JobRun:
     """The requests about an endpoint's job."""
 
-    def __init__(self, reader: Reader, endpoint: Endpoint, of: Mapping[str, str | int]) -> None:
+    def __init__(self, reader: Reader, endpoint: Endpoint, of: Mapping[str, Requested]) -> None:
         assert endpoint.job is not None
         self._reader, self._endpoint, self.job, self._of = reader, endpoint, endpoint.job, of
         self._where = reader.place(1)
