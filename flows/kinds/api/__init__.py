@@ -8,6 +8,7 @@ from flows.kinds.api.declared.format import Csv, NdJson, Xml
 from flows.kinds.api.declared.job import Job
 from flows.kinds.api.declared.pagination import Cursor, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
 from flows.kinds.api.declared.parts import Field, Group, Parent, Partition
+from flows.kinds.api.declared.properties import NamesAt, Properties
 from flows.kinds.api.declared.rate import Rate
 from flows.kinds.api.declared.sent import ApiKeyBody, ApiKeyHeader, ApiKeyQuery, Basic, Bearer, Cookie, NoAuth
 from flows.kinds.api.declared.tokens import JwtBearer, Login, OAuth2, RefreshToken, SeveralKeys, Signed
@@ -30,6 +31,7 @@ __all__ = [
     "JwtBearer",
     "LinkHeader",
     "Login",
+    "NamesAt",
     "NdJson",
     "NextHeader",
     "NextUrl",
@@ -39,6 +41,7 @@ __all__ = [
     "PageNumber",
     "Parent",
     "Partition",
+    "Properties",
     "Rate",
     "RefreshToken",
     "SeveralKeys",

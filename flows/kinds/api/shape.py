@@ -95,7 +95,7 @@ def mark_of(api: Api, endpoint: Endpoint) -> str:
         api.pagination_of(endpoint),
     )
     # Only if declared, so that a place of an earlier version stays valid.
-    parts += tuple(part for part in (endpoint.format, endpoint.job, endpoint.form or None) if part is not None) + (
-        (endpoint.records_as,) if endpoint.records_as != "list" else ()
-    )
+    more = (endpoint.format, endpoint.job, endpoint.form or None, endpoint.properties)
+    parts += tuple(part for part in more if part is not None)
+    parts += (endpoint.records_as,) if endpoint.records_as != "list" else ()
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -17,6 +17,7 @@ from flows.kinds.api.declared.format import Format
 from flows.kinds.api.declared.job import OWN_NAMES, Job
 from flows.kinds.api.declared.pagination import Offset, PageNumber, Pagination
 from flows.kinds.api.declared.parts import KEY_TYPES, Field, Parent, Partition, placeholders_in, places_in
+from flows.kinds.api.declared.properties import Properties
 from flows.kinds.api.declared.transport import transport_problem
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
@@ -43,7 +44,8 @@ class Endpoint:
     `format` is that of a body that is not JSON: `Csv()`, `NdJson()`, `Xml("Order")`. `records_as`: what is at `records`
     is a "list"; one "object"; or "objects_by_id", whose keys become the field `_key` of their records. `form`: the body
     is sent as a form; one that is a text is sent as it is, as `body_type`. `job`: the API prepares the records first.
-    `partitions` are values that it is requested for, one list each, see `Partition`.
+    `partitions` are values that it is requested for, one list each, see `Partition`. `properties` are fields that are
+    requested by name, in several parts, see `Properties`.
     `answers` says what answers mean whose status does not say it, see `When`; the API's are looked at after these.
     `on_drift` is the reaction to a new or retyped field of a record: "evolve" records it, "freeze" refuses the load,
     "quarantine" quarantines the record.
@@ -77,6 +79,7 @@ class Endpoint:
     body_type: str = "text/plain; charset=utf-8"
     job: Job | None = None
     partitions: tuple[Partition, ...] = ()
+    properties: Properties | None = None
     answers: tuple[When, ...] = ()
     on_drift: OnDrift = "evolve"
     on_duplicate: OnDuplicate = "quarantine"

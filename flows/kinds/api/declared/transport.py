@@ -26,6 +26,13 @@ def transport_problem(endpoint: Endpoint) -> tuple[str, str] | None:
         )
     if isinstance(endpoint.cursor, ChangeToken) and (endpoint.format is not None or job is not None):
         return "a change token is in a page of JSON", "declare a Since cursor, or none"
+    if endpoint.properties is not None and (
+        endpoint.format is not None or job is not None or endpoint.etag or endpoint.shrinks
+    ):
+        return (
+            "records that come in parts are those of pages of JSON, all of one size, and no ETag is that of all parts",
+            'remove properties=, or format, job, etag and then="smaller"',
+        )
     if endpoint.form and (isinstance(endpoint.body, str) or (endpoint.body is None and job is None)):
         return "a form is sent, and there is none", 'write body={"name": "value"}'
     if job is None:

@@ -126,6 +126,8 @@ def rules_of(api: Api, endpoint: Endpoint) -> tuple[When, ...]:
     refused: dict[str, str] = {}
     if endpoint.parent is None and not endpoint.partitions:
         refused["skip"] = "it is declared to be skipped, and this endpoint has neither a parent nor partitions"
+    if endpoint.properties is not None:
+        refused["smaller"] = "declare a smaller page_size: the parts of a page have one size"
     if not takes_other_sizes(api.pagination_of(endpoint)):
         refused["smaller"] = "declare Offset(), a token or a link of this endpoint: its pages cannot be made smaller"
     if not endpoint.is_divided:

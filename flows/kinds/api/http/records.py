@@ -90,9 +90,8 @@ def split(body: Body, endpoint: Endpoint, *, believed: bool = False) -> Split:
     # msgspec refuses lone surrogates anywhere in a body. Placeholders replace them while the body is split, and the
     # records get them back. Only such pages pay for it.
     mark = secrets.token_hex(16).encode()
-    masked, count = _ESCAPE.subn(lambda found: mark + found[1] if found[1] else found[0], body.content)
     try:
-        page = _split(masked if count else body.content, endpoint, believed=believed)
+        page = _split(masked_escapes(body.content, mark), endpoint, believed=believed)
     except RecursionError:
         failure = AttemptFailed(
             "the body is nested too deeply to be parsed",
@@ -109,6 +108,11 @@ def split(body: Body, endpoint: Endpoint, *, believed: bool = False) -> Split:
     else:
         return replace(page, records=[record.replace(mark, b"\\u") for record in page.records])
     raise failure
+
+
+def masked_escapes(content: bytes, mark: bytes) -> bytes:
+    """JSON with `mark` instead of the `\\u` of each surrogate."""
+    return _ESCAPE.sub(lambda found: mark + found[1] if found[1] else found[0], content)
 
 
 def whole_document(body: Body) -> Document:

@@ -7,11 +7,19 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from types import TracebackType
+from typing import Protocol
 
 from flows.kinds.api.http.answer import Answer
-from flows.kinds.api.http.reader import Reader
 from flows.kinds.api.http.request import PageRequest
 from flows.kinds.api.pages.walk import Walk
+
+
+class Fetches(Protocol):
+    """Fetches pages."""
+
+    async def fetch(self, request: PageRequest, number: int) -> Answer:
+        """The response to `request`, the read's page `number`."""
+        ...
 
 
 class Ahead:
@@ -22,7 +30,7 @@ class Ahead:
     fetched on its own, and prefetched pages of another path are dropped. At most `width` pages are in memory.
     """
 
-    def __init__(self, reader: Reader, walk: Walk, width: int) -> None:
+    def __init__(self, reader: Fetches, walk: Walk, width: int) -> None:
         self._reader, self._walk, self._width = reader, walk, width
         self._under_way: deque[tuple[PageRequest, asyncio.Task[Answer]]] = deque()
         self._expected: Iterator[PageRequest] = iter(())

@@ -20,7 +20,7 @@ from flows.kinds.api.http.date import http_date
 from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.reader import Reader
 from flows.kinds.api.http.request import PageRequest, text_without_parameter
-from flows.kinds.api.pages.ahead import Ahead
+from flows.kinds.api.pages.ahead import Ahead, Fetches
 from flows.kinds.api.pages.documents import document_pages, too_many
 from flows.kinds.api.pages.first import first_request, values_of
 from flows.kinds.api.pages.jobs import job_pages
@@ -29,6 +29,7 @@ from flows.kinds.api.pages.numbered_walk import NumberedWalk
 from flows.kinds.api.pages.offset_walk import OffsetWalk
 from flows.kinds.api.pages.page import Page, Start
 from flows.kinds.api.pages.place import Place, place_after, request_at, without_key
+from flows.kinds.api.pages.properties import PropertiesReader
 from flows.kinds.api.pages.token_walk import TokenWalk
 from flows.kinds.api.pages.walk import ListOf, Walk
 from flows.values.errors import ListUnfinished, MedallionError, SourceError
@@ -45,6 +46,9 @@ class EndpointReader:
 
     def __init__(self, api: Api, endpoint: Endpoint, reader: Reader, at: str = "") -> None:
         self._api, self._endpoint, self._reader, self._at = api, endpoint, reader, at
+        self._records: Fetches = reader
+        if endpoint.properties is not None:
+            self._records = PropertiesReader(reader, endpoint, endpoint.properties, api.concurrent_of(endpoint))
         self._shows_next = False  # some list has shown where it names its next page
         self._has_tried = False
 
@@ -82,7 +86,7 @@ class EndpointReader:
             raise error
         kept = Kept(self._endpoint.cursor, start.since)
         width = self._api.concurrent_of(self._endpoint) if side_by_side else 0
-        async with Ahead(self._reader, walk, width) as ahead:
+        async with Ahead(self._records, walk, width) as ahead:
             began = datetime.now(UTC)
             while request is not None:
                 if number - begun >= self._reader.limits.max_pages:
@@ -148,7 +152,7 @@ class EndpointReader:
         first = self._first(Start(began), of)
         if self._endpoint.page_size is not None:
             first = first.having([(self._endpoint.page_size_parameter, 1)])
-        records = (await self._reader.fetch(first, number)).records
+        records = (await self._records.fetch(first, number)).records
         # An API that ignores the cursor's parameter sends older ones.
         return any(not is_older(record, cursor, began) for record in records)
 

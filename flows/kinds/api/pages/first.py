@@ -59,7 +59,7 @@ def first_request(
         values.append((pagination.parameter, pagination.first))
     values += _changes(api, endpoint, start)
     if isinstance(endpoint.body, Mapping) and not endpoint.form:
-        for name, _ in values:
+        for name in (*(name for name, _ in values), *([endpoint.properties.parameter] if endpoint.properties else ())):
             check_place(endpoint.body, name)
     return request.having(values)
 
