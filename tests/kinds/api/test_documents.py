@@ -46,6 +46,7 @@ from tests.kinds.loading import rows
 
 CSV = b'id,name\r\n1,"Bolt, ""M8"""\r\n2,"two\nlines"\r\n3,\r\n'
 NDJSON = b'{"id": 1, "n": 1.10}\n{"id": 2}\n{"id": 3}\n'
+GZIP = "Content-Encoding: gzip"
 XML = (
     b'<?xml version="1.0"?><r xmlns="urn:x"><a><o id="1"><l>x</l><l>y</l></o></a>'
     b'<o id="2">t &amp; u<l>z</l></o><o/></r>'
@@ -63,6 +64,11 @@ def zipped(**members: bytes) -> bytes:
 
 def answer(body: bytes, *headers: str, kind: str = "application/octet-stream") -> Answer:
     return raw(response(200, body, *headers, content_type=kind))
+
+
+def closed(body: bytes, *headers: str) -> Answer:
+    """A body that only the end of the connection ends, as of a server of HTTP/1.0."""
+    return raw(head("Connection: close", *headers, content_type="text/plain") + body, close=True)
 
 
 async def read(
@@ -170,12 +176,65 @@ CUT: dict[str, tuple[Format, Answer]] = {
     "gzip with a wrong checksum": (Csv(), answer(gzip.compress(CSV)[:-8] + b"\0" * 8)),
     "gzip, and what follows is none": (Csv(), answer(gzip.compress(CSV) + b"junk")),
     "gzip in gzip": (Csv(), answer(gzip.compress(gzip.compress(CSV)[:-4]), "Content-Encoding: gzip")),
+    "gzip, between two members": (Csv(), closed(gzip.compress(CSV[:-4]) + gzip.compress(b""))),
+    "gzip, between two members of the transfer": (NdJson(), closed(gzip.compress(NDJSON[:25]), GZIP)),
+    "gzip, behind its only member, though it may have others": (Csv(), closed(gzip.compress(CSV))),
+    "gzip, behind one of its members": (
+        NdJson(one_member=True),
+        closed(gzip.compress(NDJSON[:25]) + gzip.compress(NDJSON[25:50])),
+    ),
+    "gzip between two members of a count": (
+        NdJson(count_header="X-Count"),
+        closed(gzip.compress(NDJSON[:25]), "X-Count: 3"),
+    ),
     "zip without its directory": (Csv(), answer(zipped(a_csv=CSV)[:-30])),
     "zip with damaged contents": (
         Csv(),
         answer(zipped(a_csv=CSV).replace(zipped(a_csv=CSV)[45:55], b"\0" * 10, 1)),
     ),
 }
+
+
+PROVEN: dict[str, tuple[Format, Answer]] = {
+    "a single gzip member, as declared": (Csv(one_member=True), closed(gzip.compress(CSV))),
+    "a single gzip member of the transfer": (NdJson(one_member=True), closed(gzip.compress(NDJSON), GZIP)),
+    "one in a transfer of several": (
+        Csv(one_member=True),
+        closed(gzip.compress(gzip.compress(CSV)[:30]) + gzip.compress(gzip.compress(CSV)[30:]), GZIP),
+    ),
+    "a count, of gzip": (Csv(count_header="X-Count"), closed(gzip.compress(CSV), "X-Count: 3")),
+    "a count": (NdJson(count_header="X-Count"), closed(NDJSON, "X-Count: 3")),
+    "a zip": (Csv(), closed(zipped(a_csv=CSV))),
+    "a zip in a transfer by gzip": (Csv(), closed(gzip.compress(zipped(a_csv=CSV)), GZIP)),
+    "the root of an XML": (Xml("o"), closed(gzip.compress(XML))),
+    "a length": (Csv(), answer(gzip.compress(CSV[:20]) + gzip.compress(CSV[20:]))),
+}
+
+
+@pytest.mark.parametrize("with_rule", [False, True], ids=["", "looked at"])
+@pytest.mark.parametrize("name", PROVEN)
+async def test_a_document_without_a_length_may_show_its_end_otherwise(name: str, with_rule: bool) -> None:
+    """Also one that has been looked at before, since a rule asks for a text in it."""
+    form, sent = PROVEN[name]
+    rules = (When(text="not ready", then="retry"),) if with_rule else ()
+    pages = await read(form, sent, answers=rules)
+    assert (len(records(pages)), pages[-1].is_proven) == (3, True)
+
+
+@pytest.mark.parametrize("name", CUT)
+async def test_a_cut_document_that_a_rule_looks_at_is_an_error(name: str) -> None:
+    form, broken = CUT[name]
+    with pytest.raises(SourceUnavailable):
+        await read(form, broken, broken, broken, answers=(When(text="not ready", then="retry"),))
+
+
+async def test_an_unproven_gzip_says_what_to_declare() -> None:
+    with pytest.raises(SourceUnavailable) as refused:
+        await read(Csv(), *[closed(gzip.compress(CSV))] * 3)
+    assert "declare Csv(one_member=True), or count_header=" in refused.value.fix
+    with pytest.raises(SourceUnavailable) as refused:
+        await read(NdJson(), *[closed(gzip.compress(NDJSON[:25]) + gzip.compress(NDJSON[25:]))] * 3)
+    assert "one_member" not in refused.value.fix
 
 
 @pytest.mark.parametrize("name", CUT)

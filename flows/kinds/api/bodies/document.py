@@ -11,7 +11,7 @@ import httpx
 
 from flows.kinds.api.bodies.csv_rows import CsvRecords
 from flows.kinds.api.bodies.lines import LineRecords
-from flows.kinds.api.bodies.unpack import Bound, cut, unpacked
+from flows.kinds.api.bodies.unpack import Bound, Packing, cut, unpacked
 from flows.kinds.api.bodies.xml_records import XmlRecords
 from flows.kinds.api.declared.format import Csv, Format, NdJson, Xml
 from flows.kinds.api.http.failure import AttemptFailed
@@ -29,7 +29,8 @@ _PIECE_BYTES = 8 << 20
 class Download:
     """A body on disk as it was received, and whether the protocol has shown its end. The file has no name.
 
-    `declared`: "end" if its answer is declared to end the list.
+    `declared`: "end" if its answer is declared to end the list. `members` are those of a gzip layer that is already
+    unpacked, if there was one.
     """
 
     file: IO[bytes] = field(repr=False)
@@ -38,6 +39,7 @@ class Download:
     received_bytes: int
     end_proven: bool
     declared: str = ""
+    members: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,12 @@ class Piece:
 class Expected:
     """What a document must have, and what it turns out to be.
 
-    `needed` are fields of each record. A document `may_lack` the list.
+    `needed` are fields of each record. A document `may_lack` the list. `counted`: its records are counted elsewhere.
     """
 
     needed: frozenset[str] = frozenset()
     may_lack: bool = False
+    counted: bool = False
     root: str = ""
     absent: bool = False
 
@@ -129,8 +132,8 @@ def pieces_of(
 
 def _records(found: Download, form: Format, bound: Bound, expected: Expected) -> Iterator[list[bytes]]:
     encoding = found.headers.get("content-encoding", "identity").strip().lower()
-    packed = encoding in ("gzip", "x-gzip")
-    for document in unpacked(found.file, encoding, form.member, bound):
+    packing = Packing([found.members] if found.members else [])
+    for document in unpacked(found.file, encoding, form.member, bound, packing):
         parser = _parser(form, expected)
         for part in document:
             yield parser.feed(part)
@@ -139,11 +142,29 @@ def _records(found: Download, form: Format, bound: Bound, expected: Expected) ->
             if not expected.may_lack:
                 parser.require_list()
             expected.root, expected.absent = parser.root, expected.absent or not parser.is_there
-    found.file.seek(0)
-    magic = found.file.read(4)
-    packed |= magic[:2] == b"\x1f\x8b" or magic in (b"PK\x03\x04", b"PK\x05\x06")
-    if not (found.end_proven or packed or isinstance(form, Xml)):
+    if not (found.end_proven or packing.is_zip or expected.counted or isinstance(form, Xml) or form.count_header):
+        _require_one_member(packing, form)
+
+
+def _require_one_member(packing: Packing, form: NdJson | Csv) -> None:
+    """Only the last gzip layer shows the end of a document, and only if it is known to have no other member.
+
+    Raises:
+        AttemptFailed: it may have, or there is none.
+    """
+    if not packing.members:
         raise cut("the connection was closed, and nothing says that this is its end")
+    if not form.one_member or packing.members[-1] != 1:
+        failure = cut(
+            "the connection was closed at the end of a gzip member, and nothing says that no other member follows"
+        )
+        failure.fix += (
+            f"; if each document is a single gzip member, declare {type(form).__name__}(one_member=True), or "
+            "count_header="
+            if packing.members[-1] == 1
+            else "; if a header of the response has the number of records, declare it: count_header="
+        )
+        raise failure
 
 
 def _parser(form: Format, expected: Expected) -> _Parser:

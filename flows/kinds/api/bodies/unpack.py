@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from itertools import chain
 from typing import IO
@@ -50,6 +50,17 @@ class Bound:
             )
 
 
+@dataclass(slots=True)
+class Packing:
+    """How a document turned out to be packed: the members of each gzip layer, the outer one first, and whether by zip.
+
+    A gzip stream has no end of its own: another member may follow (RFC 1952). A zip has its directory there.
+    """
+
+    members: list[int] = field(default_factory=list)
+    is_zip: bool = False
+
+
 def cut(how: str) -> AttemptFailed:
     """The document has no proven end."""
     return AttemptFailed(
@@ -60,8 +71,10 @@ def cut(how: str) -> AttemptFailed:
     )
 
 
-def unpacked(file: IO[bytes], encoding: str, member: str, bound: Bound) -> Iterator[Iterator[bytes]]:
+def unpacked(file: IO[bytes], encoding: str, member: str, bound: Bound, packing: Packing) -> Iterator[Iterator[bytes]]:
     """The documents in a file: one, or several in a zip. Each is to be read to its end before the next.
+
+    `packing` is filled while they are read.
 
     Raises:
         AttemptFailed: the file is cut, damaged, encrypted, or becomes too large; while it is read, too.
@@ -69,14 +82,15 @@ def unpacked(file: IO[bytes], encoding: str, member: str, bound: Bound) -> Itera
     file.seek(0)
     pieces = _blocks(file)
     if encoding in ("gzip", "x-gzip"):
-        pieces = _inflated(pieces, bound)
+        pieces = _inflated(pieces, bound, packing)
     first = b""
     while len(first) < _MAGIC and (piece := next(pieces, b"")):
         first += piece
     pieces = chain((first,), pieces) if first else iter(())
     if first.startswith(b"\x1f\x8b"):
-        yield _inflated(pieces, bound)
+        yield _inflated(pieces, bound, packing)
     elif first.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        packing.is_zip = True
         with tempfile.SpooledTemporaryFile(_SPOOLED) as whole:
             for piece in pieces:
                 whole.write(piece)
@@ -90,8 +104,10 @@ def _blocks(file: IO[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def _inflated(pieces: Iterable[bytes], bound: Bound) -> Iterator[bytes]:
+def _inflated(pieces: Iterable[bytes], bound: Bound, packing: Packing) -> Iterator[bytes]:
     inflate = zlib.decompressobj(_GZIP)
+    layer = len(packing.members)
+    packing.members.append(1)
     damaged = False
     try:
         for piece in pieces:
@@ -100,6 +116,7 @@ def _inflated(pieces: Iterable[bytes], bound: Bound) -> Iterator[bytes]:
                 if inflate.eof:
                     # A stream may have several members (RFC 1952); zlib refuses anything else after the end.
                     inflate = zlib.decompressobj(_GZIP)
+                    packing.members[layer] += 1
                 part = inflate.decompress(rest, BLOCK)
                 bound.took(len(part))
                 if part:

@@ -14,11 +14,12 @@ class NdJson:
         NdJson(count_header="X-Record-Count")
 
     `count_header` of the response has the number of records, which is compared. `member`: of a zip, the files to read.
-    A line that is not JSON is quarantined; a last line that is cut is an error.
+    A line that is not JSON is quarantined; a last line that is cut is an error. `one_member`: see `Csv`.
     """
 
     count_header: str = ""
     member: str = "*"
+    one_member: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Csv:
         Csv(count_header="Sforce-NumberOfRecords")     the response says how many records it has
 
     A row with another number of values than names is quarantined. The last line must end with a line break, which shows
-    that it is complete; `final_newline=False` is for APIs that never write one.
+    that it is complete; `final_newline=False` is for APIs that never write one. `one_member`: a gzip stream is always
+    a single member, so that its end is that of the document, also if the connection is closed without saying so.
     """
 
     delimiter: str = ","
@@ -42,6 +44,7 @@ class Csv:
     final_newline: bool = True
     count_header: str = ""
     member: str = "*"
+    one_member: bool = False
 
     def __post_init__(self) -> None:
         if len(self.delimiter) != 1 or len(self.quote) > 1 or self.delimiter in ("\n", "\r", self.quote):

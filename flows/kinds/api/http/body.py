@@ -21,11 +21,15 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A response's decoded bytes, the number of bytes received, and whether the protocol proved the end."""
+    """A response's decoded bytes, the number of bytes received, and whether the protocol proved the end.
+
+    `members` are those of its gzip stream, if it was one: another one may follow where the protocol shows no end.
+    """
 
     content: bytes
     received_bytes: int
     end_proven: bool
+    members: int = 0
 
 
 async def read_body(response: httpx.Response, cap: int, *, any_media: bool = False) -> Body:
@@ -39,12 +43,13 @@ async def read_body(response: httpx.Response, cap: int, *, any_media: bool = Fal
         require_json(response.headers)
     declared = declared_length(response.headers)
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    members = 0
     if encoding in ("identity", ""):
         if declared is not None and declared > cap:
             raise _too_large(cap)
         content, received = await _read_plain(response.aiter_raw(), cap)
     elif encoding in ("gzip", "x-gzip"):
-        content, received = await _read_gzip(response.aiter_raw(), cap)
+        content, received, members = await _read_gzip(response.aiter_raw(), cap)
     else:
         raise AttemptFailed(
             f"the body is encoded as {encoding[:40]!r}, and only gzip was requested",
@@ -55,7 +60,7 @@ async def read_body(response: httpx.Response, cap: int, *, any_media: bool = Fal
         raise _cut(f"{received} of {declared} announced bytes were received")
     # HTTP/2 marks the end of every stream.
     marked = "transfer-encoding" in response.headers or response.http_version == "HTTP/2"
-    return Body(content.removeprefix(_BOM), received, end_proven=marked or declared is not None)
+    return Body(content.removeprefix(_BOM), received, marked or declared is not None, members)
 
 
 #: What is declared for lists that come in another format.
@@ -117,9 +122,10 @@ async def _read_plain(pieces: AsyncIterator[bytes], cap: int) -> tuple[bytes, in
     return b"".join(parts), size
 
 
-async def _read_gzip(pieces: AsyncIterator[bytes], cap: int) -> tuple[bytes, int]:
+async def _read_gzip(pieces: AsyncIterator[bytes], cap: int) -> tuple[bytes, int, int]:
     parts: list[bytes] = []
     received = size = 0
+    members = 1
     inflate = zlib.decompressobj(_GZIP)
     try:
         async for piece in pieces:
@@ -129,6 +135,7 @@ async def _read_gzip(pieces: AsyncIterator[bytes], cap: int) -> tuple[bytes, int
                 if inflate.eof:
                     # A stream may have several members (RFC 1952); zlib refuses anything else after the end.
                     inflate = zlib.decompressobj(_GZIP)
+                    members += 1
                 part = inflate.decompress(rest, cap - size + 1)  # at most one byte more: enough to detect it
                 size += len(part)
                 if size > cap:
@@ -143,7 +150,7 @@ async def _read_gzip(pieces: AsyncIterator[bytes], cap: int) -> tuple[bytes, int
         raise _cut("the gzip stream is damaged")
     if not inflate.eof:
         raise _cut("the gzip stream has no end")
-    return b"".join(parts), received
+    return b"".join(parts), received, members
 
 
 def _cut(how: str) -> AttemptFailed:

@@ -76,6 +76,7 @@ class Reader:
         # By these fields a document is known to be a list.
         self.needed = frozenset(plain_steps(path)[0] for path in paths)
         self.may_lack_list = endpoint.may_be_absent
+        self.counts_records = endpoint.job is not None and bool(endpoint.job.total)
         self._where = f"{api.name}.{endpoint.name}"
 
     async def fetch(self, request: PageRequest, number: int, *, shapeless: bool = False) -> Answer:

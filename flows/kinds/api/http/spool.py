@@ -70,7 +70,7 @@ def spooled_body(body: Body, headers: httpx.Headers, url: httpx.URL, form: Forma
     file.write(body.content)
     plain = headers.copy()
     plain.pop("content-encoding", None)
-    return Download(file, plain, url, body.received_bytes, body.end_proven or "content-encoding" in headers)
+    return Download(file, plain, url, body.received_bytes, body.end_proven, members=body.members)
 
 
 def _require_kind(headers: httpx.Headers, form: Format) -> None:

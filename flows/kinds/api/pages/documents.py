@@ -117,7 +117,7 @@ class _Document:
                 yield Piece([], inside, is_last=True)
                 return
             failure: AttemptFailed | None = None
-            expected = Expected(self._reader.needed, self._reader.may_lack_list)
+            expected = Expected(self._reader.needed, self._reader.may_lack_list, self._reader.counts_records)
             with closing(found.file):
                 pieces = pieces_of(found, self._form, inside, self._reader.limits, expected, at_once=self._at_once)
                 while failure is None:
