@@ -27,6 +27,7 @@ from flows.kinds.api import (
 )
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.http.limits import HttpLimits
+from flows.kinds.api.http.several import rejected_keys
 from flows.kinds.api.limited import Limited, load_some, refuse_beside_state
 from flows.kinds.api.list import ListLoad
 from flows.kinds.api.list_state import ListRead
@@ -139,7 +140,7 @@ class Apis(Kind[Api, Endpoint]):
         load = ListLoad(run, planned.plan, carry.state, carry.known)
         async with guarded(run.warehouse, run.source.name, run.target.where):
             counts = await load.run()
-        warning = joined(planned.plan.warning, load.warning)
+        warning = joined(planned.plan.warning, load.warning, rejected_keys(run.source, run.origin.connection))
         return Loaded(
             replace(planned.plan, upper=load.upper, warning=warning), counts, tuple(load.changes), load.groups
         )

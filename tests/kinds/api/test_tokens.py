@@ -29,15 +29,19 @@ from flows.kinds.api import (
     NoAuth,
     SeveralKeys,
     Signed,
+    SinglePage,
 )
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.http import connections, oauth
 from flows.kinds.api.pages.endpoint import read_pages
 from flows.values.connection import ApiConnection
 from flows.values.errors import ConfigurationError, DeclarationError, MedallionError, RateLimited
+from flows.verbs.load import load_table
+from tests.conftest import TestDatabase
 from tests.kinds.api.certificates import own_certificate
 from tests.kinds.api.http_servers import Answer, Request, Server, json_page, raw, response, serve, status
 from tests.kinds.api.rest_reading import QUICK
+from tests.kinds.loading import at, rows
 
 SECRET = "canary-9c41/e+%"
 ITEMS = Endpoint("items", path="/v1/items")
@@ -301,6 +305,71 @@ async def test_when_all_keys_are_used_up_the_load_waits_for_the_first_of_them() 
         with pytest.raises(RateLimited) as caught:
             await records(SeveralKeys(), server, "all-a all-b")
     assert 290 < caught.value.retry_after <= 300
+
+
+async def test_a_key_that_is_rejected_is_put_aside_and_the_others_are_used() -> None:
+    pages = {
+        "gone-b": [status(401)],
+        "gone-a": [json_page([1], following="?p=2"), json_page([3], following="?p=4"), json_page([4])],
+        "gone-c": [json_page([2], following="?p=3")],
+    }
+    async with serve(forever=by_key(pages, status(500))) as server:
+        assert await records(SeveralKeys(), server, "gone-a gone-b gone-c") == [b"1", b"2", b"3", b"4"]
+    used = [request.headers["authorization"][-1] for request in server.requests]
+    assert used[:4] == ["a", "b", "c", "a"]
+    assert used.count("b") == 1
+
+
+async def test_a_key_that_may_not_read_what_another_may_is_put_aside() -> None:
+    pages = {"less-a": [status(403)], "less-b": [json_page([1], following="?p=2"), json_page([2])]}
+    async with serve(forever=by_key(pages, status(500))) as server:
+        assert await records(SeveralKeys(), server, "less-a less-b") == [b"1", b"2"]
+    assert [request.headers["authorization"][-1] for request in server.requests] == ["a", "b", "b"]
+
+
+@pytest.mark.parametrize(("code", "told"), [(401, "rejects each of the keys"), (403, "lets none of the keys read")])
+async def test_when_the_api_rejects_all_keys_the_load_fails_and_the_next_one_tries_all_again(
+    code: int, told: str
+) -> None:
+    keys = f"none-a{code} none-b{code}"
+    async with serve(*[status(code)] * 4) as server:
+        for _ in range(2):
+            with pytest.raises(ConfigurationError) as caught:
+                await records(SeveralKeys(), server, keys)
+            assert told in caught.value.fix
+            assert "MEDALLION_SOURCE_LEDGER_KEY" in caught.value.fix
+            assert "none-" not in str(caught.value)
+    assert len({request.headers["authorization"] for request in server.requests}) == 2
+
+
+async def test_a_list_that_no_key_may_read_puts_no_key_aside() -> None:
+    """One parent of many that is forbidden is none of the keys' faults."""
+    pages = {"some-a": [status(403), json_page([1])], "some-b": [status(403)]}
+    async with serve(forever=by_key(pages, json_page([2]))) as server:
+        with pytest.raises(ConfigurationError):
+            await records(SeveralKeys(), server, "some-a some-b")
+        for _ in range(2):
+            await records(SeveralKeys(), server, "some-a some-b")
+    assert {request.headers["authorization"][-1] for request in server.requests[2:]} == {"a", "b"}
+
+
+async def test_a_load_names_the_key_that_was_put_aside_once_and_without_its_value(warehouse: TestDatabase) -> None:
+    """Also if a plan has met it first."""
+    api = declared(SeveralKeys(), pagination=SinglePage())
+    pages: dict[str, list[Answer]] = {"named-a": [], "named-b": [status(401)]}
+    async with serve(forever=by_key(pages, json_page([{"id": 1}], total=1))) as server:
+        connection = ApiConnection("ledger", server.url, "named-a named-b")
+        for _ in range(3):
+            await anext(read_pages(api, ITEMS, connection, limits=QUICK))
+        results = [await load_table(at(warehouse, "loader"), connection, api, ITEMS) for _ in range(2)]
+    first, second = (str(result.warning) for result in results)
+    assert (
+        "of the 2 keys in MEDALLION_SOURCE_LEDGER_KEY (or the block source-ledger), the API rejects number 2 (401)"
+        in first
+    )
+    assert "rejects number" not in second
+    assert "named-" not in first
+    assert "named-" not in str(rows(warehouse, "select l::text from ops.loads as l"))
 
 
 def mutual(server_file: Path, client_file: Path) -> ssl.SSLContext:

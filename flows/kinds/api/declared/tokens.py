@@ -197,6 +197,7 @@ class SeveralKeys:
         SeveralKeys(ApiKeyHeader("X-API-Key"))
 
     Requests take turns. A key whose limit is used up is left out until it is over; the load waits only when all are.
+    A key that the API rejects is put aside, and the load warns; it fails when all are rejected.
     """
 
     sent_as: ApiKeyHeader | ApiKeyQuery | Bearer = field(default_factory=Bearer)

@@ -70,12 +70,12 @@ class CredentialTransport(httpx.AsyncBaseTransport):
                 break
             first = False
             await response.aclose()
-            signed, response = await self._send(request)
+            signed, response = await self._send(request, signed.refused)
         return response
 
-    async def _send(self, request: httpx.Request) -> tuple[Outgoing, httpx.Response]:
+    async def _send(self, request: httpx.Request, refused: tuple[int, ...] = ()) -> tuple[Outgoing, httpx.Response]:
         body = await request.aread()
-        out = Outgoing(request.method, request.url, request.headers.copy(), body)
+        out = Outgoing(request.method, request.url, request.headers.copy(), body, refused=refused)
         await self._signer.sign(out)
         if out.body is not body:
             out.headers.pop("content-length", None)

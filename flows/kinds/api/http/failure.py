@@ -8,6 +8,7 @@ import httpx
 
 from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.sent import NoAuth
+from flows.kinds.api.declared.tokens import SeveralKeys
 from flows.kinds.api.http.date import http_date
 from flows.kinds.api.http.quota import pause_asked
 from flows.values.errors import (
@@ -241,6 +242,9 @@ def _key_move(status: int, api: Api, declared: str) -> str:
     if isinstance(api.auth, NoAuth):
         return f"the API requires a credential and {declared} declares none: add auth= and set {key_variable(api)}"
     holder = f"{key_variable(api)} (or the block source-{api.connection})"
+    if isinstance(api.auth, SeveralKeys):
+        problem = "rejects each of the keys" if status == 401 else "lets none of the keys read this"
+        return f"the API {problem}: check all of {holder}, and the kind of auth in {declared}"
     if status == 401:
         return f"the API rejects the key: check {holder}, and the kind of auth in {declared}"
     return f"the key lacks the permission to read this: request it, or check {holder}"

@@ -24,7 +24,7 @@ from flows.values.errors import ConfigurationError, DeclarationError
 class Outgoing:
     """A request on its way out, to be signed: `url`, `headers` and `body` may be changed.
 
-    `used` is the signer's own mark: which credential it has added.
+    `used` is the signer's own mark: which credential it has added; `refused`: those that were refused before.
     """
 
     method: str
@@ -32,6 +32,7 @@ class Outgoing:
     headers: httpx.Headers
     body: bytes
     used: str = ""
+    refused: tuple[int, ...] = ()
 
     @property
     def target(self) -> str:
