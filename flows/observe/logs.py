@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import IO, Literal
 
 from flows.observe.redaction import redact, redact_value
+from flows.observe.wire_logs import keep_values_out
 from flows.values.visible import visible
 
 # Child processes (dbt, a worker's flow run) use their parent's id.
@@ -129,6 +130,7 @@ def guard() -> None:
 
     A logger's filter sees only that logger's own records, not its children's; a handler's filter sees all of them.
     """
+    keep_values_out()
     for name in _GUARDED:
         for handler in logging.getLogger(name).handlers:
             if not any(isinstance(present, RedactingFilter) for present in handler.filters):

@@ -469,13 +469,14 @@ async def test_a_redirect_to_a_declared_store_is_followed_without_credentials(ca
             host = store.url.removeprefix("http://")
             api = Api("files", connection="files", auth=Bearer(), headers=(("X-Tenant", "canary"),),
                       stores=(host,), endpoints=[endpoint])  # fmt: skip
-            with caplog.at_level("DEBUG", logger="httpx"):
+            with caplog.at_level("DEBUG", logger="httpx"), caplog.at_level("DEBUG", logger="httpcore"):
                 pages = [p async for p in read_pages(api, endpoint, ApiConnection("files", server.url, "canary-key"),
                                                      limits=QUICK)]  # fmt: skip
     assert len(records(pages)) == 3
     assert store.requests[0].query == {"X-Amz-Signature": "canary"}
     assert "canary" not in str(store.requests[0].headers)
     assert "canary" not in caplog.text
+    assert "receive_response_headers.complete" in caplog.text, "the events are still there"
 
 
 @pytest.mark.parametrize("stores", [(), ("files.example.com",)])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -79,6 +80,17 @@ async def test_pages_side_by_side_share_one_connection(certificate: Path) -> Non
         pages = await read(server.url, ITEMS, api(ITEMS, pagination=PageNumber()))
     assert values(pages) == [{"id": n} for n in range(1, 21)]
     assert (server.connections, set(server.keys)) == (1, {KEY})
+
+
+async def test_no_log_of_http2_has_the_key(certificate: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The library that compresses headers writes each of them, if it is told to."""
+    for name in ("", "hpack", "httpcore", "httpcore.http2"):
+        caplog.set_level(logging.DEBUG, name)
+    async with pages_over_http2(certificate) as server:
+        await read(server.url, ITEMS, api(ITEMS, pagination=PageNumber()))
+    assert set(server.keys) == {KEY}
+    assert KEY not in caplog.text
+    assert "Encoding" in caplog.text
 
 
 async def test_a_stream_that_is_reset_in_the_middle_is_the_page_again(certificate: Path) -> None:

@@ -14,6 +14,7 @@ import httpx
 
 from flows.kinds.api.declared.api import Api
 from flows.kinds.api.http.failure import certificate_variable
+from flows.observe.wire_logs import keep_values_out
 from flows.values.connection import ApiConnection
 from flows.values.errors import ConfigurationError
 
@@ -84,6 +85,7 @@ def transport_for(base: httpx.URL, proof: ssl.SSLContext | None = None) -> httpx
     Raises:
         ConfigurationError: that proxy is invalid.
     """
+    keep_values_out()
     # With a custom transport httpx ignores HTTPS_PROXY and NO_PROXY, which company networks need.
     proxy = _proxy_for(base)
     try:
