@@ -228,6 +228,53 @@ async def test_a_cut_document_that_a_rule_looks_at_is_an_error(name: str) -> Non
         await read(form, broken, broken, broken, answers=(When(text="not ready", then="retry"),))
 
 
+LARGE = b"id,name\n" + b"".join(b"%d,%s\n" % (n, b"x" * 990) for n in range(3000))
+
+
+@pytest.mark.parametrize("form", ["chunked", "length", "packed", "closed"])
+async def test_a_rule_looks_at_the_beginning_of_a_document_of_any_size(form: str) -> None:
+    """It is larger than any page may be. The text that is looked for is a message, and not somewhere in the data."""
+    rules = (
+        When(text="not ready", then="retry"),
+        When(body="error", then="fail"),
+        When(text="2999,", then="fail", fix="it is in the data"),
+    )
+    sent = {
+        "chunked": raw(head("Transfer-Encoding: chunked", content_type="text/csv") + chunked(LARGE)),
+        "length": answer(LARGE),
+        "packed": answer(gzip.compress(LARGE, 0), GZIP),
+        "closed": closed(LARGE, "X-Count: 3000"),
+    }[form]
+    limits = replace(QUICK, max_body_bytes=1 << 21)
+    message = answer(b"the report is not ready", kind="text/plain")
+    pages = await read(
+        Csv(count_header="X-Count" if form == "closed" else ""), message, sent, answers=rules, limits=limits
+    )
+    assert (sum(len(page.records) for page in pages), pages[-1].is_proven) == (3000, True)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+async def test_a_large_document_that_says_what_is_declared_is_that(encoded: bool) -> None:
+    body = b"not ready: come again\n" + LARGE
+    sent = answer(gzip.compress(body, 0), GZIP) if encoded else answer(body)
+    rules = (When(text="not ready", then="fail", fix="ask for it later"),)
+    with pytest.raises(SourceError) as failed:
+        await read(Csv(), sent, answers=rules, limits=replace(QUICK, max_body_bytes=1 << 21))
+    assert failed.value.fix == "ask for it later"
+
+
+async def test_a_large_document_that_ends_the_list_is_read_to_its_end() -> None:
+    rules = (When(text="id,name", then="end"),)
+    pages = await read(Csv(), answer(LARGE), answers=rules, limits=replace(QUICK, max_body_bytes=1 << 21))
+    assert (sum(len(page.records) for page in pages), pages[-1].is_proven) == (3000, True)
+
+
+@pytest.mark.parametrize("cut", [answer(LARGE[:-5]), answer(gzip.compress(LARGE, 0)[:-5], GZIP), closed(LARGE)])
+async def test_a_large_document_that_is_cut_is_an_error_though_a_rule_has_looked_at_it(cut: Answer) -> None:
+    with pytest.raises(SourceUnavailable):
+        await read(Csv(), cut, cut, cut, answers=(When(text="not ready", then="retry"),))
+
+
 async def test_an_unproven_gzip_says_what_to_declare() -> None:
     with pytest.raises(SourceUnavailable) as refused:
         await read(Csv(), *[closed(gzip.compress(CSV))] * 3)

@@ -32,8 +32,12 @@ class Body:
     members: int = 0
 
 
-async def read_body(response: httpx.Response, cap: int, *, any_media: bool = False) -> Body:
+async def read_body(
+    response: httpx.Response, cap: int, *, any_media: bool = False, pieces: AsyncIterator[bytes] | None = None
+) -> Body:
     """Read a streamed response to its proven end. `any_media`: also one that is not JSON by its content type.
+
+    `pieces` are those of the response, if some have been read before.
 
     Raises:
         AttemptFailed: not JSON by its content type, truncated, corrupt, or larger than `cap` bytes decoded.
@@ -43,13 +47,13 @@ async def read_body(response: httpx.Response, cap: int, *, any_media: bool = Fal
         require_json(response.headers)
     declared = declared_length(response.headers)
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    members = 0
+    members, pieces = 0, response.aiter_raw() if pieces is None else pieces
     if encoding in ("identity", ""):
         if declared is not None and declared > cap:
             raise _too_large(cap)
-        content, received = await _read_plain(response.aiter_raw(), cap)
+        content, received = await _read_plain(pieces, cap)
     elif encoding in ("gzip", "x-gzip"):
-        content, received, members = await _read_gzip(response.aiter_raw(), cap)
+        content, received, members = await _read_gzip(pieces, cap)
     else:
         raise AttemptFailed(
             f"the body is encoded as {encoding[:40]!r}, and only gzip was requested",
@@ -61,6 +65,16 @@ async def read_body(response: httpx.Response, cap: int, *, any_media: bool = Fal
     # HTTP/2 marks the end of every stream.
     marked = "transfer-encoding" in response.headers or response.http_version == "HTTP/2"
     return Body(content.removeprefix(_BOM), received, marked or declared is not None, members)
+
+
+def head_of(received: bytes, headers: httpx.Headers, most: int) -> bytes:
+    """The beginning of a body that is not complete, unpacked if its transfer is packed."""
+    if headers.get("content-encoding", "identity").strip().lower() not in ("gzip", "x-gzip"):
+        return received[:most]
+    try:
+        return zlib.decompressobj(_GZIP).decompress(received, most)
+    except zlib.error:
+        return b""  # its reader reports the damage
 
 
 #: What is declared for lists that come in another format.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import httpx
@@ -13,22 +13,30 @@ from flows.kinds.api.declared.answers import When, body_condition, condition, st
 from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.pagination import takes_other_sizes
-from flows.kinds.api.http.body import Body, read_body
+from flows.kinds.api.http.body import Body, head_of, read_body
 from flows.kinds.api.http.failure import AttemptFailed, PageTooLarge, WindowTooLong
 from flows.kinds.api.http.json_walk import Absent, Document, kind_of
 from flows.kinds.api.http.quota import pause_in
 from flows.values.errors import PlaceLost, SourceError, SourceUnavailable
 from flows.values.json_path import parse_path
 
+# So much of a document is looked at; a message, and not data, is shorter.
+_HEAD_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 18
 _TEXT = msgspec.json.Decoder(str)
 _NOTHING = frozenset(b'null false "" [] {}'.split(b" "))
 
 
 class Answered:
-    """A response with what it is declared to mean: `rule`, and the `body` if it has been read to find that out."""
+    """A response with what it is declared to mean: `rule`, and the `body` if it has been read to find that out.
+
+    Of a large document only the `head` has been read; `pieces` are all of it, as received.
+    """
 
     def __init__(self, response: httpx.Response, rule: When | None = None, body: Body | None = None) -> None:
         self.response, self.rule, self.body = response, rule, body
+        self.head = b"" if body is None else body.content
+        self.pieces: AsyncIterator[bytes] | None = None
         self._document: Document | None = None
 
     @property
@@ -56,7 +64,7 @@ class Answered:
             sent = headers.get(name, "").strip()
             if not (sent if value is None else sent and (sent == value) == equal):
                 return False
-        if rule.text and (self.body is None or rule.text.encode() not in self.body.content):
+        if rule.text and rule.text.encode() not in self.head:
             return False
         return rule.body is None or self._says(rule.body)
 
@@ -139,8 +147,13 @@ def rules_of(api: Api, endpoint: Endpoint) -> tuple[When, ...]:
     )
 
 
-async def answered_by(response: httpx.Response, rules: Sequence[When], cap: int) -> Answered:
+async def answered_by(
+    response: httpx.Response, rules: Sequence[When], cap: int, *, of_document: bool = False
+) -> Answered:
     """The response with the first rule that holds. Its body is read only if one may decide by it.
+
+    `of_document`: it may be larger than any page. Texts are looked for in its beginning; what is large is no JSON that
+    says what an answer means.
 
     Raises:
         AttemptFailed: the body is truncated, corrupt or too large.
@@ -154,8 +167,16 @@ async def answered_by(response: httpx.Response, rules: Sequence[When], cap: int)
             break
     else:
         return first
+    pieces = response.aiter_raw(_PIECE_BYTES)
+    if of_document:
+        begun, has_ended = await _begun(pieces)
+        pieces = _rest(begun, pieces)
+        if not has_ended:
+            first.head, first.pieces = head_of(b"".join(begun), response.headers, _HEAD_BYTES), pieces
+            first.rule = next((rule for rule in rules if first.holds(rule)), None)
+            return first
     try:
-        body = await read_body(response, cap, any_media=True)
+        body = await read_body(response, cap, any_media=True, pieces=pieces)
     except AttemptFailed:
         if response.status_code == httpx.codes.OK:
             raise
@@ -163,6 +184,25 @@ async def answered_by(response: httpx.Response, rules: Sequence[When], cap: int)
     whole = Answered(response, body=body)
     whole.rule = next((rule for rule in rules if whole.holds(rule)), None)
     return whole
+
+
+async def _begun(pieces: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
+    """The first pieces, as many as are looked at, and whether these are all."""
+    begun, size = list[bytes](), 0
+    async for piece in pieces:
+        begun.append(piece)
+        size += len(piece)
+        if size > _HEAD_BYTES:
+            return begun, False
+    return begun, True
+
+
+async def _rest(begun: list[bytes], pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """All pieces, those that have been read first."""
+    while begun:
+        yield begun.pop(0)
+    async for piece in pieces:
+        yield piece
 
 
 def _written(value: memoryview) -> str:

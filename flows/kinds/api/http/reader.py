@@ -21,7 +21,7 @@ from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.auth import query_parameter
 from flows.kinds.api.http.body import Body, read_body, require_json
 from flows.kinds.api.http.failure import AttemptFailed, PageTooLarge, expired, refused, too_slow, unreachable
-from flows.kinds.api.http.json_walk import Absent, Document
+from flows.kinds.api.http.json_walk import Document
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.link_header import require_origin
 from flows.kinds.api.http.pace import pace_of
@@ -30,9 +30,9 @@ from flows.kinds.api.http.quota import pause_asked
 from flows.kinds.api.http.records import split, whole_document
 from flows.kinds.api.http.request import PageRequest, without_parameter
 from flows.kinds.api.http.spool import spooled, spooled_body
-from flows.kinds.api.http.stores import is_store, masked, store_url
+from flows.kinds.api.http.stores import is_store, masked, store_url, url_in
 from flows.values.connection import ApiConnection
-from flows.values.json_path import parse_path, plain_steps
+from flows.values.json_path import plain_steps
 
 _MAX_REDIRECTS = 5
 _EMPTY = Document(b"{}")
@@ -111,17 +111,17 @@ class Reader:
             if answered.body is not None:
                 found = spooled_body(answered.body, answered.response.headers, asked.url, form)
             else:
-                found = await spooled(answered.response, asked.url, form, self.limits, deadline)
+                found = await spooled(answered.response, asked.url, form, self.limits, deadline, answered.pieces)
             return replace(found, declared="end" if answered.then == "end" else "")
 
         async def look(answered: Answered, asked: PageRequest, _: asyncio.Timeout) -> PageRequest:
             document = whole_document(await self._json_of(answered))
-            url = store_url(_text_at(document, at), asked.url, self._api.stores, f"the URL at {at!r}")
+            url = store_url(url_in(document, at), asked.url, self._api.stores, f"the URL at {at!r}")
             return PageRequest(url, at_store=is_store(url, self._api.stores))
 
         async def once(now: PageRequest) -> Download | Answer:
             found = await self._answer(replace(now, accept=""), number, look) if at else now
-            return found if isinstance(found, Answer) else await self._answer(found, number, spool)
+            return found if isinstance(found, Answer) else await self._answer(found, number, spool, of_document=True)
 
         return await self._tried(request, number, once)
 
@@ -195,6 +195,7 @@ class Reader:
         take: Callable[[Answered, PageRequest, asyncio.Timeout], Awaitable[Found]],
         *,
         of_job: bool = False,
+        of_document: bool = False,
     ) -> Found | Answer:
         """What `take` makes of the response, with redirects within the origin, and to declared stores, followed."""
         asked = request
@@ -221,7 +222,9 @@ class Reader:
                         if response.status_code in _EXPIRED:
                             raise expired(response, request.line)
                         raise refused(response, request.line, self._api)
-                    answered = await answered_by(response, self._answers, self.limits.max_body_bytes)
+                    answered = await answered_by(
+                        response, self._answers, self.limits.max_body_bytes, of_document=of_document
+                    )
                     answered.refuse(request.line)
                     if (known := self._without_body(answered, request, number)) is not None:
                         return known
@@ -291,10 +294,3 @@ class Reader:
             )
         # A key that the API sends back would be in the log of requests; the signer adds it below that log.
         return replace(request, url=target if parameter is None else without_parameter(target, parameter))
-
-
-def _text_at(document: Document, path: str) -> str:
-    try:
-        return str(document.token(parse_path(path)) or "")
-    except Absent:
-        return ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import AsyncIterator
 from email.message import Message
 
 import httpx
@@ -24,9 +25,14 @@ _ENCODINGS = ("identity", "", "gzip", "x-gzip")
 
 
 async def spooled(
-    response: httpx.Response, url: httpx.URL, form: Format, limits: HttpLimits, deadline: asyncio.Timeout
+    response: httpx.Response,
+    url: httpx.URL,
+    form: Format,
+    limits: HttpLimits,
+    deadline: asyncio.Timeout,
+    pieces: AsyncIterator[bytes] | None = None,
 ) -> Download:
-    """Write a streamed response to a file without a name.
+    """Write a streamed response to a file without a name. `pieces` are those of it, if some have been read before.
 
     Raises:
         AttemptFailed: it is of another kind than declared, truncated, or larger than the limits allow.
@@ -41,7 +47,7 @@ async def spooled(
     file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by its reader
     try:
         received = counted = 0
-        async for piece in response.aiter_raw(1 << 18):
+        async for piece in response.aiter_raw(1 << 18) if pieces is None else pieces:
             received += len(piece)
             if received > limits.max_document_bytes:
                 raise _too_large(limits)

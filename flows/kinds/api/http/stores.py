@@ -13,7 +13,9 @@ import httpx
 
 from flows.kinds.api.http.connections import is_here, transport_for
 from flows.kinds.api.http.failure import AttemptFailed
+from flows.kinds.api.http.json_walk import Absent, Document
 from flows.kinds.api.http.link_header import origin
+from flows.values.json_path import parse_path
 
 _EXTENSION = "medallion_store"
 _USER_AGENT = "medallion"
@@ -36,6 +38,14 @@ def is_store(url: httpx.URL, stores: Sequence[str]) -> bool:
 def masked(url: httpx.URL) -> tuple[httpx.URL, dict[str, Any]]:
     """What the client may see of a store's URL, and the extension that carries it."""
     return url.copy_with(query=None, fragment=None), {_EXTENSION: url}
+
+
+def url_in(document: Document, path: str) -> str:
+    """The URL that a response has there; empty if it has none."""
+    try:
+        return str(document.token(parse_path(path)) or "")
+    except Absent:
+        return ""
 
 
 def store_url(url: str, relative_to: httpx.URL, stores: Sequence[str], what: str) -> httpx.URL:
