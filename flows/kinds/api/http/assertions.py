@@ -12,7 +12,7 @@ import httpx
 from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.tokens import JwtBearer
 from flows.kinds.api.http.failure import AttemptFailed, key_variable
-from flows.kinds.api.http.grants import FORM, Client, Granted, Sent, bearer_in, identity_of
+from flows.kinds.api.http.grants import FORM, Client, Granted, Sent, bearer_in, grant_form, identity_of
 from flows.values.errors import ConfigurationError
 
 
@@ -64,16 +64,12 @@ class Assertion:
 
     def request(self) -> Sent:
         """The assertion as the grant, or as the client's proof."""
-        form = [("assertion", self.signed())]
         if self.auth.proves == "grant":
-            form.insert(0, ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"))
+            kind, own = "urn:ietf:params:oauth:grant-type:jwt-bearer", [("assertion", self.signed())]
         else:
-            kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-            form = [("grant_type", "client_credentials"), ("client_assertion_type", kind),
-                    ("client_assertion", form[0][1])]  # fmt: skip
-        if self.auth.scope:
-            form.append(("scope", self.auth.scope))
-        return {"Content-Type": FORM}, urlencode([*form, *self.auth.params]).encode()
+            proof = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+            kind, own = "client_credentials", [("client_assertion_type", proof), ("client_assertion", self.signed())]
+        return {"Content-Type": FORM}, urlencode(grant_form(self.auth, kind, *own)).encode()
 
     def granted(self, content: bytes, headers: httpx.Headers) -> Granted:
         """A bearer token."""

@@ -15,7 +15,7 @@ import httpx
 import msgspec
 
 from flows.kinds.api.declared.api import Api
-from flows.kinds.api.declared.tokens import Login, OAuth2, RefreshToken
+from flows.kinds.api.declared.tokens import JwtBearer, Login, OAuth2, RefreshToken
 from flows.kinds.api.http.failure import AttemptFailed, key_variable, user_variable
 from flows.kinds.api.http.json_walk import Absent, Document
 from flows.values.errors import ConfigurationError
@@ -97,6 +97,12 @@ def identity_of(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
+def grant_form(auth: OAuth2 | RefreshToken | JwtBearer, kind: str, *own: tuple[str, str]) -> list[tuple[str, str]]:
+    """The form of a token request: the grant's kind, what is its `own`, and what is declared."""
+    scope = [("scope", auth.scope)] if auth.scope else []
+    return [("grant_type", kind), *own, *auth.params, *scope]
+
+
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
     """The client and the token endpoint (RFC 6749, sections 2.3.1 and 4.4.2)."""
@@ -113,10 +119,7 @@ class ClientCredentials:
 
     def request(self) -> Sent:
         """The client proves itself."""
-        form = [("grant_type", "client_credentials"), *self.auth.params]
-        if self.auth.scope:
-            form.append(("scope", self.auth.scope))
-        return as_client(self.client, self.auth.client, form)
+        return as_client(self.client, self.auth.client, grant_form(self.auth, "client_credentials"))
 
     def granted(self, content: bytes, headers: httpx.Headers) -> Granted:
         """A bearer token."""
@@ -144,9 +147,7 @@ class Refreshed:
 
     def exchange(self, refresh_token: str) -> Sent:
         """The exchange of a refresh token."""
-        form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token), *self.auth.params]
-        if self.auth.scope:
-            form.append(("scope", self.auth.scope))
+        form = grant_form(self.auth, "refresh_token", ("refresh_token", refresh_token))
         return as_client(self.client, self.auth.client, form)
 
     def granted(self, content: bytes, headers: httpx.Headers) -> Granted:
