@@ -95,7 +95,7 @@ def mark_of(api: Api, endpoint: Endpoint) -> str:
         api.pagination_of(endpoint),
     )
     # Only if declared, so that a place of an earlier version stays valid.
-    more = (endpoint.format, endpoint.job, endpoint.form or None, endpoint.properties)
+    more = (endpoint.format, endpoint.job, endpoint.form or None, endpoint.properties, endpoint.headers or None)
     parts += tuple(part for part in more if part is not None)
     parts += (endpoint.records_as,) if endpoint.records_as != "list" else ()
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

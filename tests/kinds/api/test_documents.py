@@ -509,7 +509,7 @@ async def test_a_form_is_sent_and_parameters_are_its_fields() -> None:
 
 
 async def test_a_redirect_to_a_declared_store_is_followed_without_credentials(caplog: pytest.LogCaptureFixture) -> None:
-    endpoint = Endpoint("items", path="/items", format=Csv())
+    endpoint = Endpoint("items", path="/items", format=Csv(), headers=(("X-Own", "canary"),))
     async with serve(answer(CSV)) as store:
         address = f"{store.url}/bucket/file?X-Amz-Signature=canary"
         async with serve(status(302, f"Location: {address}")) as server:

@@ -400,6 +400,39 @@ async def test_values_of_a_parent_go_into_requests_and_into_the_rows_of_its_chil
     assert "some parents could not be read (an invalid list for 1)" in str(result.warning)
 
 
+async def test_values_go_into_headers_and_one_that_cannot_is_refused_alone(warehouse: TestDatabase) -> None:
+    """A line break in a value would be another header."""
+    api = Api("lists", connection="lists", headers=(("X-Tenant", "all"), ("X-Kept", "1")), pagination=SinglePage(),
+              endpoints=[
+                  Endpoint("orders", path="/orders", key_type="bigint"),
+                  Endpoint("lines", path="/orders/{id}/lines", headers=(("X-Tenant", "{shop}"), ("X-Kind", "{kind}")),
+                           key=("order_id", "kind", "id"), partitions=(Partition("kind", ("a", "b")),), concurrent=1,
+                           parent=Parent("orders", column="order_id", type="bigint", fields=(Field("shop"),))),
+              ])  # fmt: skip
+    asked = []
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        data = [{"id": 1, "shop": "s1"}, {"id": 2, "shop": "s2\r\nX-Kept: 2"}, {"id": 3, "shop": "sé"}]
+        if request.path != "/orders":
+            asked.append(tuple(request.headers[f"x-{name}"] for name in ("tenant", "kind", "kept")))
+            data = [{"id": 7}]
+        writer.write(response(200, json.dumps({"data": data}).encode()))
+
+    async with serve(forever=answer) as server:
+        await load(warehouse, server.url, "orders", api)
+        result = await load(warehouse, server.url, "lines", api)
+    assert asked == [("s1", "a", "1"), ("s1", "b", "1")]
+    assert "some parents could not be read (an invalid list for 4)" in str(result.warning)
+
+
+def test_a_header_is_no_credential() -> None:
+    for headers in ((("authorization", "x"),), (("Cookie", "x"),), (("X Y", "x"),)):
+        with pytest.raises(DeclarationError, match=r"credential|not the name of a header"):
+            Endpoint("items", path="/items", headers=headers)
+        with pytest.raises(DeclarationError, match=r"credential|not the name of a header"):
+            Api("lists", connection="lists", endpoints=[Endpoint("items", path="/items")], headers=headers)
+
+
 async def test_a_parent_may_have_a_parent(warehouse: TestDatabase) -> None:
     async with serve(forever=_shop) as server:
         for name in ("orders", "refunds", "lines"):

@@ -8,6 +8,7 @@ from flows.declare.refusals import refuse_repeats, unknown_table
 from flows.kinds.api.declared.answers import When
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.declared.endpoint import Endpoint
+from flows.kinds.api.declared.headers import refuse_headers
 from flows.kinds.api.declared.pagination import (
     LinkHeader,
     Pagination,
@@ -77,13 +78,7 @@ class Api:
             raise DeclarationError(
                 "concurrent must be at least 1", where=where, fix="write the number of parallel requests"
             )
-        for name, _ in self.headers:
-            if name.lower() in ("authorization", "cookie", "proxy-authorization"):
-                raise DeclarationError(
-                    f"{name} is a credential, and declarations must not contain credentials",
-                    where=where,
-                    fix="declare auth=, and set the key in the environment or a block",
-                )
+        refuse_headers(self.headers, where)
         for store in self.stores:
             if not re.fullmatch(r"(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:\d+)?", store) or store.count(".") < 2:
                 raise DeclarationError(

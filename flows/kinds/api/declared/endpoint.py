@@ -14,6 +14,7 @@ from flows.kinds.api.declared.answers import When
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint_checks import check_load, check_paging
 from flows.kinds.api.declared.format import Format
+from flows.kinds.api.declared.headers import Headers, refuse_headers
 from flows.kinds.api.declared.job import OWN_NAMES, Job
 from flows.kinds.api.declared.pagination import Offset, PageNumber, Pagination
 from flows.kinds.api.declared.parts import KEY_TYPES, Field, Parent, Partition, placeholders_in, places_in
@@ -37,9 +38,9 @@ class Endpoint:
     `only="resourceType=Patient"` excludes other records of the list.
     `key` names one or more fields of a record, or is a `Field` with its path; `key_type` is the raw type of named
     fields: text, bigint, uuid or date. `page_size` is sent as `page_size_parameter`; None sends nothing.
-    `body` is sent as JSON, by POST. `deleted` is the path of the tombstone marker: true, or anything but null or
-    false; or a value of it, `status=deleted`. `etag`: the API's ETag is valid for the full list, so a 304 means that
-    nothing changed.
+    `headers` are sent with its requests, besides the API's. `body` is sent as JSON, by POST. `deleted` is the path of
+    the tombstone marker: true, or anything but null or false; or a value of it, `status=deleted`. `etag`: the API's
+    ETag is valid for the full list, so a 304 means that nothing changed.
     `concurrent` pages are fetched in parallel if their URLs can be computed, or as many children.
     `format` is that of a body that is not JSON: `Csv()`, `NdJson()`, `Xml("Order")`. `records_as`: what is at `records`
     is a "list"; one "object"; or "objects_by_id", whose keys become the field `_key` of their records. `form`: the body
@@ -65,6 +66,7 @@ class Endpoint:
     load: Replace | Merge | Append = field(default_factory=Merge)
     pagination: Pagination | None = None
     params: tuple[tuple[str, str], ...] = ()
+    headers: Headers = ()
     body: Mapping[str, Any] | str | None = field(default=None, hash=False)
     page_size: int | None = None
     page_size_parameter: str = "limit"
@@ -133,11 +135,11 @@ class Endpoint:
 
     @property
     def placeholders(self) -> tuple[str, ...]:
-        """The names in braces of path, parameters and body: values of the parent or of partitions."""
+        """The names in braces of path, parameters, headers and body: values of the parent or of partitions."""
         job = self.job.templates if self.job is not None else ()
         names = (
             *placeholders_in(self.path),
-            *places_in([value for _, value in self.params]),
+            *places_in([value for _, value in (*self.params, *self.headers)]),
             *places_in([self.body, *job]),
         )
         return names if self.job is None else tuple(name for name in names if name not in OWN_NAMES)
@@ -189,6 +191,7 @@ class Endpoint:
             raise DeclarationError(
                 f"key_type {self.key_type!r} is unknown", where=where, fix=f"use {', '.join(KEY_TYPES)}"
             )
+        refuse_headers(self.headers, where)
         check_load(self, where)
         check_paging(self, where)
         if (problem := transport_problem(self)) is not None:

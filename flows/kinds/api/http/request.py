@@ -24,7 +24,7 @@ class PageRequest:
 
     `beyond`: statuses that mean that there is no such page, since the request looks behind the expected end of a list.
     `form`: the body is a form, not JSON; `text`: it is a text of that type. `accept`: the media type to request, if it
-    is not JSON. `at_store`: it is for an object store, whose URL is itself a secret.
+    is not JSON. `at_store`: it is for an object store, whose URL is itself a secret. `more`: declared headers.
     """
 
     url: httpx.URL
@@ -35,6 +35,7 @@ class PageRequest:
     text: str = ""
     accept: str = ""
     at_store: bool = False
+    more: tuple[tuple[str, str], ...] = ()
 
     @property
     def method(self) -> str:
@@ -53,7 +54,7 @@ class PageRequest:
         """Headers in addition to the client's own."""
         form = "application/x-www-form-urlencoded"
         kind = self.text or (form if self.form else "application/json")
-        headers = {} if self.body is None else {"Content-Type": kind}
+        headers = dict(self.more) if self.body is None else {"Content-Type": kind, **dict(self.more)}
         if self.accept:
             headers["Accept"] = self.accept
         return headers if self.etag is None else headers | {"If-None-Match": self.etag}

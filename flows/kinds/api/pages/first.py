@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,12 +13,16 @@ import httpx
 from flows.kinds.api.declared.api import Api
 from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint import Endpoint
+from flows.kinds.api.declared.headers import Headers
 from flows.kinds.api.declared.pagination import Offset, PageNumber
 from flows.kinds.api.declared.parts import Partition, Requested, Several, filled
+from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.link_header import require_origin
 from flows.kinds.api.http.request import PageRequest, Value, check_place, encoded, encoded_form
 from flows.kinds.api.pages.page import Start
 from flows.values.errors import DeclarationError
+
+_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?")
 
 
 def first_request(
@@ -32,13 +37,13 @@ def first_request(
     `of` are values of the parent, and of partitions, by name.
 
     Raises:
-        AttemptFailed: the declared body has no place for a parameter.
+        AttemptFailed: the declared body has no place for a parameter, or a header cannot have a value.
         DeclarationError: a start of an endpoint without a cursor.
     """
     if isinstance(endpoint.cursor, ChangeToken) and not endpoint.cursor.parameter and start.since is not None:
         url = base.join(start.since)
         require_origin(url, base, "the link to the changes")
-        return PageRequest(url, _body(endpoint, of))
+        return PageRequest(url, _body(endpoint, of), more=headers_of(endpoint, of))
     path = endpoint.path
     for name, value in of.items():
         keys, between = (value, value.separator) if isinstance(value, Several) else ((value,), "")
@@ -46,7 +51,7 @@ def first_request(
     url = httpx.URL(str(base).rstrip("/") + path)
     if endpoint.params:
         url = url.copy_merge_params([(name, str(filled(value, of))) for name, value in endpoint.params])
-    request = PageRequest(url, _body(endpoint, of), start.etag, form=endpoint.form)
+    request = PageRequest(url, _body(endpoint, of), start.etag, form=endpoint.form, more=headers_of(endpoint, of))
     if isinstance(endpoint.body, str):
         request = replace(request, text=endpoint.body_type)
     if endpoint.format is not None:
@@ -62,6 +67,22 @@ def first_request(
         for name in (*(name for name, _ in values), *([endpoint.properties.parameter] if endpoint.properties else ())):
             check_place(endpoint.body, name)
     return request.having(values)
+
+
+def headers_of(endpoint: Endpoint, of: Mapping[str, Requested]) -> Headers:
+    """The endpoint's headers, with values of the parent or of partitions.
+
+    Raises:
+        AttemptFailed: a header cannot have such a value.
+    """
+    headers = tuple((name, str(filled(value, of))) for name, value in endpoint.headers)
+    for name, value in headers:
+        if not _VALUE.fullmatch(value):
+            raise AttemptFailed(
+                f"the value of the header {name} has a line break, a space at an end or a character outside ASCII",
+                "check headers= of the endpoint; a value of the parent belongs in a parameter or in the body",
+            )
+    return headers
 
 
 def _body(endpoint: Endpoint, of: Mapping[str, Requested]) -> bytes | None:

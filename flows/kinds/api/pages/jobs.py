@@ -22,6 +22,7 @@ import httpx
 
 from flows.kinds.api.declared.changes import Since
 from flows.kinds.api.declared.endpoint import Endpoint
+from flows.kinds.api.declared.headers import Headers
 from flows.kinds.api.declared.parts import Requested, filled
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.date import http_date
@@ -29,6 +30,7 @@ from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.json_walk import Absent, Document
 from flows.kinds.api.http.reader import Reader
 from flows.kinds.api.http.request import PageRequest, Value, check_place, encoded, encoded_form
+from flows.kinds.api.pages.first import headers_of
 from flows.kinds.api.pages.kept import Kept
 from flows.kinds.api.pages.page import Page, Start
 from flows.values.errors import ListUnfinished, MedallionError, RateLimited, SourceError
@@ -184,12 +186,16 @@ class _JobRun:
             fix="look at the job in the API's own tools; check body= of the declared Job, and within=",
         )
 
+    @property
+    def _headers(self) -> Headers:
+        return headers_of(self._endpoint, self._of)
+
     async def _poll(self, name: str, number: int) -> Answer | None:
         url = self._url(self._path(self.job.poll, {"job": name}))
         body = self.job.poll_body
         sent = None if body is None else encoded(_replaced(filled(body, self._of), "{job}", name))
         try:
-            return await self._reader.fetch(PageRequest(url, sent), number, shapeless=True)
+            return await self._reader.fetch(PageRequest(url, sent, more=self._headers), number, shapeless=True)
         except SourceError as problem:
             if problem.__dict__.get("status") not in _GONE:
                 raise
@@ -210,7 +216,7 @@ class _JobRun:
                 elif parameter and value:
                     values.append((parameter, cursor.written(value)))
         sent = encoded_form(body) if self._endpoint.form else encoded(body)
-        request = PageRequest(self._url(self._path(job.create, {})), sent, form=self._endpoint.form)
+        request = PageRequest(self._url(self._path(job.create, {})), sent, form=self._endpoint.form, more=self._headers)
         if not self._endpoint.form:
             for name, _ in values:
                 check_place(job.body, name)

@@ -11,6 +11,7 @@ import msgspec
 
 from flows.kinds.api.declared.changes import Since
 from flows.kinds.api.declared.endpoint import Endpoint
+from flows.kinds.api.declared.headers import Headers
 from flows.kinds.api.declared.properties import NamesAt, Properties
 from flows.kinds.api.http.answer import Answer
 from flows.kinds.api.http.failure import AttemptFailed
@@ -61,7 +62,7 @@ class PropertiesReader:
             await self._reader.pause(failure, attempts, where)
 
     async def _answers(self, request: PageRequest, number: int) -> list[Answer]:
-        first, *others = await self._names()
+        first, *others = await self._names(request.more)
         answer = await self._part(request, number, first)
         # Nothing to complete: no such page, nothing has changed, or what is declared.
         if not answer.records:
@@ -80,18 +81,18 @@ class PropertiesReader:
         async with self._at_once:
             return await self._reader.fetch(request.having([(self._properties.parameter, value)]), number)
 
-    async def _names(self) -> list[tuple[str, ...]]:
+    async def _names(self, headers: Headers) -> list[tuple[str, ...]]:
         """The names of each part: those declared, or those that the API lists."""
         async with self._names_lock:
             if not self._parts:
                 names = self._properties.names
-                found = names if isinstance(names, tuple) else await self._listed(names)
+                found = names if isinstance(names, tuple) else await self._listed(names, headers)
                 self._parts = self._properties.parts(self._always, found)
         return self._parts
 
-    async def _listed(self, names: NamesAt) -> tuple[str, ...]:
+    async def _listed(self, names: NamesAt, headers: Headers) -> tuple[str, ...]:
         url = httpx.URL(str(self._reader.base).rstrip("/") + names.path)
-        document = (await self._reader.fetch(PageRequest(url), 1, shapeless=True)).document
+        document = (await self._reader.fetch(PageRequest(url, more=headers), 1, shapeless=True)).document
         try:
             values = document.each(parse_path(names.at, many=True))
         except Absent:
