@@ -46,8 +46,8 @@ def warning_of(
         )
     if gathered.unproven and grouped:
         return (
-            f"nothing shows that the API has read the keys of {gathered.unproven} parents without children, so nothing "
-            "of theirs was marked as deleted; if they should have some, check group= of the declaration"
+            f"nothing shows that the lists of {gathered.unproven} parents are complete, so nothing of theirs was "
+            "marked as deleted; if they should have more children, check group= and the pagination of the declaration"
         )
     if gathered.unproven:
         return (

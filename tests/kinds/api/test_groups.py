@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -138,7 +139,7 @@ async def test_that_no_parent_of_any_request_has_children_is_not_believed(wareho
         shop.refunds = {order: [] for order in shop.refunds}
         result = await both(warehouse, server.url, declared())
     assert held(warehouse) == {1: [11], 2: [21], 3: [30]}
-    assert "nothing shows that the API has read the keys" in str(result.warning)
+    assert "nothing shows that the lists of 3 parents are complete" in str(result.warning)
 
 
 async def test_one_parent_that_is_refused_keeps_no_other_away(warehouse: TestDatabase) -> None:
@@ -224,6 +225,37 @@ async def test_keys_go_into_paths_and_bodies_as_well(warehouse: TestDatabase) ->
     assert seen == [("/orders/a;b%2Cc;d/refunds", {"keys": ["a", "b,c", "d"], "text": "id in (a;b,c;d)"})]
     found = rows(warehouse, "select order_id, id from raw_lists.refunds order by 1")
     assert [tuple(row.values()) for row in found] == [("a", "a1"), ("b,c", "b,c1"), ("d", "d1")]
+
+
+async def test_a_parameter_may_occur_once_for_each_key(warehouse: TestDatabase) -> None:
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        data: list[dict[str, Any]] = [{"id": "a"}, {"id": "b,c"}, {"id": "d"}]
+        if request.path != "/orders":
+            data = [{"id": f"{key}1", "order": key} for key in parse_qs(urlsplit(request.target).query)["of[]"]]
+        writer.write(response(200, json.dumps({"data": data, "next": None}).encode()))
+
+    endpoints = [
+        Endpoint("orders", path="/orders"),
+        Endpoint("refunds", path="/refunds", params=(("of[]", "{id}"),), pagination=Cursor("after", at="next"),
+                 parent=Parent("orders", column="order_id", group=Group(3, by="order", repeated=True))),
+    ]  # fmt: skip
+    async with serve(forever=answer) as server:
+        result = await both(warehouse, server.url, Api("lists", connection="lists", endpoints=endpoints))
+    found = rows(warehouse, "select order_id from raw_lists.refunds order by 1")
+    assert ([row["order_id"] for row in found], result.warning) == (["a", "b,c", "d"], None)
+    assert server.targets[-1].count("of%5B%5D=") == 3
+
+
+async def test_a_group_that_is_ignored_as_declared_shows_nothing(warehouse: TestDatabase) -> None:
+    shop = Orders({order: [order * 10] for order in range(1, 9)})
+    api = declared(every=True, answers=(When(status=403, then="ignore"),))
+    async with serve(forever=shop) as server:
+        await both(warehouse, server.url, api)
+        shop.refused = ("6",)
+        shop.refunds |= {1: [], 5: []}
+        result = await both(warehouse, server.url, api)
+    assert held(warehouse, "_deleted_at is not null") == {1: [10]}
+    assert "1 answers were ignored as declared" in str(result.warning)
 
 
 async def test_a_key_that_contains_the_separator_is_refused_alone(warehouse: TestDatabase) -> None:

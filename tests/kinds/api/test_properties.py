@@ -122,6 +122,27 @@ async def test_the_api_may_list_the_names_and_a_body_has_them_as_a_list(warehous
     assert contacts.asked[0] == (0, ["common", "p0", "p1"])
 
 
+@pytest.mark.parametrize(
+    ("listed", "problem"),
+    [
+        ({"results": []}, "there are no names"),
+        ({"results": [{"name": 1}]}, "there are no names"),
+        ({"names": []}, "there are no names"),
+        ({"results": [{"name": "p1"}], "next": "/properties?page=2"}, "there are more names"),
+    ],
+)
+async def test_names_that_are_not_all_there_are_an_error(
+    warehouse: TestDatabase, listed: dict[str, Any], problem: str
+) -> None:
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(200, json.dumps(listed).encode()))
+
+    chosen = Properties("properties", names=NamesAt("/properties", at="results.*.name"), most=3)
+    async with serve(forever=answer) as server:
+        with pytest.raises(DeclarationError, match=problem):
+            await load(warehouse, server.url, "items", declared(chosen))
+
+
 async def test_a_record_that_changes_between_its_parts_is_read_again(warehouse: TestDatabase) -> None:
     """Half of it would be from before, and half from afterwards."""
     contacts = Contacts(5)

@@ -44,12 +44,14 @@ class Group:
                  parent=Parent("orders", column="order_id", group=Group(50, by="order_id")))
 
     In the path, in parameters and in texts the keys are joined by the `separator`; a text of the body that is `{id}`
-    and nothing else becomes a list of them.
+    and nothing else becomes a list of them. `repeated`: a parameter that is `{id}` and nothing else occurs once for
+    each key, as in `ids=1&ids=2`.
     """
 
     size: int
     by: str
     separator: str = ","
+    repeated: bool = False
 
     def __post_init__(self) -> None:
         plain_steps(self.by)
@@ -120,12 +122,13 @@ class Several(tuple[str | int, ...]):
     """The keys of several parents: a list in a body, and as a text joined by the separator."""
 
     separator = ","
+    repeated = False
 
     @classmethod
-    def of(cls, keys: Iterable[str | int], separator: str) -> "Several":
-        """These keys."""
+    def of(cls, keys: Iterable[str | int], group: Group) -> "Several":
+        """These keys, as the group sends them."""
         several = cls(keys)
-        several.separator = separator
+        several.separator, several.repeated = group.separator, group.repeated
         return several
 
     def __str__(self) -> str:
@@ -133,6 +136,7 @@ class Several(tuple[str | int, ...]):
 
 
 Requested = str | int | Several
+Pairs = list[tuple[str, str | int | float | bool | None]]
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -170,6 +174,16 @@ def filled(template: Any, values: Mapping[str, Requested]) -> Any:
     for name in names:
         template = template.replace(f"{{{name}}}", str(values[name]))
     return template
+
+
+def filled_params(params: Iterable[tuple[str, str]], values: Mapping[str, Requested]) -> Pairs:
+    """The parameters with these values; one of several keys occurs several times if they are `repeated`."""
+    found = Pairs()
+    for name, template in params:
+        value = filled(template, values)
+        several = value if isinstance(value, Several) and value.repeated else (value,)
+        found += [(name, str(one)) for one in several]
+    return found
 
 
 def copied_text(values: tuple[str, ...]) -> str:

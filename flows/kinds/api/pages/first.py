@@ -15,7 +15,7 @@ from flows.kinds.api.declared.changes import ChangeToken, Since
 from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.headers import Headers
 from flows.kinds.api.declared.pagination import Offset, PageNumber
-from flows.kinds.api.declared.parts import Partition, Requested, Several, filled
+from flows.kinds.api.declared.parts import Partition, Requested, Several, filled, filled_params
 from flows.kinds.api.http.failure import AttemptFailed
 from flows.kinds.api.http.link_header import require_origin
 from flows.kinds.api.http.request import PageRequest, Value, check_place, encoded, encoded_form
@@ -50,7 +50,7 @@ def first_request(
         path = path.replace(f"{{{name}}}", quote(between, safe=",;+").join(quote(str(key), safe="") for key in keys))
     url = httpx.URL(str(base).rstrip("/") + path)
     if endpoint.params:
-        url = url.copy_merge_params([(name, str(filled(value, of))) for name, value in endpoint.params])
+        url = url.copy_merge_params(filled_params(endpoint.params, of))
     request = PageRequest(url, _body(endpoint, of), start.etag, form=endpoint.form, more=headers_of(endpoint, of))
     if isinstance(endpoint.body, str):
         request = replace(request, text=endpoint.body_type)

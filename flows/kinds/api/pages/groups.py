@@ -66,7 +66,8 @@ class Groups:
             if not isinstance(told, MedallionError) and _is_a_list(told[0]):
                 self._has_list = True
                 found += told
-                asked.append(_Asked(some, _places(told)))
+                if not _is_ignored(told):
+                    asked.append(_Asked(some, _places(told)))
                 continue
             is_hopeless = refused >= _MOST_REFUSED and not self._has_list
             # One that does not answer is asked no more.
@@ -128,7 +129,7 @@ class Groups:
             others = others[1:] if is_last else others[:-1]
         again = [*others, witness] if is_last else [witness, *others]
         told = await self._list(again)
-        if isinstance(told, MedallionError) or not _is_a_list(told[0]):
+        if isinstance(told, MedallionError) or not _is_a_list(told[0]) or _is_ignored(told):
             return False
         answered = _Asked(again, _places(told))
         shown = {again[place].parent for place in answered.places}
@@ -142,9 +143,9 @@ class Groups:
     async def _list(self, parents: Sequence[ParentRecord]) -> list[list[Page]] | MedallionError:
         """The pages of each parent; those of a list that is none, for all of them."""
         keys = [parent.requested[self._name] for parent in parents]
-        if any(self._group.separator in str(key) for key in keys):
+        if not self._group.repeated and any(self._group.separator in str(key) for key in keys):
             return self.reader.cannot_group("the key of a parent contains the separator")
-        found = await list_or_refusal(self.reader, Start(), {self._name: Several.of(keys, self._group.separator)})
+        found = await list_or_refusal(self.reader, Start(), {self._name: Several.of(keys, self._group)})
         if isinstance(found, MedallionError):
             return found
         if not _is_a_list(found):
@@ -194,6 +195,11 @@ class Groups:
 
 def _is_a_list(pages: list[Page]) -> bool:
     return not pages[0].gone and not pages[-1].skipped
+
+
+def _is_ignored(found: Sequence[list[Page]]) -> bool:
+    """Whether some answer was ignored as declared: it shows nothing."""
+    return any(page.ignored for page in found[0])
 
 
 def _places(found: Sequence[list[Page]]) -> tuple[int, ...]:

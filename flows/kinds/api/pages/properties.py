@@ -19,6 +19,7 @@ from flows.kinds.api.http.json_walk import Absent, Document, kind_of
 from flows.kinds.api.http.parts_of_record import Torn, joined
 from flows.kinds.api.http.reader import Reader
 from flows.kinds.api.http.request import PageRequest
+from flows.kinds.api.pages.signs import more_in
 from flows.values.errors import DeclarationError, ListUnfinished
 from flows.values.json_path import parse_path, plain_steps
 
@@ -92,16 +93,19 @@ class PropertiesReader:
 
     async def _listed(self, names: NamesAt, headers: Headers) -> tuple[str, ...]:
         url = httpx.URL(str(self._reader.base).rstrip("/") + names.path)
-        document = (await self._reader.fetch(PageRequest(url, more=headers), 1, shapeless=True)).document
+        answer = await self._reader.fetch(PageRequest(url, more=headers), 1, shapeless=True)
         try:
-            values = document.each(parse_path(names.at, many=True))
+            values = answer.document.each(parse_path(names.at, many=True))
         except Absent:
             values = []
+        problem = ""
         if not values or any(kind_of(value) != "text" for value in values):
+            problem = f"there are no names at {names.at!r} of GET {names.path}"
+        elif (where := more_in(answer, None, 1)) is not None:
+            problem = f"the response of GET {names.path} says at {where} that there are more names"
+        if problem:
             raise DeclarationError(
-                f"there are no names at {names.at!r} of GET {names.path}",
-                where=self._reader.place(1),
-                fix="compare a response with names= of its properties",
+                problem, where=self._reader.place(1), fix="compare a response with names= of its properties"
             )
         return tuple(_TEXT.decode(value) for value in values)
 
