@@ -612,8 +612,11 @@ begin
         alert.severity := coalesce(problem.severity, 'warning');
         alert.what := coalesce(problem.what, new.error, 'the process ended without a word');
         alert.fix := coalesce(problem.fix, 'the next run resumes from the last commit');
-        -- Numbers differ from run to run: the same cause with another count is no news.
-        alert.cause := new.source_system || ': ' || regexp_replace(alert.what, '[0-9]+', '#', 'g');
+        -- A source that does not answer says so in many ways. Numbers differ from run to run, and are no news.
+        alert.cause := new.source_system || ': ' || case
+            when problem.failure_class = 'transient' then 'unavailable'
+            else regexp_replace(alert.what, '[0-9]+', '#', 'g')
+        end;
         perform ops.resolve_alerts(
             array['load failed', 'load refused'], about, 'it ended otherwise this time'
         ) from ops.alerts as a
@@ -696,7 +699,10 @@ begin
     alert.once := ended is not null;
     alert.what := coalesce(problem.what, 'the run ended early: ' || ended, 'the run failed');
     alert.fix := coalesce(problem.fix, 'the next run resumes from the last commit');
-    alert.cause := coalesce(alert.source_system, new.pipeline) || ': ' || regexp_replace(alert.what, '[0-9]+', '#', 'g');
+    alert.cause := coalesce(alert.source_system, new.pipeline) || ': ' || case
+        when problem.failure_class = 'transient' and alert.source_system is not null then 'unavailable'
+        else regexp_replace(alert.what, '[0-9]+', '#', 'g')
+    end;
     if ended is not null then
         alert.name := 'run ended early';
     end if;
@@ -831,7 +837,7 @@ begin
         alert.severity := 'error';
         alert.what := coalesce(new.what, 'the source fails') || '; no requests until the circuit closes';
         alert.fix := 'check that the source is up; a load tries it again at the time `medallion status` shows';
-        alert.cause := new.source_system || ': ' || regexp_replace(coalesce(new.what, 'circuit'), '[0-9]+', '#', 'g');
+        alert.cause := new.source_system || ': unavailable';
         perform ops.fire_alert(alert);
     end if;
     return null;
