@@ -765,7 +765,7 @@ declare
 begin
     if new.result = 'match' then
         perform ops.resolve_alerts(array['content differs', 'result differs'], about, 'both ends match');
-    elsif new.result = 'different' and new.missing + new.extra + new.different + new.duplicate > new.repaired then
+    elsif new.result = 'different' then
         alert.name := 'content differs';
         alert.subject := about;
         alert.source_system := new.source_system;
