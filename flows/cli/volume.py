@@ -52,7 +52,7 @@ def _table(found: list[Volume]) -> Table | Text:
             f"{each.day:%a %Y-%m-%d}",
             look.number(each.rows),
             look.number(each.usual if known else None),
-            f"{each.lowest:,}–{each.highest:,}" if known else "",
+            f"{each.lowest:,} to {each.highest:,}" if known else "",
             Text(each.state if known else f"learning: {each.known} of 8", style=_STYLES[each.state]),
         )
     return table
