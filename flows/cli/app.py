@@ -26,6 +26,7 @@ from flows.cli.promote import promote
 from flows.cli.registration import registered
 from flows.cli.terminal import console, keep_private, prepare, problems
 from flows.cli.unreadable_sources import of_declaration
+from flows.cli.volume import volume
 from flows.cli.worker import env, worker
 from flows.failures.diagnose import diagnose
 from flows.observe import look
@@ -76,6 +77,7 @@ app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
 app.add_typer(alerts.app, name="alerts")
+app.command()(volume)
 app.command()(worker)
 app.command()(env)
 app.command()(sources.preview)

@@ -1,0 +1,42 @@
+"""Whether each table received about as many rows as it usually does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from flows.operations.alerts import Condition
+from flows.operations.volumes import unusual, volumes
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+_NAME = "volume unusual"
+#: How many days back the day before the last one is looked for: tables are not loaded every day.
+_DAYS_BACK = 4
+
+
+async def volume_unusual(
+    connection: Connection[Record], now: datetime, holidays: Iterable[tuple[str, str, date]] = ()
+) -> list[Condition]:
+    """Tables that received too few or too many rows on the last complete day, UTC.
+
+    One such day is information. The second in a row of a table is a warning, which the default route sends.
+    """
+    last = now.astimezone(UTC).date() - timedelta(days=1)
+    found = await volumes(connection, last, _DAYS_BACK, holidays)
+    return [
+        Condition(
+            _NAME,
+            volume.table,
+            "warning" if again else "info",
+            f"{volume.rows:,} rows on {volume.day:%Y-%m-%d}, which is {volume.state}: usual on that weekday are "
+            f"{volume.lowest:,} to {volume.highest:,}" + (", and so was the day before" if again else ""),
+            "compare with the source: is a part of it missing, or twice? If it is right, `medallion alerts ack`",
+            source=volume.source_system,
+            table=volume.table_name,
+            cause=f"{volume.table}: volume {volume.state}",
+        )
+        for volume, again in unusual(found, last)
+    ]

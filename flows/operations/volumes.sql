@@ -1,0 +1,93 @@
+-- How many rows each table received on each day, and how many it usually does on that weekday.
+-- $1: the last day that counts. $2: how many days are judged, up to that one. $3, $4, $5: source, table and day of
+-- holidays, which are neither judged nor usual. Logarithms, because volumes grow and vary by factors; medians, because
+-- single outliers must not move what is usual. A weekday has its own center, and all days together one spread: that of
+-- eight days of one weekday varies too much by itself.
+with holidays as (
+    select * from unnest($3::text [], $4::text [], $5::date []) as h (source_system, table_name, day)
+), days as (
+    select
+        source_system,
+        table_name,
+        (started_at at time zone 'UTC')::date as day,
+        sum(coalesce(rows_inserted, 0) + coalesce(rows_updated, 0))::bigint as rows
+    from ops.loads as l
+    where
+        status = 'published'
+        and strategy not in ('initial', 'reload', 'backfill', 'repair', 'limited', 'replay')
+        and started_at >= ($1::date - 70 - $2::integer)::timestamp at time zone 'UTC'
+        and started_at < ($1::date + 1)::timestamp at time zone 'UTC'
+        -- The day of a table's first load, and one that was read again from the beginning, say nothing of a usual day.
+        and not exists (
+            select from ops.loads as again
+            where
+                again.source_system = l.source_system
+                and again.table_name = l.table_name
+                and again.status = 'published'
+                and again.strategy in ('initial', 'reload')
+                and (again.started_at at time zone 'UTC')::date = (l.started_at at time zone 'UTC')::date
+        )
+    group by 1, 2, 3
+), counted as (
+    select
+        d.*,
+        ln(1 + d.rows) as size,
+        extract(isodow from d.day)::integer as weekday
+    from days as d
+    where not exists (
+        select from holidays as h
+        where h.source_system = d.source_system and h.table_name = d.table_name and h.day = d.day
+    )
+), earlier as (
+    select
+        c.*,
+        array_agg(c.size) over ten_weeks as sizes,
+        array_agg(c.weekday) over ten_weeks as weekdays
+    from counted as c
+    window ten_weeks as (
+        partition by c.source_system, c.table_name
+        order by c.day range between '70 days' preceding and '1 day' preceding
+    )
+), compared as (
+    select
+        e.*,
+        coalesce(center.known, 0) as known,
+        center.median,
+        -- 3 %: where every day has the same number of rows, one more is not unusual.
+        greatest(1.4826 * spread.median, 0.03) as deviation
+    from earlier as e
+    cross join lateral (
+        select
+            count(*)::integer as known,
+            percentile_cont(0.5) within group (order by b.size) as median
+        from unnest(e.sizes, e.weekdays) as b (size, weekday)
+        where b.weekday = e.weekday
+    ) as center
+    cross join lateral (
+        select percentile_cont(0.5) within group (order by abs(b.size - m.median)) as median
+        from unnest(e.sizes, e.weekdays) as b (size, weekday)
+        inner join (
+            select o.weekday, percentile_cont(0.5) within group (order by o.size) as median
+            from unnest(e.sizes, e.weekdays) as o (size, weekday)
+            group by o.weekday
+        ) as m on m.weekday = b.weekday
+    ) as spread
+    where e.day > $1::date - $2::integer
+)
+select
+    source_system,
+    table_name,
+    day,
+    rows,
+    known,
+    round(exp(median) - 1)::bigint as usual,
+    greatest(round(exp(median - 4 * deviation) - 1), 0)::bigint as lowest,
+    round(exp(median + 4 * deviation) - 1)::bigint as highest,
+    case
+        when known < 8 then 'learning'
+        when size < median - 4 * deviation then 'low'
+        when size > median + 4 * deviation then 'high'
+        else 'usual'
+    end as state
+from compared
+order by source_system, table_name, day
