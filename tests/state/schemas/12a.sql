@@ -643,7 +643,14 @@ begin
     elsif new.reconciliation = 'match' then
         perform ops.resolve_alerts(array['result differs', 'content differs'], about, 'the last load matches');
     end if;
-    if new.rows_quarantined > 0 then
+    -- Rows that somebody discarded are counted with each load that reads them again, and are no news.
+    if
+        new.rows_quarantined > 0
+        and exists (
+            select from quarantine.rows as q
+            where q.source_system = new.source_system and q.table_name = new.table_name and q.resolved_at is null
+        )
+    then
         alert.name := 'rows quarantined';
         alert.severity := 'warning';
         alert.what := format('%s of %s rows broke a rule and are in quarantine', new.rows_quarantined, new.rows_read);
