@@ -21,6 +21,7 @@ from flows.cli import backup as backups
 from flows.cli.deploy import deploy
 from flows.cli.diff import diff
 from flows.cli.erase import erase, purge
+from flows.cli.metrics import metrics
 from flows.cli.migrate import migrate
 from flows.cli.promote import promote
 from flows.cli.registration import registered
@@ -78,6 +79,7 @@ app.command()(stack.down)
 app.command()(stack.status)
 app.add_typer(alerts.app, name="alerts")
 app.command()(volume)
+app.command()(metrics)
 app.command()(worker)
 app.command()(env)
 app.command()(sources.preview)

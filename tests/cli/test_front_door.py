@@ -41,6 +41,7 @@ COMMANDS = {
     "add": "Draft a declaration",
     "status": "Show services, last runs, cursors",
     "alerts": "Alerts: what is wrong",
+    "metrics": "Print metrics of loads",
     "volume": "Show the rows that tables received per day",
     "worker": "Run a Prefect worker",
     "env": "Print the environment variables",

@@ -1,0 +1,41 @@
+-- Each table with its last published load. The tables are found by leaps over the index: a year of loads is a million rows.
+with recursive tables as (
+    (
+        select l.source_system, l.table_name from ops.loads as l
+        order by l.source_system, l.table_name limit 1
+    )
+    union all
+    select n.source_system, n.table_name
+    from tables as t
+    cross join lateral (
+        select l.source_system, l.table_name from ops.loads as l
+        where (l.source_system, l.table_name) > (t.source_system, t.table_name)
+        order by l.source_system, l.table_name limit 1
+    ) as n
+)
+select
+    t.source_system as source,
+    t.table_name as table,
+    l.rows_read,
+    l.rows_inserted,
+    l.rows_updated,
+    l.rows_unchanged,
+    l.rows_deduplicated,
+    l.rows_quarantined,
+    l.rows_deleted,
+    l.bytes,
+    l.source_rows,
+    l.raw_rows,
+    l.reconciliation = 'match' as matches,
+    extract(epoch from l.finished_at)::double precision as finished,
+    extract(epoch from l.finished_at - l.started_at)::double precision as seconds,
+    (
+        select count(*) from quarantine.rows as q
+        where q.source_system = t.source_system and q.table_name = t.table_name and q.resolved_at is null
+    ) as in_quarantine
+from tables as t
+cross join lateral (
+    select * from ops.loads as p
+    where p.source_system = t.source_system and p.table_name = t.table_name and p.status = 'published'
+    order by p.batch_id desc limit 1
+) as l
