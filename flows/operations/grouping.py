@@ -49,6 +49,15 @@ def group(
     return [each for each in groups if each.alerts]
 
 
+def together(groups: list[Group], most: int) -> list[Group]:
+    """The groups, with all new incidents in one if there are more of them than that."""
+    new = [each for each in groups if each.incident_id is None]
+    if len(new) <= most:
+        return groups
+    one = Group(None, [alert for each in new for alert in each.alerts])
+    return [*(each for each in groups if each.incident_id is not None), one]
+
+
 def _behind(alert: Alert, upstream: Callable[[str], Collection[str]]) -> set[str]:
     """What may be the cause of an alert: its table, its source, what it is built from, and their sources."""
     subjects = {alert.subject, *upstream(alert.subject)}

@@ -14,7 +14,7 @@ from flows.declare.route import Route
 from flows.operations.affected import Dependencies, read_dependencies
 from flows.operations.alerts import Alert, alerts_of, alerts_of_incidents, end_events, need_no_message
 from flows.operations.channels import UNDELIVERED
-from flows.operations.grouping import group
+from flows.operations.grouping import group, together
 from flows.operations.messages import Message, compose, title, worst
 from flows.operations.silences import end_silences, hold_back
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 _LINEAGE_KEPT = timedelta(minutes=10)
+#: More new incidents than this in one pass are one: whoever receives a hundred messages reads none.
+_MOST_AT_ONCE = 10
 
 
 @dataclass(slots=True)
@@ -72,7 +74,7 @@ class Writer:
                 present[alert.incident_id].append(alert)
         dependencies = await self._lineage(connection, now)
         written = 0
-        for each in group(ready, present, dependencies.upstream):
+        for each in together(group(ready, present, dependencies.upstream), _MOST_AT_ONCE):
             incident_id, about = each.incident_id, "grew"
             if incident_id is None:
                 about = "opened"

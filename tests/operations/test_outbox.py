@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,7 +17,7 @@ from flows.sources.alerting import ROUTES
 from flows.values.errors import ConfigurationError
 from tests.conftest import TestDatabase
 from tests.operations.alerting import condition, desk
-from tests.operations.receivers import mailbox, webhook
+from tests.operations.receivers import Mailbox, mailbox, webhook
 from tests.publish.two_ends import run_sql
 
 MINUTE = timedelta(minutes=1)
@@ -115,6 +116,47 @@ async def test_what_waits_for_a_receiver_is_sent_in_order_when_it_is_back(wareho
             await it.pass_by(5 * MINUTE)
             await it.pass_by(5 * MINUTE)
         assert back.events == ["opened", "resolved"]
+
+
+async def test_nobody_hears_of_an_end_before_the_beginning(warehouse: TestDatabase) -> None:
+    """The beginning waits for its next attempt when the end is written, and the receiver is back by then."""
+    with webhook(answers=[503, 200]) as receiver:
+        async with desk(warehouse, channels={"default": receiver.url}) as it:
+            await it.found(condition())
+            await it.pass_by()
+            await it.found()
+            await it.pass_by(timedelta(seconds=2))
+            assert receiver.events == []
+            await it.pass_by(timedelta(seconds=4))
+
+    assert receiver.events == ["opened", "resolved"]
+
+
+async def test_a_service_that_hangs_holds_nothing_up(warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.operations.sending._PATIENCE", 0.3)
+    silent = socket.create_server(("127.0.0.1", 0))  # it accepts connections, and says nothing
+    port = silent.getsockname()[1]
+    routes = [Route(["mail"]), Route(["default"])]
+    with silent, webhook() as receiver:
+        channels = {"mail": Mailbox(port).url, "default": receiver.url}
+        async with desk(warehouse, routes, channels) as it:
+            await it.found(condition())
+            done = await it.pass_by()
+
+    assert (done.sent, done.refused) == (1, 1)
+    assert receiver.events == ["opened"]
+
+
+async def test_a_storm_of_causes_is_one_message(warehouse: TestDatabase) -> None:
+    with webhook() as receiver:
+        async with desk(warehouse, channels={"default": receiver.url}) as it:
+            await it.found(*(condition(f"shop.t{n}") for n in range(60)))
+            await it.pass_by()
+            # The control: ten causes are ten messages.
+            await it.found(*(condition(f"shop.t{n}") for n in range(70)))
+            await it.pass_by(MINUTE)
+
+    assert [len(message["alerts"]) for message in receiver.accepted] == [60] + 10 * [1]
 
 
 async def test_attempts_at_a_receiver_that_is_away_come_less_and_less_often(warehouse: TestDatabase) -> None:
