@@ -25,16 +25,17 @@ def list_table(open_now: Sequence[Alert], ended: Sequence[Alert]) -> Table | Tex
     """Open alerts, and ended ones below them."""
     if not open_now and not ended:
         return Text("no open alerts", style="green")
-    columns = ("id", "severity", "alert", "subject", "status", "since", "what", "incident")
-    table = look.grid(f"{len(open_now)} open alerts", columns)
+    # Two lines a row, so that names of tables and texts can be read on a narrow terminal.
+    table = look.grid(f"{len(open_now)} open alerts", ("id", "severity", "alert", "since", "what", "incident"))
+    table.show_lines = True
     now = datetime.now(UTC)
     for alert in [*open_now, *ended]:
         table.add_row(
             str(alert.alert_id),
-            Text(alert.severity, style=_STYLES[alert.severity]),
-            alert.name,
-            alert.subject,
-            Text(alert.status, style=_STATUS[alert.status]),
+            Text.assemble(
+                (alert.severity, _STYLES[alert.severity]), "\n", (alert.status, _STATUS[alert.status]), no_wrap=True
+            ),
+            Text(f"{alert.name}\n{visible(alert.subject)}", overflow="fold"),
             look.ago((now - alert.fired_at).total_seconds()),
             alert.what,
             "" if alert.incident_id is None else str(alert.incident_id),
