@@ -101,7 +101,7 @@ def loads_table_markdown(loads: Iterable[LoadLine], *, title: str = "Loads") -> 
 
 
 def checks_table_markdown(checks: Iterable[CheckLine], *, gate: str) -> str:
-    """A gate's result, then every check that did not pass; passed checks are counted, not listed."""
+    """A gate's result, every check that did not pass, and its tables; passed checks are counted, not listed."""
     lines = list(checks)
     noticed = [line for line in lines if line.outcome != "passed"]
     blocking = [line for line in noticed if line.outcome != "warned"]
@@ -110,8 +110,9 @@ def checks_table_markdown(checks: Iterable[CheckLine], *, gate: str) -> str:
         f"# Gate {gate}: {result}\n\n{len(lines)} checks on {len({line.dataset for line in lines})} tables, "
         f"{len(lines) - len(noticed)} passed, {len(noticed) - len(blocking)} warned, {len(blocking)} blocking.\n"
     )
+    tables = f"## Tables\n\n{_markdown(_GATE_COLUMNS, _by_dataset(lines))}"
     if not noticed:
-        return head
+        return f"{head}\n{tables}"
     columns: Mapping[str, Callable[[CheckLine], object]] = {
         "dataset": lambda line: line.dataset,
         "check": lambda line: line.check,
@@ -119,7 +120,39 @@ def checks_table_markdown(checks: Iterable[CheckLine], *, gate: str) -> str:
         "outcome": lambda line: line.outcome,
         "what": lambda line: line.message,
     }
-    return f"{head}\n{_markdown(columns, sorted(noticed, key=lambda line: line.outcome == 'warned'))}"
+    found = _markdown(columns, sorted(noticed, key=lambda line: line.outcome == "warned"))
+    return f"{head}\n{found}\n{tables}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Dataset:
+    """A table of a gate: how many checks it has, and how many did not pass."""
+
+    name: str
+    checks: int
+    warned: int
+    failed: int
+
+
+_GATE_COLUMNS: Mapping[str, Callable[[_Dataset], object]] = {
+    "table": lambda each: each.name,
+    "result": lambda each: "failed" if each.failed else "warned" if each.warned else "passed",
+    "checks": lambda each: each.checks,
+    "failed": lambda each: each.failed,
+    "warned": lambda each: each.warned,
+}
+
+
+def _by_dataset(lines: Sequence[CheckLine]) -> list[_Dataset]:
+    """Tables that failed first, then by name."""
+    outcomes: dict[str, list[str]] = {}
+    for line in lines:
+        outcomes.setdefault(line.dataset, []).append(line.outcome)
+    found = [
+        _Dataset(name, len(of), of.count("warned"), sum(each not in ("passed", "warned") for each in of))
+        for name, of in outcomes.items()
+    ]
+    return sorted(found, key=lambda each: (not each.failed, not each.warned, each.name))
 
 
 def nodes_table_markdown(nodes: Iterable[NodeLine]) -> str:

@@ -46,6 +46,17 @@ def test_nothing_loaded_says_so() -> None:
     assert "Nothing was loaded" in loads_table_markdown([])
 
 
+def test_a_gate_names_its_tables_those_that_failed_first() -> None:
+    outcomes = [("gold.a", "passed"), ("gold.b", "warned"), ("gold.c", "error"), ("gold.c", "passed")]
+    page = checks_table_markdown([CheckLine(name, "rows", None, outcome) for name, outcome in outcomes], gate="gold")
+    assert page.rpartition("## Tables\n\n")[2].splitlines()[2:] == [
+        "| gold.c | failed | 2 | 1 | 0 |",
+        "| gold.b | warned | 1 | 0 | 1 |",
+        "| gold.a | passed | 1 | 0 | 0 |",
+    ]
+    assert "| gold.a | passed" in checks_table_markdown([CheckLine("gold.a", "rows", None, "passed")], gate="gold")
+
+
 def test_a_gate_lists_what_did_not_pass_and_counts_the_rest() -> None:
     page = checks_table_markdown(
         [
