@@ -26,7 +26,7 @@ class Group:
 def group(
     new: Iterable[Alert], present: Mapping[int, Collection[Alert]], upstream: Callable[[str], Collection[str]]
 ) -> list[Group]:
-    """Assign new alerts to incidents. `present` has the open alerts of each incident.
+    """Assign new alerts to incidents. `present` has the alerts of each open incident.
 
     `upstream` gives what a subject is built from: `gold.agg_daily_sales` → `shop.basket_items` and others.
     """

@@ -22,9 +22,9 @@ _WORDS = {
     "grew": "more: ",
     "changed": "changed: ",
     "acknowledged": "acknowledged: ",
-    "escalated": "nobody has acknowledged: ",
-    "resolved": "over: ",
-    "silence ended": "the silence has ended: ",
+    "escalated": "not acknowledged: ",
+    "resolved": "resolved: ",
+    "silence ended": "silence ended: ",
     "test": "test: ",
 }
 
@@ -77,7 +77,7 @@ def compose(
     ended = about == "resolved"
     lines = [
         note,
-        f"Since {since:%Y-%m-%d %H:%M} UTC" + (f", over at {(now or datetime.now(UTC)):%H:%M} UTC" if ended else ""),
+        f"Since {since:%Y-%m-%d %H:%M} UTC" + (f", resolved at {(now or datetime.now(UTC)):%H:%M} UTC" if ended else ""),
         f"Where: {_named([alert.subject for alert in alerts])}",
         *(f"What: {what}" for what in _each_once([alert.what for alert in alerts])),
         f"Affected in gold: {_named(readers)}" if readers else None,
@@ -85,7 +85,7 @@ def compose(
         f"Runbook: {runbook(first)}",
         f"Error: {first.error_id}" if first.error_id else None,
         f"More: `medallion alerts show {first.alert_id}`",
-        None if ended else f"Take it up: `medallion alerts ack {first.alert_id}`",
+        None if ended else f"Acknowledge: `medallion alerts ack {first.alert_id}`",
         _link(),
     ]
     facts = {

@@ -66,7 +66,7 @@ class Writer:
         present: dict[int, list[Alert]] = defaultdict(list)
         open_ids = await connection.fetch("select incident_id from ops.incidents where closed_at is null")
         for alert in await alerts_of_incidents(connection, [row["incident_id"] for row in open_ids]):
-            if alert.status != "resolved" and alert.incident_id is not None:
+            if alert.incident_id is not None:  # also what is over: others may still follow from it
                 present[alert.incident_id].append(alert)
         dependencies = await self._lineage(connection, now)
         written = 0

@@ -680,9 +680,9 @@ begin
     -- Alerts of its loads and checks say more.
     if
         new.status not in ('failed', 'refused')
-        or exists (
+        or (new.error_id is null and exists (
             select from ops.loads as l where l.run_id = new.run_id and l.status in ('failed', 'refused')
-        )
+        ))
         or exists (
             select from ops.check_results as c
             where c.run_id = new.run_id and c.outcome not in ('passed', 'warned')
@@ -765,7 +765,7 @@ declare
 begin
     if new.result = 'match' then
         perform ops.resolve_alerts(array['content differs', 'result differs'], about, 'both ends match');
-    elsif new.result = 'different' and new.missing + new.extra + new.different + new.duplicate > new.repaired then
+    elsif new.result = 'different' then
         alert.name := 'content differs';
         alert.subject := about;
         alert.source_system := new.source_system;
