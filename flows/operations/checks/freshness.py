@@ -53,11 +53,11 @@ def _condition(name: str, readings: list[Reading], now: datetime) -> Condition:
     first = readings[0]
     owner = next((f"; its owner is {one.owner}" for one in readings if one.owner is not None), "")
     return Condition(
-        name=name,
-        subject=first.subject,
-        severity=max((_severity(one, now) for one in readings), key=SEVERITIES.index),
-        what="; ".join(_what(one) for one in readings),
-        fix="; ".join(dict.fromkeys(_fix(one) for one in readings)) + owner,
+        name,
+        first.subject,
+        max((_severity(one, now) for one in readings), key=SEVERITIES.index),
+        "; ".join(_what(one) for one in readings),
+        "; ".join(dict.fromkeys(_fix(one) for one in readings)) + owner,
         source=first.source,
         table=first.table,
         # All tables of a source that are late, or miss their deadlines, are one incident.

@@ -1,0 +1,105 @@
+"""Loads succeed, but the source has nothing new."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import pytest
+
+from flows.access.addresses import connect
+from flows.declare import Epoch, Freshness, Merge, Timestamp
+from flows.kinds.postgres import Table
+from tests.conftest import TestDatabase
+from tests.kinds.loading import at
+from tests.operations.ledger import HOUR, MONDAY, Ledger, source, table
+
+BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
+
+
+@pytest.fixture
+async def ledger(warehouse: TestDatabase) -> AsyncIterator[Ledger]:
+    async with connect(at(warehouse, "loader"), side="warehouse") as connection:
+        yield Ledger(connection)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cursor", "value"),
+    [
+        ("timestamptz", Timestamp("at_time"), "'{} UTC'"),
+        ("timestamp", Timestamp("at_time"), "'{}'"),
+        ("timestamp", Timestamp("at_time", zone=BERLIN), "timestamptz '{} UTC' at time zone 'Europe/Berlin'"),
+        ("bigint", Epoch("at_time", unit="ms"), "(extract(epoch from timestamptz '{} UTC') * 1000)::bigint"),
+        ("numeric", Epoch("at_time"), "extract(epoch from timestamptz '{} UTC')"),
+    ],
+)
+async def test_loads_go_on_but_the_source_has_nothing_new(
+    ledger: Ledger, kind: str, cursor: Timestamp | Epoch, value: str
+) -> None:
+    declared = Table(
+        "baskets", key="id", cursor=cursor, load=Merge(), freshness=Freshness(loaded_within="2 h", event_within="1 day")
+    )
+    ledger.declare(source(declared))
+    await ledger.connection.execute(f"create schema raw_shop; create table raw_shop.baskets (id int, at_time {kind})")
+
+    async def sell(when: datetime, batch_ended: datetime) -> None:
+        await ledger.connection.execute(
+            f"insert into raw_shop.baskets values (1, {value.format(when.strftime('%Y-%m-%d %H:%M:%S'))})"
+        )
+        await ledger.load(batch_ended, rows=1)
+
+    await sell(MONDAY - 25 * HOUR, MONDAY - 10 * HOUR)
+    await ledger.load(MONDAY - HOUR)
+    (told,) = await ledger.late()
+    assert told.what == "its newest event is of 2026-06-13 23:00 UTC, promised within 1 day"
+    assert "ask its owner" in told.fix
+
+    await sell(MONDAY - 2 * HOUR, MONDAY - HOUR / 2)
+    assert await ledger.late() == []
+    # Both clocks late: one alert.
+    (told,) = await ledger.late(MONDAY + 30 * HOUR)
+    assert told.what.count("promised within") == 2
+
+
+async def test_an_event_of_the_future_keeps_no_table_fresh(ledger: Ledger) -> None:
+    """Rows that are valid until 9999, or infinity, and orders for next month."""
+    ledger.declare(source(table(freshness=Freshness(event_within="1 day", event="day"))))
+    await ledger.connection.execute(
+        "create schema raw_shop; create table raw_shop.baskets (id int, day date); "
+        "insert into raw_shop.baskets values (1, '2026-06-12'), (2, '9999-12-31'), (3, 'infinity'), (4, null)"
+    )
+    await ledger.load(MONDAY, rows=4)
+    (told,) = await ledger.late()
+    assert "its newest event is of 2026-06-12 00:00 UTC" in told.what
+
+
+async def test_raw_is_read_for_events_only_after_a_load_that_changed_rows(ledger: Ledger) -> None:
+    ledger.declare(source(table(freshness=Freshness(event_within="1 day", event="at_time"))))
+    await ledger.connection.execute(
+        "create schema raw_shop; create table raw_shop.baskets (id int, at_time timestamptz)"
+    )
+    await ledger.load(MONDAY, rows=1)
+    assert await ledger.late() == []  # empty: its gate says what that means
+    await ledger.connection.execute("insert into raw_shop.baskets values (1, '2026-06-01')")
+    await ledger.load(MONDAY + HOUR / 60)
+    assert await ledger.late(MONDAY + HOUR) == []
+    await ledger.load(MONDAY + HOUR / 30, rows=1)
+    assert len(await ledger.late(MONDAY + HOUR)) == 1
+
+
+async def test_an_event_that_cannot_be_read_is_told_with_its_fix(ledger: Ledger) -> None:
+    promise = Freshness(event_within="1 day", event="sold_on")
+    ledger.declare(source(table(freshness=promise), table("stores", freshness=promise)))
+    await ledger.connection.execute(
+        "create schema raw_shop; create table raw_shop.baskets (id int); create table raw_shop.stores (sold_on text)"
+    )
+    for name in ("baskets", "stores"):
+        await ledger.load(MONDAY, name, rows=1)
+    first, second = await ledger.late()
+    assert (first.name, first.severity, first.what) == (
+        "freshness unknown",
+        "warning",
+        "raw has no column sold_on",
+    )
+    assert second.what == "column sold_on is of type text, which is no time"
+    assert "event=" in second.fix
