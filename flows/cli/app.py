@@ -21,6 +21,7 @@ from flows.cli import backup as backups
 from flows.cli.deploy import deploy
 from flows.cli.diff import diff
 from flows.cli.erase import erase, purge
+from flows.cli.freshness import freshness
 from flows.cli.migrate import migrate
 from flows.cli.promote import promote
 from flows.cli.registration import registered
@@ -75,6 +76,7 @@ app.add_typer(cursor.app, name="cursor")
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
+app.command()(freshness)
 app.add_typer(alerts.app, name="alerts")
 app.command()(worker)
 app.command()(env)

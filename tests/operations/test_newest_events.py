@@ -9,6 +9,7 @@ import pytest
 
 from flows.access.addresses import connect
 from flows.declare import Epoch, Freshness, Merge, Timestamp
+from flows.kinds.api import Api, Endpoint, Since
 from flows.kinds.postgres import Table
 from tests.conftest import TestDatabase
 from tests.kinds.loading import at
@@ -103,3 +104,43 @@ async def test_an_event_that_cannot_be_read_is_told_with_its_fix(ledger: Ledger)
     )
     assert second.what == "column sold_on is of type text, which is no time"
     assert "event=" in second.fix
+
+
+@pytest.mark.parametrize(
+    ("form", "kind", "value"),
+    [
+        ("iso", "timestamptz", "'2026-06-12 10:00 UTC'"),
+        ("date", "date", "'2026-06-12'"),
+        ("epoch_ms", "bigint", "extract(epoch from timestamptz '2026-06-12 10:00 UTC') * 1000"),
+        ("epoch_decimal", "numeric", "extract(epoch from timestamptz '2026-06-12 10:00 UTC')"),
+    ],
+)
+async def test_the_cursor_of_an_endpoint_is_its_event(ledger: Ledger, form: str, kind: str, value: str) -> None:
+    cursor = Since("since", field="at.changed", form=form)
+    endpoint = Endpoint("orders", path="/orders", cursor=cursor, freshness=Freshness(event_within="1 day"))
+    ledger.declare(Api("crm", connection="crm", endpoints=[endpoint]))
+    await ledger.connection.execute(
+        f"create schema raw_crm; create table raw_crm.orders (id int, changed {kind}); "
+        f"insert into raw_crm.orders values (1, {value})"
+    )
+    await ledger.load(MONDAY, "orders", source="crm", rows=1)
+    (told,) = await ledger.late()
+    assert told.subject == "crm.orders"
+    assert f"its newest event is of 2026-06-12 {'00' if form == 'date' else '10'}:00 UTC" in told.what
+
+
+async def test_a_value_that_takes_too_long_to_find_is_told_with_the_index_to_create(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.operations.events.PATIENCE", "1ms")
+    ledger.declare(source(table(freshness=Freshness(loaded_within="2 h", event_within="1 day"))))
+    await ledger.connection.execute(
+        "create schema raw_shop; create table raw_shop.baskets as select "
+        "now() - n * interval '1 second' as updated_at from generate_series(1, 300000) as n"
+    )
+    await ledger.load(MONDAY - 3 * HOUR, rows=300_000)
+    told = {one.name: one for one in await ledger.late()}
+    assert set(told) == {"late", "freshness unknown"}
+    assert told["freshness unknown"].fix == 'create index on "raw_shop"."baskets" ("updated_at")'
+    # The other checks of this connection have their own time.
+    assert await ledger.connection.fetchval("show statement_timeout") == "0"

@@ -85,6 +85,11 @@ class Resource:
         return False
 
     @property
+    def cursor_is_time(self) -> bool:
+        """Whether the cursor's values are points in time."""
+        return self.cursor is not None and self.cursor_type.startswith(("timestamp", "date"))
+
+    @property
     def dlt_name(self) -> str:
         """dlt's name of the resource."""
         return self.resource or self.name
@@ -135,8 +140,7 @@ class Resource:
             case _:
                 pass
         self.tolerance.refuse_nonsense(where)
-        has_time = self.cursor is not None and self.cursor_type.startswith(("timestamp", "date"))
-        refuse_freshness(self.freshness, where, has_time=has_time)
+        refuse_freshness(self.freshness, where, has_time=self.cursor_is_time)
         refuse_unknown_reaction(self.on_duplicate, where)
         if self.on_drift not in get_args(OnDrift):
             raise DeclarationError(

@@ -118,7 +118,7 @@ class Dlt(Kind[DltSource, Resource]):
 
     def event_time(self, table: Resource) -> EventTime | None:
         """The cursor's field."""
-        return EventTime(table.cursor) if table.cursor is not None else None
+        return EventTime(table.cursor) if table.cursor is not None and table.cursor_is_time else None
 
     def describe(self, source: DltSource) -> str:
         """With the function that builds it."""
