@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 #: How long the newest value of a column may be looked for.
-PATIENCE = "5 s"
+PATIENCE = "5s"
 # Rows of 9999, and orders for next month, would keep a table fresh.
 _AHEAD = timedelta(minutes=5)
 _TYPE = """
@@ -74,7 +74,7 @@ async def _read(connection: Connection[Record], relation: str, event: EventTime,
     newest = f"select max({column}) as newest from {relation} where {column} <= {bound}"
     try:
         async with connection.transaction():
-            await connection.execute(f"set local statement_timeout = '{PATIENCE.replace(' ', '')}'")
+            await connection.execute(f"set local statement_timeout = '{PATIENCE}'")
             at = await connection.fetchval(
                 f"select case when isfinite(at) then at end from (select {to_time.format('newest')} as at "
                 f"from ({newest}) as n) as t",

@@ -31,15 +31,33 @@ left join lateral (
     order by l.batch_id desc limit 1
 ) as c on true
 left join lateral (
-    -- Rows committed while the last build ran may not be in it.
+    -- Those of before the build began are skipped by the index, from the newest on. Rows committed while it ran may not
+    -- be in it.
     select min(l.finished_at) as unbuilt_since {_PUBLISHED} and w.asks_changes and {_CHANGED}
-        and l.finished_at > coalesce((select started_at from built), '-infinity')
+    and l.batch_id > coalesce((
+        select l.batch_id {_OF_TABLE} and l.finished_at <= (select started_at from built)
+        order by l.batch_id desc limit 1
+    ), 0)
 ) as b on true
 """
 _BUILDS = f"""
 select
     (select finished_at from ops.runs where {_FULL} and finished_at <= $1 order by run_id desc limit 1) as built_at,
     (select started_at from ops.runs where pipeline in ('transform', 'release') order by run_id limit 1) as known_since
+"""
+# From the newest on, by the index: a year of loads is not read for a month.
+_FULL_LOAD = f"{_OF_TABLE} and l.status = 'published' and l.strategy <> all($5)"
+_ENDS = f"""
+select w.source_system, w.table_name, e.ends
+from unnest($1::text[], $2::text[]) as w (source_system, table_name)
+left join lateral (
+    select l.batch_id as first {_FULL_LOAD} and l.finished_at < $3 order by l.batch_id desc limit 1
+) as b on true
+cross join lateral (
+    select array_agg(l.finished_at order by l.finished_at) as ends {_FULL_LOAD} and l.finished_at <= $4
+        and l.batch_id >= coalesce(b.first, 0)
+) as e
+where e.ends is not null
 """
 
 
@@ -90,18 +108,7 @@ async def load_ends(
     """When the full loads of each table ended, ascending: those of that time, and the last one before it."""
     wanted = list(tables)
     rows = await connection.fetch(
-        "select w.source_system, w.table_name, array_agg(l.finished_at order by l.finished_at) as ends "
-        "from unnest($1::text[], $2::text[]) as w (source_system, table_name) "
-        "inner join ops.loads as l on l.source_system = w.source_system and l.table_name = w.table_name "
-        "and l.status = 'published' and l.strategy <> all($5) and l.finished_at <= $4 and l.finished_at >= coalesce("
-        "(select max(p.finished_at) from ops.loads as p where p.source_system = w.source_system "
-        "and p.table_name = w.table_name and p.status = 'published' and p.strategy <> all($5) and p.finished_at < $3), "
-        "$3) group by w.source_system, w.table_name",
-        [source for source, _ in wanted],
-        [table for _, table in wanted],
-        since,
-        until,
-        [*PARTIAL],
+        _ENDS, [source for source, _ in wanted], [table for _, table in wanted], since, until, [*PARTIAL]
     )
     return {(row["source_system"], row["table_name"]): row["ends"] for row in rows}
 
