@@ -75,9 +75,10 @@ def compose(
     since = min(alert.fired_at for alert in alerts).astimezone(UTC)
     subject = f"[{environment}] {severity}: {_WORDS[about]}{title(alerts)}"
     ended = about == "resolved"
+    over = f", resolved at {now or datetime.now(UTC):%H:%M} UTC" if ended else ""
     lines = [
         note,
-        f"Since {since:%Y-%m-%d %H:%M} UTC" + (f", resolved at {(now or datetime.now(UTC)):%H:%M} UTC" if ended else ""),
+        f"Since {since:%Y-%m-%d %H:%M} UTC{over}",
         f"Where: {_named([alert.subject for alert in alerts])}",
         *(f"What: {what}" for what in _each_once([alert.what for alert in alerts])),
         f"Affected in gold: {_named(readers)}" if readers else None,

@@ -297,6 +297,24 @@ async def test_what_a_transaction_takes_back_was_never_an_alert(warehouse: TestD
     assert receiver.requests == 0
 
 
+async def test_a_pass_gives_way_to_a_load_that_commits_and_writes_the_messages_afterwards(
+    warehouse: TestDatabase,
+) -> None:
+    with webhook() as receiver:
+        async with (
+            desk(warehouse, channels={"default": receiver.url}) as it,
+            desk(warehouse) as load,
+        ):
+            await it.found(condition())
+            turn = load.connection.transaction()
+            await turn.start()
+            await load.connection.execute("update ops.alerts set times = times + 1")
+            async with asyncio.timeout(3):
+                assert (await it.pass_by(MINUTE)).written == 0
+            await turn.commit()
+            assert (await it.pass_by(MINUTE)).sent == 1
+
+
 async def test_no_address_of_a_channel_is_kept_or_shown(
     warehouse: TestDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:

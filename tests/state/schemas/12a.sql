@@ -527,7 +527,7 @@ create table if not exists ops.alert_messages (
     severity text not null,
     subject text not null,
     body text not null,
-    facts jsonb not null,
+    facts text not null,
     written_at timestamptz not null default clock_timestamp(),
     due_at timestamptz not null default clock_timestamp(),
     attempts integer not null default 0,
@@ -536,7 +536,7 @@ create table if not exists ops.alert_messages (
     dropped_at timestamptz
 );
 comment on table ops.alert_messages is
-'One row per message and channel: the outbox. Written with the transition it tells of, and sent until the receiver accepts it. dropped_at: it was not due before its incident ended.';
+'One row per message and channel: the outbox. Written with the transition it tells of, and sent until the receiver accepts it. facts: JSON. dropped_at: it was not due before its incident ended.';
 create index if not exists messages_waiting on ops.alert_messages (due_at) where sent_at is null and dropped_at is null;
 create index if not exists messages_by_incident on ops.alert_messages (incident_id);
 
