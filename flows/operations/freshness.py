@@ -84,8 +84,16 @@ class Clocks:
     async def read(
         self, connection: Connection[Record], now: datetime, active: Collection[str] | None = None
     ) -> list[Reading]:
-        """All clocks, those of tables first. `active` names the sources that are loaded here; None: all of them."""
-        sources = [source for source in self.sources if active is None or source.name in active]
+        """All clocks, those of tables first.
+
+        `active` names the sources whose schedule is active here; None: all. Of the others nothing is expected; where
+        none is active, nothing starts automatically, and nothing is expected of models and unscheduled sources either.
+        """
+        scheduled = {source.name for source in self.sources if source.schedule is not None}
+        if active is not None and scheduled and not scheduled & set(active):
+            return []
+        paused = scheduled - set(scheduled if active is None else active)
+        sources = [source for source in self.sources if source.name not in paused]
         tables = [(source, table, freshness_of(source, table)) for source in sources for table in source.tables]
         asked = [
             (source.name, table.name, bool(promise.event_within or promise.built_within))

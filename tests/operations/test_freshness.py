@@ -8,7 +8,7 @@ import pytest
 
 from flows.access.addresses import connect
 from flows.declare import Calendar, Deadline, Freshness, Replace
-from flows.kinds.postgres import Table
+from flows.kinds.postgres import Database, Table
 from flows.operations.checks.freshness import NAME, late
 from flows.operations.freshness import Clocks
 from tests.conftest import ROOT, TestDatabase
@@ -119,11 +119,20 @@ async def test_a_table_that_is_not_declared_any_more_is_not_told(ledger: Ledger)
     assert await ledger.told() == []
 
 
-async def test_a_source_that_nothing_loads_here_is_not_told(ledger: Ledger) -> None:
-    ledger.declare(source(table(freshness=Freshness(loaded_within="2 h"))))
+async def test_a_source_whose_schedule_is_paused_is_not_told(ledger: Ledger) -> None:
+    promise = Freshness(loaded_within="2 h")
+    on_demand = Database("files", connection="files", tables=[table()], freshness=promise)
+    ledger.declare(source(table(), freshness=promise, schedule="0 * * * *"), on_demand)
     await ledger.load(MONDAY - 3 * HOUR)
-    assert await ledger.late(active=["crm"]) == []
-    assert len(await ledger.late(active=["crm", "shop"])) == 1
+    await ledger.load(MONDAY - 3 * HOUR, source="files")
+    await ledger.build(MONDAY - 3 * HOUR, models={"daily": {"built_within": "2 h"}})
+    assert [one.subject for one in await ledger.late()] == ["shop.baskets", "files.baskets", "gold.daily"]
+    assert len(await ledger.late(active=["shop"])) == 3
+    crm = Database("crm", connection="crm", tables=[table()], schedule="0 * * * *")
+    ledger.declare(*ledger.clocks.sources, crm)
+    assert [one.subject for one in await ledger.late(active=["crm"])] == ["files.baskets", "gold.daily"]
+    # An environment in which nothing starts automatically.
+    assert await ledger.late(active=[]) == []
 
 
 # -- gold

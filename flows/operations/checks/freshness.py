@@ -38,7 +38,7 @@ async def late(
     """What is late now, tables before the models built from them.
 
     `now` is the warehouse's clock unless another is given: by it the ends of loads were written. `active` names the
-    sources that something loads here; None: all that are declared.
+    sources whose schedule is active here, and not paused; None: all that have one.
     """
     moment: datetime = now or await connection.fetchval("select clock_timestamp()")
     found: dict[tuple[str, str], list[Reading]] = defaultdict(list)
