@@ -120,10 +120,7 @@ class Deadline:
 
     def next(self, now: datetime) -> datetime | None:
         """The first deadline after that moment; None if the next years have none."""
-        for span in _SPANS:
-            if (found := next(iter(self.between(now, now + span)), None)) is not None:
-                return found
-        return None
+        return next((moment for moment in self._ticks(now, now + _SPANS[-1]) if not self._is_holiday(moment)), None)
 
     def opens_at(self, deadline: datetime) -> datetime:
         """From when on a load meets this deadline: one that ended later than this, until the deadline."""
@@ -132,10 +129,10 @@ class Deadline:
 
     def _ticks(self, after: datetime, until: datetime) -> Iterator[datetime]:
         """What the expression matches, holidays too, ascending and each moment once."""
-        zone = ZoneInfo(self.zone)
-        # One of an hour that comes twice: by local time it begins earlier than its moment says.
-        latest = after
-        for local in CronSim(self.cron, (after - timedelta(hours=3)).astimezone(zone)):
+        zone, latest = ZoneInfo(self.zone), after
+        # The second of an hour that comes twice: by local time its first is not over.
+        begin = after if self.zone == "UTC" else after - timedelta(hours=3)
+        for local in CronSim(self.cron, begin.astimezone(UTC if self.zone == "UTC" else zone)):
             moment = local.astimezone(UTC)
             if moment > until:
                 return

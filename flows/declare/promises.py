@@ -6,11 +6,13 @@ Monitoring, dbt's sources, the raw contracts and the gate of promotions use the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from flows.declare.cadence import longest_gap
+from flows.declare.deadline import Deadline
 from flows.declare.freshness import Freshness, limit
 from flows.declare.source import Loadable, Source
+from flows.values.errors import DeclarationError
 
 _HOUR = timedelta(hours=1)
 
@@ -55,6 +57,20 @@ def limits_of(source: Source, table: Loadable | None = None) -> Limits | None:
     if promised is None:
         return Limits(timedelta(hours=max(36, round(3 * hours))), stop)
     return Limits(promised, max(stop, 2 * promised))
+
+
+def broken_at(done_at: datetime, within: timedelta, schedule: str | None) -> datetime:
+    """When a limit since the last load is exceeded. Time in which no run is scheduled does not count.
+
+    Loaded on Friday at 18:00, a limit of 2 hours, and the next run on Monday at 06:00: on Monday at 08:00.
+    """
+    if schedule is None:
+        return done_at + within
+    try:
+        due = Deadline(schedule).next(done_at)
+    except DeclarationError:  # what Prefect reads as cron is more than what we do
+        return done_at + within
+    return done_at + within if due is None or due <= done_at + within else due + within
 
 
 def _hours(duration: timedelta) -> float:

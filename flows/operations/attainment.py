@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from flows.declare.promises import broken_at
 from flows.operations.freshness import Reading
 from flows.state.freshness import build_ends, load_ends
 
@@ -57,16 +58,20 @@ def _of(reading: Reading, ends: Sequence[datetime], since: datetime, now: dateti
         return Attainment(met / len(due), met, len(due)) if due else None
     if reading.within is None or reading.clock == "event" or (reading.clock == "pipeline" and reading.source):
         return None
-    return Attainment(kept(ends, reading.within, begin, now)) if begin < now else None
+    return Attainment(kept(ends, reading.within, begin, now, reading.schedule)) if begin < now else None
 
 
-def kept(ends: Sequence[datetime], within: timedelta, since: datetime, until: datetime) -> float:
+def kept(
+    ends: Sequence[datetime], within: timedelta, since: datetime, until: datetime, schedule: str | None = None
+) -> float:
     """The share of a time in which the last end, of those given ascending, was no longer ago than the limit."""
     fresh = timedelta(0)
     # Before the first load the limit runs from the beginning.
     first = [] if ends and ends[0] <= since else [since]
     for one, following in pairwise([*first, *ends, until]):
-        begin, end = max(one, since), min(one + within, following, until)
+        begin, end = max(one, since), min(following, until)
+        if one + within < end:
+            end = min(end, broken_at(one, within, schedule))
         fresh += max(end - begin, timedelta(0))
     return fresh / (until - since)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from flows.declare.deadline import Calendar, Deadline
 from flows.declare.freshness import Freshness, limit
-from flows.declare.promises import freshness_of, limits_of
+from flows.declare.promises import broken_at, freshness_of, limits_of
 from flows.declare.source import Loadable, Source
 from flows.kinds.kind import EventTime
 from flows.kinds.registry import kind_of
@@ -41,8 +41,8 @@ FRESH, LATE, MISSED, UNKNOWN, NOT_DUE, NO_PROMISE = "fresh", "late", "missed", "
 class Reading:
     """A clock of a table or model: what it shows (`at`), what is promised, and whether that is kept.
 
-    `late_since`: since when a promise is broken. `next_deadline` is that after now. `expected` is the missed deadline.
-    `problem`, `fix`: why the state is unknown.
+    `late_since`: since when a promise is broken. `schedule` is that of the source. `next_deadline` is that after now,
+    `expected` the missed one. `problem`, `fix`: why the state is unknown.
     """
 
     subject: str
@@ -52,6 +52,7 @@ class Reading:
     at: datetime | None = None
     promised: str = ""
     within: timedelta | None = None
+    schedule: str | None = None
     source: str | None = None
     table: str | None = None
     deadline: Deadline | None = None
@@ -158,10 +159,11 @@ def _of_table(
     load = Reading(
         f"{source.name}.{table.name}",
         "load",
-        *_judged(times.loaded_at or times.known_since, within, now),
+        *_judged(times.loaded_at or times.known_since, within, now, source.schedule),
         at=times.loaded_at,
         promised=promise.loaded_within or (_words(within) if within is not None else ""),
         within=within,
+        schedule=source.schedule,
         source=source.name,
         table=table.name,
         known_since=times.known_since,
@@ -220,14 +222,17 @@ def _of_model(
         yield _due(build, promise.expected_by, now)
 
 
-def _judged(at: datetime | None, within: timedelta | None, now: datetime) -> tuple[str, datetime | None]:
+def _judged(
+    at: datetime | None, within: timedelta | None, now: datetime, schedule: str | None = None
+) -> tuple[str, datetime | None]:
     """The state of a clock that shows this time, and since when a promise is broken."""
     if within is None:
         return NO_PROMISE, None
     if at is None:
         return NOT_DUE, None
     # A time in the future is that of a clock that was set back.
-    return (LATE, at + within) if now - at > within else (FRESH, None)
+    broken = broken_at(at, within, schedule)
+    return (LATE, broken) if now > broken else (FRESH, None)
 
 
 def _due(reading: Reading, deadline: Deadline, now: datetime) -> Reading:

@@ -50,3 +50,5 @@ def test_time_within_the_limit_is_counted_from_end_to_end() -> None:
     assert kept(ends, 6 * HOUR, MONDAY, MONDAY + 10 * HOUR) == pytest.approx(9 / 10)
     assert kept([], HOUR, MONDAY, MONDAY + 10 * HOUR) == pytest.approx(1 / 10)
     assert kept([MONDAY], 10 * HOUR, MONDAY, MONDAY + 10 * HOUR) == 1
+    # No run is due before noon.
+    assert kept([MONDAY], HOUR, MONDAY, MONDAY + 26 * HOUR, "0 12 * * *") == pytest.approx(13 / 26)

@@ -72,6 +72,23 @@ async def test_without_a_declaration_the_schedule_promises_as_it_does_to_dbt(led
     assert await ledger.told(MONDAY + 1000 * HOUR) == []
 
 
+async def test_time_in_which_no_run_is_scheduled_does_not_count(ledger: Ledger) -> None:
+    """Loaded on Friday evening, the next run is due on Monday morning: nobody is told all weekend."""
+    ledger.declare(source(table(freshness=Freshness(loaded_within="2 h")), schedule="0 6-18 * * 1-5"))
+    friday = MONDAY - 54 * HOUR  # 18:00
+    await ledger.load(friday + HOUR / 6)
+    states = [await ledger.told(friday + hours * HOUR) for hours in (1, 3, 30, 60, 61.9, 62.1, 64.1)]
+    assert [[each[2] for each in told] for told in states] == [[], [], [], [], [], ["warning"], ["error"]]
+    # In the day, runs are due all the time.
+    await ledger.load(MONDAY + 9 * HOUR)
+    assert await ledger.told(MONDAY + 10.9 * HOUR) == []
+    assert len(await ledger.late(MONDAY + 11.1 * HOUR)) == 1
+    # The control: without a schedule, nothing says when a load is due.
+    ledger.declare(source(table(freshness=Freshness(loaded_within="2 h"))))
+    await ledger.load(MONDAY + 18 * HOUR)
+    assert len(await ledger.late(MONDAY + 21 * HOUR)) == 1
+
+
 @pytest.mark.parametrize("strategy", ["repair", "backfill", "limited", "replay"])
 async def test_a_load_of_a_part_makes_no_table_fresh(ledger: Ledger, strategy: str) -> None:
     ledger.declare(source(table(freshness=Freshness(loaded_within="2 h"))))
