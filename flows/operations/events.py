@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: How long the newest value of a column may be looked for.
 PATIENCE = "5s"
+# What is of the future now may be the newest later; and what could not be read may be readable.
+_KEPT, _PROBLEM_KEPT = timedelta(hours=1), timedelta(minutes=10)
 # Rows of 9999, and orders for next month, would keep a table fresh.
 _AHEAD = timedelta(minutes=5)
 _TYPE = """
@@ -36,9 +38,9 @@ class Newest:
 
 @dataclass(slots=True)
 class Events:
-    """The newest events of tables, remembered until a load changes rows."""
+    """The newest events of tables, remembered until a load changes rows, but not for long."""
 
-    _known: dict[tuple[str, EventTime], tuple[object, Newest]] = field(default_factory=dict, init=False)
+    _known: dict[tuple[str, EventTime], tuple[object, datetime, Newest]] = field(default_factory=dict, init=False)
 
     async def newest(
         self,
@@ -52,10 +54,13 @@ class Events:
         """The newest event in a table of raw that is not after `now`."""
         key, state = (qualified(schema, table), event), (times.changed_batch, times.changed_at)
         remembered = self._known.get(key)
-        if remembered is not None and remembered[0] == state:
-            return remembered[1]
+        if remembered is not None:
+            before, read_at, found = remembered
+            lasts = _KEPT if found.problem is None else _PROBLEM_KEPT
+            if before == state and timedelta(0) <= now - read_at < lasts:
+                return found
         found = await _read(connection, key[0], event, now)
-        self._known[key] = (state, found)
+        self._known[key] = (state, now, found)
         return found
 
 

@@ -74,7 +74,7 @@ async def test_an_event_of_the_future_keeps_no_table_fresh(ledger: Ledger) -> No
     assert "its newest event is of 2026-06-12 00:00 UTC" in told.what
 
 
-async def test_raw_is_read_for_events_only_after_a_load_that_changed_rows(ledger: Ledger) -> None:
+async def test_raw_is_read_for_events_after_a_load_that_changed_rows_and_once_an_hour(ledger: Ledger) -> None:
     ledger.declare(source(table(freshness=Freshness(event_within="1 day", event="at_time"))))
     await ledger.connection.execute(
         "create schema raw_shop; create table raw_shop.baskets (id int, at_time timestamptz)"
@@ -83,9 +83,24 @@ async def test_raw_is_read_for_events_only_after_a_load_that_changed_rows(ledger
     assert await ledger.late() == []  # empty: its gate says what that means
     await ledger.connection.execute("insert into raw_shop.baskets values (1, '2026-06-01')")
     await ledger.load(MONDAY + HOUR / 60)
-    assert await ledger.late(MONDAY + HOUR) == []
+    assert await ledger.late(MONDAY + HOUR / 2) == []
     await ledger.load(MONDAY + HOUR / 30, rows=1)
+    assert len(await ledger.late(MONDAY + HOUR / 2)) == 1
+    await ledger.connection.execute("insert into raw_shop.baskets values (2, '2026-06-14 23:00 UTC')")
     assert len(await ledger.late(MONDAY + HOUR)) == 1
+    assert await ledger.late(MONDAY + 2 * HOUR) == []
+
+
+async def test_a_column_that_was_missing_is_looked_for_again(ledger: Ledger) -> None:
+    ledger.declare(source(table(freshness=Freshness(event_within="1 day", event="at_time"))))
+    await ledger.connection.execute("create schema raw_shop; create table raw_shop.baskets (id int)")
+    await ledger.load(MONDAY, rows=1)
+    assert [each[0] for each in await ledger.told()] == ["freshness unknown"]
+    await ledger.connection.execute(
+        "alter table raw_shop.baskets add at_time timestamptz default '2026-06-14 23:00 UTC'"
+    )
+    assert len(await ledger.told(MONDAY + HOUR / 60)) == 1
+    assert await ledger.told(MONDAY + HOUR / 5) == []
 
 
 async def test_an_event_that_cannot_be_read_is_told_with_its_fix(ledger: Ledger) -> None:
