@@ -208,7 +208,7 @@ async def test_a_promise_of_a_model_that_cannot_be_read_is_told(ledger: Ledger) 
 
 
 async def test_all_that_is_late_of_a_source_is_one_incident_with_the_models_behind_it(warehouse: TestDatabase) -> None:
-    async with desk(warehouse) as office:
+    async with desk(warehouse, channels={"default": "http://127.0.0.1:1/"}) as office:
         ledger = Ledger(office.connection)
         names = [f"t{number}" for number in range(20)]
         ledger.declare(source(table(), *(table(name) for name in names), freshness=Freshness(loaded_within="2 h")))
@@ -221,6 +221,19 @@ async def test_all_that_is_late_of_a_source_is_one_incident_with_the_models_behi
         assert len(await office.open()) == 22
         incidents = await ledger.connection.fetch("select * from ops.incidents")
         assert len(incidents) == 1
+        (message,) = await ledger.connection.fetch("select * from ops.alert_messages where about = 'opened'")
+        assert "Affected in gold: gold.daily, gold.other" in message["body"]
+        assert "monitoring.md#late" in message["body"]
+
+        # Loaded and built: it is over, and said so once.
+        for name in ("baskets", *names):
+            await ledger.load(MONDAY - HOUR / 10, name)
+        await ledger.build(MONDAY - HOUR / 12)
+        await office.found(*await ledger.late(), check=NAME)
+        await office.pass_by(HOUR)
+        assert await office.open() == []
+        told = await ledger.connection.fetch("select about from ops.alert_messages order by message_id")
+        assert [row["about"] for row in told] == ["opened", "resolved"]
 
 
 async def test_each_name_has_a_section_of_the_runbook() -> None:
