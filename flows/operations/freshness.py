@@ -5,7 +5,8 @@
     pipeline   rows of a table that gold was not built from yet; for a model, its last build
     deadline   whether a load or build ended in time for the last deadline
 
-A table that was never loaded is judged from the beginning of its first load on; before, nothing is expected of it.
+A table that was never loaded is judged from the beginning of its first load on; before, nothing is expected of it. If
+others of its source are loaded, and it is not, it is judged from when it was first seen.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Clocks:
     sources: Sequence[Source] = SOURCES
     calendars: Sequence[Calendar] = CALENDARS
     _events: Events = field(default_factory=Events, init=False)
+    _seen: dict[tuple[str, str], datetime] = field(default_factory=dict, init=False)
     _models: tuple[object, list[tuple[str, ModelPromise | DeclarationError]]] = field(default=(None, []), init=False)
 
     async def read(
@@ -102,8 +104,12 @@ class Clocks:
         ]
         times = await table_times(connection, asked, now)
         readings: list[Reading] = []
+        loaded = {name for (name, _), known in times.items() if known.known_since is not None}
         for source, table, promise in tables:
-            known = times.get((source.name, table.name), TableTimes())
+            key = (source.name, table.name)
+            known = times.get(key, TableTimes())
+            if known.known_since is None and source.name in loaded:
+                known = replace(known, known_since=self._seen.setdefault(key, now))
             newest = None
             if promise.event_within is not None and (event := _event(source, table, promise)) is not None:
                 newest = await self._events.newest(connection, source.raw_schema, table.name, event, known, now)
@@ -159,7 +165,7 @@ def _of_table(
     load = Reading(
         f"{source.name}.{table.name}",
         "load",
-        *_judged(times.loaded_at or times.known_since, within, now, source.schedule),
+        *_judged_since(times.known_since, times.loaded_at, within, now, source.schedule),
         at=times.loaded_at,
         promised=promise.loaded_within or (_words(within) if within is not None else ""),
         within=within,
@@ -208,7 +214,7 @@ def _of_model(
     build = Reading(
         name,
         "pipeline",
-        *_judged(builds.built_at or builds.known_since, within, now),
+        *_judged_since(builds.known_since, builds.built_at, within, now),
         at=builds.built_at,
         promised=_words(within) if within is not None else "",
         within=within,
@@ -220,6 +226,18 @@ def _of_model(
         yield build
     if promise.expected_by is not None:
         yield _due(build, promise.expected_by, now)
+
+
+def _judged_since(
+    known_since: datetime | None,
+    at: datetime | None,
+    within: timedelta | None,
+    now: datetime,
+    schedule: str | None = None,
+) -> tuple[str, datetime | None]:
+    """As `_judged`; what has not been done yet is not due, until the limit is exceeded since it was known."""
+    state, since = _judged(at or known_since, within, now, schedule)
+    return (NOT_DUE if at is None and state == FRESH else state), since
 
 
 def _judged(

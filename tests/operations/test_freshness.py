@@ -119,8 +119,20 @@ async def test_of_a_table_that_nothing_has_tried_to_load_nothing_is_expected(led
     assert await ledger.told(MONDAY + HOUR) == []
     told = await ledger.late(MONDAY + 9 * HOUR)
     assert {one.name for one in told} == {"late", "deadline missed"}
-    assert "never loaded since its first load began at 2026-06-14 23:59 UTC" in told[0].what
+    assert "never loaded; expected since 2026-06-14 23:59 UTC" in told[0].what
     assert told[1].what.endswith("there was none yet")
+
+
+async def test_a_table_that_is_left_out_while_others_are_loaded_is_told(ledger: Ledger) -> None:
+    """Declared, and the worker has an older version: nothing tries to load it."""
+    ledger.declare(source(table(), table("stores"), freshness=Freshness(loaded_within="2 h")))
+    assert await ledger.told() == []
+    assert await ledger.told(MONDAY + 9 * HOUR) == []
+    for hours in (10, 11, 12, 13):
+        await ledger.load(MONDAY + hours * HOUR)
+    assert await ledger.told(MONDAY + 11 * HOUR) == []
+    assert await ledger.told(MONDAY + 12.9 * HOUR) == []
+    assert await ledger.told(MONDAY + 13.1 * HOUR) == [("late", "shop.stores", "warning")]
 
 
 async def test_a_table_added_after_a_deadline_has_not_missed_it(ledger: Ledger) -> None:

@@ -83,7 +83,7 @@ def _what(reading: Reading) -> str:
         return f"no {done} for the deadline {_local(reading)}: {ended}"
     match reading.clock, reading.at:
         case "load", None:
-            return f"never loaded since its first load began at {since}, promised within {reading.promised}"
+            return f"never loaded; expected since {since}, promised within {reading.promised}"
         case "load", _:
             return f"not loaded since {since}, promised within {reading.promised}"
         case "event", _:
@@ -91,7 +91,7 @@ def _what(reading: Reading) -> str:
         case "pipeline", _ if reading.source:
             return f"rows that changed at {since} are not in gold, promised within {reading.promised}"
         case "pipeline", None:
-            return f"never built since the first build began at {since}, promised within {reading.promised}"
+            return f"never built; expected since {since}, promised within {reading.promised}"
         case _:
             return f"not built since {since}, promised within {reading.promised}"
 
