@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flows.access import addresses
+from flows.declare.promises import limits_of
 from flows.models.fingerprint import commit, fingerprint
 from flows.observe.junit import read_test_results
-from flows.render.freshness import freshness
 from flows.sources import SOURCES
 from flows.state import ledger, promotions
 from flows.state.promotions import LastBuild
@@ -167,14 +167,16 @@ def _checked(build: LastBuild | None) -> list[GateResult]:
 def _fresh(hours: dict[tuple[str, str], float]) -> GateResult:
     late, never, oldest = [], [], 0.0
     for source in SOURCES:
-        limit = freshness(source)
-        for table in source.tables if limit else ():
+        for table in source.tables:
+            limit = limits_of(source, table)
+            if limit is None:
+                continue
             name, age = f"{source.name}.{table.name}", hours.get((source.name, table.name))
             if age is None:
                 never.append(name)
                 continue
             oldest = max(oldest, age)
-            if limit and age > limit.stop_hours:
+            if age > limit.stop_hours:
                 late.append(f"{name} ({age:,.0f} h, limit {limit.stop_hours} h)")
     if late or never:
         told = [f"too old: {_listed(late)}"] if late else []

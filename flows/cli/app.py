@@ -21,6 +21,7 @@ from flows.cli import backup as backups
 from flows.cli.deploy import deploy
 from flows.cli.diff import diff
 from flows.cli.erase import erase, purge
+from flows.cli.freshness import freshness
 from flows.cli.metrics import metrics
 from flows.cli.migrate import migrate
 from flows.cli.promote import promote
@@ -77,6 +78,7 @@ app.add_typer(cursor.app, name="cursor")
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
+app.command()(freshness)
 app.add_typer(alerts.app, name="alerts")
 app.command()(volume)
 app.command()(metrics)

@@ -1,6 +1,8 @@
 """Declarations shared by every kind of source. Frozen, and validated when they are created."""
 
 from flows.declare.cursor import Epoch, Sequence, Timestamp, TransactionId
+from flows.declare.deadline import Calendar, Deadline
+from flows.declare.freshness import Freshness
 from flows.declare.load import Append, Merge, Overwrite, Replace
 from flows.declare.mask import Hashed, Masked
 from flows.declare.retention import Keep
@@ -10,7 +12,10 @@ from flows.declare.subject import Subject
 
 __all__ = [
     "Append",
+    "Calendar",
+    "Deadline",
     "Epoch",
+    "Freshness",
     "Hashed",
     "Keep",
     "Masked",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from flows.declare.cursor import TransactionId
+from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.load import Overwrite
 from flows.declare.refusals import refuse_repeats, unknown_table
 from flows.declare.table import Table
@@ -24,6 +25,7 @@ class Database:
 
     `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL) and among the blocks
     (source-<connection>). `schedule` is a cron expression in UTC. `max_parallel` bounds the tables loaded in parallel.
+    `freshness` is how fresh its tables must be.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Database:
     max_parallel: int = 4
     description: str = ""
     engine: Engine = "postgresql"
+    freshness: Freshness | None = None
 
     @property
     def kind(self) -> str:
@@ -48,6 +51,7 @@ class Database:
         where = f"source {self.name}"
         require_plain(self.name, "source", where)
         require_plain(self.connection, "connection", where)
+        refuse_freshness(self.freshness, where)
         if not self.tables:
             raise DeclarationError("no tables", where=where, fix="declare at least one Table")
         refuse_repeats([table.name for table in self.tables], "table", where)

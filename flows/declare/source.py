@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from flows.declare.freshness import Freshness
 from flows.declare.load import Append, Merge, Overwrite, Replace
 from flows.declare.rule import Rule, Tolerance
 
@@ -49,6 +50,10 @@ class Loadable(Protocol):
         """Whether raw may have no row of it when the models are built."""
 
     @property
+    def freshness(self) -> Freshness | None:
+        """How fresh it must be; None: as its source declares."""
+
+    @property
     def description(self) -> str:
         """A one-sentence description for dbt and the documentation."""
 
@@ -79,6 +84,10 @@ class Source(Protocol):
     @property
     def description(self) -> str:
         """A one-sentence description for dbt and the documentation."""
+
+    @property
+    def freshness(self) -> Freshness | None:
+        """How fresh its tables must be, unless they declare it themselves."""
 
     @property
     def raw_schema(self) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from flows.declare.cursor import ByClock, Epoch, Sequence, Timestamp, TransactionId
+from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.load import Append, Merge, Overwrite, Replace
 from flows.declare.mask import Hashed, Mask, refuse_masks
 from flows.declare.query import body
@@ -51,6 +52,7 @@ class Table:
     `sees_a_part` accepts that the source hides rows from our role, by row-level security or by a view that filters by
     the current user: hidden rows then count as rows that do not exist, also for `deletes`. Without it, such a table
     fails, because hidden rows would look deleted. PostgreSQL only.
+    `freshness` is how fresh the table must be, in place of what the source declares.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Table:
     source_name: str | None = None
     on_duplicate: OnDuplicate = "quarantine"
     may_be_empty: bool = False
+    freshness: Freshness | None = None
 
     @property
     def at_source(self) -> str:
@@ -200,6 +203,7 @@ class Table:
                 fix="use load=Merge() or remove deletes=True",
             )
         self.tolerance.refuse_nonsense(where)
+        refuse_freshness(self.freshness, where, has_time=isinstance(self.cursor, ByClock))
         refuse_unknown_reaction(self.on_duplicate, where)
         if not 0 <= self.max_deleted <= 1:
             raise DeclarationError(

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flows.access import addresses
+from flows.declare.cursor import Epoch, Timestamp
 from flows.declare.partition import Partition
 from flows.declare.source import Loadable, Source
 from flows.observe.openlineage import Dataset
@@ -82,6 +83,16 @@ class Column:
     description: str
     data_type: str | None = None
     required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EventTime:
+    """A column of raw with the times of events. `zone` is that of a column without time zone; `per_second`: it has
+    numbers, so many per second since 1970."""
+
+    column: str
+    zone: str = "UTC"
+    per_second: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +270,16 @@ class Kind(Generic[S, T]):
     def columns(self, table: T) -> Sequence[Column]:
         """The columns of raw that follow from the declaration; the source may bring more."""
         return [Column(name, "Key of the row at the source.") for name in table.keys]
+
+    def event_time(self, table: T) -> EventTime | None:
+        """The column of raw that holds the cursor's times; None if the cursor is no time."""
+        match table.cursor:
+            case Timestamp() as cursor:
+                return EventTime(cursor.column, cursor.zone_name)
+            case Epoch() as cursor:
+                return EventTime(cursor.column, per_second=cursor.per_second)
+            case _:
+                return None
 
     def describe(self, source: S) -> str:
         """What the source is, for the page of all tables: `PostgreSQL database`."""

@@ -17,7 +17,8 @@ class Relation:
     """A model, seed, snapshot or source.
 
     `layer` is the folder under models, or the resource type of other nodes. `key` has the key columns, if the project
-    declares them. `personal` are the columns tagged personal. `compiled` is empty until dbt compiled it.
+    declares them. `personal` are the columns tagged personal. `compiled` is empty until dbt compiled it. `meta` is as
+    declared.
     """
 
     unique_id: str
@@ -36,6 +37,7 @@ class Relation:
     key: tuple[str, ...]
     personal: frozenset[str]
     compiled: str = field(repr=False)
+    meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def address(self) -> str:
@@ -135,6 +137,7 @@ def _relation(node: Mapping[str, Any], key: tuple[str, ...]) -> Relation:
         key=key,
         personal=frozenset(name for name, column in (node.get("columns") or {}).items() if PERSONAL in _tags(column)),
         compiled=node.get("compiled_code") or "",
+        meta=(node.get("config") or {}).get("meta") or node.get("meta") or {},
     )
 
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from flows.operations.alerts import Alert
 
 #: Alerts that tell what follows from another: a table or model that is late, a run that could not.
-CONSEQUENCES = frozenset({"late", "deadline missed", "run failed", "run refused", "circuit open"})
+CONSEQUENCES = frozenset(
+    {"late", "deadline missed", "run failed", "run refused", "circuit open", "check failed", "check warns"}
+)
 
 
 @dataclass(slots=True)
@@ -60,7 +62,9 @@ def together(groups: list[Group], most: int) -> list[Group]:
 
 def _behind(alert: Alert, upstream: Callable[[str], Collection[str]]) -> set[str]:
     """What may be the cause of an alert: its table, its source, what it is built from, and their sources."""
-    subjects = {alert.subject, *upstream(alert.subject)}
+    # Checks of gate raw are about `raw_shop.baskets`.
+    own = alert.subject.removeprefix("raw_")
+    subjects = {own, *upstream(own)}
     sources = {subject.partition(".")[0] for subject in subjects if "." in subject}
     if alert.source_system is not None:
         sources.add(alert.source_system)

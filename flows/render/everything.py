@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 from flows.declare.source import Source
+from flows.models.promises import refuse_unreadable_promises
 from flows.render.dbt_sources import dbt_sources
 from flows.render.gold_contracts import gold_contracts
 from flows.render.ingest_deployments import with_ingest_deployments
 from flows.render.raw_contracts import raw_contract
 from flows.render.shape_page import shape_page
 from flows.sources import SOURCES
+from flows.sources.calendars import CALENDARS
 from flows.values.errors import ConfigurationError
 from flows.values.settings import PROJECT_ROOT
 
@@ -25,7 +27,7 @@ def render_all(sources: Sequence[Source] = SOURCES, root: Path = PROJECT_ROOT) -
 
     Raises:
         ConfigurationError: prefect.yaml is missing, or has no markers for the rendered part.
-        DeclarationError: soda/gold_checks does not fit the properties files.
+        DeclarationError: soda/gold_checks does not fit the properties files; or `meta` of a model cannot be read.
     """
     files: dict[Path, str] = {}
     for source in sources:
@@ -41,6 +43,7 @@ def render_all(sources: Sequence[Source] = SOURCES, root: Path = PROJECT_ROOT) -
         ) from None
     files[prefect_yaml] = with_ingest_deployments(present, sources)
     files[root / "docs/shape.md"] = shape_page(sources)
+    refuse_unreadable_promises(root / "dbt_project/models", CALENDARS)
     return files | gold_contracts(root)
 
 

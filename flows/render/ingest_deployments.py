@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from flows.declare.cadence import longest_gap
 from flows.declare.source import Source
-from flows.render.cadence import longest_gap
 from flows.render.rendered_yaml import dump
 from flows.values.errors import ConfigurationError
 

@@ -3,9 +3,10 @@
 from typing import Any
 
 from flows.declare import Append
+from flows.declare.promises import limits_of
 from flows.declare.source import Loadable, Source
 from flows.kinds.kind import Column
-from flows.render.freshness import freshness, last_load
+from flows.render.freshness import last_load
 from flows.render.raw_columns import raw_columns
 from flows.render.rendered_yaml import HEADER, dump
 
@@ -47,7 +48,7 @@ def _checks(source: Source, table: Loadable) -> list[dict[str, Any]]:
         if table.may_be_empty or table.load is None or isinstance(table.load, Append)
         else {"row_count": None}
     )
-    limits = freshness(source)
+    limits = limits_of(source, table)
     if limits is not None:
         age = "extract(epoch from now() - max(finished_at)) / 3600"
         checks.append(

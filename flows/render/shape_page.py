@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from flows.declare import Overwrite, Replace, TransactionId
 from flows.declare import Sequence as SequenceCursor
+from flows.declare.promises import Limits, freshness_of, limits_of
 from flows.declare.rule import Tolerance
 from flows.declare.source import Loadable, Source
 from flows.kinds.registry import kind_of
-from flows.render.freshness import freshness
 
 _HEAD = """<!-- rendered by `medallion render`; do not edit -->
 # Every table
@@ -29,12 +29,14 @@ def _source(source: Source) -> str:
         f"- schedule: `{source.schedule}` (UTC)" if source.schedule else "- schedule: none, loaded on demand",
         f"- at most {source.max_parallel} tables in parallel",
     ]
-    limits = freshness(source)
+    limits = limits_of(source)
     if limits is not None:
-        facts.append(
-            f"- freshness: a warning after {limits.warn_hours} h without a load, the gate fails after "
-            f"{limits.stop_hours} h"
-        )
+        facts.append(f"- freshness: {_limits(limits)}")
+    for table in source.tables:
+        own = limits_of(source, table)
+        if own is not None and own != limits:
+            facts.append(f"- freshness of `{table.name}`: {_limits(own)}")
+    facts += _deadlines(source)
     lines = [f"| {' | '.join(_COLUMNS)} |", "|" + " --- |" * len(_COLUMNS)]
     lines += [_line(source, table) for table in source.tables]
     rules = [
@@ -47,6 +49,19 @@ def _source(source: Source) -> str:
     if rules:
         parts += ["Row checks on load:", "", *rules, ""]
     return "\n".join(parts)
+
+
+def _limits(limits: Limits) -> str:
+    return f"a warning after {limits.warn_hours} h without a load, the gate fails after {limits.stop_hours} h"
+
+
+def _deadlines(source: Source) -> list[str]:
+    """The tables of each deadline."""
+    due: dict[str, list[str]] = {}
+    for table in source.tables:
+        if (deadline := freshness_of(source, table).expected_by) is not None:
+            due.setdefault(str(deadline), []).append(f"`{table.name}`")
+    return [f"- expected by `{deadline}`: {', '.join(names)}" for deadline, names in due.items()]
 
 
 def _address(source: Source) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from flows.state.freshness import PARTIAL
+
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
@@ -45,10 +47,11 @@ async def last_build(connection: Connection[Record]) -> LastBuild | None:
 
 
 async def hours_since_loads(connection: Connection[Record]) -> dict[tuple[str, str], float]:
-    """(source, table) → hours since its last published load; repairs and limited loads do not count."""
+    """(source, table) → hours since its last published load; loads of a part do not count."""
     rows = await connection.fetch(
         "select source_system, table_name, extract(epoch from now() - max(finished_at)) / 3600 as hours from ops.loads "
-        "where status = 'published' and strategy not in ('repair', 'limited') group by source_system, table_name"
+        "where status = 'published' and strategy <> all($1) group by source_system, table_name",
+        [*PARTIAL],
     )
     return {(row["source_system"], row["table_name"]): float(row["hours"]) for row in rows}
 

@@ -26,6 +26,7 @@ from flows.kinds.api import (
     Since,
 )
 from flows.kinds.api.declared.auth import Auth
+from flows.kinds.api.declared.stamps import EPOCHS
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.http.several import rejected_keys
 from flows.kinds.api.limited import Limited, load_some, refuse_beside_state
@@ -35,7 +36,7 @@ from flows.kinds.api.pages.endpoint import count_records, read_pages
 from flows.kinds.api.pages.page import Start
 from flows.kinds.api.plan import known_read, plan_endpoint, since_of
 from flows.kinds.api.preview import draft_api, preview_endpoint
-from flows.kinds.kind import Column, Ends, Kind, Planned, Preview, Waiting, Words
+from flows.kinds.kind import Column, Ends, EventTime, Kind, Planned, Preview, Waiting, Words
 from flows.landing.table import Target
 from flows.observe.openlineage import Dataset, api_dataset
 from flows.publish import raw_rows
@@ -201,6 +202,13 @@ class Apis(Kind[Api, Endpoint]):
         if isinstance(table.cursor, Since) and table.cursor.column not in table.keys:
             own.append(Column(table.cursor.column, "When the record last changed at the API.", table.cursor.raw_type))
         return [*own, Column("payload", "The record as the API sent it, unmodified.", "jsonb")]
+
+    def event_time(self, table: Endpoint) -> EventTime | None:
+        """The cursor's field."""
+        if not isinstance(table.cursor, Since) or not table.cursor.is_time:
+            return None
+        seconds = 1 if table.cursor.form == "epoch_decimal" else EPOCHS.get(table.cursor.form, 0)
+        return EventTime(table.cursor.column, table.cursor.zone, seconds)
 
     def describe(self, source: Api) -> str:
         """As the page of all tables says it."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import get_args
 
+from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.load import Append, Merge, Replace
 from flows.declare.refusals import refuse_repeats, unknown_table
 from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
@@ -46,6 +47,7 @@ class Resource:
     `on_duplicate` is the reaction to records of a replace that have one key and differ: "quarantine" sets all of them
     aside as `key_not_unique`, "newest" all but the last; both up to `max_quarantined`. A merge reads changes, of which
     the last one counts.
+    `freshness` is how fresh the table must be, in place of what the source declares.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Resource:
     on_duplicate: OnDuplicate = "quarantine"
     may_be_empty: bool = False
     description: str = ""
+    freshness: Freshness | None = None
 
     @property
     def tolerance(self) -> Tolerance:
@@ -80,6 +83,11 @@ class Resource:
     def deletes(self) -> bool:
         """Only a full read detects deleted records; records marked as deleted are handled separately."""
         return False
+
+    @property
+    def cursor_is_time(self) -> bool:
+        """Whether the cursor's values are points in time."""
+        return self.cursor is not None and self.cursor_type.startswith(("timestamp", "date"))
 
     @property
     def dlt_name(self) -> str:
@@ -132,6 +140,7 @@ class Resource:
             case _:
                 pass
         self.tolerance.refuse_nonsense(where)
+        refuse_freshness(self.freshness, where, has_time=self.cursor_is_time)
         refuse_unknown_reaction(self.on_duplicate, where)
         if self.on_drift not in get_args(OnDrift):
             raise DeclarationError(
@@ -159,7 +168,7 @@ class DltSource:
     imported and called when a load or a plan begins, and never before. Secrets and options of the source come from
     where dlt looks for them (SOURCES__HUBSPOT__API_KEY, .dlt/secrets.toml). With `connection` the function is also
     handed our own: as `url` and `key`, those of the two that it takes, from MEDALLION_SOURCE_<CONNECTION>_URL and …_KEY
-    or from the block source-<connection>.
+    or from the block source-<connection>. `freshness` is how fresh its tables must be.
     """
 
     name: str
@@ -169,6 +178,7 @@ class DltSource:
     schedule: str | None = None
     max_parallel: int = 2
     description: str = ""
+    freshness: Freshness | None = None
 
     @property
     def kind(self) -> str:
@@ -190,6 +200,7 @@ class DltSource:
         require_plain(self.name, "source", where)
         if self.connection is not None:
             require_plain(self.connection, "connection", where)
+        refuse_freshness(self.freshness, where)
         _require_import_path(self.build, "build", where)
         if not self.resources:
             raise DeclarationError("no resources", where=where, fix="declare at least one Resource")

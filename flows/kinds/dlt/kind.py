@@ -11,7 +11,7 @@ from flows.access import addresses
 from flows.access.addresses import connect
 from flows.kinds.dlt import DltSource, Resource
 from flows.kinds.dlt.stage import Opened, carry_out, opened_resource
-from flows.kinds.kind import Column, Ends, Kind, Planned, Words
+from flows.kinds.kind import Column, Ends, EventTime, Kind, Planned, Words
 from flows.landing.table import Target, raw_columns
 from flows.publish.counts import Totals, compare_counts
 from flows.publish.run import Loaded, LoadRun
@@ -115,6 +115,10 @@ class Dlt(Kind[DltSource, Resource]):
         if not table.columns:
             own.append(Column("payload", "The record as the source gave it, whole.", "jsonb"))
         return own
+
+    def event_time(self, table: Resource) -> EventTime | None:
+        """The cursor's field."""
+        return EventTime(table.cursor) if table.cursor is not None and table.cursor_is_time else None
 
     def describe(self, source: DltSource) -> str:
         """With the function that builds it."""

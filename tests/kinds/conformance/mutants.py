@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 from typing import Any
 from unittest.mock import patch
 
-from flows.kinds.kind import Kind, Planned
+from flows.kinds.kind import EventTime, Kind, Planned
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.staged import Staged
 from flows.state import ledger
@@ -143,6 +143,13 @@ class TakesASampleForAll(Mutant):
         identity = {name: facts for name, facts in part.window.next.identity.items() if name != "limited"}
         following = replace(part.window.next, value="2020-01-02 00:00:00", identity=identity)
         return replace(part, limited=False, moves_cursor=True, window=replace(part.window, next=following))
+
+
+class NamesAnotherEvent(Mutant):
+    """A kind whose events are in a column that raw does not have."""
+
+    def event_time(self, table: Any) -> EventTime | None:
+        return EventTime("no_such_column")
 
 
 def mutants(kind: Kind[Any, Any], end: End) -> dict[str, Mutant]:

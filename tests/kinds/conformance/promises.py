@@ -21,10 +21,14 @@ import pytest
 from blocks.documents import values_of
 from blocks.types import SourceApi, SourceDatabase
 from deployments.documents import documents
+from flows.access.addresses import connect
 from flows.access.mask_key import mask_key
-from flows.declare import Hashed
+from flows.declare import Freshness, Hashed
 from flows.failures.failpoints import FAILPOINTS
 from flows.kinds.registry import kind_of
+from flows.operations.alerts import Condition
+from flows.operations.checks.freshness import late
+from flows.operations.freshness import Clocks
 from flows.render.raw_columns import raw_columns
 from flows.values.errors import MedallionError
 from flows.verbs.plan import PlanLine
@@ -525,6 +529,35 @@ async def a_limited_load_is_never_mistaken_for_a_full_one(given: Given) -> None:
 
     with setting(row_limit=5, environment="production"), pytest.raises(MedallionError, match="is production"):
         await given.load()
+
+
+@promise
+async def an_empty_load_is_fresh_and_the_newest_event_is_that_of_raw(given: Given) -> None:
+    """What nothing has changed in is read all the same; whether the source has anything new is another clock."""
+    given.end.write(*twenty())
+    table: Any = given.source.table(TABLE)
+    event = kind_of(given.source).event_time(table)
+    given.redeclare(freshness=Freshness(loaded_within="2 h", event_within="1 h" if event is not None else None))
+    await given.load()
+    given.ask("update ops.loads set finished_at = finished_at - interval '3 hours'")
+    assert "late" in {one.name for one in await _late(given)}
+
+    result = await given.load()
+
+    assert (result.counts.rows_inserted, result.counts.rows_updated) == (0, 0)
+    assert [one for one in await _late(given) if "not loaded" in one.what or one.name != "late"] == []
+    if event is not None:
+        async with connect(given.address, side="warehouse") as warehouse:
+            now = await warehouse.fetchval("select clock_timestamp()")
+            (reading,) = [one for one in await Clocks([given.source]).read(warehouse, now) if one.clock == "event"]
+        (newest,) = given.ask(f"select max({event.column}) from {given.raw}")[0]
+        assert reading.at is not None
+        assert newest is not None
+
+
+async def _late(given: Given) -> list[Condition]:
+    async with connect(given.address, side="warehouse") as warehouse:
+        return await late(warehouse, clocks=Clocks([given.source]))
 
 
 def _can_declare(given: Given, word: str) -> bool:

@@ -15,6 +15,7 @@ from tests.kinds.conformance.mutants import (
     LoadsWhatIsBehindAMask,
     MarksWhatItDoesNotSee,
     Mutant,
+    NamesAnotherEvent,
     TakesASampleForAll,
     TrustsAnyCursor,
     mutants,
@@ -26,6 +27,7 @@ from tests.kinds.conformance.promises import (
     a_limited_load_is_never_mistaken_for_a_full_one,
     a_list_is_complete_or_the_load_says_so,
     a_plan_names_deletes,
+    an_empty_load_is_fresh_and_the_newest_event_is_that_of_raw,
     another_cursor_is_never_trusted,
     it_is_acknowledged_after_the_commit_only,
     what_is_behind_a_mask_is_nowhere_in_the_warehouse,
@@ -74,6 +76,17 @@ async def test_a_kind_that_trusts_any_cursor_dies_of_a_promise(begin: Callable[[
         pytest.raises((AssertionError, MedallionError)),
     ):
         await another_cursor_is_never_trusted(given)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FIXTURES if kind in ("postgres", "databases")])
+async def test_a_kind_that_names_no_column_for_events_dies_of_a_promise(
+    begin: Callable[[Fixture], Given], kind: str
+) -> None:
+    """Of kinds whose cursor here is a time."""
+    given = begin(FIXTURES[kind])
+
+    with patch.dict(KINDS, {kind: NamesAnotherEvent(KINDS[kind])}), pytest.raises(AssertionError):
+        await an_empty_load_is_fresh_and_the_newest_event_is_that_of_raw(given)
 
 
 @pytest.mark.parametrize("kind", [kind for kind, fixture in FIXTURES.items() if fixture.gullible])

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from flows.render.cadence import longest_gap
+from flows.declare.cadence import longest_gap
 from flows.values.errors import DeclarationError
 
 
