@@ -22,6 +22,7 @@ from flows.cli.deploy import deploy
 from flows.cli.diff import diff
 from flows.cli.erase import erase, purge
 from flows.cli.migrate import migrate
+from flows.cli.outside import watch
 from flows.cli.promote import promote
 from flows.cli.registration import registered
 from flows.cli.terminal import console, keep_private, prepare, problems
@@ -75,6 +76,7 @@ app.add_typer(cursor.app, name="cursor")
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
+app.command()(watch)
 app.command()(worker)
 app.command()(env)
 app.command()(sources.preview)
