@@ -172,7 +172,8 @@ async def test_what_a_check_found_stays_as_it_is_while_it_cannot_look(
         assert "resolved full disk" not in it.told
         broken.clear()
         await it.rounds()
-        assert it.told == ["opened full disk", "opened watch cannot check check a", "resolved watch cannot check check a"]
+        cannot = "watch cannot check check a"
+        assert it.told == ["opened full disk", f"opened {cannot}", f"resolved {cannot}"]
 
 
 async def test_a_thread_that_hangs_is_not_started_again(
@@ -293,4 +294,3 @@ async def test_a_receiver_that_hangs_does_not_keep_the_watch_from_looking(
         it.receiver.answers[:] = [None, 200]
         looked = await it.rounds(2)
         assert looked.good
-
