@@ -95,6 +95,7 @@ def build(clock: Any) -> Watch:
         book,
         None if api is None else PrefectReader(api, deployment_names()),
         clock,
+        alive=settings().home / "watch.alive",
     )
 
 

@@ -64,8 +64,10 @@ def status() -> None:
         from infra.local.stack import status as services
 
         console.print(stack_tables.service_table([*services(), *_archiver_status(), *_watch_status()]))
-    for table in stack_tables.status_tables(asyncio.run(_overview())):
+    overview = asyncio.run(_overview())
+    for table in stack_tables.status_tables(overview):
         console.print(table)
+    console.print(stack_tables.watch_words(overview), highlight=False)
     _show_schedules()
 
 

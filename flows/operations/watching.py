@@ -13,9 +13,11 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -75,6 +77,7 @@ class Watch:
     prefect: PrefectReader | None = None
     clock: Clock = field(default_factory=Clock)
     host: str = field(default_factory=socket.gethostname)
+    alive: Path | None = None
     _found: dict[str, list[Condition]] = field(default_factory=dict, init=False)
     _next: dict[str, float] = field(default_factory=dict, init=False)
     _reported: dict[str, list[Condition]] = field(default_factory=dict, init=False)
@@ -103,8 +106,15 @@ class Watch:
                 break
             if (problem := looking.exception()) is not None:  # a bug; a watch that ends is worse than one that stumbles
                 _log.error("a round failed: unexpected %s", type(problem).__name__)
+            self._mark()
             await asyncio.wait({stopped}, timeout=max(0.0, seconds - (time.monotonic() - began)))
         stopped.cancel()
+
+    def _mark(self) -> None:
+        """The end of a round in a file, for whoever restarts a watch that hangs."""
+        if self.alive is not None:
+            with suppress(OSError):
+                self.alive.touch()
 
     async def round(self) -> Looked:
         """Look at everything that is due, once."""
