@@ -239,12 +239,12 @@ async def test_gold_that_is_not_built_is_told_where_transform_starts_by_itself(
     with looking(monkeypatch, warehouse, deploying, "gold") as it:
         await it.rounds(1, timedelta())
         assert it.told == ["opened gold not built transform"]
-    asleep = Deploying(deploying.api, deploying.root, replace(QUIET, active=False))
-    asleep.deploy(overrule=True)
+    transform = deploying.get("/deployments/name/transform/transform")["id"]
+    asked("PATCH", f"{deploying.api}/deployments/{transform}", json={"paused": True}).raise_for_status()
     with looking(monkeypatch, warehouse, deploying, "gold") as it:
         await it.rounds(1, timedelta(minutes=2))
         assert it.told == ["resolved gold not built transform"], "nothing is to happen by itself"
-    deploying.deploy(overrule=True)
+    asked("PATCH", f"{deploying.api}/deployments/{transform}", json={"paused": False}).raise_for_status()
 
 
 async def test_a_server_that_refuses_us_or_is_another_is_told_and_what_depends_on_it_waits(
