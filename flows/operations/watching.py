@@ -114,6 +114,7 @@ class Watch:
         """The end of a round in a file, for whoever restarts a watch that hangs."""
         if self.alive is not None:
             with suppress(OSError):
+                self.alive.parent.mkdir(parents=True, exist_ok=True)
                 self.alive.touch()
 
     async def round(self) -> Looked:
@@ -252,7 +253,7 @@ class Watch:
         missed = []
         if self._pings_missed >= _PINGS_TOLERATED:
             fix = "check MEDALLION_WATCH_PING_URL, and that this machine reaches it"
-            missed = [Condition("dead man's switch", "watch", "warning", "the ping's address does not answer", fix)]
+            missed = [Condition("watch ping fails", "watch", "warning", "the ping's address does not answer", fix)]
         failed = {each.subject.removeprefix("check ") for each in cannot}
         found = {name: each for name, each in self._found.items() if name not in failed}
         for name, each in {**found, "watch": [*cannot, *missed]}.items():

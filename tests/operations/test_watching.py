@@ -241,7 +241,7 @@ async def test_the_dead_mans_switch_is_pinged_after_good_rounds_only_and_never_l
             assert len(pings) == 2, "the warehouse is away: the switch must tell so"
         with watching(monkeypatch, warehouse.url("loader"), MEDALLION_WATCH_PING_URL=url + "/404") as it:
             await it.rounds(5)
-            assert it.told == ["opened dead man's switch watch"]
+            assert it.told == ["opened watch ping fails watch"]
     assert "secret-ping" not in caplog.text
     assert "secret-ping" not in str(rows(warehouse, "select what, fix from ops.alerts"))
 

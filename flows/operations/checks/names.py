@@ -12,7 +12,7 @@ WATCH_ALERTS = frozenset(
         PREFECT_DOWN,
         CANNOT_CHECK,
         OUTBOX_STUCK,
-        "dead man's switch",
+        "watch ping fails",
         "no next run",
         "no worker",
         "flow run failed",
