@@ -148,6 +148,29 @@ async def transitions_of(connection: Connection[Record], alert_id: int) -> list[
     return [Transition(**dict(record)) for record in records]
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message of an incident: to whom, and what became of it."""
+
+    channel: str
+    about: str
+    written_at: datetime
+    outcome: str
+
+
+async def messages_of(connection: Connection[Record], incident_id: int | None) -> list[Sent]:
+    """The messages of an incident, the oldest first."""
+    records = await connection.fetch(
+        "select channel, about, written_at, case when sent_at is not null then 'sent' "
+        "when dropped_at is not null then 'not needed any more' "
+        "when attempts > 0 then format('waits after %s attempts: %s', attempts, problem) "
+        "else format('waits until %s UTC', to_char(due_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI')) end as outcome "
+        "from ops.alert_messages where incident_id = $1 order by message_id",
+        incident_id,
+    )
+    return [Sent(**dict(record)) for record in records]
+
+
 async def acknowledge(connection: Connection[Record], alert_ids: Sequence[int], by: str, note: str | None) -> list[int]:
     """Acknowledge alerts, and with each those of its incident; returns the ids of those that were firing.
 

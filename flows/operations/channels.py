@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -24,6 +25,8 @@ DEFAULT = "default"
 #: The alert that a channel does not accept messages.
 UNDELIVERED = "alerts not delivered"
 _SECONDS = 10.0
+#: Receivers with a format of their own, which apprise knows by their address.
+_OWN_FORMAT = ("hooks.slack.com", "webhook.office.com", "logic.azure.com", "discord.com")
 #: What a receiver may answer for a while: it is asked again soon.
 _FOR_A_WHILE = frozenset({408, 425, 429})
 
@@ -50,7 +53,9 @@ class Channel:
         Raises:
             NotAccepted: it was refused, or there was no answer. The text has no address.
         """
-        if self.form == "json" and self.url.startswith(("http://", "https://")):
+        address = urlsplit(self.url)
+        own_format = self.form != "json" or (address.hostname or "").endswith(_OWN_FORMAT)
+        if address.scheme in ("http", "https") and not own_format:
             await self._post(message_id, subject, body, facts)
         else:
             await asyncio.to_thread(self._notify, severity, subject, body)

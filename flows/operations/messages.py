@@ -23,9 +23,9 @@ _WORDS = {
     "grew": "more: ",
     "changed": "changed: ",
     "acknowledged": "acknowledged: ",
-    "escalated": "nobody has acknowledged: ",
-    "resolved": "over: ",
-    "silence ended": "the silence has ended: ",
+    "escalated": "not acknowledged: ",
+    "resolved": "resolved: ",
+    "silence ended": "silence ended: ",
     "test": "test: ",
 }
 
@@ -76,9 +76,10 @@ def compose(
     since = min(alert.fired_at for alert in alerts).astimezone(UTC)
     subject = f"[{environment}] {severity}: {_WORDS[about]}{title(alerts)}"
     ended = about == "resolved"
+    over = f", resolved at {now or datetime.now(UTC):%H:%M} UTC" if ended else ""
     lines = [
         note,
-        f"Since {since:%Y-%m-%d %H:%M} UTC" + (f", over at {(now or datetime.now(UTC)):%H:%M} UTC" if ended else ""),
+        f"Since {since:%Y-%m-%d %H:%M} UTC{over}",
         f"Where: {_named([alert.subject for alert in alerts])}",
         *(f"What: {what}" for what in _each_once([alert.what for alert in alerts])),
         f"Affected in gold: {_named(readers)}" if readers else None,
@@ -86,7 +87,7 @@ def compose(
         f"Runbook: {runbook(first)}",
         f"Error: {first.error_id}" if first.error_id else None,
         f"More: `medallion alerts show {first.alert_id}`",
-        None if ended else f"Take it up: `medallion alerts ack {first.alert_id}`",
+        None if ended else f"Acknowledge: `medallion alerts ack {first.alert_id}`",
         _link(),
     ]
     facts = {

@@ -8,11 +8,14 @@ sends once more: receivers know a message by its id.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+
+import asyncpg
 
 from flows.declare.route import Route
 from flows.operations.channels import DEFAULT, Channel, find_channel
@@ -23,6 +26,7 @@ from flows.values.errors import MedallionError
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
+_log = logging.getLogger(__name__)
 #: How long an alert must last before it is sent: what ends by itself wakes nobody, and what follows from it is there.
 SETTLE = timedelta(seconds=30)
 _LOCK = "hashtextextended('medallion outbox', 0)"
@@ -48,7 +52,7 @@ class Outbox:
     _known: dict[str, Channel] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self._writer = Writer(self.routes, self.settle, self._has_address)
+        self._writer = Writer(self.routes, self.settle)
 
     async def work_off(self, connection: Connection[Record], now: datetime | None = None) -> WorkedOff:
         """Write the messages of what has changed, and send those that are due. `now` is the warehouse's clock.
@@ -59,7 +63,13 @@ class Outbox:
             if not alone:
                 return WorkedOff()
             moment: datetime = now or await connection.fetchval("select clock_timestamp()")
-            written = await self._writer.write(connection, moment)
+            written = 0
+            # Before the transaction: a store that is slow to answer must not hold its locks.
+            self._writer.without_address = frozenset() if self._default_has_address() else frozenset({DEFAULT})
+            try:
+                written = await self._writer.write(connection, moment)
+            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+                _log.info("loads that commit use the alerts now; the next pass writes the messages")
             sent, refused = await send_due(connection, moment, self._find)
         return WorkedOff(written, sent, refused)
 
@@ -75,12 +85,10 @@ class Outbox:
             self._known[name] = channel
         return channel
 
-    def _has_address(self, name: str) -> bool:
-        # A clone without a channel collects no messages. One that a team declared and did not configure is told of.
-        if name != DEFAULT:
-            return True
+    def _default_has_address(self) -> bool:
+        # A clone without a channel collects no messages. One that a team declared and did not configure is an alert.
         try:
-            return self._find(name) is not None
+            return self._find(DEFAULT) is not None
         except MedallionError:
             return True
 

@@ -116,7 +116,7 @@ async def end_silences(connection: Connection[Record], now: datetime) -> list[Me
             "select alert_id, 'fired again', 'the silence ended' from back returning alert_id",
             row["silence_id"],
         )
-        still = f"{len(again)} alerts fire still" if again else "nothing of it fires"
+        still = f"{len(again)} alerts are still firing" if again else "none of its alerts is firing"
         text = f"the silence of {row['pattern']!r} by {row['created_by']} has ended: {still}"
         words.append(Message("silence ended", "info", text, text, {"event": "silence ended", "firing": len(again)}))
     return words

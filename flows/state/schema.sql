@@ -527,7 +527,7 @@ create table if not exists ops.alert_messages (
     severity text not null,
     subject text not null,
     body text not null,
-    facts jsonb not null,
+    facts text not null,
     written_at timestamptz not null default clock_timestamp(),
     due_at timestamptz not null default clock_timestamp(),
     attempts integer not null default 0,
@@ -536,7 +536,7 @@ create table if not exists ops.alert_messages (
     dropped_at timestamptz
 );
 comment on table ops.alert_messages is
-'One row per message and channel: the outbox. Written with the transition it tells of, and sent until the receiver accepts it. dropped_at: it was not due before its incident ended.';
+'One row per message and channel: the outbox. Written with the transition it tells of, and sent until the receiver accepts it. facts: JSON. dropped_at: it was not due before its incident ended.';
 create index if not exists messages_waiting on ops.alert_messages (due_at) where sent_at is null and dropped_at is null;
 create index if not exists messages_by_incident on ops.alert_messages (incident_id);
 
@@ -680,9 +680,9 @@ begin
     -- Alerts of its loads and checks say more.
     if
         new.status not in ('failed', 'refused')
-        or exists (
+        or (new.error_id is null and exists (
             select from ops.loads as l where l.run_id = new.run_id and l.status in ('failed', 'refused')
-        )
+        ))
         or exists (
             select from ops.check_results as c
             where c.run_id = new.run_id and c.outcome not in ('passed', 'warned')

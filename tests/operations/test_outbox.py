@@ -37,7 +37,7 @@ async def test_a_problem_is_sent_once_and_its_end_once(warehouse: TestDatabase) 
     assert first["alerts"][0]["subject"] == "shop.baskets"
     assert first["runbook"] == "docs/monitoring.md#late"
     assert "wait, or run it" in first["body"]
-    assert "over at" in receiver.accepted[1]["body"]
+    assert "resolved at" in receiver.accepted[1]["body"]
 
 
 async def test_what_ends_before_it_was_sent_wakes_nobody(warehouse: TestDatabase) -> None:
@@ -252,7 +252,7 @@ async def test_a_silence_holds_back_and_ends_with_a_word(warehouse: TestDatabase
             assert [alert.status for alert in await it.open()] == ["silenced", "firing"]
             await it.pass_by(31 * MINUTE)
             assert receiver.events == ["opened", "silence ended", "opened"]
-            assert "1 alerts fire still" in receiver.accepted[1]["body"]
+            assert "1 alerts are still firing" in receiver.accepted[1]["body"]
             assert receiver.accepted[2]["alerts"][0]["subject"] == "shop.a"
             assert await silences(it.connection) == []
 
@@ -270,7 +270,7 @@ async def test_a_silence_of_what_ends_meanwhile_says_that_nothing_fires(warehous
             await it.pass_by(MINUTE)
 
     assert sorted(receiver.events) == ["opened", "resolved", "silence ended"]
-    assert "nothing of it fires" in next(m["body"] for m in receiver.accepted if m["event"] == "silence ended")
+    assert "none of its alerts is firing" in next(m["body"] for m in receiver.accepted if m["event"] == "silence ended")
 
 
 async def test_another_cause_or_a_worse_one_is_news_and_the_same_again_is_not(warehouse: TestDatabase) -> None:
@@ -295,6 +295,24 @@ async def test_what_a_transaction_takes_back_was_never_an_alert(warehouse: TestD
             await it.pass_by(MINUTE)
             assert await it.open() == []
     assert receiver.requests == 0
+
+
+async def test_a_pass_gives_way_to_a_load_that_commits_and_writes_the_messages_afterwards(
+    warehouse: TestDatabase,
+) -> None:
+    with webhook() as receiver:
+        async with (
+            desk(warehouse, channels={"default": receiver.url}) as it,
+            desk(warehouse) as load,
+        ):
+            await it.found(condition())
+            turn = load.connection.transaction()
+            await turn.start()
+            await load.connection.execute("update ops.alerts set times = times + 1")
+            async with asyncio.timeout(3):
+                assert (await it.pass_by(MINUTE)).written == 0
+            await turn.commit()
+            assert (await it.pass_by(MINUTE)).sent == 1
 
 
 async def test_no_address_of_a_channel_is_kept_or_shown(

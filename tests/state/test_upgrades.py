@@ -94,7 +94,7 @@ order by 1
 
 
 def catalogue(ends: TwoEnds) -> Rows:
-    """Every column, constraint, index, comment, trigger and function of the operations schemas; the order of columns does not matter."""
+    """Every column, constraint, index, comment, trigger and function of the operations schemas, in any order."""
     return ends.raw(_CATALOGUE)
 
 
