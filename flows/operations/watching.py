@@ -16,11 +16,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import httpx
 
 from flows.access.sessions import open_session
 from flows.failures.diagnose import explain
@@ -30,10 +27,11 @@ from flows.operations.checks.check import Check, Round
 from flows.operations.checks.names import CANNOT_CHECK, OUTBOX_STUCK, PREFECT_DOWN, WAREHOUSE_DOWN
 from flows.operations.direct import Direct
 from flows.operations.outbox import Outbox
+from flows.operations.ping import Ping
 from flows.operations.prefect_api import PrefectDown
 from flows.operations.prefect_facts import PrefectReader
+from flows.operations.watch_rounds import record_round
 from flows.state import ledger
-from flows.values.settings import settings
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -44,8 +42,6 @@ _STATEMENT_MS, _LOCK_MS = 5_000, 2_000
 _CONNECT_SECONDS, _PREFECT_SECONDS, _REPORT_SECONDS, _OUTBOX_SECONDS = 15.0, 20.0, 20.0, 60.0
 _UPGRADE_SECONDS = 120.0
 _STOP_SECONDS = 5.0
-_PING_SECONDS = 10.0
-_PINGS_TOLERATED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +74,19 @@ class Watch:
     clock: Clock = field(default_factory=Clock)
     host: str = field(default_factory=socket.gethostname)
     alive: Path | None = None
+    ping: Ping = field(default_factory=Ping)
     _found: dict[str, list[Condition]] = field(default_factory=dict, init=False)
     _next: dict[str, float] = field(default_factory=dict, init=False)
     _reported: dict[str, list[Condition]] = field(default_factory=dict, init=False)
     _hanging: dict[str, asyncio.Task[list[Condition]]] = field(default_factory=dict, init=False)
     _session: Connection[Record] | None = field(default=None, init=False)
+    #: Critical problems that alerts were raised of, since when; and of those, what the outbox has sent by now.
+    _raised: dict[tuple[str, str], float] = field(default_factory=dict, init=False)
+    _sent: set[tuple[str, str]] = field(default_factory=set, init=False)
     _upgraded: bool = field(default=False, init=False)
     _started_at: datetime | None = field(default=None, init=False)
     _rounds: int = field(default=0, init=False)
-    _pings_missed: int = field(default=0, init=False)
     _outbox_problem: str | None = field(default=None, init=False)
-    _pinger: httpx.AsyncClient | None = field(default=None, init=False, repr=False)
 
     async def run(self, stop: asyncio.Event, seconds: float, lives: Callable[[], bool] = lambda: True) -> None:
         """Look every so many seconds until `stop` is set, or there is nothing to look at any more.
@@ -127,11 +125,11 @@ class Watch:
         away, cannot = await self._with_warehouse(at)
         if away is not None:
             self._upgraded = False
-        await self._tell_directly(away, now)
+        await self._tell_directly(away, at)
         good = away is None and self._outbox_problem is None
         self._rounds += 1
         if good:
-            await self._ping()
+            await self.ping.send()
         if away is not None:
             _log.warning("the warehouse does not answer: %s", away)
         _log.debug("round %s took %.1f s", self._rounds, time.monotonic() - began)
@@ -141,8 +139,7 @@ class Watch:
         """Close connections."""
         if self.prefect is not None:
             await self.prefect.api.close()
-        if self._pinger is not None:
-            await self._pinger.aclose()
+        await self.ping.close()
 
     async def _ask_prefect(self, at: Round) -> Round:
         if self.prefect is None:
@@ -250,30 +247,14 @@ class Watch:
             async with connection.transaction():
                 await report(connection, "warehouse", [gone])
                 await report(connection, "warehouse", [])
-        missed = []
-        if self._pings_missed >= _PINGS_TOLERATED:
-            fix = "check MEDALLION_WATCH_PING_URL, and that this machine reaches it"
-            missed = [Condition("watch ping fails", "watch", "warning", "the ping's address does not answer", fix)]
         failed = {each.subject.removeprefix("check ") for each in cannot}
         found = {name: each for name, each in self._found.items() if name not in failed}
-        for name, each in {**found, "watch": [*cannot, *missed]}.items():
+        for name, each in {**found, "watch": [*cannot, *self.ping.found()]}.items():
             if each or self._reported.get(name) != []:
                 await report(connection, name, each)
             self._reported[name] = each
-        await connection.execute(
-            "insert into ops.watches as w (host, version, started_at, seconds) values ($1, $2, $3, $4) "
-            "on conflict (host) do update set version = excluded.version, last_round_at = clock_timestamp(), "
-            "rounds = case when w.started_at = excluded.started_at then w.rounds + 1 else 1 end, "
-            "started_at = excluded.started_at, seconds = excluded.seconds",
-            self.host,
-            _version(),
-            self._started_at,
-            (self.clock.now() - now).total_seconds(),
-        )
-        if self._rounds == 0:  # hosts that are gone, such as former containers
-            await connection.execute(
-                "delete from ops.watches where last_round_at < clock_timestamp() - '1 day'::interval"
-            )
+        assert self._started_at is not None
+        await record_round(connection, self.host, self._started_at, (self.clock.now() - now).total_seconds())
 
     async def _work_off(self, connection: Connection[Record]) -> None:
         try:
@@ -287,40 +268,30 @@ class Watch:
         if self._outbox_problem is not None:
             _log.error("the outbox does not move: %s", self._outbox_problem)
 
-    async def _tell_directly(self, away: str | None, now: datetime) -> None:
+    async def _tell_directly(self, away: str | None, at: Round) -> None:
         present, elsewhere = [], [each for found in self._found.values() for each in found]
+        critical = {(each.name, each.subject) for each in elsewhere if each.severity == "critical"}
+        if away is None:
+            self._raised = {key: self._raised.get(key, at.elapsed) for key in critical}
+            if self._outbox_problem is None:
+                settle = self.outbox.settle.total_seconds()
+                self._sent |= {key for key, since in self._raised.items() if at.elapsed - since > settle}
+        self._sent &= critical
         if self._outbox_problem is not None and away is None:
             fix = "read the log of `medallion watch`; `medallion alerts list` shows what nobody was told of"
             present.append(Condition(OUTBOX_STUCK, "outbox", "critical", self._outbox_problem, fix))
         if away is not None:
             fix = "see that its server is up and reachable, and that its disk is not full; loads resume by themselves"
             present.append(Condition(WAREHOUSE_DOWN, "warehouse", "critical", away, fix))
-            present += [each for each in elsewhere if each.severity == "critical"]
+            present += [
+                each
+                for each in elsewhere
+                if each.severity == "critical" and (each.name, each.subject) not in self._sent
+            ]
             elsewhere = []
-        await self.direct.tell(present, elsewhere, now)
-
-    async def _ping(self) -> None:
-        if (address := settings().watch_ping_url) is None:
-            return
-        try:
-            self._pinger = self._pinger or httpx.AsyncClient(timeout=_PING_SECONDS, follow_redirects=True)
-            answer = await self._pinger.get(address.get_secret_value())
-            missed = not answer.is_success
-        except (httpx.HTTPError, httpx.InvalidURL):
-            missed = True
-        self._pings_missed = self._pings_missed + 1 if missed else 0
-        if missed:
-            _log.warning("the dead man's switch does not answer")  # its address is a secret
+        await self.direct.tell(present, elsewhere, at.now)
 
 
 def _cannot(check: Check, what: str) -> Condition:
     fix = "read the log of `medallion watch`; what this check found before stays as it is"
     return Condition(CANNOT_CHECK, f"check {check.name}", "error", what, fix)
-
-
-def _version() -> str:
-    try:
-        number = version("medallion-platform")
-    except PackageNotFoundError:
-        number = "unknown"
-    return f"{number} ({settings().commit[:10]})" if settings().commit else number

@@ -14,6 +14,7 @@ from flows.declare import Route
 from flows.operations.alerts import Condition
 from flows.operations.checks.check import Check, Round
 from flows.operations.checks.clock import Clocks
+from flows.values.settings import settings
 from tests.conftest import TestDatabase
 from tests.operations.alerting import condition
 from tests.operations.watches import check, hang, watching
@@ -103,6 +104,25 @@ async def test_other_critical_problems_are_told_directly_while_the_warehouse_is_
     with watching(monkeypatch, url, [check("a", lambda _: found)]) as it:
         await it.rounds(3)
         assert sorted(it.told) == ["opened gone server", f"opened {WAREHOUSE_DOWN}"]
+
+
+async def test_what_the_outbox_has_told_is_not_told_again_when_the_warehouse_goes_away(
+    warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [condition("server", "gone", "critical")]
+    with watching(monkeypatch, warehouse.url("loader"), [check("a", lambda _: [*found])]) as it:
+        await it.rounds(3)
+        away(monkeypatch)
+        found.append(condition("pool", "no worker", "critical"))
+        await it.rounds(3)
+        assert it.told[:1] == ["opened gone server"]
+        assert sorted(it.told[1:]) == ["opened no worker pool", f"opened {WAREHOUSE_DOWN}"]
+
+
+def away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on nobody answers where the warehouse was."""
+    monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", "postgresql://a:b@127.0.0.1:1/warehouse")
+    settings.cache_clear()
 
 
 async def test_a_receiver_that_refuses_is_told_of_the_warehouse_once_it_accepts(
@@ -233,10 +253,7 @@ async def test_the_dead_mans_switch_is_pinged_after_good_rounds_only_and_never_l
         with watching(monkeypatch, warehouse.url("loader"), MEDALLION_WATCH_PING_URL=url) as it:
             await it.rounds(2)
             assert len(pings) == 2
-            monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", "postgresql://a:b@127.0.0.1:1/warehouse")
-            from flows.values.settings import settings
-
-            settings.cache_clear()
+            away(monkeypatch)
             await it.rounds(2)
             assert len(pings) == 2, "the warehouse is away: the switch must tell so"
         with watching(monkeypatch, warehouse.url("loader"), MEDALLION_WATCH_PING_URL=url + "/404") as it:
