@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ async def record_round(connection: Connection[Record], host: str, started_at: da
         await connection.execute("delete from ops.watches where last_round_at < now() - '1 day'::interval")
 
 
+@cache
 def _version() -> str:
     try:
         number = version("medallion-platform")

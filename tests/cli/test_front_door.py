@@ -41,6 +41,7 @@ COMMANDS = {
     "add": "Draft a declaration",
     "status": "Show services, last runs, cursors",
     "alerts": "Alerts: what is wrong",
+    "watch": "Check the Prefect server, the warehouse, flow runs and backups, and send alerts, until stopped.",
     "worker": "Run a Prefect worker",
     "env": "Print the environment variables",
     "predict": "Train the churn model on gold",
