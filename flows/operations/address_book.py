@@ -23,6 +23,7 @@ from flows.values.errors import MedallionError
 from flows.values.settings import settings
 
 _KEPT = timedelta(minutes=5)
+_SECONDS = 15.0
 
 
 @dataclass(slots=True)
@@ -52,8 +53,11 @@ class AddressBook:
         if not missing or _is_fresh(self._read_at, now):
             return
         try:
-            found = await self._blocks({("alerts" if name == DEFAULT else f"alerts-{name}"): name for name in missing})
-        except PrefectDown:
+            async with asyncio.timeout(_SECONDS):
+                found = await self._blocks(
+                    {("alerts" if name == DEFAULT else f"alerts-{name}"): name for name in missing}
+                )
+        except (PrefectDown, TimeoutError):
             return  # at the next round again
         for name in missing:
             if (data := found.get(name)) is not None and data.get("webhook"):

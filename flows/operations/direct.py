@@ -23,6 +23,8 @@ from flows.values.settings import settings
 from flows.values.visible import visible
 
 _log = logging.getLogger(__name__)
+#: A mail server that hangs must not keep the watch from looking.
+_SEND_SECONDS = 20.0
 _FIRST_DELAY, _LONGEST_DELAY = timedelta(seconds=5), timedelta(minutes=5)
 
 
@@ -114,14 +116,14 @@ class Direct:
             number = zlib.crc32(f"{told.name}\0{told.subject}\0{told.since.isoformat()}\0{event}".encode())
             subject, body, facts = _message(told, event)
             try:
-                await channel.send(-number, "critical", subject, body, facts)
-            except NotAccepted as problem:
+                async with asyncio.timeout(_SEND_SECONDS):
+                    await channel.send(-number, "critical", subject, body, facts)
+            except (NotAccepted, TimeoutError) as problem:
+                why = problem.what if isinstance(problem, NotAccepted) else "no answer"
                 count = told.attempts.get(f"{event} {name}", 0)
                 told.attempts[f"{event} {name}"] = count + 1
                 told.next_at[f"{event} {name}"] = now + min(_FIRST_DELAY * 2 ** min(count, 10), _LONGEST_DELAY)
-                _log.warning(
-                    "channel %s did not accept that %s: %s", name, f"{told.subject}: {told.name}", problem.what
-                )
+                _log.warning("channel %s did not accept a message about %s: %s", name, told.name, why)
             else:
                 accepted.append(name)
 

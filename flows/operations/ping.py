@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, field
 
@@ -28,8 +29,9 @@ class Ping:
             return
         try:
             self._client = self._client or httpx.AsyncClient(timeout=_SECONDS, follow_redirects=True)
-            missed = not (await self._client.get(address.get_secret_value())).is_success
-        except (httpx.HTTPError, httpx.InvalidURL):
+            async with asyncio.timeout(_SECONDS):  # also of an answer that drips
+                missed = not (await self._client.get(address.get_secret_value())).is_success
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
             missed = True
         self._missed = self._missed + 1 if missed else 0
         if missed:

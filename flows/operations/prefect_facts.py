@@ -28,13 +28,14 @@ _LATELY = timedelta(minutes=2)
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A deployment; `active`: it has an active schedule, and is not paused."""
+    """A deployment; `active`: it has an active schedule, and is not paused. `at_once`: how many runs it may have."""
 
     id: str
     full_name: str
     active: bool
     pool: str
     source: str | None
+    at_once: int = 1
 
     @property
     def name(self) -> str:
@@ -125,7 +126,7 @@ class PrefectReader:
             self._flows = {flow["id"]: flow["name"] for flow in await self.api.ask_all("/flows/filter", {})}
         known = {entry["id"]: self._deployment(entry) for entry in entries}
         due, begun, planned, pools, crashed, dropped = await asyncio.gather(
-            self._runs(known, ["SCHEDULED"], {"expected_start_time": {"before_": now.isoformat()}}),
+            self._due(known, now),
             self._runs(known, ["PENDING", "RUNNING"], {}),
             self._planned(known, now),
             self._pools(known, now),
@@ -143,6 +144,7 @@ class PrefectReader:
             not entry["paused"] and any(each["active"] for each in entry["schedules"]),
             entry["work_pool_name"] or "",
             (entry.get("parameters") or {}).get("source"),
+            int((entry.get("global_concurrency_limit") or {}).get("limit") or 1),
         )
 
     async def _runs(
@@ -156,8 +158,13 @@ class PrefectReader:
         found = await self.api.ask_all("/flow_runs/filter", wanted) if known else []
         return [*_flow_runs(found, known)]
 
+    async def _due(self, known: Mapping[str, Deployment], now: datetime) -> list[FlowRun]:
+        # One that waits for a slot is scheduled again and again, each time half a minute ahead.
+        soon = {"next_scheduled_start_time": {"before_": (now + timedelta(minutes=2)).isoformat()}}
+        return [run for run in await self._runs(known, ["SCHEDULED"], soon) if run.expected <= now]
+
     async def _planned(self, known: Mapping[str, Deployment], now: datetime) -> frozenset[str]:
-        later = {"expected_start_time": {"after_": now.isoformat()}}
+        later = {"next_scheduled_start_time": {"after_": now.isoformat()}}
         planned = {run.deployment.id for run in await self._runs(known, ["SCHEDULED"], later)}
         # One with a long interval may be beyond the first thousand.
         for id in [each.id for each in known.values() if each.active and each.id not in planned]:
@@ -243,7 +250,13 @@ def _flow_runs(entries: Sequence[Mapping[str, Any]], known: Mapping[str, Deploym
             state["name"],
             state.get("message") or "",
             datetime.fromisoformat(state["timestamp"]).astimezone(UTC),
-            datetime.fromisoformat(entry["expected_start_time"] or state["timestamp"]).astimezone(UTC),
+            datetime.fromisoformat(_expected(entry, state)).astimezone(UTC),
             int(entry["run_count"]),
             entry["work_pool_name"] or deployment.pool,
         )
+
+
+def _expected(entry: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """When a run was to begin: one that is to be tried again has a later time of its own."""
+    again = None if state["name"] == "AwaitingConcurrencySlot" else entry.get("next_scheduled_start_time")
+    return str(again or entry["expected_start_time"] or state["timestamp"])

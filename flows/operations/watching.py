@@ -42,6 +42,8 @@ _STATEMENT_MS, _LOCK_MS = 5_000, 2_000
 _CONNECT_SECONDS, _PREFECT_SECONDS, _REPORT_SECONDS, _OUTBOX_SECONDS = 15.0, 20.0, 20.0, 60.0
 _UPGRADE_SECONDS = 120.0
 _STOP_SECONDS = 5.0
+#: Longer than all that may take long in one.
+_ROUND_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,6 @@ class Watch:
     _sent: set[tuple[str, str]] = field(default_factory=set, init=False)
     _upgraded: bool = field(default=False, init=False)
     _started_at: datetime | None = field(default=None, init=False)
-    _rounds: int = field(default=0, init=False)
     _outbox_problem: str | None = field(default=None, init=False)
 
     async def run(self, stop: asyncio.Event, seconds: float, lives: Callable[[], bool] = lambda: True) -> None:
@@ -97,11 +98,13 @@ class Watch:
         while not stop.is_set() and lives():
             began = time.monotonic()
             looking = asyncio.ensure_future(self.round())
-            await asyncio.wait({looking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({looking, stopped}, timeout=_ROUND_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             # A message that is being sent is noted as sent.
             await asyncio.wait({looking}, timeout=_STOP_SECONDS)
             if looking.cancel():
-                break
+                _log.error("a round did not end")
+                await asyncio.wait({looking}, timeout=_STOP_SECONDS)
+                continue
             if (problem := looking.exception()) is not None:  # a bug; a watch that ends is worse than one that stumbles
                 _log.error("a round failed: unexpected %s", type(problem).__name__)
             self._mark()
@@ -117,7 +120,7 @@ class Watch:
 
     async def round(self) -> Looked:
         """Look at everything that is due, once."""
-        began, now = time.monotonic(), self.clock.now()
+        now = self.clock.now()
         self._started_at = self._started_at or now
         await self.book.read_channels(now)
         at = Round(now, self.clock.elapsed(), urls=lambda: self.book.urls(now))
@@ -127,12 +130,10 @@ class Watch:
             self._upgraded = False
         await self._tell_directly(away, at)
         good = away is None and self._outbox_problem is None
-        self._rounds += 1
         if good:
             await self.ping.send()
         if away is not None:
             _log.warning("the warehouse does not answer: %s", away)
-        _log.debug("round %s took %.1f s", self._rounds, time.monotonic() - began)
         return Looked(good, sum(map(len, self._found.values())), tuple(each.subject for each in cannot), away)
 
     async def close(self) -> None:

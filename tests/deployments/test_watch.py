@@ -97,6 +97,10 @@ def due(deploying: Deploying, name: str, ago: timedelta, **state: str) -> str:
     return str(answer.json()["id"])
 
 
+def soon() -> str:
+    return (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
+
+
 def set_state(deploying: Deploying, run: str, **state: Any) -> None:
     body = {"state": state, "force": True}
     asked("POST", f"{deploying.api}/flow_runs/{run}/set_state", json=body).raise_for_status()
@@ -213,12 +217,17 @@ async def test_runs_that_are_pending_overlap_late_or_dropped_are_told_of(
         become(deploying, stuck, "pending")
         one, two = start(deploying, "reconcile/reconcile"), start(deploying, "reconcile/reconcile")
         become(deploying, one, "running")
-        due(deploying, "ingest/ingest-shop", timedelta(minutes=20))
+        overdue = due(deploying, "ingest/ingest-shop", timedelta(minutes=20))
         due(deploying, "transform/transform", timedelta(minutes=10))
         dropped = start(deploying, "purge/purge")
         set_state(deploying, dropped, type="CANCELLED", message="Deployment concurrency limit reached.")
         await it.rounds(1, timedelta())
         assert sorted(it.told) == ["opened flow run dropped purge/purge", "opened flow run late ingest/ingest-shop"]
+        assert "opened flow runs overlap reconcile/reconcile" not in it.told
+        # One that a source asked to come back later is not late, though it was to begin long ago.
+        set_state(deploying, overdue, type="SCHEDULED", name="AwaitingRetry", state_details={"scheduled_time": soon()})
+        await it.rounds(1, timedelta())
+        assert it.told[-1] == "resolved flow run late ingest/ingest-shop"
         become(deploying, two, "running")
         monkeypatch.setenv("MEDALLION_WATCH_PENDING_MINUTES", "0.001")
         settings.cache_clear()

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from flows.declare import Route
+from flows.operations import watching as watching_module
 from flows.operations.alerts import Condition
 from flows.operations.checks.check import Check, Round
 from flows.operations.checks.clock import Clocks
+from flows.operations.watching import Looked, Watch
 from flows.values.settings import settings
 from tests.conftest import TestDatabase
 from tests.operations.alerting import condition
@@ -311,3 +313,33 @@ async def test_a_receiver_that_hangs_does_not_keep_the_watch_from_looking(
         it.receiver.answers[:] = [None, 200]
         looked = await it.rounds(2)
         assert looked.good
+
+
+async def test_a_watch_whose_round_hangs_or_fails_looks_again_and_stops_when_it_is_told(
+    warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rounds: list[str] = []
+
+    with watching(monkeypatch, warehouse.url("loader")) as it:
+        stop = asyncio.Event()
+
+        async def looked(self: Watch) -> Looked:
+            rounds.append("begun")
+            if len(rounds) == 1:
+                await asyncio.Event().wait()
+            if len(rounds) == 2:
+                raise RuntimeError("a secret")
+            stop.set()
+            return Looked(True, 0)
+
+        monkeypatch.setattr(Watch, "round", looked)
+        monkeypatch.setattr(watching_module, "_ROUND_SECONDS", 0.05)
+        monkeypatch.setattr(watching_module, "_STOP_SECONDS", 0.05)
+        it.watch.alive = tmp_path / "home" / "watch.alive"
+        async with asyncio.timeout(10):
+            await it.watch.run(stop, 0.01)
+        assert len(rounds) == 3
+        assert it.watch.alive.exists()
+        async with asyncio.timeout(10):
+            await it.watch.run(asyncio.Event(), 0.01, lives=lambda: False)
+        assert len(rounds) == 3, "there is nothing to look at any more"

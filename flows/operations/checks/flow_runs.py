@@ -104,7 +104,7 @@ async def pending(facts: PrefectFacts, now: datetime, longest: timedelta) -> lis
 
 
 async def overlapping(facts: PrefectFacts) -> list[Condition]:
-    """Deployments with more than one run in progress: each should have one at a time."""
+    """Deployments with more runs in progress than they may have at once: one, unless it is declared."""
     running: dict[str, list[FlowRun]] = defaultdict(list)
     for run in facts.begun:
         if run.type == "RUNNING":
@@ -115,10 +115,10 @@ async def overlapping(facts: PrefectFacts) -> list[Condition]:
             "flow runs overlap",
             "warning",
             f"{len(runs)} runs are in progress: {', '.join(run.id for run in runs[:5])}",
-            "cancel all but the oldest; deploy again (`medallion deploy`), which limits it to one run at a time",
+            "cancel all but the oldest; deploy again (`medallion deploy`), which limits how many there may be at once",
         )
         for runs in running.values()
-        if len(runs) > 1
+        if len(runs) > runs[0].deployment.at_once
     ]
 
 
