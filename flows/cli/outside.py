@@ -103,15 +103,16 @@ def _of_backups() -> list[Check]:
     """The check of backups, where they are configured. It reads a store, which may hang: in a thread."""
     if not settings().has_backup_key:
         return []
+    from flows.operations.checks.blocking import Blocking
     from flows.operations.checks.check import Check
 
-    limits = settings()
+    limits, store = settings(), Blocking[list["Condition"]]()
 
     async def look(at: Round) -> list[Condition]:
         from infra.backup.overdue import overdue
 
         within = timedelta(hours=limits.watch_backup_hours), timedelta(days=limits.watch_drill_days)
-        return await asyncio.to_thread(overdue, at.now, *within)
+        return await store.ask(lambda: overdue(at.now, *within))
 
     return [Check("backups", look, every=timedelta(minutes=5), patience=60)]
 

@@ -86,6 +86,11 @@ class PrefectFacts:
     dropped: Sequence[FlowRun]
     crashed: Sequence[tuple[Deployment, datetime]]
 
+    @property
+    def active_sources(self) -> frozenset[str]:
+        """The names of sources that are loaded by an active schedule."""
+        return frozenset(each.source for each in self.deployments if each.active and each.source is not None)
+
 
 @cache
 def deployment_names(root: Path = PROJECT_ROOT) -> tuple[str, ...]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 
+from flows.cli import outside
 from flows.operations.address_book import AddressBook
-from flows.operations.prefect_api import PrefectApi, find_api
+from flows.operations.prefect_api import PrefectApi, PrefectDown, find_api
 from flows.values.settings import settings
 from tests.conftest import ROOT
 
@@ -78,3 +82,35 @@ def test_the_watch_imports_neither_prefect_nor_dbt_nor_pandas() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+async def test_credentials_of_the_embedded_server_are_sent_to_no_other_that_took_its_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bytes] = []
+
+    async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]")
+        writer.close()
+
+    server = await asyncio.start_server(stranger, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        home = tmp_path / ".medallion"
+        home.mkdir()
+        facts = {"home": str(home), "prefect": {"api_url": f"http://127.0.0.1:{port}/api", "auth_string": "a:secret"}}
+        (home / "stack.json").write_text(json.dumps(facts))
+        monkeypatch.setenv("MEDALLION_HOME", str(home))
+        settings.cache_clear()
+        api = find_api(outside._prove)
+        assert api is not None
+        assert api.embedded
+        with pytest.raises(PrefectDown, match="does not belong to this stack"):
+            await asyncio.to_thread(lambda: asyncio.run(api.ask("/deployments/filter", {})))
+        (home / "stack.json").unlink()
+        with pytest.raises(PrefectDown, match="is not running"):
+            await api.ask("/deployments/filter", {})
+        settings.cache_clear()
+    assert heard, "it was asked for its proof"
+    assert b"uthorization" not in b"".join(heard)

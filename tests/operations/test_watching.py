@@ -198,10 +198,10 @@ async def test_what_a_check_found_stays_as_it_is_while_it_cannot_look(
         assert it.told == ["opened full disk", f"opened {cannot}", f"resolved {cannot}"]
 
 
-async def test_a_thread_that_hangs_is_not_started_again(
+async def test_a_check_that_cannot_be_stopped_is_not_started_again(
     warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store of backups may hang for hours: each round would leave one more thread behind."""
+    """Each round would leave one more behind."""
     started: list[bool] = []
 
     async def look(_: Round) -> list[Condition]:
@@ -289,6 +289,18 @@ def pinged(pings: list[str]):  # type: ignore[no-untyped-def]
         server.server_close()
 
     return serving()
+
+
+async def test_a_prefect_server_that_is_away_is_told_by_a_watch_that_knows_of_it_only(
+    warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    with watching(monkeypatch, warehouse.url("loader"), names=["transform"]) as it:
+        await it.rounds(2)
+        assert it.told == ["opened Prefect server down Prefect server"]
+    with watching(monkeypatch, warehouse.url("loader")) as it:
+        await it.rounds(2)
+        assert it.told == []
 
 
 async def test_an_outbox_that_does_not_move_is_told_directly(
