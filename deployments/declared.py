@@ -70,6 +70,7 @@ def declared(target: Target, blocks: list[tuple[str, Block]], channel: AlertChan
     environment = target.environment
     deployments = read_deployments(target.root)
     documents = [*blocks]
+    channel = channel if environment.server_alerts else None
     if channel is not None:
         documents.append((alerts.NAME, alerts.notification(channel)))
     found = [

@@ -2,7 +2,8 @@
 
 One image serves as Prefect server, its services, worker and flow run, so the check depends on the first process. A
 server is queried for its health, a worker started `--with-healthcheck` for its polling. Services have no endpoint, but
-their event loop wakes several times per second: one that does not has hung. Other processes are alive while they run.
+their event loop wakes several times per second: one that does not has hung. A watch marks the end of each round in a
+file. Other processes are alive while they run.
 """
 
 import os
@@ -11,9 +12,12 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 PATIENCE_SECONDS = 5
+#: A round of the watch in which everything hangs takes two minutes.
+ROUND_WITHIN_SECONDS = 240
 _AWAKENED = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)$", re.MULTILINE)
 
 
@@ -39,6 +43,14 @@ def awakens(process: Path) -> bool:
     return False
 
 
+def watches(environment: Mapping[str, str]) -> bool:
+    """Whether the watch has ended a round lately."""
+    mark = Path(environment.get("MEDALLION_HOME", "/var/lib/medallion"), "watch.alive")
+    with suppress(FileNotFoundError):
+        return time.time() - mark.stat().st_mtime < ROUND_WITHIN_SECONDS
+    return False
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Look at the process with the id that is given, or at what the container's init process started."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -49,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked is not None:
             with urllib.request.urlopen(asked, timeout=PATIENCE_SECONDS):  # noqa: S310 # nosec B310 - loopback
                 return 0
+        if "medallion watch" in command:
+            return 0 if watches(os.environ) else 1
         alive = "prefect server services" not in command or awakens(process)
     except OSError as problem:
         sys.stderr.write(f"{type(problem).__name__}: {problem}\n")

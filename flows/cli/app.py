@@ -24,6 +24,7 @@ from flows.cli.erase import erase, purge
 from flows.cli.freshness import freshness
 from flows.cli.metrics import metrics
 from flows.cli.migrate import migrate
+from flows.cli.outside import watch
 from flows.cli.promote import promote
 from flows.cli.registration import registered
 from flows.cli.terminal import console, keep_private, prepare, problems
@@ -82,6 +83,7 @@ app.command()(freshness)
 app.add_typer(alerts.app, name="alerts")
 app.command()(volume)
 app.command()(metrics)
+app.command()(watch)
 app.command()(worker)
 app.command()(env)
 app.command()(sources.preview)

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 _STATUS_LOCK_MS = 2_000
 
 
-def up(commerce: Annotated[bool, typer.Option(help="Also start the demo's commerce API")] = False) -> None:
-    """Start the embedded stack: PostgreSQL and a Prefect server. Does nothing if it is running."""
+def up(
+    commerce: Annotated[bool, typer.Option(help="Also start the demo's commerce API")] = False,
+    watch: Annotated[bool, typer.Option(help="Also start `medallion watch`, which sends alerts")] = True,
+) -> None:
+    """Start the embedded stack: PostgreSQL, a Prefect server and the watch. Does nothing if it is running."""
     from infra.local import stack
 
     with console.status("starting"):
@@ -39,6 +42,9 @@ def up(commerce: Annotated[bool, typer.Option(help="Also start the demo's commer
             console.print(f"  {line}")
         if _archiver_starts():
             console.print("  The write-ahead log is archived")
+        if watch:
+            _watch_starts()
+            console.print("  The watch runs")
     console.print(where.addresses(running))
 
 
@@ -46,8 +52,9 @@ def down() -> None:
     """Stop what `up` started. Data is kept in .medallion/ for the next `up`."""
     from infra.local import stack
 
-    # The archiver stops last: PostgreSQL sends its WAL to the end before it stops.
-    stopped = [*stack.down(), *_archiver_stops()]
+    # The watch stops first: it would report what is meant to stop. The archiver stops last: PostgreSQL sends its WAL to
+    # the end before it stops.
+    stopped = [*_watch_stops(), *stack.down(), *_archiver_stops()]
     console.print(f"stopped {', '.join(stopped)}" if stopped else "the stack was not running")
 
 
@@ -56,9 +63,11 @@ def status() -> None:
     if addresses.embedded_stack() is not None:
         from infra.local.stack import status as services
 
-        console.print(stack_tables.service_table([*services(), *_archiver_status()]))
-    for table in stack_tables.status_tables(asyncio.run(_overview())):
+        console.print(stack_tables.service_table([*services(), *_archiver_status(), *_watch_status()]))
+    overview = asyncio.run(_overview())
+    for table in stack_tables.status_tables(overview):
         console.print(table)
+    console.print(stack_tables.watch_words(overview), highlight=False)
     _show_schedules()
 
 
@@ -108,6 +117,27 @@ def _archiver_status() -> list[ServiceStatus]:
     from infra.local.home import Home
 
     return [service.status(Home.find())]
+
+
+def _watch_starts() -> None:
+    from infra.local import watch_service
+    from infra.local.home import Home
+
+    watch_service.start(Home.find())
+
+
+def _watch_stops() -> list[str]:
+    from infra.local import watch_service
+    from infra.local.home import Home
+
+    return [watch_service.NAME] if watch_service.stop(Home.find()) else []
+
+
+def _watch_status() -> list[ServiceStatus]:
+    from infra.local import watch_service
+    from infra.local.home import Home
+
+    return [watch_service.status(Home.find())]
 
 
 async def _ensure_operations(address: DatabaseConnection) -> None:

@@ -49,6 +49,21 @@ def blockers_table(blockers: Iterable[Blocker]) -> Table:
     return table
 
 
+#: A watch that has said nothing for longer is dead, or cannot reach the warehouse.
+WATCH_ALIVE_SECONDS = 120
+
+
+def watch_words(overview: Overview) -> str:
+    """Since when the watch was last alive; a warning if that is long ago, or if there is none."""
+    if not overview.watches:
+        return "[yellow]No watch has run here: nobody is told of alerts. Start `medallion watch` as a service.[/]"
+    newest = overview.watches[0]
+    words = f"The watch was last alive {ago(newest['seconds'])} ago on {newest['host']} ({newest['version']})"
+    if newest["seconds"] > WATCH_ALIVE_SECONDS:
+        return f"[yellow]{words}: nobody is told of alerts. Start `medallion watch`, and read its log.[/]"
+    return f"[dim]{words}[/]"
+
+
 def _freshness(row: Mapping[str, Any]) -> str:
     """The age of the last load, but for limited ones, which do not make a table fresh."""
     only_limited = row["freshness_seconds"] is None and row["reconciliation"] == LIMITED

@@ -32,13 +32,14 @@ def volume(
 
 async def _read(days: int) -> list[Volume]:
     from flows.access import addresses
-    from flows.operations.volumes import volumes
+    from flows.operations.volumes import holidays_of, volumes
+    from flows.sources import SOURCES
     from flows.state import ledger
 
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     async with addresses.connect(addresses.warehouse(), side="warehouse", application="medallion volume") as warehouse:
         await ledger.ensure_schema(warehouse)
-        return await volumes(warehouse, yesterday, days)
+        return await volumes(warehouse, yesterday, days, holidays_of(SOURCES, yesterday, days))
 
 
 def _table(found: list[Volume]) -> Table | Text:

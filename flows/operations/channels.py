@@ -89,17 +89,22 @@ class Channel:
             raise NotAccepted("the receiver did not accept it, or did not answer")
 
 
+def channel_of_environment(name: str) -> Channel | None:
+    """The channel of that name, if its address is in the environment."""
+    url = os.environ.get(f"MEDALLION_ALERT_CHANNEL_{name.upper().replace('-', '_')}")
+    if not url and name == DEFAULT:
+        url = os.environ.get("MEDALLION_ALERT_WEBHOOK_URL")
+    return Channel(name, url) if url else None
+
+
 def find_channel(name: str) -> Channel | None:
     """The channel of that name; None if it is not configured.
 
     Raises:
         ConfigurationError: the store of its address cannot be read.
     """
-    url = os.environ.get(f"MEDALLION_ALERT_CHANNEL_{name.upper().replace('-', '_')}")
-    if not url and name == DEFAULT:
-        url = os.environ.get("MEDALLION_ALERT_WEBHOOK_URL")
-    if url:
-        return Channel(name, url)
+    if (channel := channel_of_environment(name)) is not None:
+        return channel
     stack = embedded_stack()
     block = stores.block_document("alerts" if name == DEFAULT else f"alerts-{name}", stack)
     return None if block is None else Channel(name, str(block["webhook"]), str(block["form"]))

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from flows.declare.route import SEVERITIES
 from flows.operations.alerts import Alert
+from flows.operations.checks.names import WATCH_ALERTS
 from flows.values.settings import settings
 from flows.values.visible import visible
 
@@ -119,8 +120,14 @@ def compose(
 
 
 def runbook(alert: Alert) -> str:
-    """Where the runbook of an alert is: a section of docs/monitoring.md, by its name."""
-    return f"{settings().docs_url.rstrip('/')}/monitoring.md#{alert.name.replace(' ', '-')}"
+    """Where the runbook of an alert is: a section of docs/monitoring.md or docs/watch.md, by its name."""
+    return runbook_of(alert.name)
+
+
+def runbook_of(name: str) -> str:
+    """The same, by the alert's name."""
+    page = "watch" if name in WATCH_ALERTS else "monitoring"
+    return f"{settings().docs_url.rstrip('/')}/{page}.md#{name.lower().replace(' ', '-')}"
 
 
 def _link() -> str | None:

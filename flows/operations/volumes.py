@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from flows.declare.promises import freshness_of
+from flows.declare.source import Source
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 #: So many days of one weekday must be known.
 KNOWN_DAYS = 8
+#: Holidays are looked up as far back as volumes are compared.
+_DAYS_BACK = 70
 _QUERY = Path(__file__).with_name("volumes.sql").read_text(encoding="utf-8")
 
 
@@ -60,6 +65,19 @@ async def volumes(
         _QUERY, last, days, [each[0] for each in free], [each[1] for each in free], [each[2] for each in free]
     )
     return [Volume(**dict(record)) for record in records]
+
+
+def holidays_of(sources: Iterable[Source], last: date, days: int = 1) -> list[tuple[str, str, date]]:
+    """The holidays of each table's calendar that matter for the `days` days up to `last`."""
+    found = []
+    for source in sources:
+        for table in source.tables:
+            deadline = freshness_of(source, table).expected_by
+            if deadline is None or deadline.holidays is None:
+                continue
+            back = (last - timedelta(days=n) for n in range(days + _DAYS_BACK))
+            found += [(source.name, table.name, day) for day in back if day in deadline.holidays]
+    return found
 
 
 def unusual(found: Sequence[Volume], last: date) -> list[tuple[Volume, bool]]:

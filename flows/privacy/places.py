@@ -49,7 +49,8 @@ _OURS = frozenset(
 _OF_CATALOGUES = frozenset(
     (("ops.locks", "name"), ("ops.cursors", "identity"), ("ops.alerts", "name"), ("ops.alerts", "subject"),
      ("ops.alerts", "reported_by"), ("ops.silences", "pattern"), ("ops.alert_messages", "channel"),
-     ("ops.alert_messages", "about"), ("ops.alert_transitions", "transition"))
+     ("ops.alert_messages", "about"), ("ops.alert_transitions", "transition"), ("ops.watches", "host"),
+     ("ops.watches", "version"))
 )  # fmt: skip
 #: Rows in quarantine.
 QUARANTINE = "quarantine.rows"

@@ -32,6 +32,7 @@ class Overview:
     `errors`: error_id, occurred_at, failure_class, location, what, fix, times, places; equal ones are one row,
         with the newest's id, time and location, how often they occurred, and in how many places.
     `blockers`: open transactions that lock tables of the warehouse.
+    `watches`: host, version, seconds (since its last round), of each host that runs `medallion watch`.
     """
 
     runs: Rows
@@ -41,6 +42,7 @@ class Overview:
     errors: Rows
     circuits: Rows = field(default_factory=list)
     blockers: list[Blocker] = field(default_factory=list)
+    watches: Rows = field(default_factory=list)
 
 
 _RUNS = """
@@ -101,6 +103,10 @@ select (array_agg(error_id order by occurred_at desc))[1] as error_id, max(occur
 from recent group by failure_class, regexp_replace(what, '\\m(GET|POST) /\\S*', ''), fix
 order by max(occurred_at) desc limit $1
 """
+_WATCHES = """
+select host, version, extract(epoch from clock_timestamp() - last_round_at)::float8 as seconds
+from ops.watches order by last_round_at desc
+"""
 _LOADS = """
 select l.source_system, l.table_name, l.strategy, l.status, l.rows_read, l.rows_inserted, l.rows_updated,
     l.rows_unchanged, l.rows_deduplicated, l.rows_quarantined, l.rows_deleted, l.source_rows, l.raw_rows,
@@ -128,6 +134,7 @@ async def read_overview(connection: Connection[Record], limit: int = 8) -> Overv
         errors=await rows(_ERRORS, limit),
         circuits=await all_circuits(connection),
         blockers=await blockers(connection),
+        watches=await rows(_WATCHES),
     )
 
 

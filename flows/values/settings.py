@@ -92,6 +92,25 @@ class Settings(BaseSettings):
     failpoint: str = Field("", description="For tests: the step at which the process kills itself")
     ui_url: str = Field("", description="The Prefect UI as people reach it, for links in alerts; unset → no links")
     docs_url: str = Field("docs", description="Where these docs are published, for links in alerts")
+    alert_settle_seconds: float = Field(30, ge=0, description="What ends within this time is not sent")
+    watch_seconds: float = Field(10, gt=0, description="How often `medallion watch` looks")
+    watch_ping_url: SecretStr | None = Field(
+        None, description="Requested after each good round of the watch: a dead man's switch; unset → none"
+    )
+    watch_late_minutes: float = Field(15, gt=0, description="A scheduled flow run is late after this")
+    watch_pending_minutes: float = Field(8, gt=0, description="A flow run that a worker took must begin within this")
+    watch_gold_hours: float = Field(8, gt=0, description="An active transform must complete within this")
+    watch_connections_percent: float = Field(85, gt=0, description="Share of the warehouse's connections in use")
+    watch_disk_percent: float = Field(85, gt=0, description="Share of the warehouse's disk in use")
+    watch_warehouse_gb: float | None = Field(
+        None, gt=0, description="Size of the warehouse's disk, if it is on another machine; unset → not checked"
+    )
+    watch_transaction_minutes: float = Field(60, gt=0, description="Age of a transaction in the warehouse")
+    watch_slot_gb: float = Field(10, gt=0, description="WAL that a replication slot of the warehouse may retain")
+    watch_prefect_gb: float = Field(5, gt=0, description="Size of Prefect's database in the warehouse's cluster")
+    watch_expiry_days: float = Field(21, gt=0, description="Certificates and passwords are reported so long before")
+    watch_backup_hours: float = Field(36, gt=0, description="Age of the newest backup")
+    watch_drill_days: float = Field(9, gt=0, description="Age of the last restore drill")
     sentry_dsn: SecretStr | None = Field(None, description="Errors go to Sentry, scrubbed; unset → nowhere")
     openlineage_url: str = Field("", description="An HTTP API that receives OpenLineage events; unset → nowhere")
     openlineage_key: SecretStr | None = Field(None, description="Its key, sent as a bearer token")

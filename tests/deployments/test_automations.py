@@ -131,6 +131,18 @@ def test_a_channel_hears_only_of_its_severity_and_above() -> None:
     assert "medallion alert: runs are late" in names("warning") - names("critical")
 
 
+def test_where_the_watch_runs_the_server_itself_is_silent(
+    deploying: Deploying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would tell of each failure, and the server again of each that follows."""
+    monkeypatch.setenv("MEDALLION_ALERT_WEBHOOK_URL", "http://127.0.0.1:1/somewhere")
+    deploying.environment = replace(SMALL, server_alerts=False)
+    changes = [change.resource for change in deploying.look().changes]
+    names = [resource.name for resource in changes if resource.kind == "automation"]
+    assert names
+    assert not [name for name in names if name.startswith("medallion alert")]
+
+
 def test_where_one_attempt_is_all_nothing_starts_again() -> None:
     assert [entry.name for entry in watches(replace(SMALL, attempts=1), [TRANSFORM])] == [
         "medallion: a silent run has crashed",

@@ -30,7 +30,7 @@ def document() -> dict[str, Any]:
 
 def weaknesses(compose: dict[str, Any]) -> Iterator[str]:
     """A line for each service that could be had too easily, or could take too much."""
-    lasting = {"database", "prefect-server", "worker"}
+    lasting = {"database", "prefect-server", "worker", "watch"}
     for name, service in compose["services"].items():
         if str(service.get("user", "0")).partition(":")[0] in {"0", "root"}:
             yield f"{name} runs as root"

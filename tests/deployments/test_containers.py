@@ -80,6 +80,17 @@ def process(code: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         started.wait()
 
 
+def test_a_watch_is_alive_while_it_ends_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDALLION_HOME", str(tmp_path))
+    mark = tmp_path / "watch.alive"
+    with process("import time; time.sleep(60)", "medallion", "watch") as watch:
+        assert health.main([str(watch.pid)]) == 1
+        mark.touch()
+        assert health.main([str(watch.pid)]) == 0
+        os.utime(mark, (time.time() - 300, time.time() - 300))
+        assert health.main([str(watch.pid)]) == 1
+
+
 # -- the depth of a queue
 
 

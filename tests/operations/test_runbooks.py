@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tests.conftest import ROOT
 
-PAGE = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
+PAGE = "".join((ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ("monitoring", "watch"))
 
 
 def names() -> Iterator[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from flows.access.addresses import connect
+from flows.declare import Calendar, Deadline, Freshness, Replace
+from flows.kinds.postgres import Database, Table
 from flows.operations.alerts import Condition
 from flows.operations.checks.volumes import volume_unusual
 from flows.operations.volumes import Volume, volumes
@@ -27,13 +30,18 @@ async def judged(warehouse: TestDatabase, last: date, days: int = 1) -> list[Vol
         return await volumes(connection, last, days)
 
 
-async def found(
-    warehouse: TestDatabase, day: date, holidays: list[tuple[str, str, date]] | None = None
-) -> list[Condition]:
+def shop_with(holidays: Sequence[date]) -> Database:
+    calendar = Calendar("its", [day.isoformat() for day in holidays])
+    promise = Freshness(expected_by=Deadline("0 7 * * *", holidays=calendar))
+    baskets = Table("baskets", key="basket_id", load=Replace())
+    return Database("shop", connection="shop", tables=[baskets], freshness=promise)
+
+
+async def found(warehouse: TestDatabase, day: date, holidays: Sequence[date] = ()) -> list[Condition]:
     """What the check says in the night after that day."""
     night = datetime(day.year, day.month, day.day, 1, tzinfo=UTC) + timedelta(days=1)
     async with connect(at(warehouse, "loader"), side="warehouse") as connection:
-        return await volume_unusual(connection, night, holidays or [])
+        return await volume_unusual(connection, night, [shop_with(holidays)])
 
 
 @pytest.mark.parametrize(
@@ -78,8 +86,8 @@ async def test_the_first_unusual_day_is_information_and_the_second_a_warning(war
 
 async def test_a_holiday_is_neither_judged_nor_usual(warehouse: TestDatabase) -> None:
     weeks = dict(WEEKS)
-    holidays = [("shop", "baskets", MONDAY - timedelta(weeks=n)) for n in range(6)]
-    for _, _, day in holidays:
+    holidays = [MONDAY - timedelta(weeks=n) for n in range(6)]
+    for day in holidays:
         weeks[day] = 3
     loaded(warehouse, "baskets", weeks)
     assert await found(warehouse, MONDAY, holidays) == []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from flows.declare.source import Source
 from flows.operations.alerts import Condition
-from flows.operations.volumes import unusual, volumes
+from flows.operations.volumes import holidays_of, unusual, volumes
+from flows.sources import SOURCES
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -18,14 +20,14 @@ _DAYS_BACK = 4
 
 
 async def volume_unusual(
-    connection: Connection[Record], now: datetime, holidays: Iterable[tuple[str, str, date]] = ()
+    connection: Connection[Record], now: datetime, sources: Iterable[Source] = SOURCES
 ) -> list[Condition]:
     """Tables that received too few or too many rows on the last complete day, UTC.
 
     One such day is information. The second in a row of a table is a warning, which the default route sends.
     """
     last = now.astimezone(UTC).date() - timedelta(days=1)
-    found = await volumes(connection, last, _DAYS_BACK, holidays)
+    found = await volumes(connection, last, _DAYS_BACK, holidays_of(sources, last, _DAYS_BACK))
     return [
         Condition(
             _NAME,

@@ -853,4 +853,16 @@ $$;
 create or replace trigger alerts after insert or update of state on ops.circuits
 for each row execute function ops.alerts_of_circuit();
 
+-- The watch from outside: how `medallion status` and others know that it lives.
+create table if not exists ops.watches (
+    host text primary key,
+    version text not null,
+    started_at timestamptz not null,
+    last_round_at timestamptz not null default clock_timestamp(),
+    rounds bigint not null default 1,
+    seconds double precision not null
+) with (fillfactor = 50);
+comment on table ops.watches is
+'One row per host that runs `medallion watch`: when its last complete round ended, how long that took, and how many there were since it started.';
+
 insert into ops.schema_version (version) values (12) on conflict do nothing;
