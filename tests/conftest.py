@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import shutil
-import sys
 import tempfile
 import zoneinfo
 from collections.abc import Iterator, Mapping
@@ -122,10 +121,6 @@ def _turn(item: pytest.Item) -> int:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What was imported and collected stays: looking for garbage in it is a fourteenth of a worker's time."""
-    if "dbt" in sys.modules:
-        from tests.dbt_project.quick_dbt import hurry
-
-        hurry()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

@@ -10,7 +10,6 @@ import dbt.task.test  # noqa: F401 - as the others: or every fork would import t
 import dbt_common.clients.agate_helper  # noqa: F401
 import prefect.flows  # noqa: F401 - commands are forked from the same process: see tests/flows/forked_door.py
 from dbt.cli.main import cli
-from dbt.contracts.graph.manifest import Manifest
 from dbt_common.dataclass_schema import dbtClassMixin
 
 from tests.dbt_project.quick_dbt import hurry
@@ -37,7 +36,6 @@ def ready() -> None:
                 object.__new__(each).to_dict()
             if each.__module__ == "dbt.contracts.project":
                 each.json_schema()
-    Manifest.from_msgpack(Manifest().to_msgpack())
     hurry()
 
 

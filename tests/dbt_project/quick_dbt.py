@@ -1,4 +1,4 @@
-"""dbt in the processes of tests, quicker in two things that it does with each command and that no test is about.
+"""dbt in processes that tests fork, quicker in two things that it does with each command and that no test is about.
 
 What it writes and says is the same to the letter. Commands that are started as people start them have dbt as it is.
 """
@@ -14,7 +14,7 @@ from dbt_common.utils.encoding import JSONEncoder
 
 
 def hurry() -> None:
-    """A command in a process of its own takes 0.5 to 0.9 s of a core less; beside all that tests import, up to 2 s."""
+    """A command for one test of dbt takes 0.7 s of a core instead of 1.2, a build 4.4 instead of 5.3."""
     dbt.artifacts.schemas.base.write_json = write_json  # type: ignore[attr-defined]
     flag = dbt_common.behavior_flags.BehaviorFlagRendered
     flag._default_source = staticmethod(_calling_module)  # type: ignore[method-assign]
