@@ -12,6 +12,8 @@ import prefect.flows  # noqa: F401 - commands are forked from the same process: 
 from dbt.cli.main import cli
 from dbt_common.dataclass_schema import dbtClassMixin
 
+from tests.dbt_project.quick_dbt import hurry
+
 #: Where the classes are that dbt reads and writes with each command.
 _READ = (
     "dbt.artifacts.resources.", "dbt.artifacts.schemas.run.", "dbt.contracts.files", "dbt.contracts.graph.manifest",
@@ -34,6 +36,7 @@ def ready() -> None:
                 object.__new__(each).to_dict()
             if each.__module__ == "dbt.contracts.project":
                 each.json_schema()
+    hurry()
 
 
 def _below(parent: type[dbtClassMixin]) -> Iterator[type[dbtClassMixin]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from prefect.client.schemas.objects import FlowRun
-from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
 from deployments import kubernetes_policies
 from deployments.environments import ENVIRONMENTS
@@ -133,6 +132,9 @@ def test_every_policy_has_a_violation_that_it_sees() -> None:
 
 async def test_prefect_makes_a_job_of_the_template_that_kubernetes_takes(prefect_server: str) -> None:
     """Through the worker's own code: a template that only looks right here would fail at the first flow run."""
+    # A client of 860 modules, which every worker of the tests would read to know what there is to run.
+    from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
+
     given = {"image": "registry.example.com/medallion:0.1.0", "namespace": "medallion-dev", "memory_limit": "12Gi"}
     template = json.loads(TEMPLATE.read_text())
     job = await KubernetesWorkerJobConfiguration.from_template_and_values(template, given)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from distributed import LocalCluster
 
 from flows.ingest import ingest
 from flows.values.errors import ConfigurationError
@@ -29,6 +28,8 @@ def sized(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> Ends:
 @pytest.fixture
 def scheduler(sized: Ends) -> Iterator[str]:
     """The address of a cluster whose workers have this test's environment."""
+    from distributed import LocalCluster  # takes half a second, and the others here would wait for it
+
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
     ) as cluster:
