@@ -41,7 +41,7 @@ COMMANDS = {
     "add": "Draft a declaration",
     "status": "Show services, last runs, cursors",
     "alerts": "Alerts: what is wrong",
-    "freshness": "Show",
+    "freshness": "Show how fresh tables and models are",
     "metrics": "Print metrics of loads",
     "volume": "Show the rows that tables received per day",
     "watch": "Check the Prefect server, the warehouse, flow runs and backups, and send alerts, until stopped.",
