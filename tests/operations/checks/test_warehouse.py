@@ -71,7 +71,7 @@ async def test_the_disk_is_this_machines_or_declared(warehouse: TestDatabase) ->
 
 
 async def test_a_slot_that_nobody_reads_is_told_and_one_that_is_read_is_not() -> None:
-    with private_cluster({"max_wal_size": "32MB", "min_wal_size": "32MB", "max_slot_wal_keep_size": "1MB"}) as private:
+    with private_cluster({"max_wal_size": "32MB", "min_wal_size": "32MB", "max_slot_wal_keep_size": "32MB"}) as private:
         warehouse = private.warehouse("warehouse_slots")
         admin = psycopg.connect(warehouse.url("admin"), autocommit=True)
         admin.execute("select pg_create_physical_replication_slot('forgotten', true)")
@@ -82,7 +82,7 @@ async def test_a_slot_that_nobody_reads_is_told_and_one_that_is_read_is_not() ->
         assert (found.subject, found.severity) == ("slot forgotten", "error")
         assert "nobody reads it" in found.what
         # One that has lost its WAL is past saving by starting its reader.
-        for _ in range(3):
+        for _ in range(4):
             admin.execute("insert into public.some select n from generate_series(1, 400000) as n")
             admin.execute("select pg_switch_wal()")
             admin.execute("checkpoint")
