@@ -59,6 +59,7 @@ class Staged:
     such loads have left, which these rows replace.
     `tombstones`: landing rows with `_deleted_at` mark deleted rows.
     `lists`: completely read lists, so other rows of them in raw are deleted.
+    `equals_raw`: nothing was staged, because all of the source's rows were found to be equal to raw's.
     `settle` replaces this for reads of single keys: it marks deletes among them, and counts only them.
     """
 
@@ -92,6 +93,7 @@ class Staged:
     drops_copies: bool = False
     unique_at_source: bool = False
     marks_deleted: bool = False
+    equals_raw: bool = False
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
     settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
 
