@@ -64,6 +64,8 @@ async def check_and_publish(
     if not each_key_once.is_broken:
         await each_key_once.judge(landed)
     session.pass_failpoint("after_check")
+    if staged.first or staged.changes:
+        staged = await staged.counted()  # nobody can read raw while its columns change
     publish = functools.partial(_publish, session, staged, each_key_once, landed)
     try:
         return await _commit(address, session, publish, note)
@@ -154,6 +156,7 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
 
     done = await _write_rows(session, staged, staged.rows_read - quarantined - repeats)
     session.pass_failpoint("in_publish_after_rows")
+    staged = await staged.counted()
     vanished = 0
     if staged.lists is not None and not staged.first:
         kept = stands_open(staged.key_types, "r", table=target.name, newest=newest)

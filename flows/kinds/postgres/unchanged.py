@@ -152,8 +152,9 @@ async def count_equal(session: LoadSession, origin: Connection[Record], table: T
     source, raw = await asyncio.gather(origin.fetchrow(at_source), warehouse.fetchrow(in_raw), return_exceptions=True)
     with session.reading():
         source = _known(source)
-        if source is None:
-            await origin.execute("rollback to savepoint compared")
+        # Left behind, the savepoint would keep the snapshot from being shared with readers of chunks.
+        undone = "rollback to savepoint compared; " if source is None else ""
+        await origin.execute(f"{undone}release savepoint compared")
     raw = _known(raw)
     if source is None or raw is None or raw["unfit"] or (source["rows"], source["mark"]) != (raw["rows"], raw["mark"]):
         return None
