@@ -108,20 +108,26 @@ Contender = tuple[str, str, Callable[[], None], Callable[[], Sample]]
 
 
 def in_turns(
-    contenders: Sequence[Contender], runs: int, cpu: Callable[[], tuple[float, float]], rows: int
+    contenders: Sequence[Contender],
+    runs: int,
+    cpu: Callable[[], tuple[float, float]],
+    rows: int,
+    check: Callable[[str], None] = lambda _: None,
 ) -> list[Median]:
     """Each contender prepared and run once, then each again, `runs` times; their medians.
 
     `cpu` gives the CPU seconds that source and warehouse have used so far, `rows` is how many each run loads.
+    `check` is called with the tool after each run, and is not measured.
     """
     samples: list[list[Sample]] = [[] for _ in contenders]
     for _ in range(runs):
-        for (_, _, prepare, once), taken in zip(contenders, samples, strict=True):
+        for (_, tool, prepare, once), taken in zip(contenders, samples, strict=True):
             prepare()
             before = cpu()
             sample = once()
             source, warehouse = (now - then for now, then in zip(cpu(), before, strict=True))
             taken.append(replace(sample, cpu_source=source, cpu_warehouse=warehouse))
+            check(tool)
     return [median(case, tool, taken, rows) for (case, tool, _, _), taken in zip(contenders, samples, strict=True)]
 
 
