@@ -142,6 +142,9 @@ async def plan_table(
         whole = "true" if window.below == "true" or isinstance(table.load, Overwrite) else window.below
         window = replace(window, condition=whole, below=whole)
     coming = [f"{change.column} {change.change}" for change in changes if change.change != "dropped"]
+    unwritten = strategy == "replace" and limit is None and is_unwritten(table, shape, state.identity, now)
+    if unwritten := unwritten and not coming and not held:
+        reason = "nothing was written since the last load: both ends compare digests, and rows are read if they differ"
     if coming:
         reason += f"; columns: {', '.join(coming)}"
     if held:
@@ -161,9 +164,8 @@ async def plan_table(
         cautions=(*(() if unique or not table.keys else (not_unique(table.keys),)), *declared_of_columns(table)),
     )
     planned = TablePlan(plan, target, table, window, changes, volume, held, source, unique, raw is None)
-    unwritten = strategy == "replace" and not coming and not held and is_unwritten(table, shape, state.identity, now)
     renews = in_raw.sample is not None and (limit is None or not table.keys)
-    planned = replace(planned, renews=renews, unwritten=unwritten and limit is None)
+    planned = replace(planned, renews=renews, unwritten=unwritten)
     return planned if limit is None else _limited(planned, limit, keeps_cursor=raw is not None and beside)
 
 
