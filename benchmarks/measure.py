@@ -6,6 +6,7 @@ import os
 import re
 import statistics
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -121,12 +122,13 @@ def in_turns(
     """
     samples: list[list[Sample]] = [[] for _ in contenders]
     for _ in range(runs):
-        for (_, tool, prepare, once), taken in zip(contenders, samples, strict=True):
+        for (case, tool, prepare, once), taken in zip(contenders, samples, strict=True):
             prepare()
             before = cpu()
             sample = once()
             source, warehouse = (now - then for now, then in zip(cpu(), before, strict=True))
             taken.append(replace(sample, cpu_source=source, cpu_warehouse=warehouse))
+            print(f"  {case}, {tool}: {taken[-1]}", file=sys.stderr, flush=True)  # a run takes minutes
             check(tool)
     return [median(case, tool, taken, rows) for (case, tool, _, _), taken in zip(contenders, samples, strict=True)]
 
