@@ -59,9 +59,8 @@ def _table(measured: list[Median]) -> Table:
 
 
 def _cells(one: Median) -> list[str]:
-    per_million = (
-        [1e6 / one.rows * cpu for cpu in (one.cpu_source, one.cpu_tool, one.cpu_warehouse)] if one.rows else []
-    )
+    cpu = (one.cpu_source, one.cpu_tool, one.cpu_warehouse)
+    per_million = [*(seconds / one.rows * 1e6 for seconds in cpu), one.cpu_per_million] if one.rows else []
     return [
         one.case,
         one.tool,

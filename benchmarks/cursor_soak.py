@@ -83,7 +83,7 @@ class _Tool:
 def main() -> None:
     """Soak, print, and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cursor_soak", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20, help="loads of each tool while rows are written")
+    parser.add_argument("--rounds", type=int, default=40, help="loads of each tool while rows are written")
     parser.add_argument("--open", type=float, default=60.0, help="seconds that a long transaction stays open")
     options = parser.parse_args()
     with private_cluster() as bench, tempfile.TemporaryDirectory() as folder:
