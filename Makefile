@@ -101,6 +101,8 @@ bench: .venv/.installed ## Measure against the limit and against peers
 	$(RUN) python -m benchmarks
 	$(RUN) python -m benchmarks.api
 	$(RUN) python -m benchmarks.tables
+	$(RUN) python -m benchmarks.tpch
+	$(RUN) python -m benchmarks.cursor_soak
 	$(RUN) python -m benchmarks.transform
 
 down: ## Stop what demo or `medallion up` started

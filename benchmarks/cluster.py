@@ -1,10 +1,14 @@
-"""A private PostgreSQL for measuring: a source and a warehouse, filled and emptied at will."""
+"""Two private PostgreSQL servers for measuring: a source and a warehouse, filled and emptied at will.
+
+Two, so that the CPU seconds of each end are known.
+"""
 
 from __future__ import annotations
 
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +16,7 @@ from pathlib import Path
 
 import psycopg
 
+from benchmarks.cpu import cpu_of_tree
 from flows.state.ledger import schema_sql
 from infra.local.postgres import Cluster
 from infra.local.postgres_settings import DEV_SETTINGS
@@ -21,11 +26,13 @@ from infra.local.roles import ADMIN
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Addresses of the two databases, and the folder of PostgreSQL's own programs."""
+    """Addresses of the two databases, the folder of PostgreSQL's own programs, and the postmasters' processes."""
 
     source: str
     warehouse: str
     programs: Path
+    source_pid: int
+    warehouse_pid: int
 
     def execute(self, database: str, statement: str) -> None:
         """Run SQL in `source` or `warehouse`."""
@@ -41,33 +48,37 @@ class Bench:
         assert row is not None
         return int(row[0])
 
-    def postmaster(self) -> int:
-        """The process of the cluster; its sessions are below it."""
-        with psycopg.connect(self.warehouse) as connection:
-            row = connection.execute("select current_setting('data_directory')").fetchone()
-        assert row is not None
-        return int((Path(row[0]) / "postmaster.pid").read_text().splitlines()[0])
+    def cpu(self) -> tuple[float, float]:
+        """Seconds of a core that the source's server and the warehouse's have used so far."""
+        # While a session ends, what it used is neither its own any more nor the postmaster's yet.
+        time.sleep(0.5)
+        return cpu_of_tree(self.source_pid), cpu_of_tree(self.warehouse_pid)
 
 
 @contextmanager
 def private_cluster() -> Iterator[Bench]:
-    """Start it in a folder of its own; stop it and remove the folder at the end."""
+    """Start a server for each in a folder of its own; stop them and remove the folder at the end."""
     folder = Path(tempfile.mkdtemp(prefix="mdl-bench-"))
     folder.chmod(0o711)
-    cluster = Cluster(folder / "postgres", {**DEV_SETTINGS, "max_wal_size": "8GB"})
+    try:
+        with _server(folder, "source") as (source, source_pid), _server(folder, "warehouse") as (warehouse, pid):
+            bench = Bench(source, warehouse, programs_folder(), source_pid, pid)
+            bench.execute("warehouse", schema_sql())
+            yield bench
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _server(folder: Path, database: str) -> Iterator[tuple[str, int]]:
+    """A cluster with one database: its URL, and the postmaster's process."""
+    cluster = Cluster(folder / database, {**DEV_SETTINGS, "max_wal_size": "8GB"})
     password = secrets.token_urlsafe(12)
     try:
-        port = cluster.start(admin_password=password).port
+        postmaster = cluster.start(admin_password=password)
+        port = postmaster.port
         with psycopg.connect(cluster.url(ADMIN, password, port, "postgres"), autocommit=True) as connection:
-            connection.execute("create database source")
-            connection.execute("create database warehouse")
-        bench = Bench(
-            cluster.url(ADMIN, password, port, "source"),
-            cluster.url(ADMIN, password, port, "warehouse"),
-            programs_folder(),
-        )
-        bench.execute("warehouse", schema_sql())
-        yield bench
+            connection.execute(f"create database {database}".encode())
+        yield cluster.url(ADMIN, password, port, database), postmaster.pid
     finally:
         cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.cluster import Bench
@@ -15,6 +15,7 @@ from benchmarks.measure import Contender, Median, Sample, in_turns, run
 from benchmarks.peers import create_view, peers
 from benchmarks.peers import forget as forget_peers
 
+LIMITS = ("psql | psql", "insert … on conflict")
 _FORGET = (
     "drop schema if exists raw_bench, landing cascade; truncate ops.cursors, ops.loads cascade; create schema landing"
 )
@@ -27,8 +28,16 @@ _CONFLICT = """
 """
 
 
-def measure(bench: Bench, rows: int, runs: int) -> Iterator[Median]:
-    """The cases, each as soon as it is known. Tools of one case take turns, so that a busy moment meets them all."""
+def measure(bench: Bench, rows: int, runs: int, only: str = "") -> Iterator[Median]:
+    """The cases, each as soon as it is known. Tools of one case take turns, so that a busy moment meets them all.
+
+    `only` names a part of the cases to measure; the limits are always measured.
+    """
+
+    def measured(contenders: Sequence[Contender], loaded: int) -> list[Median]:
+        chosen = [one for one in contenders if only in one[0] or one[1] in LIMITS]
+        return in_turns(chosen, runs, bench.cpu, loaded)
+
     bench.execute("source", Path(__file__).with_name("order_items.sql").read_text().format(rows=rows))
     create_view(bench)
     ours = _ours(bench)
@@ -41,22 +50,27 @@ def measure(bench: Bench, rows: int, runs: int) -> Iterator[Median]:
     full: list[Contender] = [
         ("full load", "psql | psql", lambda: _empty_target(bench), lambda: _psql(bench)),
         ("full load", "psql | psql, then key and statistics", lambda: _empty_target(bench), lambda: _keyed(bench)),
-        ("nothing", "python, and all that a load imports", lambda: None, _started),
     ]
     full += [
         (f"full load, {mode}", "medallion", emptied, functools.partial(ours, mode))
         for mode in ("append", "replace", "merge")
     ]
     full += [("full load", tool, emptied, once) for tool, once in peers(bench).items()]
-    yield from in_turns(full, runs)
-    yield from in_turns(
+    yield from measured(full, rows)
+    yield from measured([("nothing", "python, and all that a load imports", lambda: None, _started)], 0)
+    yield from measured(
         [
             ("replace, nothing differs", "medallion", lambda: _once(bench, ours, "replace"), replaced),
             ("replace, 10% differ", "medallion", lambda: _changed_since(bench, ours, "replace"), replaced),
+        ],
+        rows,
+    )
+    yield from measured(
+        [
             ("merge of 10% changed", "insert … on conflict", lambda: _changed(bench), lambda: _on_conflict(bench)),
             ("merge of 10% changed", "medallion", lambda: _changed_since(bench, ours, "merge"), merged),
         ],
-        runs,
+        rows // 10,
     )
 
 
@@ -103,7 +117,7 @@ def _keyed(bench: Bench) -> Sample:
     copied = _psql(bench)
     key = "alter table target add primary key (order_item_id); analyze target"
     done = run([str(bench.programs / "psql"), "-qX", bench.warehouse, "-c", key])
-    return Sample(copied.seconds + done.seconds, 0.0)
+    return Sample(copied.seconds + done.seconds, 0.0, copied.cpu_tool + done.cpu_tool)
 
 
 def _started() -> Sample:
@@ -139,7 +153,9 @@ def _changed(bench: Bench) -> None:
 
 def _on_conflict(bench: Bench) -> Sample:
     done = run([str(bench.programs / "psql"), "-qX", bench.warehouse, "-c", _CONFLICT])
-    return Sample(done.seconds, 0.0)  # psql sends one line and waits; the work and its memory are the server's
+    return Sample(
+        done.seconds, 0.0, done.cpu_tool
+    )  # psql sends one line and waits; the work and its memory are the server's
 
 
 def _changed_since(bench: Bench, ours: Callable[[str], Sample], mode: str) -> None:

@@ -16,6 +16,7 @@ TABLES = {
     "append": Table("order_items", load=Append(), cursor=Sequence("order_item_id"), rules=_RULES),
     "replace": Table("order_items", load=Replace(), key="order_item_id", rules=_RULES),
     "promotions": Table("promotions", load=Append(), key="promotion_id", cursor=Sequence("promotion_id")),
+    "changes": Table("changes", load=Merge(), key="id", cursor=Timestamp("updated_at")),
     "merge": Table("order_items", load=Merge(), key="order_item_id", cursor=Timestamp("updated_at"), rules=_RULES),
 }
 

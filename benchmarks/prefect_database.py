@@ -32,6 +32,7 @@ import httpx
 import psycopg
 from rich.console import Console
 
+from benchmarks.cpu import cpu_of_tree
 from infra.local import ports, roles
 from infra.local.postgres import Cluster
 from infra.local.prefect_server import SQLITE, PrefectServer, api_url
@@ -234,26 +235,6 @@ def _completed(bench: Bench) -> int:
 
 def _count(files: Iterable[Path], text: str) -> int:
     return sum(file.read_text(errors="replace").count(text) for file in files)
-
-
-def cpu_of_tree(pid: int) -> float:
-    """Seconds of a core that the process and all below it have used, those that have ended included."""
-    parents: dict[int, list[int]] = {}
-    used: dict[int, float] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        number = int(entry.parent.name)
-        parents.setdefault(int(fields[1]), []).append(number)
-        used[number] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    total, waiting = 0.0, [pid]
-    while waiting:
-        number = waiting.pop()
-        total += used.get(number, 0.0)
-        waiting += parents.get(number, [])
-    return total
 
 
 def main() -> None:

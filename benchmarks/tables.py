@@ -130,8 +130,7 @@ def _measure(bench: Bench, prefect: prefect_database.Bench, tables: int) -> Iter
 def _cpu(bench: Bench, prefect: prefect_database.Bench) -> tuple[float, float, float]:
     """Of the processes that were run and have ended, of Prefect, and of the databases."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    databases = prefect_database.cpu_of_tree(bench.postmaster())
-    return used.ru_utime + used.ru_stime, sum(prefect.cpu()), databases
+    return used.ru_utime + used.ru_stime, sum(prefect.cpu()), sum(bench.cpu())
 
 
 def _left(prefect: prefect_database.Bench) -> list[int]:

@@ -7,8 +7,6 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import psycopg
-
 if TYPE_CHECKING:
     from asyncpg.exceptions import InsufficientPrivilegeError
 
@@ -47,6 +45,8 @@ def missing_grants(address: DatabaseConnection, message: str) -> str:
     denied = _DENIED.search(message)
     if denied is None:
         return ""
+    import psycopg  # here: a tenth of what starting a load takes, and only a refused role needs it
+
     # It only explains a failure, and must not replace it.
     with suppress(psycopg.Error), psycopg.connect(address.url, connect_timeout=5, autocommit=True) as connection:
         connection.execute("set statement_timeout = '5s'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -46,6 +47,9 @@ async def check_and_publish(
         DeclarationError: raw was loaded with another key.
         WarehouseError: the commit failed, according to the ledger.
     """
+    if staged.equals_raw:
+        session.pass_failpoint("after_check")
+        return await _commit(address, session, functools.partial(_publish_equal, session, staged), note)
     target = session.target
     rules = door_rules(staged.keys, staged.rules, staged.cursor if staged.cursor_required else None)
     # For a part of the table's rows, comparing keys is not possible.
@@ -60,25 +64,32 @@ async def check_and_publish(
     if not each_key_once.is_broken:
         await each_key_once.judge(landed)
     session.pass_failpoint("after_check")
+    if staged.first or staged.changes:
+        staged = await staged.counted()  # nobody can read raw while its columns change
+    publish = functools.partial(_publish, session, staged, each_key_once, landed)
+    try:
+        return await _commit(address, session, publish, note)
+    except (asyncpg.UniqueViolationError, asyncpg.CardinalityViolationError):
+        if not staged.keys or each_key_once.is_broken:  # raw has a key that is no longer declared
+            raise
+        each_key_once.is_broken = True
+    # Not in the handler: PostgreSQL's error quotes the key, and would be the context of ours.
+    return await _commit(address, session, publish, note)
 
-    async def publish() -> LoadCounts:
+
+async def _commit(
+    address: DatabaseConnection,
+    session: LoadSession,
+    publish: Callable[[], Awaitable[LoadCounts]],
+    note: Callable[[Connection[Record], int], Awaitable[None]] | None,
+) -> LoadCounts:
+    """Publish in one transaction; if the answer to its commit is lost, the ledger is asked."""
+    try:
         async with session.warehouse.transaction():
-            counts = await _publish(session, staged, each_key_once, landed)
+            counts = await publish()
             if note is not None:
                 await note(session.warehouse, session.batch_id)
             session.pass_failpoint("in_publish_before_commit")
-        return counts
-
-    try:
-        counts: LoadCounts | None = None
-        try:
-            counts = await publish()
-        except (asyncpg.UniqueViolationError, asyncpg.CardinalityViolationError):
-            if not staged.keys or each_key_once.is_broken:  # raw has a key that is no longer declared
-                raise
-            each_key_once.is_broken = True
-        if counts is None:  # not in the handler: PostgreSQL's error quotes the key, and would be the context of ours
-            counts = await publish()
     except _LOST as problem:
         if session.side == "source":
             raise
@@ -86,12 +97,29 @@ async def check_and_publish(
         if settled is None:
             raise WarehouseError(
                 f"the connection was lost while publishing ({type(problem).__name__}), and nothing was published",
-                where=target.where,
+                where=session.target.where,
                 fix="the load is retried automatically, from the last commit",
                 retryable=True,
             ) from None
         return settled
     session.pass_failpoint("after_commit")
+    return counts
+
+
+async def _publish_equal(session: LoadSession, staged: Staged) -> LoadCounts:
+    """Both ends have the same rows: only the load itself is recorded."""
+    session.pass_failpoint("in_publish_before_rows")
+    rows = staged.rows_read
+    counts = LoadCounts(
+        rows_read=rows,
+        rows_unchanged=rows,
+        source_rows=rows,
+        raw_rows=rows,
+        quarantine_rows=0,
+        reconciliation="match",
+    )
+    session.pass_failpoint("in_publish_after_rows")
+    await _record(session, staged, counts)
     return counts
 
 
@@ -128,6 +156,7 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
 
     done = await _write_rows(session, staged, staged.rows_read - quarantined - repeats)
     session.pass_failpoint("in_publish_after_rows")
+    staged = await staged.counted()
     vanished = 0
     if staged.lists is not None and not staged.first:
         kept = stands_open(staged.key_types, "r", table=target.name, newest=newest)
@@ -173,6 +202,15 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
     )
     if not staged.first:
         await warehouse.execute(f"drop table {target.landing}")
+    await _record(session, staged, counts)
+    if found is not None and found.key_difference is not None:
+        await ledger.note_key_difference(warehouse, session.batch_id, found.key_difference)
+    return counts
+
+
+async def _record(session: LoadSession, staged: Staged, counts: LoadCounts) -> None:
+    """Cursor, changes of columns and counts, in the publishing transaction."""
+    warehouse, target = session.warehouse, session.target
     if staged.moves_cursor:
         await ledger.save_cursor(warehouse, target.source, target.table, staged.window.next, session.batch_id)
     await schema_changes.record(
@@ -183,9 +221,6 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
         [(change.column, change.change, change.old_type, change.new_type) for change in staged.changes],
     )
     await ledger.publish_load(warehouse, session.batch_id, counts, (staged.window.lower, staged.window.upper))
-    if found is not None and found.key_difference is not None:
-        await ledger.note_key_difference(warehouse, session.batch_id, found.key_difference)
-    return counts
 
 
 async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> write.Published:

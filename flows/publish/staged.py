@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flows.declare import Append, Merge, Overwrite, Replace, Rule
@@ -44,7 +44,8 @@ class WholeLists:
 class Staged:
     """Rows in a landing table, and everything needed to publish them.
 
-    `source_keys` is the source's key set that raw must have now (None: the source has no count).
+    `source_keys` is the source's key set that raw must have now (None: the source has no count); `count_source` waits
+    for it, if the source counts while rows are published.
     `whole`: these rows are all of those, sent by one statement in one snapshot, so their keys are the source's.
     `stage_keys` copies the source's keys next to the landing table, to tell which ones differ; with `marks_deleted`,
     those that only raw has are marked as deleted.
@@ -59,6 +60,7 @@ class Staged:
     such loads have left, which these rows replace.
     `tombstones`: landing rows with `_deleted_at` mark deleted rows.
     `lists`: completely read lists, so other rows of them in raw are deleted.
+    `equals_raw`: nothing was staged, because all of the source's rows were found to be equal to raw's.
     `settle` replaces this for reads of single keys: it marks deletes among them, and counts only them.
     """
 
@@ -78,6 +80,7 @@ class Staged:
     changes: tuple[SchemaChange, ...] = ()
     unreadable: tuple[quarantine.Unreadable, ...] = ()
     source_keys: KeySet | None = None
+    count_source: Callable[[], Awaitable[KeySet]] | None = field(default=None)
     whole: bool = False
     rereads: bool = False
     more_follow: bool = False
@@ -92,8 +95,15 @@ class Staged:
     drops_copies: bool = False
     unique_at_source: bool = False
     marks_deleted: bool = False
+    equals_raw: bool = False
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
     settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
+
+    async def counted(self) -> Staged:
+        """Itself with `source_keys`, once the source has counted."""
+        if self.count_source is None:
+            return self
+        return replace(self, source_keys=await self.count_source(), count_source=None)
 
     @property
     def quarantine_within(self) -> str:

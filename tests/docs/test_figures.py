@@ -66,3 +66,26 @@ def test_many_tables_cost_what_their_benchmark_measured() -> None:
         assert one["states"] == 3 * one["tables"]
         assert one["log_lines"] <= 2 * one["tables"] + 10
         assert one["events"] <= 10
+
+
+def test_tpch_costs_what_its_benchmark_measured() -> None:
+    measured = _results("tpch")
+    assert {"pg_dump | psql", "medallion"} <= {one["tool"] for one in measured}
+    for one in measured:
+        memory = f"{one['peak_mb']:.0f}" if one["peak_mb"] else ""
+        tool = one["tool"].replace("|", "\\|")
+        line = f"| {tool} | {one['seconds']:.1f} | {one['cpu_per_million']:.2f} | {memory} |"
+        assert line in CAPACITY
+
+
+def test_cursors_lose_what_their_soak_counted() -> None:
+    """The control must lose rows, else it would prove nothing that ours loses none."""
+    soak = _results("cursor_soak")
+    lost = {one["tool"]: one["lost"] for one in soak["tools"]}
+    assert lost["updated_at > last, in SQL"] > 0
+    assert lost["medallion"] == 0
+    assert f"{soak['open_seconds']:.0f} s, as ten-minute" in " ".join(CAPACITY.split())
+    for one in soak["tools"]:
+        tool = f"{one['tool']} ({one['version']})" if one["version"] else one["tool"]
+        line = f"| {tool} | {one['loads']} | {one['source_rows']:,} | {one['missing']} | {one['outdated']} |"
+        assert line in CAPACITY

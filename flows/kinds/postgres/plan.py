@@ -13,6 +13,7 @@ from flows.kinds.postgres.large.sizing import plan_reading
 from flows.kinds.postgres.large.volume import Volume
 from flows.kinds.postgres.table import describe, has_value_outside, key_is_unique
 from flows.kinds.postgres.trust import trusted_window
+from flows.kinds.postgres.unchanged import is_unwritten, written
 from flows.kinds.postgres.zones import notice_local_times
 from flows.landing.table import SchemaChange, Target, raw_columns
 from flows.publish.evolution import beside_scheduled_loads, drift_since, no_longer_held, returned
@@ -49,7 +50,8 @@ class TablePlan:
 
     `changes` of the source's columns are applied to raw, `held` ones are not. `unique`: an index at the source forbids
     two rows with one key. `first`: raw has no such table yet. `limit`: how many rows are read at most; `keeps_cursor`:
-    and the stored cursor stays. `renews`: raw has a sample that is replaced.
+    and the stored cursor stays. `renews`: raw has a sample that is replaced. `unwritten`: as far as the source's
+    statistics know, no row was written since the last load.
     """
 
     plan: LoadPlan
@@ -65,6 +67,7 @@ class TablePlan:
     limit: int | None = None
     keeps_cursor: bool = False
     renews: bool = False
+    unwritten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,9 @@ async def plan_table(
     if doubt and not can_be_read_again(table) and not doubt.cursor_holds:
         raise untrusted(doubt, target.where)
     local = await notice_local_times(origin, table, shape, target.where)
-    following = replace(window.next, identity={**window.next.identity, **local.seen})
+    # Asked before the snapshot: what is written in between is then written since this load.
+    now = {**window.next.identity, **local.seen, "written": await written(origin, table)}
+    following = replace(window.next, identity=now)
     window = replace(window, warning=joined(window.warning, local.warning), next=following)
     if doubt is None and isinstance(table.cursor, Timestamp) and (behind := local.behind(table.cursor, state)):
         doubt = Doubt(behind)
@@ -137,6 +142,9 @@ async def plan_table(
         whole = "true" if window.below == "true" or isinstance(table.load, Overwrite) else window.below
         window = replace(window, condition=whole, below=whole)
     coming = [f"{change.column} {change.change}" for change in changes if change.change != "dropped"]
+    unwritten = strategy == "replace" and limit is None and is_unwritten(table, shape, state.identity, now)
+    if unwritten := unwritten and not coming and not held:
+        reason = "nothing was written since the last load: both ends compare digests, and rows are read if they differ"
     if coming:
         reason += f"; columns: {', '.join(coming)}"
     if held:
@@ -156,7 +164,8 @@ async def plan_table(
         cautions=(*(() if unique or not table.keys else (not_unique(table.keys),)), *declared_of_columns(table)),
     )
     planned = TablePlan(plan, target, table, window, changes, volume, held, source, unique, raw is None)
-    planned = replace(planned, renews=in_raw.sample is not None and (limit is None or not table.keys))
+    renews = in_raw.sample is not None and (limit is None or not table.keys)
+    planned = replace(planned, renews=renews, unwritten=unwritten)
     return planned if limit is None else _limited(planned, limit, keeps_cursor=raw is not None and beside)
 
 

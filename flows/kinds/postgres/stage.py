@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -25,6 +27,7 @@ from flows.kinds.postgres.queries import refuse_unlocked
 from flows.kinds.postgres.reading import settled, start_reading, stop_reading
 from flows.kinds.postgres.rows import land, watched
 from flows.kinds.postgres.table import CopyStream, key_set, select_keys, select_rows
+from flows.kinds.postgres.unchanged import count_equal
 from flows.kinds.postgres.undecodable import read_undecodable
 from flows.landing import copy
 from flows.landing.drift import fit_to_raw
@@ -34,7 +37,7 @@ from flows.publish.evolution import described_changes, record_held
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.staged import Staged
 from flows.quality.quarantine import Unreadable
-from flows.state import ledger
+from flows.state import ledger, reads
 from flows.values.identifiers import qualified
 from flows.values.plan import KeySet, LoadCounts, Window
 from flows.values.shape import Shape
@@ -79,7 +82,7 @@ class _Load:
         self.shape: Shape = planned.plan.shape
         self.held, self.unique = planned.held, planned.unique
         self.first, self.limit = planned.first, planned.limit
-        self.keeps_cursor, self.renews = planned.keeps_cursor, planned.renews
+        self.keeps_cursor, self.renews, self.unwritten = planned.keeps_cursor, planned.renews, planned.unwritten
         self._received = 0
 
     async def at_once(self, run_chunk: RunChunk | None) -> tuple[LoadCounts, tuple[SchemaChange, ...], int]:
@@ -89,7 +92,9 @@ class _Load:
         # here anyway.
         await self._start_reading()
         await self._prepare()
-        source_keys: KeySet | None = None
+        if self.unwritten and (equal := await self._equal_rows()) is not None:
+            staged = replace(await self._staged(self.window, equal, 0, KeySet(equal), ()), equals_raw=True)
+            return await self._published(staged), staged.changes, 1
         resumed = False
         # The read is complete, so the source's keys need not be read separately.
         whole = self.plan.reading.how == "whole" and (self.plan.strategy == "reload" or self.window.lower is None)
@@ -110,33 +115,63 @@ class _Load:
             rows, received, chunks = gathering.rows, gathering.bytes, len(gathering.chunks)
             stamp = Stamp(extracted_at, self.session.batch_id)
             await stamp_landing(self.session.warehouse, self.session.target, stamp)
-            # Counted separately, to prove that the chunks are the full table.
-            source_keys = await self._source_keys(self.window)
         else:
-            if not whole and self.limit is None:
-                source_keys = await self._source_keys(self.window)
             rows, received = await self._stage(self.window)
             chunks = 1
         if self.plan.strategy == "overwrite":
             moved = await bring_moved(self.session, self.origin, self.table, self.shape, self.window)
             rows, received = rows + moved[0], received + moved[1]
         unreadable = await self._undecodable(self.window)
-        if unreadable and source_keys is None:
-            source_keys, whole = await self._source_keys(self.window), False
+        whole = whole and not unreadable
         staged = replace(
-            await self._staged(self.window, rows, received, source_keys, unreadable),
+            await self._staged(self.window, rows, received, None, unreadable),
             whole=whole,
             # A row that changed between the snapshots of two attempts may have landed twice.
             may_repeat=resumed,
             drops_copies=resumed,
         )
+        # Also of chunks: it proves that they are the full table.
+        return await self._published(staged, counts=not whole and self.limit is None), staged.changes, chunks
+
+    async def _published(self, staged: Staged, *, counts: bool = False) -> LoadCounts:
+        """Publish, and end the read. `counts`: the source's keys are counted for the comparison."""
+        if counts and self.table.query:
+            staged, counts = replace(staged, source_keys=await self._source_keys(self.window)), False
         with self.session.reading():
             await refuse_unlocked(self.origin, self.table, self.session.target.where)
-        counts = await self.run.publish(staged)
+        async with self._counting(staged) if counts else contextlib.nullcontext(staged) as counted:
+            published = await self.run.publish(counted)
         # The session is kept for the next table; that the source went away meanwhile is no failure of this load.
         with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, *CONNECTION_LOST):
             await stop_reading(self.origin)
-        return counts, staged.changes, chunks
+        return published
+
+    @contextlib.asynccontextmanager
+    async def _counting(self, staged: Staged) -> AsyncIterator[Staged]:
+        """The source counts its keys while the warehouse checks and writes rows: each waited for the other before, a
+        fifth of the time that a merge of 200,000 rows into 2 million takes."""
+        counting = asyncio.ensure_future(key_set(self.origin, self.table, self.shape, self.window.below))
+
+        async def counted() -> KeySet:
+            with self.session.reading():
+                return await asyncio.shield(counting)  # a publish that is tried again asks again
+
+        try:
+            yield replace(staged, count_source=counted)
+        finally:
+            counting.cancel()
+            await asyncio.gather(counting, return_exceptions=True)
+
+    async def _equal_rows(self) -> int | None:
+        """The number of rows, if both ends have the same; else nothing is known of when that was."""
+        if await reads.find_read(self.session.warehouse, self.session.batch_id) is not None:
+            return None  # an interrupted read is resumed
+        equal = await count_equal(self.session, self.origin, self.table, self.shape)
+        if equal is None:
+            # The next load does not compare digests in vain for the same reason.
+            identity = {name: fact for name, fact in self.window.next.identity.items() if name != "written"}
+            self.window = replace(self.window, next=replace(self.window.next, identity=identity))
+        return equal
 
     async def window_by_window(self) -> tuple[LoadCounts, tuple[SchemaChange, ...], int]:
         """Stage and publish chunk by chunk in the cursor's order, each with its own cursor and its own batch.
