@@ -39,8 +39,9 @@ def last_load(source: str, table: str, expression: str = "max(finished_at)") -> 
         "and status = 'published'"
     )
     return (
-        # A repair reloads single keys: it does not make the table fresh. Neither does a limited load, unless raw has
-        # nothing else.
-        f"select {expression} {published} and strategy <> 'repair' and (strategy <> 'limited' or not exists "
-        f"(select {published} and strategy not in ('repair', 'limited')))"
+        # A repair reloads single keys, and a replay rows of quarantine: neither makes the table fresh. Nor does a
+        # limited load, unless raw has nothing else.
+        f"select {expression} {published} and strategy not in ('repair', 'replay') "
+        "and (strategy <> 'limited' or not exists "
+        f"(select {published} and strategy not in ('repair', 'replay', 'limited')))"
     )

@@ -45,10 +45,11 @@ async def last_build(connection: Connection[Record]) -> LastBuild | None:
 
 
 async def hours_since_loads(connection: Connection[Record]) -> dict[tuple[str, str], float]:
-    """(source, table) → hours since its last published load; repairs and limited loads do not count."""
+    """(source, table) → hours since its last published load; repairs, replays and limited loads do not count."""
     rows = await connection.fetch(
         "select source_system, table_name, extract(epoch from now() - max(finished_at)) / 3600 as hours from ops.loads "
-        "where status = 'published' and strategy not in ('repair', 'limited') group by source_system, table_name"
+        "where status = 'published' and strategy not in ('repair', 'replay', 'limited') "
+        "group by source_system, table_name"
     )
     return {(row["source_system"], row["table_name"]): float(row["hours"]) for row in rows}
 
