@@ -60,6 +60,7 @@ class Staged:
     `tombstones`: landing rows with `_deleted_at` mark deleted rows.
     `lists`: completely read lists, so other rows of them in raw are deleted.
     `settle` replaces this for reads of single keys: it marks deletes among them, and counts only them.
+    `replays`: these are rows of quarantine, and say nothing of what the source has now; `kept_back` more stay there.
     """
 
     load: Replace | Append | Merge | Overwrite
@@ -92,6 +93,8 @@ class Staged:
     drops_copies: bool = False
     unique_at_source: bool = False
     marks_deleted: bool = False
+    replays: bool = False
+    kept_back: int = 0
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
     settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
 
