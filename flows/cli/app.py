@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from flows.cli import backup as backups
-from flows.cli import cursor, dev, model, restore, roles, rollback, run, sources, stack
+from flows.cli import cursor, dev, model, quarantine, restore, roles, rollback, run, sources, stack
 from flows.cli.deploy import deploy
 from flows.cli.diff import diff
 from flows.cli.erase import erase, purge
@@ -72,6 +72,7 @@ app.command()(run.reconcile)
 app.command()(run.backfill)
 app.command()(run.reload)
 app.add_typer(cursor.app, name="cursor")
+app.add_typer(quarantine.app, name="quarantine")
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)

@@ -157,8 +157,9 @@ class Replay:
         order = "1"
         if keys:
             copies = (
-                f"case when exists (select from quarantine.rows as q where {_of(table.source, table.name)} and q.withheld "
-                f"and q.rule = '{KEY_NOT_UNIQUE}' and {same_key(self.key_types, 'p')}) then '{KEY_NOT_UNIQUE}' end"
+                f"case when exists (select from quarantine.rows as q where {_of(table.source, table.name)} "
+                f"and q.withheld and q.rule = '{KEY_NOT_UNIQUE}' and {same_key(self.key_types, 'p')}) "
+                f"then '{KEY_NOT_UNIQUE}' end"
             )
             order = (
                 f"row_number() over (partition by refused is null, {', '.join(f'k{n}' for n in range(len(keys)))} "
@@ -199,8 +200,10 @@ class Replay:
     def _unknown_fields(self) -> str:
         if not self.checks.known_fields_only:
             return "null::text"
-        table = f"f.source_system = {quote_literal(self.target.source)} and f.table_name = {quote_literal(self.target.table)}"
-        kind = "case jsonb_typeof(e.value) when 'string' then 'text' when 'array' then 'list' else jsonb_typeof(e.value) end"
+        source, name = quote_literal(self.target.source), quote_literal(self.target.table)
+        table = f"f.source_system = {source} and f.table_name = {name}"
+        kind = "jsonb_typeof(e.value)"
+        kind = f"case {kind} when 'string' then 'text' when 'array' then 'list' else {kind} end"
         return (
             f"(select '{_FIELDS_AS_KNOWN}' from jsonb_each(d.document -> 'payload') as e "
             f"where exists (select from ops.record_fields as f where {table}) and not exists ("
@@ -217,8 +220,9 @@ class Replay:
             held = f"r.{quote_identifier(self.checks.cursor)}"
             newer = f"coalesce({held} > o.position, {newer})"
         return (
-            f"(select case when r._deleted_at > o.quarantined_at then '{DELETED}' when r._deleted_at is not null then null "
-            f"when {newer} then '{NEWER}' when ({known}) is not true then '{KEY_TAKEN}' end "
+            f"(select case when r._deleted_at > o.quarantined_at then '{DELETED}' "
+            f"when r._deleted_at is not null then null when {newer} then '{NEWER}' "
+            f"when ({known}) is not true then '{KEY_TAKEN}' end "
             f"from {self.target.raw} as r where o.resolved_at is null and {same})"
         )
 
@@ -275,7 +279,8 @@ async def close(warehouse: Connection[Record], replay: Replay, by: str, batch_id
         f"resolution = case when j.verdict is null then {loaded} else 'superseded' end, "
         "fix_id = case when j.verdict is null then j.fix_id end, "
         "reason = coalesce((select f.reason from quarantine.fixes as f where f.fix_id = j.fix_id), q.reason) "
-        f"from {replay.target.judged} as j where j.quarantine_id = q.quarantine_id and (j.verdict is null or {outdated})",
+        f"from {replay.target.judged} as j "
+        f"where j.quarantine_id = q.quarantine_id and (j.verdict is null or {outdated})",
         by,
         batch_id,
     )

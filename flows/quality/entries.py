@@ -1,4 +1,4 @@
-"""Rows in quarantine as a person looks at them: counted by table and rule, found by id, discarded. Never their values."""
+"""Rows in quarantine as a person looks at them: counted by table and rule, found by id, discarded; never values."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def find(connection: Connection[Record], numbers: Sequence[int]) -> list[E
         raise DeclarationError(
             f"quarantine has no row {', '.join(map(str, missing))}",
             where="quarantine.rows",
-            fix="`medallion quarantine list` counts rows, and `medallion quarantine show SOURCE.TABLE` lists their ids; "
+            fix="`medallion quarantine list` counts rows, and `medallion quarantine show SOURCE.TABLE` has their ids; "
             "resolved ones are deleted after their retention period",
         )
     return [Entry(*record.values()) for record in records]
@@ -141,3 +141,28 @@ async def discard(connection: Connection[Record], numbers: Sequence[int], by: st
         reason,
     )
     return sorted(record["quarantine_id"] for record in records)
+
+
+async def tables(connection: Connection[Record]) -> list[str]:
+    """Tables with open rows, or with a fix that was not loaded."""
+    records = await connection.fetch(
+        "select distinct q.source_system || '.' || q.table_name as name from quarantine.rows as q "
+        "where q.withheld and (q.resolved_at is null or exists (select from quarantine.fixes as f "
+        "where f.quarantine_id = q.quarantine_id and f.fix_id > coalesce(q.fix_id, 0))) order by 1"
+    )
+    return [record["name"] for record in records]
+
+
+async def record_reveal(
+    connection: Connection[Record], place: str, numbers: Sequence[int], rows: int, by: str, reason: str
+) -> None:
+    """A row of ops.reveals: who sees values of which rows, and why."""
+    await connection.execute(
+        "insert into ops.reveals (place, quarantine_ids, rows, revealed_by, reason) "
+        "values ($1, $2::bigint[], $3, $4, $5)",
+        place,
+        list(numbers),
+        rows,
+        by,
+        reason,
+    )

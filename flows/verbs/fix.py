@@ -136,7 +136,7 @@ class _Editing:
             made = self.replay.record("$1::text::jsonb -> 'payload'", "$2::text::jsonb || $1::text::jsonb")
             document = await self.warehouse.fetchval(f"select {made}::text", document, key)
         await self._refuse_misfit(document)
-        return document
+        return str(document)
 
     def _refuse(self, name: str, columns: Mapping[str, str], present: Mapping[str, Any]) -> None:
         column, _, path = name.partition(".")
