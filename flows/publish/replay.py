@@ -122,14 +122,14 @@ class Replay:
         """SQL for the document of a record: its payload, and the columns made of it; the others are of `former`."""
         pairs = []
         for column in self.shape.columns:
-            name, value = quote_literal(column.name), f"({former}) -> {quote_literal(column.name)}"
+            name, value = quote_literal(column.name), f"r.former -> {quote_literal(column.name)}"
             if column.name == "payload":
                 value = "r.payload"
             elif (text := self.checks.derived.get(column.name)) is not None:
                 kind = quote_literal(column.raw_type)
                 value = f"case when pg_input_is_valid({text}, {kind}) then to_jsonb(({text})::{column.raw_type}) end"
             pairs.append(f"{name}, {value}")
-        return f"(select jsonb_build_object({', '.join(pairs)}) from (select {payload} as payload) as r)"
+        return f"(select jsonb_build_object({', '.join(pairs)}) from (select {payload} as payload, {former} as former) as r)"
 
     def _stored(self) -> str:
         """SQL over `q` for its document; null for a record that was stored as text, unless only its fields are odd."""

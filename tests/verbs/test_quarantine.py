@@ -109,7 +109,9 @@ async def test_a_row_fixed_by_hand_stays_fixed_until_the_source_sends_another_ve
     for _ in range(2):
         result = await ends.load(ends.table)  # the source still has the bad version
         assert result.counts.changed == 0
-        assert (result.counts.reconciliation, result.counts.quarantine_rows) == ("match", 0)
+        aside = int(name == "by part")  # of a partition, raw's row of a key that is quarantined is counted there
+        assert (result.counts.reconciliation, result.counts.quarantine_rows) == ("match", aside)
+        assert (result.counts.source_rows, result.counts.raw_rows) == (11, 11 - aside)
         assert ends.raw("select v, note from raw_shop.t where id = 11 and _deleted_at is null") == [(7, "bad")]
         assert len(ends.entries()) == 1
         assert (await replay(["shop.t", number], "ada"))[0].result is None

@@ -145,6 +145,13 @@ class TakesASampleForAll(Mutant):
         return replace(part, limited=False, moves_cursor=True, window=replace(part.window, next=following))
 
 
+class ForgetsTheRules(Mutant):
+    """A kind whose quarantined rows are loaded again whatever they break."""
+
+    def row_checks(self, table: Any) -> Any:
+        return replace(self._kind.row_checks(table), rules=())
+
+
 def mutants(kind: Kind[Any, Any], end: End) -> dict[str, Mutant]:
     """Each fault in this kind."""
     return {
