@@ -129,7 +129,8 @@ class Replay:
                 kind = quote_literal(column.raw_type)
                 value = f"case when pg_input_is_valid({text}, {kind}) then to_jsonb(({text})::{column.raw_type}) end"
             pairs.append(f"{name}, {value}")
-        return f"(select jsonb_build_object({', '.join(pairs)}) from (select {payload} as payload, {former} as former) as r)"
+        made = ", ".join(pairs)
+        return f"(select jsonb_build_object({made}) from (select {payload} as payload, {former} as former) as r)"
 
     def _stored(self) -> str:
         """SQL over `q` for its document; null for a record that was stored as text, unless only its fields are odd."""

@@ -150,6 +150,9 @@ async def a_row_fixed_by_hand_and_replayed_is_in_raw_exactly_once(given: Given) 
     assert sorted(stored) == sorted([(bad, "fixed by hand"), (worse, None)])
     assert given.landed() == []
 
+    await request_reload([name], "ada", recreate=True)
+    await given.load()
+    assert given.live() == expected, "a new raw table has the row as it was fixed"
     given.end.write((21, "good", 6), (22, "well", 7))
     await given.load()
     assert given.live() == given.end.held(), "a good version from the source wins"
