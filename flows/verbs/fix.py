@@ -171,6 +171,12 @@ class _Editing:
         except msgspec.MsgspecError:
             fields = {}
         if not self.replay.checks.has_records:
+            if not fields:
+                raise DataRefused(
+                    "the row was stored as a text of which no columns can be read",
+                    where=self.where,
+                    fix="correct it at the source, then load the table; or discard this row",
+                )
             return await self._typed({name: _text(value) for name, value in fields.items()}, values)
         if _PAYLOAD in values:
             return key  # replaced as a whole
