@@ -56,6 +56,7 @@ TEXTS = {
     "ops.circuits": ("what",),
     "ops.reconciliations": ("note",),
     "ops.check_results": ("measured", "message"),
+    "ops.reveals": ("reason",),
 }
 
 

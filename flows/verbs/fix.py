@@ -135,6 +135,7 @@ class _Editing:
         if self.replay.checks.has_records:
             made = self.replay.record("$1::text::jsonb -> 'payload'", "$2::text::jsonb || $1::text::jsonb")
             document = await self.warehouse.fetchval(f"select {made}::text", document, key)
+            await self._refuse_another_key(document, key)
         await self._refuse_misfit(document)
         return str(document)
 
@@ -158,11 +159,26 @@ class _Editing:
         for name in [name for name in self.replay.keys if name in values]:
             held = json.loads(bytes(present[name])) if name in present else None
             if held is None or str(held) != values[name]:
-                raise DeclarationError(
-                    f"column {name} belongs to the key, by which loads know the row again",
-                    where=self.where,
-                    fix="correct the key at the source, then load the table; or discard this row",
-                )
+                raise self._of_key(name)
+
+    async def _refuse_another_key(self, document: str, key: str) -> None:
+        """A record must not take the place of another; one whose key could not be read gets the one that it has."""
+        name = await self.warehouse.fetchval(
+            "select min(k.name) from unnest($3::text[]) as k (name) where $2::text::jsonb ->> k.name is not null "
+            "and $1::text::jsonb -> k.name is distinct from $2::text::jsonb -> k.name",
+            document,
+            key,
+            list(self.replay.keys),
+        )
+        if name is not None:
+            raise self._of_key(name)
+
+    def _of_key(self, name: str) -> DeclarationError:
+        return DeclarationError(
+            f"column {name} belongs to the key, by which loads know the row again",
+            where=self.where,
+            fix="correct the key at the source, then load the table; or discard this row",
+        )
 
     async def _readable(self, text: str, key: str, values: Mapping[str, str | None]) -> str:
         """The document of a row that was stored as text, with the fields of its record that are to be set."""
