@@ -67,6 +67,18 @@ async def open_digests(connection: Connection[Record], digests: Sequence[str], *
     return {record["row_hash"] for record in records}
 
 
+async def keys_fixed_by_hand(connection: Connection[Record], names: Mapping[str, str], *, table: TableName) -> set[Key]:
+    """Keys, as texts, of rows that the source has in a form that raw cannot have, and raw as a person fixed them."""
+    typed = ", ".join(f"((q.row_key ->> {quote_literal(name)})::{kind})::text" for name, kind in names.items())
+    records = await connection.fetch(
+        f"select array[{typed}] as key from quarantine.rows as q where q.source_system = $1 and q.table_name = $2 "
+        f"and q.withheld and q.resolution = '{FIXED_BY_HAND}' and q.row_data ? 'text' and q.row_key is not null",
+        table.source,
+        table.name,
+    )
+    return {tuple(record["key"]) for record in records}
+
+
 async def count_open_keys(
     connection: Connection[Record], raw: str, names: Mapping[str, str], keys: Sequence[Key], *, table: TableName
 ) -> int:

@@ -3,10 +3,10 @@
 import asyncio
 import sys
 
-import flows.verbs.find
 from flows.declare import Merge, Rule
 from flows.kinds.postgres import Database, Table
 from flows.values.settings import settings
+from flows.verbs import find
 from flows.verbs.replay import replay
 
 #: As the rows were refused, and with the rule that was corrected.
@@ -17,7 +17,7 @@ SHOP = Database("shop", connection="shop", tables=[LOOSE])
 
 def main() -> None:
     settings.cache_clear()
-    flows.verbs.find.SOURCES = (SHOP,)
+    setattr(find, "SOURCES", (SHOP,))  # noqa: B010
     asyncio.run(replay([sys.argv[1]], "ada"))
 
 
