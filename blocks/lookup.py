@@ -7,7 +7,7 @@ from prefect.blocks.core import Block
 from pydantic import SecretStr
 
 from blocks.server import require_server
-from blocks.types import SourceApi, SourceDatabase, Warehouse
+from blocks.types import AlertChannel, SourceApi, SourceDatabase, Warehouse
 
 
 def find(name: str) -> Mapping[str, str | None] | None:
@@ -16,6 +16,7 @@ def find(name: str) -> Mapping[str, str | None] | None:
     `warehouse`       {"loader": url, "transformer": url, "reader": url or None}
     `source-<name>`   {"url": url} for a database; for an API {"url": base URL, "key": …, "user": …, "token": …,
                       "certificate": …}, each text or None
+    `alerts`, `alerts-<name>`   {"webhook": the channel's address, "form": its format}
 
     Callable from a running event loop too: it never awaits.
 
@@ -23,7 +24,11 @@ def find(name: str) -> Mapping[str, str | None] | None:
         ConfigurationError: the Prefect API does not respond, or refuses the credentials.
     """
     _require_server_once()
-    kinds: tuple[type[Block], ...] = (Warehouse,) if name == "warehouse" else (SourceDatabase, SourceApi)
+    kinds: tuple[type[Block], ...] = (SourceDatabase, SourceApi)
+    if name == "warehouse":
+        kinds = (Warehouse,)
+    elif name.partition("-")[0] == "alerts":
+        kinds = (AlertChannel,)
     for kind in kinds:
         block = stored(kind, name)
         if block is not None:
@@ -60,6 +65,8 @@ def _plain(block: Block) -> Mapping[str, str | None]:
             "transformer": block.transformer.get_secret_value(),
             "reader": _open(block.reader),
         }
+    if isinstance(block, AlertChannel):
+        return {"webhook": block.webhook.get_secret_value(), "form": block.form}
     if isinstance(block, SourceApi):
         secrets = {name: _open(getattr(block, name)) for name in ("key", "user", "token", "certificate")}
         return {"url": block.base_url, **secrets}

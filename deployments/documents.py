@@ -23,6 +23,8 @@ from flows.sources import SOURCES
 from flows.values.errors import MedallionError
 from flows.values.settings import settings
 
+_CHANNEL = "MEDALLION_ALERT_CHANNEL_"
+
 
 def register() -> list[Registered]:
     """Register types and documents with the configured Prefect API. Idempotent.
@@ -73,6 +75,10 @@ def documents(environment: Mapping[str, str], stack: Mapping[str, Any]) -> Itera
             yield f"source-{source.connection}", block
     if webhook := environment.get("MEDALLION_ALERT_WEBHOOK_URL"):
         yield "alerts", AlertChannel(webhook=SecretStr(webhook))
+    for variable, address in sorted(environment.items()):
+        if variable.startswith(_CHANNEL) and address:
+            name = variable.removeprefix(_CHANNEL).lower().replace("_", "-")
+            yield f"alerts-{name}", AlertChannel(webhook=SecretStr(address))
 
 
 def _source_block(source: Source, environment: Mapping[str, str], stack: Mapping[str, Any]) -> Block | None:

@@ -125,7 +125,9 @@ async def _close(run: Run, source: str, outcome: _Outcome) -> None:
     await _forget_again(source, outcome)
     failures = outcome.failures
     status = "done" if not failures else worst([failure.status for failure in failures.values()])
-    await run.end(status, {"tables": len(outcome.loads) + len(failures), "failed": sorted(failures)})
+    # What failed before its load began has no row in ops.loads that would tell it.
+    untold = next((failure for failure in failures.values() if not hasattr(failure.error, "error_id")), None)
+    await run.end(status, {"tables": len(outcome.loads) + len(failures), "failed": sorted(failures)}, untold)
     await acreate_markdown_artifact(
         key=f"loads-{source.replace('_', '-')}",
         markdown=loads_table_markdown(_lines(source, outcome), title=f"Loads of {source}"),

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from flows.cli import alerts, cursor, dev, model, quarantine, restore, roles, rollback, run, sources, stack
 from flows.cli import backup as backups
-from flows.cli import cursor, dev, model, quarantine, restore, roles, rollback, run, sources, stack
 from flows.cli.deploy import deploy
 from flows.cli.diff import diff
 from flows.cli.erase import erase, purge
@@ -76,6 +76,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
+app.add_typer(alerts.app, name="alerts")
 app.command()(worker)
 app.command()(env)
 app.command()(sources.preview)

@@ -4,6 +4,7 @@ from flows.declare.cursor import Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.load import Append, Merge, Overwrite, Replace
 from flows.declare.mask import Hashed, Masked
 from flows.declare.retention import Keep
+from flows.declare.route import QuietHours, Route
 from flows.declare.rule import Rule
 from flows.declare.subject import Subject
 
@@ -15,7 +16,9 @@ __all__ = [
     "Masked",
     "Merge",
     "Overwrite",
+    "QuietHours",
     "Replace",
+    "Route",
     "Rule",
     "Sequence",
     "Subject",

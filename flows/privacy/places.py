@@ -46,7 +46,11 @@ _OURS = frozenset(
      "promoted_from", "flow_run_id", "correlation_id", "error_id", "worker", "size_reason"}
 )  # fmt: skip
 #: Names of locks; what the catalogue of a source says of a table, and the declaration.
-_OF_CATALOGUES = frozenset((("ops.locks", "name"), ("ops.cursors", "identity")))
+_OF_CATALOGUES = frozenset(
+    (("ops.locks", "name"), ("ops.cursors", "identity"), ("ops.alerts", "name"), ("ops.alerts", "subject"),
+     ("ops.alerts", "reported_by"), ("ops.silences", "pattern"), ("ops.alert_messages", "channel"),
+     ("ops.alert_messages", "about"), ("ops.alert_transitions", "transition"))
+)  # fmt: skip
 #: Rows in quarantine.
 QUARANTINE = "quarantine.rows"
 #: Texts of operations that may quote a row, and stay useful without the word.
@@ -57,6 +61,11 @@ TEXTS = {
     "ops.reconciliations": ("note",),
     "ops.check_results": ("measured", "message"),
     "ops.reveals": ("reason",),
+    "ops.incidents": ("title",),
+    "ops.silences": ("reason",),
+    "ops.alerts": ("cause", "what", "fix"),
+    "ops.alert_transitions": ("note",),
+    "ops.alert_messages": ("subject", "body", "facts", "problem"),
 }
 
 

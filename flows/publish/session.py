@@ -212,10 +212,12 @@ async def _write_down(address: DatabaseConnection, session: LoadSession, problem
         if side == "warehouse" and isinstance(problem, asyncpg.LockNotAvailableError):
             await _name_blockers(connection, session.target, failure.error)
         facts = failure.facts(session.run_id, session.batch_id)
-        await ledger.fail_load(
-            connection, session.batch_id, failure.status, failure.error_id, str(failure.error), session.rows_read
-        )
-        await ledger.record_error(connection, facts)
+        # The error first: the alert that the load's end raises tells it.
+        async with connection.transaction():
+            await ledger.record_error(connection, facts)
+            await ledger.fail_load(
+                connection, session.batch_id, failure.status, failure.error_id, str(failure.error), session.rows_read
+            )
         if refused := failure.error.__dict__.get("changes"):
             names = (session.target.source, session.target.table)
             await schema_changes.record_refused(connection, *names, session.batch_id, refused)

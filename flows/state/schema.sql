@@ -495,4 +495,402 @@ language sql set search_path = pg_catalog as $$
     select pg_advisory_unlock(key) from ops.locks where name = $1 and pid = pg_backend_pid()
 $$;
 
-insert into ops.schema_version (version) values (11) on conflict do nothing;
+-- Alerts: one row per problem, from its beginning to its end. Triggers raise and resolve them in the transaction of what
+-- they are about: no code path can leave one out, and none is raised for what was rolled back. They contain no values.
+create table if not exists ops.incidents (
+    incident_id bigint generated always as identity primary key,
+    opened_at timestamptz not null default clock_timestamp(),
+    closed_at timestamptz,
+    acknowledged_at timestamptz,
+    acknowledged_by text,
+    escalated_at timestamptz,
+    severity text not null check (severity in ('info', 'warning', 'error', 'critical')),
+    title text not null
+);
+comment on table ops.incidents is 'One row per root cause that was sent to somebody: its alerts are those with this incident_id.';
+
+create table if not exists ops.silences (
+    silence_id bigint generated always as identity primary key,
+    pattern text not null,
+    until timestamptz not null,
+    reason text not null,
+    created_by text not null,
+    created_at timestamptz not null default clock_timestamp(),
+    ended_at timestamptz
+);
+comment on table ops.silences is 'One row per silence: alerts whose `name subject` is like the pattern are not sent until then. ended_at: its end was sent.';
+
+create table if not exists ops.alerts (
+    alert_id bigint generated always as identity primary key,
+    name text not null,
+    subject text not null,
+    cause text not null,
+    severity text not null check (severity in ('info', 'warning', 'error', 'critical')),
+    status text not null default 'firing' check (status in ('firing', 'acknowledged', 'silenced', 'resolved')),
+    source_system text,
+    table_name text,
+    what text not null,
+    fix text not null,
+    error_id text,
+    run_id bigint,
+    batch_id bigint,
+    once boolean not null default false,
+    reported_by text,
+    times integer not null default 1,
+    fired_at timestamptz not null default clock_timestamp(),
+    last_at timestamptz not null default clock_timestamp(),
+    resolved_at timestamptz,
+    resolution text,
+    incident_id bigint references ops.incidents (incident_id),
+    silence_id bigint references ops.silences (silence_id),
+    check ((status = 'resolved') = (resolved_at is not null))
+);
+comment on table ops.alerts is
+'One row per problem, by name and subject. cause: what alerts of one incident have in common. once: tells of an event, which has no end. reported_by: the check that also resolves it. Contains no values of rows and no secrets.';
+create unique index if not exists alerts_open_once on ops.alerts (name, subject) where resolved_at is null;
+create index if not exists alerts_by_incident on ops.alerts (incident_id);
+
+create table if not exists ops.alert_transitions (
+    transition_id bigint generated always as identity primary key,
+    alert_id bigint not null references ops.alerts (alert_id) on delete cascade,
+    transition text not null check (
+        transition in ('fired', 'changed', 'acknowledged', 'silenced', 'fired again', 'resolved')
+    ),
+    by_whom text,
+    note text,
+    happened_at timestamptz not null default clock_timestamp(),
+    grouped_at timestamptz
+);
+comment on table ops.alert_transitions is
+'One row per change of an alert''s status, in the transaction of what it is about. grouped_at: it was put into messages, or needs none.';
+create index if not exists transitions_waiting on ops.alert_transitions (transition_id) where grouped_at is null;
+create index if not exists transitions_by_alert on ops.alert_transitions (alert_id);
+
+create table if not exists ops.alert_messages (
+    message_id bigint generated always as identity primary key,
+    incident_id bigint references ops.incidents (incident_id) on delete cascade,
+    channel text not null,
+    about text not null,
+    severity text not null,
+    subject text not null,
+    body text not null,
+    facts text not null,
+    written_at timestamptz not null default clock_timestamp(),
+    due_at timestamptz not null default clock_timestamp(),
+    attempts integer not null default 0,
+    problem text,
+    sent_at timestamptz,
+    dropped_at timestamptz
+);
+comment on table ops.alert_messages is
+'One row per message and channel: the outbox. Written with the transition it tells of, and sent until the receiver accepts it. facts: JSON. dropped_at: it was not due before its incident ended.';
+create index if not exists messages_waiting on ops.alert_messages (due_at) where sent_at is null and dropped_at is null;
+create index if not exists messages_by_incident on ops.alert_messages (incident_id);
+
+create or replace function ops.fire_alert(alert ops.alerts) returns void
+language plpgsql set search_path = pg_catalog as $$
+declare
+    ranks constant text [] := array['info', 'warning', 'error', 'critical'];
+    former ops.alerts;
+    new_id bigint;
+begin
+    loop
+        select a.* into former from ops.alerts as a
+        where a.name = alert.name and a.subject = alert.subject and a.resolved_at is null for update;
+        if found then
+            update ops.alerts as a set
+                what = alert.what, fix = alert.fix, cause = alert.cause, error_id = alert.error_id,
+                run_id = alert.run_id, batch_id = alert.batch_id, times = a.times + 1, last_at = clock_timestamp(),
+                severity = ranks[greatest(array_position(ranks, a.severity), array_position(ranks, alert.severity))]
+            where a.alert_id = former.alert_id;
+            -- Another cause, or a worse one, is news; the same one again is not.
+            if
+                former.cause <> alert.cause
+                or array_position(ranks, alert.severity) > array_position(ranks, former.severity)
+            then
+                insert into ops.alert_transitions (alert_id, transition, note)
+                values (former.alert_id, 'changed', former.what);
+            end if;
+            return;
+        end if;
+        insert into ops.alerts as a (
+            name, subject, cause, severity, source_system, table_name, what, fix, error_id, run_id, batch_id, once,
+            reported_by
+        )
+        values (
+            alert.name, alert.subject, alert.cause, alert.severity, alert.source_system, alert.table_name, alert.what,
+            alert.fix, alert.error_id, alert.run_id, alert.batch_id, coalesce(alert.once, false), alert.reported_by
+        )
+        on conflict (name, subject) where resolved_at is null do nothing
+        returning a.alert_id into new_id;
+        if new_id is not null then
+            insert into ops.alert_transitions (alert_id, transition) values (new_id, 'fired');
+            return;
+        end if;
+    end loop;
+end
+$$;
+
+create or replace function ops.resolve_alerts(names text [], about text, reason text) returns void
+language sql set search_path = pg_catalog as $$
+    with ended as (
+        update ops.alerts set status = 'resolved', resolved_at = clock_timestamp(), resolution = $3
+        where name = any($1) and subject = $2 and resolved_at is null returning alert_id
+    )
+    insert into ops.alert_transitions (alert_id, transition, note) select alert_id, 'resolved', $3 from ended
+$$;
+
+create or replace function ops.alerts_of_load() returns trigger
+language plpgsql set search_path = pg_catalog as $$
+declare
+    alert ops.alerts;
+    problem ops.errors;
+    about constant text := new.source_system || '.' || new.table_name;
+begin
+    alert.subject := about;
+    alert.source_system := new.source_system;
+    alert.table_name := new.table_name;
+    alert.run_id := new.run_id;
+    alert.batch_id := new.batch_id;
+    if new.status in ('failed', 'refused') then
+        select e.* into problem from ops.errors as e where e.error_id = new.error_id;
+        alert.name := 'load ' || new.status;
+        alert.error_id := new.error_id;
+        alert.severity := coalesce(problem.severity, 'warning');
+        alert.what := coalesce(problem.what, new.error, 'the process ended without a word');
+        alert.fix := coalesce(problem.fix, 'the next run resumes from the last commit');
+        -- A source that does not answer says so in many ways. Numbers differ from run to run, and are no news.
+        alert.cause := new.source_system || ': ' || case
+            when problem.failure_class = 'transient' then 'unavailable'
+            else regexp_replace(alert.what, '[0-9]+', '#', 'g')
+        end;
+        perform ops.resolve_alerts(
+            array['load failed', 'load refused'], about, 'it ended otherwise this time'
+        ) from ops.alerts as a
+        where a.name in ('load failed', 'load refused') and a.name <> alert.name and a.subject = about
+            and a.resolved_at is null;
+        perform ops.fire_alert(alert);
+        return null;
+    end if;
+    -- What reads some keys or partitions does not show that the table can be loaded.
+    if new.status <> 'published' or new.strategy in ('repair', 'backfill', 'limited', 'replay') then
+        return null;
+    end if;
+    perform ops.resolve_alerts(array['load failed', 'load refused'], about, 'loaded');
+    if new.reconciliation in ('missing', 'extra', 'duplicate') then
+        alert.name := 'result differs';
+        alert.severity := case new.reconciliation when 'duplicate' then 'warning' else 'error' end;
+        alert.what := format(
+            'the load ended with result %s: %s rows at the source, %s in raw, %s in quarantine',
+            new.reconciliation, new.source_rows, new.raw_rows, new.quarantine_rows
+        );
+        alert.fix := format('run `medallion reconcile %s` for the keys, with --repair to read them again', about);
+        alert.cause := about || ': ' || new.reconciliation;
+        perform ops.fire_alert(alert);
+    elsif new.reconciliation = 'match' then
+        perform ops.resolve_alerts(array['result differs', 'content differs'], about, 'the last load matches');
+    end if;
+    if new.rows_quarantined > 0 then
+        alert.name := 'rows quarantined';
+        alert.severity := 'warning';
+        alert.what := format('%s of %s rows broke a rule and are in quarantine', new.rows_quarantined, new.rows_read);
+        alert.fix := format('run `medallion quarantine list %s`', about);
+        alert.cause := about || ': quarantine';
+        perform ops.fire_alert(alert);
+    else
+        perform ops.resolve_alerts(array['rows quarantined'], about, 'none of its rows is in quarantine')
+        from ops.alerts as a
+        where a.name = 'rows quarantined' and a.subject = about and a.resolved_at is null
+            and not exists (
+                select from quarantine.rows as q
+                where q.source_system = new.source_system and q.table_name = new.table_name and q.resolved_at is null
+            );
+    end if;
+    return null;
+end
+$$;
+create or replace trigger alerts after update of status on ops.loads
+for each row when (old.status is distinct from new.status) execute function ops.alerts_of_load();
+
+create or replace function ops.alerts_of_run() returns trigger
+language plpgsql set search_path = pg_catalog as $$
+declare
+    alert ops.alerts;
+    problem ops.errors;
+    ended constant text := new.details ->> 'ended';
+begin
+    alert.subject := trim(new.pipeline || ' ' || new.scope);
+    if new.status = 'done' then
+        perform ops.resolve_alerts(array['run failed', 'run refused'], alert.subject, 'a later run is done');
+        return null;
+    end if;
+    -- Alerts of its loads and checks say more.
+    if
+        new.status not in ('failed', 'refused')
+        or (new.error_id is null and exists (
+            select from ops.loads as l where l.run_id = new.run_id and l.status in ('failed', 'refused')
+        ))
+        or exists (
+            select from ops.check_results as c
+            where c.run_id = new.run_id and c.outcome not in ('passed', 'warned')
+        )
+    then
+        return null;
+    end if;
+    select e.* into problem from ops.errors as e where e.error_id = new.error_id;
+    alert.name := 'run ' || new.status;
+    alert.run_id := new.run_id;
+    alert.error_id := new.error_id;
+    alert.source_system := nullif(new.scope, '');
+    alert.severity := case when ended is not null then 'warning' else coalesce(problem.severity, 'error') end;
+    alert.once := ended is not null;
+    alert.what := coalesce(problem.what, 'the run ended early: ' || ended, 'the run failed');
+    alert.fix := coalesce(problem.fix, 'the next run resumes from the last commit');
+    alert.cause := coalesce(alert.source_system, new.pipeline) || ': ' || case
+        when problem.failure_class = 'transient' and alert.source_system is not null then 'unavailable'
+        else regexp_replace(alert.what, '[0-9]+', '#', 'g')
+    end;
+    if ended is not null then
+        alert.name := 'run ended early';
+    end if;
+    perform ops.fire_alert(alert);
+    return null;
+end
+$$;
+create or replace trigger alerts after update of status on ops.runs
+for each row when (old.status is distinct from new.status) execute function ops.alerts_of_run();
+
+create or replace function ops.alerts_of_checks() returns trigger
+language plpgsql set search_path = pg_catalog as $$
+declare
+    found_in record;
+    alert ops.alerts;
+begin
+    for found_in in
+        select
+            c.dataset,
+            c.gate,
+            max(c.run_id) as run_id,
+            count(*) as checks,
+            count(*) filter (where c.outcome = 'warned') as warned,
+            count(*) filter (where c.outcome not in ('passed', 'warned')) as failed,
+            string_agg(distinct c.check_name, ', ' order by c.check_name)
+                filter (where c.outcome <> 'passed') as names
+        from added as c
+        group by c.dataset, c.gate
+    loop
+        if found_in.failed = 0 then
+            perform ops.resolve_alerts(array['check failed'], found_in.dataset, 'all its checks pass');
+        end if;
+        if found_in.warned = 0 or found_in.failed > 0 then
+            perform ops.resolve_alerts(array['check warns'], found_in.dataset, 'no check warns of it alone');
+        end if;
+        continue when found_in.failed + found_in.warned = 0;
+        alert.name := case when found_in.failed > 0 then 'check failed' else 'check warns' end;
+        alert.subject := found_in.dataset;
+        alert.severity := case when found_in.failed > 0 then 'error' else 'warning' end;
+        alert.run_id := found_in.run_id;
+        alert.cause := found_in.dataset || ': ' || found_in.names;
+        alert.what := format(
+            '%s of %s checks of gate %s: %s', found_in.failed + found_in.warned, found_in.checks, found_in.gate,
+            found_in.names
+        );
+        alert.fix := 'read the artifact `gate-' || found_in.gate || '` of the run, or ops.check_results';
+        perform ops.fire_alert(alert);
+    end loop;
+    return null;
+end
+$$;
+create or replace trigger alerts after insert on ops.check_results referencing new table as added
+for each statement execute function ops.alerts_of_checks();
+
+create or replace function ops.alerts_of_reconciliation() returns trigger
+language plpgsql set search_path = pg_catalog as $$
+declare
+    alert ops.alerts;
+    about constant text := new.source_system || '.' || new.table_name;
+begin
+    if new.result = 'match' then
+        perform ops.resolve_alerts(array['content differs', 'result differs'], about, 'both ends match');
+    elsif new.result = 'different' then
+        alert.name := 'content differs';
+        alert.subject := about;
+        alert.source_system := new.source_system;
+        alert.table_name := new.table_name;
+        alert.run_id := new.run_id;
+        alert.severity := 'error';
+        alert.what := format(
+            'source and raw differ: %s rows missing, %s extra, %s different, %s duplicate, %s repaired', new.missing,
+            new.extra, new.different, new.duplicate, new.repaired
+        );
+        alert.fix := format('run `medallion reconcile %s --repair`', about);
+        alert.cause := about || ': content';
+        perform ops.fire_alert(alert);
+    end if;
+    return null;
+end
+$$;
+create or replace trigger alerts after insert on ops.reconciliations
+for each row execute function ops.alerts_of_reconciliation();
+
+create or replace function ops.alerts_of_schema_changes() returns trigger
+language plpgsql set search_path = pg_catalog as $$
+declare
+    found_in record;
+    alert ops.alerts;
+begin
+    for found_in in
+        select
+            c.source_system,
+            c.table_name,
+            max(c.batch_id) as batch_id,
+            bool_and(c.applied) as applied,
+            string_agg(format('%s %s', c.column_name, c.change), ', ' order by c.change_id) as changes
+        from added as c
+        group by c.source_system, c.table_name
+    loop
+        alert.name := 'schema changed';
+        alert.subject := found_in.source_system || '.' || found_in.table_name;
+        alert.source_system := found_in.source_system;
+        alert.table_name := found_in.table_name;
+        alert.batch_id := found_in.batch_id;
+        alert.severity := case when found_in.applied then 'info' else 'warning' end;
+        alert.once := true;
+        alert.what := found_in.changes || case when found_in.applied then '' else ' (not applied to raw)' end;
+        alert.fix := case
+            when found_in.applied then 'nothing has to be done; models may use new columns'
+            else 'decide: `on_drift` in the declaration, or `medallion reload ' || alert.subject || '`'
+        end;
+        alert.cause := alert.subject || ': schema';
+        perform ops.fire_alert(alert);
+    end loop;
+    return null;
+end
+$$;
+create or replace trigger alerts after insert on ops.schema_changes referencing new table as added
+for each statement execute function ops.alerts_of_schema_changes();
+
+create or replace function ops.alerts_of_circuit() returns trigger
+language plpgsql set search_path = pg_catalog as $$
+declare
+    alert ops.alerts;
+begin
+    alert.subject := 'source ' || new.source_system;
+    if new.state = 'closed' then
+        perform ops.resolve_alerts(array['circuit open'], alert.subject, 'the source answers');
+    elsif new.state = 'open' then
+        alert.name := 'circuit open';
+        alert.source_system := new.source_system;
+        alert.severity := 'error';
+        alert.what := coalesce(new.what, 'the source fails') || '; no requests until the circuit closes';
+        alert.fix := 'check that the source is up; a load tries it again at the time `medallion status` shows';
+        alert.cause := new.source_system || ': unavailable';
+        perform ops.fire_alert(alert);
+    end if;
+    return null;
+end
+$$;
+create or replace trigger alerts after insert or update of state on ops.circuits
+for each row execute function ops.alerts_of_circuit();
+
+insert into ops.schema_version (version) values (12) on conflict do nothing;

@@ -90,6 +90,8 @@ class Settings(BaseSettings):
     )
     resume_hours: float = Field(12, ge=0, description="A read interrupted longer ago than this starts over")
     failpoint: str = Field("", description="For tests: the step at which the process kills itself")
+    ui_url: str = Field("", description="The Prefect UI as people reach it, for links in alerts; unset → no links")
+    docs_url: str = Field("docs", description="Where these docs are published, for links in alerts")
     sentry_dsn: SecretStr | None = Field(None, description="Errors go to Sentry, scrubbed; unset → nowhere")
     openlineage_url: str = Field("", description="An HTTP API that receives OpenLineage events; unset → nowhere")
     openlineage_key: SecretStr | None = Field(None, description="Its key, sent as a bearer token")

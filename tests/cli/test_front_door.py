@@ -40,6 +40,7 @@ COMMANDS = {
     "preview": "Show an endpoint's first records",
     "add": "Draft a declaration",
     "status": "Show services, last runs, cursors",
+    "alerts": "Alerts: what is wrong",
     "worker": "Run a Prefect worker",
     "env": "Print the environment variables",
     "predict": "Train the churn model on gold",

@@ -56,7 +56,7 @@ def test_every_variable_named_in_a_document_is_read_somewhere(document: Path) ->
     of_sources = {
         name
         for name in _VARIABLE.findall(text_of(document))
-        if re.fullmatch(r"MEDALLION_SOURCE_[A-Z]+_(URL|KEY)", name)
+        if re.fullmatch(r"MEDALLION_SOURCE_[A-Z]+_(URL|KEY)|MEDALLION_ALERT_CHANNEL_[A-Z_]+", name)
     }
     named = set(_VARIABLE.findall(text_of(document))) - of_sources - {"MEDALLION_SOURCE"}
     assert named - settings - _variables_in_code() == set()

@@ -50,6 +50,13 @@ from pg_description as d
 inner join pg_class as c on c.oid = objoid
 inner join pg_attribute as a on a.attrelid = c.oid and a.attnum = d.objsubid
 where classoid = 'pg_class'::regclass and objsubid > 0 and relnamespace in {_SCHEMAS}
+union all
+select relnamespace::regnamespace::text, relname, 'trigger', tgname, pg_get_triggerdef(t.oid)
+from pg_trigger as t inner join pg_class as c on c.oid = tgrelid
+where not tgisinternal and relnamespace in {_SCHEMAS}
+union all
+select pronamespace::regnamespace::text, proname, 'function', '', md5(pg_get_functiondef(oid))
+from pg_proc where pronamespace in {_SCHEMAS}
 order by 1, 2, 3, 4, 5
 """
 # What loads of an earlier version left behind, in columns that every version has.
@@ -87,14 +94,14 @@ order by 1
 
 
 def catalogue(ends: TwoEnds) -> Rows:
-    """Every column, constraint, index and comment of the operations schemas; the order of columns does not matter."""
+    """Every column, constraint, index, comment, trigger and function of the operations schemas, in any order."""
     return ends.raw(_CATALOGUE)
 
 
 def remembered(schema: str, cursor: str) -> str:
     """What loads of that version left behind."""
     statements = _REMEMBERED.replace("$cursor$", f"'{cursor}'")
-    for earlier, later in _SINCE_10 if schema == "10a" else ():
+    for earlier, later in _SINCE_10 if int(schema.rstrip("a")) >= 10 else ():
         statements = statements.replace(earlier, later)
     return statements
 

@@ -1,0 +1,230 @@
+"""From transitions of alerts to messages: incidents open, grow, are acknowledged, escalate, and are over."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from flows.declare.duration import parse_duration
+from flows.declare.route import Route
+from flows.operations.affected import Dependencies, read_dependencies
+from flows.operations.alerts import Alert, alerts_of, alerts_of_incidents, end_events, need_no_message
+from flows.operations.channels import UNDELIVERED
+from flows.operations.grouping import group
+from flows.operations.messages import Message, compose, title, worst
+from flows.operations.silences import end_silences, hold_back
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+_LINEAGE_KEPT = timedelta(minutes=10)
+
+
+@dataclass(slots=True)
+class Writer:
+    """Writes messages into the outbox, except for channels in `without_address`."""
+
+    routes: Sequence[Route]
+    settle: timedelta
+    without_address: frozenset[str] = frozenset()
+    _dependencies: tuple[datetime, Dependencies] | None = field(default=None, init=False)
+
+    async def write(self, connection: Connection[Record], now: datetime) -> int:
+        """Write the messages of what has changed, in one transaction; returns how many."""
+        async with connection.transaction():
+            # Less than PostgreSQL takes to find a deadlock: it is never the load that has to give way.
+            await connection.execute("set local lock_timeout = '500ms'")
+            names = sorted({name for route in self.routes for name in route.channels})
+            written = 0
+            for word in await end_silences(connection, now):
+                written += await self._put_to(connection, None, word, dict.fromkeys(names, now))
+            written += await self._open(connection, now)
+            written += await self._tell_changes(connection, now)
+            written += await self._escalate(connection, now)
+        return written
+
+    async def _open(self, connection: Connection[Record], now: datetime) -> int:
+        """New alerts become incidents, or join one."""
+        rows = await connection.fetch(
+            "select a.alert_id, max(t.happened_at) as happened_at, bool_or(t.transition = 'fired again') as again "
+            "from ops.alert_transitions as t "
+            "inner join ops.alerts as a on a.alert_id = t.alert_id "
+            "where t.grouped_at is null and t.transition in ('fired', 'fired again') and a.incident_id is null "
+            "group by a.alert_id"
+        )
+        # What a silence covered has been firing all the time.
+        since = {row["alert_id"]: row["happened_at"] - self.settle * row["again"] for row in rows}
+        alerts = await alerts_of(connection, since)
+        over = [alert for alert in alerts if alert.status == "resolved" and not alert.once]
+        await need_no_message(connection, over)  # it ended before anybody was told: nobody is told of its end either
+        ready = [alert for alert in alerts if alert not in over and now - since[alert.alert_id] >= self.settle]
+        ready = await hold_back(connection, ready, now)
+        if not ready:
+            return 0
+        present: dict[int, list[Alert]] = defaultdict(list)
+        open_ids = await connection.fetch("select incident_id from ops.incidents where closed_at is null")
+        for alert in await alerts_of_incidents(connection, [row["incident_id"] for row in open_ids]):
+            if alert.incident_id is not None:  # also what is over: others may still follow from it
+                present[alert.incident_id].append(alert)
+        dependencies = await self._lineage(connection, now)
+        written = 0
+        for each in group(ready, present, dependencies.upstream):
+            incident_id, about = each.incident_id, "grew"
+            if incident_id is None:
+                about = "opened"
+                incident_id = await connection.fetchval(
+                    "insert into ops.incidents (severity, title, opened_at) values ($1, $2, $3) returning incident_id",
+                    worst(each.alerts),
+                    title(each.alerts)[:500],
+                    now,
+                )
+            await connection.execute(
+                "update ops.alerts set incident_id = $1 where alert_id = any($2::bigint[])",
+                incident_id,
+                [alert.alert_id for alert in each.alerts],
+            )
+            readers = dependencies.readers(alert.subject for alert in each.alerts)
+            message = compose(about, incident_id, each.alerts, readers=readers, now=now)
+            written += await self._put(connection, incident_id, message, each.alerts, now)
+            await need_no_message(connection, each.alerts)
+            await end_events(connection, each.alerts)
+        return written + await self._close(connection, now)
+
+    async def _tell_changes(self, connection: Connection[Record], now: datetime) -> int:
+        """What happened to alerts that somebody was told of: another cause, acknowledged, over."""
+        rows = await connection.fetch(
+            "select t.transition_id, t.alert_id, t.transition, t.by_whom, t.note, a.incident_id "
+            "from ops.alert_transitions as t inner join ops.alerts as a on a.alert_id = t.alert_id "
+            "where t.grouped_at is null "
+            "and (a.incident_id is not null or t.transition not in ('fired', 'fired again')) "
+            "order by t.transition_id"
+        )
+        events: dict[tuple[int, str], list[Record]] = defaultdict(list)
+        done = []
+        for row in rows:
+            if row["incident_id"] is None and row["transition"] != "resolved":
+                continue  # told with its beginning
+            done.append(row["transition_id"])
+            if row["incident_id"] is not None and row["transition"] in ("changed", "acknowledged"):
+                events[row["incident_id"], row["transition"]].append(row)
+        await connection.execute(
+            "update ops.alert_transitions set grouped_at = $2 where transition_id = any($1::bigint[])", done, now
+        )
+        written = 0
+        for (incident_id, about), happened in events.items():
+            alerts = await alerts_of(connection, {row["alert_id"] for row in happened})
+            alerts = [alert for alert in alerts if alert.status != "resolved"]
+            if not alerts:
+                continue
+            by, note = happened[-1]["by_whom"], happened[-1]["note"]
+            told = f"by {by}" + (f": {note}" if note else "") if about == "acknowledged" else None
+            message = compose(about, incident_id, alerts, note=told, now=now)
+            written += await self._put(connection, incident_id, message, alerts, now)
+        return written + await self._close(connection, now)
+
+    async def _close(self, connection: Connection[Record], now: datetime) -> int:
+        """Incidents whose alerts are all over."""
+        closed = await connection.fetch(
+            "update ops.incidents as i set closed_at = $1 where closed_at is null and not exists "
+            "(select from ops.alerts as a where a.incident_id = i.incident_id and a.resolved_at is null) "
+            "returning incident_id",
+            now,
+        )
+        written = 0
+        for row in closed:
+            incident_id = row["incident_id"]
+            alerts = await alerts_of_incidents(connection, [incident_id])
+            if all(alert.once for alert in alerts):
+                continue  # an event has no end
+            # Who was not told of the beginning, in quiet hours, is not told of the end.
+            await connection.execute(
+                "update ops.alert_messages set dropped_at = $2 where incident_id = $1 and sent_at is null "
+                "and due_at > $2 and attempts = 0",
+                incident_id,
+                now,
+            )
+            told = await connection.fetch(
+                "select distinct channel from ops.alert_messages where incident_id = $1 and dropped_at is null",
+                incident_id,
+            )
+            message = compose("resolved", incident_id, alerts, now=now)
+            written += await self._put_to(connection, incident_id, message, {each["channel"]: now for each in told})
+        return written
+
+    async def _escalate(self, connection: Connection[Record], now: datetime) -> int:
+        rows = await connection.fetch(
+            "select incident_id, opened_at from ops.incidents "
+            "where closed_at is null and acknowledged_at is null and escalated_at is null"
+        )
+        written = 0
+        for row in rows:
+            alerts = [
+                alert
+                for alert in await alerts_of_incidents(connection, [row["incident_id"]])
+                if alert.status == "firing"
+            ]
+            names = {
+                name
+                for route in self.routes
+                if route.escalate_after is not None
+                and now - row["opened_at"] >= parse_duration(route.escalate_after, "route")
+                and alerts
+                and route.takes(worst(alerts), [alert.about for alert in alerts])
+                for name in route.escalate_to
+            }
+            if not names:
+                continue
+            await connection.execute(
+                "update ops.incidents set escalated_at = $2 where incident_id = $1", row["incident_id"], now
+            )
+            message = compose("escalated", row["incident_id"], alerts, now=now)
+            due = dict.fromkeys(sorted(names), now)
+            written += await self._put_to(connection, row["incident_id"], message, due)
+        return written
+
+    async def _put(
+        self, connection: Connection[Record], incident_id: int, message: Message, alerts: Sequence[Alert], now: datetime
+    ) -> int:
+        about = [alert.about for alert in alerts]
+        due: dict[str, datetime] = {}
+        for route in self.routes:
+            if route.takes(message.severity, about):
+                when = now if route.quiet is None or message.severity == "critical" else route.quiet.over_at(now)
+                for name in route.channels:
+                    due[name] = min(due.get(name, when), when)
+        # That a channel does not accept messages is told to the others.
+        for alert in alerts:
+            if alert.name == UNDELIVERED:
+                due.pop(alert.subject.removeprefix("channel "), None)
+        return await self._put_to(connection, incident_id, message, due)
+
+    async def _put_to(
+        self, connection: Connection[Record], incident_id: int | None, message: Message, due: Mapping[str, datetime]
+    ) -> int:
+        written = 0
+        for name, when in due.items():
+            if name in self.without_address:
+                continue
+            written += 1
+            await connection.execute(
+                "insert into ops.alert_messages (incident_id, channel, about, severity, subject, body, facts, due_at) "
+                "values ($1, $2, $3, $4, $5, $6, $7, $8)",
+                incident_id,
+                name,
+                message.about,
+                message.severity,
+                message.subject,
+                message.body,
+                json.dumps(message.facts),
+                when,
+            )
+        return written
+
+    async def _lineage(self, connection: Connection[Record], now: datetime) -> Dependencies:
+        if self._dependencies is None or now - self._dependencies[0] > _LINEAGE_KEPT:
+            self._dependencies = (now, await read_dependencies(connection))
+        return self._dependencies[1]

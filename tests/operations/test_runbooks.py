@@ -1,0 +1,38 @@
+"""Each alert leads to a runbook, and none has a name that nobody documented."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from tests.conftest import ROOT
+
+PAGE = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
+
+
+def names() -> Iterator[str]:
+    """The names of all alerts, in SQL and in code."""
+    yield from re.findall(r"alert\.name := '([^']+)'(?! \|\|)", (ROOT / "flows/state/schema.sql").read_text())
+    yield from ("load failed", "load refused", "run failed", "run refused", "check failed", "check warns")
+    for path in sorted((ROOT / "flows").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        constants = {
+            target.id: node.value.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Condition":
+                name = node.args[0]
+                if isinstance(name, ast.Constant):
+                    yield str(name.value)
+                elif isinstance(name, ast.Name) and name.id in constants:
+                    yield str(constants[name.id])
+
+
+def test_every_alert_has_a_section_of_the_runbook() -> None:
+    found = set(names())
+    assert {"circuit open", "content differs", "schema changed"} <= found
+    headings = set(re.findall(r"^### (.+)$", PAGE, re.MULTILINE))
+    assert found - headings == set()
