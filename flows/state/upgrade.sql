@@ -120,7 +120,7 @@ alter table if exists ops.loads add column if not exists duplicate_rows bigint;
 alter table if exists ops.loads add column if not exists key_difference numeric;
 alter table if exists ops.reconciliations add column if not exists duplicate bigint not null default 0;
 alter table if exists ops.chunks add column if not exists written_by text;
--- Version 11 says which versions the source still has, since a person may fix or discard a row.
+-- Version 12 says which versions the source still has, since a person may fix or discard a row.
 do $$
 begin
     if to_regclass('quarantine.rows') is not null then
