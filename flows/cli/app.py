@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.cli import alerts, cursor, dev, model, restore, roles, rollback, run, sources, stack
+from flows.cli import alerts, cursor, dev, model, quarantine, restore, roles, rollback, run, sources, stack
 from flows.cli import backup as backups
 from flows.cli.deploy import deploy
 from flows.cli.diff import diff
@@ -76,6 +76,7 @@ app.command()(run.reconcile)
 app.command()(run.backfill)
 app.command()(run.reload)
 app.add_typer(cursor.app, name="cursor")
+app.add_typer(quarantine.app, name="quarantine")
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)

@@ -9,12 +9,13 @@ refuses with an error that names the fix. Nothing outside its folder asks what k
     compare, repair                                      `medallion reconcile`
     refuse_backfill, count_partitions, backfill          `medallion backfill`
     preview, draft                                       `medallion preview`, `medallion add`
+    row_checks, refuse_replay                            `medallion quarantine`
     order, columns, words, dataset                       what the flows, dbt, Soda, docs and lineage need to know
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -24,13 +25,14 @@ from flows.declare.cursor import Epoch, Timestamp
 from flows.declare.partition import Partition
 from flows.declare.source import Loadable, Source
 from flows.observe.openlineage import Dataset
+from flows.publish.replay import RowChecks
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.session import LoadResult
 from flows.state.reconciliations import Reconciliation
 from flows.values.checksum import Key
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import DeclarationError
-from flows.values.plan import LoadPlan
+from flows.values.plan import CursorState, LoadPlan
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -197,6 +199,19 @@ class Kind(Generic[S, T]):
     async def repair(self, ends: Ends[S, T], keys: Sequence[Key], source_rows: int, run_id: int | None) -> None:
         """Read these keys again, and bring raw up to date with them."""
         raise NotImplementedError  # only called with keys that `compare` returned
+
+    # -- rows of quarantine loaded again
+
+    def row_checks(self, table: T) -> RowChecks:
+        """What a load of the table checks of each row."""
+        return RowChecks(table.rules)
+
+    def refuse_replay(self, table: T, state: CursorState, raw: Collection[str], where: str) -> None:
+        """Refuse to load quarantined rows into raw, by what is stored of its loads (`state`) and its columns.
+
+        Raises:
+            DeclarationError: the rows were stored under another declaration.
+        """
 
     # -- a part of a table read again
 

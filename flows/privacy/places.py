@@ -61,6 +61,7 @@ TEXTS = {
     "ops.circuits": ("what",),
     "ops.reconciliations": ("note",),
     "ops.check_results": ("measured", "message"),
+    "ops.reveals": ("reason",),
     "ops.incidents": ("title",),
     "ops.silences": ("reason",),
     "ops.alerts": ("cause", "what", "fix"),

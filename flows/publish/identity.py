@@ -136,14 +136,19 @@ def untrusted(doubt: Doubt, where: str) -> DataRefused:
     )
 
 
+async def primary_key(warehouse: Connection[Record], target: Target) -> tuple[str, ...]:
+    """The columns of raw's key; none without one."""
+    return tuple(await warehouse.fetchval(_PRIMARY_KEY, target.raw) or ())
+
+
 async def refuse_other_key(warehouse: Connection[Record], target: Target, keys: tuple[str, ...]) -> None:
     """Raises:
     DeclarationError: raw was loaded with another key than the declared one.
     """
-    columns = await warehouse.fetchval(_PRIMARY_KEY, target.raw)
-    if set(columns or ()) == set(keys):
+    columns = await primary_key(warehouse, target)
+    if set(columns) == set(keys):
         return
-    declared, loaded = ", ".join(keys) or "none", ", ".join(columns or ()) or "none"
+    declared, loaded = ", ".join(keys) or "none", ", ".join(columns) or "none"
     raise DeclarationError(
         f"the declared key is {declared}, and raw was loaded with {loaded}",
         where=target.where,

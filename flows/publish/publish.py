@@ -12,7 +12,7 @@ import asyncpg
 from flows.declare import Append, Merge, Overwrite, Replace
 from flows.failures.diagnose import CONNECTION_LOST
 from flows.landing.table import Stamp, adopt_landing, evolve
-from flows.publish import deletes, overwrite, write
+from flows.publish import deletes, fixes, overwrite, write
 from flows.publish.each_key_once import EachKeyOnce, refuse_short_landing
 from flows.publish.identity import refuse_other_key
 from flows.publish.reconciliation import Outcome, by_counts, count_limited, reconcile
@@ -54,7 +54,7 @@ async def check_and_publish(
     rules = door_rules(staged.keys, staged.rules, staged.cursor if staged.cursor_required else None)
     # For a part of the table's rows, comparing keys is not possible.
     landed = await survey(session.warehouse, target.landing, rules, staged.keys if staged.whole or staged.first else ())
-    refuse_short_landing(landed.all.rows, staged.rows_read - len(staged.unreadable), target)
+    refuse_short_landing(landed.all.rows, staged.rows_read - len(staged.unreadable) - staged.kept_back, target)
     if staged.whole:
         staged = replace(staged, source_keys=landed.all)
     if not staged.first:
@@ -150,9 +150,14 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
         quarantined += await quarantine.keep_unreadable(
             warehouse, staged.unreadable, staged.key_types, table=name, batch_id=session.batch_id
         )
+    quarantined += staged.kept_back
     in_quarantine = bool(await open_rows.count_open(warehouse, table=name))
-    if in_quarantine:
+    put_back = 0
+    if in_quarantine and not staged.replays:
+        await fixes.give_way(session, staged)
         await quarantine.resolve(warehouse, target.landing, staged.shape, staged.key_types, table=name)
+        put_back = await fixes.put_in_place(session, staged, each_key_once.rules) if quarantined else 0
+        quarantined -= put_back
 
     done = await _write_rows(session, staged, staged.rows_read - quarantined - repeats)
     session.pass_failpoint("in_publish_after_rows")
@@ -180,7 +185,7 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
         # For a replace read in chunks its keys were not, and would seem to differ.
         equal = staged.whole and isinstance(staged.load, Replace) and not done.changed and not in_quarantine
         same = staged.first or equal
-        in_raw = landed.good if same and not repeats and not staged.tombstones else None
+        in_raw = landed.good if same and not repeats and not staged.tombstones and not put_back else None
         found = await reconcile(session, staged, in_quarantine=in_quarantine, in_raw=in_raw, repeats=repeats)
 
     counts = LoadCounts(

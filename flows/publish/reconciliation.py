@@ -130,7 +130,7 @@ async def _compare_keys(session: LoadSession, staged: Staged, relation: str) -> 
         if not staged.keys
         else (
             f"exists (select from quarantine.rows as q where q.source_system = {quote_literal(target.source)} "
-            f"and q.table_name = {quote_literal(target.table)} and q.resolved_at is null "
+            f"and q.table_name = {quote_literal(target.table)} and q.withheld "
             f"and {same_key(staged.key_types, 'k')})"
         )
     )

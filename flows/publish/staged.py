@@ -62,6 +62,7 @@ class Staged:
     `lists`: completely read lists, so other rows of them in raw are deleted.
     `equals_raw`: nothing was staged, because all of the source's rows were found to be equal to raw's.
     `settle` replaces this for reads of single keys: it marks deletes among them, and counts only them.
+    `replays`: these are rows of quarantine, and say nothing of what the source has now; `kept_back` more stay there.
     """
 
     load: Replace | Append | Merge | Overwrite
@@ -96,6 +97,8 @@ class Staged:
     unique_at_source: bool = False
     marks_deleted: bool = False
     equals_raw: bool = False
+    replays: bool = False
+    kept_back: int = 0
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)
     settle: Callable[[], Awaitable[tuple[Held, int]]] | None = field(default=None)
 

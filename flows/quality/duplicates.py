@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.quality.open_rows import KEY_NOT_UNIQUE, same_key
+from flows.quality.open_rows import KEY_NOT_UNIQUE, released, same_key
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.shape import Shape, column_list, row_document
 from flows.values.table_name import TableName
@@ -118,10 +118,12 @@ async def set_aside(
     if read is None and not copies.newest:
         known_keys = (
             f"exists (select from quarantine.rows as q where q.source_system = {quote_literal(table.source)} "
-            f"and q.table_name = {quote_literal(table.name)} and q.resolved_at is null "
+            f"and q.table_name = {quote_literal(table.name)} and q.withheld "
             f"and q.rule = '{KEY_NOT_UNIQUE}' and {same_key(copies.keys, 'l')})"
         )
     pairs = ", ".join(f"{quote_literal(name)}, l.{quote_identifier(name)}" for name in copies.names)
+    came = "exists (select from hashed as h where h.row_key = q.row_key)"
+    resolution = f"case when {came} then 'superseded' else 'fixed at the source' end"
     row = await connection.fetchrow(
         f"""
         with ranked as {copies.ranked}, taken as (
@@ -134,10 +136,8 @@ async def set_aside(
                 row_number() over (partition by row_key, md5(row_data::text)), 1
             ), '')) as row_hash from taken
         ), closed as (
-            update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = case
-                when exists (select from hashed as h where h.row_key = q.row_key) then 'superseded'
-                else 'fixed at the source' end
-            where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null
+            update quarantine.rows as q set {released(resolution)}
+            where q.source_system = $1 and q.table_name = $2 and q.withheld
                 and not exists (
                     select from hashed as h
                     where q.rule = '{KEY_NOT_UNIQUE}' and h.row_key = q.row_key and h.row_hash = q.row_hash
@@ -149,7 +149,7 @@ async def set_aside(
         ), kept as (
             insert into quarantine.rows (batch_id, source_system, table_name, row_key, rule, row_data, row_hash)
             select $3, $1, $2, row_key, '{KEY_NOT_UNIQUE}', row_data, row_hash from hashed
-            on conflict (source_system, table_name, rule, row_hash) where resolved_at is null do nothing
+            on conflict (source_system, table_name, rule, row_hash) where withheld do nothing
             returning 1
         )
         select count(*) as rows, count(*) - (select count(*) from kept) as known from hashed

@@ -1,4 +1,7 @@
-"""Open quarantined rows of a table, by their digest or by their key."""
+"""Quarantined rows that the source still has, by their digest or by their key.
+
+Such a row is withheld from raw: open, or fixed by hand or discarded by a person, until another version of it arrives.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,25 @@ if TYPE_CHECKING:
 
 #: The rule of rows whose key another row at the source has as well.
 KEY_NOT_UNIQUE = "key_not_unique"
+#: The resolution of rows of which raw has a version that a person made.
+FIXED_BY_HAND = "fixed by hand"
+#: The resolution of rows that a person does not want in raw.
+DISCARDED = "discarded"
+#: The resolution of rows that are in raw as they were quarantined.
+REPLAYED = "replayed"
+#: SQL over `quarantine.rows as q`, without a key: raw has no version of the row.
+_NOT_IN_RAW = f"q.resolution is distinct from '{FIXED_BY_HAND}'"
+
+
+def released(resolution: str) -> str:
+    """SQL to update `quarantine.rows as q`: the source no longer has this version. `resolution` is SQL.
+
+    What a person decided about the row before is kept.
+    """
+    return (
+        "released_at = clock_timestamp(), resolved_at = coalesce(q.resolved_at, clock_timestamp()), "
+        f"resolution = coalesce(q.resolution, {resolution})"
+    )
 
 
 def same_key(keys: Mapping[str, str], alias: str, *, nulls: bool = False) -> str:
@@ -34,15 +56,27 @@ def same_key(keys: Mapping[str, str], alias: str, *, nulls: bool = False) -> str
 
 
 async def open_digests(connection: Connection[Record], digests: Sequence[str], *, table: TableName) -> set[str]:
-    """The digests of unchanged quarantined rows."""
+    """The digests of unchanged quarantined rows, also of those of which raw has a version fixed by hand."""
     records = await connection.fetch(
         "select distinct row_hash from quarantine.rows where source_system = $1 and table_name = $2 "
-        "and resolved_at is null and row_hash = any($3::text[])",
+        "and withheld and row_hash = any($3::text[])",
         table.source,
         table.name,
         list(digests),
     )
     return {record["row_hash"] for record in records}
+
+
+async def keys_fixed_by_hand(connection: Connection[Record], names: Mapping[str, str], *, table: TableName) -> set[Key]:
+    """Keys, as texts, of rows that the source has in a form that raw cannot have, and raw as a person fixed them."""
+    typed = ", ".join(f"((q.row_key ->> {quote_literal(name)})::{kind})::text" for name, kind in names.items())
+    records = await connection.fetch(
+        f"select array[{typed}] as key from quarantine.rows as q where q.source_system = $1 and q.table_name = $2 "
+        f"and q.withheld and q.resolution = '{FIXED_BY_HAND}' and q.row_data ? 'text' and q.row_key is not null",
+        table.source,
+        table.name,
+    )
+    return {tuple(record["key"]) for record in records}
 
 
 async def count_open_keys(
@@ -54,7 +88,7 @@ async def count_open_keys(
     return int(
         await connection.fetchval(
             "select count(distinct q.row_key) from quarantine.rows as q "
-            "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
+            "where q.source_system = $1 and q.table_name = $2 and q.withheld "
             f"and {key_among(typed, list(names.values()), keys)} "
             f"and not exists (select from {raw} as r where r._deleted_at is null and {same})",
             table.source,
@@ -67,7 +101,7 @@ async def open_rules(connection: Connection[Record], prefix: str, *, table: Tabl
     """The suffixes of rule names with this prefix under which rows of the table are quarantined."""
     records = await connection.fetch(
         "select distinct rule from quarantine.rows where source_system = $1 and table_name = $2 "
-        "and resolved_at is null and starts_with(rule, $3)",
+        "and withheld and starts_with(rule, $3)",
         table.source,
         table.name,
         prefix,
@@ -94,7 +128,7 @@ async def open_keys_not_landed(
     known = " and ".join(f"q.row_key ->> {quote_literal(name)} is not null" for name in names)
     records = await connection.fetch(
         f"select distinct array[{', '.join(f'{value}::text' for value in typed)}] as key from quarantine.rows as q "
-        f"where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {known} and {within} "
+        f"where q.source_system = $1 and q.table_name = $2 and q.withheld and {known} and {within} "
         f"and not exists (select from {landing} as l where {same})",
         table.source,
         table.name,
@@ -112,7 +146,7 @@ def stands_open(keys: Mapping[str, str], alias: str, *, table: TableName, newest
     others = f" and q.rule <> '{KEY_NOT_UNIQUE}'" if newest else ""
     return (
         f"exists (select from quarantine.rows as q where q.source_system = {quote_literal(table.source)} "
-        f"and q.table_name = {quote_literal(table.name)} and q.resolved_at is null{others} and {same_key(keys, alias)})"
+        f"and q.table_name = {quote_literal(table.name)} and q.withheld{others} and {same_key(keys, alias)})"
     )
 
 
@@ -133,7 +167,7 @@ async def key_set_not_in_raw(
     `quarantine.rows as q`: only those count; `counted` over `raw as r`: the rows of raw that are already counted.
     """
     if not keys:
-        return KeySet(await count_open(connection, table=table, within=within))
+        return KeySet(await count_open(connection, table=table, within=f"{within} and {_NOT_IN_RAW}"))
     known = " and ".join(f"q.row_key ->> {quote_literal(key)} is not null" for key in keys)
     typed = [f"(row_key ->> {quote_literal(key)})::{kind}" for key, kind in keys.items()]
     live = f"exists (select from {raw} as r where r._deleted_at is null and {counted} and {same_key(keys, 'r')})"
@@ -142,10 +176,11 @@ async def key_set_not_in_raw(
         with open_rows as (
             select q.*, row_number() over (partition by q.row_key, q.rule order by q.quarantine_id) as place
             from quarantine.rows as q
-            where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null and {within}
+            where q.source_system = $1 and q.table_name = $2 and q.withheld and {within}
         ), only_here as (
             select distinct q.row_key, case when {known} then 0 else q.quarantine_id end as apart
-            from open_rows as q where q.rule <> '{KEY_NOT_UNIQUE}' and not {live}
+            from open_rows as q
+            where q.rule <> '{KEY_NOT_UNIQUE}' and not {live} and ({known} or {_NOT_IN_RAW})
             union all
             select q.row_key, q.quarantine_id as apart
             from open_rows as q
@@ -161,11 +196,11 @@ async def key_set_not_in_raw(
 
 
 async def count_open(connection: Connection[Record], *, table: TableName, within: str = "true") -> int:
-    """Open quarantined rows of the table. `within` is SQL over `quarantine.rows as q`."""
+    """Quarantined rows of the table that the source has. `within` is SQL over `quarantine.rows as q`."""
     return int(
         await connection.fetchval(
             "select count(*) from quarantine.rows as q where q.source_system = $1 and q.table_name = $2 "
-            f"and q.resolved_at is null and {within}",
+            f"and q.withheld and {within}",
             table.source,
             table.name,
         )
@@ -187,7 +222,7 @@ async def count_open_within(
     return int(
         await connection.fetchval(
             "select count(distinct q.row_key) from quarantine.rows as q where q.source_system = $1 "
-            f"and q.table_name = $2 and q.resolved_at is null and {value} >= '{partition.lower}' "
+            f"and q.table_name = $2 and q.withheld and {value} >= '{partition.lower}' "
             f"and {value} < '{partition.upper}' "
             f"and not exists (select from {raw} as r where r._deleted_at is null and {same_key(keys, 'r')})",
             table.source,
@@ -200,7 +235,7 @@ async def count_open_copies(connection: Connection[Record], batch_id: int) -> in
     """Rows of keys that are not unique that this batch has quarantined."""
     return int(
         await connection.fetchval(
-            "select count(*) from quarantine.rows where batch_id = $1 and rule = $2 and resolved_at is null",
+            "select count(*) from quarantine.rows where batch_id = $1 and rule = $2 and withheld",
             batch_id,
             KEY_NOT_UNIQUE,
         )
@@ -212,7 +247,7 @@ async def count_open_keys_not_unique(connection: Connection[Record], *, table: T
     return int(
         await connection.fetchval(
             "select count(distinct row_key) from quarantine.rows where source_system = $1 and table_name = $2 "
-            "and rule = $3 and resolved_at is null",
+            "and rule = $3 and withheld",
             table.source,
             table.name,
             KEY_NOT_UNIQUE,

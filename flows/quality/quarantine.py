@@ -1,4 +1,7 @@
-"""Quarantine: rows that failed row checks, stored in full with the reason, until a good version arrives."""
+"""Quarantine: rows that failed row checks, stored in full with the reason, until a good version arrives.
+
+A row that a person fixed by hand or discarded is no new one when the source sends it again unchanged.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.declare.rule import Rule
-from flows.quality.open_rows import KEY_NOT_UNIQUE, same_key
+from flows.quality.open_rows import FIXED_BY_HAND, KEY_NOT_UNIQUE, released, same_key
 from flows.quality.rules import first_broken
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.shape import Shape, row_document
@@ -19,6 +22,13 @@ if TYPE_CHECKING:
 
 
 _SAME_HASH = "k.row_hash = q.row_hash"
+# Of rows fixed by hand, by which `fixes.put_in_place` finds what the load has read again. `{h}` has rule and row_hash.
+_SEEN = (
+    "update quarantine.rows as q set seen_batch_id = $3 from {h} as h "
+    "where q.source_system = $1 and q.table_name = $2 and q.withheld "
+    f"and q.resolution = '{FIXED_BY_HAND}' and q.rule = h.rule and q.row_hash = h.row_hash"
+)
+_STORED_ONCE = "on conflict (source_system, table_name, rule, row_hash) where withheld do nothing"
 
 
 def _digest(keys: Collection[str]) -> str:
@@ -65,16 +75,18 @@ async def move_broken(
             ), hashed as (
                 select *, {_digest(keys)} as row_hash from taken
             ), superseded as (
-                update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'superseded'
+                update quarantine.rows as q set {released("'superseded'")}
                 from hashed as h
-                where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null
+                where q.source_system = $1 and q.table_name = $2 and q.withheld
                     and q.row_key = h.row_key and not h.row_key @? '$.* ? (@ == null)'
                     and (q.rule, q.row_hash) <> (h.rule, h.row_hash)
                 returning q.quarantine_id
+            ), seen as (
+                {_SEEN.format(h="hashed")}
             ), kept as (
                 insert into quarantine.rows (batch_id, source_system, table_name, row_key, rule, row_data, row_hash)
                 select $3, $1, $2, row_key, rule, row_data, row_hash from hashed order by place
-                on conflict (source_system, table_name, rule, row_hash) where resolved_at is null do nothing
+                {_STORED_ONCE}
                 returning quarantine_id
             )
             select count(*) from taken
@@ -113,7 +125,7 @@ async def count_known(
             )
             select count(*) from hashed as b where exists (
                 select from quarantine.rows as q
-                where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null
+                where q.source_system = $1 and q.table_name = $2 and q.withheld
                     and q.rule = b.rule and q.row_hash = b.row_hash
             )
             """,
@@ -141,7 +153,7 @@ async def count_known_unreadable(
         await connection.fetchval(
             "select count(*) from unnest($3::text[], $4::text[]) as u (rule, hashed) where exists ("
             "select from quarantine.rows as q where q.source_system = $1 and q.table_name = $2 "
-            "and q.resolved_at is null and q.rule = u.rule and q.row_hash = md5(u.hashed))",
+            "and q.withheld and q.rule = u.rule and q.row_hash = md5(u.hashed))",
             table.source,
             table.name,
             [record.rule for record in records],
@@ -183,13 +195,15 @@ async def keep_unreadable(
         for place, kind in enumerate(keys.values(), 1)
     ]
     row_key = f"case when {' and '.join(valid)} then jsonb_build_object({', '.join(parts)}) end" if keys else "null"
+    known = "(select $4::text as rule, md5($7::text) as row_hash)"
     for record, hashed in zip(records, _told_apart(records, keys), strict=True):
         texts = [record.key] if record.key is None or isinstance(record.key, str) else list(record.key)
         await connection.execute(
+            f"with seen as ({_SEEN.format(h=known)}) "
             "insert into quarantine.rows (batch_id, source_system, table_name, row_key, rule, row_data, row_hash) "
             f"select $3, $1, $2, {row_key}, u.rule, jsonb_build_object('text', u.text), md5($7::text) "
             "from (select $4::text as rule, $5::text as text, $6::text[] as key_texts) as u "
-            "on conflict (source_system, table_name, rule, row_hash) where resolved_at is null do nothing",
+            f"{_STORED_ONCE}",
             table.source,
             table.name,
             batch_id,
@@ -217,9 +231,8 @@ async def resolve(
     if keys:
         resolution = f"case when l._deleted_at is null then {resolution} else 'deleted at the source' end"
     status = await connection.execute(
-        "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = "
-        f"{resolution} from {there} "
-        f"where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
+        f"update quarantine.rows as q set {released(resolution)} from {there} "
+        f"where q.source_system = $1 and q.table_name = $2 and q.withheld "
         # That one row of such a key came does not mean that the other copies are gone: see `duplicates`.
         f"and q.rule <> '{KEY_NOT_UNIQUE}' and {same}",
         table.source,
@@ -254,11 +267,11 @@ async def resolve_gone(
         if whole_rows:
             those = f"(select {_digest(keys)} as row_hash from ({documents} where {keyless}) as d) as k"
             ways[1] = (has_null, those, _SAME_HASH)
-    closed = 0
+    closed, gone = 0, released("'deleted at the source'")
     for which, there, same in ways:
         status = await connection.execute(
-            "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = 'deleted at the source' "
-            "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null "
+            f"update quarantine.rows as q set {gone} "
+            "where q.source_system = $1 and q.table_name = $2 and q.withheld "
             f"and {'q.row_key is not null' if keys else 'true'} and {which} and {within} "
             f"and not exists (select from {there} where {same})",
             table.source,

@@ -8,7 +8,14 @@ from flows.declare import Keep
 RETENTION = (
     Keep("raw_*.*", days=400, by="_deleted_at", why="rows deleted at the source"),
     Keep("snapshots.*", days=3650, by="dbt_valid_to", why="superseded versions"),
-    Keep("quarantine.rows", days=90, by="resolved_at", why="quarantined rows that were released or withdrawn"),
+    # A row fixed by hand or discarded, which the source still has, would come again as a new one. Fixes go with it.
+    Keep(
+        "quarantine.rows",
+        days=90,
+        by="resolved_at",
+        why="quarantined rows that were released or withdrawn",
+        condition="not withheld",
+    ),
     Keep("ops.alert_messages", days=90, by="written_at", condition="coalesce(sent_at, dropped_at) is not null"),
     Keep("ops.alerts", days=400, by="resolved_at"),
     Keep(
@@ -43,7 +50,7 @@ RETENTION = (
         "+ coalesce(rows_deleted, 0) + coalesce(rows_quarantined, 0) = 0 and exists (select from ops.loads as later "
         "where later.source_system = loads.source_system and later.table_name = loads.table_name "
         "and later.batch_id > loads.batch_id and later.status = 'published' "
-        "and later.strategy not in ('repair', 'backfill', 'limited')) "
+        "and later.strategy not in ('repair', 'replay', 'backfill', 'limited')) "
         "and batch_id not in (select batch_id from ops.reads) and batch_id not in (select batch_id from ops.chunks)",
     ),
     Keep(

@@ -172,7 +172,7 @@ async def last_compared(connection: Connection[Record], source: str, table: str)
     row = await connection.fetchrow(
         "select reconciliation, source_rows - raw_rows - quarantine_rows, key_difference, missing_rows, extra_rows, "
         "duplicate_rows from ops.loads where source_system = $1 and table_name = $2 and status = 'published' "
-        "and strategy not in ('backfill', 'repair', 'limited') order by batch_id desc limit 1",
+        "and strategy not in ('backfill', 'repair', 'replay', 'limited') order by batch_id desc limit 1",
         source,
         table,
     )
@@ -213,7 +213,8 @@ async def was_read_whole(connection: Connection[Record], source: str, table: str
     return bool(
         await connection.fetchval(
             "select exists (select from ops.loads where source_system = $1 and table_name = $2 "
-            "and status = 'published' and coalesce(reconciliation not in ('incomplete', 'limited'), true))",
+            "and status = 'published' and strategy <> 'replay' "
+            "and coalesce(reconciliation not in ('incomplete', 'limited'), true))",
             source,
             table,
         )
@@ -221,10 +222,10 @@ async def was_read_whole(connection: Connection[Record], source: str, table: str
 
 
 async def last_full_load(connection: Connection[Record], source: str, table: str) -> datetime | None:
-    """When the table's last published load began, leaving out those of single keys or partitions, and limited ones."""
+    """When the table's last published load began, leaving out those of single rows or partitions, and limited ones."""
     began: datetime | None = await connection.fetchval(
         "select max(started_at) from ops.loads where source_system = $1 and table_name = $2 "
-        "and status = 'published' and strategy not in ('repair', 'backfill', 'limited')",
+        "and status = 'published' and strategy not in ('repair', 'replay', 'backfill', 'limited')",
         source,
         table,
     )

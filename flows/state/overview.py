@@ -64,8 +64,10 @@ with latest as (
     select distinct on (source_system, table_name)
         source_system, table_name, status, finished_at, source_rows, raw_rows, quarantine_rows, reconciliation,
         missing_rows, extra_rows, duplicate_rows, rows_deduplicated
-    -- A repair is about single keys, a backfill about one partition: neither shows raw's row count or freshness.
-    from ops.loads where strategy not in ('repair', 'backfill') order by source_system, table_name, batch_id desc
+    -- Repairs and replays are about single rows, a backfill about one partition: none shows raw's row count or
+    -- freshness.
+    from ops.loads where strategy not in ('repair', 'replay', 'backfill')
+    order by source_system, table_name, batch_id desc
 ), open_rows as (
     select source_system, table_name, count(*) as rows
     from quarantine.rows where resolved_at is null group by 1, 2
@@ -81,7 +83,7 @@ left join open_rows as q using (source_system, table_name)
 left join lateral (
     select max(finished_at) as published_at from ops.loads as o
     where o.source_system = l.source_system and o.table_name = l.table_name and o.status = 'published'
-        and o.strategy not in ('repair', 'backfill', 'limited')
+        and o.strategy not in ('repair', 'replay', 'backfill', 'limited')
 ) as p on true
 order by 1, 2
 """

@@ -106,7 +106,7 @@ async def reopen(
         "update ops.loads set status = 'running', run_id = coalesce($3, run_id), error_id = null, error = null, "
         "finished_at = null where batch_id = ("
         "select max(batch_id) from ops.loads where source_system = $1 and table_name = $2 "
-        "and strategy not in ('repair', 'backfill')) "
+        "and strategy not in ('repair', 'replay', 'backfill')) "
         "and status in ('running', 'failed') and exists (select from ops.reads as r inner join ops.chunks as c "
         "using (batch_id) where r.batch_id = ops.loads.batch_id "
         "and c.committed_at > clock_timestamp() - make_interval(secs => $4 * 3600.0)) returning batch_id",

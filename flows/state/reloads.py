@@ -32,7 +32,7 @@ async def reason(connection: Connection[Record], source: str, table: str) -> str
             and last.source_rows - last.raw_rows - last.quarantine_rows + last.extra_rows <> 0
             or last.strategy <> 'reload' and last.extra_rows is null and last.reconciliation = 'extra' and exists (
                 select from quarantine.rows as q
-                where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null
+                where q.source_system = $1 and q.table_name = $2 and q.withheld
                     and q.rule = 'key_not_unique'
             ) as has_other_copies,
             last.missing_rows,
@@ -60,7 +60,7 @@ async def reason(connection: Connection[Record], source: str, table: str) -> str
             select reconciliation, strategy, source_rows, raw_rows, quarantine_rows, missing_rows, extra_rows
             from ops.loads
             where source_system = $1 and table_name = $2 and status = 'published'
-                and strategy not in ('backfill', 'limited')
+                and strategy not in ('backfill', 'limited', 'replay')
             order by batch_id desc limit 1
         ) as last on true
         """,

@@ -265,14 +265,56 @@ create table if not exists quarantine.rows (
     row_hash text not null,
     quarantined_at timestamptz not null default clock_timestamp(),
     resolved_at timestamptz,
-    resolution text
+    resolution text,
+    resolved_by text,
+    reason text,
+    released_at timestamptz,
+    fix_id bigint,
+    seen_batch_id bigint,
+    withheld boolean generated always as (
+        resolved_at is null
+        or (released_at is null and coalesce(resolution in ('fixed by hand', 'discarded'), false))
+    ) stored
 );
 comment on table quarantine.rows is 'One row per version of a source row that failed a row check on load: the full row and the name of the rule.';
-create index if not exists rows_open_by_table on quarantine.rows (source_system, table_name, row_key)
-where resolved_at is null;
+comment on column quarantine.rows.withheld is
+'The source still has this version, and raw does not have it, as far as loads know. So it is with open rows, and with rows that a person fixed by hand or discarded, until another version arrives.';
+comment on column quarantine.rows.released_at is 'Of a row that a person fixed or discarded: when another version arrived, or none did.';
+comment on column quarantine.rows.reason is 'Why a person (resolved_by) fixed or discarded the row.';
+comment on column quarantine.rows.fix_id is 'The row of quarantine.fixes that raw has instead of this version.';
+comment on column quarantine.rows.seen_batch_id is 'Of a row fixed by hand: the last load that read this version again, and put the fixed one in its place.';
+create index if not exists rows_withheld_by_table on quarantine.rows (source_system, table_name, row_key)
+where withheld;
 -- An overlapping read finds the same bad row again: it is stored once.
-create unique index if not exists rows_open_once on quarantine.rows (source_system, table_name, rule, row_hash)
-where resolved_at is null;
+create unique index if not exists rows_withheld_once on quarantine.rows (source_system, table_name, rule, row_hash)
+where withheld;
+
+create table if not exists quarantine.fixes (
+    fix_id bigint generated always as identity primary key,
+    quarantine_id bigint not null references quarantine.rows (quarantine_id) on delete cascade,
+    row_data jsonb not null,
+    changed text [] not null,
+    reason text not null,
+    fixed_by text not null,
+    by_role text not null default session_user,
+    fixed_at timestamptz not null default clock_timestamp()
+);
+comment on table quarantine.fixes is
+'One row per fix of a quarantined row by hand: the fixed version in full, beside the original, and who, when and why. The newest one is loaded by `medallion quarantine replay`.';
+create index if not exists fixes_by_row on quarantine.fixes (quarantine_id, fix_id);
+
+create table if not exists ops.reveals (
+    reveal_id bigint generated always as identity primary key,
+    place text not null,
+    quarantine_ids bigint [] not null,
+    rows bigint not null,
+    reason text not null,
+    revealed_by text not null,
+    by_role text not null default session_user,
+    revealed_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.reveals is
+'One row per time that a person saw the values of quarantined rows: whose command, which rows, and why. Append-only; an erasure may replace words of the reason by [erased].';
 
 create table if not exists ops.list_reads (
     source_system text not null,
@@ -373,6 +415,11 @@ end
 $$;
 create or replace trigger only_added before update or delete or truncate on ops.erasures
 for each statement execute function ops.refuse_change();
+create or replace trigger only_added before delete or truncate or update of
+reveal_id, place, quarantine_ids, rows, revealed_by, by_role, revealed_at on ops.reveals
+for each statement execute function ops.refuse_change();
+create or replace trigger only_erased before update of reason on ops.reveals
+for each row when (new.reason not like '%[erased]%') execute function ops.refuse_change();
 
 create table if not exists ops.retentions (
     retention_id bigint generated always as identity primary key,

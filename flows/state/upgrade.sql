@@ -120,3 +120,20 @@ alter table if exists ops.loads add column if not exists duplicate_rows bigint;
 alter table if exists ops.loads add column if not exists key_difference numeric;
 alter table if exists ops.reconciliations add column if not exists duplicate bigint not null default 0;
 alter table if exists ops.chunks add column if not exists written_by text;
+-- Version 12 says which versions the source still has, since a person may fix or discard a row.
+do $$
+begin
+    if to_regclass('quarantine.rows') is not null then
+        alter table quarantine.rows add column if not exists resolved_by text;
+        alter table quarantine.rows add column if not exists reason text;
+        alter table quarantine.rows add column if not exists released_at timestamptz;
+        alter table quarantine.rows add column if not exists fix_id bigint;
+        alter table quarantine.rows add column if not exists seen_batch_id bigint;
+        alter table quarantine.rows add column if not exists withheld boolean generated always as (
+            resolved_at is null
+            or (released_at is null and coalesce(resolution in ('fixed by hand', 'discarded'), false))
+        ) stored;
+    end if;
+end
+$$;
+drop index if exists quarantine.rows_open_by_table, quarantine.rows_open_once;

@@ -47,7 +47,7 @@ def warning(counts: LoadCounts, where: str, strategy: str, *, load: str, has_key
             said += ": the next run reads them"
         case "missing" if strategy == "reload":
             said += f", although the table was reloaded: `medallion reconcile {where}` shows which"
-        case "missing" if strategy not in {"backfill", "repair"}:
+        case "missing" if strategy not in {"backfill", "repair", "replay"}:
             said += ": the next run reloads the table"
         case "duplicate":
             said += (

@@ -36,12 +36,14 @@ from flows.kinds.api.pages.endpoint import count_records, read_pages
 from flows.kinds.api.pages.page import Start
 from flows.kinds.api.plan import known_read, plan_endpoint, since_of
 from flows.kinds.api.preview import draft_api, preview_endpoint
+from flows.kinds.api.shape import places_of, shape_of, tombstone_of
 from flows.kinds.kind import Column, Ends, EventTime, Kind, Planned, Preview, Waiting, Words
 from flows.landing.table import Target
 from flows.observe.openlineage import Dataset, api_dataset
 from flows.publish import raw_rows
 from flows.publish.counts import Totals, compare_counts
 from flows.publish.identity import joined
+from flows.publish.replay import RowChecks
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.sample import limited_plan
 from flows.state import ledger
@@ -186,6 +188,20 @@ class Apis(Kind[Api, Endpoint]):
     def order(self, tables: Iterable[Endpoint]) -> Mapping[str, str]:
         """Children are asked for by their parents' keys, so parents come first."""
         return {table.name: table.parent.endpoint for table in tables if table.parent is not None}
+
+    def row_checks(self, table: Endpoint) -> RowChecks:
+        """Columns are made of the record, but for those of the request."""
+        cursor = table.cursor if isinstance(table.cursor, Since) else None
+        made = zip(places_of(table), shape_of(table).columns, strict=False)
+        return RowChecks(
+            table.rules,
+            cursor.column if cursor is not None else None,
+            cursor_required=cursor is not None and cursor.missing == "quarantine",
+            has_records=True,
+            derived={column.name: column.select for place, column in made if place.steps},
+            tombstone=tombstone_of(table),
+            known_fields_only=table.on_drift != "evolve",
+        )
 
     def columns(self, table: Endpoint) -> Sequence[Column]:
         """Key, cursor, and the record as it was sent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
@@ -24,12 +24,15 @@ from flows.kinds.tables import table_columns
 from flows.landing.table import Target
 from flows.observe.openlineage import Dataset, database_dataset
 from flows.publish.counts import Totals, compare_counts
+from flows.publish.identity import refuse_other_masks
 from flows.publish.raw_rows import count_live
 from flows.publish.refusal import refusal_by_counts
+from flows.publish.replay import RowChecks
 from flows.publish.run import Loaded, LoadRun
 from flows.state.reconciliations import Reconciliation
 from flows.values.checksum import Key
 from flows.values.connection import DatabaseConnection
+from flows.values.plan import CursorState
 from flows.values.settings import settings
 
 if TYPE_CHECKING:
@@ -105,6 +108,14 @@ class Databases(Kind[Database, Table]):
             )
             target = Target(source.name, table.name, source.raw_schema)
             return await compare_counts(warehouse, target, totals), ()
+
+    def row_checks(self, table: Table) -> RowChecks:
+        """By the declared rules and masks, and the cursor's column."""
+        return RowChecks(table.rules, table.cursor_column, masks=table.masked)
+
+    def refuse_replay(self, table: Table, state: CursorState, raw: Collection[str], where: str) -> None:
+        """Quarantine has values as they were masked then."""
+        refuse_other_masks(state, raw, table, where)
 
     def columns(self, table: Table) -> Sequence[Column]:
         """Key and cursor; the other columns are the source's."""

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 from flows.access import addresses
 from flows.access.addresses import connect
 from flows.kinds.dlt import DltSource, Resource
-from flows.kinds.dlt.stage import Opened, carry_out, opened_resource
+from flows.kinds.dlt.stage import Opened, carry_out, opened_resource, shape_of
 from flows.kinds.kind import Column, Ends, EventTime, Kind, Planned, Words
 from flows.landing.table import Target, raw_columns
 from flows.publish.counts import Totals, compare_counts
+from flows.publish.replay import RowChecks
 from flows.publish.run import Loaded, LoadRun
 from flows.state.reconciliations import Reconciliation
 from flows.values.checksum import Key
 from flows.values.connection import ApiConnection
 from flows.values.errors import DeclarationError
+from flows.values.identifiers import quote_literal
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -100,6 +102,21 @@ class Dlt(Kind[DltSource, Resource]):
             where="flows/sources",
             fix=f"for a full reload, `medallion reload {where} --recreate` and `medallion run {where}`; "
             "for some days of it, declare a resource that yields those",
+        )
+
+    def row_checks(self, table: Resource) -> RowChecks:
+        """Of records, the declared columns are made of the record; a key that the resource decides stays as it was."""
+        made = {} if table.columns else {column.name: column.select for column in shape_of(table).columns[:-1]}
+        gone = "false"
+        if table.deleted is not None:
+            gone = f"coalesce(payload -> {quote_literal(table.deleted)}, 'null') not in ('null', 'false')"
+        return RowChecks(
+            table.rules,
+            table.cursor,
+            cursor_required=table.cursor is not None,
+            has_records=not table.columns,
+            derived=made,
+            tombstone=gone,
         )
 
     def columns(self, table: Resource) -> Sequence[Column]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ from flows.kinds.tables import table_columns
 from flows.observe.openlineage import Dataset, database_dataset
 from flows.publish import write
 from flows.publish.deletes import refuse_too_many
+from flows.publish.identity import refuse_other_masks
+from flows.publish.replay import RowChecks
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.session import LoadResult
 from flows.quality.open_rows import key_set_not_in_raw
@@ -35,6 +37,7 @@ from flows.state.reconciliations import Reconciliation
 from flows.values.checksum import Key
 from flows.values.connection import DatabaseConnection
 from flows.values.identifiers import quote_identifier
+from flows.values.plan import CursorState
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -105,6 +108,14 @@ class Postgres(Kind[Database, Table]):
         await repair_keys(
             ends.warehouse, ends.address, ends.source, ends.table, keys, source_rows=source_rows, run_id=run_id
         )
+
+    def row_checks(self, table: Table) -> RowChecks:
+        """By the declared rules and masks, and the cursor's column."""
+        return RowChecks(table.rules, table.cursor_column, masks=table.masked)
+
+    def refuse_replay(self, table: Table, state: CursorState, raw: Collection[str], where: str) -> None:
+        """Quarantine has values as they were masked then."""
+        refuse_other_masks(state, raw, table, where)
 
     def refuse_backfill(self, source: Database, table: Table, column: str | None) -> str:
         """The column that divides the table: named by `column`, or by how it is loaded."""

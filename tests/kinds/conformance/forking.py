@@ -35,6 +35,7 @@ IMPORTED = (
     "tests.kinds.postgres.one_load",
     "tests.kinds.postgres.chunked",
     "tests.kinds.postgres.killable",
+    "tests.verbs.one_replay",
     "tests.privacy.one_erasure",
     "tests.access.one_rotation",
     "tests.dbt_project.one_dbt",

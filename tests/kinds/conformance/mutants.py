@@ -152,6 +152,13 @@ class NamesAnotherEvent(Mutant):
         return EventTime("no_such_column")
 
 
+class ForgetsTheRules(Mutant):
+    """A kind whose quarantined rows are loaded again whatever they break."""
+
+    def row_checks(self, table: Any) -> Any:
+        return replace(self._kind.row_checks(table), rules=())
+
+
 def mutants(kind: Kind[Any, Any], end: End) -> dict[str, Mutant]:
     """Each fault in this kind."""
     return {

@@ -12,6 +12,7 @@ from tests.kinds.conformance.given import Given
 from tests.kinds.conformance.kinds import FIXTURES
 from tests.kinds.conformance.mutants import (
     NAMES,
+    ForgetsTheRules,
     LoadsWhatIsBehindAMask,
     MarksWhatItDoesNotSee,
     Mutant,
@@ -27,6 +28,7 @@ from tests.kinds.conformance.promises import (
     a_limited_load_is_never_mistaken_for_a_full_one,
     a_list_is_complete_or_the_load_says_so,
     a_plan_names_deletes,
+    a_row_fixed_by_hand_and_replayed_is_in_raw_exactly_once,
     an_empty_load_is_fresh_and_the_newest_event_is_that_of_raw,
     another_cursor_is_never_trusted,
     it_is_acknowledged_after_the_commit_only,
@@ -51,6 +53,30 @@ async def test_a_fault_dies_of_a_promise(begin: Callable[[Fixture], Given], kind
 
     with patch.dict(KINDS, {kind: mutant}), pytest.raises(AssertionError):
         await NOTICED_BY[fault](given)
+
+
+@pytest.mark.parametrize("kind", FIXTURES)
+async def test_a_replay_that_bypasses_the_rules_dies_of_a_promise(begin: Callable[[Fixture], Given], kind: str) -> None:
+    given = begin(FIXTURES[kind])
+
+    with patch.dict(KINDS, {kind: ForgetsTheRules(KINDS[kind])}), pytest.raises(AssertionError):
+        await a_row_fixed_by_hand_and_replayed_is_in_raw_exactly_once(given)
+
+
+async def _nothing(*_: object) -> int:
+    return 0
+
+
+@pytest.mark.parametrize("kind", FIXTURES)
+@pytest.mark.parametrize("left_out", ["replay.close", "fixes.put_in_place"])
+async def test_a_replay_that_writes_twice_or_is_taken_back_dies_of_a_promise(
+    begin: Callable[[Fixture], Given], kind: str, left_out: str
+) -> None:
+    """One that does not close what it loaded, and loads that know nothing of the fix."""
+    given = begin(FIXTURES[kind])
+
+    with patch(f"flows.publish.{left_out}", _nothing), pytest.raises(AssertionError):
+        await a_row_fixed_by_hand_and_replayed_is_in_raw_exactly_once(given)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FIXTURES if kind in ("postgres", "databases")])

@@ -7,8 +7,11 @@ import pytest
 from flows.declare import Merge, Replace
 from flows.kinds.postgres import Database, Table
 from flows.values.errors import DeclarationError, FailureClass, MedallionError, SourceError
+from flows.values.settings import settings
 from flows.values.sqlstates import Answer, explain_answer
 from flows.verbs.compare import compare_table
+from flows.verbs.fix import fix
+from flows.verbs.replay import replay
 from tests.conftest import TestDatabase
 from tests.kinds.loading import setting
 from tests.publish.two_ends import TwoEnds, run_sql
@@ -178,3 +181,28 @@ async def test_a_row_with_a_byte_that_is_no_utf8_is_quarantined_and_the_table_go
     ends.source("update notes set note = 'fixed' where id = 3")
     assert (await ends.load(table)).counts.rows_inserted == 1
     assert ends.raw("select count(*) from quarantine.rows where resolved_at is null") == [(0,)]
+
+
+@pytest.mark.parametrize("load", [Merge(), Replace(min_share=0)])
+async def test_a_row_with_a_byte_that_is_no_utf8_stays_as_it_was_fixed_by_hand(
+    unchecked: TwoEnds, load: Merge | Replace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = unchecked
+    table = Table("notes", key="id", load=load, deletes=isinstance(load, Merge), max_quarantined=1)
+    source = Database("shop", connection="shop", tables=[table])
+    monkeypatch.setattr("flows.verbs.find.SOURCES", (source,))
+    monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", ends.warehouse.url("loader"))
+    settings.cache_clear()
+    await ends.load(table)
+    ((number,),) = ends.raw("select quarantine_id from quarantine.rows")
+
+    assert (await fix(number, {"note": "München"}, "ada", "Latin-1")).verdict is None
+    await replay([str(number)], "ada")
+
+    for _ in range(2):
+        counts = (await ends.load(table)).counts
+        assert (counts.rows_deleted, counts.reconciliation) == (0, "match")
+        compared = await compare_table(ends.warehouse_address, ends.shop_address, source, table, repair=True)
+        assert (compared.result, compared.repaired) == ("match", 0)
+        assert ends.raw("select v, note from raw_shop.notes where id = 3 and _deleted_at is null") == [(3, "München")]
+    settings.cache_clear()

@@ -83,10 +83,14 @@ async def _compare_by_key(ends: Ends, table: Table, result: Reconciliation) -> t
     drill = await narrow(ends.origin, source, ends.warehouse, raw, ends.shape.estimated_rows)
     found = _Found()
     in_quarantine = await _count_open(ends) > 0
+    fixed = set[Key]()
+    if in_quarantine:
+        kinds = {name: column.raw_type for name in table.keys if (column := ends.shape.column(name))}
+        fixed = await open_rows.keys_fixed_by_hand(ends.warehouse, kinds, table=ends.target.name)
     batch: list[Difference] = []
     async for difference in differences(ends.origin, source, ends.warehouse, raw, drill):
         if difference.kind in {"extra", "duplicate"}:
-            found.add(difference.kind, difference.key)
+            found.add("quarantined" if difference.key in fixed else difference.kind, difference.key)
             continue
         batch.append(difference)
         if len(batch) == _KEYS_LOOKED_UP:
