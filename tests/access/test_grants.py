@@ -61,7 +61,11 @@ def test_only_the_functions_of_reviews_act_as_their_owner_and_each_of_ours_says_
         "where pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) "
         "and proname <> 'later'",
     )
-    invoker = ("is_held", "refuse_change", "refuse_definition", "refuse_partitions", "release_lock", "take_lock")
+    invoker = (
+        *("is_held", "refuse_change", "refuse_definition", "refuse_partitions", "release_lock", "take_lock"),
+        *("fire_alert", "resolve_alerts", "alerts_of_load", "alerts_of_run", "alerts_of_checks", "alerts_of_circuit"),
+        *("alerts_of_reconciliation", "alerts_of_schema_changes"),
+    )
     reviews = ("close_schemas", "newest_build", "open_schema", "read_manifest", "tables_changed_since")
     expected = dict.fromkeys(invoker, False) | dict.fromkeys(reviews, True)
     assert {row["proname"]: row["prosecdef"] for row in mine} == expected

@@ -42,6 +42,7 @@ COMMANDS = {
     "status": "Show services, last runs, cursors",
     "alerts": "Alerts: what is wrong",
     "freshness": "Show how fresh tables and models are",
+    "quarantine": "Quarantined rows",
     "metrics": "Print metrics of loads",
     "volume": "Show the rows that tables received per day",
     "watch": "Check the Prefect server, the warehouse, flow runs and backups, and send alerts, until stopped.",

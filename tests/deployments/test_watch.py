@@ -155,8 +155,11 @@ async def test_a_worker_counts_as_gone_after_two_heartbeats(
 ) -> None:
     """Prefect itself needs 105 s to say so: too long to be told within two minutes."""
     monkeypatch.setattr(prefect_facts, "_IN_FLIGHT", timedelta())
+    workers = f"{deploying.api}/work_pools/local/workers"
+    for left_over in asked("POST", f"{workers}/filter", json={}).json():  # of tests before
+        asked("DELETE", f"{workers}/{left_over['name']}").raise_for_status()
     with looking(monkeypatch, warehouse, deploying, "workers") as it:
-        path = f"{deploying.api}/work_pools/local/workers/heartbeat"
+        path = f"{workers}/heartbeat"
         asked("POST", path, json={"name": "one", "heartbeat_interval_seconds": 1}).raise_for_status()
         await it.rounds(1, timedelta())
         assert it.told == []

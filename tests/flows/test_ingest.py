@@ -212,7 +212,14 @@ async def test_tables_share_the_sessions_of_their_run(ends: Ends, monkeypatch: p
     state = await run("shop")
 
     assert state.is_completed()
-    assert opened.count("source") == opened.count("warehouse") == declared_shop.max_parallel
+    # One less where a table has ended before the fourth began.
+    assert (
+        1
+        < opened.count("source")
+        == opened.count("warehouse")
+        <= declared_shop.max_parallel
+        < len(declared_shop.tables)
+    )
 
 
 async def error_of(state: State[Any]) -> BaseException:

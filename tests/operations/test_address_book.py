@@ -58,6 +58,14 @@ async def test_the_warehouse_of_a_block_stays_known_while_the_server_is_away() -
     assert "secret" not in repr(book)
 
 
+@pytest.fixture
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of the run's other tests is not configured."""
+    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_server")
 def test_the_servers_credentials_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_api() is None
     monkeypatch.setenv("PREFECT_API_URL", "https://prefect.example.com/api")
@@ -84,6 +92,7 @@ def test_the_watch_imports_neither_prefect_nor_dbt_nor_pandas() -> None:
     assert done.stdout.strip() == ""
 
 
+@pytest.mark.usefixtures("no_server")
 async def test_credentials_of_the_embedded_server_are_sent_to_no_other_that_took_its_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
