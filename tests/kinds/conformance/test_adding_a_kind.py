@@ -34,9 +34,10 @@ def copy_of_the_project(folder: Path) -> Path:
 
 
 def with_the_lines(registry: str, lines: str) -> str:
-    """The registry with an import and an entry more."""
-    imported, entry = lines.strip("\n").split("\n")
-    return registry.replace("\nKINDS:", f"{imported}\n\nKINDS:", 1).replace("\n}\n", f"\n{entry}\n}}\n", 1)
+    """The registry with a function and an entry more."""
+    function, _, entry = lines.rstrip("\n").rpartition("\n")
+    function = function.strip("\n")
+    return registry.replace("\n_MADE_BY", f"\n{function}\n\n\n_MADE_BY", 1).replace("\n}\n", f"\n{entry}\n}}\n", 1)
 
 
 def test_a_kind_that_is_added_by_the_guide_keeps_every_promise(tmp_path: Path) -> None:
