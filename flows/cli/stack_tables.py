@@ -56,11 +56,11 @@ WATCH_ALIVE_SECONDS = 120
 def watch_words(overview: Overview) -> str:
     """Since when the watch was last alive; a warning if that is long ago, or if there is none."""
     if not overview.watches:
-        return "[yellow]No watch has run here: nobody is told of alerts. Start `medallion watch` as a service.[/]"
+        return "[yellow]No watch has run here: no alerts are sent. Start `medallion watch` as a service.[/]"
     newest = overview.watches[0]
     words = f"The watch was last alive {ago(newest['seconds'])} ago on {newest['host']} ({newest['version']})"
     if newest["seconds"] > WATCH_ALIVE_SECONDS:
-        return f"[yellow]{words}: nobody is told of alerts. Start `medallion watch`, and read its log.[/]"
+        return f"[yellow]{words}: no alerts are sent. Start `medallion watch`, and read its log.[/]"
     return f"[dim]{words}[/]"
 
 
