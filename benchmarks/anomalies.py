@@ -2,8 +2,8 @@
 
 The year is that of the demo's shop: its tables of lines and baskets, and, as smaller ones, the lines of a department or
 a store, of which many have fewer than a hundred a day.
-Days are then halved, cut by 30 %, or doubled, one per copy of a table, and the query that the watch uses judges them.
-The control judges the same days by mean and standard deviation of the last 56 days, whatever their weekday.
+Days are then halved, cut by 30 %, or doubled, one per copy of a table, and the query that the watch uses compares them.
+The control compares the same days by mean and standard deviation of the last 56 days, whatever their weekday.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from flows.operations.volumes import Volume, volumes
 
 _RESULTS = Path(__file__).with_name("results")
 _YEAR = [date(2017, 1, 1) + timedelta(days=n) for n in range(365)]
-#: Eight equal weekdays must be known before a day is judged.
+#: Eight equal weekdays must be known before a day is compared.
 _FIRST = _YEAR[9 * 7]
 #: When the shops of the data are closed or besieged.
 _HOLIDAYS = [
@@ -48,7 +48,7 @@ Series = Mapping[date, int]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One case, over all tables: days that were judged, and the share of them that was noticed, in percent."""
+    """One case, over all tables: days that were compared, and the share of them that was noticed, in percent."""
 
     kind: str
     case: str
@@ -113,9 +113,9 @@ async def _measure(bench: Bench, kind: str, tables: Mapping[str, Series], days: 
     connection = await asyncpg.connect(bench.warehouse)
     try:
         for case, holidays in (("real year", []), ("real year, with holidays", _HOLIDAYS)):
-            judged = await _judge(connection, tables, holidays)
-            low_or_high = [each for each in judged if each.state in ("low", "high")]
-            states = {(each.table, each.day): each.state for each in judged}
+            compared = await _compare(connection, tables, holidays)
+            low_or_high = [each for each in compared if each.state in ("low", "high")]
+            states = {(each.table, each.day): each.state for each in compared}
             again = [
                 each for each in low_or_high if states.get((each.table, each.day - timedelta(days=1))) == each.state
             ]
@@ -126,13 +126,13 @@ async def _measure(bench: Bench, kind: str, tables: Mapping[str, Series], days: 
         for case, factor in _CHANGES.items():
             copies, drawn = {}, {}
             for name, series in tables.items():
-                judged_days = [day for day in _YEAR if day >= _FIRST and day not in _HOLIDAYS]
-                for place, day in enumerate(chance.sample(judged_days, days)):
+                chosen_days = [day for day in _YEAR if day >= _FIRST and day not in _HOLIDAYS]
+                for place, day in enumerate(chance.sample(chosen_days, days)):
                     copies[f"{name}/{place}"] = {**series, day: round(series[day] * factor)}
                     drawn[f"year.{name}/{place}"] = day
-            judged = await _judge(connection, copies, _HOLIDAYS)
+            compared = await _compare(connection, copies, _HOLIDAYS)
             expected = "low" if factor < 1 else "high"
-            hits = sum(each.state == expected for each in judged if drawn[each.table] == each.day)
+            hits = sum(each.state == expected for each in compared if drawn[each.table] == each.day)
             control = sum(_stands_out(copies[key.removeprefix("year.")], day) for key, day in drawn.items())
             results.append(
                 Measured(
@@ -149,7 +149,7 @@ async def _measure(bench: Bench, kind: str, tables: Mapping[str, Series], days: 
     return results
 
 
-async def _judge(
+async def _compare(
     connection: asyncpg.Connection[asyncpg.Record], tables: Mapping[str, Series], holidays: Sequence[date]
 ) -> list[Volume]:
     await connection.execute("truncate ops.loads cascade")

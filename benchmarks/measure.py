@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-# With it, each process would compile all that it imports anew, which is most of what a small load takes.
+# With it, each process would compile all that it imports again, which is most of what a small load takes.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 

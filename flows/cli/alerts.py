@@ -17,7 +17,7 @@ from flows.cli.terminal import console, prepare, problems
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-app = typer.Typer(no_args_is_help=True, help="Alerts: what is wrong, since when, and who is told.")
+app = typer.Typer(no_args_is_help=True, help="Alerts: what is wrong, since when, and who is notified.")
 
 Result = TypeVar("Result")
 _Ids = Annotated[list[int], typer.Argument(metavar="ID…", help="As `medallion alerts list` shows them")]
@@ -77,7 +77,7 @@ def show(alert_ids: _Ids) -> None:
 def ack(
     alert_ids: _Ids, note: Annotated[str | None, typer.Option("--note", help="What you do, for the others")] = None
 ) -> None:
-    """Take up alerts, with all of the same incident: the others are told, and it is not escalated."""
+    """Take up alerts, with all of the same incident: the others are notified, and it is not escalated."""
     from flows.operations import alerts
 
     async def do(connection: Connection[Record]) -> list[int]:

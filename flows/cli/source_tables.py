@@ -12,7 +12,7 @@ from rich.text import Text
 from flows.observe.look import grid
 
 if TYPE_CHECKING:
-    from flows.kinds.kind import Preview
+    from flows.kinds.answers import Preview
     from flows.verbs.cursor import Move, StoredCursor
     from flows.verbs.plan import PlanLine
 

@@ -1,4 +1,4 @@
-"""Who is told of which alerts, and when."""
+"""Who is notified of which alerts, and when."""
 
 from __future__ import annotations
 

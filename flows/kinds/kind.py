@@ -1,7 +1,7 @@
 """The protocol of a kind of source.
 
-A kind is a folder in flows/kinds and a line in flows/kinds/registry.py. It fills in what it can do; what it leaves out
-refuses with an error that names the fix. Nothing outside its folder asks what kind a source is.
+A kind is a folder in flows/kinds, and a function and a line in flows/kinds/registry.py. It fills in what it can do;
+what it leaves out refuses with an error that names the fix. Nothing outside its folder asks what kind a source is.
 
     address → open → plan → waiting                      `medallion plan`: looks at both ends, touches neither
                           → load                         stages rows and calls `run.publish`, once or many times
@@ -17,107 +17,27 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flows.access import addresses
 from flows.declare.cursor import Epoch, Timestamp
 from flows.declare.partition import Partition
 from flows.declare.source import Loadable, Source
+from flows.kinds.answers import Column, Ends, EventTime, Planned, Preview, Waiting, Words
 from flows.observe.openlineage import Dataset
 from flows.publish.replay import RowChecks
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.session import LoadResult
 from flows.state.reconciliations import Reconciliation
 from flows.values.checksum import Key
-from flows.values.connection import DatabaseConnection
 from flows.values.errors import DeclarationError
-from flows.values.plan import CursorState, LoadPlan
+from flows.values.plan import CursorState
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 S = TypeVar("S", bound=Source)
 T = TypeVar("T", bound=Loadable)
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A table's next load: the plan for people, and what the kind needs to carry it out."""
-
-    plan: LoadPlan
-    carry: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Rows that a load would read (None: the source cannot tell without being read).
-
-    `keys_differ`: raw and quarantine hold other keys than the source, so a load has deletes to mark, even without rows.
-    `refusal`: why the load would be refused, if the counts of both ends already tell.
-    """
-
-    rows: int | None = None
-    keys_differ: bool = False
-    refusal: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ends(Generic[S, T]):
-    """Both ends of one table: connection URLs, and what is declared. `address` is what `Kind.address` returned."""
-
-    warehouse: DatabaseConnection
-    address: Any
-    source: S
-    table: T
-
-    @property
-    def where(self) -> str:
-        """`shop.baskets`, as errors name it."""
-        return f"{self.source.name}.{self.table.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of raw. `data_type` is None where the source decides; `required` where null would be a fault."""
-
-    name: str
-    description: str
-    data_type: str | None = None
-    required: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class EventTime:
-    """A column of raw with the times of events. `zone` is that of a column without time zone; `per_second`: it has
-    numbers, so many per second since 1970."""
-
-    column: str
-    zone: str = "UTC"
-    per_second: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """A table's line on the page of all tables, where it is not as for other kinds. None: as for others."""
-
-    name: str | None = None
-    key: str | None = None
-    load: str | None = None
-    cursor: str | None = None
-    deletes: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """A table's first records, as the source sent them (JSON), and what kinds of values each field holds.
-
-    `facts`: what was looked at, what is declared of it, and what the answer suggests.
-    """
-
-    records: Sequence[bytes]
-    fields: Mapping[str, str]
-    facts: Sequence[tuple[str, str, str]] = ()
 
 
 class Kind(Generic[S, T]):

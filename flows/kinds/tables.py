@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.declare import Hashed, Overwrite
 from flows.declare.table import Table
-from flows.kinds.kind import Column
+from flows.kinds.answers import Column
 
 
 def table_columns(table: Table) -> list[Column]:

@@ -1,1 +1,1 @@
-"""What an operator needs: alerts, and who is told of them."""
+"""What an operator needs: alerts, and who is notified."""

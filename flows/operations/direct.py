@@ -69,7 +69,7 @@ class Direct:
     async def tell(self, present: Sequence[Condition], elsewhere: Sequence[Condition], now: datetime) -> None:
         """Send what lasts and was not told yet, and the end of what was told and is not present any more.
 
-        `elsewhere` is told by the outbox from now on: its end is too.
+        `elsewhere` is sent by the outbox from now on, and so is its end.
         """
         here = {(each.name, each.subject): each for each in present}
         for each in elsewhere:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from flows.kinds.kind import EventTime
+from flows.kinds.answers import EventTime
 from flows.state.freshness import TableTimes
 from flows.values.identifiers import qualified, quote_identifier, quote_literal
 

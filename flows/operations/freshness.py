@@ -5,8 +5,8 @@
     pipeline   rows of a table that gold was not built from yet; for a model, its last build
     deadline   whether a load or build ended in time for the last deadline
 
-A table that was never loaded is judged from the beginning of its first load on; before, nothing is expected of it. If
-others of its source are loaded, and it is not, it is judged from when it was first seen.
+A table that was never loaded is measured from the beginning of its first load on; before, nothing is expected of it. If
+others of its source are loaded, and it is not, it is measured from when it was first seen.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flows.declare.deadline import Calendar, Deadline
 from flows.declare.freshness import Freshness, limit
 from flows.declare.promises import broken_at, freshness_of, limits_of
 from flows.declare.source import Loadable, Source
-from flows.kinds.kind import EventTime
+from flows.kinds.answers import EventTime
 from flows.kinds.registry import kind_of
 from flows.models.manifest import Manifest
 from flows.models.promises import ModelPromise, promise_of
@@ -165,7 +165,7 @@ def _of_table(
     load = Reading(
         f"{source.name}.{table.name}",
         "load",
-        *_judged_since(times.known_since, times.loaded_at, within, now, source.schedule),
+        *_state_since(times.known_since, times.loaded_at, within, now, source.schedule),
         at=times.loaded_at,
         promised=promise.loaded_within or (_words(within) if within is not None else ""),
         within=within,
@@ -177,7 +177,7 @@ def _of_table(
     yield load
     if (within := limit(promise.event_within)) is not None and newest is not None:
         # No event at all: what an empty table means, its gate says.
-        state, since = _judged(newest.at, within, now)
+        state, since = _state(newest.at, within, now)
         yield replace(
             load,
             clock="event",
@@ -190,7 +190,7 @@ def _of_table(
             fix=newest.fix,
         )
     if (within := limit(promise.built_within)) is not None:
-        state, since = _judged(times.unbuilt_since, within, now)
+        state, since = _state(times.unbuilt_since, within, now)
         yield replace(
             load,
             clock="pipeline",
@@ -214,7 +214,7 @@ def _of_model(
     build = Reading(
         name,
         "pipeline",
-        *_judged_since(builds.known_since, builds.built_at, within, now),
+        *_state_since(builds.known_since, builds.built_at, within, now),
         at=builds.built_at,
         promised=_words(within) if within is not None else "",
         within=within,
@@ -228,19 +228,19 @@ def _of_model(
         yield _due(build, promise.expected_by, now)
 
 
-def _judged_since(
+def _state_since(
     known_since: datetime | None,
     at: datetime | None,
     within: timedelta | None,
     now: datetime,
     schedule: str | None = None,
 ) -> tuple[str, datetime | None]:
-    """As `_judged`; what has not been done yet is not due, until the limit is exceeded since it was known."""
-    state, since = _judged(at or known_since, within, now, schedule)
+    """As `_state`; what has not been done yet is not due, until the limit is exceeded since it was known."""
+    state, since = _state(at or known_since, within, now, schedule)
     return (NOT_DUE if at is None and state == FRESH else state), since
 
 
-def _judged(
+def _state(
     at: datetime | None, within: timedelta | None, now: datetime, schedule: str | None = None
 ) -> tuple[str, datetime | None]:
     """The state of a clock that shows this time, and since when a promise is broken."""

@@ -34,7 +34,7 @@ async def send_due(
     waiting = await connection.fetch(
         "select message_id, incident_id, channel, severity, subject, body, facts, attempts "
         "from ops.alert_messages as m where sent_at is null and dropped_at is null and due_at <= $1 "
-        # Nobody is told of an end before the beginning.
+        # The beginning of an incident is sent before its end.
         "and not exists (select from ops.alert_messages as e where e.channel = m.channel "
         "and e.incident_id = m.incident_id and e.message_id < m.message_id "
         "and e.sent_at is null and e.dropped_at is null and e.due_at > $1) order by message_id",

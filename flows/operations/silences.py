@@ -34,7 +34,7 @@ async def silence(connection: Connection[Record], pattern: str, lasting: timedel
 
 
 async def _mark(connection: Connection[Record], alerts: Sequence[Alert], row: Record, by: str, reason: str) -> None:
-    """Alerts as silenced. Whoever was told of one is told of its end."""
+    """Alerts as silenced. Who received its beginning receives its end."""
     await connection.execute(
         "with marked as (update ops.alerts set status = 'silenced', silence_id = $2 where alert_id = any($1::bigint[]) "
         "and status in ('firing', 'acknowledged') and not once returning alert_id) "

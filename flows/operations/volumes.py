@@ -57,8 +57,8 @@ async def volumes(
 ) -> list[Volume]:
     """Each table's volumes on the `days` days up to `last`, sorted by table and day.
 
-    `holidays` are days of a table, as (source, table, day), that are neither judged nor usual. A day without a load is
-    left out: that is a matter of freshness.
+    `holidays` are days of a table, as (source, table, day): they are not compared, and no other day is compared with
+    them. A day without a load is left out: that is a matter of freshness.
     """
     free = [*holidays]
     records = await connection.fetch(

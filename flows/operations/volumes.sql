@@ -1,6 +1,6 @@
 -- How many rows each table received on each day, and how many it usually does on that weekday.
--- $1: the last day that counts. $2: how many days are judged, up to that one. $3, $4, $5: source, table and day of
--- holidays, which are neither judged nor usual. Logarithms, because volumes grow and vary by factors; medians, because
+-- $1: the last day that counts. $2: how many days are compared, up to that one. $3, $4, $5: source, table and day of
+-- holidays, which are neither compared nor usual. Logarithms, because volumes grow and vary by factors; medians, because
 -- single outliers must not move what is usual. A weekday has its own center, and all days together one spread: that of
 -- eight days of one weekday varies too much by itself.
 with holidays as (

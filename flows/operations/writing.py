@@ -62,7 +62,7 @@ class Writer:
         since = {row["alert_id"]: row["happened_at"] - self.settle * row["again"] for row in rows}
         alerts = await alerts_of(connection, since)
         over = [alert for alert in alerts if alert.status == "resolved" and not alert.once]
-        await need_no_message(connection, over)  # it ended before anybody was told: nobody is told of its end either
+        await need_no_message(connection, over)  # nothing was sent of its beginning, so nothing is of its end
         ready = [alert for alert in alerts if alert not in over and now - since[alert.alert_id] >= self.settle]
         ready = await hold_back(connection, ready, now)
         if not ready:
@@ -198,7 +198,7 @@ class Writer:
                 when = now if route.quiet is None or message.severity == "critical" else route.quiet.over_at(now)
                 for name in route.channels:
                     due[name] = min(due.get(name, when), when)
-        # That a channel does not accept messages is told to the others.
+        # That a channel does not accept messages is sent to the others.
         for alert in alerts:
             if alert.name == UNDELIVERED:
                 due.pop(alert.subject.removeprefix("channel "), None)

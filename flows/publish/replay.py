@@ -1,7 +1,7 @@
 """Rows of quarantine loaded again: which of them pass the checks of a load, and why the others stay.
 
-Each row is judged in SQL, by its document or its newest fix, and in this order: it has a document, its values fit raw's
-columns, it breaks no rule, and raw has nothing newer. What passes is staged and published like any load.
+Each row is assessed in SQL, by its document or its newest fix, and in this order: it has a document, its values fit
+raw's columns, it breaks no rule, and raw has nothing newer. What passes is staged and published like any load.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Beside(Target):
         return f"{super().landing_name}__r"
 
     @property
-    def judged(self) -> str:
-        """The table of judged rows."""
+    def assessed(self) -> str:
+        """The table of assessed rows."""
         return qualified(LANDING_SCHEMA, f"{super().landing_name}__j")
 
 
@@ -146,7 +146,7 @@ class Replay:
             )
         return f"case when {is_text} then {as_record} else q.row_data end"
 
-    def judged(self, chosen: Chosen) -> str:
+    def assessed(self, chosen: Chosen) -> str:
         """SQL for the chosen rows: `quarantine_id`, `fix_id`, `rule`, `document`, `gone`; `verdict`, null for those to
         load."""
         table, documents, keys = self.target.name, self.documents, self.keys
@@ -258,19 +258,20 @@ async def open_replay(
 
 
 async def stage(warehouse: Connection[Record], replay: Replay, chosen: Chosen) -> tuple[int, int]:
-    """Judge the chosen rows, and stage those that pass; returns how many, and how many stay."""
+    """Assess the chosen rows, and stage those that pass; returns how many, and how many stay."""
     target, documents, names = replay.target, replay.documents, column_list([*replay.shape.names])
-    await warehouse.execute(f"drop table if exists {target.judged}")
-    await warehouse.execute(f"create unlogged table {target.judged} as {replay.judged(chosen)}")
-    await warehouse.execute(f"analyze {target.judged}")
+    await warehouse.execute(f"drop table if exists {target.assessed}")
+    await warehouse.execute(f"create unlogged table {target.assessed} as {replay.assessed(chosen)}")
+    await warehouse.execute(f"analyze {target.assessed}")
     status = await warehouse.execute(
         f"insert into {target.landing} ({names}, _deleted_at) "
         f"select {', '.join(documents.values('j.document', 'p'))}, case when j.gone then now() end "
-        f"from {target.judged} as j {documents.row('j.document', 'p')} where j.verdict is null order by j.quarantine_id"
+        f"from {target.assessed} as j {documents.row('j.document', 'p')} "
+        "where j.verdict is null order by j.quarantine_id"
     )
-    judged = await warehouse.fetchval(f"select count(*) from {target.judged}")
+    assessed = await warehouse.fetchval(f"select count(*) from {target.assessed}")
     staged = int(status.split()[-1])
-    return staged, judged - staged
+    return staged, assessed - staged
 
 
 async def close(warehouse: Connection[Record], replay: Replay, by: str, batch_id: int) -> int:
@@ -282,7 +283,7 @@ async def close(warehouse: Connection[Record], replay: Replay, by: str, batch_id
         f"resolution = case when j.verdict is null then {loaded} else 'superseded' end, "
         "fix_id = case when j.verdict is null then j.fix_id end, "
         "reason = coalesce((select f.reason from quarantine.fixes as f where f.fix_id = j.fix_id), q.reason) "
-        f"from {replay.target.judged} as j "
+        f"from {replay.target.assessed} as j "
         f"where j.quarantine_id = q.quarantine_id and (j.verdict is null or {outdated})",
         by,
         batch_id,

@@ -14,7 +14,7 @@ from flows.values.identifiers import qualified
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-#: The schema of rows that a rule of silver refused. dbt builds it anew: they are fixed at the source or in the model.
+#: The schema of rows that a rule of silver refused. dbt rebuilds it: they are fixed at the source or in the model.
 SILVER = "silver_quarantine"
 # Of a value that is shown.
 _LONGEST = 2_000

@@ -1,7 +1,7 @@
 """The declared columns of a raw table; other columns depend on the source."""
 
 from flows.declare.source import Loadable, Source
-from flows.kinds.kind import Column
+from flows.kinds.answers import Column
 from flows.kinds.registry import kind_of
 
 # PostgreSQL's long type names: Soda compares them as text, and `timestamptz` would never match.

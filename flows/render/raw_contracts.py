@@ -5,7 +5,7 @@ from typing import Any
 from flows.declare import Append
 from flows.declare.promises import limits_of
 from flows.declare.source import Loadable, Source
-from flows.kinds.kind import Column
+from flows.kinds.answers import Column
 from flows.render.freshness import last_load
 from flows.render.raw_columns import raw_columns
 from flows.render.rendered_yaml import HEADER, dump

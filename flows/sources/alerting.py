@@ -1,4 +1,4 @@
-"""Who is told of alerts: see docs/monitoring.md. The channel `default` is the block `alerts`."""
+"""Who is notified of alerts: see docs/monitoring.md. The channel `default` is the block `alerts`."""
 
 from flows.declare import Route
 

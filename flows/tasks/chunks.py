@@ -15,7 +15,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.access import addresses
-from flows.kinds.kind import Ends
+from flows.kinds.answers import Ends
 from flows.kinds.registry import kind_of
 from flows.observe import logs, sentry
 from flows.values.errors import ConfigurationError

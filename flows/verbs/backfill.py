@@ -5,7 +5,7 @@ from __future__ import annotations
 from flows.access import addresses
 from flows.declare.partition import Partition
 from flows.declare.source import Loadable, Source
-from flows.kinds.kind import Ends
+from flows.kinds.answers import Ends
 from flows.kinds.registry import kind_of
 from flows.publish.session import LoadResult, Progress
 from flows.values.row_limit import refuse_limit

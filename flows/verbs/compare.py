@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.access.addresses import connect
 from flows.declare.source import Loadable, Source
-from flows.kinds.kind import Ends
+from flows.kinds.answers import Ends
 from flows.kinds.registry import kind_of
 from flows.landing.table import Target, raw_columns
 from flows.publish.sample import sample_of

@@ -58,7 +58,7 @@ async def fix(number: int, values: Mapping[str, str | None], by: str, reason: st
                 reason,
                 by,
             )
-            verdict = await warehouse.fetchval(f"select verdict from ({replay.judged(Chosen([number]))}) as j")
+            verdict = await warehouse.fetchval(f"select verdict from ({replay.assessed(Chosen([number]))}) as j")
     return Fixed(entry, fix_id, tuple(values), verdict)
 
 

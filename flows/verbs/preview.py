@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.access import addresses
-from flows.kinds.kind import Ends, Preview
+from flows.kinds.answers import Ends, Preview
 from flows.kinds.registry import KINDS, kind_of
 from flows.verbs.find import find_table
 

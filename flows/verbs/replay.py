@@ -1,6 +1,6 @@
 """Rows of quarantine loaded again: through the same checks and the same publishing transaction as any load.
 
-find the table → lock it → judge the chosen rows → stage those that pass → check and publish, and close them
+find the table → lock it → assess the chosen rows → stage those that pass → check and publish, and close them
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ async def plan_replay(names: Sequence[str], rule: str | None = None) -> list[Rep
         for table, chosen in (await _choose(warehouse, names, rule)).items():
             async with warehouse.transaction(readonly=True):
                 replay = await _open(warehouse, *find_table(table))
-                planned.append(Replayed(table, await _outcomes(warehouse, table, replay.judged(chosen))))
+                planned.append(Replayed(table, await _outcomes(warehouse, table, replay.assessed(chosen))))
     return planned
 
 
@@ -106,10 +106,10 @@ async def _open(warehouse: Connection[Record], source: Source, table: Loadable) 
     return replay
 
 
-async def _outcomes(warehouse: Connection[Record], name: str, judged: str) -> list[Outcome]:
+async def _outcomes(warehouse: Connection[Record], name: str, assessed: str) -> list[Outcome]:
     records = await warehouse.fetch(
         "select rule, verdict, count(*) as rows, (array_agg(quarantine_id order by quarantine_id))[:5] as ids "
-        f"from ({judged}) as j group by 1, 2 order by 2 nulls first, 1"
+        f"from ({assessed}) as j group by 1, 2 order by 2 nulls first, 1"
     )
     return [Outcome(name, one["rule"], one["verdict"], one["rows"], one["ids"]) for one in records]
 
@@ -123,15 +123,15 @@ async def _replay(source: Source, table: Loadable, chosen: Chosen, by: str, run_
         await create_landing(warehouse, target, replay.shape, first=False, bare=True)
         await stamp_landing(warehouse, target, Stamp(extracted_at, session.batch_id))
         session.pass_failpoint("after_landing_created")
-        # Judged under the table's lock: no load can bring another version of a row meanwhile.
+        # Assessed under the table's lock: no load can bring another version of a row meanwhile.
         staged, kept_back = await replays.stage(warehouse, replay, chosen)
         session.rows_read = staged + kept_back
-        outcomes = await _outcomes(warehouse, target.where, f"select * from {target.judged}")
+        outcomes = await _outcomes(warehouse, target.where, f"select * from {target.assessed}")
         session.pass_failpoint("after_copy")
 
         async def settle() -> tuple[Held, int]:
             await replays.close(warehouse, replay, by, session.batch_id)
-            await warehouse.execute(f"drop table {target.judged}")
+            await warehouse.execute(f"drop table {target.assessed}")
             return Held(KeySet(staged), KeySet(kept_back)), 0
 
         state = await ledger.read_cursor(warehouse, source.name, table.name)

@@ -179,7 +179,7 @@ def live_through(day: Day) -> None:
     for _ in range(3):
         late.append(start(deploying, "transform/transform"))
         # Prefect keeps the event of a state for a quarter of an hour if that of the state before is still under way
-        # when it arrives: then the next late run is the first that is told.
+        # when it arrives: then the next late run is the first that is reported.
         if looked_for(lambda: day.told_of("runs are late"), PATIENCE / 3):
             break
     looked_for(lambda: day.told_of("no worker takes runs"), PATIENCE)

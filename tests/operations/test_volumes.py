@@ -25,7 +25,7 @@ WEEKS = {
 }
 
 
-async def judged(warehouse: TestDatabase, last: date, days: int = 1) -> list[Volume]:
+async def measured(warehouse: TestDatabase, last: date, days: int = 1) -> list[Volume]:
     async with connect(at(warehouse, "loader"), side="warehouse") as connection:
         return await volumes(connection, last, days)
 
@@ -49,7 +49,7 @@ async def found(warehouse: TestDatabase, day: date, holidays: Sequence[date] = (
 )
 async def test_a_day_is_compared_with_its_weekday(warehouse: TestDatabase, rows: int, state: str) -> None:
     loaded(warehouse, "baskets", {**WEEKS, MONDAY: rows})
-    (volume,) = await judged(warehouse, MONDAY)
+    (volume,) = await measured(warehouse, MONDAY)
     assert (volume.state, volume.rows, volume.known) == (state, rows, 10)
     assert volume.lowest is not None
     assert volume.highest is not None
@@ -58,7 +58,7 @@ async def test_a_day_is_compared_with_its_weekday(warehouse: TestDatabase, rows:
 
 async def test_a_quiet_sunday_is_usual_and_as_a_monday_it_is_low(warehouse: TestDatabase) -> None:
     loaded(warehouse, "baskets", {**WEEKS, MONDAY: WEEKS[MONDAY - timedelta(days=1)]})
-    sunday, monday = await judged(warehouse, MONDAY, 2)
+    sunday, monday = await measured(warehouse, MONDAY, 2)
     assert (sunday.state, monday.state) == ("usual", "low")
 
 
@@ -68,7 +68,7 @@ async def test_with_fewer_than_eight_of_its_weekdays_nothing_is_said(warehouse: 
         "baskets",
         {day: rows for day, rows in WEEKS.items() if day > MONDAY - timedelta(weeks=8)} | {MONDAY: 0},
     )
-    (volume,) = await judged(warehouse, MONDAY)
+    (volume,) = await measured(warehouse, MONDAY)
     assert (volume.state, volume.known) == ("learning", 7)
     assert await found(warehouse, MONDAY) == []
 
@@ -102,7 +102,7 @@ async def test_a_holiday_is_neither_judged_nor_usual(warehouse: TestDatabase) ->
 async def test_rows_that_were_read_again_do_not_count(warehouse: TestDatabase, strategy: str) -> None:
     loaded(warehouse, "baskets", {**WEEKS, MONDAY: 1010})
     loaded(warehouse, "baskets", {MONDAY - timedelta(weeks=1): 900_000}, loads=1, strategy=strategy)
-    (volume,) = await judged(warehouse, MONDAY)
+    (volume,) = await measured(warehouse, MONDAY)
     assert volume.state == "usual"
     assert volume.known >= 9
 
@@ -110,10 +110,10 @@ async def test_rows_that_were_read_again_do_not_count(warehouse: TestDatabase, s
 async def test_one_day_of_an_outage_does_not_become_what_is_usual(warehouse: TestDatabase) -> None:
     weeks = {**WEEKS, MONDAY - timedelta(weeks=1): 0, MONDAY - timedelta(weeks=2): 5000}
     loaded(warehouse, "baskets", {**weeks, MONDAY: 500})
-    assert [volume.state for volume in await judged(warehouse, MONDAY)] == ["low"]
+    assert [volume.state for volume in await measured(warehouse, MONDAY)] == ["low"]
 
 
 async def test_a_table_that_was_not_loaded_is_left_to_freshness(warehouse: TestDatabase) -> None:
     loaded(warehouse, "baskets", WEEKS)
-    assert await judged(warehouse, MONDAY) == []
+    assert await measured(warehouse, MONDAY) == []
     assert await found(warehouse, MONDAY) == []

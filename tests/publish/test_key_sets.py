@@ -9,7 +9,7 @@ import pytest
 from flows.access.addresses import connect
 from flows.declare import Append, Merge, Replace, Sequence, Timestamp
 from flows.declare.partition import Every, Partition, partitions
-from flows.kinds.kind import Ends
+from flows.kinds.answers import Ends
 from flows.kinds.postgres import Database, Table
 from flows.kinds.postgres.backfill import backfill_partition
 from flows.landing import copy

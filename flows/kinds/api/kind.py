@@ -13,6 +13,7 @@ from flows.access import addresses
 from flows.access.addresses import connect
 from flows.access.kept_tokens import keeper_of
 from flows.failures.circuit import guarded
+from flows.kinds.answers import Column, Ends, EventTime, Planned, Preview, Waiting, Words
 from flows.kinds.api import (
     Api,
     ApiKeyHeader,
@@ -37,7 +38,7 @@ from flows.kinds.api.pages.page import Start
 from flows.kinds.api.plan import known_read, plan_endpoint, since_of
 from flows.kinds.api.preview import draft_api, preview_endpoint
 from flows.kinds.api.shape import places_of, shape_of, tombstone_of
-from flows.kinds.kind import Column, Ends, EventTime, Kind, Planned, Preview, Waiting, Words
+from flows.kinds.kind import Kind
 from flows.landing.table import Target
 from flows.observe.openlineage import Dataset, api_dataset
 from flows.publish import raw_rows

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from flows.kinds.answers import Preview
 from flows.kinds.api import Api, Cursor, Endpoint, LinkHeader, NextHeader, NextUrl, Offset, PageNumber, SinglePage
 from flows.kinds.api.declared.auth import Auth
 from flows.kinds.api.declared.pagination import Pagination
@@ -16,7 +17,6 @@ from flows.kinds.api.detect import Detected, detect, python_text
 from flows.kinds.api.fields import RecordFields
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.pages.endpoint import open_reader
-from flows.kinds.kind import Preview
 from flows.values.connection import ApiConnection
 from flows.values.errors import DeclarationError, MedallionError, SourceError
 

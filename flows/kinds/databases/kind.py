@@ -14,12 +14,13 @@ from flows.access.addresses import connect
 from flows.declare import Replace
 from flows.declare.database import Database
 from flows.declare.table import Table
+from flows.kinds.answers import Column, Ends, Planned, Waiting
 from flows.kinds.databases import rows
 from flows.kinds.databases.connection import Reader, open_reader
 from flows.kinds.databases.keys import keys_differ
 from flows.kinds.databases.plan import ForeignPlan, plan_foreign
 from flows.kinds.databases.stage import carry_out
-from flows.kinds.kind import Column, Ends, Kind, Planned, Waiting
+from flows.kinds.kind import Kind
 from flows.kinds.tables import table_columns
 from flows.landing.table import Target
 from flows.observe.openlineage import Dataset, database_dataset

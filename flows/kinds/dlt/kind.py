@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from flows.access import addresses
 from flows.access.addresses import connect
+from flows.kinds.answers import Column, Ends, EventTime, Planned, Words
 from flows.kinds.dlt import DltSource, Resource
 from flows.kinds.dlt.stage import Opened, carry_out, opened_resource, shape_of
-from flows.kinds.kind import Column, Ends, EventTime, Kind, Planned, Words
+from flows.kinds.kind import Kind
 from flows.landing.table import Target, raw_columns
 from flows.publish.counts import Totals, compare_counts
 from flows.publish.replay import RowChecks

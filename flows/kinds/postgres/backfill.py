@@ -14,7 +14,7 @@ from flows.declare import Append, Overwrite, Replace
 from flows.declare.database import Database
 from flows.declare.partition import Partition
 from flows.declare.table import Table
-from flows.kinds.kind import Ends
+from flows.kinds.answers import Ends
 from flows.kinds.postgres.compare import source_rows as extract_buckets
 from flows.kinds.postgres.large.volume import estimate
 from flows.kinds.postgres.moved import bring_moved

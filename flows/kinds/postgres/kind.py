@@ -12,7 +12,8 @@ from flows.access.addresses import connect
 from flows.declare.database import Database
 from flows.declare.partition import Partition
 from flows.declare.table import Table
-from flows.kinds.kind import Column, Ends, Kind, Planned, Waiting, Words
+from flows.kinds.answers import Column, Ends, Planned, Waiting, Words
+from flows.kinds.kind import Kind
 from flows.kinds.postgres import backfill
 from flows.kinds.postgres.compare.compare import compare_table
 from flows.kinds.postgres.compare.repair import repair_keys

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from flows.declare.partition import Partition
-from flows.kinds.kind import Ends
+from flows.kinds.answers import Ends
 from flows.kinds.postgres.backfill import backfill_partition
 from flows.sources.shop import shop as declared_shop
 from flows.verbs.catch_up import catch_up

@@ -11,7 +11,8 @@ from dataclasses import fields, replace
 from typing import Any
 from unittest.mock import patch
 
-from flows.kinds.kind import EventTime, Kind, Planned
+from flows.kinds.answers import EventTime, Planned
+from flows.kinds.kind import Kind
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.staged import Staged
 from flows.state import ledger

@@ -11,7 +11,7 @@ from flows.access import addresses
 from flows.access.addresses import connect
 from flows.declare import Append, Merge, Overwrite, Replace, Rule, Sequence, Timestamp
 from flows.declare.partition import Partition
-from flows.kinds.kind import Ends
+from flows.kinds.answers import Ends
 from flows.kinds.postgres import Database, Table
 from flows.kinds.postgres.backfill import backfill_partition
 from flows.kinds.registry import kind_of

@@ -7,7 +7,7 @@ import pytest
 
 from flows.declare import Append, Merge, Overwrite, Replace, Rule, Sequence, Timestamp
 from flows.declare.partition import Partition
-from flows.kinds.kind import Ends
+from flows.kinds.answers import Ends
 from flows.kinds.postgres import Database, Table
 from flows.kinds.postgres.backfill import backfill_partition, refuse_unfit
 from flows.publish.session import LoadResult

@@ -12,7 +12,7 @@ from flows.access.addresses import connect
 from flows.declare import Append, Hashed, Merge, Overwrite, Replace, Rule, Sequence, Timestamp
 from flows.declare.partition import Partition
 from flows.declare.query import body
-from flows.kinds.kind import Ends
+from flows.kinds.answers import Ends
 from flows.kinds.postgres import Database, Table
 from flows.kinds.registry import kind_of
 from flows.state import backfills
