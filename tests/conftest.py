@@ -200,6 +200,7 @@ WAREHOUSE_ROLES = {
     "transformer": "medallion_transformer",
     "reader": "medallion_reader",
     "reviewer": "medallion_reviewer",
+    "dashboard": "medallion_dashboard",
 }
 SHOP_ROLES = {"admin": roles.ADMIN, "app": "shop_app", "extractor": "medallion_extractor"}
 

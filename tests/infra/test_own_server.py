@@ -62,6 +62,7 @@ def test_an_operator_who_is_no_superuser_furnishes_a_warehouse(server: Server) -
     assert heard == [
         "temp_file_limit of medallion_reader could not be set by operator",
         "temp_file_limit of medallion_reviewer could not be set by operator",
+        "temp_file_limit of medallion_dashboard could not be set by operator",
         "pg_use_reserved_connections could not be granted by operator",
         "pg_read_all_stats could not be granted by operator",
         "event triggers could not be created by operator",
