@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from flows.cli import alerts, cursor, dev, model, quarantine, restore, roles, rollback, run, sources, stack
 from flows.cli import backup as backups
+from flows.cli.dashboard import dashboard
 from flows.cli.deploy import deploy
 from flows.cli.diff import diff
 from flows.cli.erase import erase, purge
@@ -84,6 +85,7 @@ app.command()(freshness)
 app.add_typer(alerts.app, name="alerts")
 app.command()(volume)
 app.command()(metrics)
+app.command()(dashboard)
 app.command()(watch)
 app.command()(worker)
 app.command()(env)
