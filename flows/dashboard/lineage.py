@@ -9,15 +9,15 @@ from flows.models.manifest import Manifest, Relation
 
 #: The columns of the drawing, from left to right.
 LAYERS = ("raw", "staging", "snapshots", "silver", "ml", "gold")
-_WIDE, _HIGH, _GAP_X, _GAP_Y, _HEAD = 176, 26, 56, 10, 34
+_WIDE, _HIGH, _GAP_X, _GAP_Y, _HEAD = 192, 26, 56, 10, 34
 #: A larger drawing is no help: then only what is late is drawn, with what it is built from and what is built from it.
 MOST = 160
-_LETTERS = 24
+_LETTERS = 27
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A relation in the drawing. `late` says why it is late; "" if it is not. `is_behind`: something above it is late."""
+    """A relation in the drawing. `late`: why it is late, or "". `is_behind`: something above it is late."""
 
     name: str
     label: str
@@ -43,8 +43,10 @@ class Drawing:
 
 
 def draw(manifest: Manifest, late: Mapping[str, str], focus: str = "") -> Drawing:
-    """The drawing of a build. `late` has the reason by name (`shop.baskets`, `gold.dim_store`); `focus` is one name, and
-    only what is related to it is drawn."""
+    """The drawing of a build. `late` has the reason by name (`shop.baskets`, `gold.dim_store`).
+
+    `focus` is one name: only what is related to it is drawn.
+    """
     relations = {unique_id: one for unique_id, one in manifest.relations.items() if one.kind != "seed"}
     parents = {key: [up for up in one.parents if up in relations] for key, one in relations.items()}
     names = {key: name_of(one) for key, one in relations.items()}

@@ -68,8 +68,9 @@ async def log_out(request: Request) -> Response:
 
 def _shown(request: Request, problem: str, status: int = 200) -> Response:
     given = asked(request)
+    by_token = desk(request).people.token is not None
     return page(
-        request, "login.html", "Log in", status=status, problem=problem, by_token=desk(request).people.token is not None,
+        request, "login.html", "Log in", status=status, problem=problem, by_token=by_token,
         next=safe_path(given.field("next") or request.query_params.get("next", "/")), name=given.field("name"),
     )  # fmt: skip
 

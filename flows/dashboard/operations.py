@@ -18,7 +18,6 @@ from flows.operations.freshness import Reading
 from flows.operations.silences import silences
 from flows.state.freshness import PARTIAL, load_ends
 from flows.values.errors import DeclarationError
-from flows.values.settings import settings
 
 DAYS = 30
 SPANS = (1, 7, 30)
@@ -94,8 +93,8 @@ async def alerts(request: Request) -> Response:
         for kind in ("critical", "error", "warning", "info")
     }
     return page(
-        request, "alerts.html", "Alerts", alerts=found, silences=held, by_severity=by_severity, chosen_severity=severity,
-        total=total, number=number, last=last,
+        request, "alerts.html", "Alerts", alerts=found, silences=held, by_severity=by_severity,
+        chosen_severity=severity, total=total, number=number, last=last,
     )  # fmt: skip
 
 
@@ -247,11 +246,6 @@ async def lineage_page(request: Request) -> Response:
 def runbook_link(path: str) -> str:
     """Where a runbook can be opened: only if docs are published, for `docs/…` is a path in the repository."""
     return path if path.startswith(("https://", "http://")) else ""
-
-
-def docs_are_published() -> bool:
-    """Whether docs have an address."""
-    return bool(runbook_link(settings().docs_url))
 
 
 def _durations(daily: Sequence[dict[str, Any]], name: str) -> Chart | None:

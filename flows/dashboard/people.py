@@ -89,7 +89,7 @@ def read_people(settings: Settings) -> People:
         raise ConfigurationError(
             "a reverse proxy is declared without a secret: any program on this machine could name itself anybody",
             where="MEDALLION_DASHBOARD_PROXY_SECRET",
-            fix=f"set it to {_SHORTEST_SECRET} random characters or more, and let the proxy send it as X-Medallion-Proxy",
+            fix=f"set it to {_SHORTEST_SECRET} random characters or more; the proxy sends it as X-Medallion-Proxy",
         )
     return People(known, header=header, proxy_secret=secret.get_secret_value())
 

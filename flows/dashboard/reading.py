@@ -14,8 +14,8 @@ from flows.values.connection import DatabaseConnection
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-#: Of the 8 that the role may open: a page never needs more than 3 at once.
-_SESSIONS = 4
+#: Of the 12 that the role may open: a page never needs more than 3 at once, and there may be several dashboards.
+_SESSIONS = 3
 #: Nothing that a click starts may keep the warehouse busy for longer.
 STATEMENT_SECONDS = 5
 _BOUNDED = (

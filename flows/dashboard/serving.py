@@ -33,7 +33,7 @@ def listen(port: int) -> socket.socket:
 def server(desk: Desk, port: int) -> uvicorn.Server:
     """A server for the dashboard; `run(sockets=[…])` serves until it is stopped."""
     config = uvicorn.Config(
-        build(desk, port), log_level="warning", access_log=False, server_header=False, proxy_headers=False, lifespan="on",
-        timeout_graceful_shutdown=5,
+        build(desk, port), log_level="warning", access_log=False, server_header=False, proxy_headers=False,
+        lifespan="on", timeout_graceful_shutdown=5,
     )  # fmt: skip
     return uvicorn.Server(config)

@@ -20,6 +20,8 @@ from flows.values.settings import settings
 from flows.values.visible import visible
 
 HERE = Path(__file__).parent
+#: What stands where there is no value.
+NOTHING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def _finalize(value: Any) -> Any:
 def _time(moment: datetime | None) -> Markup:
     """A time in UTC; the page's script writes it in the reader's zone, with UTC in the title."""
     if moment is None:
-        return Markup("–")
+        return escape(NOTHING)
     utc = moment.astimezone(UTC)
     return Markup('<time datetime="{}" title="{} UTC">{} UTC</time>').format(
         utc.isoformat(timespec="seconds"), f"{utc:%Y-%m-%d %H:%M:%S}", f"{utc:%Y-%m-%d %H:%M}"
@@ -76,15 +78,15 @@ def _ago(moment: datetime | None, now: datetime) -> Markup:
 def _seconds(value: float | None) -> str:
     """`0.4 s`, `12 s`, `4 min`, `2:05 h`."""
     if value is None:
-        return "–"
+        return NOTHING
     value = float(value)
     return f"{value:.1f} s" if value < 10 else look.ago(value)
 
 
 def _number(value: Any) -> str:
-    """`12,345`, `0.25`, or – if there is none."""
+    """`12,345`, `0.25`, or a dash if there is none."""
     if value is None:
-        return "–"
+        return NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) or float(value).is_integer():
@@ -95,7 +97,7 @@ def _number(value: Any) -> str:
 def _size(value: float | None) -> str:
     """Bytes: `12 kB`, `3.4 MB`."""
     if value is None:
-        return "–"
+        return NOTHING
     amount = float(value)
     for unit in ("B", "kB", "MB", "GB"):
         if abs(amount) < 1000:
@@ -105,7 +107,7 @@ def _size(value: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "–" if value is None else f"{float(value):.1%}"
+    return NOTHING if value is None else f"{float(value):.1%}"
 
 
 def _plain(value: Any) -> Any:

@@ -121,7 +121,7 @@ begin
         select r.rolname, declared.connections from (values
             ('medallion_reader', 20),
             ('medallion_reviewer', 8),
-            ('medallion_dashboard', 8),
+            ('medallion_dashboard', 12),
             -- Of a source's own server, which its applications need: docs/capacity.md counts what loads take.
             ('medallion_extractor', 40)
         ) as declared (role, connections)

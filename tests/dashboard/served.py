@@ -70,11 +70,10 @@ class Served:
         return Browser(httpx.Client(base_url=self.url, trust_env=False, timeout=30))
 
     def login(self, name: str) -> Browser:
-        """A browser in which this person has logged in."""
+        """A browser in which this person has logged in. Not by the form: a password takes 50 ms of a core."""
         browser = self.browser()
-        token = browser.csrf("/login")
-        done = browser.client.post("/login", data={"csrf": token, "name": name, "password": PASSWORD})
-        assert done.status_code == 303, done.text
+        cookie = self.desk.sessions.begin(Person(name, frozenset(ROLES[name])))
+        browser.client.cookies.set(f"medallion_{self.url.rpartition(':')[2]}", cookie)
         return browser
 
     def forget(self) -> None:

@@ -104,7 +104,8 @@ def test_the_loader_neither_reads_nor_writes_what_is_transformed(furnished: Test
 
 
 @pytest.mark.parametrize(
-    "role", ["medallion_loader", "medallion_transformer", "medallion_reader", "medallion_reviewer", "medallion_dashboard"]
+    "role",
+    ["medallion_loader", "medallion_transformer", "medallion_reader", "medallion_reviewer", "medallion_dashboard"],
 )
 def test_roles_of_the_warehouse_do_not_reach_the_shop(cluster: TestCluster, source: TestDatabase, role: str) -> None:
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
