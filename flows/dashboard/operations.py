@@ -230,7 +230,10 @@ async def freshness(request: Request) -> Response:
     """Tables and models by their clocks."""
     kept = await desk(request).facts.kept()
     ordered = sorted(kept, key=lambda one: (not one[0].is_broken, one[0].state != "unknown"))
-    return page(request, "freshness.html", "Freshness", clocks=ordered, broken=sum(one.is_broken for one, _ in kept))
+    return page(
+        request, "freshness.html", "Freshness", clocks=ordered, broken=sum(one.is_broken for one, _ in kept),
+        has_deadlines=any(one.deadline is not None for one, _ in kept),
+    )  # fmt: skip
 
 
 @needs(VIEWER)

@@ -75,6 +75,33 @@ def _ago(moment: datetime | None, now: datetime) -> Markup:
     )
 
 
+def _lasting(moment: datetime, now: datetime) -> Markup:
+    """For how long something has been so."""
+    utc = moment.astimezone(UTC)
+    return Markup('<time datetime="{}" title="since {} UTC" data-keep>for {}</time>').format(
+        utc.isoformat(timespec="seconds"),
+        f"{utc:%Y-%m-%d %H:%M:%S}",
+        look.ago(max(0.0, (now - moment).total_seconds())),
+    )
+
+
+def _code(text: str) -> Markup:
+    """A text in which `commands` are set as such."""
+    parts = visible(text, lines=True).split("`")
+    if len(parts) % 2 == 0:
+        return escape("`".join(parts))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part) for number, part in enumerate(parts)
+    )
+
+
+def _money(value: Any) -> str:
+    """`$1,234.50`, with the sign before the currency."""
+    if value is None:
+        return NOTHING
+    return f"{'-' if value < 0 else ''}${abs(float(value)):,.2f}"
+
+
 def _seconds(value: float | None) -> str:
     """`0.4 s`, `12 s`, `4 min`, `2:05 h`."""
     if value is None:
@@ -146,8 +173,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "time": _time, "ago": _ago, "seconds": _seconds, "number": _number, "size": _size, "share": _share,
-        "plain": _plain, "formed": _formed, "quoted": escape,
+        "time": _time, "ago": _ago, "lasting": _lasting, "seconds": _seconds, "number": _number, "size": _size,
+        "share": _share, "money": _money, "plain": _plain, "code": _code, "formed": _formed,
     }  # fmt: skip
     made.globals |= {"link": link}
     return made

@@ -17,7 +17,8 @@
   const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3], [1, 5], [14, 5]];
 
   function short(value, form, unit) {
-    if (value == null) return "–";
+    if (value == null) return "";
+    if (value === 0) return unit === "$" ? "$0" : form === "seconds" ? "0 s" : "0";
     if (form === "seconds") return value < 10 ? `${value.toFixed(1)} s` : value < 120 ? `${Math.round(value)} s` : value < 7200 ? `${Math.round(value / 60)} min` : value < 172800 ? `${(value / 3600).toFixed(1)} h` : `${(value / 86400).toFixed(1)} d`;
     if (form === "size") {
       const units = ["B", "kB", "MB", "GB", "TB"]; let n = 0, left = value;
@@ -38,21 +39,27 @@
     const axis = {stroke: colour("--soft"), grid: {stroke: colour("--line"), width: 1}, ticks: {show: false}, font: "12px system-ui"};
     const form = heads[0].dataset.form, unit = heads[0].dataset.unit;
     const bars = figure.dataset.kind === "bars" ? uPlot.paths.bars({size: [0.6, 40]}) : undefined;
+    const DASHES_OF_LEGEND = ["solid", "dashed", "dotted", "double", "dotted", "dashed"];
+    const whole = data.slice(1).every(values => values.every(v => v == null || Number.isInteger(v)));
+    const steps = form === "seconds" ? [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800]
+      : whole ? [1, 2, 5].flatMap(n => [...Array(13).keys()].map(power => n * 10 ** power)).sort((a, b) => a - b) : undefined;
     const options = {
+      padding: [14, 12, 0, 0],
+      legend: {markers: {width: 3, dash: (_, n) => DASHES_OF_LEGEND[(n - 1 + 6) % 6]}},
       width: Math.max(240, place.clientWidth), height: place.clientWidth < 500 ? 200 : 230,
       tzDate: seconds => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
       cursor: {points: {size: 7}, drag: {x: false, y: false}},
       scales: {y: {range: (_, low, high) => [Math.min(0, low ?? 0), (high ?? 1) > 0 ? high * 1.08 : 1]}},
       series: [
-        {label: "day", value: (_, x) => x == null ? "–" : new Date(x * 1000).toISOString().slice(0, 10)},
+        {label: "day", value: (_, x) => x == null ? "" : new Date(x * 1000).toISOString().slice(0, 10)},
         ...heads.map((head, n) => ({
           label: head.textContent.trim(), stroke: colour(`--c${n % 6 + 1}`), width: 2, dash: DASHES[n % 6], paths: bars,
           fill: bars ? colour(`--c${n % 6 + 1}`) : undefined, points: {show: rows.length < 3},
           value: (_, v) => short(v, head.dataset.form, head.dataset.unit),
         })),
       ],
-      axes: [{...axis, values: (_, ticks) => ticks.map(x => new Date(x * 1000).toLocaleDateString(undefined, {day: "numeric", month: "short", timeZone: "UTC"})), space: 62},
-             {...axis, size: 64, values: (_, ticks) => ticks.map(v => short(v, form, unit))}],
+      axes: [{...axis, values: (_, ticks) => ticks.map(x => new Date(x * 1000).toLocaleDateString(undefined, {day: "numeric", month: "short", timeZone: "UTC"})), space: 62, size: 32},
+             {...axis, size: 64, ...(steps && Math.max(...data.slice(1).flat().map(v => v ?? 0)) >= 1 ? {incrs: steps} : {}), values: (_, ticks) => ticks.map(v => short(v, form, unit))}],
     };
     place.replaceChildren();
     place.classList.add("drawn");
@@ -84,6 +91,8 @@
     addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; clearTimeout(waiting); waiting = setTimeout(redraw, 150); } });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
     document.body.addEventListener("htmx:afterSwap", () => localTimes(document));
+    // The newest days are at the right end.
+    for (const grid of document.querySelectorAll(".grid")) grid.scrollLeft = grid.scrollWidth;
     const current = document.querySelector(".menu [aria-current]");
     if (current && innerWidth <= 860) current.parentElement.scrollIntoView({inline: "center", block: "nearest"});
   }
