@@ -135,7 +135,7 @@ async def customer(
     }
     shown = [quote_identifier(one["name"]) for one in columns if one["name"] not in hidden]
     row = await connection.fetchrow(
-        f"select {', '.join(shown)} from {_CUSTOMERS} where household_id = $1 limit 1", number
+        f"select {', '.join(shown)} from {_CUSTOMERS} where household_id = $1::bigint limit 1", number
     )
     if row is None:
         return []
