@@ -61,7 +61,9 @@ _MEMORY = f"""
 select (c.committed_at at time zone 'UTC')::date as day, max(c.memory_bytes)::float8 as memory,
     sum(c.bytes)::float8 / nullif(sum(c.seconds), 0) as speed
 from ops.chunks as c
-where c.batch_id >= (select min(batch_id) from ops.loads where {_SINCE}) group by 1 order by 1
+-- Not min(batch_id): it would be looked for from the oldest load on.
+where c.batch_id >= (select l.batch_id from ops.loads as l where {_SINCE} order by l.started_at limit 1)
+group by 1 order by 1
 """
 _SERVER = """
 select pg_database_size(current_database()) as size,

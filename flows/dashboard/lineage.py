@@ -12,7 +12,7 @@ LAYERS = ("raw", "staging", "snapshots", "silver", "ml", "gold")
 _WIDE, _HIGH, _GAP_X, _GAP_Y, _HEAD = 192, 26, 56, 10, 34
 #: A larger drawing is no help: then only what is late is drawn, with what it is built from and what is built from it.
 MOST = 160
-_LETTERS = 27
+_LETTERS = 26
 
 
 @dataclass(frozen=True, slots=True)

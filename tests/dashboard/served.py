@@ -51,10 +51,10 @@ class Browser:
         assert found is not None, path
         return found[1]
 
-    def post(self, path: str, *, csrf: str | None = None, headers: dict[str, str] | None = None,
-             **fields: str) -> httpx.Response:  # fmt: skip
+    def post(self, path: str, *, csrf: str | None = None, **fields: str) -> httpx.Response:
+        """A form as a page sends it, with the token of its own page or another."""
         token = self.csrf() if csrf is None else csrf
-        return self.client.post(path, data={"csrf": token, **fields}, headers=headers or {})
+        return self.client.post(path, data={"csrf": token, **fields})
 
 
 @dataclass

@@ -50,7 +50,7 @@ def test_no_page_has_a_serious_barrier_in_light_or_dark_wide_or_narrow(cluster: 
                 for page in PAGES if page != "/login"
             ]  # fmt: skip
             name = f"medallion_{running.url.rpartition(':')[2]}"
-            command = [node, NODE / "look.mjs", chromium, running.url, name, cookie, *pages]
+            command = [node, str(NODE / "look.mjs"), chromium, running.url, name, cookie, *pages]
             done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []

@@ -68,15 +68,18 @@ def test_a_token_is_worth_nothing_in_another_session(running: Served) -> None:
      {"sec-fetch-site": "same-site"}, {"origin": "http://127.0.0.1:1"}],
 )  # fmt: skip
 def test_a_form_of_another_site_does_nothing(running: Served, headers: dict[str, str]) -> None:
-    answer = running.login("otto").post("/alerts/silence", headers=headers, **FIELDS)
-    assert answer.status_code == 403
+    browser = running.login("otto")
+    token = browser.csrf()
+    browser.client.headers.update(headers)
+    assert browser.post("/alerts/silence", csrf=token, **FIELDS).status_code == 403
     assert run_sql(running.warehouse.url("loader"), "select count(*) from ops.silences") == [(0,)]
 
 
 def test_the_same_form_of_our_own_page_does_it(running: Served) -> None:
     """The control of those above: nothing else kept them from it."""
-    headers = {"origin": running.url, "sec-fetch-site": "same-origin"}
-    assert running.login("otto").post("/alerts/silence", headers=headers, **FIELDS).status_code == 303
+    browser = running.login("otto")
+    browser.client.headers.update({"origin": running.url, "sec-fetch-site": "same-origin"})
+    assert browser.post("/alerts/silence", **FIELDS).status_code == 303
     assert run_sql(running.warehouse.url("loader"), "delete from ops.silences returning created_by") == [("otto",)]
 
 

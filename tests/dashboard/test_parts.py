@@ -52,7 +52,7 @@ def test_what_is_built_from_something_late_is_marked_and_reaches_its_column() ->
 
 
 def test_a_lineage_of_thousands_draws_what_is_late_and_what_is_related_to_it() -> None:
-    many = {f"model_{n}": {} for n in range(2_000)}
+    many: dict[str, dict[str, str]] = {f"model_{n}": {} for n in range(2_000)}
     for late, focus in (({"gold.model_7": "late"}, ""), ({}, "gold.model_7")):
         drawing = lineage.draw(Manifest(manifest(many)), late, focus)
         assert {node.name for node in drawing.nodes} == {"gold.model_7", "shop.baskets"}
