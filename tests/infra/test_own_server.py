@@ -30,7 +30,7 @@ class Server:
         return psycopg.connect(url, autocommit=True)
 
     def follow_the_readme(self) -> list[str]:
-        """The four files, and passwords. Returns what the server noticed aloud."""
+        """The five files, and passwords. Returns what the server noticed aloud."""
         heard: list[str] = []
         with self.connect("operator", "postgres") as operator:
             operator.add_notice_handler(lambda notice: heard.append(notice.message_primary or ""))
@@ -43,6 +43,7 @@ class Server:
             operator.add_notice_handler(lambda notice: heard.append(notice.message_primary or ""))
             operator.execute((SQL / "roles_warehouse.sql").read_bytes())
             operator.execute((SQL / "roles_reviewer.sql").read_bytes())
+            operator.execute((SQL / "roles_dashboard.sql").read_bytes())
             operator.execute((SQL / "roles_guard.sql").read_bytes())
         return [line for line in heard if "already exists" not in line]
 
