@@ -16,12 +16,13 @@ _HEAD = """\
 <!-- rendered by `medallion render`; do not edit -->
 # Metrics
 
-What [`medallion watch`](watch.md#metrics) serves at `/metrics`. `medallion metrics` prints those of the warehouse. How to
-collect them, rules and dashboards: [Prometheus and Grafana](prometheus.md).
+What [`medallion watch`](watch.md#metrics) serves at `/metrics`. `medallion metrics` prints those of the warehouse.
+How to collect them, rules and dashboards: [Prometheus and Grafana](prometheus.md).
 
 All are gauges of what is now, and of the last load, run and build, unless said otherwise; times are Unix time in
 seconds. Of tables, models and other objects, at most 500 each have metrics (`MEDALLION_METRICS_OBJECTS`), declared
-tables first; `medallion_series_omitted` says how many have none. While the warehouse does not answer, its metrics are absent.
+tables first; `medallion_series_omitted` says how many have none. While the warehouse does not answer, its metrics are
+absent.
 """
 _SECTIONS = {
     "warehouse": ("Warehouse", "Measured in the warehouse, once per round of the watch."),
