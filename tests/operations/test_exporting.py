@@ -26,7 +26,8 @@ from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
 from infra.local.ports import any_free
 from tests.conftest import TestDatabase
-from tests.operations.watches import watching
+from tests.operations.alerting import condition
+from tests.operations.watches import ROUTES, check, watching
 
 
 @asynccontextmanager
@@ -317,3 +318,23 @@ def test_every_metric_is_declared_once_with_its_unit_in_its_name() -> None:
     assert [each.name for each in METRICS if not fits(each)] == []
     with pytest.raises(KeyError):
         Samples().add("misspelt", 1)
+
+
+async def test_without_routes_nothing_is_sent_also_directly_and_alerts_are_metrics_all_the_same(
+    warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For teams whose alerts come from Prometheus: docs/prometheus.md."""
+    found = [condition("disk", "full", "critical")]
+    for routes, told in (((), []), (ROUTES, ["opened full disk"])):  # the second is the control
+        with watching(monkeypatch, warehouse.url("loader"), [check("a", lambda _: found)], routes=routes) as it:
+            it.watch.exporter = Exporter(MetricsServer("127.0.0.1", 0))
+            await it.rounds(2)
+            assert it.told[:1] == told
+            server = it.watch.exporter.server
+            assert server is not None
+            async with httpx.AsyncClient(base_url=f"http://{server.address}") as client:
+                assert sample((await client.get("/metrics")).text, "alerts")["critical", "firing"] == 1
+            await it.watch.close()
+    with watching(monkeypatch, "postgresql://medallion_loader:x@127.0.0.1:1/warehouse", routes=()) as it:
+        await it.rounds(3)
+        assert it.told == []
