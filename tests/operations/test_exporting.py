@@ -116,8 +116,6 @@ async def test_clients_that_stay_neither_stop_others_nor_the_watch(monkeypatch: 
         idle = [await asyncio.open_connection(host, int(port)) for _ in range(100)]
         greedy = idle[-1][1]
         greedy.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert (await client.get("/healthz")).status_code == 200
-        assert 60 < len(server._clients) <= 64
 
         def is_connected() -> bool:
             peers = [writer.get_extra_info("peername") for writer in server._clients]
@@ -126,6 +124,8 @@ async def test_clients_that_stay_neither_stop_others_nor_the_watch(monkeypatch: 
         async with asyncio.timeout(5):
             while not is_connected():  # noqa: ASYNC110 - nothing is set when it is met
                 await asyncio.sleep(0.01)
+        assert (await client.get("/healthz")).status_code == 200
+        assert 60 < len(server._clients) <= 64
         async with asyncio.timeout(5):
             while is_connected():  # noqa: ASYNC110 - nothing is set when it is dropped
                 await asyncio.sleep(0.02)
@@ -324,9 +324,11 @@ async def test_without_routes_nothing_is_sent_also_directly_and_alerts_are_metri
     warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For teams whose alerts come from Prometheus: docs/prometheus.md."""
-    found = [condition("disk", "full", "critical")]
-    for routes, told in (((), []), (ROUTES, ["opened full disk"])):  # the second is the control
-        with watching(monkeypatch, warehouse.url("loader"), [check("a", lambda _: found)], routes=routes) as it:
+    for name, routes, told in (("full", (), []), ("fuller", ROUTES, ["opened fuller disk"])):  # with the control
+        found = [condition("disk", name, "critical")]
+        with watching(
+            monkeypatch, warehouse.url("loader"), [check("a", lambda _, found=found: found)], routes=routes
+        ) as it:
             it.watch.exporter = Exporter(MetricsServer("127.0.0.1", 0))
             await it.rounds(2)
             assert it.told[:1] == told
