@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -84,7 +84,7 @@ class Samples:
         if value is not None:
             self._values.setdefault(metric(name).name, {})[tuple(map(str, labels))] = float(value)
 
-    def columns(self, rows: Iterable[Mapping[str, Any]], labels: Sequence[str], **columns: str) -> None:
+    def columns(self, rows: Iterable[Record], labels: Sequence[str], **columns: str) -> None:
         """Of each row, the metrics of the named columns."""
         for row in rows:
             for name, column in columns.items():
@@ -122,7 +122,7 @@ class Samples:
 def exposition(samples: Samples, registry: CollectorRegistry | None = None) -> bytes:
     """The metrics in the text format of Prometheus, after those that the registry has."""
     own = CollectorRegistry(auto_describe=False)
-    own.register(samples)  # type: ignore[arg-type] - it collects
+    own.register(samples)  # type: ignore[arg-type]
     return (generate_latest(registry) if registry is not None else b"") + generate_latest(own)
 
 

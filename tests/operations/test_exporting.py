@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from flows.operations import exporting, metrics_server
-from flows.operations.exported import Samples
+from flows.operations.exported import Samples, measured
 from flows.operations.exporting import Exporter, exporter, where_to_listen
 from flows.operations.metric_registry import METRICS, Metric
 from flows.operations.metrics_push import Push
@@ -218,7 +218,7 @@ async def test_each_round_of_the_watch_serves_what_it_saw_and_no_scrape_asks_the
     warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    really = exporting.measured
+    really = measured
 
     async def counted(*given: Any) -> Any:
         asked.append(1)
@@ -265,7 +265,7 @@ async def test_metrics_that_cannot_be_measured_served_or_pushed_are_alerts_and_s
         monkeypatch.setattr(exporting, "measured", broken)
         for _ in range(5):
             assert (await it.rounds(every=timedelta(seconds=20))).good
-            await asyncio.wait({it.watch.exporter._pushing})  # type: ignore[type-var, arg-type]
+            await asyncio.wait({it.watch.exporter._pushing})  # type: ignore[type-var]
         told = sorted(it.told)
         assert told == [f"opened metrics not exported {name}" for name in ("listen", "measure", "push")]
         assert "s3cret" not in str(it.receiver.accepted)
@@ -290,7 +290,7 @@ async def test_of_many_tables_some_have_metrics_and_how_many_have_none_is_one(
         "union all values ('shop', 'stores', 'merge', 'published', now(), 1, 1, 0, 0, 0, 0)",
     )
     from flows.access.addresses import connect
-    from flows.operations.exported import exposition, measured
+    from flows.operations.exported import exposition
     from tests.kinds.loading import at
 
     monkeypatch.setenv("MEDALLION_METRICS_OBJECTS", "10")
