@@ -122,7 +122,7 @@ class Samples:
 def exposition(samples: Samples, registry: CollectorRegistry | None = None) -> bytes:
     """The metrics in the text format of Prometheus, after those that the registry has."""
     own = CollectorRegistry(auto_describe=False)
-    own.register(samples)  # type: ignore[arg-type]
+    own.register(samples)
     return (generate_latest(registry) if registry is not None else b"") + generate_latest(own)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,6 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from flows.operations import exporting, metrics_server
+from flows.operations.alerts import Condition
+from flows.operations.checks.check import Round
 from flows.operations.exported import Samples, measured
 from flows.operations.exporting import Exporter, exporter, where_to_listen
 from flows.operations.metric_registry import METRICS, Metric
@@ -320,15 +323,17 @@ def test_every_metric_is_declared_once_with_its_unit_in_its_name() -> None:
         Samples().add("misspelt", 1)
 
 
+def _found(name: str, _: Round) -> list[Condition]:
+    return [condition("disk", name, "critical")]
+
+
 async def test_without_routes_nothing_is_sent_also_directly_and_alerts_are_metrics_all_the_same(
     warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For teams whose alerts come from Prometheus: docs/prometheus.md."""
     for name, routes, told in (("full", (), []), ("fuller", ROUTES, ["opened fuller disk"])):  # with the control
-        found = [condition("disk", name, "critical")]
-        with watching(
-            monkeypatch, warehouse.url("loader"), [check("a", lambda _, found=found: found)], routes=routes
-        ) as it:
+        looks = [check("a", partial(_found, name))]
+        with watching(monkeypatch, warehouse.url("loader"), looks, routes=routes) as it:
             it.watch.exporter = Exporter(MetricsServer("127.0.0.1", 0))
             await it.rounds(2)
             assert it.told[:1] == told
