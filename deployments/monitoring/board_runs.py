@@ -82,7 +82,7 @@ RUNS = Board(
                 Shown(
                     "Flow runs",
                     "by pool and state",
-                    ((f"sum by (pool, state) (medallion_flow_runs{{{OF}}})", "{{pool}} {{state}}"),),
+                    ((f"sum by (pool, state) (medallion_pool_flow_runs{{{OF}}})", "{{pool}} {{state}}"),),
                 ),
                 Shown(
                     "Oldest due run",

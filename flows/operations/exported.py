@@ -215,9 +215,9 @@ def of_prefect(samples: Samples, facts: PrefectFacts) -> None:
         samples.add("work_pool_polled", facts.pools[name].polled, [name])
         due = [run for run in facts.due if run.pool == name]
         begun = [run.type for run in facts.begun if run.pool == name]
-        samples.add("flow_runs", len(due), (name, "due"))
-        samples.add("flow_runs", begun.count("PENDING"), (name, "pending"))
-        samples.add("flow_runs", begun.count("RUNNING"), (name, "running"))
+        samples.add("pool_flow_runs", len(due), (name, "due"))
+        samples.add("pool_flow_runs", begun.count("PENDING"), (name, "pending"))
+        samples.add("pool_flow_runs", begun.count("RUNNING"), (name, "running"))
         waited = [(facts.answered_at - run.expected).total_seconds() for run in due]
         samples.add("flow_run_oldest_due_seconds", max(waited, default=0.0), [name])
     active = sorted((each for each in facts.deployments if each.active), key=lambda each: each.name)

@@ -231,8 +231,9 @@ METRICS = (
         "Can runs start?",
         "Prefect server",
     ),
+    # deployments/queue_depth.py has `medallion_flow_runs`, for KEDA.
     Metric(
-        "flow_runs",
+        "pool_flow_runs",
         "Flow runs of our deployments by state: due, pending, running. Due ones should have begun.",
         "runs",
         ("pool", "state"),

@@ -64,11 +64,11 @@ CASES = {
         {f"medallion_prefect_up{{{IN}}}": "0x30"}, {f"medallion_prefect_up{{{IN}}}": "1 0 1x30"}
     ),
     "MedallionNoWorker": Case(
-        {f"medallion_work_pool_polled{{{POOL}}}": "0x30", f'medallion_flow_runs{{{POOL}, state="due"}}': "2x30"},
+        {f"medallion_work_pool_polled{{{POOL}}}": "0x30", f'medallion_pool_flow_runs{{{POOL}, state="due"}}': "2x30"},
         {
             f"medallion_work_pool_polled{{{POOL}}}": "0x30",
-            f'medallion_flow_runs{{{POOL}, state="due"}}': "0x30",
-            f'medallion_flow_runs{{{IN}, pool="other", state="due"}}': "2x30",
+            f'medallion_pool_flow_runs{{{POOL}, state="due"}}': "0x30",
+            f'medallion_pool_flow_runs{{{IN}, pool="other", state="due"}}': "2x30",
         },
     ),
     "MedallionNoNextRun": Case(
