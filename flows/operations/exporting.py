@@ -35,6 +35,7 @@ _MEASURE_SECONDS = 10.0
 _SHARE = 0.05
 _PUSH_EVERY_SECONDS = 15.0
 _TOLERATED = 3
+_LISTEN_SECONDS = 2.0
 _CLOSE_SECONDS = 5.0
 
 
@@ -141,10 +142,12 @@ class Exporter:
 
     async def _listen(self, server: MetricsServer) -> None:
         try:
-            await server.open()
+            async with asyncio.timeout(_LISTEN_SECONDS):  # a name may be looked up
+                await server.open()
             self._problems.pop("listen", None)
-        except OSError as problem:
-            self._problems["listen"] = f"{server.host}:{server.port}: {problem.strerror or type(problem).__name__}"
+        except (OSError, TimeoutError) as problem:
+            why = getattr(problem, "strerror", None) or type(problem).__name__
+            self._problems["listen"] = f"{server.host}:{server.port}: {why}"
             _log.error("metrics are not served at %s", self._problems["listen"])
 
     async def _send(self, push: Push, text: bytes) -> None:

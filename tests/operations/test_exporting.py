@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,11 +20,12 @@ from pydantic import SecretStr
 from flows.operations import exporting, metrics_server
 from flows.operations.alerts import Condition
 from flows.operations.checks.check import Round
-from flows.operations.exported import Samples, measured
+from flows.operations.exported import Samples, exposition, measured, of_prefect
 from flows.operations.exporting import Exporter, exporter, where_to_listen
 from flows.operations.metric_registry import METRICS, Metric
 from flows.operations.metrics_push import Push
 from flows.operations.metrics_server import MetricsServer
+from flows.operations.prefect_facts import Deployment, FlowRun, Pool, PrefectFacts
 from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
 from infra.local.ports import any_free
@@ -293,7 +294,6 @@ async def test_of_many_tables_some_have_metrics_and_how_many_have_none_is_one(
         "union all values ('shop', 'stores', 'merge', 'published', now(), 1, 1, 0, 0, 0, 0)",
     )
     from flows.access.addresses import connect
-    from flows.operations.exported import exposition
     from tests.kinds.loading import at
 
     monkeypatch.setenv("MEDALLION_METRICS_OBJECTS", "10")
@@ -304,6 +304,38 @@ async def test_of_many_tables_some_have_metrics_and_how_many_have_none_is_one(
     assert len(loaded) == 10
     assert ("shop", "stores") in loaded, "declared ones come first"
     assert sample(text, "series_omitted")["tables",] == 51
+
+
+def test_queues_workers_and_next_runs_are_those_that_the_prefect_server_says() -> None:
+    now = datetime.now(UTC)
+    shop = Deployment("1", "ingest/ingest-shop", True, "ecs", "shop")
+    off = Deployment("2", "ingest/ingest-web", False, "ecs", "web")
+    lost = Deployment("3", "transform/transform", True, "ecs", None)
+
+    def run(type: str, minutes: int) -> FlowRun:
+        return FlowRun("r", shop, type, type, "", now, now - timedelta(minutes=minutes), 0, "ecs")
+
+    pools = {"ecs": Pool("ecs", False, False), "local": Pool("local", True, False)}
+    due, begun = [run("SCHEDULED", 7), run("SCHEDULED", 3)], [run("PENDING", 1), run("RUNNING", 1), run("RUNNING", 1)]
+    facts = PrefectFacts(now, [shop, off, lost], due, begun, frozenset({"1"}), pools, {}, [], [])
+    samples = Samples()
+    of_prefect(samples, facts)
+    text = exposition(samples).decode()
+
+    assert sample(text, "pool_flow_runs") == {
+        ("ecs", "due"): 2, ("ecs", "pending"): 1, ("ecs", "running"): 2,
+        ("local", "due"): 0, ("local", "pending"): 0, ("local", "running"): 0,
+    }  # fmt: skip
+    assert sample(text, "flow_run_oldest_due_seconds") == {("ecs",): 420, ("local",): 0}
+    assert sample(text, "work_pool_polled") == {("ecs",): 0, ("local",): 1}
+    assert sample(text, "deployment_planned") == {("ingest-shop",): 1, ("transform",): 0}
+
+
+def test_a_name_with_any_characters_stays_one_label() -> None:
+    samples = Samples()
+    hostile = 'a"} 1\nmedallion_alerts{severity="critical'
+    samples.add("circuit_open", 1, [hostile])
+    assert sample(exposition(samples).decode(), "circuit_open") == {(hostile,): 1}
 
 
 def test_the_setting_that_asks_for_nothing_measures_nothing() -> None:
