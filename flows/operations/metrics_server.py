@@ -5,8 +5,8 @@
     server.show(text)            once per round; a request costs no query
 
 Written here, because prometheus_client's server starts a thread for every connection, without bound, and uvicorn gives
-a client any time to ask. A client has five seconds to ask and ten to take the answer. If more than 64 are connected, the
-one that has been for longest is dropped: whoever keeps connections open harms others of its kind only.
+a client any time to ask. A client has five seconds to ask and ten to take the answer. If more than 64 are connected,
+the one that has been for longest is dropped: whoever keeps connections open harms others of its kind only.
 """
 
 from __future__ import annotations
