@@ -900,6 +900,90 @@ $$;
 create or replace trigger alerts after insert or update of state on ops.circuits
 for each row execute function ops.alerts_of_circuit();
 
+-- Profiles: what the rows of a load look like, column by column. They contain no values of texts and keys: lengths, and
+-- shares of rows by 16 buckets of a seeded hash, which many values share. Numbers are rounded to three digits, and only
+-- columns with at least 20 values have a distribution. Columns of persons and masked ones have only their null share.
+create table if not exists ops.profile_seed (
+    only_one boolean primary key default true check (only_one),
+    seed bigint not null default hashtextextended(gen_random_uuid()::text, 0)
+);
+comment on table ops.profile_seed is 'The seed of the hash by which values fall into buckets: another one in each warehouse.';
+insert into ops.profile_seed default values on conflict do nothing;
+
+create table if not exists ops.profiles (
+    source_system text not null,
+    table_name text not null,
+    column_name text not null,
+    batch_id bigint not null,
+    strategy text not null,
+    kind text not null check (kind in ('number', 'age', 'length', 'size', 'category', 'nulls')),
+    rows bigint not null,
+    sampled bigint not null,
+    null_share real not null,
+    distinct_values bigint,
+    quantiles real [],
+    shares real [],
+    profiled_at timestamptz not null default clock_timestamp(),
+    primary key (source_system, table_name, batch_id, column_name)
+);
+comment on table ops.profiles is
+'One row per load and column: its null share and distinct values (estimated if fewer rows were sampled than loaded), 21 quantiles from the least to the greatest, and shares of rows by 16 buckets. kind: what quantiles are of: number, age (hours before the load), length (characters), size (bytes). Commits with the load.';
+
+create table if not exists ops.profile_days (
+    source_system text not null,
+    table_name text not null,
+    day date not null,
+    column_name text not null,
+    kind text not null,
+    loads integer not null,
+    rows bigint not null,
+    null_share real not null,
+    distinct_values double precision,
+    quantiles real [],
+    shares real [],
+    compared_at timestamptz,
+    primary key (source_system, table_name, day, column_name)
+);
+comment on table ops.profile_days is
+'One row per table, day (UTC) and column: the profiles of that day''s ordinary loads, weighted by their rows. compared_at: it was compared with earlier days.';
+
+create table if not exists ops.acceptances (
+    acceptance_id bigint generated always as identity primary key,
+    source_system text not null,
+    table_name text not null,
+    column_name text,
+    measure text,
+    since date not null,
+    reason text not null,
+    accepted_by text not null,
+    by_role text not null default session_user,
+    accepted_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.acceptances is
+'One row per change of a table''s data that a person accepted: days before since are no longer what is usual. Without a column or measure: all of them.';
+create index if not exists acceptances_by_table on ops.acceptances (source_system, table_name);
+
+create table if not exists ops.anomalies (
+    source_system text not null,
+    table_name text not null,
+    day date not null,
+    column_name text not null default '',
+    measure text not null check (measure in ('volume', 'arrival', 'nulls', 'distinct', 'distribution', 'categories')),
+    state text not null check (state in ('low', 'high', 'late', 'changed')),
+    value double precision not null,
+    usual double precision not null,
+    lowest double precision not null,
+    highest double precision not null,
+    known integer not null,
+    again boolean not null,
+    acceptance_id bigint references ops.acceptances (acceptance_id),
+    found_at timestamptz not null default clock_timestamp(),
+    primary key (source_system, table_name, day, column_name, measure)
+);
+comment on table ops.anomalies is
+'One row per day on which a table (column_name is empty) or a column was unusual, compared with equal weekdays of the ten weeks before (known of them). again: so was the day before.';
+create index if not exists anomalies_by_day on ops.anomalies (day);
+
 -- The watch from outside: how `medallion status` and others know that it lives.
 create table if not exists ops.watches (
     host text primary key,
