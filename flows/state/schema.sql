@@ -984,6 +984,59 @@ comment on table ops.anomalies is
 'One row per day on which a table (column_name is empty) or a column was unusual, compared with equal weekdays of the ten weeks before (known of them). again: so was the day before.';
 create index if not exists anomalies_by_day on ops.anomalies (day);
 
+create or replace view ops.quality_by_day as
+with loads as (
+    select
+        source_system || '.' || table_name as dataset,
+        (finished_at at time zone 'UTC')::date as day,
+        count(*) as loads,
+        count(*) filter (where status = 'refused') as refused_loads,
+        sum(coalesce(rows_read, 0)) as rows_read,
+        sum(coalesce(case status when 'refused' then rows_read else rows_quarantined end, 0)) as rows_refused
+    from ops.loads
+    where status in ('published', 'refused') and finished_at is not null
+    group by 1, 2
+), checks as (
+    select
+        regexp_replace(dataset, '^raw_', '') as dataset,
+        (checked_at at time zone 'UTC')::date as day,
+        count(*) as checks,
+        count(*) filter (where outcome = 'warned') as checks_warned,
+        count(*) filter (where outcome not in ('passed', 'warned')) as checks_failed
+    from ops.check_results
+    group by 1, 2
+), unusual as (
+    select
+        source_system || '.' || table_name as dataset,
+        day,
+        count(distinct column_name) filter (where column_name <> '') as unusual_columns,
+        bool_or(measure = 'volume') as unusual_volume,
+        bool_or(measure = 'arrival') as unusual_arrival
+    from ops.anomalies
+    group by 1, 2
+)
+select
+    dataset,
+    day,
+    coalesce(l.loads, 0) as loads,
+    coalesce(l.refused_loads, 0) as refused_loads,
+    coalesce(l.rows_read, 0)::bigint as rows_read,
+    coalesce(l.rows_refused, 0)::bigint as rows_refused,
+    coalesce(c.checks, 0) as checks,
+    coalesce(c.checks_warned, 0) as checks_warned,
+    coalesce(c.checks_failed, 0) as checks_failed,
+    least(
+        1 - l.rows_refused / nullif(l.rows_read, 0), 1 - c.checks_failed::numeric / nullif(c.checks, 0)
+    )::double precision as score,
+    coalesce(u.unusual_columns, 0) as unusual_columns,
+    coalesce(u.unusual_volume, false) as unusual_volume,
+    coalesce(u.unusual_arrival, false) as unusual_arrival
+from loads as l
+full join checks as c using (dataset, day)
+full join unusual as u using (dataset, day);
+comment on view ops.quality_by_day is
+'One row per table (shop.baskets; of gold: gold.fct_baskets) and day, UTC: rows read and refused by row checks, checks of gates, and what was unusual. score: the share of rows that passed row checks, or of checks that did not fail, whichever is lower; null if there was neither.';
+
 -- The watch from outside: how `medallion status` and others know that it lives.
 create table if not exists ops.watches (
     host text primary key,
