@@ -929,6 +929,8 @@ create table if not exists ops.profiles (
 comment on table ops.profiles is
 'One row per load and column: its null share and distinct values (estimated if fewer rows were sampled than loaded), 21 quantiles from the least to the greatest, and shares of rows by 16 buckets. kind: what quantiles are of: number, age (hours before the load), length (characters), size (bytes). Commits with the load.';
 
+create index if not exists profiles_by_time on ops.profiles using brin (profiled_at);
+
 create table if not exists ops.profile_days (
     source_system text not null,
     table_name text not null,

@@ -109,6 +109,8 @@ async def test_rows_that_come_three_hours_late_are_noticed_while_they_are_missin
     )
     async with connect(at(warehouse, "loader"), side="warehouse") as connection:
         yesterday = days_ago(1)
+        # An hour later, as with daylight saving, is not late.
+        assert await arrival_unusual(connection, midnight(yesterday, 6.2), []) == []
         assert await arrival_unusual(connection, midnight(yesterday, 7), []) == []
         (late,) = await arrival_unusual(connection, midnight(yesterday, 9), [])
         assert (late.severity, late.subject) == ("info", "shop.baskets")
