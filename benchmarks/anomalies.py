@@ -170,6 +170,7 @@ class Alarms:
     alarms_of_columns: float
     alarms_of_arrival: float
     together: float
+    alarms_of_columns_by_control: float
 
 
 def _columns(bench: Bench, tables: Mapping[str, Series], days: int) -> list[Alarms | Injected]:
@@ -217,16 +218,18 @@ def _alarms(
             },
         }
         counted["days"] += len(found)
+        by_control = _second_days(year.days_that_stand_out(columns, _FIRST))
         counted["names"] += len(columns)
         second = {name: _second_days(each) for name, each in reasons.items()}
-        for name, woken in {**second, "together": set().union(*second.values())}.items():
+        together = set().union(*second.values())
+        for name, woken in {**second, "together": together, "control": by_control}.items():
             counted[name] += sum(day - timedelta(days=1) not in woken for day in woken)
     return Alarms(
         kind,
         "real year, with holidays: columns",
         len(profiles),
         counted["names"] // len(profiles),
-        *(round(counted[name] * part, 2) for name in ("days", "volume", "columns", "arrival", "together")),
+        *(round(counted[name] * part, 2) for name in ("days", "volume", "columns", "arrival", "together", "control")),
     )
 
 

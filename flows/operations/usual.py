@@ -1,6 +1,7 @@
 """What is usual on a weekday, by median and median absolute deviation of ten weeks: the method of volumes, in Python.
 
 A weekday has its own center, and all days together one spread, because that of eight equal weekdays varies too much.
+Unlike with volumes, a deviation is also at least a fraction of what one day in twenty exceeds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ DAYS_BACK = 70
 DEVIATIONS = 4.0
 # Of a normal distribution the standard deviation is so many times the median absolute deviation.
 _NORMAL = 1.4826
+# Where one day in twenty differs by far more than a normal distribution's, that is no news: its 95 % quantile is 1.96
+# deviations. Three outliers in ten weeks are fewer than one in twenty, and change nothing.
+_RARE, _RARE_DEVIATIONS = 0.95, 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +57,7 @@ def usual(earlier: Sequence[tuple[date, float]], day: date, least: float) -> Usu
     same = weekdays.get(day.weekday(), [])
     if len(same) < KNOWN_DAYS:
         return Usual(len(same), 0.0, least)
-    spread = [abs(value - center) for values in weekdays.values() for center in [median(values)] for value in values]
-    return Usual(len(same), median(same), max(_NORMAL * median(spread), least))
+    centers = {weekday: median(values) for weekday, values in weekdays.items()}
+    spread = sorted(abs(value - centers[weekday]) for weekday, values in weekdays.items() for value in values)
+    rare = spread[int(len(spread) * _RARE)]
+    return Usual(len(same), median(same), max(_NORMAL * median(spread), rare / _RARE_DEVIATIONS, least))

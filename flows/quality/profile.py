@@ -75,7 +75,8 @@ class Profiling:
 
     def only_nulls(self, *names: str) -> bool:
         """Whether one of the names is among `nulls_only`."""
-        return any(fnmatchcase(name, pattern) for name in names for pattern in self.nulls_only)
+        # As it is first: a column may be called `a[b]`.
+        return any(name == each or fnmatchcase(name, each) for name in names for each in self.nulls_only)
 
 
 @dataclass(frozen=True, slots=True)
