@@ -85,6 +85,7 @@ class Settings(BaseSettings):
     chunk_max_mb: float = Field(512, gt=0, description="The largest chunk that the size may adapt to")
     chunk_seconds: float = Field(10, gt=0, description="Target duration of a chunk; its size adapts to it")
     chunk_memory_mb: float = Field(100, gt=0, description="Growth of the process's memory at which chunks are halved")
+    profile_rows: int = Field(5_000, ge=0, description="Rows of a load that are profiled at most; 0 → none")
     row_limit: int | None = Field(
         None, ge=1, description="For development: each load reads so many rows at most; refused in production"
     )
