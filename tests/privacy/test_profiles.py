@@ -14,6 +14,7 @@ from flows.quality.profile import Profiling
 from flows.sources.shop import shop as shop_source
 from flows.values.settings import settings
 from flows.verbs import load as loading
+from flows.verbs.profiling import profiling_of
 from tests.conftest import TestDatabase
 from tests.kinds.loading import addresses, load
 from tests.operations.profiles import profiled
@@ -67,7 +68,7 @@ def test_after_a_quarter_profiles_of_loads_go_and_those_of_days_remain(
 
 def test_listed_masked_and_personal_columns_have_only_nulls() -> None:
     households = replace(shop_source.table("households"), masked={"a[b]": Hashed()})
-    found = loading.profiling_of(shop_source, households)
+    found = profiling_of(shop_source, households)
     assert [name for name in ("latitude", "a[b]", "email", "basket_id") if not found.only_nulls(name)] == []
     assert [name for name in ("age_band", "latitudes") if found.only_nulls(name)] == []
-    assert not loading.profiling_of(shop_source, shop_source.table("stores")).only_nulls("latitude")
+    assert not profiling_of(shop_source, shop_source.table("stores")).only_nulls("latitude")
