@@ -126,13 +126,13 @@ def demo() -> None:
 def render(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 2 when a file differs")] = False,
 ) -> None:
-    """Render files from the code: dbt sources, contracts, deployments, docs/shape.md, docs/commands.md."""
-    from flows.cli import reference
+    """Render files from the code: dbt sources, contracts, deployments, docs/{shape,commands,metrics}.md."""
+    from flows.cli import metrics_page, reference
     from flows.render import everything
     from flows.values.settings import PROJECT_ROOT
 
     changed = dict.fromkeys(everything.check(), "differs") if check else everything.write()
-    pages = reference.write(typer.main.get_command(app), check=check)
+    pages = reference.write(typer.main.get_command(app), check=check) + metrics_page.write(check=check)
     changed |= dict.fromkeys(pages, "differs" if check else "written")
     for path, outcome in changed.items():
         console.print(f"  {outcome}: {path.relative_to(PROJECT_ROOT)}")

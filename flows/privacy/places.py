@@ -52,7 +52,7 @@ _OF_CATALOGUES = frozenset(
     (("ops.locks", "name"), ("ops.cursors", "identity"), ("ops.alerts", "name"), ("ops.alerts", "subject"),
      ("ops.alerts", "reported_by"), ("ops.silences", "pattern"), ("ops.alert_messages", "channel"),
      ("ops.alert_messages", "about"), ("ops.alert_transitions", "transition"), ("ops.watches", "host"),
-     ("ops.watches", "version"))
+     ("ops.watches", "version"), ("ops.usage", "kind"), ("ops.usage", "name"))
 )  # fmt: skip
 #: Rows in quarantine.
 QUARANTINE = "quarantine.rows"

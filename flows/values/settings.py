@@ -98,6 +98,16 @@ class Settings(BaseSettings):
     watch_ping_url: SecretStr | None = Field(
         None, description="Requested after each good round of the watch: a dead man's switch; unset → none"
     )
+    watch_listen: str = Field(
+        "", description="PORT or HOST:PORT at which the watch serves /metrics and /healthz; unset → nowhere"
+    )
+    metrics_token: SecretStr | None = Field(None, description="Bearer token that /metrics requires; unset → none")
+    metrics_push_url: SecretStr | None = Field(
+        None, description="A group of a Prometheus Pushgateway that receives the metrics; unset → none"
+    )
+    metrics_objects: int = Field(
+        500, ge=1, description="Of tables, models and other objects at most so many each have metrics"
+    )
     watch_late_minutes: float = Field(15, gt=0, description="A scheduled flow run is late after this")
     watch_pending_minutes: float = Field(8, gt=0, description="A flow run that a worker took must begin within this")
     watch_gold_hours: float = Field(8, gt=0, description="An active transform must complete within this")

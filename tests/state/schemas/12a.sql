@@ -1051,4 +1051,20 @@ create table if not exists ops.watches (
 comment on table ops.watches is
 'One row per host that runs `medallion watch`: when its last complete round ended, how long that took, and how many there were since it started.';
 
+-- What work used, for metrics: CPU, memory, time and rows of the last load, run and model build.
+create table if not exists ops.usage (
+    kind text not null check (kind in ('load', 'run', 'model')),
+    scope text not null,
+    name text not null,
+    status text not null,
+    seconds double precision,
+    cpu_seconds double precision,
+    memory_bytes bigint,
+    rows bigint,
+    ended_at timestamptz not null default clock_timestamp(),
+    primary key (kind, scope, name)
+) with (fillfactor = 50);
+comment on table ops.usage is
+'One row per table (scope: its source), pipeline and scope, and model: what the last of them used. cpu_seconds and memory_bytes are those of the process, with all that ran in it at the same time.';
+
 insert into ops.schema_version (version) values (12) on conflict do nothing;
