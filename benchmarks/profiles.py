@@ -51,7 +51,8 @@ def main() -> None:
 
 
 def _case(bench: Bench, case: str, rows: int, times: int) -> Overhead:
-    without, profiled = [], []
+    without: list[float] = []
+    profiled: list[float] = []
     default = Settings.model_fields["profile_rows"].default
     for time in range(times):
         # In turns, because of what else the machine does; and each first in turn, because merges make tables grow.
