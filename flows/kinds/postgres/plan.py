@@ -16,6 +16,7 @@ from flows.kinds.postgres.trust import trusted_window
 from flows.kinds.postgres.unchanged import is_unwritten, written
 from flows.kinds.postgres.zones import notice_local_times
 from flows.landing.table import SchemaChange, Target, raw_columns
+from flows.publish.budget import Spending
 from flows.publish.evolution import beside_scheduled_loads, drift_since, no_longer_held, returned
 from flows.publish.identity import (
     Doubt,
@@ -150,7 +151,7 @@ async def plan_table(
     if held:
         reason += f"; held back from raw: {', '.join(f'{change.column} {change.change}' for change in held)}"
     unique = await key_is_unique(origin, table)
-    reading, volume = await plan_reading(origin, table, shape, window, strategy)
+    reading, volume = await plan_reading(origin, table, shape, window, strategy, Spending.of(source, table))
     plan = LoadPlan(
         source=source.name,
         table=table.name,

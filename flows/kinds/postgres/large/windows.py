@@ -16,6 +16,8 @@ from flows.declare.cursor import ByClock
 from flows.declare.table import Table
 from flows.kinds.postgres.large.chunk_size import ChunkSize
 from flows.kinds.postgres.large.slices import MOST_EDGES, Grid, edge_grid
+from flows.kinds.postgres.large.within_budget import Steps, rows_apart
+from flows.publish.budget import Spending
 from flows.state import reads
 from flows.state.reads import Chunk
 from flows.values.identifiers import quote_identifier, quote_literal
@@ -50,8 +52,9 @@ class Part:
 class Windows:
     """The parts of a read; the next one is sized by the measured ones."""
 
-    def __init__(self, table: Table, plan: LoadPlan, window: Window) -> None:
-        self._table, self._plan, self._window = table, plan, window
+    def __init__(self, table: Table, plan: LoadPlan, window: Window, spending: Spending) -> None:
+        self._table, self._plan, self._window, self._spending = table, plan, window, spending
+        self._steps = Steps(spending, 0, 0)
         self._grid = Grid("cursor", 1)
         self._size: ChunkSize | None = None
         self.count = 0
@@ -68,15 +71,17 @@ class Windows:
             f"and {name} {ends} {quote_literal(self._window.upper)}"
         )
         width = max(1.0, reading.bytes / max(1, reading.rows))
-        rows_apart = max(int(limits.chunk_min_mb * 1e6 / width), reading.rows // MOST_EDGES)
-        self._grid = await edge_grid(origin, self._table, "cursor", reading.columns, settled, rows_apart)
+        apart = rows_apart(int(limits.chunk_min_mb * 1e6 / width), self._spending, width)
+        apart = max(apart, reading.rows // MOST_EDGES)
+        self._grid = await edge_grid(origin, self._table, "cursor", reading.columns, settled, apart)
         self._size = ChunkSize.within(limits, reading.bytes, self._grid.steps)
+        self._steps = Steps(self._spending, apart, apart * width)
 
     def __iter__(self) -> Iterator[Part]:
         assert self._size is not None  # cut() runs first
         lower = 0
         while lower < self._grid.steps:
-            upper = min(self._grid.steps, lower + self._size.steps)
+            upper = min(self._grid.steps, lower + (self._steps.within(self._size.steps) or 1))
             is_last = upper == self._grid.steps
             condition = f"({self._window.condition}) and {self._grid.condition(lower, upper)}"
             after = self._window.next if is_last else self._cursor_at(upper)
@@ -89,6 +94,11 @@ class Windows:
     def _cursor_at(self, step: int) -> CursorState:
         value, *key = self._grid.edges[step - 1]
         return replace(self._window.next, value=value, key=json.dumps(key) if key else None)
+
+    def stop_if_exhausted(self, reached: str | None) -> None:
+        """Raises: BudgetReached: the next part would exceed a budget. The last one was published up to `reached`."""
+        if self._steps.within(1) == 0:
+            raise self._spending.reached(f"from {reached}", int(self._steps.rows), int(self._steps.size))
 
     def learn(self, part: Part, received: int, seconds: float, memory: int) -> None:
         """Adapt the size of the next part to the finished one."""
