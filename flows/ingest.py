@@ -70,7 +70,7 @@ async def ingest(
     budget = chosen_budget(max_rows, max_bytes, max_minutes, max_cost)
     chosen: list[Loadable] = [declared.table(name) for name in tables] if tables else list(declared.tables)
     of_all = [table.name for table in declared.tables]
-    shared = shared_budgets(("run", budget), (f"source {source}", declared.budget))
+    shared = shared_budgets(("the run", budget), (f"source {source}", declared.budget))
     async with table_run("ingest", source, where=f"source {source}", tables=of_all) as run:
         chosen = await _longest_unread_first(declared, chosen)
         windows = await _windows(declared, [table.name for table in chosen])

@@ -48,7 +48,7 @@ def pipeline(
     for name in chosen:
         find_source(name)
     budget = chosen_budget(max_rows, max_bytes, max_minutes, max_cost)
-    with correlated(), shared_budgets(("run", budget)):
+    with correlated(), shared_budgets(("the run", budget)):
         # dbt takes 3 s to import, which overlaps with the copies.
         preload = threading.Thread(target=preload_dbt, name="preload-dbt", daemon=True)
         preload.start()

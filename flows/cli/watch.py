@@ -57,7 +57,7 @@ def run(
             limits = _as_parameters(budget)
             pipeline(sources=list(chosen), full_refresh=full_refresh, **limits, return_state=True).result()
         else:
-            with shared_budgets(("run", budget)):
+            with shared_budgets(("the run", budget)):
                 asyncio.run(_ingest_each(chosen))
 
     with logs.correlated() as correlation_id:
@@ -66,13 +66,8 @@ def run(
     if loads:
         console.print(screens.loads_table(loads, "Loads", console.width))
     noticed = _warn(loads, console)
-    if (
-        error is None
-        and loads
-        and not noticed
-        and not screens.changed_rows(loads)
-        and not any(load["status"] == "stopped" for load in loads)
-    ):
+    stopped = [load for load in loads if load["status"] == "stopped"]
+    if error is None and loads and not noticed and not stopped and not screens.changed_rows(loads):
         console.print("[green]The sources have not changed, and neither has raw.[/]")
     if only_tables and not ingest_only:
         console.print("Only single tables were loaded, so gold was not built: run `medallion transform` to build it.")

@@ -22,7 +22,7 @@ from flows.values.settings import settings
 
 @dataclass(slots=True)
 class Allowance:
-    """A budget, and what was spent of it. `scope` is what it was declared for: `run`, `source shop`, `shop.baskets`."""
+    """A budget, and what was spent of it. `scope` is what it is for: `the run`, `source shop`, `shop.baskets`."""
 
     scope: str
     budget: Budget
@@ -43,6 +43,15 @@ class Allowance:
     def _cost(self) -> float:
         return Price.declared().cost(self.size, self.requests, time.monotonic() - self.began)
 
+    @property
+    def size_left(self) -> int | None:
+        """Bytes until it is used up, by a limit of them or by what they cost; None without such a limit."""
+        bounds = [] if self.budget.size is None else [self.budget.size - self.size]
+        price = Price.declared().per_gb
+        if self.budget.money is not None and price:
+            bounds.append(int((self.budget.money - self._cost) / price * 1e9))
+        return min(bounds, default=None)
+
     def exhausted(self, rows: int = 1, size: int = 1) -> str | None:
         """What was reached, in words: `1,000,000 rows`; None if so many rows and bytes are left, and time and money."""
         budget = self.budget
@@ -52,7 +61,7 @@ class Allowance:
             return _bytes(budget.size)
         if budget.minutes is not None and time.monotonic() - self.began >= budget.minutes * 60:
             return f"{budget.minutes:g} min"
-        if budget.money is not None and self._cost >= budget.money:
+        if budget.money is not None and (self._cost >= budget.money or size > (self.size_left or size)):
             return _money(budget.money)
         return None
 
@@ -111,9 +120,8 @@ class Spending:
         """Count what was read."""
         self.rows += rows
         self.size += size
+        self._charge(rows, size)
         for one in self.allowances:
-            one.rows += rows
-            one.size += size
             one.requests += requests
 
     def is_exhausted(self) -> bool:
@@ -129,7 +137,7 @@ class Spending:
     @property
     def size_left(self) -> int | None:
         """Bytes until the first budget is used up; None without a limit of them."""
-        left = [one.budget.size - one.size for one in self.allowances if one.budget.size is not None]
+        left = [left for one in self.allowances if (left := one.size_left) is not None]
         return max(0, min(left)) if left else None
 
     @property
@@ -166,22 +174,21 @@ class Spending:
                 )
             if (limit := one.too_small_for(rows, size, left=True)) is not None:
                 raise self._not_read(one, limit)
-        self._reserved = (rows or 0, size or 0)
-        self._charge(*self._reserved)
+        self.reserve(rows or 0, size or 0)
+
+    def reserve(self, rows: int, size: int) -> None:
+        """Count what is about to be read, so that loads in parallel do not count on it; negative: give it back."""
+        self._reserved = (self._reserved[0] + rows, self._reserved[1] + size)
+        self._charge(rows, size)
 
     def settle(self, rows: int, size: int) -> None:
-        """Count what an admitted read has read, in place of what was reserved for it."""
-        reserved_rows, reserved_size = self._reserved
-        self._reserved = (0, 0)
-        self._charge(rows - reserved_rows, size - reserved_size)
-        self.rows += rows
-        self.size += size
+        """Count what was read, in place of all that was reserved for it."""
+        self.release()
+        self.spend(rows, size)
 
     def release(self) -> None:
         """Give back what was reserved and not read."""
-        reserved_rows, reserved_size = self._reserved
-        self._reserved = (0, 0)
-        self._charge(-reserved_rows, -reserved_size)
+        self.reserve(-self._reserved[0], -self._reserved[1])
 
     def _charge(self, rows: int, size: int) -> None:
         for one in self.allowances:

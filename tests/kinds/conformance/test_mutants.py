@@ -155,7 +155,7 @@ async def test_a_kind_that_overruns_its_budget_dies_of_a_promise(begin: Callable
         patch.object(Spending, "_charge", lambda *_: None),
         patch.object(Spending, "spend", lambda *_, **__: None),
         patch.object(Allowance, "too_small_for", lambda *_, **__: None),
-        patch.object(Steps, "within", lambda _, wanted: wanted),
+        patch.object(Steps, "within", lambda _, wanted, **__: wanted),
         pytest.raises((AssertionError, pytest.fail.Exception)),
     ):
         await a_load_stops_at_its_budget_and_the_next_goes_on(given)

@@ -90,9 +90,12 @@ class Gathering:
         under_way: set[asyncio.Task[Chunk]] = set()
         try:
             while self._gaps or under_way:
-                while self._gaps and len(under_way) < self._reading.readers and (fitting := self._steps.within(_ANY)):
+                while self._gaps and len(under_way) < self._reading.readers:
+                    first = not load.spending.rows and not under_way
+                    if not (fitting := self._steps.within(_ANY, first=first)):
+                        break
                     job = self._next(snapshot, fitting)
-                    self._steps.under_way += job.upper - job.lower
+                    self._steps.reserve(job.upper - job.lower)
                     under_way.add(asyncio.ensure_future(run_chunk(job)))
                 if not under_way:
                     done_steps = sum(chunk.upper - chunk.lower for chunk in self.chunks)
@@ -133,7 +136,7 @@ class Gathering:
 
     def _take(self, chunk: Chunk, load: LoadRun[Database, Table]) -> None:
         self.chunks.append(chunk)
-        self._steps.under_way -= chunk.upper - chunk.lower
+        self._steps.reserve(chunk.lower - chunk.upper)
         if self._reading.restarts:
             load.spend(chunk.rows, chunk.bytes)
         self._size.learn(chunk.upper - chunk.lower, chunk.bytes, chunk.seconds, chunk.memory)

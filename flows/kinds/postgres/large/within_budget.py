@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from flows.declare.database import Database
 from flows.declare.table import Table
@@ -45,26 +46,39 @@ def rows_apart(wanted: int, spending: Spending, width: float) -> int:
 
 @dataclass(slots=True)
 class Steps:
-    """The size of a step in rows and bytes, and how many are being read."""
+    """The size of a step in rows and bytes, and rows that the last step has besides (`kept_back`).
+
+    What is about to be read is reserved, for loads in parallel.
+    """
 
     spending: Spending
     rows: float
     size: float
-    under_way: int = 0
+    kept_back: int = 0
 
-    def within(self, wanted: int) -> int:
-        """So many steps at most still fit the budgets; 0: none does, or time or money is used up."""
+    def within(self, wanted: int, *, first: bool) -> int:
+        """So many steps at most still fit the budgets; 0: none does, or time or money is used up.
+
+        `first`: nothing was read yet. A load that would read nothing would never get any further.
+        """
         if not self.spending.has_limits:
             return wanted
-        if self.spending.is_exhausted():
-            return 0
         bounds = [wanted]
         for left, each in ((self.spending.rows_left, self.rows), (self.spending.size_left, self.size)):
             if left is not None:
-                bounds.append(int(left / max(1.0, each)) - self.under_way)
-        fitting = max(0, min(bounds))
-        # A load that would read nothing would never get any further.
-        return max(1, fitting) if not self.spending.rows and not self.under_way else fitting
+                bounds.append(int(left / max(1.0, each)) - ceil(self.kept_back / max(1.0, self.rows)))
+        fitting = 0 if self.spending.is_exhausted() else max(0, min(bounds))
+        return max(1, fitting) if first else fitting
+
+    def fits_at_most(self) -> int | None:
+        """The rows that are left of the budgets, by their number or their size; None without such a limit."""
+        rows, size = self.spending.rows_left, self.spending.size_left
+        by_size = None if size is None else int(size * self.rows / max(1.0, self.size))
+        return min((bound for bound in (rows, by_size) if bound is not None), default=None)
+
+    def reserve(self, steps: int) -> None:
+        """Count so many steps as read; negative: they were, and are counted by what they had."""
+        self.spending.reserve(int(steps * self.rows), int(steps * self.size))
 
 
 async def admit(run: LoadRun[Database, Table], reading: Reading, window: Window) -> None:

@@ -1,0 +1,64 @@
+"""A run with a budget, on a real Prefect server: what it stops, what it does not begin, and what it is called."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from prefect.client.schemas.objects import State
+
+from flows.declare import Budget
+from flows.ingest import ingest
+from flows.sources.shop import shop as declared_shop
+from flows.tasks.budgets import STOPPED_AT_BUDGET
+from tests.flows.conftest import Ends
+from tests.flows.prefect_facts import artifacts
+from tests.kinds.loading import rows
+
+
+async def run(**budget: Any) -> State[Any]:
+    state: State[Any] = await ingest("shop", **budget, return_state=True)
+    return state
+
+
+async def test_a_run_stops_at_its_budget_names_what_it_has_not_read_and_reads_that_first_next_time(ends: Ends) -> None:
+    """450 basket items are more than the budget, and cannot be left out for ever."""
+    first = await run(max_rows=460)
+
+    loaded = await first.aresult()
+    assert (first.type.value, first.name) == ("COMPLETED", STOPPED_AT_BUDGET)
+    read = sum(load["counts"]["rows_read"] for load in loaded)
+    unread = {load["table"] for load in loaded if load["stopped"]}
+    assert read <= 460
+    assert unread
+    assert "basket_items" in unread or read == 450
+    (ran,) = rows(ends.warehouse, "select status, details from ops.runs")
+    assert (ran["status"], set(ran["details"]["stopped_at_budget"])) == ("stopped", unread)
+    assert "stopped at its budget of 460 rows" in artifacts(first)["loads-shop"]
+
+    for _ in range(4):
+        state = await run(max_rows=460)
+        if state.name != STOPPED_AT_BUDGET:
+            break
+    complete = rows(
+        ends.warehouse, "select distinct table_name as name from ops.loads where reconciliation = 'match' order by 1"
+    )
+    assert {row["name"] for row in complete} == {table.name for table in declared_shop.tables}
+
+
+async def test_a_source_has_a_budget_for_all_of_its_tables(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = replace(declared_shop, budget=Budget(rows=165), max_parallel=1)
+    monkeypatch.setattr("flows.verbs.find.SOURCES", (declared,))
+
+    state = await run()
+
+    loaded = await state.aresult()
+    assert state.name == STOPPED_AT_BUDGET
+    assert 0 < sum(load["counts"]["rows_read"] for load in loaded) <= 165
+    assert any("not read" in (load["stopped"] or "") for load in loaded)
+
+
+async def test_a_budget_that_is_not_reached_changes_nothing(ends: Ends) -> None:
+    state = await run(max_rows=100_000, max_minutes=60)
+
+    assert state.name == "Completed"
+    assert all(load["stopped"] is None for load in await state.aresult())
