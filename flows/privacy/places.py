@@ -62,6 +62,7 @@ TEXTS = {
     "ops.reconciliations": ("note",),
     "ops.check_results": ("measured", "message"),
     "ops.reveals": ("reason",),
+    "ops.recoveries": ("reason",),
     "ops.incidents": ("title",),
     "ops.silences": ("reason",),
     "ops.alerts": ("cause", "what", "fix"),

@@ -319,6 +319,24 @@ create table if not exists ops.reveals (
 comment on table ops.reveals is
 'One row per time that a person saw the values of quarantined rows: whose command, which rows, and why. Append-only; an erasure may replace words of the reason by [erased].';
 
+-- Recoveries: what `medallion recover` did, to one table each.
+create table if not exists ops.recoveries (
+    recovery_id bigint generated always as identity primary key,
+    run_id bigint not null references ops.runs (run_id),
+    source_system text not null,
+    table_name text not null,
+    plan text not null,
+    outcome text,
+    recovered_by text not null,
+    by_role text not null default session_user,
+    reason text not null,
+    started_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz
+);
+comment on table ops.recoveries is
+'One row per table that a person had recovered: the plan that was agreed to, who, why, and how both ends compared at its end. finished_at is null while it runs, and if it was killed: the same command resumes it.';
+create index if not exists recoveries_by_table on ops.recoveries (source_system, table_name, recovery_id desc);
+
 create table if not exists ops.list_reads (
     source_system text not null,
     table_name text not null,
