@@ -84,15 +84,6 @@ class LoadRun(Generic[S, T]):
         self._meters_itself = True
         self.spending.spend(rows, size, requests)
 
-    def stop_if_exhausted(self, following: str) -> None:
-        """Stop here if a budget is used up; at a commit, from which the next load goes on (`following`).
-
-        Raises:
-            BudgetReached: always then.
-        """
-        if self.spending.is_exhausted():
-            raise self.spending.reached(following)
-
     async def next_batch(self, plan: LoadPlan) -> None:
         """Open the batch of the next part of the same read."""
         self.session.batch_id = await ledger.open_load(

@@ -729,7 +729,7 @@ begin
             'the load ended with result %s: %s rows at the source, %s in raw, %s in quarantine',
             new.reconciliation, new.source_rows, new.raw_rows, new.quarantine_rows
         );
-        alert.fix := format('run `medallion reconcile %s` for the keys, with --repair to read them again', about);
+        alert.fix := format('run `medallion recover %s`: it shows what it would read again', about);
         alert.cause := about || ': ' || new.reconciliation;
         perform ops.fire_alert(alert);
     elsif new.reconciliation = 'match' then
@@ -875,7 +875,7 @@ begin
             'source and raw differ: %s rows missing, %s extra, %s different, %s duplicate, %s repaired', new.missing,
             new.extra, new.different, new.duplicate, new.repaired
         );
-        alert.fix := format('run `medallion reconcile %s --repair`', about);
+        alert.fix := format('run `medallion recover %s`: it shows what it would read again', about);
         alert.cause := about || ': content';
         perform ops.fire_alert(alert);
     end if;
