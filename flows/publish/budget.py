@@ -77,6 +77,7 @@ class Allowance:
         return None
 
 
+_unlimited: ContextVar[bool] = ContextVar("no budgets", default=False)
 _shared: ContextVar[tuple[Allowance, ...]] = ContextVar("budgets of the run", default=())
 
 
@@ -91,11 +92,22 @@ def shared_budgets(*budgets: tuple[str, Budget | None]) -> Iterator[tuple[Allowa
         _shared.reset(token)
 
 
+@contextmanager
+def without_budgets() -> Iterator[None]:
+    """Loads within have no budget: a person has seen what they read."""
+    token = _unlimited.set(True)
+    try:
+        yield
+    finally:
+        _unlimited.reset(token)
+
+
 @dataclass(slots=True)
 class Spending:
     """What a load spends, of every budget that applies to it.
 
     `rows` and `size` are those of this load. `expected`: how many rows it would read without a budget, if known.
+    `resumes`: it goes on with a read in chunks that stopped at a budget, whatever the budgets are now.
     """
 
     where: str
@@ -103,12 +115,15 @@ class Spending:
     rows: int = 0
     size: int = 0
     expected: int | None = None
+    resumes: bool = False
     _reserved: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, source: Source, table: Loadable) -> Spending:
         """The budgets of a load that begins: the table's own, and the shared ones."""
         where, shared = f"{source.name}.{table.name}", _shared.get()
+        if _unlimited.get():
+            return cls(where)
         own = [] if table.budget is None else [Allowance(where, table.budget)]
         scope = f"source {source.name}"
         if source.budget is not None and scope not in {one.scope for one in shared}:

@@ -22,6 +22,7 @@ from flows.failures.diagnose import diagnose
 from flows.failures.failpoints import pass_failpoint
 from flows.kinds.registry import kind_of
 from flows.landing.table import Target, raw_columns
+from flows.publish.budget import without_budgets
 from flows.state import active_runs, backfills, budgets, ledger, recoveries, runs
 from flows.state.reconciliations import Reconciliation
 from flows.values.errors import DataRefused, DeclarationError, LoadLocked, MedallionError
@@ -241,7 +242,8 @@ async def _one(
         _die_at("recover_began")
         try:
             for step in plan.steps:
-                await _do(step, source, table, asked, agreed.by, run_id)
+                with without_budgets():
+                    await _do(step, source, table, asked, agreed.by, run_id)
                 _die_at("recover_after_step")
         finally:
             # Also what a killed recovery of the table had brought back, before its models are built.

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from prefect.client.schemas.objects import State
+from typer.testing import CliRunner
 
+from flows.cli.app import app
 from flows.declare import Budget
 from flows.ingest import ingest
 from flows.sources.shop import shop as declared_shop
@@ -62,3 +64,17 @@ async def test_a_budget_that_is_not_reached_changes_nothing(ends: Ends) -> None:
 
     assert state.name == "Completed"
     assert all(load["stopped"] is None for load in await state.aresult())
+
+
+def test_the_command_line_shows_what_stopped_and_ends_with_an_exit_code_of_its_own(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.cli.run.prepare", lambda **_: None)
+
+    done = CliRunner().invoke(app, ["run", "shop", "--ingest-only", "--max-rows", "200"])
+
+    assert done.exit_code == 4, done.output
+    said = " ".join(done.output.split())
+    assert "Stopped shop." in said
+    assert "budget of 200 rows (of the run)" in said
+    assert "The sources have not changed" not in said

@@ -61,6 +61,21 @@ async def test_a_catch_up_stops_after_a_published_window_and_its_cursor_is_there
     assert f"goes on from {cursor}" in result.stopped
 
 
+async def test_a_first_load_keeps_its_chunks_when_the_budget_is_taken_away(ends: TwoEnds) -> None:
+    """A small table would be read in one statement otherwise, and all of it again."""
+    fill(ends, 1, 1000)
+    ends.source("analyze t")
+    assert (await ends.load(within(FOLLOWED, rows=400))).stopped
+    ((chunks,),) = ends.raw("select count(*) from ops.chunks")
+
+    result = await ends.load(FOLLOWED)
+
+    assert (result.stopped, result.counts.rows_read, result.counts.reconciliation) == (None, 1000, "match")
+    assert result.chunks > chunks > 0
+    assert ends.raw("select count(*) from ops.chunks where attempt = 1") == [(chunks,)]
+    assert ends.same("t", "id, v")
+
+
 async def test_rows_that_came_just_now_are_left_to_the_next_load_if_they_exceed_the_budget(ends: TwoEnds) -> None:
     """No bound below which nothing new can appear divides them yet."""
     await loaded(ends)

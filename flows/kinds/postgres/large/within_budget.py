@@ -23,6 +23,8 @@ def divides(spending: Spending, reading: Reading, *, follows_cursor: bool = Fals
     The planner may take a read from the cursor on for a few rows, while a million came since the last `analyze`: such
     reads are always divided if rows or bytes are limited.
     """
+    if spending.resumes:
+        return True
     if not spending.has_limits:
         return False
     rows, size = spending.rows_left, spending.size_left
