@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.declare import Budget
+from flows.ingest import _longest_unread_first as longest_unread_first_of
 from flows.ingest import ingest
 from flows.sources.shop import shop as declared_shop
 from flows.tasks.budgets import STOPPED_AT_BUDGET
@@ -45,6 +46,15 @@ async def test_a_run_stops_at_its_budget_names_what_it_has_not_read_and_reads_th
         ends.warehouse, "select distinct table_name as name from ops.loads where reconciliation = 'match' order by 1"
     )
     assert {row["name"] for row in complete} == {table.name for table in declared_shop.tables}
+
+
+async def test_tables_that_were_not_read_for_longest_come_first(ends: Ends) -> None:
+    state: State[Any] = await ingest("shop", ["households", "stores"], return_state=True)
+    await state.aresult()
+
+    ordered = await longest_unread_first_of(declared_shop, list(declared_shop.tables))
+
+    assert {table.name for table in ordered[-2:]} == {"households", "stores"}
 
 
 async def test_a_source_has_a_budget_for_all_of_its_tables(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
