@@ -11,7 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.settings import get_current_settings
 
-from flows.declare.budget import chosen_budget
+from flows.declare.budget import STOPPED_AT_BUDGET, chosen_budget
 from flows.failures.combined import combined
 from flows.failures.diagnose import diagnose
 from flows.ingest import ingest
@@ -20,7 +20,7 @@ from flows.observe.logs import correlated
 from flows.publish.budget import shared_budgets
 from flows.sources import SOURCES
 from flows.tasks import begin
-from flows.tasks.budgets import STOPPED_AT_BUDGET, stopped_at_budget
+from flows.tasks.budgets import stopped_at_budget
 from flows.tasks.builds import preload_dbt
 from flows.transform import transform
 from flows.values.errors import MedallionError

@@ -9,6 +9,8 @@ from typing import Any
 
 from flows.values.errors import DeclarationError
 
+#: The name of the Prefect state (of type completed) of a run that stopped at a budget. Prefect names its events by it.
+STOPPED_AT_BUDGET = "Stopped at budget"
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", re.IGNORECASE)
 

@@ -7,12 +7,14 @@ import pytest
 from prefect.client.schemas.objects import State
 from typer.testing import CliRunner
 
+from deployments import automations
 from flows.cli.app import app
 from flows.declare import Budget
+from flows.declare.budget import STOPPED_AT_BUDGET
 from flows.ingest import _longest_unread_first as longest_unread_first_of
 from flows.ingest import ingest
+from flows.render.ingest_deployments import follows_ingests
 from flows.sources.shop import shop as declared_shop
-from flows.tasks.budgets import STOPPED_AT_BUDGET
 from tests.flows.conftest import Ends
 from tests.flows.prefect_facts import artifacts
 from tests.kinds.loading import rows
@@ -88,3 +90,12 @@ def test_the_command_line_shows_what_stopped_and_ends_with_an_exit_code_of_its_o
     assert "Stopped shop." in said
     assert "budget of 200 rows (of the run)" in said
     assert "The sources have not changed" not in said
+
+
+def test_automations_know_that_a_run_which_stopped_at_its_budget_has_ended() -> None:
+    """Prefect names its events by the state's name: otherwise it would pass for a silent run, and no transform would
+    follow it."""
+    event = f"prefect.flow-run.{STOPPED_AT_BUDGET}"
+
+    assert event in automations._SIGNS_OF_LIFE & automations._WENT_ON & automations._TAKEN_UP
+    assert event in follows_ingests([declared_shop])[0]["expect"]
