@@ -37,6 +37,7 @@ from flows.tasks.results import announce_differences
 from flows.tasks.runs import Run, table_run
 from flows.tasks.schema_changes import announce_schema_changes
 from flows.tasks.slots import shared_slots
+from flows.tasks.usage import used_by
 from flows.values.errors import MedallionError
 from flows.values.row_limit import row_limit
 from flows.verbs.find import find_source
@@ -162,6 +163,7 @@ async def _close(run: Run, source: str, outcome: _Outcome) -> None:
     details: dict[str, Any] = {"tables": len(outcome.loads) + len(failures), "failed": sorted(failures)}
     if outcome.stopped:
         details["stopped_at_budget"] = sorted(outcome.stopped)
+    run.used = [used_by(load) for load in outcome.loads]
     await run.end(status, details, untold)
     await acreate_markdown_artifact(
         key=f"loads-{source.replace('_', '-')}",

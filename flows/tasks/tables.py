@@ -65,7 +65,8 @@ async def load(source: str, table: str, window: str, run_id: int) -> dict[str, A
                 )
     meter.rows, meter.bytes = result.counts.rows_read, result.counts.bytes
     tell(result, meter)
-    facts = asdict(result)
+    used = {"cpu_seconds": meter.cpu_seconds, "memory_bytes": meter.peak_memory_bytes}
+    facts = {**asdict(result), "used": used}
     return facts if result.stopped is None else stopped_at_budget(facts)  # type: ignore[return-value]
 
 

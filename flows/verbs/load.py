@@ -19,6 +19,7 @@ from flows.values.connection import DatabaseConnection
 from flows.values.errors import BudgetReached
 from flows.values.plan import LoadCounts, LoadPlan
 from flows.values.row_limit import refuse_limit
+from flows.verbs.profiling import profiling_of
 
 
 async def load_table(
@@ -58,6 +59,7 @@ async def load_table(
                 planned = await kind.plan(session.warehouse, origin, source, table)
             volume = planned.plan.reading.volume if kind.reads_in_chunks else None
             await ledger.note_strategy(session.warehouse, session.batch_id, planned.plan.strategy, volume)
+            session.profiling = profiling_of(source, table)
             run = LoadRun(warehouse, session, origin, address, source, table, on_progress, run_chunk, spending)
             under_way.plan, under_way.run = planned.plan, run
             spending.expected = planned.plan.reading.rows or None
