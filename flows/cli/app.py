@@ -28,6 +28,7 @@ from flows.cli.migrate import migrate
 from flows.cli.outside import watch
 from flows.cli.promote import promote
 from flows.cli.quality import quality
+from flows.cli.recover import recover
 from flows.cli.registration import registered
 from flows.cli.terminal import console, keep_private, prepare, problems
 from flows.cli.unreadable_sources import of_declaration
@@ -77,6 +78,7 @@ app.command()(run.predict)
 app.command()(run.reconcile)
 app.command()(run.backfill)
 app.command()(run.reload)
+app.command()(recover)
 app.add_typer(cursor.app, name="cursor")
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(stack.up)

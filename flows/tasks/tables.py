@@ -26,6 +26,7 @@ from flows.kinds.kind import Kind
 from flows.kinds.registry import kind_of
 from flows.observe import metrics
 from flows.observe.progress import report
+from flows.tasks.budgets import stopped_at_budget
 from flows.tasks.progress import tell, told
 from flows.tasks.retry import _DELAYS, _JITTER, _LOAD_TIMEOUT_SECONDS, _RETRIES, may_retry
 from flows.tasks.slots import slots
@@ -65,7 +66,8 @@ async def load(source: str, table: str, window: str, run_id: int) -> dict[str, A
     meter.rows, meter.bytes = result.counts.rows_read, result.counts.bytes
     tell(result, meter)
     used = {"cpu_seconds": meter.cpu_seconds, "memory_bytes": meter.peak_memory_bytes}
-    return {**asdict(result), "used": used}
+    facts = {**asdict(result), "used": used}
+    return facts if result.stopped is None else stopped_at_budget(facts)  # type: ignore[return-value]
 
 
 def _readers(kind: Kind[Any, Any]) -> AbstractContextManager[Callable[[Any], Awaitable[Any]] | None]:

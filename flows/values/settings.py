@@ -92,6 +92,10 @@ class Settings(BaseSettings):
     row_limit: int | None = Field(
         None, ge=1, description="For development: each load reads so many rows at most; refused in production"
     )
+    price_per_gb: float = Field(0, ge=0, description="Price of a gigabyte read from a source, for budgets of money")
+    price_per_thousand_requests: float = Field(0, ge=0, description="Price of a thousand requests to an API")
+    price_per_hour: float = Field(0, ge=0, description="Price of an hour of loading")
+    price_currency: str = Field("EUR", description="The currency of the prices, for display")
     resume_hours: float = Field(12, ge=0, description="A read interrupted longer ago than this starts over")
     failpoint: str = Field("", description="For tests: the step at which the process kills itself")
     ui_url: str = Field("", description="The Prefect UI as people reach it, for links in alerts; unset → no links")
