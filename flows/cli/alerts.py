@@ -8,6 +8,7 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from uuid import uuid4
 
 import typer
 
@@ -134,7 +135,7 @@ def try_channels(
     for name in channels or declared:
         try:
             channel = need_channel(name)
-            asyncio.run(channel.send(0, message.severity, message.subject, message.body, message.facts))
+            asyncio.run(channel.send(0, str(uuid4()), message.severity, message.subject, message.body, message.facts))
         except NotAccepted as problem:
             refused = True
             problems.print(f"  [bold red]✗[/] {name}: {problem.what}", highlight=False)

@@ -109,8 +109,9 @@ async def end_silences(connection: Connection[Record], now: datetime) -> list[Me
         now,
     ):
         again = await connection.fetch(
-            "with back as (update ops.alerts set status = 'firing', silence_id = null where silence_id = $1 "
-            "and status = 'silenced' returning alert_id) "
+            "with back as (update ops.alerts as a set silence_id = null, status = case when exists (select "
+            "from ops.alert_transitions as t where t.alert_id = a.alert_id and t.transition = 'acknowledged') "
+            "then 'acknowledged' else 'firing' end where silence_id = $1 and status = 'silenced' returning alert_id) "
             # Not `now`: it has been firing all the time, and need not settle once more.
             "insert into ops.alert_transitions (alert_id, transition, note) "
             "select alert_id, 'fired again', 'the silence ended' from back returning alert_id",
