@@ -58,6 +58,7 @@ async def _watch(*, once: bool) -> Looked | None:
     made = build(Clock())
     try:
         if once:
+            made.once = True
             return await made.round()
         _keep_log_bounded()
         console.print(f"watching every {settings().watch_seconds:g} s")

@@ -80,8 +80,10 @@ class Condition:
     cause: str | None = None
 
 
-async def report(connection: Connection[Record], check: str, found: Sequence[Condition]) -> None:
-    """Raise what a check has found, and resolve what it had found before and does not find any more."""
+async def report(
+    connection: Connection[Record], check: str, found: Sequence[Condition], *, resolves: bool = True
+) -> None:
+    """Raise what a check has found; with `resolves`, resolve what it had found before and does not find any more."""
     async with connection.transaction():
         for each in found:
             await connection.execute(
@@ -98,6 +100,8 @@ async def report(connection: Connection[Record], check: str, found: Sequence[Con
                 each.cause or f"{each.subject}: {each.name}",
                 check,
             )
+        if not resolves:
+            return
         ended = await connection.fetch(
             "select name, subject from ops.alerts where reported_by = $1 and resolved_at is null "
             "and (name, subject) not in (select * from unnest($2::text[], $3::text[]))",

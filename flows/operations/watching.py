@@ -30,7 +30,7 @@ from flows.operations.outbox import Outbox
 from flows.operations.ping import Ping
 from flows.operations.prefect_api import PrefectDown
 from flows.operations.prefect_facts import PrefectReader
-from flows.operations.watch_rounds import record_round
+from flows.operations.watch_rounds import Others, record_round
 from flows.state import ledger
 
 if TYPE_CHECKING:
@@ -66,7 +66,10 @@ class Looked:
 
 @dataclass(slots=True)
 class Watch:
-    """The watch. `prefect` is None where no server is configured: then what concerns it is not looked at."""
+    """The watch. `prefect` is None where no server is configured: then what concerns it is not looked at.
+
+    `once`: it makes one round, and waits for no other.
+    """
 
     checks: Sequence[Check]
     outbox: Outbox
@@ -76,6 +79,7 @@ class Watch:
     clock: Clock = field(default_factory=Clock)
     host: str = field(default_factory=socket.gethostname)
     alive: Path | None = None
+    once: bool = False
     ping: Ping = field(default_factory=Ping)
     _found: dict[str, list[Condition]] = field(default_factory=dict, init=False)
     _next: dict[str, float] = field(default_factory=dict, init=False)
@@ -88,6 +92,7 @@ class Watch:
     _upgraded: bool = field(default=False, init=False)
     _started_at: datetime | None = field(default=None, init=False)
     _outbox_problem: str | None = field(default=None, init=False)
+    _others: Others = field(default_factory=Others, init=False)
 
     async def run(self, stop: asyncio.Event, seconds: float, lives: Callable[[], bool] = lambda: True) -> None:
         """Look every so many seconds until `stop` is set, or there is nothing to look at any more.
@@ -174,7 +179,12 @@ class Watch:
             try:
                 cannot = await self._check(at)
                 assert self._session is not None
+                assert self._started_at is not None
                 async with asyncio.timeout(_REPORT_SECONDS):
+                    if await self._others.leader(self._session, self.host, self._started_at, at.elapsed):
+                        self._reported.clear()  # if it takes over, it resolves what the other one had found
+                        self._outbox_problem = None
+                        return None, cannot
                     await self._report(self._session, cannot, at.now)
             except Exception as problem:
                 return explain(problem, "warehouse").what, cannot
@@ -250,10 +260,12 @@ class Watch:
                 await report(connection, "warehouse", [])
         failed = {each.subject.removeprefix("check ") for each in cannot}
         found = {name: each for name, each in self._found.items() if name not in failed}
+        decided = self.once or self._others.is_decided
         for name, each in {**found, "watch": [*cannot, *self.ping.found()]}.items():
             if each or self._reported.get(name) != []:
-                await report(connection, name, each)
-            self._reported[name] = each
+                await report(connection, name, each, resolves=decided)
+            if decided:
+                self._reported[name] = each
         assert self._started_at is not None
         await record_round(connection, self.host, self._started_at, (self.clock.now() - now).total_seconds())
 
