@@ -85,7 +85,11 @@ def ack(
         return await alerts.acknowledge(connection, alert_ids, getpass.getuser(), note)
 
     taken = _with_warehouse(do)
-    console.print(f"acknowledged: {', '.join(map(str, taken))}" if taken else "they were acknowledged already")
+    console.print(
+        f"acknowledged: {', '.join(map(str, taken))}"
+        if taken
+        else "nothing to acknowledge: they are acknowledged or silenced"
+    )
 
 
 @app.command()

@@ -132,7 +132,8 @@ async def ended_alerts(connection: Connection[Record], since: timedelta) -> list
 
 async def alerts_of(connection: Connection[Record], alert_ids: Iterable[int]) -> list[Alert]:
     """Alerts by id; unknown ids are left out."""
-    records = await connection.fetch(f"{_FROM} where a.alert_id = any($1::bigint[]) order by 1", [*alert_ids])
+    ids = [alert_id for alert_id in alert_ids if abs(alert_id) < 2**63]
+    records = await connection.fetch(f"{_FROM} where a.alert_id = any($1::bigint[]) order by 1", ids)
     return [Alert(**dict(record)) for record in records]
 
 

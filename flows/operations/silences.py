@@ -72,6 +72,8 @@ async def end_silence(connection: Connection[Record], silence_id: int) -> None:
     Raises:
         ConfigurationError: there is none of that id.
     """
+    if abs(silence_id) >= 2**63:
+        raise unknown(silence_id, "is not an active silence")
     status = await connection.execute(
         "update ops.silences set until = least(until, clock_timestamp()) where silence_id = $1 and ended_at is null",
         silence_id,
