@@ -77,14 +77,15 @@ def test_a_channel_is_tried_and_its_refusal_is_told_without_its_address(variable
         told = {**variables, "MEDALLION_ALERT_WEBHOOK_URL": good.url, "MEDALLION_ALERT_CHANNEL_ON_CALL": bad.url}
         assert medallion("alerts", "test", variables=told).code == 0
         tried = medallion("alerts", "test", "default", "on-call", variables=told)
-        missing = medallion("alerts", "test", "nobody", variables=told)
+        missing = medallion("alerts", "test", "nobody", "default", variables=told)
 
     assert tried.code == 3
     assert "default: accepted" in tried.out
     assert "on-call: the receiver answered 500" in tried.err
     assert "secret-in-the-path" not in tried.text
-    assert good.events == ["test", "test"]
+    assert good.events == ["test", "test", "test"]
     assert missing.code == 2
+    assert "default: accepted" in missing.out
     assert "MEDALLION_ALERT_CHANNEL_NOBODY" in missing.panel
 
 
