@@ -11,7 +11,8 @@ import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,6 @@ import httpx
 
 from flows.access import stores
 from flows.access.addresses import embedded_stack
-from flows.kinds.api.http.failure import retry_after
 from flows.operations.services import notify
 from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
@@ -88,7 +88,7 @@ class Channel:
                 httpx.AsyncClient(timeout=_SECONDS) as client,
                 client.stream("POST", self.url, json=content, headers={"Idempotency-Key": key}) as answer,
             ):
-                status, after = answer.status_code, retry_after(answer.headers)
+                status, after = answer.status_code, _pause(answer.headers.get("retry-after", ""))
         except (httpx.InvalidURL, ValueError):
             raise NotAccepted("the channel's address is no URL") from None
         except httpx.HTTPError as problem:
@@ -96,6 +96,16 @@ class Channel:
         if not 200 <= status < 300:
             lasting = 400 <= status < 500 and status not in _FOR_A_WHILE
             raise NotAccepted(f"the receiver answered {status}", lasting=lasting, after=None if lasting else after)
+
+
+def _pause(value: str) -> float | None:
+    """Seconds that Retry-After asks for, by a number or a date; None if it is missing or neither."""
+    if value.isascii() and value.isdecimal():
+        return float(value[:9])
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def channel_of_environment(name: str) -> Channel | None:

@@ -13,7 +13,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from flows.declare import Route
-from flows.operations.channels import Channel, NotAccepted, message_key
+from flows.operations.channels import Channel, NotAccepted, _pause, message_key
 from flows.operations.messages import compose
 from flows.operations.services import calm
 from flows.values.settings import settings
@@ -123,6 +123,14 @@ async def test_a_receiver_that_asks_for_a_pause_gets_it(warehouse: TestDatabase)
             assert len(asked) == 1
             await it.pass_by(2 * MINUTE)
             assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("600", 600.0), ("9" * 400, 999_999_999.0), ("Thu, 01 Jan 2026 00:00:00 GMT", 0.0), ("soon", None), ("", None)],
+)
+def test_a_pause_is_a_number_or_a_date(value: str, seconds: float | None) -> None:
+    assert _pause(value) == seconds
 
 
 async def test_of_several_recipients_of_mail_each_that_accepts_gets_it_once() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
+from flows.operations.alerts import Condition
+from flows.operations.checks.check import Round
 from tests.conftest import TestDatabase
 from tests.operations.alerting import condition
 from tests.operations.watches import Watching, check, watching
@@ -17,13 +20,17 @@ SETTLE = timedelta(seconds=30)
 FULL = condition("disk", "disk full soon", "critical")
 
 
+def _see(found: list[Condition], _: Round) -> list[Condition]:
+    return found
+
+
 @contextmanager
 def two(monkeypatch: pytest.MonkeyPatch, url: str, hosts: tuple[str, str]) -> Iterator[tuple[Watching, Watching]]:
     """The first sees a full disk, and the second does not; both send to the receiver of the second."""
     with ExitStack() as stack:
         made = []
         for host, found in zip(hosts, ([FULL], []), strict=True):
-            looks = check("disk", lambda _, found=found: found, "warehouse")
+            looks = check("disk", partial(_see, found), "warehouse")
             it = stack.enter_context(watching(monkeypatch, url, [looks], settle=SETTLE))
             it.watch.host = host
             made.append(it)
