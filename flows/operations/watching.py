@@ -193,14 +193,16 @@ class Watch:
                 assert self._session is not None
                 assert self._started_at is not None
                 async with asyncio.timeout(_REPORT_SECONDS):
-                    if await self._others.leader(self._session, self.host, self._started_at, at.elapsed):
-                        self._reported.clear()  # if it takes over, it resolves what the other one had found
-                        self._outbox_problem = None
-                        return None, cannot
-                    await self._report(self._session, cannot, at.now)
+                    leader = await self._others.leader(self._session, self.host, self._started_at, at.elapsed)
+                    if leader is None:
+                        await self._report(self._session, cannot, at.now)
             except Exception as problem:
                 return explain(problem, "warehouse").what, cannot
-            await self._work_off(self._session)
+            if leader is None:
+                await self._work_off(self._session)
+            else:
+                self._reported.clear()  # if it takes over, it resolves what the other one had found
+                self._outbox_problem = None
             await self.exporter.measure(self._session, self.clock.elapsed)
             return None, cannot
         finally:
