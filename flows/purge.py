@@ -6,6 +6,7 @@ still exist at the source have no retention period.
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from flows.values.settings import settings
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
+#: What the names of helper tables have after that of their landing table; a landing table's own name never ends so.
+_HELPER = re.compile(r"(__[a-z])*")
 #: Days ago: the days whose profiles of loads are about to be deleted.
 _ROLLED_UP_SINCE, _ROLLED_UP_UNTIL = 120, 89
 
@@ -117,25 +120,38 @@ async def _delete(connection: Connection[Record], loader: Connection[Record], li
 
 
 async def _landing(loader: Connection[Record], *, delete: bool) -> list[Line]:
-    """Landing tables of loads that ended long ago, under the lock of the table's loads."""
+    """Landing tables of loads that ended long ago, with their helper tables, under the lock of the table's loads.
+
+    A replay has tables of its own, which the loads of the table do not drop after it was killed.
+    """
     older_than = datetime.now(UTC) - timedelta(days=LANDING_DAYS)
     ended = await loader.fetch(
-        "select source_system, table_name from ops.loads group by 1, 2 "
-        "having max(coalesce(finished_at, started_at)) < $1 order by 1, 2",
+        "select source_system, table_name, max(coalesce(finished_at, started_at)) < $1 as all_ended from ops.loads "
+        "group by 1, 2 having coalesce(max(coalesce(finished_at, started_at)) filter (where strategy = 'replay'), "
+        "'-infinity') < $1 order by 1, 2",
         older_than,
     )
+    tables = [
+        row["relname"]
+        for row in await loader.fetch(
+            "select relname from pg_class where relnamespace = 'landing'::regnamespace and relkind = 'r' order by 1"
+        )
+    ]
     lines = []
-    for source, table in ended:
-        name = qualified("landing", Target(source, table, f"raw_{source}").landing_name)
-        if await loader.fetchval("select to_regclass($1) is null", name):
-            continue
-        if not await table_locks.lock_table(loader, source, table):
+    for source, table, all_ended in ended:
+        name = Target(source, table, f"raw_{source}").landing_name
+        own = [each for each in tables if each.startswith(name) and _HELPER.fullmatch(each, len(name))]
+        left = own if all_ended else [each for each in own if each.startswith((f"{name}__r", f"{name}__j"))]
+        if not left or not await table_locks.lock_table(loader, source, table):
             continue
         try:
-            rows = await loader.fetchval(f"select count(*) from {name}")
+            names = [qualified("landing", each) for each in left]
+            rows = 0
+            for each in names:
+                rows += await loader.fetchval(f"select count(*) from {each}")
             if delete:
                 async with loader.transaction():
-                    await loader.execute(f"drop table {name}")
+                    await loader.execute(f"drop table {', '.join(names)}")
                     await write_down(loader, f"landing of {source}.{table}", older_than, rows)
         finally:
             await table_locks.unlock_table(loader, source, table)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from uuid import uuid4
 
 import typer
 
@@ -84,7 +85,11 @@ def ack(
         return await alerts.acknowledge(connection, alert_ids, getpass.getuser(), note)
 
     taken = _with_warehouse(do)
-    console.print(f"acknowledged: {', '.join(map(str, taken))}" if taken else "they were acknowledged already")
+    console.print(
+        f"acknowledged: {', '.join(map(str, taken))}"
+        if taken
+        else "nothing to acknowledge: they are acknowledged or silenced"
+    )
 
 
 @app.command()
@@ -124,22 +129,27 @@ def try_channels(
     from flows.operations.channels import NotAccepted, need_channel
     from flows.operations.messages import Message
     from flows.sources.alerting import ROUTES
+    from flows.values.errors import ConfigurationError
     from flows.values.settings import settings
 
     prepare(asks_server=False)
     declared = sorted({name for route in ROUTES for name in (*route.channels, *route.escalate_to)})
     text = f"[{settings().environment}] test: this channel receives alerts"
     message = Message("test", "info", text, f"{text}\nSent by `medallion alerts test`.", {"event": "test"})
-    refused = False
+    refused, missing = False, None
     for name in channels or declared:
         try:
             channel = need_channel(name)
-            asyncio.run(channel.send(0, message.severity, message.subject, message.body, message.facts))
+            asyncio.run(channel.send(0, str(uuid4()), message.severity, message.subject, message.body, message.facts))
+        except ConfigurationError as problem:
+            missing = missing or problem  # the others are tried before it is shown
         except NotAccepted as problem:
             refused = True
             problems.print(f"  [bold red]✗[/] {name}: {problem.what}", highlight=False)
         else:
             console.print(f"  [green]✓[/] {name}: accepted", highlight=False)
+    if missing is not None:
+        raise missing
     if refused:
         raise typer.Exit(3)
 

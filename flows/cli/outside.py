@@ -64,6 +64,7 @@ async def _watch(*, once: bool, listen: str) -> Looked | None:
     try:
         made.exporter = exporter("" if once else listen)
         if once:
+            made.once = True
             return await made.round()
         _keep_log_bounded()
         console.print(f"watching every {settings().watch_seconds:g} s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from fnmatch import fnmatchcase
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -38,7 +38,9 @@ class QuietHours:
         try:
             first, last = time.fromisoformat(self.begin), time.fromisoformat(self.end)
             ZoneInfo(self.zone)
-        except (ValueError, ZoneInfoNotFoundError, OSError):
+            if first.tzinfo is not None or last.tzinfo is not None:
+                raise ValueError
+        except (ValueError, TypeError, ZoneInfoNotFoundError, OSError):
             raise DeclarationError(
                 f"quiet hours from {self.begin!r} to {self.end!r} in {self.zone!r} cannot be read",
                 where="quiet hours",
@@ -60,7 +62,9 @@ class QuietHours:
         if not inside:
             return moment
         day = local.date() if now < last else local.date() + timedelta(days=1)
-        return datetime.combine(day, last, ZoneInfo(self.zone))
+        end = datetime.combine(day, last, ZoneInfo(self.zone))
+        # An end in the hour that comes twice, when clocks go back: in the second, it is the second.
+        return (end if end.astimezone(UTC) >= moment else end.replace(fold=1)).astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,8 +81,10 @@ class Condition:
     cause: str | None = None
 
 
-async def report(connection: Connection[Record], check: str, found: Sequence[Condition]) -> None:
-    """Raise what a check has found, and resolve what it had found before and does not find any more."""
+async def report(
+    connection: Connection[Record], check: str, found: Sequence[Condition], *, resolves: bool = True
+) -> None:
+    """Raise what a check has found; with `resolves`, resolve what it had found before and does not find any more."""
     async with connection.transaction():
         for each in found:
             await connection.execute(
@@ -99,6 +101,8 @@ async def report(connection: Connection[Record], check: str, found: Sequence[Con
                 each.cause or f"{each.subject}: {each.name}",
                 check,
             )
+        if not resolves:
+            return
         ended = await connection.fetch(
             "select name, subject from ops.alerts where reported_by = $1 and resolved_at is null "
             "and (name, subject) not in (select * from unnest($2::text[], $3::text[]))",
@@ -129,7 +133,8 @@ async def ended_alerts(connection: Connection[Record], since: timedelta) -> list
 
 async def alerts_of(connection: Connection[Record], alert_ids: Iterable[int]) -> list[Alert]:
     """Alerts by id; unknown ids are left out."""
-    records = await connection.fetch(f"{_FROM} where a.alert_id = any($1::bigint[]) order by 1", [*alert_ids])
+    ids = [alert_id for alert_id in alert_ids if abs(alert_id) < 2**63]
+    records = await connection.fetch(f"{_FROM} where a.alert_id = any($1::bigint[]) order by 1", ids)
     return [Alert(**dict(record)) for record in records]
 
 

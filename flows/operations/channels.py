@@ -7,11 +7,12 @@ says that it is Slack or Teams; every other address is one of apprise, such as m
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,9 @@ import httpx
 
 from flows.access import stores
 from flows.access.addresses import embedded_stack
+from flows.operations.services import notify
 from flows.values.errors import ConfigurationError
+from flows.values.settings import settings
 
 DEFAULT = "default"
 #: The alert that a channel does not accept messages.
@@ -32,11 +35,23 @@ _FOR_A_WHILE = frozenset({408, 425, 429})
 
 
 class NotAccepted(Exception):
-    """The receiver did not accept a message. `lasting`: it refuses this message, others may pass."""
+    """The receiver did not accept a message.
 
-    def __init__(self, what: str, *, lasting: bool = False) -> None:
+    `lasting`: it refuses this message, others may pass. `after`: seconds in which it wants no message at all.
+    """
+
+    def __init__(self, what: str, *, lasting: bool = False, after: float | None = None) -> None:
         super().__init__(what)
-        self.what, self.lasting = what, lasting
+        self.what, self.lasting, self.after = what, lasting, after
+
+
+def message_key(message_id: int, written_at: datetime) -> str:
+    """By what a receiver knows a message that it received twice.
+
+    An id alone is that of another message in another environment, and after a restore from a backup: a receiver that
+    knows it would drop the message.
+    """
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{settings().environment} {message_id} {written_at.isoformat()}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,46 +62,50 @@ class Channel:
     url: str = field(repr=False)
     form: str = "json"
 
-    async def send(self, message_id: int, severity: str, subject: str, body: str, facts: Mapping[str, Any]) -> None:
+    async def send(
+        self, message_id: int, key: str, severity: str, subject: str, body: str, facts: Mapping[str, Any]
+    ) -> None:
         """Send a message once.
 
         Raises:
             NotAccepted: it was refused, or there was no answer. The text has no address.
         """
-        address = urlsplit(self.url)
+        try:
+            address = urlsplit(self.url)
+        except ValueError:
+            raise NotAccepted("the channel's address is no URL") from None
         own_format = self.form != "json" or (address.hostname or "").endswith(_OWN_FORMAT)
         if address.scheme in ("http", "https") and not own_format:
-            await self._post(message_id, subject, body, facts)
-        else:
-            await asyncio.to_thread(self._notify, severity, subject, body)
+            await self._post(key, {**facts, "id": message_id, "key": key, "subject": subject, "body": body})
+        elif (problem := await notify(self.name, self.url, key, severity, subject, body)) is not None:
+            raise NotAccepted(problem)
 
-    async def _post(self, message_id: int, subject: str, body: str, facts: Mapping[str, Any]) -> None:
-        content = {**facts, "id": message_id, "subject": subject, "body": body}
+    async def _post(self, key: str, content: Mapping[str, Any]) -> None:
         try:
-            async with httpx.AsyncClient(timeout=_SECONDS) as client:
-                answer = await client.post(self.url, json=content, headers={"Idempotency-Key": str(message_id)})
-        except httpx.InvalidURL:
+            # The status decides. A body that never ends would fill the memory, and one that is cut short after
+            # "accepted" would have the message sent again.
+            async with (
+                httpx.AsyncClient(timeout=_SECONDS) as client,
+                client.stream("POST", self.url, json=content, headers={"Idempotency-Key": key}) as answer,
+            ):
+                status, after = answer.status_code, _pause(answer.headers.get("retry-after", ""))
+        except (httpx.InvalidURL, ValueError):
             raise NotAccepted("the channel's address is no URL") from None
         except httpx.HTTPError as problem:
             raise NotAccepted(f"no answer ({type(problem).__name__})") from None
-        if not answer.is_success:
-            lasting = 400 <= answer.status_code < 500 and answer.status_code not in _FOR_A_WHILE
-            raise NotAccepted(f"the receiver answered {answer.status_code}", lasting=lasting)
+        if not 200 <= status < 300:
+            lasting = 400 <= status < 500 and status not in _FOR_A_WHILE
+            raise NotAccepted(f"the receiver answered {status}", lasting=lasting, after=None if lasting else after)
 
-    def _notify(self, severity: str, subject: str, body: str) -> None:
-        import apprise  # takes a third of a second
 
-        logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its warnings quote addresses and answers
-        sender = apprise.Apprise()
-        if not sender.add(self.url):
-            raise NotAccepted("apprise does not know this kind of address")
-        kinds = {"info": "info", "warning": "warning", "error": "failure", "critical": "failure"}
-        try:
-            accepted = sender.notify(title=subject, body=body, notify_type=kinds[severity], body_format="text")
-        except Exception as problem:  # a plug-in may raise anything, with the address in its text
-            raise NotAccepted(f"{type(problem).__name__} in apprise") from None
-        if not accepted:
-            raise NotAccepted("the receiver did not accept it, or did not answer")
+def _pause(value: str) -> float | None:
+    """Seconds that Retry-After asks for, by a number or a date; None if it is missing or neither."""
+    if value.isascii() and value.isdecimal():
+        return float(value[:9])
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def channel_of_environment(name: str) -> Channel | None:

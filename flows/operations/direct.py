@@ -16,7 +16,7 @@ from typing import Any
 
 from flows.declare.route import Route
 from flows.operations.alerts import Condition
-from flows.operations.channels import Channel, NotAccepted
+from flows.operations.channels import Channel, NotAccepted, message_key
 from flows.operations.messages import runbook_of
 from flows.operations.outbox import SETTLE
 from flows.values.settings import settings
@@ -115,11 +115,13 @@ class Direct:
                 return
             number = zlib.crc32(f"{told.name}\0{told.subject}\0{told.since.isoformat()}\0{event}".encode())
             subject, body, facts = _message(told, event)
+            key = message_key(-number, told.since)
             try:
                 async with asyncio.timeout(_SEND_SECONDS):
-                    await channel.send(-number, "critical", subject, body, facts)
-            except (NotAccepted, TimeoutError) as problem:
-                why = problem.what if isinstance(problem, NotAccepted) else "no answer"
+                    await channel.send(-number, key, "critical", subject, body, facts)
+            except Exception as problem:  # one channel must not keep this from the others
+                why = "no answer" if isinstance(problem, TimeoutError) else f"unexpected {type(problem).__name__}"
+                why = problem.what if isinstance(problem, NotAccepted) else why
                 count = told.attempts.get(f"{event} {name}", 0)
                 told.attempts[f"{event} {name}"] = count + 1
                 told.next_at[f"{event} {name}"] = now + min(_FIRST_DELAY * 2 ** min(count, 10), _LONGEST_DELAY)

@@ -35,12 +35,18 @@ def group(
     groups = [Group(incident_id) for incident_id in sorted(present)]
     before = {id(each): list(present[each.incident_id or 0]) for each in groups}
 
+    # By cause, because each of thousands of late tables would be compared with all others.
+    of_cause: dict[str, Group] = {}
+    for each in groups:
+        for one in before[id(each)]:
+            of_cause.setdefault(one.cause, each)
+
     def members(each: Group) -> list[Alert]:
         return [*before.get(id(each), ()), *each.alerts]
 
     # Causes first, so that what follows from them finds them.
     for alert in sorted(new, key=lambda each: (each.name in CONSEQUENCES, each.alert_id)):
-        found = next((each for each in groups if any(one.cause == alert.cause for one in members(each))), None)
+        found = of_cause.get(alert.cause)
         if found is None and alert.name in CONSEQUENCES:
             behind = _behind(alert, upstream)
             found = next((each for each in groups if any(_is_in(one, behind) for one in members(each))), None)
@@ -48,6 +54,7 @@ def group(
             found = Group(None)
             groups.append(found)
         found.alerts.append(alert)
+        of_cause.setdefault(alert.cause, found)
     return [each for each in groups if each.alerts]
 
 

@@ -18,6 +18,8 @@ from flows.values.visible import visible
 
 #: More names than this are counted.
 _NAMED = 8
+#: Alerts in a message for programs, the most severe first: receivers refuse what is too large.
+_LISTED = 100
 _WORDS = {
     "opened": "",
     "grew": "more: ",
@@ -113,10 +115,13 @@ def compose(
                 "error_id": alert.error_id,
                 "since": alert.fired_at.isoformat(),
             }
-            for alert in alerts
+            for alert in sorted(alerts, key=lambda each: (-SEVERITIES.index(each.severity), each.alert_id))[:_LISTED]
         ],
+        "more": max(0, len(alerts) - _LISTED),
     }
-    return Message(about, severity, visible(subject)[:250], "\n".join(filter(None, lines)), facts)
+    # A line break in a name or an error must not make a line that looks like ours.
+    body = "\n".join(visible(" ".join(line.split())) for line in lines if line)
+    return Message(about, severity, visible(subject)[:250], body, facts)
 
 
 def runbook(alert: Alert) -> str:

@@ -50,6 +50,7 @@ class Outbox:
     settle: timedelta = SETTLE
     _writer: Writer = field(init=False)
     _known: dict[str, Channel] = field(default_factory=dict, init=False)
+    _pauses: dict[str, datetime] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self._writer = Writer(self.routes, self.settle)
@@ -70,7 +71,7 @@ class Outbox:
                 written = await self._writer.write(connection, moment)
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
                 _log.info("loads that commit use the alerts now; the next pass writes the messages")
-            sent, refused = await send_due(connection, moment, self._find)
+            sent, refused = await send_due(connection, moment, self._find, self._pauses)
         return WorkedOff(written, sent, refused)
 
     def _find(self, name: str) -> Channel | None:

@@ -72,6 +72,8 @@ async def end_silence(connection: Connection[Record], silence_id: int) -> None:
     Raises:
         ConfigurationError: there is none of that id.
     """
+    if abs(silence_id) >= 2**63:
+        raise unknown(silence_id, "is not an active silence")
     status = await connection.execute(
         "update ops.silences set until = least(until, clock_timestamp()) where silence_id = $1 and ended_at is null",
         silence_id,
@@ -109,8 +111,9 @@ async def end_silences(connection: Connection[Record], now: datetime) -> list[Me
         now,
     ):
         again = await connection.fetch(
-            "with back as (update ops.alerts set status = 'firing', silence_id = null where silence_id = $1 "
-            "and status = 'silenced' returning alert_id) "
+            "with back as (update ops.alerts as a set silence_id = null, status = case when exists (select "
+            "from ops.alert_transitions as t where t.alert_id = a.alert_id and t.transition = 'acknowledged') "
+            "then 'acknowledged' else 'firing' end where silence_id = $1 and status = 'silenced' returning alert_id) "
             # Not `now`: it has been firing all the time, and need not settle once more.
             "insert into ops.alert_transitions (alert_id, transition, note) "
             "select alert_id, 'fired again', 'the silence ended' from back returning alert_id",

@@ -31,7 +31,7 @@ from flows.operations.outbox import Outbox
 from flows.operations.ping import Ping
 from flows.operations.prefect_api import PrefectDown
 from flows.operations.prefect_facts import PrefectReader
-from flows.operations.watch_rounds import record_round
+from flows.operations.watch_rounds import Others, record_round
 from flows.state import ledger
 
 if TYPE_CHECKING:
@@ -67,7 +67,10 @@ class Looked:
 
 @dataclass(slots=True)
 class Watch:
-    """The watch. `prefect` is None where no server is configured: then what concerns it is not looked at."""
+    """The watch. `prefect` is None where no server is configured: then what concerns it is not looked at.
+
+    `once`: it makes one round, and waits for no other.
+    """
 
     checks: Sequence[Check]
     outbox: Outbox
@@ -77,6 +80,7 @@ class Watch:
     clock: Clock = field(default_factory=Clock)
     host: str = field(default_factory=socket.gethostname)
     alive: Path | None = None
+    once: bool = False
     ping: Ping = field(default_factory=Ping)
     exporter: Exporter = field(default_factory=Exporter)
     _found: dict[str, list[Condition]] = field(default_factory=dict, init=False)
@@ -90,6 +94,7 @@ class Watch:
     _upgraded: bool = field(default=False, init=False)
     _started_at: datetime | None = field(default=None, init=False)
     _outbox_problem: str | None = field(default=None, init=False)
+    _others: Others = field(default_factory=Others, init=False)
 
     async def run(self, stop: asyncio.Event, seconds: float, lives: Callable[[], bool] = lambda: True) -> None:
         """Look every so many seconds until `stop` is set, or there is nothing to look at any more.
@@ -186,11 +191,18 @@ class Watch:
             try:
                 cannot = await self._check(at)
                 assert self._session is not None
+                assert self._started_at is not None
                 async with asyncio.timeout(_REPORT_SECONDS):
-                    await self._report(self._session, cannot, at.now)
+                    leader = await self._others.leader(self._session, self.host, self._started_at, at.elapsed)
+                    if leader is None:
+                        await self._report(self._session, cannot, at.now)
             except Exception as problem:
                 return explain(problem, "warehouse").what, cannot
-            await self._work_off(self._session)
+            if leader is None:
+                await self._work_off(self._session)
+            else:
+                self._reported.clear()  # if it takes over, it resolves what the other one had found
+                self._outbox_problem = None
             await self.exporter.measure(self._session, self.clock.elapsed)
             return None, cannot
         finally:
@@ -263,10 +275,12 @@ class Watch:
                 await report(connection, "warehouse", [])
         failed = {each.subject.removeprefix("check ") for each in cannot}
         found = {name: each for name, each in self._found.items() if name not in failed}
+        decided = self.once or self._others.is_decided
         for name, each in {**found, "watch": [*cannot, *self.ping.found(), *self.exporter.found()]}.items():
             if each or self._reported.get(name) != []:
-                await report(connection, name, each)
-            self._reported[name] = each
+                await report(connection, name, each, resolves=decided)
+            if decided:
+                self._reported[name] = each
         assert self._started_at is not None
         await record_round(connection, self.host, self._started_at, (self.clock.now() - now).total_seconds())
 

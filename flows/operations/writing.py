@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -21,9 +22,18 @@ from flows.operations.silences import end_silences, hold_back
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
+_log = logging.getLogger(__name__)
 _LINEAGE_KEPT = timedelta(minutes=10)
 #: More new incidents than this in one pass are one: whoever receives a hundred messages reads none.
 _MOST_AT_ONCE = 10
+
+
+#: Since when a channel knows of an incident, and whether by an escalation. Before, it waits for quiet hours to end.
+_TOLD = """
+select incident_id, channel, about = 'escalated' as escalated,
+    min(case when sent_at is not null then sent_at when attempts > 0 then written_at else due_at end) as told_at
+from ops.alert_messages where incident_id = any($1::bigint[]) and dropped_at is null group by 1, 2, 3
+"""
 
 
 @dataclass(slots=True)
@@ -40,10 +50,11 @@ class Writer:
         async with connection.transaction():
             # Less than PostgreSQL takes to find a deadlock: it is never the load that has to give way.
             await connection.execute("set local lock_timeout = '500ms'")
-            names = sorted({name for route in self.routes for name in route.channels})
             written = 0
             for word in await end_silences(connection, now):
-                written += await self._put_to(connection, None, word, dict.fromkeys(names, now))
+                due = self._due(word.severity, now, lambda _: True)
+                written += await self._put_to(connection, None, word, due)
+            await self._drop_withdrawn(connection, now)
             written += await self._open(connection, now)
             written += await self._tell_changes(connection, now)
             written += await self._escalate(connection, now)
@@ -63,7 +74,8 @@ class Writer:
         alerts = await alerts_of(connection, since)
         over = [alert for alert in alerts if alert.status == "resolved" and not alert.once]
         await need_no_message(connection, over)  # nothing was sent of its beginning, so nothing is of its end
-        ready = [alert for alert in alerts if alert not in over and now - since[alert.alert_id] >= self.settle]
+        # Either way: a clock that was set back must not hold alerts back until it is that late again.
+        ready = [alert for alert in alerts if alert not in over and abs(now - since[alert.alert_id]) >= self.settle]
         ready = await hold_back(connection, ready, now)
         if not ready:
             return 0
@@ -119,7 +131,8 @@ class Writer:
         written = 0
         for (incident_id, about), happened in events.items():
             alerts = await alerts_of(connection, {row["alert_id"] for row in happened})
-            alerts = [alert for alert in alerts if alert.status != "resolved"]
+            quiet = ("resolved", "silenced") if about == "changed" else ("resolved",)
+            alerts = [alert for alert in alerts if alert.status not in quiet]
             if not alerts:
                 continue
             by, note = happened[-1]["by_whom"], happened[-1]["note"]
@@ -157,47 +170,72 @@ class Writer:
             written += await self._put_to(connection, incident_id, message, {each["channel"]: now for each in told})
         return written
 
-    async def _escalate(self, connection: Connection[Record], now: datetime) -> int:
-        rows = await connection.fetch(
-            "select incident_id, opened_at from ops.incidents "
-            "where closed_at is null and acknowledged_at is null and escalated_at is null"
+    async def _drop_withdrawn(self, connection: Connection[Record], now: datetime) -> None:
+        """Messages of channels that no route names any more, and that nobody accepts."""
+        declared = {name for route in self.routes for name in (*route.channels, *route.escalate_to)}
+        dropped = await connection.fetch(
+            "update ops.alert_messages set dropped_at = $1 where sent_at is null and dropped_at is null "
+            "and attempts >= 3 and not channel = any($2::text[]) returning channel",
+            now,
+            sorted(declared),
         )
+        for name, count in Counter(row["channel"] for row in dropped).items():
+            _log.warning("no route names the channel %s any more: %s messages were dropped", name, count)
+
+    async def _escalate(self, connection: Connection[Record], now: datetime) -> int:
+        """Each route counts from when its channels were told, and each channel is told once."""
+        routes = [route for route in self.routes if route.escalate_after is not None]
+        rows = await connection.fetch(
+            "select incident_id, opened_at from ops.incidents where closed_at is null and acknowledged_at is null"
+        )
+        if not routes or not rows:
+            return 0
+        firing: dict[int | None, list[Alert]] = defaultdict(list)
+        for alert in await alerts_of_incidents(connection, [row["incident_id"] for row in rows]):
+            if alert.status == "firing":
+                firing[alert.incident_id].append(alert)
+        told: dict[tuple[int, str], datetime] = {}
+        escalated: dict[int, set[str]] = defaultdict(set)
+        for each in await connection.fetch(_TOLD, [row["incident_id"] for row in rows]):
+            if each["escalated"]:
+                escalated[each["incident_id"]].add(each["channel"])
+            else:
+                told[each["incident_id"], each["channel"]] = each["told_at"]
         written = 0
         for row in rows:
-            alerts = [
-                alert
-                for alert in await alerts_of_incidents(connection, [row["incident_id"]])
-                if alert.status == "firing"
-            ]
-            names = {
-                name
-                for route in self.routes
-                if route.escalate_after is not None
-                and now - row["opened_at"] >= parse_duration(route.escalate_after, "route")
-                and alerts
-                and route.takes(worst(alerts), [alert.about for alert in alerts])
-                for name in route.escalate_to
-            }
-            if not names:
-                continue
-            await connection.execute(
-                "update ops.incidents set escalated_at = $2 where incident_id = $1", row["incident_id"], now
-            )
-            message = compose("escalated", row["incident_id"], alerts, now=now)
-            due = dict.fromkeys(sorted(names), now)
-            written += await self._put_to(connection, row["incident_id"], message, due)
+            incident_id, alerts = row["incident_id"], firing[row["incident_id"]]
+            about, severity = [alert.about for alert in alerts], worst(alerts)
+            names: set[str] = set()
+            for route in routes:
+                since = min((told.get((incident_id, name), now) for name in route.channels), default=now)
+                if not any((incident_id, name) in told for name in route.channels):
+                    since = row["opened_at"]  # its channels have no address
+                waited = now - since >= parse_duration(route.escalate_after or "", "route")
+                if waited and alerts and route.takes(severity, about) and _when(route, severity, now) <= now:
+                    names.update(route.escalate_to)
+            if names := names - escalated[incident_id]:
+                await connection.execute(
+                    "update ops.incidents set escalated_at = $2 where incident_id = $1", incident_id, now
+                )
+                message = compose("escalated", incident_id, alerts, now=now)
+                written += await self._put_to(connection, incident_id, message, dict.fromkeys(sorted(names), now))
         return written
+
+    def _due(self, severity: str, now: datetime, takes: Callable[[Route], bool]) -> dict[str, datetime]:
+        """When a message is due at the channels of these routes."""
+        due: dict[str, datetime] = {}
+        for route in self.routes:
+            if takes(route):
+                when = _when(route, severity, now)
+                for name in route.channels:
+                    due[name] = min(due.get(name, when), when)
+        return due
 
     async def _put(
         self, connection: Connection[Record], incident_id: int, message: Message, alerts: Sequence[Alert], now: datetime
     ) -> int:
         about = [alert.about for alert in alerts]
-        due: dict[str, datetime] = {}
-        for route in self.routes:
-            if route.takes(message.severity, about):
-                when = now if route.quiet is None or message.severity == "critical" else route.quiet.over_at(now)
-                for name in route.channels:
-                    due[name] = min(due.get(name, when), when)
+        due = self._due(message.severity, now, lambda route: route.takes(message.severity, about))
         # That a channel does not accept messages is sent to the others.
         for alert in alerts:
             if alert.name == UNDELIVERED:
@@ -212,6 +250,14 @@ class Writer:
             if name in self.without_address:
                 continue
             written += 1
+            # What waits for the end of quiet hours is sent before: nobody hears of a change before the beginning.
+            await connection.execute(
+                "update ops.alert_messages set due_at = $3 where incident_id = $1 and channel = $2 and due_at > $3 "
+                "and sent_at is null and dropped_at is null and attempts = 0",
+                incident_id,
+                name,
+                when,
+            )
             await connection.execute(
                 "insert into ops.alert_messages (incident_id, channel, about, severity, subject, body, facts, due_at) "
                 "values ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -230,3 +276,8 @@ class Writer:
         if self._dependencies is None or now - self._dependencies[0] > _LINEAGE_KEPT:
             self._dependencies = (now, await read_dependencies(connection))
         return self._dependencies[1]
+
+
+def _when(route: Route, severity: str, now: datetime) -> datetime:
+    """When a message of that severity may be sent on a route."""
+    return now if route.quiet is None or severity == "critical" else route.quiet.over_at(now)

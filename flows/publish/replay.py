@@ -16,6 +16,7 @@ from flows.landing.drift import PREFIX
 from flows.landing.table import LANDING_SCHEMA, Target, raw_columns
 from flows.publish.identity import primary_key
 from flows.quality.documents import Documents
+from flows.quality.entries import resolve_alert
 from flows.quality.open_rows import FIXED_BY_HAND, KEY_NOT_UNIQUE, REPLAYED
 from flows.quality.rules import door_rules
 from flows.state.schema_changes import dropped_columns
@@ -288,4 +289,5 @@ async def close(warehouse: Connection[Record], replay: Replay, by: str, batch_id
         by,
         batch_id,
     )
+    await resolve_alert(warehouse, replay.target.source, replay.target.table)
     return int(status.split()[-1])

@@ -104,7 +104,8 @@ async def find(connection: Connection[Record], numbers: Sequence[int]) -> list[E
         DeclarationError: one does not exist.
     """
     records = await connection.fetch(
-        f"select {_ENTRY} from quarantine.rows as q where q.quarantine_id = any($1::bigint[]) order by 1", list(numbers)
+        f"select {_ENTRY} from quarantine.rows as q where q.quarantine_id = any($1::bigint[]) order by 1",
+        [number for number in numbers if number < 2**63],
     )
     if missing := sorted(set(numbers) - {record["quarantine_id"] for record in records}):
         raise DeclarationError(
@@ -134,13 +135,28 @@ async def discard(connection: Connection[Record], numbers: Sequence[int], by: st
     """Close open rows: they stay readable, and are no new ones if the source sends them again. Returns which."""
     records = await connection.fetch(
         "update quarantine.rows as q set resolved_at = clock_timestamp(), resolution = $2, resolved_by = $3, "
-        "reason = $4 where q.quarantine_id = any($1::bigint[]) and q.resolved_at is null returning q.quarantine_id",
+        "reason = $4 where q.quarantine_id = any($1::bigint[]) and q.resolved_at is null "
+        "returning q.quarantine_id, q.source_system, q.table_name",
         list(numbers),
         DISCARDED,
         by,
         reason,
     )
+    for table in {(record["source_system"], record["table_name"]) for record in records}:
+        await resolve_alert(connection, *table)
     return sorted(record["quarantine_id"] for record in records)
+
+
+async def resolve_alert(connection: Connection[Record], source: str, table: str) -> None:
+    """Resolve the alert about a table's quarantined rows, if none is open: not each decision is followed by a load."""
+    await connection.execute(
+        "select ops.resolve_alerts(array['rows quarantined'], $1 || '.' || $2, 'none of its rows is in quarantine') "
+        "where exists (select from ops.alerts as a where a.name = 'rows quarantined' "
+        "and a.subject = $1 || '.' || $2 and a.resolved_at is null) and not exists (select from quarantine.rows as q "
+        "where q.source_system = $1 and q.table_name = $2 and q.resolved_at is null)",
+        source,
+        table,
+    )
 
 
 async def tables(connection: Connection[Record]) -> list[str]:

@@ -77,19 +77,21 @@ def test_a_channel_is_tried_and_its_refusal_is_told_without_its_address(variable
         told = {**variables, "MEDALLION_ALERT_WEBHOOK_URL": good.url, "MEDALLION_ALERT_CHANNEL_ON_CALL": bad.url}
         assert medallion("alerts", "test", variables=told).code == 0
         tried = medallion("alerts", "test", "default", "on-call", variables=told)
-        missing = medallion("alerts", "test", "nobody", variables=told)
+        missing = medallion("alerts", "test", "nobody", "default", variables=told)
 
     assert tried.code == 3
     assert "default: accepted" in tried.out
     assert "on-call: the receiver answered 500" in tried.err
     assert "secret-in-the-path" not in tried.text
-    assert good.events == ["test", "test"]
+    assert good.events == ["test", "test", "test"]
     assert missing.code == 2
+    assert "default: accepted" in missing.out
     assert "MEDALLION_ALERT_CHANNEL_NOBODY" in missing.panel
 
 
 def test_ids_that_are_not_there_are_a_clear_error(variables: Mapping[str, str]) -> None:
-    for command in (("show", "77"), ("ack", "77"), ("unsilence", "77")):
+    none = "7" * 20  # more than an id can be
+    for command in (("show", "77"), ("ack", "77"), ("unsilence", "77"), ("show", none), ("unsilence", none)):
         ended = medallion("alerts", *command, variables=variables)
         assert ended.code == 2, ended.text
-        assert "77" in ended.panel
+        assert command[1] in ended.panel

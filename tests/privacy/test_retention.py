@@ -94,6 +94,20 @@ def test_a_landing_table_goes_only_when_its_last_load_ended_long_ago(aged: TestD
     assert left == [{"relname": "shop__households"}]
 
 
+def test_what_a_killed_replay_left_goes_although_the_table_is_loaded_daily(aged: TestDatabase, tmp_path: Path) -> None:
+    with psycopg.connect(aged.url("loader"), autocommit=True) as loader:
+        for name in ("shop__stores__k", "shop__households__r", "shop__households__j", "shop__households__p"):
+            loader.execute(f"create table landing.{name} as select 1 as n".encode())
+        loader.execute(
+            "insert into ops.loads (source_system, table_name, status, strategy, started_at, finished_at) "
+            "select 'shop', 'households', 'failed', 'replay', t, t from (select now() - interval '9 days' as t) as o"
+        )
+    asyncio.run(purge_expired(delete=True, results=tmp_path))
+    left = rows(aged, "select relname from pg_class where relnamespace = 'landing'::regnamespace order by 1")
+    # The control: what a load of these days may resume with.
+    assert [row["relname"] for row in left] == ["shop__households", "shop__households__p"]
+
+
 def test_results_of_old_runs_go_from_the_disk(aged: TestDatabase, tmp_path: Path) -> None:
     old, young = tmp_path / "old", tmp_path / "young"
     old.touch()

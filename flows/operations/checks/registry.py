@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.access import addresses
 from flows.operations.alerts import Condition
-from flows.operations.checks import connections, disk, expiry, flow_runs, freshness, schedules
+from flows.operations.checks import connections, disk, expiry, flow_runs, freshness, schedules, withdrawn
 from flows.operations.checks.anomalies import arrival_unusual, columns_unusual
 from flows.operations.checks.check import Check, Need, Round
 from flows.operations.checks.clock import Clocks
@@ -63,6 +63,7 @@ def checks(more: Iterable[Check] = (), *, told: Settings | None = None) -> tuple
             _WAREHOUSE,
             _MINUTE,
         ),
+        Check("withdrawn tables", lambda at: withdrawn.resolve_withdrawn(at.connection), _WAREHOUSE, _HOUR),
         Check("volumes", lambda at: volume_unusual(at.connection, at.now), _WAREHOUSE, _HOUR),
         Check("columns", lambda at: columns_unusual(at.connection, at.now), _WAREHOUSE, _HOUR, patience=30),
         Check("arrivals", lambda at: arrival_unusual(at.connection, at.now), _WAREHOUSE, _MINUTE * 10),
