@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from flows.declare.ask import Ask
 from flows.declare.freshness import Freshness
 from flows.declare.load import Append, Merge, Overwrite, Replace
 from flows.declare.rule import Rule, Tolerance
@@ -54,6 +55,10 @@ class Loadable(Protocol):
         """How fresh it must be; None: as its source declares."""
 
     @property
+    def on_refusal(self) -> Ask | None:
+        """Whether a person is asked before a load is refused; None: as its source declares."""
+
+    @property
     def description(self) -> str:
         """A one-sentence description for dbt and the documentation."""
 
@@ -88,6 +93,10 @@ class Source(Protocol):
     @property
     def freshness(self) -> Freshness | None:
         """How fresh its tables must be, unless they declare it themselves."""
+
+    @property
+    def on_refusal(self) -> Ask | None:
+        """Whether a person is asked before a load is refused, unless its tables declare it themselves."""
 
     @property
     def raw_schema(self) -> str:

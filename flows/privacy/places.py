@@ -50,7 +50,8 @@ _OF_CATALOGUES = frozenset(
     (("ops.locks", "name"), ("ops.cursors", "identity"), ("ops.alerts", "name"), ("ops.alerts", "subject"),
      ("ops.alerts", "reported_by"), ("ops.silences", "pattern"), ("ops.alert_messages", "channel"),
      ("ops.alert_messages", "about"), ("ops.alert_transitions", "transition"), ("ops.watches", "host"),
-     ("ops.watches", "version"))
+     ("ops.watches", "version"), ("ops.decisions", "kind"), ("ops.decisions", "subject"),
+     ("ops.decisions", "plan_digest"), ("ops.decisions", "answered_through"))
 )  # fmt: skip
 #: Rows in quarantine.
 QUARANTINE = "quarantine.rows"
@@ -62,6 +63,7 @@ TEXTS = {
     "ops.reconciliations": ("note",),
     "ops.check_results": ("measured", "message"),
     "ops.reveals": ("reason",),
+    "ops.decisions": ("reason",),
     "ops.incidents": ("title",),
     "ops.silences": ("reason",),
     "ops.alerts": ("cause", "what", "fix"),

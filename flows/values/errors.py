@@ -12,7 +12,8 @@ MedallionError            what · where · fix · retryable
 ├── WarehouseError        the warehouse failed                            exit 3
 │   └── LoadLocked            another run holds the table
 ├── DataRefused           the data broke a rule, a gate or a threshold    exit 1
-│   └── SchemaDrift           a column changed in a way that needs a person
+│   ├── SchemaDrift           a column changed in a way that needs a person
+│   └── DecisionNeeded        a person is asked, and has not answered yet exit 4
 └── Stopped               cancelled, or its process was terminated        exit 130
 """
 
@@ -136,6 +137,16 @@ class SchemaDrift(DataRefused):
     """A column changed in a way that needs a decision."""
 
     failure_class = FailureClass.SCHEMA
+
+
+class DecisionNeeded(DataRefused):
+    """A person has to decide. Nothing was published; the next run takes the answer.
+
+    `question` is what is asked, and `decision` its number in `ops.decisions` once it is stored.
+    """
+
+    exit_code = 4
+    failure_class = FailureClass.BUSINESS
 
 
 class Stopped(MedallionError):

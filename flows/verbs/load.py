@@ -11,9 +11,11 @@ from flows.kinds.registry import kind_of
 from flows.landing.table import Target
 from flows.publish.run import LoadRun
 from flows.publish.session import LoadResult, Progress, load_session
-from flows.state import ledger
+from flows.state import decisions, ledger
+from flows.values.asking import Asking, asking
 from flows.values.connection import DatabaseConnection
 from flows.values.row_limit import refuse_limit
+from flows.verbs.approval import ask_of
 
 
 async def load_table(
@@ -41,6 +43,10 @@ async def load_table(
             origin = await opened.enter_async_context(
                 kind.open(source, address, target.where, f"medallion read {target.where}")
             )
+        if (ask := ask_of(source, table)) is not None:
+            session.ask = ask
+            answers = await decisions.answers(session.warehouse, target.where)
+            opened.enter_context(asking(Asking(frozenset(ask.about), answers)))
         if not kind.heeds_limit:
             refuse_limit("this kind of source is read in full only", target.where)
         with session.reading() if kind.plan_fails_at == "source" else session.writing():

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
+from flows.declare.ask import Ask, refuse_ask
 from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.refusals import refuse_repeats, unknown_table
 from flows.kinds.api.declared.answers import When
@@ -33,6 +34,7 @@ class Api:
     (RFC 8705), beside any `auth`; the certificate and its key are in …_CERTIFICATE. `stores` are hosts of object stores
     that the API's redirects and documents may lead to, such as "*.s3.amazonaws.com"; they get no credentials.
     `answers` says what answers of all endpoints mean, see `When`. `freshness` is how fresh its tables must be.
+    `on_refusal=Ask()` has a person decide before a load is refused.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Api:
     max_parallel: int = 2
     description: str = ""
     freshness: Freshness | None = None
+    on_refusal: Ask | None = None
 
     @property
     def kind(self) -> str:
@@ -71,6 +74,7 @@ class Api:
         require_plain(self.name, "source", where)
         require_plain(self.connection, "connection", where)
         refuse_freshness(self.freshness, where)
+        refuse_ask(self.on_refusal, where)
         if not self.endpoints:
             raise DeclarationError("no endpoints", where=where, fix="declare at least one Endpoint")
         if isinstance(self.rate, int | float) and self.rate <= 0:
