@@ -29,6 +29,10 @@ class Settings(BaseSettings):
     warehouse_reviewer_url: SecretStr | None = Field(
         None, description="Connection URL as the role for pull requests; unset → embedded, the transformer's"
     )
+    warehouse_approver_url: SecretStr | None = Field(
+        None,
+        description="Connection URL as a member of medallion_approver, for `medallion decide`; unset → the loader's",
+    )
     admin_url: SecretStr | None = Field(
         None, description="Connection URL as an account that may create roles; only for `medallion rotate`"
     )

@@ -21,6 +21,8 @@ begin
     execute format('grant connect, create, temporary on database %I to medallion_loader, medallion_transformer',
         current_database());
     execute format('grant connect on database %I to medallion_reader', current_database());
+    -- What approvers may read and call is granted where it is made: flows/state/schema.sql.
+    execute format('grant connect on database %I to medallion_approver', current_database());
 end
 $$;
 
