@@ -86,7 +86,7 @@ def needed(error: DataRefused, question: Question) -> DecisionNeeded:
     return asked
 
 
-def waits(error: DecisionNeeded, number: int, *, is_new: bool = True) -> None:
+def waits(error: DataRefused, number: int, *, is_new: bool = True) -> None:
     """Say in the error how its question is answered, now that it has a number. `is_new`: nobody was asked before."""
     error.__dict__.update(decision=number, is_new=is_new)
     error.what = f"{error.what}; nothing was published: this waits for a person's decision {number}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flows.access import addresses
 from flows.declare.ask import Approval, Ask, Work, merged
 from flows.declare.source import Loadable, Source
@@ -14,9 +12,6 @@ from flows.values.asking import needed, refused_by, waits
 from flows.values.errors import DataRefused
 from flows.values.question import Question
 from flows.values.settings import settings
-
-if TYPE_CHECKING:
-    from asyncpg import Connection, Record
 
 
 def approval_here() -> Approval | None:
@@ -29,10 +24,11 @@ def ask_of(source: Source, table: Loadable) -> Ask | None:
     return merged(table.on_refusal or source.on_refusal, approval_here())
 
 
-async def require(work: Work, question: Question, what: str, origin: Origin) -> None:
+async def require(work: Work, question: Question, what: str, origin: Origin) -> int | None:
     """Go on only if a person has accepted exactly this plan, or the environment needs no approval of such work.
 
-    The acceptance is used up by this. Otherwise the plan is stored as a question.
+    Returns the number of the decision: `decisions.use` is called once the work is done, so that a run that was stopped
+    can be started again. Otherwise the plan is stored as a question.
 
     Raises:
         DecisionNeeded: nobody has answered yet, or what was accepted was another plan, or less.
@@ -40,24 +36,19 @@ async def require(work: Work, question: Question, what: str, origin: Origin) -> 
     """
     approval = approval_here()
     if approval is None or work not in approval.work:
-        return
+        return None
     error = DataRefused(
-        what, where=origin.subject, fix=f"if it is not wanted, refuse it; {work} needs an approval here"
+        what, where=origin.subject, fix=f"remove {work!r} from flows/sources/approvals.py if it needs no approval"
     )
     async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse, warehouse.transaction():
-        problem = await _settle(warehouse, question, error, origin, approval.ask)
-    if problem is not None:  # raised after the transaction, which has stored it
-        raise problem
-
-
-async def _settle(
-    warehouse: Connection[Record], question: Question, error: DataRefused, origin: Origin, ask: Ask
-) -> DataRefused | None:
-    found = (await decisions.answers(warehouse, origin.subject, [question.kind])).get(question.kind)
-    if found is not None and question.is_within(found.plan):
-        await decisions.use(warehouse, [found.number], origin.run_id, origin.batch_id)
-        return None if found.accepted else refused_by(error, found)
-    asked = needed(error, question)
-    number, is_new = await decisions.raise_question(warehouse, question, asked.what, origin, ask)
-    waits(asked, number, is_new=is_new)
-    return asked
+        found = (await decisions.answers(warehouse, origin.subject, [question.kind])).get(question.kind)
+        if found is not None and question.is_within(found.plan):
+            if found.accepted:
+                return found.number
+            await decisions.use(warehouse, [found.number], origin.run_id)
+            problem: DataRefused = refused_by(error, found)
+        else:
+            problem = needed(error, question)
+            number, is_new = await decisions.raise_question(warehouse, question, problem.what, origin, approval.ask)
+            waits(problem, number, is_new=is_new)
+    raise problem  # after the transaction, which has stored it

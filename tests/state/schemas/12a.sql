@@ -827,6 +827,7 @@ declare
 begin
     if new.result = 'match' then
         perform ops.resolve_alerts(array['content differs', 'result differs'], about, 'both ends match');
+        update ops.decisions set status = 'not needed' where subject = about and status = 'open' and kind = 'repair';
     elsif new.result = 'different' then
         alert.name := 'content differs';
         alert.subject := about;
