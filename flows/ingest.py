@@ -32,6 +32,7 @@ from flows.tasks.results import announce_differences
 from flows.tasks.runs import Run, table_run
 from flows.tasks.schema_changes import announce_schema_changes
 from flows.tasks.slots import shared_slots
+from flows.tasks.suspending import hear_form, suspend_for
 from flows.values.errors import MedallionError
 from flows.values.row_limit import row_limit
 from flows.verbs.find import find_source
@@ -49,8 +50,18 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
 
     Raises:
         IngestFailed: a table could not be loaded; raised with all reasons after the others are done.
+        DecisionNeeded: all that is missing is a person's decision. The run of a deployment is suspended instead.
     """
     begin.begin()
+    heard = [subject.partition(".")[2] for subject in await hear_form()]
+    try:
+        return await _ingest(source, heard or tables)
+    except MedallionError as error:
+        await suspend_for(error)
+        raise
+
+
+async def _ingest(source: str, tables: list[str] | None) -> list[dict[str, Any]]:
     declared = find_source(source)
     chosen: list[Loadable] = [declared.table(name) for name in tables] if tables else list(declared.tables)
     of_all = [table.name for table in declared.tables]

@@ -33,8 +33,9 @@ from flows.tasks import begin
 from flows.tasks.builds import build, target_of
 from flows.tasks.gates import pass_gate
 from flows.tasks.runs import model_run
+from flows.tasks.suspending import hear_form, suspend_for
 from flows.transform import forget_again
-from flows.values.errors import ConfigurationError, DataRefused
+from flows.values.errors import ConfigurationError, DataRefused, MedallionError
 from flows.values.settings import settings
 from flows.verbs.approval import require
 
@@ -61,8 +62,13 @@ def release(accept_changes: bool = False) -> dict[str, Any]:
             where=PREFIX_VARIABLE,
             fix="unset it",
         )
-    with model_run("release", target=target_of(NEXT)) as run:
-        run.details = facts = _release(run.number, accept_changes)
+    asyncio.run(hear_form())
+    try:
+        with model_run("release", target=target_of(NEXT)) as run:
+            run.details = facts = _release(run.number, accept_changes)
+    except MedallionError as error:
+        asyncio.run(suspend_for(error))
+        raise
     return facts
 
 

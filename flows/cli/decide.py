@@ -90,7 +90,7 @@ def answer(
     from flows.state import decisions
     from flows.values.errors import DeclarationError
 
-    async def do(connection: Connection[Record]) -> tuple[bool, Decision]:
+    async def do(connection: Connection[Record]) -> tuple[bool, Decision, list[Decision]]:
         found = await decisions.need(connection, number)
         if digest and digest != found.plan_digest:
             raise DeclarationError(
@@ -101,17 +101,19 @@ def answer(
         won = await decisions.answer(
             connection, number, accept=given is Given.accept, by=by or getpass.getuser(), reason=reason
         )
-        return won, await decisions.need(connection, number)
+        after = await decisions.need(connection, number)
+        of_run = await decisions.find(connection, "d.flow_run_id = $1 and d.used_at is null", after.flow_run_id)
+        return won, after, of_run
 
-    won, after = _with_warehouse(do)
+    won, after, of_run = _with_warehouse(do)
     if not won:
         problems.print(screens.closed_text(after), markup=False, highlight=False)
         raise typer.Exit(1)
     console.print(screens.answered_text(after), markup=False, highlight=False)
-    if after.flow_run_id is not None:
+    if of_run:
         from flows.cli.suspended import resume
 
-        console.print(resume(after))
+        console.print(resume(of_run))
 
 
 def _with_warehouse(do: Callable[[Connection[Record]], Awaitable[Result]]) -> Result:
