@@ -19,8 +19,14 @@ BEGIN = "  # rendered by `medallion render` from flows/sources; do not edit this
 END = "  # end of the rendered block"
 FOLLOWS_BEGIN = "    # rendered by `medallion render` from the schedules in flows/sources"
 FOLLOWS_END = "    # end of the rendered triggers"
-# A crashed ingest is restarted, and a cancelled one left its work to another run: neither has ended.
-_ENDED = ["prefect.flow-run.Completed", "prefect.flow-run.Failed", "prefect.flow-run.TimedOut"]
+# A crashed ingest is restarted, and a cancelled one left its work to another run: neither has ended. One that is
+# suspended waits for a person, and may do so for hours: gold is built with what is there.
+_ENDED = [
+    "prefect.flow-run.Completed",
+    "prefect.flow-run.Failed",
+    "prefect.flow-run.TimedOut",
+    "prefect.flow-run.Suspended",
+]
 
 
 def with_ingest_deployments(prefect_yaml: str, sources: Sequence[Source]) -> str:

@@ -108,7 +108,7 @@ def form(asked: Sequence[Decision]) -> type[RunInput]:
     choices: dict[str, Any] = {
         f"{_DECISION}{one.decision_id}": (
             Literal["accept", "refuse"],
-            Field(title=f"{one.subject}: {one.kind} (plan {one.plan_digest})", description=one.what),
+            Field(title=f"Decision {one.decision_id}: {one.subject}, {one.kind}"),
         )
         for one in asked
     }
@@ -125,12 +125,16 @@ def form(asked: Sequence[Decision]) -> type[RunInput]:
 
 def _told(one: Decision) -> str:
     shown = {**one.plan["counts"], **one.plan["exact"]}
-    lines = [one.what, *(f"{name}: {value}" for name, value in shown.items()), f"requested by {one.requested_by}"]
+    lines = [
+        f"plan: {one.plan_digest}",
+        *(f"{name}: {value}" for name, value in shown.items()),
+        f"requested by: {one.requested_by}",
+    ]
     if one.two_persons:
         lines.append("who requested it may not accept it")
     lines.append(f"refused at {one.expires_at:%Y-%m-%d %H:%M} UTC unless somebody answers")
     listed = "\n".join(f"- {cell(line)}" for line in lines)
-    return f"**Decision {one.decision_id}**\n\n{listed}"
+    return f"**Decision {one.decision_id}** {cell(one.what)}\n\n{listed}"
 
 
 def resume_run(asked: Sequence[Decision]) -> bool:

@@ -11,6 +11,7 @@ from flows.operations.alerts import Condition
 from flows.operations.checks import connections, disk, expiry, flow_runs, freshness, schedules
 from flows.operations.checks.check import Check, Need, Round
 from flows.operations.checks.clock import Clocks
+from flows.operations.checks.decisions import decisions_expire
 from flows.operations.checks.outbox import outbox_moves
 from flows.operations.checks.volumes import volume_unusual
 from flows.values.settings import Settings, settings
@@ -62,6 +63,7 @@ def checks(more: Iterable[Check] = (), *, told: Settings | None = None) -> tuple
             _WAREHOUSE,
             _MINUTE,
         ),
+        Check("decisions", lambda at: decisions_expire(at.connection), _WAREHOUSE, _MINUTE),
         Check("volumes", lambda at: volume_unusual(at.connection, at.now), _WAREHOUSE, _HOUR),
         Check("passwords", lambda at: expiry.passwords(at.connection, at.now, ahead), _WAREHOUSE, _HOUR),
         Check(
