@@ -51,6 +51,7 @@ _OF_CATALOGUES = frozenset(
      ("ops.alerts", "reported_by"), ("ops.silences", "pattern"), ("ops.alert_messages", "channel"),
      ("ops.alert_messages", "about"), ("ops.alert_transitions", "transition"), ("ops.watches", "host"),
      ("ops.watches", "version"), ("ops.decisions", "kind"), ("ops.decisions", "subject"),
+     ("ops.decisions", "what"), ("ops.decisions", "plan"),
      ("ops.decisions", "plan_digest"), ("ops.decisions", "answered_through"))
 )  # fmt: skip
 #: Rows in quarantine.

@@ -961,10 +961,12 @@ comment on table ops.decisions is
 create unique index if not exists decisions_open_once on ops.decisions (kind, subject)
 where used_at is null and status in ('open', 'accepted', 'refused');
 create index if not exists decisions_by_flow_run on ops.decisions (flow_run_id);
-create or replace trigger only_answered before delete or truncate or update of
+create or replace trigger only_added before truncate on ops.decisions
+for each statement execute function ops.refuse_change();
+create or replace trigger only_answered before delete or update of
 decision_id, kind, subject, source_system, table_name, what, plan, plan_digest, two_persons, requested_by, run_id,
 batch_id, flow_run_id, asked_at, lasts on ops.decisions
-for each statement execute function ops.refuse_change();
+for each row execute function ops.refuse_change();
 create or replace trigger answered_once before update on ops.decisions
 for each row when (
     old.answered_by is not null and (
