@@ -9,7 +9,7 @@ from flows.declare import Append, Ask, Merge, Overwrite, Replace, Rule, Sequence
 from flows.kinds.postgres import Table
 from flows.state import decisions
 from flows.state.decisions import Decision
-from flows.values.errors import DataRefused, DecisionNeeded, DeclarationError
+from flows.values.errors import DataRefused, DecisionNeeded, DeclarationError, MedallionError
 from flows.values.question import Question
 from tests.conftest import TestDatabase
 from tests.publish.two_ends import TwoEnds
