@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import asyncpg
 
+from flows.access.prepared import Session
 from flows.failures.diagnose import CONNECTION_LOST, explain
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import ConfigurationError
@@ -40,9 +41,7 @@ _NO_LIMIT = {"idle_session_timeout": "0", "transaction_timeout": "0"}
 _SINCE = {"idle_session_timeout": 14, "transaction_timeout": 17}
 
 
-async def open_session(
-    address: DatabaseConnection, side: Literal["source", "warehouse"], application: str
-) -> Connection[Record]:
+async def open_session(address: DatabaseConnection, side: Literal["source", "warehouse"], application: str) -> Session:
     """One attempt to open a session; sessions of sources are read-only.
 
     Raises:
@@ -74,9 +73,7 @@ async def open_session(
         raise explain(problem, address.safe_address, side) from None
 
 
-async def _connected(
-    address: DatabaseConnection, side: Literal["source", "warehouse"], application: str
-) -> Connection[Record]:
+async def _connected(address: DatabaseConnection, side: Literal["source", "warehouse"], application: str) -> Session:
     session = _settings(side) | {"application_name": application}
     del session["client_encoding"]  # asyncpg sends it
     try:
@@ -95,12 +92,14 @@ async def _connected(
     return connection
 
 
-async def _connect(address: DatabaseConnection, session: dict[str, str]) -> Connection[Record]:
+async def _connect(address: DatabaseConnection, session: dict[str, str]) -> Session:
     return await asyncpg.connect(
         address.url,
         timeout=settings().connect_timeout_seconds,
         server_settings=session,
-        statement_cache_size=0,  # poolers in transaction mode do not keep prepared statements
+        # Poolers in transaction mode do not keep prepared statements: `Session` prepares where there is none.
+        statement_cache_size=0,
+        connection_class=Session,
     )
 
 
