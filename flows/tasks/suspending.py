@@ -134,7 +134,7 @@ def _told(one: Decision) -> str:
         lines.append("who requested it may not accept it")
     lines.append(f"refused at {one.expires_at:%Y-%m-%d %H:%M} UTC unless somebody answers")
     listed = "\n".join(f"- {cell(line)}" for line in lines)
-    return f"**Decision {one.decision_id}** {cell(one.what)}\n\n{listed}"
+    return f"**Decision {one.decision_id}** {cell(one.subject)}: {cell(one.what)}\n\n{listed}"
 
 
 def resume_run(asked: Sequence[Decision]) -> bool:
