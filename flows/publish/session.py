@@ -24,6 +24,7 @@ from flows.failures.missing_grants import note_refusal
 from flows.failures.sides import Sides
 from flows.landing.table import Target
 from flows.publish.strategy import strategy_of
+from flows.quality.profile import Profiling
 from flows.state import decisions, ledger, reads, schema_changes, table_locks
 from flows.state.blockers import STOPS_CHANGES, ending, in_the_way
 from flows.state.decisions import Origin
@@ -68,6 +69,7 @@ class LoadSession(Sides):
 
     `started` is a time of the monotonic clock, before waiting for the table's lock. `ask`: what a person is asked about
     in place of a refusal.
+    `profiling` is how its rows are profiled; None: they are not, because they say nothing of what a usual load brings.
     """
 
     warehouse: Connection[Record]
@@ -78,6 +80,7 @@ class LoadSession(Sides):
     rows_read: int = 0
     side: str = "warehouse"
     ask: Ask | None = None
+    profiling: Profiling | None = None
 
     def pass_failpoint(self, name: str) -> None:
         """Kill the process if a test configured this failpoint."""

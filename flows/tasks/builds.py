@@ -20,6 +20,7 @@ from flows.models.lock_waits import lock_wait
 from flows.models.project import DBT_PROJECT
 from flows.observe.artifacts import NodeLine, nodes_table_markdown
 from flows.observe.progress import report
+from flows.tasks.usage import keep_usage_of_models
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import DataRefused, MedallionError
 from flows.values.settings import settings
@@ -72,6 +73,7 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
         finally:
             withhold_messages(results)
     nodes = read_nodes(results) if results.exists() else []
+    keep_usage_of_models(nodes, prefix)
     if nodes:
         create_markdown_artifact(
             key="dbt-build", markdown=nodes_table_markdown(nodes), description="Nodes of the dbt build"

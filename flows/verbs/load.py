@@ -16,6 +16,7 @@ from flows.values.asking import Asking, asking
 from flows.values.connection import DatabaseConnection
 from flows.values.row_limit import refuse_limit
 from flows.verbs.approval import ask_of
+from flows.verbs.profiling import profiling_of
 
 
 async def load_table(
@@ -53,6 +54,7 @@ async def load_table(
             planned = await kind.plan(session.warehouse, origin, source, table)
         volume = planned.plan.reading.volume if kind.reads_in_chunks else None
         await ledger.note_strategy(session.warehouse, session.batch_id, planned.plan.strategy, volume)
+        session.profiling = profiling_of(source, table)
         run = LoadRun(warehouse, session, origin, address, source, table, on_progress, run_chunk)
         loaded = await kind.load(run, planned)
         await kind.acknowledge(run, planned, loaded)
