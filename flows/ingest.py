@@ -18,7 +18,7 @@ from prefect.logging import get_run_logger
 from flows.access import addresses
 from flows.access.kept_sessions import keeping_sessions
 from flows.declare import Overwrite
-from flows.declare.budget import chosen_budget
+from flows.declare.budget import Budget, chosen_budget
 from flows.declare.source import Loadable, Source
 from flows.failures.combined import by_cause, combined, distinct, named
 from flows.failures.diagnose import Failure, diagnose
@@ -37,6 +37,7 @@ from flows.tasks.results import announce_differences
 from flows.tasks.runs import Run, table_run
 from flows.tasks.schema_changes import announce_schema_changes
 from flows.tasks.slots import shared_slots
+from flows.tasks.suspending import hear_form, suspend_for
 from flows.tasks.usage import used_by
 from flows.values.errors import MedallionError
 from flows.values.row_limit import row_limit
@@ -65,10 +66,20 @@ async def ingest(
 
     Raises:
         IngestFailed: a table could not be loaded; raised with all reasons after the others are done.
+        DecisionNeeded: all that is missing is a person's decision. The run of a deployment is suspended instead.
     """
     begin.begin()
-    declared = find_source(source)
     budget = chosen_budget(max_rows, max_bytes, max_minutes, max_cost)
+    heard = [subject.partition(".")[2] for subject in await hear_form()]
+    try:
+        return await _ingest(source, heard or tables, budget)
+    except MedallionError as error:
+        await suspend_for(error)
+        raise
+
+
+async def _ingest(source: str, tables: list[str] | None, budget: Budget | None) -> list[dict[str, Any]]:
+    declared = find_source(source)
     chosen: list[Loadable] = [declared.table(name) for name in tables] if tables else list(declared.tables)
     of_all = [table.name for table in declared.tables]
     shared = shared_budgets(("the run", budget), (f"source {source}", declared.budget))

@@ -22,6 +22,7 @@ from flows.tasks import begin
 from flows.tasks import tables as tasks_tables
 from flows.tasks.runs import Run, table_run
 from flows.tasks.slots import shared_slots
+from flows.tasks.suspending import hear_form, suspend_for
 from flows.values.errors import DataRefused, MedallionError
 from flows.verbs.find import choose, find_source
 
@@ -33,8 +34,18 @@ async def reconcile(sources: list[str] | None = None, repair: bool = False) -> l
     Raises:
         DataRefused: differences remain; after every table was compared.
         MedallionError: a table could not be compared.
+        DecisionNeeded: a repair needs an approval. The run of a deployment is suspended instead.
     """
     begin.begin()
+    heard = await hear_form()
+    try:
+        return await _reconcile(heard or sources, repair)
+    except MedallionError as error:
+        await suspend_for(error)
+        raise
+
+
+async def _reconcile(sources: list[str] | None, repair: bool) -> list[dict[str, Any]]:
     chosen = choose(sources)
     async with table_run("reconcile", " ".join(sources or []), where="reconcile") as run:
         of_sources = await asyncio.gather(

@@ -22,19 +22,22 @@ from flows.models.environment import PREFIX_VARIABLE
 from flows.models.fingerprint import commit, fingerprint
 from flows.models.manifest import Manifest
 from flows.models.project import DBT_PROJECT
-from flows.models.release_changes import GoldChange, gold_changes
+from flows.models.release_changes import GoldChange, gold_changes, question_about
 from flows.models.shadow import NEXT
 from flows.models.state import SharedState, fetch_state
 from flows.models.swap import Swapped
 from flows.observe.progress import report
-from flows.state import dbt_manifests, releases
+from flows.state import dbt_manifests, decisions, releases
+from flows.state.decisions import Origin
 from flows.tasks import begin
 from flows.tasks.builds import build, target_of
 from flows.tasks.gates import pass_gate
 from flows.tasks.runs import model_run
+from flows.tasks.suspending import hear_form, suspend_for
 from flows.transform import forget_again
-from flows.values.errors import ConfigurationError, DataRefused
+from flows.values.errors import ConfigurationError, DataRefused, MedallionError
 from flows.values.settings import settings
+from flows.verbs.approval import require
 
 
 @flow(name="release", flow_run_name="release", result_serializer="json", persist_result=True)
@@ -46,8 +49,9 @@ def release(accept_changes: bool = False) -> dict[str, Any]:
 
     Raises:
         ConfigurationError: there is no full build yet to replace.
-        DataRefused: a gate or test failed, or readers would lose tables, columns or most rows of one without
-            `accept_changes`. The build is kept under `next__` for inspection.
+        DecisionNeeded: releases need an approval in this environment, and nobody has accepted exactly this one.
+        DataRefused: a gate or test failed, a person refused it, or readers would lose tables, columns or most rows of
+            one without `accept_changes`. The build is kept under `next__` for inspection.
         LoadLocked: a transform was running, or readers locked tables, during the full wait.
         WarehouseError: dbt could not build.
     """
@@ -58,8 +62,13 @@ def release(accept_changes: bool = False) -> dict[str, Any]:
             where=PREFIX_VARIABLE,
             fix="unset it",
         )
-    with model_run("release", target=target_of(NEXT)) as run:
-        run.details = facts = _release(run.number, accept_changes)
+    asyncio.run(hear_form())
+    try:
+        with model_run("release", target=target_of(NEXT)) as run:
+            run.details = facts = _release(run.number, accept_changes)
+    except MedallionError as error:
+        asyncio.run(suspend_for(error))
+        raise
     return facts
 
 
@@ -74,8 +83,12 @@ def _release(run_id: int, accept_changes: bool) -> dict[str, Any]:
     gold = pass_gate("gold", run_id, schema_prefix=NEXT)
     changes = asyncio.run(_compare(state, built))
     _refuse(changes, accept_changes)
+    question, what = question_about(models, changes)
+    approved = asyncio.run(require("release", question, what, Origin("release", run_id=run_id)))
     told = {change.name: change.facts() for change in changes}
     release_id, swapped = asyncio.run(_give_to_readers(run_id, state, built, models, told))
+    if approved is not None:
+        asyncio.run(_use(approved, run_id))
     report("swap", "done", f"release {release_id}, readers were blocked for {swapped.seconds * 1000:.0f} ms")
     return {
         "nodes": len(nodes),
@@ -114,6 +127,11 @@ def _refuse(changes: Sequence[GoldChange], accept_changes: bool) -> None:
             where="release",
             fix="check next__gold; keep a version of what readers need, or release with --accept-changes",
         )
+
+
+async def _use(decision: int, run_id: int) -> None:
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as ops, ops.transaction():
+        await decisions.use(ops, [decision], run_id)
 
 
 async def _give_to_readers(

@@ -6,6 +6,7 @@ MEDALLION_WAREHOUSE_TRANSFORMER_URL  the same database as the role that builds m
 MEDALLION_WAREHOUSE_READER_URL       the same database as the role that only reads gold
 MEDALLION_WAREHOUSE_REVIEWER_URL     the same database as the role that reviews pull requests (default: the transformer)
 MEDALLION_WAREHOUSE_DASHBOARD_URL    the same database as the role of the dashboard, which only reads
+MEDALLION_WAREHOUSE_APPROVER_URL     the same database as a person who may decide, see approver()
 MEDALLION_SOURCE_SHOP_URL            a source database, or an API's base URL
 MEDALLION_SOURCE_MARKETING_KEY       an API's key, password, token or client secret
 MEDALLION_SOURCE_MARKETING_USER      the user or client id that goes with it
@@ -124,6 +125,13 @@ def warehouse(role: Role = "loader") -> DatabaseConnection:
         fix="run `medallion up` for the embedded warehouse, or set MEDALLION_WAREHOUSE_URL, or register the block "
         "`warehouse`",
     )
+
+
+def approver() -> DatabaseConnection | None:
+    """The warehouse as a member of medallion_approver, by which a person answers in their own name; None: as the
+    loader."""
+    configured = settings().warehouse_approver_url
+    return None if configured is None else DatabaseConnection("warehouse", configured.get_secret_value())
 
 
 def reviewer() -> DatabaseConnection:

@@ -1,7 +1,7 @@
 """`medallion`: the command line.
 
 Exit codes: 0 done · 1 data refused (checks) · 2 usage or declaration · 3 a source, the warehouse or the Prefect server
-failed · 130 cancelled by Ctrl-C · 143 terminated by a signal.
+failed · 4 waits for a person's decision · 130 cancelled by Ctrl-C · 143 terminated by a signal.
 
 Prefect, dbt and the demo's data are imported inside the commands that need them, so that `medallion --help` is fast.
 So are the declared sources: an invalid declaration raises at import and is shown as an error panel like any other.
@@ -16,7 +16,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.cli import alerts, anomalies, cursor, dev, model, quarantine, restore, roles, rollback, run, sources, stack
+from flows.cli import (
+    alerts,
+    anomalies,
+    cursor,
+    decide,
+    dev,
+    model,
+    quarantine,
+    restore,
+    roles,
+    rollback,
+    run,
+    sources,
+    stack,
+)
 from flows.cli import backup as backups
 from flows.cli.dashboard import dashboard
 from flows.cli.deploy import deploy
@@ -86,6 +100,7 @@ app.command()(stack.down)
 app.command()(stack.status)
 app.command()(freshness)
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(decide.app, name="decide")
 app.command()(volume)
 app.add_typer(anomalies.app, name="anomalies")
 app.command()(quality)

@@ -1,5 +1,6 @@
 """Declarations shared by every kind of source. Frozen, and validated when they are created."""
 
+from flows.declare.ask import Approval, Ask
 from flows.declare.budget import Budget
 from flows.declare.cursor import Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.deadline import Calendar, Deadline
@@ -13,6 +14,8 @@ from flows.declare.subject import Subject
 
 __all__ = [
     "Append",
+    "Approval",
+    "Ask",
     "Budget",
     "Calendar",
     "Deadline",

@@ -4,6 +4,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from flows.declare.ask import Ask, refuse_ask
 from flows.declare.budget import Budget, refuse_budget
 from flows.declare.cursor import TransactionId
 from flows.declare.freshness import Freshness, refuse_freshness
@@ -26,8 +27,8 @@ class Database:
 
     `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL) and among the blocks
     (source-<connection>). `schedule` is a cron expression in UTC. `max_parallel` bounds the tables loaded in parallel.
-    `freshness` is how fresh its tables must be, `budget` what all loads of a run
-    may read together.
+    `freshness` is how fresh its tables must be, `budget` what all loads of a run may read together.
+    `on_refusal=Ask()` has a person decide before a load is refused.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Database:
     engine: Engine = "postgresql"
     freshness: Freshness | None = None
     budget: Budget | None = None
+    on_refusal: Ask | None = None
 
     @property
     def kind(self) -> str:
@@ -56,6 +58,7 @@ class Database:
         require_plain(self.connection, "connection", where)
         refuse_freshness(self.freshness, where)
         refuse_budget(self.budget, where)
+        refuse_ask(self.on_refusal, where)
         if not self.tables:
             raise DeclarationError("no tables", where=where, fix="declare at least one Table")
         refuse_repeats([table.name for table in self.tables], "table", where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from flows.declare.ask import Ask
 from flows.declare.budget import Budget
 from flows.declare.freshness import Freshness
 from flows.declare.load import Append, Merge, Overwrite, Replace
@@ -59,6 +60,10 @@ class Loadable(Protocol):
         """What a load may read before it stops."""
 
     @property
+    def on_refusal(self) -> Ask | None:
+        """Whether a person is asked before a load is refused; None: as its source declares."""
+
+    @property
     def description(self) -> str:
         """A one-sentence description for dbt and the documentation."""
 
@@ -97,6 +102,10 @@ class Source(Protocol):
     @property
     def budget(self) -> Budget | None:
         """What all loads of a run may read together."""
+
+    @property
+    def on_refusal(self) -> Ask | None:
+        """Whether a person is asked before a load is refused, unless its tables declare it themselves."""
 
     @property
     def raw_schema(self) -> str:

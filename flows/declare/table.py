@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from flows.declare.ask import Ask, refuse_ask
 from flows.declare.budget import Budget, refuse_budget
 from flows.declare.cursor import ByClock, Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.freshness import Freshness, refuse_freshness
@@ -55,6 +56,7 @@ class Table:
     fails, because hidden rows would look deleted. PostgreSQL only.
     `freshness` is how fresh the table must be, in place of what the source declares. `budget` is what a load may read
     before it stops.
+    `on_refusal=Ask()` has a person decide before a load is refused, in place of what the source declares.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Table:
     may_be_empty: bool = False
     freshness: Freshness | None = None
     budget: Budget | None = None
+    on_refusal: Ask | None = None
 
     @property
     def at_source(self) -> str:
@@ -208,6 +211,7 @@ class Table:
         self.tolerance.refuse_nonsense(where)
         refuse_freshness(self.freshness, where, has_time=isinstance(self.cursor, ByClock))
         refuse_budget(self.budget, where)
+        refuse_ask(self.on_refusal, where)
         refuse_unknown_reaction(self.on_duplicate, where)
         if not 0 <= self.max_deleted <= 1:
             raise DeclarationError(

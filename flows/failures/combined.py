@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from flows.values.errors import FailureClass, IngestFailed, MedallionError
+from flows.values.errors import DecisionNeeded, FailureClass, IngestFailed, MedallionError
 
 # Of several causes, the first of these decides: a retry does not help if a person is needed.
 _DECIDING = (
@@ -41,7 +41,9 @@ def combined(
         fix="; ".join(dict.fromkeys(cause.fix for cause in causes)),
         retryable=all(cause.retryable for cause in causes),
     )
-    error.exit_code = max(cause.exit_code for cause in causes)
+    # A question waits for its answer; beside it, what failed needs somebody first.
+    codes = {cause.exit_code for cause in causes}
+    error.exit_code = max(codes - {DecisionNeeded.exit_code} or codes)
     error.failure_class = causes[0].failure_class
     error.__dict__["parts"] = parts
     return error

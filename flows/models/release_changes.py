@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flows.models.compare import Difference, compare
 from flows.models.manifest import Manifest, Relation
+from flows.values.question import Question
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 # A mart that lost more than half of its rows is more often a broken join than a decision.
 _MIN_SHARE = 0.5
+_COLUMNS_OF_READERS = ("columns_added", "columns_removed", "columns_retyped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,11 @@ class GoldChange:
         if difference.rows_before and difference.rows_after < difference.rows_before * _MIN_SHARE:
             found.append(f"falls from {difference.rows_before:,} to {difference.rows_after:,} rows")
         return found
+
+    @property
+    def breaks(self) -> list[str]:
+        """The problems without counts of rows, which change with every load."""
+        return [problem for problem in self.problems if not problem.startswith("falls from")]
 
     def facts(self) -> dict[str, Any]:
         """Plain values: counts and names, no values of rows."""
@@ -67,6 +74,26 @@ async def gold_changes(connection: Connection[Record], before: Manifest, after: 
         )
         changes.append(GoldChange(name, difference))
     return changes
+
+
+def question_about(models: str, changes: Iterable[GoldChange]) -> tuple[Question, str]:
+    """What a person is shown of a release: the models, which tables and columns change, and what readers lose.
+
+    Rows that are new are not counted: they arrive between the question and the answer as well.
+    """
+    differing = [change for change in changes if not change.difference.same]
+    exact: dict[str, Any] = {"models": models, "tables": [change.name for change in differing]}
+    counts: dict[str, int] = {}
+    for change in differing:
+        facts = change.facts()
+        exact |= {f"{change.name}: {name}": facts[name] for name in _COLUMNS_OF_READERS if facts[name]}
+        lost = (facts["rows_before"] or 0) - (facts["rows_after"] or 0)
+        numbers = {"rows fewer": lost, "keys gone": facts["keys_gone"], "rows changed": facts["rows_changed"]}
+        counts |= {f"{change.name}: {name}": number for name, number in numbers.items() if number and number > 0}
+    exact["breaks readers"] = sorted({f"{change.name} {one}" for change in differing for one in change.breaks})
+    named = ", ".join(change.name for change in differing[:5]) + (", …" if len(differing) > 5 else "")
+    what = f"a release of models {models} changes {len(differing)} tables of gold" + (f": {named}" if named else "")
+    return Question("release", exact, counts), what
 
 
 def _gold(manifest: Manifest) -> Mapping[str, Relation]:

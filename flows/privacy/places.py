@@ -52,7 +52,10 @@ _OF_CATALOGUES = frozenset(
     (("ops.locks", "name"), ("ops.cursors", "identity"), ("ops.alerts", "name"), ("ops.alerts", "subject"),
      ("ops.alerts", "reported_by"), ("ops.silences", "pattern"), ("ops.alert_messages", "channel"),
      ("ops.alert_messages", "about"), ("ops.alert_transitions", "transition"), ("ops.watches", "host"),
-     ("ops.watches", "version"), ("ops.usage", "kind"), ("ops.usage", "name"))
+     ("ops.watches", "version"), ("ops.decisions", "kind"), ("ops.decisions", "subject"),
+     ("ops.decisions", "what"), ("ops.decisions", "plan"),
+     ("ops.decisions", "plan_digest"), ("ops.decisions", "answered_through"),
+     ("ops.usage", "kind"), ("ops.usage", "name"))
 )  # fmt: skip
 #: Rows in quarantine.
 QUARANTINE = "quarantine.rows"
@@ -65,6 +68,7 @@ TEXTS = {
     "ops.check_results": ("measured", "message"),
     "ops.reveals": ("reason",),
     "ops.recoveries": ("reason",),
+    "ops.decisions": ("reason",),
     "ops.acceptances": ("reason",),
     "ops.incidents": ("title",),
     "ops.silences": ("reason",),

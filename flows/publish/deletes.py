@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from flows.landing.copy import keys_table
 from flows.landing.table import LANDING_SCHEMA, Stamp, Target
 from flows.publish.write import FEW_ROWS, affected
+from flows.values.asking import refuse
 from flows.values.errors import DataRefused
 from flows.values.identifiers import qualified, quote_identifier
+from flows.values.question import Question
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -50,16 +52,17 @@ def too_many(deleted: int, held: int, max_share: float) -> bool:
 
 def refuse_too_many(deleted: int, held: int, max_share: float, where: str) -> None:
     """Raises:
-    DataRefused: so many of the `held` rows are a larger share than declared.
+    DataRefused: so many of the `held` rows are a larger share than declared, and no person has allowed it.
     """
     if too_many(deleted, held, max_share):
-        raise DataRefused(
+        error = DataRefused(
             f"{deleted} of {held} rows of raw were deleted at the source: more than the declared share of "
             f"{max_share:g}; nothing was published",
             where=where,
             fix="check the source and the role's privileges to see its rows; if they are really deleted, raise "
             "max_deleted for one run (Replace and Overwrite: lower min_share)",
         )
+        refuse(error, Question("deletes", {"allowed share": max_share}, {"deleted": deleted}))
 
 
 async def mark_vanished(

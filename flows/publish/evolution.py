@@ -13,7 +13,9 @@ from flows.publish.session import LoadSession
 from flows.quality.open_rows import open_rules
 from flows.state import schema_changes
 from flows.state.schema_changes import dropped_columns
-from flows.values.errors import SchemaDrift
+from flows.values.asking import refuse
+from flows.values.errors import DataRefused, SchemaDrift
+from flows.values.question import Question
 from flows.values.shape import Shape
 from flows.values.widening import widens
 
@@ -37,7 +39,7 @@ async def changes_since(
         return []
     changes = await _changes(warehouse, target, shape, raw)
     if on_drift != "evolve" and changes:
-        _refuse(_frozen(changes, target.where), changes)
+        _ask(_frozen(changes, target.where), changes)
     for change in changes:
         if change.change == "retyped":
             if not widens(str(change.old_type), str(change.new_type)):
@@ -102,6 +104,20 @@ def _refuse_needed(changes: list[SchemaChange], table: Table, where: str) -> Non
 def _refuse(error: SchemaDrift, changes: list[SchemaChange]) -> NoReturn:
     error.__dict__["changes"] = [(one.column, one.change, one.old_type, one.new_type) for one in changes]
     raise error
+
+
+def _ask(error: SchemaDrift, changes: list[SchemaChange]) -> None:
+    """Refuse the changes, unless a person has accepted exactly these. Those that could alter values are not asked
+    about: nobody can accept them."""
+    listed = [(one.column, one.change, one.old_type, one.new_type) for one in changes]
+    lossy = [one for one in changes if one.change == "retyped" and not widens(str(one.old_type), str(one.new_type))]
+    if lossy:
+        _refuse(error, changes)
+    try:
+        refuse(error, Question("columns", {"changes": [[str(part or "") for part in one] for one in listed]}))
+    except DataRefused as refused:
+        refused.__dict__["changes"] = listed
+        raise
 
 
 def _frozen(changes: list[SchemaChange], where: str) -> SchemaDrift:

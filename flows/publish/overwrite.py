@@ -8,8 +8,10 @@ from flows.declare.load import Overwrite
 from flows.landing.copy import differences_table
 from flows.landing.table import LANDING_SCHEMA, Target
 from flows.publish.write import FEW_ROWS, Published, Scope, replace
+from flows.values.asking import refuse
 from flows.values.errors import DataRefused
 from flows.values.identifiers import qualified, quote_identifier, quote_literal
+from flows.values.question import Question
 from flows.values.shape import METADATA_NAMES, Shape, column_list
 
 if TYPE_CHECKING:
@@ -91,7 +93,9 @@ async def refuse_shrunken_partition(
         f"with held as ({counts} {target.raw} where _deleted_at is null and {within} "
         "group by 1 having count(*) >= $2), "
         f"came as ({counts} {target.landing} where {within} group by 1) "
-        "select left(h.part, 10) as day, h.rows as held, coalesce(c.rows, 0) as came, count(*) over () as such "
+        "select left(h.part, 10) as day, h.rows as held, coalesce(c.rows, 0) as came, count(*) over () as such, "
+        "(sum(h.rows - coalesce(c.rows, 0)) over ())::bigint as deleted, "
+        "array_agg(left(h.part, 10)) over () as parts "
         "from held as h left join came as c using (part) where coalesce(c.rows, 0) < h.rows * $1::float8 "
         "order by h.part limit 1",
         load.min_share,
@@ -101,9 +105,11 @@ async def refuse_shrunken_partition(
         return
     named = f"the {load.every} of {row['day']}" if row["day"] else f"rows without a value in {load.by}"
     others = f" ({row['such'] - 1} more partitions as well)" if row["such"] > 1 else ""
-    raise DataRefused(
+    error = DataRefused(
         f"{named}: {row['came']} rows arrived and raw has {row['held']}: fewer than the declared share of "
         f"{load.min_share:g}{others}; nothing was published",
         where=target.where,
         fix="check the source; if the rows are really deleted, lower Overwrite(min_share=…) for one run",
     )
+    exact = {"allowed share": round(1 - load.min_share, 6), "partitions": sorted(row["parts"])}
+    refuse(error, Question("deletes", exact, {"deleted": row["deleted"]}))

@@ -22,7 +22,8 @@ from flows.quality import open_rows, quarantine
 from flows.quality.open_rows import stands_open
 from flows.quality.profile import write_profile
 from flows.quality.rules import Survey, door_rules, survey
-from flows.state import ledger, schema_changes
+from flows.state import decisions, ledger, schema_changes
+from flows.values.asking import current_asking
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import WarehouseError
 from flows.values.plan import LoadCounts
@@ -95,6 +96,9 @@ async def _commit(
         if session.side == "source":
             raise
         settled = await settle(address, session)
+        # used in that transaction, or still there
+        if settled is not None and (asking := current_asking()) is not None:
+            asking.forget_used()
         if settled is None:
             raise WarehouseError(
                 f"the connection was lost while publishing ({type(problem).__name__}), and nothing was published",
@@ -103,6 +107,8 @@ async def _commit(
                 retryable=True,
             ) from None
         return settled
+    if (asking := current_asking()) is not None:
+        asking.forget_used()
     session.pass_failpoint("after_commit")
     return counts
 
@@ -219,8 +225,10 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
 
 
 async def _record(session: LoadSession, staged: Staged, counts: LoadCounts) -> None:
-    """Cursor, changes of columns and counts, in the publishing transaction."""
+    """Cursor, changes of columns, counts, and answers of people that were needed, in the publishing transaction."""
     warehouse, target = session.warehouse, session.target
+    if (asking := current_asking()) is not None:
+        await decisions.use(warehouse, asking.used, session.run_id, session.batch_id)
     if staged.moves_cursor:
         await ledger.save_cursor(warehouse, target.source, target.table, staged.window.next, session.batch_id)
     await schema_changes.record(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from flows.access.addresses import connect
+from flows.declare.ask import Ask
 from flows.declare.source import Loadable
 from flows.failures.cancellation import in_spite_of_cancellation
 from flows.failures.diagnose import CONNECTION_LOST, diagnose, explain
@@ -24,11 +25,13 @@ from flows.failures.sides import Sides
 from flows.landing.table import Target
 from flows.publish.strategy import strategy_of
 from flows.quality.profile import Profiling
-from flows.state import budgets, ledger, reads, schema_changes, table_locks
+from flows.state import budgets, decisions, ledger, reads, schema_changes, table_locks
 from flows.state.blockers import STOPS_CHANGES, ending, in_the_way
+from flows.state.decisions import Origin
 from flows.values import result_words
+from flows.values.asking import waits
 from flows.values.connection import DatabaseConnection
-from flows.values.errors import BudgetReached, LoadLocked, MedallionError
+from flows.values.errors import BudgetReached, DecisionNeeded, LoadLocked, MedallionError
 from flows.values.plan import LoadCounts, LoadPlan
 from flows.values.settings import settings
 
@@ -68,8 +71,9 @@ class LoadResult:
 class LoadSession(Sides):
     """A running load.
 
-    `started` is a time of the monotonic clock, before waiting for the table's lock. `profiling` is how its rows are
-    profiled; None: they are not, because they say nothing of what a usual load brings.
+    `started` is a time of the monotonic clock, before waiting for the table's lock. `ask`: what a person is asked about
+    in place of a refusal.
+    `profiling` is how its rows are profiled; None: they are not, because they say nothing of what a usual load brings.
     """
 
     warehouse: Connection[Record]
@@ -79,6 +83,7 @@ class LoadSession(Sides):
     batch_id: int = 0
     rows_read: int = 0
     side: str = "warehouse"
+    ask: Ask | None = None
     profiling: Profiling | None = None
 
     def pass_failpoint(self, name: str) -> None:
@@ -221,10 +226,10 @@ async def _write_down(address: DatabaseConnection, session: LoadSession, problem
         if isinstance(failure.error, BudgetReached):
             await budgets.stop_load(connection, session.batch_id, failure.error.what, session.rows_read)
             return
-        facts = failure.facts(session.run_id, session.batch_id)
-        # The error first: the alert that the load's end raises tells it.
+        # The error before the load's end, whose alert tells it; the question before both, since they name its number.
         async with connection.transaction():
-            await ledger.record_error(connection, facts)
+            await _ask(connection, session, failure.error)
+            await ledger.record_error(connection, failure.facts(session.run_id, session.batch_id))
             await ledger.fail_load(
                 connection, session.batch_id, failure.status, failure.error_id, str(failure.error), session.rows_read
             )
@@ -239,6 +244,18 @@ async def _write_down(address: DatabaseConnection, session: LoadSession, problem
         # The warehouse is lost: the next load of the table closes this one's row, and the run's log has the error.
         pass
     return failure.error
+
+
+async def _ask(connection: Connection[Record], session: LoadSession, error: MedallionError) -> None:
+    """Store the error's question; or that a person's refusal is used up."""
+    target = session.target
+    if isinstance(error, DecisionNeeded) and session.ask is not None:
+        origin = Origin(target.where, target.source, target.table, session.run_id, session.batch_id)
+        question = error.__dict__["question"]
+        number, is_new = await decisions.raise_question(connection, question, error.what, origin, session.ask)
+        waits(error, number, is_new=is_new)
+    elif (answer := error.__dict__.get("answer")) is not None:
+        await decisions.use(connection, [answer], session.run_id, session.batch_id)
 
 
 async def _name_blockers(connection: Connection[Record], target: Target, error: MedallionError) -> None:

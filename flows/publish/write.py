@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from flows.landing.copy import differences_table
 from flows.landing.table import LANDING_SCHEMA, Target
+from flows.values.asking import refuse
 from flows.values.errors import DataRefused
 from flows.values.identifiers import qualified, quote_identifier
 from flows.values.plan import KeySet
+from flows.values.question import Question
 from flows.values.shape import METADATA_NAMES, Shape, column_list, fingerprint
 
 if TYPE_CHECKING:
@@ -246,13 +248,17 @@ async def _replace_whole(
 
 def refuse_shrinkage(target: Target, held: int, limit: ShrinkageLimit) -> None:
     """Raises:
-    DataRefused: fewer rows arrived than the limit allows for the `held` ones in raw.
+    DataRefused: fewer rows arrived than the limit allows for the `held` ones in raw, and no person has allowed it.
     """
     if limit.rows_read < held * limit.min_share:
-        raise DataRefused(
+        error = DataRefused(
             f"{limit.rows_read} rows arrived and raw has {held}: fewer than the declared share of {limit.min_share:g}",
             where=target.where,
             fix="check the source; if the rows are really deleted, lower Replace(min_share=…) for one run",
+        )
+        refuse(
+            error,
+            Question("deletes", {"allowed share": round(1 - limit.min_share, 6)}, {"deleted": held - limit.rows_read}),
         )
 
 

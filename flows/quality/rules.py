@@ -8,9 +8,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from flows.declare.rule import Rule, Tolerance
+from flows.values.asking import refuse
 from flows.values.errors import DataRefused
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import KeySet
+from flows.values.question import Question
 from flows.values.shape import fingerprint
 
 if TYPE_CHECKING:
@@ -84,15 +86,16 @@ def judge(
     The `known` rows, which are already quarantined unchanged, were counted when they first arrived.
 
     Raises:
-        DataRefused: more rows broke rules than the table tolerates.
+        DataRefused: more rows broke rules than the table tolerates, and no person has allowed it.
     """
     total = sum(broken.values()) - known
     limit = tolerated(rows_read, tolerance)
     if total > limit:
         listed = ", ".join(f"{rule}: {rows}" for rule, rows in broken.items())
-        raise DataRefused(
+        error = DataRefused(
             f"{total} of {rows_read} rows break a rule ({listed}), {limit} are tolerated; nothing was published",
             where=where,
             fix=f"look at the staged rows in {landing}; fix the source or the rule, or raise max_quarantined "
             "or quarantine_floor",
         )
+        refuse(error, Question("rejected rows", {}, {"rejected": total, **broken}))

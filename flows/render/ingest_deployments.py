@@ -20,8 +20,9 @@ BEGIN = "  # rendered by `medallion render` from flows/sources; do not edit this
 END = "  # end of the rendered block"
 FOLLOWS_BEGIN = "    # rendered by `medallion render` from the schedules in flows/sources"
 FOLLOWS_END = "    # end of the rendered triggers"
-# A crashed ingest is restarted, and a cancelled one left its work to another run: neither has ended.
-_ENDED = [f"prefect.flow-run.{name}" for name in ("Completed", STOPPED_AT_BUDGET, "Failed", "TimedOut")]
+# A crashed ingest is restarted, and a cancelled one left its work to another run: neither has ended. One that is
+# suspended waits for a person, and may do so for hours: gold is built with what is there.
+_ENDED = [f"prefect.flow-run.{name}" for name in ("Completed", STOPPED_AT_BUDGET, "Failed", "TimedOut", "Suspended")]
 
 
 def with_ingest_deployments(prefect_yaml: str, sources: Sequence[Source]) -> str:

@@ -676,6 +676,9 @@ begin
     alert.batch_id := new.batch_id;
     if new.status in ('failed', 'refused') then
         select e.* into problem from ops.errors as e where e.error_id = new.error_id;
+        if problem.failure_class = 'business' then  -- the question to a person has an alert of its own
+            return null;
+        end if;
         alert.name := 'load ' || new.status;
         alert.error_id := new.error_id;
         alert.severity := coalesce(problem.severity, 'warning');
@@ -722,6 +725,8 @@ begin
     if new.reconciliation is distinct from 'incomplete' then
         perform ops.resolve_alerts(array['budget reached'], about, 'the table was read to its end');
     end if;
+    update ops.decisions set status = 'not needed'
+    where subject = about and status = 'open' and kind in ('rejected rows', 'deletes', 'columns');
     if new.reconciliation in ('missing', 'extra', 'duplicate') then
         alert.name := 'result differs';
         alert.severity := case new.reconciliation when 'duplicate' then 'warning' else 'error' end;
@@ -785,6 +790,9 @@ begin
         or exists (
             select from ops.check_results as c
             where c.run_id = new.run_id and c.outcome not in ('passed', 'warned')
+        )
+        or exists (
+            select from ops.errors as e where e.error_id = new.error_id and e.failure_class = 'business'
         )
     then
         return null;
@@ -864,6 +872,7 @@ declare
 begin
     if new.result = 'match' then
         perform ops.resolve_alerts(array['content differs', 'result differs'], about, 'both ends match');
+        update ops.decisions set status = 'not needed' where subject = about and status = 'open' and kind = 'repair';
     elsif new.result = 'different' then
         alert.name := 'content differs';
         alert.subject := about;
@@ -1095,6 +1104,168 @@ create table if not exists ops.watches (
 ) with (fillfactor = 50);
 comment on table ops.watches is
 'One row per host that runs `medallion watch`: when its last complete round ended, how long that took, and how many there were since it started.';
+
+-- Decisions by people: a run asks, somebody answers once, for exactly the plan that was shown. A question is raised in the
+-- transaction of what it is about, and used in the transaction of what it allows. Plans have counts and names, no values.
+create table if not exists ops.decisions (
+    decision_id bigint generated always as identity primary key,
+    kind text not null check (kind in ('rejected rows', 'deletes', 'columns', 'release', 'repair')),
+    subject text not null,
+    source_system text,
+    table_name text,
+    what text not null,
+    plan jsonb not null,
+    plan_digest text not null,
+    two_persons boolean not null,
+    requested_by text not null,
+    run_id bigint,
+    batch_id bigint,
+    flow_run_id text,
+    asked_at timestamptz not null default clock_timestamp(),
+    lasts interval not null,
+    expires_at timestamptz not null,
+    -- void: the plan changed before the answer was used. not needed: a later run had nothing to ask.
+    status text not null default 'open' check (
+        status in ('open', 'accepted', 'refused', 'expired', 'void', 'not needed')
+    ),
+    answered_at timestamptz,
+    answered_by text,
+    by_role text,
+    answered_through text check (answered_through in ('command', 'form')),
+    reason text,
+    used_at timestamptz,
+    used_by_run bigint,
+    used_by_batch bigint,
+    check ((answered_at is null) = (answered_by is null) and (answered_by is null) = (reason is null)),
+    check (status not in ('accepted', 'refused') or answered_by is not null),
+    check (used_at is null or status in ('accepted', 'refused'))
+);
+comment on table ops.decisions is
+'One row per question to a person: what was shown (plan), who answered when and why, and which run used the answer. Kept for good; an erasure may replace words of the reason by [erased].';
+create unique index if not exists decisions_open_once on ops.decisions (kind, subject)
+where used_at is null and status in ('open', 'accepted', 'refused');
+create index if not exists decisions_by_flow_run on ops.decisions (flow_run_id);
+create or replace trigger only_added before truncate on ops.decisions
+for each statement execute function ops.refuse_change();
+create or replace trigger only_answered before delete or update of
+decision_id, kind, subject, source_system, table_name, what, plan, plan_digest, two_persons, requested_by, run_id,
+batch_id, flow_run_id, asked_at, lasts on ops.decisions
+for each row execute function ops.refuse_change();
+create or replace trigger answered_once before update on ops.decisions
+for each row when (
+    old.answered_by is not null and (
+        (old.answered_by, old.by_role, old.answered_at, old.answered_through)
+        is distinct from (new.answered_by, new.by_role, new.answered_at, new.answered_through)
+        or (new.reason is distinct from old.reason and new.reason not like '%[erased]%')
+        or new.status not in (old.status, 'void', 'expired')
+        or (old.used_at is not null and (old.used_at, old.status) is distinct from (new.used_at, new.status))
+    )
+) execute function ops.refuse_change();
+
+create or replace function ops.alerts_of_decision() returns trigger
+language plpgsql set search_path = pg_catalog as $$
+declare
+    alert ops.alerts;
+begin
+    if new.status = 'open' then
+        alert.name := 'decision needed';
+        alert.subject := new.subject;
+        alert.cause := new.subject || ': decision about ' || new.kind;
+        alert.severity := 'error';
+        alert.source_system := new.source_system;
+        alert.table_name := new.table_name;
+        alert.run_id := new.run_id;
+        alert.batch_id := new.batch_id;
+        alert.what := new.what || to_char(
+            new.expires_at at time zone 'UTC', '"; nothing is done until somebody accepts it; refused at "YYYY-MM-DD HH24:MI" UTC"'
+        );
+        alert.fix := format('run `medallion decide show %s`', new.decision_id);
+        perform ops.fire_alert(alert);
+        -- Of a table that asks, its refused loads are the same problem.
+        perform ops.resolve_alerts(array['load failed', 'load refused'], new.subject, 'a person is asked');
+    -- What is void is followed by another question, which tells of it.
+    elsif new.status <> 'void' and old.status = 'open' and not exists (
+        select from ops.decisions as d where d.subject = new.subject and d.status = 'open'
+    ) then
+        perform ops.resolve_alerts(
+            array['decision needed'], new.subject, new.status || coalesce(' by ' || new.answered_by, '')
+        );
+    end if;
+    return null;
+end
+$$;
+create or replace trigger alerts after insert or update of status on ops.decisions
+for each row execute function ops.alerts_of_decision();
+
+create or replace function ops.expire_decisions() returns void
+language sql set search_path = pg_catalog as $$
+    update ops.decisions set status = 'expired'
+    where status in ('open', 'accepted', 'refused') and used_at is null and expires_at <= clock_timestamp()
+$$;
+
+-- Whether roles were named that may answer: the members of medallion_approver.
+create or replace function ops.has_approvers() returns boolean
+language sql stable set search_path = pg_catalog as $$
+    select exists (
+        select
+        from pg_roles as a
+        inner join pg_roles as r on r.rolcanlogin and not r.rolsuper and r.oid <> a.oid
+        where a.rolname = 'medallion_approver' and pg_has_role(r.oid, a.oid, 'usage')
+    )
+$$;
+
+-- The answer of a person, if nobody was first: false if the question was closed already. Runs as the owner of the table,
+-- so that approvers need no right to write to it.
+create or replace function ops.answer_decision(number bigint, given text, person text, why text, way text) returns boolean
+language plpgsql security definer set search_path = pg_catalog as $$
+declare
+    asked ops.decisions;
+    is_approver constant boolean := exists (
+        select from pg_roles as r where r.rolname = 'medallion_approver' and pg_has_role(session_user, r.oid, 'usage')
+    );
+begin
+    perform ops.expire_decisions();
+    select d.* into asked from ops.decisions as d where d.decision_id = number for update;
+    if not found then
+        raise exception 'decision % does not exist', number using errcode = 'no_data_found';
+    end if;
+    if asked.status <> 'open' then
+        return false;
+    end if;
+    -- Whoever logs in as an approver answers in no other name.
+    if is_approver then
+        person := session_user;
+    elsif ops.has_approvers() then
+        raise exception 'only members of medallion_approver may answer' using errcode = 'insufficient_privilege';
+    end if;
+    if trim(coalesce(person, '')) = '' or trim(coalesce(why, '')) = '' then
+        raise exception 'a name and a reason are needed' using errcode = 'invalid_parameter_value';
+    end if;
+    if given is null or given not in ('accept', 'refuse') then
+        raise exception 'accept or refuse' using errcode = 'invalid_parameter_value';
+    end if;
+    if asked.two_persons and given = 'accept' and lower(trim(person)) = lower(trim(asked.requested_by)) then
+        raise exception 'who requested it may not accept it' using errcode = 'insufficient_privilege';
+    end if;
+    -- An accepted plan may be used as long as the question was open to an answer.
+    update ops.decisions set
+        status = case given when 'accept' then 'accepted' else 'refused' end, answered_at = clock_timestamp(),
+        answered_by = trim(person), by_role = session_user, answered_through = way, reason = trim(why),
+        expires_at = clock_timestamp() + lasts
+    where decision_id = number;
+    return true;
+end
+$$;
+revoke all on function ops.answer_decision(bigint, text, text, text, text) from public;
+do $$
+begin
+    if exists (select from pg_catalog.pg_roles where rolname = 'medallion_approver') then
+        grant usage on schema ops to medallion_approver;
+        grant select on ops.decisions to medallion_approver;
+        grant execute on function ops.answer_decision(bigint, text, text, text, text) to medallion_approver;
+    end if;
+end
+$$;
 
 -- What work used, for metrics: CPU, memory, time and rows of the last load, run and model build.
 create table if not exists ops.usage (

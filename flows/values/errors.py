@@ -13,7 +13,8 @@ MedallionError            what · where · fix · retryable
 │   └── LoadLocked            another run holds the table
 ├── DataRefused           the data broke a rule, a gate or a threshold    exit 1
 │   ├── SchemaDrift           a column changed in a way that needs a person
-│   └── OverBudget            a load needs more than its budget, and cannot stop in the middle
+│   ├── OverBudget            a load needs more than its budget, and cannot stop in the middle
+│   └── DecisionNeeded        a person is asked, and has not answered yet exit 5
 ├── BudgetReached         a load stopped at its budget; the next goes on  exit 4
 └── Stopped               cancelled, or its process was terminated        exit 130
 """
@@ -143,7 +144,7 @@ class SchemaDrift(DataRefused):
 class OverBudget(DataRefused):
     """A load is known to need more than its budget, and cannot stop in the middle. Nothing was read."""
 
-    failure_class = FailureClass.BUSINESS
+    failure_class = FailureClass.RESOURCE
 
 
 class BudgetReached(MedallionError):
@@ -154,6 +155,16 @@ class BudgetReached(MedallionError):
 
     exit_code = 4
     failure_class = FailureClass.RESOURCE
+
+
+class DecisionNeeded(DataRefused):
+    """A person has to decide. Nothing was published; the next run takes the answer.
+
+    `question` is what is asked, and `decision` its number in `ops.decisions` once it is stored.
+    """
+
+    exit_code = 5
+    failure_class = FailureClass.BUSINESS
 
 
 class Stopped(MedallionError):

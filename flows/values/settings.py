@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     warehouse_dashboard_url: SecretStr | None = Field(
         None, description="Connection URL of the warehouse as the role of `medallion dashboard`; unset → embedded"
     )
+    warehouse_approver_url: SecretStr | None = Field(
+        None,
+        description="Connection URL as a member of medallion_approver, for `medallion decide`; unset → the loader's",
+    )
     admin_url: SecretStr | None = Field(
         None, description="Connection URL as an account that may create roles; only for `medallion rotate`"
     )

@@ -14,11 +14,14 @@ from flows.kinds.registry import kind_of
 from flows.landing.table import Target, raw_columns
 from flows.publish.identity import joined
 from flows.publish.sample import sample_of
-from flows.state import budgets, ledger, reconciliations
+from flows.state import budgets, decisions, ledger, reconciliations
+from flows.state.decisions import Origin
 from flows.state.reconciliations import Reconciliation
 from flows.values.checksum import Key
 from flows.values.connection import DatabaseConnection
+from flows.values.question import Question
 from flows.values.row_limit import refuse_limit
+from flows.verbs.approval import require
 
 # Keys of one repairing load: one transaction, and one array in its queries.
 _KEYS_REPAIRED = 5_000
@@ -39,26 +42,42 @@ async def compare_table(
     comparison is recorded, and the last is returned. Kinds that compare by counts repair nothing.
 
     Raises:
-        DataRefused: a repair would delete more of raw than is declared.
+        DataRefused: a repair would delete more of raw than is declared, or a person refused it.
+        DecisionNeeded: repairs need an approval in this environment.
         MedallionError: see `flows.values.errors`; repairs that were published before stay.
     """
     if repair:
         refuse_limit("a repair reads all rows that differ", f"{source.name}.{table.name}")
     ends = Ends(warehouse, address, source, table)
     repaired, before = 0, 0
+    approved: int | None = None
     while True:
         result, keys = await _compare(ends)
         result = replace(result, repaired=repaired)
         async with connect(warehouse, side="warehouse") as connection:
             await reconciliations.record(connection, run_id, result)
         if not repair or not keys or (repaired and result.differences >= before):
+            if approved is not None:
+                async with connect(warehouse, side="warehouse") as connection:
+                    await decisions.use(connection, [approved], run_id)
             return result
         kind_of(source).refuse_repair(table, result)
+        if not repaired:
+            approved = await require("repair", *_question(result, run_id))
         before = result.differences
         for first in range(0, len(keys), _KEYS_REPAIRED):
             chunk = keys[first : first + _KEYS_REPAIRED]
             await kind_of(source).repair(ends, chunk, result.source_rows or 0, run_id)
             repaired += len(chunk)
+
+
+def _question(result: Reconciliation, run_id: int | None) -> tuple[Question, str, Origin]:
+    """What a person is shown of a repair."""
+    counts = {name: getattr(result, name) for name in ("missing", "extra", "different", "duplicate")}
+    told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    where = f"{result.source}.{result.table}"
+    what = f"a repair would read {result.differences:,} keys again: {told}"
+    return Question("repair", {}, counts), what, Origin(where, result.source, result.table, run_id)
 
 
 async def _compare(ends: Ends[Source, Loadable]) -> tuple[Reconciliation, Sequence[Key]]:

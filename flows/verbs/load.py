@@ -14,11 +14,13 @@ from flows.publish.budget import Spending
 from flows.publish.identity import joined
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.session import LoadResult, LoadSession, Progress, load_session
-from flows.state import ledger
+from flows.state import decisions, ledger
+from flows.values.asking import Asking, asking
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import BudgetReached
 from flows.values.plan import LoadCounts, LoadPlan
 from flows.values.row_limit import refuse_limit
+from flows.verbs.approval import ask_of
 from flows.verbs.profiling import profiling_of
 
 
@@ -53,6 +55,10 @@ async def load_table(
                 origin = await opened.enter_async_context(
                     kind.open(source, address, target.where, f"medallion read {target.where}")
                 )
+            if (ask := ask_of(source, table)) is not None:
+                session.ask = ask
+                answers = await decisions.answers(session.warehouse, target.where)
+                opened.enter_context(asking(Asking(frozenset(ask.about), answers)))
             if not kind.heeds_limit:
                 refuse_limit("this kind of source is read in full only", target.where)
             with session.reading() if kind.plan_fails_at == "source" else session.writing():

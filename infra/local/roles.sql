@@ -9,6 +9,7 @@
 --   medallion_reader       reads gold
 --   medallion_reviewer     reads those, builds the models of a pull request in schemas of its own: roles_reviewer.sql
 --   medallion_dashboard    reads gold and what `medallion dashboard` shows of operations: roles_dashboard.sql
+--   medallion_approver     may answer `medallion decide`: a group without login, of which people's own roles are members
 do $$
 declare
     wanted text;
@@ -21,6 +22,15 @@ begin
             execute format('create role %I login nosuperuser nocreatedb nocreaterole noreplication nobypassrls', wanted);
         end if;
     end loop;
+end
+$$;
+
+-- Without a member, whoever has the loader's connection URL may answer.
+do $$
+begin
+    if not exists (select from pg_catalog.pg_roles where rolname = 'medallion_approver') then
+        create role medallion_approver nologin nosuperuser nocreatedb nocreaterole noreplication nobypassrls;
+    end if;
 end
 $$;
 

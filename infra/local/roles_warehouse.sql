@@ -21,6 +21,8 @@ begin
     execute format('grant connect, create, temporary on database %I to medallion_loader, medallion_transformer',
         current_database());
     execute format('grant connect on database %I to medallion_reader', current_database());
+    -- What approvers may read and call is granted where it is made: flows/state/schema.sql.
+    execute format('grant connect on database %I to medallion_approver', current_database());
 end
 $$;
 
@@ -61,6 +63,17 @@ grant usage on schema ops, quarantine to medallion_transformer;
 grant select on all tables in schema ops, quarantine to medallion_transformer;
 -- … except rows that have not passed the checks.
 revoke all on schema landing from medallion_transformer;
+
+-- Approvers answer questions, also of a warehouse that is older than their role.
+do $$
+begin
+    if to_regclass('ops.decisions') is not null then
+        grant usage on schema ops to medallion_approver;
+        grant select on ops.decisions to medallion_approver;
+        grant execute on function ops.answer_decision(bigint, text, text, text, text) to medallion_approver;
+    end if;
+end
+$$;
 
 -- The transformer's schemas. dbt creates the schemas of stored test failures itself.
 create schema if not exists staging authorization medallion_transformer;

@@ -17,13 +17,15 @@ import pytest
 from rich.console import Console
 
 from flows.cli import screens
+from flows.declare import Approval
 from flows.models.fingerprint import fingerprint
 from flows.models.manifest import Manifest
 from flows.models.rollback import RolledBack, drop_previous, roll_back_models
 from flows.release import release
+from flows.sources import approvals
 from flows.state import dbt_manifests
 from flows.transform import transform
-from flows.values.errors import ConfigurationError, DataRefused, LoadLocked
+from flows.values.errors import ConfigurationError, DataRefused, DecisionNeeded, LoadLocked
 from flows.values.settings import settings
 from tests.conftest import TestDatabase
 from tests.flows.small_project import edit
@@ -148,6 +150,38 @@ def test_a_release_whose_test_fails_is_seen_by_nobody(shared: TestDatabase, proj
     with pytest.raises(DataRefused, match="dbt tests failed"):
         release()
     assert amounts(shared) == [(1, 10)]
+
+
+def test_a_release_that_needs_an_approval_gives_readers_only_what_was_accepted(
+    shared: TestDatabase, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the yes and the run somebody edits a model: the yes was to other models."""
+    monkeypatch.setattr(approvals, "APPROVALS", (Approval(settings().environment, ("release",)),))
+
+    def accept() -> None:
+        run_sql(
+            shared.url("loader"),
+            "select ops.answer_decision(max(decision_id), 'accept', 'anna', 'seen', 'command') from ops.decisions",
+        )
+
+    edit(project, "staging/stg_sale.sql", "1 as amount", "2 as amount")
+    with pytest.raises(DecisionNeeded):
+        release()
+    accept()
+    edit(project, "staging/stg_sale.sql", "2 as amount", "3 as amount")
+
+    with pytest.raises(DecisionNeeded):
+        release()
+
+    assert amounts(shared) == [(1, 10)]
+    open_alerts = "select name, subject from ops.alerts where resolved_at is null"
+    assert rows(shared, open_alerts) == [{"name": "decision needed", "subject": "release"}]
+    accept()
+    number = release()["release"]
+    assert amounts(shared) == [(3, 30)]
+    assert number
+    used = "select status, used_at is not null as used from ops.decisions order by decision_id"
+    assert rows(shared, used) == [{"status": "void", "used": False}, {"status": "accepted", "used": True}]
 
 
 def test_what_readers_would_lose_is_asked_about_first(shared: TestDatabase, project: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import get_args
 
+from flows.declare.ask import Ask, refuse_ask
 from flows.declare.budget import Budget, refuse_budget
 from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.load import Append, Merge, Replace
@@ -49,7 +50,8 @@ class Resource:
     aside as `key_not_unique`, "newest" all but the last; both up to `max_quarantined`. A merge reads changes, of which
     the last one counts.
     `freshness` is how fresh the table must be, in place of what the source declares. `budget` is what a load may read
-    before it stops.
+    before it stops. `on_refusal=Ask()` has a person decide before a load is refused, in place of what the source
+    declares.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Resource:
     description: str = ""
     freshness: Freshness | None = None
     budget: Budget | None = None
+    on_refusal: Ask | None = None
 
     @property
     def tolerance(self) -> Tolerance:
@@ -145,6 +148,7 @@ class Resource:
         self.tolerance.refuse_nonsense(where)
         refuse_freshness(self.freshness, where, has_time=self.cursor_is_time)
         refuse_budget(self.budget, where)
+        refuse_ask(self.on_refusal, where)
         refuse_unknown_reaction(self.on_duplicate, where)
         if self.on_drift not in get_args(OnDrift):
             raise DeclarationError(
@@ -173,7 +177,7 @@ class DltSource:
     where dlt looks for them (SOURCES__HUBSPOT__API_KEY, .dlt/secrets.toml). With `connection` the function is also
     handed our own: as `url` and `key`, those of the two that it takes, from MEDALLION_SOURCE_<CONNECTION>_URL and …_KEY
     or from the block source-<connection>. `freshness` is how fresh its tables must be, `budget` what all loads of a run
-    may read together.
+    may read together. `on_refusal=Ask()` has a person decide before a load is refused.
     """
 
     name: str
@@ -185,6 +189,7 @@ class DltSource:
     description: str = ""
     freshness: Freshness | None = None
     budget: Budget | None = None
+    on_refusal: Ask | None = None
 
     @property
     def kind(self) -> str:
@@ -208,6 +213,7 @@ class DltSource:
             require_plain(self.connection, "connection", where)
         refuse_freshness(self.freshness, where)
         refuse_budget(self.budget, where)
+        refuse_ask(self.on_refusal, where)
         _require_import_path(self.build, "build", where)
         if not self.resources:
             raise DeclarationError("no resources", where=where, fix="declare at least one Resource")

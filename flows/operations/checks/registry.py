@@ -12,6 +12,7 @@ from flows.operations.checks import connections, disk, expiry, flow_runs, freshn
 from flows.operations.checks.anomalies import arrival_unusual, columns_unusual
 from flows.operations.checks.check import Check, Need, Round
 from flows.operations.checks.clock import Clocks
+from flows.operations.checks.decisions import decisions_expire
 from flows.operations.checks.outbox import outbox_moves
 from flows.operations.checks.volumes import volume_unusual
 from flows.values.settings import Settings, settings
@@ -64,6 +65,7 @@ def checks(more: Iterable[Check] = (), *, told: Settings | None = None) -> tuple
             _MINUTE,
         ),
         Check("withdrawn tables", lambda at: withdrawn.resolve_withdrawn(at.connection), _WAREHOUSE, _HOUR),
+        Check("decisions", lambda at: decisions_expire(at.connection), _WAREHOUSE, _MINUTE),
         Check("volumes", lambda at: volume_unusual(at.connection, at.now), _WAREHOUSE, _HOUR),
         Check("columns", lambda at: columns_unusual(at.connection, at.now), _WAREHOUSE, _HOUR, patience=30),
         Check("arrivals", lambda at: arrival_unusual(at.connection, at.now), _WAREHOUSE, _MINUTE * 10),

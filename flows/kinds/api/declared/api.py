@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
+from flows.declare.ask import Ask, refuse_ask
 from flows.declare.budget import Budget, refuse_budget
 from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.refusals import refuse_repeats, unknown_table
@@ -34,7 +35,7 @@ class Api:
     (RFC 8705), beside any `auth`; the certificate and its key are in …_CERTIFICATE. `stores` are hosts of object stores
     that the API's redirects and documents may lead to, such as "*.s3.amazonaws.com"; they get no credentials.
     `answers` says what answers of all endpoints mean, see `When`. `freshness` is how fresh its tables must be, `budget`
-    what all loads of a run may read together.
+    what all loads of a run may read together. `on_refusal=Ask()` has a person decide before a load is refused.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Api:
     description: str = ""
     freshness: Freshness | None = None
     budget: Budget | None = None
+    on_refusal: Ask | None = None
 
     @property
     def kind(self) -> str:
@@ -75,6 +77,7 @@ class Api:
         require_plain(self.connection, "connection", where)
         refuse_freshness(self.freshness, where)
         refuse_budget(self.budget, where)
+        refuse_ask(self.on_refusal, where)
         if not self.endpoints:
             raise DeclarationError("no endpoints", where=where, fix="declare at least one Endpoint")
         if isinstance(self.rate, int | float) and self.rate <= 0:

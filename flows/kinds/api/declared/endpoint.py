@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
 
+from flows.declare.ask import Ask, refuse_ask
 from flows.declare.budget import Budget, refuse_budget
 from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.load import Append, Merge, Replace
@@ -56,7 +57,7 @@ class Endpoint:
     aside as `key_not_unique`, "newest" all but the last; both up to `max_quarantined`. A merge reads changes, of which
     the last one counts.
     `freshness` is how fresh the table must be, in place of what the API declares. `budget` is what a load may read
-    before it stops.
+    before it stops. `on_refusal=Ask()` has a person decide before a load is refused, in place of what the API declares.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Endpoint:
     description: str = ""
     freshness: Freshness | None = None
     budget: Budget | None = None
+    on_refusal: Ask | None = None
 
     @property
     def tolerance(self) -> Tolerance:
@@ -206,6 +208,7 @@ class Endpoint:
         has_time = isinstance(self.cursor, Since) and self.cursor.is_time
         refuse_freshness(self.freshness, where, has_time=has_time)
         refuse_budget(self.budget, where)
+        refuse_ask(self.on_refusal, where)
         refuse_unknown_reaction(self.on_duplicate, where)
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
         own = [field.name for field in self.copied]
