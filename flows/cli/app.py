@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from flows.cli import alerts, anomalies, cursor, dev, model, quarantine, restore, roles, rollback, run, sources, stack
 from flows.cli import backup as backups
+from flows.cli.dashboard import dashboard
 from flows.cli.deploy import deploy
 from flows.cli.diff import diff
 from flows.cli.erase import erase, purge
@@ -89,6 +90,7 @@ app.command()(volume)
 app.add_typer(anomalies.app, name="anomalies")
 app.command()(quality)
 app.command()(metrics)
+app.command()(dashboard)
 app.command()(watch)
 app.command()(worker)
 app.command()(env)

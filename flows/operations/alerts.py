@@ -51,8 +51,9 @@ class Alert:
         return f"{self.name} {self.subject}"
 
 
-_COLUMNS = ", ".join(f"a.{name}" for name in Alert.__dataclass_fields__ if name != "failure_class")
-_FROM = f"select {_COLUMNS}, e.failure_class from ops.alerts as a left join ops.errors as e on e.error_id = a.error_id"
+#: The columns of `ops.alerts as a` that an `Alert` has.
+COLUMNS = ", ".join(f"a.{name}" for name in Alert.__dataclass_fields__ if name != "failure_class")
+_FROM = f"select {COLUMNS}, e.failure_class from ops.alerts as a left join ops.errors as e on e.error_id = a.error_id"
 
 
 @dataclass(frozen=True, slots=True)

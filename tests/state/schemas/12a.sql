@@ -1112,4 +1112,45 @@ create table if not exists ops.usage (
 comment on table ops.usage is
 'One row per table (scope: its source), pipeline and scope, and model: what the last of them used. cpu_seconds and memory_bytes are those of the process, with all that ran in it at the same time.';
 
+-- The dashboard: what people did on its pages, and what its role may read.
+create table if not exists ops.dashboard_actions (
+    action_id bigint generated always as identity primary key,
+    person text not null,
+    action text not null,
+    subject text not null,
+    outcome text not null check (outcome in ('began', 'done', 'failed', 'refused')),
+    note text,
+    by_role text not null default session_user,
+    happened_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.dashboard_actions is
+'One row per step of what somebody did on a page of the dashboard, refused attempts and looks at personal data too. Append-only. Contains no values of rows.';
+create or replace trigger only_added before update or delete or truncate on ops.dashboard_actions
+for each statement execute function ops.refuse_change();
+-- Pages show days and weeks of a year of history.
+create index if not exists loads_by_time on ops.loads (started_at);
+create index if not exists errors_by_time on ops.errors (occurred_at);
+
+create or replace function ops.let_dashboard_read() returns void
+language plpgsql set search_path = pg_catalog as $$
+begin
+    if to_regrole('medallion_dashboard') is null then
+        return;
+    end if;
+    grant usage on schema ops, quarantine to medallion_dashboard;
+    -- Not cursors, states and positions: they are values of rows. Nor the keys of locks.
+    grant select on
+        ops.schema_version, ops.runs, ops.loads, ops.chunks, ops.errors, ops.check_results, ops.reconciliations,
+        ops.schema_changes, ops.circuits, ops.dbt_manifests, ops.releases, ops.incidents, ops.silences, ops.alerts,
+        ops.alert_transitions, ops.alert_messages, ops.watches, ops.dashboard_actions
+    to medallion_dashboard;
+    -- How many rows and why, not what is in them.
+    grant select (
+        quarantine_id, batch_id, source_system, table_name, rule, quarantined_at, resolved_at, resolution, resolved_by,
+        reason, withheld
+    ) on quarantine.rows to medallion_dashboard;
+end
+$$;
+select ops.let_dashboard_read();
+
 insert into ops.schema_version (version) values (12) on conflict do nothing;
