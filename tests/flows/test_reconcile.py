@@ -126,7 +126,7 @@ async def test_the_command_shows_both_ends_and_repairs(warehouse: TestDatabase, 
 
     found = medallion("reconcile", "shop.basket_items", variables=variables)
     assert (found.code, "different" in found.out) == (1, True)
-    assert "--repair" in found.panel
+    assert "medallion recover" in found.panel
 
     mended = medallion("reconcile", "shop.basket_items", "--repair", variables=variables)
     assert mended.code == 0, mended.text
