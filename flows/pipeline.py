@@ -15,10 +15,10 @@ from flows.failures.combined import combined
 from flows.failures.diagnose import diagnose
 from flows.ingest import ingest
 from flows.observe.artifacts import links_markdown
-from flows.observe.logs import correlated
 from flows.sources import SOURCES
 from flows.tasks import begin
 from flows.tasks.builds import preload_dbt
+from flows.tasks.correlation import correlated_run
 from flows.transform import transform
 from flows.values.errors import MedallionError
 from flows.verbs.find import find_source
@@ -35,7 +35,7 @@ def pipeline(sources: list[str] | None = None, full_refresh: bool = False) -> di
     chosen = sources or [source.name for source in SOURCES]
     for name in chosen:
         find_source(name)
-    with correlated():
+    with correlated_run("pipeline"):
         # dbt takes 3 s to import, which overlaps with the copies.
         preload = threading.Thread(target=preload_dbt, name="preload-dbt", daemon=True)
         preload.start()

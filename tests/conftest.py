@@ -65,8 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
         _trust_nobody(home)
     home = Path(os.environ[HOME_VARIABLE])
     # No test may meet the stack, the profile or the credentials of the person who runs it.
+    outside = ("MEDALLION_", "PREFECT_", "PG", "SENTRY_", "OTEL_", "TRACEPARENT")
     for name in [*os.environ]:
-        if name.startswith(("MEDALLION_", "PREFECT_", "PG", "SENTRY_")) and name != HOME_VARIABLE:
+        if name.startswith(outside) and name != HOME_VARIABLE:
             del os.environ[name]
     os.environ.update(
         MEDALLION_HOME=str(home / "stack"),

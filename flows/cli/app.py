@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.cli import alerts, cursor, dev, model, quarantine, restore, roles, rollback, run, sources, stack
+from flows.cli import alerts, cursor, dev, model, quarantine, restore, roles, rollback, run, runs, sources, stack
 from flows.cli import backup as backups
 from flows.cli.deploy import deploy
 from flows.cli.diff import diff
@@ -24,6 +24,7 @@ from flows.cli.erase import erase, purge
 from flows.cli.freshness import freshness
 from flows.cli.metrics import metrics
 from flows.cli.migrate import migrate
+from flows.cli.one_run import as_one_run
 from flows.cli.outside import watch
 from flows.cli.promote import promote
 from flows.cli.registration import registered
@@ -41,7 +42,8 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with as_one_run(_named(ctx)):
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise _stopped("cancelled with Ctrl-C", ctx.invoked_subcommand) from None
         except BaseException as stop:
@@ -51,6 +53,12 @@ class _Commands(TyperGroup):
             error = _stopped("terminated by a signal", ctx.invoked_subcommand)
             error.exit_code = 143  # as in shells: 128 + SIGTERM
             raise error from None
+
+
+def _named(ctx: Any) -> str:
+    """The subcommand, before it is invoked."""
+    arguments = [*getattr(ctx, "_protected_args", ()), *ctx.args]
+    return str(arguments[0]) if arguments else ""
 
 
 def _stopped(what: str, command: str | None) -> Stopped:
@@ -82,6 +90,7 @@ app.command()(stack.down)
 app.command()(stack.status)
 app.command()(freshness)
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(runs.app, name="runs")
 app.command()(volume)
 app.command()(metrics)
 app.command()(watch)

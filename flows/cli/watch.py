@@ -21,10 +21,11 @@ from flows.cli import screens
 from flows.declare.partition import Every, partitions
 from flows.failures.diagnose import CONNECTION_LOST, diagnose
 from flows.ingest import ingest
-from flows.observe import logs, progress
+from flows.observe import progress
 from flows.pipeline import pipeline, together
 from flows.reconcile import reconcile as reconcile_flow
 from flows.state import ledger, overview, reconciliations
+from flows.tasks.correlation import tagged_runs
 from flows.transform import transform as transform_flow
 from flows.values.errors import MedallionError
 from flows.values.row_limit import LIMITED
@@ -49,7 +50,7 @@ def run(chosen: Mapping[str, list[str] | None], *, ingest_only: bool, full_refre
         else:
             asyncio.run(_ingest_each(chosen))
 
-    with logs.correlated() as correlation_id:
+    with tagged_runs() as correlation_id:
         error = _watched(start, console)
         loads = asyncio.run(_loads(correlation_id))
     if loads:
@@ -84,7 +85,7 @@ def transform(*, select: str | None, full_refresh: bool, console: Console) -> No
     Raises:
         MedallionError: what the flow raised.
     """
-    with logs.correlated():
+    with tagged_runs():
         error = _watched(
             lambda: transform_flow(select=select, full_refresh=full_refresh, return_state=True).result(), console
         )
@@ -105,7 +106,7 @@ def release(*, accept_changes: bool, console: Console) -> None:
     def start() -> None:
         facts.update(release_flow(accept_changes=accept_changes, return_state=True).result())
 
-    with logs.correlated():
+    with tagged_runs():
         error = _watched(start, console)
     if error is not None:
         raise error
@@ -125,7 +126,7 @@ def predict(*, console: Console) -> None:
     def start() -> None:
         facts.update(predict_flow(return_state=True).result())
 
-    with logs.correlated():
+    with tagged_runs():
         error = _watched(start, console)
     if error is not None:
         raise error
@@ -138,7 +139,7 @@ def reconcile(sources: list[str] | None, *, repair: bool, console: Console) -> N
     Raises:
         MedallionError: differences remain, or a table could not be compared; after the table has been shown.
     """
-    with logs.correlated() as correlation_id:
+    with tagged_runs() as correlation_id:
         error = _watched(lambda: asyncio.run(reconcile_flow(sources, repair)), console)
         compared = asyncio.run(_comparisons(correlation_id))
     console.print(screens.reconciliations_table(compared))
@@ -183,7 +184,7 @@ def backfill(wanted: Backfill, *, only_plan: bool, console: Console) -> None:
     def start() -> None:
         asyncio.run(backfill_flow(wanted.table, wanted.first, wanted.last, wanted.every, wanted.by, wanted.restart))
 
-    with logs.correlated() as correlation_id:
+    with tagged_runs() as correlation_id:
         error = _watched(start, console)
         ran = asyncio.run(_loads(correlation_id))
     if ran:

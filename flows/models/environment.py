@@ -17,11 +17,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from flows.models.project_files import refuse_outside_files
 from flows.models.sandbox import withhold_connections
+from flows.values.correlation import application_name, handed_down
 from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
 
 PREFIX_VARIABLE = "MEDALLION_DBT_SCHEMA_PREFIX"
 _LOCK_WAIT_VARIABLE = "MEDALLION_BUILD_LOCK_WAIT_SECONDS"
+#: Set here only: then PGAPPNAME names dbt's sessions. dbt parses the project again when a variable of its profile has
+#: another value, and the name has one in each run.
+NAMED_VARIABLE = "MEDALLION_DBT_NAMED"
 # What macros read. To see what has changed since its last run, dbt looks into the environment of the process, not into
 # its copy: without them there it parses the whole project again each time, which takes 5 s.
 _OF_MACROS = (PREFIX_VARIABLE, _LOCK_WAIT_VARIABLE)
@@ -61,7 +65,9 @@ def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iter
     """
     refuse_outside_files(project)
     withhold_connections()
-    seen = {**dbt_environment(url), PREFIX_VARIABLE: prefix}
+    # The comment of its statements, and the name of its sessions, say which run they belong to.
+    seen = {**dbt_environment(url), PREFIX_VARIABLE: prefix, NAMED_VARIABLE: "true", **handed_down()}
+    name = {"PGAPPNAME": application_name("medallion-dbt")}
     password = seen.pop(PASSWORD_VARIABLE)
     umask = os.umask(_PRIVATE_UMASK)
     try:
@@ -70,7 +76,7 @@ def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iter
         of_macros = {name: seen[name] for name in _OF_MACROS}
         with (
             _password_file(password) as options,
-            _variables({**_OPTIONS, **options, **of_macros}),
+            _variables({**_OPTIONS, **options, **of_macros, **name}),
             _environment_of_dbt(seen),
         ):
             yield

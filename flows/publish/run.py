@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flows.declare.source import Loadable, Source
 from flows.landing.table import Target
+from flows.observe.tracing import span
 from flows.publish.publish import check_and_publish
 from flows.publish.session import LoadSession, Progress
 from flows.publish.staged import Staged
@@ -68,7 +69,10 @@ class LoadRun(Generic[S, T]):
             WarehouseError: the commit failed, and the ledger says so.
         """
         self.session.pass_failpoint("after_copy")
-        return await check_and_publish(self.address, self.session, part, note)
+        with span("publish", batch=self.session.batch_id) as publishing:
+            counts = await check_and_publish(self.address, self.session, part, note)
+            publishing.set(rows_read=counts.rows_read, rows_quarantined=counts.rows_quarantined)
+        return counts
 
     async def next_batch(self, plan: LoadPlan) -> None:
         """Open the batch of the next part of the same read."""

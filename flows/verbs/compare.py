@@ -12,6 +12,7 @@ from flows.declare.source import Loadable, Source
 from flows.kinds.answers import Ends
 from flows.kinds.registry import kind_of
 from flows.landing.table import Target, raw_columns
+from flows.observe.tracing import span
 from flows.publish.sample import sample_of
 from flows.state import ledger, reconciliations
 from flows.state.reconciliations import Reconciliation
@@ -72,6 +73,7 @@ async def _compare(ends: Ends[Source, Loadable]) -> tuple[Reconciliation, Sequen
     if sample is not None:
         result = replace(result, note=f"limited: raw has a sample of {sample:,} rows at most")
     elif loaded:
-        result, found = await kind.compare(ends)
+        with span("compare", by=kind.compares_by):
+            result, found = await kind.compare(ends)
         keys = list(found)
     return replace(result, seconds=time.monotonic() - started), keys

@@ -9,6 +9,7 @@ from typing import Any
 from flows.declare.source import Loadable, Source
 from flows.kinds.registry import kind_of
 from flows.landing.table import Target
+from flows.observe.tracing import span
 from flows.publish.run import LoadRun
 from flows.publish.session import LoadResult, Progress, load_session
 from flows.state import ledger
@@ -43,11 +44,13 @@ async def load_table(
             )
         if not kind.heeds_limit:
             refuse_limit("this kind of source is read in full only", target.where)
-        with session.reading() if kind.plan_fails_at == "source" else session.writing():
+        with session.reading() if kind.plan_fails_at == "source" else session.writing(), span("plan"):
             planned = await kind.plan(session.warehouse, origin, source, table)
         volume = planned.plan.reading.volume if kind.reads_in_chunks else None
         await ledger.note_strategy(session.warehouse, session.batch_id, planned.plan.strategy, volume)
         run = LoadRun(warehouse, session, origin, address, source, table, on_progress, run_chunk)
-        loaded = await kind.load(run, planned)
-        await kind.acknowledge(run, planned, loaded)
+        with span("read", strategy=planned.plan.strategy, batch=session.batch_id):
+            loaded = await kind.load(run, planned)
+        with span("acknowledge"):
+            await kind.acknowledge(run, planned, loaded)
         return session.result(loaded.plan, loaded.counts, table, loaded.changes, loaded.chunks)

@@ -33,6 +33,7 @@ class Api:
     (RFC 8705), beside any `auth`; the certificate and its key are in …_CERTIFICATE. `stores` are hosts of object stores
     that the API's redirects and documents may lead to, such as "*.s3.amazonaws.com"; they get no credentials.
     `answers` says what answers of all endpoints mean, see `When`. `freshness` is how fresh its tables must be.
+    `traced`: its requests have the header `traceparent`, for an API of your own whose spans belong to the same trace.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Api:
     max_parallel: int = 2
     description: str = ""
     freshness: Freshness | None = None
+    traced: bool = False
 
     @property
     def kind(self) -> str:

@@ -1,0 +1,108 @@
+"""A session that says in its statements which run they belong to, and makes a span of each."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import asyncpg
+
+from flows.observe import tracing
+from flows.observe.statements import operation, summary, template
+from flows.values.connection import DatabaseConnection
+from flows.values.correlation import comment
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    _Connection = asyncpg.Connection[Record]
+else:
+    _Connection = asyncpg.Connection
+
+Answer = TypeVar("Answer")
+# Shorter ones (begin, set, show) last no time, so that nobody looks for whose they are.
+_LONG = 100
+
+
+def commented(query: str) -> str:
+    """The statement behind a comment with the correlation id, if it is long enough that somebody may see it run.
+
+    In front, because `pg_stat_activity` cuts off the end.
+    """
+    return query if len(query) < _LONG else comment() + query
+
+
+def place_of(address: DatabaseConnection) -> dict[str, str | int | None]:
+    """The server and database of a connection URL, as attributes of spans."""
+    parts = urlsplit(address.url)
+    with suppress(ValueError):
+        return {
+            "medallion.connection": address.name,
+            "db.namespace": unquote(parts.path.lstrip("/")) or None,
+            "server.address": parts.hostname,
+            "server.port": parts.port or 5432,
+        }
+    return {"medallion.connection": address.name}  # several servers
+
+
+class RunSession(_Connection):
+    """asyncpg's connection; each method is that of its base."""
+
+    #: What its spans say about the server: set once it is open.
+    place: Mapping[str, str | int | None]
+
+    async def _told(self, query: str, answer: Awaitable[Answer]) -> Answer:
+        """Await the answer to a statement, as a span."""
+        if not tracing.is_on():
+            return await answer
+        began, problem = tracing.now(), None
+        try:
+            return await answer
+        except BaseException as failed:
+            problem = failed
+            raise
+        finally:
+            self._span(query, began, problem)
+
+    def _span(self, query: str, began: int, problem: BaseException | None) -> None:
+        bare = template(query)
+        facts = {
+            "db.system.name": "postgresql",
+            "db.operation.name": operation(bare),
+            "db.query.text": bare,
+            "db.response.status_code": getattr(problem, "sqlstate", None),
+            **getattr(self, "place", {}),
+        }
+        tracing.finished(summary(bare), began, tracing.now(), facts, problem)
+
+    async def execute(self, query: str, *args: Any, **options: Any) -> str:
+        return await self._told(query, super().execute(commented(query), *args, **options))
+
+    async def executemany(self, command: str, args: Any, **options: Any) -> None:
+        await self._told(command, super().executemany(commented(command), args, **options))
+
+    async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
+        return await self._told(query, super().fetch(commented(query), *args, **options))
+
+    async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
+        return await self._told(query, super().fetchval(commented(query), *args, **options))
+
+    async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
+        return await self._told(query, super().fetchrow(commented(query), *args, **options))
+
+    async def copy_from_query(self, query: str, *args: Any, **options: Any) -> str:
+        return await self._told(
+            f"copy ({query}) to stdout", super().copy_from_query(commented(query), *args, **options)
+        )
+
+    async def copy_to_table(self, table_name: str, **options: Any) -> str:
+        named = ".".join(filter(None, (options.get("schema_name"), table_name)))
+        return await self._told(f"copy {named} from stdin", super().copy_to_table(table_name, **options))
+
+    def cursor(self, query: str, *args: Any, **options: Any) -> Any:
+        return super().cursor(commented(query), *args, **options)
+
+    async def prepare(self, query: str, **options: Any) -> Any:
+        return await self._told(query, super().prepare(commented(query), **options))
