@@ -82,10 +82,12 @@ def _cell(column: str, value: Any) -> str | Text:
         return look.styled(value)
     if column == "seconds":
         return look.ago(value)
+    if column.startswith("rows_"):
+        return f"{value:,}" if value is not None else ""
     return _shown(value)
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else visible(str(value))
+    return "" if value is None else visible(str(value))

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from flows.models.project_files import refuse_outside_files
 from flows.models.sandbox import withhold_connections
-from flows.values.correlation import application_name, handed_down
+from flows.values.correlation import application_name, correlation_id, handed_down
 from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
 
@@ -26,9 +26,11 @@ _LOCK_WAIT_VARIABLE = "MEDALLION_BUILD_LOCK_WAIT_SECONDS"
 #: Set here only: then PGAPPNAME names dbt's sessions. dbt parses the project again when a variable of its profile has
 #: another value, and the name has one in each run.
 NAMED_VARIABLE = "MEDALLION_DBT_NAMED"
+#: dbt writes what is behind the prefix into the metadata of its run_results.json and manifest.json.
+METADATA_VARIABLE = "DBT_ENV_CUSTOM_ENV_CORRELATION_ID"
 # What macros read. To see what has changed since its last run, dbt looks into the environment of the process, not into
 # its copy: without them there it parses the whole project again each time, which takes 5 s.
-_OF_MACROS = (PREFIX_VARIABLE, _LOCK_WAIT_VARIABLE)
+_OF_MACROS = (PREFIX_VARIABLE, _LOCK_WAIT_VARIABLE, NAMED_VARIABLE)
 #: dbt accepts a variable of this name only in profiles.yml, and masks its value in logs and errors.
 PASSWORD_VARIABLE = "DBT_ENV_SECRET_MEDALLION_PASSWORD"  # noqa: S105 # nosec B105 - a variable's name
 # dbt's own options, which its command line reads from the environment.
@@ -65,9 +67,10 @@ def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iter
     """
     refuse_outside_files(project)
     withhold_connections()
-    # The comment of its statements, and the name of its sessions, say which run they belong to.
+    # The comment of its statements, and the name of its sessions, say which run they belong to. Its threads, which log
+    # and start sessions, know the environment of the process only.
     seen = {**dbt_environment(url), PREFIX_VARIABLE: prefix, NAMED_VARIABLE: "true", **handed_down()}
-    name = {"PGAPPNAME": application_name("medallion-dbt")}
+    of_run = {"PGAPPNAME": application_name("medallion-dbt"), METADATA_VARIABLE: correlation_id(), **handed_down()}
     password = seen.pop(PASSWORD_VARIABLE)
     umask = os.umask(_PRIVATE_UMASK)
     try:
@@ -76,7 +79,7 @@ def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iter
         of_macros = {name: seen[name] for name in _OF_MACROS}
         with (
             _password_file(password) as options,
-            _variables({**_OPTIONS, **options, **of_macros, **name}),
+            _variables({**_OPTIONS, **options, **of_macros, **of_run}),
             _environment_of_dbt(seen),
         ):
             yield
@@ -88,8 +91,10 @@ def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iter
 def _environment_of_dbt(seen: Mapping[str, str]) -> Iterator[None]:
     """dbt copies the environment with this function, once per invocation; `os.environ` is also read by Prefect."""
     from dbt.cli import requires
+    from dbt_common.events.functions import reset_metadata_vars
 
     module: Any = requires
+    reset_metadata_vars()  # it keeps those of the first build in this process
     copied = module.get_env  # AttributeError if dbt removes it: then nothing runs, rather than unconfined
     module.get_env = lambda: dict(seen)
     try:

@@ -14,7 +14,9 @@ _TOKEN = re.compile(
 )
 _SEVERAL = re.compile(r"\?(?:\s*,\s*\?)+")
 _SPACE = re.compile(r"\s+")
-_ABOUT = re.compile(r'\b(?:into|from|update|table|copy)\s+(?:only\s+)?((?:[\w"]+\.)?[\w"]+)', re.IGNORECASE)
+_ABOUT = re.compile(
+    r'\b(?:into|from|update|table|copy)\s+(?:only\s+|if\s+(?:not\s+)?exists\s+)?((?:[\w"]+\.)?[\w"]+)', re.IGNORECASE
+)
 
 
 def template(sql: str) -> str:

@@ -17,7 +17,8 @@ where r.correlation_id = $1 or e.error_id = $1 or r.run_id::text = $1 or r.flow_
 order by r.run_id desc limit 1
 """
 _LAST = """
-select correlation_id, min(started_at) as started_at, string_agg(pipeline || ' ' || scope, ', ' order by run_id) as runs,
+select correlation_id, min(started_at) as started_at,
+    string_agg(trim(pipeline || ' ' || scope), ', ' order by run_id) as runs,
     count(*) filter (where status not in ('done', 'running')) as failed,
     extract(epoch from max(coalesce(finished_at, clock_timestamp())) - min(started_at))::float8 as seconds
 from ops.runs where correlation_id is not null group by correlation_id order by min(started_at) desc limit $1
