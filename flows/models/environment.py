@@ -50,6 +50,7 @@ def dbt_environment(url: str) -> dict[str, str]:
         "MEDALLION_DBT_DATABASE": unquote(parts.path.lstrip("/")),
         "MEDALLION_DBT_SSLMODE": query.get("sslmode", ["prefer"])[0],
         **{f"MEDALLION_DBT_{key.upper()}": query.get(key, [""])[0] for key in ("sslrootcert", "sslcert", "sslkey")},
+        NAMED_VARIABLE: "true",
         _LOCK_WAIT_VARIABLE: str(settings().build_lock_wait_seconds),
         **_OPTIONS,
     }
@@ -69,7 +70,7 @@ def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iter
     withhold_connections()
     # The comment of its statements, and the name of its sessions, say which run they belong to. Its threads, which log
     # and start sessions, know the environment of the process only.
-    seen = {**dbt_environment(url), PREFIX_VARIABLE: prefix, NAMED_VARIABLE: "true", **handed_down()}
+    seen = {**dbt_environment(url), PREFIX_VARIABLE: prefix, **handed_down()}
     of_run = {"PGAPPNAME": application_name("medallion-dbt"), METADATA_VARIABLE: correlation_id(), **handed_down()}
     password = seen.pop(PASSWORD_VARIABLE)
     umask = os.umask(_PRIVATE_UMASK)

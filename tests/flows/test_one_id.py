@@ -37,7 +37,6 @@ from tests.kinds.loading import rows
 from tests.observe.otlp import Collector
 
 pytestmark = pytest.mark.xdist_group("release")
-ID = "one-id-through-all"
 _SESSIONS = (
     "select datname, application_name, query from pg_catalog.pg_stat_activity "
     "where datname = any(%s) and application_name like 'medallion%%' and pid <> pg_backend_pid()"
@@ -84,7 +83,7 @@ def logged_as_json() -> Iterator[io.StringIO]:
 
 
 @contextmanager
-def logged_statements(*databases: TestDatabase) -> Iterator[list[str]]:
+def logged_statements(identifier: str, *databases: TestDatabase) -> Iterator[list[str]]:
     """The lines of PostgreSQL's log meanwhile that have the id, with the statements of these databases."""
     log, lines = Path(os.environ[HOME_VARIABLE]) / "postgres" / "postgres.log", list[str]()
     for database in databases:
@@ -93,32 +92,34 @@ def logged_statements(*databases: TestDatabase) -> Iterator[list[str]]:
     begun = log.stat().st_size
     yield lines
     text = log.read_bytes()[begun:].decode(errors="replace")
-    lines += [line for line in text.splitlines() if f"correlation_id='{ID}'" in line]
+    lines += [line for line in text.splitlines() if f"correlation_id='{identifier}'" in line]
 
 
-async def ops_of(warehouse: TestDatabase) -> dict[str, Any]:
+async def ops_of(identifier: str, warehouse: TestDatabase) -> dict[str, Any]:
     """What `medallion runs show` shows."""
     async with connect(DatabaseConnection("w", warehouse.url("loader")), side="warehouse") as session:
-        return await everything_of(session, ID)
+        return await everything_of(session, identifier)
 
 
-def found_in(warehouse: TestDatabase, shop: TestDatabase, project: Path, collector: Collector) -> dict[str, bool]:
-    """Run the pipeline, and say for each system whether the run is found there by its id."""
+def found_in(
+    identifier: str, warehouse: TestDatabase, shop: TestDatabase, project: Path, collector: Collector
+) -> dict[str, bool]:
+    """Run the pipeline under this id, and say for each system whether the run is found there by its id."""
     edit(project, "gold/mart.sql", "'kept' as note", "current_setting('application_name') as note")
     tracing.start()
     with (
         logged_as_json() as stream,
-        logged_statements(warehouse, shop) as logged,
+        logged_statements(identifier, warehouse, shop) as logged,
         sampled(shop, warehouse) as seen,
-        correlated(ID),
+        correlated(identifier),
     ):
         expected_trace = trace_id()
         pipeline(["shop"], return_state=True).result()
     tracing.stop(10)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     results = json.loads((Path(os.environ["MEDALLION_HOME"]) / "dbt" / "run_results.json").read_text())
-    ops = asyncio.run(ops_of(warehouse))
-    tags = [f"correlation:{ID}"]
+    ops = asyncio.run(ops_of(identifier, warehouse))
+    tags = [f"correlation:{identifier}"]
     with get_client(sync_client=True) as client:
         flow_runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=tags)))
         task_runs: list[str] = []
@@ -127,24 +128,23 @@ def found_in(warehouse: TestDatabase, shop: TestDatabase, project: Path, collect
             found = client.read_task_runs(task_run_filter=TaskRunFilter(tags=TaskRunFilterTags(all_=tags)), limit=200)
             task_runs = [run.name for run in found]
             time.sleep(0.2)
-    by_end: dict[str, list[Mapping[str, str]]] = {"shop": [], "warehouse": []}
-    for one in seen:
-        by_end[one["end"]].append(one)
+    notes = rows(warehouse, "select distinct note from gold.mart")
+    reading, loading = ([one for one in seen if one["end"] == end] for end in ("shop", "warehouse"))
     spans = {each.name for each in collector.spans if each.trace_id == expected_trace}
     baskets = [line for line in lines if line.get("table") == "baskets"]
     return {
-        "log lines": bool(baskets) and all(line["correlation_id"] == ID for line in baskets),
+        "log lines": bool(baskets) and all(line["correlation_id"] == identifier for line in baskets),
         "log lines know their trace": bool(baskets) and all(line["trace_id"] == expected_trace for line in baskets),
-        "log lines of dbt": any(line["correlation_id"] == ID for line in lines if "mart" in line["message"]),
+        "log lines of dbt": any(line["correlation_id"] == identifier for line in lines if "mart" in line["message"]),
         "Prefect's flow runs": {run.name for run in flow_runs} == {"pipeline", "ingest shop", "transform"},
         "Prefect's task runs": {"shop.baskets whole", "model mart"} <= set(task_runs),
-        "sessions at the source": any(f"read shop.baskets {ID}" in one["name"] for one in by_end["shop"]),
-        "sessions at the warehouse": any(f"load shop.baskets {ID}" in one["name"] for one in by_end["warehouse"]),
-        "sessions of dbt": rows(warehouse, "select distinct note from gold.mart") == [{"note": f"medallion-dbt {ID}"}],
-        "statements at the source": any(ID in one["query"] for one in by_end["shop"]),
+        "sessions at the source": any(f"read shop.baskets {identifier}" in one["name"] for one in reading),
+        "sessions at the warehouse": any(f"load shop.baskets {identifier}" in one["name"] for one in loading),
+        "sessions of dbt": notes == [{"note": f"medallion-dbt {identifier}"}],
+        "statements at the source": any(identifier in one["query"] for one in reading),
         "statements of dbt": any("dbt_node='model.medallion.mart'" in line for line in logged),
         "statements of Soda": any(line.rstrip().endswith("*/ WITH") for line in logged),
-        "run_results of dbt": results["metadata"]["env"].get("CORRELATION_ID") == ID,
+        "run_results of dbt": results["metadata"]["env"].get("CORRELATION_ID") == identifier,
         "ops.runs": {run["pipeline"] for run in ops["runs"]} == {"ingest", "transform"},
         "ops.loads": {load["table_name"] for load in ops["loads"]} >= {"baskets"},
         "spans": {"pipeline", "ingest shop", "load shop.baskets", "plan", "read", "land", "publish", "transform"}
@@ -170,7 +170,7 @@ def read_from(shop: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> TestDataba
 def test_one_run_is_found_by_its_id_in_every_system(
     shared: TestDatabase, read_from: TestDatabase, project: Path, collector: Collector
 ) -> None:
-    found = found_in(shared, read_from, project, collector)
+    found = found_in("handed-down", shared, read_from, project, collector)
     assert [system for system, knows in found.items() if not knows] == []
 
 
@@ -180,7 +180,7 @@ def test_a_run_whose_id_is_not_handed_down_is_found_in_none(
 ) -> None:
     """The control: otherwise the test above might find what always stands there."""
     monkeypatch.setattr(correlation, "_correlation_id", Forgetful())
-    found = found_in(shared, read_from, project, collector)
+    found = found_in("not-handed-down", shared, read_from, project, collector)
     assert [system for system, knows in found.items() if knows] == []
 
 
