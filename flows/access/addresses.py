@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from asyncpg.exceptions import InsufficientPrivilegeError
 
 from flows.access import kept_sessions, stores
+from flows.access.prepared import Session
 from flows.access.sessions import leave_session, open_session
 from flows.failures.missing_grants import note_refusal
 from flows.values.connection import DatabaseConnection
@@ -265,7 +266,7 @@ def transformer() -> DatabaseConnection:
 
 async def _open(
     address: DatabaseConnection, side: Literal["source", "warehouse"], application: str
-) -> tuple[Connection[Record], DatabaseConnection]:
+) -> tuple[Session, DatabaseConnection]:
     """A connection, and the URL that opened it: a refused password is looked up in its store again."""
     until = time.monotonic() + settings().rotation_wait_seconds
     while True:

@@ -18,19 +18,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import asyncpg
 
+from flows.access.prepared import Session
 from flows.access.sessions import leave_session
 from flows.failures.diagnose import CONNECTION_LOST
 from flows.values.connection import DatabaseConnection
 from flows.values.correlation import application_name
 from flows.values.identifiers import quote_literal
 from flows.values.settings import settings
-
-if TYPE_CHECKING:
-    from asyncpg import Connection, Record
 
 #: Between two tables of a run there are some 0.05 s. A run whose last table takes an hour must not occupy more
 #: connections than that table needs.
@@ -43,7 +40,7 @@ _USES = 100
 class KeptSession:
     """An open session, what opened it, and how often it was used."""
 
-    connection: Connection[Record]
+    connection: Session
     accepted: DatabaseConnection
     uses: int = 1
 
@@ -119,6 +116,7 @@ async def take_kept(address: DatabaseConnection, side: str, application: str) ->
                 name = quote_literal(application_name(application))
                 await session.connection.execute(f"set application_name = {name}")
             session.uses += 1
+            session.connection.begin_use()
             return session
         session.connection.terminate()
     return None

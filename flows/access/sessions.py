@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import asyncpg
 
+from flows.access.prepared import Session
 from flows.access.statements import RunSession, place_of
 from flows.failures.diagnose import CONNECTION_LOST, explain
 from flows.values.connection import DatabaseConnection
@@ -42,9 +43,7 @@ _NO_LIMIT = {"idle_session_timeout": "0", "transaction_timeout": "0"}
 _SINCE = {"idle_session_timeout": 14, "transaction_timeout": 17}
 
 
-async def open_session(
-    address: DatabaseConnection, side: Literal["source", "warehouse"], application: str
-) -> Connection[Record]:
+async def open_session(address: DatabaseConnection, side: Literal["source", "warehouse"], application: str) -> Session:
     """One attempt to open a session; sessions of sources are read-only.
 
     Raises:
@@ -76,9 +75,7 @@ async def open_session(
         raise explain(problem, address.safe_address, side) from None
 
 
-async def _connected(
-    address: DatabaseConnection, side: Literal["source", "warehouse"], application: str
-) -> Connection[Record]:
+async def _connected(address: DatabaseConnection, side: Literal["source", "warehouse"], application: str) -> Session:
     named = {"application_name": application_name(application)}
     session = _settings(side) | named
     del session["client_encoding"]  # asyncpg sends it
@@ -97,13 +94,14 @@ async def _connected(
     return connection
 
 
-async def _connect(address: DatabaseConnection, session: dict[str, str]) -> Connection[Record]:
+async def _connect(address: DatabaseConnection, session: dict[str, str]) -> Session:
     connection: RunSession = await asyncpg.connect(
         address.url,
         timeout=settings().connect_timeout_seconds,
         server_settings=session,
+        # Poolers in transaction mode do not keep prepared statements: `Session` prepares where there is none.
+        statement_cache_size=0,
         connection_class=RunSession,
-        statement_cache_size=0,  # poolers in transaction mode do not keep prepared statements
     )
     connection.place = place_of(address)
     return connection

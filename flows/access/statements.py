@@ -1,37 +1,18 @@
-"""A session that says in its statements which run they belong to, and makes a span of each."""
+"""Sessions that make a span of each statement."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import asyncpg
-
+from flows.access.prepared import Session
 from flows.observe import tracing
 from flows.observe.statements import operation, summary, template
 from flows.values.connection import DatabaseConnection
-from flows.values.correlation import comment
-
-if TYPE_CHECKING:
-    from asyncpg import Record
-
-    _Connection = asyncpg.Connection[Record]
-else:
-    _Connection = asyncpg.Connection
 
 Answer = TypeVar("Answer")
-# Shorter ones (begin, set, show) last no time, so that nobody looks for whose they are.
-_LONG = 100
-
-
-def commented(query: str) -> str:
-    """The statement behind a comment with the correlation id, if it is long enough that somebody may see it run.
-
-    In front, because `pg_stat_activity` cuts off the end.
-    """
-    return query if len(query) < _LONG else comment() + query
 
 
 def place_of(address: DatabaseConnection) -> dict[str, str | int | None]:
@@ -47,8 +28,8 @@ def place_of(address: DatabaseConnection) -> dict[str, str | int | None]:
     return {"medallion.connection": address.name}  # several servers
 
 
-class RunSession(_Connection):
-    """asyncpg's connection; each method is that of its base."""
+class RunSession(Session):
+    """A session of a run; each method is that of its base."""
 
     #: What its spans say about the server: set once it is open.
     place: Mapping[str, str | int | None]
@@ -78,31 +59,31 @@ class RunSession(_Connection):
         tracing.finished(summary(bare), began, tracing.now(), facts, problem)
 
     async def execute(self, query: str, *args: Any, **options: Any) -> str:
-        return await self._told(query, super().execute(commented(query), *args, **options))
+        """See asyncpg."""
+        return await self._told(query, super().execute(query, *args, **options))
 
     async def executemany(self, command: str, args: Any, **options: Any) -> None:
-        await self._told(command, super().executemany(commented(command), args, **options))
+        """See asyncpg."""
+        await self._told(command, super().executemany(command, args, **options))
 
     async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
-        return await self._told(query, super().fetch(commented(query), *args, **options))
+        """See asyncpg."""
+        return await self._told(query, super().fetch(query, *args, **options))
 
     async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
-        return await self._told(query, super().fetchval(commented(query), *args, **options))
+        """See asyncpg."""
+        return await self._told(query, super().fetchval(query, *args, **options))
 
     async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
-        return await self._told(query, super().fetchrow(commented(query), *args, **options))
+        """See asyncpg."""
+        return await self._told(query, super().fetchrow(query, *args, **options))
 
     async def copy_from_query(self, query: str, *args: Any, **options: Any) -> str:
-        return await self._told(
-            f"copy ({query}) to stdout", super().copy_from_query(commented(query), *args, **options)
-        )
+        """See asyncpg."""
+        answer = super().copy_from_query(query, *args, **options)
+        return await self._told(f"copy ({query}) to stdout", answer)
 
     async def copy_to_table(self, table_name: str, **options: Any) -> str:
+        """See asyncpg."""
         named = ".".join(filter(None, (options.get("schema_name"), table_name)))
         return await self._told(f"copy {named} from stdin", super().copy_to_table(table_name, **options))
-
-    def cursor(self, query: str, *args: Any, **options: Any) -> Any:
-        return super().cursor(commented(query), *args, **options)
-
-    async def prepare(self, query: str, **options: Any) -> Any:
-        return await self._told(query, super().prepare(commented(query), **options))

@@ -109,11 +109,14 @@ def taken_over(handed: Mapping[str, str]) -> Iterator[None]:
         yield
 
 
-def comment(**more: str) -> str:
-    """A comment for the head of a statement, in the form of sqlcommenter; empty outside of a run."""
-    identifier, parent = correlation_id(), traceparent()
+def comment(*, traced: bool = True) -> str:
+    """A comment for the head of a statement, in the form of sqlcommenter; empty outside of a run.
+
+    `traced`: with the current span, if there is one.
+    """
+    identifier, parent = correlation_id(), traceparent() if traced else None
     if identifier == NONE:
         return ""
-    facts = {"application": "medallion", "correlation_id": identifier, **more}
+    facts = {"application": "medallion", "correlation_id": identifier}
     facts |= {} if parent is None else {"traceparent": parent}
     return "/*" + ",".join(f"{name}='{_OTHER.sub('-', value)}'" for name, value in facts.items()) + "*/ "
