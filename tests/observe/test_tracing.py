@@ -1,6 +1,7 @@
 """Spans as a collector gets them, and what happens to a run when it does not."""
 
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -134,6 +135,15 @@ def test_variables_that_switch_traces_off_do(variable: str, value: str, monkeypa
     monkeypatch.setenv(variable, value)
     assert not tracing.start()
     assert not tracing.is_on()
+
+
+def test_a_process_that_ends_delivers_its_last_spans() -> None:
+    """As the process of a flow run on a worker, in which nothing of ours runs last."""
+    code = "from flows.observe import tracing; tracing.start()\nwith tracing.span('last'): pass"
+    with Collector() as collector:
+        environment = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+        assert [span.name for span in collector.spans] == ["last"]
 
 
 def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
