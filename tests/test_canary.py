@@ -306,7 +306,8 @@ def test_spans_hold_none_of_it(left: Left) -> None:
     names = {span.name for span in left.collector.spans}
     assert {"medallion run", "load shop.households", "publish", "dbt build", "GET marketing.campaigns"} <= names
     assert {span.attributes["error.type"] for span in left.collector.spans if span.failed} & {"CheckViolationError"}
-    assert left.collector.headers[0]["Authorization"] == f"Bearer {TRACE_KEY}", "so that the key was there to be found"
+    sent = {name.lower(): value for name, value in left.collector.headers[0].items()}
+    assert sent["authorization"] == f"Bearer {TRACE_KEY}", "so that the key was there to be found"
     for body in left.collector.bodies:
         assert found(body, PERSONAL + left.secrets) == []
 
