@@ -14,13 +14,15 @@ import json
 import random
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 import asyncpg
+import psycopg
 
+from benchmarks.anomaly_columns import Days, Injected, Table, Year
 from benchmarks.cluster import Bench, private_cluster
 from demo.dataset import read_rows
 from flows.operations.volumes import Volume, volumes
@@ -72,14 +74,16 @@ class Unchanged:
 def main() -> None:
     """Judge the year, print, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.anomalies", description=__doc__)
-    parser.add_argument("--days", type=int, default=60, help="changed days per table and kind of change")
+    parser.add_argument("--days", type=int, default=60, help="days with another volume, per table and kind of change")
+    parser.add_argument("--column-days", type=int, default=20, help="days with a changed column, per table and change")
     options = parser.parse_args()
     tables = _tables()
     with private_cluster() as bench:
-        results = []
+        results: list[Measured | Unchanged | Alarms | Injected] = []
         for kind in ("table", "department", "store"):
             chosen = {name: series for name, series in tables.items() if name.startswith(kind)}
             results += asyncio.run(_measure(bench, kind, chosen, options.days))
+        results += _columns(bench, tables, options.column_days)
     _RESULTS.mkdir(exist_ok=True)
     (_RESULTS / "anomalies.json").write_text(json.dumps([asdict(one) for one in results], indent=2) + "\n")
     for one in results:
@@ -147,6 +151,99 @@ async def _measure(bench: Bench, kind: str, tables: Mapping[str, Series], days: 
     finally:
         await connection.close()
     return results
+
+
+@dataclass(frozen=True, slots=True)
+class Alarms:
+    """The untouched year with holidays, per table and year: unusual days, and alarms that wake somebody.
+
+    An alarm begins with the second day in a row of one reason, and lasts until a day without. `together`: those of
+    volume, columns and arrival, as one incident per table.
+    """
+
+    kind: str
+    case: str
+    tables: int
+    columns: int
+    unusual_column_days: float
+    alarms_of_volume: float
+    alarms_of_columns: float
+    alarms_of_arrival: float
+    together: float
+    alarms_of_columns_by_control: float
+
+
+def _columns(bench: Bench, tables: Mapping[str, Series], days: int) -> list[Alarms | Injected]:
+    """Columns and arrivals: of the tables, and of the lines of two departments and two stores."""
+    results: list[Alarms | Injected] = []
+    with psycopg.connect(bench.warehouse, autocommit=True) as connection:
+        connection.execute("truncate ops.loads cascade")
+        year = Year(connection, _YEAR, _HOLIDAYS)
+        kinds = {
+            "table basket_items": [Table("table basket_items", "items")],
+            "table baskets": [Table("table baskets", "baskets")],
+            "department": [
+                Table(name, "items", f"department = '{name.partition(' ')[2]}'")
+                for name in tables
+                if name.startswith("department")
+            ][:2],
+            "store": [
+                Table(name, "items", f"store_id = {name.partition(' ')[2]}")
+                for name in tables
+                if name.startswith("store")
+            ][:2],
+        }
+        for kind, chosen in kinds.items():
+            profiles = {table: year.profiles(table) for table in chosen}
+            results.append(_alarms(bench, kind, year, profiles, tables))
+            results += year.injected(kind, profiles, _FIRST, days)
+    return results
+
+
+def _alarms(
+    bench: Bench, kind: str, year: Year, profiles: Mapping[Table, Days], tables: Mapping[str, Series]
+) -> Alarms:
+    volumes = asyncio.run(_volumes_of(bench, {table.name: tables[table.name] for table in profiles}))
+    part = 365 / (365 - 63) / len(profiles)
+    counted: Counter[str] = Counter()
+    for table, columns in profiles.items():
+        found = year.unusual_days(columns, _FIRST)
+        reasons: dict[str, Mapping[date, Collection[object]]] = {
+            "columns": found,
+            "arrival": {day: {"late"} for day in year.late_days(table, _FIRST)},
+            "volume": {
+                each.day: {each.state}
+                for each in volumes
+                if each.table_name == table.name and each.state in ("low", "high")
+            },
+        }
+        counted["days"] += len(found)
+        by_control = _second_days(year.days_that_stand_out(columns, _FIRST))
+        counted["names"] += len(columns)
+        second = {name: _second_days(each) for name, each in reasons.items()}
+        together = set().union(*second.values())
+        for name, woken in {**second, "together": together, "control": by_control}.items():
+            counted[name] += sum(day - timedelta(days=1) not in woken for day in woken)
+    return Alarms(
+        kind,
+        "real year, with holidays: columns",
+        len(profiles),
+        counted["names"] // len(profiles),
+        *(round(counted[name] * part, 2) for name in ("days", "volume", "columns", "arrival", "together", "control")),
+    )
+
+
+def _second_days(found: Mapping[date, Collection[object]]) -> set[date]:
+    """Days that are unusual for the same reason as the day before."""
+    return {day for day, those in found.items() if {*those} & {*found.get(day - timedelta(days=1), ())}}
+
+
+async def _volumes_of(bench: Bench, tables: Mapping[str, Series]) -> list[Volume]:
+    connection = await asyncpg.connect(bench.warehouse)
+    try:
+        return await _compare(connection, tables, _HOLIDAYS)
+    finally:
+        await connection.close()
 
 
 async def _compare(

@@ -70,7 +70,6 @@ def declared(target: Target, blocks: list[tuple[str, Block]], channel: AlertChan
     environment = target.environment
     deployments = read_deployments(target.root)
     documents = [*blocks]
-    channel = channel if environment.server_alerts else None
     if channel is not None:
         documents.append((alerts.NAME, alerts.notification(channel)))
     found = [
@@ -82,7 +81,7 @@ def declared(target: Target, blocks: list[tuple[str, Block]], channel: AlertChan
         *automations.follows(deployments, enabled=environment.active),
         *automations.watches(environment, deployments),
     ]
-    if channel is not None:
+    if channel is not None and environment.server_alerts:
         name = f"{alerts.notification(channel).get_block_type_slug()}/{alerts.NAME}"
         found += automations.alerts(environment, deployments, block=name, severity=channel.severity)
     return [*found, *_objectives(environment, deployments)]

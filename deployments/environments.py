@@ -45,8 +45,8 @@ class Environment:
     `missed_heartbeats`  after how many of them a run is taken for crashed
     `pending_seconds`    after how long without beginning a run that a worker took is taken for crashed
     `attempts`           how often a run that crashed is started, the first time among them
-    `server_alerts`      whether the Prefect server sends alerts itself; False where `medallion watch` runs, which sends
-                         the same once, grouped, and until the receiver accepts them
+    `server_alerts`      whether the Prefect server sends alerts itself: only if `medallion watch` does not run, which
+                         sends the same once, grouped, and until the receiver accepts them
     `objectives`         left out where the server is not Prefect Cloud
 
     Raises:
@@ -66,7 +66,7 @@ class Environment:
     missed_heartbeats: int = 3
     pending_seconds: int = PENDING_SECONDS
     attempts: int = 3
-    server_alerts: bool = True
+    server_alerts: bool = False
     objectives: tuple[Objective, ...] = ()
 
     def __post_init__(self) -> None:

@@ -32,6 +32,7 @@ from flows.tasks.results import announce_differences
 from flows.tasks.runs import Run, table_run
 from flows.tasks.schema_changes import announce_schema_changes
 from flows.tasks.slots import shared_slots
+from flows.tasks.usage import used_by
 from flows.values.errors import MedallionError
 from flows.values.row_limit import row_limit
 from flows.verbs.find import find_source
@@ -127,6 +128,7 @@ async def _close(run: Run, source: str, outcome: _Outcome) -> None:
     status = "done" if not failures else worst([failure.status for failure in failures.values()])
     # What failed before its load began has no row in ops.loads that would tell it.
     untold = next((failure for failure in failures.values() if not hasattr(failure.error, "error_id")), None)
+    run.used = [used_by(load) for load in outcome.loads]
     await run.end(status, {"tables": len(outcome.loads) + len(failures), "failed": sorted(failures)}, untold)
     await acreate_markdown_artifact(
         key=f"loads-{source.replace('_', '-')}",

@@ -20,6 +20,7 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 from flows.access import addresses
 from flows.landing.table import Target
 from flows.observe.markdown import cell
+from flows.operations.compared_columns import roll_up
 from flows.privacy.places import find_places
 from flows.privacy.terms import BATCH_ROWS, Overdue, delete_batch, overdue, write_down
 from flows.sources.retention import LANDING_DAYS, RESULT_DAYS, RETENTION
@@ -31,6 +32,9 @@ from flows.values.settings import settings
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
+
+#: Days ago: the days whose profiles of loads are about to be deleted.
+_ROLLED_UP_SINCE, _ROLLED_UP_UNTIL = 120, 89
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,9 @@ async def purge_expired(*, delete: bool, results: Path | None = None, batch_rows
     ):
         if delete:
             await ledger.ensure_schema(loader)
+            # Of loads whose profiles are deleted, those of the day remain, also if no watch ran then.
+            today = datetime.now(UTC).date()
+            await roll_up(loader, today - timedelta(days=_ROLLED_UP_SINCE), today - timedelta(days=_ROLLED_UP_UNTIL))
         owners: set[str] = set()
         for connection in (loader, transformer):
             role = await connection.fetchval("select current_user")

@@ -16,7 +16,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.cli import alerts, cursor, dev, model, quarantine, restore, roles, rollback, run, runs, sources, stack
+from flows.cli import (
+    alerts,
+    anomalies,
+    cursor,
+    dev,
+    model,
+    quarantine,
+    restore,
+    roles,
+    rollback,
+    run,
+    runs,
+    sources,
+    stack,
+)
 from flows.cli import backup as backups
 from flows.cli.deploy import deploy
 from flows.cli.diff import diff
@@ -27,6 +41,7 @@ from flows.cli.migrate import migrate
 from flows.cli.one_run import as_one_run
 from flows.cli.outside import watch
 from flows.cli.promote import promote
+from flows.cli.quality import quality
 from flows.cli.registration import registered
 from flows.cli.terminal import console, keep_private, prepare, problems
 from flows.cli.unreadable_sources import of_declaration
@@ -92,6 +107,8 @@ app.command()(freshness)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(runs.app, name="runs")
 app.command()(volume)
+app.add_typer(anomalies.app, name="anomalies")
+app.command()(quality)
 app.command()(metrics)
 app.command()(watch)
 app.command()(worker)
@@ -132,13 +149,13 @@ def demo() -> None:
 def render(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 2 when a file differs")] = False,
 ) -> None:
-    """Render files from the code: dbt sources, contracts, deployments, docs/shape.md, docs/commands.md."""
-    from flows.cli import reference
+    """Render files from the code: dbt sources, contracts, deployments, docs/{shape,commands,metrics}.md."""
+    from flows.cli import metrics_page, reference
     from flows.render import everything
     from flows.values.settings import PROJECT_ROOT
 
     changed = dict.fromkeys(everything.check(), "differs") if check else everything.write()
-    pages = reference.write(typer.main.get_command(app), check=check)
+    pages = reference.write(typer.main.get_command(app), check=check) + metrics_page.write(check=check)
     changed |= dict.fromkeys(pages, "differs" if check else "written")
     for path, outcome in changed.items():
         console.print(f"  {outcome}: {path.relative_to(PROJECT_ROOT)}")

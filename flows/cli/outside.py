@@ -28,6 +28,10 @@ def watch(
     once: Annotated[
         bool, typer.Option("--once", help="Look once and exit, for cron; exit 3 without a warehouse")
     ] = False,
+    listen: Annotated[
+        str | None,
+        typer.Option(metavar="[HOST:]PORT", help="Serve /metrics and /healthz; default: MEDALLION_WATCH_LISTEN"),
+    ] = None,
 ) -> None:
     """Check the Prefect server, the warehouse, flow runs and backups, and send alerts, until stopped.
 
@@ -38,7 +42,7 @@ def watch(
     # It would log the addresses of channels and of the dead man's switch, which are secrets.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("httpcore").setLevel(logging.WARNING)
-    looked = asyncio.run(_watch(once=once))
+    looked = asyncio.run(_watch(once=once, listen=settings().watch_listen if listen is None else listen))
     if not once or looked is None:
         return
     cannot = f"; not checked: {', '.join(looked.cannot)}" if looked.cannot else ""
@@ -52,11 +56,13 @@ def watch(
         )
 
 
-async def _watch(*, once: bool) -> Looked | None:
+async def _watch(*, once: bool, listen: str) -> Looked | None:
+    from flows.operations.exporting import exporter
     from flows.operations.watching import Clock
 
     made = build(Clock())
     try:
+        made.exporter = exporter("" if once else listen)
         if once:
             return await made.round()
         _keep_log_bounded()

@@ -106,17 +106,17 @@ def _archiver_starts() -> bool:
 
 
 def _archiver_stops() -> list[str]:
-    from infra.backup import service
+    from infra.backup.service import ARCHIVER
     from infra.local.home import Home
 
-    return [service.NAME] if service.stop(Home.find()) else []
+    return [ARCHIVER.name] if ARCHIVER.stop(Home.find()) else []
 
 
 def _archiver_status() -> list[ServiceStatus]:
-    from infra.backup import service
+    from infra.backup.service import ARCHIVER
     from infra.local.home import Home
 
-    return [service.status(Home.find())]
+    return [ARCHIVER.status(Home.find())]
 
 
 def _watch_starts() -> None:
@@ -127,17 +127,17 @@ def _watch_starts() -> None:
 
 
 def _watch_stops() -> list[str]:
-    from infra.local import watch_service
     from infra.local.home import Home
+    from infra.local.watch_service import WATCH
 
-    return [watch_service.NAME] if watch_service.stop(Home.find()) else []
+    return [WATCH.name] if WATCH.stop(Home.find()) else []
 
 
 def _watch_status() -> list[ServiceStatus]:
-    from infra.local import watch_service
     from infra.local.home import Home
+    from infra.local.watch_service import WATCH
 
-    return [watch_service.status(Home.find())]
+    return [WATCH.status(Home.find())]
 
 
 async def _ensure_operations(address: DatabaseConnection) -> None:

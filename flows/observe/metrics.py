@@ -54,12 +54,12 @@ def measure() -> Iterator[Meter]:
     logger.info("published", extra=meter.as_fields())
     """
     meter = Meter()
-    started, cpu = time.perf_counter(), _cpu_seconds()
+    started, cpu = time.perf_counter(), cpu_seconds()
     try:
         yield meter
     finally:
         meter.seconds = time.perf_counter() - started
-        meter.cpu_seconds = _cpu_seconds() - cpu
+        meter.cpu_seconds = cpu_seconds() - cpu
         meter.peak_memory_bytes = peak_memory_bytes()
 
 
@@ -79,6 +79,7 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """CPU time of this process and its finished children so far."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)

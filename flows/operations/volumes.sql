@@ -38,6 +38,16 @@ with holidays as (
         select from holidays as h
         where h.source_system = d.source_system and h.table_name = d.table_name and h.day = d.day
     )
+    -- What a person accepted is usual from then on, and what was before is not any more.
+    and not exists (
+        select from ops.acceptances as a
+        where
+            a.source_system = d.source_system
+            and a.table_name = d.table_name
+            and a.column_name is null
+            and coalesce(a.measure, 'volume') = 'volume'
+            and a.since > d.day
+    )
 ), earlier as (
     select
         c.*,

@@ -26,6 +26,7 @@ from flows.operations.alerts import Condition, report
 from flows.operations.checks.check import Check, Round
 from flows.operations.checks.names import CANNOT_CHECK, OUTBOX_STUCK, PREFECT_DOWN, WAREHOUSE_DOWN
 from flows.operations.direct import Direct
+from flows.operations.exporting import Ended, Exporter
 from flows.operations.outbox import Outbox
 from flows.operations.ping import Ping
 from flows.operations.prefect_api import PrefectDown
@@ -77,6 +78,7 @@ class Watch:
     host: str = field(default_factory=socket.gethostname)
     alive: Path | None = None
     ping: Ping = field(default_factory=Ping)
+    exporter: Exporter = field(default_factory=Exporter)
     _found: dict[str, list[Condition]] = field(default_factory=dict, init=False)
     _next: dict[str, float] = field(default_factory=dict, init=False)
     _reported: dict[str, list[Condition]] = field(default_factory=dict, init=False)
@@ -120,7 +122,7 @@ class Watch:
 
     async def round(self) -> Looked:
         """Look at everything that is due, once."""
-        now = self.clock.now()
+        now, began = self.clock.now(), self.clock.elapsed()
         self._started_at = self._started_at or now
         await self.book.read_channels(now)
         at = Round(now, self.clock.elapsed(), urls=lambda: self.book.urls(now))
@@ -134,10 +136,20 @@ class Watch:
             await self.ping.send()
         if away is not None:
             _log.warning("the warehouse does not answer: %s", away)
+        await self._export(at, began, away, len(cannot))
         return Looked(good, sum(map(len, self._found.values())), tuple(each.subject for each in cannot), away)
+
+    async def _export(self, at: Round, began: float, away: str | None, failed_checks: int) -> None:
+        now, elapsed = self.clock.now().timestamp(), self.clock.elapsed()
+        prefect = None if self.prefect is None else at.prefect or False
+        try:
+            await self.exporter.show(Ended(now, elapsed - began, away is None, failed_checks, prefect), elapsed)
+        except Exception as problem:  # a bug; alerts do not depend on metrics
+            _log.error("metrics were not exported: unexpected %s", type(problem).__name__)
 
     async def close(self) -> None:
         """Close connections."""
+        await self.exporter.close()
         if self.prefect is not None:
             await self.prefect.api.close()
         await self.ping.close()
@@ -179,6 +191,7 @@ class Watch:
             except Exception as problem:
                 return explain(problem, "warehouse").what, cannot
             await self._work_off(self._session)
+            await self.exporter.measure(self._session, self.clock.elapsed)
             return None, cannot
         finally:
             self._leave()
@@ -250,7 +263,7 @@ class Watch:
                 await report(connection, "warehouse", [])
         failed = {each.subject.removeprefix("check ") for each in cannot}
         found = {name: each for name, each in self._found.items() if name not in failed}
-        for name, each in {**found, "watch": [*cannot, *self.ping.found()]}.items():
+        for name, each in {**found, "watch": [*cannot, *self.ping.found(), *self.exporter.found()]}.items():
             if each or self._reported.get(name) != []:
                 await report(connection, name, each)
             self._reported[name] = each

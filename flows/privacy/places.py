@@ -34,7 +34,9 @@ order by n.nspname, c.relname
 """
 
 # These types contain no words, and are most of all columns.
-_NUMBERS = frozenset(("int2", "int4", "int8", "float4", "float8", "numeric", "bool", "oid", "bytea", "date", "uuid"))
+_NUMBERS = frozenset(
+    ("int2", "int4", "int8", "float4", "float8", "_float4", "numeric", "bool", "oid", "bytea", "date", "uuid")
+)
 
 # Written by the platform from declarations and code: a subject with the name of a source, table or status is not
 # meant there. Other values of operations may quote a row.
@@ -43,14 +45,14 @@ _OURS = frozenset(
      "pipeline", "scope", "every", "change", "old_type", "new_type", "failure_class", "severity",
      "location", "gate", "dataset", "check_name", "outcome", "method", "result", "state", "rule",
      "resolution", "row_hash", "place", "declared", "kinds", "models", "commit_sha", "environment",
-     "promoted_from", "flow_run_id", "correlation_id", "error_id", "worker", "size_reason"}
+     "promoted_from", "kind", "measure", "flow_run_id", "correlation_id", "error_id", "worker", "size_reason"}
 )  # fmt: skip
 #: Names of locks; what the catalogue of a source says of a table, and the declaration.
 _OF_CATALOGUES = frozenset(
     (("ops.locks", "name"), ("ops.cursors", "identity"), ("ops.alerts", "name"), ("ops.alerts", "subject"),
      ("ops.alerts", "reported_by"), ("ops.silences", "pattern"), ("ops.alert_messages", "channel"),
      ("ops.alert_messages", "about"), ("ops.alert_transitions", "transition"), ("ops.watches", "host"),
-     ("ops.watches", "version"))
+     ("ops.watches", "version"), ("ops.usage", "kind"), ("ops.usage", "name"))
 )  # fmt: skip
 #: Rows in quarantine.
 QUARANTINE = "quarantine.rows"
@@ -62,6 +64,7 @@ TEXTS = {
     "ops.reconciliations": ("note",),
     "ops.check_results": ("measured", "message"),
     "ops.reveals": ("reason",),
+    "ops.acceptances": ("reason",),
     "ops.incidents": ("title",),
     "ops.silences": ("reason",),
     "ops.alerts": ("cause", "what", "fix"),

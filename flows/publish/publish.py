@@ -20,6 +20,7 @@ from flows.publish.session import LoadSession, settle
 from flows.publish.staged import Staged
 from flows.quality import open_rows, quarantine
 from flows.quality.open_rows import stands_open
+from flows.quality.profile import write_profile
 from flows.quality.rules import Survey, door_rules, survey
 from flows.state import ledger, schema_changes
 from flows.values.connection import DatabaseConnection
@@ -159,7 +160,11 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
         put_back = await fixes.put_in_place(session, staged, each_key_once.rules) if quarantined else 0
         quarantined -= put_back
 
-    done = await _write_rows(session, staged, staged.rows_read - quarantined - repeats)
+    good = staged.rows_read - quarantined - repeats
+    if session.profiling is not None and not staged.limited:
+        batch_id, profiling = session.batch_id, session.profiling
+        await write_profile(warehouse, target.landing, staged.shape, staged.keys, good, batch_id, profiling)
+    done = await _write_rows(session, staged, good)
     session.pass_failpoint("in_publish_after_rows")
     staged = await staged.counted()
     vanished = 0

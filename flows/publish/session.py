@@ -23,6 +23,7 @@ from flows.failures.missing_grants import note_refusal
 from flows.failures.sides import Sides
 from flows.landing.table import Target
 from flows.publish.strategy import strategy_of
+from flows.quality.profile import Profiling
 from flows.state import ledger, reads, schema_changes, table_locks
 from flows.state.blockers import STOPS_CHANGES, ending, in_the_way
 from flows.values import result_words
@@ -63,7 +64,8 @@ class LoadResult:
 class LoadSession(Sides):
     """A running load.
 
-    `started` is a time of the monotonic clock, before waiting for the table's lock.
+    `started` is a time of the monotonic clock, before waiting for the table's lock. `profiling` is how its rows are
+    profiled; None: they are not, because they say nothing of what a usual load brings.
     """
 
     warehouse: Connection[Record]
@@ -73,6 +75,7 @@ class LoadSession(Sides):
     batch_id: int = 0
     rows_read: int = 0
     side: str = "warehouse"
+    profiling: Profiling | None = None
 
     def pass_failpoint(self, name: str) -> None:
         """Kill the process if a test configured this failpoint."""

@@ -33,6 +33,18 @@ RETENTION = (
     ),
     Keep("ops.errors", days=400, by="occurred_at"),
     Keep("ops.check_results", days=400, by="checked_at"),
+    # 400 bytes per load and column; what they say by day is kept longer.
+    Keep(
+        "ops.profiles",
+        days=90,
+        by="profiled_at",
+        why="profiles of loads; those of days remain",
+        condition="exists (select from ops.profile_days as d where d.source_system = profiles.source_system "
+        "and d.table_name = profiles.table_name and d.day = (profiles.profiled_at at time zone 'UTC')::date) "
+        "or strategy in ('initial', 'reload', 'backfill', 'repair', 'limited', 'replay')",
+    ),
+    Keep("ops.profile_days", days=800, by="day"),
+    Keep("ops.anomalies", days=800, by="day"),
     Keep("ops.reconciliations", days=400, by="reconciled_at", why="they contain keys"),
     Keep(
         "ops.chunks",

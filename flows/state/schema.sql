@@ -900,6 +900,145 @@ $$;
 create or replace trigger alerts after insert or update of state on ops.circuits
 for each row execute function ops.alerts_of_circuit();
 
+-- Profiles: what the rows of a load look like, column by column. They contain no values of texts and keys: lengths, and
+-- shares of rows by 16 buckets of a seeded hash, which many values share. Numbers are rounded to three digits, and only
+-- columns with at least 20 values have a distribution. Columns of persons and masked ones have only their null share.
+create table if not exists ops.profile_seed (
+    only_one boolean primary key default true check (only_one),
+    seed bigint not null default hashtextextended(gen_random_uuid()::text, 0)
+);
+comment on table ops.profile_seed is 'The seed of the hash by which values fall into buckets: another one in each warehouse.';
+insert into ops.profile_seed default values on conflict do nothing;
+
+create table if not exists ops.profiles (
+    source_system text not null,
+    table_name text not null,
+    column_name text not null,
+    batch_id bigint not null,
+    strategy text not null,
+    kind text not null check (kind in ('number', 'age', 'length', 'size', 'category', 'nulls')),
+    rows bigint not null,
+    sampled bigint not null,
+    null_share real not null,
+    distinct_values bigint,
+    quantiles real [],
+    shares real [],
+    profiled_at timestamptz not null default clock_timestamp(),
+    primary key (source_system, table_name, batch_id, column_name)
+);
+comment on table ops.profiles is
+'One row per load and column: its null share and distinct values (estimated if fewer rows were sampled than loaded), 21 quantiles from the least to the greatest, and shares of rows by 16 buckets. kind: what quantiles are of: number, age (hours before the load), length (characters), size (bytes). Commits with the load.';
+
+create index if not exists profiles_by_time on ops.profiles using brin (profiled_at);
+
+create table if not exists ops.profile_days (
+    source_system text not null,
+    table_name text not null,
+    day date not null,
+    column_name text not null,
+    kind text not null,
+    loads integer not null,
+    rows bigint not null,
+    null_share real not null,
+    distinct_values double precision,
+    quantiles real [],
+    shares real [],
+    compared_at timestamptz,
+    primary key (source_system, table_name, day, column_name)
+);
+comment on table ops.profile_days is
+'One row per table, day (UTC) and column: the profiles of that day''s ordinary loads, weighted by their rows. compared_at: it was compared with earlier days.';
+
+create table if not exists ops.acceptances (
+    acceptance_id bigint generated always as identity primary key,
+    source_system text not null,
+    table_name text not null,
+    column_name text,
+    measure text,
+    since date not null,
+    reason text not null,
+    accepted_by text not null,
+    by_role text not null default session_user,
+    accepted_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.acceptances is
+'One row per change of a table''s data that a person accepted: days before since are no longer what is usual. Without a column or measure: all of them.';
+create index if not exists acceptances_by_table on ops.acceptances (source_system, table_name);
+
+create table if not exists ops.anomalies (
+    source_system text not null,
+    table_name text not null,
+    day date not null,
+    column_name text not null default '',
+    measure text not null check (measure in ('volume', 'arrival', 'nulls', 'distinct', 'distribution', 'categories')),
+    state text not null check (state in ('low', 'high', 'late', 'changed')),
+    value double precision not null,
+    usual double precision not null,
+    lowest double precision not null,
+    highest double precision not null,
+    known integer not null,
+    again boolean not null,
+    acceptance_id bigint references ops.acceptances (acceptance_id),
+    found_at timestamptz not null default clock_timestamp(),
+    primary key (source_system, table_name, day, column_name, measure)
+);
+comment on table ops.anomalies is
+'One row per day on which a table (column_name is empty) or a column was unusual, compared with equal weekdays of the ten weeks before (known of them). again: so was the day before.';
+create index if not exists anomalies_by_day on ops.anomalies (day);
+
+create or replace view ops.quality_by_day as
+with loads as (
+    select
+        source_system || '.' || table_name as dataset,
+        (finished_at at time zone 'UTC')::date as day,
+        count(*) as loads,
+        count(*) filter (where status = 'refused') as refused_loads,
+        sum(coalesce(rows_read, 0)) as rows_read,
+        sum(coalesce(case status when 'refused' then rows_read else rows_quarantined end, 0)) as rows_refused
+    from ops.loads
+    where status in ('published', 'refused') and finished_at is not null
+    group by 1, 2
+), checks as (
+    select
+        regexp_replace(dataset, '^raw_', '') as dataset,
+        (checked_at at time zone 'UTC')::date as day,
+        count(*) as checks,
+        count(*) filter (where outcome = 'warned') as checks_warned,
+        count(*) filter (where outcome not in ('passed', 'warned')) as checks_failed
+    from ops.check_results
+    group by 1, 2
+), unusual as (
+    select
+        source_system || '.' || table_name as dataset,
+        day,
+        count(distinct column_name) filter (where column_name <> '') as unusual_columns,
+        bool_or(measure = 'volume') as unusual_volume,
+        bool_or(measure = 'arrival') as unusual_arrival
+    from ops.anomalies
+    group by 1, 2
+)
+select
+    dataset,
+    day,
+    coalesce(l.loads, 0) as loads,
+    coalesce(l.refused_loads, 0) as refused_loads,
+    coalesce(l.rows_read, 0)::bigint as rows_read,
+    coalesce(l.rows_refused, 0)::bigint as rows_refused,
+    coalesce(c.checks, 0) as checks,
+    coalesce(c.checks_warned, 0) as checks_warned,
+    coalesce(c.checks_failed, 0) as checks_failed,
+    least(
+        1 - l.rows_refused / nullif(l.rows_read, 0), 1 - c.checks_failed::numeric / nullif(c.checks, 0)
+    )::double precision as score,
+    coalesce(u.unusual_columns, 0) as unusual_columns,
+    coalesce(u.unusual_volume, false) as unusual_volume,
+    coalesce(u.unusual_arrival, false) as unusual_arrival
+from loads as l
+full join checks as c using (dataset, day)
+full join unusual as u using (dataset, day);
+comment on view ops.quality_by_day is
+'One row per table (shop.baskets; of gold: gold.fct_baskets) and day, UTC: rows read and refused by row checks, checks of gates, and what was unusual. score: the share of rows that passed row checks, or of checks that did not fail, whichever is lower; null if there was neither.';
+
 -- The watch from outside: how `medallion status` and others know that it lives.
 create table if not exists ops.watches (
     host text primary key,
@@ -911,5 +1050,21 @@ create table if not exists ops.watches (
 ) with (fillfactor = 50);
 comment on table ops.watches is
 'One row per host that runs `medallion watch`: when its last complete round ended, how long that took, and how many there were since it started.';
+
+-- What work used, for metrics: CPU, memory, time and rows of the last load, run and model build.
+create table if not exists ops.usage (
+    kind text not null check (kind in ('load', 'run', 'model')),
+    scope text not null,
+    name text not null,
+    status text not null,
+    seconds double precision,
+    cpu_seconds double precision,
+    memory_bytes bigint,
+    rows bigint,
+    ended_at timestamptz not null default clock_timestamp(),
+    primary key (kind, scope, name)
+) with (fillfactor = 50);
+comment on table ops.usage is
+'One row per table (scope: its source), pipeline and scope, and model: what the last of them used. cpu_seconds and memory_bytes are those of the process, with all that ran in it at the same time.';
 
 insert into ops.schema_version (version) values (12) on conflict do nothing;

@@ -22,6 +22,7 @@ from flows.observe.artifacts import NodeLine, nodes_table_markdown
 from flows.observe.progress import report
 from flows.observe.tracing import span
 from flows.tasks.node_spans import node_spans
+from flows.tasks.usage import keep_usage_of_models
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import DataRefused, MedallionError
 from flows.values.settings import settings
@@ -75,6 +76,7 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
             withhold_messages(results)
             node_spans(results)
     nodes = read_nodes(results) if results.exists() else []
+    keep_usage_of_models(nodes, prefix)
     if nodes:
         create_markdown_artifact(
             key="dbt-build", markdown=nodes_table_markdown(nodes), description="Nodes of the dbt build"

@@ -23,27 +23,34 @@ from prefect.logging import get_run_logger
 
 from flows.access import addresses
 from flows.failures.diagnose import Failure, diagnose
-from flows.observe import sentry
+from flows.observe import metrics, sentry
 from flows.observe.logs import about
 from flows.observe.openlineage import State
 from flows.state import ledger, runs
 from flows.state.active_runs import other_runs
 from flows.state.transform_lock import transform_lock
+from flows.state.usage import Usage
 from flows.tasks import lineage
 from flows.tasks.begin import current_flow_run_id, ensure_operations
 from flows.tasks.correlation import correlated_run
 from flows.tasks.stopped import close_stopped_run, living
+from flows.tasks.usage import keep_usage
 from flows.values.errors import MedallionError
 from flows.values.settings import settings
 
 
 @dataclass(slots=True)
 class Run:
-    """A running run: its number in ops.runs, and the details stored at its end."""
+    """A running run: its number in ops.runs, and the details stored at its end. `used`: what its loads used."""
 
     number: int
+    pipeline: str
+    scope: str
     details: Mapping[str, Any] = field(default_factory=dict)
     has_ended: bool = False
+    used: list[Usage] = field(default_factory=list)
+    _began: float = field(default_factory=time.monotonic)
+    _cpu_began: float = field(default_factory=metrics.cpu_seconds)
 
     async def end(self, status: str, details: Mapping[str, Any] | None = None, failure: Failure | None = None) -> None:
         """Record its end: done, failed, refused or rescheduled."""
@@ -54,6 +61,11 @@ class Run:
                 await ledger.record_error(warehouse, facts)
             kept = self.details if details is None else details
             await runs.close_run(warehouse, self.number, status, facts["error_id"] if facts else None, kept or None)
+            await keep_usage(warehouse, [*self.used, self._own(status)])
+
+    def _own(self, status: str) -> Usage:
+        seconds, cpu = time.monotonic() - self._began, metrics.cpu_seconds() - self._cpu_began
+        return Usage("run", self.scope, self.pipeline, status, seconds, cpu, metrics.peak_memory_bytes())
 
     async def others(self) -> bool:
         """Whether other runs of tables are active, in any process."""
@@ -66,7 +78,8 @@ async def _open(pipeline: str, scope: str, tables: Sequence[str] | None, correla
         await ledger.ensure_schema(warehouse)
         if tables is not None:
             await runs.close_dead_runs(warehouse, pipeline, scope, tables)
-        return Run(await runs.open_run(warehouse, pipeline, scope, current_flow_run_id(), correlation_id))
+        number = await runs.open_run(warehouse, pipeline, scope, current_flow_run_id(), correlation_id)
+        return Run(number, pipeline, scope)
 
 
 @asynccontextmanager

@@ -72,7 +72,8 @@ async def load(source: str, table: str, window: str, run_id: int) -> dict[str, A
         meter.rows, meter.bytes = result.counts.rows_read, result.counts.bytes
         loading.set(strategy=result.strategy, batch=result.batch_id, rows_read=meter.rows, bytes=meter.bytes)
         tell(result, meter)
-    return asdict(result)
+    used = {"cpu_seconds": meter.cpu_seconds, "memory_bytes": meter.peak_memory_bytes}
+    return {**asdict(result), "used": used}
 
 
 def _readers(kind: Kind[Any, Any]) -> AbstractContextManager[Callable[[Any], Awaitable[Any]] | None]:

@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     chunk_max_mb: float = Field(512, gt=0, description="The largest chunk that the size may adapt to")
     chunk_seconds: float = Field(10, gt=0, description="Target duration of a chunk; its size adapts to it")
     chunk_memory_mb: float = Field(100, gt=0, description="Growth of the process's memory at which chunks are halved")
+    profile_rows: int = Field(5_000, ge=0, description="Rows of a load that are profiled at most; 0 → none")
     row_limit: int | None = Field(
         None, ge=1, description="For development: each load reads so many rows at most; refused in production"
     )
@@ -97,6 +98,16 @@ class Settings(BaseSettings):
     watch_seconds: float = Field(10, gt=0, description="How often `medallion watch` looks")
     watch_ping_url: SecretStr | None = Field(
         None, description="Requested after each good round of the watch: a dead man's switch; unset → none"
+    )
+    watch_listen: str = Field(
+        "", description="PORT or HOST:PORT at which the watch serves /metrics and /healthz; unset → nowhere"
+    )
+    metrics_token: SecretStr | None = Field(None, description="Bearer token that /metrics requires; unset → none")
+    metrics_push_url: SecretStr | None = Field(
+        None, description="A group of a Prometheus Pushgateway that receives the metrics; unset → none"
+    )
+    metrics_objects: int = Field(
+        500, ge=1, description="Of tables, models and other objects at most so many each have metrics"
     )
     watch_late_minutes: float = Field(15, gt=0, description="A scheduled flow run is late after this")
     watch_pending_minutes: float = Field(8, gt=0, description="A flow run that a worker took must begin within this")

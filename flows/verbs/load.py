@@ -15,6 +15,7 @@ from flows.publish.session import LoadResult, Progress, load_session
 from flows.state import ledger
 from flows.values.connection import DatabaseConnection
 from flows.values.row_limit import refuse_limit
+from flows.verbs.profiling import profiling_of
 
 
 async def load_table(
@@ -48,6 +49,7 @@ async def load_table(
             planned = await kind.plan(session.warehouse, origin, source, table)
         volume = planned.plan.reading.volume if kind.reads_in_chunks else None
         await ledger.note_strategy(session.warehouse, session.batch_id, planned.plan.strategy, volume)
+        session.profiling = profiling_of(source, table)
         run = LoadRun(warehouse, session, origin, address, source, table, on_progress, run_chunk)
         with span("read", strategy=planned.plan.strategy, batch=session.batch_id):
             loaded = await kind.load(run, planned)

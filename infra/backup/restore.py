@@ -109,7 +109,7 @@ def restore_embedded(
             found.name == CommerceApi.name and found.state != "stopped" for found in stack.status(home=home)
         )
         stack.down(home=home)
-        service.stop(home)
+        service.ARCHIVER.stop(home)
         facts.aside = _swap(home, cluster, work)
     shutil.rmtree(spool, ignore_errors=True)  # of the cluster that was: its successor's log is another
     on_step(f"moved it into place{f'; the previous cluster is {facts.aside}' if facts.aside else ''}")

@@ -58,6 +58,10 @@ class Credentials(Component):
         self._rotate(warehouse, network, rotation_days)
         self.register_outputs({})
 
+    def of_alerts(self, variables: Sequence[str]) -> secretsmanager.Secret:
+        """A secret with addresses of channels; its owner puts them in."""
+        return self._secret("alerts", f"JSON with {', '.join(variables)}; set by its owner")
+
     def may_read(self, secrets: Sequence[secretsmanager.Secret]) -> Iterator[Allow]:
         """Statements for a role that reads these secrets, and no others."""
         yield Allow(("secretsmanager:GetSecretValue",), [secret.arn for secret in secrets])

@@ -10,6 +10,7 @@ from infra.pulumi.permissions import Allow
 from infra.pulumi.stack import LogSettings
 
 SERVER, WORKER, FLOW_RUNS, ROLES, NETWORK = "prefect-server", "worker", "flow-runs", "roles", "network"
+WATCH = "watch"
 
 
 class Logs(Component):
@@ -19,7 +20,8 @@ class Logs(Component):
         super().__init__("Logs", place)
         self._settings, self._key = settings, key
         self.groups = {
-            name: self._group(name, f"/{place.prefix}/{name}") for name in (SERVER, WORKER, FLOW_RUNS, ROLES, NETWORK)
+            name: self._group(name, f"/{place.prefix}/{name}")
+            for name in (SERVER, WORKER, FLOW_RUNS, ROLES, NETWORK, WATCH)
         }
         for database in databases:
             for kind in ("postgresql", "upgrade"):

@@ -12,6 +12,7 @@ from infra.pulumi.naming import Component, Place
 from infra.pulumi.permissions import Allow, document
 from infra.pulumi.prefect_server import PrefectServer
 from infra.pulumi.stack import BudgetSettings, DatabaseSettings
+from infra.pulumi.watch import Watch
 from infra.pulumi.work_pool import WorkPool
 
 Comparison = Literal["GreaterThanThreshold", "LessThanThreshold"]
@@ -47,6 +48,7 @@ class Observing(Component):
         key: kms.Key,
         server: PrefectServer,
         work_pool: WorkPool,
+        watch: Watch,
         cluster_name: pulumi.Output[str],
         databases: Mapping[Database, DatabaseSettings],
     ) -> None:
@@ -55,6 +57,7 @@ class Observing(Component):
         alarms = [
             *_server_alarms(server),
             *_work_pool_alarms(work_pool, cluster_name),
+            _watch_alarm(watch, cluster_name),
             *(alarm for database, sizes in databases.items() for alarm in _database_alarms(database, sizes)),
         ]
         for alarm in alarms:
@@ -214,6 +217,20 @@ def _work_pool_alarms(pool: WorkPool, cluster_name: pulumi.Output[str]) -> list[
             periods=1,
         ),
     ]
+
+
+def _watch_alarm(watch: Watch, cluster_name: pulumi.Output[str]) -> Alarm:
+    return Alarm(
+        "watch-gone",
+        "The watch does not run, so the platform sends no alerts. Check its log group and its ECS events.",
+        "ECS/ContainerInsights",
+        "RunningTaskCount",
+        {"ClusterName": cluster_name, "ServiceName": watch.service.name},
+        1,
+        "LessThanThreshold",
+        "Maximum",
+        missing="breaching",
+    )
 
 
 def _database_alarms(database: Database, sizes: DatabaseSettings) -> list[Alarm]:

@@ -23,7 +23,7 @@ _DOCUMENTS = ("assumeRolePolicy", "policy", "eventPattern", "redrivePolicy", "co
 #: Components in the order of the program.
 _ORDER = (
     "Keys", "Network", "Logs", "Images", "Lake", "Database", "Credentials", "Cluster", "Cache", "PrefectServer",
-    "WorkPool", "Roles", "Scaling", "Kubernetes", "Observing",
+    "WorkPool", "Watch", "Roles", "Scaling", "Kubernetes", "Observing",
 )  # fmt: skip
 
 

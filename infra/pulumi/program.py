@@ -23,6 +23,7 @@ from infra.pulumi.observing import Observing
 from infra.pulumi.prefect_server import PrefectServer
 from infra.pulumi.roles import Roles
 from infra.pulumi.scaling import Scaling
+from infra.pulumi.watch import Watch
 from infra.pulumi.work_pool import WorkPool
 
 CACHE_NODE = "cache.t4g.small"
@@ -117,6 +118,17 @@ def provision() -> None:
         logs=logs,
         keys=keys,
     )
+    watch = Watch(
+        place,
+        settings.watch,
+        cluster=cluster,
+        network=network,
+        server=server,
+        warehouse=warehouse,
+        credentials=credentials,
+        images=images,
+        logs=logs,
+    )
     roles = Roles(
         place,
         network=network,
@@ -145,6 +157,7 @@ def provision() -> None:
         key=keys.events,
         server=server,
         work_pool=work_pool,
+        watch=watch,
         cluster_name=cluster.cluster.name,
         databases={warehouse: settings.warehouse, prefect_database: settings.prefect_database},
     )

@@ -93,6 +93,19 @@ class ServiceSettings(_Settings):
         return self
 
 
+class WatchSettings(ServiceSettings):
+    """The watch, which sends alerts. One copy: another would send nothing more."""
+
+    cpu: int = 256
+    memory_mb: int = 512
+    copies: Literal[1] = 1
+    max_copies: Literal[1] = 1
+    secret_variables: tuple[str, ...] = Field(
+        (),
+        description="Variables of the watch, such as MEDALLION_ALERT_WEBHOOK_URL, that the secret `alerts` has as JSON",
+    )
+
+
 class WorkPoolSettings(_Settings):
     """The worker that submits flow runs, and the size of a flow run."""
 
@@ -160,6 +173,7 @@ class Platform(_Settings):
     prefect_database: DatabaseSettings
     prefect_server: ServiceSettings
     work_pool: WorkPoolSettings
+    watch: WatchSettings = Field(default_factory=WatchSettings)
     lake: LakeSettings
     logs: LogSettings
     budget: BudgetSettings

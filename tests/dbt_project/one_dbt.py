@@ -8,7 +8,6 @@ import dbt.adapters.postgres
 import dbt.task.build
 import dbt.task.test  # noqa: F401 - as the others: or every fork would import them
 import dbt_common.clients.agate_helper  # noqa: F401
-import prefect.flows  # noqa: F401 - commands are forked from the same process: see tests/flows/forked_door.py
 from dbt.cli.main import cli
 from dbt_common.dataclass_schema import dbtClassMixin
 

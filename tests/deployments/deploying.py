@@ -9,7 +9,7 @@ from deployments.environments import Environment
 from tests.deployments.asking import asked
 
 #: Everything is on, and nothing differs from prefect.yaml as it stands.
-SMALL = Environment("small", work_pools=("local", "ecs"), active=True)
+SMALL = Environment("small", work_pools=("local", "ecs"), active=True, server_alerts=True)
 
 
 @dataclass

@@ -15,7 +15,9 @@ import pytest
 
 from deployments import automations
 from deployments.automations import alerts, watches
+from deployments.environments import ENVIRONMENTS
 from deployments.prefect_yaml import DeclaredDeployment
+from flows.operations.checks.names import WATCH_ALERTS
 from tests.deployments.asking import asked
 from tests.deployments.deploying import SMALL, Deploying
 from tests.eventually import eventually
@@ -131,7 +133,29 @@ def test_a_channel_hears_only_of_its_severity_and_above() -> None:
     assert "medallion alert: runs are late" in names("warning") - names("critical")
 
 
-def test_where_the_watch_runs_the_server_itself_is_silent(
+#: Each alert of the server, and those by which the watch sends the same.
+COVERED = {
+    "a run failed": {"flow run failed"},
+    "a run crashed for the last time": {"flow run crashed"},
+    "a run does not begin": {"flow run pending", "flow run restarted"},
+    "a run was dropped": {"flow run dropped"},
+    "runs are late": {"flow run late"},
+    "no worker takes runs": {"no worker"},
+    "gold is not built": {"gold not built"},
+}
+
+
+def test_nothing_that_the_server_would_send_is_unknown_to_the_watch() -> None:
+    """Which is why it sends nothing itself, unless an environment asks for it."""
+    sent = {
+        each.name.removeprefix("medallion alert: ") for each in alerts(SMALL, [TRANSFORM], block="b", severity="info")
+    }
+    assert sent == set(COVERED)
+    assert set().union(*COVERED.values()) <= WATCH_ALERTS
+    assert not any(environment.server_alerts for environment in ENVIRONMENTS)
+
+
+def test_where_the_watch_runs_the_server_itself_is_silent_and_keeps_the_channel_for_it(
     deploying: Deploying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both would tell of each failure, and the server again of each that follows."""
@@ -141,6 +165,7 @@ def test_where_the_watch_runs_the_server_itself_is_silent(
     names = [resource.name for resource in changes if resource.kind == "automation"]
     assert names
     assert not [name for name in names if name.startswith("medallion alert")]
+    assert [each.name for each in changes if each.kind == "block" and each.name.endswith("/alerts")]
 
 
 def test_where_one_attempt_is_all_nothing_starts_again() -> None:

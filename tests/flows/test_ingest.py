@@ -49,6 +49,12 @@ async def test_a_source_is_ingested_with_names_results_and_artifacts_that_say_wh
     assert (ran["pipeline"], ran["scope"], ran["status"]) == ("ingest", "shop", "done")
     assert ran["details"] == {"tables": 6, "failed": []}
     assert ran["flow_run_id"] == str(flow_run(state).id)
+    used = rows(ends.warehouse, "select kind, scope, name, cpu_seconds, memory_bytes, rows from ops.usage")
+    assert {(row["kind"], row["name"]): row["rows"] for row in used} == {
+        ("run", "ingest"): None,
+        **{("load", load["table"]): load["counts"]["rows_read"] for load in loaded},
+    }
+    assert all(row["scope"] == "shop" and row["cpu_seconds"] > 0 and row["memory_bytes"] > 2**20 for row in used)
 
 
 async def test_two_runs_of_a_source_at_once_take_turns_table_by_table(ends: Ends) -> None:

@@ -11,9 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from flows.access.addresses import connect
 from flows.declare import Merge, Replace, Rule
 from flows.kinds.postgres import Table
-from flows.operations.exported import exposition
+from flows.operations.exported import exposition, measured
+from flows.operations.metric_registry import METRICS
 from flows.state import circuits, runs
-from tests.conftest import ROOT, TestDatabase
+from flows.state.usage import Usage, record_usage
+from tests.conftest import TestDatabase
 from tests.kinds.loading import at
 from tests.operations.alerting import condition, desk
 from tests.publish.two_ends import TwoEnds
@@ -21,7 +23,7 @@ from tests.publish.two_ends import TwoEnds
 
 async def exported(warehouse: TestDatabase) -> str:
     async with connect(at(warehouse, "loader"), side="warehouse") as connection:
-        return (await exposition(connection)).decode()
+        return exposition(await measured(connection)).decode()
 
 
 def values(text: str) -> dict[str, float]:
@@ -95,9 +97,43 @@ async def test_prometheus_accepts_names_and_units(warehouse: TestDatabase, shop:
     assert checked_by_promtool("# TYPE a_total gauge\na_total 1\n")[0] != 0
 
 
-async def test_every_metric_is_documented(warehouse: TestDatabase, shop: TestDatabase) -> None:
+async def test_every_metric_that_is_exported_is_declared_with_what_it_says(
+    warehouse: TestDatabase, shop: TestDatabase
+) -> None:
     await TwoEnds(warehouse, shop).load(Table("stores", key="store_id", load=Merge()))
-    page = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
-    names = {family.name for family in text_string_to_metric_families(await exported(warehouse))}
-    assert {name for name in names if f"`{name}`" not in page} == set()
-    assert len(names) > 15
+    families = {family.name: family for family in text_string_to_metric_families(await exported(warehouse))}
+    declared = {each.full_name.removesuffix("_total"): each for each in METRICS}
+    assert set(families) <= set(declared)
+    assert len(families) > 15
+    for name, family in families.items():
+        assert family.documentation == declared[name].meaning
+        assert family.type == declared[name].type
+
+
+async def test_metrics_of_use_are_those_of_the_last_load_run_and_build(
+    warehouse: TestDatabase, shop: TestDatabase
+) -> None:
+    await TwoEnds(warehouse, shop).load(Table("stores", key="store_id", load=Merge()))
+    async with connect(at(warehouse, "loader"), side="warehouse") as connection:
+        number = await runs.open_run(connection, "ingest", "shop", None, None)
+        await runs.close_run(connection, number, "done")
+        for seconds in (9.0, 2.0):
+            await record_usage(
+                connection,
+                [
+                    Usage("load", "shop", "stores", "published", 1.0, seconds, 80_000_000, 6),
+                    Usage("run", "shop", "ingest", "done", 3.0, 2 * seconds, 90_000_000),
+                    Usage("model", "", "dim_stores", "success", seconds, rows=6),
+                    Usage("model", "", "dim_broken", "error", seconds),
+                ],
+            )
+
+    found = values(await exported(warehouse))
+
+    assert found["load_last_cpu_seconds shop stores"] == 2
+    assert found["load_last_memory_bytes shop stores"] == 80_000_000
+    assert found["run_last_cpu_seconds ingest shop"] == 4
+    assert found["model_last_duration_seconds dim_stores"] == 2
+    assert found["model_last_rows dim_stores"] == 6
+    assert (found["model_last_success dim_stores"], found["model_last_success dim_broken"]) == (1, 0)
+    assert "model_last_rows dim_broken" not in found

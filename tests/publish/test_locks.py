@@ -42,7 +42,7 @@ async def test_a_load_that_waited_too_long_says_which_batch_holds_the_table_and_
     second: list[BaseException] = []
     begun = asyncio.Event()
 
-    async def impatient() -> None:
+    async def hasty() -> None:
         await begun.wait()
         with setting(lock_wait_seconds=0), pytest.raises(LoadLocked) as caught:
             await load(warehouse, large, "large", LARGE)
@@ -50,7 +50,7 @@ async def test_a_load_that_waited_too_long_says_which_batch_holds_the_table_and_
 
     async with six_invariants(TwoEnds(warehouse, large), LARGE):
         first, _ = await asyncio.gather(
-            load(warehouse, large, "large", LARGE, on_progress=lambda *_: begun.set()), impatient()
+            load(warehouse, large, "large", LARGE, on_progress=lambda *_: begun.set()), hasty()
         )
 
         (refused,) = second
@@ -60,14 +60,19 @@ async def test_a_load_that_waited_too_long_says_which_batch_holds_the_table_and_
         assert f"batch {first.batch_id}, running since {entry['started_at']:%Y-%m-%d %H:%M:%S} UTC" in refused.what
 
 
-async def test_a_lock_timeout_is_transient_and_takes_nothing_back(
-    warehouse: TestDatabase, shop: TestDatabase, cluster: TestCluster
-) -> None:
-    await load(warehouse, shop, "baskets")
-    change(shop, "update baskets set week = 52, updated_at = now() where basket_id = 31000001")
+def impatient(cluster: TestCluster, warehouse: TestDatabase) -> None:
+    """Loads wait 150 ms for a lock instead of a minute: those of sessions that begin from now on."""
     cluster.connection.execute(
         f"alter role medallion_loader in database {warehouse.name} set lock_timeout = '150ms'".encode()
     )
+
+
+async def test_a_lock_timeout_is_transient_and_takes_nothing_back(
+    warehouse: TestDatabase, shop: TestDatabase, cluster: TestCluster
+) -> None:
+    impatient(cluster, warehouse)
+    await load(warehouse, shop, "baskets")
+    change(shop, "update baskets set week = 52, updated_at = now() where basket_id = 31000001")
     before = raw_rows(warehouse, "baskets")
     async with six_invariants(TwoEnds(warehouse, shop), declared_shop, "baskets"):
         with psycopg.connect(warehouse.url("admin")) as reader:
@@ -86,12 +91,10 @@ async def test_a_lock_timeout_in_the_middle_of_publishing_takes_everything_back(
     warehouse: TestDatabase, shop: TestDatabase, cluster: TestCluster
 ) -> None:
     """Some rows are written by then, and somebody holds one of the next."""
+    impatient(cluster, warehouse)
     await load(warehouse, shop, "basket_items")
     change(shop, *CHANGES)
     before, since = raw_rows(warehouse, "basket_items"), cursor(warehouse, "basket_items")
-    cluster.connection.execute(
-        f"alter role medallion_loader in database {warehouse.name} set lock_timeout = '150ms'".encode()
-    )
     async with six_invariants(TwoEnds(warehouse, shop), declared_shop, "basket_items"):
         with psycopg.connect(warehouse.url("admin")) as other:
             other.execute("update raw_shop.basket_items set quantity = 7 where basket_item_id = 441")

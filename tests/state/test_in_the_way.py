@@ -91,9 +91,10 @@ async def test_a_load_behind_a_queue_names_it_and_finishes_once_it_is_gone(
 ) -> None:
     """The transformer reads raw, so it can do what reviews could where there are no event triggers."""
     ends = TwoEnds(warehouse, shop)
+    # Before the first load, whose session the second takes over.
+    run_sql(warehouse.url("admin"), f"alter role medallion_loader in database {warehouse.name} set lock_timeout = '1s'")
     await ends.load(STORES)
     ends.source("update stores set name = 'another', updated_at = now()")
-    run_sql(warehouse.url("admin"), f"alter role medallion_loader in database {warehouse.name} set lock_timeout = '1s'")
     with queued(warehouse, "transformer", "raw_shop.stores") as (holder, asker):
         with pytest.raises(WarehouseError) as failed:
             await ends.load(STORES)

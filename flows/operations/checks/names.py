@@ -5,6 +5,7 @@ WAREHOUSE_DOWN = "warehouse down"
 PREFECT_DOWN = "Prefect server down"
 CANNOT_CHECK = "watch cannot check"
 OUTBOX_STUCK = "outbox stuck"
+METRICS_NOT_EXPORTED = "metrics not exported"
 
 WATCH_ALERTS = frozenset(
     {
@@ -12,6 +13,7 @@ WATCH_ALERTS = frozenset(
         PREFECT_DOWN,
         CANNOT_CHECK,
         OUTBOX_STUCK,
+        METRICS_NOT_EXPORTED,
         "watch ping fails",
         "no next run",
         "no worker",

@@ -9,6 +9,7 @@ from pathlib import Path
 from flows.access import addresses
 from flows.operations.alerts import Condition
 from flows.operations.checks import connections, disk, expiry, flow_runs, freshness, schedules
+from flows.operations.checks.anomalies import arrival_unusual, columns_unusual
 from flows.operations.checks.check import Check, Need, Round
 from flows.operations.checks.clock import Clocks
 from flows.operations.checks.outbox import outbox_moves
@@ -63,6 +64,8 @@ def checks(more: Iterable[Check] = (), *, told: Settings | None = None) -> tuple
             _MINUTE,
         ),
         Check("volumes", lambda at: volume_unusual(at.connection, at.now), _WAREHOUSE, _HOUR),
+        Check("columns", lambda at: columns_unusual(at.connection, at.now), _WAREHOUSE, _HOUR, patience=30),
+        Check("arrivals", lambda at: arrival_unusual(at.connection, at.now), _WAREHOUSE, _MINUTE * 10),
         Check("passwords", lambda at: expiry.passwords(at.connection, at.now, ahead), _WAREHOUSE, _HOUR),
         Check(
             "certificates",

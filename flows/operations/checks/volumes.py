@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from flows.declare.source import Source
 from flows.operations.alerts import Condition
-from flows.operations.volumes import holidays_of, unusual, volumes
+from flows.operations.anomalies import Anomaly, record
+from flows.operations.checks.anomalies import cause
+from flows.operations.volumes import Volume, holidays_of, unusual, volumes
 from flows.sources import SOURCES
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ async def volume_unusual(
     One such day is information. The second in a row of a table is a warning, which the default route sends.
     """
     last = now.astimezone(UTC).date() - timedelta(days=1)
-    found = await volumes(connection, last, _DAYS_BACK, holidays_of(sources, last, _DAYS_BACK))
+    found = unusual(await volumes(connection, last, _DAYS_BACK, holidays_of(sources, last, _DAYS_BACK)), last)
+    await record(connection, [_kept(volume, again=again) for volume, again in found])
     return [
         Condition(
             _NAME,
@@ -35,10 +38,28 @@ async def volume_unusual(
             "warning" if again else "info",
             f"{volume.rows:,} rows on {volume.day:%Y-%m-%d}, which is {volume.state}: usual on that weekday are "
             f"{volume.lowest:,} to {volume.highest:,}" + (", and so was the day before" if again else ""),
-            "compare with the source: is a part of it missing, or twice? If it is right, `medallion alerts ack`",
+            "compare with the source: is a part of it missing, or twice? If it is right, "
+            f"`medallion anomalies accept {volume.table} --reason …`",
             source=volume.source_system,
             table=volume.table_name,
-            cause=f"{volume.table}: volume {volume.state}",
+            cause=cause(volume.table),
         )
-        for volume, again in unusual(found, last)
+        for volume, again in found
     ]
+
+
+def _kept(volume: Volume, *, again: bool) -> Anomaly:
+    return Anomaly(
+        volume.source_system,
+        volume.table_name,
+        volume.day,
+        "",
+        "volume",
+        volume.state,
+        volume.rows,
+        volume.usual or 0,
+        volume.lowest or 0,
+        volume.highest or 0,
+        volume.known,
+        again,
+    )

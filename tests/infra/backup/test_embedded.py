@@ -45,7 +45,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     monkeypatch.setenv("MEDALLION_BACKUP_INTERVAL_SECONDS", "0.3")
     settings.cache_clear()
     yield found
-    service.stop(found)
+    service.ARCHIVER.stop(found)
     stack.down(home=found)
     settings.cache_clear()
     rmtree(root, ignore_errors=True)
@@ -91,7 +91,7 @@ def test_a_lost_machine_comes_back_with_its_warehouse_its_passwords_and_its_pref
     run(running.urls["warehouse_loader"], "create table ops.proof (n int)", "insert into ops.proof values (7)")
     credentials = read_json(home.credentials_file)
     stack.down(home=home)
-    service.stop(home)
+    service.ARCHIVER.stop(home)
     with pytest.raises(InTheWay):
         restore_embedded(home, Recovery(open_catalog(open_store()), keys), on_step=lambda _: None)
     shutil.rmtree(home.root)
@@ -111,7 +111,7 @@ def test_a_lost_machine_comes_back_with_its_warehouse_its_passwords_and_its_pref
     # The log is archived from here on, on a timeline of its own, to which the backup from before still leads.
     run(back.urls["warehouse_loader"], "insert into ops.proof values (8)")
     stack.down(home=home)
-    service.stop(home)
+    service.ARCHIVER.stop(home)
     with (
         aside(home.root, account_for(home.postgres)) as folder,
         recovered(Recovery(open_catalog(open_store()), keys), folder, account=account_for(home.postgres)) as found,

@@ -620,6 +620,19 @@ async def an_empty_load_is_fresh_and_the_newest_event_is_that_of_raw(given: Give
         assert newest is not None
 
 
+@promise
+async def a_load_leaves_a_profile_of_the_rows_that_it_published(given: Given) -> None:
+    given.end.write(*((number, f"item {number}", number * 10) for number in range(1, 31)), (31, "bad", -5))
+
+    result = await given.load()
+
+    profiles = given.ask(
+        "select kind, rows, sampled, null_share, distinct_values, quantiles[1], quantiles[21] from ops.profiles "
+        f"where batch_id = {result.batch_id} and column_name in ('amount', 'payload.amount')"
+    )
+    assert profiles == [("number", 30, 30, 0, 30, 10, 300)]
+
+
 async def _late(given: Given) -> list[Condition]:
     async with connect(given.address, side="warehouse") as warehouse:
         return await late(warehouse, clocks=Clocks([given.source]))

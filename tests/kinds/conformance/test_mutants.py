@@ -27,6 +27,7 @@ from tests.kinds.conformance.promises import (
     a_key_that_is_not_unique_is_reported,
     a_limited_load_is_never_mistaken_for_a_full_one,
     a_list_is_complete_or_the_load_says_so,
+    a_load_leaves_a_profile_of_the_rows_that_it_published,
     a_plan_names_deletes,
     a_row_fixed_by_hand_and_replayed_is_in_raw_exactly_once,
     an_empty_load_is_fresh_and_the_newest_event_is_that_of_raw,
@@ -77,6 +78,14 @@ async def test_a_replay_that_writes_twice_or_is_taken_back_dies_of_a_promise(
 
     with patch(f"flows.publish.{left_out}", _nothing), pytest.raises(AssertionError):
         await a_row_fixed_by_hand_and_replayed_is_in_raw_exactly_once(given)
+
+
+@pytest.mark.parametrize("kind", FIXTURES)
+async def test_a_load_without_a_profile_dies_of_a_promise(begin: Callable[[Fixture], Given], kind: str) -> None:
+    given = begin(FIXTURES[kind])
+
+    with patch("flows.publish.publish.write_profile", _nothing), pytest.raises(AssertionError):
+        await a_load_leaves_a_profile_of_the_rows_that_it_published(given)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FIXTURES if kind in ("postgres", "databases")])
