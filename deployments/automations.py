@@ -24,6 +24,7 @@ from deployments.environments import Environment
 from deployments.prefect_yaml import DeclaredDeployment
 from deployments.references import reference
 from deployments.resource import Resource
+from flows.declare.budget import STOPPED_AT_BUDGET
 
 TAG = "medallion"
 #: A run that starts this late is reported; the next report follows after the same time at the earliest.
@@ -41,21 +42,23 @@ _RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 _SIGNS_OF_LIFE = {
     f"prefect.flow-run.{name}"
     for name in (
-        "heartbeat", "Completed", "Failed", "TimedOut", "Cancelling", "Cancelled", "Crashed",
+        "heartbeat", "Completed", STOPPED_AT_BUDGET, "Failed", "TimedOut", "Cancelling", "Cancelled", "Crashed",
         "Paused", "Suspended", "AwaitingRetry", "NotConfigured",
     )
 }  # fmt: skip
 # Any of these shows that a crashed run was handled.
 _TAKEN_UP = {
     f"prefect.flow-run.{name}"
-    for name in ("AwaitingRetry", "Scheduled", "Pending", "Running", "Cancelled", "Completed", "Failed")
-}
+    for name in (
+        "AwaitingRetry", "Scheduled", "Pending", "Running", "Cancelled", "Completed", STOPPED_AT_BUDGET, "Failed",
+    )
+}  # fmt: skip
 # Any of these shows that a pending run has continued, or that it has ended.
 _WENT_ON = {
     f"prefect.flow-run.{name}"
     for name in (
         "Running", "Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Late", "Paused", "Suspended",
-        "Cancelling", "Cancelled", "Crashed", "Failed", "Completed",
+        "Cancelling", "Cancelled", "Crashed", "Failed", "Completed", STOPPED_AT_BUDGET,
     )
 }  # fmt: skip
 #: Counts attempts that never started.

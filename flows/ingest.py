@@ -6,6 +6,7 @@ Tables fail independently: one that is refused or unreachable does not prevent t
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from prefect.logging import get_run_logger
 from flows.access import addresses
 from flows.access.kept_sessions import keeping_sessions
 from flows.declare import Overwrite
+from flows.declare.budget import chosen_budget
 from flows.declare.source import Loadable, Source
 from flows.failures.combined import by_cause, combined, distinct, named
 from flows.failures.diagnose import Failure, diagnose
@@ -24,10 +26,13 @@ from flows.kinds.registry import kind_of
 from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
 from flows.privacy.erase import erase_returned
+from flows.publish.budget import shared_budgets
 from flows.state import ledger
+from flows.state.budgets import longest_unread_first
 from flows.tasks import begin
 from flows.tasks import lineage as lineage_events
 from flows.tasks import tables as tasks_tables
+from flows.tasks.budgets import stopped_at_budget
 from flows.tasks.results import announce_differences
 from flows.tasks.runs import Run, table_run
 from flows.tasks.schema_changes import announce_schema_changes
@@ -45,17 +50,30 @@ from flows.verbs.find import find_source
     persist_result=True,
     validate_parameters=True,
 )
-async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str, Any]]:
+async def ingest(
+    source: str,
+    tables: list[str] | None = None,
+    max_rows: int | None = None,
+    max_bytes: str | None = None,
+    max_minutes: float | None = None,
+    max_cost: float | None = None,
+) -> list[dict[str, Any]]:
     """Load the source's tables, or the named ones, and return each load's facts.
+
+    `max_…`: the budget of this run; a load that reaches it stops at a commit, and the next run goes on from there. The
+    run then ends as completed, with the name "Stopped at budget".
 
     Raises:
         IngestFailed: a table could not be loaded; raised with all reasons after the others are done.
     """
     begin.begin()
     declared = find_source(source)
+    budget = chosen_budget(max_rows, max_bytes, max_minutes, max_cost)
     chosen: list[Loadable] = [declared.table(name) for name in tables] if tables else list(declared.tables)
     of_all = [table.name for table in declared.tables]
+    shared = shared_budgets(("the run", budget), (f"source {source}", declared.budget))
     async with table_run("ingest", source, where=f"source {source}", tables=of_all) as run:
+        chosen = await _longest_unread_first(declared, chosen)
         windows = await _windows(declared, [table.name for table in chosen])
         lineage = lineage_events.lineage_run(f"ingest.{source}", begin.current_flow_run_id(), run.number)
         await lineage_events.tell("START", lineage)
@@ -80,17 +98,30 @@ async def ingest(source: str, tables: list[str] | None = None) -> list[dict[str,
                 ended[table.name].set()
 
         async with shared_slots(source, run.others), keeping_sessions():
-            states = await asyncio.gather(*(take_turn(table) for table in chosen))
+            with shared:
+                states = await asyncio.gather(*(take_turn(table) for table in chosen))
         outcome = await _gather(source, dict(zip((table.name for table in chosen), states, strict=True)))
         await lineage_events.tell("FAIL" if outcome.failures else "COMPLETE", lineage)
         await _close(run, source, outcome)
-    return outcome.loads
+    return outcome.loads if not outcome.stopped else stopped_at_budget(outcome.loads)  # type: ignore[return-value]
+
+
+async def _longest_unread_first(source: Source, chosen: list[Loadable]) -> list[Loadable]:
+    """Tables that were not read to their end for longest come first: a budget leaves out none of them each time."""
+    async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
+        seconds = await longest_unread_first(warehouse, source.name)
+    return sorted(chosen, key=lambda table: -seconds.get(table.name, math.inf))
 
 
 @dataclass(slots=True)
 class _Outcome:
     loads: list[dict[str, Any]]
     failures: dict[str, Failure]
+
+    @property
+    def stopped(self) -> list[str]:
+        """Tables whose load stopped at a budget, or was not begun for it."""
+        return [load["table"] for load in self.loads if load["stopped"]]
 
 
 async def _windows(source: Source, tables: list[str]) -> dict[str, str]:
@@ -125,11 +156,15 @@ async def _close(run: Run, source: str, outcome: _Outcome) -> None:
     # Before anything that may fail: an erased subject must not stay because an artifact could not be written.
     await _forget_again(source, outcome)
     failures = outcome.failures
-    status = "done" if not failures else worst([failure.status for failure in failures.values()])
+    stopped = ["stopped"] if outcome.stopped else []
+    status = worst([*(failure.status for failure in failures.values()), *stopped, "done"])
     # What failed before its load began has no row in ops.loads that would tell it.
     untold = next((failure for failure in failures.values() if not hasattr(failure.error, "error_id")), None)
+    details: dict[str, Any] = {"tables": len(outcome.loads) + len(failures), "failed": sorted(failures)}
+    if outcome.stopped:
+        details["stopped_at_budget"] = sorted(outcome.stopped)
     run.used = [used_by(load) for load in outcome.loads]
-    await run.end(status, {"tables": len(outcome.loads) + len(failures), "failed": sorted(failures)}, untold)
+    await run.end(status, details, untold)
     await acreate_markdown_artifact(
         key=f"loads-{source.replace('_', '-')}",
         markdown=loads_table_markdown(_lines(source, outcome), title=f"Loads of {source}"),
@@ -161,10 +196,10 @@ def _lines(source: str, outcome: _Outcome) -> list[LoadLine]:
             source=load["source"],
             table=load["table"],
             strategy=load["strategy"],
-            status="published",
+            status="stopped" if load["stopped"] else "published",
             seconds=load["seconds"],
             reconciliation=load["counts"]["reconciliation"],
-            note="; ".join([*load["schema_changes"], *([load["warning"]] if load["warning"] else [])]),
+            note="; ".join(filter(None, [*load["schema_changes"], load["stopped"], load["warning"]])),
             **{name: load["counts"][name] for name in counted},
         )
         for load in outcome.loads
@@ -183,8 +218,8 @@ def _lines(source: str, outcome: _Outcome) -> list[LoadLine]:
 
 
 def worst(statuses: list[str]) -> str:
-    """`failed` before `refused` before `rescheduled` before `done`."""
-    return next(status for status in ("failed", "refused", "rescheduled", "done") if status in statuses)
+    """`failed` before `refused` before `rescheduled` before `stopped` before `done`."""
+    return next(status for status in ("failed", "refused", "rescheduled", "stopped", "done") if status in statuses)
 
 
 def _failed(source: str, failures: dict[str, Failure]) -> MedallionError:

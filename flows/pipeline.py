@@ -11,12 +11,15 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.settings import get_current_settings
 
+from flows.declare.budget import STOPPED_AT_BUDGET, chosen_budget
 from flows.failures.combined import combined
 from flows.failures.diagnose import diagnose
 from flows.ingest import ingest
 from flows.observe.artifacts import links_markdown
+from flows.publish.budget import shared_budgets
 from flows.sources import SOURCES
 from flows.tasks import begin
+from flows.tasks.budgets import stopped_at_budget
 from flows.tasks.builds import preload_dbt
 from flows.tasks.correlation import correlated_run
 from flows.transform import transform
@@ -25,8 +28,17 @@ from flows.verbs.find import find_source
 
 
 @flow(name="pipeline", flow_run_name="pipeline", result_serializer="json", persist_result=True)
-def pipeline(sources: list[str] | None = None, full_refresh: bool = False) -> dict[str, Any]:
+def pipeline(
+    sources: list[str] | None = None,
+    full_refresh: bool = False,
+    max_rows: int | None = None,
+    max_bytes: str | None = None,
+    max_minutes: float | None = None,
+    max_cost: float | None = None,
+) -> dict[str, Any]:
     """Ingest the named sources (default: all) in parallel, then transform what arrived.
+
+    `max_…`: the budget of all loads of this run together, as for `ingest`.
 
     Raises:
         MedallionError: of the failed source, or of transform; after everything else has run.
@@ -35,11 +47,12 @@ def pipeline(sources: list[str] | None = None, full_refresh: bool = False) -> di
     chosen = sources or [source.name for source in SOURCES]
     for name in chosen:
         find_source(name)
-    with correlated_run("pipeline"):
+    budget = chosen_budget(max_rows, max_bytes, max_minutes, max_cost)
+    with correlated_run("pipeline"), shared_budgets(("the run", budget)):
         # dbt takes 3 s to import, which overlaps with the copies.
         preload = threading.Thread(target=preload_dbt, name="preload-dbt", daemon=True)
         preload.start()
-        errors = asyncio.run(_ingest_all(chosen))
+        errors, stopped = asyncio.run(_ingest_all(chosen))
         if len(errors) == len(chosen):
             raise together(errors)
         preload.join()
@@ -53,7 +66,7 @@ def pipeline(sources: list[str] | None = None, full_refresh: bool = False) -> di
         _show_links(chosen)
         if errors:
             raise together(errors)
-    return facts
+    return facts if not stopped else stopped_at_budget(facts)  # type: ignore[return-value]
 
 
 def _show_links(sources: list[str]) -> None:
@@ -70,8 +83,8 @@ def _show_links(sources: list[str]) -> None:
     )
 
 
-async def _ingest_all(sources: list[str]) -> dict[str, MedallionError]:
-    """Ingest in parallel; returns the errors by source."""
+async def _ingest_all(sources: list[str]) -> tuple[dict[str, MedallionError], bool]:
+    """Ingest in parallel; returns the errors by source, and whether a load stopped at a budget."""
     states = await asyncio.gather(*(ingest(source, return_state=True) for source in sources))
     errors = {}
     for source, state in zip(sources, states, strict=True):
@@ -79,7 +92,7 @@ async def _ingest_all(sources: list[str]) -> dict[str, MedallionError]:
             await state.aresult()
         except Exception as problem:
             errors[source] = diagnose(problem, f"source {source}").error
-    return errors
+    return errors, any(state.name == STOPPED_AT_BUDGET for state in states)
 
 
 def together(errors: dict[str, MedallionError]) -> MedallionError:

@@ -103,7 +103,7 @@ def _error(differing: list[str], failures: Mapping[str, Failure]) -> MedallionEr
         return DataRefused(
             f"raw differs from its source in {', '.join(differing)}",
             where="reconcile",
-            fix=f"`medallion reconcile {' '.join(differing)} --repair` reloads the keys that differ; "
+            fix=f"`medallion recover {' '.join(differing)}` shows what it would read again, and does it; "
             "ops.reconciliations lists some of them",
         )
     return None

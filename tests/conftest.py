@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import zoneinfo
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from infra.local.postgres_settings import DEV_SETTINGS
 from infra.local.prefect_server import PrefectServer, api_url
 from infra.local.service import without
 from tests.access.authority import Authority
+from tests.compiled import compile_once
 from tests.sessions import forget
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +65,8 @@ def pytest_configure(config: pytest.Config) -> None:
         (home / "run").mkdir()
         os.environ[HOME_VARIABLE] = str(home)
         _trust_nobody(home)
+        if config.getoption("numprocesses", 0) and not sys.dont_write_bytecode:
+            compile_once(config)
     home = Path(os.environ[HOME_VARIABLE])
     # No test may meet the stack, the profile or the credentials of the person who runs it.
     outside = ("MEDALLION_", "PREFECT_", "PG", "SENTRY_", "OTEL_", "TRACEPARENT")
@@ -201,6 +205,7 @@ WAREHOUSE_ROLES = {
     "transformer": "medallion_transformer",
     "reader": "medallion_reader",
     "reviewer": "medallion_reviewer",
+    "dashboard": "medallion_dashboard",
 }
 SHOP_ROLES = {"admin": roles.ADMIN, "app": "shop_app", "extractor": "medallion_extractor"}
 

@@ -30,7 +30,7 @@ _OF_SESSIONS = re.compile(
 )
 
 #: Roles that may have a few sessions only, in all tests that run at the time.
-_FEW = re.compile(r"//medallion_(reviewer|reader)\b")
+_FEW = re.compile(r"//medallion_(reviewer|reader|dashboard)\b")
 
 _of_threads: list[OrderedDict[str, Session]] = []
 _ours = threading.local()

@@ -5,6 +5,7 @@ MEDALLION_WAREHOUSE_URL              postgresql://loader:…@host/warehouse
 MEDALLION_WAREHOUSE_TRANSFORMER_URL  the same database as the role that builds models (default: the loader)
 MEDALLION_WAREHOUSE_READER_URL       the same database as the role that only reads gold
 MEDALLION_WAREHOUSE_REVIEWER_URL     the same database as the role that reviews pull requests (default: the transformer)
+MEDALLION_WAREHOUSE_DASHBOARD_URL    the same database as the role of the dashboard, which only reads
 MEDALLION_SOURCE_SHOP_URL            a source database, or an API's base URL
 MEDALLION_SOURCE_MARKETING_KEY       an API's key, password, token or client secret
 MEDALLION_SOURCE_MARKETING_USER      the user or client id that goes with it
@@ -139,6 +140,29 @@ def reviewer() -> DatabaseConnection:
     if address.url == urls.get("warehouse_transformer") and "warehouse_reviewer" in urls:
         return DatabaseConnection("warehouse", urls["warehouse_reviewer"])
     return address
+
+
+def dashboard() -> DatabaseConnection:
+    """The warehouse as the role of the dashboard, which reads gold and operations and writes nothing.
+
+    Raises:
+        ConfigurationError: it is not configured, or the embedded PostgreSQL is not running.
+    """
+    configured = settings().warehouse_dashboard_url
+    if configured is not None:
+        return DatabaseConnection("warehouse", configured.get_secret_value())
+    if (kept := stores.secret_document("warehouse-dashboard")) is not None:
+        return DatabaseConnection("warehouse", kept["url"], reread=dashboard)
+    stack = embedded_stack()
+    # Another warehouse than the embedded one has a dashboard of its own, or none.
+    if stack is not None and settings().warehouse_url is None and "warehouse_dashboard" in stack["urls"]:
+        return DatabaseConnection("warehouse", embedded_url(stack, "warehouse_dashboard"), reread=dashboard)
+    raise ConfigurationError(
+        "the warehouse's connection URL for the dashboard is not configured",
+        where="warehouse",
+        fix="run `medallion up` for the embedded warehouse, or set MEDALLION_WAREHOUSE_DASHBOARD_URL: the role "
+        "medallion_dashboard, which infra/local/roles_dashboard.sql lets read and nothing else",
+    )
 
 
 def _no_reader() -> ConfigurationError:

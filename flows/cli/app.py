@@ -32,6 +32,7 @@ from flows.cli import (
     stack,
 )
 from flows.cli import backup as backups
+from flows.cli.dashboard import dashboard
 from flows.cli.deploy import deploy
 from flows.cli.diff import diff
 from flows.cli.erase import erase, purge
@@ -42,6 +43,7 @@ from flows.cli.one_run import as_one_run
 from flows.cli.outside import watch
 from flows.cli.promote import promote
 from flows.cli.quality import quality
+from flows.cli.recover import recover
 from flows.cli.registration import registered
 from flows.cli.terminal import console, keep_private, prepare, problems
 from flows.cli.unreadable_sources import of_declaration
@@ -98,6 +100,7 @@ app.command()(run.predict)
 app.command()(run.reconcile)
 app.command()(run.backfill)
 app.command()(run.reload)
+app.command()(recover)
 app.add_typer(cursor.app, name="cursor")
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(stack.up)
@@ -110,6 +113,7 @@ app.command()(volume)
 app.add_typer(anomalies.app, name="anomalies")
 app.command()(quality)
 app.command()(metrics)
+app.command()(dashboard)
 app.command()(watch)
 app.command()(worker)
 app.command()(env)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flows.cli import quarantine_tables as screens
 from flows.cli.terminal import console, prepare
 from flows.values.errors import DeclarationError
-
-if TYPE_CHECKING:
-    from flows.verbs.replay import Replayed
 
 app = typer.Typer(no_args_is_help=True, help="Quarantined rows: list, show, fix, load again, discard.")
 
@@ -92,12 +88,13 @@ def replay(
 
     While a load of the table is running, this waits for it.
     """
+    from flows.privacy.replay import load_again
     from flows.verbs.quarantine import tables_with_open_rows
     from flows.verbs.replay import plan_replay
 
     prepare(asks_server=False)
     names = rows or asyncio.run(tables_with_open_rows())
-    done = asyncio.run(plan_replay(names, rule) if only_plan else _load_again(names, rule))
+    done = asyncio.run(plan_replay(names, rule) if only_plan else load_again(names, getpass.getuser(), rule))
     console.print(screens.replay_table(done, planned=only_plan))
     if only_plan:
         console.print("[dim]nothing was changed: without --plan, these rows are loaded[/]")
@@ -116,18 +113,6 @@ def discard(
     prepare(asks_server=False)
     done = asyncio.run(discard_rows(rows, getpass.getuser(), reason))
     console.print(f"{len(done):,} {'row' if len(done) == 1 else 'rows'} discarded")
-
-
-async def _load_again(names: Sequence[str], rule: str | None) -> list[Replayed]:
-    from flows.privacy.erase import erase_returned
-    from flows.verbs.replay import replay as load_again
-
-    done = await load_again(names, getpass.getuser(), rule)
-    for table in done:
-        if table.result is not None:
-            # A fix may name a person who was erased: they must not come back by it.
-            await erase_returned(table.result.source, [table.result.batch_id])
-    return done
 
 
 def _pair(text: str) -> tuple[str, str]:

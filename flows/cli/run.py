@@ -12,7 +12,9 @@ import typer
 
 from flows.cli import source_tables
 from flows.cli.terminal import console, prepare
+from flows.declare.budget import chosen_budget
 from flows.declare.partition import Every
+from flows.values.errors import BudgetReached
 from flows.values.row_limit import row_limit
 from flows.values.settings import settings
 
@@ -26,6 +28,14 @@ RowLimit = Annotated[
     int | None,
     typer.Option("--limit", min=1, metavar="ROWS", help="Load so many rows of each table at most, for development"),
 ]
+
+
+MaxRows = Annotated[
+    int | None, typer.Option("--max-rows", min=1, help="Budget of the run: stop at a commit after so many rows")
+]
+MaxBytes = Annotated[str | None, typer.Option("--max-bytes", metavar="SIZE", help="Or after so much, such as '10 GB'")]
+MaxMinutes = Annotated[float | None, typer.Option("--max-minutes", help="Or after so many minutes")]
+MaxCost = Annotated[float | None, typer.Option("--max-cost", help="Or after so much money, by MEDALLION_PRICE_…")]
 
 
 def plan(sources: SourceNames = None, limit: RowLimit = None) -> None:
@@ -49,16 +59,22 @@ def run(
         bool, typer.Option("--full-refresh", help="Rebuild incremental models from scratch")
     ] = False,
     limit: RowLimit = None,
+    max_rows: MaxRows = None,
+    max_bytes: MaxBytes = None,
+    max_minutes: MaxMinutes = None,
+    max_cost: MaxCost = None,
 ) -> None:
-    """Load the sources and build gold, as the schedule does."""
+    """Load the sources and build gold, as the schedule does. Exit 4 if a load stopped at a budget."""
     from flows.verbs.find import choose
 
     _limit_rows(limit)
     chosen = choose(sources)
+    budget = chosen_budget(max_rows, max_bytes, max_minutes, max_cost)
     prepare()
     from flows.cli import watch
 
-    watch.run(chosen, ingest_only=ingest_only, full_refresh=full_refresh, console=console)
+    if watch.run(chosen, ingest_only=ingest_only, full_refresh=full_refresh, console=console, budget=budget):
+        raise typer.Exit(BudgetReached.exit_code)
 
 
 def _limit_rows(limit: int | None) -> None:

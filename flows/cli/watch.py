@@ -18,11 +18,13 @@ from blocks.server import explain_server
 from flows.access import addresses
 from flows.backfill import backfill as backfill_flow
 from flows.cli import screens
+from flows.declare.budget import Budget
 from flows.declare.partition import Every, partitions
 from flows.failures.diagnose import CONNECTION_LOST, diagnose
 from flows.ingest import ingest
 from flows.observe import progress
 from flows.pipeline import pipeline, together
+from flows.publish.budget import shared_budgets
 from flows.reconcile import reconcile as reconcile_flow
 from flows.state import ledger, overview, reconciliations
 from flows.tasks.correlation import tagged_runs
@@ -32,11 +34,18 @@ from flows.values.row_limit import LIMITED
 from flows.verbs.backfill import count_partitions, dividing_column
 from flows.verbs.find import find_table
 
-_MARKS = {"done": "[green]✓[/]", "failed": "[bold red]✗[/]"}
+_MARKS = {"done": "[green]✓[/]", "stopped": "[yellow]■[/]", "failed": "[bold red]✗[/]"}
 
 
-def run(chosen: Mapping[str, list[str] | None], *, ingest_only: bool, full_refresh: bool, console: Console) -> None:
-    """Run the pipeline, or only ingest, over the chosen sources; then show its loads.
+def run(
+    chosen: Mapping[str, list[str] | None],
+    *,
+    ingest_only: bool,
+    full_refresh: bool,
+    console: Console,
+    budget: Budget | None = None,
+) -> bool:
+    """Run the pipeline, or only ingest, over the chosen sources; then show its loads. True if one stopped at a budget.
 
     Raises:
         MedallionError: what the flow raised, after the loads have been shown.
@@ -46,9 +55,11 @@ def run(chosen: Mapping[str, list[str] | None], *, ingest_only: bool, full_refre
 
     def start() -> None:
         if whole:
-            pipeline(sources=list(chosen), full_refresh=full_refresh, return_state=True).result()
+            limits = _as_parameters(budget)
+            pipeline(sources=list(chosen), full_refresh=full_refresh, **limits, return_state=True).result()
         else:
-            asyncio.run(_ingest_each(chosen))
+            with shared_budgets(("the run", budget)):
+                asyncio.run(_ingest_each(chosen))
 
     with tagged_runs() as correlation_id:
         error = _watched(start, console)
@@ -56,12 +67,25 @@ def run(chosen: Mapping[str, list[str] | None], *, ingest_only: bool, full_refre
     if loads:
         console.print(screens.loads_table(loads, "Loads", console.width))
     noticed = _warn(loads, console)
-    if error is None and loads and not noticed and not screens.changed_rows(loads):
+    stopped = [load for load in loads if load["status"] == "stopped"]
+    if error is None and loads and not noticed and not stopped and not screens.changed_rows(loads):
         console.print("[green]The sources have not changed, and neither has raw.[/]")
     if only_tables and not ingest_only:
         console.print("Only single tables were loaded, so gold was not built: run `medallion transform` to build it.")
+    for load in stopped:
+        said = escape(f"{load['source_system']}.{load['table_name']}: {load['error']}")
+        console.print(f"[bold yellow]Stopped[/] {said}", highlight=False, soft_wrap=True)
     if error is not None:
         raise error
+    return bool(stopped)
+
+
+def _as_parameters(budget: Budget | None) -> dict[str, Any]:
+    """The flow's parameters for a budget."""
+    if budget is None:
+        return {}
+    size = None if budget.size is None else f"{budget.size} B"
+    return {"max_rows": budget.rows, "max_bytes": size, "max_minutes": budget.minutes, "max_cost": budget.money}
 
 
 def _warn(loads: list[dict[str, Any]], console: Console) -> bool:

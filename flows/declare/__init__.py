@@ -1,5 +1,6 @@
 """Declarations shared by every kind of source. Frozen, and validated when they are created."""
 
+from flows.declare.budget import Budget
 from flows.declare.cursor import Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.deadline import Calendar, Deadline
 from flows.declare.freshness import Freshness
@@ -12,6 +13,7 @@ from flows.declare.subject import Subject
 
 __all__ = [
     "Append",
+    "Budget",
     "Calendar",
     "Deadline",
     "Epoch",

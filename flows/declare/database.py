@@ -4,6 +4,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from flows.declare.budget import Budget, refuse_budget
 from flows.declare.cursor import TransactionId
 from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.load import Overwrite
@@ -25,7 +26,8 @@ class Database:
 
     `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL) and among the blocks
     (source-<connection>). `schedule` is a cron expression in UTC. `max_parallel` bounds the tables loaded in parallel.
-    `freshness` is how fresh its tables must be.
+    `freshness` is how fresh its tables must be, `budget` what all loads of a run
+    may read together.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Database:
     description: str = ""
     engine: Engine = "postgresql"
     freshness: Freshness | None = None
+    budget: Budget | None = None
 
     @property
     def kind(self) -> str:
@@ -52,6 +55,7 @@ class Database:
         require_plain(self.name, "source", where)
         require_plain(self.connection, "connection", where)
         refuse_freshness(self.freshness, where)
+        refuse_budget(self.budget, where)
         if not self.tables:
             raise DeclarationError("no tables", where=where, fix="declare at least one Table")
         refuse_repeats([table.name for table in self.tables], "table", where)

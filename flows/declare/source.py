@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from flows.declare.budget import Budget
 from flows.declare.freshness import Freshness
 from flows.declare.load import Append, Merge, Overwrite, Replace
 from flows.declare.rule import Rule, Tolerance
@@ -54,6 +55,10 @@ class Loadable(Protocol):
         """How fresh it must be; None: as its source declares."""
 
     @property
+    def budget(self) -> Budget | None:
+        """What a load may read before it stops."""
+
+    @property
     def description(self) -> str:
         """A one-sentence description for dbt and the documentation."""
 
@@ -88,6 +93,10 @@ class Source(Protocol):
     @property
     def freshness(self) -> Freshness | None:
         """How fresh its tables must be, unless they declare it themselves."""
+
+    @property
+    def budget(self) -> Budget | None:
+        """What all loads of a run may read together."""
 
     @property
     def raw_schema(self) -> str:

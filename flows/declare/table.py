@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from flows.declare.budget import Budget, refuse_budget
 from flows.declare.cursor import ByClock, Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.load import Append, Merge, Overwrite, Replace
@@ -52,7 +53,8 @@ class Table:
     `sees_a_part` accepts that the source hides rows from our role, by row-level security or by a view that filters by
     the current user: hidden rows then count as rows that do not exist, also for `deletes`. Without it, such a table
     fails, because hidden rows would look deleted. PostgreSQL only.
-    `freshness` is how fresh the table must be, in place of what the source declares.
+    `freshness` is how fresh the table must be, in place of what the source declares. `budget` is what a load may read
+    before it stops.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Table:
     on_duplicate: OnDuplicate = "quarantine"
     may_be_empty: bool = False
     freshness: Freshness | None = None
+    budget: Budget | None = None
 
     @property
     def at_source(self) -> str:
@@ -204,6 +207,7 @@ class Table:
             )
         self.tolerance.refuse_nonsense(where)
         refuse_freshness(self.freshness, where, has_time=isinstance(self.cursor, ByClock))
+        refuse_budget(self.budget, where)
         refuse_unknown_reaction(self.on_duplicate, where)
         if not 0 <= self.max_deleted <= 1:
             raise DeclarationError(

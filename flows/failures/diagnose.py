@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 
 from flows.values.errors import (
+    BudgetReached,
     DataRefused,
     FailureClass,
     MedallionError,
@@ -70,9 +71,12 @@ class Failure:
 
     @property
     def status(self) -> str:
-        """The run's final status: data was refused, a source requested a later retry, or something failed."""
+        """The run's final status: data was refused, a source requested a later retry, a budget was reached, or it
+        failed."""
         if isinstance(self.error, RateLimited):
             return "rescheduled"
+        if isinstance(self.error, BudgetReached):
+            return "stopped"
         return "refused" if isinstance(self.error, DataRefused) else "failed"
 
     def facts(self, run_id: int | None, batch_id: int | None) -> dict[str, Any]:

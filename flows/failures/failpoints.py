@@ -30,6 +30,8 @@ SWAP_FAILPOINTS = (
 )
 # The same for erasing a person.
 ERASURE_FAILPOINTS = ("erase_began", "erase_before_commit", "erase_between_roles")
+# And for a recovery of a table.
+RECOVERY_FAILPOINTS = ("recover_began", "recover_after_step", "recover_before_end")
 # And for a rotation; the last is for the embedded stack, which keeps its URLs in two files.
 ROTATION_FAILPOINTS = ("rotate_after_password", "rotate_between_files", "rotate_after_store")
 # And for a refresh token that its server replaces.
@@ -38,7 +40,8 @@ TOKEN_FAILPOINTS = ("token_before_kept",)
 
 def pass_failpoint(name: str, chosen: str) -> None:
     """Kill the process if this failpoint is configured."""
-    if name not in (*FAILPOINTS, *SWAP_FAILPOINTS, *ERASURE_FAILPOINTS, *ROTATION_FAILPOINTS, *TOKEN_FAILPOINTS):
+    others = (*ERASURE_FAILPOINTS, *RECOVERY_FAILPOINTS, *ROTATION_FAILPOINTS, *TOKEN_FAILPOINTS)
+    if name not in (*FAILPOINTS, *SWAP_FAILPOINTS, *others):
         raise ValueError(f"{name} is not a failpoint; add it to FAILPOINTS")
     if chosen == name:
         os.kill(os.getpid(), signal.SIGKILL)

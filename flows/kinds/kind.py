@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from flows.access import addresses
 from flows.declare.cursor import Epoch, Timestamp
@@ -55,6 +55,9 @@ class Kind(Generic[S, T]):
     cursor_decides: bool = False
     #: Whether a load reads no more rows than the row limit for development allows.
     heeds_limit: bool = False
+    #: What a load does about a limit of rows in a budget: `stops` at a commit, from which the next load goes on,
+    #: `refuses` to begin if more are pending, or `checks` afterwards. A kind that stops may refuse some of its tables.
+    at_budget: Literal["stops", "refuses", "checks"] = "checks"
     #: What a comparison of both ends compares: `count`, or `content`.
     compares_by: str = "count"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 class Step:
     """A step that began, progresses, or ended.
 
-    `name` is the table or stage, `state` one of began, moving, done, failed; `text` has details in a few words.
+    `name` is the table or stage, `state` one of began, moving, done, stopped, failed; `text` has details in few words.
     """
 
     name: str

@@ -53,9 +53,10 @@ class Alert:
 
 
 _JOINED = ("failure_class", "correlation_id")
-_COLUMNS = ", ".join(f"a.{name}" for name in Alert.__dataclass_fields__ if name not in _JOINED)
+#: The columns of `ops.alerts as a` that an `Alert` has.
+COLUMNS = ", ".join(f"a.{name}" for name in Alert.__dataclass_fields__ if name not in _JOINED)
 _FROM = (
-    f"select {_COLUMNS}, e.failure_class, r.correlation_id from ops.alerts as a "
+    f"select {COLUMNS}, e.failure_class, r.correlation_id from ops.alerts as a "
     "left join ops.errors as e on e.error_id = a.error_id left join ops.runs as r on r.run_id = a.run_id"
 )
 

@@ -64,6 +64,7 @@ TEXTS = {
     "ops.reconciliations": ("note",),
     "ops.check_results": ("measured", "message"),
     "ops.reveals": ("reason",),
+    "ops.recoveries": ("reason",),
     "ops.acceptances": ("reason",),
     "ops.incidents": ("title",),
     "ops.silences": ("reason",),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flows.declare.source import Loadable, Source
 from flows.landing.table import Target
 from flows.observe.tracing import span
+from flows.publish.budget import Spending
 from flows.publish.publish import check_and_publish
 from flows.publish.session import LoadSession, Progress
 from flows.publish.staged import Staged
@@ -48,6 +49,9 @@ class LoadRun(Generic[S, T]):
     table: T
     on_progress: Progress | None = None
     run_chunk: Callable[[Any], Awaitable[Any]] | None = None
+    spending: Spending = field(default_factory=lambda: Spending(""))
+    published: LoadCounts = field(default_factory=LoadCounts)
+    _meters_itself: bool = False
 
     @property
     def warehouse(self) -> Connection[Record]:
@@ -69,10 +73,19 @@ class LoadRun(Generic[S, T]):
             WarehouseError: the commit failed, and the ledger says so.
         """
         self.session.pass_failpoint("after_copy")
+        if not self._meters_itself:
+            self.spending.settle(0 if part.equals_raw else part.rows_read, part.received_bytes)
         with span("publish", batch=self.session.batch_id) as publishing:
             counts = await check_and_publish(self.address, self.session, part, note)
             publishing.set(rows_read=counts.rows_read, rows_quarantined=counts.rows_quarantined)
+        self.published = counts.after(self.published)
         return counts
+
+    def spend(self, rows: int = 0, size: int = 0, requests: int = 0) -> None:
+        """Count what was read against the budgets, for a kind that keeps rows before it publishes them. Of the others
+        the published rows are counted."""
+        self._meters_itself = True
+        self.spending.spend(rows, size, requests)
 
     async def next_batch(self, plan: LoadPlan) -> None:
         """Open the batch of the next part of the same read."""

@@ -24,11 +24,11 @@ from flows.failures.sides import Sides
 from flows.landing.table import Target
 from flows.publish.strategy import strategy_of
 from flows.quality.profile import Profiling
-from flows.state import ledger, reads, schema_changes, table_locks
+from flows.state import budgets, ledger, reads, schema_changes, table_locks
 from flows.state.blockers import STOPS_CHANGES, ending, in_the_way
 from flows.values import result_words
 from flows.values.connection import DatabaseConnection
-from flows.values.errors import LoadLocked, MedallionError
+from flows.values.errors import BudgetReached, LoadLocked, MedallionError
 from flows.values.plan import LoadCounts, LoadPlan
 from flows.values.settings import settings
 
@@ -44,7 +44,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """The result of one load. Plain values, so that it crosses processes as JSON."""
+    """The result of one load. Plain values, so that it crosses processes as JSON.
+
+    `stopped`: in words, that it stopped at a budget, so that the table is not complete.
+    """
 
     source: str
     table: str
@@ -58,6 +61,7 @@ class LoadResult:
     warning: str | None = None
     volume: str = "small"
     chunks: int = 1
+    stopped: str | None = None
 
 
 @dataclass(slots=True)
@@ -214,6 +218,9 @@ async def _write_down(address: DatabaseConnection, session: LoadSession, problem
     async def write(connection: Connection[Record]) -> None:
         if side == "warehouse" and isinstance(problem, asyncpg.LockNotAvailableError):
             await _name_blockers(connection, session.target, failure.error)
+        if isinstance(failure.error, BudgetReached):
+            await budgets.stop_load(connection, session.batch_id, failure.error.what, session.rows_read)
+            return
         facts = failure.facts(session.run_id, session.batch_id)
         # The error first: the alert that the load's end raises tells it.
         async with connection.transaction():

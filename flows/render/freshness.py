@@ -4,7 +4,7 @@ Freshness is measured on `ops.loads`, not on the rows: an unchanged table keeps 
 loaded. A load without changes is a load.
 """
 
-from flows.state.freshness import PARTIAL
+from flows.state.freshness import COMPLETE, PARTIAL
 from flows.values.identifiers import quote_literal
 
 _PARTIAL = ", ".join(quote_literal(strategy) for strategy in PARTIAL)
@@ -15,7 +15,7 @@ def last_load(source: str, table: str, expression: str = "max(finished_at)") -> 
     """The query for the last published load of a table, on one line."""
     published = (
         f"from ops.loads where source_system = {quote_literal(source)} and table_name = {quote_literal(table)} "
-        "and status = 'published'"
+        f"and status = 'published' and {COMPLETE}"
     )
     return (
         # Repairs and replays reload single keys, backfills partitions: they do not make the table fresh. Neither does a

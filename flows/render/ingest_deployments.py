@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from flows.declare.budget import STOPPED_AT_BUDGET
 from flows.declare.cadence import longest_gap
 from flows.declare.source import Source
 from flows.render.rendered_yaml import dump
@@ -20,7 +21,7 @@ END = "  # end of the rendered block"
 FOLLOWS_BEGIN = "    # rendered by `medallion render` from the schedules in flows/sources"
 FOLLOWS_END = "    # end of the rendered triggers"
 # A crashed ingest is restarted, and a cancelled one left its work to another run: neither has ended.
-_ENDED = ["prefect.flow-run.Completed", "prefect.flow-run.Failed", "prefect.flow-run.TimedOut"]
+_ENDED = [f"prefect.flow-run.{name}" for name in ("Completed", STOPPED_AT_BUDGET, "Failed", "TimedOut")]
 
 
 def with_ingest_deployments(prefect_yaml: str, sources: Sequence[Source]) -> str:

@@ -4,7 +4,7 @@ Patterns of `source.table.column`, and of `source.table.payload.field` for a rec
 that identify a declared subject need not be listed.
 """
 
-NULLS_ONLY: tuple[str, ...] = (
+NULLS_ONLY = (
     "shop.households.latitude",  # where a person lives
     "shop.households.longitude",
 )

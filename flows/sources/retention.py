@@ -73,6 +73,7 @@ RETENTION = (
         condition="not exists (select from ops.loads as l where l.run_id = runs.run_id) "
         "and not exists (select from ops.check_results as c where c.run_id = runs.run_id) "
         "and not exists (select from ops.reconciliations as r where r.run_id = runs.run_id) "
+        "and not exists (select from ops.recoveries as v where v.run_id = runs.run_id) "
         "and not exists (select from ops.errors as e where e.run_id = runs.run_id) "
         "and not exists (select from ops.dbt_manifests as m where m.run_id = runs.run_id) "
         "and not exists (select from ops.releases as g where runs.run_id in (g.run_id, g.replaced_run_id))",

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Loads that read single keys, partitions or a sample. They do not make a table fresh.
 PARTIAL = ("repair", "backfill", "limited", "replay")
+#: A part of a catch-up is not the whole: the load may have stopped at a budget, or have died, after it.
+COMPLETE = "reconciliation is distinct from 'incomplete'"
 # A clock that was ahead and set back leaves loads in the future, which would keep their table fresh until then.
 _AHEAD = timedelta(minutes=5)
 _FULL = "pipeline in ('transform', 'release') and status = 'done' and details ? 'full_build'"
@@ -24,7 +26,8 @@ select w.source_system, w.table_name, k.known_since, f.loaded_at, c.changed_batc
 from unnest($1::text[], $2::text[], $3::boolean[]) as w (source_system, table_name, asks_changes)
 left join lateral (select l.started_at as known_since {_OF_TABLE} order by l.batch_id limit 1) as k on true
 left join lateral (
-    select l.finished_at as loaded_at {_PUBLISHED} and l.strategy <> all($5) order by l.batch_id desc limit 1
+    select l.finished_at as loaded_at {_PUBLISHED} and l.strategy <> all($5) and {COMPLETE}
+    order by l.batch_id desc limit 1
 ) as f on true
 left join lateral (
     select l.batch_id as changed_batch, l.finished_at as changed_at {_PUBLISHED} and w.asks_changes and {_CHANGED}
@@ -46,7 +49,7 @@ select
     (select started_at from ops.runs where pipeline in ('transform', 'release') order by run_id limit 1) as known_since
 """
 # From the newest on, by the index: a year of loads is not read for a month.
-_FULL_LOAD = f"{_OF_TABLE} and l.status = 'published' and l.strategy <> all($5)"
+_FULL_LOAD = f"{_OF_TABLE} and l.status = 'published' and l.strategy <> all($5) and {COMPLETE}"
 _ENDS = f"""
 select w.source_system, w.table_name, e.ends
 from unnest($1::text[], $2::text[]) as w (source_system, table_name)

@@ -84,6 +84,7 @@ left join lateral (
     select max(finished_at) as published_at from ops.loads as o
     where o.source_system = l.source_system and o.table_name = l.table_name and o.status = 'published'
         and o.strategy not in ('repair', 'replay', 'backfill', 'limited')
+        and o.reconciliation is distinct from 'incomplete'
 ) as p on true
 order by 1, 2
 """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from flows.state.freshness import PARTIAL
+from flows.state.freshness import COMPLETE, PARTIAL
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -50,7 +50,7 @@ async def hours_since_loads(connection: Connection[Record]) -> dict[tuple[str, s
     """(source, table) → hours since its last published load; loads of a part do not count."""
     rows = await connection.fetch(
         "select source_system, table_name, extract(epoch from now() - max(finished_at)) / 3600 as hours from ops.loads "
-        "where status = 'published' and strategy <> all($1) group by source_system, table_name",
+        f"where status = 'published' and {COMPLETE} and strategy <> all($1) group by source_system, table_name",
         [*PARTIAL],
     )
     return {(row["source_system"], row["table_name"]): float(row["hours"]) for row in rows}

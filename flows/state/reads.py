@@ -100,16 +100,18 @@ async def reopen(
     """Take over the table's newest load, if its read was interrupted with committed chunks. Returns its batch id.
 
     From here on, workers of the earlier attempt cannot commit; the caller must wait for commits in progress.
-    A refused read starts over, because its rows were refused.
+    A refused read starts over, because its rows were refused. One that stopped at a budget resumes whenever that was.
     """
     batch_id: int | None = await connection.fetchval(
         "update ops.loads set status = 'running', run_id = coalesce($3, run_id), error_id = null, error = null, "
         "finished_at = null where batch_id = ("
         "select max(batch_id) from ops.loads where source_system = $1 and table_name = $2 "
         "and strategy not in ('repair', 'replay', 'backfill')) "
-        "and status in ('running', 'failed') and exists (select from ops.reads as r inner join ops.chunks as c "
-        "using (batch_id) where r.batch_id = ops.loads.batch_id "
-        "and c.committed_at > clock_timestamp() - make_interval(secs => $4 * 3600.0)) returning batch_id",
+        "and status in ('running', 'failed', 'stopped') and exists (select from ops.reads as r "
+        "inner join ops.chunks as c using (batch_id) where r.batch_id = ops.loads.batch_id "
+        "and (ops.loads.status = 'stopped' "
+        "or c.committed_at > clock_timestamp() - make_interval(secs => $4 * 3600.0))) "
+        "returning batch_id",
         source,
         table,
         run_id,

@@ -59,7 +59,7 @@ async def close_run(
     error_id: str | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record the run's status: done, failed, refused or rescheduled."""
+    """Record the run's status: done, failed, refused, rescheduled or stopped."""
     await connection.execute(
         "update ops.runs set status = $2, error_id = $3, details = $4::text::jsonb, finished_at = clock_timestamp() "
         "where run_id = $1",

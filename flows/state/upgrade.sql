@@ -7,11 +7,11 @@ alter table if exists ops.loads add column if not exists quarantine_rows bigint;
 alter table if exists ops.loads add column if not exists volume text;
 alter table if exists ops.loads drop constraint if exists loads_status_check;
 alter table if exists ops.loads add constraint loads_status_check check (
-    status in ('running', 'published', 'failed', 'refused', 'rescheduled')
+    status in ('running', 'published', 'failed', 'refused', 'rescheduled', 'stopped')
 );
 alter table if exists ops.runs drop constraint if exists runs_status_check;
 alter table if exists ops.runs add constraint runs_status_check check (
-    status in ('running', 'done', 'failed', 'refused', 'rescheduled')
+    status in ('running', 'done', 'failed', 'refused', 'rescheduled', 'stopped')
 );
 alter table if exists ops.loads drop constraint if exists every_row_is_accounted_for;
 alter table if exists ops.loads add constraint every_row_is_accounted_for check (
@@ -120,6 +120,8 @@ alter table if exists ops.loads add column if not exists duplicate_rows bigint;
 alter table if exists ops.loads add column if not exists key_difference numeric;
 alter table if exists ops.reconciliations add column if not exists duplicate bigint not null default 0;
 alter table if exists ops.chunks add column if not exists written_by text;
+-- Version 12 has budgets, at which loads stop.
+alter table if exists ops.loads add column if not exists stops integer not null default 0;
 -- Version 12 says which versions the source still has, since a person may fix or discard a row.
 do $$
 begin

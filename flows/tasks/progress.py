@@ -72,6 +72,10 @@ def tell(result: LoadResult, meter: metrics.Meter) -> None:
         meter.peak_memory_bytes / 1e6,
         meter.cpu_seconds,
     )
+    if result.stopped:
+        log.warning("%s.%s: %s", result.source, result.table, result.stopped)
+        report(f"{result.source}.{result.table}", "stopped", result.stopped)
+        return
     if result.warning:
         log.warning("%s.%s: %s", result.source, result.table, result.warning)
     if (noticed := in_words(counts)) is not None:

@@ -53,7 +53,7 @@ class Run:
     _cpu_began: float = field(default_factory=metrics.cpu_seconds)
 
     async def end(self, status: str, details: Mapping[str, Any] | None = None, failure: Failure | None = None) -> None:
-        """Record its end: done, failed, refused or rescheduled."""
+        """Record its end: done, failed, refused, rescheduled or stopped."""
         self.has_ended = True
         facts = failure.facts(self.number, None) if failure is not None else None
         async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:

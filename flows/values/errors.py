@@ -12,7 +12,9 @@ MedallionError            what · where · fix · retryable
 ├── WarehouseError        the warehouse failed                            exit 3
 │   └── LoadLocked            another run holds the table
 ├── DataRefused           the data broke a rule, a gate or a threshold    exit 1
-│   └── SchemaDrift           a column changed in a way that needs a person
+│   ├── SchemaDrift           a column changed in a way that needs a person
+│   └── OverBudget            a load needs more than its budget, and cannot stop in the middle
+├── BudgetReached         a load stopped at its budget; the next goes on  exit 4
 └── Stopped               cancelled, or its process was terminated        exit 130
 """
 
@@ -136,6 +138,22 @@ class SchemaDrift(DataRefused):
     """A column changed in a way that needs a decision."""
 
     failure_class = FailureClass.SCHEMA
+
+
+class OverBudget(DataRefused):
+    """A load is known to need more than its budget, and cannot stop in the middle. Nothing was read."""
+
+    failure_class = FailureClass.BUSINESS
+
+
+class BudgetReached(MedallionError):
+    """A load stopped at its budget, at a commit. What it has is kept, and the next run goes on from there.
+
+    Nothing failed, and the table is not complete.
+    """
+
+    exit_code = 4
+    failure_class = FailureClass.RESOURCE
 
 
 class Stopped(MedallionError):

@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     warehouse_reviewer_url: SecretStr | None = Field(
         None, description="Connection URL as the role for pull requests; unset → embedded, the transformer's"
     )
+    warehouse_dashboard_url: SecretStr | None = Field(
+        None, description="Connection URL of the warehouse as the role of `medallion dashboard`; unset → embedded"
+    )
     admin_url: SecretStr | None = Field(
         None, description="Connection URL as an account that may create roles; only for `medallion rotate`"
     )
@@ -90,6 +93,10 @@ class Settings(BaseSettings):
     row_limit: int | None = Field(
         None, ge=1, description="For development: each load reads so many rows at most; refused in production"
     )
+    price_per_gb: float = Field(0, ge=0, description="Price of a gigabyte read from a source, for budgets of money")
+    price_per_thousand_requests: float = Field(0, ge=0, description="Price of a thousand requests to an API")
+    price_per_hour: float = Field(0, ge=0, description="Price of an hour of loading")
+    price_currency: str = Field("EUR", description="The currency of the prices, for display")
     resume_hours: float = Field(12, ge=0, description="A read interrupted longer ago than this starts over")
     failpoint: str = Field("", description="For tests: the step at which the process kills itself")
     ui_url: str = Field("", description="The Prefect UI as people reach it, for links in alerts; unset → no links")
@@ -123,6 +130,18 @@ class Settings(BaseSettings):
     watch_expiry_days: float = Field(21, gt=0, description="Certificates and passwords are reported so long before")
     watch_backup_hours: float = Field(36, gt=0, description="Age of the newest backup")
     watch_drill_days: float = Field(9, gt=0, description="Age of the last restore drill")
+    dashboard_users: SecretStr | None = Field(
+        None, description="People of the dashboard as name:roles:hash, separated by spaces; unset → a token is printed"
+    )
+    dashboard_hosts: str = Field(
+        "", description="Names besides localhost by which a reverse proxy reaches the dashboard, separated by spaces"
+    )
+    dashboard_proxy_header: str = Field(
+        "", description="Header in which a reverse proxy names who has logged in; unset → the dashboard's own login"
+    )
+    dashboard_proxy_secret: SecretStr | None = Field(
+        None, description="What the reverse proxy sends in X-Medallion-Proxy, at least 16 characters"
+    )
     sentry_dsn: SecretStr | None = Field(None, description="Errors go to Sentry, scrubbed; unset → nowhere")
     openlineage_url: str = Field("", description="An HTTP API that receives OpenLineage events; unset → nowhere")
     openlineage_key: SecretStr | None = Field(None, description="Its key, sent as a bearer token")

@@ -13,8 +13,9 @@ from flows.kinds.answers import Ends
 from flows.kinds.registry import kind_of
 from flows.landing.table import Target, raw_columns
 from flows.observe.tracing import span
+from flows.publish.identity import joined
 from flows.publish.sample import sample_of
-from flows.state import ledger, reconciliations
+from flows.state import budgets, ledger, reconciliations
 from flows.state.reconciliations import Reconciliation
 from flows.values.checksum import Key
 from flows.values.connection import DatabaseConnection
@@ -70,10 +71,14 @@ async def _compare(ends: Ends[Source, Loadable]) -> tuple[Reconciliation, Sequen
         await ledger.ensure_schema(warehouse)
         loaded = await raw_columns(warehouse, target) is not None
         sample = sample_of(await ledger.read_cursor(warehouse, target.source, target.table)) if loaded else None
+        stopped = await budgets.stopped(warehouse, target.source, target.table)
     if sample is not None:
         result = replace(result, note=f"limited: raw has a sample of {sample:,} rows at most")
     elif loaded:
         with span("compare", by=kind.compares_by):
             result, found = await kind.compare(ends)
         keys = list(found)
+        if stopped is not None and result.result == "match":
+            # What was read agrees. Whether that is all, only a load that ends can say.
+            result = replace(result, result="not_compared", note=joined(result.note, stopped))
     return replace(result, seconds=time.monotonic() - started), keys

@@ -15,6 +15,7 @@ ROLES = (
     "medallion_transformer",
     "medallion_reader",
     "medallion_reviewer",
+    "medallion_dashboard",
     "medallion_backup",
     "medallion_prefect",
     "shop_app",
@@ -91,6 +92,7 @@ def grant_warehouse(connection: psycopg.Connection) -> None:
     """Schemas and privileges in the connected database, as a warehouse."""
     connection.execute((_HERE / "roles_warehouse.sql").read_bytes())
     connection.execute((_HERE / "roles_reviewer.sql").read_bytes())
+    connection.execute((_HERE / "roles_dashboard.sql").read_bytes())
     connection.execute((_HERE / "roles_guard.sql").read_bytes())
 
 

@@ -8,12 +8,14 @@
 --   medallion_transformer  reads those, writes staging, silver, gold and snapshots
 --   medallion_reader       reads gold
 --   medallion_reviewer     reads those, builds the models of a pull request in schemas of its own: roles_reviewer.sql
+--   medallion_dashboard    reads gold and what `medallion dashboard` shows of operations: roles_dashboard.sql
 do $$
 declare
     wanted text;
 begin
     foreach wanted in array array[
-        'medallion_extractor', 'medallion_loader', 'medallion_transformer', 'medallion_reader', 'medallion_reviewer'
+        'medallion_extractor', 'medallion_loader', 'medallion_transformer', 'medallion_reader', 'medallion_reviewer',
+        'medallion_dashboard'
     ] loop
         if not exists (select from pg_catalog.pg_roles where rolname = wanted) then
             execute format('create role %I login nosuperuser nocreatedb nocreaterole noreplication nobypassrls', wanted);
@@ -38,10 +40,10 @@ begin
     select coalesce(array_agg(format('%s: %s', c.setrole::regrole, c.setting)), '{}') into former
     from (select s.setrole, unnest(s.setconfig) as setting from pg_catalog.pg_db_role_setting as s) as c
     inner join pg_catalog.pg_roles as r on c.setrole = r.oid
-    where r.rolname ~ '^medallion_(extractor|loader|transformer|reader|reviewer)(_clone)?$';
+    where r.rolname ~ '^medallion_(extractor|loader|transformer|reader|reviewer|dashboard)(_clone)?$';
     for account in
         select rolname from pg_catalog.pg_roles
-        where rolname ~ '^medallion_(extractor|loader|transformer|reader|reviewer)(_clone)?$'
+        where rolname ~ '^medallion_(extractor|loader|transformer|reader|reviewer|dashboard)(_clone)?$'
     loop
         execute format('alter role %I reset all', account);
         for database in
@@ -70,6 +72,11 @@ begin
             ('medallion_reviewer', 'statement_timeout', '10min'),
             ('medallion_reviewer', 'lock_timeout', '30s'),
             ('medallion_reviewer', 'temp_file_limit', '10GB'),
+            -- A page that takes longer is not worth what it costs the loads.
+            ('medallion_dashboard', 'idle_in_transaction_session_timeout', '1min'),
+            ('medallion_dashboard', 'statement_timeout', '10s'),
+            ('medallion_dashboard', 'lock_timeout', '2s'),
+            ('medallion_dashboard', 'temp_file_limit', '1GB'),
             -- For what the macro `wait_for_lock` does not do more gently. Longer than the loader's, so that a model that
             -- reads raw outlasts a load that waits to add a column to it.
             ('medallion_transformer', 'lock_timeout', '2min'),
@@ -87,7 +94,8 @@ begin
         union all
         select r.role, k.setting, k.value
         from unnest(array[
-            'medallion_extractor', 'medallion_loader', 'medallion_transformer', 'medallion_reader', 'medallion_reviewer'
+            'medallion_extractor', 'medallion_loader', 'medallion_transformer', 'medallion_reader', 'medallion_reviewer',
+            'medallion_dashboard'
         ]) as r (role)
         cross join (values
             ('tcp_keepalives_idle', '60'), ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '3')
@@ -113,6 +121,7 @@ begin
         select r.rolname, declared.connections from (values
             ('medallion_reader', 20),
             ('medallion_reviewer', 8),
+            ('medallion_dashboard', 12),
             -- Of a source's own server, which its applications need: docs/capacity.md counts what loads take.
             ('medallion_extractor', 40)
         ) as declared (role, connections)

@@ -34,7 +34,10 @@ begin
                 end if;
                 return;
             end if;
-        elsif pg_has_role(current_user, to_regrole('medallion_reader')::oid, 'member') is not true then
+        elsif
+            pg_has_role(current_user, to_regrole('medallion_reader')::oid, 'member') is not true
+            and pg_has_role(current_user, to_regrole('medallion_dashboard')::oid, 'member') is not true
+        then
             return;
         end if;
         raise exception '% may not run %', current_user, tg_tag using errcode = 'insufficient_privilege';

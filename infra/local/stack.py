@@ -37,6 +37,7 @@ _URLS = {
     "warehouse_transformer": ("medallion_transformer", "warehouse"),
     "warehouse_reader": ("medallion_reader", "warehouse"),
     "warehouse_reviewer": ("medallion_reviewer", "warehouse"),
+    "warehouse_dashboard": ("medallion_dashboard", "warehouse"),
     "postgres_backup": ("medallion_backup", "postgres"),
     "shop_admin": (roles.ADMIN, "shop"),
     "shop_app": ("shop_app", "shop"),

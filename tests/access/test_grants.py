@@ -14,7 +14,7 @@ from tests.conftest import TestCluster, TestDatabase, fresh_warehouse
 from tests.kinds.loading import at, rows
 
 ROLES = ("medallion_extractor", "medallion_loader", "medallion_transformer", "medallion_reader",
-         "medallion_reviewer")  # fmt: skip
+         "medallion_reviewer", "medallion_dashboard")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_only_the_functions_of_reviews_act_as_their_owner_and_each_of_ours_says_
     invoker = (
         *("is_held", "refuse_change", "refuse_definition", "refuse_partitions", "release_lock", "take_lock"),
         *("fire_alert", "resolve_alerts", "alerts_of_load", "alerts_of_run", "alerts_of_checks", "alerts_of_circuit"),
-        *("alerts_of_reconciliation", "alerts_of_schema_changes"),
+        *("alerts_of_reconciliation", "alerts_of_schema_changes", "let_dashboard_read"),
     )
     reviews = ("close_schemas", "newest_build", "open_schema", "read_manifest", "tables_changed_since")
     expected = dict.fromkeys(invoker, False) | dict.fromkeys(reviews, True)

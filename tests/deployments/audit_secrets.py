@@ -27,6 +27,8 @@ REASONS: Mapping[str, str] = {
     "docs/*": "an address that shows where a password goes",
     "blocks/types.py": "an address that shows where a password goes",
     "deployments/*": "an address that takes its password from a variable, or words for what holds one",
+    "flows/dashboard/static/vendor/*": "the hashes by which npm knows the files of others",
+    "flows/dashboard/people.py": "the words before a hash of a password",
     "flows/*": "an address that shows where a password goes, or the pattern by which one is masked",
     "infra/*": "the name of the place where a secret is kept",
 }

@@ -59,7 +59,7 @@ async def test_a_run_that_finds_differences_fails_with_exit_code_1_and_the_next_
     assert isinstance(error, DataRefused)
     assert error.exit_code == 1
     assert error.what == "raw differs from its source in shop.basket_items"
-    assert "medallion reconcile shop.basket_items --repair" in error.fix
+    assert "medallion recover shop.basket_items" in error.fix
     assert len(loads(ends.warehouse)) == 6, "nothing was repaired"
     (ran,) = rows(ends.warehouse, "select status from ops.runs")
     assert ran["status"] == "refused"

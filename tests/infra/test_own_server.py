@@ -30,7 +30,7 @@ class Server:
         return psycopg.connect(url, autocommit=True)
 
     def follow_the_readme(self) -> list[str]:
-        """The four files, and passwords. Returns what the server noticed aloud."""
+        """The five files, and passwords. Returns what the server noticed aloud."""
         heard: list[str] = []
         with self.connect("operator", "postgres") as operator:
             operator.add_notice_handler(lambda notice: heard.append(notice.message_primary or ""))
@@ -43,6 +43,7 @@ class Server:
             operator.add_notice_handler(lambda notice: heard.append(notice.message_primary or ""))
             operator.execute((SQL / "roles_warehouse.sql").read_bytes())
             operator.execute((SQL / "roles_reviewer.sql").read_bytes())
+            operator.execute((SQL / "roles_dashboard.sql").read_bytes())
             operator.execute((SQL / "roles_guard.sql").read_bytes())
         return [line for line in heard if "already exists" not in line]
 
@@ -62,6 +63,7 @@ def test_an_operator_who_is_no_superuser_furnishes_a_warehouse(server: Server) -
     assert heard == [
         "temp_file_limit of medallion_reader could not be set by operator",
         "temp_file_limit of medallion_reviewer could not be set by operator",
+        "temp_file_limit of medallion_dashboard could not be set by operator",
         "pg_use_reserved_connections could not be granted by operator",
         "pg_read_all_stats could not be granted by operator",
         "event triggers could not be created by operator",

@@ -104,7 +104,8 @@ def test_the_loader_neither_reads_nor_writes_what_is_transformed(furnished: Test
 
 
 @pytest.mark.parametrize(
-    "role", ["medallion_loader", "medallion_transformer", "medallion_reader", "medallion_reviewer"]
+    "role",
+    ["medallion_loader", "medallion_transformer", "medallion_reader", "medallion_reviewer", "medallion_dashboard"],
 )
 def test_roles_of_the_warehouse_do_not_reach_the_shop(cluster: TestCluster, source: TestDatabase, role: str) -> None:
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
@@ -154,6 +155,7 @@ def test_the_extractor_sees_since_when_foreign_transactions_run(source: TestData
         "medallion_transformer",
         "medallion_reader",
         "medallion_reviewer",
+        "medallion_dashboard",
         "shop_app",
     ],
 )

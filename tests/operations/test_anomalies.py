@@ -90,7 +90,11 @@ async def test_an_accepted_change_is_over_at_once_and_becomes_what_is_usual(ware
 async def test_the_watch_does_not_compare_a_day_twice(warehouse: TestDatabase) -> None:
     profiled_up_to(warehouse, days_ago(1), {days_ago(1): 0.3})
     before = await found(warehouse, days_ago(1))
-    run_sql(warehouse.url("loader"), "update ops.profile_days set null_share = 0")
+    run_sql(
+        warehouse.url("loader"),
+        "update ops.profile_days set null_share = 0.9 where column_name = 'calm' and day = %s",
+        [days_ago(1)],
+    )
     assert await found(warehouse, days_ago(1)) == before != []
 
 

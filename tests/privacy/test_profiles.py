@@ -1,16 +1,20 @@
 """Profiles of loads tell nothing of a person, and are kept by load for a quarter, by day for longer."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from flows.declare import Hashed
 from flows.privacy.erase import erase
 from flows.purge import purge_expired
 from flows.quality.profile import Profiling
+from flows.sources.shop import shop as shop_source
 from flows.values.settings import settings
 from flows.verbs import load as loading
+from flows.verbs.profiling import profiling_of
 from tests.conftest import TestDatabase
 from tests.kinds.loading import addresses, load
 from tests.operations.profiles import profiled
@@ -60,3 +64,11 @@ def test_after_a_quarter_profiles_of_loads_go_and_those_of_days_remain(
     assert rows(warehouse, "select count(*) from ops.profiles") == [(1,)]
     assert rows(warehouse, "select null_share from ops.profile_days") == [(0.5,), (0.5,)]
     settings.cache_clear()
+
+
+def test_listed_masked_and_personal_columns_have_only_nulls() -> None:
+    households = replace(shop_source.table("households"), masked={"a[b]": Hashed()})
+    found = profiling_of(shop_source, households)
+    assert [name for name in ("latitude", "a[b]", "email", "basket_id") if not found.only_nulls(name)] == []
+    assert [name for name in ("age_band", "latitudes") if found.only_nulls(name)] == []
+    assert not profiling_of(shop_source, shop_source.table("stores")).only_nulls("latitude")

@@ -4,8 +4,8 @@ import asyncio
 
 import psycopg
 
-from flows.cli.quarantine import _load_again
 from flows.privacy.erase import erase
+from flows.privacy.replay import load_again
 from flows.purge import purge_expired
 from flows.verbs.fix import fix
 from tests.conftest import TestDatabase
@@ -50,7 +50,7 @@ def test_an_erased_person_does_not_come_back_by_a_replay(held: TestDatabase, sho
     number = write(held, _BASKET)
     asyncio.run(fix(number, {"household_id": KEY}, "ada", "a guess"))
 
-    (done,) = asyncio.run(_load_again([str(number)], None))
+    (done,) = asyncio.run(load_again([str(number)], "ada"))
 
     assert done.result is not None
     assert done.result.counts.rows_inserted == 1

@@ -33,6 +33,10 @@ BOUNDED = {
         "idle_in_transaction_session_timeout": "1min", "statement_timeout": "10min", "lock_timeout": "30s",
         "temp_file_limit": "10GB",
     },
+    "dashboard": {
+        "idle_in_transaction_session_timeout": "1min", "statement_timeout": "10s", "lock_timeout": "2s",
+        "temp_file_limit": "1GB",
+    },
     "transformer": {
         "idle_in_transaction_session_timeout": "5min", "statement_timeout": "2h", "lock_timeout": "2min",
     },

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from flows.declare import Replace
-from flows.kinds.api import Endpoint, Since, known_fields
+from flows.kinds.api import Api, Endpoint, Since, known_fields
 from flows.kinds.api.fields import Change, RecordFields
 from flows.kinds.api.landing import ListLanding, forgotten
 from flows.kinds.api.list_state import Gathered, ListRead
@@ -20,7 +20,7 @@ from flows.kinds.api.shape import places_of, shape_of
 from flows.landing.readable import Steps, readable, unknown_fields
 from flows.landing.records import Records
 from flows.landing.table import SchemaChange, compare, ensure_types, raw_columns
-from flows.publish.session import LoadSession, Progress
+from flows.publish.run import LoadRun
 from flows.quality.quarantine import Unreadable
 from flows.state import ledger
 from flows.values.errors import MedallionError, SchemaDrift
@@ -38,17 +38,10 @@ class ListGathering:
     `careful`: the numbers of each record are checked, which takes longer than everything else.
     """
 
-    def __init__(
-        self,
-        session: LoadSession,
-        endpoint: Endpoint,
-        plan: LoadPlan,
-        known: ListRead,
-        on_progress: Progress | None,
-    ) -> None:
-        self.session, self.endpoint, self.plan, self.known = session, endpoint, plan, known
-        self.on_progress = on_progress
-        self.landing = ListLanding(session, endpoint)
+    def __init__(self, run: LoadRun[Api, Endpoint], plan: LoadPlan, known: ListRead) -> None:
+        self.run, self.session, self.plan, self.known = run, run.session, plan, known
+        endpoint = self.endpoint = run.table
+        self.landing = ListLanding(run.session, endpoint)
         self.fields = RecordFields({}, endpoint.on_drift, first=True)
         self.first = plan.strategy == "initial"
         self.since = known.since if known.is_under_way else plan.lower
@@ -98,6 +91,12 @@ class ListGathering:
     def _is_full(self, began: float) -> bool:
         gathered, limits = self.gathered, settings()
         if gathered.ended or self.stopped is not None:
+            return True
+        if self.run.spending.is_exhausted():
+            whole = isinstance(self.endpoint.load, Replace)
+            self.stopped = self.run.spending.reached(
+                f"from its place in the list{', which is published at its end' if whole else ''}"
+            )
             return True
         if isinstance(self.endpoint.load, Replace) or not gathered.pages:
             return False
@@ -170,8 +169,8 @@ class ListGathering:
             self._note(page)
             records = readable(page.records, keys, unreadable, careful=self.careful, parent=page.parent)
             yield Records(self._as_known(records, keys, unreadable, page.parent), page.parent)
-            if self.on_progress is not None:
-                self.on_progress("received", self._received)
+            if self.run.on_progress is not None:
+                self.run.on_progress("received", self._received)
             # A list cannot be resumed in the middle of a parent's list.
             in_between = page.place is None and not page.is_last
             if not in_between and (page.keep or self._is_full(began) or time.monotonic() >= until):
@@ -199,6 +198,7 @@ class ListGathering:
 
     def _note(self, page: Page) -> None:
         self._received += page.received_bytes
+        self.run.spend(len(page.records), page.received_bytes, requests=1)
         gathered, known = self.gathered, self.known
         # A missing parent (404, 410) does not mean that its children are deleted: it may come back. Nor does a list
         # that has not been shown to be whole.

@@ -41,7 +41,14 @@ from flows.publish.run import LoadRun
 from flows.publish.staged import Staged
 from flows.state import ledger, schema_changes
 from flows.values.connection import ApiConnection
-from flows.values.errors import ListUnfinished, MedallionError, PlaceLost, SourceError, SourceUnavailable
+from flows.values.errors import (
+    BudgetReached,
+    ListUnfinished,
+    MedallionError,
+    PlaceLost,
+    SourceError,
+    SourceUnavailable,
+)
 from flows.values.identifiers import quote_identifier
 from flows.values.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
 
@@ -61,7 +68,7 @@ class ListLoad:
         self.connection: ApiConnection = run.origin.connection
         self.limits: HttpLimits = run.origin.limits
         self.shape = shape_of(run.table)
-        self.gathering = ListGathering(run.session, run.table, plan, known, run.on_progress)
+        self.gathering = ListGathering(run, plan, known)
         self.upper = known.reached or state.value
         self.groups = 0
         self.changes: list[str] = []
@@ -160,7 +167,7 @@ class ListLoad:
     def _publishes_before(self, stopped: MedallionError) -> bool:
         """Whether to publish although the list did not end: only a complete list shows which records are deleted."""
         return (
-            isinstance(stopped, SourceUnavailable | ListUnfinished)
+            isinstance(stopped, SourceUnavailable | ListUnfinished | BudgetReached)
             and bool(self.gathering.gathered.pages)
             and not isinstance(self.endpoint.load, Replace)
         )

@@ -47,6 +47,7 @@ class Databases(Kind[Database, Table]):
 
     cursor_decides = True
     heeds_limit = True
+    at_budget = "refuses"
 
     def address(self, source: Database) -> DatabaseConnection:
         """The database's connection URL."""

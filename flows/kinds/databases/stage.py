@@ -47,6 +47,8 @@ async def carry_out(run: LoadRun[Database, Table], planned: ForeignPlan) -> Load
         if planned.limit is not None:
             measured = replace(measured, unfit={})  # what does not fit is left to a full load
         _refuse_misfits(measured, run.target.where)
+    if planned.limit is None:
+        run.spending.admit(measured.rows)
     staged = await _stage(run, planned, measured)
     # The source is no longer needed: its transaction ends before the warehouse's begins.
     reader.close()

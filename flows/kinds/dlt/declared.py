@@ -5,6 +5,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import get_args
 
+from flows.declare.budget import Budget, refuse_budget
 from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.load import Append, Merge, Replace
 from flows.declare.refusals import refuse_repeats, unknown_table
@@ -47,7 +48,8 @@ class Resource:
     `on_duplicate` is the reaction to records of a replace that have one key and differ: "quarantine" sets all of them
     aside as `key_not_unique`, "newest" all but the last; both up to `max_quarantined`. A merge reads changes, of which
     the last one counts.
-    `freshness` is how fresh the table must be, in place of what the source declares.
+    `freshness` is how fresh the table must be, in place of what the source declares. `budget` is what a load may read
+    before it stops.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Resource:
     may_be_empty: bool = False
     description: str = ""
     freshness: Freshness | None = None
+    budget: Budget | None = None
 
     @property
     def tolerance(self) -> Tolerance:
@@ -141,6 +144,7 @@ class Resource:
                 pass
         self.tolerance.refuse_nonsense(where)
         refuse_freshness(self.freshness, where, has_time=self.cursor_is_time)
+        refuse_budget(self.budget, where)
         refuse_unknown_reaction(self.on_duplicate, where)
         if self.on_drift not in get_args(OnDrift):
             raise DeclarationError(
@@ -168,7 +172,8 @@ class DltSource:
     imported and called when a load or a plan begins, and never before. Secrets and options of the source come from
     where dlt looks for them (SOURCES__HUBSPOT__API_KEY, .dlt/secrets.toml). With `connection` the function is also
     handed our own: as `url` and `key`, those of the two that it takes, from MEDALLION_SOURCE_<CONNECTION>_URL and …_KEY
-    or from the block source-<connection>. `freshness` is how fresh its tables must be.
+    or from the block source-<connection>. `freshness` is how fresh its tables must be, `budget` what all loads of a run
+    may read together.
     """
 
     name: str
@@ -179,6 +184,7 @@ class DltSource:
     max_parallel: int = 2
     description: str = ""
     freshness: Freshness | None = None
+    budget: Budget | None = None
 
     @property
     def kind(self) -> str:
@@ -201,6 +207,7 @@ class DltSource:
         if self.connection is not None:
             require_plain(self.connection, "connection", where)
         refuse_freshness(self.freshness, where)
+        refuse_budget(self.budget, where)
         _require_import_path(self.build, "build", where)
         if not self.resources:
             raise DeclarationError("no resources", where=where, fix="declare at least one Resource")

@@ -40,6 +40,7 @@ class Dlt(Kind[DltSource, Resource]):
 
     has_key = True
     heeds_limit = True
+    at_budget = "refuses"  # where it can count, and reads everything; otherwise it checks afterwards
     plan_fails_at = "warehouse"  # the source's own errors say so themselves
 
     def address(self, source: DltSource) -> ApiConnection | None:

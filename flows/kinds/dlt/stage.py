@@ -55,6 +55,8 @@ async def carry_out(run: LoadRun[DltSource, Resource], opened: Opened, plan: Loa
     """Read the resource, and publish its rows with its state. Memory: what it yields at one time."""
     target, reader = run.target, opened.reader
     total = None if opened.limit is not None else await reader.count()
+    # The state is known at the end only, so a resource cannot stop in the middle.
+    run.spending.admit(total if plan.strategy in {"initial", "replace", "reload"} else None)
     settled(run.table, await reader.begin(), target.where)
     staged = await _stage(run, opened, plan, total)
     state = reader.state

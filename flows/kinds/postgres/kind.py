@@ -51,6 +51,7 @@ class Postgres(Kind[Database, Table]):
     reads_in_chunks = True
     cursor_decides = True
     compares_by = "content"
+    at_budget = "stops"
     heeds_limit = True
 
     def address(self, source: Database) -> DatabaseConnection:

@@ -16,6 +16,7 @@ from flows.kinds.postgres.trust import trusted_window
 from flows.kinds.postgres.unchanged import is_unwritten, written
 from flows.kinds.postgres.zones import notice_local_times
 from flows.landing.table import SchemaChange, Target, raw_columns
+from flows.publish.budget import Spending
 from flows.publish.evolution import beside_scheduled_loads, drift_since, no_longer_held, returned
 from flows.publish.identity import (
     Doubt,
@@ -35,7 +36,7 @@ from flows.publish.sample import (
     sample_of,
 )
 from flows.publish.strategy import leaves_alone, not_unique, strategy_of
-from flows.state import ledger, reloads
+from flows.state import budgets, ledger, reloads
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import CursorState, LoadPlan, Window
 from flows.values.row_limit import row_limit
@@ -150,7 +151,9 @@ async def plan_table(
     if held:
         reason += f"; held back from raw: {', '.join(f'{change.column} {change.change}' for change in held)}"
     unique = await key_is_unique(origin, table)
-    reading, volume = await plan_reading(origin, table, shape, window, strategy)
+    spending = Spending.of(source, table)
+    spending.resumes = await budgets.has_chunks_of_a_stopped_read(warehouse, source.name, table.name)
+    reading, volume = await plan_reading(origin, table, shape, window, strategy, spending)
     plan = LoadPlan(
         source=source.name,
         table=table.name,

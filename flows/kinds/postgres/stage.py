@@ -21,6 +21,7 @@ from flows.kinds.postgres.large.chunks import RunChunk, Threads
 from flows.kinds.postgres.large.gathering import open_gathering
 from flows.kinds.postgres.large.slices import refuse_rewritten, share_snapshot
 from flows.kinds.postgres.large.windows import Windows
+from flows.kinds.postgres.large.within_budget import admit
 from flows.kinds.postgres.moved import bring_moved
 from flows.kinds.postgres.plan import TablePlan
 from flows.kinds.postgres.queries import refuse_unlocked
@@ -106,16 +107,18 @@ class _Load:
                 await refuse_rewritten(self.origin, self.table, self.plan, self.volume)
                 snapshot = await share_snapshot(self.origin)
             extracted_at = datetime.now(UTC).isoformat()
-            gathering = await open_gathering(
-                self.session, self.origin, self.table, self.plan, self.window, self.volume, extracted_at
-            )
+            if not self.plan.reading.restarts:
+                self.run.spending.admit(self.plan.reading.rows, self.plan.reading.bytes)
+            gathering = await open_gathering(self.run, self.plan, self.window, self.volume, extracted_at)
             self.session.pass_failpoint("after_landing_created")
             self.window, resumed = gathering.window, bool(gathering.chunks)
-            await gathering.run(snapshot, run_chunk, self.run.on_progress)
+            await gathering.run(snapshot, run_chunk, self.run)
             rows, received, chunks = gathering.rows, gathering.bytes, len(gathering.chunks)
             stamp = Stamp(extracted_at, self.session.batch_id)
             await stamp_landing(self.session.warehouse, self.session.target, stamp)
         else:
+            if self.limit is None:
+                await admit(self.run, self.plan.reading, self.window)
             rows, received = await self._stage(self.window)
             chunks = 1
         if self.plan.strategy == "overwrite":
@@ -179,7 +182,7 @@ class _Load:
         Each is read in its own snapshot, so the source can vacuum in between. Chunks end below the horizon seen before
         the first, so no new rows can appear below them.
         """
-        windows = Windows(self.table, self.plan, self.window)
+        windows = Windows(self.table, self.plan, self.window, self.run.spending)
         with self.session.reading():
             async with settled(self.origin, self.run.source, self.table):
                 await windows.cut(self.origin)
@@ -204,6 +207,7 @@ class _Load:
             if not part.is_last:
                 self.session.pass_failpoint("after_chunk_commit")
                 await self.run.next_batch(self.plan)
+                windows.stop_if_exhausted(part.window.upper)
         return total, changes, windows.count
 
     async def _start_reading(self) -> None:

@@ -44,6 +44,7 @@ class ApiEnd(End):
     records: list[dict[str, Any]] = field(default_factory=list)
     refuses: bool = False
     stops: str = ""
+    commit: int = _PAGE
     early_ends: tuple[str, ...] = ("drops the last page", "no word of the next page", "an empty page")
 
     def write(self, *items: tuple[int, str, int]) -> None:

@@ -47,6 +47,8 @@ class End(ABC):
     settles: float = 0.0
     #: Whether the source says how many items it has.
     counts: bool = True
+    #: Rows that a load commits at once at least, beyond which it cannot divide its read: an API's page.
+    commit: int = 1
     #: The ways in which the source can stop in the middle of its items as if that were the end.
     early_ends: tuple[str, ...] = ()
 

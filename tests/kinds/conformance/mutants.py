@@ -16,6 +16,7 @@ from flows.kinds.kind import Kind
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.staged import Staged
 from flows.state import ledger
+from flows.values.errors import BudgetReached
 from flows.values.plan import LoadCounts
 from tests.kinds.conformance.end import End
 
@@ -158,6 +159,28 @@ class ForgetsTheRules(Mutant):
 
     def row_checks(self, table: Any) -> Any:
         return replace(self._kind.row_checks(table), rules=())
+
+
+class ReportsCompleteness(Mutant):
+    """A reader that stops at its budget and says nothing of it, as one does that takes a limit for the end."""
+
+    async def load(self, run: LoadRun[Any, Any], planned: Planned) -> Loaded:
+        try:
+            return await self._kind.load(run, planned)
+        except BudgetReached:
+            return Loaded(planned.plan, run.published)
+
+
+class ForgetsItsPlace(Mutant):
+    """A reader that stops at its budget and keeps neither what it has nor where it was."""
+
+    async def load(self, run: LoadRun[Any, Any], planned: Planned) -> Loaded:
+        try:
+            return await self._kind.load(run, planned)
+        except BudgetReached:
+            for table in ("ops.chunks", "ops.reads", "ops.list_reads"):
+                await run.warehouse.execute(f"delete from {table}")
+            raise
 
 
 def mutants(kind: Kind[Any, Any], end: End) -> dict[str, Mutant]:

@@ -23,14 +23,14 @@ from blocks.types import SourceApi, SourceDatabase
 from deployments.documents import documents
 from flows.access.addresses import connect
 from flows.access.mask_key import mask_key
-from flows.declare import Freshness, Hashed
+from flows.declare import Budget, Freshness, Hashed
 from flows.failures.failpoints import FAILPOINTS
 from flows.kinds.registry import kind_of
 from flows.operations.alerts import Condition
 from flows.operations.checks.freshness import late
 from flows.operations.freshness import Clocks
 from flows.render.raw_columns import raw_columns
-from flows.values.errors import MedallionError
+from flows.values.errors import MedallionError, OverBudget
 from flows.verbs.fix import fix
 from flows.verbs.plan import PlanLine
 from flows.verbs.quarantine import discard_rows
@@ -636,6 +636,46 @@ async def a_load_leaves_a_profile_of_the_rows_that_it_published(given: Given) ->
 async def _late(given: Given) -> list[Condition]:
     async with connect(given.address, side="warehouse") as warehouse:
         return await late(warehouse, clocks=Clocks([given.source]))
+
+
+@promise
+async def a_load_stops_at_its_budget_and_the_next_goes_on(given: Given) -> None:
+    """Or it is refused before it begins. What was read is kept, and the table never passes for complete meanwhile."""
+    given.end.write(*twenty())
+    given.redeclare(budget=Budget(rows=8))
+    if kind_of(given.source).at_budget == "refuses":
+        with pytest.raises(OverBudget, match="budget of 8 rows"):
+            await given.load()
+        assert given.ask(f"select to_regclass('{given.raw}')") == [(None,)]
+        assert given.ask("select status from ops.loads") == [("refused",)]
+        given.redeclare(budget=Budget(rows=20))
+        assert (await given.load()).stopped is None
+        assert given.live() == given.end.held()
+        return
+    await _catch_up(given)
+    given.end.write(*((number + 20, name, amount) for number, name, amount in twenty()))
+    await asyncio.sleep(given.end.settles)
+    await _catch_up(given)
+
+
+async def _catch_up(given: Given) -> None:
+    """Twenty rows with a budget of eight: each load keeps to it and gets further, until one is complete."""
+    for loads in range(1, 8):  # noqa: B007 - counted
+        result = await given.load()
+        if result.stopped is None:
+            break
+        assert 0 < result.counts.rows_read < 8 + given.end.commit
+        assert "budget of 8 rows" in result.stopped
+        assert result.counts.reconciliation == "incomplete"
+        ((status, stops),) = given.ask("select status, stops from ops.loads order by batch_id desc limit 1")
+        assert (status, stops > 0) == ("stopped", True)
+        assert (await given.compare()).result != "match"
+    # The merge begins where the first load began: rows may have changed while that took its time.
+    assert 1 < loads < 7, "a load that stops keeps what it has"
+    assert given.live() == given.end.held()
+    assert result.counts.reconciliation == ("match" if given.end.counts else "not_compared")
+    assert (await given.compare()).result != "different"
+    assert given.landed() == []
 
 
 def _can_declare(given: Given, word: str) -> bool:

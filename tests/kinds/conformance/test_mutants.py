@@ -5,18 +5,22 @@ from unittest.mock import patch
 
 import pytest
 
+from flows.kinds.postgres.large.within_budget import Steps
 from flows.kinds.registry import KINDS
+from flows.publish.budget import Allowance, Spending
 from flows.values.errors import MedallionError
 from tests.kinds.conformance.end import Fixture
 from tests.kinds.conformance.given import Given
 from tests.kinds.conformance.kinds import FIXTURES
 from tests.kinds.conformance.mutants import (
     NAMES,
+    ForgetsItsPlace,
     ForgetsTheRules,
     LoadsWhatIsBehindAMask,
     MarksWhatItDoesNotSee,
     Mutant,
     NamesAnotherEvent,
+    ReportsCompleteness,
     TakesASampleForAll,
     TrustsAnyCursor,
     mutants,
@@ -28,6 +32,7 @@ from tests.kinds.conformance.promises import (
     a_limited_load_is_never_mistaken_for_a_full_one,
     a_list_is_complete_or_the_load_says_so,
     a_load_leaves_a_profile_of_the_rows_that_it_published,
+    a_load_stops_at_its_budget_and_the_next_goes_on,
     a_plan_names_deletes,
     a_row_fixed_by_hand_and_replayed_is_in_raw_exactly_once,
     an_empty_load_is_fresh_and_the_newest_event_is_that_of_raw,
@@ -136,6 +141,33 @@ async def test_a_reader_that_believes_every_end_dies_of_a_promise(begin: Callabl
         given.end.early_ends = (way,)
         with gullible(), pytest.raises(AssertionError, match=way):
             await a_list_is_complete_or_the_load_says_so(given)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FIXTURES if KINDS[kind].at_budget == "stops"])
+@pytest.mark.parametrize("mutant", [ReportsCompleteness, ForgetsItsPlace])
+async def test_a_kind_that_stops_and_loses_the_rest_dies_of_a_promise(
+    begin: Callable[[Fixture], Given], kind: str, mutant: type[Mutant]
+) -> None:
+    """Of kinds that stop in the middle."""
+    given = begin(FIXTURES[kind])
+
+    with patch.dict(KINDS, {kind: mutant(KINDS[kind])}), pytest.raises(AssertionError):
+        await a_load_stops_at_its_budget_and_the_next_goes_on(given)
+
+
+@pytest.mark.parametrize("kind", FIXTURES)
+async def test_a_kind_that_overruns_its_budget_dies_of_a_promise(begin: Callable[[Fixture], Given], kind: str) -> None:
+    """A reader that counts nothing, and asks nobody before it begins."""
+    given = begin(FIXTURES[kind])
+
+    with (
+        patch.object(Spending, "_charge", lambda *_: None),
+        patch.object(Spending, "spend", lambda *_, **__: None),
+        patch.object(Allowance, "too_small_for", lambda *_, **__: None),
+        patch.object(Steps, "within", lambda _, wanted, **__: wanted),
+        pytest.raises((AssertionError, pytest.fail.Exception)),
+    ):
+        await a_load_stops_at_its_budget_and_the_next_goes_on(given)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FIXTURES if kind in ("postgres", "databases")])

@@ -74,7 +74,10 @@ class PostgresEnd(End):
 
 @contextmanager
 def start(shop: TestDatabase, folder: Path) -> Iterator[End]:
-    run_sql(shop.url("app"), "create table items (id bigint, name text, amount int, changed_at timestamptz not null)")
+    columns = "id bigint not null, name text, amount int, changed_at timestamptz not null"
+    run_sql(shop.url("app"), f"create table items ({columns})")
+    run_sql(shop.url("app"), "create index on items (id)")
+    run_sql(shop.url("app"), "create index on items (changed_at)")
     run_sql(shop.url("app"), "grant select on items to public")
     url = shop.url("extractor")
     parts = urlsplit(url)

@@ -31,7 +31,7 @@ create table if not exists ops.runs (
     started_at timestamptz not null default clock_timestamp(),
     finished_at timestamptz,
     status text not null default 'running' check (
-        status in ('running', 'done', 'failed', 'refused', 'rescheduled')
+        status in ('running', 'done', 'failed', 'refused', 'rescheduled', 'stopped')
     ),
     error_id text,
     details jsonb
@@ -47,9 +47,11 @@ create table if not exists ops.loads (
     window_lower text,
     window_upper text,
     -- rescheduled: an API requested a longer wait than a run allows. The load resumes later, from the place it reached.
+    -- stopped: it reached a budget. What it has is kept, and the next load goes on from there.
     status text not null default 'running' check (
-        status in ('running', 'published', 'failed', 'refused', 'rescheduled')
+        status in ('running', 'published', 'failed', 'refused', 'rescheduled', 'stopped')
     ),
+    stops integer not null default 0,
     volume text,
     rows_read bigint,
     rows_inserted bigint,
@@ -83,6 +85,7 @@ create table if not exists ops.loads (
     )
 );
 comment on column ops.loads.quarantine_rows is 'Source rows that are only in quarantine: source_rows = raw_rows + quarantine_rows when reconciliation is match.';
+comment on column ops.loads.stops is 'How often this batch stopped at a budget: a read in chunks resumes under the same batch.';
 comment on column ops.loads.key_difference is 'Fingerprint of the keys in raw and quarantine minus that of the source''s keys: if it is that of the last load, nothing else differs than did then. missing_rows, extra_rows, duplicate_rows: keys compared one by one.';
 comment on table ops.loads is 'One row per load of one table: window, counts, status. Commits with the rows it counts.';
 create index if not exists loads_by_table on ops.loads (source_system, table_name, batch_id desc);
@@ -315,6 +318,24 @@ create table if not exists ops.reveals (
 );
 comment on table ops.reveals is
 'One row per time that a person saw the values of quarantined rows: whose command, which rows, and why. Append-only; an erasure may replace words of the reason by [erased].';
+
+-- Recoveries: what `medallion recover` did, to one table each.
+create table if not exists ops.recoveries (
+    recovery_id bigint generated always as identity primary key,
+    run_id bigint not null references ops.runs (run_id),
+    source_system text not null,
+    table_name text not null,
+    plan text not null,
+    outcome text,
+    recovered_by text not null,
+    by_role text not null default session_user,
+    reason text not null,
+    started_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz
+);
+comment on table ops.recoveries is
+'One row per table that a person had recovered: the plan that was agreed to, who, why, and how both ends compared at its end. finished_at is null while it runs, and if it was killed: the same command resumes it.';
+create index if not exists recoveries_by_table on ops.recoveries (source_system, table_name, recovery_id desc);
 
 create table if not exists ops.list_reads (
     source_system text not null,
@@ -645,6 +666,7 @@ language plpgsql set search_path = pg_catalog as $$
 declare
     alert ops.alerts;
     problem ops.errors;
+    stops bigint;
     about constant text := new.source_system || '.' || new.table_name;
 begin
     alert.subject := about;
@@ -672,11 +694,34 @@ begin
         perform ops.fire_alert(alert);
         return null;
     end if;
+    if new.status = 'stopped' then
+        perform ops.resolve_alerts(array['load failed', 'load refused'], about, 'it stopped at a budget this time');
+        -- Once is what a budget is for. Again and again, without a complete load in between, the table never catches up.
+        select sum(l.stops) into stops from ops.loads as l
+        where l.source_system = new.source_system and l.table_name = new.table_name and l.batch_id > coalesce((
+            select max(p.batch_id) from ops.loads as p
+            where p.source_system = new.source_system and p.table_name = new.table_name and p.status = 'published'
+                and p.strategy not in ('repair', 'backfill', 'limited', 'replay')
+                and p.reconciliation is distinct from 'incomplete'
+        ), 0);
+        if stops >= 3 then
+            alert.name := 'budget reached';
+            alert.severity := 'info';
+            alert.what := format('%s loads in a row stopped at a budget. The last one: %s', stops, new.error);
+            alert.fix := 'raise the budget, run more often, or declare a cursor so that less is read';
+            alert.cause := about || ': budget';
+            perform ops.fire_alert(alert);
+        end if;
+        return null;
+    end if;
     -- What reads some keys or partitions does not show that the table can be loaded.
     if new.status <> 'published' or new.strategy in ('repair', 'backfill', 'limited', 'replay') then
         return null;
     end if;
     perform ops.resolve_alerts(array['load failed', 'load refused'], about, 'loaded');
+    if new.reconciliation is distinct from 'incomplete' then
+        perform ops.resolve_alerts(array['budget reached'], about, 'the table was read to its end');
+    end if;
     if new.reconciliation in ('missing', 'extra', 'duplicate') then
         alert.name := 'result differs';
         alert.severity := case new.reconciliation when 'duplicate' then 'warning' else 'error' end;
@@ -684,7 +729,7 @@ begin
             'the load ended with result %s: %s rows at the source, %s in raw, %s in quarantine',
             new.reconciliation, new.source_rows, new.raw_rows, new.quarantine_rows
         );
-        alert.fix := format('run `medallion reconcile %s` for the keys, with --repair to read them again', about);
+        alert.fix := format('run `medallion recover %s`: it shows what it would read again', about);
         alert.cause := about || ': ' || new.reconciliation;
         perform ops.fire_alert(alert);
     elsif new.reconciliation = 'match' then
@@ -727,7 +772,7 @@ declare
     ended constant text := new.details ->> 'ended';
 begin
     alert.subject := trim(new.pipeline || ' ' || new.scope);
-    if new.status = 'done' then
+    if new.status in ('done', 'stopped') then
         perform ops.resolve_alerts(array['run failed', 'run refused'], alert.subject, 'a later run is done');
         return null;
     end if;
@@ -830,7 +875,7 @@ begin
             'source and raw differ: %s rows missing, %s extra, %s different, %s duplicate, %s repaired', new.missing,
             new.extra, new.different, new.duplicate, new.repaired
         );
-        alert.fix := format('run `medallion reconcile %s --repair`', about);
+        alert.fix := format('run `medallion recover %s`: it shows what it would read again', about);
         alert.cause := about || ': content';
         perform ops.fire_alert(alert);
     end if;
@@ -1066,5 +1111,46 @@ create table if not exists ops.usage (
 ) with (fillfactor = 50);
 comment on table ops.usage is
 'One row per table (scope: its source), pipeline and scope, and model: what the last of them used. cpu_seconds and memory_bytes are those of the process, with all that ran in it at the same time.';
+
+-- The dashboard: what people did on its pages, and what its role may read.
+create table if not exists ops.dashboard_actions (
+    action_id bigint generated always as identity primary key,
+    person text not null,
+    action text not null,
+    subject text not null,
+    outcome text not null check (outcome in ('began', 'done', 'failed', 'refused')),
+    note text,
+    by_role text not null default session_user,
+    happened_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.dashboard_actions is
+'One row per step of what somebody did on a page of the dashboard, refused attempts and looks at personal data too. Append-only. Contains no values of rows.';
+create or replace trigger only_added before update or delete or truncate on ops.dashboard_actions
+for each statement execute function ops.refuse_change();
+-- Pages show days and weeks of a year of history.
+create index if not exists loads_by_time on ops.loads (started_at);
+create index if not exists errors_by_time on ops.errors (occurred_at);
+
+create or replace function ops.let_dashboard_read() returns void
+language plpgsql set search_path = pg_catalog as $$
+begin
+    if to_regrole('medallion_dashboard') is null then
+        return;
+    end if;
+    grant usage on schema ops, quarantine to medallion_dashboard;
+    -- Not cursors, states and positions: they are values of rows. Nor the keys of locks.
+    grant select on
+        ops.schema_version, ops.runs, ops.loads, ops.chunks, ops.errors, ops.check_results, ops.reconciliations,
+        ops.schema_changes, ops.circuits, ops.dbt_manifests, ops.releases, ops.incidents, ops.silences, ops.alerts,
+        ops.alert_transitions, ops.alert_messages, ops.watches, ops.dashboard_actions
+    to medallion_dashboard;
+    -- How many rows and why, not what is in them.
+    grant select (
+        quarantine_id, batch_id, source_system, table_name, rule, quarantined_at, resolved_at, resolution, resolved_by,
+        reason, withheld
+    ) on quarantine.rows to medallion_dashboard;
+end
+$$;
+select ops.let_dashboard_read();
 
 insert into ops.schema_version (version) values (12) on conflict do nothing;

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
+from flows.declare.budget import Budget, refuse_budget
 from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.refusals import refuse_repeats, unknown_table
 from flows.kinds.api.declared.answers import When
@@ -32,7 +33,8 @@ class Api:
     children of an endpoint fetched in parallel, unless the endpoint declares its own. `client_certificate`: mutual TLS
     (RFC 8705), beside any `auth`; the certificate and its key are in …_CERTIFICATE. `stores` are hosts of object stores
     that the API's redirects and documents may lead to, such as "*.s3.amazonaws.com"; they get no credentials.
-    `answers` says what answers of all endpoints mean, see `When`. `freshness` is how fresh its tables must be.
+    `answers` says what answers of all endpoints mean, see `When`. `freshness` is how fresh its tables must be, `budget`
+    what all loads of a run may read together.
     `traced`: its requests have the header `traceparent`, for an API of your own whose spans belong to the same trace.
     """
 
@@ -51,6 +53,7 @@ class Api:
     max_parallel: int = 2
     description: str = ""
     freshness: Freshness | None = None
+    budget: Budget | None = None
     traced: bool = False
 
     @property
@@ -73,6 +76,7 @@ class Api:
         require_plain(self.name, "source", where)
         require_plain(self.connection, "connection", where)
         refuse_freshness(self.freshness, where)
+        refuse_budget(self.budget, where)
         if not self.endpoints:
             raise DeclarationError("no endpoints", where=where, fix="declare at least one Endpoint")
         if isinstance(self.rate, int | float) and self.rate <= 0:

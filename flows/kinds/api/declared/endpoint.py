@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
 
+from flows.declare.budget import Budget, refuse_budget
 from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.load import Append, Merge, Replace
 from flows.declare.refusals import refuse_repeats
@@ -54,7 +55,8 @@ class Endpoint:
     `on_duplicate` is the reaction to records of a replace that have one key and differ: "quarantine" sets all of them
     aside as `key_not_unique`, "newest" all but the last; both up to `max_quarantined`. A merge reads changes, of which
     the last one counts.
-    `freshness` is how fresh the table must be, in place of what the API declares.
+    `freshness` is how fresh the table must be, in place of what the API declares. `budget` is what a load may read
+    before it stops.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Endpoint:
     quarantine_floor: int = 5
     description: str = ""
     freshness: Freshness | None = None
+    budget: Budget | None = None
 
     @property
     def tolerance(self) -> Tolerance:
@@ -202,6 +205,7 @@ class Endpoint:
         self.tolerance.refuse_nonsense(where)
         has_time = isinstance(self.cursor, Since) and self.cursor.is_time
         refuse_freshness(self.freshness, where, has_time=has_time)
+        refuse_budget(self.budget, where)
         refuse_unknown_reaction(self.on_duplicate, where)
         refuse_repeats([rule.name for rule in self.rules], "rule", where)
         own = [field.name for field in self.copied]

@@ -11,25 +11,30 @@ import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from flows.declare.database import Database
 from flows.declare.table import Table
 from flows.kinds.postgres.identity import same_source
 from flows.kinds.postgres.large.chunk_size import ChunkSize
 from flows.kinds.postgres.large.chunks import ChunkJob, RunChunk
 from flows.kinds.postgres.large.slices import MOST_EDGES, Grid, edge_grid, page_grid
 from flows.kinds.postgres.large.volume import Volume
+from flows.kinds.postgres.large.within_budget import Steps, rows_apart
 from flows.landing.table import Stamp, create_landing, relation_columns, stamp_landing
-from flows.publish.session import LoadSession, Progress
+from flows.publish.budget import Spending
+from flows.publish.run import LoadRun
+from flows.publish.session import LoadSession
 from flows.state import reads
 from flows.state.reads import Chunk, Read
 from flows.values.errors import WarehouseError
 from flows.values.plan import LoadPlan, Reading, Window
 from flows.values.settings import settings
-from flows.values.shape import METADATA, Shape
+from flows.values.shape import METADATA
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 
+_ANY = 1 << 62
 # How often chunks are read if something else takes their rows away.
 _MOST_READS = 3
 
@@ -37,13 +42,18 @@ _MOST_READS = 3
 class Gathering:
     """The chunks of one read: committed and pending ones."""
 
-    def __init__(self, session: LoadSession, read: Read, chunks: list[Chunk], reading: Reading) -> None:
+    def __init__(
+        self, session: LoadSession, read: Read, chunks: list[Chunk], reading: Reading, spending: Spending
+    ) -> None:
         self.session, self.read, self.window = session, read, read.window
         self.chunks = chunks
         self.grid = Grid.from_facts(read.grid)
         self._reading = reading
         self._size = ChunkSize.within(settings(), reading.bytes, self.grid.steps)
         self._gaps = _gaps(chunks, self.grid.steps)
+        # A read that could not resume would never get any further.
+        width, rows = max(1.0, reading.bytes / max(1, reading.rows)), self.grid.apart or reading.rows / self.grid.steps
+        self._steps = Steps(spending if reading.restarts else Spending(""), rows, rows * width)
 
     @property
     def rows(self) -> int:
@@ -55,15 +65,16 @@ class Gathering:
         """Bytes received so far, by all attempts."""
         return sum(chunk.bytes for chunk in self.chunks)
 
-    async def run(self, snapshot: str, run_chunk: RunChunk, on_progress: Progress | None) -> None:
+    async def run(self, snapshot: str, run_chunk: RunChunk, load: LoadRun[Database, Table]) -> None:
         """Stage all chunks, as many in parallel as there are readers; a chunk that is short afterwards is read again.
 
         Raises:
+            BudgetReached: the next chunk would exceed a budget; committed chunks are kept.
             MedallionError: a chunk failed; the others have ended, and their commits are kept.
         """
         warehouse, landing = self.session.warehouse, self.session.target.landing
         for _ in range(_MOST_READS):
-            await self._read(snapshot, run_chunk, on_progress)
+            await self._read(snapshot, run_chunk, load)
             if not await reads.discard_short(warehouse, self.read.batch_id, landing):
                 return
             self.chunks = await reads.chunks_of(warehouse, self.read.batch_id)
@@ -75,18 +86,27 @@ class Gathering:
             retryable=True,
         )
 
-    async def _read(self, snapshot: str, run_chunk: RunChunk, on_progress: Progress | None) -> None:
+    async def _read(self, snapshot: str, run_chunk: RunChunk, load: LoadRun[Database, Table]) -> None:
         under_way: set[asyncio.Task[Chunk]] = set()
         try:
             while self._gaps or under_way:
                 while self._gaps and len(under_way) < self._reading.readers:
-                    under_way.add(asyncio.ensure_future(run_chunk(self._next(snapshot))))
+                    first = not load.spending.rows and not under_way
+                    if not (fitting := self._steps.within(_ANY, first=first)):
+                        break
+                    job = self._next(snapshot, fitting)
+                    self._steps.reserve(job.upper - job.lower)
+                    under_way.add(asyncio.ensure_future(run_chunk(job)))
+                if not under_way:
+                    done_steps = sum(chunk.upper - chunk.lower for chunk in self.chunks)
+                    share = f"{100 * done_steps // self.grid.steps} % of the read, which is published at its end"
+                    raise load.spending.reached(f"after {share}", int(self._steps.rows), int(self._steps.size))
                 done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
                 # All exceptions are retrieved before one is raised: asyncio prints others, with the rows they quote.
                 problems = [problem for task in done if (problem := task.exception()) is not None]
                 for task in done:
                     if task.exception() is None:
-                        self._take(task.result(), on_progress)
+                        self._take(task.result(), load)
                 if problems:
                     raise problems[0]
         finally:
@@ -94,11 +114,11 @@ class Gathering:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    def _next(self, snapshot: str) -> ChunkJob:
+    def _next(self, snapshot: str, fitting: int) -> ChunkJob:
         lower, end = self._gaps[0]
         left = sum(upper - begin for begin, upper in self._gaps)
         # At the end readers share the rest, rather than wait for the one with most of it.
-        steps = min(self._size.steps, max(1, -(-left // self._reading.readers)))
+        steps = min(fitting, self._size.steps, max(1, -(-left // self._reading.readers)))
         upper = min(end, lower + steps)
         self._gaps = ([(upper, end)] if upper < end else []) + self._gaps[1:]
         target = self.session.target
@@ -114,12 +134,15 @@ class Gathering:
             self._size.reason,
         )
 
-    def _take(self, chunk: Chunk, on_progress: Progress | None) -> None:
+    def _take(self, chunk: Chunk, load: LoadRun[Database, Table]) -> None:
         self.chunks.append(chunk)
+        self._steps.reserve(chunk.lower - chunk.upper)
+        if self._reading.restarts:
+            load.spend(chunk.rows, chunk.bytes)
         self._size.learn(chunk.upper - chunk.lower, chunk.bytes, chunk.seconds, chunk.memory)
         self.session.rows_read = self.rows
-        if on_progress is not None:
-            on_progress("copied", self.bytes)
+        if load.on_progress is not None:
+            load.on_progress("copied", self.bytes)
 
 
 def _gaps(chunks: list[Chunk], steps: int) -> list[tuple[int, int]]:
@@ -133,18 +156,13 @@ def _gaps(chunks: list[Chunk], steps: int) -> list[tuple[int, int]]:
 
 
 async def open_gathering(
-    session: LoadSession,
-    origin: Connection[Record],
-    table: Table,
-    plan: LoadPlan,
-    window: Window,
-    volume: Volume,
-    extracted_at: str,
+    load: LoadRun[Database, Table], plan: LoadPlan, window: Window, volume: Volume, extracted_at: str
 ) -> Gathering:
     """Resume the batch's interrupted read if it is still valid; else start a new one.
 
-    `origin` is inside the transaction whose snapshot the chunks are read in.
+    The source's session is inside the transaction whose snapshot the chunks are read in.
     """
+    session, table, spending = load.session, load.table, load.spending
     shape, reading, warehouse = plan.shape, plan.reading, session.warehouse
     assert shape is not None  # plan_table always describes
     interrupted = await reads.find_read(warehouse, session.batch_id)
@@ -155,14 +173,14 @@ async def open_gathering(
         # Rows staged by the first attempt keep its time; new rows get ours.
         for moment in (interrupted.opened_at.isoformat(), extracted_at):
             await stamp_landing(warehouse, session.target, Stamp(moment, session.batch_id))
-        return Gathering(session, interrupted, chunks, reading)
+        return Gathering(session, interrupted, chunks, reading, spending)
     with session.reading():
-        grid = await _cut(origin, table, shape, window, reading, volume)
+        grid = await _cut(load.origin, table, window, reading, volume, spending)
     await create_landing(warehouse, session.target, shape, first=plan.strategy == "initial", bare=True)
     read = await reads.open_read(
         warehouse, session.batch_id, plan.strategy, asdict(grid), window, session.target.landing
     )
-    return Gathering(session, read, [], reading)
+    return Gathering(session, read, [], reading, spending)
 
 
 async def _goes_on(session: LoadSession, read: Read, plan: LoadPlan, window: Window, volume: Volume) -> bool:
@@ -185,12 +203,13 @@ async def _goes_on(session: LoadSession, read: Read, plan: LoadPlan, window: Win
 
 
 async def _cut(
-    origin: Connection[Record], table: Table, shape: Shape, window: Window, reading: Reading, volume: Volume
+    origin: Connection[Record], table: Table, window: Window, reading: Reading, volume: Volume, spending: Spending
 ) -> Grid:
     if reading.by == "page":
         return page_grid(volume.pages, volume.file)
     limits = settings()
-    smallest = int(limits.chunk_min_mb * 1e6 / max(1.0, reading.bytes / max(1, reading.rows)))
-    rows_apart = max(smallest, reading.rows // MOST_EDGES)
+    width = max(1.0, reading.bytes / max(1, reading.rows))
+    apart = rows_apart(int(limits.chunk_min_mb * 1e6 / width), spending, width)
     assert reading.by == "key"  # windows are cut when they are published
-    return await edge_grid(origin, table, "key", reading.columns, window.condition, rows_apart)
+    apart = max(apart, reading.rows // MOST_EDGES)
+    return await edge_grid(origin, table, "key", reading.columns, window.condition, apart)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from flows.declare import Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.table import Table
 from flows.kinds.postgres.large.volume import Volume, estimate
+from flows.kinds.postgres.large.within_budget import divides
+from flows.publish.budget import Spending
 from flows.values.plan import Reading, Window
 from flows.values.settings import Settings, settings
 from flows.values.shape import Shape
@@ -16,15 +18,27 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 
+# Of fewer, a page may hold more rows than a budget allows: the key divides finer.
+_FEW_PAGES = 64
+
+
 async def plan_reading(
-    origin: Connection[Record], table: Table, shape: Shape, window: Window, strategy: str
+    origin: Connection[Record], table: Table, shape: Shape, window: Window, strategy: str, spending: Spending
 ) -> tuple[Reading, Volume]:
-    """How to read the window's rows, by the source's statistics and the configured thresholds."""
+    """How to read the window's rows, by the source's statistics, the configured thresholds and the load's budgets."""
     volume = await estimate(origin, table, shape, window.expected or window.condition)
-    return choose(table, shape, window, strategy, volume, settings()), volume
+    return choose(table, shape, window, strategy, volume, settings(), spending), volume
 
 
-def choose(table: Table, shape: Shape, window: Window, strategy: str, volume: Volume, limits: Settings) -> Reading:
+def choose(
+    table: Table,
+    shape: Shape,
+    window: Window,
+    strategy: str,
+    volume: Volume,
+    limits: Settings,
+    spending: Spending | None = None,
+) -> Reading:
     """The reading for a volume.
 
     A read from the cursor on is published window by window if an index provides its order. Others are gathered: by
@@ -32,19 +46,24 @@ def choose(table: Table, shape: Shape, window: Window, strategy: str, volume: Vo
     a row's position must then be stable. With neither, chunks only serve parallel readers.
     """
     known = Reading(_size(volume, limits), rows=volume.rows, bytes=volume.bytes)
-    if known.volume == "small":
+    spending = spending or Spending("")
+    along = window_columns(table, shape, window, volume) if strategy in {"merge", "append"} else ()
+    limited = divides(spending, known, follows_cursor=bool(along))
+    if known.volume == "small" and not limited:
         return known
-    if strategy in {"merge", "append"} and (columns := window_columns(table, shape, window, volume)):
-        return replace(known, how="windows", by="cursor", columns=columns, restarts=True)
+    if along:
+        return replace(known, how="windows", by="cursor", columns=along, restarts=True)
     gathered = replace(known, how="chunks", readers=limits.load_readers if known.volume == "large" else 1)
     if strategy == "overwrite":
         # Rows that left these partitions are added to those read; a restart could not assign them to a chunk.
         return replace(gathered, by="page") if volume.has_pages and gathered.readers > 1 else known
     follows_changes = isinstance(table.cursor, Timestamp | Epoch | TransactionId) and bool(table.keys)
-    if volume.has_pages and follows_changes:
+    if volume.has_pages and follows_changes and not (limited and volume.pages < _FEW_PAGES):
         return replace(gathered, by="page", restarts=True)
     if columns := _key_columns(table, shape, volume):
         return replace(gathered, by="key", columns=columns, restarts=True)
+    if known.volume == "small":
+        return known
     if volume.has_pages and gathered.readers > 1:
         return replace(gathered, by="page")
     return known

@@ -31,7 +31,7 @@ class Grid:
     """`steps` steps along pages, or along `columns` with `edges` between them.
 
     The first step has no lower bound and the last no upper one, so that together they cover the full table whatever
-    was written since the edges were chosen.
+    was written since the edges were chosen. `apart`: rows between two edges.
     """
 
     by: Literal["page", "key", "cursor"]
@@ -39,12 +39,13 @@ class Grid:
     columns: tuple[str, ...] = ()
     edges: tuple[Edge, ...] = ()
     file: int | None = None
+    apart: int = 0
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Grid:
         """The grid from the JSON of `dataclasses.asdict`."""
         edges = tuple(tuple(edge) for edge in facts["edges"])
-        return cls(facts["by"], facts["steps"], tuple(facts["columns"]), edges, facts["file"])
+        return cls(facts["by"], facts["steps"], tuple(facts["columns"]), edges, facts["file"], facts.get("apart", 0))
 
     def condition(self, lower: int, upper: int) -> str:
         """SQL for the steps from `lower` (inclusive) to `upper` (exclusive)."""
@@ -126,7 +127,7 @@ async def edge_grid(
     edges = tuple(tuple(str(value) for value in record.values()) for record in records)
     if by == "cursor":
         edges = _distinct(edges)
-    return Grid(by, len(edges) + 1, columns, edges)
+    return Grid(by, len(edges) + 1, columns, edges, apart=rows_apart)
 
 
 def _distinct(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:

@@ -16,6 +16,9 @@ from flows.declare.cursor import ByClock
 from flows.declare.table import Table
 from flows.kinds.postgres.large.chunk_size import ChunkSize
 from flows.kinds.postgres.large.slices import MOST_EDGES, Grid, edge_grid
+from flows.kinds.postgres.large.within_budget import Steps, rows_apart
+from flows.kinds.postgres.table import count
+from flows.publish.budget import Spending
 from flows.state import reads
 from flows.state.reads import Chunk
 from flows.values.identifiers import quote_identifier, quote_literal
@@ -50,8 +53,11 @@ class Part:
 class Windows:
     """The parts of a read; the next one is sized by the measured ones."""
 
-    def __init__(self, table: Table, plan: LoadPlan, window: Window) -> None:
-        self._table, self._plan, self._window = table, plan, window
+    def __init__(self, table: Table, plan: LoadPlan, window: Window, spending: Spending) -> None:
+        self._table, self._plan, self._window, self._spending = table, plan, window, spending
+        self._steps = Steps(spending, 0, 0)
+        self._settled: str | None = None
+        self._reached = 0
         self._grid = Grid("cursor", 1)
         self._size: ChunkSize | None = None
         self.count = 0
@@ -68,27 +74,51 @@ class Windows:
             f"and {name} {ends} {quote_literal(self._window.upper)}"
         )
         width = max(1.0, reading.bytes / max(1, reading.rows))
-        rows_apart = max(int(limits.chunk_min_mb * 1e6 / width), reading.rows // MOST_EDGES)
-        self._grid = await edge_grid(origin, self._table, "cursor", reading.columns, settled, rows_apart)
+        apart = rows_apart(int(limits.chunk_min_mb * 1e6 / width), self._spending, width)
+        apart = max(apart, reading.rows // MOST_EDGES)
+        self._grid = await edge_grid(origin, self._table, "cursor", reading.columns, settled, apart)
         self._size = ChunkSize.within(limits, reading.bytes, self._grid.steps)
+        self._steps = Steps(self._spending, apart, apart * width)
+        if self._steps.fits_at_most() is not None:
+            await self._keep_back(origin, settled)
+
+    async def _keep_back(self, origin: Connection[Record], settled: str) -> None:
+        """Rows that came just now, or since a transaction that is still open began, belong to the last part, whatever
+        their number. If they do not fit the budget they are left to the next load, which can divide them."""
+        most = self._steps.fits_at_most() or 0
+        unsettled = f"({self._window.condition}) and ({settled}) is not true"
+        self._steps.kept_back = await count(origin, self._table, unsettled, most + 1)
+        if self._steps.kept_back > most - self._steps.rows:
+            self._steps.kept_back, self._settled = 0, settled
 
     def __iter__(self) -> Iterator[Part]:
         assert self._size is not None  # cut() runs first
         lower = 0
         while lower < self._grid.steps:
-            upper = min(self._grid.steps, lower + self._size.steps)
-            is_last = upper == self._grid.steps
+            upper = min(self._grid.steps, lower + self._steps.within(self._size.steps, first=True))
+            self._steps.reserve(upper - lower)
+            is_last = upper == self._grid.steps and self._settled is None
             condition = f"({self._window.condition}) and {self._grid.condition(lower, upper)}"
-            after = self._window.next if is_last else self._cursor_at(upper)
+            if self._settled is not None and upper == self._grid.steps:
+                condition = f"{condition} and {self._settled}"
+            after = self._window.next if upper == self._grid.steps else self._cursor_at(upper)
             self.count += 1
             begin = self._grid.edges[lower - 1][0] if lower else self._window.lower
             window = replace(self._window, condition=condition, lower=begin, upper=after.value, next=after)
+            self._reached = upper
             yield Part(window, lower, upper, is_last, self._size.aim, self._size.reason)
             lower = upper
 
     def _cursor_at(self, step: int) -> CursorState:
         value, *key = self._grid.edges[step - 1]
         return replace(self._window.next, value=value, key=json.dumps(key) if key else None)
+
+    def stop_if_exhausted(self, reached: str | None) -> None:
+        """Raises: BudgetReached: the next part would exceed a budget. The last one was published up to `reached`."""
+        left_out = self._settled is not None
+        if self._reached == self._grid.steps or self._steps.within(1, first=False) == 0:
+            rows = (self._steps.fits_at_most() or 0) + 1 if left_out else int(self._steps.rows) + self._steps.kept_back
+            raise self._spending.reached(f"from {reached}", rows, int(self._steps.size))
 
     def learn(self, part: Part, received: int, seconds: float, memory: int) -> None:
         """Adapt the size of the next part to the finished one."""

@@ -1,0 +1,1 @@
+"""`medallion dashboard`: operations and gold as web pages, on loopback."""

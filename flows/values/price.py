@@ -1,0 +1,29 @@
+"""What reading costs, by the prices in the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flows.values.settings import settings
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Prices of what a load uses; those that are not set are 0."""
+
+    per_gb: float = 0.0
+    per_thousand_requests: float = 0.0
+    per_hour: float = 0.0
+
+    @classmethod
+    def declared(cls) -> Price:
+        """The prices of the settings."""
+        chosen = settings()
+        return cls(chosen.price_per_gb, chosen.price_per_thousand_requests, chosen.price_per_hour)
+
+    def __bool__(self) -> bool:
+        return any((self.per_gb, self.per_thousand_requests, self.per_hour))
+
+    def cost(self, size: float = 0, requests: float = 0, seconds: float = 0) -> float:
+        """What so many bytes, requests and seconds cost."""
+        return size / 1e9 * self.per_gb + requests / 1e3 * self.per_thousand_requests + seconds / 3600 * self.per_hour

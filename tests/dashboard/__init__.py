@@ -1,0 +1,1 @@
+"""The dashboard, over a real warehouse and a real server on loopback."""
