@@ -19,6 +19,7 @@ from prefect.states import Completed
 
 from flows.observe.markdown import cell
 from flows.tasks import begin
+from flows.tasks.correlation import correlated_run
 from flows.values.settings import settings
 from flows.verbs.find import choose
 
@@ -47,10 +48,11 @@ def backup(keep: int | None = None, keep_days: float | None = None) -> dict[str,
     from infra.backup.take import take
 
     log, store = get_run_logger(), open_store()
-    made = take(store, keys(), home=embedded_home(), on_step=log.info)
-    catalog = Catalog(store, made.system)
-    expiry = retention.plan(catalog, keep=keep, days=keep_days)
-    retention.expire(catalog, expiry)
+    with correlated_run("backup"):
+        made = take(store, keys(), home=embedded_home(), on_step=log.info)
+        catalog = Catalog(store, made.system)
+        expiry = retention.plan(catalog, keep=keep, days=keep_days)
+        retention.expire(catalog, expiry)
     facts = {
         "backup": made.label,
         "cluster_bytes": made.cluster_bytes,
@@ -92,14 +94,15 @@ def drill(sources: list[str] | None = None, scratch: str | None = None) -> dict[
 
     within = Path(scratch).expanduser().resolve() if scratch else settings().home
     log = get_run_logger()
-    done = drills.drill(
-        open_catalog(open_store()),
-        keys(),
-        sources=choose(sources),
-        within=within,
-        on_step=log.info,
-        on_table=lambda line: log.info("%s: %s, %s rows read", line.table, _outcome(line), f"{line.rows_read:,}"),
-    )
+    with correlated_run("drill"):
+        done = drills.drill(
+            open_catalog(open_store()),
+            keys(),
+            sources=choose(sources),
+            within=within,
+            on_step=log.info,
+            on_table=lambda line: log.info("%s: %s, %s rows read", line.table, _outcome(line), f"{line.rows_read:,}"),
+        )
     facts: dict[str, Any] = json.loads(json.dumps(done.facts(), default=str))
     _show("drill", f"Drill of backup {done.backup}: targets {'missed' if done.problems else 'met'}", _found(done))
     drills.refuse_missed(done)

@@ -16,12 +16,12 @@ from flows.failures.combined import combined
 from flows.failures.diagnose import diagnose
 from flows.ingest import ingest
 from flows.observe.artifacts import links_markdown
-from flows.observe.logs import correlated
 from flows.publish.budget import shared_budgets
 from flows.sources import SOURCES
 from flows.tasks import begin
 from flows.tasks.budgets import stopped_at_budget
 from flows.tasks.builds import preload_dbt
+from flows.tasks.correlation import correlated_run
 from flows.transform import transform
 from flows.values.errors import MedallionError
 from flows.verbs.find import find_source
@@ -48,7 +48,7 @@ def pipeline(
     for name in chosen:
         find_source(name)
     budget = chosen_budget(max_rows, max_bytes, max_minutes, max_cost)
-    with correlated(), shared_budgets(("the run", budget)):
+    with correlated_run("pipeline"), shared_budgets(("the run", budget)):
         # dbt takes 3 s to import, which overlaps with the copies.
         preload = threading.Thread(target=preload_dbt, name="preload-dbt", daemon=True)
         preload.start()

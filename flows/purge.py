@@ -27,6 +27,7 @@ from flows.privacy.terms import BATCH_ROWS, Overdue, delete_batch, overdue, writ
 from flows.sources.retention import LANDING_DAYS, RESULT_DAYS, RETENTION
 from flows.state import ledger, table_locks
 from flows.tasks import begin
+from flows.tasks.correlation import correlated_run
 from flows.values.identifiers import qualified
 from flows.values.settings import settings
 
@@ -58,7 +59,8 @@ async def purge(delete: bool = True) -> dict[str, int]:
         MedallionError: the warehouse cannot be reached, or refuses. Deletions until then are recorded.
     """
     begin.begin()
-    lines = await purge_expired(delete=delete)
+    with correlated_run("purge"):
+        lines = await purge_expired(delete=delete)
     rows = "".join(f"| {cell(line.place)} | {line.days} days | {line.count} {line.what} |\n" for line in lines)
     done = "deleted" if delete else "past its retention period"
     await acreate_markdown_artifact(

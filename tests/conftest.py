@@ -69,8 +69,9 @@ def pytest_configure(config: pytest.Config) -> None:
             compile_once(config)
     home = Path(os.environ[HOME_VARIABLE])
     # No test may meet the stack, the profile or the credentials of the person who runs it.
+    outside = ("MEDALLION_", "PREFECT_", "PG", "SENTRY_", "OTEL_", "TRACEPARENT")
     for name in [*os.environ]:
-        if name.startswith(("MEDALLION_", "PREFECT_", "PG", "SENTRY_")) and name != HOME_VARIABLE:
+        if name.startswith(outside) and name != HOME_VARIABLE:
             del os.environ[name]
     os.environ.update(
         MEDALLION_HOME=str(home / "stack"),

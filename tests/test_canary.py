@@ -31,12 +31,14 @@ from tests.flows.front_door import Ended, medallion
 from tests.flows.scripted_api import STAMP, ScriptedApi
 from tests.kinds.conformance.forking import ROOT
 from tests.kinds.loading import addresses, change, rows
+from tests.observe.otlp import Collector
 from tests.security.hostile_models import MARK, build_under_open_umask
 from tests.watched import Watched
 
 pytestmark = pytest.mark.xdist_group("canary")
 
 KEY = "zqkey-4f81a7c0"
+TRACE_KEY = "zqkey-90ab12cd"
 DLT_KEY = "zqkey-d17e5b93"
 DLT = importlib.util.find_spec("dlt") is not None
 needs_dlt = pytest.mark.skipif(not DLT, reason="the extra `dlt` is not installed")
@@ -67,6 +69,7 @@ class Left:
     home: Path
     copied: Path
     temporary: Path
+    collector: Collector
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,12 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
     guests = tmp_path_factory.mktemp("guests") / "records.json"
     guests.write_text(json.dumps(GUESTS), encoding="utf-8")
     module = "tests.flows.with_guests" if DLT else "flows.cli.app"
-    with fresh_warehouse(cluster) as warehouse, fresh_shop(cluster) as shop, ScriptedApi(KEY) as api:
+    with (
+        fresh_warehouse(cluster) as warehouse,
+        fresh_shop(cluster) as shop,
+        ScriptedApi(KEY) as api,
+        Collector() as collector,
+    ):
         variables = dict(addresses(warehouse, shop)) | {
             "MEDALLION_SOURCE_MARKETING_URL": api.url,
             "MEDALLION_SOURCE_MARKETING_KEY": KEY,
@@ -101,6 +109,9 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
         variables |= {
             "MEDALLION_OPENLINEAGE_FILE": str(lineage / "events.jsonl"),
             "MEDALLION_HOME": str(home),
+            "MEDALLION_LOG_FORMAT": "json",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer {TRACE_KEY}",
             "TMPDIR": str(temporary),
         }
         with Watched() as watched:
@@ -122,9 +133,21 @@ def left(cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.Tem
             medallion("purge", variables=variables, module=module),
             medallion("rotate", "loader", variables=variables, module=module),
         ]
-        secrets = (KEY, DLT_KEY, MARK, *passwords)
+        secrets = (KEY, DLT_KEY, TRACE_KEY, MARK, *passwords)
         yield Left(
-            warehouse, first, second, snapshot, hostile, secrets, watched, shown, lineage, home, copied, temporary
+            warehouse,
+            first,
+            second,
+            snapshot,
+            hostile,
+            secrets,
+            watched,
+            shown,
+            lineage,
+            home,
+            copied,
+            temporary,
+            collector,
         )
 
 
@@ -277,6 +300,22 @@ def test_what_commands_show_holds_none_of_it(left: Left) -> None:
     assert [shown.code for shown in left.shown[2:]] == [0, 0, 0, 3], [shown.panel for shown in left.shown[2:]]
     for shown in left.shown:
         assert found(shown.text, PERSONAL + left.secrets) == []
+
+
+def test_spans_hold_none_of_it(left: Left) -> None:
+    names = {span.name for span in left.collector.spans}
+    assert {"medallion run", "load shop.households", "publish", "dbt build", "GET marketing.campaigns"} <= names
+    assert {span.attributes["error.type"] for span in left.collector.spans if span.failed} & {"CheckViolationError"}
+    sent = {name.lower(): value for name, value in left.collector.headers[0].items()}
+    assert sent["authorization"] == f"Bearer {TRACE_KEY}", "so that the key was there to be found"
+    for body in left.collector.bodies:
+        assert found(body, PERSONAL + left.secrets) == []
+
+
+def test_every_line_that_the_runs_logged_is_a_json_object(left: Left) -> None:
+    lines = [line for line in left.first.err.splitlines() if line.startswith("{")]
+    assert {"shop", "marketing"} <= {json.loads(line).get("source") for line in lines}
+    assert len({json.loads(line)["correlation_id"] for line in lines} - {"-"}) == 1
 
 
 def test_documents_and_lineage_hold_none_of_it(left: Left) -> None:

@@ -25,6 +25,7 @@ from flows.access.prepared import Session
 from flows.access.sessions import leave_session
 from flows.failures.diagnose import CONNECTION_LOST
 from flows.values.connection import DatabaseConnection
+from flows.values.correlation import application_name
 from flows.values.identifiers import quote_literal
 from flows.values.settings import settings
 
@@ -112,7 +113,8 @@ async def take_kept(address: DatabaseConnection, side: str, application: str) ->
     while (session := keeper.pop(address.url, side)) is not None:
         with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, *CONNECTION_LOST):
             async with asyncio.timeout(settings().connect_timeout_seconds):
-                await session.connection.execute(f"set application_name = {quote_literal(application)}")
+                name = quote_literal(application_name(application))
+                await session.connection.execute(f"set application_name = {name}")
             session.uses += 1
             session.connection.begin_use()
             return session

@@ -16,15 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from flows.access.commented import Commented
 from flows.values.errors import FailureClass, MedallionError
 
 if TYPE_CHECKING:
     from asyncpg import Record
     from asyncpg.prepared_stmt import PreparedStatement
-
-    _Connection = asyncpg.Connection[Record]
-else:
-    _Connection = asyncpg.Connection
 
 #: More texts than a load has that do not name its table; what comes beyond is not prepared.
 _KNOWN = 500
@@ -32,7 +29,7 @@ _KNOWN = 500
 _lost: list[str] = []
 
 
-class Session(_Connection):
+class Session(Commented):
     """A connection that prepares statements when a later use repeats them. A use is one load: see `begin_use`."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import asyncpg
 
 from flows.access.prepared import Session
+from flows.access.statements import RunSession, place_of
 from flows.failures.diagnose import CONNECTION_LOST, explain
 from flows.values.connection import DatabaseConnection
+from flows.values.correlation import application_name
 from flows.values.errors import ConfigurationError
 from flows.values.identifiers import quote_literal
 from flows.values.settings import settings
@@ -74,7 +76,8 @@ async def open_session(address: DatabaseConnection, side: Literal["source", "war
 
 
 async def _connected(address: DatabaseConnection, side: Literal["source", "warehouse"], application: str) -> Session:
-    session = _settings(side) | {"application_name": application}
+    named = {"application_name": application_name(application)}
+    session = _settings(side) | named
     del session["client_encoding"]  # asyncpg sends it
     try:
         connection = await _connect(address, session)
@@ -87,20 +90,21 @@ async def _connected(address: DatabaseConnection, side: Literal["source", "wareh
         connection = await _connect(address, {})
     if side == "warehouse":
         # Its sessions hold advisory locks, so no pooler may share them between transactions.
-        named = {"application_name": application}
         await connection.execute(_statements("set", _settings(side) | _no_limits(connection) | named))
     return connection
 
 
 async def _connect(address: DatabaseConnection, session: dict[str, str]) -> Session:
-    return await asyncpg.connect(
+    connection: RunSession = await asyncpg.connect(
         address.url,
         timeout=settings().connect_timeout_seconds,
         server_settings=session,
         # Poolers in transaction mode do not keep prepared statements: `Session` prepares where there is none.
         statement_cache_size=0,
-        connection_class=Session,
+        connection_class=RunSession,
     )
+    connection.place = place_of(address)
+    return connection
 
 
 def _settings(side: Literal["source", "warehouse"]) -> dict[str, str]:
@@ -143,7 +147,7 @@ def pinned(connection: Connection[Record], application: str, *, sees_a_part: boo
     """
     session = _settings("source") | _no_limits(connection) | {"lc_monetary": "C", "search_path": "pg_catalog, public"}
     del session["default_transaction_read_only"], session["default_transaction_isolation"]  # of the next transaction
-    session |= {"application_name": application} | ({"row_security": "on"} if sees_a_part else {})
+    session |= {"application_name": application_name(application)} | ({"row_security": "on"} if sees_a_part else {})
     return _statements("set local", session)
 
 

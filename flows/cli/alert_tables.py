@@ -65,6 +65,7 @@ def alert_panel(alert: Alert, history: Sequence[Transition], readers: Sequence[s
         ("next", "" if alert.resolved_at else alert.fix),
         ("runbook", runbook(alert)),
         ("error", f"{alert.error_id} in ops.errors" if alert.error_id else ""),
+        ("run", f"medallion runs show {alert.correlation_id}" if alert.correlation_id else ""),
         ("incident", "" if alert.incident_id is None else str(alert.incident_id)),
     ]
     for label, value in rows:

@@ -28,6 +28,7 @@ from flows.cli import (
     roles,
     rollback,
     run,
+    runs,
     sources,
     stack,
 )
@@ -39,6 +40,7 @@ from flows.cli.erase import erase, purge
 from flows.cli.freshness import freshness
 from flows.cli.metrics import metrics
 from flows.cli.migrate import migrate
+from flows.cli.one_run import as_one_run
 from flows.cli.outside import watch
 from flows.cli.promote import promote
 from flows.cli.quality import quality
@@ -58,7 +60,8 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with as_one_run(_named(ctx)):
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise _stopped("cancelled with Ctrl-C", ctx.invoked_subcommand) from None
         except BaseException as stop:
@@ -68,6 +71,12 @@ class _Commands(TyperGroup):
             error = _stopped("terminated by a signal", ctx.invoked_subcommand)
             error.exit_code = 143  # as in shells: 128 + SIGTERM
             raise error from None
+
+
+def _named(ctx: Any) -> str:
+    """The subcommand, before it is invoked."""
+    arguments = [*getattr(ctx, "_protected_args", ()), *ctx.args]
+    return str(arguments[0]) if arguments else ""
 
 
 def _stopped(what: str, command: str | None) -> Stopped:
@@ -101,6 +110,7 @@ app.command()(stack.status)
 app.command()(freshness)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(decide.app, name="decide")
+app.add_typer(runs.app, name="runs")
 app.command()(volume)
 app.add_typer(anomalies.app, name="anomalies")
 app.command()(quality)

@@ -26,7 +26,9 @@ def prepare(*, asks_server: bool = True) -> None:
         MedallionError: no server is configured, it refuses this client, or another server answers in its place.
     """
     keep_private()
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    # A screen shows the steps; log lines come beside it only if a form was asked for.
+    level = "CRITICAL" if settings().log_format is None else "INFO"
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # Our own folder: `medallion purge` deletes old results there; Prefect's default folder has those of other projects.

@@ -22,11 +22,12 @@ from flows.declare.budget import Budget
 from flows.declare.partition import Every, partitions
 from flows.failures.diagnose import CONNECTION_LOST, diagnose
 from flows.ingest import ingest
-from flows.observe import logs, progress
+from flows.observe import progress
 from flows.pipeline import pipeline, together
 from flows.publish.budget import shared_budgets
 from flows.reconcile import reconcile as reconcile_flow
 from flows.state import ledger, overview, reconciliations
+from flows.tasks.correlation import tagged_runs
 from flows.transform import transform as transform_flow
 from flows.values.errors import MedallionError
 from flows.values.row_limit import LIMITED
@@ -60,7 +61,7 @@ def run(
             with shared_budgets(("the run", budget)):
                 asyncio.run(_ingest_each(chosen))
 
-    with logs.correlated() as correlation_id:
+    with tagged_runs() as correlation_id:
         error = _watched(start, console)
         loads = asyncio.run(_loads(correlation_id))
     if loads:
@@ -108,7 +109,7 @@ def transform(*, select: str | None, full_refresh: bool, console: Console) -> No
     Raises:
         MedallionError: what the flow raised.
     """
-    with logs.correlated():
+    with tagged_runs():
         error = _watched(
             lambda: transform_flow(select=select, full_refresh=full_refresh, return_state=True).result(), console
         )
@@ -129,7 +130,7 @@ def release(*, accept_changes: bool, console: Console) -> None:
     def start() -> None:
         facts.update(release_flow(accept_changes=accept_changes, return_state=True).result())
 
-    with logs.correlated():
+    with tagged_runs():
         error = _watched(start, console)
     if error is not None:
         raise error
@@ -149,7 +150,7 @@ def predict(*, console: Console) -> None:
     def start() -> None:
         facts.update(predict_flow(return_state=True).result())
 
-    with logs.correlated():
+    with tagged_runs():
         error = _watched(start, console)
     if error is not None:
         raise error
@@ -162,7 +163,7 @@ def reconcile(sources: list[str] | None, *, repair: bool, console: Console) -> N
     Raises:
         MedallionError: differences remain, or a table could not be compared; after the table has been shown.
     """
-    with logs.correlated() as correlation_id:
+    with tagged_runs() as correlation_id:
         error = _watched(lambda: asyncio.run(reconcile_flow(sources, repair)), console)
         compared = asyncio.run(_comparisons(correlation_id))
     console.print(screens.reconciliations_table(compared))
@@ -207,7 +208,7 @@ def backfill(wanted: Backfill, *, only_plan: bool, console: Console) -> None:
     def start() -> None:
         asyncio.run(backfill_flow(wanted.table, wanted.first, wanted.last, wanted.every, wanted.by, wanted.restart))
 
-    with logs.correlated() as correlation_id:
+    with tagged_runs() as correlation_id:
         error = _watched(start, console)
         ran = asyncio.run(_loads(correlation_id))
     if ran:

@@ -11,6 +11,7 @@ import typer
 
 from flows.access import addresses
 from flows.cli.terminal import console, prepare
+from flows.observe.logs import environment_of_workers
 from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
 
@@ -23,6 +24,8 @@ def worker(
 ) -> None:
     """Run a Prefect worker in the foreground until Ctrl-C. It runs scheduled deployments."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
+    for variable, value in environment_of_workers(settings().log_format).items():
+        os.environ.setdefault(variable, value)
     prepare()
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from flows.landing.table import LANDING_SCHEMA, Target
+from flows.observe.tracing import span
 from flows.values.identifiers import qualified, quote_identifier
 from flows.values.plan import KeySet
 from flows.values.shape import Shape, fingerprint
@@ -70,7 +71,8 @@ async def copy_into(
 
     connection.add_termination_listener(end)
     try:
-        status = await copying
+        with span("land"):
+            status = await copying
     except asyncio.CancelledError:
         ourselves = asyncio.current_task()
         if not connection.is_closed() or (ourselves is not None and ourselves.cancelling()):

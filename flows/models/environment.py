@@ -17,14 +17,20 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from flows.models.project_files import refuse_outside_files
 from flows.models.sandbox import withhold_connections
+from flows.values.correlation import application_name, correlation_id, handed_down
 from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
 
 PREFIX_VARIABLE = "MEDALLION_DBT_SCHEMA_PREFIX"
 _LOCK_WAIT_VARIABLE = "MEDALLION_BUILD_LOCK_WAIT_SECONDS"
+#: Set here only: then PGAPPNAME names dbt's sessions. dbt parses the project again when a variable of its profile has
+#: another value, and the name has one in each run.
+NAMED_VARIABLE = "MEDALLION_DBT_NAMED"
+#: dbt writes what is behind the prefix into the metadata of its run_results.json and manifest.json.
+METADATA_VARIABLE = "DBT_ENV_CUSTOM_ENV_CORRELATION_ID"
 # What macros read. To see what has changed since its last run, dbt looks into the environment of the process, not into
 # its copy: without them there it parses the whole project again each time, which takes 5 s.
-_OF_MACROS = (PREFIX_VARIABLE, _LOCK_WAIT_VARIABLE)
+_OF_MACROS = (PREFIX_VARIABLE, _LOCK_WAIT_VARIABLE, NAMED_VARIABLE)
 #: dbt accepts a variable of this name only in profiles.yml, and masks its value in logs and errors.
 PASSWORD_VARIABLE = "DBT_ENV_SECRET_MEDALLION_PASSWORD"  # noqa: S105 # nosec B105 - a variable's name
 # dbt's own options, which its command line reads from the environment.
@@ -44,6 +50,7 @@ def dbt_environment(url: str) -> dict[str, str]:
         "MEDALLION_DBT_DATABASE": unquote(parts.path.lstrip("/")),
         "MEDALLION_DBT_SSLMODE": query.get("sslmode", ["prefer"])[0],
         **{f"MEDALLION_DBT_{key.upper()}": query.get(key, [""])[0] for key in ("sslrootcert", "sslcert", "sslkey")},
+        NAMED_VARIABLE: "true",
         _LOCK_WAIT_VARIABLE: str(settings().build_lock_wait_seconds),
         **_OPTIONS,
     }
@@ -61,7 +68,10 @@ def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iter
     """
     refuse_outside_files(project)
     withhold_connections()
-    seen = {**dbt_environment(url), PREFIX_VARIABLE: prefix}
+    # The comment of its statements, and the name of its sessions, say which run they belong to. Its threads, which log
+    # and start sessions, know the environment of the process only.
+    seen = {**dbt_environment(url), PREFIX_VARIABLE: prefix, **handed_down()}
+    of_run = {"PGAPPNAME": application_name("medallion-dbt"), METADATA_VARIABLE: correlation_id(), **handed_down()}
     password = seen.pop(PASSWORD_VARIABLE)
     umask = os.umask(_PRIVATE_UMASK)
     try:
@@ -70,7 +80,7 @@ def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iter
         of_macros = {name: seen[name] for name in _OF_MACROS}
         with (
             _password_file(password) as options,
-            _variables({**_OPTIONS, **options, **of_macros}),
+            _variables({**_OPTIONS, **options, **of_macros, **of_run}),
             _environment_of_dbt(seen),
         ):
             yield
@@ -82,8 +92,10 @@ def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iter
 def _environment_of_dbt(seen: Mapping[str, str]) -> Iterator[None]:
     """dbt copies the environment with this function, once per invocation; `os.environ` is also read by Prefect."""
     from dbt.cli import requires
+    from dbt_common.events.functions import reset_metadata_vars
 
     module: Any = requires
+    reset_metadata_vars()  # it keeps those of the first build in this process
     copied = module.get_env  # AttributeError if dbt removes it: then nothing runs, rather than unconfined
     module.get_env = lambda: dict(seen)
     try:

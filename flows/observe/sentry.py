@@ -14,8 +14,8 @@ from sentry_sdk.integrations.dedupe import DedupeIntegration
 from sentry_sdk.integrations.excepthook import ExcepthookIntegration
 from sentry_sdk.integrations.threading import ThreadingIntegration
 
-from flows.observe.logs import correlation_id
 from flows.observe.redaction import redact, redact_value
+from flows.values.correlation import correlation_id
 
 if TYPE_CHECKING:
     from sentry_sdk._types import Event, Hint

@@ -22,7 +22,7 @@ class Alert:
     """One problem, from its beginning to its end.
 
     `status` is firing, acknowledged, silenced or resolved. `once`: it tells of an event, which has no end.
-    `failure_class` is that of its error, if it has one.
+    `failure_class` is that of its error, and `correlation_id` that of its run, if it has one.
     """
 
     alert_id: int
@@ -44,6 +44,7 @@ class Alert:
     resolution: str | None
     incident_id: int | None
     failure_class: str | None = None
+    correlation_id: str | None = None
 
     @property
     def about(self) -> str:
@@ -51,9 +52,13 @@ class Alert:
         return f"{self.name} {self.subject}"
 
 
+_JOINED = ("failure_class", "correlation_id")
 #: The columns of `ops.alerts as a` that an `Alert` has.
-COLUMNS = ", ".join(f"a.{name}" for name in Alert.__dataclass_fields__ if name != "failure_class")
-_FROM = f"select {COLUMNS}, e.failure_class from ops.alerts as a left join ops.errors as e on e.error_id = a.error_id"
+COLUMNS = ", ".join(f"a.{name}" for name in Alert.__dataclass_fields__ if name not in _JOINED)
+_FROM = (
+    f"select {COLUMNS}, e.failure_class, r.correlation_id from ops.alerts as a "
+    "left join ops.errors as e on e.error_id = a.error_id left join ops.runs as r on r.run_id = a.run_id"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ def compose(
         *([] if ended else [f"Next: {fix}" for fix in _each_once([alert.fix for alert in alerts])]),
         f"Runbook: {runbook(first)}",
         f"Error: {first.error_id}" if first.error_id else None,
+        f"Run: `medallion runs show {first.correlation_id}`" if first.correlation_id else None,
         f"More: `medallion alerts show {first.alert_id}`",
         None if ended else f"Acknowledge: `medallion alerts ack {first.alert_id}`",
         _link(),
@@ -113,6 +114,7 @@ def compose(
                 "what": alert.what,
                 "fix": alert.fix,
                 "error_id": alert.error_id,
+                "correlation_id": alert.correlation_id,
                 "since": alert.fired_at.isoformat(),
             }
             for alert in sorted(alerts, key=lambda each: (-SEVERITIES.index(each.severity), each.alert_id))[:_LISTED]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flows.declare.source import Loadable, Source
 from flows.landing.table import Target
+from flows.observe.tracing import span
 from flows.publish.budget import Spending
 from flows.publish.publish import check_and_publish
 from flows.publish.session import LoadSession, Progress
@@ -74,7 +75,9 @@ class LoadRun(Generic[S, T]):
         self.session.pass_failpoint("after_copy")
         if not self._meters_itself:
             self.spending.settle(0 if part.equals_raw else part.rows_read, part.received_bytes)
-        counts = await check_and_publish(self.address, self.session, part, note)
+        with span("publish", batch=self.session.batch_id) as publishing:
+            counts = await check_and_publish(self.address, self.session, part, note)
+            publishing.set(rows_read=counts.rows_read, rows_quarantined=counts.rows_quarantined)
         self.published = counts.after(self.published)
         return counts
 

@@ -19,6 +19,7 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from flows.quality.contracts import DATA_SOURCE, point_at, validate_contract
+from flows.values.correlation import application_name, comment
 from flows.values.errors import ConfigurationError
 from flows.values.libpq import explain_libpq
 from flows.values.sqlstates import CONNECTION_LOST, Answer
@@ -95,7 +96,8 @@ def _preflight(url: str, gate: Gate) -> str:
     """The connected database's name. Soda would report a refused connection once per contract, with the password."""
     where = f"{gate} gate"
     try:
-        with psycopg.connect(url, connect_timeout=CONNECT_SECONDS) as connection:
+        name = application_name("medallion gate")
+        with psycopg.connect(url, connect_timeout=CONNECT_SECONDS, application_name=name) as connection:
             return connection.info.dbname
     except psycopg.ProgrammingError:
         raise ConfigurationError(
@@ -118,6 +120,7 @@ def _own_environment() -> Iterator[None]:
         "SODA_CORE_TELEMETRY_ENABLED": "false",
         "PYTHON_DOTENV_DISABLED": "true",
         "PGOPTIONS": "-c search_path=pg_catalog",
+        "PGAPPNAME": application_name("medallion gate"),
     }
     before = {name: os.environ.get(name) for name in mine}
     os.environ.update(mine)
@@ -160,9 +163,10 @@ def _refused_statements(connection: psycopg.Connection) -> list[psycopg.Error]:
     refused: list[psycopg.Error] = []
 
     class Listening(psycopg.Cursor[Any]):
-        def execute(self, *statement: Any, **options: Any) -> Any:
+        def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
+            text = f"{comment()}{query}" if isinstance(query, str) else query
             try:
-                return super().execute(*statement, **options)
+                return super().execute(text, *arguments, **options)
             except psycopg.Error as problem:
                 refused.append(problem)
                 raise

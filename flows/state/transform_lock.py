@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from flows.values.connection import DatabaseConnection
+from flows.values.correlation import application_name
 from flows.values.errors import LoadLocked
 from flows.values.libpq import explain_libpq
 from flows.values.settings import settings
@@ -39,7 +40,7 @@ def transform_lock(address: DatabaseConnection, *, wait_seconds: float) -> Itera
         connection = psycopg.connect(
             address.url,
             autocommit=True,
-            application_name="medallion transform",
+            application_name=application_name("medallion transform"),
             connect_timeout=max(2, round(settings().connect_timeout_seconds)),
         )
     except psycopg.OperationalError as problem:

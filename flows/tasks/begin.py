@@ -7,7 +7,7 @@ import asyncio
 from prefect.context import FlowRunContext
 
 from flows.access import addresses
-from flows.observe import logs, sentry
+from flows.observe import logs, sentry, tracing
 from flows.state import ledger
 from flows.tasks import tls
 from flows.values.settings import settings
@@ -18,7 +18,9 @@ def begin() -> None:
     tls.share()
     dsn = settings().sentry_dsn
     sentry.init(dsn.get_secret_value() if dsn else None, environment=settings().environment)
+    logs.write_as(settings().log_format)
     logs.guard()
+    tracing.start(settings().environment)
 
 
 def ensure_operations() -> None:

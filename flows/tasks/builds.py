@@ -20,6 +20,8 @@ from flows.models.lock_waits import lock_wait
 from flows.models.project import DBT_PROJECT
 from flows.observe.artifacts import NodeLine, nodes_table_markdown
 from flows.observe.progress import report
+from flows.observe.tracing import span
+from flows.tasks.node_spans import node_spans
 from flows.tasks.usage import keep_usage_of_models
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import DataRefused, MedallionError
@@ -63,7 +65,7 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
     # dbt.log would contain PostgreSQL's messages, which quote rows; each node's redacted log is in its task run.
     results = target / "run_results.json"
     results.unlink(missing_ok=True)  # otherwise a build that ends early would report the previous results
-    with _confined(transformer.url, target, prefix):
+    with span("dbt build"), _confined(transformer.url, target, prefix):
         try:
             result = runner.invoke(arguments, log_level_file="none")
         except Exception as problem:
@@ -72,6 +74,7 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
             raise error from None
         finally:
             withhold_messages(results)
+            node_spans(results)
     nodes = read_nodes(results) if results.exists() else []
     keep_usage_of_models(nodes, prefix)
     if nodes:

@@ -7,7 +7,7 @@ are sent to them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,8 @@ from prefect.cache_policies import NO_CACHE
 from flows.access import addresses
 from flows.kinds.answers import Ends
 from flows.kinds.registry import kind_of
-from flows.observe import logs, sentry
+from flows.observe import logs, sentry, tracing
+from flows.values.correlation import handed_down, taken_over
 from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
 from flows.verbs.find import find_source
@@ -28,15 +29,18 @@ from flows.verbs.find import find_source
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def read_chunk(job: Any) -> Any:
-    """Stage one chunk, on any worker."""
+def read_chunk(job: Any, handed: Mapping[str, str]) -> Any:
+    """Stage one chunk, on any worker, under the run's correlation id, which is `handed` down."""
     dsn = settings().sentry_dsn
     sentry.init(dsn.get_secret_value() if dsn else None, environment=settings().environment)
+    logs.write_as(settings().log_format)
     logs.guard()
+    tracing.start(settings().environment)
     source = find_source(job.source)
     kind = kind_of(source)
     ends = Ends(addresses.warehouse(), kind.address(source), source, source.table(job.table))
-    return asyncio.run(kind.stage_chunk(ends, job))
+    with taken_over(handed):
+        return asyncio.run(kind.stage_chunk(ends, job))
 
 
 @contextmanager
@@ -66,7 +70,7 @@ def dask_readers(scheduler: str) -> Iterator[Callable[[Any], Awaitable[Any]]]:
             ) from None
 
         async def run(job: Any) -> Any:
-            future = runner.submit(read_chunk, parameters={"job": job})
+            future = runner.submit(read_chunk, parameters={"job": job, "handed": handed_down()})
             try:
                 chunk = await asyncio.to_thread(future.result)
             except asyncio.CancelledError:

@@ -17,6 +17,7 @@ from flows.failures.combined import combined
 from flows.failures.missing_grants import missing_grants
 from flows.observe.artifacts import CheckLine, checks_table_markdown
 from flows.observe.progress import report
+from flows.observe.tracing import span
 from flows.quality import soda
 from flows.state import ledger
 from flows.tasks.retry import may_retry
@@ -80,7 +81,9 @@ def pass_gate(gate: Literal["raw", "gold"], run_id: int, schema_prefix: str = ""
     Raises:
         DataRefused: a check is blocking. WarehouseError: the tables could not be read.
     """
-    results = check_gate(gate, schema_prefix)
+    with span(f"gate {gate}") as checking:
+        results = check_gate(gate, schema_prefix)
+        checking.set(checks=len(results), blocking=sum(result["blocks"] for result in results))
     asyncio.run(_record_checks(run_id, gate, results))
     lines = [
         CheckLine(result["dataset"], result["check"], result["column"], result["outcome"], result["message"])

@@ -19,7 +19,6 @@ from flows.access import addresses
 from flows.declare.source import Source
 from flows.failures.diagnose import diagnose
 from flows.kinds.registry import kind_of
-from flows.observe.logs import correlation_id
 from flows.observe.openlineage import (
     Destination,
     LineageRun,
@@ -28,6 +27,7 @@ from flows.observe.openlineage import (
     emit,
     run_event,
 )
+from flows.values.correlation import correlation_id
 from flows.values.errors import MedallionError
 from flows.values.settings import settings
 

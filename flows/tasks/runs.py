@@ -24,7 +24,7 @@ from prefect.logging import get_run_logger
 from flows.access import addresses
 from flows.failures.diagnose import Failure, diagnose
 from flows.observe import metrics, sentry
-from flows.observe.logs import correlated
+from flows.observe.logs import about
 from flows.observe.openlineage import State
 from flows.state import ledger, runs
 from flows.state.active_runs import other_runs
@@ -32,6 +32,7 @@ from flows.state.transform_lock import transform_lock
 from flows.state.usage import Usage
 from flows.tasks import lineage
 from flows.tasks.begin import current_flow_run_id, ensure_operations
+from flows.tasks.correlation import correlated_run
 from flows.tasks.stopped import close_stopped_run, living
 from flows.tasks.usage import keep_usage
 from flows.values.errors import MedallionError
@@ -89,19 +90,20 @@ async def table_run(
 
     The flow ends it with its own status. Otherwise it ends as `done`, or with the status of the raised error.
     """
-    with correlated() as correlation_id:
+    with correlated_run(f"{pipeline} {scope}".strip(), pipeline=pipeline) as correlation_id:
         run = await _open(pipeline, scope, tables, correlation_id)
-        async with living(run.number, where):
-            try:
-                yield run
-            except Exception as problem:
+        with about(run=run.number, pipeline=pipeline):
+            async with living(run.number, where):
+                try:
+                    yield run
+                except Exception as problem:
+                    if not run.has_ended:
+                        failure = diagnose(problem, where)
+                        await run.end(failure.status)
+                        sentry.capture(failure.error)
+                    raise
                 if not run.has_ended:
-                    failure = diagnose(problem, where)
-                    await run.end(failure.status)
-                    sentry.capture(failure.error)
-                raise
-            if not run.has_ended:
-                await run.end("done")
+                    await run.end("done")
 
 
 @contextmanager
@@ -114,13 +116,14 @@ def model_run(pipeline: str, *, target: Path | None = None) -> Iterator[Run]:
     """
     ensure_operations()
     lock = transform_lock(addresses.warehouse(), wait_seconds=settings().lock_wait_seconds)
-    with correlated() as correlation_id, lock:
+    with correlated_run(pipeline, pipeline=pipeline) as correlation_id, lock, about(pipeline=pipeline):
         # We hold the lock: other rows that are `running` belong to dead runs.
         run = asyncio.run(_open(pipeline, "", [], correlation_id))
         told = _Lineage(pipeline, run.number, target)
         told.began()
         try:
-            yield run
+            with about(run=run.number):
+                yield run
         except Exception as problem:
             failure = diagnose(problem, pipeline)
             if type(failure.error) is MedallionError:

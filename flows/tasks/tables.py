@@ -25,7 +25,9 @@ from flows.access import addresses
 from flows.kinds.kind import Kind
 from flows.kinds.registry import kind_of
 from flows.observe import metrics
+from flows.observe.logs import about
 from flows.observe.progress import report
+from flows.observe.tracing import span
 from flows.tasks.budgets import stopped_at_budget
 from flows.tasks.progress import tell, told
 from flows.tasks.retry import _DELAYS, _JITTER, _LOAD_TIMEOUT_SECONDS, _RETRIES, may_retry
@@ -51,20 +53,26 @@ async def load(source: str, table: str, window: str, run_id: int) -> dict[str, A
     """Bring one raw table up to date; `window` is only for the run's name. Returns the load's facts as plain values."""
     declared = find_source(source)
     kind = kind_of(declared)
-    with metrics.measure() as meter, told(f"{source}.{table}") as on_progress:
-        async with slots(source):
-            with _readers(kind) as run_chunk:
-                result = await load_table(
-                    addresses.warehouse(),
-                    kind.address(declared),
-                    declared,
-                    declared.table(table),
-                    run_id=run_id,
-                    on_progress=on_progress,
-                    run_chunk=run_chunk,
-                )
-    meter.rows, meter.bytes = result.counts.rows_read, result.counts.bytes
-    tell(result, meter)
+    where = f"{source}.{table}"
+    with (
+        about(source=source, table=table, run=run_id),
+        span(f"load {where}", source=source, table=table, run=run_id) as loading,
+    ):
+        with metrics.measure() as meter, told(where) as on_progress:
+            async with slots(source):
+                with _readers(kind) as run_chunk:
+                    result = await load_table(
+                        addresses.warehouse(),
+                        kind.address(declared),
+                        declared,
+                        declared.table(table),
+                        run_id=run_id,
+                        on_progress=on_progress,
+                        run_chunk=run_chunk,
+                    )
+        meter.rows, meter.bytes = result.counts.rows_read, result.counts.bytes
+        loading.set(strategy=result.strategy, batch=result.batch_id, rows_read=meter.rows, bytes=meter.bytes)
+        tell(result, meter)
     used = {"cpu_seconds": meter.cpu_seconds, "memory_bytes": meter.peak_memory_bytes}
     facts = {**asdict(result), "used": used}
     return facts if result.stopped is None else stopped_at_budget(facts)  # type: ignore[return-value]
@@ -94,7 +102,12 @@ def _readers(kind: Kind[Any, Any]) -> AbstractContextManager[Callable[[Any], Awa
 async def reconcile(source: str, table: str, repair: bool, run_id: int) -> dict[str, Any]:
     """Compare one table with its source, and repair raw on request. Returns the comparison's facts as plain values."""
     declared = find_source(source)
-    with told(f"{source}.{table}"):
+    where = f"{source}.{table}"
+    with (
+        about(source=source, table=table, run=run_id),
+        span(f"compare {where}", source=source, table=table, run=run_id, repair=repair) as comparing,
+        told(where),
+    ):
         async with slots(source):
             result = await compare_table(
                 addresses.warehouse(),
@@ -104,7 +117,10 @@ async def reconcile(source: str, table: str, repair: bool, run_id: int) -> dict[
                 run_id=run_id,
                 repair=repair,
             )
-    text = f"{result.result}: {result.differences:,} differences, {result.pending:,} pending, {result.seconds:.1f} s"
-    get_run_logger().log(logging.INFO if result.agrees else logging.WARNING, "%s.%s %s", source, table, text)
-    report(f"{source}.{table}", "done" if result.agrees else "failed", text)
+        comparing.set(result=result.result, differences=result.differences)
+        text = (
+            f"{result.result}: {result.differences:,} differences, {result.pending:,} pending, {result.seconds:.1f} s"
+        )
+        get_run_logger().log(logging.INFO if result.agrees else logging.WARNING, "%s %s", where, text)
+        report(where, "done" if result.agrees else "failed", text)
     return asdict(result)

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -152,7 +153,10 @@ class Settings(BaseSettings):
     openlineage_namespace: str = Field("medallion", description="The namespace of jobs in the events")
     erasure_key: SecretStr | None = Field(None, description="The key for hashing erased subjects")
     mask_key: SecretStr | None = Field(None, description="The key for hashing masked columns")
-    environment: str = Field("dev", description="Name of the environment, in logs and Sentry")
+    environment: str = Field("dev", description="Name of the environment, in logs, traces and Sentry")
+    log_format: Literal["json", "pretty"] | None = Field(
+        None, description="Form of log lines, `json` or `pretty`; unset → Prefect's own, and none at the command line"
+    )
     promote_from_url: SecretStr | None = Field(
         None,
         description="Connection URL of the previous environment's warehouse as its transformer; for promotion",

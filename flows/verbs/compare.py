@@ -12,6 +12,7 @@ from flows.declare.source import Loadable, Source
 from flows.kinds.answers import Ends
 from flows.kinds.registry import kind_of
 from flows.landing.table import Target, raw_columns
+from flows.observe.tracing import span
 from flows.publish.identity import joined
 from flows.publish.sample import sample_of
 from flows.state import budgets, decisions, ledger, reconciliations
@@ -93,7 +94,8 @@ async def _compare(ends: Ends[Source, Loadable]) -> tuple[Reconciliation, Sequen
     if sample is not None:
         result = replace(result, note=f"limited: raw has a sample of {sample:,} rows at most")
     elif loaded:
-        result, found = await kind.compare(ends)
+        with span("compare", by=kind.compares_by):
+            result, found = await kind.compare(ends)
         keys = list(found)
         if stopped is not None and result.result == "match":
             # What was read agrees. Whether that is all, only a load that ends can say.

@@ -10,6 +10,7 @@ from typing import Any
 from flows.declare.source import Loadable, Source
 from flows.kinds.registry import kind_of
 from flows.landing.table import Target
+from flows.observe.tracing import span
 from flows.publish.budget import Spending
 from flows.publish.identity import joined
 from flows.publish.run import Loaded, LoadRun
@@ -61,7 +62,7 @@ async def load_table(
                 opened.enter_context(asking(Asking(frozenset(ask.about), answers)))
             if not kind.heeds_limit:
                 refuse_limit("this kind of source is read in full only", target.where)
-            with session.reading() if kind.plan_fails_at == "source" else session.writing():
+            with session.reading() if kind.plan_fails_at == "source" else session.writing(), span("plan"):
                 planned = await kind.plan(session.warehouse, origin, source, table)
             volume = planned.plan.reading.volume if kind.reads_in_chunks else None
             await ledger.note_strategy(session.warehouse, session.batch_id, planned.plan.strategy, volume)
@@ -69,8 +70,10 @@ async def load_table(
             run = LoadRun(warehouse, session, origin, address, source, table, on_progress, run_chunk, spending)
             under_way.plan, under_way.run = planned.plan, run
             spending.expected = planned.plan.reading.rows or None
-            loaded = await kind.load(run, planned)
-            await kind.acknowledge(run, planned, loaded)
+            with span("read", strategy=planned.plan.strategy, batch=session.batch_id):
+                loaded = await kind.load(run, planned)
+            with span("acknowledge"):
+                await kind.acknowledge(run, planned, loaded)
             return session.result(_noted(loaded, spending), loaded.counts, table, loaded.changes, loaded.chunks)
     except BudgetReached as stop:
         return under_way.stopped(stop, table)

@@ -86,7 +86,7 @@ def _connection(url: str) -> dict[str, Any]:
         sslmode=given["MEDALLION_DBT_SSLMODE"],
         connect_timeout=10,
         search_path="pg_catalog",
-        application_name="medallion-dbt",
+        application_name="",
     )
     return dict(credentials.connection_info())
 

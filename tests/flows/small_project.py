@@ -36,6 +36,11 @@ CONTRACTS = {
 }
 
 
+def _query_comment() -> object:
+    """That of the real project."""
+    return yaml.safe_load((ROOT / "dbt_project" / "dbt_project.yml").read_text(encoding="utf-8"))["query-comment"]
+
+
 def write_project(folder: Path) -> Path:
     """The project, and its contracts beside it."""
     project = folder / "dbt_project"
@@ -43,7 +48,7 @@ def write_project(folder: Path) -> Path:
         file = project / "models" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    (project / "dbt_project.yml").write_text(yaml.safe_dump(PROJECT))
+    (project / "dbt_project.yml").write_text(yaml.safe_dump(PROJECT | {"query-comment": _query_comment()}))
     (project / "macros").mkdir()
     for name in ("profiles.yml", "macros/generate_schema_name.sql", "macros/wait_for_lock.sql"):
         shutil.copy(ROOT / "dbt_project" / name, project / name)

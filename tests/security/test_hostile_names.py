@@ -24,7 +24,7 @@ from flows.models.lineage_page import lineage_page
 from flows.models.manifest import Manifest
 from flows.observe import look
 from flows.observe.artifacts import LoadLine, loads_table_markdown
-from flows.observe.logs import ConsoleFormatter, JsonFormatter, RedactingFilter
+from flows.observe.logs import JsonFormatter, PrettyFormatter, RedactingFilter
 from flows.observe.markdown import cell
 from flows.render.rendered_yaml import dump
 from flows.values.errors import DeclarationError, WarehouseError
@@ -193,7 +193,7 @@ def test_a_cell_of_the_screen_shows_a_hostile_name_as_it_is_called(name: str) ->
     assert first.strip() in screen.getvalue()
 
 
-@pytest.mark.parametrize("formatter", [JsonFormatter(), ConsoleFormatter()])
+@pytest.mark.parametrize("formatter", [JsonFormatter(), PrettyFormatter()])
 def test_a_log_line_cannot_be_rewritten_by_what_it_names(formatter: logging.Formatter) -> None:
     record = logging.makeLogRecord(
         {"msg": "column %s came", "args": (ESCAPE,), "levelno": 20, "table": f"a{ESCAPE}\nb"}

@@ -36,6 +36,7 @@ class Api:
     that the API's redirects and documents may lead to, such as "*.s3.amazonaws.com"; they get no credentials.
     `answers` says what answers of all endpoints mean, see `When`. `freshness` is how fresh its tables must be, `budget`
     what all loads of a run may read together. `on_refusal=Ask()` has a person decide before a load is refused.
+    `traced`: its requests have the header `traceparent`, for an API of your own whose spans belong to the same trace.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Api:
     freshness: Freshness | None = None
     budget: Budget | None = None
     on_refusal: Ask | None = None
+    traced: bool = False
 
     @property
     def kind(self) -> str:

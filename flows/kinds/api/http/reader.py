@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -31,7 +32,9 @@ from flows.kinds.api.http.records import split, whole_document
 from flows.kinds.api.http.request import PageRequest, without_parameter
 from flows.kinds.api.http.spool import spooled, spooled_body
 from flows.kinds.api.http.stores import is_store, masked, store_url, url_in
+from flows.observe.tracing import span
 from flows.values.connection import ApiConnection
+from flows.values.correlation import traceparent
 from flows.values.json_path import plain_steps
 
 _MAX_REDIRECTS = 5
@@ -206,9 +209,7 @@ class Reader:
                 # The deadline includes the body: a read timeout alone is reset by every byte of a slow drip.
                 async with (
                     asyncio.timeout(self.limits.request_seconds) as deadline,
-                    self._client.stream(
-                        request.method, url, content=request.body, headers=request.headers, extensions=extensions
-                    ) as response,
+                    self._sent(request, url, extensions) as response,
                 ):
                     if response.has_redirect_location:
                         request = self._redirected(request, response)
@@ -242,6 +243,23 @@ class Reader:
             f"more than {_MAX_REDIRECTS} redirects from {request.line}",
             f"declare the final URL's path in flows/sources/{self._api.name}.py",
         )
+
+    @asynccontextmanager
+    async def _sent(
+        self, request: PageRequest, url: httpx.URL, extensions: dict[str, Any]
+    ) -> AsyncIterator[httpx.Response]:
+        """The response to a request, as a span. Its URL is not in it: parents' keys and cursors are values of rows."""
+        template = "" if request.at_store else self._endpoint.path
+        facts = {"http.request.method": request.method, "server.address": url.host, "url.template": template}
+        with span(f"{request.method} {self._where}", "client", **facts) as one:
+            headers = dict(request.headers)
+            if self._api.traced and not request.at_store and (parent := traceparent()) is not None:
+                headers["traceparent"] = parent
+            async with self._client.stream(
+                request.method, url, content=request.body, headers=headers, extensions=extensions
+            ) as response:
+                one.set(**{"http.response.status_code": response.status_code})
+                yield response
 
     def _is_created(self, response: httpx.Response) -> bool:
         """Whether a job was created, or goes on. Its results are not ready with such a status."""

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 
 from flows.access.addresses import connect
@@ -172,7 +173,7 @@ class Threads:
 
     async def __call__(self, job: ChunkJob) -> Chunk:
         running = _InThread(stage_chunk(*self._ends, self._source, self._table, job))
-        future = asyncio.get_running_loop().run_in_executor(self._pool, running.run)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, running.run)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
