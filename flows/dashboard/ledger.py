@@ -53,9 +53,18 @@ select {_DAY} as day, sum(rows_read)::float8 as rows, sum(bytes)::float8 as byte
 from ops.loads where {_SINCE} and status = 'published' group by 1 order by 1
 """
 _COST_TABLES = f"""
-select {_TABLE}, sum(rows_read)::bigint as rows, sum(bytes)::bigint as bytes, sum({_SECONDS}) as seconds
-from ops.loads where {_SINCE} and status = 'published' group by source_system, table_name
-order by 4 desc nulls last limit 100
+with loaded as (
+    select {_TABLE}, sum(rows_read)::bigint as rows, sum(bytes)::bigint as bytes, sum({_SECONDS}) as seconds
+    from ops.loads where {_SINCE} and status = 'published' group by source_system, table_name
+    order by 4 desc nulls last limit 100
+)
+select l.*, u.cpu_seconds as cpu, u.memory_bytes as memory
+from loaded as l left join ops.usage as u on u.kind = 'load' and u.scope || '.' || u.name = l."table"
+order by l.seconds desc nulls last
+"""
+_COST_MODELS = """
+select name, seconds, rows, status, ended_at from ops.usage where kind = 'model'
+order by seconds desc nulls last, name limit 100
 """
 _MEMORY = f"""
 select (c.committed_at at time zone 'UTC')::date as day, max(c.memory_bytes)::float8 as memory,
@@ -170,12 +179,13 @@ async def row_counts(connection: Connection[Record], since: datetime) -> Rows:
     return await rows(connection, _ROWS, since)
 
 
-async def costs(connection: Connection[Record], since: datetime) -> tuple[Rows, Rows, Rows, dict[str, Any]]:
-    """Rows, bytes and seconds of loads by day and by table; memory and speed of chunks by day; the server's own."""
+async def costs(connection: Connection[Record], since: datetime) -> tuple[Rows, Rows, Rows, Rows, dict[str, Any]]:
+    """Rows, bytes and seconds of loads by day and by table; of models; memory of chunks by day; the server's own."""
     server = await connection.fetchrow(_SERVER)
     return (
         await rows(connection, _COST, since),
         await rows(connection, _COST_TABLES, since),
+        await rows(connection, _COST_MODELS),
         await rows(connection, _MEMORY, since),
         dict(server or {}),
     )
@@ -226,15 +236,13 @@ async def watches(connection: Connection[Record]) -> Rows:
     )
 
 
-async def open_decisions(connection: Connection[Record]) -> int | None:
-    """How many decisions wait for a person; None if this warehouse has none to wait for, or the role may not look."""
-    known = await connection.fetchval(
-        "select count(*) from pg_attribute where attrelid = to_regclass('ops.decisions') and attname = 'decided_at' "
-        "and has_table_privilege(attrelid, 'select')"
+async def open_decisions(connection: Connection[Record]) -> Rows:
+    """The questions that wait for a person, the one that expires first in front."""
+    return await rows(
+        connection,
+        "select decision_id, kind, subject, what, expires_at from ops.decisions "
+        "where status = 'open' and expires_at > now() order by expires_at limit 50",
     )
-    if not known:
-        return None
-    return int(await connection.fetchval("select count(*) from ops.decisions where decided_at is null"))
 
 
 def _parts(table: str) -> tuple[str, str]:

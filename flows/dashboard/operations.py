@@ -178,7 +178,7 @@ async def rows(request: Request) -> Response:
 async def resources(request: Request) -> Response:
     """What loads cost, as far as `ops` has it."""
     async with desk(request).reader.session() as connection:
-        by_day, by_table, memory, server = await ledger.costs(connection, since_days(DAYS))
+        by_day, by_table, models, memory, server = await ledger.costs(connection, since_days(DAYS))
     speed = Chart(
         "Rows per second of loading", "day (UTC)", [Series("rows per second")],
         [(one["day"], one["rows"] / one["seconds"] if one["rows"] is not None and one["seconds"] else None)
@@ -196,7 +196,7 @@ async def resources(request: Request) -> Response:
     )  # fmt: skip
     return page(
         request, "resources.html", "Resources", charts=[speed, volume, *([peak] if memory else [])], tables=by_table,
-        server=server,
+        models=models, server=server,
     )  # fmt: skip
 
 

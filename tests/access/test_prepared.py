@@ -1,6 +1,5 @@
 """What a session is asked for one table and again for the next is prepared, where the server keeps it."""
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -107,28 +106,21 @@ async def test_a_table_with_other_columns_ends_the_attempt_and_not_the_next(
             assert await session.fetch(text, 1) == []
 
 
-async def loads(pooled: DatabaseConnection) -> list[object]:
-    """Two loads at a time, in turns, whose transactions share the server's sessions."""
-    async with keeping_sessions():
-
-        async def load() -> object:
-            found: list[object] = []
-            for _ in range(6):
-                async with connect(pooled, side="source", keep=True) as session:
-                    for _ in range(3):
-                        async with session.transaction():
-                            found += [
-                                await session.fetchval("select $1::integer", 1),
-                                await session.fetchval("select 2"),
-                            ]
-                            await asyncio.sleep(0.002)
-            return found
-
-        return list(await asyncio.gather(*(load() for _ in range(3))))
+async def two_loads(pooled: DatabaseConnection) -> list[object]:
+    """What a load is answered for its third table, while another load has the server's session of its second."""
+    text = "select $1::integer"
+    async with keeping_sessions(), connect(pooled, side="source") as other:
+        for number in range(2):
+            async with connect(pooled, side="source", keep=True) as session, session.transaction():
+                assert await session.fetchval(text, number) == number
+        async with other.transaction():
+            assert await other.fetchval("select $1::integer", 7) == 7
+            async with connect(pooled, side="source", keep=True) as session, session.transaction():
+                return [await session.fetchval(text, 1), await session.fetchval("select 2")]
 
 
 async def test_behind_a_pooler_of_transactions_nothing_is_prepared(pooled: DatabaseConnection) -> None:
-    assert await loads(pooled) == [[1, 2] * 18] * 3
+    assert await two_loads(pooled) == [1, 2]
 
 
 async def test_a_pooler_that_is_not_recognized_costs_one_attempt(
@@ -142,5 +134,5 @@ async def test_a_pooler_that_is_not_recognized_costs_one_attempt(
     monkeypatch.setattr(prepared, "_lost", [])
     monkeypatch.setattr(Session, "_keeps_statements", believed)
     with pytest.raises(MedallionError, match="can no longer be used"):
-        await loads(pooled)
-    assert await loads(pooled) == [[1, 2] * 18] * 3
+        await two_loads(pooled)
+    assert await two_loads(pooled) == [1, 2]

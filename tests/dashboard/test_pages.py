@@ -31,6 +31,13 @@ insert into ops.loads (source_system, table_name, strategy, status, rows_read, r
 values ('shop', %s, 'merge', %s, %s, %s, 0, 0, %s, %s, 0, clock_timestamp() - interval '1 min', clock_timestamp(), %s)
 """
 
+QUESTION = """
+insert into ops.decisions (kind, subject, source_system, table_name, what, plan, plan_digest, two_persons, requested_by,
+    lasts, expires_at)
+values ('deletes', 'shop.baskets', 'shop', 'baskets', '500 rows would be deleted', '{}', 'x', false, 'worker',
+    interval '1 h', clock_timestamp() + interval '1 h')
+"""
+
 
 def fire(running: Served, subject: str, what: str = "two hours old", severity: str = "error") -> None:
     facts = {"name": "late", "subject": subject, "severity": severity, "what": what}
@@ -126,6 +133,21 @@ def test_ten_thousand_alerts_are_shown_a_page_at_a_time(cluster: TestCluster) ->
     assert len(first) + len(now) < 100_000
 
 
+def test_a_question_that_waits_for_a_person_is_on_the_first_page_until_it_is_answered(cluster: TestCluster) -> None:
+    with served(cluster) as running:
+        url, browser = running.warehouse.url("loader"), running.login("vera")
+        assert "No question waits for a person" in browser.get("/").text
+        run_sql(url, QUESTION)
+        asked = browser.get("/").text
+        run_sql(url, "update ops.decisions set status = 'expired'")
+        running.forget()
+        expired = browser.get("/").text
+    assert "1 question waits for a person" in asked
+    assert "<code>medallion decide show 1</code>" in asked
+    assert "500 rows would be deleted" in asked
+    assert "No question waits for a person" in expired
+
+
 def test_rows_that_were_read_add_up_or_the_page_says_of_which_table_they_do_not(cluster: TestCluster) -> None:
     with served(cluster) as running:
         url, browser = running.warehouse.url("loader"), running.login("vera")
@@ -163,6 +185,18 @@ def test_the_numbers_of_a_chart_are_in_its_table(operator: Browser, path: str) -
         assert "<details" in figure
         assert "<caption" in figure
         assert re.search(r'data-v="[\d.]+"', figure)
+
+
+def test_what_the_last_load_and_build_used_is_on_the_page_of_resources(cluster: TestCluster) -> None:
+    with served(cluster) as running:
+        url = running.warehouse.url("loader")
+        run_sql(url, LOAD, ["baskets", "published", 10, 10, 0, 0, None])
+        run_sql(url, "insert into ops.usage (kind, scope, name, status, seconds, cpu_seconds, memory_bytes, rows) "
+                "values ('load', 'shop', 'baskets', 'published', 9, 4.25, 66000000, 10), "
+                "('model', '', 'dim_store', 'success', 42, null, null, 1234)")  # fmt: skip
+        text = running.login("vera").get("/resources").text
+    assert '<td class="num">4.2 s</td><td class="num">66.0 MB</td>' in text
+    assert '<th scope="row" class="name">dim_store</th><td class="num">42 s</td><td class="num">1,234</td>' in text
 
 
 def test_times_are_utc_until_the_script_writes_them_in_the_zone_of_the_reader(operator: Browser) -> None:

@@ -53,7 +53,7 @@ def refused(session: psycopg.Connection, statement: str) -> None:
 
 def status(warehouse: TestDatabase, shop: TestDatabase) -> tuple[Ended, float]:
     began = time.monotonic()
-    ended = medallion("status", variables=dict(addresses(warehouse, shop)) | {"PREFECT_API_URL": ""}, timeout=60)
+    ended = medallion("status", variables=dict(addresses(warehouse, shop)) | {"PREFECT_API_URL": ""}, timeout=100)
     return ended, time.monotonic() - began
 
 
@@ -67,7 +67,7 @@ def test_status_does_not_hang_behind_a_locked_table_and_names_who_locks_it(
     assert (ended.code, "Traceback" in ended.text) == (3, False)
     assert f"session {pid} of medallion_admin (an upgrade by hand) with ops.loads since 20" in ended.panel
     assert f"select pg_terminate_backend({pid});" in ended.panel
-    assert seconds < 30
+    assert seconds < 60  # without the limit, for ever; the program itself takes 8 s, and more on a busy machine
     assert status(warehouse, shop)[0].code == 0
 
 

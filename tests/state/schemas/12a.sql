@@ -1313,8 +1313,13 @@ begin
     grant select on
         ops.schema_version, ops.runs, ops.loads, ops.chunks, ops.errors, ops.check_results, ops.reconciliations,
         ops.schema_changes, ops.circuits, ops.dbt_manifests, ops.releases, ops.incidents, ops.silences, ops.alerts,
-        ops.alert_transitions, ops.alert_messages, ops.watches, ops.dashboard_actions
+        ops.alert_transitions, ops.alert_messages, ops.watches, ops.dashboard_actions, ops.usage
     to medallion_dashboard;
+    -- Without the words of people.
+    grant select (
+        decision_id, kind, subject, source_system, table_name, what, run_id, batch_id, asked_at, expires_at, status,
+        answered_at, used_at
+    ) on ops.decisions to medallion_dashboard;
     -- How many rows and why, not what is in them.
     grant select (
         quarantine_id, batch_id, source_system, table_name, rule, quarantined_at, resolved_at, resolution, resolved_by,
