@@ -26,7 +26,10 @@ def list_table(open_now: Sequence[Alert], ended: Sequence[Alert]) -> Table | Tex
     if not open_now and not ended:
         return Text("no open alerts", style="green")
     # Two lines a row, so that names of tables and texts can be read on a narrow terminal.
-    table = look.grid(f"{len(open_now)} open alerts", ("id", "severity", "alert", "since", "what", "incident"))
+    table = look.grid(
+        f"{len(open_now)} open alert{'' if len(open_now) == 1 else 's'}",
+        ("id", "severity", "alert", "since", "what", "incident"),
+    )
     table.show_lines = True
     now = datetime.now(UTC)
     for alert in [*open_now, *ended]:
@@ -54,8 +57,10 @@ def silences_table(held: Sequence[Silence]) -> Table:
 
 
 def alert_panel(alert: Alert, history: Sequence[Transition], readers: Sequence[str], sent: Sequence[Sent]) -> Panel:
-    """An alert in full."""
-    text = Text()
+    """An alert in full. What is too long for a line goes on below itself, not below its label."""
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(justify="right", style="dim", no_wrap=True)
+    lines.add_column(overflow="fold")
     times = f", {alert.times} times, last {alert.last_at:%Y-%m-%d %H:%M}" if alert.times > 1 else ""
     rows = [
         ("what", alert.what),
@@ -70,18 +75,16 @@ def alert_panel(alert: Alert, history: Sequence[Transition], readers: Sequence[s
     ]
     for label, value in rows:
         if value:
-            text.append(f"{label:>9}  ", style="dim")
-            text.append(f"{visible(value, lines=True)}\n")
+            lines.add_row(label, Text(visible(value, lines=True)))
     for each in history:
         by = "".join([f" by {each.by_whom}" if each.by_whom else "", f": {each.note}" if each.note else ""])
-        text.append(f"{each.happened_at:%H:%M:%S}  ".rjust(11), style="dim")
-        text.append(f"{each.transition}{visible(by)}\n")
+        lines.add_row(f"{each.happened_at:%H:%M:%S}", Text(f"{each.transition}{visible(by)}"))
     for message in sent:
-        text.append(f"{message.written_at:%H:%M:%S}  ".rjust(11), style="dim")
-        text.append(f"message {message.about!r} to {message.channel}: {message.outcome}\n")
-    text.rstrip()
+        lines.add_row(
+            f"{message.written_at:%H:%M:%S}", Text(f"message {message.about!r} to {message.channel}: {message.outcome}")
+        )
     heading = f"{alert.alert_id} · {alert.severity} · {alert.status} · {alert.about}"
-    return Panel(text, title=visible(heading), title_align="left", border_style=_STATUS[alert.status].split()[-1])
+    return Panel(lines, title=visible(heading), title_align="left", border_style=_STATUS[alert.status].split()[-1])
 
 
 def as_values(alert: Alert) -> Mapping[str, Any]:

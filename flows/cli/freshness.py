@@ -74,7 +74,7 @@ def chosen(readings: Sequence[Reading], names: Sequence[str]) -> list[Reading]:
             raise DeclarationError(
                 f"{name!r} is no declared source or table, and no model that promises something",
                 where="freshness",
-                fix="`medallion freshness` shows all of them",
+                fix="`medallion freshness` shows all of them; models are known once they were built",
             )
     return [reading for reading in readings if not names or any(_is_of(reading, name) for name in names)]
 

@@ -49,8 +49,8 @@ async def attainments(
 
 
 def _of(reading: Reading, ends: Sequence[datetime], since: datetime, now: datetime) -> Attainment | None:
-    if reading.known_since is None:
-        return None
+    if reading.known_since is None or (reading.at is None and reading.late_since is None):
+        return None  # neither loaded nor late yet
     begin = max(since, reading.known_since)
     if reading.deadline is not None:
         due = reading.deadline.between(begin, now)
