@@ -33,6 +33,7 @@ from flows.cli import (
     stack,
 )
 from flows.cli import backup as backups
+from flows.cli.cost import cost
 from flows.cli.dashboard import dashboard
 from flows.cli.deploy import deploy
 from flows.cli.diff import diff
@@ -114,6 +115,7 @@ app.add_typer(runs.app, name="runs")
 app.command()(volume)
 app.add_typer(anomalies.app, name="anomalies")
 app.command()(quality)
+app.command()(cost)
 app.command()(metrics)
 app.command()(dashboard)
 app.command()(watch)

@@ -55,7 +55,8 @@ _OF_CATALOGUES = frozenset(
      ("ops.watches", "version"), ("ops.decisions", "kind"), ("ops.decisions", "subject"),
      ("ops.decisions", "what"), ("ops.decisions", "plan"),
      ("ops.decisions", "plan_digest"), ("ops.decisions", "answered_through"),
-     ("ops.usage", "kind"), ("ops.usage", "name"))
+     ("ops.usage", "kind"), ("ops.usage", "name"),
+     ("ops.usage_days", "kind"), ("ops.usage_days", "name"))
 )  # fmt: skip
 #: Rows in quarantine.
 QUARANTINE = "quarantine.rows"

@@ -43,6 +43,7 @@ def used_by(load: Mapping[str, Any]) -> Usage:
         load["used"]["cpu_seconds"],
         load["used"]["memory_bytes"],
         load["counts"]["rows_read"],
+        load["counts"]["bytes"],
     )
 
 

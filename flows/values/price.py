@@ -14,12 +14,20 @@ class Price:
     per_gb: float = 0.0
     per_thousand_requests: float = 0.0
     per_hour: float = 0.0
+    per_gb_month: float = 0.0
+    per_day: float = 0.0
 
     @classmethod
     def declared(cls) -> Price:
         """The prices of the settings."""
         chosen = settings()
-        return cls(chosen.price_per_gb, chosen.price_per_thousand_requests, chosen.price_per_hour)
+        return cls(
+            chosen.price_per_gb,
+            chosen.price_per_thousand_requests,
+            chosen.price_per_hour,
+            chosen.price_per_gb_month,
+            chosen.price_per_day,
+        )
 
     def __bool__(self) -> bool:
         return any((self.per_gb, self.per_thousand_requests, self.per_hour))

@@ -12,9 +12,11 @@ from flows.operations.checks import connections, disk, expiry, flow_runs, freshn
 from flows.operations.checks.anomalies import arrival_unusual, columns_unusual
 from flows.operations.checks.check import Check, Need, Round
 from flows.operations.checks.clock import Clocks
+from flows.operations.checks.costs import cost_over_budget
 from flows.operations.checks.decisions import decisions_expire
 from flows.operations.checks.outbox import outbox_moves
 from flows.operations.checks.volumes import volume_unusual
+from flows.values.price import Price
 from flows.values.settings import Settings, settings
 
 _GB = 1024**3
@@ -69,6 +71,14 @@ def checks(more: Iterable[Check] = (), *, told: Settings | None = None) -> tuple
         Check("volumes", lambda at: volume_unusual(at.connection, at.now), _WAREHOUSE, _HOUR),
         Check("columns", lambda at: columns_unusual(at.connection, at.now), _WAREHOUSE, _HOUR, patience=30),
         Check("arrivals", lambda at: arrival_unusual(at.connection, at.now), _WAREHOUSE, _MINUTE * 10),
+        Check(
+            "cost",
+            lambda at: cost_over_budget(
+                at.connection, at.now, limits.cost_budget, limits.price_currency, Price.declared()
+            ),
+            _WAREHOUSE,
+            _HOUR,
+        ),
         Check("passwords", lambda at: expiry.passwords(at.connection, at.now, ahead), _WAREHOUSE, _HOUR),
         Check(
             "certificates",

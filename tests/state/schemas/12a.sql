@@ -1277,11 +1277,44 @@ create table if not exists ops.usage (
     cpu_seconds double precision,
     memory_bytes bigint,
     rows bigint,
+    bytes bigint,
     ended_at timestamptz not null default clock_timestamp(),
     primary key (kind, scope, name)
 ) with (fillfactor = 50);
 comment on table ops.usage is
 'One row per table (scope: its source), pipeline and scope, and model: what the last of them used. cpu_seconds and memory_bytes are those of the process, with all that ran in it at the same time.';
+
+-- The same by day, for cost and trends.
+create table if not exists ops.usage_days (
+    day date not null,
+    kind text not null,
+    scope text not null,
+    name text not null,
+    times bigint not null,
+    seconds double precision not null,
+    rows bigint not null,
+    bytes bigint not null,
+    primary key (day, kind, scope, name)
+) with (fillfactor = 50);
+comment on table ops.usage_days is
+'What the loads of a table, the runs of a pipeline and the builds of a model used on a day (UTC), in sum.';
+
+create or replace function ops.add_usage_of_day() returns trigger
+language plpgsql set search_path = pg_catalog as $$
+begin
+    insert into ops.usage_days as d (day, kind, scope, name, times, seconds, rows, bytes)
+    values (
+        (new.ended_at at time zone 'UTC')::date, new.kind, new.scope, new.name, 1, coalesce(new.seconds, 0),
+        coalesce(new.rows, 0), coalesce(new.bytes, 0)
+    )
+    on conflict (day, kind, scope, name) do update set
+    times = d.times + 1, seconds = d.seconds + excluded.seconds, rows = d.rows + excluded.rows,
+    bytes = d.bytes + excluded.bytes;
+    return null;
+end
+$$;
+create or replace trigger by_day after insert or update on ops.usage
+for each row execute function ops.add_usage_of_day();
 
 -- The dashboard: what people did on its pages, and what its role may read.
 create table if not exists ops.dashboard_actions (
@@ -1313,7 +1346,8 @@ begin
     grant select on
         ops.schema_version, ops.runs, ops.loads, ops.chunks, ops.errors, ops.check_results, ops.reconciliations,
         ops.schema_changes, ops.circuits, ops.dbt_manifests, ops.releases, ops.incidents, ops.silences, ops.alerts,
-        ops.alert_transitions, ops.alert_messages, ops.watches, ops.dashboard_actions, ops.usage
+        ops.alert_transitions, ops.alert_messages, ops.watches, ops.dashboard_actions, ops.usage,
+        ops.usage_days
     to medallion_dashboard;
     -- Without the words of people.
     grant select (
