@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from flows.dashboard import acting, business, login, operations
+from flows.dashboard import acting, business, login, money, operations
 from flows.dashboard.desk import Desk, refused, went_wrong
 from flows.dashboard.guard import Guard
 from flows.dashboard.views import HERE
@@ -24,7 +24,7 @@ from flows.values.settings import settings
 _PAGES = {
     "/": operations.now, "/alerts": operations.alerts, "/alert": acting.alert, "/grid": operations.grid,
     "/table": operations.table, "/load": operations.load, "/durations": operations.durations,
-    "/rows": operations.rows, "/resources": operations.resources, "/errors": operations.errors,
+    "/rows": operations.rows, "/resources": operations.resources, "/cost": money.cost, "/errors": operations.errors,
     "/quarantine": acting.quarantine, "/freshness": operations.freshness, "/lineage": operations.lineage_page,
     "/sales": business.sales, "/customers": business.customers, "/campaigns": business.campaigns,
     "/forecast": business.forecast, "/login": login.form,

@@ -22,6 +22,7 @@ from flows.dashboard.sessions import Sessions
 from flows.failures.diagnose import CONNECTION_LOST, diagnose
 from flows.state import ledger
 from flows.values.errors import ConfigurationError, DeclarationError, MedallionError, WarehouseError
+from flows.values.price import Price
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -30,8 +31,8 @@ log = logging.getLogger("medallion.dashboard")
 Handler = Callable[[Request], Awaitable[Response]]
 _OPERATIONS = (
     ("/", "Now"), ("/alerts", "Alerts"), ("/grid", "Loads by day"), ("/durations", "Durations"), ("/rows", "Rows"),
-    ("/resources", "Resources"), ("/errors", "Errors"), ("/quarantine", "Quarantine"), ("/freshness", "Freshness"),
-    ("/lineage", "Lineage"),
+    ("/resources", "Resources"), ("/cost", "Cost"), ("/errors", "Errors"), ("/quarantine", "Quarantine"),
+    ("/freshness", "Freshness"), ("/lineage", "Lineage"),
 )  # fmt: skip
 _BUSINESS = (
     ("/sales", "Sales", gold.SALES), ("/customers", "Customers", gold.CUSTOMERS),
@@ -64,7 +65,8 @@ class Desk:
         """Groups of (path, name) that the person may open; those of gold, if their models exist."""
         groups: list[tuple[str, list[tuple[str, str]]]] = []
         if person is not None and person.may(VIEWER):
-            groups.append(("Operations", [*_OPERATIONS]))
+            has_prices = bool(Price.declared())
+            groups.append(("Operations", [one for one in _OPERATIONS if one[0] != "/cost" or has_prices]))
         if person is not None and person.may(ANALYST):
             found = [(path, name) for path, name, model in _BUSINESS if model in self._seen]
             if found:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from flows.dashboard.app import PAGES
+from flows.values.settings import settings
 from tests.conftest import TestCluster
 from tests.dashboard.served import SEED, Browser, Served, served
 from tests.publish.two_ends import run_sql
@@ -14,8 +15,8 @@ from tests.publish.two_ends import run_sql
 pytestmark = pytest.mark.xdist_group("dashboard")
 
 OPERATIONS = [
-    *(page for page in PAGES
-      if page not in ("/login", "/sales", "/customers", "/campaigns", "/forecast", "/alert", "/table", "/load")),
+    *(page for page in PAGES if page not in (
+        "/login", "/sales", "/customers", "/campaigns", "/forecast", "/cost", "/alert", "/table", "/load")),
     "/alert?id=1", "/table?name=shop.table_1", "/load?id=4", "/durations?table=shop.table_3",
 ]  # fmt: skip
 #: What a source, an API or a colleague may put into a name or a text.
@@ -197,6 +198,27 @@ def test_what_the_last_load_and_build_used_is_on_the_page_of_resources(cluster: 
         text = running.login("vera").get("/resources").text
     assert '<td class="num">4.2 s</td><td class="num">66.0 MB</td>' in text
     assert '<th scope="row" class="name">dim_store</th><td class="num">42 s</td><td class="num">1,234</td>' in text
+
+
+def test_cost_has_a_page_once_prices_are_set_and_its_lines_add_up(
+    cluster: TestCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(cluster) as running:
+        url, browser = running.warehouse.url("loader"), running.login("vera")
+        assert browser.get("/cost").status_code == 404
+        assert 'href="/cost"' not in browser.get("/").text
+        monkeypatch.setenv("MEDALLION_PRICE_PER_HOUR", "3600")
+        for kind, scope, name, seconds in (("run", "shop", "ingest", 100), ("load", "shop", "baskets", 75)):
+            run_sql(url, "insert into ops.usage_days values (current_date - 1, %s, %s, %s, 1, %s, 0, 0)",
+                    [kind, scope, name, seconds])  # fmt: skip
+        settings.cache_clear()
+        text = browser.get("/cost").text
+        assert 'href="/cost"' in text
+    monkeypatch.undo()
+    settings.cache_clear()
+    amounts = [float(cell) for cell in re.findall(r'<td class="num">([\d,]+\.\d\d)</td>', text)]
+    assert (amounts[0], amounts[-2], amounts[-1], sum(amounts[:-1])) == (75, 25, 100, 100)
+    assert text.index("shop.baskets</th>") < text.index("unattributed</th>")
 
 
 def test_times_are_utc_until_the_script_writes_them_in_the_zone_of_the_reader(operator: Browser) -> None:

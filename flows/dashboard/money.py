@@ -1,0 +1,36 @@
+"""The page of cost, if prices are declared."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from flows.dashboard.desk import desk, needs, refused
+from flows.dashboard.people import VIEWER
+from flows.dashboard.views import Chart, Series, page
+from flows.operations.cost import costs
+from flows.values.price import Price
+from flows.values.settings import settings
+
+_DAYS, _CHARTED = 30, 12
+
+
+@needs(VIEWER)
+async def cost(request: Request) -> Response:
+    """What the last 30 days cost, by table, model and run, and how that changed."""
+    price = Price.declared()
+    if not price:
+        return refused(request, 404, "No price is set, so nothing is known of cost: docs/cost.md.")
+    async with desk(request).reader.session() as connection:
+        found = await costs(connection, datetime.now(UTC).date(), _DAYS, price)
+    compared = any(line.before is not None for line in found.lines)
+    chart = Chart(
+        "What costs most", "what", [Series("cost")],
+        [(line.name, line.cost) for line in found.lines[:_CHARTED]], kind="bars",
+    )  # fmt: skip
+    return page(
+        request, "cost.html", "Cost", found=found, chart=chart, currency=settings().price_currency,
+        budget=settings().cost_budget, compared=compared,
+    )  # fmt: skip
