@@ -83,7 +83,8 @@ def ago(seconds: float | None) -> str:
         return f"{seconds / 60:.0f} min"
     if seconds < 86400:
         return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d} h"
-    return f"{timedelta(seconds=seconds).days} days"
+    days = timedelta(seconds=seconds).days
+    return f"{days} day" if days == 1 else f"{days} days"
 
 
 def error_panel(error: MedallionError) -> Panel:

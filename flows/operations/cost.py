@@ -26,6 +26,11 @@ _USED = """
 select kind, scope, name, sum(times)::bigint as times, sum(seconds) as seconds, sum(bytes)::bigint as bytes
 from ops.usage_days where day >= $1 and day < $2 group by kind, scope, name
 """
+_USED_BY_DAY = """
+select day, sum(seconds) filter (where kind = 'run') as seconds,
+    (sum(bytes) filter (where kind = 'load'))::bigint as bytes
+from ops.usage_days where day >= $1 and day < $2 group by day
+"""
 # With indexes and TOAST. Raw tables are found by their source, models by their name, in whatever schema they are.
 _STORED = """
 select n.nspname as schema, c.relname as name, pg_total_relation_size(c.oid) as bytes
@@ -65,6 +70,19 @@ class Costs:
     whole: float
     before: float
     lines: Sequence[Line] = field(default_factory=tuple)
+
+
+async def costs_by_day(
+    connection: Connection[Record], until: date, days: int, price: Price
+) -> list[tuple[date, float]]:
+    """What runs, bytes and fixed prices cost on each day before `until`, without storage."""
+    since = until - timedelta(days=days)
+    used = {row["day"]: row for row in await connection.fetch(_USED_BY_DAY, since, until)}
+    found = []
+    for day in (since + timedelta(days=number) for number in range(days)):
+        seconds, size = (used[day]["seconds"] or 0, used[day]["bytes"] or 0) if day in used else (0, 0)
+        found.append((day, price.cost(size=size, seconds=seconds) + price.per_day))
+    return found
 
 
 async def costs(connection: Connection[Record], until: date, days: int, price: Price) -> Costs:

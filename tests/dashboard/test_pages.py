@@ -216,6 +216,7 @@ def test_cost_has_a_page_once_prices_are_set_and_its_lines_add_up(
         assert 'href="/cost"' in text
     monkeypatch.undo()
     settings.cache_clear()
+    assert "Cost by day, EUR" in text
     amounts = [float(cell) for cell in re.findall(r'<td class="num">([\d,]+\.\d\d)</td>', text)]
     assert (amounts[0], amounts[-2], amounts[-1], sum(amounts[:-1])) == (75, 25, 100, 100)
     assert text.index("shop.baskets</th>") < text.index("unattributed</th>")

@@ -9,7 +9,7 @@ import pytest
 
 from flows.access.addresses import connect
 from flows.operations.checks.costs import cost_over_budget
-from flows.operations.cost import Costs, Line, costs
+from flows.operations.cost import Costs, Line, costs, costs_by_day
 from flows.state.usage import Usage, record_usage
 from flows.values.price import Price
 from tests.conftest import TestDatabase
@@ -92,6 +92,15 @@ async def test_what_is_not_in_the_period_is_what_it_is_compared_with(warehouse: 
     assert (found.since, found.until) == (date(2026, 6, 3), TODAY)
     line = by_name(found)["reconcile shop"]
     assert (line.cost, line.before, found.whole, found.before) == (40, 20, 40, 20)
+
+
+async def test_each_day_has_its_cost_and_days_without_runs_their_fixed_price(warehouse: TestDatabase) -> None:
+    used(warehouse, "run", "shop", "ingest", 30, ago=1)
+    used(warehouse, "load", "shop", "baskets", 20, 5 * 10**9, ago=1)
+    used(warehouse, "run", "shop", "ingest", 10, ago=3)
+    async with connect(at(warehouse, "loader"), side="warehouse") as connection:
+        found = await costs_by_day(connection, TODAY, 3, Price(per_gb=2, per_hour=3600, per_day=1))
+    assert [cost for _, cost in found] == [11, 1, 41]
 
 
 async def test_each_end_of_a_load_is_added_to_its_day(warehouse: TestDatabase) -> None:
