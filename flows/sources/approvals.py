@@ -3,6 +3,4 @@
 Approval("production", ("release", "repair", "deletes"), two_persons=True)
 """
 
-from flows.declare import Approval
-
-APPROVALS: tuple[Approval, ...] = ()
+APPROVALS = ()

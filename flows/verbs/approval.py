@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flows.access import addresses
 from flows.declare.ask import Approval, Ask, Work, merged
 from flows.declare.source import Loadable, Source
@@ -16,7 +18,8 @@ from flows.values.settings import settings
 
 def approval_here() -> Approval | None:
     """What is declared for this environment, or None."""
-    return next((one for one in approvals.APPROVALS if one.environment == settings().environment), None)
+    declared: Sequence[Approval] = approvals.APPROVALS
+    return next((one for one in declared if one.environment == settings().environment), None)
 
 
 def ask_of(source: Source, table: Loadable) -> Ask | None:

@@ -51,7 +51,7 @@ def test_functions_made_later_are_nobody_elses_to_call(made: TestDatabase) -> No
     assert open_to_all == []
 
 
-def test_only_the_functions_of_reviews_act_as_their_owner_and_each_of_ours_says_where_it_looks(
+def test_only_the_functions_of_reviews_and_answers_act_as_their_owner_and_each_of_ours_says_where_it_looks(
     made: TestDatabase,
 ) -> None:
     """A function that acts as its owner, called with a schema of the caller's in front, does the caller's work."""
@@ -65,9 +65,11 @@ def test_only_the_functions_of_reviews_act_as_their_owner_and_each_of_ours_says_
         *("is_held", "refuse_change", "refuse_definition", "refuse_partitions", "release_lock", "take_lock"),
         *("fire_alert", "resolve_alerts", "alerts_of_load", "alerts_of_run", "alerts_of_checks", "alerts_of_circuit"),
         *("alerts_of_reconciliation", "alerts_of_schema_changes", "let_dashboard_read"),
+        *("alerts_of_decision", "expire_decisions", "has_approvers", "add_usage_of_day"),
     )
     reviews = ("close_schemas", "newest_build", "open_schema", "read_manifest", "tables_changed_since")
-    expected = dict.fromkeys(invoker, False) | dict.fromkeys(reviews, True)
+    # Whoever answers a question may not write to it: only members of medallion_approver may call this one.
+    expected = dict.fromkeys(invoker, False) | dict.fromkeys((*reviews, "answer_decision"), True)
     assert {row["proname"]: row["prosecdef"] for row in mine} == expected
     assert all("search_path=pg_catalog" in row["config"] for row in mine)
 

@@ -19,6 +19,9 @@ from tests.conftest import TestCluster, TestDatabase, fresh_warehouse
 from tests.infra.test_roles import attempt, furnish, refused
 from tests.kinds.loading import at, rows
 
+# Of one worker: the role has eight connections for the whole server.
+pytestmark = pytest.mark.xdist_group("reviewer")
+
 OPEN = "select reviews.open_schema('{}')"
 
 

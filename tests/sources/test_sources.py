@@ -15,7 +15,7 @@ from flows.render.dbt_sources import dbt_sources
 from flows.sources import SOURCES
 
 #: Declarations about what is held, whatever source it came from.
-OTHER_FILES = {"__init__", "alerting", "calendars", "profiling", "retention", "subjects"}
+OTHER_FILES = {"__init__", "alerting", "approvals", "calendars", "profiling", "retention", "subjects"}
 FILES = sorted(Path(sources.__file__).parent.rglob("*.py"))
 
 # Literals, names and calls of the nouns of flows.declare. Everything else is code.
