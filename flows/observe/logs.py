@@ -28,6 +28,7 @@ from flows.values.visible import visible
 Form = Literal["json", "pretty"]
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     "message", "asctime", "taskName", "correlation_id", "about_what", "text_alone", "exception_text",
+    "soda_thread_label",  # which Soda puts on the records of everybody, once it is imported
 }  # fmt: skip
 # Prefect has its own handlers on these loggers; their records do not propagate to the root logger.
 _GUARDED = ("", "prefect", "prefect.flow_runs", "prefect.task_runs", "dbt", "dlt", "httpx", "httpx2")

@@ -86,6 +86,7 @@ class Apis(Kind[Api, Endpoint]):
     has_key = True
     cursor_decides = True
     heeds_limit = True
+    at_budget = "stops"  # after a page
     plan_fails_at = "warehouse"  # it reads nothing else
 
     def __init__(self, limits: HttpLimits | None = None) -> None:

@@ -210,10 +210,17 @@ async def test_a_host_that_does_not_answer_names_the_variable_with_its_address()
     [status(401), status(404), status(500), status(302, "Location: http://127.0.0.2/"), json_page(["x"], "Link: <")],
 )
 async def test_the_key_reaches_no_log_and_no_exception(
-    auth: ApiKeyHeader | ApiKeyQuery, fault: Answer, caplog: pytest.LogCaptureFixture
+    auth: ApiKeyHeader | ApiKeyQuery,
+    fault: Answer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """httpx logs every address at INFO and keeps the request on its exceptions: neither ever holds the key."""
-    caplog.set_level(logging.DEBUG)
+    for name in ("", "httpx", "httpcore"):
+        caplog.set_level(logging.DEBUG, logger=name)
+        # By whoever configured logging before.
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     limits = replace(QUICK, max_attempts=2)
     async with serve(forever=fault) as server:
         with pytest.raises(MedallionError) as failure:
