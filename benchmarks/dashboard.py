@@ -1,6 +1,6 @@
 """`python -m benchmarks.dashboard`: how long pages of the dashboard take, over a year of hourly loads of 30 tables.
 
-Each page is requested over HTTP from a server on loopback. `anew`: what the dashboard remembers for some seconds is
+Each page is requested over HTTP from a server on loopback. `uncached`: what the dashboard remembers for some seconds is
 forgotten before each request, so that each one reads everything.
 """
 
@@ -97,10 +97,10 @@ def _serving() -> Iterator[tuple[Desk, httpx.Client]]:
 
 
 def _measure(desk: Desk, client: httpx.Client, page: str, requests: int) -> Iterator[Measured]:
-    for case in ("anew", "remembered"):
+    for case in ("uncached", "cached"):
         taken = []
         for _ in range(requests + 1):
-            if case == "anew":
+            if case == "uncached":
                 for fact in (desk.facts.readings, desk.facts.kept, desk.facts.models, desk.gold):
                     fact.forget()
             began = time.perf_counter()

@@ -104,7 +104,7 @@ class Session(Commented):
         error = MedallionError(
             "a statement that the session had prepared can no longer be used",
             where=f"session {self.get_server_pid()}",
-            fix="nothing to do: the next attempt prepares anew",
+            fix="none needed: the next attempt prepares it again",
             retryable=True,
         )
         error.failure_class = FailureClass.TRANSIENT

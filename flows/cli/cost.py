@@ -33,6 +33,8 @@ def cost(
         typer.echo(json.dumps(as_values(found)))
         return
     console.print(cost_table(found, rows))
+    if not any(line.times for line in found.lines):
+        console.print("no run ended on these days; those of today count from tomorrow (UTC)", style="yellow")
     console.print(f"all prices in {settings().price_currency}; docs/cost.md says what is in a line", style="dim")
 
 
@@ -58,6 +60,7 @@ async def _read(days: int) -> Costs:
 def cost_table(found: Costs, rows: int) -> Table:
     """The most expensive lines, the others in one, what belongs to no line, and the whole."""
     *lines, rest = found.lines
+    lines = [line for line in lines if line.cost]  # without a price of storage, what is only stored costs nothing
     names = ("what", "name", "time", "GB", "cost", "share", "change")
     table = look.grid(f"cost, {found.since} to {found.until}", names, names[2:])
     for line in lines[:rows]:

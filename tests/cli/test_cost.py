@@ -21,6 +21,7 @@ FOUND = Costs(
         Line("model", "agg_department_sales", 30, 900, 0, 40_000_000, 30, 0, 1.5, 0, 0.0),
         Line("run", "reconcile", 30, 300, of_time=1.5, before=1.5),
         Line("table", "shop.stores", 720, 90, of_time=0.5, before=1.0),
+        Line("storage", "other tables of gold", stored=330_000_000, before=0.0),
         Line("unattributed", "unattributed", 0, 5_000, 0, 10**9, 5, 0, 2, 15, 22.0),
     ),
 )
@@ -39,6 +40,7 @@ def test_the_costs_that_are_shown_add_up_to_the_last_one_at_80_columns(rows: int
     assert amounts[-1] == sum(amounts[:-1]) == 106.5
     assert ["agg_department_sales", "new"] in [[row[2], row[7]] for row in cells]
     assert {"+2 %", "+18 %"} <= {row[7] for row in cells}
+    assert "other tables of gold" not in {row[2] for row in cells}, "it costs nothing"
     assert ("-50 %" in {row[7] for row in cells}) == (rows == 20)
 
 

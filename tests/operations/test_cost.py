@@ -119,6 +119,7 @@ async def test_a_cost_above_the_budget_is_an_alert_that_names_what_cost_most(
     noon = datetime.fromisoformat("2026-06-10T12:00:00+00:00")
     async with connect(at(warehouse, "loader"), side="warehouse") as connection:
         found = await cost_over_budget(connection, noon, budget, "EUR", HOURLY)
+    assert all("0.00" not in each.what.replace("100.00", "") for each in found), "what costs nothing is not named"
     assert [("cost 100.00 EUR" in each.what, "reconcile shop 100.00" in each.what) for each in found] == [
         (True, True)
     ] * told

@@ -25,7 +25,8 @@ async def cost_over_budget(
     found = await costs(connection, now.astimezone(UTC).date(), _DAYS, price)
     if found.whole <= budget:
         return []
-    most = ", ".join(f"{line.name} {line.cost:,.2f}" for line in found.lines[:3])
+    first = sorted((line for line in found.lines if line.cost), key=lambda line: -line.cost)[:3]
+    most = ", ".join(f"{line.name} {line.cost:,.2f}" for line in first)
     return [
         Condition(
             _NAME,
