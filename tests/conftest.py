@@ -210,6 +210,16 @@ WAREHOUSE_ROLES = {
 SHOP_ROLES = {"admin": roles.ADMIN, "app": "shop_app", "extractor": "medallion_extractor"}
 
 
+@pytest.fixture(autouse=True)
+def _variables_end_with_their_test() -> Iterator[None]:
+    """Commands that run in this process set Prefect's variables for it, and the next test's programs inherit them."""
+    before = set(os.environ)
+    yield
+    for name in set(os.environ) - before:
+        if name.startswith("PREFECT_"):
+            del os.environ[name]
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[TestCluster]:
     home = Home(Path(os.environ[HOME_VARIABLE]))

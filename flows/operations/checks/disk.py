@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _GB = 1024**3
 _CRITICAL_PERCENT = 95
+_TRIES = 20
 #: Vacuum stops sparing anybody at 1.6 billion; the server refuses to write at 2.1. Autovacuum acts at 0.2.
 _IDS_WARNING, _IDS_CRITICAL = 1_000_000_000, 1_600_000_000
 
@@ -45,10 +46,21 @@ async def disk_of_folder(folder: Path, percent: float) -> list[Condition]:
 
 async def disk_declared(connection: Connection[Record], total: float, percent: float) -> list[Condition]:
     """The disk of a server on another machine, whose size in bytes is declared: databases and WAL."""
-    used = await connection.fetchval("select sum(pg_database_size(oid))::bigint from pg_database")
+    used = (await sizes(connection, "select sum(pg_database_size(oid))::bigint as size from pg_database"))["size"]
     with suppress(asyncpg.InsufficientPrivilegeError):  # a role without pg_monitor: databases alone
         used += await connection.fetchval("select coalesce(sum(size), 0)::bigint from pg_ls_waldir()")
     return _disk(used, total, percent)
+
+
+async def sizes(connection: Connection[Record], query: str) -> Record | dict[str, Any]:
+    """The first row of a query about sizes of databases, {} if there is none.
+
+    The server refuses the size of a database that is dropped after its name was read: then it is asked again.
+    """
+    for _ in range(_TRIES):
+        with suppress(asyncpg.UndefinedObjectError):
+            return await connection.fetchrow(query) or {}
+    return await connection.fetchrow(query) or {}
 
 
 def _disk(used: float, total: float, percent: float) -> list[Condition]:
@@ -91,10 +103,10 @@ async def slots(connection: Connection[Record], most: float) -> list[Condition]:
 async def prefect_database(connection: Connection[Record], most: float) -> list[Condition]:
     """Prefect's database, if it is in this cluster, larger than `most` bytes."""
     try:
-        row = await connection.fetchrow(_PREFECT)
+        row = await sizes(connection, _PREFECT)
     except asyncpg.InsufficientPrivilegeError:
         return []  # the size of others' databases needs pg_read_all_stats
-    if row is None or row["size"] < most:
+    if not row or row["size"] < most:
         return []
     return [
         Condition(

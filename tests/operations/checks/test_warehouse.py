@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import psycopg
+import pytest
+from psycopg import sql
 
 from flows.access.addresses import connect
 from flows.operations.checks.connections import connections_used, transactions_open
-from flows.operations.checks.disk import disk_declared, disk_of_folder, prefect_database, slots, transaction_ids
+from flows.operations.checks.disk import disk_declared, disk_of_folder, prefect_database, sizes, slots, transaction_ids
 from flows.operations.checks.expiry import passwords
 from flows.operations.checks.outbox import outbox_moves
 from tests.conftest import ROOT, TestCluster, TestDatabase
@@ -68,6 +73,30 @@ async def test_the_disk_is_this_machines_or_declared(warehouse: TestDatabase) ->
         assert await disk_declared(connection, 10_000 * _GB, 85) == []
         (full,) = await disk_declared(connection, 1, 85)
         assert full.severity == "critical"
+
+
+async def test_a_database_that_is_dropped_while_sizes_are_asked_is_no_failure(warehouse: TestDatabase) -> None:
+    name = f"{warehouse.name}_dropped"
+    # A lock on a relation is what makes a session look at what others did.
+    slow = f"""
+        with names as materialized (
+            select oid, pg_sleep(0.3), pg_relation_size('pg_class') from pg_database where datname = '{name}'
+        )
+        select coalesce(sum(pg_database_size(oid)), 0)::bigint as size from names
+    """
+    with psycopg.connect(warehouse.url("admin"), autocommit=True) as admin:
+        async with session(warehouse) as connection:
+
+            async def asked(ask: Callable[[str], Awaitable[Any]]) -> Any:
+                admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+                asking = asyncio.ensure_future(ask(slow))
+                await asyncio.sleep(0.1)
+                await asyncio.to_thread(admin.execute, sql.SQL("drop database {}").format(sql.Identifier(name)))
+                return await asking
+
+            with pytest.raises(asyncpg.UndefinedObjectError):
+                await asked(connection.fetchrow)
+            assert (await asked(partial(sizes, connection)))["size"] == 0
 
 
 async def test_a_slot_that_nobody_reads_is_told_and_one_that_is_read_is_not() -> None:
