@@ -37,9 +37,11 @@ from flows.publish.sample import (
 )
 from flows.publish.strategy import leaves_alone, not_unique, strategy_of
 from flows.state import budgets, ledger, reloads
+from flows.state.tunings import tuned
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import CursorState, LoadPlan, Window
 from flows.values.row_limit import row_limit
+from flows.values.settings import settings
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -153,7 +155,8 @@ async def plan_table(
     unique = await key_is_unique(origin, table)
     spending = Spending.of(source, table)
     spending.resumes = await budgets.has_chunks_of_a_stopped_read(warehouse, source.name, table.name)
-    reading, volume = await plan_reading(origin, table, shape, window, strategy, spending)
+    limits = await tuned(warehouse, source.name, table.name, settings())
+    reading, volume = await plan_reading(origin, table, shape, window, strategy, spending, limits)
     plan = LoadPlan(
         source=source.name,
         table=table.name,
