@@ -69,8 +69,8 @@ def source_index(source: Source, table: Loadable, history: TableHistory, facts: 
         scan.index,
         scan.undo,
         history.seconds_a_day * scan.share,
-        f"{history.seconds_a_day:,.0f} s a day * {percent(scan.share)} of the cost that the source's planner expects of a "
-        "load; at most, because writing takes time too",
+        f"{history.seconds_a_day:,.0f} s a day * {percent(scan.share)} of the cost that the source's planner "
+        "expects of a load; at most, because writing takes time too",
         "medium",
         "the source maintains one more index on each write; its owner must create it",
         f"the planner of the source scans {facts.rows:,} rows ({facts.bytes / 1e6:,.0f} MB) to find {scan.wanted:,}; "

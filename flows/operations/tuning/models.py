@@ -132,8 +132,8 @@ def _recommend(history: ModelHistory, model: Relation, changed: float, names: Se
         _edit(model),
         "materialize it as a table again, with `--full-refresh` once",
         history.seconds_a_day * share,
-        f"{history.seconds_a_day:,.0f} s a day * {percent(share)} of its rows that do not change on a day; at most, because "
-        "tests and indexes remain",
+        f"{history.seconds_a_day:,.0f} s a day * {percent(share)} of its rows that do not change on a day; at most, "
+        "because tests and indexes remain",
         "high",
         "a change of one row may change others: aggregates and windows need all rows of their group, and deleted rows "
         "a hook; compare with `medallion diff` before it is released",

@@ -86,8 +86,8 @@ def _cursor(
         table_edit(source.name, table.name, arguments),
         "declare load=Replace() again, without a cursor",
         history.seconds_a_day * share,
-        f"{history.seconds_a_day:,.0f} s a day * {percent(share)} of what is read is unchanged; at most, because counting "
-        "keys remains",
+        f"{history.seconds_a_day:,.0f} s a day * {percent(share)} of what is read is unchanged; at most, because "
+        "counting keys remains",
         "medium",
         risk,
         f"reads {history.rows_read:,.0f} rows, of which {history.rows_changed:,.0f} changed (p95 of {history.loads} "
@@ -116,9 +116,8 @@ def _partition(source: Source, table: Loadable, history: TableHistory, found: Re
         "medium",
         "changes of older rows are found by `medallion reconcile` or read by `medallion backfill` only",
         f"all {found.rows:,} rows changed by {found.loads} loads are of the last {found.months} months by "
-        f"{found.column}, which have {percent(found.share)} of all rows; no load of {history.loads} deleted rows".replace(
-            "%", " %"
-        ),
+        f"{found.column}, which have {percent(found.share)} of all rows; "
+        f"no load of {history.loads} deleted rows",
         history.loads,
         "rows read per load",
         {"rows read per load": history.rows_read * found.share},
