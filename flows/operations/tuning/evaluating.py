@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from flows.declare.source import Source
+from flows.operations.tuning.advise import opened, source_facts
 from flows.operations.tuning.applying import AUTOMATIC, revert
 from flows.operations.tuning.measuring import Figures, Verdict, measure, verdict
 from flows.operations.tuning.models import newest_manifest
 from flows.state.tunings import Tuning, find_tuning, mark_applied, record_verdict, tunings
+from flows.values.errors import MedallionError, WarehouseError
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -39,9 +42,25 @@ async def evaluate(connection: Connection[Record], sources: Sequence[Source], no
             current = await find_tuning(connection, tuning.tuning_id) or tuning
         found = await _measure(connection, current, now)
         if found in ("no difference", "worse") and current.kind in _OURS and not current.keep:
-            await revert(connection, current, AUTOMATIC, f"{current.measure}: {found}")
-            gone.append(current)
+            # What is locked now is dropped another time.
+            with suppress(WarehouseError):
+                await revert(connection, current, AUTOMATIC, f"{current.measure}: {found}")
+                gone.append(current)
     return gone
+
+
+async def notice_source_indexes(connection: Connection[Record], sources: Sequence[Source]) -> None:
+    """Note which accepted indexes their owners have made meanwhile. A source that does not answer is left out."""
+    declared = {source.name: source for source in sources}
+    for tuning in await tunings(connection, unfinished=True):
+        source = declared.get(tuning.source_system or "")
+        if tuning.kind != "source-index" or tuning.applied_at is not None or source is None:
+            continue
+        with suppress(MedallionError):
+            async with opened(source) as origin:
+                facts = await source_facts(connection, origin, source, source.table(tuning.table_name or ""))
+            if facts is not None and facts.scan is None:
+                await mark_applied(connection, tuning.tuning_id)
 
 
 async def _measure(connection: Connection[Record], tuning: Tuning, now: datetime) -> Verdict:

@@ -107,7 +107,7 @@ async def raw_index(
         f"index {by} in raw: each load scans raw for the rows of its partitions",
         "warehouse",
         f"create index concurrently {quote_identifier(name)} on {target.raw} ({column})",
-        f"drop index if exists {qualified(source.raw_schema, name)}",
+        f"drop index concurrently if exists {qualified(source.raw_schema, name)}",
         found.seconds * _SCANS_PER_LOAD * history.per_day,
         f"{found.seconds * 1000:,.1f} ms measured per scan * {_SCANS_PER_LOAD} scans a load * "
         f"{history.per_day:,.1f} loads a day",
