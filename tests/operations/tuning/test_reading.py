@@ -20,7 +20,8 @@ COMES = (
 def as_recommended(change: str) -> Table:
     """The table with the recommended arguments, for one that no file declares."""
     arguments = change.splitlines()[-1]
-    return eval(f"Table('tickets', key='id', {arguments})", {"Table": Table, **WORDS})  # noqa: S307 - ours
+    table: Table = eval(f"Table('tickets', key='id', {arguments})", {"Table": Table, **WORDS})  # noqa: S307 - ours
+    return table
 
 
 async def test_a_cursor_that_rises_with_each_change_is_recommended_and_the_next_loads_read_changed_rows_only(

@@ -55,9 +55,9 @@ class Tuned(TwoEnds):
 
     async def followed(self, table: Table, *changes: str, inserts: bool = False) -> None:
         """A first load and one after each change, of a table that the ledger has known for a while."""
-        facts = {"inserted": 30, "changed": 0} if inserts else {"changed": 30}
         earlier, strategy = 8 - len(changes), strategy_of(table)
-        self.ledger(table.name, earlier, strategy=strategy, rows=ROWS, ending=YESTERDAY, **facts)
+        new, old = (30, 0) if inserts else (0, 30)
+        self.ledger(table.name, earlier, strategy=strategy, rows=ROWS, ending=YESTERDAY, inserted=new, changed=old)
         await self.loads(table)
         for change in changes:
             await self.loads(table, 1, change)
