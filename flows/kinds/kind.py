@@ -59,6 +59,8 @@ class Kind(Generic[S, T]):
     #: What a load does about a limit of rows in a budget: `stops` at a commit, from which the next load goes on,
     #: `refuses` to begin if more are pending, or `checks` afterwards. A kind that stops may refuse some of its tables.
     at_budget: Literal["stops", "refuses", "checks"] = "checks"
+    #: Whether `source_facts` says anything, so that the tuner asks the source.
+    has_facts: bool = False
     #: What a comparison of both ends compares: `count`, or `content`.
     compares_by: str = "count"
 

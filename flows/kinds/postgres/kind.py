@@ -54,6 +54,7 @@ class Postgres(Kind[Database, Table]):
     compares_by = "content"
     at_budget = "stops"
     heeds_limit = True
+    has_facts = True
 
     def address(self, source: Database) -> DatabaseConnection:
         """The database's connection URL."""

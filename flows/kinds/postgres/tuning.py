@@ -97,10 +97,15 @@ async def source_facts(origin: Connection[Record], table: Table, reached: str | 
         return SourceFacts(
             size["rows"],
             size["bytes"],
-            tuple(_candidate(row, indexed) for row in columns if table.reads(row["name"])),
+            tuple(_candidate(row, indexed) for row in columns if _is_as_at_source(table, row["name"])),
             await _scan(origin, table, reached, indexed),
             await origin.fetchval(_FREE),
         )
+
+
+def _is_as_at_source(table: Table, column: str) -> bool:
+    """Whether raw has the column with its own values."""
+    return table.reads(column) and column not in table.masked and column not in table.as_text
 
 
 def _candidate(row: Record, indexed: set[str]) -> CursorCandidate:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+import asyncpg
 
 from flows.declare.source import Loadable, Source
 from flows.failures.diagnose import diagnose
@@ -105,27 +107,37 @@ async def _of_source(
     declared = {table.name: table for table in source.tables}
     of_tables = [(declared[each.table_name], each) for each in known if each.table_name in declared]
     for table, history in of_tables:
-        if (index := await raw_index(connection, source, table, history)) is not None:
+        if (index := await _in_time(raw_index(connection, source, table, history))) is not None:
             found.append(index)
     if (later := off_peak(source, runs)) is not None:
         found.append(later)
-    if not any(history.is_known for _, history in of_tables):
-        return found, None
+    facts: list[Recommendation] = []
     free: int | None = None
-    try:
-        async with opened(source) as origin:
-            for table, history in of_tables:
-                facts = await source_facts(connection, origin, source, table)
-                if facts is not None:
-                    free = facts.free_connections
-                    found += await _of_table(connection, source, table, history, facts, since)
-    except Exception as problem:
-        if connection.is_closed():
-            raise diagnose(problem, "warehouse", "warehouse").error from None
-        return found, f"{source.name}: {diagnose(problem, f'source {source.name}', 'source').error.what}"
-    if (parallel := more_parallel(source, runs, free)) is not None:
+    problem = None
+    if kind_of(source).has_facts and any(history.is_known for _, history in of_tables):
+        try:
+            facts, free = await _with_facts(connection, source, of_tables, since)
+        except Exception as raised:
+            if connection.is_closed():
+                raise diagnose(raised, "warehouse", "warehouse").error from None
+            problem = f"{source.name}: {diagnose(raised, f'source {source.name}', 'source').error.what}"
+    if problem is None and (parallel := more_parallel(source, runs, free)) is not None:
         found.append(parallel)
-    return found, None
+    return [*found, *facts], problem
+
+
+async def _with_facts(
+    connection: Connection[Record], source: Source, tables: Sequence[tuple[Loadable, TableHistory]], since: datetime
+) -> tuple[list[Recommendation], int | None]:
+    """What rests on the source's catalogue, and how many more sessions it accepts."""
+    found: list[Recommendation] = []
+    free: int | None = None
+    async with opened(source) as origin:
+        for table, history in tables:
+            if (facts := await source_facts(connection, origin, source, table)) is not None:
+                free = facts.free_connections
+                found += await _of_table(connection, source, table, history, facts, since)
+    return found, free
 
 
 async def _of_table(
@@ -138,12 +150,20 @@ async def _of_table(
 ) -> list[Recommendation]:
     limits = await tuned(connection, source.name, table.name, settings())
     found = (
-        await read_less(connection, source, table, history, facts),
+        await _in_time(read_less(connection, source, table, history, facts)),
         source_index(source, table, history, facts),
         await more_readers(connection, source, table, history, facts, since, limits),
         chunks_to_resume(source, table, history, limits),
     )
     return [each for each in found if each is not None]
+
+
+async def _in_time(asked: Awaitable[Recommendation | None]) -> Recommendation | None:
+    """None if raw is too large to be looked at within the limit of a statement."""
+    try:
+        return await asked
+    except asyncpg.QueryCanceledError:
+        return None
 
 
 async def source_facts(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 #: An index that leaves more than this of the pages to touch does not help.
-_PAGES_LEFT = 0.8
+PAGES_LEFT = 0.8
 #: Figures before: of so many days.
 BEFORE_DAYS = 28
 AUTOMATIC = "automatically"
@@ -138,7 +138,7 @@ async def _index(
     if chosen.probe is None:
         return Applied(tuning_id, True, "the next load uses it")
     pages = (await scanned(connection, chosen.probe)).pages
-    helped = pages <= _PAGES_LEFT * before["pages"]
+    helped = pages <= PAGES_LEFT * before["pages"]
     told = f"{pages:,} pages in place of {before['pages']:,}"
     await record_verdict(connection, tuning_id, {"pages": pages}, "learning" if helped else "no difference")
     if helped or keep:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.declare.source import Source
 from flows.operations.tuning.advise import opened, source_facts
-from flows.operations.tuning.applying import AUTOMATIC, revert
+from flows.operations.tuning.applying import AUTOMATIC, PAGES_LEFT, revert
 from flows.operations.tuning.measuring import Figures, Verdict, measure, verdict
 from flows.operations.tuning.models import newest_manifest
 from flows.state.tunings import Tuning, find_tuning, mark_applied, record_verdict, tunings
@@ -76,10 +76,18 @@ async def _measure(connection: Connection[Record], tuning: Tuning, now: datetime
         after[what] = figures.values()
         verdicts[what] = verdict(Figures(**tuning.before[what]), figures)
     found = verdicts[tuning.measure]
+    if found == "no difference" and _finds_rows_sooner(tuning):
+        found = "helped"
     if found != "learning" and any(verdicts.get(what) == "worse" for what in _SECONDS):
         found = "worse"
     await record_verdict(connection, tuning.tuning_id, after, found)
     return found
+
+
+def _finds_rows_sooner(tuning: Tuning) -> bool:
+    """Of an index: whether the same rows were found in fewer pages, whatever else a load takes."""
+    pages = (tuning.after or {}).get("pages")
+    return pages is not None and bool(pages <= PAGES_LEFT * tuning.before["pages"])
 
 
 async def _in_effect_since(

@@ -23,6 +23,7 @@ _LOADS = 20
 #: How far clocks of applications may be behind: also the lag of the recommended cursor.
 LAG = "10 min"
 _PATIENCE_MS = 30_000
+_TIMES, _NUMBERS = ("timestamp",), ("integer", "bigint")
 
 _CHANGED = """
 with whole as (
@@ -81,7 +82,7 @@ async def rising(
     """
     target = Target(source.name, table.name, source.raw_schema)
     types = await raw_columns(connection, target) or {}
-    known = [each for each in candidates if each.column in types]
+    known = [each for each in candidates if types.get(each.column, "").startswith(_NUMBERS if each.counts else _TIMES)]
     found = await _loads(connection, source.name, table.name)
     if not known or not found.batches:
         return None

@@ -1,13 +1,21 @@
 """An index is recommended if the planner scans a large table for few rows, and dropped if it makes no difference."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
+from flows.access.addresses import connect
 from flows.declare import Merge, Overwrite, Timestamp
 from flows.kinds.postgres import Table
+from flows.operations.checks.check import Round
+from flows.operations.checks.registry import checks
+from flows.operations.tuning.applying import revert
+from flows.operations.tuning.evaluating import notice_source_indexes
+from flows.values.connection import DatabaseConnection
 from tests.eventually import eventually
-from tests.operations.tuning.tuned import ROWS, YESTERDAY, Tuned
+from tests.operations.tuning.tuned import HOUR, ROWS, YESTERDAY, Tuned
+from tests.sessions import run_alone
 
 FOLLOWED = Table("tickets", key="id", load=Merge(), cursor=Timestamp("updated_at"))
 BY_DAY = Table("tickets", key="id", load=Overwrite(by="sold_on", every="day"))
@@ -63,6 +71,24 @@ async def test_without_the_owners_connection_nothing_happens_at_the_source(ends:
     assert ends.source("select count(*) from pg_indexes where tablename = 'tickets'") == [(1,)]
 
 
+async def test_what_the_owner_did_is_noticed_and_dropped_only_with_the_owners_connection(ends: Tuned) -> None:
+    await ends.followed(FOLLOWED, MOVES)
+    found = (await ends.recommended(FOLLOWED))["source-index"]
+    await ends.apply(found)
+    for state in ("accepted", "learning"):
+        async with connect(ends.warehouse_address, side="warehouse") as connection:
+            await notice_source_indexes(connection, [ends.declared(FOLLOWED)])
+        (tuning,) = await ends.evaluated()
+        assert tuning.state == state
+        if state == "accepted":
+            run_alone(ends.shop.url("app"), found.change)
+    async with connect(ends.warehouse_address, side="warehouse") as connection:
+        owner = DatabaseConnection("shop", ends.shop.url("app"))
+        assert await revert(connection, tuning, "night-shift", "slow writes", owner) == ""
+    assert ends.source("select count(*) from pg_indexes where tablename = 'tickets'") == [(1,)]
+    assert "source-index" in await ends.recommended(FOLLOWED), "it may be recommended again"
+
+
 @pytest.mark.parametrize(
     "otherwise",
     ["create index on tickets (updated_at, id)", "delete from tickets where id > 9000; analyze tickets",
@@ -91,6 +117,27 @@ async def test_an_index_of_raw_on_the_partition_column_is_made_and_a_load_scans_
     assert before >= 2 * ROWS
     assert after < ROWS
     assert "warehouse-index" not in await ends.recommended(BY_DAY)
+
+
+async def test_the_watch_drops_an_index_in_raw_if_loads_take_longer_and_keeps_one_that_finds_rows_sooner(
+    ends: Tuned,
+) -> None:
+    await ends.followed(BY_DAY, TODAY)
+    ends.raw("analyze raw_shop.tickets")
+    ends.raw("update ops.loads set finished_at = started_at + interval '60 s'")
+    (look,) = [each.look for each in checks() if each.name == "tuning"]
+    for seconds, left in ((60, 1), (90, 0)):
+        assert (await ends.apply((await ends.recommended(BY_DAY))["warehouse-index"])).applied
+        ends.raw("update ops.tunings set applied_at = now() - interval '10 hours' where reverted_at is null")
+        ends.ledger("tickets", 9, strategy="overwrite", seconds=seconds, ending=datetime.now(UTC) - HOUR / 2)
+        async with connect(ends.warehouse_address, side="warehouse") as connection:
+            assert await look(Round(datetime.now(UTC), 0.0, connection)) == []
+        assert ends.raw("select count(*) from pg_indexes where indexname like '%tuned'") == [(left,)]
+        assert ends.raw("select verdict from ops.tunings") == [("helped" if left else "worse",)]
+        ends.raw("delete from ops.tunings; drop index if exists raw_shop.tickets_sold_on_tuned")
+        ends.raw(
+            "delete from ops.loads where batch_id in (select batch_id from ops.loads order by batch_id desc limit 9)"
+        )
 
 
 async def test_an_index_that_the_planner_does_not_use_is_dropped_at_once_unless_it_is_kept(ends: Tuned) -> None:
