@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from flows.operations.tuning.recommendation import Recommendation
     from flows.state.tunings import Tuning
 
+#: On the screen; `--json` has all.
+_LINES, _IN_FULL = 30, 8
 _STYLE = {"helped": "green", "worse": "bold red", "no difference": "yellow", "reverted": "dim", "accepted": "yellow"}
 
 
@@ -28,15 +30,19 @@ def print_advice(found: Advice) -> None:
     if found.recommendations:
         table = grid(
             "recommendations, most gain for the effort first",
-            ("id", "gain a day", "effort", "sure", "what"),
+            ("id", "gain a day", "effort", "confidence", "what"),
             ("gain a day",),
         )
         for each in found.recommendations:
-            table.add_row(each.id, _gain(each), each.effort, f"{each.sure} ({each.runs})", each.what)
+            table.add_row(each.id, _gain(each), each.effort, f"{each.confidence} ({each.runs})", each.what)
         console.print(table)
-        for each in found.recommendations:
+        for each in found.recommendations[:_IN_FULL]:
             print_recommendation(each)
-        console.print("`medallion tune apply ID` applies one, and notes the figures before", style="dim", markup=False)
+        console.print(
+            "`medallion tune apply ID --dry-run` shows one in full; without it, it is applied or noted as accepted",
+            style="dim",
+            markup=False,
+        )
     else:
         console.print("no recommendations", style="green")
     for problem in found.unasked:
@@ -47,11 +53,13 @@ def _findings(found: Advice) -> Table | Text:
     if not found.findings:
         return Text("no loads or builds in this period, or none that take long", style="green")
     title = f"bottlenecks, {found.since:%Y-%m-%d} to {found.until:%Y-%m-%d}"
-    table = grid(title, ("table or model", "limited by", "time a day", "figures", "runs"), ("time a day", "runs"))
-    for each in found.findings:
+    table = grid(title, ("table or model", "bottleneck", "time a day", "figures", "runs"), ("time a day", "runs"))
+    for each in found.findings[:_LINES]:
         style = "dim" if each.bottleneck == "learning" else ""
         a_day = ago(each.seconds_a_day) if each.seconds_a_day >= 1 else ""
         table.add_row(each.subject, each.bottleneck, a_day, each.figures, f"{each.runs:,}", style=style)
+    if others := found.findings[_LINES:]:
+        table.add_row(f"{len(others)} others", "", "", "--json shows all", "", style="dim")
     return table
 
 
@@ -63,11 +71,11 @@ def print_recommendation(each: Recommendation) -> None:
     for name, text in (
         ("what", each.what),
         ("gain", f"{_gain(each)} a day: {each.how}"),
-        ("measured", f"{each.basis} ({each.runs} runs, {each.sure})"),
+        ("evidence", f"{each.basis} ({each.runs} runs, {each.confidence})"),
         ("effort", each.effort),
         ("risk", each.risk),
         ("applied by", _BY[each.by]),
-        ("measured by", each.measure),
+        ("compared by", each.measure),
     ):
         lines.add_row(name, Text(text))
     lines.add_row("change", Text(each.change))
@@ -123,7 +131,7 @@ def advice_values(found: Advice) -> dict[str, object]:
         "findings": [asdict(each) for each in found.findings],
         "recommendations": [
             {name: value for name, value in asdict(each).items() if name != "probe"}
-            | {"id": each.id, "sure": each.sure}
+            | {"id": each.id, "confidence": each.confidence}
             for each in found.recommendations
         ],
         "not_asked": list(found.unasked),

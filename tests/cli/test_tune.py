@@ -38,8 +38,9 @@ def run(ends: Tuned, *arguments: str) -> Ended:
 def test_from_what_is_slow_to_what_came_of_the_change(ends: Tuned) -> None:
     shown = json.loads(run(ends, "shop", "--json").out)
     (parallel,) = shown["recommendations"]
-    assert (parallel["id"], parallel["runs"], parallel["sure"]) == ("shop/parallel", 20, "medium")
+    assert (parallel["id"], parallel["runs"], parallel["confidence"]) == ("shop/parallel", 20, "medium")
     assert "+    max_parallel=6," in parallel["change"]
+    assert "MEDALLION_WAREHOUSE_PARALLEL=6" in parallel["change"], "else four of all sources remain the limit"
     assert {each["subject"] for each in shown["findings"] if each["bottleneck"] == "duration"} >= {"shop.baskets"}
 
     screen = run(ends)

@@ -15,6 +15,7 @@ from flows.declare.source import Source
 from flows.operations.tuning.edits import source_edit
 from flows.operations.tuning.history import ENOUGH
 from flows.operations.tuning.recommendation import Recommendation
+from flows.values.settings import settings
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -90,13 +91,13 @@ def more_parallel(source: Source, runs: Sequence[Run], free_connections: int | N
         source.name,
         f"load {wanted} tables in parallel in place of {source.max_parallel}",
         "declaration",
-        source_edit(source.name, {"max_parallel": str(wanted)}),
+        _parallel_edit(source, wanted),
         f"declare max_parallel={source.max_parallel} again",
         (now - then) * per_day,
         f"the loads of each run, {wanted} in place of {source.max_parallel} at a time: {then:,.1f} s in place of "
         f"{now:,.1f} s (median) * {per_day:,.1f} runs a day; at most, if loads do not slow each other down",
         "low",
-        "more sessions at the source and the warehouse; MEDALLION_WAREHOUSE_PARALLEL limits all sources together",
+        "more sessions and more load at the source and the warehouse",
         f"{len(own)} runs of {tables} tables took {measured:,.1f} s (median), their longest load "
         f"{median(max(run.loads) for run in own):,.1f} s",
         len(own),
@@ -104,6 +105,13 @@ def more_parallel(source: Source, runs: Sequence[Run], free_connections: int | N
         {"seconds per run": measured - (now - then), "declared": str(wanted)},
         source=source.name,
     )
+
+
+def _parallel_edit(source: Source, wanted: int) -> str:
+    edit = source_edit(source.name, {"max_parallel": str(wanted)})
+    if settings().warehouse_parallel >= wanted:
+        return edit
+    return f"{edit}\n# and MEDALLION_WAREHOUSE_PARALLEL={wanted}, then `medallion deploy ENVIRONMENT`"
 
 
 def _scheduled(loads: Iterable[float], at_once: int) -> float:

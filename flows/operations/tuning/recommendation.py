@@ -55,7 +55,7 @@ class Recommendation:
         return f"{self.subject}/{self.kind}"
 
     @property
-    def sure(self) -> Literal["high", "medium"]:
+    def confidence(self) -> Literal["high", "medium"]:
         """How much the number of runs lets claim."""
         return "high" if self.runs >= _MANY else "medium"
 
