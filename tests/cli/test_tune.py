@@ -55,6 +55,7 @@ def test_from_what_is_slow_to_what_came_of_the_change(ends: Tuned) -> None:
     assert "change 1 (shop/parallel) is taken back" in run(ends, "revert", "1").text
 
 
+@pytest.mark.long
 def test_what_is_not_recommended_is_refused_with_what_is(ends: Tuned) -> None:
     ended = run(ends, "apply", "shop/schedule", "--yes")
     assert ended.code == 2

@@ -92,7 +92,8 @@ async def test_what_the_owner_did_is_noticed_and_dropped_only_with_the_owners_co
 @pytest.mark.parametrize(
     "otherwise",
     ["create index on tickets (updated_at, id)", "delete from tickets where id > 9000; analyze tickets",
-     "update tickets set updated_at = clock_timestamp() where id <= 6000; analyze tickets"],
+     pytest.param("update tickets set updated_at = clock_timestamp() where id <= 6000; analyze tickets",
+                  marks=pytest.mark.long)],
 )  # fmt: skip
 async def test_no_index_is_recommended_if_there_is_one_or_the_table_is_small_or_most_rows_are_read(
     ends: Tuned, otherwise: str
@@ -157,7 +158,11 @@ async def test_an_index_that_the_planner_does_not_use_is_dropped_at_once_unless_
 
 
 @pytest.mark.parametrize(
-    "otherwise", ["create index on raw_shop.tickets (sold_on)", "update raw_shop.tickets set sold_on = current_date"]
+    "otherwise",
+    [
+        "create index on raw_shop.tickets (sold_on)",
+        pytest.param("update raw_shop.tickets set sold_on = current_date", marks=pytest.mark.long),
+    ],
 )
 async def test_raw_needs_no_index_if_it_has_one_or_most_rows_are_of_the_partitions(ends: Tuned, otherwise: str) -> None:
     await ends.followed(BY_DAY, TODAY)

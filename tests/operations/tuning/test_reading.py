@@ -56,7 +56,7 @@ async def test_a_cursor_that_rises_with_each_change_is_recommended_and_the_next_
     ("change", "why"),
     [
         (STANDS, "a change leaves updated_at"),
-        (THIRD, "a third of all rows changes"),
+        pytest.param(THIRD, "a third of all rows changes", marks=pytest.mark.long),
     ],
 )
 async def test_a_cursor_that_would_have_missed_rows_or_saved_nothing_is_not_recommended(
@@ -112,7 +112,13 @@ async def test_partitions_are_recommended_if_all_changes_are_recent(ends: Tuned)
     assert ends.same("tickets", "id, note")
 
 
-@pytest.mark.parametrize("old", ["update tickets set note = 'old' where id = 1", "delete from tickets where id = 5"])
+@pytest.mark.parametrize(
+    "old",
+    [
+        "update tickets set note = 'old' where id = 1",
+        pytest.param("delete from tickets where id = 5", marks=pytest.mark.long),
+    ],
+)
 async def test_partitions_are_not_recommended_if_an_old_row_changes_or_any_is_deleted(ends: Tuned, old: str) -> None:
     ends.source(BY_MONTH)
     await ends.followed(TICKETS, RECENT, RECENT, f"{RECENT}; {old}")
