@@ -111,7 +111,7 @@ def _parallel_edit(source: Source, wanted: int) -> str:
     edit = source_edit(source.name, {"max_parallel": str(wanted)})
     if settings().warehouse_parallel >= wanted:
         return edit
-    return f"{edit}\n# and MEDALLION_WAREHOUSE_PARALLEL={wanted}, then `medallion deploy ENVIRONMENT`"
+    return f"{edit}\n# and MEDALLION_WAREHOUSE_PARALLEL={wanted}, then `medallion register`"
 
 
 def _scheduled(loads: Iterable[float], at_once: int) -> float:
