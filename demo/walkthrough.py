@@ -55,7 +55,7 @@ class _Clock:
         return time.monotonic() - self._started
 
 
-def tell(console: Console, agreed: Callable[[str], bool]) -> None:
+def tell(console: Console, agrees: Callable[[str], bool]) -> None:
     """Run the demo from scratch. If this would delete what was loaded of other sources, a person must have agreed.
 
     Raises:
@@ -66,7 +66,7 @@ def tell(console: Console, agreed: Callable[[str], bool]) -> None:
     with clock.step("Stack: PostgreSQL 18, Prefect, the commerce API"):
         set_day(home.commerce, 1)
         running = embedded.up(wait=False, with_commerce=True, on_step=lambda step: console.print(f"  {step}"))
-        _begin_anew(running.urls["warehouse_admin"], agreed)
+        _begin_anew(running.urls["warehouse_admin"], agrees)
     with clock.step("Sources: a year of real groceries, while Prefect starts"):
         _fill(running, console)
         running.wait_for_prefect()
@@ -90,9 +90,9 @@ def tell(console: Console, agreed: Callable[[str], bool]) -> None:
         raise DemoFailed("the totals of source and gold differ", where="demo", fix="read the table of totals above")
 
 
-def _begin_anew(admin_url: str, agreed: Callable[[str], bool]) -> None:
+def _begin_anew(admin_url: str, agrees: Callable[[str], bool]) -> None:
     others = findings.other_sources(admin_url)
-    if others and not agreed(
+    if others and not agrees(
         f"This warehouse has loads of {', '.join(others)}. The demo deletes all silver and gold, and the cursors and "
         "history of every source"
     ):
