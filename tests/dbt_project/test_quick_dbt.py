@@ -1,6 +1,7 @@
 """What dbt writes and says in processes that tests fork is what it writes and says in others."""
 
 import io
+from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +19,7 @@ from dbt_common.events.types import Note
 
 from tests.conftest import HOME_VARIABLE
 from tests.dbt_project import quick_dbt
-from tests.dbt_project.quick_dbt import compile_once, fire_what_is_heard, hurry, write_json
+from tests.dbt_project.quick_dbt import compile_once, fire_what_is_heard, hurrying, write_json
 
 
 def test_what_is_written_is_the_same_to_the_letter(tmp_path: Path) -> None:
@@ -34,14 +35,20 @@ def test_what_is_written_is_the_same_to_the_letter(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """dbt in this process is in a hurry until the test ends."""
-    for owner, name in (
-        (BehaviorFlagRendered, "_default_source"), (MacroFuzzEnvironment, "compile"), (EventManager, "fire_event"),
-    ):  # fmt: skip
-        monkeypatch.setattr(owner, name, getattr(owner, name))
-    monkeypatch.setattr(base, "write_json", system.write_json)
-    hurry()
+def hurried() -> Iterator[None]:
+    with hurrying():
+        yield
+
+
+def test_afterwards_dbt_in_this_process_is_as_it_was() -> None:
+    def parts() -> list[object]:
+        return [base.write_json, BehaviorFlagRendered._default_source, MacroFuzzEnvironment.compile,
+                EventManager.fire_event]  # fmt: skip
+
+    before = parts()
+    with hurrying():
+        assert not {id(part) for part in parts()} & {id(part) for part in before}
+    assert parts() == before
 
 
 def test_a_flag_without_a_source_is_of_the_module_that_made_it(hurried: None) -> None:
