@@ -17,6 +17,7 @@ from typing import Any
 
 import dbt.artifacts.schemas.base
 import dbt_common.behavior_flags
+import jinja2
 from dbt.tracking import track_behavior_change_warn
 from dbt_common.clients.jinja import MacroFuzzEnvironment
 from dbt_common.events.base_types import BaseEvent, EventLevel
@@ -38,7 +39,7 @@ def hurry() -> None:
     dbt.artifacts.schemas.base.write_json = write_json  # type: ignore[attr-defined]
     flag = dbt_common.behavior_flags.BehaviorFlagRendered
     flag._default_source = staticmethod(_calling_module)  # type: ignore[method-assign]
-    MacroFuzzEnvironment.compile = compile_once  # type: ignore[method-assign,assignment]
+    MacroFuzzEnvironment.compile = compile_once  # type: ignore[method-assign]
     EventManager.fire_event = fire_what_is_heard  # type: ignore[method-assign]
 
 
@@ -66,7 +67,7 @@ def write_json(path: str, data: dict[str, Any]) -> bool:
 
 
 def compile_once(
-    self: MacroFuzzEnvironment,
+    self: jinja2.Environment,
     source: Any,
     name: str | None = None,
     filename: str | None = None,

@@ -42,12 +42,12 @@ def hurried() -> Iterator[None]:
 
 def test_afterwards_dbt_in_this_process_is_as_it_was() -> None:
     def parts() -> list[object]:
-        return [base.write_json, BehaviorFlagRendered._default_source, MacroFuzzEnvironment.compile,
+        return [vars(base)["write_json"], BehaviorFlagRendered._default_source, MacroFuzzEnvironment.compile,
                 EventManager.fire_event]  # fmt: skip
 
-    before = parts()
+    before = parts()  # as dbt has them, or of a build that lasts as long as this process
     with hurrying():
-        assert not {id(part) for part in parts()} & {id(part) for part in before}
+        assert parts() == [write_json, quick_dbt._calling_module, compile_once, fire_what_is_heard]
     assert parts() == before
 
 
@@ -66,10 +66,10 @@ def test_a_template_that_was_compiled_before_is_not_compiled_again_and_renders_t
     with monkeypatch.context() as patch:
         patch.setattr(quick_dbt, "_compile", None)
         assert get_environment().from_string(template).render({}) == "42 a"
-        for other in (lambda: get_environment().from_string(template + "!"), lambda: get_environment(native=True)
-                      .from_string(template)):  # fmt: skip
-            with pytest.raises(TypeError):  # nobody has compiled that, nor this one for values of Python's own types
-                other()
+        with pytest.raises(TypeError):  # nobody has compiled that
+            get_environment().from_string(template + "!")
+        with pytest.raises(TypeError):  # nor this one for values of Python's own types
+            get_environment(native=True).from_string(template)
 
 
 @pytest.mark.parametrize(("level", "said"), [(EventLevel.INFO, "loud\n"), (EventLevel.DEBUG, "quiet\nloud\n")])
