@@ -16,8 +16,18 @@ def imported(statements: str, *packages: str) -> set[str]:
     return set(done.stdout.split())
 
 
+APIS = "from flows.kinds.registry import KINDS; KINDS['api'].resumes"
+
+
 @pytest.mark.parametrize(
     ("statements", "found"), [(LOADS, set()), (f"{LOADS}; import pydantic_settings", {"pydantic", "pydantic_settings"})]
 )
 def test_a_load_of_a_database_imports_no_pydantic_and_no_http_client(statements: str, found: set[str]) -> None:
     assert imported(statements, "pydantic", "pydantic_settings", "httpx", "prefect") == found
+
+
+@pytest.mark.parametrize(
+    ("statements", "found"), [(APIS, {"httpx"}), (f"import httpx; {APIS}", {"httpx", "click", "rich"})]
+)
+def test_a_load_of_an_api_does_not_import_the_command_line_of_its_http_client(statements: str, found: set[str]) -> None:
+    assert imported(statements, "httpx", "click", "rich") == found
