@@ -201,7 +201,7 @@ async def has_value_outside(connection: Connection[Record], table: Table, column
 class CopyStream:
     """The rows of a query in COPY's binary format, as an async iterator of chunks.
 
-    After the last chunk, `rows` is the source's own count and `bytes` the volume read.
+    After the last chunk, it has `ended`, `rows` is the source's own count and `bytes` the volume read.
     """
 
     def __init__(self, connection: Connection[Record], query: str) -> None:
@@ -209,6 +209,7 @@ class CopyStream:
         self._query = query
         self.rows = 0
         self.bytes = 0
+        self.ended = False
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_CHUNKS_IN_FLIGHT)
@@ -230,6 +231,7 @@ class CopyStream:
                 self.bytes += len(chunk)
                 yield chunk
             await reader
+            self.ended = True
         finally:
             if not reader.done():
                 reader.cancel()
