@@ -17,15 +17,13 @@ from flows.values.shape import Shape
 _WITHOUT_ROWS = len(copy.HEADER) + len(copy.TRAILER)
 
 
-async def watched(
-    stream: CopyStream, sides: Sides, on_progress: Progress | None = None, before: int = 0
-) -> AsyncGenerator[bytes, None]:
-    """The stream's chunks, with progress after the `before` bytes of earlier streams."""
+async def watched(stream: CopyStream, sides: Sides, on_progress: Progress | None = None) -> AsyncGenerator[bytes, None]:
+    """The stream's chunks, with progress after the bytes of earlier streams."""
     async with contextlib.aclosing(aiter(stream)) as read, contextlib.aclosing(sides.each(read)) as chunks:
         async for chunk in chunks:
             yield chunk
             if on_progress is not None:
-                on_progress("copied", before + stream.bytes)
+                on_progress("copied", stream.before + stream.bytes)
 
 
 def refuse_other_count(sent: int, landed: int, where: str) -> None:
@@ -49,7 +47,6 @@ async def land(
     on_progress: Progress | None = None,
     *,
     first: bool = False,
-    before: int = 0,
     unless_empty: bool = False,
 ) -> bool:
     """Copy the stream's rows into a new landing table; `first`: it will become the raw table.
@@ -61,7 +58,7 @@ async def land(
         SourceError: the number of landed rows differs from the number sent.
     """
     # Closed immediately if the copy fails or is cancelled: while its reader runs, the source connection is blocked.
-    async with contextlib.aclosing(watched(stream, session, on_progress, before)) as chunks:
+    async with contextlib.aclosing(watched(stream, session, on_progress)) as chunks:
         begun = [chunk async for chunk in _until_a_row(chunks)] if unless_empty else []
         session.rows_read = stream.rows
         if unless_empty and stream.ended and not stream.rows:

@@ -247,7 +247,9 @@ class _Load:
     async def _stage(self, window: Window, *, unless_empty: bool = False) -> tuple[int, int]:
         """Copy the window's rows into a new landing table; returns their number and bytes."""
         extracted_at = datetime.now(UTC).isoformat()
-        stream = CopyStream(self.origin, select_rows(self.table, self.shape, window.condition, self.limit))
+        stream = CopyStream(
+            self.origin, select_rows(self.table, self.shape, window.condition, self.limit), self._received
+        )
         self._is_landed = await land(
             self.session,
             self.shape,
@@ -255,7 +257,6 @@ class _Load:
             extracted_at,
             self.run.on_progress,
             first=self.first,
-            before=self._received,
             unless_empty=unless_empty,
         )
         self._received += stream.bytes

@@ -201,10 +201,12 @@ async def has_value_outside(connection: Connection[Record], table: Table, column
 class CopyStream:
     """The rows of a query in COPY's binary format, as an async iterator of chunks.
 
-    After the last chunk, it has `ended`, `rows` is the source's own count and `bytes` the volume read.
+    After the last chunk, it has `ended`, `rows` is the source's own count and `bytes` the volume read. `before`: bytes
+    of earlier streams of the same load.
     """
 
-    def __init__(self, connection: Connection[Record], query: str) -> None:
+    def __init__(self, connection: Connection[Record], query: str, before: int = 0) -> None:
+        self.before = before
         self._connection = connection
         self._query = query
         self.rows = 0
