@@ -158,21 +158,22 @@ async def count_equal(session: LoadSession, origin: Connection[Record], table: T
         f"select {ours.digest}, count(*) filter (where _deleted_at is not null or ({broken}) is not null) "
         f"as unfit from {target.raw}"
     )
-    source, raw = await asyncio.gather(origin.fetchrow(at_source), warehouse.fetchrow(in_raw), return_exceptions=True)
+    # Not by `fetchrow`: asked for one row only, PostgreSQL uses no parallel workers.
+    answers = await asyncio.gather(origin.fetch(at_source), warehouse.fetch(in_raw), return_exceptions=True)
     with session.reading():
-        source = _known(source)
+        source = _known(answers[0])
         if source is None:
             await origin.execute("rollback")
-    raw = _known(raw)
+    raw = _known(answers[1])
     if source is None or raw is None or raw["unfit"] or (source["rows"], source["mark"]) != (raw["rows"], raw["mark"]):
         return None
     return int(source["rows"])
 
 
-def _known(result: Record | BaseException | None) -> Record | None:
+def _known(result: list[Record] | BaseException) -> Record | None:
     """What a server has answered; None if it could not: a row of more than 1 GB can be sent, but not hashed."""
     if not isinstance(result, BaseException):
-        return result
+        return result[0]
     with contextlib.suppress(asyncpg.ProgramLimitExceededError, asyncpg.InternalServerError, asyncpg.DataError):
         raise result
     return None
