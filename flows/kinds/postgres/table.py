@@ -167,13 +167,15 @@ async def key_is_unique(connection: Connection[Record], table: Table) -> bool:
 async def key_set(connection: Connection[Record], table: Table, shape: Shape, condition: str = "true") -> KeySet:
     """Rows of the source table under the condition and a fingerprint of their keys, in the connection's snapshot.
 
-    One scan; PostgreSQL shares it among its parallel workers: not if it is asked for one row only, as by `fetchrow`.
+    One scan by one process, while the warehouse writes: the source's other cores are its applications'. Asked for one
+    row only, as by `fetchrow`, PostgreSQL uses no parallel workers.
     """
     keys = [column.select for name in table.compared_by if (column := shape.column(name))]
     mark = fingerprint(keys) if keys else "null::numeric"
-    [row] = await connection.fetch(
+    row = await connection.fetchrow(
         f"select count(*) as rows, {mark} as mark from {table.relation} where {table.within(condition)}"
     )
+    assert row is not None  # an aggregate always answers one row
     return KeySet(row["rows"], row["mark"])
 
 

@@ -158,8 +158,7 @@ async def count_equal(session: LoadSession, origin: Connection[Record], table: T
         f"select {ours.digest}, count(*) filter (where _deleted_at is not null or ({broken}) is not null) "
         f"as unfit from {target.raw}"
     )
-    # Not by `fetchrow`: asked for one row only, PostgreSQL uses no parallel workers.
-    answers = await asyncio.gather(origin.fetch(at_source), warehouse.fetch(in_raw), return_exceptions=True)
+    answers = await asyncio.gather(origin.fetchrow(at_source), warehouse.fetchrow(in_raw), return_exceptions=True)
     with session.reading():
         source = _known(answers[0])
         if source is None:
@@ -170,10 +169,10 @@ async def count_equal(session: LoadSession, origin: Connection[Record], table: T
     return int(source["rows"])
 
 
-def _known(result: list[Record] | BaseException) -> Record | None:
+def _known(result: Record | BaseException | None) -> Record | None:
     """What a server has answered; None if it could not: a row of more than 1 GB can be sent, but not hashed."""
     if not isinstance(result, BaseException):
-        return result[0]
+        return result
     with contextlib.suppress(asyncpg.ProgramLimitExceededError, asyncpg.InternalServerError, asyncpg.DataError):
         raise result
     return None
