@@ -9,7 +9,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 import httpx
-from pydantic import SecretStr
+
+from flows.values.secret import Secret
 
 _SECONDS = 5.0
 
@@ -18,7 +19,7 @@ _SECONDS = 5.0
 class Push:
     """Replaces a group of a Pushgateway. Its URL is a secret: it is in no log and no alert."""
 
-    url: SecretStr
+    url: Secret
     _client: httpx.AsyncClient | None = field(default=None, init=False, repr=False)
 
     async def send(self, text: bytes) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -64,17 +64,18 @@ class Tuning:
         return "accepted" if self.applied_at is None else self.verdict or "learning"
 
 
-async def tuned(connection: Connection[Record], source: str, table: str, limits: Settings) -> Settings:
-    """The settings of the table's loads: those of the process, but for what was set for this table."""
-    found = await connection.fetch(
-        "select settings::text as settings from ops.tunings where source_system = $1 and table_name = $2 "
-        "and settings is not null and applied_at is not null and reverted_at is null order by tuning_id",
-        source,
-        table,
-    )
+#: Settings of a table that the tuner has set, as JSON, the oldest first. $1 is the source, $2 the table.
+SETTINGS = (
+    "select settings::text from ops.tunings where source_system = $1 and table_name = $2 "
+    "and settings is not null and applied_at is not null and reverted_at is null order by tuning_id"
+)
+
+
+def tuned(limits: Settings, found: Iterable[str]) -> Settings:
+    """The settings of a table's loads: those of the process, but for what SETTINGS found for this table."""
     chosen: dict[str, float] = {}
-    for row in found:
-        chosen |= {name: value for name, value in json.loads(row["settings"]).items() if name in TUNABLE}
+    for text in found:
+        chosen |= {name: value for name, value in json.loads(text).items() if name in TUNABLE}
     return limits.model_copy(update=chosen) if chosen else limits
 
 

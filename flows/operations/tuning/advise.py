@@ -23,7 +23,7 @@ from flows.operations.tuning.reading import read_less
 from flows.operations.tuning.recommendation import LEAST_GAIN, Recommendation, ranked
 from flows.operations.tuning.throughput import chunks_to_resume, more_readers
 from flows.state import ledger
-from flows.state.tunings import tuned, tunings
+from flows.state.tunings import SETTINGS, tuned, tunings
 from flows.values.settings import settings
 
 if TYPE_CHECKING:
@@ -148,7 +148,8 @@ async def _of_table(
     facts: SourceFacts,
     since: datetime,
 ) -> list[Recommendation]:
-    limits = await tuned(connection, source.name, table.name, settings())
+    own = [row["settings"] for row in await connection.fetch(SETTINGS, source.name, table.name)]
+    limits = tuned(settings(), own)
     found = (
         await _in_time(read_less(connection, source, table, history, facts)),
         source_index(source, table, history, facts),
