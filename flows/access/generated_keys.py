@@ -7,12 +7,13 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from flows.values.errors import ConfigurationError
-from flows.values.secret import Secret
 from flows.values.settings import settings
 
 
-def find_key(configured: Secret | None, variable: str, file: str) -> tuple[bytes, str]:
+def find_key(configured: SecretStr | None, variable: str, file: str) -> tuple[bytes, str]:
     """The key and where it was found. With the embedded stack, one is generated and stored in its folder (0600).
 
     Raises:

@@ -9,8 +9,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 import httpx
-
-from flows.values.secret import Secret
+from pydantic import SecretStr
 
 _SECONDS = 5.0
 
@@ -19,7 +18,7 @@ _SECONDS = 5.0
 class Push:
     """Replaces a group of a Pushgateway. Its URL is a secret: it is in no log and no alert."""
 
-    url: Secret
+    url: SecretStr
     _client: httpx.AsyncClient | None = field(default=None, init=False, repr=False)
 
     async def send(self, text: bytes) -> str | None:

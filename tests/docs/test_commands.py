@@ -53,7 +53,7 @@ def test_make_verbs_named_in_documents_exist() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_every_variable_named_in_a_document_is_read_somewhere(document: Path) -> None:
-    settings = {f"MEDALLION_{name.upper()}" for name in Settings.__dataclass_fields__}
+    settings = {f"MEDALLION_{name.upper()}" for name in Settings.model_fields}
     of_sources = {
         name
         for name in _VARIABLE.findall(text_of(document))
@@ -74,12 +74,12 @@ def _variables_in_code() -> set[str]:
     }
 
 
-@pytest.mark.parametrize("name", sorted(Settings.__dataclass_fields__))
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_every_setting_is_documented_with_its_default(name: str) -> None:
     documented = {row[0]: row[1] for row in rows_of(OPERATIONS) if len(row) == 3}
     variable = f"`MEDALLION_{name.upper()}`"
     assert variable in documented
-    default = Settings.__dataclass_fields__[name].default
+    default = Settings.model_fields[name].default
     if isinstance(default, int | float):
         assert documented[variable] == f"{default:g}"
 

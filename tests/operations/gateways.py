@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from flows.values.secret import Secret
+from pydantic import SecretStr
+
 from infra.local.ports import any_free
 
 
@@ -22,8 +23,8 @@ class Gateway:
     taken: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
-    def url(self) -> Secret:
-        return Secret(f"http://medallion:s3cret@127.0.0.1:{self.port}/metrics/job/medallion")
+    def url(self) -> SecretStr:
+        return SecretStr(f"http://medallion:s3cret@127.0.0.1:{self.port}/metrics/job/medallion")
 
 
 @contextmanager

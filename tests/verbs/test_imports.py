@@ -5,9 +5,6 @@ import sys
 
 import pytest
 
-LOADS = "from flows.verbs.load import load_table; import flows.kinds.postgres.kind"
-
-
 def imported(statements: str, *packages: str) -> set[str]:
     program = (
         f"import sys; {statements}; print(*{{name.partition('.')[0] for name in sys.modules}} & {set(packages)!r})"
@@ -17,13 +14,6 @@ def imported(statements: str, *packages: str) -> set[str]:
 
 
 APIS = "from flows.kinds.registry import KINDS; KINDS['api'].resumes"
-
-
-@pytest.mark.parametrize(
-    ("statements", "found"), [(LOADS, set()), (f"{LOADS}; import pydantic_settings", {"pydantic", "pydantic_settings"})]
-)
-def test_a_load_of_a_database_imports_no_pydantic_and_no_http_client(statements: str, found: set[str]) -> None:
-    assert imported(statements, "pydantic", "pydantic_settings", "httpx", "prefect") == found
 
 
 @pytest.mark.parametrize(

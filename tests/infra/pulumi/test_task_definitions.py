@@ -43,7 +43,7 @@ KNOWN = {
     *variables_of(PrefectSettings),
     *variables_of(prefect_aws.settings.AwsSettings),
     *variables_of(prefect_redis.client.RedisMessagingSettings),
-    *(f"MEDALLION_{name}".upper() for name in Settings.__dataclass_fields__),
+    *(f"MEDALLION_{name}".upper() for name in Settings.model_fields),
     *OTHERS,
 }
 
