@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+
 def imported(statements: str, *packages: str) -> set[str]:
     program = (
         f"import sys; {statements}; print(*{{name.partition('.')[0] for name in sys.modules}} & {set(packages)!r})"
