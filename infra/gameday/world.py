@@ -1,0 +1,300 @@
+"""A private world: two PostgreSQL servers, a Prefect server, a worker, the watch, an API, and who receives alerts.
+
+with World.made(every_seconds=20) as world:
+    world.worker.kill()
+
+Everything listens on the loopback interface, on ports of its own, and gets no variable of the caller's that names a
+server. When the block ends, also by Ctrl-C, every process is ended and the folder removed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from infra.gameday.api import GameApi
+from infra.gameday.names import ENVIRONMENT
+from infra.gameday.project import copy_project
+from infra.gameday.proxy import Proxy
+from infra.gameday.receiver import Receiver
+from infra.local import ports, roles
+from infra.local.account import account_for
+from infra.local.postgres import Cluster
+from infra.local.postgres_settings import DEV_SETTINGS
+from infra.local.prefect_server import PrefectServer, api_url
+from infra.local.programs import run
+from infra.local.service import without
+
+#: The clusters are small, die with the game, and two of them share the machine.
+_SETTINGS: Mapping[str, str] = {
+    **DEV_SETTINGS,
+    "shared_buffers": "64MB",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "512MB",
+}
+#: Problems are sent when they have lasted so long: longer than a load that is tried again.
+_SETTLE_SECONDS = 3
+_SETTINGS_OF_RUNS: Mapping[str, str] = {
+    "MEDALLION_ALERT_SETTLE_SECONDS": str(_SETTLE_SECONDS),
+    "MEDALLION_WATCH_SECONDS": "2",
+    "MEDALLION_LOAD_ATTEMPTS": "2",
+    "MEDALLION_RETRY_FIRST_DELAY_SECONDS": "1",
+    "MEDALLION_CONNECT_TIMEOUT_SECONDS": "10",
+    "MEDALLION_STATEMENT_TIMEOUT_SECONDS": "20",
+    "MEDALLION_LOCK_WAIT_SECONDS": "20",
+    "MEDALLION_CIRCUIT_FAILURES": "3",
+    "MEDALLION_CIRCUIT_SECONDS": "5",
+    "MEDALLION_CIRCUIT_LONGEST_SECONDS": "10",
+    "PREFECT_WORKER_HEARTBEAT_SECONDS": "3",
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    # A server that is away for seconds must not end a run that is in progress.
+    "PREFECT_CLIENT_MAX_RETRIES": "10",
+}
+
+
+@dataclass
+class Program:
+    """A program of the copied project that may be killed and started again."""
+
+    name: str
+    command: tuple[str, ...]
+    folder: Path
+    log: Path
+    environment: Callable[[], Mapping[str, str]]
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+
+    def start(self) -> None:
+        """Start it; its output goes to the end of its log."""
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *self.command],
+                cwd=self.folder,
+                env=dict(self.environment()),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """SIGKILL it alone: what it started lives on, as it does when the system is short of memory."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def lives(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+
+@dataclass
+class Database:
+    """A cluster with the platform's roles, and the administrator's way to one of its databases."""
+
+    cluster: Cluster
+    database: str
+    passwords: Mapping[str, str] = field(repr=False)
+    port: int = 0
+
+    def start(self) -> None:
+        """Start the server on its port, or a free one the first time."""
+        password = self.passwords[roles.ADMIN]
+        self.port = self.cluster.start(admin_password=password, port=self.port or ports.any_free()).port
+
+    def crash(self) -> None:
+        """Stop it at once, as a machine that loses its power."""
+        stopping = ("-m", "immediate", "-D", str(self.cluster.data), "-w", "-s", "-t", "60")
+        run(account_for(self.cluster.folder), "pg_ctl", "stop", *stopping, cwd=self.cluster.folder)
+
+    def url(self, role: str = roles.ADMIN, database: str = "", port: int = 0) -> str:
+        """The connection URL of a role."""
+        return self.cluster.url(role, self.passwords[role], port or self.port, database or self.database)
+
+    @contextmanager
+    def session(self, role: str = roles.ADMIN) -> Iterator[psycopg.Connection]:
+        """A session in autocommit mode."""
+        with psycopg.connect(self.url(role), autocommit=True, connect_timeout=30) as connection:
+            yield connection
+
+    def rows(self, query: str, *values: object) -> list[Any]:
+        """The rows of a query, in a session of its own."""
+        with self.session() as connection:
+            return connection.execute(query, values).fetchall()  # type: ignore[arg-type]
+
+
+@dataclass
+class World:
+    """All of it. `home` is the folder where it lives."""
+
+    home: Path
+    source: Database
+    warehouse: Database
+    proxy: Proxy
+    api: GameApi
+    receiver: Receiver
+    prefect: PrefectServer
+    project: Path
+    prefect_port: int = 0
+    worker: Program = field(init=False)
+    watch: Program = field(init=False)
+
+    def __post_init__(self) -> None:
+        logs = self.home / "logs"
+        self.worker = Program(
+            "worker",
+            ("prefect", "worker", "start", "--pool", "local", "--name", "gameday"),
+            self.project,
+            logs / "worker.log",
+            self.environment,
+        )
+        self.watch = Program("watch", ("flows.cli", "watch"), self.project, logs / "watch.log", self.environment)
+
+    @classmethod
+    @contextmanager
+    def made(cls, *, every_seconds: int, told: Callable[[str], None] = lambda _: None) -> Iterator[World]:
+        """The world, running: deployed, and with runs on its schedules."""
+        home = Path(tempfile.mkdtemp(prefix="gameday-"))
+        home.chmod(0o711)  # PostgreSQL runs as another account where root starts it, and passes through
+        with ExitStack() as ending:
+            ending.callback(_remove, home)
+            ending.callback(_end_processes_of, home)
+            told("starting two PostgreSQL servers, Prefect, an API")
+            world = _begin(home, every_seconds, ending)
+            told("deploying the game's sources")
+            world.finished("infra.gameday.deploying")
+            world.worker.start()
+            world.watch.start()
+            yield world
+
+    def environment(self) -> dict[str, str]:
+        """The variables of worker, runs and watch. None of the caller's that configure the platform or Prefect."""
+        url = api_url(self.prefect_port)
+        return {
+            **_outside(),
+            **_SETTINGS_OF_RUNS,
+            "PYTHONPATH": str(self.project),
+            "PYTHONUNBUFFERED": "1",
+            "MEDALLION_HOME": str(self.home),
+            "MEDALLION_ENVIRONMENT": ENVIRONMENT,
+            "MEDALLION_WAREHOUSE_URL": self.warehouse.url("medallion_loader"),
+            "MEDALLION_WAREHOUSE_TRANSFORMER_URL": self.warehouse.url("medallion_transformer"),
+            "MEDALLION_WAREHOUSE_READER_URL": self.warehouse.url("medallion_reader"),
+            "MEDALLION_SOURCE_GAME_URL": self.source.url("medallion_extractor", port=self.proxy.port),
+            "MEDALLION_SOURCE_GAMEAPI_URL": self.api.url,
+            "MEDALLION_SOURCE_GAMEAPI_KEY": self.api.key,
+            "MEDALLION_ALERT_WEBHOOK_URL": self.receiver.url,
+            "MEDALLION_WATCH_PING_URL": self.receiver.ping_url,
+            "PREFECT_HOME": str(self.home / "prefect-client"),
+            "PREFECT_API_URL": url,
+            "PREFECT_API_AUTH_STRING": self.prefect.secret,
+            "PREFECT_LOGGING_LEVEL": "INFO",
+            "DO_NOT_TRACK": "1",
+        }
+
+    def finished(self, *module: str) -> str:
+        """What a module of the copied project prints. Raises RuntimeError if it fails."""
+        done = subprocess.run(
+            [sys.executable, "-m", *module],
+            cwd=self.project,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(module)} failed: {(done.stdout + done.stderr)[-2000:]}")
+        return done.stdout
+
+    def start_prefect(self) -> None:
+        """Start the Prefect server on its port, and wait for it."""
+        running = self.prefect.start(port=self.prefect_port or ports.any_free())
+        self.prefect_port = running.port
+        self.prefect.wait(running, timeout=300)
+
+    def kill_prefect(self) -> None:
+        """SIGKILL the Prefect server."""
+        running = self.prefect.running()
+        if running is not None:
+            os.kill(running.pid, signal.SIGKILL)
+
+    def runs(self) -> list[int]:
+        """The processes of flow runs that are active."""
+        return [pid for pid, command in _processes_of(self.home) if b"prefect.engine" in command or b"flow-run" in command]
+
+
+def _begin(home: Path, every_seconds: int, ending: ExitStack) -> World:
+    for name in ("logs", "run"):
+        (home / name).mkdir(mode=0o700)
+    passwords = {role: secrets.token_urlsafe(16) for role in (roles.ADMIN, *roles.ROLES)}
+    source = Database(Cluster(home / "source", _SETTINGS), "shop", passwords)
+    warehouse = Database(Cluster(home / "warehouse", _SETTINGS), "warehouse", passwords)
+    for database in (source, warehouse):
+        ending.callback(database.cluster.stop)
+        database.start()
+        roles.apply_all(
+            lambda name, database=database: database.url(database=name),  # type: ignore[misc]
+            {role: passwords[role] for role in roles.ROLES},
+        )
+    with source.session() as connection:
+        connection.execute((Path(__file__).parent / "source.sql").read_bytes())
+    proxy, api, receiver = Proxy(source.port), GameApi(secrets.token_urlsafe(16)), Receiver()
+    for each in (proxy, api, receiver):
+        ending.callback(each.stop)
+        each.start()
+    # In the cluster of the source: that of the warehouse crashes in the game, and Prefect is to live on.
+    database_url = source.url(roles.PREFECT_ROLE, roles.PREFECT_DATABASE).replace("postgresql:", "postgresql+asyncpg:")
+    prefect = PrefectServer(
+        home / "prefect", home / "run/prefect", home / "logs/prefect.log", f"game:{secrets.token_urlsafe(16)}", database_url
+    )
+    ending.callback(prefect.stop)
+    project = copy_project(home / "project", every_seconds=every_seconds)
+    world = World(home, source, warehouse, proxy, api, receiver, prefect, project)
+    world.start_prefect()
+    return world
+
+
+def _outside() -> dict[str, str]:
+    """The caller's environment without what would lead to the caller's servers, accounts or telemetry."""
+    kept = dict(os.environ)
+    for prefix in ("MEDALLION_", "PREFECT_", "PG", "AWS_", "DBT_", "OTEL_", "SENTRY_", "PYTHONDONTWRITE"):
+        kept = without(prefix, kept)
+    return kept
+
+
+def _processes_of(home: Path) -> list[tuple[int, bytes]]:
+    """The processes that were started with this home, and their command lines."""
+    marker, found = f"MEDALLION_HOME={home}".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError):
+            if marker in (process / "environ").read_bytes().split(b"\0") and int(process.name) != os.getpid():
+                found.append((int(process.name), (process / "cmdline").read_bytes()))
+    return found
+
+
+def _end_processes_of(home: Path, patience: float = 10.0) -> None:
+    """End worker, watch and runs: first by asking, then by force. A killed worker's runs are orphans, found as well."""
+    deadline = time.monotonic() + patience
+    for number, kind in enumerate((signal.SIGTERM, signal.SIGKILL)):
+        for pid, _ in _processes_of(home):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, kind)
+        while _processes_of(home) and time.monotonic() < deadline + number * patience:
+            time.sleep(0.1)
+
+
+def _remove(home: Path) -> None:
+    shutil.rmtree(home, ignore_errors=True)
