@@ -1,6 +1,6 @@
 """The six invariants of the platform, looked at independently: by queries of the game's own, against its ledger.
 
-I1 source = raw ∪ quarantine ∪ tombstones. I2 no duplicate key. I3 the cursor is never ahead of durable rows.
+I1 source = raw + quarantine + tombstones. I2 no duplicate key. I3 the cursor is never ahead of durable rows.
 I4 read = inserted + updated + unchanged + deduplicated + quarantined. I5 running again changes nothing.
 I6 no reader ever sees a partial load.
 """
@@ -15,12 +15,13 @@ from typing import Any
 
 import psycopg
 
+from infra.gameday.database import Database
 from infra.gameday.names import TABLES
-from infra.gameday.world import Database, World
+from infra.gameday.world import World
 from infra.gameday.writer import Ledger, Writer
 
 NAMES: Mapping[str, str] = {
-    "I1": "source = raw ∪ quarantine ∪ tombstones",
+    "I1": "source = raw + quarantine + tombstones",
     "I2": "no duplicate key",
     "I3": "the cursor is never ahead of durable rows",
     "I4": "every row that was read is accounted for",
@@ -63,13 +64,16 @@ def broken(world: World, writer: Writer) -> dict[str, list[str]]:
             found["I1"] += _differences(warehouse, table, wanted)
             relation, key = _RAW[table]
             doubled = warehouse.execute(
-                f"select count(*) - count(distinct {key}) from {relation}"  # type: ignore[arg-type]  # noqa: S608 # nosec B608 - names of ours
+                f"select count(*) - count(distinct {key}) from {relation}"  # nosec B608 - names of ours
             ).fetchone()
             if doubled != (0,):
                 found["I2"].append(f"{table}: keys that are in raw more than once")
-        gone = ledger.deleted & {key for (key,) in warehouse.execute(
-            "select account_id from raw_game.accounts where _deleted_at is null"
-        ).fetchall()}
+        gone = ledger.deleted & {
+            key
+            for (key,) in warehouse.execute(
+                "select account_id from raw_game.accounts where _deleted_at is null"
+            ).fetchall()
+        }
         if gone:
             found["I1"].append(f"game.accounts: {len(gone)} rows that were deleted are not marked in raw")
         found["I3"] += ahead(warehouse, ledger.events)
@@ -117,7 +121,7 @@ def _by_key(rows: list[Any]) -> dict[int, tuple[Any, ...]]:
 
 
 def _differences(warehouse: psycopg.Connection, table: str, wanted: Mapping[int, tuple[Any, ...]]) -> list[str]:
-    raw = _by_key(warehouse.execute(_CONTENT[table]).fetchall())  # type: ignore[arg-type]
+    raw = _by_key(warehouse.execute(_CONTENT[table]).fetchall())
     withheld = {
         int(row[0])
         for row in warehouse.execute(
@@ -165,10 +169,7 @@ class Reader:
                     connection.autocommit = False
                     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                     while not self._ends.is_set():
-                        # Before the snapshot: what is committed later may be below the cursor, and not be known here.
-                        with self.writer.lock:
-                            events = dict(self.writer.ledger.events)
-                        self._look(connection, events)
+                        self.look(connection)
                         connection.rollback()
                         self._ends.wait(0.2)
             except _NO_SUCH_TABLE:
@@ -176,28 +177,38 @@ class Reader:
             except psycopg.Error:
                 time.sleep(0.2)  # the warehouse crashed, as it does in the game
 
-    def _look(self, connection: psycopg.Connection, events: Mapping[int, str]) -> None:
+    def look(self, connection: psycopg.Connection) -> None:
+        """Look once, in one snapshot if the session is of that kind."""
+        # Before the snapshot: what is committed later may be below the cursor, and not be known here.
+        with self.writer.lock:
+            events = dict(self.writer.ledger.events)
+
         def one(query: str) -> tuple[Any, ...]:
-            row = connection.execute(query).fetchone()  # type: ignore[arg-type]
+            row = connection.execute(query).fetchone()
             assert row is not None
             return tuple(row)
 
         checks: dict[str, Callable[[], bool]] = {
-            "prices of two versions": lambda: one("select count(distinct version) <= 1 from raw_game.prices")
-            == (True,),
-            "a batch of accounts with other rows than it counted": lambda: one(
-                "select count(*) from (select batch_id, rows_inserted + rows_updated as rows from ops.loads "
-                "where source_system = 'game' and table_name = 'accounts' and status = 'published' "
-                "order by batch_id desc limit 1) as l where l.rows <> (select count(*) from raw_game.accounts as a "
-                "where a._batch_id = l.batch_id and a._deleted_at is null)"
-            )
-            == (0,),
-            "a batch of events with other rows than it counted": lambda: one(
-                "select count(*) from (select _batch_id, count(*) as rows from raw_game.events group by 1) as e "
-                "left join ops.loads as l on l.batch_id = e._batch_id "
-                "where l.status is distinct from 'published' or l.rows_inserted <> e.rows"
-            )
-            == (0,),
+            "prices of two versions": lambda: (
+                one("select count(distinct version) <= 1 from raw_game.prices") == (True,)
+            ),
+            "a batch of accounts with other rows than it counted": lambda: (
+                one(
+                    "select count(*) from (select batch_id, rows_inserted + rows_updated as rows from ops.loads "
+                    "where source_system = 'game' and table_name = 'accounts' and status = 'published' "
+                    "order by batch_id desc limit 1) as l where l.rows <> (select count(*) from raw_game.accounts as a "
+                    "where a._batch_id = l.batch_id and a._deleted_at is null)"
+                )
+                == (0,)
+            ),
+            "a batch of events with other rows than it counted": lambda: (
+                one(
+                    "select count(*) from (select _batch_id, count(*) as rows from raw_game.events group by 1) as e "
+                    "left join ops.loads as l on l.batch_id = e._batch_id "
+                    "where l.status is distinct from 'published' or l.rows_inserted <> e.rows"
+                )
+                == (0,)
+            ),
             "a cursor ahead of rows": lambda: not ahead(connection, events),
         }
         for what, holds in checks.items():

@@ -60,7 +60,7 @@ _DEPLOYMENT = """
     entrypoint: flows/ingest.py:ingest
     tags: [ingest, "source:{source}"]
     parameters: {{source: {source}}}
-    # A run that is due while another one is active waits for it: dropped runs would be reported for a quarter of an hour.
+    # A run that is due while another one is active waits: one that is dropped would be reported for 15 minutes.
     concurrency_limit: {{limit: 1, collision_strategy: ENQUEUE}}
     work_pool: {{name: local}}
     schedules:

@@ -96,7 +96,7 @@ class Proxy:
         passed = 0
         with suppress(OSError):
             while data := await reader.read(8_192):
-                while self.mode == "stall":
+                while self.mode == "stall":  # noqa: ASYNC110 - it is set by another thread
                     await asyncio.sleep(0.1)
                 passed += len(data)
                 if self.mode == "reset" and may_reset and passed > _RESET_AFTER_BYTES:

@@ -16,26 +16,24 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import psycopg
+import httpx
 
 from infra.gameday.api import GameApi
+from infra.gameday.database import Database
 from infra.gameday.names import ENVIRONMENT
+from infra.gameday.program import Program, end_processes_of, processes_of
 from infra.gameday.project import copy_project
 from infra.gameday.proxy import Proxy
 from infra.gameday.receiver import Receiver
 from infra.local import ports, roles
-from infra.local.account import account_for
 from infra.local.postgres import Cluster
 from infra.local.postgres_settings import DEV_SETTINGS
 from infra.local.prefect_server import PrefectServer, api_url
-from infra.local.programs import run
 from infra.local.service import without
 
 #: The clusters are small, die with the game, and two of them share the machine.
@@ -46,8 +44,9 @@ _SETTINGS: Mapping[str, str] = {
     "full_page_writes": "off",
     "max_wal_size": "512MB",
 }
-#: Problems are sent when they have lasted so long: longer than a load that is tried again.
-_SETTLE_SECONDS = 3
+#: Problems are sent when they have lasted so long: longer than a load that is tried again, and than a server that does
+#: not answer for a moment because the machine is busy.
+_SETTLE_SECONDS = 10
 _SETTINGS_OF_RUNS: Mapping[str, str] = {
     "MEDALLION_ALERT_SETTLE_SECONDS": str(_SETTLE_SECONDS),
     "MEDALLION_WATCH_SECONDS": "2",
@@ -64,76 +63,6 @@ _SETTINGS_OF_RUNS: Mapping[str, str] = {
     # A server that is away for seconds must not end a run that is in progress.
     "PREFECT_CLIENT_MAX_RETRIES": "10",
 }
-
-
-@dataclass
-class Program:
-    """A program of the copied project that may be killed and started again."""
-
-    name: str
-    command: tuple[str, ...]
-    folder: Path
-    log: Path
-    environment: Callable[[], Mapping[str, str]]
-    _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
-
-    def start(self) -> None:
-        """Start it; its output goes to the end of its log."""
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *self.command],
-                cwd=self.folder,
-                env=dict(self.environment()),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-
-    def kill(self) -> None:
-        """SIGKILL it alone: what it started lives on, as it does when the system is short of memory."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def lives(self) -> bool:
-        """Whether it runs."""
-        return self._process is not None and self._process.poll() is None
-
-
-@dataclass
-class Database:
-    """A cluster with the platform's roles, and the administrator's way to one of its databases."""
-
-    cluster: Cluster
-    database: str
-    passwords: Mapping[str, str] = field(repr=False)
-    port: int = 0
-
-    def start(self) -> None:
-        """Start the server on its port, or a free one the first time."""
-        password = self.passwords[roles.ADMIN]
-        self.port = self.cluster.start(admin_password=password, port=self.port or ports.any_free()).port
-
-    def crash(self) -> None:
-        """Stop it at once, as a machine that loses its power."""
-        stopping = ("-m", "immediate", "-D", str(self.cluster.data), "-w", "-s", "-t", "60")
-        run(account_for(self.cluster.folder), "pg_ctl", "stop", *stopping, cwd=self.cluster.folder)
-
-    def url(self, role: str = roles.ADMIN, database: str = "", port: int = 0) -> str:
-        """The connection URL of a role."""
-        return self.cluster.url(role, self.passwords[role], port or self.port, database or self.database)
-
-    @contextmanager
-    def session(self, role: str = roles.ADMIN) -> Iterator[psycopg.Connection]:
-        """A session in autocommit mode."""
-        with psycopg.connect(self.url(role), autocommit=True, connect_timeout=30) as connection:
-            yield connection
-
-    def rows(self, query: str, *values: object) -> list[Any]:
-        """The rows of a query, in a session of its own."""
-        with self.session() as connection:
-            return connection.execute(query, values).fetchall()  # type: ignore[arg-type]
 
 
 @dataclass
@@ -171,13 +100,12 @@ class World:
         home.chmod(0o711)  # PostgreSQL runs as another account where root starts it, and passes through
         with ExitStack() as ending:
             ending.callback(_remove, home)
-            ending.callback(_end_processes_of, home)
+            ending.callback(end_processes_of, home)
             told("starting two PostgreSQL servers, Prefect, an API")
             world = _begin(home, every_seconds, ending)
             told("deploying the game's sources")
             world.finished("infra.gameday.deploying")
             world.worker.start()
-            world.watch.start()
             yield world
 
     def environment(self) -> dict[str, str]:
@@ -231,9 +159,23 @@ class World:
         if running is not None:
             os.kill(running.pid, signal.SIGKILL)
 
+    def prefect_client(self) -> httpx.Client:
+        """A client of the Prefect server's API."""
+        user, _, password = self.prefect.secret.partition(":")
+        return httpx.Client(base_url=api_url(self.prefect_port), auth=(user, password), timeout=60)
+
+    def forget_waiting_runs(self) -> None:
+        """Delete runs that wait for another one of their deployment: on a busy machine more are due than can be run."""
+        waiting = {"flow_runs": {"state": {"name": {"any_": ["AwaitingConcurrencySlot"]}}}}
+        with suppress(httpx.HTTPError), self.prefect_client() as prefect:
+            for run_ in prefect.post("/flow_runs/filter", json=waiting).raise_for_status().json():
+                prefect.delete(f"/flow_runs/{run_['id']}")
+
     def runs(self) -> list[int]:
         """The processes of flow runs that are active."""
-        return [pid for pid, command in _processes_of(self.home) if b"prefect.engine" in command or b"flow-run" in command]
+        return [
+            pid for pid, command in processes_of(self.home) if b"prefect.engine" in command or b"flow-run" in command
+        ]
 
 
 def _begin(home: Path, every_seconds: int, ending: ExitStack) -> World:
@@ -258,7 +200,11 @@ def _begin(home: Path, every_seconds: int, ending: ExitStack) -> World:
     # In the cluster of the source: that of the warehouse crashes in the game, and Prefect is to live on.
     database_url = source.url(roles.PREFECT_ROLE, roles.PREFECT_DATABASE).replace("postgresql:", "postgresql+asyncpg:")
     prefect = PrefectServer(
-        home / "prefect", home / "run/prefect", home / "logs/prefect.log", f"game:{secrets.token_urlsafe(16)}", database_url
+        home / "prefect",
+        home / "run/prefect",
+        home / "logs/prefect.log",
+        f"game:{secrets.token_urlsafe(16)}",
+        database_url,
     )
     ending.callback(prefect.stop)
     project = copy_project(home / "project", every_seconds=every_seconds)
@@ -273,27 +219,6 @@ def _outside() -> dict[str, str]:
     for prefix in ("MEDALLION_", "PREFECT_", "PG", "AWS_", "DBT_", "OTEL_", "SENTRY_", "PYTHONDONTWRITE"):
         kept = without(prefix, kept)
     return kept
-
-
-def _processes_of(home: Path) -> list[tuple[int, bytes]]:
-    """The processes that were started with this home, and their command lines."""
-    marker, found = f"MEDALLION_HOME={home}".encode(), []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ValueError):
-            if marker in (process / "environ").read_bytes().split(b"\0") and int(process.name) != os.getpid():
-                found.append((int(process.name), (process / "cmdline").read_bytes()))
-    return found
-
-
-def _end_processes_of(home: Path, patience: float = 10.0) -> None:
-    """End worker, watch and runs: first by asking, then by force. A killed worker's runs are orphans, found as well."""
-    deadline = time.monotonic() + patience
-    for number, kind in enumerate((signal.SIGTERM, signal.SIGKILL)):
-        for pid, _ in _processes_of(home):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, kind)
-        while _processes_of(home) and time.monotonic() < deadline + number * patience:
-            time.sleep(0.1)
 
 
 def _remove(home: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from infra.gameday.api import GameApi
-from infra.gameday.world import Database
+from infra.gameday.database import Database
 
 _TICK_SECONDS = 0.25
 #: How long a transaction is held open, at most.
@@ -54,8 +54,8 @@ class Writer:
     _busy: int = field(default=0, init=False)
     _counting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
-    def start(self) -> None:
-        """Read what is there, and begin."""
+    def read(self) -> None:
+        """Take into the ledger what is there before it begins."""
         with self.source.session() as connection:
             self.ledger.events = dict(connection.execute("select event_id, note from events").fetchall())
             for key, holder, balance in connection.execute("select account_id, holder, balance from accounts"):
@@ -64,6 +64,10 @@ class Writer:
                 self.ledger.prices[key] = (rest[0], rest[1], rest[2])
         for _ in range(60):
             self._new_item()
+
+    def start(self) -> None:
+        """Begin."""
+        self.read()
         self._goes.set()
         for name, doing in (("writer", self._write), ("slow writer", self._hold)):
             thread = threading.Thread(target=doing, name=name, daemon=True)
@@ -182,9 +186,7 @@ class Writer:
 
     def _event(self, connection: psycopg.Connection) -> list[tuple[int, str]]:
         note = f"note {self.chance.randrange(10**9)}"
-        return connection.execute(
-            "insert into events (note) values (%s) returning event_id, note", [note]
-        ).fetchall()
+        return connection.execute("insert into events (note) values (%s) returning event_id, note", [note]).fetchall()
 
     def _add_events(self, connection: psycopg.Connection) -> None:
         with connection.transaction():
