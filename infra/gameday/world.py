@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,8 +23,9 @@ import httpx
 
 from infra.gameday.api import GameApi
 from infra.gameday.database import Database
+from infra.gameday.leftovers import CLUSTERS, PREFECT_RECORD, made_folder, remove, remove_leftovers
 from infra.gameday.names import ENVIRONMENT
-from infra.gameday.program import Program, end_processes_of, processes_of
+from infra.gameday.program import Program, processes_of
 from infra.gameday.project import copy_project
 from infra.gameday.proxy import Proxy
 from infra.gameday.receiver import Receiver
@@ -96,11 +95,10 @@ class World:
     @contextmanager
     def made(cls, *, every_seconds: int, told: Callable[[str], None] = lambda _: None) -> Iterator[World]:
         """The world, running: deployed, and with runs on its schedules."""
-        home = Path(tempfile.mkdtemp(prefix="gameday-"))
-        home.chmod(0o711)  # PostgreSQL runs as another account where root starts it, and passes through
+        remove_leftovers()
+        home = made_folder()
         with ExitStack() as ending:
-            ending.callback(_remove, home)
-            ending.callback(end_processes_of, home)
+            ending.callback(remove, home)
             told("starting two PostgreSQL servers, Prefect, an API")
             world = _begin(home, every_seconds, ending)
             told("deploying the game's sources")
@@ -182,10 +180,11 @@ def _begin(home: Path, every_seconds: int, ending: ExitStack) -> World:
     for name in ("logs", "run"):
         (home / name).mkdir(mode=0o700)
     passwords = {role: secrets.token_urlsafe(16) for role in (roles.ADMIN, *roles.ROLES)}
-    source = Database(Cluster(home / "source", _SETTINGS), "shop", passwords)
-    warehouse = Database(Cluster(home / "warehouse", _SETTINGS), "warehouse", passwords)
+    source, warehouse = (
+        Database(Cluster(home / folder, _SETTINGS), database, passwords)
+        for folder, database in zip(CLUSTERS, ("shop", "warehouse"), strict=True)
+    )
     for database in (source, warehouse):
-        ending.callback(database.cluster.stop)
         database.start()
         roles.apply_all(
             lambda name, database=database: database.url(database=name),  # type: ignore[misc]
@@ -201,12 +200,11 @@ def _begin(home: Path, every_seconds: int, ending: ExitStack) -> World:
     database_url = source.url(roles.PREFECT_ROLE, roles.PREFECT_DATABASE).replace("postgresql:", "postgresql+asyncpg:")
     prefect = PrefectServer(
         home / "prefect",
-        home / "run/prefect",
+        home / PREFECT_RECORD,
         home / "logs/prefect.log",
         f"game:{secrets.token_urlsafe(16)}",
         database_url,
     )
-    ending.callback(prefect.stop)
     project = copy_project(home / "project", every_seconds=every_seconds)
     world = World(home, source, warehouse, proxy, api, receiver, prefect, project)
     world.start_prefect()
@@ -219,7 +217,3 @@ def _outside() -> dict[str, str]:
     for prefix in ("MEDALLION_", "PREFECT_", "PG", "AWS_", "DBT_", "OTEL_", "SENTRY_", "PYTHONDONTWRITE"):
         kept = without(prefix, kept)
     return kept
-
-
-def _remove(home: Path) -> None:
-    shutil.rmtree(home, ignore_errors=True)
