@@ -31,7 +31,6 @@ def gameday(
         typer.Option("--report", help="Where the report is written, as Markdown; JSON beside it", show_default=False),
     ] = None,
     show_plan: Annotated[bool, typer.Option("--plan", help="Only show which faults would be caused, and when")] = False,
-    sabotage: Annotated[str | None, typer.Option("--sabotage", hidden=True)] = None,
 ) -> None:
     """Cause faults at random in a private copy of the platform, and report whether it noticed and recovered.
 
@@ -44,8 +43,6 @@ def gameday(
         raise typer.BadParameter(
             f"there is no fault {', '.join(sorted(unknown))}; there are: {', '.join(sorted(known))}"
         )
-    if sabotage not in (None, "row", "alert"):
-        raise typer.BadParameter("--sabotage is row or alert")
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
     planned = plan(faults, minutes, chosen, only or ())
     console.print(f"Game day of {len(planned)} faults over {minutes:g} minutes, seed {chosen}", highlight=False)
@@ -59,7 +56,7 @@ def gameday(
 
     former = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        played = Game(planned, chosen, sabotage=sabotage, tell=_tell).play()  # type: ignore[arg-type]
+        played = Game(planned, chosen, tell=_tell).play()
     finally:
         signal.signal(signal.SIGTERM, former)
     page = report or settings().home / "gamedays" / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.md"

@@ -12,6 +12,8 @@ from infra.gameday.fault import Fault
 from infra.gameday.receiver import Message
 
 _RAISES = ("opened", "grew", "changed", "escalated")
+#: Alerts that tell of an event, which has no end: nothing is sent when they are over.
+_EVENTS = ("schema changed *", "run ended early *")
 
 
 @dataclass
@@ -36,7 +38,8 @@ def told(messages: Iterable[Message]) -> dict[str, Told]:
                 entry.first_at = entry.first_at or message.at
                 entry.ids.add(number)
                 entry.severities.add(alert["severity"])
-            if message.event == "resolved" or alert["status"] == "resolved":
+            is_event = any(fnmatchcase(f"{alert['name']} {alert['subject']}", pattern) for pattern in _EVENTS)
+            if message.event == "resolved" or alert["status"] == "resolved" or is_event:
                 entry.ended.add(number)
     return found
 

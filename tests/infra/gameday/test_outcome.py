@@ -58,6 +58,13 @@ def test_an_alert_that_was_sent_directly_has_no_number_and_counts() -> None:
     assert problems(*sent) == []
 
 
+def test_an_event_has_no_end() -> None:
+    fault = Fault("retyped", "…", lambda _: None, ("schema changed *",), severity="warning")
+    outcome = Outcome("retyped", "…", "warning", "…")
+    outcome.add_alerts(fault, [message("opened", "schema changed")])
+    assert outcome.problems == []
+
+
 @pytest.mark.parametrize(
     ("messages", "problem"),
     [

@@ -3,10 +3,6 @@
 import re
 from pathlib import Path
 
-import typer
-from typer.testing import CliRunner
-
-from flows.cli.gameday import gameday
 from infra.gameday.faults import FAULTS, plan
 
 PAGE = Path(__file__).parents[3] / "docs/gameday.md"
@@ -46,21 +42,3 @@ def test_the_page_has_every_fault_and_what_must_be_reported_of_it() -> None:
         named = [f"`{pattern.split(' game')[0].split(' *')[0].split(' work pool')[0]}`" for pattern in fault.must]
         assert all(name in rows[fault.name] for name in named), fault.name
         assert not fault.must or str(fault.severity) in rows[fault.name], fault.name
-
-
-def test_the_command_shows_the_plan_of_a_seed() -> None:
-    shown = CliRunner().invoke(_command(), ["--plan", "--seed", "7", "--faults", "3"])
-    assert shown.exit_code == 0
-    assert all(each.fault.name in shown.output for each in plan(3, 60, 7))
-
-
-def test_the_command_refuses_a_fault_that_is_none_and_names_those_that_are() -> None:
-    refused = CliRunner().invoke(_command(), ["--plan", "--only", "an earthquake"])
-    assert refused.exit_code == 2
-    assert "late commit" in refused.output
-
-
-def _command() -> typer.Typer:
-    app = typer.Typer(rich_markup_mode=None)
-    app.command()(gameday)
-    return app
