@@ -54,18 +54,20 @@ def gameday(
         return
     from infra.gameday.game import Game
 
+    page = report or settings().home / "gamedays" / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.md"
+    logs = page.with_suffix(".logs")
     former = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        played = Game(planned, chosen, tell=_tell).play()
+        played = Game(planned, chosen, tell=_tell, logs=logs).play()
     finally:
         signal.signal(signal.SIGTERM, former)
-    page = report or settings().home / "gamedays" / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.md"
     facts = played.save(page)
     console.print(outcome_table(played))
     for name, held in played.invariants().items():
         console.print(f"  {'[green]✓[/]' if held else '[bold red]✗[/]'} {name}", highlight=False)
     console.print(f"report: {page}, {facts}", highlight=False, soft_wrap=True)
     if not played.passed:
+        console.print(f"logs: {logs}", highlight=False, soft_wrap=True)
         raise typer.Exit(1)
 
 

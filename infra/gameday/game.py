@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Literal
 
 import psycopg
@@ -21,6 +24,7 @@ from infra.gameday.outcome import Outcome, told
 from infra.gameday.report import Report
 from infra.gameday.world import World
 from infra.gameday.writer import Writer
+from infra.local.errors import ServiceFailed
 
 Sabotage = Literal["row", "alert"]
 
@@ -35,7 +39,11 @@ _SABOTAGES: dict[Sabotage, str] = {
 
 @dataclass
 class Game:
-    """A game of planned faults. Seeds are those of the plan; `patience`: seconds that detecting or recovering takes."""
+    """A game of planned faults. Seeds are those of the plan; `patience`: seconds that detecting or recovering takes.
+
+    If it is not passed, the logs of its programs, the messages that were received and all alerts and loads are kept in
+    `logs`.
+    """
 
     planned: Sequence[Planned]
     seed: int
@@ -43,15 +51,20 @@ class Game:
     patience: float = 300.0
     sabotage: Sabotage | None = None
     tell: Callable[[str], None] = lambda _: None
-    keep_logs: Callable[[World], None] = lambda _: None
+    logs: Path | None = None
     _read: int = field(default=0, init=False)
+    _passed: bool = field(default=False, init=False)
 
     def play(self) -> Report:
-        """Play it. Raises MedallionError, RuntimeError, Overdue if the world cannot be made."""
+        """Play it.
+
+        Raises:
+            StackError: the world cannot be made.
+        """
         began = datetime.now(UTC)
         chance = random.Random(self.seed)  # noqa: S311 # nosec B311 - to be repeatable, not a secret
         with World.made(every_seconds=self.every_seconds, told=self.tell) as world, ExitStack() as ending:
-            ending.callback(self.keep_logs, world)
+            ending.callback(self._keep_logs, world)
             writer = Writer(world.source, world.api, chance)
             reader = Reader(world.warehouse, writer)
             scene = Scene(world, writer, chance, self.patience)
@@ -59,12 +72,9 @@ class Game:
                 ending.callback(each.stop)
                 each.start()
             self.tell("waiting for the first loads")
-            scene.until(lambda: self._loaded_since(world, 0.0), "the first load of each table")
-            # Not before: a worker that has not begun yet is no fault.
-            world.watch.start()
-            scene.until(lambda: world.receiver.pinged_at > 0, "the first ping of the watch")
+            self._await_beginning(scene)
             outcomes = self._play_all(scene, reader)
-            return Report(
+            report = Report(
                 began.isoformat(timespec="seconds"),
                 self.seed,
                 round((datetime.now(UTC) - began).total_seconds()),
@@ -73,6 +83,34 @@ class Game:
                 loads=int(world.warehouse.rows("select count(*) from ops.loads where status = 'published'")[0][0]),
                 looks=reader.looks,
             )
+            self._passed = report.passed
+            return report
+
+    def _await_beginning(self, scene: Scene) -> None:
+        world = scene.world
+        try:
+            scene.until(lambda: self._loaded_since(world, 0.0), "the first load of each table")
+            # Not before: a worker that has not begun yet is no fault.
+            world.watch.start()
+            scene.until(lambda: world.receiver.pinged_at > 0, "the first ping of the watch")
+        except Overdue as problem:
+            raise ServiceFailed(
+                f"{problem} did not come within {self.patience:.0f} seconds",
+                where="game day",
+                fix=f"a busy machine needs longer: run it again{f'; logs are in {self.logs}' if self.logs else ''}",
+                retryable=True,
+            ) from None
+
+    def _keep_logs(self, world: World) -> None:
+        if self.logs is None or self._passed:
+            return
+        shutil.copytree(world.home / "logs", self.logs, dirs_exist_ok=True)
+        messages = [{"at": each.at, "key": each.key, **each.content} for each in world.receiver.accepted]
+        (self.logs / "messages.json").write_text(json.dumps(messages, indent=1, default=str))
+        for table in ("alerts", "loads", "errors"):
+            with suppress(psycopg.Error):
+                rows = world.warehouse.rows(f"select to_jsonb(t) from ops.{table} as t order by 1")  # nosec B608
+                (self.logs / f"{table}.json").write_text(json.dumps([row[0] for row in rows], indent=1, default=str))
 
     def _play_all(self, scene: Scene, reader: Reader) -> list[Outcome]:
         begin, outcomes = time.monotonic(), []

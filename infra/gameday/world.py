@@ -30,6 +30,7 @@ from infra.gameday.project import copy_project
 from infra.gameday.proxy import Proxy
 from infra.gameday.receiver import Receiver
 from infra.local import ports, roles
+from infra.local.errors import ServiceFailed
 from infra.local.postgres import Cluster
 from infra.local.postgres_settings import DEV_SETTINGS
 from infra.local.prefect_server import PrefectServer, api_url
@@ -132,7 +133,7 @@ class World:
         }
 
     def finished(self, *module: str) -> str:
-        """What a module of the copied project prints. Raises RuntimeError if it fails."""
+        """What a module of the copied project prints. Raises ServiceFailed if it fails."""
         done = subprocess.run(
             [sys.executable, "-m", *module],
             cwd=self.project,
@@ -142,7 +143,8 @@ class World:
             check=False,
         )
         if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(module)} failed: {(done.stdout + done.stderr)[-2000:]}")
+            last = (done.stdout + done.stderr).strip().splitlines()[-1:]
+            raise ServiceFailed(f"{' '.join(module)} failed: {''.join(last)}", where="game day", fix="run it again")
         return done.stdout
 
     def start_prefect(self) -> None:
