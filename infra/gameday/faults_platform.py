@@ -23,6 +23,8 @@ _FAILPOINTS = (
 _RUNS_FAIL = (
     "flow run crashed *",
     "flow run failed *",
+    "flow run restarted *",
+    "run ended early *",
     "run failed ingest *",
     "load failed *",
 )
@@ -69,8 +71,8 @@ def _take_connections(scene: Scene) -> None:
         scene.undo.callback(connection.close)
 
 
-def _kill_runs(scene: Scene) -> None:
-    """Each run of a deployment dies by SIGKILL at one step of its load."""
+def _kill_run(scene: Scene) -> None:
+    """The next run of a deployment dies by SIGKILL at one step of its load."""
     prefect = scene.undo.enter_context(scene.world.prefect_client())
     found = prefect.get("/deployments/name/ingest/ingest-game").raise_for_status().json()
 
@@ -79,8 +81,11 @@ def _kill_runs(scene: Scene) -> None:
 
     former = found["job_variables"]
     scene.undo.callback(configure, former)
-    variables = {**former.get("env", {}), "MEDALLION_FAILPOINT": scene.chance.choice(_FAILPOINTS)}
-    configure({**former, "env": variables})
+    failpoint = {"MEDALLION_FAILPOINT": scene.chance.choice(_FAILPOINTS)}
+    configure({**former, "env": {**former.get("env", {}), **failpoint}})
+    crashed = "select count(*) from ops.alerts where name = 'flow run crashed' and resolved_at is null"
+    scene.until(lambda: bool(scene.world.warehouse.rows(crashed)[0][0]), "a run has died")
+    configure(former)
 
 
 def _receiver_down(scene: Scene) -> None:
@@ -129,11 +134,12 @@ FAULTS = (
         by_ping=True,
     ),
     Fault(
-        "runs killed",
-        "SIGKILL of each run in the middle of a load",
-        _kill_runs,
+        "run killed",
+        "SIGKILL of a run in the middle of a load",
+        _kill_run,
         ("flow run crashed *ingest-game",),
-        severity="error",
+        ("load failed game.*", "run ended early ingest game", "flow run restarted *ingest-game"),
+        "error",
     ),
     Fault(
         "raw locked",

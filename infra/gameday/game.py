@@ -20,7 +20,7 @@ from infra.gameday.fault import Fault, Overdue, Scene
 from infra.gameday.faults import Planned
 from infra.gameday.invariants import Reader, broken
 from infra.gameday.names import TABLES
-from infra.gameday.outcome import Outcome, told
+from infra.gameday.outcome import EVENTS, Outcome, told
 from infra.gameday.report import Report
 from infra.gameday.world import World
 from infra.gameday.writer import Writer
@@ -176,8 +176,9 @@ class Game:
             return False
         try:
             return self._loaded_since(world, ended) and not world.warehouse.rows(
-                "select 1 from ops.alerts where resolved_at is null and severity <> 'info' "
-                "union all select 1 from ops.alert_messages where sent_at is null and dropped_at is null"
+                "select 1 from ops.alerts where resolved_at is null and severity <> 'info' and name <> all(%s) "
+                "union all select 1 from ops.alert_messages where sent_at is null and dropped_at is null",
+                [*EVENTS],
             )
         except psycopg.Error:
             return False

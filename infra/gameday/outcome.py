@@ -12,8 +12,9 @@ from infra.gameday.fault import Fault
 from infra.gameday.receiver import Message
 
 _RAISES = ("opened", "grew", "changed", "escalated")
-#: Alerts that tell of an event, which has no end: nothing is sent when they are over.
-_EVENTS = ("schema changed *", "run ended early *")
+#: Alerts that tell of an event: there is nothing to recover from. The first two have no end, the last one ends after a
+#: quarter of an hour.
+EVENTS = ("schema changed", "run ended early", "flow run restarted")
 
 
 @dataclass
@@ -38,8 +39,7 @@ def told(messages: Iterable[Message]) -> dict[str, Told]:
                 entry.first_at = entry.first_at or message.at
                 entry.ids.add(number)
                 entry.severities.add(alert["severity"])
-            is_event = any(fnmatchcase(f"{alert['name']} {alert['subject']}", pattern) for pattern in _EVENTS)
-            if message.event == "resolved" or alert["status"] == "resolved" or is_event:
+            if message.event == "resolved" or alert["status"] == "resolved" or alert["name"] in EVENTS:
                 entry.ended.add(number)
     return found
 
@@ -65,7 +65,8 @@ class Outcome:
 
     def add_alerts(self, fault: Fault, messages: list[Message]) -> None:
         """Compare what was sent with what the fault must and may raise."""
-        found = told(messages)
+        # One that was raised by an earlier fault may end now.
+        found = {alert: each for alert, each in told(messages).items() if each.ids}
         self.alerts = {alert: ", ".join(sorted(each.severities)) for alert, each in sorted(found.items())}
         for pattern in fault.must:
             matching = [alert for alert in found if fnmatchcase(alert, pattern)]

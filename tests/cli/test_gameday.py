@@ -1,6 +1,7 @@
 """`medallion gameday`: its exit code says whether the game day was passed, and its report is kept."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,21 @@ import typer
 from typer.testing import CliRunner
 
 from flows.cli.gameday import gameday
+from flows.values.settings import settings
 from infra.gameday.faults import FAULTS, plan
 from infra.gameday.game import Game
 from infra.gameday.outcome import Outcome
 from infra.gameday.report import Report
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The home of the settings while a test lasts."""
+    monkeypatch.setenv("MEDALLION_HOME", str(tmp_path))
+    settings.cache_clear()
+    yield tmp_path
+    monkeypatch.undo()
+    settings.cache_clear()
 
 
 @pytest.fixture
@@ -55,12 +67,9 @@ def test_a_game_that_is_passed_is_kept_with_its_seed(problems: list[str], tmp_pa
     assert json.loads(page.with_suffix(".json").read_text())["seed"] == 7
 
 
-def test_a_game_that_is_not_passed_says_why_and_fails(
-    problems: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MEDALLION_HOME", str(tmp_path))
+def test_a_game_that_is_not_passed_says_why_and_fails(home: Path, problems: list[str]) -> None:
     problems.append("no alert `load failed game.*`")
     code, output = command("--faults", "1", "--seed", "7", "--only", FAULTS[0].name)
     assert code == 1
     assert FAULTS[0].name in output
-    assert [path.suffix for path in sorted((tmp_path / "gamedays").iterdir())] == [".json", ".md"]
+    assert [path.suffix for path in sorted((home / "gamedays").iterdir())] == [".json", ".md"]

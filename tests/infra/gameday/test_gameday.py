@@ -21,7 +21,7 @@ _SIX = (
     "poison rows",
     "late commit",
     "API answers HTML",
-    "runs killed",
+    "run killed",
     "warehouse crashed",
 )
 
