@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 
 import psycopg
 
@@ -31,12 +30,16 @@ _RUNS_FAIL = (
 
 
 def _kill_worker(scene: Scene) -> None:
+    """Between two runs: one that a worker took and did not begin is told after eight minutes, longer than faults last."""
     world = scene.world
-    # A run that a worker took and did not begin is told after eight minutes: longer than the game's faults last.
-    with suppress(Exception):
-        scene.until(lambda: not world.runs(), "no run is active", 90)
     scene.undo.callback(world.worker.start)
-    world.worker.kill()
+    with world.prefect_client() as prefect:
+        prefect.patch("/work_pools/local", json={"is_paused": True}).raise_for_status()
+        try:
+            scene.until(lambda: not world.active_runs(), "a moment without active runs")
+            world.worker.kill()
+        finally:
+            prefect.patch("/work_pools/local", json={"is_paused": False}).raise_for_status()
 
 
 def _kill_prefect(scene: Scene) -> None:

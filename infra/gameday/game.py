@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+import httpx
 import psycopg
 
 from infra.gameday.fault import Fault, Overdue, Scene
@@ -24,7 +25,7 @@ from infra.gameday.outcome import EVENTS, Outcome, told
 from infra.gameday.report import Report
 from infra.gameday.world import World
 from infra.gameday.writer import Writer
-from infra.local.errors import ServiceFailed
+from infra.local.errors import ServiceFailed, StackError
 
 Sabotage = Literal["row", "alert"]
 
@@ -142,13 +143,13 @@ class Game:
                 finally:
                     ended = time.time()
                     outcome.lasted_seconds = round(ended - made, 1)
-        except (Overdue, psycopg.Error) as problem:
-            outcome.problems.append(f"not in time: {problem}" if isinstance(problem, Overdue) else _named(problem))
+        except (Overdue, psycopg.Error, httpx.HTTPError, StackError) as problem:
+            outcome.problems.append(_named(problem))
         try:
             scene.until(lambda: self._recovered(scene.world, fault, ended, first), "everything is well again")
             outcome.recovered_seconds = round(time.time() - ended, 1)
         except Overdue as problem:
-            outcome.problems.append(f"not in time: {problem}")
+            outcome.problems.append(_named(problem))
         self._look(scene, reader, outcome, ended)
         messages = scene.world.receiver.accepted[first:]
         self._read = first + len(messages)
@@ -191,7 +192,7 @@ class Game:
             found = broken(world, writer)
             outcome.problems += [f"{name}: {what}" for name, all_of in found.items() for what in all_of]
         except (Overdue, psycopg.Error) as problem:
-            outcome.problems.append(f"not in time: {problem}" if isinstance(problem, Overdue) else _named(problem))
+            outcome.problems.append(_named(problem))
         finally:
             writer.resume()
             world.forget_waiting_runs()
@@ -211,6 +212,12 @@ class Game:
         return all(loads.get(table, 0) >= times for table in TABLES)
 
 
-def _named(problem: psycopg.Error) -> str:
-    """Without its message, which may hold values."""
+def _named(problem: Exception) -> str:
+    """A problem of the game itself, without the messages of others, which may hold values."""
+    if isinstance(problem, Overdue):
+        return f"not in time: {problem}"
+    if isinstance(problem, StackError):
+        return str(problem)
+    if not isinstance(problem, psycopg.Error):
+        return type(problem).__name__
     return f"{type(problem).__name__} ({problem.sqlstate or 'no SQLSTATE'})"

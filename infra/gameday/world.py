@@ -25,7 +25,7 @@ from infra.gameday.api import GameApi
 from infra.gameday.database import Database
 from infra.gameday.leftovers import CLUSTERS, PREFECT_RECORD, made_folder, remove, remove_leftovers
 from infra.gameday.names import ENVIRONMENT
-from infra.gameday.program import Program, processes_of
+from infra.gameday.program import Program
 from infra.gameday.project import copy_project
 from infra.gameday.proxy import Proxy
 from infra.gameday.receiver import Receiver
@@ -171,11 +171,11 @@ class World:
             for run_ in prefect.post("/flow_runs/filter", json=waiting).raise_for_status().json():
                 prefect.delete(f"/flow_runs/{run_['id']}")
 
-    def runs(self) -> list[int]:
-        """The processes of flow runs that are active."""
-        return [
-            pid for pid, command in processes_of(self.home) if b"prefect.engine" in command or b"flow-run" in command
-        ]
+    def active_runs(self) -> int:
+        """How many runs a worker has taken, and have not ended. Raises httpx.HTTPError."""
+        active = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}}
+        with self.prefect_client() as prefect:
+            return int(prefect.post("/flow_runs/count", json=active).raise_for_status().json())
 
 
 def _begin(home: Path, every_seconds: int, ending: ExitStack) -> World:
