@@ -30,13 +30,13 @@ _RUNS_FAIL = (
 
 
 def _kill_worker(scene: Scene) -> None:
-    """Between two runs: one that a worker took and did not begin is told after eight minutes, longer than faults last."""
+    """Between two runs: one that a worker took and did not begin is told after eight minutes, when no fault lasts."""
     world = scene.world
-    scene.undo.callback(world.worker.start)
     with world.prefect_client() as prefect:
         prefect.patch("/work_pools/local", json={"is_paused": True}).raise_for_status()
         try:
             scene.until(lambda: not world.active_runs(), "a moment without active runs")
+            scene.undo.callback(world.worker.start)
             world.worker.kill()
         finally:
             prefect.patch("/work_pools/local", json={"is_paused": False}).raise_for_status()

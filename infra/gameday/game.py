@@ -127,7 +127,7 @@ class Game:
         return outcomes
 
     def _play_one(self, scene: Scene, fault: Fault, reader: Reader) -> Outcome:
-        made, first = time.time(), self._read
+        made, first, looks = time.time(), self._read, reader.looks
         outcome = Outcome(fault.name, fault.what, fault.severity, datetime.now(UTC).isoformat(timespec="seconds"))
         try:
             try:
@@ -151,6 +151,8 @@ class Game:
         except Overdue as problem:
             outcome.problems.append(_named(problem))
         self._look(scene, reader, outcome, ended)
+        if reader.looks == looks or not scene.writer.lives():
+            outcome.problems.append("the game's own reader or application did not work")
         messages = scene.world.receiver.accepted[first:]
         self._read = first + len(messages)
         outcome.add_alerts(fault, messages)

@@ -81,6 +81,10 @@ class Writer:
         for thread in self._threads:
             thread.join(30)
 
+    def lives(self) -> bool:
+        """Whether it still writes, or would if it were not paused."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def pause(self) -> None:
         """Write nothing from now on; wait for the end of what is open."""
         with self._counting:
