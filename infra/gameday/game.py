@@ -197,7 +197,6 @@ class Game:
             outcome.problems.append(_named(problem))
         finally:
             writer.resume()
-            world.forget_waiting_runs()
         outcome.problems += [f"I6: {what}" for what in reader.seen[seen:]]
 
     def _loaded_since(self, world: World, since: float, times: int = 1) -> bool:

@@ -12,9 +12,9 @@ from infra.gameday.fault import Fault
 from infra.gameday.receiver import Message
 
 _RAISES = ("opened", "grew", "changed", "escalated")
-#: Alerts that tell of an event: there is nothing to recover from. The first two have no end, the last one ends after a
+#: Alerts that tell of an event: there is nothing to recover from. The first two have no end, the others end after a
 #: quarter of an hour.
-EVENTS = ("schema changed", "run ended early", "flow run restarted")
+EVENTS = ("schema changed", "run ended early", "flow run restarted", "flow run dropped")
 
 
 @dataclass

@@ -60,8 +60,7 @@ _DEPLOYMENT = """
     entrypoint: flows/ingest.py:ingest
     tags: [ingest, "source:{source}"]
     parameters: {{source: {source}}}
-    # A run that is due while another one is active waits: one that is dropped would be reported for 15 minutes.
-    concurrency_limit: {{limit: 1, collision_strategy: ENQUEUE}}
+    concurrency_limit: {{limit: 1, collision_strategy: CANCEL_NEW}}
     work_pool: {{name: local}}
     schedules:
       # The sixth field is that of seconds.

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -163,13 +163,6 @@ class World:
         """A client of the Prefect server's API."""
         user, _, password = self.prefect.secret.partition(":")
         return httpx.Client(base_url=api_url(self.prefect_port), auth=(user, password), timeout=60)
-
-    def forget_waiting_runs(self) -> None:
-        """Delete runs that wait for another one of their deployment: on a busy machine more are due than can be run."""
-        waiting = {"flow_runs": {"state": {"name": {"any_": ["AwaitingConcurrencySlot"]}}}}
-        with suppress(httpx.HTTPError), self.prefect_client() as prefect:
-            for run_ in prefect.post("/flow_runs/filter", json=waiting).raise_for_status().json():
-                prefect.delete(f"/flow_runs/{run_['id']}")
 
     def active_runs(self) -> int:
         """How many runs a worker has taken, and have not ended. Raises httpx.HTTPError."""
