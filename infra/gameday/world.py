@@ -46,7 +46,7 @@ _SETTINGS: Mapping[str, str] = {
 }
 #: Problems are sent when they have lasted so long: longer than a load that is tried again, and than a server that does
 #: not answer for a moment because the machine is busy.
-_SETTLE_SECONDS = 10
+_SETTLE_SECONDS = 15
 _SETTINGS_OF_RUNS: Mapping[str, str] = {
     "MEDALLION_ALERT_SETTLE_SECONDS": str(_SETTLE_SECONDS),
     "MEDALLION_WATCH_SECONDS": "2",
