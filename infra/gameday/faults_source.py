@@ -22,7 +22,12 @@ _API_FAILS = ("circuit open source gameapi", "run failed ingest gameapi")
 def _by_statements(make: str, end: str) -> Callable[[Scene], None]:
     def making(scene: Scene) -> None:
         scene.undo.callback(scene.at_source, end)
-        scene.at_source(make)
+        # Behind a transaction that is open, the statement would wait, and all readers behind it.
+        scene.writer.pause()
+        try:
+            scene.at_source(make)
+        finally:
+            scene.writer.resume()
 
     return making
 
