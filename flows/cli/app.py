@@ -40,6 +40,7 @@ from flows.cli.deploy import deploy
 from flows.cli.diff import diff
 from flows.cli.erase import erase, purge
 from flows.cli.freshness import freshness
+from flows.cli.gameday import gameday
 from flows.cli.metrics import metrics
 from flows.cli.migrate import migrate
 from flows.cli.one_run import as_one_run
@@ -122,6 +123,7 @@ app.command()(metrics)
 app.command()(dashboard)
 app.command()(watch)
 app.command()(worker)
+app.command()(gameday)
 app.command()(env)
 app.command()(sources.preview)
 app.add_typer(sources.add, name="add")
