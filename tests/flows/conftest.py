@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 from prefect.context import refresh_global_settings_context
 
+from flows.models.shadow import NEXT
 from flows.tasks import gates, tables
+from flows.tasks.builds import target_of
 from flows.transform import transform
 from flows.values.settings import settings
 from tests.conftest import TestCluster, TestDatabase, copy_of, fresh_warehouse
+from tests.dbt_project import parsed
 from tests.flows.prefect_facts import forget_senders
 from tests.flows.scripted_api import ScriptedApi
 from tests.flows.small_project import write_project
@@ -66,6 +69,12 @@ def point_at(database: TestDatabase, home: Path, project: Path, patch: pytest.Mo
     settings.cache_clear()
 
 
+def keep_what_was_parsed(database: TestDatabase) -> None:
+    """Of the small project, by transforms and by releases: dbt reads again what the next test has edited."""
+    for prefix in ("", NEXT):
+        parsed.keep(target_of(prefix), database.url("transformer"), project=f"small {prefix}")
+
+
 @pytest.fixture(scope="session")
 def built(
     cluster: TestCluster, prefect_server: str, tmp_path_factory: pytest.TempPathFactory
@@ -81,6 +90,7 @@ def built(
         with pytest.MonkeyPatch.context() as patch:
             point_at(database, folder / "home", write_project(folder), patch)
             transform()
+            keep_what_was_parsed(database)
         settings.cache_clear()
         yield database
 
@@ -97,5 +107,8 @@ def shared(
     """A copy of it for one test."""
     with copy_of(built) as database:
         point_at(database, tmp_path / "home", project, monkeypatch)
+        for prefix in ("", NEXT):
+            parsed.hand_over(target_of(prefix), database.url("transformer"), project=f"small {prefix}")
         yield database
+        keep_what_was_parsed(database)
     settings.cache_clear()
