@@ -160,13 +160,6 @@ FAULTS = (
         severity="error",
     ),
     Fault(
-        "table renamed",
-        "a table is renamed at the source",
-        _by_statements("alter table events rename to events_of_old", "alter table events_of_old rename to events"),
-        ("load failed game.events",),
-        severity="error",
-    ),
-    Fault(
         "column retyped",
         "a column has a type that could alter values",
         _by_statements(
