@@ -31,6 +31,8 @@ Sabotage = Literal["row", "alert"]
 
 #: The dead man's switch notices a watch after so long without a ping: it pings every two seconds.
 _PING_SECONDS = 20.0
+#: Of the game's own steps: a fault that cannot be made or ended is a problem of its line, and the game goes on.
+_TROUBLE = (Overdue, psycopg.Error, httpx.HTTPError, StackError)
 _SABOTAGES: dict[Sabotage, str] = {
     # Each game must notice these, or it would notice nothing: tests play them.
     "row": "delete from raw_game.events where event_id = (select min(event_id) from raw_game.events)",
@@ -130,21 +132,20 @@ class Game:
         made, first, looks = time.time(), self._read, reader.looks
         outcome = Outcome(fault.name, fault.what, fault.severity, datetime.now(UTC).isoformat(timespec="seconds"))
         try:
-            try:
-                fault.make(scene)
-                self._await_detection(scene, fault, first)
-                if fault.must or fault.by_ping:
-                    outcome.detected_seconds = round(time.time() - made, 1)
-            finally:
-                # Nothing is written from now on, so that all that is left to load is what came until the end.
-                scene.writer.pause()
-                try:
-                    scene.undo.close()
-                finally:
-                    ended = time.time()
-                    outcome.lasted_seconds = round(ended - made, 1)
-        except (Overdue, psycopg.Error, httpx.HTTPError, StackError) as problem:
+            fault.make(scene)
+            self._await_detection(scene, fault, first)
+            if fault.must or fault.by_ping:
+                outcome.detected_seconds = round(time.time() - made, 1)
+        except _TROUBLE as problem:
             outcome.problems.append(_named(problem))
+        # After Ctrl-C the fault is not ended: what fails then would hide that the game is to stop.
+        scene.writer.pause()  # all that is left to load is what came until the end
+        try:
+            scene.undo.close()
+        except _TROUBLE as problem:
+            outcome.problems.append(_named(problem))
+        ended = time.time()
+        outcome.lasted_seconds = round(ended - made, 1)
         try:
             scene.until(lambda: self._recovered(scene.world, fault, ended, first), "everything is well again")
             outcome.recovered_seconds = round(time.time() - ended, 1)
