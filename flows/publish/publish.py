@@ -174,7 +174,10 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
     session.pass_failpoint("in_publish_after_rows")
     staged = await staged.counted()
     vanished = 0
-    if staged.lists is not None and not staged.first:
+    if staged.lists is not None and not staged.first and not staged.keys:
+        lists = (staged.lists.relation, staged.lists.column)
+        vanished = await deletes.drop_earlier(warehouse, target, lists, session.batch_id)
+    elif staged.lists is not None and not staged.first:
         kept = stands_open(staged.key_types, "r", table=target.name, newest=newest)
         vanished = await deletes.mark_vanished(
             warehouse,

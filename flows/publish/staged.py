@@ -34,7 +34,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class WholeLists:
-    """Completely read lists: raw's `column` has a value in `relation.parent`."""
+    """Completely read lists: raw's `column` has a value in `relation.parent`, and rows that did not come are gone.
+
+    Without a key, rows cannot be matched: those of this load replace the lists' earlier ones.
+    """
 
     relation: str
     column: str

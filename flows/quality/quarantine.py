@@ -138,11 +138,15 @@ async def count_known(
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """A record that raw cannot hold: the rule it breaks, its text, and its key's text (or texts, with several columns),
-    if that could be read."""
+    if that could be read.
+
+    `is_document`: the text is JSON with the texts of the row's columns, by which a person can fix it.
+    """
 
     rule: str
     text: str
     key: str | tuple[str | None, ...] | None = None
+    is_document: bool = False
 
 
 async def count_known_unreadable(
@@ -198,10 +202,11 @@ async def keep_unreadable(
     known = "(select $4::text as rule, md5($7::text) as row_hash)"
     for record, hashed in zip(records, _told_apart(records, keys), strict=True):
         texts = [record.key] if record.key is None or isinstance(record.key, str) else list(record.key)
+        data = "u.text::jsonb" if record.is_document else "jsonb_build_object('text', u.text)"
         await connection.execute(
             f"with seen as ({_SEEN.format(h=known)}) "
             "insert into quarantine.rows (batch_id, source_system, table_name, row_key, rule, row_data, row_hash) "
-            f"select $3, $1, $2, {row_key}, u.rule, jsonb_build_object('text', u.text), md5($7::text) "
+            f"select $3, $1, $2, {row_key}, u.rule, {data}, md5($7::text) "
             "from (select $4::text as rule, $5::text as text, $6::text[] as key_texts) as u "
             f"{_STORED_ONCE}",
             table.source,
