@@ -137,10 +137,18 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
     within = staged.quarantine_within
     if isinstance(staged.load, Overwrite) and not staged.first:
         await overwrite.refuse_shrunken_partition(warehouse, target, staged.shape, staged.load, staged.window.condition)
-    if staged.is_complete and not staged.unreadable and await open_rows.count_open(warehouse, table=name):
+    told = staged.lists is not None and staged.lists.documented
+    if staged.is_complete and (told or not staged.unreadable) and await open_rows.count_open(warehouse, table=name):
         # Everything was read, at least of the partitions: quarantined rows that were not read again are deleted.
         await quarantine.resolve_gone(
-            warehouse, target.landing, staged.shape, staged.key_types, table=name, within=within, whole_rows=True
+            warehouse,
+            target.landing,
+            staged.shape,
+            staged.key_types,
+            table=name,
+            within=within,
+            whole_rows=True,
+            unread=staged.unreadable if told else None,
         )
     repeats, quarantined, landed = await each_key_once.ensure(landed)
     if landed.broken:

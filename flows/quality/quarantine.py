@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import md5
 from typing import TYPE_CHECKING
 
 from flows.declare.rule import Rule
@@ -255,12 +256,15 @@ async def resolve_gone(
     table: TableName,
     within: str = "true",
     whole_rows: bool = False,
+    unread: Sequence[Unreadable] | None = None,
 ) -> int:
     """Close quarantined rows whose key was deleted at the source. Returns how many.
 
     Without a key, `keys_relation` has the source's rows, and a quarantined row that is missing there is deleted. A key
     with a null in it tells no rows apart: with `whole_rows` in the relation they are compared by content, and with keys
     alone they stay as long as there is such a key. `within` is SQL over `quarantine.rows as q`: only those are checked.
+    `unread` are records that were read and cannot become rows (None: there are none): other ones are closed, also if
+    they have no key.
     """
     has_null = "q.row_key @? '$.* ? (@ == null)'"
     documents = f"select {row_document(shape, 'l')} as row_data from {keys_relation} as l"
@@ -272,15 +276,18 @@ async def resolve_gone(
         if whole_rows:
             those = f"(select {_digest(keys)} as row_hash from ({documents} where {keyless}) as d) as k"
             ways[1] = (has_null, those, _SAME_HASH)
+        if unread is not None:
+            ways.append(("q.row_key is null", "(select) as k", "false"))
     closed, gone = 0, released("'deleted at the source'")
     for which, there, same in ways:
         status = await connection.execute(
             f"update quarantine.rows as q set {gone} "
             "where q.source_system = $1 and q.table_name = $2 and q.withheld "
-            f"and {'q.row_key is not null' if keys else 'true'} and {which} and {within} "
-            f"and not exists (select from {there} where {same})",
+            f"and {'q.row_key is not null' if keys and unread is None else 'true'} and {which} and {within} "
+            f"and q.row_hash <> all($3::text[]) and not exists (select from {there} where {same})",
             table.source,
             table.name,
+            [md5(text.encode(), usedforsecurity=False).hexdigest() for text in _told_apart(unread or (), keys)],
         )
         closed += int(status.split()[-1])
     return closed

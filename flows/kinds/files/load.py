@@ -98,7 +98,7 @@ async def _part(
         unreadable=unreadable,
         source_keys=None if total is None else KeySet(total),
         on_duplicate=table.on_duplicate,
-        lists=WholeLists(covered, FILE) if covered and not isinstance(load, Replace) else None,
+        lists=WholeLists(covered, FILE, documented=True) if covered and not isinstance(load, Replace) else None,
     )
     return part, lists
 

@@ -1,0 +1,17 @@
+"""A folder and a warehouse for each test."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TestDatabase
+from tests.kinds.files.loading import Drop
+
+pytest.importorskip("pyarrow", reason="the extra `files` is not installed")
+
+
+@pytest.fixture
+def drop(warehouse: TestDatabase, tmp_path: Path) -> Drop:
+    root = tmp_path / "drop"
+    root.mkdir()
+    return Drop(root, warehouse)
