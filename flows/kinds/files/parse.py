@@ -16,7 +16,7 @@ from flows.kinds.files.values import Values, values_of
 from flows.landing.csv import to_csv
 
 #: A file whose rows are no more bytes than this lands together with others.
-TOGETHER = 8_000_000
+TOGETHER = 4_000_000
 #: More refused rows of a file indicate another format rather than bad rows.
 MOST_REFUSED = 10_000
 

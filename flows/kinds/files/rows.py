@@ -19,7 +19,7 @@ from flows.kinds.files.left import FileProblem
 #: Rules that a row breaks which cannot be divided into columns.
 RAGGED, OPEN_QUOTE, NOT_UTF8, HOLDS_NUL = "row_has_all_columns", "quotes_closed", "text_is_utf8", "text_holds_no_nul"
 #: Bytes of a block, and of a block for files with longer rows. Memory holds a few of them.
-BLOCKS = (1 << 21, 1 << 25)
+BLOCKS = (1 << 20, 1 << 25)
 #: With fewer columns, a line of prose too often has as many delimiters as a row.
 _COLUMNS_TO_COUNT = 3
 
