@@ -69,7 +69,7 @@ class Content:
 
     def __init__(self, file: BinaryIO, csv: Csv, max_expansion: int) -> None:
         self.raw = RawBytes(file)
-        self._csv = csv
+        self._encoding = csv.encoding
         self._max_expansion = max_expansion
         self._quote = csv.quote.encode()
         self._blocks = self._decoded()
@@ -153,8 +153,8 @@ class Content:
         return tail[:at]
 
     def _decoded(self) -> Iterator[bytes]:
-        utf8 = self._csv.encoding.lower().replace("_", "-") in _UTF8
-        decoder = codecs.getincrementaldecoder("utf-8" if utf8 else self._csv.encoding)("strict")
+        utf8 = self._encoding.lower().replace("_", "-") in _UTF8
+        decoder = codecs.getincrementaldecoder("utf-8" if utf8 else self._encoding)("strict")
         first = True
         for block in self._unpacked():
             data = block
@@ -180,7 +180,7 @@ class Content:
             return decoder.decode(block, final).encode("utf-8")
         except UnicodeError:
             raise FileProblem(
-                f"it has bytes that are no {self._csv.encoding}, around byte {self.raw.size:,} of it"
+                f"it has bytes that are no {self._encoding}, around byte {self.raw.size:,} of it"
             ) from None
 
     def _unpacked(self) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from flows.declare.mask import Hashed, Mask, refuse_masks
 from flows.declare.refusals import refuse_repeats, unknown_table
 from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
 from flows.declare.table import OnDrift
-from flows.kinds.files.formats import Csv, Format
+from flows.kinds.files.formats import Csv, FixedWidth, Format, JsonLines, Parquet
 from flows.kinds.files.pattern import Pattern
 from flows.kinds.files.ready import Manifest, Marker, Ready, Settled
 from flows.kinds.files.types import raw_type
@@ -25,6 +25,8 @@ Vanished = Literal["keep", "delete"]
 
 #: On every row: the file that it is from, and the line there on which it begins.
 FILE, LINE = "_file", "_line"
+#: The column of records as they are.
+PAYLOAD = "payload"
 _LONGEST_NAME = 63
 
 
@@ -100,13 +102,27 @@ class FileTable:
     @property
     def expected(self) -> tuple[str, ...]:
         """The columns that a file must have."""
-        named = dict.fromkeys([*self.columns, *self.keys, *self.masked])
-        return tuple(name for name in named if name not in self.optional and name not in self.pattern.columns)
+        return tuple(name for name in self.named if name not in self.optional)
+
+    @property
+    def named(self) -> list[str]:
+        """The columns that are declared, in order, without those of the path."""
+        made = self.pattern.columns
+        own = self.format.columns if isinstance(self.format, FixedWidth) else ()
+        named = dict.fromkeys([*self.columns, *own, *self.keys, *self.masked])
+        return [name for name in named if name not in made]
+
+    @property
+    def payload(self) -> str | None:
+        """The column that has each record as it is; None without one."""
+        return PAYLOAD if isinstance(self.format, JsonLines) and self.format.payload else None
 
     def raw_type(self, column: str) -> str:
         """The column's type in raw."""
         if column in self.masked:
             return "text"
+        if column == self.payload:
+            return "jsonb"
         declared = self.columns.get(column) or self.pattern.columns.get(column) or "text"
         return raw_type(declared) or declared
 
@@ -115,9 +131,11 @@ class FileTable:
         require_plain(self.name, "table", where)
         for name in ("columns", "headers", "masked"):
             object.__setattr__(self, name, dict(getattr(self, name)))
-        if not isinstance(self.format, Csv):
+        if not isinstance(self.format, Csv | FixedWidth | JsonLines | Parquet):
             raise DeclarationError(
-                f"format={self.format!r} is unknown", where=where, fix="use Csv(…) of flows.kinds.files"
+                f"format={self.format!r} is unknown",
+                where=where,
+                fix="use Csv(…), FixedWidth(…), JsonLines(…) or Parquet() of flows.kinds.files",
             )
         made = self.pattern.columns
         if isinstance(self.load, Merge) and not self.keys:
@@ -187,8 +205,23 @@ class FileTable:
             raise DeclarationError(
                 f"column {', '.join(lost)} of the key is optional", where=where, fix="remove it from optional"
             )
-        csv = self.format
-        if csv.header != "by_name" and (not self.columns or self.headers):
+        if self.payload in named or (self.payload is not None and self.masked):
+            raise DeclarationError(
+                "a column is named payload, or is masked beside the payload, which has its value",
+                where=where,
+                fix="write format=JsonLines(payload=False)",
+            )
+        if not isinstance(self.format, Csv | Parquet) and self.headers:
+            raise DeclarationError(
+                "headers is for files that have some", where=where, fix="name the columns in format and columns"
+            )
+        if isinstance(self.format, FixedWidth) and (more := set(named) - set(self.format.columns) - {*made}):
+            raise DeclarationError(
+                f"column {', '.join(sorted(more))} has no place in the lines",
+                where=where,
+                fix="add it to the columns of FixedWidth(…)",
+            )
+        if isinstance(self.format, Csv) and self.format.header != "by_name" and (not self.columns or self.headers):
             raise DeclarationError(
                 "files whose headers do not name the columns need columns in their order, and no headers",
                 where=where,

@@ -1,7 +1,10 @@
 """How the contents of a file are written."""
 
+from __future__ import annotations
+
 import codecs
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -46,6 +49,11 @@ class Csv:
     dates: str | None = None
     zone: str | None = None
     final_newline: FinalNewline = "optional"
+
+    @property
+    def written(self) -> Csv:
+        """How its values are written."""
+        return self
 
     def __post_init__(self) -> None:
         where = "Csv"
@@ -106,6 +114,98 @@ class Csv:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class FixedWidth:
+    """Lines whose columns are at fixed places.
+
+        FixedWidth({"iban": (0, 22), "amount": (22, 36)}, encoding="cp1252", decimal=",")
+
+    `columns` are the first character of each column and the one after its last, from 0. Blanks around a value are no
+    part of it, and a blank value is null. A line that is shorter or longer is refused; with `padded=False` it may lack
+    blanks at its end. The other options are as for `Csv`.
+    """
+
+    columns: Mapping[str, tuple[int, int]]
+    padded: bool = True
+    encoding: str = "utf-8"
+    skip: int = 0
+    trailer: str | None = None
+    decimal: Literal[".", ","] = "."
+    thousands: str = ""
+    dates: str | None = None
+    zone: str | None = None
+    final_newline: FinalNewline = "optional"
+
+    @property
+    def written(self) -> Csv:
+        """How its lines and values are written: one column, whatever is in it."""
+        return Csv(
+            delimiter="\x1f",
+            quote="",
+            encoding=self.encoding,
+            header="none",
+            skip=self.skip,
+            trailer=self.trailer,
+            decimal=self.decimal,
+            thousands=self.thousands,
+            dates=self.dates,
+            zone=self.zone,
+            final_newline=self.final_newline,
+        )
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.columns.items()))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", dict(self.columns))
+        _ = self.written
+        at = 0
+        for name, (first, end) in sorted(self.columns.items(), key=lambda item: item[1]):
+            if first < at or end <= first:
+                raise DeclarationError(
+                    f"column {name} begins before another one ends, or has no characters",
+                    where="FixedWidth",
+                    fix='write {"iban": (0, 22), "amount": (22, 36)}',
+                )
+            at = end
+        if not self.columns:
+            raise DeclarationError("no columns", where="FixedWidth", fix='write FixedWidth({"iban": (0, 22), …})')
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLines:
+    """One JSON object a line.
+
+        JsonLines()                      raw has each object as `payload jsonb`, beside the declared columns
+        JsonLines(payload=False)         only the declared columns
+
+    A declared column is the field of its name at the top level of an object, null if it lacks it. `dates` and `zone`
+    are as for `Csv`.
+    """
+
+    payload: bool = True
+    dates: str | None = None
+    zone: str | None = None
+
+    @property
+    def written(self) -> Csv:
+        """How its values are written."""
+        return Csv(quote="", dates=self.dates, zone=self.zone)
+
+    def __post_init__(self) -> None:
+        _ = self.written
+
+
+@dataclass(frozen=True, slots=True)
+class Parquet:
+    """Apache Parquet. A column that is not declared has the type of the file."""
+
+    @property
+    def written(self) -> Csv:
+        """How its values are written as texts."""
+        return Csv(quote="")
+
+
 def _refuse_other(value: str, allowed: object, what: str, where: str) -> None:
     if value not in get_args(allowed):
         raise DeclarationError(
@@ -113,4 +213,4 @@ def _refuse_other(value: str, allowed: object, what: str, where: str) -> None:
         )
 
 
-Format = Csv
+Format = Csv | FixedWidth | JsonLines | Parquet

@@ -95,9 +95,10 @@ class FileDrops(Kind[Files, FileTable]):
         made = table.pattern.columns
         own = [
             Column(name, self._said(table, name), table.raw_type(name), required=name in table.keys)
-            for name in dict.fromkeys([*table.columns, *table.keys, *table.masked])
-            if name not in made
+            for name in table.named
         ]
+        if table.payload is not None:
+            own.append(Column(table.payload, "The record as it is in the file.", "jsonb"))
         own += [Column(name, "A part of the file's path.", kind) for name, kind in made.items()]
         return [
             *own,

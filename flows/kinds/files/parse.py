@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from flows.kinds.files.content import Content
 from flows.kinds.files.declared import FILE, LINE, FileTable, reserved
 from flows.kinds.files.folder import Found, Place
+from flows.kinds.files.formats import Parquet
 from flows.kinds.files.left import FileProblem
 from flows.kinds.files.manifest import Listed
-from flows.kinds.files.rows import BLOCKS, BadRow, CsvRows, Rows, RowTooLong
+from flows.kinds.files.opening import rows_of
+from flows.kinds.files.rows import BLOCKS, BadRow, FormatRows, Rows, RowTooLong
 from flows.kinds.files.values import Values, values_of
 from flows.landing.csv import to_csv
 
@@ -51,7 +53,8 @@ class Checks:
 class FileReader:
     """One file under way.
 
-    `columns` are raw's columns of the file, in its order; `made` those of its path. `rows` counts all of its rows, bad
+    `columns` are raw's columns of the file, in its order, `types` those that the file gives them; `made` are those of
+    its path. `rows` counts all of its rows, bad
     ones as well; `digest` is known at the end.
     """
 
@@ -61,6 +64,7 @@ class FileReader:
     checks: Checks
     columns: list[str] = field(default_factory=list)
     made: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = field(default_factory=dict)
     rows: int = 0
     size: int = 0
     digest: str = ""
@@ -90,21 +94,24 @@ class FileReader:
                 file = opened.enter_context(self.place.opened(self.found))
             except OSError as problem:
                 raise FileProblem(f"it cannot be opened ({problem.strerror})") from None
-            content = Content(file, self.table.format, self.checks.max_expansion)
-            reader = CsvRows(content, self.table.format)
-            self._name_columns(reader.header(list(self.table.columns)))
+            content = Content(file, self.table.format.written, self.checks.max_expansion)
+            reader = rows_of(self.table, content, file)
+            self._name_columns(reader)
             yield Portion(b"", 0, b"", 0)  # its columns are known now
             for rows in reader.batches(block):
                 if len(reader.bad) > MOST_REFUSED:
                     raise FileProblem(f"more than {MOST_REFUSED:,} of its rows do not have its columns")
                 yield self._portion(rows, quoted=content.has_quote)
-            self.bad, self.rows, self.size = reader.bad, reader.number - reader.blank, content.size
+            self.bad, self.rows, self.size = reader.bad, reader.rows, content.size or self.found.size
+            if isinstance(self.table.format, Parquet):
+                file.seek(0)  # it was read here and there
             self.digest = content.raw.digest()
             self._refuse_contradictions(content.raw.size)
 
-    def _name_columns(self, names: Sequence[str]) -> None:
+    def _name_columns(self, reader: FormatRows) -> None:
         table = self.table
-        self.columns = [table.headers.get(name, name) for name in names]
+        self.columns = [table.headers.get(name, name) for name in reader.header(table.named)]
+        self.types = {table.headers.get(name, name): kind for name, kind in reader.types.items()}
         if wrong := [name for name in self.columns if reserved(name) or name in self.made]:
             raise FileProblem(f"raw cannot have its column {', '.join(map(repr, wrong))}: rename it by headers={{…}}")
         if doubled := sorted({name for name in self.columns if self.columns.count(name) > 1}):
@@ -113,7 +120,7 @@ class FileReader:
             raise FileProblem(f"it lacks column {', '.join(missing)}")
         if self.checks.frozen is not None and (new := [c for c in self.columns if c not in self.checks.frozen]):
             raise FileProblem(f"it has new column {', '.join(new)}, and the table's columns are frozen")
-        self._values = values_of(table, self.columns)
+        self._values = values_of(table, self.columns, self.types)
 
     def _portion(self, rows: Rows, *, quoted: bool) -> Portion:
         import numpy as np

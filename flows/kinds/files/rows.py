@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import csv as text_csv
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from flows.kinds.files.content import Content
 from flows.kinds.files.formats import Csv
@@ -45,6 +45,23 @@ class Rows:
     lines: Any
 
 
+class FormatRows(Protocol):
+    """The rows of one file in some format. `types` are those that the file itself gives its columns."""
+
+    bad: list[BadRow]
+    types: Mapping[str, str]
+
+    @property
+    def rows(self) -> int:
+        """All rows read so far, bad ones as well."""
+
+    def header(self, declared: Sequence[str]) -> list[str]:
+        """The names of the columns."""
+
+    def batches(self, block: int) -> Iterator[Rows]:
+        """The rows, block by block."""
+
+
 @dataclass(slots=True)
 class CsvRows:
     """The rows of one file. `number` is that of records read so far; `bad` are the refused ones, filled on the way."""
@@ -52,12 +69,18 @@ class CsvRows:
     content: Content
     csv: Csv
     names: list[str] = field(default_factory=list)
+    types: Mapping[str, str] = field(default_factory=dict)
     bad: list[BadRow] = field(default_factory=list)
     number: int = 0
     blank: int = 0
     _line: int = 0
     _ragged: deque[tuple[int, str]] = field(default_factory=deque)
     _last_is_long: bool = False
+
+    @property
+    def rows(self) -> int:
+        """All rows read so far, bad ones as well."""
+        return self.number - self.blank
 
     def header(self, declared: Sequence[str]) -> list[str]:
         """The names of the columns: those of the header, or the declared ones.
@@ -279,9 +302,8 @@ class CsvRows:
                 raise FileProblem("its last line does not end: it was cut short", waits=True)
             if self.bad and self.bad[-1].rule == RAGGED and self.bad[-1].line == self._line:
                 raise FileProblem("its last line has fewer columns and no end: it was cut short", waits=True)
-        rows = self.number - self.blank
-        if content.rows_told is not None and content.rows_told != rows:
-            raise FileProblem(f"it has {rows:,} rows, and its trailer says {content.rows_told:,}")
+        if content.rows_told is not None and content.rows_told != self.rows:
+            raise FileProblem(f"it has {self.rows:,} rows, and its trailer says {content.rows_told:,}")
 
 
 def _matching(batch: Any, broken: Any) -> Any:

@@ -24,6 +24,7 @@ from flows.landing.table import create_landing, ensure_types
 from flows.publish.run import LoadRun
 from flows.values.identifiers import quote_identifier
 from flows.values.shape import METADATA_NAMES, Column, Shape
+from flows.values.widening import widens
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -81,7 +82,7 @@ class Staging:
     async def begin(self) -> None:
         """Create the landing tables, with the columns that are declared and those that raw has."""
         table, target = self.run.table, self.run.target
-        named = dict.fromkeys([*table.columns, *table.keys, *table.masked, *table.pattern.columns])
+        named = dict.fromkeys([*table.named, *([table.payload] if table.payload else []), *table.pattern.columns])
         self.columns = {name: table.raw_type(name) for name in named}
         for name, kind in (self.planned.raw or {}).items():
             if name not in self.columns and name not in (FILE, LINE, *METADATA_NAMES):
@@ -155,9 +156,8 @@ class Staging:
             return
         if before is not None and before.digest != begun.digest and self.run.table.same_name == "refuse":
             raise FileProblem('it was loaded before with other content, and same_name is "refuse"')
-        for name in reader.columns:
-            if name not in self.columns:
-                await self._add_column(name)
+        for one in reader.values:
+            await self._fit_column(one.name, one.raw_type)
         names = tuple(reader.sure_names)
         if begun.is_all:
             with self.run.session.writing():
@@ -176,12 +176,24 @@ class Staging:
             return
         self.taken.append(Taken(KnownFile(found.path, digest, found.signature, found.size, 0, "same content")))
 
-    async def _add_column(self, name: str) -> None:
-        self.columns[name] = "text"
+    async def _fit_column(self, name: str, kind: str) -> None:
+        """Make sure that the landing table has a column that takes values of the type.
+
+        Raises:
+            FileProblem: it has one of another type.
+        """
+        known, landing = self.columns.get(name), self.run.target.landing
+        if known == kind or (known is not None and widens(kind, known)):
+            return
+        change = f"add column {quote_identifier(name)} {kind}"
+        if known is not None:
+            if not widens(known, kind):
+                raise FileProblem(f"its column {name} is {kind}, and that of the table is {known}")
+            change = f"alter column {quote_identifier(name)} type {kind}"
+        self.columns[name] = kind
         with self.run.session.writing():
-            await self._warehouse.execute(
-                f"alter table {self.run.target.landing} add column {quote_identifier(name)} text"
-            )
+            await self._land_queue()
+            await self._warehouse.execute(f"alter table {landing} {change}")
 
     # -- COPY
 

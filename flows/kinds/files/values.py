@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,17 +21,26 @@ _ISO = ("YYYY", "MM", "DD", "HH24", "MI", "SS")
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """How the values of one column are read. `type` is that of the values; a masked column is text whatever it is."""
+    """How the values of one column are read. `type` is that of the values; a masked column is text whatever it is.
+
+    `is_checked`: the format's reader leaves no value that is none of the type.
+    """
 
     name: str
     type: Type
     csv: Csv
     mask: Mask | None = None
+    is_checked: bool = False
 
     @property
     def keeps_original(self) -> bool:
         """Whether a refused row shows the value as it was written."""
-        return self.mask is None and not self.type.is_text
+        return self.mask is None and not self.type.is_text and not self.is_checked
+
+    @property
+    def raw_type(self) -> str:
+        """The column's type in raw."""
+        return "text" if self.mask is not None else self.type.name
 
     def texts(self, column: Any, *, quoted: bool) -> Any:
         """The column as PostgreSQL reads it. `quoted`: it may have quoted empty texts, which no type but text has."""
@@ -40,7 +49,7 @@ class Values:
 
         if self.mask is not None:
             return _each_once(column, mask_key().hash if isinstance(self.mask, Hashed) else self.mask.of)
-        if self.type.is_text:
+        if self.type.is_text or self.is_checked:
             return column
         if quoted:
             column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
@@ -57,7 +66,7 @@ class Values:
         """Which texts surely are values; None: all."""
         import pyarrow.compute as pc
 
-        if self.type.is_text or self.mask is not None:
+        if self.type.is_text or self.mask is not None or self.is_checked:
             return None
         if not self.type.plain:
             return column.is_null()
@@ -106,9 +115,15 @@ class Values:
         return pc.if_else(fits, iso, pc.binary_join_element_wise(_NOT, column, ""))
 
 
-def values_of(table: FileTable, names: Sequence[str]) -> list[Values]:
-    """How the columns of that name are read."""
-    return [Values(name, type_of(table.raw_type(name)), table.format, table.masked.get(name)) for name in names]
+def values_of(table: FileTable, names: Sequence[str], typed: Mapping[str, str]) -> list[Values]:
+    """How the columns of that name are read. `typed` are those to which the file gives a type, and none is declared."""
+    written, payload = table.format.written, table.payload
+    return [
+        Values(name, Type(typed[name], "", ""), written, table.masked.get(name), is_checked=True)
+        if name in typed and name not in table.columns
+        else Values(name, type_of(table.raw_type(name)), written, table.masked.get(name), is_checked=name == payload)
+        for name in names
+    ]
 
 
 def _dates(form: str, *, with_time: bool) -> tuple[str, str]:

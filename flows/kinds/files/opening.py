@@ -1,0 +1,26 @@
+"""The reader of a file's rows, by its declared format."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from flows.kinds.files.content import Content
+from flows.kinds.files.declared import FileTable
+from flows.kinds.files.fixed_rows import FixedRows
+from flows.kinds.files.formats import Csv, FixedWidth, JsonLines
+from flows.kinds.files.json_rows import JsonRows
+from flows.kinds.files.parquet_rows import ParquetRows
+from flows.kinds.files.rows import CsvRows, FormatRows
+
+
+def rows_of(table: FileTable, content: Content, file: BinaryIO) -> FormatRows:
+    """The rows of an opened file. Formats of text read its `content`, others the `file` itself, which can seek."""
+    match table.format:
+        case Csv() as csv:
+            return CsvRows(content, csv)
+        case FixedWidth() as fixed:
+            return FixedRows(content, fixed)
+        case JsonLines():
+            return JsonRows(content, table.payload)
+        case _:
+            return ParquetRows(file)
