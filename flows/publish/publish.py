@@ -21,6 +21,7 @@ from flows.publish.staged import Staged
 from flows.quality import open_rows, quarantine
 from flows.quality.open_rows import stands_open
 from flows.quality.profile import write_profile
+from flows.quality.quarantine import WholeRows
 from flows.quality.rules import Survey, door_rules, survey
 from flows.state import decisions, ledger, schema_changes
 from flows.values.asking import current_asking
@@ -147,8 +148,7 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
             staged.key_types,
             table=name,
             within=within,
-            whole_rows=True,
-            unread=staged.unreadable if told else None,
+            read=WholeRows(staged.unreadable if told else None),
         )
     repeats, quarantined, landed = await each_key_once.ensure(landed)
     if landed.broken:

@@ -247,6 +247,14 @@ async def resolve(
     return int(status.split()[-1])
 
 
+@dataclass(frozen=True, slots=True)
+class WholeRows:
+    """Whole rows were read, not only keys. `unread` are records that were read and cannot become rows (None: nothing is
+    known of such): other ones in quarantine are closed, also if they have no key."""
+
+    unread: Sequence[Unreadable] | None = None
+
+
 async def resolve_gone(
     connection: Connection[Record],
     keys_relation: str,
@@ -255,17 +263,16 @@ async def resolve_gone(
     *,
     table: TableName,
     within: str = "true",
-    whole_rows: bool = False,
-    unread: Sequence[Unreadable] | None = None,
+    read: WholeRows | None = None,
 ) -> int:
     """Close quarantined rows whose key was deleted at the source. Returns how many.
 
     Without a key, `keys_relation` has the source's rows, and a quarantined row that is missing there is deleted. A key
-    with a null in it tells no rows apart: with `whole_rows` in the relation they are compared by content, and with keys
-    alone they stay as long as there is such a key. `within` is SQL over `quarantine.rows as q`: only those are checked.
-    `unread` are records that were read and cannot become rows (None: there are none): other ones are closed, also if
-    they have no key.
+    with a null in it tells no rows apart: if the relation has whole rows (`read`), they are compared by content, and
+    with keys alone they stay as long as there is such a key. `within` is SQL over `quarantine.rows as q`: only those
+    are checked.
     """
+    unread = None if read is None else read.unread
     has_null = "q.row_key @? '$.* ? (@ == null)'"
     documents = f"select {row_document(shape, 'l')} as row_data from {keys_relation} as l"
     if not keys:
@@ -273,7 +280,7 @@ async def resolve_gone(
     else:
         there, keyless = f"{keys_relation} as k", " or ".join(f"l.{quote_identifier(key)} is null" for key in keys)
         ways = [(f"not {has_null}", there, same_key(keys, "k")), (has_null, there, same_key(keys, "k", nulls=True))]
-        if whole_rows:
+        if read is not None:
             those = f"(select {_digest(keys)} as row_hash from ({documents} where {keyless}) as d) as k"
             ways[1] = (has_null, those, _SAME_HASH)
         if unread is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import hashlib
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -13,7 +15,9 @@ from flows.kinds.files.left import FileProblem
 
 BLOCK = 1 << 20
 #: Below it, an expansion is no bomb: a gzip of zeros becomes a thousand times larger.
-_HARMLESS = 100_000_000
+HARMLESS = 100_000_000
+#: What reading a file, or a member of an archive, fails with.
+UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
 _LONGEST_TRAILER = 1 << 16
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _UTF8 = ("utf-8", "utf-8-sig")
@@ -35,7 +39,10 @@ class RawBytes:
         if self._ahead:
             taken, self._ahead = self._ahead, b""
             return taken
-        data = self._file.read(BLOCK if count < 0 else count)
+        try:
+            data = self._file.read(BLOCK if count < 0 else count)
+        except UNREADABLE:
+            raise FileProblem("it cannot be read: its place fails, or its data is damaged", waits=True) from None
         self._hash.update(data)
         self.size += len(data)
         return data
@@ -204,7 +211,7 @@ class Content:
             if not data:
                 return
             unpacked += len(data)
-            if unpacked > max(_HARMLESS, self._max_expansion * self.raw.size):
+            if unpacked > max(HARMLESS, self._max_expansion * self.raw.size):
                 raise FileProblem(
                     f"it is more than {self._max_expansion} times as large as its packed bytes: a decompression bomb, "
                     "or declare a larger max_expansion"

@@ -12,9 +12,10 @@ from flows.declare.mask import Hashed, Mask, refuse_masks
 from flows.declare.refusals import refuse_repeats, unknown_table
 from flows.declare.rule import OnDuplicate, Rule, Tolerance, refuse_unknown_reaction
 from flows.declare.table import OnDrift
-from flows.kinds.files.formats import Csv, FixedWidth, Format, JsonLines, Parquet
+from flows.kinds.files.formats import Csv, Excel, FixedWidth, Format, JsonLines, Parquet
 from flows.kinds.files.pattern import Pattern
 from flows.kinds.files.ready import Manifest, Marker, Ready, Settled
+from flows.kinds.files.release import Archive, Delete, Leave, Release
 from flows.kinds.files.types import raw_type
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
@@ -41,6 +42,7 @@ class FileTable:
     `columns` are types by name; a column that is not named there is text. `headers` gives columns other names than
     their headers: `headers={"Betrag (EUR)": "amount"}`. A file that lacks a declared column is left alone, unless
     `optional` names it; one with a new column adds it (`on_drift="evolve"`), or is left alone ("freeze").
+    `members` is a pattern of the names of members that are read of a zip archive: each is a file of its own.
     `load`: Merge and Append take the rows of each new file; Replace makes the table what the newest file holds, in the
     order of the dates in the paths, and then of the paths.
     `same_name` is what becomes of new content under a known name: "replace" puts its rows in the place of the former
@@ -58,6 +60,7 @@ class FileTable:
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)
     headers: Mapping[str, str] = field(default_factory=dict, hash=False)
     optional: tuple[str, ...] = ()
+    members: str = "*"
     same_name: SameName = "replace"
     vanished: Vanished = "keep"
     masked: Mapping[str, Mask] = field(default_factory=dict, hash=False)
@@ -131,11 +134,11 @@ class FileTable:
         require_plain(self.name, "table", where)
         for name in ("columns", "headers", "masked"):
             object.__setattr__(self, name, dict(getattr(self, name)))
-        if not isinstance(self.format, Csv | FixedWidth | JsonLines | Parquet):
+        if not isinstance(self.format, Csv | Excel | FixedWidth | JsonLines | Parquet):
             raise DeclarationError(
                 f"format={self.format!r} is unknown",
                 where=where,
-                fix="use Csv(…), FixedWidth(…), JsonLines(…) or Parquet() of flows.kinds.files",
+                fix="use Csv(…), Excel(…), FixedWidth(…), JsonLines(…) or Parquet() of flows.kinds.files",
             )
         made = self.pattern.columns
         if isinstance(self.load, Merge) and not self.keys:
@@ -211,7 +214,7 @@ class FileTable:
                 where=where,
                 fix="write format=JsonLines(payload=False)",
             )
-        if not isinstance(self.format, Csv | Parquet) and self.headers:
+        if not isinstance(self.format, Csv | Excel | Parquet) and self.headers:
             raise DeclarationError(
                 "headers is for files that have some", where=where, fix="name the columns in format and columns"
             )
@@ -244,6 +247,7 @@ class Files:
 
     `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL: the path of a folder, or `file://…`)
     and among the blocks (source-<connection>). `ready` says when a file is complete.
+    `acknowledge` is what becomes of a file after the commit of its rows: Leave(), Archive("done") or Delete().
     `max_expansion` is how many times larger than its packed bytes a file may become: beyond it, a file of more than
     100 MB is taken for a decompression bomb. The other options are as for a Database.
     """
@@ -252,6 +256,7 @@ class Files:
     connection: str
     tables: Sequence[FileTable]
     ready: Ready = field(default_factory=Settled)
+    acknowledge: Release = field(default_factory=Leave)
     max_expansion: int = 200
     schedule: str | None = None
     max_parallel: int = 4
@@ -285,6 +290,12 @@ class Files:
                 f"ready={self.ready!r} does not say when a file is complete",
                 where=where,
                 fix='write Settled("30 s"), Marker("{name}.done") or Manifest("*.manifest.json")',
+            )
+        if not isinstance(self.acknowledge, Leave | Archive | Delete):
+            raise DeclarationError(
+                f"acknowledge={self.acknowledge!r} does not say what becomes of a file",
+                where=where,
+                fix='write Leave(), Archive("done") or Delete()',
             )
         if self.max_expansion < 1:
             raise DeclarationError("max_expansion is below 1", where=where, fix="write 200, or more")

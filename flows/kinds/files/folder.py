@@ -1,4 +1,4 @@
-"""Where files are dropped: a folder of this machine, listed and opened."""
+"""A folder of this machine that files are dropped into."""
 
 from __future__ import annotations
 
@@ -7,61 +7,22 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
-from urllib.parse import unquote, urlsplit
+from typing import BinaryIO, cast
 
+from flows.kinds.files.archives import member
 from flows.kinds.files.left import Left
 from flows.kinds.files.pattern import Pattern
-from flows.values.errors import ConfigurationError, SourceError
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file as it was listed: its path under the folder, its size, and how long nothing was written to it.
-
-    `signature` changes with every write. Equal signatures mean that nobody wrote; what a file holds is known by its
-    hash alone.
-    """
-
-    path: str
-    size: int
-    quiet: float
-    signature: str
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rpartition("/")[2]
-
-    @property
-    def folder(self) -> str:
-        """The path without its name; empty for the folder itself."""
-        return self.path.rpartition("/")[0]
-
-
-class Place(Protocol):
-    """Somewhere files are dropped."""
-
-    def matching(self, pattern: Pattern, left: list[Left]) -> list[Found]:
-        """The files whose paths match; those that must not be read are added to `left`."""
-
-    def beside(self, folder: str) -> dict[str, Found]:
-        """The files of one folder, by name."""
-
-    def look(self, path: str) -> Found | None:
-        """The file now; None if it is gone."""
-
-    def opened(self, found: Found) -> AbstractContextManager[BinaryIO]:
-        """The file's bytes."""
+from flows.kinds.files.place import Found
+from flows.values.errors import SourceError
 
 
 class LocalFolder:
-    """A folder of this machine."""
+    """A folder of this machine. `skip` is the folder below it that files are archived in."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, skip: str | None = None) -> None:
         self._root = root
+        self._skip = skip
         self._real = os.path.realpath(root)
 
     def matching(self, pattern: Pattern, left: list[Left]) -> list[Found]:
@@ -103,9 +64,34 @@ class LocalFolder:
 
     @contextmanager
     def opened(self, found: Found) -> Iterator[BinaryIO]:
-        """The file's bytes."""
-        with (self._root / found.path).open("rb", buffering=0) as file:
-            yield cast("BinaryIO", file)
+        """The file's bytes, or those of a member of an archive."""
+        with (self._root / found.at).open("rb", buffering=0) as file:
+            if not found.member:
+                yield cast("BinaryIO", file)
+                return
+            with member(cast("BinaryIO", file), found.member) as content:
+                yield content
+
+    def seekable(self, found: Found) -> AbstractContextManager[BinaryIO]:
+        """The same: a file of this machine can be read in any order."""
+        return self.opened(found)
+
+    def release(self, path: str, signature: str, to: str | None) -> bool:
+        """Move the file, or delete it. It is put back if it is not the one that was read."""
+        whole = self._root / path
+        target = self._root / to if to is not None else whole.with_name(f".{whole.name}.released")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        whole.rename(target)
+        status = target.stat()
+        now = f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+        size, modified, _, inode = signature.split(":")
+        if now != f"{size}:{modified}:{inode}":
+            if not whole.exists():
+                target.rename(whole)
+            return False
+        if to is None:
+            target.unlink()
+        return True
 
     def _is_inside(self, whole: Path) -> bool:
         real = os.path.realpath(whole)
@@ -143,6 +129,8 @@ class LocalFolder:
                 ) from None
             for entry in entries:
                 path = f"{here}/{entry.name}" if here else entry.name
+                if path == self._skip:
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     if depth is None or path.count("/") < depth:
                         waiting.append(path)
@@ -158,24 +146,3 @@ def _found(path: str, status: os.stat_result) -> Found:
         max(0.0, time.time() - status.st_ctime),
         f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}",
     )
-
-
-def place_of(url: str, where: str) -> LocalFolder:
-    """The place of a connection URL.
-
-    Raises:
-        ConfigurationError: it names no folder.
-    """
-    scheme = urlsplit(url).scheme if "://" in url else ""
-    if scheme not in ("", "file"):
-        raise ConfigurationError(
-            f"files cannot be read from {scheme}://",
-            where=where,
-            fix="write the path of a folder of this machine into the connection URL, such as /srv/drop",
-        )
-    path = unquote(urlsplit(url).path) if scheme else url
-    if not path.startswith("/"):
-        raise ConfigurationError(
-            "the connection URL is no absolute path of a folder", where=where, fix="write one, such as /srv/drop"
-        )
-    return LocalFolder(Path(path))

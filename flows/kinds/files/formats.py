@@ -206,6 +206,33 @@ class Parquet:
         return Csv(quote="")
 
 
+@dataclass(frozen=True, slots=True)
+class Excel:
+    """A sheet of a workbook (xlsx, xlsb, xls, ods), which is held in memory.
+
+        Excel()                                the first sheet that is not hidden
+        Excel(sheet="Prices", skip=2)          two rows before the header
+
+    A cell that is formatted as a date is one; of a formula, the workbook has the value that was last computed. Whole
+    numbers have no decimals. `dates` and `zone` are as for `Csv`, for cells of text.
+    """
+
+    sheet: str | None = None
+    skip: int = 0
+    dates: str | None = None
+    zone: str | None = None
+
+    @property
+    def written(self) -> Csv:
+        """How its values are written."""
+        return Csv(quote="", dates=self.dates, zone=self.zone)
+
+    def __post_init__(self) -> None:
+        _ = self.written
+        if self.skip < 0:
+            raise DeclarationError("skip is negative", where="Excel", fix="write how many rows come before the header")
+
+
 def _refuse_other(value: str, allowed: object, what: str, where: str) -> None:
     if value not in get_args(allowed):
         raise DeclarationError(
@@ -213,4 +240,4 @@ def _refuse_other(value: str, allowed: object, what: str, where: str) -> None:
         )
 
 
-Format = Csv | FixedWidth | JsonLines | Parquet
+Format = Csv | Excel | FixedWidth | JsonLines | Parquet

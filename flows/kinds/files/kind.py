@@ -10,9 +10,12 @@ from flows.access.addresses import SourceAddress, connect
 from flows.declare import Hashed, Replace
 from flows.kinds.answers import Column, Ends, Planned, Waiting, Words
 from flows.kinds.files.declared import FILE, LINE, Files, FileTable
-from flows.kinds.files.folder import LocalFolder, place_of
 from flows.kinds.files.load import carry_out
+from flows.kinds.files.place import Place
+from flows.kinds.files.places import place_of
 from flows.kinds.files.plan import FilesPlan, plan_files
+from flows.kinds.files.release import Archive, Leave
+from flows.kinds.files.released import release_files
 from flows.kinds.kind import Kind
 from flows.landing.table import Target
 from flows.observe.openlineage import Dataset
@@ -41,18 +44,21 @@ class FileDrops(Kind[Files, FileTable]):
 
     def open(
         self, source: Files, address: SourceAddress, where: str, application: str = "medallion"
-    ) -> AbstractAsyncContextManager[LocalFolder]:
+    ) -> AbstractAsyncContextManager[Place]:
         """The folder, which nothing is written to."""
-        return super().open(source, place_of(address.url, where), where, application)
+        return super().open(source, self._place(source, address, where), where, application)
 
-    async def plan(
-        self, warehouse: Connection[Record], origin: LocalFolder, source: Files, table: FileTable
-    ) -> Planned:
+    @staticmethod
+    def _place(source: Files, address: SourceAddress, where: str) -> Place:
+        skip = source.acknowledge.folder if isinstance(source.acknowledge, Archive) else None
+        return place_of(address, where, skip)
+
+    async def plan(self, warehouse: Connection[Record], origin: Place, source: Files, table: FileTable) -> Planned:
         """By what is in the folder, and what was read before."""
         planned = await plan_files(warehouse, origin, source, table)
         return Planned(planned.plan, planned)
 
-    async def waiting(self, warehouse: Connection[Record], origin: LocalFolder, planned: Planned) -> Waiting:
+    async def waiting(self, warehouse: Connection[Record], origin: Place, planned: Planned) -> Waiting:
         """Rows are not counted before they are read."""
         carry: FilesPlan = planned.carry
         return Waiting(None if carry.pending else 0, keys_differ=bool(carry.gone))
@@ -61,11 +67,17 @@ class FileDrops(Kind[Files, FileTable]):
         """Read the new files, and publish those that are whole."""
         return await carry_out(run, planned.carry)
 
+    async def acknowledge(self, run: LoadRun[Files, FileTable], planned: Planned, loaded: Loaded) -> None:
+        """Archive or delete the files whose rows are committed, those of an interrupted run as well."""
+        if not isinstance(run.source.acknowledge, Leave):
+            carry: FilesPlan = planned.carry
+            await release_files(run, carry.present.values())
+
     async def compare(self, ends: Ends[Files, FileTable]) -> tuple[Reconciliation, Sequence[Key]]:
         """By counts of rows in the files that raw has."""
         source, table = ends.source, ends.table
         async with connect(ends.warehouse, side="warehouse") as warehouse:
-            place = place_of(ends.address.url, ends.where)
+            place = self._place(source, ends.address, ends.where)
             planned = await plan_files(warehouse, place, source, table)
             held = list(planned.known.held.values())
             if isinstance(table.load, Replace):

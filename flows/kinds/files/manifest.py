@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from flows.kinds.files.folder import Found, Place
 from flows.kinds.files.left import FileProblem
+from flows.kinds.files.place import Found, Place
 from flows.kinds.files.ready import Manifest
 
 _LONGEST = 50_000_000

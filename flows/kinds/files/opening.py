@@ -7,14 +7,18 @@ from typing import BinaryIO
 from flows.kinds.files.content import Content
 from flows.kinds.files.declared import FileTable
 from flows.kinds.files.fixed_rows import FixedRows
-from flows.kinds.files.formats import Csv, FixedWidth, JsonLines
+from flows.kinds.files.formats import Csv, Excel, FixedWidth, JsonLines
 from flows.kinds.files.json_rows import JsonRows
 from flows.kinds.files.parquet_rows import ParquetRows
 from flows.kinds.files.rows import CsvRows, FormatRows
+from flows.kinds.files.sheet_rows import SheetRows
 
 
-def rows_of(table: FileTable, content: Content, file: BinaryIO) -> FormatRows:
-    """The rows of an opened file. Formats of text read its `content`, others the `file` itself, which can seek."""
+def rows_of(table: FileTable, content: Content, file: BinaryIO, size: int, max_expansion: int) -> FormatRows:
+    """The rows of an opened file. Formats of text read its `content`, others the `file` itself, which can seek.
+
+    `size` and `max_expansion` bound what a packed one may become.
+    """
     match table.format:
         case Csv() as csv:
             return CsvRows(content, csv)
@@ -22,5 +26,7 @@ def rows_of(table: FileTable, content: Content, file: BinaryIO) -> FormatRows:
             return FixedRows(content, fixed)
         case JsonLines():
             return JsonRows(content, table.payload)
+        case Excel() as excel:
+            return SheetRows(file, excel, size, max_expansion)
         case _:
             return ParquetRows(file)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
+from flows.kinds.files.content import UNREADABLE
 from flows.kinds.files.left import FileProblem
 from flows.kinds.files.rows import BadRow, Rows
 
@@ -55,7 +56,7 @@ class ParquetRows:
 
         try:
             self._opened = parquet.ParquetFile(pa.PythonFile(self._file, mode="r"))
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, *UNREADABLE):
             raise FileProblem("it is no Parquet file, or was cut short", waits=True) from None
         schema = self._opened.schema_arrow
         self.types = {field.name: _raw_type(field.type, field.name) for field in schema}
@@ -70,7 +71,7 @@ class ParquetRows:
                 lines = pa.array(range(self.rows + 1, self.rows + 1 + batch.num_rows), pa.int64())
                 self.rows += batch.num_rows
                 yield self._texts(batch, lines)
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, *UNREADABLE):
             raise FileProblem(f"it cannot be read after row {self.rows:,}: it is damaged") from None
 
     def _texts(self, batch: Any, lines: Any) -> Rows:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from flows.kinds.files.content import Content
 from flows.kinds.files.declared import FILE, LINE, FileTable, reserved
-from flows.kinds.files.folder import Found, Place
-from flows.kinds.files.formats import Parquet
+from flows.kinds.files.formats import Excel, Parquet
 from flows.kinds.files.left import FileProblem
 from flows.kinds.files.manifest import Listed
 from flows.kinds.files.opening import rows_of
-from flows.kinds.files.rows import BLOCKS, BadRow, FormatRows, Rows, RowTooLong
+from flows.kinds.files.place import Found, Place
+from flows.kinds.files.rows import BLOCKS, BadRow, FormatRows, Rows
 from flows.kinds.files.values import Values, values_of
 from flows.landing.csv import to_csv
 
@@ -88,14 +88,16 @@ class FileReader:
             FileProblem: nothing of the file may be loaded.
             RowTooLong: a row needs a larger block.
         """
-        self.made = self.table.pattern.of(self.found.path) or {}
+        self.made = self.table.pattern.of(self.found.at) or {}
         with contextlib.ExitStack() as opened:
             try:
-                file = opened.enter_context(self.place.opened(self.found))
+                seeks = isinstance(self.table.format, Excel | Parquet)
+                opening = self.place.seekable(self.found) if seeks else self.place.opened(self.found)
+                file = opened.enter_context(opening)
             except OSError as problem:
                 raise FileProblem(f"it cannot be opened ({problem.strerror})") from None
             content = Content(file, self.table.format.written, self.checks.max_expansion)
-            reader = rows_of(self.table, content, file)
+            reader = rows_of(self.table, content, file, self.found.size, self.checks.max_expansion)
             self._name_columns(reader)
             yield Portion(b"", 0, b"", 0)  # its columns are known now
             for rows in reader.batches(block):
@@ -103,7 +105,7 @@ class FileReader:
                     raise FileProblem(f"more than {MOST_REFUSED:,} of its rows do not have its columns")
                 yield self._portion(rows, quoted=content.has_quote)
             self.bad, self.rows, self.size = reader.bad, reader.rows, content.size or self.found.size
-            if isinstance(self.table.format, Parquet):
+            if seeks:
                 file.seek(0)  # it was read here and there
             self.digest = content.raw.digest()
             self._refuse_contradictions(content.raw.size)
@@ -145,10 +147,10 @@ class FileReader:
         return Portion(to_csv(good) if good.num_rows else b"", good.num_rows, to_csv(doubtful), doubtful.num_rows)
 
     def _refuse_contradictions(self, size: int) -> None:
-        now = self.place.look(self.found.path)
+        now = self.place.look(self.found.at)
         if now is None or now.signature != self.found.signature or size != self.found.size:
             raise FileProblem("it changed while it was read", waits=True)
-        if self.checks.listed is not None:
+        if self.checks.listed is not None and not self.found.archive:
             self.checks.listed.hold_against(size, self.rows, self.digest)
 
 
@@ -161,6 +163,3 @@ def read_up_to(portions: Iterator[Portion], most: int) -> tuple[list[Portion], b
         if size > most:
             return taken, False
     return taken, True
-
-
-__all__ = ["MOST_REFUSED", "TOGETHER", "Checks", "FileReader", "Portion", "RowTooLong", "read_up_to"]

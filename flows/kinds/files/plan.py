@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flows.declare import Replace
+from flows.kinds.files.archives import is_archive, with_members
 from flows.kinds.files.declared import Files, FileTable
-from flows.kinds.files.folder import Found, Place
 from flows.kinds.files.left import FileProblem, Left, in_words
 from flows.kinds.files.manifest import Listed, listed_in
+from flows.kinds.files.place import Found, Place
 from flows.kinds.files.ready import Manifest, Marker, Settled
 from flows.kinds.files.state import KnownFile, KnownFiles, read_files
 from flows.landing.table import Target, raw_columns
@@ -63,11 +64,13 @@ async def plan_files(warehouse: Connection[Record], place: Place, source: Files,
     left: list[Left] = []
     found = place.matching(table.pattern, left)
     complete, listed = _complete(place, source, found, left)
-    present = {one.path: one for one in found}
+    complete = with_members(place, complete, table.members, source.max_expansion, left)
+    present = {one.path: one for one in complete}
+    there = {one.path for one in found}
     if isinstance(table.load, Replace):
         complete = complete[-1:]
     pending = [one for one in complete if why is not None or not _is_known(one, known)]
-    gone = _gone(present, known, pending) if table.vanished == "delete" else []
+    gone = _gone(present, there, known) if table.vanished == "delete" else []
     strategy = "initial" if raw is None else "reload" if why else strategy_of(table)
     if strategy == "reload" and isinstance(table.load, Replace):
         strategy = "replace"
@@ -87,11 +90,20 @@ def _is_known(found: Found, known: KnownFiles) -> bool:
     return before is not None and before.signature == found.signature and before.digest in known.held
 
 
-def _gone(present: Mapping[str, Found], known: KnownFiles, pending: Sequence[Found]) -> list[KnownFile]:
-    """Contents that no file has any more. A file that was only renamed has the size of one that is gone: it is read
-    first, and decides then."""
-    kept = {one.digest for path, one in known.now.items() if path in present or one.released}
-    return [one for one in known.held.values() if one.digest not in kept and one.path not in present]
+def _gone(present: Mapping[str, Found], there: set[str], known: KnownFiles) -> list[KnownFile]:
+    """Contents that no file has any more. A file that was only renamed is found when it is read.
+
+    A file that is there and not complete keeps its rows; so do the members of an archive that is.
+    """
+
+    def is_there(path: str) -> bool:
+        return path in present or path in there or any(path.startswith(f"{one}/") for one in left_archives)
+
+    opened = {one.archive for one in present.values()}
+    left_archives = [path for path in there if is_archive(path) and path not in opened]
+    kept = {one.digest for path, one in known.now.items() if is_there(path) or one.released}
+    lost = [one for one in known.held.values() if one.digest not in kept and not one.released]
+    return [one for one in lost if not is_there(one.path)]
 
 
 def _reason(pending: Sequence[Found], gone: Sequence[KnownFile], known: KnownFiles, why: str | None) -> str:

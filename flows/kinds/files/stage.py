@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from flows.kinds.files.content import UNREADABLE
 from flows.kinds.files.declared import FILE, LINE, FileTable
 from flows.kinds.files.doubtful import Doubtful
-from flows.kinds.files.folder import Found, Place
 from flows.kinds.files.left import FileProblem, Left
-from flows.kinds.files.parse import TOGETHER, Checks, FileReader, Portion, RowTooLong, read_up_to
+from flows.kinds.files.parse import TOGETHER, Checks, FileReader, Portion, read_up_to
+from flows.kinds.files.place import Found, Place
 from flows.kinds.files.plan import FilesPlan
-from flows.kinds.files.rows import BLOCKS, BadRow
+from flows.kinds.files.rows import BLOCKS, BadRow, RowTooLong
 from flows.kinds.files.state import KnownFile
 from flows.landing.copy import copy_into
 from flows.landing.table import create_landing, ensure_types
@@ -129,7 +130,7 @@ class Staging:
         frozen = None
         if self.planned.raw is not None and self.run.table.on_drift == "freeze":
             frozen = frozenset(self.planned.raw)
-        listed = self.planned.listed.get(found.path)
+        listed = self.planned.listed.get(found.at)
         reader = FileReader(self.place, found, self.run.table, Checks(listed, self.max_expansion, self.careful, frozen))
         portions = reader.portions(block)
         try:
@@ -293,6 +294,6 @@ def _digest(place: Place, found: Found) -> str:
             hashed = hashlib.sha256()
             while data := file.read(1 << 20):
                 hashed.update(data)
-    except OSError as problem:
-        raise FileProblem(f"it cannot be opened ({problem.strerror})") from None
+    except UNREADABLE:
+        raise FileProblem("it cannot be read: its place fails, or its data is damaged", waits=True) from None
     return hashed.hexdigest()

@@ -60,6 +60,18 @@ async def read_files(connection: Connection[Record], table: TableName) -> KnownF
     return KnownFiles(KnownFile(*record.values()) for record in records)
 
 
+async def mark_released(connection: Connection[Record], table: TableName, paths: Sequence[str]) -> None:
+    """Note that files are archived or deleted by us: that they are gone then says nothing of their rows."""
+    await connection.execute(
+        "update ops.files set released_at = clock_timestamp() "
+        "where source_system = $1 and table_name = $2 and path = any($3::text[]) "
+        "and state in ('loaded', 'same content')",
+        table.source,
+        table.name,
+        list(paths),
+    )
+
+
 async def forget_files(connection: Connection[Record], table: TableName) -> None:
     """Of a raw table that is no more: its files count as new."""
     await connection.execute(

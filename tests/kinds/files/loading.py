@@ -45,10 +45,11 @@ class Drop:
         changed = {"ready": Settled("0 s"), **changed}
         return Files("drop", connection="drop", tables=[table], **changed)
 
-    async def load(self, table: FileTable = LINES, *, ready: Any = None, **changed: Any) -> LoadResult:
-        """One load of the table, declared a little otherwise."""
+    async def load(self, table: FileTable = LINES, **changed: Any) -> LoadResult:
+        """One load of the table, it or the source declared a little otherwise."""
+        of_source = {name: changed.pop(name) for name in ("ready", "acknowledge", "max_expansion") if name in changed}
         declared = replace(table, **changed)
-        source = self.source(declared, **({} if ready is None else {"ready": ready}))
+        source = self.source(declared, **of_source)
         take_over_sessions()
         return await load_table(at(self.warehouse, "loader"), SourceAddress(str(self.root)), source, declared)
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from flows.access.addresses import SourceAddress
 from flows.declare import Merge, Replace
 from flows.kinds.files import Csv, FileTable, Manifest, Marker, Settled
 from flows.kinds.files.folder import LocalFolder
-from flows.values.errors import DataRefused, SourceError
+from flows.kinds.files.places import place_of
+from flows.values.errors import ConfigurationError, DataRefused, SourceError
 from tests.kinds.files.loading import LINES, Drop, ask, backdate
 
 PRICES = FileTable(
@@ -194,7 +196,7 @@ CUT = {
 async def test_a_file_that_is_not_whole_is_left_alone_and_the_others_are_loaded(
     drop: Drop, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.kinds.files.content._HARMLESS", 1_000_000)
+    monkeypatch.setattr("flows.kinds.files.content.HARMLESS", 1_000_000)
     content, csv, reason = CUT[case]
     drop.put("broken.csv", content)
     end = "" if csv.trailer is None else "T;1\n"
@@ -306,10 +308,7 @@ async def test_many_small_files_are_one_load(drop: Drop) -> None:
 
 
 def test_a_place_names_a_folder(tmp_path: Path) -> None:
-    from flows.kinds.files.folder import place_of
-    from flows.values.errors import ConfigurationError
-
-    for url, match in (("relative/path", "no absolute path"), ("ftp://host/x", "cannot be read from ftp://")):
+    for url, match in (("relative/path", "no absolute path"), ("nothing://host/x", "cannot be read from nothing://")):
         with pytest.raises(ConfigurationError, match=match):
-            place_of(url, "drop")
-    assert place_of(f"file://{tmp_path}", "drop")
+            place_of(SourceAddress(url), "drop")
+    assert place_of(SourceAddress(f"file://{tmp_path}"), "drop")
