@@ -37,6 +37,11 @@ _RELATION = (
     '<Relationship Id="r{0}" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" '
     'Target="worksheets/sheet{0}.xml"/>'
 )
+_ROOT = (
+    '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r0" '
+    'Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" '
+    'Target="xl/workbook.xml"/></Relationships>'
+)
 _STYLES = (
     '<styleSheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><cellXfs count="2">'
     '<xf numFmtId="0"/><xf numFmtId="14" applyNumberFormat="1"/></cellXfs></styleSheet>'
@@ -61,6 +66,7 @@ def workbook(*rows: list[object]) -> bytes:
     file = io.BytesIO()
     drawn = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
     with zipfile.ZipFile(file, "w") as parts:
+        parts.writestr("_rels/.rels", _ROOT)
         parts.writestr("xl/workbook.xml", _BOOK)
         parts.writestr("xl/_rels/workbook.xml.rels", _RELATIONS.format(_RELATION.format(1) + _RELATION.format(2)))
         parts.writestr("xl/styles.xml", _STYLES)
