@@ -245,8 +245,9 @@ class Files:
         Files("bank", connection="drop", tables=[FileTable(…)])
         Files("bank", connection="drop", ready=Marker("{name}.done"), tables=[…])
 
-    `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL: the path of a folder, or `file://…`)
-    and among the blocks (source-<connection>). `ready` says when a file is complete.
+    `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL: the path of a folder,
+    `s3://bucket/prefix`, or another address that fsspec reads) and among the blocks (source-<connection>). `ready` says
+    when a file is complete.
     `acknowledge` is what becomes of a file after the commit of its rows: Leave(), Archive("done") or Delete().
     `max_expansion` is how many times larger than its packed bytes a file may become: beyond it, a file of more than
     100 MB is taken for a decompression bomb. The other options are as for a Database.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from flows.access.addresses import SourceAddress, connect
 from flows.declare import Hashed, Replace
 from flows.kinds.answers import Column, Ends, Planned, Waiting, Words
 from flows.kinds.files.declared import FILE, LINE, Files, FileTable
+from flows.kinds.files.draft import draft_files
 from flows.kinds.files.load import carry_out
 from flows.kinds.files.place import Place
 from flows.kinds.files.places import place_of
@@ -94,6 +96,12 @@ class FileDrops(Kind[Files, FileTable]):
             target = Target(source.name, table.name, source.raw_schema)
             return await compare_counts(warehouse, target, totals), ()
 
+    async def draft(
+        self, name: str, url: str, auth: str, parameter: str | None, key: str | None, user: str | None
+    ) -> str:
+        """From a file of delimited text, read in full; `url` is its path."""
+        return await asyncio.to_thread(draft_files, name, url)
+
     def row_checks(self, table: FileTable) -> RowChecks:
         """By the declared rules and masks."""
         return RowChecks(table.rules, masks=table.masked)
@@ -133,6 +141,10 @@ class FileDrops(Kind[Files, FileTable]):
         return Words(name=table.match, cursor="contents of files")
 
     def dataset(self, source: Files, table: FileTable) -> Dataset:
-        """By OpenLineage's naming of files: `file`, and the path."""
-        url = self.address(source).url.removeprefix("file://").rstrip("/")
-        return Dataset("file", f"{url}/{table.match}")
+        """By OpenLineage's naming of files: `file` and the path, or `s3://bucket` and the key."""
+        url = self.address(source).url.partition("?")[0].rstrip("/")
+        if "://" not in url or url.startswith("file://"):
+            return Dataset("file", f"{url.removeprefix('file://')}/{table.match}")
+        scheme, _, rest = url.partition("://")
+        host, _, path = rest.rpartition("@")[2].partition("/")
+        return Dataset(f"{scheme}://{host}", "/".join(part for part in (path, table.match) if part))

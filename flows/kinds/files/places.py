@@ -6,6 +6,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from flows.access.addresses import SourceAddress
+from flows.kinds.files.bucket import Bucket
+from flows.kinds.files.filesystem import FileSystem
 from flows.kinds.files.folder import LocalFolder
 from flows.kinds.files.place import Place
 from flows.values.errors import ConfigurationError
@@ -19,12 +21,13 @@ def place_of(address: SourceAddress, where: str, skip: str | None = None) -> Pla
     """
     url = address.url
     scheme = urlsplit(url).scheme if "://" in url else ""
+    if scheme == "s3":
+        parts = urlsplit(url)
+        keys = (address.user, address.key) if address.user and address.key else None
+        return Bucket(parts.netloc, unquote(parts.path), keys, skip)
     if scheme not in ("", "file"):
-        raise ConfigurationError(
-            f"files cannot be read from {scheme}://",
-            where=where,
-            fix="write the path of a folder of this machine into the connection URL, such as /srv/drop",
-        )
+        named = {"username": address.user, "password": address.key} if address.user else {}
+        return FileSystem(url, where, {name: value for name, value in named.items() if value}, skip)
     path = unquote(urlsplit(url).path) if scheme else url
     if not path.startswith("/"):
         raise ConfigurationError(

@@ -6,6 +6,9 @@ import pytest
 
 from tests.conftest import TestDatabase
 from tests.kinds.files.loading import Drop
+from tests.moto_aws import aws, moto
+
+__all__ = ["aws", "moto"]
 
 pytest.importorskip("pyarrow", reason="the extra `files` is not installed")
 
