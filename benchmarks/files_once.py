@@ -45,19 +45,19 @@ async def _load() -> None:
     assert result.warning is None, result
 
 
-async def _copy() -> None:
-    (path,) = Path(os.environ["BENCH_FOLDER"]).glob("*.csv")
+async def _copy(path: Path) -> None:
     connection = await asyncpg.connect(os.environ["BENCH_WAREHOUSE"])
     await connection.execute(f"create table landing.bare ({', '.join(f'{name} text' for name in COLUMNS)})")
     await connection.copy_to_table(
-        "bare", schema_name="landing", source=str(path), format="csv", header=True, columns=list(COLUMNS)
+        "bare", schema_name="landing", source=path, format="csv", header=True, columns=list(COLUMNS)
     )
     await connection.close()
 
 
 def main() -> None:
     """Load once, with checks, ledger and reconciliation on; or copy the bytes, which is the limit."""
-    asyncio.run(_load() if os.environ["BENCH_HOW"] == "medallion" else _copy())
+    (path,) = Path(os.environ["BENCH_FOLDER"]).glob("*.csv")
+    asyncio.run(_load() if os.environ["BENCH_HOW"] == "medallion" else _copy(path))
 
 
 if __name__ == "__main__":

@@ -46,10 +46,15 @@ class Rows:
 
 
 class FormatRows(Protocol):
-    """The rows of one file in some format. `types` are those that the file itself gives its columns."""
+    """The rows of one file in some format."""
 
-    bad: list[BadRow]
-    types: Mapping[str, str]
+    @property
+    def bad(self) -> list[BadRow]:
+        """The refused rows."""
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """The types that the file itself gives its columns."""
 
     @property
     def rows(self) -> int:

@@ -176,7 +176,7 @@ async def test_a_reload_reads_all_files_again_and_doubles_nothing(drop: Drop) ->
 
 
 WHOLE = "x;y\n1;one\n2;two\n"
-CUT = {
+CUT: dict[str, tuple[str | bytes, Csv, str]] = {
     "gzip": (gzip.compress(WHOLE.encode() * 500)[:-20], Csv(delimiter=";"), "gzip data is cut short"),
     "zstd": (bytes(pa.compress(WHOLE.encode() * 500, codec="zstd", asbytes=True))[:-5], Csv(delimiter=";"), "zstd"),
     "in a row": (WHOLE + "3;th\n4", Csv(delimiter=";"), "fewer columns and no end"),

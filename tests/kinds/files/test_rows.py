@@ -215,11 +215,11 @@ async def test_a_declared_type_that_changes_what_raw_has_is_refused(drop: Drop) 
 
 
 async def test_files_without_headers_have_the_declared_columns_in_order(drop: Drop) -> None:
-    declared = {"columns": {"id": "bigint", "name": "text"}}
+    table = replace(LINES, format=Csv(delimiter=";", header="none"), columns={"id": "bigint", "name": "text"})
     drop.put("a.csv", "1;one\n2;two;2\n")
-    await drop.load(format=Csv(delimiter=";", header="none"), max_quarantined=0.9, **declared)
+    await drop.load(table, max_quarantined=0.9)
     drop.put("b.csv", "ID;NAME\n3;three\n")
-    await drop.load(format=Csv(delimiter=";", header="by_position"), **declared)
+    await drop.load(table, format=Csv(delimiter=";", header="by_position"))
     assert drop.raw("id, name") == [(1, "one"), (3, "three")]
 
 
