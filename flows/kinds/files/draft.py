@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.kinds.files.content import Content
+from flows.kinds.files.csv_rows import CsvRows
 from flows.kinds.files.folder import LocalFolder
 from flows.kinds.files.formats import Csv
 from flows.kinds.files.left import FileProblem
 from flows.kinds.files.pattern import Pattern
-from flows.kinds.files.rows import BLOCKS, CsvRows, RowTooLong
+from flows.kinds.files.rows import BLOCKS, RowTooLong
 from flows.kinds.files.types import type_of
 from flows.values.errors import DeclarationError
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flows.kinds.files.content import Content
+from flows.kinds.files.csv_rows import CsvRows
 from flows.kinds.files.formats import FixedWidth
-from flows.kinds.files.rows import RAGGED, BadRow, CsvRows, Rows
+from flows.kinds.files.rows import RAGGED, BadRow, Rows
 
 
 class FixedRows:

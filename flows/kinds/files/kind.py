@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from flows.access import addresses
 from flows.access.addresses import SourceAddress, connect
 from flows.declare import Hashed, Replace
-from flows.kinds.answers import Column, Ends, Planned, Waiting, Words
+from flows.kinds.answers import Column, Ends, Planned, Preview, Waiting, Words
 from flows.kinds.files.declared import FILE, LINE, Files, FileTable
 from flows.kinds.files.draft import draft_files
 from flows.kinds.files.load import carry_out
+from flows.kinds.files.look import look
 from flows.kinds.files.place import Place
 from flows.kinds.files.places import place_of
 from flows.kinds.files.plan import FilesPlan, plan_files
@@ -95,6 +96,11 @@ class FileDrops(Kind[Files, FileTable]):
             )
             target = Target(source.name, table.name, source.raw_schema)
             return await compare_counts(warehouse, target, totals), ()
+
+    async def preview(self, ends: Ends[Files, FileTable], count: int) -> Preview:
+        """The first rows of the newest file, as a load would read them."""
+        place = self._place(ends.source, ends.address, ends.where)
+        return await asyncio.to_thread(look, place, ends.source, ends.table, count)
 
     async def draft(
         self, name: str, url: str, auth: str, parameter: str | None, key: str | None, user: str | None

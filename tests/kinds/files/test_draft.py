@@ -1,14 +1,22 @@
 """A declaration drafted from a file: what it says of types holds for every row."""
 
 import gzip
+import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from flows.access.addresses import SourceAddress
+from flows.declare import Masked
+from flows.kinds.answers import Ends
 from flows.kinds.files import Files
 from flows.kinds.files.draft import draft_files
-from flows.values.errors import DeclarationError
+from flows.kinds.files.kind import FileDrops
+from flows.values.connection import DatabaseConnection
+from flows.values.errors import DeclarationError, SourceError
+from tests.kinds.files.loading import LINES, Drop
 
 
 def drafted(text: str, folder: Path) -> Files:
@@ -37,6 +45,24 @@ def test_types_hold_for_the_whole_file_and_what_contradicts_is_said(tmp_path: Pa
     assert '"code": "text",  # 999 values begin with a zero or are very long: codes, not numbers' in text
     assert "# 1 of 1,001 rows do not have these columns" in text
     assert "x1" not in text
+
+
+async def test_a_preview_shows_the_first_rows_of_the_newest_file(drop: Drop) -> None:
+    table = replace(LINES, columns={"v": "integer"}, match="{day:%Y-%m-%d}.csv", masked={"mail": Masked()})
+    address = SourceAddress(str(drop.root))
+    ends = Ends(DatabaseConnection("warehouse", "postgresql://nowhere"), address, drop.source(table), table)
+    with pytest.raises(SourceError, match="no file matches"):
+        await FileDrops().preview(ends, 2)
+    drop.put("2026-01-01.csv", "v;mail\n9;old@x.org\n")
+    drop.put("2026-01-02.csv", "v;mail\n1;ada@x.org\nx;ada@x.org\n3;ada@x.org\n")
+
+    seen = await FileDrops().preview(ends, 2)
+
+    assert [json.loads(record) for record in seen.records] == [
+        {"v": value, "mail": "***", "day": "2026-01-02", "_file": "2026-01-02.csv", "_line": line}
+        for value, line in (("1", "2"), ("3", "4"))
+    ]
+    assert seen.fields == {"v": "integer", "mail": "text", "day": "date"}
 
 
 def test_a_file_that_cannot_be_read_drafts_nothing(tmp_path: Path) -> None:
