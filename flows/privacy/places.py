@@ -56,6 +56,8 @@ _OF_CATALOGUES = frozenset(
      ("ops.decisions", "what"), ("ops.decisions", "plan"),
      ("ops.decisions", "plan_digest"), ("ops.decisions", "answered_through"),
      ("ops.files", "content_hash"), ("ops.files", "signature"),
+     *(("ops.tunings", name) for name in ("recommendation", "model", "undo", "settings", "before", "expected", "after",
+                                          "verdict")),
      ("ops.usage", "kind"), ("ops.usage", "name"),
      ("ops.usage_days", "kind"), ("ops.usage_days", "name"))
 )  # fmt: skip
@@ -74,6 +76,7 @@ TEXTS = {
     "ops.recoveries": ("reason",),
     "ops.decisions": ("reason",),
     "ops.acceptances": ("reason",),
+    "ops.tunings": ("revert_reason",),
     "ops.incidents": ("title",),
     "ops.silences": ("reason",),
     "ops.alerts": ("cause", "what", "fix"),
