@@ -65,6 +65,21 @@ def refuse_too_many(deleted: int, held: int, max_share: float, where: str) -> No
         refuse(error, Question("deletes", {"allowed share": max_share}, {"deleted": deleted}))
 
 
+async def drop_earlier(connection: Connection[Record], target: Target, lists: tuple[str, str], batch_id: int) -> int:
+    """Without a key: remove raw's rows of completely read lists that are not of this load; returns how many.
+
+    `lists` as for `mark_vanished`.
+    """
+    relation, column = lists
+    return affected(
+        await connection.execute(
+            f"delete from {target.raw} as r where r._batch_id <> $1 "
+            f"and r.{quote_identifier(column)}::text in (select parent from {relation})",
+            batch_id,
+        )
+    )
+
+
 async def mark_vanished(
     connection: Connection[Record],
     target: Target,

@@ -55,7 +55,7 @@ async def overwrite(
     if keys:
         return await replace(connection, target, shape, keys, scope=Scope(within, kept))
     differing, part = qualified(LANDING_SCHEMA, differences_table(target)), partition(load, shape)
-    image = f"{part} as part, md5(row({column_list(shape.names)})::text) as image, count(*) as times"
+    image = f"{part} as part, md5(row({column_list(shape.compared)})::text) as image, count(*) as times"
     await connection.execute(f"drop table if exists {differing}")
     await connection.execute(
         f"create unlogged table {differing} as select distinct part from "

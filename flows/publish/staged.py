@@ -34,10 +34,15 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class WholeLists:
-    """Completely read lists: raw's `column` has a value in `relation.parent`."""
+    """Completely read lists: raw's `column` has a value in `relation.parent`, and rows that did not come are gone.
+
+    Without a key, rows cannot be matched: those of this load replace the lists' earlier ones.
+    `documented`: rows that cannot become rows of raw are stored as documents that name their list as well.
+    """
 
     relation: str
     column: str
+    documented: bool = False
 
 
 @dataclass(frozen=True, slots=True)

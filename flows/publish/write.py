@@ -68,7 +68,7 @@ async def merge(
     if tombstones:
         return await _merge_with_tombstones(connection, target, shape, keys, only)
     names = [*shape.names, *METADATA_NAMES]
-    own = list(shape.names)
+    own = list(shape.compared)
     # The key as well: 1.0 and 1.00 are one key, and raw has it as the source writes it.
     assignments = ", ".join(f"{quote_identifier(name)} = excluded.{quote_identifier(name)}" for name in names)
     row = await connection.fetchrow(
@@ -89,11 +89,11 @@ async def _merge_with_tombstones(
     connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...], only: str
 ) -> Published:
     names = [*shape.names, *METADATA_NAMES]
-    own = list(shape.names)
+    own = list(shape.compared)
     values = [
         f"{quote_identifier(name)} = case when excluded._deleted_at is null then excluded.{quote_identifier(name)} "
         f"else r.{quote_identifier(name)} end"
-        for name in own
+        for name in shape.names
         if name not in keys
     ] + [f"{name} = excluded.{name}" for name in METADATA_NAMES]
     row = await connection.fetchrow(
@@ -169,7 +169,7 @@ async def replace(
     # One join finds all differences, on two cores in a third of the time of a conflict check per row.
     differing = qualified(LANDING_SCHEMA, differences_table(target))
     same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
-    own = list(shape.names)
+    own = list(shape.compared)
     differs = f"row({column_list(own, 'r')})::record *<> row({column_list(own, 'l')})::record"
     if tombstones:
         differs = f"(r._deleted_at is null) <> (l._deleted_at is null) or l._deleted_at is null and {differs}"
@@ -229,7 +229,7 @@ async def _replace_whole(
     """Without a key, only the full content can be compared; if anything differs, all rows are rewritten."""
     held = await connection.fetchval(f"select count(*) from {target.raw}")
     refuse_shrinkage(target, held, limit)
-    own = column_list(shape.names)
+    own = column_list(shape.compared)
     image = f"md5(row({own})::text)"
     differs = await connection.fetchval(
         f"select exists (select 1 from "

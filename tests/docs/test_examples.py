@@ -38,7 +38,7 @@ def _label(block: Block) -> str:
 
 def _run(code: str) -> list[Any]:
     """The values of a block's statements, run with the declarations' names at hand, as in flows/sources."""
-    packages = [import_module(name) for name in ("flows.declare", *(f"flows.kinds.{kind}" for kind in KINDS))]
+    packages = [import_module(name) for name in ("flows.declare", *(f"flows.kinds.{kind}" for kind in reversed(KINDS)))]
     names: dict[str, Any] = {name: getattr(package, name) for package in packages for name in package.__all__}
     values = []
     for statement in ast.parse(code).body:

@@ -354,6 +354,26 @@ create table if not exists ops.list_reads (
 comment on table ops.list_reads is
 'One row per endpoint of an API. While its list is being read: place, the position to resume from; since, the requested lower bound; reached, the latest cursor seen; ceiling, the API''s clock at the start of the list, which the cursor must not pass; gathered, what has landed up to place and is not published. Afterwards: etag of the full list. Contains no credentials.';
 
+-- Files, one row per content.
+
+create table if not exists ops.files (
+    source_system text not null,
+    table_name text not null,
+    path text not null,
+    content_hash text not null,
+    signature text not null,
+    size_bytes bigint not null,
+    rows_read bigint not null,
+    state text not null check (state in ('loaded', 'same content', 'replaced', 'vanished')),
+    batch_id bigint not null,
+    loaded_at timestamptz not null default clock_timestamp(),
+    released_at timestamptz,
+    primary key (source_system, table_name, path, content_hash)
+);
+comment on table ops.files is
+'One row per content of a file that was read: its hash (SHA-256), and what became of it. Commits with its rows. loaded: raw has its rows; same content: another path had it first; replaced: the path has another content now; vanished: the file is gone, and its rows were deleted. signature: changes with every write. released_at: archived or deleted after the load.';
+create index if not exists files_by_hash on ops.files (source_system, table_name, content_hash);
+
 create table if not exists ops.record_fields (
     source_system text not null,
     table_name text not null,
