@@ -64,7 +64,7 @@ async def test_a_warehouse_that_is_killed_is_told_directly_once_and_that_it_is_b
             assert it.told == [f"opened {WAREHOUSE_DOWN}"], "within two minutes, once"
             message = it.receiver.accepted[0]
             assert message["severity"] == "critical"
-            assert message["runbook"] == "docs/watch.md#warehouse-down"
+            assert message["runbook"] == "docs/runbooks/warehouse-down.md"
             assert str(private.cluster.passwords["medallion_loader"]) not in str(message)
 
             from dataclasses import replace

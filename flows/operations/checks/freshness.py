@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 #: The name of the check, for `flows.operations.alerts.report`.
 NAME = "freshness"
 _CLOCKS = Clocks()
-_ALERTS = {LATE: "late", MISSED: "deadline missed", UNKNOWN: "freshness unknown"}
+#: The alert of each state that breaks a promise.
+ALERTS = {LATE: "late", MISSED: "deadline missed", UNKNOWN: "freshness unknown"}
 
 
 async def late(
@@ -43,8 +44,8 @@ async def late(
     moment: datetime = now or await connection.fetchval("select clock_timestamp()")
     found: dict[tuple[str, str], list[Reading]] = defaultdict(list)
     for reading in await clocks.read(connection, moment, active):
-        if reading.state in _ALERTS:
-            found[_ALERTS[reading.state], reading.subject].append(reading)
+        if reading.state in ALERTS:
+            found[ALERTS[reading.state], reading.subject].append(reading)
     return [_condition(name, readings, moment) for (name, _), readings in found.items()]
 
 
