@@ -22,6 +22,7 @@ _LISTED = 100
 _WORDS = {
     "opened": "",
     "grew": "more: ",
+    "flapping": "flapping: ",
     "changed": "changed: ",
     "acknowledged": "acknowledged: ",
     "escalated": "not acknowledged: ",

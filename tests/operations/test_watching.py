@@ -98,6 +98,31 @@ async def test_a_restart_of_the_warehouse_wakes_nobody_and_neither_do_those_who_
         assert it.told == [f"opened {WAREHOUSE_DOWN}"]
 
 
+async def test_a_warehouse_that_flaps_is_told_as_such_once_and_again_when_it_is_calm(
+    warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with watching(monkeypatch, warehouse.url("loader")) as it:
+        for _ in range(7):
+            away(monkeypatch)
+            await it.rounds()
+            monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", warehouse.url("loader"))
+            settings.cache_clear()
+            await it.rounds()
+        events = [message["event"] for message in it.receiver.accepted]
+        assert events == ["opened", "resolved"] * 3 + ["flapping"]
+        assert "It flaps" in it.receiver.accepted[-1]["body"]
+        assert "critical: flapping: warehouse down" in it.receiver.accepted[-1]["subject"]
+        await it.rounds(3)
+        assert rows(warehouse, "select count(*) from ops.alerts") == [(7,)], "each is recorded once"
+        await it.rounds(1, timedelta(minutes=61))
+        assert it.told[-1] == f"resolved {WAREHOUSE_DOWN}"
+        assert len(it.told) == 8
+        # The control: one that is away for good is told as always.
+        away(monkeypatch)
+        await it.rounds()
+        assert it.told[8:] == [f"opened {WAREHOUSE_DOWN}"]
+
+
 async def test_other_critical_problems_are_told_directly_while_the_warehouse_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -556,6 +556,7 @@ create table if not exists ops.alerts (
     run_id bigint,
     batch_id bigint,
     once boolean not null default false,
+    flapping boolean not null default false,
     reported_by text,
     times integer not null default 1,
     fired_at timestamptz not null default clock_timestamp(),
@@ -567,9 +568,10 @@ create table if not exists ops.alerts (
     check ((status = 'resolved') = (resolved_at is not null))
 );
 comment on table ops.alerts is
-'One row per problem, by name and subject. cause: what alerts of one incident have in common. once: tells of an event, which has no end. reported_by: the check that also resolves it. Contains no values of rows and no secrets.';
+'One row per problem, by name and subject. cause: what alerts of one incident have in common. once: tells of an event, which has no end. flapping: it fired too often to be sent each time. reported_by: the check that also resolves it. Contains no values of rows and no secrets.';
 create unique index if not exists alerts_open_once on ops.alerts (name, subject) where resolved_at is null;
 create index if not exists alerts_by_incident on ops.alerts (incident_id);
+create index if not exists alerts_by_name on ops.alerts (name, subject, alert_id);
 
 create table if not exists ops.alert_transitions (
     transition_id bigint generated always as identity primary key,
