@@ -1107,6 +1107,19 @@ create table if not exists ops.watches (
 comment on table ops.watches is
 'One row per host that runs `medallion watch`: when its last complete round ended, how long that took, and how many there were since it started.';
 
+-- Whether promises of freshness were kept that the ledger does not tell of: the newest event, and rows that wait for gold.
+create table if not exists ops.promise_states (
+    subject text not null,
+    clock text not null check (clock in ('event', 'pipeline')),
+    kept boolean not null,
+    since timestamptz not null,
+    until timestamptz not null,
+    primary key (subject, clock, since),
+    check (since <= until)
+) with (fillfactor = 50);
+comment on table ops.promise_states is
+'One row per stretch of time in which the watch found a promise of freshness kept, or broken. Between stretches nobody looked. Two months.';
+
 -- Decisions by people: a run asks, somebody answers once, for exactly the plan that was shown. A question is raised in the
 -- transaction of what it is about, and used in the transaction of what it allows. Plans have counts and names, no values.
 create table if not exists ops.decisions (
@@ -1349,7 +1362,7 @@ begin
         ops.schema_version, ops.runs, ops.loads, ops.chunks, ops.errors, ops.check_results, ops.reconciliations,
         ops.schema_changes, ops.circuits, ops.dbt_manifests, ops.releases, ops.incidents, ops.silences, ops.alerts,
         ops.alert_transitions, ops.alert_messages, ops.watches, ops.dashboard_actions, ops.usage,
-        ops.usage_days
+        ops.usage_days, ops.promise_states
     to medallion_dashboard;
     -- Without the words of people.
     grant select (
