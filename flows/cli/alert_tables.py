@@ -84,7 +84,9 @@ def alert_panel(alert: Alert, history: Sequence[Transition], readers: Sequence[s
         lines.add_row(
             f"{message.written_at:%H:%M:%S}", Text(f"message {message.about!r} to {message.channel}: {message.outcome}")
         )
-    heading = f"{alert.alert_id} · {alert.severity} · {alert.status}{', flapping' if alert.flapping else ''} · {alert.about}"
+    heading = (
+        f"{alert.alert_id} · {alert.severity} · {alert.status}{', flapping' if alert.flapping else ''} · {alert.about}"
+    )
     return Panel(lines, title=visible(heading), title_align="left", border_style=_STATUS[alert.status].split()[-1])
 
 

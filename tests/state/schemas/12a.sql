@@ -1293,6 +1293,7 @@ create table if not exists ops.usage (
     memory_bytes bigint,
     rows bigint,
     bytes bigint,
+    requests bigint,
     ended_at timestamptz not null default clock_timestamp(),
     primary key (kind, scope, name)
 ) with (fillfactor = 50);
@@ -1309,6 +1310,7 @@ create table if not exists ops.usage_days (
     seconds double precision not null,
     rows bigint not null,
     bytes bigint not null,
+    requests bigint not null default 0,
     primary key (day, kind, scope, name)
 ) with (fillfactor = 50);
 comment on table ops.usage_days is
@@ -1317,14 +1319,14 @@ comment on table ops.usage_days is
 create or replace function ops.add_usage_of_day() returns trigger
 language plpgsql set search_path = pg_catalog as $$
 begin
-    insert into ops.usage_days as d (day, kind, scope, name, times, seconds, rows, bytes)
+    insert into ops.usage_days as d (day, kind, scope, name, times, seconds, rows, bytes, requests)
     values (
         (new.ended_at at time zone 'UTC')::date, new.kind, new.scope, new.name, 1, coalesce(new.seconds, 0),
-        coalesce(new.rows, 0), coalesce(new.bytes, 0)
+        coalesce(new.rows, 0), coalesce(new.bytes, 0), coalesce(new.requests, 0)
     )
     on conflict (day, kind, scope, name) do update set
     times = d.times + 1, seconds = d.seconds + excluded.seconds, rows = d.rows + excluded.rows,
-    bytes = d.bytes + excluded.bytes;
+    bytes = d.bytes + excluded.bytes, requests = d.requests + excluded.requests;
     return null;
 end
 $$;
