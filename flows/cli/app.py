@@ -145,12 +145,14 @@ app.command()(roles.rotate)
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Also delete what was loaded of other sources")] = False,
+) -> None:
     """Run the whole platform once on real data: stack, sources, day one, day two, and the results."""
     keep_private()
     from demo.walkthrough import tell
 
-    tell(console)
+    tell(console, lambda what: yes or (sys.stdin.isatty() and typer.confirm(f"{what}. Go on?", default=False)))
 
 
 @app.command()

@@ -12,6 +12,7 @@ from flows.kinds.columns import refuse_unknown_columns
 from flows.kinds.postgres.queries import asks_who_reads, views_read
 from flows.values.errors import FailureClass, SourceError
 from flows.values.shape import METADATA_NAMES, Shape
+from flows.values.sqlstates import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,7 +157,7 @@ async def refuse_condition(connection: Connection[Record], table: Table, where: 
         if isinstance(problem, asyncpg.InsufficientPrivilegeError):
             raise
         raise SourceError(
-            f"the declared condition is refused by the source (SQLSTATE {problem.sqlstate})",
+            f"the declared condition is refused by the source: {Answer.of(problem)}",
             where=where,
             fix="try it there: select count(*) from … where …, then correct where=… in flows/sources",
         ) from None
