@@ -15,7 +15,8 @@ from flows.operations import watching as watching_module
 from flows.operations.alerts import Condition
 from flows.operations.checks.check import Check, Round
 from flows.operations.checks.clock import Clocks
-from flows.operations.watching import Looked, Watch
+from flows.operations.watch_clock import Looked
+from flows.operations.watching import Watch
 from flows.values.settings import settings
 from tests.conftest import TestDatabase
 from tests.operations.alerting import condition
