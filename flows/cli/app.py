@@ -31,6 +31,7 @@ from flows.cli import (
     runs,
     sources,
     stack,
+    tune,
 )
 from flows.cli import backup as backups
 from flows.cli.cost import cost
@@ -116,6 +117,7 @@ app.command()(volume)
 app.add_typer(anomalies.app, name="anomalies")
 app.command()(quality)
 app.command()(cost)
+app.add_typer(tune.app, name="tune")
 app.command()(metrics)
 app.command()(dashboard)
 app.command()(watch)

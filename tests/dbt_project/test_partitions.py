@@ -104,7 +104,7 @@ def test_what_changed_before_the_late_data_is_left_alone_and_reported(transforme
 
 
 def test_a_day_in_the_future_stops_no_correction_of_today(transformed: Story) -> None:
-    """Late data counts from the newest partition that has begun: a plan for next century and a typing error lie after."""
+    """Late data counts from the newest partition that has begun, not from a plan or a typing error of the future."""
     with copy_of(transformed.warehouse.database) as database:
         warehouse = Warehouse(database, transformed.warehouse.target.with_name("future"))
 
