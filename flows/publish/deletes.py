@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from flows.landing.copy import keys_table
 from flows.landing.table import LANDING_SCHEMA, Stamp, Target
+from flows.publish.shown_keys import about_deletes, digest_of_keys
 from flows.publish.write import FEW_ROWS, affected
 from flows.values.asking import refuse
 from flows.values.errors import DataRefused
 from flows.values.identifiers import qualified, quote_identifier
-from flows.values.question import Question
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -41,7 +41,10 @@ async def mark_deleted(
     deleted = affected(status)
     if deleted and max_share < 1:
         held = deleted + await connection.fetchval(f"select count(*) from {target.raw} where _deleted_at is null")
-        refuse_too_many(deleted, held, max_share, target.where)
+        if too_many(deleted, held, max_share):
+            marked = f"{target.raw} where _deleted_at is not null and _batch_id = {stamp.batch_id}"
+            shown = await digest_of_keys(connection, marked, [quote_identifier(key) for key in keys])
+            refuse_too_many(deleted, held, max_share, target.where, shown)
     return deleted
 
 
@@ -50,9 +53,10 @@ def too_many(deleted: int, held: int, max_share: float) -> bool:
     return held >= FEW_ROWS and deleted > held * max_share
 
 
-def refuse_too_many(deleted: int, held: int, max_share: float, where: str) -> None:
+def refuse_too_many(deleted: int, held: int, max_share: float, where: str, keys: str | None = None) -> None:
     """Raises:
-    DataRefused: so many of the `held` rows are a larger share than declared, and no person has allowed it.
+    DataRefused: so many of the `held` rows are a larger share than declared, and no person has allowed it: for these
+        `keys`, by their digest, if they are known.
     """
     if too_many(deleted, held, max_share):
         error = DataRefused(
@@ -62,7 +66,7 @@ def refuse_too_many(deleted: int, held: int, max_share: float, where: str) -> No
             fix="check the source and the role's privileges to see its rows; if they are really deleted, raise "
             "max_deleted for one run (Replace and Overwrite: lower min_share)",
         )
-        refuse(error, Question("deletes", {"allowed share": max_share}, {"deleted": deleted}))
+        refuse(error, about_deletes(max_share, deleted, keys))
 
 
 async def drop_earlier(connection: Connection[Record], target: Target, lists: tuple[str, str], batch_id: int) -> int:

@@ -166,7 +166,9 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
     session.pass_failpoint("in_publish_before_rows")
     within = staged.quarantine_within
     if isinstance(staged.load, Overwrite) and not staged.first:
-        await overwrite.refuse_shrunken_partition(warehouse, target, staged.shape, staged.load, staged.window.condition)
+        await overwrite.refuse_shrunken_partition(
+            warehouse, target, staged.shape, staged.keys, staged.load, staged.window.condition
+        )
     told = staged.lists is not None and staged.lists.documented
     if staged.is_complete and (told or not staged.unreadable) and await open_rows.count_open(warehouse, table=name):
         # Everything was read, at least of the partitions: quarantined rows that were not read again are deleted.

@@ -576,6 +576,7 @@ create table if not exists ops.alerts (
     run_id bigint,
     batch_id bigint,
     once boolean not null default false,
+    flapping boolean not null default false,
     reported_by text,
     times integer not null default 1,
     fired_at timestamptz not null default clock_timestamp(),
@@ -587,9 +588,10 @@ create table if not exists ops.alerts (
     check ((status = 'resolved') = (resolved_at is not null))
 );
 comment on table ops.alerts is
-'One row per problem, by name and subject. cause: what alerts of one incident have in common. once: tells of an event, which has no end. reported_by: the check that also resolves it. Contains no values of rows and no secrets.';
+'One row per problem, by name and subject. cause: what alerts of one incident have in common. once: tells of an event, which has no end. flapping: it fired too often to be sent each time. reported_by: the check that also resolves it. Contains no values of rows and no secrets.';
 create unique index if not exists alerts_open_once on ops.alerts (name, subject) where resolved_at is null;
 create index if not exists alerts_by_incident on ops.alerts (incident_id);
+create index if not exists alerts_by_name on ops.alerts (name, subject, alert_id);
 
 create table if not exists ops.alert_transitions (
     transition_id bigint generated always as identity primary key,
@@ -1125,6 +1127,19 @@ create table if not exists ops.watches (
 comment on table ops.watches is
 'One row per host that runs `medallion watch`: when its last complete round ended, how long that took, and how many there were since it started.';
 
+-- Whether promises of freshness were kept that the ledger does not tell of: the newest event, and rows that wait for gold.
+create table if not exists ops.promise_states (
+    subject text not null,
+    clock text not null check (clock in ('event', 'pipeline')),
+    kept boolean not null,
+    since timestamptz not null,
+    until timestamptz not null,
+    primary key (subject, clock, since),
+    check (since <= until)
+) with (fillfactor = 50);
+comment on table ops.promise_states is
+'One row per stretch of time in which the watch found a promise of freshness kept, or broken. Between stretches nobody looked. Two months.';
+
 -- Decisions by people: a run asks, somebody answers once, for exactly the plan that was shown. A question is raised in the
 -- transaction of what it is about, and used in the transaction of what it allows. Plans have counts and names, no values.
 create table if not exists ops.decisions (
@@ -1298,6 +1313,7 @@ create table if not exists ops.usage (
     memory_bytes bigint,
     rows bigint,
     bytes bigint,
+    requests bigint,
     ended_at timestamptz not null default clock_timestamp(),
     primary key (kind, scope, name)
 ) with (fillfactor = 50);
@@ -1314,6 +1330,7 @@ create table if not exists ops.usage_days (
     seconds double precision not null,
     rows bigint not null,
     bytes bigint not null,
+    requests bigint not null default 0,
     primary key (day, kind, scope, name)
 ) with (fillfactor = 50);
 comment on table ops.usage_days is
@@ -1322,14 +1339,14 @@ comment on table ops.usage_days is
 create or replace function ops.add_usage_of_day() returns trigger
 language plpgsql set search_path = pg_catalog as $$
 begin
-    insert into ops.usage_days as d (day, kind, scope, name, times, seconds, rows, bytes)
+    insert into ops.usage_days as d (day, kind, scope, name, times, seconds, rows, bytes, requests)
     values (
         (new.ended_at at time zone 'UTC')::date, new.kind, new.scope, new.name, 1, coalesce(new.seconds, 0),
-        coalesce(new.rows, 0), coalesce(new.bytes, 0)
+        coalesce(new.rows, 0), coalesce(new.bytes, 0), coalesce(new.requests, 0)
     )
     on conflict (day, kind, scope, name) do update set
     times = d.times + 1, seconds = d.seconds + excluded.seconds, rows = d.rows + excluded.rows,
-    bytes = d.bytes + excluded.bytes;
+    bytes = d.bytes + excluded.bytes, requests = d.requests + excluded.requests;
     return null;
 end
 $$;
@@ -1401,7 +1418,7 @@ begin
         ops.schema_version, ops.runs, ops.loads, ops.chunks, ops.errors, ops.check_results, ops.reconciliations,
         ops.schema_changes, ops.circuits, ops.dbt_manifests, ops.releases, ops.incidents, ops.silences, ops.alerts,
         ops.alert_transitions, ops.alert_messages, ops.watches, ops.dashboard_actions, ops.usage,
-        ops.usage_days
+        ops.usage_days, ops.promise_states
     to medallion_dashboard;
     -- Without the words of people.
     grant select (
