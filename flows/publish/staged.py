@@ -59,6 +59,7 @@ class Staged:
     `limited`: a row limit ended the read, so that these rows say nothing of others. `renews`: raw has a sample that
     such loads have left, which these rows replace.
     `tombstones`: landing rows with `_deleted_at` mark deleted rows.
+    `gone`: a relation of keys that the source says it has deleted, so raw's rows of them are.
     `lists`: completely read lists, so other rows of them in raw are deleted.
     `equals_raw`: nothing was staged, because all of the source's rows were found to be equal to raw's.
     `settle` replaces this for reads of single keys: it marks deletes among them, and counts only them.
@@ -89,6 +90,7 @@ class Staged:
     limited: bool = False
     renews: bool = False
     tombstones: bool = False
+    gone: str | None = None
     lists: WholeLists | None = None
     compared_by: tuple[str, ...] = ()
     on_duplicate: OnDuplicate = "quarantine"

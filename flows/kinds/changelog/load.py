@@ -1,0 +1,326 @@
+"""One load of a captured table: copied in a snapshot, compared in one, or brought up to date by its changes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from flows.access.sessions import pinned
+from flows.declare import Merge
+from flows.declare.database import Database
+from flows.declare.rule import Tolerance
+from flows.declare.table import Table
+from flows.failures.diagnose import CONNECTION_LOST
+from flows.kinds.changelog import difference, inbox, net, position
+from flows.kinds.changelog.capture import Capture
+from flows.kinds.changelog.inbox import Changes, Wanted, log_locked
+from flows.kinds.changelog.plan import CapturePlan, as_copied
+from flows.kinds.changelog.slot import Exporter, ensure_slot, exporting
+from flows.kinds.postgres.compare import source_rows
+from flows.kinds.postgres.reading import join_reading, settled, stop_reading
+from flows.kinds.postgres.rows import watched
+from flows.kinds.postgres.stage import carry_out
+from flows.kinds.postgres.table import CopyStream, describe, select_rows
+from flows.landing import copy
+from flows.landing.drift import fit_to_raw
+from flows.landing.table import Stamp, Target, create_landing, ensure_types, stamp_landing
+from flows.publish.evolution import described_changes, record_held
+from flows.publish.identity import joined
+from flows.publish.run import Loaded, LoadRun
+from flows.publish.staged import Staged
+from flows.state import change_counts
+from flows.values.checksum import Key, key_among
+from flows.values.errors import SourceUnavailable
+from flows.values.identifiers import quote_identifier
+from flows.values.plan import KeySet, Window
+from flows.values.shape import column_list
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+# Keys in one query for rows of a comparison.
+_KEYS_READ = 10_000
+
+
+async def load_captured(run: LoadRun[Database, Table], planned: CapturePlan) -> Loaded:
+    """Carry out the plan. A slot that was lost since, or that is made here, leads to a comparison."""
+    if planned.how == "changes":
+        async with log_locked(run.warehouse, run.source, run.target.where):
+            capture, note = await _ready(run)
+            changes = await _changes(run, planned, capture)
+        if changes is not None:
+            return await _publish_changes(run, planned, changes)
+        how, reason = "compare", "the slot begins behind the stored position"
+        if planned.batch.changes:
+            how, reason = "copy", f"{reason}, and columns have changed"
+        planned = replace(planned, how=how, plan=replace(planned.plan, strategy="reload", reason=reason))  # type: ignore[arg-type]
+    else:
+        async with log_locked(run.warehouse, run.source, run.target.where):
+            capture, note = await _ready(run)
+            # From here on the slot does not advance, whatever other tables commit.
+            await position.hold(run.warehouse, run.source.name, run.table.name, run.session.batch_id)
+    if note:
+        planned = replace(planned, plan=replace(planned.plan, warning=joined(planned.plan.warning, note)))
+    async with exporting(run.source_address, run.target.where) as exporter:
+        if planned.how == "compare":
+            return await _compare(run, planned, exporter)
+        return await _copy(run, planned, exporter)
+
+
+async def _ready(run: LoadRun[Database, Table]) -> tuple[Capture, str | None]:
+    with run.session.reading():
+        return await ensure_slot(run.origin, run.source, run.target.where)
+
+
+# -- a snapshot
+
+
+async def _copy(run: LoadRun[Database, Table], planned: CapturePlan, exporter: Exporter) -> Loaded:
+    """The table in full, in the exported snapshot: what follows it is in the log."""
+
+    class Copying(LoadRun[Database, Table]):
+        """The run, with the position that the snapshot turned out to have."""
+
+        async def publish(self, part: Staged, note: object = None) -> object:  # type: ignore[override]
+            at = position.at(exporter.position, planned.identity, planned.origin)
+            window = replace(part.window, next=at, upper=position.text(exporter.position))
+            return await super().publish(replace(part, window=window))
+
+    copying = Copying(
+        **{name: getattr(run, name) for name in LoadRun.__dataclass_fields__ if name != "table"},
+        table=as_copied(run.table),
+    )
+    batch = replace(planned.batch, plan=planned.plan, snapshot=exporter.snapshot)
+    return await carry_out(copying, batch)
+
+
+# -- a comparison
+
+
+async def _compare(run: LoadRun[Database, Table], planned: CapturePlan, exporter: Exporter) -> Loaded:
+    """Only what differs is read, in the exported snapshot."""
+    session, shape, table = run.session, planned.shape, as_copied(run.table)
+    with session.reading():
+        await join_reading(run.origin, run.source, table, exporter.snapshot, shape)
+        async with session.warehouse.transaction(isolation="repeatable_read", readonly=True):
+            found = await difference.find(run.origin, session.warehouse, run.target, table, shape)
+        if found is None:
+            await stop_reading(run.origin)
+    if found is None:
+        await exporter.close()
+        async with exporting(run.source_address, run.target.where) as again:
+            reason = f"{planned.plan.reason}; too many do, so all are read"
+            return await _copy(run, replace(planned, plan=replace(planned.plan, reason=reason)), again)
+    labels = await ensure_types(session.warehouse, run.target, shape)
+    await record_held(session, planned.batch.held)
+    stamp = Stamp(datetime.now(UTC).isoformat(), session.batch_id)
+    rows, received = await _land_differences(run, planned, found, stamp)
+    with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, *CONNECTION_LOST):
+        await stop_reading(run.origin)
+    fitted, drift = await fit_to_raw(session.warehouse, run.target, shape, planned.batch.held)
+    at = position.at(exporter.position, planned.identity, planned.origin)
+    counts = await run.publish(
+        Staged(
+            load=Merge(),
+            shape=fitted,
+            keys=table.keys,
+            window=Window(next=at, upper=at.value),
+            first=False,
+            rows_read=rows,
+            received_bytes=received,
+            extracted_at=stamp.extracted_at,
+            rules=(*drift, *table.rules),
+            tolerance=_tolerance(table, found.source_rows, rows),
+            changes=tuple(labels),
+            source_keys=KeySet(found.source_rows),
+            gone=net.gone_table(run.target),
+        ),
+        functools.partial(_drop_gone, run.target),
+    )
+    return Loaded(planned.plan, counts, described_changes(labels, planned.batch.held))
+
+
+async def _land_differences(
+    run: LoadRun[Database, Table], planned: CapturePlan, found: difference.Found, stamp: Stamp
+) -> tuple[int, int]:
+    """The differing rows, and the keys that only raw has; how many rows, and the bytes received."""
+    session, shape, table, received = run.session, planned.shape, as_copied(run.table), 0
+    await create_landing(session.warehouse, run.target, shape, first=False, bare=True)
+    await net.create_gone(session.warehouse, run.target, shape, table.keys)
+    session.pass_failpoint("after_landing_created")
+    for start in range(0, len(found.read), _KEYS_READ):
+        keys = found.read[start : start + _KEYS_READ]
+        stream = CopyStream(run.origin, select_rows(table, shape, source_rows.among(table, shape, keys)))
+        async with contextlib.aclosing(watched(stream, session, run.on_progress, received)) as chunks:
+            await copy.copy_rows(session.warehouse, run.target, shape.names, chunks)
+        received += stream.bytes
+    await stamp_landing(session.warehouse, run.target, stamp)
+    for start in range(0, len(found.gone), _KEYS_READ):
+        await _land_gone(session.warehouse, run.target, planned, found.gone[start : start + _KEYS_READ])
+    rows = await session.warehouse.fetchval(f"select count(*) from {run.target.landing}")
+    session.rows_read = rows
+    return rows, received
+
+
+async def _land_gone(warehouse: Connection[Record], target: Target, planned: CapturePlan, keys: Sequence[Key]) -> None:
+    table, shape = planned.batch.table, planned.shape
+    kinds = [column.raw_type for name in table.keys if (column := shape.column(name))]
+    gone = key_among([f"r.{quote_identifier(key)}" for key in table.keys], kinds, keys)
+    await warehouse.execute(
+        f"insert into {net.gone_table(target)} select {column_list(table.keys, 'r')} from {target.raw} as r "
+        f"where {gone}"
+    )
+
+
+# -- changes
+
+
+async def _changes(run: LoadRun[Database, Table], planned: CapturePlan, capture: Capture) -> Changes | None:
+    """The table's changes since its position; None if the slot no longer has them. The log must be locked."""
+    assert planned.position is not None  # of a plan by changes
+    if capture.confirmed is None or capture.confirmed > planned.position:
+        await position.hold(run.warehouse, run.source.name, run.table.name, run.session.batch_id)
+        return None
+    wanted = Wanted(run.target, planned.captured.id, planned.position)
+    found = await inbox.claim(run, wanted)
+    return found or await inbox.read(run, capture, wanted, await _others(run, capture))
+
+
+_OTHERS = """
+select c.table_name, c.cursor_value, (c.identity -> 'table' ->> 'id')::bigint as oid
+from ops.cursors as c
+where c.source_system = $1 and c.table_name <> $2 and c.cursor_value is not null and c.identity -> 'log' ->> 'slot' = $3
+    and c.identity -> 'table' ->> 'id' is not null
+"""
+
+
+async def _others(run: LoadRun[Database, Table], capture: Capture) -> list[Wanted]:
+    """The other tables whose changes this run needs; none for a load outside a run."""
+    if run.session.run_id is None:
+        return []
+    declared = {table.name for table in run.source.tables}
+    others = []
+    for row in await run.warehouse.fetch(_OTHERS, run.source.name, run.table.name, capture.names.slot):
+        at = position.number(row["cursor_value"])
+        if row["table_name"] in declared and capture.confirmed is not None and at >= capture.confirmed:
+            target = Target(run.source.name, row["table_name"], run.source.raw_schema)
+            others.append(Wanted(target, row["oid"], at))
+    return others
+
+
+async def _publish_changes(run: LoadRun[Database, Table], planned: CapturePlan, changes: Changes) -> Loaded:
+    session, shape, table, batch = run.session, planned.shape, run.table, planned.batch
+    await _refuse_other_columns(run, planned)
+    run.spending.admit(changes.rows, changes.bytes)
+    before = position.keys_of(planned.stored) or await _keys_before(run, planned)
+    labels = await ensure_types(session.warehouse, run.target, shape)
+    await record_held(session, batch.held)
+    stamp = Stamp(datetime.now(UTC).isoformat(), session.batch_id)
+    staging = net.Net(session.warehouse, run.target, shape, table.keys, changes)
+    rows = await staging.land(stamp, functools.partial(_read_again, run, planned))
+    after = await staging.source_keys(before) if before is not None else None
+    session.rows_read = rows
+    session.pass_failpoint("after_landing_created")
+    fitted, drift = await fit_to_raw(session.warehouse, run.target, shape, batch.held)
+    at = position.at(changes.ends, planned.identity, planned.origin, after)
+    all_changes = (*batch.changes, *labels)
+    counts = await run.publish(
+        Staged(
+            load=Merge(),
+            shape=fitted,
+            keys=table.keys,
+            window=Window(lower=planned.stored.value, upper=at.value, next=at),
+            first=False,
+            rows_read=rows,
+            received_bytes=changes.bytes,
+            extracted_at=stamp.extracted_at,
+            rules=(*drift, *table.rules),
+            tolerance=table.tolerance,
+            changes=all_changes,
+            source_keys=after,
+            gone=staging.gone,
+            on_duplicate=table.on_duplicate,
+        ),
+        functools.partial(_note, changes, run.target),
+    )
+    plan = replace(planned.plan, upper=at.value)
+    return Loaded(plan, counts, described_changes(all_changes, batch.held))
+
+
+async def _drop_gone(target: Target, warehouse: Connection[Record], batch_id: int) -> None:
+    await warehouse.execute(f"drop table {net.gone_table(target)}")
+
+
+async def _note(changes: Changes, target: Target, warehouse: Connection[Record], batch_id: int) -> None:
+    """In the publishing transaction: what the source did, and the end of the table of changes."""
+    counts = changes.counts
+    found = change_counts.Totals(
+        inserts=counts.get("I", 0),
+        updates=counts.get("U", 0) + counts.get("V", 0),
+        deletes=counts.get("D", 0),
+        truncates=counts.get("T", 0),
+        key_changes=counts.get("k", 0),
+        committed_at=changes.committed_at,
+    )
+    await change_counts.note(warehouse, batch_id, found, position.text(changes.begins), position.text(changes.ends))
+    await warehouse.execute(f"drop table {changes.relation}, {net.gone_table(target)}")
+
+
+async def _refuse_other_columns(run: LoadRun[Database, Table], planned: CapturePlan) -> None:
+    """Raises:
+    SourceUnavailable: the columns changed between the plan and the end of the log: a value of a new one would be lost.
+    """
+    with run.session.reading():
+        table = as_copied(run.table)
+        async with settled(run.origin, run.source, table):
+            now = await describe(run.origin, run.source.name, run.source.raw_schema, table)
+    if now.columns != planned.shape.columns:
+        raise SourceUnavailable(
+            "columns of the table changed while the load began",
+            where=run.target.where,
+            fix="the load is retried automatically, and planned again; nothing was published",
+            retryable=True,
+        )
+
+
+_LAST = """
+select reconciliation from ops.loads
+where source_system = $1 and table_name = $2 and status = 'published' order by batch_id desc limit 1
+"""
+
+
+async def _keys_before(run: LoadRun[Database, Table], planned: CapturePlan) -> KeySet | None:
+    """The source's keys at the stored position: those of raw and quarantine, if the last load found them equal."""
+    if await run.warehouse.fetchval(_LAST, run.source.name, run.table.name) != "match":
+        return None
+    return await net.held(run.warehouse, run.target, run.table.keys, planned.shape)
+
+
+async def _read_again(
+    run: LoadRun[Database, Table], planned: CapturePlan, keys: Sequence[Key], column: str
+) -> Mapping[Key, str | None]:
+    """A column's values at the source now, by the key's text. Later changes are still in the log."""
+    table, shape = as_copied(run.table), planned.shape
+    found = shape.column(column)
+    assert found is not None  # only columns of the shape are asked for
+    texts = ", ".join(f"({one.select})::text" for name in table.keys if (one := shape.column(name)))
+    pins = pinned(run.origin, f"medallion read {run.target.where}")
+    with run.session.reading():
+        await run.origin.execute(f"begin isolation level repeatable read read only; {pins}")
+        records = await run.origin.fetch(
+            f"select array[{texts}] as key, ({found.select})::text as value from {table.relation} "
+            f"where {source_rows.among(table, shape, keys)}"
+        )
+        await run.origin.execute("commit")
+    return {tuple(record["key"]): record["value"] for record in records}
+
+
+def _tolerance(table: Table, source_rows: int, rows: int) -> Tolerance:
+    share = min(1.0, table.max_quarantined * max(1.0, source_rows / max(1, rows)))
+    return replace(table.tolerance, max_quarantined=share)
