@@ -166,7 +166,8 @@ class LogEnds:
 
     def columns(self, name: str | None = None) -> Rows:
         return self.source(
-            "select quote_ident(attname) from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped "
+            "select quote_ident(attname) from pg_attribute "
+            "where attrelid = %s::regclass and attnum > 0 and not attisdropped "
             "order by attnum",
             [name or self.tables[0].name],
         )
