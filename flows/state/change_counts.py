@@ -62,5 +62,6 @@ async def totals(connection: Connection[Record], source: str) -> dict[str, Total
     found = {}
     for row in await connection.fetch(_TOTALS, source):
         facts = dict(row)
-        found[str(facts.pop("table_name"))] = Totals(**facts)
+        name = str(facts.pop("table_name"))
+        found[name] = Totals(**facts)
     return found

@@ -108,6 +108,8 @@ def _problem(row: Record, names: Names) -> str | None:
     """Why nothing can be captured, whatever the table."""
     if row["wal_level"] != "logical":
         return f"wal_level is {row['wal_level']} at the source, and must be logical"
+    if row["standby"]:
+        return "the source is a standby, and slots are read at the primary"
     if row["publication_id"] is None:
         return f"publication {names.publication} does not exist"
     if not row["publishes_all"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from flows.declare.rule import Tolerance
 from flows.declare.table import Table
 from flows.failures.diagnose import CONNECTION_LOST
 from flows.kinds.changelog import difference, inbox, net, position
-from flows.kinds.changelog.capture import Capture
+from flows.kinds.changelog.capture import Capture, captured
 from flows.kinds.changelog.inbox import Changes, Wanted, log_locked
 from flows.kinds.changelog.plan import CapturePlan, as_copied
 from flows.kinds.changelog.slot import Exporter, ensure_slot, exporting
@@ -38,12 +38,13 @@ from flows.state import change_counts
 from flows.values.checksum import Key, key_among
 from flows.values.errors import SourceUnavailable
 from flows.values.identifiers import quote_identifier
-from flows.values.plan import KeySet, Window
+from flows.values.plan import KeySet, LoadCounts, Window
 from flows.values.shape import column_list
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
+Note = Callable[["Connection[Record]", int], Awaitable[None]]
 # Keys in one query for rows of a comparison.
 _KEYS_READ = 10_000
 
@@ -54,9 +55,12 @@ async def load_captured(run: LoadRun[Database, Table], planned: CapturePlan) -> 
         async with log_locked(run.warehouse, run.source, run.target.where):
             capture, note = await _ready(run)
             changes = await _changes(run, planned, capture)
-        if changes is not None:
+        rewritten = changes is not None and planned.rewritten and not changes.counts.get("T")
+        if changes is not None and not rewritten:
             return await _publish_changes(run, planned, changes)
-        how, reason = "compare", "the slot begins behind the stored position"
+        if changes is not None:
+            await run.warehouse.execute(f"drop table {changes.relation}")
+        how, reason = "compare", planned.rewritten or "the slot begins behind the stored position"
         if planned.batch.changes:
             how, reason = "copy", f"{reason}, and columns have changed"
         planned = replace(planned, how=how, plan=replace(planned.plan, strategy="reload", reason=reason))  # type: ignore[arg-type]
@@ -87,10 +91,10 @@ async def _copy(run: LoadRun[Database, Table], planned: CapturePlan, exporter: E
     class Copying(LoadRun[Database, Table]):
         """The run, with the position that the snapshot turned out to have."""
 
-        async def publish(self, part: Staged, note: object = None) -> object:  # type: ignore[override]
+        async def publish(self, part: Staged, note: Note | None = None) -> LoadCounts:
             at = position.at(exporter.position, planned.identity, planned.origin)
-            window = replace(part.window, next=at, upper=position.text(exporter.position))
-            return await super().publish(replace(part, window=window))
+            window = replace(part.window, next=at, upper=at.value)
+            return await run.publish(replace(part, window=window), note)
 
     copying = Copying(
         **{name: getattr(run, name) for name in LoadRun.__dataclass_fields__ if name != "table"},
@@ -216,7 +220,7 @@ async def _others(run: LoadRun[Database, Table], capture: Capture) -> list[Wante
 
 async def _publish_changes(run: LoadRun[Database, Table], planned: CapturePlan, changes: Changes) -> Loaded:
     session, shape, table, batch = run.session, planned.shape, run.table, planned.batch
-    await _refuse_other_columns(run, planned)
+    await _refuse_changed(run, planned)
     run.spending.admit(changes.rows, changes.bytes)
     before = position.keys_of(planned.stored) or await _keys_before(run, planned)
     labels = await ensure_types(session.warehouse, run.target, shape)
@@ -272,18 +276,26 @@ async def _note(changes: Changes, target: Target, warehouse: Connection[Record],
     await warehouse.execute(f"drop table {changes.relation}, {net.gone_table(target)}")
 
 
-async def _refuse_other_columns(run: LoadRun[Database, Table], planned: CapturePlan) -> None:
-    """Raises:
-    SourceUnavailable: the columns changed between the plan and the end of the log: a value of a new one would be lost.
+async def _refuse_changed(run: LoadRun[Database, Table], planned: CapturePlan) -> None:
+    """After the log was read: what it has of the table is still what was planned.
+
+    Raises:
+        SourceUnavailable: columns changed between the plan and the end of the log, so that values of a new one would be
+            lost; or the publication did, so that changes are missing.
+        SourceError: changes of the table no longer arrive.
     """
+    table, where = as_copied(run.table), run.target.where
     with run.session.reading():
-        table = as_copied(run.table)
         async with settled(run.origin, run.source, table):
-            now = await describe(run.origin, run.source.name, run.source.raw_schema, table)
-    if now.columns != planned.shape.columns:
+            shape = await describe(run.origin, run.source.name, run.source.raw_schema, table)
+            of_log = await captured(run.origin, planned.capture, table, shape, where)
+    changed = "columns of the table" if shape.columns != planned.shape.columns else ""
+    if of_log.publication != planned.captured.publication:
+        changed = f"publication {planned.capture.names.publication}"
+    if changed:
         raise SourceUnavailable(
-            "columns of the table changed while the load began",
-            where=run.target.where,
+            f"{changed} changed while the load began",
+            where=where,
             fix="the load is retried automatically, and planned again; nothing was published",
             retryable=True,
         )

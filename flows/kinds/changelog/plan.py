@@ -32,7 +32,8 @@ class CapturePlan:
     """A captured table's next load.
 
     `batch` is the plan of a copy of the table, of which the other ways take columns and their changes. `stored` is the
-    state that the position comes from. `identity` is stored with the next position.
+    state that the position comes from. `identity` is stored with the next position. `rewritten`: why rows may have
+    changed without a change in the log, unless it has a truncate.
     """
 
     plan: LoadPlan
@@ -43,6 +44,7 @@ class CapturePlan:
     stored: CursorState
     position: int | None
     identity: dict[str, Any]
+    rewritten: str | None = None
 
     @property
     def origin(self) -> dict[str, str]:
@@ -109,7 +111,8 @@ async def plan_captured(
         plan = replace(
             plan, strategy="merge", reason=reason, lower=position.text(at), upper=None, reading=Reading(), cautions=()
         )
-    return CapturePlan(plan, how, batch, capture, of_log, state, at, identity)
+    rewritten = await _rewritten(origin, batch, state, identity) if how == "changes" else None
+    return CapturePlan(plan, how, batch, capture, of_log, state, at, identity, rewritten)
 
 
 async def _since(
@@ -165,7 +168,22 @@ async def _lost(
     if capture.retained > capture.log.limit:
         return f"slot {capture.names.slot} retains {capture.retained / 1e9:,.1f} GB, more than max_retained"
     # A rewritten file is no doubt by itself: truncates are in the log.
-    now = {**identity, "table": {**identity["table"], "file": state.identity.get("table", {}).get("file")}}
+    now = {
+        **identity,
+        "log": state.identity["log"],
+        "table": {**identity["table"], "file": state.identity.get("table", {}).get("file")},
+    }
+    found = await doubt(origin, batch.table, state.identity, now, batch.target.where)
+    return found.reason if found is not None else None
+
+
+async def _rewritten(
+    origin: Connection[Record], batch: TablePlan, state: CursorState, identity: dict[str, Any]
+) -> str | None:
+    """Whether all rows were written anew, by a truncate or by `alter table … type … using …`."""
+    if any(change.change == "retyped" for change in batch.changes):
+        return None  # a wider type holds the same values
+    now = {**identity, "log": state.identity["log"]}
     found = await doubt(origin, batch.table, state.identity, now, batch.target.where)
     return found.reason if found is not None else None
 

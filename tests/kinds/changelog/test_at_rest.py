@@ -19,7 +19,6 @@ from tests.kinds.changelog.log_ends import LogEnds, drop_slots
 from tests.kinds.changelog.test_changes import LONG
 from tests.kinds.conformance import forking
 
-pytestmark = pytest.mark.xdist_group("log")
 #: Not passed by loads of changes.
 OF_OTHERS = {"in_chunk_before_commit", "after_slice_commit", "after_chunk_commit"}
 COLUMNS = "id bigint primary key, amount int, note text"

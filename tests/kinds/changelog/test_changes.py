@@ -3,10 +3,10 @@
 import pytest
 
 from flows.declare import Rule
+from flows.kinds.changelog import inbox
 from flows.values.errors import MedallionError
 from tests.kinds.changelog.log_ends import LogEnds
 
-pytestmark = pytest.mark.xdist_group("log")
 ROWS = "insert into items select n, 'item ' || n, n * 10 from generate_series({}, {}) as n"
 #: Stored out of line, and so not in the log of an update that leaves it alone.
 LONG = "(select string_agg(md5(n::text || i::text), '') from generate_series(1, 200) as i)"
@@ -231,8 +231,6 @@ async def test_the_slot_advances_although_nothing_of_its_tables_changes(ends: Lo
 
 
 async def test_one_read_of_the_log_serves_all_tables_of_a_run(ends: LogEnds, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.kinds.changelog import inbox
-
     await start(ends)
     ends.create("other", "id bigint primary key, name text")
     await ends.set_up()

@@ -2,11 +2,11 @@
 
 import pytest
 
+from flows.declare import Merge
+from flows.kinds.changelog import Table, inbox
 from flows.values.errors import MedallionError, SourceUnavailable
 from tests.kinds.changelog.log_ends import LogEnds
 from tests.kinds.changelog.test_changes import start
-
-pytestmark = pytest.mark.xdist_group("log")
 
 
 async def test_a_new_column_comes_with_the_next_change_and_without_a_copy(ends: LogEnds) -> None:
@@ -96,8 +96,6 @@ async def test_frozen_columns_refuse_and_held_ones_quarantine(ends: LogEnds) -> 
 async def test_columns_that_change_while_a_load_begins_lose_no_value(
     ends: LogEnds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.kinds.changelog import inbox
-
     await start(ends)
     honest = inbox.pour
 
@@ -149,9 +147,6 @@ async def test_partitions_arrive_as_one_table(ends: LogEnds) -> None:
     ends.source("create table items_high partition of items for values from (100) to (200)")
     ends.source("grant select on items to public")
     ends.source("insert into items values (1, 'low'), (150, 'high')")
-    from flows.declare import Merge
-    from flows.kinds.changelog import Table
-
     ends.tables.append(Table("items", key="id", load=Merge()))
     await ends.set_up()
     await ends.load()
@@ -179,3 +174,18 @@ async def test_only_the_declared_columns_leave_the_source(ends: LogEnds) -> None
         f"'publication_names', '{name.publication}') where position('Grace'::bytea in data) > 0"
     )
     assert sent == [(0,)]
+
+
+async def test_rows_that_a_statement_rewrites_without_changes_in_the_log_are_compared(ends: LogEnds) -> None:
+    await start(ends)
+    ends.source("alter table items alter column name type text using upper(name) || '!'")
+    ends.source("update items set amount = -1 where id = 1")
+
+    result = await ends.load()
+
+    assert result.strategy == "reload"
+    assert ends.same()
+    ends.source("vacuum full items")
+    ends.source("update items set amount = -1 where id = 2")
+    assert (await ends.load()).strategy == "merge"
+    assert ends.same()

@@ -2,11 +2,12 @@
 
 import asyncio
 
+import psycopg
 import pytest
 
 from flows.access.addresses import connect
-from flows.declare import Log
-from flows.kinds.changelog import slot
+from flows.declare import Log, Timestamp
+from flows.kinds.changelog import inbox, slot
 from flows.kinds.changelog.slot import Exporter
 from flows.kinds.postgres import Database
 from flows.values.errors import MedallionError
@@ -14,8 +15,6 @@ from flows.verbs.load import load_table
 from tests.kinds.changelog.log_ends import LogEnds, drop_slots
 from tests.kinds.changelog.test_changes import ROWS, start
 from tests.publish.two_ends import run_sql
-
-pytestmark = pytest.mark.xdist_group("log")
 
 
 async def test_a_slot_that_is_gone_is_made_again_and_only_the_difference_is_read(ends: LogEnds) -> None:
@@ -215,8 +214,6 @@ async def test_an_open_transaction_makes_the_first_load_wait_only_so_long(
     monkeypatch.setattr(slot, "_WAIT_SECONDS", 1)
     async with connect(ends.address, side="source") as origin:
         await origin.execute("begin")
-        import psycopg
-
         with psycopg.connect(ends.shop.url("app")) as writer:
             writer.execute("insert into items values (1, 'open')")
             with pytest.raises(MedallionError, match="transaction that has written has been open") as refused:
@@ -263,3 +260,43 @@ async def test_a_comparison_counts_what_is_in_the_log_as_pending(ends: LogEnds) 
     assert ends.same()
     assert (await ends.compare()).result == "match"
     assert ends.raw("select relname from pg_class where relnamespace = 'landing'::regnamespace and relkind = 'r'") == []
+
+
+async def test_a_table_that_goes_back_to_batches_is_read_again(ends: LogEnds) -> None:
+    """A position of the log is no value of a cursor."""
+    ends.create("items", "id bigint primary key, changed_at timestamptz default now()", cursor=Timestamp("changed_at"))
+    ends.source("insert into items select generate_series(1, 5)")
+    await ends.set_up()
+    await ends.load()
+    ends.source("insert into items values (6)")
+    table = ends.tables[0]
+    batch = Database("shop", connection="shop", tables=[table])
+
+    result = await load_table(ends.warehouse_address, ends.address, batch, table)
+
+    assert result.strategy == "reload"
+    assert "was from the source's log" in str(result.warning)
+    assert len(ends.live()) >= 5
+
+
+async def test_a_publication_that_is_made_again_while_the_log_is_read_is_noticed(
+    ends: LogEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await start(ends)
+    ends.source("update items set amount = -1 where id = 1")
+    name, honest = (await ends.look()).names.publication, inbox.pour
+
+    async def meanwhile(*given: object) -> object:
+        ends.admin(f"drop publication {name}")
+        found = await honest(*given)  # type: ignore[arg-type]
+        await ends.set_up()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "pour", meanwhile)
+        with pytest.raises(MedallionError, match=r"publication .* changed while the load began"):
+            await ends.load()
+
+    await ends.load()
+
+    assert ends.same()
