@@ -48,7 +48,7 @@ def status(
             console.print(part)
     if not found:
         console.print("[dim]no source is declared with capture=Log()[/]")
-    if any(one.capture.problem or not one.capture.is_readable for one in found):
+    if any(not one.is_well for one in found):
         raise typer.Exit(3)
 
 

@@ -11,9 +11,7 @@ from rich.text import Text
 from flows.observe.look import grid
 
 if TYPE_CHECKING:
-    from flows.kinds.changelog.capture import Capture
-    from flows.kinds.changelog.setup import Step
-    from flows.verbs.capture import CaptureStatus
+    from flows.kinds.answers import CaptureStatus, Step
 
 _MB = 1e6
 
@@ -32,18 +30,15 @@ def steps_table(steps: Iterable[Step]) -> Table:
 
 def status_parts(status: CaptureStatus) -> list[Table]:
     """`medallion capture status`: the slot, then the tables."""
-    capture = status.capture
     slot = grid(f"Capture of {status.source}", ["what", "is"])
-    slot.add_row("slot", Text(*_slot(capture)))
-    slot.add_row("publication", capture.names.publication if capture.has_publication else "missing")
-    slot.add_row(
-        "retained WAL", f"{capture.retained / _MB:,.1f} MB of {capture.log.limit / _MB:,.0f} MB (max_retained)"
-    )
-    unlimited = capture.kept_at_most == "-1"
-    kept = "not limited: WAL fills the source's disk while nothing is loaded" if unlimited else capture.kept_at_most
+    slot.add_row("slot", Text(*_slot(status)))
+    slot.add_row("publication", status.publication or "missing")
+    slot.add_row("retained WAL", f"{status.retained / _MB:,.1f} MB of {status.limit / _MB:,.0f} MB (max_retained)")
+    unlimited = status.kept_at_most == "-1"
+    kept = "not limited: WAL fills the source's disk while nothing is loaded" if unlimited else status.kept_at_most
     slot.add_row("max_slot_wal_keep_size", Text(kept, style="bold" if unlimited else ""))
-    if capture.problem:
-        slot.add_row("problem", Text(f"{capture.problem}: medallion capture setup {status.source}", style="bold red"))
+    if status.problem:
+        slot.add_row("problem", Text(f"{status.problem}: medallion capture setup {status.source}", style="bold red"))
     numbers = ["behind (MB)", "inserts", "updates", "deletes", "truncates", "failed loads"]
     tables = grid("Tables", ["table", "position", *numbers, "last change (UTC)"], numbers)
     for one in status.tables:
@@ -53,18 +48,18 @@ def status_parts(status: CaptureStatus) -> list[Table]:
             "" if one.behind is None else f"{one.behind / _MB:,.1f}",
             *(f"{n:,}" for n in (one.counts.inserts, one.counts.updates, one.counts.deletes, one.counts.truncates)),
             f"{one.counts.failed:,}",
-            "" if one.committed_at is None else f"{one.committed_at:%Y-%m-%d %H:%M:%S}",
+            "" if one.counts.committed_at is None else f"{one.counts.committed_at:%Y-%m-%d %H:%M:%S}",
         )
     return [slot, tables]
 
 
-def _slot(capture: Capture) -> tuple[str, str]:
-    name = capture.names.slot
-    if not capture.has_slot:
-        return f"{name}: missing; the next load makes it, and compares all tables", "bold red"
-    if capture.lost:
+def _slot(status: CaptureStatus) -> tuple[str, str]:
+    name = status.slot
+    if not status.has_slot:
+        return f"{name}: missing; the next load creates it, and compares all tables", "bold red"
+    if status.lost:
         return (
-            f"{name}: lost its WAL ({capture.lost}); the next load makes it again, and compares all tables",
+            f"{name}: lost its WAL ({status.lost}); the next load creates it again, and compares all tables",
             "bold red",
         )
-    return f"{name}: {'being read' if capture.reader else 'ready'}", ""
+    return f"{name}: {'being read' if status.is_read else 'ready'}", ""

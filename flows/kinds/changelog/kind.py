@@ -16,11 +16,13 @@ import asyncpg
 from flows.declare.database import Database
 from flows.declare.table import Table
 from flows.failures.diagnose import CONNECTION_LOST
-from flows.kinds.answers import Column, Ends, Planned, Waiting, Words
+from flows.kinds.answers import CaptureStatus, Column, Ends, Planned, Step, Waiting, Words
+from flows.kinds.changelog import setup
 from flows.kinds.changelog.load import load_captured
 from flows.kinds.changelog.pending import pending_keys
 from flows.kinds.changelog.plan import CapturePlan, as_copied, plan_captured
 from flows.kinds.changelog.slot import advance
+from flows.kinds.changelog.status import capture_status
 from flows.kinds.postgres.compare.compare import compare_table
 from flows.kinds.postgres.kind import Postgres
 from flows.kinds.postgres.reading import settled
@@ -40,6 +42,7 @@ class Changelog(Postgres):
     cursor_decides = False
     at_budget: Literal["stops", "refuses", "checks"] = "refuses"
     heeds_limit = False
+    captures = True
 
     async def plan(
         self, warehouse: Connection[Record], origin: Connection[Record], source: Database, table: Table
@@ -76,6 +79,27 @@ class Changelog(Postgres):
     ) -> None:
         """As the source has them now; changes of the log that are older come again, and end there."""
         await super().repair(replace(ends, table=as_copied(ends.table)), keys, source_rows, run_id)
+
+    def refuse_capture(self, source: Database) -> None:
+        """It has one."""
+
+    async def missing_capture(self, source: Database, origin: Connection[Record]) -> Sequence[Step]:
+        """Publication, slot and rights."""
+        return await setup.missing_steps(origin, source)
+
+    async def set_up_capture(self, source: Database, origin: Connection[Record]) -> Sequence[Step]:
+        """The slot comes last: without a publication it brings nothing."""
+        return await setup.set_up(origin, source)
+
+    async def drop_capture(self, source: Database, origin: Connection[Record]) -> Sequence[Step]:
+        """Slot and publication."""
+        return await setup.tear_down(origin, source)
+
+    async def capture_status(
+        self, warehouse: Connection[Record], source: Database, origin: Connection[Record]
+    ) -> CaptureStatus:
+        """Slot, publication, and positions."""
+        return await capture_status(warehouse, origin, source)
 
     def refuse_backfill(self, source: Database, table: Table, column: str | None) -> str:
         """The log has no partitions."""

@@ -2,51 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import asyncpg
-
 from flows.access.sessions import pinned
 from flows.declare import Merge
 from flows.declare.database import Database
-from flows.declare.rule import Tolerance
 from flows.declare.table import Table
-from flows.failures.diagnose import CONNECTION_LOST
-from flows.kinds.changelog import difference, inbox, net, position
+from flows.kinds.changelog import inbox, net, position
 from flows.kinds.changelog.capture import Capture, captured
+from flows.kinds.changelog.comparing import publish_differences
 from flows.kinds.changelog.inbox import Changes, Wanted, log_locked
 from flows.kinds.changelog.plan import CapturePlan, as_copied
 from flows.kinds.changelog.slot import Exporter, ensure_slot, exporting
 from flows.kinds.postgres.compare import source_rows
-from flows.kinds.postgres.reading import join_reading, settled, stop_reading
-from flows.kinds.postgres.rows import watched
+from flows.kinds.postgres.reading import settled
 from flows.kinds.postgres.stage import carry_out
-from flows.kinds.postgres.table import CopyStream, describe, select_rows
-from flows.landing import copy
+from flows.kinds.postgres.table import describe
 from flows.landing.drift import fit_to_raw
-from flows.landing.table import Stamp, Target, create_landing, ensure_types, stamp_landing
+from flows.landing.table import Stamp, Target, ensure_types
 from flows.publish.evolution import described_changes, record_held
 from flows.publish.identity import joined
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.staged import Staged
 from flows.state import change_counts
-from flows.values.checksum import Key, key_among
+from flows.values.checksum import Key
 from flows.values.errors import SourceUnavailable
-from flows.values.identifiers import quote_identifier
 from flows.values.plan import KeySet, LoadCounts, Window
-from flows.values.shape import column_list
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 Note = Callable[["Connection[Record]", int], Awaitable[None]]
-# Keys in one query for rows of a comparison.
-_KEYS_READ = 10_000
 
 
 async def load_captured(run: LoadRun[Database, Table], planned: CapturePlan) -> Loaded:
@@ -71,9 +61,13 @@ async def load_captured(run: LoadRun[Database, Table], planned: CapturePlan) -> 
             await position.hold(run.warehouse, run.source.name, run.table.name, run.session.batch_id)
     if note:
         planned = replace(planned, plan=replace(planned.plan, warning=joined(planned.plan.warning, note)))
+    if planned.how == "compare":
+        async with exporting(run.source_address, run.target.where) as exporter:
+            if (loaded := await publish_differences(run, planned, exporter)) is not None:
+                return loaded
+        reason = f"{planned.plan.reason}; too many do, so all are read"
+        planned = replace(planned, plan=replace(planned.plan, reason=reason))
     async with exporting(run.source_address, run.target.where) as exporter:
-        if planned.how == "compare":
-            return await _compare(run, planned, exporter)
         return await _copy(run, planned, exporter)
 
 
@@ -102,84 +96,6 @@ async def _copy(run: LoadRun[Database, Table], planned: CapturePlan, exporter: E
     )
     batch = replace(planned.batch, plan=planned.plan, snapshot=exporter.snapshot)
     return await carry_out(copying, batch)
-
-
-# -- a comparison
-
-
-async def _compare(run: LoadRun[Database, Table], planned: CapturePlan, exporter: Exporter) -> Loaded:
-    """Only what differs is read, in the exported snapshot."""
-    session, shape, table = run.session, planned.shape, as_copied(run.table)
-    with session.reading():
-        await join_reading(run.origin, run.source, table, exporter.snapshot, shape)
-        async with session.warehouse.transaction(isolation="repeatable_read", readonly=True):
-            found = await difference.find(run.origin, session.warehouse, run.target, table, shape)
-        if found is None:
-            await stop_reading(run.origin)
-    if found is None:
-        await exporter.close()
-        async with exporting(run.source_address, run.target.where) as again:
-            reason = f"{planned.plan.reason}; too many do, so all are read"
-            return await _copy(run, replace(planned, plan=replace(planned.plan, reason=reason)), again)
-    labels = await ensure_types(session.warehouse, run.target, shape)
-    await record_held(session, planned.batch.held)
-    stamp = Stamp(datetime.now(UTC).isoformat(), session.batch_id)
-    rows, received = await _land_differences(run, planned, found, stamp)
-    with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, *CONNECTION_LOST):
-        await stop_reading(run.origin)
-    fitted, drift = await fit_to_raw(session.warehouse, run.target, shape, planned.batch.held)
-    at = position.at(exporter.position, planned.identity, planned.origin)
-    counts = await run.publish(
-        Staged(
-            load=Merge(),
-            shape=fitted,
-            keys=table.keys,
-            window=Window(next=at, upper=at.value),
-            first=False,
-            rows_read=rows,
-            received_bytes=received,
-            extracted_at=stamp.extracted_at,
-            rules=(*drift, *table.rules),
-            tolerance=_tolerance(table, found.source_rows, rows),
-            changes=tuple(labels),
-            source_keys=KeySet(found.source_rows),
-            gone=net.gone_table(run.target),
-        ),
-        functools.partial(_drop_gone, run.target),
-    )
-    return Loaded(planned.plan, counts, described_changes(labels, planned.batch.held))
-
-
-async def _land_differences(
-    run: LoadRun[Database, Table], planned: CapturePlan, found: difference.Found, stamp: Stamp
-) -> tuple[int, int]:
-    """The differing rows, and the keys that only raw has; how many rows, and the bytes received."""
-    session, shape, table, received = run.session, planned.shape, as_copied(run.table), 0
-    await create_landing(session.warehouse, run.target, shape, first=False, bare=True)
-    await net.create_gone(session.warehouse, run.target, shape, table.keys)
-    session.pass_failpoint("after_landing_created")
-    for start in range(0, len(found.read), _KEYS_READ):
-        keys = found.read[start : start + _KEYS_READ]
-        stream = CopyStream(run.origin, select_rows(table, shape, source_rows.among(table, shape, keys)))
-        async with contextlib.aclosing(watched(stream, session, run.on_progress, received)) as chunks:
-            await copy.copy_rows(session.warehouse, run.target, shape.names, chunks)
-        received += stream.bytes
-    await stamp_landing(session.warehouse, run.target, stamp)
-    for start in range(0, len(found.gone), _KEYS_READ):
-        await _land_gone(session.warehouse, run.target, planned, found.gone[start : start + _KEYS_READ])
-    rows = await session.warehouse.fetchval(f"select count(*) from {run.target.landing}")
-    session.rows_read = rows
-    return rows, received
-
-
-async def _land_gone(warehouse: Connection[Record], target: Target, planned: CapturePlan, keys: Sequence[Key]) -> None:
-    table, shape = planned.batch.table, planned.shape
-    kinds = [column.raw_type for name in table.keys if (column := shape.column(name))]
-    gone = key_among([f"r.{quote_identifier(key)}" for key in table.keys], kinds, keys)
-    await warehouse.execute(
-        f"insert into {net.gone_table(target)} select {column_list(table.keys, 'r')} from {target.raw} as r "
-        f"where {gone}"
-    )
 
 
 # -- changes
@@ -257,10 +173,6 @@ async def _publish_changes(run: LoadRun[Database, Table], planned: CapturePlan, 
     return Loaded(plan, counts, described_changes(all_changes, batch.held))
 
 
-async def _drop_gone(target: Target, warehouse: Connection[Record], batch_id: int) -> None:
-    await warehouse.execute(f"drop table {net.gone_table(target)}")
-
-
 async def _note(changes: Changes, target: Target, warehouse: Connection[Record], batch_id: int) -> None:
     """In the publishing transaction: what the source did, and the end of the table of changes."""
     counts = changes.counts
@@ -331,8 +243,3 @@ async def _read_again(
         )
         await run.origin.execute("commit")
     return {tuple(record["key"]): record["value"] for record in records}
-
-
-def _tolerance(table: Table, source_rows: int, rows: int) -> Tolerance:
-    share = min(1.0, table.max_quarantined * max(1.0, source_rows / max(1, rows)))
-    return replace(table.tolerance, max_quarantined=share)

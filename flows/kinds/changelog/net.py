@@ -259,6 +259,11 @@ async def create_gone(connection: Connection[Record], target: Target, shape: Sha
     await connection.execute(f"create unlogged table {gone_table(target)} ({', '.join(columns)})")
 
 
+async def drop_gone(target: Target, connection: Connection[Record], batch_id: int) -> None:
+    """Drop it, in the transaction that publishes the batch."""
+    await connection.execute(f"drop table {gone_table(target)}")
+
+
 def _left_out(alias: str, place: int) -> str:
     """SQL: the log does not have the row's value of the column, because it did not change."""
     kept = f"{alias}._log_kept"

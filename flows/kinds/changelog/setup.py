@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import asyncpg
 
 from flows.declare.database import Database
 from flows.declare.table import Table
+from flows.kinds.answers import Step
 from flows.kinds.changelog.capture import Capture, look
 from flows.kinds.changelog.slot import create_slot
 from flows.values.identifiers import quote_identifier, quote_literal
@@ -29,17 +29,6 @@ where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped and a
 order by a.attnum
 """
 _HAS_COLUMNS_SINCE = 150_000
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A statement at the source, and why it is needed. `who` has the right to run it; `error`: it was refused."""
-
-    sql: str
-    why: str
-    who: str
-    done: bool = False
-    error: str | None = None
 
 
 async def missing_steps(origin: Connection[Record], source: Database) -> list[Step]:

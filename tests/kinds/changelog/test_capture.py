@@ -64,7 +64,7 @@ async def test_the_owner_sets_up_and_again_changes_nothing(declared: LogEnds, mo
     (items,) = found.tables
     assert (items.counts.inserts, items.counts.deletes, items.counts.failed) == (2, 1, 0)
     assert items.behind is not None
-    assert items.committed_at is not None
+    assert items.counts.committed_at is not None
     text = shown(*status_parts(found))
     assert "ready" in text
     assert "shop.items" in text

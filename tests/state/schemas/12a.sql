@@ -1291,7 +1291,8 @@ create table if not exists ops.change_counts (
     key_changes bigint not null,
     begins text not null,
     ends text not null,
-    committed_at timestamptz
+    committed_at timestamptz,
+    noted_at timestamptz not null default clock_timestamp()
 );
 comment on table ops.change_counts is
 'One row per load of changes from a log: how many the source made between two positions, and when it committed the last one. A row that changed twice counts twice here, and once in ops.loads.';
