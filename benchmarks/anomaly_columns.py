@@ -29,7 +29,7 @@ _ITEMS = (
     ("coupon_disc", "numeric"), ("department", "text"), ("product_category", "text"), ("sold_at", "timestamp"),
 )  # fmt: skip
 #: As loads do by default.
-_ROWS: int = Settings.model_fields["profile_rows"].default
+_ROWS: int = Settings().profile_rows
 _CREATE = "create unlogged table {name} ({columns})"
 _BASKETS = """
 create unlogged table baskets as

@@ -53,7 +53,7 @@ def main() -> None:
 def _case(bench: Bench, case: str, rows: int, times: int) -> Overhead:
     without: list[float] = []
     profiled: list[float] = []
-    default = Settings.model_fields["profile_rows"].default
+    default = Settings().profile_rows
     for time in range(times):
         # In turns, because of what else the machine does; and each first in turn, because merges make tables grow.
         for most in (0, default) if time % 2 else (default, 0):

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from demo.day_two import MOVED_HOUSEHOLD
+from flows.access.addresses import DEMO_SOURCES
 from flows.observe import look
 
 if TYPE_CHECKING:
@@ -54,6 +55,18 @@ from (
 ) as counted
 order by 1
 """
+
+
+def other_sources(admin_url: str) -> list[str]:
+    """Sources, other than the demo's, of which this warehouse has loads: with `forget` their cursors would go, too."""
+    with psycopg.connect(admin_url) as connection:
+        if connection.execute("select to_regclass('ops.loads')").fetchone() == (None,):
+            return []
+        rows = connection.execute(
+            "select distinct source_system from ops.loads where source_system <> all(%s) order by 1",
+            [list(DEMO_SOURCES)],
+        )
+        return [str(name) for (name,) in rows]
 
 
 def forget(admin_url: str) -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -55,18 +55,18 @@ class _Clock:
         return time.monotonic() - self._started
 
 
-def tell(console: Console) -> None:
-    """Run the demo from scratch.
+def tell(console: Console, agrees: Callable[[str], bool]) -> None:
+    """Run the demo from scratch. If this would delete what was loaded of other sources, a person must have agreed.
 
     Raises:
-        MedallionError: a step failed.
+        MedallionError: a step failed, or nobody agreed.
     """
     clock = _Clock(console)
     home = Home.find()
     with clock.step("Stack: PostgreSQL 18, Prefect, the commerce API"):
         set_day(home.commerce, 1)
         running = embedded.up(wait=False, with_commerce=True, on_step=lambda step: console.print(f"  {step}"))
-        findings.forget(running.urls["warehouse_admin"])
+        _begin_anew(running.urls["warehouse_admin"], agrees)
     with clock.step("Sources: a year of real groceries, while Prefect starts"):
         _fill(running, console)
         running.wait_for_prefect()
@@ -88,6 +88,20 @@ def tell(console: Console) -> None:
     console.print("\nRun [bold]medallion run[/] again: nothing changes. [bold]make down[/] stops the stack.")
     if not agreed:
         raise DemoFailed("the totals of source and gold differ", where="demo", fix="read the table of totals above")
+
+
+def _begin_anew(admin_url: str, agrees: Callable[[str], bool]) -> None:
+    others = findings.other_sources(admin_url)
+    if others and not agrees(
+        f"This warehouse has loads of {', '.join(others)}. The demo deletes all silver and gold, and the cursors and "
+        "history of every source"
+    ):
+        raise DemoFailed(
+            f"nothing was changed: the warehouse has loads of {', '.join(others)}: the demo begins anew",
+            where="the embedded warehouse",
+            fix="run the demo in another clone, with another MEDALLION_HOME, or with --yes",
+        )
+    findings.forget(admin_url)
 
 
 def _fill(running: Stack, console: Console) -> None:

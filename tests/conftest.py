@@ -55,9 +55,19 @@ TEST_SETTINGS: Mapping[str, str] = {
 
 # -- the run
 
+#: Whether this process makes the home of the run, and removes it.
+_BEGINS = pytest.StashKey[bool]()
+
+
+def _is_within_a_run() -> bool:
+    home = os.environ.get(HOME_VARIABLE)
+    return home is not None and (Path(home) / "owner").exists()
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):  # workers inherit the environment of the controlling process
+    # Workers inherit the home by the environment. So does a pytest that a test starts: it uses the run's servers.
+    config.stash[_BEGINS] = not hasattr(config, "workerinput") and not _is_within_a_run()
+    if config.stash[_BEGINS]:
         _remove_homes_of_killed_runs()
         home = Path(tempfile.mkdtemp(prefix=HOME_PREFIX, dir=fastest_folder()))
         home.chmod(0o711)  # PostgreSQL passes through as another account when root runs the tests
@@ -133,7 +143,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
+    if config.stash[_BEGINS]:
         _remove(Path(os.environ[HOME_VARIABLE]))
 
 

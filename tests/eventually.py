@@ -20,10 +20,11 @@ def eventually(look: Callable[[], Found], seconds: float = 120, otherwise: Calla
 
 def looked_for(look: Callable[[], Found], seconds: float) -> Found:
     """The same, for what is checked later: what it found last, also where that is nothing."""
-    until = time.monotonic() + seconds
+    begun = time.monotonic()
     pause = 0.02
-    while not (found := look()) and time.monotonic() < until:
+    while not (found := look()) and (waited := time.monotonic() - begun) < seconds:
         time.sleep(pause)
-        # Who asks a server ten times a second for minutes keeps it from what is waited for.
-        pause = min(pause * 1.3, 0.5)
+        # Who asks a server ten times a second for minutes keeps it from what is waited for: what took a minute may be
+        # seen two seconds late, and nothing later than three.
+        pause = min(pause * 1.3, max(0.5, waited / 30), 3)
     return found

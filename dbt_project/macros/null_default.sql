@@ -1,8 +1,9 @@
 {#
-  The text without spaces around, or a word for "not told": null, empty and blank are the same to whoever groups by it.
+  The text without white space around it, or a word for what is not known: null, empty and blank are the same to whoever
+  groups by it.
 
       {{ null_default('age_band') }} as age_band
 #}
 {% macro null_default(text, default='Unknown') -%}
-    coalesce(nullif(btrim({{ text }}, E' \t\r\n'), ''), '{{ default }}')
+    coalesce(nullif({{ trimmed(text) }}, ''), '{{ default }}')
 {%- endmacro %}

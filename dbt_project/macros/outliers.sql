@@ -10,13 +10,17 @@
 
   Amounts of money lean to the right; with `scale='log'` bounds are found among logarithms and given back as amounts.
   Values not above zero then have none and take no part. A group of fewer than `at_least` values gets no bounds: from a
-  handful nothing follows.
+  handful nothing follows. NaN, infinities and numbers beyond 1e150, of which no sum is left, take no part either. Bounds
+  are wider by a billionth, so that values which are all equal are none beyond them.
 #}
 {% macro outlier_bounds(relation, value, method='iqr', factor=1.5, by=none, scale='linear', at_least=8) -%}
     {%- set number -%}
-        {% if scale == 'log' %}ln(nullif(greatest({{ value }}, 0), 0)::double precision){% else %}{{ value }}::double precision{% endif %}
+        {% if scale == 'log' -%}
+            case when {{ value }} > 0 and {{ value }} < 1e150 then ln(({{ value }})::double precision) end
+        {%- else -%}
+            case when {{ value }} > -1e150 and {{ value }} < 1e150 then ({{ value }})::double precision end
+        {%- endif %}
     {%- endset -%}
-    {%- set back = 'exp' if scale == 'log' else '' -%}
     {%- if method == 'iqr' -%}
         {%- set lower = 'quartile_1 - ' ~ factor ~ ' * (quartile_3 - quartile_1)' -%}
         {%- set upper = 'quartile_3 + ' ~ factor ~ ' * (quartile_3 - quartile_1)' -%}
@@ -28,8 +32,13 @@
     {%- endif -%}
     select
         {% if by %}{{ by }},{% endif %}
-        case when counted >= {{ at_least }} then {{ back }}({{ lower }}) end as lower_bound,
-        case when counted >= {{ at_least }} then {{ back }}({{ upper }}) end as upper_bound
+        {% if scale == 'log' -%}
+            case when counted >= {{ at_least }} then exp(greatest({{ lower }}, -700)) * (1 - 1e-9) end as lower_bound,
+            case when counted >= {{ at_least }} then exp(least({{ upper }}, 700)) * (1 + 1e-9) end as upper_bound
+        {%- else -%}
+            case when counted >= {{ at_least }} then {{ lower }} - 1e-9 * abs({{ lower }}) end as lower_bound,
+            case when counted >= {{ at_least }} then {{ upper }} + 1e-9 * abs({{ upper }}) end as upper_bound
+        {%- endif %}
     from (
         select
             {% if by %}{{ by }},{% endif %}
@@ -56,10 +65,11 @@
 
 
 {#
-  The value, drawn in to the bound it lies beyond. Without bounds it stays as it is.
+  The value, drawn in to the bound it lies beyond. Without bounds it stays as it is. NaN is null: it lies nowhere.
 #}
 {% macro clipped(value, lower='lower_bound', upper='upper_bound') -%}
     case
+        when ({{ value }})::text = 'NaN' then null
         when {{ value }} < {{ lower }} then {{ lower }}
         when {{ value }} > {{ upper }} then {{ upper }}
         else {{ value }}

@@ -12,21 +12,25 @@
   | eu | `31.12.2017`, `31/12/2017`, `31-12-2017` |
   | name | `31 Dec 2017`, `31-December-2017`, `Dec 31, 2017` |
 
-  A day that is not in the calendar, such as 30 February, is null, and so are `today`, `infinity` and years before 1000.
+  A day that is not in the calendar, such as 30 February, is null, and so are `today`, `infinity`, years before 1000, and
+  a day that is followed by what is no time of a clock: `2017-12-31T25:61:00Z`.
 #}
 {% macro parse_date(value, formats=['iso']) -%}
-    {%- set text -%}
-        btrim({{ value }}, E' \t\r\n')
-    {%- endset -%}
-    {%- set month = '(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*' -%}
+    {%- set text = trimmed(value) -%}
+    {%- set month = '(january|february|march|april|may|june|july|august|september|october|november|december|jan|feb|mar|apr|jun|jul|aug|sept|sep|oct|nov|dec)' -%}
+    {%- set day = '([0-9]{1,2})' -%}
+    {%- set year = '([1-9][0-9]{3})' -%}
     {%- set patterns = {
-        'iso': [('^([1-9]\\d{3})-(\\d{2})-(\\d{2})([T ]\\d{2}:?\\d{2}.*)?$', '\\1-\\2-\\3')],
-        'compact': [('^([1-9]\\d{3})(\\d{2})(\\d{2})$', '\\1-\\2-\\3')],
-        'us': [('^(\\d{1,2})/(\\d{1,2})/([1-9]\\d{3})$', '\\3-\\1-\\2')],
-        'eu': [('^(\\d{1,2})[./-](\\d{1,2})[./-]([1-9]\\d{3})$', '\\3-\\2-\\1')],
+        'iso': [(
+            '^' ~ year ~ '-([0-9]{2})-([0-9]{2})([T ](' ~ clock_time() ~ ')( ?(' ~ utc_offset() ~ '))?)?$',
+            '\\1-\\2-\\3'
+        )],
+        'compact': [('^' ~ year ~ '([0-9]{2})([0-9]{2})$', '\\1-\\2-\\3')],
+        'us': [('^' ~ day ~ '/' ~ day ~ '/' ~ year ~ '$', '\\3-\\1-\\2')],
+        'eu': [('^' ~ day ~ '([./-])' ~ day ~ '\\2' ~ year ~ '$', '\\4-\\3-\\1')],
         'name': [
-            ('^(\\d{1,2})[ .-]+' ~ month ~ '[ .,-]+([1-9]\\d{3})$', '\\3-\\2-\\1'),
-            ('^' ~ month ~ '[ .-]+(\\d{1,2})[ .,-]+([1-9]\\d{3})$', '\\3-\\1-\\2'),
+            ('^' ~ day ~ '(?:[.]? +|[.]|-)' ~ month ~ '(?:[.,]? +|[.]|-)' ~ year ~ '$', '\\3-\\2-\\1'),
+            ('^' ~ month ~ '(?:[.]? +|[.]|-)' ~ day ~ '(?:, *| +|-)' ~ year ~ '$', '\\3-\\1-\\2'),
         ],
     } -%}
     case
@@ -55,26 +59,23 @@
   hour later, as PostgreSQL does.
 #}
 {% macro parse_timestamp(value, zone='UTC') -%}
-    {%- set text -%}
-        btrim({{ value }}, E' \t\r\n')
-    {%- endset -%}
-    {%- set day = '[1-9]\\d{3}-?\\d{2}-?\\d{2}' -%}
-    {%- set clock = '\\d{2}:?\\d{2}(:?\\d{2}([.,]\\d{1,9})?)?' -%}
-    {%- set mail = '((mon|tue|wed|thu|fri|sat|sun), )?(\\d{1,2} (jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec) [1-9]\\d{3} \\d{2}:\\d{2}(:\\d{2})? (GMT|UTC|[+-]\\d{4}))' -%}
-    {%- set american = '\\d{1,2}/\\d{1,2}/[1-9]\\d{3},? \\d{1,2}:\\d{2}(:\\d{2})?( ?[ap]m)?' -%}
+    {%- set text = trimmed(value) -%}
+    {%- set day = '([1-9][0-9]{3}-[0-9]{2}-[0-9]{2}|[1-9][0-9]{7})' -%}
+    {%- set mail = '((mon|tue|wed|thu|fri|sat|sun), )?([0-9]{1,2} (jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec) [1-9][0-9]{3} [0-9]{2}:[0-9]{2}(:[0-9]{2})? (GMT|UTC|[+-][0-9]{4}))' -%}
+    {%- set american = '[0-9]{1,2}/[0-9]{1,2}/[1-9][0-9]{3},? ([0-9]{1,2}:[0-9]{2}(:[0-9]{2})?|(0?[1-9]|1[0-2]):[0-9]{2}(:[0-9]{2})? ?[ap]m)' -%}
     {%- set dotted -%}
         replace({{ text }}, ',', '.')
     {%- endset -%}
     {%- set ordered -%}
-        regexp_replace({{ text }}, '^(\d{1,2})/(\d{1,2})/(\d{4}),?', '\3-\1-\2')
+        regexp_replace({{ text }}, '^([0-9]{1,2})/([0-9]{1,2})/([0-9]{4}),?', '\3-\1-\2')
     {%- endset -%}
     {%- set unnamed -%}
         regexp_replace({{ text }}, '^(mon|tue|wed|thu|fri|sat|sun), ', '', 'i')
     {%- endset -%}
     case
-        when {{ text }} ~* '^{{ day }}[T ]{{ clock }} ?(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)$'
+        when {{ text }} ~* '^{{ day }}[T ]({{ clock_time() }}) ?({{ utc_offset() }})$'
             then case when pg_input_is_valid({{ dotted }}, 'timestamptz') then ({{ dotted }})::timestamptz end
-        when {{ text }} ~* '^{{ day }}[T ]{{ clock }}$'
+        when {{ text }} ~* '^{{ day }}[T ]({{ clock_time() }})$'
             then
                 case
                     when pg_input_is_valid({{ dotted }}, 'timestamp')
@@ -88,7 +89,20 @@
                 end
         when {{ text }} ~* '^{{ mail }}$'
             then case when pg_input_is_valid({{ unnamed }}, 'timestamptz') then ({{ unnamed }})::timestamptz end
-        when {{ text }} ~ '^\d{9,10}$' then to_timestamp(({{ text }})::double precision)
-        when {{ text }} ~ '^\d{12,13}$' then to_timestamp(({{ text }})::double precision / 1000)
+        when {{ text }} ~ '^[0-9]{9,10}$' then to_timestamp(({{ text }})::double precision)
+        when {{ text }} ~ '^[0-9]{12,13}$' then to_timestamp(({{ text }})::double precision / 1000)
     end
+{%- endmacro %}
+
+
+{#
+  Patterns of a time of day (`23:59`, `235959`, `23:59:59.25`), and of what says how far it is from UTC.
+#}
+{% macro clock_time() -%}
+    ([01][0-9]|2[0-3])(:[0-5][0-9](:[0-5][0-9]([.,][0-9]{1,9})?)?|[0-5][0-9]([0-5][0-9]([.,][0-9]{1,9})?)?)
+{%- endmacro %}
+
+
+{% macro utc_offset() -%}
+    Z|UTC|GMT|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?
 {%- endmacro %}

@@ -32,6 +32,7 @@ from flows.cli import (
     runs,
     sources,
     stack,
+    tune,
 )
 from flows.cli import backup as backups
 from flows.cli.cost import cost
@@ -118,6 +119,7 @@ app.command()(volume)
 app.add_typer(anomalies.app, name="anomalies")
 app.command()(quality)
 app.command()(cost)
+app.add_typer(tune.app, name="tune")
 app.command()(metrics)
 app.command()(dashboard)
 app.command()(watch)
@@ -147,12 +149,14 @@ app.command()(roles.rotate)
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Also delete what was loaded of other sources")] = False,
+) -> None:
     """Run the whole platform once on real data: stack, sources, day one, day two, and the results."""
     keep_private()
     from demo.walkthrough import tell
 
-    tell(console)
+    tell(console, lambda what: yes or (sys.stdin.isatty() and typer.confirm(f"{what}. Go on?", default=False)))
 
 
 @app.command()

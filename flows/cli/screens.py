@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from flows.declare.partition import Partition
 from flows.observe.look import _NARROW, grid, number, styled
 from flows.values.plan import LoadCounts
 from flows.values.result_words import in_words
+from flows.values.visible import visible
 
 
 def release_table(facts: Mapping[str, Any]) -> Table:
@@ -111,17 +113,23 @@ _COMPARED = ("source_rows", "raw_rows", *_DIFFERENCES, "quarantined", "pending",
 
 
 def reconciliations_table(results: Iterable[dict[str, Any]]) -> Table:
-    """`medallion reconcile`: rows at the source and in raw, and how they differ."""
+    """`medallion reconcile`: rows at the source and in raw, how they differ, and below it what was not compared."""
     labels = [name.removesuffix("_rows") for name in _COMPARED]
-    table = grid("Reconciliation", ["table", "result", *labels, "s", "note"], [*labels, "s"])
+    table = grid("Reconciliation", ["table", "result", *labels, "s"], [*labels, "s"])
+    noted: dict[str, list[str]] = {}
     for result in results:
+        name = f"{result['source_system']}.{result['table_name']}"
         table.add_row(
-            f"{result['source_system']}.{result['table_name']}",
+            name,
             styled(result["result"]),
-            *[number(result[name], dim_zero=not name.endswith("_rows")) for name in _COMPARED],
+            *[number(result[count], dim_zero=not count.endswith("_rows")) for count in _COMPARED],
             f"{result['seconds']:.1f}",
-            result["note"] or "",
         )
+        if result["note"]:
+            noted.setdefault(result["note"], []).append(name)
+    if noted:
+        table.caption = Text("\n".join(visible(f"{', '.join(names)}: {note}") for note, names in noted.items()), "dim")
+        table.caption_justify = "left"
     return table
 
 

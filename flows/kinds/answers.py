@@ -139,3 +139,46 @@ class CaptureStatus:
     def is_well(self) -> bool:
         """Whether the next load finds its changes."""
         return self.problem is None and self.has_slot and self.lost is None
+
+
+@dataclass(frozen=True, slots=True)
+class CursorCandidate:
+    """A column that a cursor might follow, by the source's catalogue. `counts`: numbers of a sequence, else times.
+
+    `evidence` says why: `default now()`, `set by a trigger`. `indexed`: an index at the source begins with it.
+    """
+
+    column: str
+    counts: bool
+    evidence: str
+    indexed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SourceScan:
+    """How the source finds the rows of a load by the declared cursor, as its planner says. Nothing is executed.
+
+    `reads_all`: by a scan of the table. `wanted`: rows that the load would read. `share`: of the cost of what a load
+    asks the source for, that of finding these rows. `index`: SQL that makes an index for it, at the source.
+    """
+
+    column: str
+    reads_all: bool
+    wanted: int
+    share: float
+    index: str
+    undo: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What the tuner asks a source about a table, from its catalogue and statistics.
+
+    `free_connections`: how many more sessions the source accepts; None: unknown.
+    """
+
+    rows: int
+    bytes: int
+    candidates: Sequence[CursorCandidate] = ()
+    scan: SourceScan | None = None
+    free_connections: int | None = None

@@ -11,6 +11,7 @@ what it leaves out refuses with an error that names the fix. Nothing outside its
     missing_capture, set_up_capture, drop_capture        `medallion capture`
     preview, draft                                       `medallion preview`, `medallion add`
     row_checks, refuse_replay                            `medallion quarantine`
+    source_facts                                         `medallion tune`
     order, columns, words, dataset                       what the flows, dbt, Soda, docs and lineage need to know
 """
 
@@ -24,7 +25,18 @@ from flows.access import addresses
 from flows.declare.cursor import Epoch, Timestamp
 from flows.declare.partition import Partition
 from flows.declare.source import Loadable, Source
-from flows.kinds.answers import CaptureStatus, Column, Ends, EventTime, Planned, Preview, Step, Waiting, Words
+from flows.kinds.answers import (
+    CaptureStatus,
+    Column,
+    Ends,
+    EventTime,
+    Planned,
+    Preview,
+    SourceFacts,
+    Step,
+    Waiting,
+    Words,
+)
 from flows.observe.openlineage import Dataset
 from flows.publish.replay import RowChecks
 from flows.publish.run import Loaded, LoadRun
@@ -61,6 +73,8 @@ class Kind(Generic[S, T]):
     at_budget: Literal["stops", "refuses", "checks"] = "checks"
     #: Whether changes are captured from the source's log, which is set up and dropped there.
     captures: bool = False
+    #: Whether `source_facts` says anything, so that the tuner asks the source.
+    has_facts: bool = False
     #: What a comparison of both ends compares: `count`, or `content`.
     compares_by: str = "count"
 
@@ -231,6 +245,15 @@ class Kind(Generic[S, T]):
             where=ends.where,
             fix="declare a table of a PostgreSQL database as the subject's home",
         )
+
+    # -- what the tuner asks
+
+    async def source_facts(self, origin: Any, table: T, reached: str | None) -> SourceFacts | None:
+        """What the source's catalogue and planner say about the table; None: the kind does not know.
+
+        `reached` is the stored cursor. Reads no rows, and writes nothing.
+        """
+        return None
 
     # -- what others need to know
 

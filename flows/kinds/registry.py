@@ -38,6 +38,7 @@ def _databases() -> Kind[Any, Any]:
 
 
 def _api() -> Kind[Any, Any]:
+    import flows.kinds.api.http  # noqa: F401, first: it leaves out a part of httpx
     from flows.kinds.api.kind import Apis
 
     return Apis()

@@ -22,7 +22,8 @@ _ROUGH_STATISTICS = 25
 _LONGEST_LANDING_NAME = 60
 
 # An enum's name is quoted as in `Column.raw_type`, so that the two can be compared.
-_RAW_COLUMNS = """
+#: $1 is the relation.
+RAW_COLUMNS = """
 select
     a.attname as name,
     case
@@ -103,7 +104,7 @@ async def raw_columns(connection: Connection[Record], target: Target) -> dict[st
 
 async def relation_columns(connection: Connection[Record], relation: str) -> dict[str, str]:
     """A relation's column names and types in order; empty if it does not exist."""
-    records = await connection.fetch(_RAW_COLUMNS, relation)
+    records = await connection.fetch(RAW_COLUMNS, relation)
     return {record["name"]: record["type"] for record in records}
 
 

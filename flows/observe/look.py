@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
-from rich.console import Console, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.style import StyleType
 from rich.table import Table
@@ -50,13 +52,67 @@ def open_console(*, stderr: bool = False) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH_WITHOUT_TERMINAL)
 
 
+# Prose may be wrapped down to this width before a table is shown as records.
+_PROSE = 16
+
+
 class _Grid(Table):
-    """A table whose cells are plain text: a column named `[bold]` or with an escape sequence is shown literally."""
+    """A table whose cells are plain text: a column named `[bold]` or with an escape sequence is shown literally.
+
+    Where the terminal is too narrow for whole names and numbers, each row becomes a record: a line a value, as psql
+    shows them with `\\x auto`. What is empty, or a zero that nobody looks for, is left out of records.
+    """
 
     def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
         """Like the base class, with markup and control characters of texts escaped."""
         shown = [Text(visible(cell, lines=True)) if isinstance(cell, str) else cell for cell in cells]
         super().add_row(*shown, style=style, end_section=end_section)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = [(str(column.header), list(column.cells)) for column in self.columns]
+        least = [max(_needed(cell) for cell in (header, *cells)) for header, cells in columns]
+        spare = options.max_width - sum(least) - 3 * len(columns) - 1
+        if spare >= 0 or len(columns) < 3 or not self.row_count:
+            # Else Rich takes from the widest columns first, which are names.
+            for column, (header, cells), width in zip(self.columns, columns, least, strict=True):
+                more = min(max(_lines(cell) for cell in (header, *cells)) - width, max(spare, 0))
+                column.width = None if spare < 0 else width + more
+                spare -= more if spare >= 0 else 0
+            yield from super().__rich_console__(console, options)
+            return
+        if self.title:
+            yield Text(str(self.title), style="bold")
+        (_, names), *others = columns
+        for row, name in enumerate(names):
+            yield Text.assemble(name if isinstance(name, Text) else str(name), style="bold")
+            record = Table.grid(padding=(0, 2))
+            record.add_column(style="dim", overflow="fold")
+            record.add_column(overflow="fold")
+            for header, cells in others:
+                if not _says_nothing(cells[row]):
+                    record.add_row(header, cells[row])
+            yield Padding(record, (0, 0, 0, 2))
+        if self.caption:
+            yield self.caption
+
+
+def _needed(cell: RenderableType) -> int:
+    """The columns of a screen that a cell needs so that no name or number of it is broken."""
+    longest = max((cell_len(word) for word in _text(cell).split()), default=0)
+    return max(longest, min(_PROSE, _lines(cell)))
+
+
+def _lines(cell: RenderableType) -> int:
+    """The columns of a screen that a cell needs so that none of its lines is broken."""
+    return max((cell_len(line) for line in _text(cell).splitlines()), default=0)
+
+
+def _text(cell: RenderableType) -> str:
+    return cell.plain if isinstance(cell, Text) else str(cell)
+
+
+def _says_nothing(cell: RenderableType) -> bool:
+    return isinstance(cell, Text) and (not cell.plain or (cell.plain, cell.style) == ("0", "dim"))
 
 
 def grid(title: str, columns: Sequence[str], numeric: Iterable[str] = ()) -> Table:

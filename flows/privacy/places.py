@@ -55,6 +55,8 @@ _OF_CATALOGUES = frozenset(
      ("ops.watches", "version"), ("ops.decisions", "kind"), ("ops.decisions", "subject"),
      ("ops.decisions", "what"), ("ops.decisions", "plan"),
      ("ops.decisions", "plan_digest"), ("ops.decisions", "answered_through"),
+     *(("ops.tunings", name) for name in ("recommendation", "model", "undo", "settings", "before", "expected", "after",
+                                          "verdict")),
      ("ops.usage", "kind"), ("ops.usage", "name"),
      ("ops.usage_days", "kind"), ("ops.usage_days", "name"))
 )  # fmt: skip
@@ -71,6 +73,7 @@ TEXTS = {
     "ops.recoveries": ("reason",),
     "ops.decisions": ("reason",),
     "ops.acceptances": ("reason",),
+    "ops.tunings": ("revert_reason",),
     "ops.incidents": ("title",),
     "ops.silences": ("reason",),
     "ops.alerts": ("cause", "what", "fix"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -29,15 +29,16 @@ async def changes_since(
     shape: Shape,
     raw: dict[str, str] | None,
     on_drift: OnDrift = "evolve",
+    gone: Collection[str] | None = None,
 ) -> list[SchemaChange]:
-    """The allowed changes of columns; none before the first load.
+    """The allowed changes of columns; none before the first load. `gone`: the `dropped_columns`, if they are known.
 
     Raises:
         SchemaDrift: a change must not be applied to raw; the error's `changes` lists them.
     """
     if raw is None:
         return []
-    changes = await _changes(warehouse, target, shape, raw)
+    changes = await _changes(warehouse, target, shape, raw, gone)
     if on_drift != "evolve" and changes:
         _ask(_frozen(changes, target.where), changes)
     for change in changes:
@@ -50,7 +51,12 @@ async def changes_since(
 
 
 async def drift_since(
-    warehouse: Connection[Record], target: Target, shape: Shape, raw: dict[str, str] | None, table: Table
+    warehouse: Connection[Record],
+    target: Target,
+    shape: Shape,
+    raw: dict[str, str] | None,
+    table: Table,
+    gone: Collection[str] | None = None,
 ) -> tuple[list[SchemaChange], list[SchemaChange]]:
     """The changes of columns: those to apply to raw, and those held back, so that rows which do not fit are
     quarantined.
@@ -59,17 +65,24 @@ async def drift_since(
         SchemaDrift: a change can neither be applied to raw nor held back.
     """
     if table.on_drift != "quarantine" or raw is None:
-        return await changes_since(warehouse, target, shape, raw, table.on_drift), []
-    changes = await _changes(warehouse, target, shape, raw, held=True)
+        return await changes_since(warehouse, target, shape, raw, table.on_drift, gone), []
+    changes = await _changes(warehouse, target, shape, raw, gone, held=True)
     _refuse_needed(changes, table, target.where)
     taken = [change for change in changes if change.change == "returned"]
     return taken, [change for change in changes if change.change != "returned"]
 
 
 async def _changes(
-    warehouse: Connection[Record], target: Target, shape: Shape, raw: dict[str, str], *, held: bool = False
+    warehouse: Connection[Record],
+    target: Target,
+    shape: Shape,
+    raw: dict[str, str],
+    gone: Collection[str] | None,
+    *,
+    held: bool = False,
 ) -> list[SchemaChange]:
-    gone = await dropped_columns(warehouse, target.source, target.table, held=held)
+    if gone is None:
+        gone = await dropped_columns(warehouse, target.source, target.table, held=held)
     return differences(shape, raw) + [
         SchemaChange(column.name, "returned", column.raw_type, column.raw_type)
         for column in shape.columns
@@ -140,8 +153,12 @@ def _in_use(change: SchemaChange, views: list[str], where: str) -> SchemaDrift:
 
 async def no_longer_held(warehouse: Connection[Record], target: Target, held: list[SchemaChange]) -> list[str]:
     """Columns with quarantined rows although no change is held back any more: raw or the source was changed."""
-    waiting = await open_rules(warehouse, PREFIX, table=target.name)
-    return sorted(waiting - {change.column for change in held if change.change != "dropped"})
+    return released(await open_rules(warehouse, PREFIX, table=target.name), held)
+
+
+def released(waiting: Collection[str], held: list[SchemaChange]) -> list[str]:
+    """Of the columns with quarantined rows, those of which no change is held back any more."""
+    return sorted({*waiting} - {change.column for change in held if change.change != "dropped"})
 
 
 async def record_held(session: LoadSession, held: list[SchemaChange]) -> None:

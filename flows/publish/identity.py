@@ -34,7 +34,8 @@ _CLOCKS_DIFFER = timedelta(seconds=0.5)
 _MARGIN = timedelta(seconds=1)
 _WORTH_A_WARNING = timedelta(seconds=5)
 
-_PRIMARY_KEY = """
+#: $1 is the raw table.
+PRIMARY_KEY = """
 select array_agg(a.attname::text order by k.place) as columns
 from pg_index as i
 cross join lateral unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
@@ -140,14 +141,18 @@ def untrusted(doubt: Doubt, where: str) -> DataRefused:
 
 async def primary_key(warehouse: Connection[Record], target: Target) -> tuple[str, ...]:
     """The columns of raw's key; none without one."""
-    return tuple(await warehouse.fetchval(_PRIMARY_KEY, target.raw) or ())
+    return tuple(await warehouse.fetchval(PRIMARY_KEY, target.raw) or ())
 
 
 async def refuse_other_key(warehouse: Connection[Record], target: Target, keys: tuple[str, ...]) -> None:
     """Raises:
     DeclarationError: raw was loaded with another key than the declared one.
     """
-    columns = await primary_key(warehouse, target)
+    refuse_key(await primary_key(warehouse, target), target, keys)
+
+
+def refuse_key(columns: tuple[str, ...], target: Target, keys: tuple[str, ...]) -> None:
+    """Raises: DeclarationError: raw was loaded with the key `columns`, and the declared one is another."""
     if set(columns) == set(keys):
         return
     declared, loaded = ", ".join(keys) or "none", ", ".join(columns) or "none"

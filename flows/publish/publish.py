@@ -52,6 +52,9 @@ async def check_and_publish(
     if staged.equals_raw:
         session.pass_failpoint("after_check")
         return await _commit(address, session, functools.partial(_publish_equal, session, staged), note)
+    if not staged.is_landed:
+        session.pass_failpoint("after_check")
+        return await _commit(address, session, functools.partial(_publish_no_rows, session, staged), note)
     target = session.target
     rules = door_rules(staged.keys, staged.rules, staged.cursor if staged.cursor_required else None)
     # For a part of the table's rows, comparing keys is not possible.
@@ -128,6 +131,32 @@ async def _publish_equal(session: LoadSession, staged: Staged) -> LoadCounts:
     session.pass_failpoint("in_publish_after_rows")
     await _record(session, staged, counts)
     return counts
+
+
+async def _publish_no_rows(session: LoadSession, staged: Staged) -> LoadCounts:
+    """No row came from the cursor on: both ends are compared, and deleted rows are marked."""
+    session.pass_failpoint("in_publish_before_rows")
+    session.pass_failpoint("in_publish_after_rows")
+    staged = await staged.counted()
+    found = await reconcile(session, staged, in_quarantine=False, in_raw=None, repeats=0)
+    counts = _outcome(LoadCounts(bytes=staged.received_bytes), staged, found)
+    await _record(session, staged, counts, found)
+    return counts
+
+
+def _outcome(counts: LoadCounts, staged: Staged, found: Outcome | None) -> LoadCounts:
+    """The counts with what both ends have."""
+    return replace(
+        counts,
+        rows_deleted=counts.rows_deleted + (found.deleted if found else 0),
+        source_rows=staged.source_keys.rows if staged.source_keys else None,
+        raw_rows=found.held.raw.rows if found else None,
+        quarantine_rows=found.held.only_quarantined.rows if found else None,
+        reconciliation=found.result if found else "incomplete",
+        missing_rows=found.missing if found else None,
+        extra_rows=found.extra if found else None,
+        duplicate_rows=found.duplicate if found else None,
+    )
 
 
 async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyOnce, landed: Survey) -> LoadCounts:
@@ -209,25 +238,17 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
         rows_unchanged=done.unchanged,
         rows_deduplicated=repeats,
         rows_quarantined=quarantined,
-        rows_deleted=done.deleted + vanished + (found.deleted if found else 0),
+        rows_deleted=done.deleted + vanished,
         bytes=staged.received_bytes,
-        source_rows=staged.source_keys.rows if staged.source_keys else None,
-        raw_rows=found.held.raw.rows if found else None,
-        quarantine_rows=found.held.only_quarantined.rows if found else None,
-        reconciliation=found.result if found else "incomplete",
-        missing_rows=found.missing if found else None,
-        extra_rows=found.extra if found else None,
-        duplicate_rows=found.duplicate if found else None,
     )
+    counts = _outcome(counts, staged, found)
     if not staged.first:
         await warehouse.execute(f"drop table {target.landing}")
-    await _record(session, staged, counts)
-    if found is not None and found.key_difference is not None:
-        await ledger.note_key_difference(warehouse, session.batch_id, found.key_difference)
+    await _record(session, staged, counts, found)
     return counts
 
 
-async def _record(session: LoadSession, staged: Staged, counts: LoadCounts) -> None:
+async def _record(session: LoadSession, staged: Staged, counts: LoadCounts, found: Outcome | None = None) -> None:
     """Cursor, changes of columns, counts, and answers of people that were needed, in the publishing transaction."""
     warehouse, target = session.warehouse, session.target
     if (asking := current_asking()) is not None:
@@ -242,6 +263,8 @@ async def _record(session: LoadSession, staged: Staged, counts: LoadCounts) -> N
         [(change.column, change.change, change.old_type, change.new_type) for change in staged.changes],
     )
     await ledger.publish_load(warehouse, session.batch_id, counts, (staged.window.lower, staged.window.upper))
+    if found is not None and found.key_difference is not None:
+        await ledger.note_key_difference(warehouse, session.batch_id, found.key_difference)
 
 
 async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> write.Published:

@@ -73,6 +73,7 @@ class LoadSession(Sides):
 
     `started` is a time of the monotonic clock, before waiting for the table's lock. `ask`: what a person is asked about
     in place of a refusal.
+    `is_resumed`: the batch is that of an interrupted read.
     `profiling` is how its rows are profiled; None: they are not, because they say nothing of what a usual load brings.
     """
 
@@ -83,6 +84,7 @@ class LoadSession(Sides):
     batch_id: int = 0
     rows_read: int = 0
     side: str = "warehouse"
+    is_resumed: bool = False
     ask: Ask | None = None
     profiling: Profiling | None = None
 
@@ -142,9 +144,10 @@ async def load_session(
         await _lock(session)
         try:
             session.pass_failpoint("after_lock")
-            session.batch_id = await _open(session, strategy, resumes)
+            all_published = await _open(session, strategy, resumes)
             session.pass_failpoint("after_load_opened")
-            await _wait_for_workers(session)
+            if not all_published:
+                await _wait_for_workers(session)
             yield session
         except (Exception, asyncio.CancelledError) as problem:
             error = await in_spite_of_cancellation(_write_down(address, session, problem))
@@ -181,13 +184,17 @@ async def _try_lock(session: LoadSession) -> bool:
         raise explain(problem, session.target.where) from None
 
 
-async def _open(session: LoadSession, strategy: str, resumes: bool) -> int:
-    names = (session.target.source, session.target.table)
-    if resumes:
-        batch_id = await reads.reopen(session.warehouse, session.run_id, *names, settings().resume_hours)
-        if batch_id is not None:
-            return batch_id
-    return await ledger.open_load(session.warehouse, session.run_id, *names, strategy)
+async def _open(session: LoadSession, strategy: str, resumes: bool) -> bool:
+    """Open the load, or resume an interrupted one; whether nothing of an earlier one can be active."""
+    warehouse, run_id, names = session.warehouse, session.run_id, (session.target.source, session.target.table)
+    opened = await ledger.open_unless_unpublished(warehouse, run_id, *names, strategy)
+    if opened is not None:
+        session.batch_id = opened
+        return True
+    resumed = await reads.reopen(warehouse, run_id, *names, settings().resume_hours) if resumes else None
+    session.is_resumed = resumed is not None
+    session.batch_id = resumed or await ledger.open_load(warehouse, run_id, *names, strategy)
+    return False
 
 
 async def _wait_for_workers(session: LoadSession) -> None:

@@ -61,6 +61,7 @@ class Staged:
     `tombstones`: landing rows with `_deleted_at` mark deleted rows.
     `gone`: a relation of keys that the source says it has deleted, so raw's rows of them are.
     `lists`: completely read lists, so other rows of them in raw are deleted.
+    `is_landed`: False if no row came from the cursor on, so that there is no landing table.
     `equals_raw`: nothing was staged, because all of the source's rows were found to be equal to raw's.
     `settle` replaces this for reads of single keys: it marks deletes among them, and counts only them.
     `replays`: these are rows of quarantine, and say nothing of what the source has now; `kept_back` more stay there.
@@ -99,6 +100,7 @@ class Staged:
     unique_at_source: bool = False
     marks_deleted: bool = False
     equals_raw: bool = False
+    is_landed: bool = True
     replays: bool = False
     kept_back: int = 0
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)

@@ -97,15 +97,16 @@ async def count_open_keys(
     )
 
 
+#: The rules with the prefix $3 under which rows of the source $1 and its table $2 are quarantined.
+OPEN_RULES = (
+    "select distinct rule from quarantine.rows where source_system = $1 and table_name = $2 "
+    "and withheld and starts_with(rule, $3)"
+)
+
+
 async def open_rules(connection: Connection[Record], prefix: str, *, table: TableName) -> set[str]:
     """The suffixes of rule names with this prefix under which rows of the table are quarantined."""
-    records = await connection.fetch(
-        "select distinct rule from quarantine.rows where source_system = $1 and table_name = $2 "
-        "and withheld and starts_with(rule, $3)",
-        table.source,
-        table.name,
-        prefix,
-    )
+    records = await connection.fetch(OPEN_RULES, table.source, table.name, prefix)
     return {record["rule"].removeprefix(prefix) for record in records}
 
 
@@ -206,6 +207,20 @@ async def count_open(connection: Connection[Record], *, table: TableName, within
             f"and q.withheld and {within}",
             table.source,
             table.name,
+        )
+    )
+
+
+async def needs_landing(connection: Connection[Record], landing: str, *, table: TableName) -> bool:
+    """Whether a load has something to do in a landing table even if no row arrives: quarantined rows of the table may
+    be released, and the landing table that a killed load has left is dropped."""
+    return bool(
+        await connection.fetchval(
+            "select to_regclass($3) is not null or exists (select from quarantine.rows as q "
+            "where q.source_system = $1 and q.table_name = $2 and q.withheld)",
+            table.source,
+            table.name,
+            landing,
         )
     )
 

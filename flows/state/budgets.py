@@ -33,18 +33,14 @@ async def stopped(connection: Connection[Record], source: str, table: str) -> st
     return why
 
 
-async def has_chunks_of_a_stopped_read(connection: Connection[Record], source: str, table: str) -> bool:
-    """Whether the table's last load stopped at a budget with committed chunks; also while it is being resumed."""
-    return bool(
-        await connection.fetchval(
-            "select exists (select from ops.loads as l inner join ops.chunks using (batch_id) where l.batch_id = "
-            "(select max(batch_id) from ops.loads where source_system = $1 and table_name = $2 "
-            "and strategy not in ('repair', 'replay', 'backfill')) "
-            "and l.stops > 0 and l.status in ('stopped', 'running', 'failed'))",
-            source,
-            table,
-        )
-    )
+#: Whether the last load of the source $1's table $2 stopped at a budget with committed chunks; also while it is being
+#: resumed.
+HAS_CHUNKS = (
+    "select exists (select from ops.loads as l inner join ops.chunks using (batch_id) where l.batch_id = "
+    "(select max(batch_id) from ops.loads where source_system = $1 and table_name = $2 "
+    "and strategy not in ('repair', 'replay', 'backfill')) "
+    "and l.stops > 0 and l.status in ('stopped', 'running', 'failed'))"
+)
 
 
 async def longest_unread_first(connection: Connection[Record], source: str) -> dict[str, float]:

@@ -104,22 +104,30 @@ async def open_load(connection: Connection[Record], run_id: int | None, source: 
 
     The caller holds the table's lock, so other rows that are `running` belong to dead loads.
     """
-    await connection.execute(
-        "update ops.loads set status = 'failed', error = $3, "
-        "finished_at = clock_timestamp() where source_system = $1 and table_name = $2 and status = 'running'",
-        source,
-        table,
-        DIED,
-    )
-    return int(
-        await connection.fetchval(
-            "insert into ops.loads (run_id, source_system, table_name, strategy) values ($1, $2, $3, $4) "
-            "returning batch_id",
-            run_id,
-            source,
-            table,
-            strategy,
-        )
+    return int(await connection.fetchval(_open("true"), run_id, source, table, strategy, DIED))
+
+
+async def open_unless_unpublished(
+    connection: Connection[Record], run_id: int | None, source: str, table: str, strategy: str
+) -> int | None:
+    """Like `open_load`; None, and nothing is done, if a read in chunks of the table was not published: it may be
+    resumed, and its workers may be active. Under the table's lock no other read begins."""
+    batch_id: int | None = await connection.fetchval(_open(_ALL_PUBLISHED), run_id, source, table, strategy, DIED)
+    return batch_id
+
+
+_ALL_PUBLISHED = (
+    "not exists (select from ops.reads as r inner join ops.loads as l using (batch_id) "
+    "where l.source_system = $2 and l.table_name = $3 and l.status <> 'published')"
+)
+
+
+def _open(condition: str) -> str:
+    return (
+        "with dead as (update ops.loads set status = 'failed', error = $5, finished_at = clock_timestamp() "
+        f"where source_system = $2 and table_name = $3 and status = 'running' and {condition}) "
+        "insert into ops.loads (run_id, source_system, table_name, strategy) "
+        f"select $1::bigint, $2::text, $3::text, $4::text where {condition} returning batch_id"
     )
 
 
@@ -232,18 +240,23 @@ async def last_full_load(connection: Connection[Record], source: str, table: str
     return began
 
 
+#: The cursor of the source $1's table $2.
+CURSOR = (
+    "select cursor_value, pending_value, pending_at, cursor_key, identity from ops.cursors "
+    "where source_system = $1 and table_name = $2"
+)
+
+
 async def read_cursor(connection: Connection[Record], source: str, table: str) -> CursorState:
     """The table's cursor. Empty for a table never loaded."""
-    row = await connection.fetchrow(
-        "select cursor_value, pending_value, pending_at, cursor_key, identity from ops.cursors "
-        "where source_system = $1 and table_name = $2",
-        source,
-        table,
-    )
-    if row is None:
-        return CursorState()
-    value, pending_value, pending_at, key, identity = row.values()
-    return CursorState(value, pending_value, pending_at, key, json.loads(identity) if identity is not None else {})
+    row = await connection.fetchrow(CURSOR, source, table)
+    return CursorState() if row is None else cursor_state(row)
+
+
+def cursor_state(row: Record) -> CursorState:
+    """The cursor in a row with the columns of `CURSOR`."""
+    identity = json.loads(row["identity"]) if row["identity"] is not None else {}
+    return CursorState(row["cursor_value"], row["pending_value"], row["pending_at"], row["cursor_key"], identity)
 
 
 async def cursor_values(connection: Connection[Record], source: str) -> dict[str, str]:

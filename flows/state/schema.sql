@@ -1346,6 +1346,40 @@ $$;
 create or replace trigger by_day after insert or update on ops.usage
 for each row execute function ops.add_usage_of_day();
 
+-- The tuner: changes that `medallion tune` recommended and somebody applied, with figures before and after.
+create table if not exists ops.tunings (
+    tuning_id bigint generated always as identity primary key,
+    recommendation text not null,
+    kind text not null,
+    source_system text,
+    table_name text,
+    model text,
+    change text not null,
+    undo text,
+    -- Only for a table's loads: read by the next plan, in place of MEDALLION_<name>.
+    settings jsonb,
+    measure text not null,
+    before jsonb not null,
+    expected jsonb not null,
+    keep boolean not null default false,
+    accepted_by text not null,
+    by_role text not null default session_user,
+    accepted_at timestamptz not null default clock_timestamp(),
+    -- Null: a declaration that still has to be edited, or a statement for the owner of a source.
+    applied_at timestamptz,
+    after jsonb,
+    verdict text check (verdict in ('learning', 'helped', 'no difference', 'worse')),
+    evaluated_at timestamptz,
+    reverted_at timestamptz,
+    reverted_by text,
+    revert_reason text
+);
+comment on table ops.tunings is
+'One row per recommendation of `medallion tune` that somebody accepted: the change, who and when, the figures before (medians by weekday) and after, the verdict, and whether it was taken back. Contains no values of rows.';
+create unique index if not exists tunings_open_once on ops.tunings (recommendation) where reverted_at is null;
+create index if not exists tunings_of_loads on ops.tunings (source_system, table_name)
+where settings is not null and reverted_at is null;
+
 -- The dashboard: what people did on its pages, and what its role may read.
 create table if not exists ops.dashboard_actions (
     action_id bigint generated always as identity primary key,

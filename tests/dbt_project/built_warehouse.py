@@ -184,7 +184,7 @@ class Story:
 def tell(warehouse: Warehouse) -> Story:
     """Live through the three days; on the third all tables of the shop have one more column.
 
-    Five dbt processes, 5 to 8 s each.
+    Five dbt processes, 4 to 7 s of a core each.
     """
     builds = {}
     warehouse.load_day_one()
@@ -195,7 +195,8 @@ def tell(warehouse: Warehouse) -> Story:
     warehouse.load("dbt_project/raw_day_two.sql")
     builds["day_two"] = warehouse.build()
     day_two = warehouse.facts()
-    builds["again"] = warehouse.build()
+    # Tests of the same rows would say the same: what is asked of this build is that the rows are the same.
+    builds["again"] = warehouse.build("--exclude-resource-type", "test")
     again = warehouse.facts()
     warehouse.load("dbt_project/raw_day_three.sql")
     warehouse.grow_tables()

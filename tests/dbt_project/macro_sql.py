@@ -19,6 +19,17 @@ class _Returned(Exception):
         self.value: Any = value
 
 
+class RefusedByMacro(Exception):
+    """What a macro raises as an error of compilation."""
+
+
+class _Exceptions:
+    """dbt's `exceptions`, as far as macros use it."""
+
+    def raise_compiler_error(self, message: str) -> None:
+        raise RefusedByMacro(message)
+
+
 class _Empty:
     """What a macro may ask of dbt's adapter."""
 
@@ -49,7 +60,7 @@ def macros() -> Mapping[str, Callable[..., Any]]:
     calls = {name: named(name) for text in texts for name in re.findall(r"{%-? macro (\w+)", text)}
     environment.globals.update(calls, var=lambda _name, default=None: default, **{"return": _return})
     # A database that is empty: no relation is there.
-    environment.globals.update(adapter=_Empty(), target={"database": "warehouse"})
+    environment.globals.update(exceptions=_Exceptions(), adapter=_Empty(), target={"database": "warehouse"})
     for text in texts:
         module = environment.from_string(text).module
         written.update({name: macro for name, macro in vars(module).items() if name in calls})

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.conftest import TestCluster, fresh_warehouse
-from tests.dbt_project.macro_sql import write
+from tests.dbt_project.macro_sql import RefusedByMacro, write
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +24,15 @@ def database(cluster: TestCluster) -> Iterator[psycopg.Connection[Any]]:
 
 def over(database: psycopg.Connection[Any], expression: str, values: Sequence[str | None]) -> list[Any]:
     """What the expression gives for each value of a column `value`."""
-    query = f"select {expression} from unnest(%s::text[]) with ordinality as cases (value, place) order by place"
+    # What is doubled is meant for the driver, which takes a single one for a placeholder.
+    written = expression.replace("%", "%%")
+    query = f"select {written} from unnest(%s::text[]) with ordinality as cases (value, place) order by place"
     return [row[0] for row in database.execute(query.encode(), [list(values)]).fetchall()]
 
 
 def test_null_empty_and_blank_become_the_same_word(database: psycopg.Connection[Any]) -> None:
-    values = [None, "", "  \t\r\n", " 25-34 ", "Unknown"]
-    assert over(database, write("null_default", "value"), values) == ["Unknown"] * 3 + ["25-34", "Unknown"]
+    values = [None, "", "  \t\r\n", "\u00a0\u200b\u3000\ufeff", " 25-34 ", "\u202f25-34\u2003", "Unknown"]
+    assert over(database, write("null_default", "value"), values) == ["Unknown"] * 4 + ["25-34"] * 2 + ["Unknown"]
     assert over(database, write("null_default", "value", "none"), [None]) == ["none"]
 
 
@@ -38,7 +40,20 @@ def test_null_empty_and_blank_become_the_same_word(database: psycopg.Connection[
     ("type_", "cases"),
     [
         ("bigint", {"7": 7, " -7 ": -7, "9223372036854775808": None, "7.0": None, "seven": None, "": None}),
-        ("numeric(10, 2)", {"10.005": Decimal("10.01"), "1e3": Decimal("1000.00"), "123456789": None, "1,5": None}),
+        ("bigint", dict.fromkeys(("0x1F", "0b11", "0o17", "1_000", "1e3", "NaN", "\uff17", "\u0667", "- 7", "+-7"))),
+        (
+            "numeric(10, 2)",
+            {"10.00500": None, "10.500": Decimal("10.50"), "1e3": Decimal("1000.00"), "123456789": None},
+        ),
+        (
+            "numeric(10, 2)",
+            dict.fromkeys(("1,5", "NaN", "Infinity", "-inf", "0x1F", "1_000.5", "1e", ".", "$1", "1 000")),
+        ),
+        (
+            "numeric",
+            {"1e-7": Decimal("0.0000001"), ".5": Decimal("0.5"), "5.": Decimal(5), "nan": None, "1e9999": None},
+        ),
+        ("double precision", {"1.5": 1.5, "NaN": None, "Infinity": None, "-Infinity": None, "1e400": None}),
         ("boolean", {"true": True, "no": False, "1": True, "maybe": None}),
         ("uuid", {"6ecd8c99-4036-403d-bf84-cf8400f67836": "6ecd8c99-4036-403d-bf84-cf8400f67836", "6ecd8c99": None}),
     ],
@@ -48,6 +63,13 @@ def test_a_cast_or_null_gives_null_where_a_cast_would_stop_the_build(
 ) -> None:
     got = over(database, write("cast_or_null", "value", type_), [*cases, None])
     assert [str(value) if type_ == "uuid" and value else value for value in got] == [*cases.values(), None]
+
+
+def test_days_moments_and_money_are_not_cast_but_read() -> None:
+    """PostgreSQL casts `tomorrow` to a date, and `$1` as the server's locale says."""
+    for kind in ("date", "timestamptz", "TIMESTAMP (3)", "money"):
+        with pytest.raises(RefusedByMacro, match="cast_or_null: use"):
+            write("cast_or_null", "value", kind)
 
 
 def test_what_did_not_cast_is_kept_as_it_was_sent(database: psycopg.Connection[Any]) -> None:
@@ -75,6 +97,10 @@ ALL_FORMATS = ["iso", "compact", "us", "eu", "name"]
                     ("2017-02-29", "2017-13-01", "2017-00-10", "0017-12-31", "20171231", "12/31/2017", "2017-12-31x")
                 ),
                 **dict.fromkeys(("today", "infinity", "epoch", "yesterday", "", "2017-12-31; drop table x")),
+                "\u00a02017-12-31\u200b": date(2017, 12, 31),
+                "2017-12-31 23:15:59,5+05:30": date(2017, 12, 31),
+                **dict.fromkeys(("2017-12-31T25:61:00Z", "2017-12-31T10:00 whatever", "2017-12-31T10", "2017-12-31T")),
+                **dict.fromkeys(("2017-12-31T10:00+16:00", "2017-12-31T10:60", "2017-12-31 10:0000", "2017-12-31Z")),
             },
         ),
         (
@@ -96,6 +122,10 @@ ALL_FORMATS = ["iso", "compact", "us", "eu", "name"]
                 "31 Brumaire 2017": None,
                 "99999999": None,
                 "171231": None,
+                "Sept. 5, 2017": date(2017, 9, 5),
+                "5 Sept 2017": date(2017, 9, 5),
+                **dict.fromkeys(("Junk 5, 2020", "5 Maybe 2020", "5 Octopus 2020", "Marvin 5 2020", "Decent 5, 2020")),
+                **dict.fromkeys(("31.12/2017", "3-4/2017", "31 Dec 2017 whatever", "Dec 2017", "31Dec2017")),
             },
         ),
     ],
@@ -127,6 +157,8 @@ def test_moments_are_read_in_several_formats_and_zones(database: psycopg.Connect
         "2017-03-12 02:30": datetime(2017, 3, 12, 7, 30, tzinfo=UTC),  # left out that night: an hour later
         **dict.fromkeys(("now", "infinity", "tomorrow", "2017-12-31", "2017-02-30T10:00:00Z", "2017-12-31T25:00:00Z")),
         **dict.fromkeys(("31/12/2017 10:00", "10:00", "12345", "2017-12-31T10:00:00 Europe/Berlin", "")),
+        "\u200b2017-12-31T10:00:00Z\u3000": ten,
+        **dict.fromkeys(("2017-1231T10:00Z", "2017-12-31T10:0000Z", "2017-12-31T24:30Z", "12/31/2017 13:00 PM")),
     }
     got = over(database, write("parse_timestamp", "value", zone="America/New_York"), [*cases, None])
     assert dict(zip(cases, got, strict=False)) == cases
@@ -134,8 +166,26 @@ def test_moments_are_read_in_several_formats_and_zones(database: psycopg.Connect
 
 
 def test_addresses_are_compared_in_one_form(database: psycopg.Connection[Any]) -> None:
-    got = over(database, write("standard_email", "value"), [" Ada@EXAMPLE.com\n", "", "  ", None])
-    assert got == ["ada@example.com", None, None, None]
+    got = over(
+        database,
+        write("standard_email", "value"),
+        [" Ada@EXAMPLE.com\n", "\u00a0Ada@example.COM\u200b", "", "  ", None],
+    )
+    assert got == ["ada@example.com"] * 2 + [None, None, None]
+
+
+def test_an_address_is_wellformed_as_far_as_its_form_tells(database: psycopg.Connection[Any]) -> None:
+    good = [
+        *("a@b.co", "a.b+c@x-y.example", f"{'l' * 64}@example.com", "x@xn--bcher-kva.example", "a@1und1.de"),
+        *("info@b\u00fccher.example", "x@\u4f8b\u3048.\u30c6\u30b9\u30c8", f"a@{'d' * 63}.com"),
+    ]
+    bad = [
+        *("a", "a@b", "@b.co", "a@", "a@@b.co", "a b@c.de", "a..b@c.de", ".a@c.de", "a.@c.de", "a@-c.de", "a@c-.de"),
+        *("a@c..de", "a@c.de.", "a@127.0.0.1", "a@c.d", f"{'l' * 65}@example.com", f"a@{'d' * 64}.com", "a@c.de\n"),
+        *("a@b\u00a0c.de", "a@b\u200bc.de", "a@b\u3000c.de", f"a@{'d.' * 126}com"),
+    ]
+    got = over(database, write("email_is_wellformed", "value"), [*good, *bad])
+    assert dict(zip([*good, *bad], got, strict=True)) == dict.fromkeys(good, True) | dict.fromkeys(bad, False)
 
 
 # -- outliers
@@ -177,6 +227,42 @@ def test_each_group_has_bounds_of_its_own_and_a_handful_has_none(database: psyco
     assert set(found) == {0, 1}
     assert found[0] > found[1]
     assert bounds(database, table_of([1, 2, 3])) == [(None, None)]
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+@pytest.mark.parametrize("method", ["iqr", "z_score"])
+@pytest.mark.parametrize("amount", ["5", "0.1", "123456789.01", "1e-9"])
+def test_values_that_are_all_equal_are_no_outliers(
+    database: psycopg.Connection[Any], method: str, scale: str, amount: str
+) -> None:
+    written = write("outlier_bounds", "given", "amount", method=method, scale=scale)
+    query = f"""
+        with given (amount) as (select {amount}::numeric from generate_series(1, 1001)), bounds as ({written})
+        select count(*) filter (where {write("is_outlier", "amount")}), count(*) filter (
+            where {write("is_outlier", "amount * 1.001")}
+        ) from given cross join bounds
+    """
+    assert database.execute(query.encode()).fetchall() == [(0, 1001)]
+
+
+@pytest.mark.parametrize("method", ["iqr", "z_score"])
+@pytest.mark.parametrize("scale", ["linear", "log"])
+@pytest.mark.parametrize("odd", ["'NaN'", "'Infinity'", "'-Infinity'", "1e200", "-1e200"])
+@pytest.mark.parametrize("type_", ["numeric", "double precision"])
+def test_one_value_of_which_no_sum_is_left_changes_no_bounds(
+    database: psycopg.Connection[Any], method: str, scale: str, odd: str, type_: str
+) -> None:
+    expected = bounds(database, table_of(AMOUNTS), method=method, scale=scale)
+    listed = ", ".join(f"({amount}::{type_})" for amount in [*AMOUNTS, odd])
+    got = bounds(database, f"(values {listed}) as given (amount)", method=method, scale=scale)
+    assert got[0] == pytest.approx(expected[0])
+
+
+def test_bounds_of_huge_spreads_stop_no_build(database: psycopg.Connection[Any]) -> None:
+    ((lower, upper),) = bounds(database, table_of([1e-140, 1e140] * 6), method="z_score", factor=9, scale="log")
+    assert 0 < lower < 1e-140 < 1e140 < upper
+    query = f"select {write('clipped', 'amount', '10', '20')} from (values ('NaN'::numeric), (9)) as given (amount)"
+    assert database.execute(query.encode()).fetchall() == [(None,), (10,)]
 
 
 def test_outliers_are_flagged_or_drawn_in(database: psycopg.Connection[Any]) -> None:

@@ -103,6 +103,38 @@ def test_what_changed_before_the_late_data_is_left_alone_and_reported(transforme
         assert warehouse.value(query) == "9"
 
 
+def test_a_day_in_the_future_stops_no_correction_of_today(transformed: Story) -> None:
+    """Late data counts from the newest partition that has begun, not from a plan or a typing error of the future."""
+    with copy_of(transformed.warehouse.database) as database:
+        warehouse = Warehouse(database, transformed.warehouse.target.with_name("future"))
+
+        def change(statement: str) -> None:
+            with psycopg.connect(database.url("loader")) as connection:
+                connection.execute(statement.encode())
+
+        def place(number: int, week: str) -> None:
+            change(
+                "insert into raw_shop.promotions select (jsonb_populate_record(p, jsonb_build_object("
+                f"'promotion_id', {number}, 'week_starts_on', '{week}'))).* from raw_shop.promotions as p limit 1"
+            )
+
+        place(9001, "2099-01-04")
+        place(9002, "9999-12-26")
+        assert warehouse.dbt("run", "--select", "fct_promotions").exit_code == 0
+        assert len(warehouse.rows("select from gold.fct_promotions where promotion_id in (9001, 9002)")) == 2
+        change("update raw_shop.promotions set display_location = '8' where promotion_id in (9000, 9001)")
+        assert warehouse.dbt("run", "--select", "fct_promotions").exit_code == 0
+        changed = "select distinct display_location from gold.fct_promotions where promotion_id in (9000, 9001)"
+        assert warehouse.value(changed) == "8"
+
+        place(9003, "infinity")
+        before = warehouse.rows("select * from gold.fct_promotions order by promotion_id")
+        build = warehouse.dbt("run", "--select", "fct_promotions")
+        assert build.statuses["fct_promotions"] == "error"
+        assert "week_starts_on is 'infinity', for which there is no partition" in build.output
+        assert warehouse.rows("select * from gold.fct_promotions order by promotion_id") == before
+
+
 def test_a_model_that_would_harm_its_partitions_is_refused(transformed: Story, tmp_path: Path) -> None:
     """Replacing January by the few rows of it that a run selects would lose the others."""
     project = tmp_path / "project"

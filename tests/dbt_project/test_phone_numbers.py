@@ -120,3 +120,22 @@ def test_what_is_no_number_is_refused_and_only_unassigned_ranges_pass(
     assert not [row for row in passed if not any(character.isdigit() for character in row[1])]
     agreement = 1 - len(passed) / len(compared)
     assert agreement > 0.98, Counter(row[0] for row in passed)
+
+
+NO_NUMBERS = [
+    *("5135550123.0", "15135550123.00", "+15135550123.0", "5135550123.000", "513555012.3", "39.103118", "-84.5120196"),
+    *("2024-02-29", "2024/2/29", "20.04.2024", "02/29/2024", "29-02-2024", "1999.12.31"),
+    *("192.168.1.1", "10.0.0.255", "255.255.255.0", "8.8.8.8", "100.64.100.200"),
+]
+
+
+def test_decimal_numbers_days_and_internet_addresses_are_no_numbers_of_any_country(cluster: TestCluster) -> None:
+    """Spreadsheets and mixed-up columns send them, and with enough digits each would be somebody's number."""
+    with fresh_warehouse(cluster) as warehouse, psycopg.connect(warehouse.url("transformer")) as database:
+        query = "select value, " + ", ".join(write("e164", "value", region=region) for region in REGIONS)
+        query += " from unnest(%s::text[]) as cases (value)"
+        rows = database.execute(query.encode(), [NO_NUMBERS]).fetchall()
+        assert {text: [read for read in reads if read] for text, *reads in rows} == {text: [] for text in NO_NUMBERS}
+        # An internet address as well, but numbers are written in pairs.
+        pairs = f"select {write('e164', 'value', region='SE')} from (values ('21.34.56.78')) as cases (value)"
+        assert database.execute(pairs.encode()).fetchall() == [("+4621345678",)]

@@ -35,6 +35,7 @@ from flows.values.errors import ConfigurationError, DeclarationError
 from flows.values.settings import settings
 from tests.conftest import ROOT, TestCluster, fresh_warehouse
 from tests.dbt_project.built_warehouse import PROJECT, Warehouse
+from tests.dbt_project.quick_dbt import hurrying
 from tests.flows.front_door import medallion
 from tests.observe.openlineage_schema import mistakes
 
@@ -47,7 +48,7 @@ Edit = Callable[[Path], None]
 @pytest.fixture(scope="module")
 def shared(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
     """A warehouse after one whole build, whose manifest is kept as the transform keeps it; and an analyst, Ada."""
-    with fresh_warehouse(cluster) as database, pytest.MonkeyPatch.context() as patch:
+    with hurrying(), fresh_warehouse(cluster) as database, pytest.MonkeyPatch.context() as patch:
         warehouse = Warehouse(database, tmp_path_factory.mktemp("dbt"))
         warehouse.load_day_one()
         build = warehouse.build()

@@ -1,6 +1,8 @@
-"""The shop at day one and after day two. Most tests load the first 60 households: 35,000 real lines."""
+"""The shop at day one and after day two. Most tests look at the first 60 households: 35,000 real lines."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -23,7 +25,10 @@ from demo.day_two import (
 from demo.sales import LAST_DAY_US, read_sales
 from demo.shop import load_day_one
 from flows.values.errors import ConfigurationError
-from tests.conftest import TestDatabase
+from tests.conftest import TestCluster, TestDatabase, copy_of, fresh_shop
+
+# One worker: the small shops are made once for each worker that asks.
+pytestmark = pytest.mark.xdist_group("shop")
 
 HOUSEHOLDS = 60
 TABLES = ("households", "household_events", "stores", "products", "baskets", "basket_items")
@@ -34,6 +39,36 @@ KEYS = {
     "baskets": "basket_id",
     "basket_items": "basket_item_id",
 }
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A shop of 60 households, and what loading it told."""
+
+    shop: TestDatabase
+    counts: Mapping[str, int]
+
+
+@pytest.fixture(scope="module")
+def at_day_one(cluster: TestCluster) -> Iterator[Loaded]:
+    """Tests look, they do not touch; who touches takes `day_one`."""
+    with fresh_shop(cluster) as shop:
+        yield Loaded(shop, load_day_one(shop.url("app"), households=HOUSEHOLDS))
+
+
+@pytest.fixture
+def day_one(at_day_one: Loaded) -> Iterator[TestDatabase]:
+    """The shop at day one, of this test's own."""
+    with copy_of(at_day_one.shop) as shop:
+        yield shop
+
+
+@pytest.fixture(scope="module")
+def after_day_two(at_day_one: Loaded) -> Iterator[TestDatabase]:
+    """The shop after day two. Tests look, they do not touch."""
+    with copy_of(at_day_one.shop) as shop:
+        apply_day_two(shop.url("app"), shop.url("admin"))
+        yield shop
 
 
 def test_the_whole_shop_holds_the_real_data_to_the_cent_on_both_days(shop: TestDatabase) -> None:
@@ -72,11 +107,10 @@ def test_the_whole_shop_holds_the_real_data_to_the_cent_on_both_days(shop: TestD
     assert lines == len(cents) - len(removed) + 7
 
 
-def test_day_two_touches_the_rows_it_tells_of_and_no_others(shop: TestDatabase) -> None:
-    load_day_one(shop.url("app"), households=HOUSEHOLDS)
-    with psycopg.connect(shop.url("admin"), autocommit=True) as admin:
+def test_day_two_touches_the_rows_it_tells_of_and_no_others(day_one: TestDatabase) -> None:
+    with psycopg.connect(day_one.url("admin"), autocommit=True) as admin:
         before = _contents(admin)
-        changes = apply_day_two(shop.url("app"), shop.url("admin"))
+        changes = apply_day_two(day_one.url("app"), day_one.url("admin"))
         after = _contents(admin)
 
     told: Counter[tuple[str, str]] = Counter()
@@ -122,10 +156,8 @@ def test_day_two_touches_the_rows_it_tells_of_and_no_others(shop: TestDatabase) 
     assert {number: after["households"][number]["email"] for number in MALFORMED_EMAILS} == MALFORMED_EMAILS
 
 
-def test_day_two_breaks_records_in_the_ways_it_tells_of(shop: TestDatabase) -> None:
-    load_day_one(shop.url("app"), households=HOUSEHOLDS)
-    apply_day_two(shop.url("app"), shop.url("admin"))
-    with psycopg.connect(shop.url("extractor"), autocommit=True) as extractor:
+def test_day_two_breaks_records_in_the_ways_it_tells_of(after_day_two: TestDatabase) -> None:
+    with psycopg.connect(after_day_two.url("extractor"), autocommit=True) as extractor:
         negative = extractor.execute("select count(*) from basket_items where quantity < 0").fetchone()
         orphans = extractor.execute("""
             select count(*), min(product_id) from basket_items where product_id not in (select product_id from products)
@@ -147,11 +179,10 @@ def test_day_two_breaks_records_in_the_ways_it_tells_of(shop: TestDatabase) -> N
     assert twice == (0,)
 
 
-def test_five_lines_of_day_two_are_stamped_below_what_was_already_read(shop: TestDatabase) -> None:
+def test_five_lines_of_day_two_are_stamped_below_what_was_already_read(day_one: TestDatabase) -> None:
     """A cursor without a lag would never see them."""
-    load_day_one(shop.url("app"), households=HOUSEHOLDS)
-    apply_day_two(shop.url("app"), shop.url("admin"))
-    with psycopg.connect(shop.url("extractor"), autocommit=True) as extractor:
+    apply_day_two(day_one.url("app"), day_one.url("admin"))
+    with psycopg.connect(day_one.url("extractor"), autocommit=True) as extractor:
         stamped = extractor.execute("""
             select count(*) from basket_items
             where updated_at between now() - interval '6 minutes' and now() - interval '5 minutes'
@@ -160,10 +191,8 @@ def test_five_lines_of_day_two_are_stamped_below_what_was_already_read(shop: Tes
     assert stamped == (5,)
 
 
-def test_the_new_column_is_filled_without_a_new_updated_at(shop: TestDatabase) -> None:
-    load_day_one(shop.url("app"), households=HOUSEHOLDS)
-    apply_day_two(shop.url("app"), shop.url("admin"))
-    with psycopg.connect(shop.url("extractor"), autocommit=True) as extractor:
+def test_the_new_column_is_filled_without_a_new_updated_at(after_day_two: TestDatabase) -> None:
+    with psycopg.connect(after_day_two.url("extractor"), autocommit=True) as extractor:
         tiers = extractor.execute("""
             select loyalty_tier, count(*), max(updated_at) < '2018-01-01' from households
             where loyalty_tier is not null group by loyalty_tier order by loyalty_tier
@@ -172,16 +201,15 @@ def test_the_new_column_is_filled_without_a_new_updated_at(shop: TestDatabase) -
     assert tiers == [("gold", 1, True), ("silver", 5, True)]
 
 
-def test_loading_day_one_again_takes_day_two_back(shop: TestDatabase) -> None:
-    first = load_day_one(shop.url("app"), households=HOUSEHOLDS)
-    with psycopg.connect(shop.url("extractor"), autocommit=True) as extractor:
+def test_loading_day_one_again_takes_day_two_back(at_day_one: Loaded, day_one: TestDatabase) -> None:
+    with psycopg.connect(day_one.url("extractor"), autocommit=True) as extractor:
         before, keys = _fingerprints(extractor), _keys(extractor)
-        apply_day_two(shop.url("app"), shop.url("admin"))
+        apply_day_two(day_one.url("app"), day_one.url("admin"))
         assert _fingerprints(extractor) != before
-        again = load_day_one(shop.url("app"), households=HOUSEHOLDS)
+        again = load_day_one(day_one.url("app"), households=HOUSEHOLDS)
         after, keys_after = _fingerprints(extractor), _keys(extractor)
 
-    assert again == first
+    assert again == at_day_one.counts
     assert after == before
     assert keys_after == keys
 
@@ -195,22 +223,20 @@ def test_the_bulk_load_leaves_the_keys_and_indexes_that_the_definitions_name(sho
     assert any("FOREIGN KEY (basket_id)" in key for key in defined)
 
 
-def test_a_line_of_a_basket_that_does_not_exist_is_refused(shop: TestDatabase) -> None:
-    load_day_one(shop.url("app"), households=HOUSEHOLDS)
+def test_a_line_of_a_basket_that_does_not_exist_is_refused(at_day_one: Loaded) -> None:
     statement = """
         insert into basket_items (basket_item_id, basket_id, product_id, quantity, sales_value)
         values (%s, 5, %s, 1, 1.00)
     """
     with (
-        psycopg.connect(shop.url("app")) as app,
+        psycopg.connect(at_day_one.shop.url("app")) as app,
         pytest.raises(psycopg.errors.ForeignKeyViolation, match="basket_items_basket_id_fkey"),
     ):
         app.execute(statement, [FIRST_BROKEN_LINE, RENAMED_PRODUCT])
 
 
-def test_households_date_from_their_first_purchase_and_are_logged(shop: TestDatabase) -> None:
-    load_day_one(shop.url("app"), households=HOUSEHOLDS)
-    with psycopg.connect(shop.url("extractor"), autocommit=True) as extractor:
+def test_households_date_from_their_first_purchase_and_are_logged(at_day_one: Loaded) -> None:
+    with psycopg.connect(at_day_one.shop.url("extractor"), autocommit=True) as extractor:
         odd = extractor.execute("""
             select count(*) from households
             where updated_at <> (select min(sold_at) from baskets where household_id = households.household_id)
@@ -239,12 +265,9 @@ def test_the_log_of_households_tells_what_changed_but_never_a_contact(shop: Test
     assert details[0][0]["old"].keys() == {"income_band"}
 
 
-def test_day_two_is_refused_a_second_time(shop: TestDatabase) -> None:
-    load_day_one(shop.url("app"), households=HOUSEHOLDS)
-    apply_day_two(shop.url("app"), shop.url("admin"))
-
+def test_day_two_is_refused_a_second_time(after_day_two: TestDatabase) -> None:
     with pytest.raises(ConfigurationError, match=r"already applied.*load day one first"):
-        apply_day_two(shop.url("app"), shop.url("admin"))
+        apply_day_two(after_day_two.url("app"), after_day_two.url("admin"))
 
 
 def test_day_two_is_refused_on_an_empty_shop(shop: TestDatabase) -> None:

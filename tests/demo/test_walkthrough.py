@@ -2,9 +2,11 @@
 
 import os
 
+import psycopg
 import pytest
 
-from demo import walkthrough
+from demo import findings, walkthrough
+from tests.conftest import TestDatabase
 
 
 def test_the_demo_never_reaches_a_warehouse_a_source_or_a_prefect_that_is_not_its_own(
@@ -18,3 +20,31 @@ def test_the_demo_never_reaches_a_warehouse_a_source_or_a_prefect_that_is_not_it
     assert "postgresql://production" not in environment.values()
     assert environment["MEDALLION_HOME"] == "/somewhere"
     assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_the_demo_asks_before_it_deletes_what_was_loaded_of_other_sources(warehouse: TestDatabase) -> None:
+    """What it made itself it deletes without a word: it is meant to be run again."""
+    url, asked = warehouse.url("admin"), list[str]()
+
+    def loaded(source: str) -> None:
+        with psycopg.connect(url) as connection:
+            connection.execute("insert into ops.runs (pipeline, scope) values ('ingest', %s)", [source])
+            connection.execute(
+                "insert into ops.loads (run_id, source_system, table_name, strategy)"
+                " select max(run_id), %s, 'things', 'initial' from ops.runs",
+                [source],
+            )
+
+    def no(what: str) -> bool:
+        asked.append(what)
+        return False
+
+    loaded("shop")
+    assert findings.other_sources(url) == []
+    loaded("crm")
+    with pytest.raises(walkthrough.DemoFailed, match="loads of crm"):
+        walkthrough._begin_anew(url, no)
+    assert len(asked) == 1
+    assert findings.other_sources(url) == ["crm"]
+    walkthrough._begin_anew(url, lambda _: True)
+    assert findings.other_sources(url) == []

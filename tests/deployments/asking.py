@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import cache
 from typing import Any
 
 import httpx
@@ -13,11 +14,20 @@ def authorized() -> httpx.BasicAuth:
     return httpx.BasicAuth(user, password)
 
 
+@cache
+def _client() -> httpx.Client:
+    """One for all questions: each new one reads certificates, and opens a connection.
+
+    Servers close what was idle for five seconds. A connection is not taken up again that late.
+    """
+    return httpx.Client(timeout=60, limits=httpx.Limits(keepalive_expiry=2))
+
+
 def asked(method: str, url: str, *, seconds: float = 60, **given: Any) -> httpx.Response:
     """The server's answer, once it is another than 503, or the time is over."""
     until = time.monotonic() + seconds
     while True:
-        answer = httpx.request(method, url, timeout=60, auth=authorized(), **given)
+        answer = _client().request(method, url, auth=authorized(), **given)
         if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > until:
             return answer
         time.sleep(0.2)

@@ -56,7 +56,8 @@ def api(second_prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 def empty(api: str) -> None:
     """Take out everything that a deployment makes."""
-    for kind in ("automations", "deployments", "variables", "artifacts"):
+    asked("POST", f"{api}/deployments/bulk_delete", json={}).raise_for_status()
+    for kind in ("automations", "variables", "artifacts"):
         for entry in asked("POST", f"{api}/{kind}/filter", json={}).json():
             _delete(f"{api}/{kind}/{entry['id']}")
     for entry in asked("POST", f"{api}/v2/concurrency_limits/filter", json={}).json():

@@ -24,6 +24,8 @@ from tests.eventually import eventually
 
 pytestmark = pytest.mark.xdist_group("deployments")
 
+#: What follows one another.
+FOLLOWING = ("ingest-shop", "ingest-marketing", "ingest-currency", "transform", "predict")
 TRANSFORM = DeclaredDeployment("transform", "transform", {}, {})
 
 
@@ -55,7 +57,7 @@ def runs_of(deploying: Deploying, flow: str) -> list[dict[str, Any]]:
 
 def test_transform_starts_when_the_last_ingest_has_ended_well_or_not(deploying: Deploying) -> None:
     """And predict after transform. No clock is asked: schedules lie hours ahead or behind."""
-    deploying.deploy()
+    deploying.only(*FOLLOWING).deploy()
     scheduled = {run["id"] for run in runs_of(deploying, "transform")}
 
     def started(flow: str) -> list[str]:
@@ -79,7 +81,7 @@ def test_transform_starts_when_the_last_ingest_has_ended_well_or_not(deploying: 
 
 def test_outside_an_active_environment_nothing_starts_by_itself(deploying: Deploying) -> None:
     deploying.environment = replace(SMALL, active=False)
-    deploying.deploy()
+    deploying.only(*FOLLOWING).deploy()
     follow = [entry for entry in deploying.filtered("automations") if "follow" in entry["name"]]
     assert [entry["enabled"] for entry in follow] == [False, False]
     schedules = [made["active"] for entry in deploying.filtered("deployments") for made in entry["schedules"]]
@@ -94,7 +96,7 @@ def test_a_crashed_run_starts_again_once_each_time_until_its_attempts_are_used_u
     pause = timedelta(seconds=10)
     monkeypatch.setattr(automations, "AFTER_A_CRASH", pause)
     deploying.environment = replace(SMALL, attempts=2)
-    deploying.deploy()
+    deploying.only("ingest-shop").deploy()
     run = start(deploying, "ingest/ingest-shop")
 
     def states() -> list[str]:
@@ -115,7 +117,7 @@ def test_a_failure_is_told_to_the_channel_without_what_it_said(
 ) -> None:
     with channel() as (url, told):
         monkeypatch.setenv("MEDALLION_ALERT_WEBHOOK_URL", url)
-        deploying.deploy()
+        deploying.only("ingest-shop", "transform").deploy()
         run = start(deploying, "transform/transform")
         body = {"state": {"type": "FAILED", "message": "a value of a row"}, "force": True}
         asked("POST", f"{deploying.api}/flow_runs/{run}/set_state", json=body).raise_for_status()

@@ -43,7 +43,7 @@ def cloud(api: str) -> Iterator[Cloud]:
 
 
 def test_service_levels_are_set_on_cloud_once(cloud: Cloud, clone: Path) -> None:
-    deploying = Deploying(f"{cloud.to}/api", clone, FAST)
+    deploying = Deploying(f"{cloud.to}/api", clone, FAST).only("transform")
     assert deploying.look().is_cloud
     assert "create objective transform/transform" in deploying.deploy()
     transform = deploying.get("/deployments/name/transform/transform")["id"]
@@ -58,7 +58,7 @@ def test_service_levels_are_set_on_cloud_once(cloud: Cloud, clone: Path) -> None
 
 def test_elsewhere_they_are_left_out_and_the_plan_says_so(api: str, clone: Path) -> None:
     """A server of one's own answers 404 to them, which would end the deployment in the middle."""
-    deploying = Deploying(api, clone, FAST)
+    deploying = Deploying(api, clone, FAST).only("transform")
     found = deploying.look()
     assert not found.is_cloud
     assert [change.resource.name for change in found.changes if change.action == "left out"] == ["transform/transform"]

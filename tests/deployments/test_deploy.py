@@ -81,7 +81,7 @@ def _without_ids(trigger: Any) -> Any:
 
 
 def test_what_an_operator_turned_at_the_server_stays_until_it_is_overruled(deploying: Deploying) -> None:
-    deploying.deploy()
+    deploying.only("ingest-shop", "transform").deploy()
     shop = deploying.get("/deployments/name/ingest/ingest-shop")
     schedule = f"{deploying.api}/deployments/{shop['id']}/schedules/{shop['schedules'][0]['id']}"
     asked("PATCH", schedule, json={"active": False}).raise_for_status()
@@ -101,7 +101,7 @@ def test_what_an_operator_turned_at_the_server_stays_until_it_is_overruled(deplo
 
 
 def test_only_what_we_deployed_is_removed_and_only_when_asked(deploying: Deploying) -> None:
-    deploying.deploy()
+    deploying.only("transform", "predict").deploy()
     predict = deploying.get("/deployments/name/predict/predict")
     theirs = {"name": "theirs", "flow_id": predict["flow_id"], "tags": ["predict"], "entrypoint": "a.py:b"}
     asked("POST", f"{deploying.api}/deployments/", json=theirs).raise_for_status()
@@ -123,7 +123,7 @@ def test_only_what_we_deployed_is_removed_and_only_when_asked(deploying: Deployi
 def test_what_was_there_before_us_is_taken_over_and_never_removed(deploying: Deploying) -> None:
     """A work pool that others run in too must outlive our losing interest in it."""
     asked("POST", f"{deploying.api}/work_pools/", json={"name": "local", "type": "process"}).raise_for_status()
-    deploying.deploy()
+    deploying.only("transform").deploy()
     assert deploying.get("/work_pools/local")["description"] == "Processes on this machine"
     deploying.deploy(pool="ecs")
     deploying.deploy(remove=True)
@@ -135,6 +135,7 @@ def test_a_deployment_that_died_half_way_is_finished_by_the_next(deploying: Depl
     strict = tmp_path / "template.json"
     asks = {"type": "object", "properties": {"env": {"type": "integer"}}}
     strict.write_text(json.dumps({"job_configuration": {"env": "{{ env }}"}, "variables": asks}))
+    deploying.only("ingest-shop", "transform")
     with pytest.raises(ConfigurationError, match=r"responded with 4\d\d to POST /deployments/"):
         deploying.deploy(base_job_template=strict)
     assert deploying.filtered("deployments") == []
@@ -152,7 +153,7 @@ def test_a_deployment_that_died_half_way_is_finished_by_the_next(deploying: Depl
 
 
 def test_an_earlier_version_s_deployments_are_put_back(deploying: Deploying) -> None:
-    deploying.deploy(version="v1")
+    deploying.only("ingest-shop", "transform").deploy(version="v1")
     prefect_yaml = deploying.root / "prefect.yaml"
     prefect_yaml.write_text(prefect_yaml.read_text().replace("cron: 15 * * * *", "cron: 45 * * * *"))
     deploying.deploy(version="v2")
@@ -175,6 +176,7 @@ def test_an_earlier_version_s_deployments_are_put_back(deploying: Deploying) -> 
 
 @pytest.mark.long
 def test_records_are_bounded_and_the_newest_are_kept(deploying: Deploying, monkeypatch: pytest.MonkeyPatch) -> None:
+    deploying.only("transform")
     monkeypatch.setattr("deployments.records.KEPT", 2)
     for version in ("1", "2", "3"):
         deploying.deploy(version=version)
@@ -184,7 +186,7 @@ def test_records_are_bounded_and_the_newest_are_kept(deploying: Deploying, monke
 
 def test_a_plan_that_has_gone_stale_is_refused_and_changes_nothing(deploying: Deploying) -> None:
     """While a person reads the plan, another pauses a schedule for good reason: the plan must not resume it."""
-    deploying.deploy()
+    deploying.only("ingest-shop", "transform").deploy()
     prefect_yaml = deploying.root / "prefect.yaml"
     prefect_yaml.write_text(prefect_yaml.read_text().replace("cron: 15 * * * *", "cron: 45 * * * *"))
     with session() as server:
@@ -200,7 +202,7 @@ def test_a_plan_that_has_gone_stale_is_refused_and_changes_nothing(deploying: De
 
 
 def test_a_plan_from_before_somebody_else_s_deployment_is_refused(deploying: Deploying) -> None:
-    deploying.deploy(version="1")
+    deploying.only("transform").deploy(version="1")
     with session() as server:
         found = prospect(server, Choice(SMALL, root=deploying.root, version="2"))
         deploying.deploy(version="3")
@@ -211,7 +213,7 @@ def test_a_plan_from_before_somebody_else_s_deployment_is_refused(deploying: Dep
 
 def test_one_server_holds_one_environment(deploying: Deploying) -> None:
     """Deployments have the same names everywhere: staging on production's server would overwrite production."""
-    deploying.deploy()
+    deploying.only("transform").deploy()
     deploying.environment = Environment("other", work_pools=("local",))
     with pytest.raises(ConfigurationError, match="this server is small, not other"):
         deploying.look()
@@ -221,7 +223,7 @@ def test_a_pool_and_an_image_that_were_chosen_once_are_remembered(deploying: Dep
     deploying.environment = Environment("small", work_pools=("local", "docker"))
     with pytest.raises(ConfigurationError, match="need an image"):
         deploying.look(pool="docker")
-    deploying.deploy(pool="docker", image="registry.example.com/medallion:1")
+    deploying.only("transform").deploy(pool="docker", image="registry.example.com/medallion:1")
     record = deploying.look().record
     assert (record.pool, record.image) == ("docker", "registry.example.com/medallion:1")
     transform = deploying.get("/deployments/name/transform/transform")
@@ -242,7 +244,7 @@ def test_no_secret_stands_in_a_plan_a_record_a_deployment_or_an_automation(
     monkeypatch.setenv("MEDALLION_SOURCE_MARKETING_URL", "https://api.example.com")
     monkeypatch.setenv("MEDALLION_SOURCE_MARKETING_KEY", "pw-key")
     monkeypatch.setenv("MEDALLION_ALERT_WEBHOOK_URL", "https://hooks.example.com/pw-hook")
-    shown = repr(deploying.look())
+    shown = repr(deploying.only("ingest-marketing", "transform").look())
     deploying.deploy()
     shown += repr(deploying.look())
     shown += "".join(json.dumps(deploying.filtered(kind)) for kind in ("artifacts", "deployments", "automations"))
@@ -259,7 +261,7 @@ def test_blocks_that_this_shell_cannot_fill_stay_and_are_told_when_nobody_has_fi
     deploying: Deploying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", "postgresql://l@db/w")
-    deploying.deploy()
+    deploying.only("transform").deploy()
     monkeypatch.delenv("MEDALLION_WAREHOUSE_URL")
     found = deploying.look(remove=True)
     assert found.pending == []

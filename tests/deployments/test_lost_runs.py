@@ -81,7 +81,7 @@ def test_a_run_whose_worker_dies_before_it_begins_is_told_and_taken_by_another(
     """It stayed pending for good, and nobody was told."""
     with channel() as (url, told):
         monkeypatch.setenv("MEDALLION_ALERT_WEBHOOK_URL", url)
-        deploying.deploy()
+        deploying.only("transform").deploy()
         with worker(deploying, tmp_path / "first") as first:
             run = start(deploying, "transform/transform")
             assert eventually(lambda: "Pending" in states(deploying, run), 300), states(deploying, run)
@@ -102,7 +102,7 @@ def test_a_run_that_never_begins_is_given_up_after_its_attempts(
 ) -> None:
     with channel() as (url, told):
         monkeypatch.setenv("MEDALLION_ALERT_WEBHOOK_URL", url)
-        deploying.deploy()
+        deploying.only("ingest-shop").deploy()
         run = start(deploying, "ingest/ingest-shop")
         become(deploying, run, "pending")
         assert eventually(lambda: states(deploying, run)[-1] == "AwaitingRetry", 90), states(deploying, run)
@@ -124,7 +124,7 @@ def propose(deploying: Deploying, run: str, state: str) -> Any:
 def test_a_run_that_is_dropped_is_told(deploying: Deploying, monkeypatch: pytest.MonkeyPatch) -> None:
     with channel() as (url, told):
         monkeypatch.setenv("MEDALLION_ALERT_WEBHOOK_URL", url)
-        deploying.deploy()
+        deploying.only("reconcile").deploy()
         first, second = (start(deploying, "reconcile/reconcile") for _ in range(2))
         assert propose(deploying, first, "pending")["type"] == "PENDING"
         assert propose(deploying, second, "pending")["type"] == "CANCELLED"
@@ -135,7 +135,7 @@ def test_a_run_that_is_dropped_is_told(deploying: Deploying, monkeypatch: pytest
 
 @pytest.mark.parametrize("name", ["backfill/backfill", *nightly("release/release", "pipeline/pipeline")])
 def test_what_a_person_asks_for_waits_its_turn(deploying: Deploying, name: str) -> None:
-    deploying.deploy()
+    deploying.only(name.partition("/")[2]).deploy()
     deployment = deploying.get(f"/deployments/name/{name}")
     parameters = {"table": "shop.baskets", "first": "2017-01-01", "last": "2017-01-31"} if "backfill" in name else {}
     first, second = (

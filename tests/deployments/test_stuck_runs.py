@@ -32,7 +32,7 @@ def test_runs_that_stay_pending_or_are_late_without_a_worker_are_shown_with_thei
 ) -> None:
     """`medallion status` said nothing of them, least of all of deployments without an active schedule."""
     deploying = Deploying(api, clone)
-    deploying.deploy()
+    deploying.only(*NAMES).deploy()
     pending = start(deploying, "backfill/backfill", table="shop.baskets", first="2017-01-01", last="2017-01-02")
     become(deploying, pending, "pending")
     running = start(deploying, "transform/transform")

@@ -1,6 +1,7 @@
 """The command line and the settings are documented, all of them, and nothing is documented that is not there."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,7 @@ def test_every_variable_named_in_a_document_is_read_somewhere(document: Path) ->
     assert named - settings - _variables_in_code() == set()
 
 
+@cache
 def _variables_in_code() -> set[str]:
     return {
         name

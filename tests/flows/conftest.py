@@ -75,7 +75,9 @@ def built(
     # dbt's own threads know only the settings that Prefect read when it was imported: without an address they would
     # start a server for each build.
     refresh_global_settings_context()
-    with fresh_warehouse(cluster) as database:
+    from tests.dbt_project.quick_dbt import hurrying  # dbt takes seconds to import, and most tests here need none
+
+    with hurrying(), fresh_warehouse(cluster) as database:
         with pytest.MonkeyPatch.context() as patch:
             point_at(database, folder / "home", write_project(folder), patch)
             transform()

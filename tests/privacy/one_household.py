@@ -40,6 +40,13 @@ def known_as(
     full_name: str, warehouse: TestDatabase, shop: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TestDatabase]:
     """Household 5 under that name, with the other words of WORDS."""
+    fill(full_name, warehouse, shop)
+    with reached(warehouse, shop, monkeypatch):
+        yield warehouse
+
+
+def fill(full_name: str, warehouse: TestDatabase, shop: TestDatabase) -> None:
+    """Load the shop, in which household 5 has that name, and put the household wherever else it may be."""
     name = full_name.replace("'", "''")
     change(
         shop,
@@ -78,9 +85,14 @@ def known_as(
             "'content', 'different', 1, 1, 1, 0, 0, 0, 0, 0, 1, %s)",
             ['{"missing": [["5"], ["7"]]}'],
         )
+
+
+@contextmanager
+def reached(warehouse: TestDatabase, shop: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The platform is pointed at both, and has a key for hashes of persons."""
     for variable, value in addresses(warehouse, shop).items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("MEDALLION_ERASURE_KEY", "a-secret-of-the-tests")
     settings.cache_clear()
-    yield warehouse
+    yield
     settings.cache_clear()

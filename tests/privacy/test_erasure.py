@@ -95,15 +95,13 @@ def test_the_log_tells_what_went_and_not_whose_it_was(held: TestDatabase) -> Non
     assert not any(word in str(log) for word in WORDS)
 
 
-@pytest.mark.parametrize("role", ["loader", "transformer"])
-@pytest.mark.parametrize(
-    "statement",
-    ["delete from ops.erasures", "update ops.erasures set subject = 'nobody'", "truncate ops.erasures"],
-)
-def test_rows_of_the_log_are_only_added(held: TestDatabase, role: str, statement: str) -> None:
+def test_rows_of_the_log_are_only_added(held: TestDatabase) -> None:
     forget()
-    with psycopg.connect(held.url(role)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        connection.execute(statement.encode())
+    for role in ("loader", "transformer"):
+        with psycopg.connect(held.url(role), autocommit=True) as connection:
+            for statement in ("delete from {}", "update {} set subject = 'nobody'", "truncate {}"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(statement.format("ops.erasures").encode())
     assert len(rows(held, "select from ops.erasures")) == 3
 
 

@@ -18,6 +18,7 @@ from flows.state.reconciliations import Reconciliation
 from flows.values.errors import DataRefused, SchemaDrift
 from flows.verbs.compare import compare_table
 from tests.conftest import TestDatabase
+from tests.nightly import chosen
 from tests.publish.two_ends import TwoEnds
 
 PRICES = Table(
@@ -75,7 +76,10 @@ async def reconcile(ends: TwoEnds, table: Table, *, repair: bool = False) -> Rec
     return await compare_table(ends.warehouse_address, ends.shop_address, source, table, repair=repair)
 
 
-@pytest.mark.parametrize("way", WAYS)
+# The others of them are in the test below.
+@pytest.mark.parametrize(
+    "way", chosen(WAYS, "merge with deletes", "merge without a cursor", "append", "replace without a key", "overwrite")
+)
 async def test_rows_without_a_value_in_a_new_column_load_and_the_others_wait_until_raw_has_it(
     ends: TwoEnds, way: str
 ) -> None:

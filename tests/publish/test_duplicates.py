@@ -4,6 +4,7 @@ The declared key is a promise of ours: without a unique index, nothing at the so
 """
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -13,6 +14,7 @@ from flows.state.reconciliations import Reconciliation
 from flows.values.errors import DataRefused, DeclarationError
 from flows.verbs.compare import compare_table
 from tests.conftest import TestDatabase
+from tests.nightly import chosen, each_once
 from tests.publish.two_ends import Rows, TwoEnds
 
 OPEN = (
@@ -57,8 +59,9 @@ def raw(ends: TwoEnds) -> Rows:
     return ends.raw("select id, note from raw_shop.t where _deleted_at is null and id <= 2 order by 1")
 
 
-@pytest.mark.parametrize("declared", LOADS.values(), ids=LOADS)
-async def test_all_copies_of_a_key_are_set_aside_and_the_result_says_so(ends: TwoEnds, declared: Table) -> None:
+@pytest.mark.parametrize("way", chosen(LOADS, "merge with deletes", "append", "replace", "overwrite"))
+async def test_all_copies_of_a_key_are_set_aside_and_the_result_says_so(ends: TwoEnds, way: str) -> None:
+    declared = LOADS[way]
     for _ in range(3):
         counts = (await ends.load(declared)).counts
         assert counts.reconciliation == "duplicate"
@@ -69,9 +72,9 @@ async def test_all_copies_of_a_key_are_set_aside_and_the_result_says_so(ends: Tw
     assert (compared.result, compared.duplicate, compared.agrees) == ("different", 1, False)
 
 
-@pytest.mark.parametrize("declared", LOADS.values(), ids=LOADS)
-async def test_the_newest_is_kept_if_declared(ends: TwoEnds, declared: Table) -> None:
-    declared = replace(declared, on_duplicate="newest", cursor=declared.cursor and Timestamp("at", lag="1 day"))
+@pytest.mark.parametrize("way", chosen(LOADS, "merge by time", "append", "overwrite"))
+async def test_the_newest_is_kept_if_declared(ends: TwoEnds, way: str) -> None:
+    declared = replace(LOADS[way], on_duplicate="newest", cursor=LOADS[way].cursor and Timestamp("at", lag="1 day"))
     ends.source("update t set at = at + interval '1 min' where note = 'other'")
     for _ in range(3):
         counts = (await ends.load(declared)).counts
@@ -82,8 +85,9 @@ async def test_the_newest_is_kept_if_declared(ends: TwoEnds, declared: Table) ->
     assert (await compare(ends, declared)).result == "different"
 
 
-@pytest.mark.parametrize("declared", LOADS.values(), ids=LOADS)
-async def test_copies_that_were_fixed_at_the_source_leave_quarantine(ends: TwoEnds, declared: Table) -> None:
+@pytest.mark.parametrize("way", chosen(LOADS, "merge", "merge by sequence with deletes", "replace"))
+async def test_copies_that_were_fixed_at_the_source_leave_quarantine(ends: TwoEnds, way: str) -> None:
+    declared = LOADS[way]
     await ends.load(declared)
     ends.source("delete from t where note = 'other'; update t set at = now() where note = 'one'")
     for _ in range(3):
@@ -94,9 +98,10 @@ async def test_copies_that_were_fixed_at_the_source_leave_quarantine(ends: TwoEn
     assert (await compare(ends, declared)).result == "match"
 
 
-@pytest.mark.parametrize("declared", LOADS.values(), ids=LOADS)
-async def test_a_copy_that_comes_later_is_noticed(ends: TwoEnds, declared: Table) -> None:
+@pytest.mark.parametrize("way", chosen(LOADS, "merge by time", "append", "replace"))
+async def test_a_copy_that_comes_later_is_noticed(ends: TwoEnds, way: str) -> None:
     """Alone in its read, it looks like a new version of the row that raw has."""
+    declared = LOADS[way]
     ends.source("delete from t where note = 'other'")
     assert (await ends.load(declared)).counts.reconciliation == "match"
     ends.source("insert into t values (1, 'other', default, now())")
@@ -106,8 +111,9 @@ async def test_a_copy_that_comes_later_is_noticed(ends: TwoEnds, declared: Table
     assert ends.raw(OPEN) == [("one",), ("other",)]
 
 
-@pytest.mark.parametrize("declared", LOADS.values(), ids=LOADS)
-async def test_equal_copies_are_counted_one_by_one(ends: TwoEnds, declared: Table) -> None:
+@pytest.mark.parametrize("way", chosen(LOADS, "merge with deletes", "merge by sequence with deletes", "overwrite"))
+async def test_equal_copies_are_counted_one_by_one(ends: TwoEnds, way: str) -> None:
+    declared = LOADS[way]
     ends.source("delete from t where note = 'other'; insert into t select * from t where id = 1")
     counts = (await ends.load(declared)).counts
     assert (counts.rows_quarantined, counts.quarantine_rows, counts.reconciliation) == (2, 2, "duplicate")
@@ -115,10 +121,9 @@ async def test_equal_copies_are_counted_one_by_one(ends: TwoEnds, declared: Tabl
     assert (again.quarantine_rows, again.reconciliation) == (2, "duplicate")
 
 
-@pytest.mark.parametrize("declared", LOADS.values(), ids=LOADS)
-@pytest.mark.parametrize("newest", [False, True])
-async def test_thresholds_apply(ends: TwoEnds, declared: Table, newest: bool) -> None:
-    declared = replace(declared, max_quarantined=0, on_duplicate="newest" if newest else "quarantine")
+@pytest.mark.parametrize(("way", "reaction"), each_once(LOADS, ["newest", "quarantine"]))
+async def test_thresholds_apply(ends: TwoEnds, way: str, reaction: Literal["newest", "quarantine"]) -> None:
+    declared = replace(LOADS[way], max_quarantined=0, on_duplicate=reaction)
     with pytest.raises(DataRefused, match="key_not_unique") as refused:
         await ends.load(declared)
     assert not refused.value.retryable

@@ -10,6 +10,7 @@ from flows.declare import Append, Merge, Replace, Sequence, Timestamp
 from flows.kinds.postgres import Table
 from flows.values.errors import SchemaDrift
 from tests.conftest import TestDatabase
+from tests.nightly import chosen
 from tests.publish.two_ends import TwoEnds
 
 PRICES = Table("prices", key="id", cursor=Timestamp("updated_at"), load=Merge())
@@ -38,7 +39,7 @@ def changes(ends: TwoEnds) -> SequenceOf[tuple[Any, ...]]:
     return ends.raw("select column_name, change, old_type, new_type from ops.schema_changes order by change_id")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", chosen(WAYS, "merge", "replace without a key", "append"))
 async def test_a_new_column_reaches_raw_with_its_values(ends: TwoEnds, way: str) -> None:
     """Added with a default, it has a value in every row, also in those that the cursor passed long ago."""
     await ends.load(WAYS[way])
@@ -78,7 +79,7 @@ async def test_without_a_key_old_rows_keep_null_and_the_load_says_so(ends: TwoEn
     assert result.counts.reconciliation == "match"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", chosen(WAYS, "merge without a cursor", "replace", "append by time"))
 async def test_a_dropped_column_stays_in_raw_and_is_told_once(ends: TwoEnds, way: str) -> None:
     await ends.load(WAYS[way])
     ends.source("alter table prices drop column price; insert into prices (id) values (11)")
@@ -90,7 +91,7 @@ async def test_a_dropped_column_stays_in_raw_and_is_told_once(ends: TwoEnds, way
     assert ends.raw("select sum(price)::int from raw_shop.prices having sum(price) is not null") == kept
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", chosen(WAYS, "merge", "replace without a key", "append"))
 async def test_a_column_that_comes_back_is_told_and_read_again(ends: TwoEnds, way: str) -> None:
     """Raw kept its old values meanwhile; the cursor has long passed the rows."""
     ends.source("update prices set price = null where id = 1")
@@ -202,7 +203,7 @@ def refused(ends: TwoEnds) -> SequenceOf[tuple[Any, ...]]:
     )
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", chosen(WAYS, "merge without a cursor", "replace", "append by time"))
 async def test_a_wider_type_reaches_raw_with_its_rows(ends: TwoEnds, way: str) -> None:
     await ends.load(WAYS[way])
     ends.source("alter table prices alter column price type bigint; insert into prices values (11, 3000000000)")

@@ -18,6 +18,7 @@ from flows.state.reconciliations import Reconciliation
 from flows.values.errors import DataRefused
 from flows.verbs.compare import compare_table
 from tests.conftest import TestDatabase
+from tests.nightly import each_once
 from tests.publish.two_ends import TwoEnds
 
 MERGE = Table("t", key="id", cursor=Timestamp("at"), load=Merge())
@@ -44,8 +45,7 @@ def attach(ends: TwoEnds) -> None:
     ends.source("alter table t attach partition t_old for values in (true)")
 
 
-@pytest.mark.parametrize("gone", [10, 5, 3, 0])
-@pytest.mark.parametrize("load", [Merge(), Append()], ids=["merge", "append"])
+@pytest.mark.parametrize(("gone", "load"), each_once([10, 5, 3, 0], [Merge(), Append()]))
 async def test_rows_that_came_below_the_cursor_are_found_whatever_was_deleted(
     ends: TwoEnds, gone: int, load: Merge | Append
 ) -> None:
@@ -146,8 +146,7 @@ async def test_a_backfill_heeds_max_deleted(ends: TwoEnds, every: Every) -> None
     assert alive >= 250
 
 
-@pytest.mark.parametrize("load", [Replace(), Merge()], ids=["replace", "merge"])
-@pytest.mark.parametrize("key", ["id", ("id", "note")])
+@pytest.mark.parametrize(("load", "key"), each_once([Replace(), Merge()], ["id", ("id", "note")]))
 async def test_rows_with_a_null_in_their_key_stay_in_quarantine_as_they_are(
     ends: TwoEnds, load: Replace | Merge, key: str | tuple[str, ...]
 ) -> None:
@@ -172,15 +171,17 @@ async def test_rows_with_a_null_in_their_key_stay_in_quarantine_as_they_are(
     assert (counts.quarantine_rows, counts.reconciliation) == (1, "match")
 
 
-@pytest.mark.parametrize("load", [Merge(), Replace()], ids=["merge", "replace"])
-@pytest.mark.parametrize(
-    ("kind", "before", "after"),
-    [("numeric", "1.0", "1.00"), ("interval", "'24 h'", "'1 day'"), ("float8", "'0'", "'-0'"),
-     ("numeric[]", "'{1.0}'", "'{1.00}'")],
-)  # fmt: skip
-async def test_an_equal_key_that_is_written_otherwise_arrives(
-    ends: TwoEnds, load: Merge | Replace, kind: str, before: str, after: str
-) -> None:
+WRITTEN_OTHERWISE = {
+    "numeric": ("1.0", "1.00"),
+    "interval": ("'24 h'", "'1 day'"),
+    "float8": ("'0'", "'-0'"),
+    "numeric[]": ("'{1.0}'", "'{1.00}'"),
+}
+
+
+@pytest.mark.parametrize(("kind", "load"), each_once(WRITTEN_OTHERWISE, [Merge(), Replace()]))
+async def test_an_equal_key_that_is_written_otherwise_arrives(ends: TwoEnds, kind: str, load: Merge | Replace) -> None:
+    before, after = WRITTEN_OTHERWISE[kind]
     ends.source(
         f"create table t (id {kind}, note text); insert into t values ({before}, 'x'); grant select on t to public"
     )

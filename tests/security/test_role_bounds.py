@@ -70,7 +70,7 @@ def seconds(url: str, setting: str) -> float:
 def test_whoever_waits_is_more_patient_than_what_it_waits_for(warehouse: TestDatabase) -> None:
     """Either bound alone looks harmless to change; together they decide who fails."""
     idle = max(seconds(warehouse.url(role), "idle_in_transaction_session_timeout") for role in ("reader", "reviewer"))
-    assert idle < Settings.model_fields["build_lock_wait_seconds"].default, "a build outlasts who leaves one open"
+    assert idle < Settings().build_lock_wait_seconds, "a build outlasts who leaves one open"
     waits = {role: seconds(warehouse.url(role), "lock_timeout") for role in ("transformer", "loader")}
     assert waits["loader"] < waits["transformer"], "a model that reads raw outlasts a load that waits to change it"
 

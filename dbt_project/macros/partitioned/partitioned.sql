@@ -18,7 +18,7 @@
 
   `column`     a date that is never null
   `every`      day, week, month, quarter or year
-  `late_data`  how far behind the newest partition a run still looks for rows that are new, changed or gone
+  `late_data`  how far behind the newest partition that has begun a run still looks for rows that are new, changed or gone
   `days_from`  optional: a relation with the column, from which a full build learns which partitions there are; without
                it the model's own query runs twice
 

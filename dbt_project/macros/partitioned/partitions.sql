@@ -24,15 +24,19 @@
 
 
 {#
-  The first day that an incremental run looks at: `late_data` before the newest partition, moved back to where a partition
-  begins. What is older stays as it is until a full refresh. A date as SQL.
+  The first day that an incremental run looks at: `late_data` before the newest partition that has begun, moved back to
+  where a partition begins. What is older stays as it is until a full refresh. What lies in the future, as plans do and
+  typing errors, is looked at by each run. A date as SQL.
 #}
 {% macro late_data_from() -%}
     {%- set partition_by = config.get('partition_by') -%}
     {%- set newest -%}
         select
             coalesce(
-                date_trunc('{{ partition_by.every }}', max(begins_on) - interval '{{ partition_by.late_data }}')::date,
+                date_trunc(
+                    '{{ partition_by.every }}',
+                    max(begins_on) filter (where begins_on <= current_date) - interval '{{ partition_by.late_data }}'
+                )::date,
                 date '-infinity'
             )
         from ({{ held_partitions(this) }}) as held
@@ -62,13 +66,16 @@
 
 {#
   The partitions that rows of `source` (a relation, or a query in parentheses) fall into: a list of
-  `{'suffix': 'p20170101', 'from': '2017-01-01', 'to': '2017-02-01'}`, oldest first.
+  `{'suffix': 'p20170101', 'from': '2017-01-01', 'to': '2017-02-01'}`, oldest first. An infinite day is refused.
 #}
 {% macro partitions_of(source) -%}
     {%- set partition_by = config.get('partition_by') -%}
     {%- set wanted -%}
         select
-            to_char(begins_on, '"p"YYYYMMDD') as suffix,
+            case
+                when isfinite(begins_on) and begins_on >= '0001-01-01' and begins_on < '10000-01-01'
+                    then to_char(begins_on, '"p"YYYYMMDD')
+            end as suffix,
             begins_on::date::text as begins,
             (begins_on + interval '1 {{ partition_by.every }}')::date::text as ends
         from (
@@ -80,6 +87,12 @@
     {%- endset -%}
     {%- set partitions = [] -%}
     {%- for row in run_query(wanted) -%}
+        {%- if row[0] is none -%}
+            {%- do exceptions.raise_compiler_error(
+                this.identifier ~ ': ' ~ partition_by.column ~ " is '" ~ row[1] ~ "', for which there is no partition; "
+                ~ 'leave such rows out, or give them a day between the years 1 and 9999'
+            ) -%}
+        {%- endif -%}
         {%- do partitions.append({'suffix': row[0], 'from': row[1], 'to': row[2]}) -%}
     {%- endfor -%}
     {{ return(partitions) }}

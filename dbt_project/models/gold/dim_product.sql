@@ -22,11 +22,11 @@ select
     coalesce(versions.brand, 'Unknown') as brand,
     coalesce(versions.product_category, 'Unknown') as product_category,
     coalesce(versions.product_type, 'Unknown') as product_type,
-    nullif(btrim(versions.package_size), '') as package_size,
+    nullif({{ trimmed('versions.package_size') }}, '') as package_size,
     versions._extracted_at,
     versions._batch_id as _loaded_batch_id
 from versions
-left join departments on upper(btrim(versions.department)) = departments.department
+left join departments on upper({{ trimmed('versions.department') }}) = departments.department
 union all
 -- What a sale points at whose product nobody knows.
 select

@@ -12,7 +12,7 @@ campaign_types as (
 cleaned as (
     select
         ranked.campaign_id,
-        coalesce(nullif(btrim(ranked.campaign_name), ''), 'Campaign ' || ranked.campaign_id) as campaign_name,
+        coalesce(nullif({{ trimmed('ranked.campaign_name') }}, ''), 'Campaign ' || ranked.campaign_id) as campaign_name,
         ranked.campaign_type,
         coalesce(campaign_types.campaign_type_name, 'Unknown') as campaign_type_name,
         ranked.starts_on,

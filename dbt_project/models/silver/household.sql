@@ -28,7 +28,7 @@ income_bands as (
 cleaned as (
     select
         ranked.household_id,
-        nullif(btrim(ranked.full_name), '') as full_name,
+        nullif({{ trimmed('ranked.full_name') }}, '') as full_name,
         case when refused.email is not true then {{ standard_email('ranked.email') }} end as email,
         {{ e164('ranked.phone') }} as phone,
         {{ null_default('ranked.age_band') }} as age_band,

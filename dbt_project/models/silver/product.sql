@@ -23,14 +23,14 @@ cleaned as (
         {{ null_default('versions.brand') }} as brand,
         {{ null_default('versions.product_category') }} as product_category,
         {{ null_default('versions.product_type') }} as product_type,
-        nullif(btrim(versions.package_size), '') as package_size,
+        nullif({{ trimmed('versions.package_size') }}, '') as package_size,
         versions.dbt_is_deleted = 'True' as is_deleted,
         case when versions.dbt_is_deleted = 'True' then versions.dbt_valid_from end as deleted_at,
         versions.updated_at,
         versions._extracted_at,
         versions._batch_id as _loaded_batch_id
     from versions
-    left join departments on upper(btrim(versions.department)) = departments.department
+    left join departments on upper({{ trimmed('versions.department') }}) = departments.department
     where versions.recency = 1
 )
 

@@ -18,14 +18,14 @@ located as (
         versions.*,
         coalesce(known.region, 'ZZ') as known_region
     from versions
-    left join regions as known on upper(btrim(versions.region)) = known.region
+    left join regions as known on upper({{ trimmed('versions.region') }}) = known.region
     where versions.recency = 1
 ),
 
 cleaned as (
     select
         located.store_id,
-        coalesce(nullif(btrim(located.store_name), ''), 'Store ' || located.store_id) as store_name,
+        coalesce(nullif({{ trimmed('located.store_name') }}, ''), 'Store ' || located.store_id) as store_name,
         located.first_sale_on,
         regions.region,
         regions.region_name,

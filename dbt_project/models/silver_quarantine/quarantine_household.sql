@@ -12,7 +12,7 @@ judged as (
     select
         *,
         {{ email_is_wellformed(standard_email('email')) }} as email_is_wellformed,
-        case when btrim(phone) <> '' then {{ e164('phone') }} is not null end as phone_is_number,
+        case when {{ trimmed('phone') }} <> '' then {{ e164('phone') }} is not null end as phone_is_number,
         pg_input_is_valid(preferences ->> 'newsletter', 'boolean') as newsletter_is_boolean,
         case
             when num_nonnulls(latitude, longitude) > 0

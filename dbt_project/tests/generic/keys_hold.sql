@@ -9,14 +9,18 @@
 #}
 {% test keys_hold(model, columns) %}
     {{ config(store_failures=true) }}
+    {%- set quoted = [] -%}
+    {%- for column in columns -%}
+        {%- do quoted.append(adapter.quote(column)) -%}
+    {%- endfor %}
     select
-        {{ columns | join(', ') }},
+        {{ quoted | join(', ') }},
         count(*) as copies
     from {{ model }}
-    group by {{ columns | join(', ') }}
+    group by {{ quoted | join(', ') }}
     having
         count(*) > 1
-        {% for column in columns -%}
+        {% for column in quoted -%}
             or {{ column }} is null
         {% endfor %}
 {% endtest %}

@@ -59,8 +59,8 @@ async def preview_endpoint(source: Api, endpoint: Endpoint, connection: ApiConne
         ("records on the first page", str(len(page.records)), f"{len(found.found)} at {found.records or 'the root'!r}"),
         ("total", total, f"at {found.total!r}" if found.total else ""),
         ("pagination", repr(source.pagination_of(endpoint)), found.pagination),
-        ("key", "", f"{found.key} ({found.key_type})"),
-        ("cursor", "", found.cursor_field or ""),
+        ("key", _key(endpoint), f"{found.key} ({found.key_type})"),
+        ("cursor", repr(endpoint.cursor) if endpoint.cursor else "", found.cursor_field or ""),
     ]
     return Preview(page.records[:count], _fields(page.records), facts)
 
@@ -76,8 +76,16 @@ async def _preview_document(source: Api, endpoint: Endpoint, connection: ApiConn
         ("format", repr(endpoint.format), ""),
         ("records read", str(len(page.records)), "" if page.place is None else "more follow"),
         ("pagination", repr(source.pagination_of(endpoint)), ""),
+        ("key", _key(endpoint), ""),
     ]
     return Preview(page.records[:count], _fields(page.records), facts)
+
+
+def _key(endpoint: Endpoint) -> str:
+    return ", ".join(
+        f"{field.name} ({field.type})" + ("" if field.at == field.name else f" at {field.at!r}")
+        for field in endpoint.key_fields
+    )
 
 
 def _fields(records: Sequence[bytes]) -> dict[str, str]:

@@ -92,7 +92,8 @@ async def _land_differences(
     for start in range(0, len(found.read), _KEYS_READ):
         keys = found.read[start : start + _KEYS_READ]
         stream = CopyStream(run.origin, select_rows(table, shape, source_rows.among(table, shape, keys)))
-        async with contextlib.aclosing(watched(stream, session, run.on_progress, received)) as chunks:
+        stream.before = received
+        async with contextlib.aclosing(watched(stream, session, run.on_progress)) as chunks:
             await copy.copy_rows(session.warehouse, run.target, shape.names, chunks)
         received += stream.bytes
     await stamp_landing(session.warehouse, run.target, stamp)

@@ -43,6 +43,7 @@ class Changelog(Postgres):
     at_budget: Literal["stops", "refuses", "checks"] = "refuses"
     heeds_limit = False
     captures = True
+    has_facts = False  # advice about cursors and windows: changes of the log need none
 
     async def plan(
         self, warehouse: Connection[Record], origin: Connection[Record], source: Database, table: Table

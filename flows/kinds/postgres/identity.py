@@ -33,22 +33,22 @@ select
     c.oid::bigint as id,
     c.relkind::text as kind,
     case when c.relkind = 'r' then pg_relation_filenode(c.oid)::bigint end as file,
-    case when c.relkind in ('v', 'm') then md5(pg_get_viewdef(c.oid)) end as definition
+    case when c.relkind in ('v', 'm') then md5(pg_get_viewdef(c.oid)) end as definition,
+    (
+        select coalesce(json_agg(json_build_object(
+            'name', a.attname,
+            'place', a.attnum,
+            'type', format_type(a.atttypid, a.atttypmod),
+            'generated', case when a.attgenerated <> '' then md5(pg_get_expr(d.adbin, d.adrelid)) end,
+            'is_own', t.typnamespace <> 'pg_catalog'::regnamespace
+        ) order by a.attnum), '[]')::text
+        from pg_attribute as a
+        inner join pg_type as t on t.oid = a.atttypid
+        left join pg_attrdef as d on a.attgenerated <> '' and d.adrelid = a.attrelid and d.adnum = a.attnum
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    ) as columns
 from (select) as one
 left join pg_class as c on c.oid = to_regclass($1)
-"""
-_COLUMNS = """
-select
-    a.attname::text as name,
-    a.attnum as place,
-    format_type(a.atttypid, a.atttypmod) as type,
-    case when a.attgenerated <> '' then md5(pg_get_expr(d.adbin, d.adrelid)) end as generated,
-    t.typnamespace <> 'pg_catalog'::regnamespace as is_own
-from pg_attribute as a
-inner join pg_type as t on t.oid = a.atttypid
-left join pg_attrdef as d on a.attgenerated <> '' and d.adrelid = a.attrelid and d.adnum = a.attnum
-where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped
-order by a.attnum
 """
 _OWN_TYPES, _SEQUENCES = (
     Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("own_types.sql", "sequences.sql")
@@ -77,8 +77,7 @@ async def identify(connection: Connection[Record], table: Table, shape: Shape) -
     relation = table.catalogued
     facts = await connection.fetchrow(_FACTS, relation)
     assert facts is not None  # the left join always answers one row
-    server = await _unless_refused(connection, _SYSTEM)
-    log = await _unless_refused(connection, _REPLAYED if facts["standby"] else _WRITTEN)
+    server, log = await _server(connection, _REPLAYED if facts["standby"] else _WRITTEN)
     return {
         "where": digest(table.where),
         "query": digest(normalized(table.query)),
@@ -96,8 +95,16 @@ async def identify(connection: Connection[Record], table: Table, shape: Shape) -
         },
         "table": {name: facts[name] for name in ("id", "kind", "file", "definition")},
         "sequences": await _sequences(connection, relation, table),
-        "columns": _of_query(shape) if table.query else await _columns(connection, table),
+        "columns": _of_query(shape) if table.query else await _columns(connection, table, json.loads(facts["columns"])),
     }
+
+
+async def _server(connection: Connection[Record], log: str) -> tuple[Record | None, Record | None]:
+    """The server's identity and the state of its WAL: both at once, or what of them it does not refuse."""
+    both = await _unless_refused(connection, f"select * from ({_SYSTEM}) as server cross join ({log}) as log")
+    if both is not None:
+        return both, both
+    return await _unless_refused(connection, _SYSTEM), await _unless_refused(connection, log)
 
 
 async def _unless_refused(connection: Connection[Record], query: str) -> Record | None:
@@ -129,17 +136,19 @@ def _of_query(shape: Shape) -> dict[str, dict[str, Any]]:
     return columns
 
 
-async def _columns(connection: Connection[Record], table: Table) -> dict[str, dict[str, Any]]:
-    found = [row for row in await connection.fetch(_COLUMNS, table.catalogued) if table.reads(row["name"])]
+async def _columns(
+    connection: Connection[Record], table: Table, at_source: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    found = [row for row in at_source if table.reads(row["name"])]
     columns: dict[str, dict[str, Any]] = {row["name"]: {"at": row["place"], "type": row["type"]} for row in found}
     for row in found:
         if row["generated"]:
             columns[row["name"]]["generated"] = row["generated"]
     if any(row["is_own"] for row in found):
-        for row in await connection.fetch(_OWN_TYPES, table.catalogued):
+        for own in await connection.fetch(_OWN_TYPES, table.catalogued):
             # Labels of a masked column are its values in plain, and what raw has of them is text.
-            if table.reads(row["name"]) and row["name"] not in table.masked:
-                columns[row["name"]] |= json.loads(row["meaning"])
+            if table.reads(own["name"]) and own["name"] not in table.masked:
+                columns[own["name"]] |= json.loads(own["meaning"])
     return columns
 
 

@@ -12,7 +12,7 @@ from flows.access.addresses import connect
 from flows.declare.database import Database
 from flows.declare.partition import Partition
 from flows.declare.table import Table
-from flows.kinds.answers import Column, Ends, Planned, Waiting, Words
+from flows.kinds.answers import Column, Ends, Planned, SourceFacts, Waiting, Words
 from flows.kinds.kind import Kind
 from flows.kinds.postgres import backfill
 from flows.kinds.postgres.compare.compare import compare_table
@@ -24,6 +24,7 @@ from flows.kinds.postgres.reading import settled
 from flows.kinds.postgres.refused import would_be_refused
 from flows.kinds.postgres.stage import carry_out
 from flows.kinds.postgres.table import count, key_set
+from flows.kinds.postgres.tuning import source_facts
 from flows.kinds.tables import table_columns
 from flows.observe.openlineage import Dataset, database_dataset
 from flows.publish import write
@@ -53,6 +54,7 @@ class Postgres(Kind[Database, Table]):
     compares_by = "content"
     at_budget: Literal["stops", "refuses", "checks"] = "stops"
     heeds_limit = True
+    has_facts = True
 
     def address(self, source: Database) -> DatabaseConnection:
         """The database's connection URL."""
@@ -153,6 +155,10 @@ class Postgres(Kind[Database, Table]):
                     value,
                 )
             )
+
+    async def source_facts(self, origin: Connection[Record], table: Table, reached: str | None) -> SourceFacts | None:
+        """From the catalogue, statistics and the planner."""
+        return await source_facts(origin, table, reached)
 
     def columns(self, table: Table) -> Sequence[Column]:
         """Key, cursor, and the column that divides it; the other columns are the source's."""

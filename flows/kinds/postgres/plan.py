@@ -16,18 +16,18 @@ from flows.kinds.postgres.table import describe, has_value_outside, key_is_uniqu
 from flows.kinds.postgres.trust import trusted_window
 from flows.kinds.postgres.unchanged import is_unwritten, written
 from flows.kinds.postgres.zones import notice_local_times
-from flows.landing.table import SchemaChange, Target, raw_columns
+from flows.landing.table import SchemaChange, Target
 from flows.publish.budget import Spending
-from flows.publish.evolution import beside_scheduled_loads, drift_since, no_longer_held, returned
+from flows.publish.evolution import beside_scheduled_loads, drift_since, released, returned
 from flows.publish.identity import (
     Doubt,
     can_be_read_again,
     joined,
-    read_clock,
-    refuse_other_key,
+    refuse_key,
     refuse_other_masks,
     untrusted,
 )
+from flows.publish.known import Known, read_known
 from flows.publish.sample import (
     full_load_follows,
     limited_plan,
@@ -37,10 +37,12 @@ from flows.publish.sample import (
     sample_of,
 )
 from flows.publish.strategy import leaves_alone, not_unique, strategy_of
-from flows.state import budgets, ledger, reloads
+from flows.state import ledger
+from flows.state.tunings import tuned
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import CursorState, LoadPlan, Window
 from flows.values.row_limit import row_limit
+from flows.values.settings import settings
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -90,7 +92,8 @@ async def plan_table(
 ) -> TablePlan:
     """The plan of the table's load. Reads source and warehouse and changes neither."""
     target = Target(source.name, table.name, source.raw_schema)
-    limit, in_raw = row_limit(), await _held_by_raw(warehouse, target, table)
+    limit, known = row_limit(), await read_known(warehouse, target, table)
+    in_raw = await _held_by_raw(warehouse, target, table, known)
     raw, state = in_raw.raw, in_raw.state
     shape = await describe(origin, source.name, source.raw_schema, table)
     beside = limit is not None and in_raw.sample is None
@@ -99,9 +102,8 @@ async def plan_table(
         shape, held = beside_scheduled_loads(shape, raw, table, target.where)
         table, changes = only_columns(table, shape.names), list[SchemaChange]()
     else:
-        changes, held = await drift_since(warehouse, target, shape, raw, table)
-    clock = await read_clock(warehouse)
-    window, doubt = await trusted_window(origin, table, shape, state, target.where, clock)
+        changes, held = await drift_since(warehouse, target, shape, raw, table, known.dropped)
+    window, doubt = await trusted_window(origin, table, shape, state, target.where, known.clock)
     if doubt and not can_be_read_again(table) and not doubt.cursor_holds:
         raise untrusted(doubt, target.where)
     local = await notice_local_times(origin, table, shape, target.where)
@@ -137,7 +139,7 @@ async def plan_table(
                 window = replace(window, warning=joined(window.warning, note))
         elif in_raw.why and told_apart:
             strategy, reason = "reload", in_raw.why
-        elif told_apart and (fitting := await no_longer_held(warehouse, target, held)):
+        elif told_apart and (fitting := released(known.unfit, held)):
             strategy, reason = "reload", f"quarantined rows may fit column {', '.join(fitting)} now"
     if doubt and strategy != "reload":
         note = f"{doubt.reason}: rows in raw keep their old values, because they have no key"
@@ -155,8 +157,9 @@ async def plan_table(
         reason += f"; held back from raw: {', '.join(f'{change.column} {change.change}' for change in held)}"
     unique = await key_is_unique(origin, table)
     spending = Spending.of(source, table)
-    spending.resumes = await budgets.has_chunks_of_a_stopped_read(warehouse, source.name, table.name)
-    reading, volume = await plan_reading(origin, table, shape, window, strategy, spending)
+    spending.resumes = known.has_chunks
+    limits = tuned(settings(), known.tunings)
+    reading, volume = await plan_reading(origin, table, shape, window, strategy, spending, limits)
     plan = LoadPlan(
         source=source.name,
         table=table.name,
@@ -186,23 +189,22 @@ def _limited(planned: TablePlan, limit: int, *, keeps_cursor: bool) -> TablePlan
     )
 
 
-async def _held_by_raw(warehouse: Connection[Record], target: Target, table: Table) -> _Held:
+async def _held_by_raw(warehouse: Connection[Record], target: Target, table: Table, known: Known) -> _Held:
     """Raises: DeclarationError: raw was loaded with another key, or with other masks."""
-    raw = await raw_columns(warehouse, target)
+    raw = known.raw
     if raw is None:
         return _Held()
-    await refuse_other_key(warehouse, target, table.keys)
-    state = await _state(warehouse, target, table)
+    refuse_key(known.key, target, table.keys)
+    state = await _state(warehouse, target, table, known.state)
     refuse_other_masks(state, raw, table, target.where)
     sample = sample_of(state)
     if sample is not None:
         return _Held(raw, sample=sample)
-    return _Held(raw, state, await reloads.reason(warehouse, target.source, target.table))
+    return _Held(raw, state, known.reload)
 
 
-async def _state(warehouse: Connection[Record], target: Target, table: Table) -> CursorState:
+async def _state(warehouse: Connection[Record], target: Target, table: Table, state: CursorState) -> CursorState:
     """The stored cursor; for an overwrite with the time up to which partitions were read."""
-    state = await ledger.read_cursor(warehouse, target.source, target.table)
     if not isinstance(table.load, Overwrite) or "reached" in state.identity:
         return state
     began = await ledger.last_full_load(warehouse, target.source, target.table)

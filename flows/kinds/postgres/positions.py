@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ _MINUTES_AHEAD = 180
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How a cursor's column writes a time: `expression` is SQL over $1, a timestamp with time zone.
+    """How a cursor's column writes a time: `expression` is SQL over `moment`, a timestamp with time zone.
 
     `zone` is empty for a column that needs none, and for UTC.
     """
@@ -37,34 +38,40 @@ class Place:
         if isinstance(cursor, Epoch):
             return cls(
                 raw_type,
-                f"floor(extract(epoch from $1::timestamptz)::numeric * {cursor.per_second})::numeric(40, 0)::text",
+                f"floor(extract(epoch from moment)::numeric * {cursor.per_second})::numeric(40, 0)::text",
                 per_second=cursor.per_second,
             )
         if "with time zone" in raw_type:
-            return cls(raw_type, "$1::timestamptz::text")
+            return cls(raw_type, "moment::text")
         if cursor.zone_name.upper() == "UTC":
-            return cls(raw_type, "($1::timestamptz at time zone 'UTC')::text")
+            return cls(raw_type, "(moment at time zone 'UTC')::text")
         zone = quote_literal(cursor.zone_name)
-        # In autumn an hour comes twice: the earliest local time that any moment from $1 on will have.
+        # In autumn an hour comes twice: the earliest local time that any moment from then on will have.
         ahead = (
-            f"select min((date_trunc('minute', $1::timestamptz) + n * interval '1 minute') at time zone {zone}) "
+            f"select min((date_trunc('minute', moment) + n * interval '1 minute') at time zone {zone}) "
             f"from generate_series(1, {_MINUTES_AHEAD}) as n"
         )
-        return cls(raw_type, f"least($1::timestamptz at time zone {zone}, ({ahead}))::text", cursor.zone_name)
+        return cls(raw_type, f"least(moment at time zone {zone}, ({ahead}))::text", cursor.zone_name)
 
-    async def at(self, connection: Connection[Record], moment: datetime) -> str:
-        """The lowest position that a row may get from this moment on."""
-        return str(await connection.fetchval(f"select {self.expression}", moment))
+    async def at(self, connection: Connection[Record], *moments: datetime | None) -> list[str | None]:
+        """The lowest position that a row may get from each moment on; None for none."""
+        given = "unnest($1::timestamptz[]) with ordinality as given (moment, place)"
+        rows = await connection.fetch(f"select {self.expression} from {given} order by given.place", list(moments))
+        return [row[0] for row in rows]
 
-    async def is_before(self, connection: Connection[Record], one: str, other: str) -> bool:
-        """Whether one position is lower than another."""
+    async def are_before(
+        self, connection: Connection[Record], positions: Sequence[str | None], other: str
+    ) -> list[bool]:
+        """Which positions are lower than another; none is no position."""
         if self.per_second:
-            return float(one) < float(other)
+            return [one is not None and float(one) < float(other) for one in positions]
         kind = "timestamptz" if "with time zone" in self.raw_type else "timestamp"
+        given = "unnest($1::text[]) with ordinality as given (position, place)"
+        query = f"select coalesce(given.position::{kind} < $2::text::{kind}, false) from {given} order by given.place"
         try:
-            return bool(await connection.fetchval(f"select $1::text::{kind} < $2::text::{kind}", one, other))
+            return [row[0] for row in await connection.fetch(query, list(positions), other)]
         except asyncpg.DataError:
-            return False  # no time at all: the read says so
+            return [False for _ in positions]  # no time at all: the read says so
 
     def lower(self, value: str, overlap: timedelta) -> str:
         """SQL for the position so much before a value."""

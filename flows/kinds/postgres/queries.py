@@ -15,6 +15,7 @@ import asyncpg
 from flows.declare.query import words
 from flows.declare.table import Table
 from flows.values.errors import FailureClass, SourceError
+from flows.values.sqlstates import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +93,7 @@ def refused_query(problem: asyncpg.PostgresError, where: str) -> Exception:
     if isinstance(problem, asyncpg.InsufficientPrivilegeError):
         return problem
     error = SourceError(
-        f"the declared query is refused by the source (SQLSTATE {problem.sqlstate})",
+        f"the declared query is refused by the source: {Answer.of(problem)}",
         where=where,
         fix="try it there, with the role that loads; then correct query=… in flows/sources",
     )

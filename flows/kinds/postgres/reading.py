@@ -63,12 +63,11 @@ where relkind not in ('i', 'I', 't', 'c')
 
 @dataclass(frozen=True, slots=True)
 class _Relation:
-    """How to lock the table in a transaction: by `lock` if it is `lockable`, else by `select`."""
+    """How to lock the table in a transaction: by LOCK if it is `lockable`, else by `select`; and whether it is."""
 
-    lock: str
     select: str
     lockable: bool
-    begin: str
+    is_locked: bool = False
 
 
 async def start_reading(
@@ -86,12 +85,14 @@ async def start_reading(
         SourceUnavailable: the columns have changed since.
         SourceError: see `describe`.
     """
-    relation = await _relation(origin, source, table)
-    begin = f"{_SNAPSHOT}; {relation.begin}"
-    if not await _locked(origin, begin, relation):
+    begin = f"{_SNAPSHOT}; {_pinned(origin, source, table)}"
+    relation = await _locked(origin, begin, source, table)
+    if not relation.is_locked:
         application = f"medallion read {source.name}.{table.name}"
         async with connect(address, side="source", application=application) as beside:
-            await _begin_by_select(beside, f"{_EACH_STATEMENT}; {relation.begin}", relation, source, table)
+            await _begin_by_select(
+                beside, f"{_EACH_STATEMENT}; {_pinned(beside, source, table)}", relation, source, table
+            )
             await _begin_by_select(origin, f"{begin}; {_CIRCLE_ENDS_AFTER}", relation, source, table)
         await origin.execute(_NO_CIRCLE)
     await _prepare(origin, table)
@@ -111,9 +112,9 @@ async def join_reading(
     Raises:
         SourceUnavailable: the other session has ended, or the columns have changed.
     """
+    begin = f"{_SNAPSHOT}; {_pinned(origin, source, table)}; {_CIRCLE_ENDS_AFTER}"
     relation = await _relation(origin, source, table)
-    begin = f"{_SNAPSHOT}; {relation.begin}; {_CIRCLE_ENDS_AFTER}"
-    locked = await _locked(origin, begin, relation)
+    locked = await _lock(origin, begin, table) if relation.lockable else False
     if not locked:
         await origin.execute(begin)
     if not isinstance(snapshot, str):
@@ -149,9 +150,9 @@ async def settled(origin: Connection[Record], source: Database, table: Table) ->
 
     So an answer is about the table after a rewrite that was under way, and the sessions seen are those of now.
     """
-    relation = await _relation(origin, source, table)
-    begin = f"{_EACH_STATEMENT}; {relation.begin}"
-    if not await _locked(origin, begin, relation):
+    begin = f"{_EACH_STATEMENT}; {_pinned(origin, source, table)}"
+    relation = await _locked(origin, begin, source, table)
+    if not relation.is_locked:
         await _begin_by_select(origin, begin, relation, source, table)
     try:
         await _prepare(origin, table)
@@ -163,11 +164,31 @@ async def settled(origin: Connection[Record], source: Database, table: Table) ->
     await stop_reading(origin)
 
 
+def _pinned(origin: Connection[Record], source: Database, table: Table) -> str:
+    return pinned(origin, f"medallion read {source.name}.{table.name}", sees_a_part=table.sees_a_part)
+
+
+async def _locked(origin: Connection[Record], begin: str, source: Database, table: Table) -> _Relation:
+    """Begin with the table's lock, if that is possible; nothing is begun if it is not.
+
+    Whether LOCK locks all that is read is asked under the lock: for a table, which nearly all are, it does, and asked
+    in a transaction of its own before, the answer may be out of date.
+
+    Raises:
+        SourceError: the table does not exist.
+    """
+    if not table.query and await _lock(origin, begin, table):
+        found = await origin.fetchrow(_RELATION, table.catalogued)
+        if found is not None and found["lockable"]:
+            return _Relation("", lockable=True, is_locked=True)
+        await stop_reading(origin)
+    return await _relation(origin, source, table)
+
+
 async def _relation(origin: Connection[Record], source: Database, table: Table) -> _Relation:
     """Raises: SourceError: the table does not exist."""
-    begin = pinned(origin, f"medallion read {source.name}.{table.name}", sees_a_part=table.sees_a_part)
     if table.query:
-        return _Relation("", f"select 1 from {table.relation} limit 0", False, begin)
+        return _Relation(f"select 1 from {table.relation} limit 0", lockable=False)
     async with origin.transaction(isolation="read_committed", readonly=True):
         found = await origin.fetchrow(_RELATION, table.catalogued)
         if found is None or found["kind"] is None:
@@ -175,21 +196,20 @@ async def _relation(origin: Connection[Record], source: Database, table: Table) 
     assert found is not None  # a select of aggregates always answers one row
     # Rows of a foreign table: only a read reaches its server, and locks the table there.
     rows = 1 if found["kind"] == "f" else 0
-    return _Relation(
-        f"lock table {table.relation} in access share mode",
-        f"select 1 from {table.relation} limit {rows}",
-        found["lockable"],
-        begin,
-    )
+    return _Relation(f"select 1 from {table.relation} limit {rows}", lockable=found["lockable"])
 
 
-async def _locked(origin: Connection[Record], begin: str, relation: _Relation) -> bool:
-    """Begin with the table's lock; whether that is possible. Nothing is begun if it is not."""
-    if not relation.lockable:
-        return False
+async def _lock(origin: Connection[Record], begin: str, table: Table) -> bool:
+    """Begin with LOCK; False if PostgreSQL refuses it, and nothing is begun."""
     try:
-        await origin.execute(f"{begin}; {relation.lock}")
-    except (asyncpg.InsufficientPrivilegeError, asyncpg.WrongObjectTypeError, asyncpg.FeatureNotSupportedError):
+        await origin.execute(f"{begin}; lock table {table.relation} in access share mode")
+    except (
+        asyncpg.InsufficientPrivilegeError,
+        asyncpg.WrongObjectTypeError,
+        asyncpg.FeatureNotSupportedError,
+        asyncpg.UndefinedTableError,
+        asyncpg.InvalidSchemaNameError,
+    ):
         # LOCK needs select on all columns; before PostgreSQL 11, it refused views.
         await stop_reading(origin)
         return False

@@ -12,6 +12,7 @@ from flows.kinds.columns import refuse_unknown_columns
 from flows.kinds.postgres.queries import asks_who_reads, views_read
 from flows.values.errors import FailureClass, SourceError
 from flows.values.shape import METADATA_NAMES, Shape
+from flows.values.sqlstates import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ async def refuse_unreadable(
     SourceError: the table does not exist; our role may not read some of its columns; it is a view that shows each role
         other rows; it has no columns, or too many.
     """
-    name, role = f"{table.schema}.{table.at_source}", str(await connection.fetchval("select current_user"))
+    name = f"{table.schema}.{table.at_source}"
     if table.query:
         await _refuse_query(connection, records, table, where)
         return
@@ -61,7 +62,7 @@ async def refuse_unreadable(
         raise SourceError(
             f"table {name} does not exist or is not readable",
             where=where,
-            fix=f"check the name in flows/sources, and grant select on it to {role}",
+            fix=f"check the name in flows/sources, and grant select on it to {await _role(connection)}",
         )
     if records[0]["name"] is None:
         raise _unfit(f"table {name} has no columns", where, "remove it from flows/sources")
@@ -77,7 +78,7 @@ async def refuse_unreadable(
     hidden = [record["name"] for record in read if not record["readable"]]
     # With none, PostgreSQL's own error follows, with the grant for the table.
     if hidden and len(hidden) < len(records):
-        columns = ", ".join(hidden)
+        columns, role = ", ".join(hidden), await _role(connection)
         raise SourceError(
             f"{role} may not read column {columns} of table {name}",
             where=where,
@@ -87,6 +88,10 @@ async def refuse_unreadable(
     if records[0]["relation_kind"] == "v" and not table.sees_a_part:
         view = await connection.fetchval("select to_regclass($1)::oid", table.catalogued)
         await _refuse_by_who_asks(connection, [view], where)
+
+
+async def _role(connection: Connection[Record]) -> str:
+    return str(await connection.fetchval("select current_user"))
 
 
 async def _refuse_query(connection: Connection[Record], records: Sequence[Record], table: Table, where: str) -> None:
@@ -156,7 +161,7 @@ async def refuse_condition(connection: Connection[Record], table: Table, where: 
         if isinstance(problem, asyncpg.InsufficientPrivilegeError):
             raise
         raise SourceError(
-            f"the declared condition is refused by the source (SQLSTATE {problem.sqlstate})",
+            f"the declared condition is refused by the source: {Answer.of(problem)}",
             where=where,
             fix="try it there: select count(*) from … where …, then correct where=… in flows/sources",
         ) from None

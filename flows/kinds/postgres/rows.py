@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from flows.failures.sides import Sides
 from flows.kinds.postgres.table import CopyStream
@@ -13,16 +13,17 @@ from flows.publish.session import LoadSession, Progress
 from flows.values.errors import SourceError
 from flows.values.shape import Shape
 
+# What COPY sends without a row.
+_WITHOUT_ROWS = len(copy.HEADER) + len(copy.TRAILER)
 
-async def watched(
-    stream: CopyStream, sides: Sides, on_progress: Progress | None = None, before: int = 0
-) -> AsyncGenerator[bytes, None]:
-    """The stream's chunks, with progress after the `before` bytes of earlier streams."""
+
+async def watched(stream: CopyStream, sides: Sides, on_progress: Progress | None = None) -> AsyncGenerator[bytes, None]:
+    """The stream's chunks, with progress after the bytes of earlier streams."""
     async with contextlib.aclosing(aiter(stream)) as read, contextlib.aclosing(sides.each(read)) as chunks:
         async for chunk in chunks:
             yield chunk
             if on_progress is not None:
-                on_progress("copied", before + stream.bytes)
+                on_progress("copied", stream.before + stream.bytes)
 
 
 def refuse_other_count(sent: int, landed: int, where: str) -> None:
@@ -46,23 +47,51 @@ async def land(
     on_progress: Progress | None = None,
     *,
     first: bool = False,
-    before: int = 0,
-) -> None:
+    unless_empty: bool = False,
+) -> bool:
     """Copy the stream's rows into a new landing table; `first`: it will become the raw table.
+
+    `unless_empty`: without rows there is no landing table, and the answer is False. An empty one cost a load of a small
+    unchanged table a third of its time: 30 rows of the warehouse's catalogue and four files, made and deleted again.
 
     Raises:
         SourceError: the number of landed rows differs from the number sent.
     """
+    # Closed immediately if the copy fails or is cancelled: while its reader runs, the source connection is blocked.
+    async with contextlib.aclosing(watched(stream, session, on_progress)) as chunks:
+        begun = [chunk async for chunk in _until_a_row(chunks)] if unless_empty else []
+        session.rows_read = stream.rows
+        if unless_empty and stream.ended and not stream.rows:
+            return False
+        landed = await _copy(session, shape, _after(begun, chunks), first=first)
+    session.rows_read = stream.rows
+    refuse_other_count(stream.rows, landed, session.target.where)
+    await stamp_landing(session.warehouse, session.target, Stamp(extracted_at, session.batch_id))
+    return True
+
+
+async def _until_a_row(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """The first chunks, up to one with a part of a row; all, if there is no row."""
+    size = 0
+    while size <= _WITHOUT_ROWS and (chunk := await anext(chunks, None)) is not None:
+        size += len(chunk)
+        yield chunk
+
+
+async def _after(begun: list[bytes], chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    for chunk in begun:
+        yield chunk
+    async for chunk in chunks:
+        yield chunk
+
+
+async def _copy(session: LoadSession, shape: Shape, chunks: AsyncIterator[bytes], *, first: bool) -> int:
     # COPY FREEZE needs a table created in the same transaction. There is no rollback on failure: the connection is
     # not used again, and its end rolls back.
     transaction = session.warehouse.transaction()
     await transaction.start()
     await create_landing(session.warehouse, session.target, shape, first=first, bare=True)
     session.pass_failpoint("after_landing_created")
-    # Closed immediately if the copy fails or is cancelled: while its reader runs, the source connection is blocked.
-    async with contextlib.aclosing(watched(stream, session, on_progress, before)) as chunks:
-        landed = await copy.copy_rows(session.warehouse, session.target, shape.names, chunks, frozen=True)
+    landed = await copy.copy_rows(session.warehouse, session.target, shape.names, chunks, frozen=True)
     await transaction.commit()
-    session.rows_read = stream.rows
-    refuse_other_count(stream.rows, landed, session.target.where)
-    await stamp_landing(session.warehouse, session.target, Stamp(extracted_at, session.batch_id))
+    return landed

@@ -37,8 +37,9 @@ from flows.observe.metrics import peak_memory_bytes
 from flows.publish.evolution import described_changes, record_held
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.staged import Staged
+from flows.quality import open_rows
 from flows.quality.quarantine import Unreadable
-from flows.state import ledger, reads
+from flows.state import ledger
 from flows.values.identifiers import qualified
 from flows.values.plan import KeySet, LoadCounts, Window
 from flows.values.shape import Shape
@@ -86,6 +87,7 @@ class _Load:
         self.keeps_cursor, self.renews, self.unwritten = planned.keeps_cursor, planned.renews, planned.unwritten
         self.snapshot = planned.snapshot
         self._received = 0
+        self._is_landed = True
 
     async def at_once(self, run_chunk: RunChunk | None) -> tuple[LoadCounts, tuple[SchemaChange, ...], int]:
         """Stage everything, publish once."""
@@ -120,7 +122,7 @@ class _Load:
         else:
             if self.limit is None:
                 await admit(self.run, self.plan.reading, self.window)
-            rows, received = await self._stage(self.window)
+            rows, received = await self._stage(self.window, unless_empty=not whole and await self._needs_rows())
             chunks = 1
         if self.plan.strategy == "overwrite":
             moved = await bring_moved(self.session, self.origin, self.table, self.shape, self.window)
@@ -130,6 +132,7 @@ class _Load:
         staged = replace(
             await self._staged(self.window, rows, received, None, unreadable),
             whole=whole,
+            is_landed=self._is_landed,
             # A row that changed between the snapshots of two attempts may have landed twice.
             may_repeat=resumed,
             drops_copies=resumed,
@@ -168,9 +171,11 @@ class _Load:
 
     async def _equal_rows(self) -> int | None:
         """The number of rows, if both ends have the same; else nothing is known of when that was."""
-        if await reads.find_read(self.session.warehouse, self.session.batch_id) is not None:
+        if self.session.is_resumed:
             return None  # an interrupted read is resumed
         equal = await count_equal(self.session, self.origin, self.table, self.shape)
+        if not self.origin.is_in_transaction():
+            await self._start_reading()
         if equal is None:
             # The next load does not compare digests in vain for the same reason.
             identity = {name: fact for name, fact in self.window.next.identity.items() if name != "written"}
@@ -208,6 +213,7 @@ class _Load:
             if not part.is_last:
                 self.session.pass_failpoint("after_chunk_commit")
                 await self.run.next_batch(self.plan)
+                await self._note_strategy()
                 windows.stop_if_exhausted(part.window.upper)
         return total, changes, windows.count
 
@@ -220,26 +226,42 @@ class _Load:
 
     async def _prepare(self) -> None:
         session = self.session
-        await ledger.note_strategy(session.warehouse, session.batch_id, self.plan.strategy, self.plan.reading.volume)
-        self.changes = self.changes + await ensure_types(session.warehouse, session.target, self.shape)
+        # Raw's schema is there once a table is.
+        if self.first or any(column.enum is not None for column in self.shape.columns):
+            self.changes = self.changes + await ensure_types(session.warehouse, session.target, self.shape)
         await record_held(session, self.held)
+
+    async def _note_strategy(self) -> None:
+        session, plan = self.session, self.plan
+        await ledger.note_strategy(session.warehouse, session.batch_id, plan.strategy, plan.reading.volume)
 
     async def _source_keys(self, window: Window) -> KeySet:
         with self.session.reading():
             return await key_set(self.origin, self.table, self.shape, window.below)
 
-    async def _stage(self, window: Window) -> tuple[int, int]:
+    async def _needs_rows(self) -> bool:
+        """Whether without rows there is nothing to do: raw has all below the cursor, in the columns of now."""
+        if self.plan.strategy not in ("merge", "append") or self.first or self.limit is not None or self.renews:
+            return False
+        if self.changes or self.held or self.shape.undecodable or self.window.lower is None:
+            return False
+        target = self.session.target
+        return not await open_rows.needs_landing(self.session.warehouse, target.landing, table=target.name)
+
+    async def _stage(self, window: Window, *, unless_empty: bool = False) -> tuple[int, int]:
         """Copy the window's rows into a new landing table; returns their number and bytes."""
         extracted_at = datetime.now(UTC).isoformat()
-        stream = CopyStream(self.origin, select_rows(self.table, self.shape, window.condition, self.limit))
-        await land(
+        stream = CopyStream(
+            self.origin, select_rows(self.table, self.shape, window.condition, self.limit), self._received
+        )
+        self._is_landed = await land(
             self.session,
             self.shape,
             stream,
             extracted_at,
             self.run.on_progress,
             first=self.first,
-            before=self._received,
+            unless_empty=unless_empty,
         )
         self._received += stream.bytes
         return stream.rows, stream.bytes

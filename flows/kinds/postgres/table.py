@@ -167,7 +167,8 @@ async def key_is_unique(connection: Connection[Record], table: Table) -> bool:
 async def key_set(connection: Connection[Record], table: Table, shape: Shape, condition: str = "true") -> KeySet:
     """Rows of the source table under the condition and a fingerprint of their keys, in the connection's snapshot.
 
-    One scan; PostgreSQL shares it among its parallel workers.
+    One scan by one process, while the warehouse writes: the source's other cores are its applications'. Asked for one
+    row only, as by `fetchrow`, PostgreSQL uses no parallel workers.
     """
     keys = [column.select for name in table.compared_by if (column := shape.column(name))]
     mark = fingerprint(keys) if keys else "null::numeric"
@@ -201,14 +202,17 @@ async def has_value_outside(connection: Connection[Record], table: Table, column
 class CopyStream:
     """The rows of a query in COPY's binary format, as an async iterator of chunks.
 
-    After the last chunk, `rows` is the source's own count and `bytes` the volume read.
+    After the last chunk, it has `ended`, `rows` is the source's own count and `bytes` the volume read. `before`: bytes
+    of earlier streams of the same load.
     """
 
-    def __init__(self, connection: Connection[Record], query: str) -> None:
+    def __init__(self, connection: Connection[Record], query: str, before: int = 0) -> None:
+        self.before = before
         self._connection = connection
         self._query = query
         self.rows = 0
         self.bytes = 0
+        self.ended = False
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_CHUNKS_IN_FLIGHT)
@@ -230,6 +234,7 @@ class CopyStream:
                 self.bytes += len(chunk)
                 yield chunk
             await reader
+            self.ended = True
         finally:
             if not reader.done():
                 reader.cancel()

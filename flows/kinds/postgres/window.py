@@ -38,18 +38,22 @@ _UPCOMING = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 
 _OLDEST = """
 select
+    clock.now,
     (
         select min(xact_start) from pg_stat_activity
         where
             datname = current_database() and pid <> pg_backend_pid() and backend_type <> 'autovacuum worker'
             -- Our own readers, which are opened read-only: they would hold each other's cursors back.
             and not (usename = current_user and application_name like 'medallion read %')
+            -- Looked at after the clock was read, whatever the planner prefers.
+            and clock.now is not null
     ) as oldest,
-    exists (select from pg_prepared_xacts where database = current_database()) as prepared,
+    exists (select from pg_prepared_xacts where database = current_database() and clock.now is not null) as prepared,
     exists (select from pg_stat_activity where datname = current_database() and state = 'disabled') as hidden,
     pg_is_in_recovery() as standby,
     case when pg_is_in_recovery() then pg_last_xact_replay_timestamp() end as replayed,
     pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_all
+from (select clock_timestamp() as now from (select pg_stat_clear_snapshot() offset 0) as anew offset 0) as clock
 """
 
 
@@ -85,14 +89,13 @@ class Horizon:
 async def look(connection: Connection[Record], now: datetime | None = None) -> Horizon:
     """The source's horizon, before the snapshot that reads the rows.
 
-    The clock is read in one round trip and the open transactions in the next, so a transaction that began before the
-    clock was read is either seen, or has ended and will be in the snapshot. In a transaction PostgreSQL shows the
-    sessions that it showed first, however long ago, unless asked to look again.
+    The clock is read before the open transactions, so a transaction that began before the clock was read is either
+    seen, or has ended and will be in the snapshot. In a transaction PostgreSQL shows the sessions that it showed first,
+    however long ago, unless asked to look again.
     """
-    looked = await connection.fetchval("select clock_timestamp() from (select pg_stat_clear_snapshot()) as anew")
-    now = now or looked
     row = await connection.fetchrow(_OLDEST)
-    assert row is not None  # a select without from always answers one row
+    assert row is not None  # there is one clock
+    now = now or row["now"]
     warning = None
     if row["standby"]:
         warning = "the source is a standby: open transactions of its primary are not visible, only the lag covers them"
@@ -155,14 +158,15 @@ async def _clock_window(
     horizon = await look(connection)
     clocks = Clocks.compared(state.identity, horizon.now, clock)
     place = Place.of(cursor, column.raw_type)
-    now = await place.at(connection, horizon.now)
+    now, upper = await place.at(connection, horizon.now, horizon.stamp)
     # If unknown, the cursor does not move: hidden transactions began after the last horizon, or were held back by it.
-    upper = state.value if horizon.stamp is None else await place.at(connection, horizon.stamp)
+    upper = state.value if horizon.stamp is None else upper
     condition, expected, warning, doubt = "true", None, horizon.warning, None
     if state.value is not None:
-        if await place.is_before(connection, now, state.value):
+        now_is_before, upper_is_before = await place.are_before(connection, (now, upper), state.value)
+        if now_is_before:
             doubt = "the source's clock is behind the stored cursor: it was set back, or the source failed over"
-        if upper is not None and await place.is_before(connection, upper, state.value):
+        if upper is not None and upper_is_before:
             # A standby that shows less than was seen, or a transaction that was not visible before: what is below the
             # stored value was read, so the cursor stays.
             upper = state.value

@@ -15,6 +15,7 @@ from flows.operations.checks.clock import Clocks
 from flows.operations.checks.costs import cost_over_budget
 from flows.operations.checks.decisions import decisions_expire
 from flows.operations.checks.outbox import outbox_moves
+from flows.operations.checks.tuning import changes_evaluated
 from flows.operations.checks.volumes import volume_unusual
 from flows.values.price import Price
 from flows.values.settings import Settings, settings
@@ -79,6 +80,7 @@ def checks(more: Iterable[Check] = (), *, told: Settings | None = None) -> tuple
             _WAREHOUSE,
             _HOUR,
         ),
+        Check("tuning", lambda at: changes_evaluated(at.connection, at.now), _WAREHOUSE, _HOUR),
         Check("passwords", lambda at: expiry.passwords(at.connection, at.now, ahead), _WAREHOUSE, _HOUR),
         Check(
             "certificates",

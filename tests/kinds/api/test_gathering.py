@@ -42,7 +42,7 @@ async def test_a_load_killed_after_each_page_asks_for_no_page_that_had_landed(
 ) -> None:
     """Merge and replace, first load and later one. The page that was on its way at the kill is asked for once more."""
     for records in (items(12), [*items(12)[3:], {"id": 13, "at": "2026-01-02T00:00:00Z"}]):
-        listing = Listing(records, delay=0.15)  # slower than a slice: each page commits by itself
+        listing = Listing(records, delay=0.3)  # slower than a slice: each page commits by itself
         async with serve(forever=listing.by_token()) as server:
             ends = []
             for _ in range(5):

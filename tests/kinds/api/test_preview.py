@@ -30,7 +30,7 @@ async def test_a_preview_shows_records_fields_and_what_the_answer_suggests() -> 
     assert facts["records on the first page"][0] == "2"
     assert facts["total"] == ("", "")
     assert facts["pagination"][0].startswith("Cursor(parameter='after'")
-    assert facts["key"][1] == "id (bigint)"
+    assert facts["key"] == ("id (bigint)", "id (bigint)")
 
 
 async def test_a_preview_of_partitions_and_windows_shows_the_first_list() -> None:

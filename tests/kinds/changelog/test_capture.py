@@ -46,7 +46,8 @@ async def test_what_the_role_may_not_do_is_shown_with_who_may(declared: LogEnds)
     assert steps[0].error == "refused (42501)"
     text = shown(steps_table(steps))
     assert "create publication" in text
-    assert "the owner of the tables" in text
+    assert "the owner of the tables" in steps[0].who
+    assert "run it as" in text
     assert not (await declared.look()).has_slot, "without its publication a slot brings nothing"
 
 

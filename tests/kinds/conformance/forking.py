@@ -30,8 +30,12 @@ IMPORTED = (
     "tests.kinds.conformance.kinds",
     # What the extras bring is imported by the first load that needs it, else: 3 s for each.
     "tests.kinds.dlt.conforming",
+    "tests.kinds.dlt.one_load",
     "adbc_driver_sqlite.dbapi",
     "pyarrow.csv",
+    "tests.kinds.api.one_load",
+    "tests.kinds.api.servers.one_load",
+    "tests.kinds.databases.one_load",
     "tests.kinds.postgres.one_load",
     "tests.kinds.postgres.chunked",
     "tests.kinds.postgres.killable",

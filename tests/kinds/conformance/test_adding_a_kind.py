@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.kinds.conformance.forking import ROOT
 from tests.kinds.conformance.mutants import NAMES
 from tests.kinds.conformance.promises import PROMISES
+from tests.nightly import nightly
 
 GUIDE = ROOT / "docs/adding-a-kind.md"
 REGISTRY = "flows/kinds/registry.py"
@@ -40,7 +43,10 @@ def with_the_lines(registry: str, lines: str) -> str:
     return registry.replace("\n_MADE_BY", f"\n{function}\n\n\n_MADE_BY", 1).replace("\n}\n", f"\n{entry}\n}}\n", 1)
 
 
-def test_a_kind_that_is_added_by_the_guide_keeps_every_promise(tmp_path: Path) -> None:
+# That the promises would notice a fault is shown with every change by the kinds of the platform.
+@pytest.mark.parametrize("suite", ["test_promises.py", *nightly("")], ids=["promises", "and its mutants"])
+def test_a_kind_that_is_added_by_the_guide_keeps_every_promise(tmp_path: Path, suite: str) -> None:
+    """In a pytest of its own, which uses the servers of this run."""
     files = files_of_the_guide()
     folders = {str(Path(name).parent) for name in files}
     assert folders == {"flows/kinds/memory", "tests/kinds/memory", "flows/kinds"}, "one folder, one line, one fixture"
@@ -52,11 +58,12 @@ def test_a_kind_that_is_added_by_the_guide_keeps_every_promise(tmp_path: Path) -
     (copy / "tests/kinds/memory/__init__.py").write_text("")
 
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n0", "-rp", "-p", "no:cacheprovider", "tests/kinds/conformance",
-         "tests/test_layout.py", "-k", "memory or nothing_outside_its_folder"],
-        cwd=copy, capture_output=True, text=True, check=False, timeout=300,
+        [sys.executable, "-m", "pytest", "-n0", "-rp", "-p", "no:cacheprovider",
+         f"tests/kinds/conformance/{suite}", "tests/test_layout.py", "-k", "memory or nothing_outside_its_folder"],
+        cwd=copy, capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    assert len(re.findall("^PASSED .*memory", done.stdout, re.MULTILINE)) >= len(PROMISES) + len(NAMES)
+    expected = len(PROMISES) + (0 if suite else len(NAMES))
+    assert len(re.findall("^PASSED .*memory", done.stdout, re.MULTILINE)) >= expected
     assert "test_nothing_outside_its_folder" in done.stdout

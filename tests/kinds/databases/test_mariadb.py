@@ -1,10 +1,7 @@
 """A real MariaDB into raw: every mapped type, late commits, deletes, kills and flat memory."""
 
 import asyncio
-import os
 import resource
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +11,10 @@ from flows.declare import Append, Epoch, Merge, Replace, Sequence, Timestamp
 from flows.failures.failpoints import FAILPOINTS
 from flows.kinds.postgres import Table
 from flows.values.errors import ConfigurationError, SourceError
-from tests.conftest import TestDatabase
+from tests.conftest import TestCluster, TestDatabase, fresh_warehouse
+from tests.kinds.conformance import forking
 from tests.kinds.databases.loading import MISSING, MariaDb, load, raw, running_mariadb
-from tests.kinds.loading import loads, open_quarantine
+from tests.kinds.loading import loads, open_quarantine, rows
 
 pytestmark = [pytest.mark.skipif(bool(MISSING), reason=MISSING), pytest.mark.xdist_group("mariadb")]
 pytest.importorskip("arrow_odbc", reason="the extra `databases` is not installed", exc_type=ImportError)
@@ -50,73 +48,84 @@ def make_orders(erp: MariaDb, number: int = 100) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("declared", "stored", "raw_type", "text"),
-    [
-        ("tinyint(1)", "2", "smallint", "2"),
-        ("tinyint unsigned", "255", "smallint", "255"),
-        ("smallint unsigned", "65535", "integer", "65535"),
-        ("mediumint unsigned zerofill", "7", "integer", "7"),
-        ("int", "-2147483648", "integer", "-2147483648"),
-        ("int unsigned", "4294967295", "bigint", "4294967295"),
-        ("bigint", "-9223372036854775808", "bigint", "-9223372036854775808"),
-        ("bigint unsigned", "18446744073709551615", "numeric(20,0)", "18446744073709551615"),
-        ("decimal(65,30)", "repeat('9', 35)", "numeric(65,30)", "9" * 35 + "." + "0" * 30),
-        ("decimal(10,2)", "1.10", "numeric(10,2)", "1.10"),
-        ("float", "0.1", "real", "0.1"),
-        ("float", "16777217", "real", "1.6777216e+07"),
-        ("float", "3.4028235e38", "real", "3.4028235e+38"),
-        ("double", "1e0 / 3", "double precision", "0.3333333333333333"),
-        ("double", "1.7976931348623157e308", "double precision", "1.7976931348623157e+308"),
-        ("double", "0.1e0 + 0.2e0", "double precision", "0.30000000000000004"),
-        ("year", "2017", "smallint", "2017"),
-        ("date", "'9999-12-31'", "date", "9999-12-31"),
-        ("datetime", "'2017-12-31 23:59:59'", "timestamp(0) without time zone", "2017-12-31 23:59:59"),
-        ("datetime(6)", "'2017-12-31 23:59:59.123456'", "timestamp(6) without time zone", "2017-12-31 23:59:59.123456"),
-        ("timestamp(3) null", "from_unixtime(1509858000.125)", "timestamp(3) with time zone",
-         "2017-11-05 05:00:00.125+00"),
-        ("timestamp null", "from_unixtime(1509861600)", "timestamp(0) with time zone", "2017-11-05 06:00:00+00"),
-        ("time", "'838:59:59'", "interval", "838:59:59"),
-        ("time(6)", "'-26:00:00.000001'", "interval", "-26:00:00.000001"),
-        ("varchar(40)", "'Grüße 😀 \"q\" \\\\n, \\\\.'", "text", 'Grüße 😀 "q" \\n, \\.'),
-        ("varchar(40)", "''", "text", ""),
-        ("varchar(40)", "null", "text", None),
-        ("varchar(40) character set latin1", "'Grüße'", "text", "Grüße"),
-        ("varchar(40) character set utf16", "'Grüße 😀'", "text", "Grüße 😀"),
-        ("varchar(40) collate utf8mb4_unicode_ci", "'abc'", "text", "abc"),
-        ("char(5)", "'ab'", "text", "ab"),
-        ("longtext", "repeat('é', 300000)", "text", "é" * 300_000),
-        ("enum('new', 'it''s', 'a,b')", "'it''s'", "text", "it's"),
-        ("set('a', 'b', 'c')", "'a,c'", "text", "a,c"),
-        ("json", "'{\"a\": 1.10, \"b\": \"\\\\u00e9\"}'", "text", '{"a": 1.10, "b": "\\u00e9"}'),
-        ("bit(5)", "b'101'", "bit(5)", "00101"),
-        ("bit(64)", "b'1'", "bit(64)", "0" * 63 + "1"),
-        ("bit(64)", "18446744073709551615", "bit(64)", "1" * 64),
-        ("binary(4)", "'ab'", "bytea", "\\x61620000"),
-        ("varbinary(9)", "x'00ff5c'", "bytea", "\\x00ff5c"),
-        ("longblob", "repeat(x'ff', 100000)", "bytea", "\\x" + "ff" * 100_000),
-        ("uuid", "'123e4567-e89b-12d3-a456-426655440000'", "uuid", "123e4567-e89b-12d3-a456-426655440000"),
-        ("inet6", "'2001:db8::1'", "inet", "2001:db8::1/128"),
-        ("point", "point(1, 2)", "bytea", "\\x000000000101000000000000000000f03f0000000000000040"),
-    ],
-    # pytest hands a test's name to every program the test starts, and a name may not be 600 kB long.
-    ids=lambda part: f"{part[:20]}… {len(part)} characters" if part and len(part) > 60 else part,
-)  # fmt: skip
-async def test_a_value_arrives_as_it_is(
-    warehouse: TestDatabase, erp: MariaDb, declared: str, stored: str, raw_type: str, text: str | None
-) -> None:
-    erp.run(
-        f"create table kinds (id int primary key, value {declared}); "
-        f"set time_zone = '+00:00'; insert into kinds values (1, {stored})"
+VALUES: list[tuple[str, str, str, str | None]] = [
+    ("tinyint(1)", "2", "smallint", "2"),
+    ("tinyint unsigned", "255", "smallint", "255"),
+    ("smallint unsigned", "65535", "integer", "65535"),
+    ("mediumint unsigned zerofill", "7", "integer", "7"),
+    ("int", "-2147483648", "integer", "-2147483648"),
+    ("int unsigned", "4294967295", "bigint", "4294967295"),
+    ("bigint", "-9223372036854775808", "bigint", "-9223372036854775808"),
+    ("bigint unsigned", "18446744073709551615", "numeric(20,0)", "18446744073709551615"),
+    ("decimal(65,30)", "repeat('9', 35)", "numeric(65,30)", "9" * 35 + "." + "0" * 30),
+    ("decimal(10,2)", "1.10", "numeric(10,2)", "1.10"),
+    ("float", "0.1", "real", "0.1"),
+    ("float", "16777217", "real", "1.6777216e+07"),
+    ("float", "3.4028235e38", "real", "3.4028235e+38"),
+    ("double", "1e0 / 3", "double precision", "0.3333333333333333"),
+    ("double", "1.7976931348623157e308", "double precision", "1.7976931348623157e+308"),
+    ("double", "0.1e0 + 0.2e0", "double precision", "0.30000000000000004"),
+    ("year", "2017", "smallint", "2017"),
+    ("date", "'9999-12-31'", "date", "9999-12-31"),
+    ("datetime", "'2017-12-31 23:59:59'", "timestamp(0) without time zone", "2017-12-31 23:59:59"),
+    ("datetime(6)", "'2017-12-31 23:59:59.123456'", "timestamp(6) without time zone", "2017-12-31 23:59:59.123456"),
+    ("timestamp(3) null", "from_unixtime(1509858000.125)", "timestamp(3) with time zone",
+     "2017-11-05 05:00:00.125+00"),
+    ("timestamp null", "from_unixtime(1509861600)", "timestamp(0) with time zone", "2017-11-05 06:00:00+00"),
+    ("time", "'838:59:59'", "interval", "838:59:59"),
+    ("time(6)", "'-26:00:00.000001'", "interval", "-26:00:00.000001"),
+    ("varchar(40)", "'Grüße 😀 \"q\" \\\\n, \\\\.'", "text", 'Grüße 😀 "q" \\n, \\.'),
+    ("varchar(40)", "''", "text", ""),
+    ("varchar(40)", "null", "text", None),
+    ("varchar(40) character set latin1", "'Grüße'", "text", "Grüße"),
+    ("varchar(40) character set utf16", "'Grüße 😀'", "text", "Grüße 😀"),
+    ("varchar(40) collate utf8mb4_unicode_ci", "'abc'", "text", "abc"),
+    ("char(5)", "'ab'", "text", "ab"),
+    ("longtext", "repeat('é', 300000)", "text", "é" * 300_000),
+    ("enum('new', 'it''s', 'a,b')", "'it''s'", "text", "it's"),
+    ("set('a', 'b', 'c')", "'a,c'", "text", "a,c"),
+    ("json", "'{\"a\": 1.10, \"b\": \"\\\\u00e9\"}'", "text", '{"a": 1.10, "b": "\\u00e9"}'),
+    ("bit(5)", "b'101'", "bit(5)", "00101"),
+    ("bit(64)", "b'1'", "bit(64)", "0" * 63 + "1"),
+    ("bit(64)", "18446744073709551615", "bit(64)", "1" * 64),
+    ("binary(4)", "'ab'", "bytea", "\\x61620000"),
+    ("varbinary(9)", "x'00ff5c'", "bytea", "\\x00ff5c"),
+    ("longblob", "repeat(x'ff', 100000)", "bytea", "\\x" + "ff" * 100_000),
+    ("uuid", "'123e4567-e89b-12d3-a456-426655440000'", "uuid", "123e4567-e89b-12d3-a456-426655440000"),
+    ("inet6", "'2001:db8::1'", "inet", "2001:db8::1/128"),
+    ("point", "point(1, 2)", "bytea", "\\x000000000101000000000000000000f03f0000000000000040"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def arrived(server: MariaDb, cluster: TestCluster) -> Iterator[list[tuple[str, str | None]]]:
+    """Type and text in raw of each of VALUES: columns of one row, loaded at once."""
+    server.run("drop database erp; create database erp character set utf8mb4", "-Dmysql")
+    columns = ", ".join(f"v{n} {declared}" for n, (declared, *_) in enumerate(VALUES))
+    server.run(
+        f"create table kinds (id int primary key, {columns}); set time_zone = '+00:00'; "
+        f"insert into kinds values (1, {', '.join(stored for _, stored, *_ in VALUES)})"
     )
-    result = await load(warehouse, erp.url, Table("kinds", key="id", load=Replace()), "mysql")
-    assert result.counts.reconciliation == "match"
-    (row,) = raw(
-        warehouse,
-        "kinds as k, pg_attribute as a where a.attrelid = 'raw_erp.kinds'::regclass and a.attname = 'value'",
-        "value::text as value, format_type(a.atttypid, a.atttypmod) as type",
-    )
-    assert (row["type"], row["value"]) == (raw_type, text)
+    with fresh_warehouse(cluster) as warehouse:
+        table = Table("kinds", key="id", load=Replace())
+        result = asyncio.run(load(warehouse, server.url, table, "mysql"))
+        assert result.counts.reconciliation == "match"
+        types = {
+            row["name"]: row["type"]
+            for row in rows(
+                warehouse,
+                "select attname::text as name, format_type(atttypid, atttypmod) as type from pg_attribute "
+                "where attrelid = 'raw_erp.kinds'::regclass",
+            )
+        }
+        (row,) = raw(warehouse, "kinds", ", ".join(f"v{n}::text as v{n}" for n in range(len(VALUES))))
+        yield [(types[f"v{n}"], row[f"v{n}"]) for n in range(len(VALUES))]
+
+
+# pytest hands a test's name to every program the test starts, and a name may not be 600 kB long.
+@pytest.mark.parametrize("place", range(len(VALUES)), ids=[f"{of[0]} {of[1][:30]}" for of in VALUES])
+def test_a_value_arrives_as_it_is(arrived: list[tuple[str, str | None]], place: int) -> None:
+    assert arrived[place] == VALUES[place][2:]
 
 
 @pytest.mark.parametrize(
@@ -240,12 +249,9 @@ async def test_a_kill_loses_nothing(warehouse: TestDatabase, erp: MariaDb, failp
     make_orders(erp)
     await load(warehouse, erp.url, ORDERS, "mysql")
     erp.run("update orders set note = 'changed' where id <= 10; delete from orders where id = 50")
-    killed = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "tests.kinds.databases.one_load", warehouse.url("loader"), erp.url],
-        cwd=ROOT, env=os.environ | {"MEDALLION_FAILPOINT": failpoint}, check=False, capture_output=True,
-    )  # fmt: skip
-    assert killed.returncode == -9, killed.stderr.decode()
+    addresses = [warehouse.url("loader"), erp.url]
+    killed = forking.run("tests.kinds.databases.one_load", addresses, {"MEDALLION_FAILPOINT": failpoint})
+    assert killed.returncode == -9, killed.stderr
     assert (await load(warehouse, erp.url, ORDERS, "mysql")).counts.reconciliation == "match"
     left = raw(warehouse, "orders", "count(*) filter (where note = 'changed') as changed, "
                "count(*) filter (where _deleted_at is not null) as deleted")  # fmt: skip

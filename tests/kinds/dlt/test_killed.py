@@ -1,10 +1,7 @@
 """SIGKILL at every step of a load of a dlt resource: no record lost or doubled, and a state that fits raw."""
 
-import json
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 
@@ -12,7 +9,7 @@ pytest.importorskip("dlt", reason="the extra `dlt` is not installed")
 
 from flows.failures.failpoints import FAILPOINTS
 from tests.conftest import TestDatabase
-from tests.kinds.conformance.forking import ROOT
+from tests.kinds.conformance import forking
 from tests.kinds.dlt.loading import RecordsFile, file
 from tests.kinds.dlt.sources import at
 from tests.kinds.loading import landing_tables, loads, rows
@@ -26,28 +23,9 @@ PASSED = [name for name in FAILPOINTS if "chunk" not in name and "slice" not in 
 PUBLISHED = ("after_commit",)
 
 
-class Loader:
-    """Loads in processes that may die, forked from one that has imported dlt."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-
-    def load(self, variables: Mapping[str, str]) -> int:
-        """One load; returns how its process ended."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(variables) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-
-@pytest.fixture(scope="module")
-def loader() -> Iterator[Loader]:
-    command = [sys.executable, "-m", "tests.kinds.dlt.one_load"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield Loader(process)
-        assert process.stdin is not None
-        process.stdin.close()
+def load(variables: Mapping[str, str]) -> int:
+    """One load in a process that may die; returns how it ended."""
+    return forking.run("tests.kinds.dlt.one_load", [], variables).returncode
 
 
 def held(warehouse: TestDatabase) -> tuple[list[int], int, str | None]:
@@ -65,7 +43,7 @@ def held(warehouse: TestDatabase) -> tuple[list[int], int, str | None]:
     [(name, False) for name in PASSED] + [(name, True) for name in ("after_copy", "in_publish_before_commit")],
 )
 def test_a_load_killed_anywhere_loses_and_doubles_nothing_when_run_again(
-    warehouse: TestDatabase, file: RecordsFile, loader: Loader, failpoint: str, first: bool
+    warehouse: TestDatabase, file: RecordsFile, failpoint: str, first: bool
 ) -> None:
     """dlt writes its state after its rows: killed between the two, it yields the same records to an append again."""
     addresses = {"MEDALLION_WAREHOUSE_URL": warehouse.url("loader"), "DLT_TEST_RECORDS": str(file.path)}
@@ -74,16 +52,16 @@ def test_a_load_killed_anywhere_loses_and_doubles_nothing_when_run_again(
     before: tuple[list[int], int, str | None] = ([], 0, None)
     if not first:
         file.hold(*log[:2])
-        assert loader.load(quietly) == 0
+        assert load(quietly) == 0
         before = held(warehouse)
     file.hold(*log)
 
-    assert loader.load(deadly) == -signal.SIGKILL
+    assert load(deadly) == -signal.SIGKILL
 
     whole = (list(range(5)), before[1] + 1, at(4))
     published = failpoint in PUBLISHED
     assert held(warehouse) == (whole if published else before)
-    assert loader.load(quietly) == 0
+    assert load(quietly) == 0
     assert held(warehouse) == (whole[0], whole[1] + published, whole[2])
     assert landing_tables(warehouse) == []
     assert loads(warehouse)[-1]["rows_read"] == (0 if published else 5 - len(before[0]))

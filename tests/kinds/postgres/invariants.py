@@ -177,8 +177,8 @@ class Reader:
             # The fault may be one of the warehouse, which then ends this session as well.
             with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self._url, autocommit=True) as session:
                 took = 0.0
-                # It has a quarter of a core at most: on a busy machine it would be half of what a test takes.
-                while not self._stop.wait(max(0.01, 3 * took)):
+                # It has a tenth of a core at most: it looks for as long as a test waits, and a hundred tests have one.
+                while not self._stop.wait(max(0.01, 9 * took)):
                     began = time.monotonic()
                     for table in self._tables:
                         self._poll(session, table)

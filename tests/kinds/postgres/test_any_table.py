@@ -14,6 +14,7 @@ from flows.verbs.fix import fix
 from flows.verbs.replay import replay
 from tests.conftest import TestDatabase
 from tests.kinds.loading import setting
+from tests.nightly import each_once
 from tests.publish.two_ends import TwoEnds, run_sql
 
 # 63 bytes, the most that PostgreSQL keeps; some of two bytes.
@@ -155,8 +156,10 @@ def unchecked(warehouse: TestDatabase, shop: TestDatabase) -> Iterator[TwoEnds]:
     admin.execute(f"drop database {name} with (force)")
 
 
-@pytest.mark.parametrize("load", [Merge(), Replace(min_share=0)])
-@pytest.mark.parametrize("limits", [{}, {"medium_load_mb": 0.00001, "chunk_min_mb": 0.00001}])
+@pytest.mark.parametrize(
+    ("load", "limits"),
+    each_once([Merge(), Replace(min_share=0)], [{}, {"medium_load_mb": 0.00001, "chunk_min_mb": 0.00001}]),
+)
 async def test_a_row_with_a_byte_that_is_no_utf8_is_quarantined_and_the_table_goes_on(
     unchecked: TwoEnds, load: Merge | Replace, limits: dict[str, float]
 ) -> None:

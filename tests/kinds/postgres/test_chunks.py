@@ -22,7 +22,7 @@ from tests.conftest import TestCluster, copy_of, fresh_shop, fresh_warehouse
 from tests.kinds.loading import setting
 from tests.kinds.postgres.chunked import KEYS, LARGE, MEDIUM, ROWS, SOURCE, create, load_in_a_process
 from tests.kinds.postgres.invariants import six_invariants
-from tests.nightly import nightly
+from tests.nightly import each_once, nightly
 from tests.publish.two_ends import Rows, TwoEnds
 from tests.sessions import take_over_sessions
 
@@ -30,9 +30,9 @@ from tests.sessions import take_over_sessions
 # Four to nine chunks, for a reader who is killed after each.
 FEWER = MEDIUM | {"MEDALLION_CHUNK_MIN_MB": "0.09", "MEDALLION_CHUNK_MAX_MB": "0.14"}
 STAGING = [name for name in FAILPOINTS[FAILPOINTS.index("after_landing_created") :] if "slice" not in name]
-# Where chunks make a difference, and both ends of publishing. The others are met with every change in loads without
+# Where chunks make a difference, and the end of publishing. The others are met with every change in loads without
 # chunks, by tests/kinds/postgres/test_failpoints.py.
-TRIED = {"in_chunk_before_commit", "after_chunk_commit", "in_publish_after_rows", "after_commit"}
+TRIED = {"in_chunk_before_commit", "after_chunk_commit", "after_commit"}
 FEWER_DEATHS = [*sorted(TRIED), *nightly(*(name for name in STAGING if name not in TRIED))]
 
 
@@ -83,8 +83,7 @@ def is_whole_and_once(ends: TwoEnds, table: str) -> bool:
 # -- the same rows
 
 
-@pytest.mark.parametrize("variables", [MEDIUM, LARGE], ids=["one after another", "side by side"])
-@pytest.mark.parametrize("table", ["orders", "prices", "events"])
+@pytest.mark.parametrize(("table", "variables"), each_once(["orders", "prices", "events"], [MEDIUM, LARGE]))
 async def test_a_table_read_in_chunks_is_the_table(ends: TwoEnds, table: str, variables: dict[str, str]) -> None:
     result = await load(ends, table, variables)
 
@@ -167,7 +166,7 @@ async def test_a_read_killed_anywhere_ends_as_if_it_had_not_been(
         assert ends.raw("select count(*) from pg_tables where schemaname = 'landing'") == [(0,)]
 
 
-@pytest.mark.parametrize("table", ["orders", "traced"])
+@pytest.mark.parametrize("table", ["orders", *nightly("traced")])
 async def test_rows_that_move_between_two_attempts_are_neither_lost_nor_doubled(ends: TwoEnds, table: str) -> None:
     """By pages a changed row goes elsewhere: behind the reader it would be missed, before it it would come twice."""
     async with six_invariants(ends, SOURCE, table):

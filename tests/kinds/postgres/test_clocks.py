@@ -12,7 +12,7 @@ from flows.kinds.postgres import window as windows
 from flows.kinds.postgres.window import Horizon
 from flows.values.errors import DeclarationError, SourceError
 from tests.conftest import TestDatabase
-from tests.nightly import nightly
+from tests.nightly import chosen, each_once, nightly
 from tests.publish.two_ends import TwoEnds, run_sql
 
 NEW_YORK = "America/New_York"
@@ -194,8 +194,7 @@ async def stepping(ends: TwoEnds, way: str) -> tuple[Table, str]:
     return Table("local", key="id", cursor=cursor, load=Merge()), value
 
 
-@pytest.mark.parametrize("way", BY_CLOCK)
-@pytest.mark.parametrize("later", [timedelta(seconds=10), timedelta(hours=1)], ids=["at once", "when it has caught up"])
+@pytest.mark.parametrize(("way", "later"), each_once(BY_CLOCK, [timedelta(seconds=10), timedelta(hours=1)]))
 async def test_rows_written_after_a_clock_was_set_back_are_read(
     ends: TwoEnds, clock: Clock, monkeypatch: pytest.MonkeyPatch, way: str, later: timedelta
 ) -> None:
@@ -294,7 +293,7 @@ async def sales(ends: TwoEnds, kind: str = "timestamptz") -> None:
     )
 
 
-@pytest.mark.parametrize("way", PERIODS)
+@pytest.mark.parametrize("way", chosen(PERIODS, "keyed", "followed"))
 async def test_what_comes_between_the_last_load_of_a_day_and_its_end_is_read(
     ends: TwoEnds, clock: Clock, way: str
 ) -> None:
@@ -313,7 +312,7 @@ async def test_what_comes_between_the_last_load_of_a_day_and_its_end_is_read(
     assert (await ends.load(PERIODS[way])).lower == "2017-03-02", "and then that day is over"
 
 
-@pytest.mark.parametrize("way", PERIODS)
+@pytest.mark.parametrize("way", chosen(PERIODS, "keyless", "followed"))
 async def test_an_outage_longer_than_the_declared_partitions_loses_none(ends: TwoEnds, clock: Clock, way: str) -> None:
     await sales(ends)
     clock.now = datetime(2017, 3, 1, 20, 0, tzinfo=UTC)
@@ -377,8 +376,7 @@ async def test_partitions_of_a_load_before_there_was_an_identity_are_known_by_th
     assert 6 in ids(ends, "sales")
 
 
-@pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date"])
-@pytest.mark.parametrize("key", ["id", ()])
+@pytest.mark.parametrize(("kind", "key"), each_once(["timestamptz", "timestamp", "date"], ["id", ()]))
 async def test_days_begin_at_midnight_of_the_declared_zone(ends: TwoEnds, clock: Clock, kind: str, key: Any) -> None:
     """In Kolkata the second of March begins at 18:30 UTC of the first."""
     zone = "Asia/Kolkata"

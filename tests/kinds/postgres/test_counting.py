@@ -1,13 +1,17 @@
 """The source counts its keys while the warehouse writes rows, and a failure of either undoes both."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
+from asyncpg import Connection, Record
 
+from flows.access.addresses import connect
 from flows.declare import Merge, Timestamp
 from flows.kinds.postgres import Table, stage
-from flows.kinds.postgres.table import key_set
+from flows.kinds.postgres.table import describe, key_set
+from flows.landing.table import Target
 from flows.publish import write
 from flows.values.errors import SourceUnavailable
 from tests.conftest import TestDatabase
@@ -111,3 +115,30 @@ async def test_a_warehouse_that_fails_does_not_wait_for_the_count(
         await ends.load(TABLE)
 
     assert stopped.is_set()
+
+
+_WORKERS = "select parallel_workers_to_launch from pg_stat_database where datname = current_database()"
+_ANY_SIZE = "set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0"
+
+
+async def workers(session: "Connection[Record]", counts: Awaitable[object]) -> int:
+    """How many parallel workers the statement wanted."""
+    asked = []
+    for each in (None, counts):
+        if each is not None:
+            await each
+        await session.execute("select pg_stat_force_next_flush()")
+        asked.append(int(await session.fetchval(_WORKERS)))
+    return asked[1] - asked[0]
+
+
+async def test_raw_is_counted_by_parallel_workers_and_the_source_by_one_process(ends: TwoEnds) -> None:
+    """Raw is counted last, when nothing else is done; a source's other cores are its applications'."""
+    target = Target("shop", "prices", "raw_shop")
+    async with connect(ends.warehouse_address, side="warehouse") as session:
+        await session.execute(_ANY_SIZE)
+        assert await workers(session, write.key_set(session, target, TABLE.keys)) > 0
+    async with connect(ends.shop_address, side="source") as session:
+        await session.execute(_ANY_SIZE)
+        shape = await describe(session, "shop", "raw_shop", TABLE)
+        assert await workers(session, key_set(session, TABLE, shape)) == 0

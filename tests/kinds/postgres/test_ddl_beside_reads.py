@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import psycopg
@@ -18,6 +19,7 @@ from tests.conftest import TestDatabase
 from tests.kinds.loading import setting
 from tests.kinds.postgres import test_backfill
 from tests.kinds.postgres.waiting import behind
+from tests.nightly import each_once
 from tests.publish.two_ends import TwoEnds
 
 ROWS = "select n as id, n as v, timestamptz '2026-01-01' + n * interval '1 s' as at from generate_series(1, {}) as n"
@@ -44,12 +46,11 @@ def ends(warehouse: TestDatabase, shop: TestDatabase) -> TwoEnds:
     return two
 
 
-@pytest.mark.parametrize("how", ["at once", "in chunks"])
-@pytest.mark.parametrize("rewrite", REWRITES)
-@pytest.mark.parametrize("load", LOADS)
+@pytest.mark.parametrize(("load", "meanwhile"), each_once(LOADS, product(REWRITES, ["at once", "in chunks"])))
 async def test_a_read_that_waits_behind_a_rewrite_sees_the_rows_after_it(
-    ends: TwoEnds, load: str, rewrite: str, how: str
+    ends: TwoEnds, load: str, meanwhile: tuple[str, str]
 ) -> None:
+    rewrite, how = meanwhile
     await ends.load(LOADS[load])
 
     with setting(**SMALL if how == "in chunks" else {}):
@@ -152,14 +153,16 @@ async def test_a_view_waits_for_what_it_reads_from(ends: TwoEnds) -> None:
         assert (result.counts.rows_deleted, result.counts.reconciliation) == (0, "match")
 
 
-@pytest.mark.parametrize("module", [stage, both_ends], ids=["load", "compare"])
 @pytest.mark.parametrize(
-    "change",
-    [
-        "alter table t alter column v type float8",
-        "alter table t drop column v; alter table t add column v text default 'x'",
-        "alter table t add column more int",
-    ],
+    ("change", "module"),
+    each_once(
+        [
+            "alter table t alter column v type float8",
+            "alter table t drop column v; alter table t add column v text default 'x'",
+            "alter table t add column more int",
+        ],
+        [stage, both_ends],
+    ),
 )
 async def test_columns_that_change_while_a_read_begins_are_never_read_with_their_old_types(
     ends: TwoEnds, monkeypatch: pytest.MonkeyPatch, module: Any, change: str

@@ -1,6 +1,7 @@
 """SIGKILL at every failpoint of every kind of load, with all six invariants after each."""
 
 import signal
+from collections.abc import Sequence
 
 import pytest
 
@@ -16,13 +17,17 @@ from tests.publish.two_ends import TwoEnds
 
 # Reads this small are not cut; tests/kinds/postgres/test_chunks.py visits what only chunks pass.
 PASSED = [name for name in FAILPOINTS if "chunk" not in name and "slice" not in name]
+# Where kinds of loads differ: from the end of staging to the commit. The others every kind of source meets with every
+# change in the conformance suite, in merging loads.
+TRIED = ("after_check", "in_publish_after_rows", "after_commit")
 # Which differ from one above in where they read, not in how they are published.
 VARIANTS = ("append without key", "reload", "overwrite without key", "overwrite by cursor")
 
 
+@pytest.mark.parametrize("failpoints", [TRIED, *nightly(PASSED)], ids=["where kinds differ", "anywhere"])
 @pytest.mark.parametrize("kind", [*(kind for kind in KINDS if kind not in VARIANTS), *nightly(*VARIANTS)])
 async def test_a_load_of_any_kind_killed_anywhere_is_whole_when_run_again(
-    warehouse: TestDatabase, shop: TestDatabase, kind: str
+    warehouse: TestDatabase, shop: TestDatabase, kind: str, failpoints: Sequence[str]
 ) -> None:
     """First and merging loads stand in tests/kinds/postgres/test_killed_loads.py."""
     ends, (name, change) = TwoEnds(warehouse, shop), KINDS[kind]
@@ -30,7 +35,7 @@ async def test_a_load_of_any_kind_killed_anywhere_is_whole_when_run_again(
     await invariants.load(ends, SOURCE, name)
 
     async with six_invariants(ends, SOURCE, name):
-        for number, failpoint in enumerate(PASSED):
+        for number, failpoint in enumerate(failpoints):
             ends.source(change.format(table=name, n=number))
             variables = {**addresses(warehouse, shop), "MEDALLION_FAILPOINT": failpoint}
             killed = forking.run("tests.kinds.postgres.killable", [kind], variables)
@@ -45,7 +50,7 @@ async def test_a_load_of_any_kind_killed_anywhere_is_whole_when_run_again(
 OVERWRITES = [kind for kind in KINDS if kind.startswith("overwrite")]
 
 
-@pytest.mark.parametrize("failpoint", PASSED)
+@pytest.mark.parametrize("failpoint", [*TRIED, *nightly(*(name for name in PASSED if name not in TRIED))])
 async def test_a_first_load_of_partitions_killed_anywhere_is_whole_when_run_again(
     warehouse: TestDatabase, shop: TestDatabase, failpoint: str
 ) -> None:

@@ -10,6 +10,7 @@ from flows.kinds.postgres import Table, trust
 from flows.kinds.postgres.identity import identify
 from flows.values.errors import DataRefused, DeclarationError, SourceError, SourceUnavailable
 from tests.conftest import TestDatabase
+from tests.nightly import each_once
 from tests.publish.two_ends import TwoEnds
 
 BY_ID = Table("items", key="id", cursor=Sequence("id"), load=Merge())
@@ -101,20 +102,21 @@ async def test_another_cursor_of_a_table_without_a_key_is_refused_with_the_way_o
     assert ends.raw("select cursor_value from ops.cursors") == before
 
 
-@pytest.mark.parametrize(("part", "seen", "why"), [
-    ("source", {"system": "1"}, "on another server"),
-    ("source", {"database_id": 1}, "database was"),
-    ("source", {"timeline": 0}, "restored or failed over"),
-    ("source", {"timeline": 99}, "restored or failed over"),
-    ("source", {"position": "FFFF/0"}, "restored to an earlier state"),
-    ("source", {"transaction": 2**40, "position": None}, "restored to an earlier state"),
-    ("table", {"id": 1}, "recreated"),
-], ids=str)  # fmt: skip
-@pytest.mark.parametrize("way", WAYS)
-async def test_another_source_is_read_from_the_beginning(
-    ends: TwoEnds, way: str, part: str, seen: dict[str, Any], why: str
-) -> None:
+OTHERS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "server": ("source", {"system": "1"}, "on another server"),
+    "database": ("source", {"database_id": 1}, "database was"),
+    "earlier timeline": ("source", {"timeline": 0}, "restored or failed over"),
+    "later timeline": ("source", {"timeline": 99}, "restored or failed over"),
+    "position": ("source", {"position": "FFFF/0"}, "restored to an earlier state"),
+    "transaction": ("source", {"transaction": 2**40, "position": None}, "restored to an earlier state"),
+    "table": ("table", {"id": 1}, "recreated"),
+}
+
+
+@pytest.mark.parametrize(("other", "way"), each_once(OTHERS, WAYS))
+async def test_another_source_is_read_from_the_beginning(ends: TwoEnds, other: str, way: str) -> None:
     """Old rows differ there: it is a copy of another day."""
+    part, seen, why = OTHERS[other]
     await ends.load(WAYS[way])
     ends.source("alter table items disable trigger all; update items set v = -v where id <= 10")
     pretend(ends, part, **seen)
@@ -255,8 +257,7 @@ REMADE = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("how", REMADE)
+@pytest.mark.parametrize(("how", "way"), each_once(REMADE, WAYS))
 async def test_values_that_changed_without_their_rows_are_read_again(ends: TwoEnds, how: str, way: str) -> None:
     await ends.load(WAYS[way])
     ends.source(REMADE[how])

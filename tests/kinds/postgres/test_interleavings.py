@@ -19,6 +19,7 @@ from flows.declare import Append, Merge, Overwrite, Replace, Rule, Sequence, Tim
 from flows.kinds.postgres import Table
 from flows.kinds.postgres import window as windows
 from tests.conftest import TestCluster, fresh_shop, fresh_warehouse
+from tests.nightly import nightly
 from tests.publish.two_ends import Rows, TwoEnds
 
 DOOR = (Rule("not_negative", "v >= 0"),)
@@ -186,18 +187,26 @@ def world(cluster: TestCluster) -> Iterator[World]:
                 session.close()
 
 
-@settings(
-    max_examples=10,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-@given(steps=st.lists(STEPS, min_size=14, max_size=24))
+@pytest.mark.parametrize("examples", [4, *nightly(40)])
 def test_raw_and_quarantine_are_what_the_source_holds(
-    cluster: TestCluster, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, object]]
+    cluster: TestCluster, monkeypatch: pytest.MonkeyPatch, examples: int
 ) -> None:
     # The guard of a second would have every load of this test read everything again, and hide a cursor gone too far.
     monkeypatch.setattr(windows, "_GUARD", timedelta(0))
-    with world(cluster) as here, asyncio.Runner() as runner:
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    tried = settings(max_examples=examples, deadline=None, suppress_health_check=slow)
+
+    @tried
+    @given(steps=st.lists(STEPS, min_size=14, max_size=24))
+    def hold(steps: list[tuple[str, object]]) -> None:
+        with world(cluster) as here:
+            play(here, steps)
+
+    hold()
+
+
+def play(here: World, steps: list[tuple[str, object]]) -> None:
+    with asyncio.Runner() as runner:
         for name, *arguments in steps:
             getattr(here, name)(*((runner, *arguments) if name == "load" else arguments))
         for number in [*here.late]:

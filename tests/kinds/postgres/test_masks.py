@@ -27,6 +27,7 @@ from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.everywhere import tables_with
 from tests.kinds.loading import setting
+from tests.nightly import nightly
 from tests.publish.two_ends import TwoEnds
 
 KEY = "a key for hashes in tests, of 40 characters"
@@ -91,7 +92,8 @@ async def test_hashes_and_masks_are_loaded_instead_of_the_values(ends: TwoEnds) 
 
 async def test_no_value_behind_a_mask_is_anywhere_in_the_warehouse_or_the_log(ends: TwoEnds) -> None:
     """Rows that are changed, refused, quarantined, compared and repaired are looked at, too."""
-    table = people(rules=(Rule("band_is_low", "band < 9"),), max_quarantined=0.5, on_duplicate="quarantine")
+    # How many of the rows of the second load are bad depends on how long ago the first one was.
+    table = people(rules=(Rule("band_is_low", "band < 9"),), max_quarantined=1, on_duplicate="quarantine")
     ends.source("alter table people drop constraint people_pkey")
     said = []
     with logged() as log:
@@ -161,7 +163,7 @@ async def test_a_hashed_key_finds_changes_and_deletes_and_is_compared_and_repair
     assert tables_with(ends.warehouse, "@example.com") == []
 
 
-@pytest.mark.parametrize("key", ["id", "email"])
+@pytest.mark.parametrize("key", ["email", *nightly("id")])
 async def test_a_large_table_is_masked_in_every_chunk(ends: TwoEnds, key: str) -> None:
     """Edges between chunks are stored: of a masked key, they would be the values."""
     ends.source(

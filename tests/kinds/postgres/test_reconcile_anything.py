@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
@@ -18,6 +18,7 @@ from flows.state.reconciliations import Reconciliation
 from flows.verbs.compare import compare_table
 from tests.conftest import TestCluster, TestDatabase, fresh_shop, fresh_warehouse
 from tests.kinds.loading import at, change, load
+from tests.nightly import nightly
 from tests.publish.test_types import create_all
 from tests.publish.two_ends import TwoEnds
 
@@ -59,27 +60,30 @@ async def test_equal_values_of_every_type_agree_and_any_other_value_does_not(
     assert (await compared(warehouse, shop, EVERYTHING, repair=True)).result == "match"
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("1.0::numeric", "1.00::numeric"),
-        ("'-0'::float8", "'0'::float8"),
-        ("0.1::float8", "0.10000000000000002::float8"),
-        ("'{\"a\": 1}'::json", "'{\"a\":  1}'::json"),
-        ("null::text", "''::text"),
-        ("'1 mon'::interval", "'30 days'::interval"),
-        ("array[null]::text[]", "array['NULL']::text[]"),
-        ("timestamptz '2024-01-01 00:00:00.000001+00'", "timestamptz '2024-01-01 00:00:00+00'"),
-    ],
-)
-async def test_values_that_look_alike_are_told_apart(
-    warehouse: TestDatabase, shop: TestDatabase, before: str, after: str
-) -> None:
+ALIKE = [
+    ("1.0::numeric", "1.00::numeric"),
+    ("'-0'::float8", "'0'::float8"),
+    ("0.1::float8", "0.10000000000000002::float8"),
+    ("'{\"a\": 1}'::json", "'{\"a\":  1}'::json"),
+    ("null::text", "''::text"),
+    ("'1 mon'::interval", "'30 days'::interval"),
+    ("array[null]::text[]", "array['NULL']::text[]"),
+    ("timestamptz '2024-01-01 00:00:00.000001+00'", "timestamptz '2024-01-01 00:00:00+00'"),
+]
+
+
+async def test_values_that_look_alike_are_told_apart(warehouse: TestDatabase, shop: TestDatabase) -> None:
+    """A column for each pair, and a row in which only that column has the other value."""
     table = Table("v", key="id", load=Merge())
-    change(shop, f"create table v as select 1 as id, {before} as v")
+    values = ", ".join(f"{before} as v{n}" for n, (before, _) in enumerate(ALIKE))
+    change(shop, f"create table v as select id, {values} from generate_series(0, {len(ALIKE)}) as id")
     await load(warehouse, shop, table, Database("shop", connection="shop", tables=[table]))
-    change(shop, f"update v set v = {after}")
-    assert (await compared(warehouse, shop, table)).different == 1
+    change(shop, *(f"update v set v{n} = {after} where id = {n}" for n, (_, after) in enumerate(ALIKE)))
+
+    found = await compared(warehouse, shop, table)
+
+    assert {key for (key,) in found.keys["different"]} == {str(n) for n in range(len(ALIKE))}
+    assert found.raw_rows == len(ALIKE) + 1, "and one row is as it was"
 
 
 async def test_a_value_moved_to_the_next_column_is_a_difference(warehouse: TestDatabase, shop: TestDatabase) -> None:
@@ -138,16 +142,28 @@ def things(cluster: TestCluster) -> Iterator[TwoEnds]:
         yield TwoEnds(warehouse, shop)
 
 
+columns = st.sampled_from(["a = a || ' '", "b = b * 10", "c = c || '{\"x\": 1}'", "a = null"])
+
+
+@pytest.mark.parametrize("examples", [5, *nightly(60)])
 @pytest.mark.parametrize("levels", ["one level", "several levels"])
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(damage=damages, column=st.sampled_from(["a = a || ' '", "b = b * 10", "c = c || '{\"x\": 1}'", "a = null"]))
 def test_random_damage_is_found_row_for_row_and_repaired(
-    things: TwoEnds, monkeypatch: pytest.MonkeyPatch, levels: str, damage: Damage, column: str
+    things: TwoEnds, monkeypatch: pytest.MonkeyPatch, levels: str, examples: int
 ) -> None:
     if levels == "several levels":
         monkeypatch.setattr(narrow, "_MOST_BITS", 1)
         monkeypatch.setattr(narrow, "_LARGE_BUCKET", 2)
         monkeypatch.setattr(narrow, "_FURTHER_BITS", 2)
+
+    @settings(max_examples=examples, deadline=None)
+    @given(damage=damages, column=columns)
+    def find(damage: Damage, column: str) -> None:
+        is_found_and_repaired(things, levels, damage, column)
+
+    find()
+
+
+def is_found_and_repaired(things: TwoEnds, levels: str, damage: Damage, column: str) -> None:
     things.raw(f"update raw_shop.things set {column} where id = any(%s)", (list(damage.changed),))
     things.raw("delete from raw_shop.things where id = any(%s)", (list(damage.lost),))
     things.raw(

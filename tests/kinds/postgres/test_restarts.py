@@ -19,6 +19,7 @@ from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.loading import setting
 from tests.kinds.postgres.invariants import differing, load, six_invariants
+from tests.nightly import nightly
 from tests.private_cluster import PrivateCluster, private_cluster
 from tests.publish.two_ends import TwoEnds
 
@@ -117,7 +118,7 @@ def is_transient(problem: MedallionError) -> bool:
     return problem.retryable and diagnose(problem, "").failure_class is FailureClass.TRANSIENT
 
 
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
+@pytest.mark.parametrize("mode", ["immediate", *nightly("fast")])
 async def test_a_source_restarted_in_the_middle_of_a_copy_is_transient(
     warehouse: TestDatabase, servers: Servers, mode: str
 ) -> None:
@@ -130,7 +131,7 @@ async def test_a_source_restarted_in_the_middle_of_a_copy_is_transient(
         assert ends.raw("select to_regclass('raw_shop.large')") == [(None,)]
 
 
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
+@pytest.mark.parametrize("mode", ["fast", *nightly("immediate")])
 async def test_a_source_restarted_between_chunks_goes_on_from_those_that_committed(
     warehouse: TestDatabase, servers: Servers, mode: str
 ) -> None:

@@ -18,6 +18,7 @@ from flows.values.row_limit import row_limit
 from flows.verbs.compare import compare_table
 from tests.conftest import TestDatabase
 from tests.kinds.loading import setting
+from tests.nightly import each_once, nightly
 from tests.publish.two_ends import TwoEnds
 
 SMALL = {"medium_load_mb": 0.001, "chunk_min_mb": 0.001, "chunk_max_mb": 0.004}
@@ -80,9 +81,9 @@ def stored(ends: TwoEnds) -> list[tuple[Any, ...]]:
     return ends.raw("select cursor_value, pending_value, identity - 'source' from ops.cursors")
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("sizes", [{}, SMALL], ids=["small", "large"])
-async def test_a_sample_is_followed_by_a_full_load(ends: TwoEnds, way: str, sizes: dict[str, float]) -> None:
+@pytest.mark.parametrize(("way", "size"), each_once(WAYS, ["small", "large"]))
+async def test_a_sample_is_followed_by_a_full_load(ends: TwoEnds, way: str, size: str) -> None:
+    sizes = SMALL if size == "large" else {}
     ends.source("analyze sales")
     table = sales(way)
     with setting(**sizes):
@@ -105,7 +106,14 @@ async def test_a_sample_is_followed_by_a_full_load(ends: TwoEnds, way: str, size
         assert ends.same("sales", "id, amount, at")
 
 
-@pytest.mark.parametrize("way", WAYS)
+# One of each strategy, with a key and without.
+@pytest.mark.parametrize(
+    "way",
+    [
+        *("merge by time", "replace", "append without key", "overwrite without key"),
+        *nightly("merge by transaction", "merge of all", "replace without key", "append", "overwrite"),
+    ],
+)
 async def test_a_sample_may_be_taken_again_with_another_limit(ends: TwoEnds, way: str) -> None:
     table = sales(way)
     for limit in (20, 5, 40):

@@ -25,6 +25,7 @@ from flows.verbs.compare import compare_table
 from flows.verbs.load import load_table
 from tests.conftest import TestDatabase, fresh_shop
 from tests.kinds.postgres.pooler import pooler
+from tests.nightly import nightly
 from tests.private_cluster import PrivateCluster, private_cluster
 from tests.publish.two_ends import TwoEnds, run_sql
 
@@ -68,7 +69,7 @@ def be_hostile(database: TestDatabase, role: str) -> None:
         )
 
 
-@pytest.mark.parametrize("way", ["direct", "drop", "reject"])
+@pytest.mark.parametrize("way", ["drop", "reject", *nightly("direct")])
 async def test_settings_of_the_role_change_no_value_whatever_a_pooler_does_to_ours(
     ends: TwoEnds, way: Literal["direct", "drop", "reject"]
 ) -> None:
@@ -80,7 +81,7 @@ async def test_settings_of_the_role_change_no_value_whatever_a_pooler_does_to_ou
         await _first_and_second_load_are_exact(ends, pooled)
 
 
-@pytest.mark.parametrize("way", ["direct", "drop", "reject"])
+@pytest.mark.parametrize("way", ["direct", "drop", *nightly("reject")])
 async def test_settings_of_the_loader_change_no_value_either(
     ends: TwoEnds, way: Literal["direct", "drop", "reject"]
 ) -> None:

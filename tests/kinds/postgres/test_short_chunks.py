@@ -18,6 +18,7 @@ from tests.conftest import TestCluster, copy_of, fresh_shop, fresh_warehouse
 from tests.kinds.loading import setting
 from tests.kinds.postgres.chunked import LARGE, ROWS, SOURCE, create, load_in_a_process
 from tests.kinds.postgres.test_chunks import FEWER, load, sizes
+from tests.nightly import nightly
 from tests.publish.two_ends import Rows, TwoEnds
 
 LANDING = {name: f"landing.shop__{name}" for name in ("orders", "prices", "traced")}
@@ -141,7 +142,7 @@ async def test_a_read_in_one_piece_that_lost_rows_is_tried_again(
     assert (await ends.load(SOURCE.table("orders"))).counts.reconciliation == "match"
 
 
-@pytest.mark.parametrize("cursor", [None, Timestamp("at")], ids=["no cursor", "a cursor"])
+@pytest.mark.parametrize("cursor", [Timestamp("at"), *nightly(None)], ids=["a cursor", "no cursor"])
 async def test_a_materialized_view_is_read_in_chunks(ends: TwoEnds, cursor: Timestamp | None) -> None:
     """LOCK refuses it, and its columns may be null whatever it selects."""
     ends.source(

@@ -8,6 +8,7 @@ from flows.declare import Replace, Rule
 from flows.kinds.postgres import Table, unchanged
 from flows.publish.session import LoadResult
 from tests.conftest import TestDatabase
+from tests.nightly import chosen
 from tests.publish.two_ends import TwoEnds
 
 TABLE = Table("prices", key="id", load=Replace())
@@ -116,7 +117,20 @@ async def test_a_table_to_which_something_was_written_is_read(ends: TwoEnds, cha
     assert ends.same("prices", ", ".join(f'"{name}"' for name in ("id", *TYPES) if name != "money"))
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change",
+    chosen(
+        CHANGES,
+        "a number with another scale",
+        "a large number of which 32 bits are the same",
+        "a zero with a sign",
+        "an empty text instead of null",
+        "values that changed places between two rows",
+        "values that changed places within a row",
+        "another bound of a list",
+        "a row marked as deleted",
+    ),
+)
 async def test_raw_that_differs_is_found_whatever_the_statistics_say(ends: TwoEnds, change: str) -> None:
     await ends.load(TABLE)
     assert compared_digests(await ends.load(TABLE))

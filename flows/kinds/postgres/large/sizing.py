@@ -11,7 +11,7 @@ from flows.kinds.postgres.large.volume import Volume, estimate
 from flows.kinds.postgres.large.within_budget import divides
 from flows.publish.budget import Spending
 from flows.values.plan import Reading, Window
-from flows.values.settings import Settings, settings
+from flows.values.settings import Settings
 from flows.values.shape import Shape
 
 if TYPE_CHECKING:
@@ -23,11 +23,17 @@ _FEW_PAGES = 64
 
 
 async def plan_reading(
-    origin: Connection[Record], table: Table, shape: Shape, window: Window, strategy: str, spending: Spending
+    origin: Connection[Record],
+    table: Table,
+    shape: Shape,
+    window: Window,
+    strategy: str,
+    spending: Spending,
+    limits: Settings,
 ) -> tuple[Reading, Volume]:
-    """How to read the window's rows, by the source's statistics, the configured thresholds and the load's budgets."""
+    """How to read the window's rows, by the source's statistics, the thresholds in `limits` and the load's budgets."""
     volume = await estimate(origin, table, shape, window.expected or window.condition)
-    return choose(table, shape, window, strategy, volume, settings(), spending), volume
+    return choose(table, shape, window, strategy, volume, limits, spending), volume
 
 
 def choose(

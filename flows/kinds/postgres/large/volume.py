@@ -26,7 +26,8 @@ select
             then greatest(1, pg_relation_size(c.oid) / current_setting('block_size')::integer)
         else 1
     end as pages,
-    case when c.relkind in ('r', 'm') then pg_table_size(c.oid) else 0 end as bytes
+    case when c.relkind in ('r', 'm') then pg_table_size(c.oid) else 0 end as bytes,
+    (select coalesce(json_agg(i.columns), '[]')::text from (:indexes) as i where i.columns is not null) as indexes
 from pg_class as c
 where c.oid = to_regclass($1)
 """
@@ -80,10 +81,10 @@ async def estimate(connection: Connection[Record], table: Table, shape: Shape, c
     size = rows * int(plan["Plan Width"])
     if table.query:
         return Volume(rows, size, False, 1, None, ())
-    facts = await connection.fetchrow(_FACTS, relation, _TID_RANGE_SCAN)
+    facts = await connection.fetchrow(_FACTS.replace(":indexes", _INDEXES), relation, _TID_RANGE_SCAN)
     assert facts is not None  # describe() has refused a missing table
     if condition in {"true", "(true)"} and not table.where:
         # Wide values are in TOAST, which the planner's width does not include.
         size = max(size, facts["bytes"])
-    indexes = tuple(tuple(row["columns"]) for row in await connection.fetch(_INDEXES, relation) if row["columns"])
+    indexes = tuple(tuple(columns) for columns in json.loads(facts["indexes"]))
     return Volume(rows, size, facts["has_pages"], facts["pages"], facts["file"], indexes)

@@ -3,9 +3,10 @@
 import json
 import os
 import signal
-import subprocess
-import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from flows.kinds.api import Api
@@ -14,7 +15,7 @@ from flows.values.connection import ApiConnection
 from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.kinds.api.servers.imitation import Imitation
-from tests.kinds.conformance.forking import ROOT
+from tests.kinds.conformance.forking import run
 from tests.kinds.loading import at, rows
 from tests.sessions import take_over_sessions
 
@@ -41,20 +42,23 @@ def load_and_kill(
 
     It publishes page by page, so that all but the last page or two before its death are in raw.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.kinds.api.servers.one_load", *declared],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "MEDALLION_API_GROUP_SECONDS": "0",
-            "ONE_LOAD": json.dumps([warehouse.url("loader"), url, key, user]),
-        },
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    server.before[request] = process.kill
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL, said
+    with tempfile.TemporaryDirectory() as folder:
+        pid = Path(folder, "pid")
+
+        def kill() -> None:
+            with suppress(OSError):  # it was over before the request at which it was to die
+                os.kill(int(pid.read_text()), signal.SIGKILL)
+
+        server.before[request] = kill
+        done = run(
+            "tests.kinds.api.servers.one_load",
+            [*declared],
+            {
+                "MEDALLION_API_GROUP_SECONDS": "0",
+                "ONE_LOAD": json.dumps([warehouse.url("loader"), url, key, user, str(pid)]),
+            },
+        )
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def raw_records(warehouse: TestDatabase, table: str, key: str = "id") -> dict[Any, Any]:
