@@ -56,12 +56,19 @@ def _files() -> Kind[Any, Any]:
     return FileDrops()
 
 
+def _changelog() -> Kind[Any, Any]:
+    from flows.kinds.changelog.kind import Changelog
+
+    return Changelog()
+
+
 _MADE_BY = {
     "postgres": _postgres,
     "databases": _databases,
     "api": _api,
     "dlt": _dlt,
     "files": _files,
+    "changelog": _changelog,
 }
 
 KINDS: dict[str, Kind[Any, Any]] = {name: cast("Kind[Any, Any]", _Later(make)) for name, make in _MADE_BY.items()}

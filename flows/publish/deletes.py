@@ -48,6 +48,20 @@ async def mark_deleted(
     return deleted
 
 
+async def mark_keys(
+    connection: Connection[Record], target: Target, keys: tuple[str, ...], relation: str, stamp: Stamp
+) -> int:
+    """Mark raw rows of these keys. They keep their last values; returns how many."""
+    same_key = " and ".join(f"k.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
+    status = await connection.execute(
+        f"update {target.raw} as r set _deleted_at = $1::text::timestamptz, _batch_id = $2 from {relation} as k "
+        f"where r._deleted_at is null and {same_key}",
+        stamp.extracted_at,
+        stamp.batch_id,
+    )
+    return affected(status)
+
+
 def too_many(deleted: int, held: int, max_share: float) -> bool:
     """Whether deleting so many of raw's rows exceeds the declared share. Few rows are exempt."""
     return held >= FEW_ROWS and deleted > held * max_share

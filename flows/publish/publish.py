@@ -213,6 +213,9 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
     session.pass_failpoint("in_publish_after_rows")
     staged = await staged.counted()
     vanished = 0
+    if staged.gone is not None:
+        stamp = Stamp(staged.extracted_at, session.batch_id)
+        vanished = await deletes.mark_keys(warehouse, target, staged.keys, staged.gone, stamp)
     if staged.lists is not None and not staged.first and not staged.keys:
         lists = (staged.lists.relation, staged.lists.column)
         vanished = await deletes.drop_earlier(warehouse, target, lists, session.batch_id)

@@ -1302,6 +1302,36 @@ begin
 end
 $$;
 
+-- Change capture: what was read from a source's log and waits to be published, and what each load of changes brought.
+-- Changes themselves are unlogged tables in `landing`: after a crash they are read again, since a slot only advances to
+-- what is published.
+create table if not exists ops.captured_changes (
+    source_system text not null,
+    table_name text not null,
+    run_id bigint,
+    begins text not null,
+    ends text not null,
+    facts jsonb not null,
+    staged_at timestamptz not null default clock_timestamp(),
+    primary key (source_system, table_name)
+);
+comment on table ops.captured_changes is
+'One row per table whose changes from begins to ends were read from the log together with those of another table of the same run: its own load publishes them without reading the log again.';
+create table if not exists ops.change_counts (
+    batch_id bigint primary key,
+    inserts bigint not null,
+    updates bigint not null,
+    deletes bigint not null,
+    truncates bigint not null,
+    key_changes bigint not null,
+    begins text not null,
+    ends text not null,
+    committed_at timestamptz,
+    noted_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.change_counts is
+'One row per load of changes from a log: how many the source made between two positions, and when it committed the last one. A row that changed twice counts twice here, and once in ops.loads.';
+
 -- What work used, for metrics: CPU, memory, time and rows of the last load, run and model build.
 create table if not exists ops.usage (
     kind text not null check (kind in ('load', 'run', 'model')),
