@@ -57,6 +57,8 @@ test-near: .venv/.provisioning .venv/.auditing ## Run the tests that what you ch
 	@near="$$($(RUN) python -m tests.near $(BASE))" && if [ "$$near" ]; then $(PYTEST) $$near; fi
 
 longtest: .venv/.provisioning .venv/.auditing ## Run the tests that take long for one detail or variant
+	@# The dashboard in a browser skips without axe and playwright-core.
+	@if command -v npm >/dev/null; then npm ci --prefix tests/dashboard/node --ignore-scripts --no-audit --no-fund --loglevel=error; fi
 	$(PYTEST) -m long
 
 lint: .venv/.provisioning .venv/.auditing ## Style, types, arrows, SQL, rendered files

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from flows.observe import look
 from flows.operations.alerts import Alert, Sent, Transition
-from flows.operations.messages import runbook
+from flows.operations.messages import runbook, runbook_of
 from flows.operations.silences import Silence
 from flows.values.visible import visible
 
@@ -70,6 +70,7 @@ def alert_panel(alert: Alert, history: Sequence[Transition], readers: Sequence[s
         ("next", "" if alert.resolved_at else alert.fix),
         ("runbook", runbook(alert)),
         ("error", f"{alert.error_id} in ops.errors" if alert.error_id else ""),
+        ("class", f"{alert.failure_class}: {runbook_of(alert.failure_class)}" if alert.failure_class else ""),
         ("run", f"medallion runs show {alert.correlation_id}" if alert.correlation_id else ""),
         ("incident", "" if alert.incident_id is None else str(alert.incident_id)),
     ]
@@ -83,7 +84,9 @@ def alert_panel(alert: Alert, history: Sequence[Transition], readers: Sequence[s
         lines.add_row(
             f"{message.written_at:%H:%M:%S}", Text(f"message {message.about!r} to {message.channel}: {message.outcome}")
         )
-    heading = f"{alert.alert_id} · {alert.severity} · {alert.status} · {alert.about}"
+    heading = (
+        f"{alert.alert_id} · {alert.severity} · {alert.status}{', flapping' if alert.flapping else ''} · {alert.about}"
+    )
     return Panel(lines, title=visible(heading), title_align="left", border_style=_STATUS[alert.status].split()[-1])
 
 

@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from flows.cli import (
     alerts,
     anomalies,
+    capture,
     cursor,
     decide,
     dev,
@@ -106,6 +107,7 @@ app.command()(run.backfill)
 app.command()(run.reload)
 app.command()(recover)
 app.add_typer(cursor.app, name="cursor")
+app.add_typer(capture.app, name="capture")
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(stack.up)
 app.command()(stack.down)

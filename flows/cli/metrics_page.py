@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flows.operations.metric_registry import METRICS, Metric
+from flows.operations.metric import Metric
+from flows.operations.metric_registry import METRICS
 from flows.values.settings import PROJECT_ROOT
 
 PAGE = Path("docs/metrics.md")

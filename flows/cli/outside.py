@@ -21,7 +21,8 @@ from flows.values.settings import settings
 if TYPE_CHECKING:
     from flows.operations.alerts import Condition
     from flows.operations.checks.check import Check, Round
-    from flows.operations.watching import Looked, Watch
+    from flows.operations.watch_clock import Looked
+    from flows.operations.watching import Watch
 
 
 def watch(
@@ -58,7 +59,7 @@ def watch(
 
 async def _watch(*, once: bool, listen: str) -> Looked | None:
     from flows.operations.exporting import exporter
-    from flows.operations.watching import Clock
+    from flows.operations.watch_clock import Clock
 
     made = build(Clock())
     try:

@@ -38,15 +38,28 @@ MaxMinutes = Annotated[float | None, typer.Option("--max-minutes", help="Or afte
 MaxCost = Annotated[float | None, typer.Option("--max-cost", help="Or after so much money, by MEDALLION_PRICE_…")]
 
 
-def plan(sources: SourceNames = None, limit: RowLimit = None) -> None:
-    """Show what a run would load: tables, cursors, pending rows, strategies. Changes nothing."""
+def plan(
+    sources: SourceNames = None,
+    limit: RowLimit = None,
+    max_rows: MaxRows = None,
+    max_bytes: MaxBytes = None,
+    max_minutes: MaxMinutes = None,
+    max_cost: MaxCost = None,
+) -> None:
+    """Show what a run would load: tables, cursors, pending rows, strategies, use of budgets. Changes nothing."""
     from flows.verbs.find import choose
     from flows.verbs.plan import plan_sources
+    from flows.verbs.planned_budgets import planned_budgets
 
     _limit_rows(limit)
+    budget = chosen_budget(max_rows, max_bytes, max_minutes, max_cost)
     with console.status("reading sources and warehouse"):
         lines = asyncio.run(plan_sources(choose(sources)))
+        uses = asyncio.run(planned_budgets(lines, budget))
     console.print(source_tables.plan_table(lines))
+    for words, exceeds in source_tables.budget_words(uses):
+        style = "bold yellow" if exceeds else None
+        console.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
     failed = [line.error for line in lines if line.error is not None]
     if failed:
         raise failed[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from rich.json import JSON
@@ -10,11 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.observe.look import grid
+from flows.values.settings import settings
 
 if TYPE_CHECKING:
     from flows.kinds.answers import Preview
     from flows.verbs.cursor import Move, StoredCursor
     from flows.verbs.plan import PlanLine
+    from flows.verbs.planned_budgets import BudgetUse
 
 
 def plan_table(lines: Iterable[PlanLine]) -> Table:
@@ -37,6 +39,31 @@ def plan_table(lines: Iterable[PlanLine]) -> Table:
             why,
         )
     return table
+
+
+def budget_words(uses: Iterable[BudgetUse]) -> Iterator[tuple[str, bool]]:
+    """Under a plan: what it would use of each limit of a budget, and whether a run would stop at it."""
+    for use in uses:
+        about = "" if use.unit == "rows" else "about "
+        words = f"Budget of {use.scope}: {about}{_amount(use, use.used)} of {_amount(use, use.limit)} ({use.share:.0%})"
+        exceeds = use.share > 1
+        if exceeds:
+            words += "; the run would stop at it, or be refused: docs/budgets.md"
+        if use.unknown:
+            words += f"; not known of {', '.join(use.unknown[:5])}" + (" and others" if len(use.unknown) > 5 else "")
+        yield words, exceeds
+
+
+def _amount(use: BudgetUse, amount: float) -> str:
+    match use.unit:
+        case "rows":
+            return f"{amount:,.0f} rows"
+        case "bytes":
+            return f"{amount / 1e6:,.1f} MB"
+        case "minutes":
+            return f"{amount:,.1f} min"
+        case "money":
+            return f"{amount:,.2f} {settings().price_currency}"
 
 
 def preview_parts(name: str, preview: Preview) -> list[Table | Text | JSON]:

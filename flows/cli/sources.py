@@ -24,7 +24,7 @@ def preview(
         console.print(part)
 
 
-add = typer.Typer(help="Draft a declaration from a source's response.", no_args_is_help=True)
+add = typer.Typer(help="Draft a declaration from a source's response, or from a file.", no_args_is_help=True)
 
 
 @add.command("api")
@@ -40,7 +40,6 @@ def add_api(
 ) -> None:
     """Draft an API's declaration from one live response: records, key, total, pagination."""
     from flows.values.identifiers import require_plain
-    from flows.values.settings import PROJECT_ROOT
     from flows.verbs.preview import draft
 
     require_plain(name, "source", "--name")
@@ -48,6 +47,26 @@ def add_api(
     text = asyncio.run(
         draft("api", name, url, auth, parameter, os.environ.get(f"{prefix}_KEY"), os.environ.get(f"{prefix}_USER"))
     )
+    _show_or_write(name, text, write)
+
+
+@add.command("files")
+def add_files(
+    path: Annotated[str, typer.Argument(help="One of the files that are dropped, for example in/2026-01-31.csv.gz")],
+    name: Annotated[str, typer.Option(help="The source's name")] = "files",
+    write: Annotated[bool, typer.Option("--write", help="Write flows/sources/<name>.py instead of showing it")] = False,
+) -> None:
+    """Draft a declaration from a file of delimited text: dialect, columns, and types that hold for all of its rows."""
+    from flows.values.identifiers import require_plain
+    from flows.verbs.preview import draft
+
+    require_plain(name, "source", "--name")
+    _show_or_write(name, asyncio.run(draft("files", name, path, "none", None, None, None)), write)
+
+
+def _show_or_write(name: str, text: str, write: bool) -> None:
+    from flows.values.settings import PROJECT_ROOT
+
     if not write:
         typer.echo(text)
         return

@@ -6,6 +6,7 @@ from flows.declare.cursor import Epoch, Sequence, Timestamp, TransactionId
 from flows.declare.deadline import Calendar, Deadline
 from flows.declare.freshness import Freshness
 from flows.declare.load import Append, Merge, Overwrite, Replace
+from flows.declare.log import Log
 from flows.declare.mask import Hashed, Masked
 from flows.declare.retention import Keep
 from flows.declare.route import QuietHours, Route
@@ -23,6 +24,7 @@ __all__ = [
     "Freshness",
     "Hashed",
     "Keep",
+    "Log",
     "Masked",
     "Merge",
     "Overwrite",

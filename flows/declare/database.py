@@ -9,6 +9,7 @@ from flows.declare.budget import Budget, refuse_budget
 from flows.declare.cursor import TransactionId
 from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.load import Overwrite
+from flows.declare.log import Log, refuse_uncapturable
 from flows.declare.refusals import refuse_repeats, unknown_table
 from flows.declare.table import Table
 from flows.values.errors import DeclarationError
@@ -28,7 +29,8 @@ class Database:
     `connection` names it in the environment (MEDALLION_SOURCE_<CONNECTION>_URL) and among the blocks
     (source-<connection>). `schedule` is a cron expression in UTC. `max_parallel` bounds the tables loaded in parallel.
     `freshness` is how fresh its tables must be, `budget` what all loads of a run may read together.
-    `on_refusal=Ask()` has a person decide before a load is refused.
+    `on_refusal=Ask()` has a person decide before a load is refused. `capture=Log()` reads changes from PostgreSQL's
+    log instead of the tables; see docs/changes.md.
     """
 
     name: str
@@ -41,10 +43,13 @@ class Database:
     freshness: Freshness | None = None
     budget: Budget | None = None
     on_refusal: Ask | None = None
+    capture: Log | None = None
 
     @property
     def kind(self) -> str:
         """The folder in flows/kinds with its implementation."""
+        if self.capture is not None:
+            return "changelog"
         return "postgres" if self.engine == "postgresql" else "databases"
 
     @property
@@ -96,7 +101,21 @@ class Database:
                 where=where,
                 fix="create a view at the source, and declare the view",
             )
+        if self.capture is not None:
+            self._refuse_capture(where)
         object.__setattr__(self, "tables", tuple(self.tables))
+
+    def _refuse_capture(self, where: str) -> None:
+        if not isinstance(self.capture, Log):
+            raise DeclarationError("capture is not a Log", where=where, fix="write capture=Log()")
+        if self.engine != "postgresql":
+            raise DeclarationError(
+                f"capture=Log() reads PostgreSQL's log, and the engine is {self.engine}",
+                where=where,
+                fix="remove capture; the tables are then loaded by their cursors",
+            )
+        for table in self.tables:
+            refuse_uncapturable(table, where)
 
     def table(self, name: str) -> Table:
         """The declared table of that name.

@@ -71,7 +71,7 @@ def _open(refusal: circuits.Refusal, source: str, where: str) -> CircuitOpen:
     error = CircuitOpen(
         f"the circuit of {source} is open for {refusal.wait:.0f} s more: {refusal.what}",
         where=where,
-        fix="the first load after that tests the API; to load now, set state = 'closed' in ops.circuits",
+        fix="the first load after that tests the API; to test it now, set retry_at = now() in ops.circuits",
         retryable=True,
     )
     error.__dict__["retry_after"] = refusal.wait

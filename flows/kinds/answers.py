@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from flows.declare.source import Loadable, Source
+from flows.state.change_counts import Totals
 from flows.values.connection import DatabaseConnection
 from flows.values.plan import LoadPlan
 
@@ -91,6 +92,53 @@ class Preview:
     records: Sequence[bytes]
     fields: Mapping[str, str]
     facts: Sequence[tuple[str, str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A statement at a source that capture needs, and why. `who` has the right to run it; `error`: it was refused."""
+
+    sql: str
+    why: str
+    who: str
+    done: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TablePosition:
+    """A captured table: its position, the bytes of log behind it, and what its loads of changes brought in total.
+
+    `position` is None before its first load, and while a snapshot is read.
+    """
+
+    table: str
+    position: str | None = None
+    behind: int | None = None
+    counts: Totals = field(default_factory=Totals)
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureStatus:
+    """A source's slot and publication, and its tables. `lost`: why the slot has no log; `problem`: why nothing can be
+    captured; sizes are in bytes."""
+
+    source: str
+    slot: str
+    has_slot: bool
+    lost: str | None
+    is_read: bool
+    publication: str | None
+    retained: int
+    limit: int
+    kept_at_most: str
+    problem: str | None
+    tables: Sequence[TablePosition]
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the next load finds its changes."""
+        return self.problem is None and self.has_slot and self.lost is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ what it leaves out refuses with an error that names the fix. Nothing outside its
                                  → acknowledge           only after the commit
     compare, repair                                      `medallion reconcile`
     refuse_backfill, count_partitions, backfill          `medallion backfill`
+    missing_capture, set_up_capture, drop_capture        `medallion capture`
     preview, draft                                       `medallion preview`, `medallion add`
     row_checks, refuse_replay                            `medallion quarantine`
     source_facts                                         `medallion tune`
@@ -24,7 +25,18 @@ from flows.access import addresses
 from flows.declare.cursor import Epoch, Timestamp
 from flows.declare.partition import Partition
 from flows.declare.source import Loadable, Source
-from flows.kinds.answers import Column, Ends, EventTime, Planned, Preview, SourceFacts, Waiting, Words
+from flows.kinds.answers import (
+    CaptureStatus,
+    Column,
+    Ends,
+    EventTime,
+    Planned,
+    Preview,
+    SourceFacts,
+    Step,
+    Waiting,
+    Words,
+)
 from flows.observe.openlineage import Dataset
 from flows.publish.replay import RowChecks
 from flows.publish.run import Loaded, LoadRun
@@ -59,6 +71,8 @@ class Kind(Generic[S, T]):
     #: What a load does about a limit of rows in a budget: `stops` at a commit, from which the next load goes on,
     #: `refuses` to begin if more are pending, or `checks` afterwards. A kind that stops may refuse some of its tables.
     at_budget: Literal["stops", "refuses", "checks"] = "checks"
+    #: Whether changes are captured from the source's log, which is set up and dropped there.
+    captures: bool = False
     #: Whether `source_facts` says anything, so that the tuner asks the source.
     has_facts: bool = False
     #: What a comparison of both ends compares: `count`, or `content`.
@@ -171,6 +185,36 @@ class Kind(Generic[S, T]):
     ) -> LoadResult:
         """Make raw's rows of the partition what the source holds now."""
         raise NotImplementedError  # refuse_backfill comes first
+
+    # -- changes captured from a source's log
+
+    def refuse_capture(self, source: S) -> None:
+        """Refuse to look at the capture of a source that has none.
+
+        Raises:
+            DeclarationError: changes of the source are not captured.
+        """
+        raise DeclarationError(
+            "the source has no capture",
+            where=f"source {source.name}",
+            fix="declare it with capture=Log(), for PostgreSQL: see docs/changes.md",
+        )
+
+    async def missing_capture(self, source: S, origin: Any) -> Sequence[Step]:
+        """The statements at the source that are missing before changes can be captured. Changes nothing."""
+        raise NotImplementedError  # refuse_capture comes first
+
+    async def set_up_capture(self, source: S, origin: Any) -> Sequence[Step]:
+        """Run what is missing, as far as the session's role may."""
+        raise NotImplementedError  # refuse_capture comes first
+
+    async def drop_capture(self, source: S, origin: Any) -> Sequence[Step]:
+        """Undo it, as far as the session's role may. Raw stays as it is."""
+        raise NotImplementedError  # refuse_capture comes first
+
+    async def capture_status(self, warehouse: Connection[Record], source: S, origin: Any) -> CaptureStatus:
+        """The capture, and the position of each table. Changes nothing."""
+        raise NotImplementedError  # refuse_capture comes first
 
     # -- a look before anything is declared or read
 

@@ -50,11 +50,25 @@ def _dlt() -> Kind[Any, Any]:
     return Dlt()
 
 
+def _files() -> Kind[Any, Any]:
+    from flows.kinds.files.kind import FileDrops
+
+    return FileDrops()
+
+
+def _changelog() -> Kind[Any, Any]:
+    from flows.kinds.changelog.kind import Changelog
+
+    return Changelog()
+
+
 _MADE_BY = {
     "postgres": _postgres,
     "databases": _databases,
     "api": _api,
     "dlt": _dlt,
+    "files": _files,
+    "changelog": _changelog,
 }
 
 KINDS: dict[str, Kind[Any, Any]] = {name: cast("Kind[Any, Any]", _Later(make)) for name, make in _MADE_BY.items()}

@@ -22,6 +22,7 @@ class Alert:
     """One problem, from its beginning to its end.
 
     `status` is firing, acknowledged, silenced or resolved. `once`: it tells of an event, which has no end.
+    `flapping`: it fired too often to be sent each time.
     `failure_class` is that of its error, and `correlation_id` that of its run, if it has one.
     """
 
@@ -43,6 +44,7 @@ class Alert:
     resolved_at: datetime | None
     resolution: str | None
     incident_id: int | None
+    flapping: bool = False
     failure_class: str | None = None
     correlation_id: str | None = None
 

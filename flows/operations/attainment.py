@@ -1,9 +1,9 @@
-"""How often promises were kept in the last 30 days, from the ends of loads and builds in the ledger."""
+"""How often promises were kept in the last 30 days, from the ledger and from what the watch has found."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from flows.declare.promises import broken_at
 from flows.operations.freshness import Reading
+from flows.operations.promise_states import is_recorded, kept_shares
 from flows.state.freshness import build_ends, load_ends
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ class Attainment:
 async def attainments(
     connection: Connection[Record], readings: Sequence[Reading], now: datetime
 ) -> list[Attainment | None]:
-    """That of each reading, in order. None: the ledger does not tell, or nothing was promised yet.
+    """That of each reading, in order. None: nothing was promised yet, or nobody has looked.
 
-    Of events and of rows that wait for gold no history is kept.
+    Loads and builds are in the ledger; of events and of rows that wait for gold, the watch keeps what it found.
     """
     since = now - timedelta(days=DAYS)
     tables = {(one.source, one.table) for one in readings if one.source is not None and one.table is not None}
@@ -42,10 +43,18 @@ async def attainments(
     begin = since - max((one.deadline.window for one in readings if one.deadline is not None), default=timedelta(0))
     loads = await load_ends(connection, sorted(tables), begin, now)
     builds = await build_ends(connection, begin, now)
+    watched = await kept_shares(connection, since, now)
     return [
-        _of(one, builds if one.source is None else loads.get((one.source, one.table or ""), []), since, now)
+        _watched(one, watched)
+        if is_recorded(one)
+        else _of(one, builds if one.source is None else loads.get((one.source, one.table or ""), []), since, now)
         for one in readings
     ]
+
+
+def _watched(reading: Reading, shares: Mapping[tuple[str, str], float]) -> Attainment | None:
+    share = shares.get((reading.subject, reading.clock))
+    return None if share is None else Attainment(share)
 
 
 def _of(reading: Reading, ends: Sequence[datetime], since: datetime, now: datetime) -> Attainment | None:
@@ -56,7 +65,7 @@ def _of(reading: Reading, ends: Sequence[datetime], since: datetime, now: dateti
         due = reading.deadline.between(begin, now)
         met = sum(_has(ends, reading.deadline.opens_at(one), one) for one in due)
         return Attainment(met / len(due), met, len(due)) if due else None
-    if reading.within is None or reading.clock == "event" or (reading.clock == "pipeline" and reading.source):
+    if reading.within is None:
         return None
     return Attainment(kept(ends, reading.within, begin, now, reading.schedule)) if begin < now else None
 

@@ -93,10 +93,9 @@ def _nulls(earlier: Sequence[ColumnDay], today: ColumnDay) -> Compared:
 
 def _distinct(earlier: Sequence[ColumnDay], today: ColumnDay) -> Compared:
     counted = [(each, each.distinct_values) for each in earlier if each.distinct_values]
-    total = usual([(each.day, math.log(values)) for each, values in counted], today.day, _FLOOR_DISTINCT)
-    per_row = usual(
-        [(each.day, math.log(values / each.present)) for each, values in counted], today.day, _FLOOR_DISTINCT
-    )
+    floor = max(_FLOOR_DISTINCT, 0.5 / math.sqrt(today.rows))
+    total = usual([(each.day, math.log(values)) for each, values in counted], today.day, floor)
+    per_row = usual([(each.day, math.log(values / each.present)) for each, values in counted], today.day, floor)
     assert today.distinct_values is not None
     state = _state(total, math.log(today.distinct_values))
     if state != _state(per_row, math.log(today.distinct_values / today.present)):

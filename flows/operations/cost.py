@@ -1,4 +1,4 @@
-"""What tables, models and runs cost: used time, bytes and storage, by the declared prices.
+"""What tables, models and runs cost: used time, bytes, requests and storage, by the declared prices.
 
 The whole is what the period cost. Each line has the part that is known to be its own; what is left, such as the time in
 which a run only starts or waits, and servers that run anyway, is a line of its own. So the lines always add up.
@@ -23,14 +23,17 @@ UNATTRIBUTED = "unattributed"
 Kind = Literal["table", "model", "run", "storage", "unattributed"]
 
 _USED = """
-select kind, scope, name, sum(times)::bigint as times, sum(seconds) as seconds, sum(bytes)::bigint as bytes
+select kind, scope, name, sum(times)::bigint as times, sum(seconds) as seconds, sum(bytes)::bigint as bytes,
+    sum(requests)::bigint as requests
 from ops.usage_days where day >= $1 and day < $2 group by kind, scope, name
 """
 _USED_BY_DAY = """
 select day, sum(seconds) filter (where kind = 'run') as seconds,
-    (sum(bytes) filter (where kind = 'load'))::bigint as bytes
+    (sum(bytes) filter (where kind = 'load'))::bigint as bytes,
+    (sum(requests) filter (where kind = 'load'))::bigint as requests
 from ops.usage_days where day >= $1 and day < $2 group by day
 """
+_BY_DAY = ("seconds", "bytes", "requests")
 # With indexes and TOAST. Raw tables are found by their source, models by their name, in whatever schema they are.
 _STORED = """
 select n.nspname as schema, c.relname as name, pg_total_relation_size(c.oid) as bytes
@@ -41,7 +44,7 @@ where c.relkind in ('r', 'm') and n.nspname not in ('pg_catalog', 'information_s
 
 @dataclass(slots=True)
 class Line:
-    """What one table, model or run used and cost in the period. `of_time`, `of_bytes`, `of_storage` are its parts."""
+    """What one table, model or run used and cost in the period. Its parts are `of_…`."""
 
     kind: Kind
     name: str
@@ -54,11 +57,13 @@ class Line:
     of_storage: float = 0.0
     fixed: float = 0.0
     before: float | None = None
+    requests: int = 0
+    of_requests: float = 0.0
 
     @property
     def cost(self) -> float:
         """In the currency of the prices."""
-        return self.of_time + self.of_bytes + self.of_storage + self.fixed
+        return self.of_time + self.of_bytes + self.of_requests + self.of_storage + self.fixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +80,13 @@ class Costs:
 async def costs_by_day(
     connection: Connection[Record], until: date, days: int, price: Price
 ) -> list[tuple[date, float]]:
-    """What runs, bytes and fixed prices cost on each day before `until`, without storage."""
+    """What runs, bytes, requests and fixed prices cost on each day before `until`, without storage."""
     since = until - timedelta(days=days)
     used = {row["day"]: row for row in await connection.fetch(_USED_BY_DAY, since, until)}
     found = []
     for day in (since + timedelta(days=number) for number in range(days)):
-        seconds, size = (used[day]["seconds"] or 0, used[day]["bytes"] or 0) if day in used else (0, 0)
-        found.append((day, price.cost(size=size, seconds=seconds) + price.per_day))
+        seconds, size, requests = (used[day][name] or 0 for name in _BY_DAY) if day in used else (0, 0, 0)
+        found.append((day, price.cost(size=size, requests=requests, seconds=seconds) + price.per_day))
     return found
 
 
@@ -122,6 +127,7 @@ def _lines(used: Sequence[Record], stored: Sequence[Record], size: int, days: in
     known = _attribute_storage(lines, stored, days, price)
     for line in lines.values():
         line.of_bytes = price.cost(size=line.bytes)
+        line.of_requests = price.cost(requests=line.requests)
     rest = Line("unattributed", UNATTRIBUTED, stored=size - known, fixed=price.per_day * days)
     rest.seconds = sum(runs.values()) - sum(min(runs[name], _sum(group)) for name, group in parts.items())
     rest.of_time = price.cost(seconds=sum(runs.values())) - sum(line.of_time for line in lines.values())
@@ -140,6 +146,7 @@ def _add(line: Line, row: Record) -> None:
     line.times += row["times"]
     line.seconds += row["seconds"]
     line.bytes += row["bytes"]
+    line.requests += row["requests"]
 
 
 def _attribute_time(runs: dict[str, float], parts: dict[str, list[Line]], price: Price) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 from flows.declare.route import Route
 from flows.operations.alerts import Condition
 from flows.operations.channels import Channel, NotAccepted, message_key
+from flows.operations.flapping import TIMES, WITHIN
 from flows.operations.messages import runbook_of
 from flows.operations.outbox import SETTLE
 from flows.values.settings import settings
@@ -25,12 +27,20 @@ from flows.values.visible import visible
 _log = logging.getLogger(__name__)
 #: A mail server that hangs must not keep the watch from looking.
 _SEND_SECONDS = 20.0
+_WORDS = {"opened": "", "flapping": "flapping: ", "resolved": "over: "}
+_NOTES = {
+    "flapping": "It flaps: the next message about it follows when it has not been there for an hour",
+    "resolved": "It flapped, and has not been there for an hour",
+}
 _FIRST_DELAY, _LONGEST_DELAY = timedelta(seconds=5), timedelta(minutes=5)
 
 
 @dataclass(slots=True)
 class Told:
-    """A problem, since when it is known, and which channels have accepted word of it and of its end."""
+    """A problem, since when it is known, and which channels have accepted word of it and of its end.
+
+    `opened`: when it was sent, in the last hour. `seen_at`: when it was there last, if it flaps.
+    """
 
     name: str
     subject: str
@@ -42,6 +52,12 @@ class Told:
     over: list[str] = field(default_factory=list)
     attempts: dict[str, int] = field(default_factory=dict)
     next_at: dict[str, datetime] = field(default_factory=dict)
+    opened: list[datetime] = field(default_factory=list)
+    seen_at: datetime | None = None
+
+    def flaps(self) -> bool:
+        """Whether it was sent too often to be sent each time: flows/operations/flapping.py."""
+        return len(self.opened) >= TIMES - 1
 
 
 @dataclass(slots=True)
@@ -53,6 +69,7 @@ class Direct:
     file: Path | None = None
     settle: timedelta = SETTLE
     _told: dict[tuple[str, str], Told] = field(default_factory=dict, init=False)
+    _opened: dict[tuple[str, str], list[datetime]] = field(default_factory=lambda: defaultdict(list), init=False)
     _written: str = field(default="[]", init=False)
 
     def __post_init__(self) -> None:
@@ -61,8 +78,9 @@ class Direct:
         with suppress(OSError, ValueError, TypeError, KeyError):
             self._written = self.file.read_text(encoding="utf-8")
             for entry in json.loads(self._written):
-                for name in ("since", "over_at"):
-                    entry[name] = datetime.fromisoformat(entry[name]) if entry[name] else None
+                for name in ("since", "over_at", "seen_at"):
+                    entry[name] = datetime.fromisoformat(entry[name]) if entry.get(name) else None
+                entry["opened"] = [datetime.fromisoformat(at) for at in entry.get("opened", ())]
                 told = Told(**{**entry, "attempts": {}, "next_at": {}})
                 self._told[told.name, told.subject] = told
 
@@ -77,8 +95,13 @@ class Direct:
                 self._told.pop((each.name, each.subject), None)
         for key, each in here.items():
             told = self._told.get(key)
+            if told is not None and told.seen_at is not None:
+                told.over_at = None  # it was sent as one that flaps
             if told is None or told.over_at is not None:
-                told = self._told[key] = Told(each.name, each.subject, each.what, each.fix, now)
+                opened = [at for at in self._opened.get(key, ()) if now - at < WITHIN]
+                told = self._told[key] = Told(each.name, each.subject, each.what, each.fix, now, opened=opened)
+            if told.flaps():
+                told.seen_at = now
             told.what, told.fix = each.what, each.fix
         for key, told in [*self._told.items()]:
             if now < told.since:  # the clock jumped back
@@ -87,17 +110,20 @@ class Direct:
             if key not in here:
                 told.over_at = told.over_at or now
             if told.over_at is None and now - told.since >= self.settle:
-                await self._send(told, self._channels(told), told.channels, "opened", now)
-            if told.over_at is not None:
+                event = "flapping" if told.flaps() else "opened"
+                await self._send(told, self._channels(told), told.channels, event, now)
+                if told.channels and told.since not in self._opened[key]:
+                    self._opened[key].append(told.since)
+            if told.over_at is not None and (told.seen_at is None or now - told.seen_at >= WITHIN):
                 await self._send(told, told.channels, told.over, "resolved", now)
                 if set(told.over) >= set(told.channels):
                     del self._told[key]
         self._keep()
 
     def since(self, name: str, subject: str) -> datetime | None:
-        """Since when a problem is known; None if it is not."""
+        """Since when a problem is known that was there when it was looked at last; None if there is none."""
         told = self._told.get((name, subject))
-        return None if told is None else told.since
+        return None if told is None or told.over_at is not None else told.since
 
     def _channels(self, told: Told) -> list[str]:
         about = [f"{told.name} {told.subject}"]
@@ -142,6 +168,8 @@ class Direct:
                 "channels": told.channels,
                 "over_at": told.over_at.isoformat() if told.over_at else None,
                 "over": told.over,
+                "opened": [at.isoformat() for at in told.opened],
+                "seen_at": told.seen_at.isoformat() if told.seen_at else None,
             }
             for told in self._told.values()
         ]
@@ -160,8 +188,10 @@ def _message(told: Told, event: str) -> tuple[str, str, Mapping[str, Any]]:
     environment, since = settings().environment, told.since.astimezone(UTC)
     ended = told.over_at.astimezone(UTC) if event == "resolved" and told.over_at is not None else None
     title = f"{told.name} {told.subject}: {told.what}"
-    subject = visible(f"[{environment}] critical: {'over: ' if ended else ''}{title}")[:250]
+    subject = visible(f"[{environment}] critical: {_WORDS[event]}{title}")[:250]
+    note = _NOTES[event] if told.flaps() else None
     lines = [
+        note,
         f"Since {since:%Y-%m-%d %H:%M} UTC" + (f", over at {ended:%H:%M} UTC" if ended else ""),
         f"Where: {told.subject}",
         f"What: {told.what}",
@@ -177,7 +207,7 @@ def _message(told: Told, event: str) -> tuple[str, str, Mapping[str, Any]]:
         "severity": "critical",
         "title": title,
         "since": since.isoformat(),
-        "note": None,
+        "note": note,
         "affected": [],
         "runbook": runbook_of(told.name),
         "alerts": [

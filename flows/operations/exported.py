@@ -19,7 +19,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from flows.declare.route import SEVERITIES
 from flows.operations.freshness import FRESH, LATE, MISSED, Clocks, Reading
-from flows.operations.metric_registry import METRICS, OUTCOMES, metric
+from flows.operations.metric import OUTCOMES
+from flows.operations.metric_registry import METRICS, metric
 from flows.sources import SOURCES
 from flows.values.settings import settings
 

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from flows.declare.route import SEVERITIES
 from flows.operations.alerts import Alert
-from flows.operations.checks.names import WATCH_ALERTS
 from flows.values.settings import settings
 from flows.values.visible import visible
 
@@ -23,6 +22,7 @@ _LISTED = 100
 _WORDS = {
     "opened": "",
     "grew": "more: ",
+    "flapping": "flapping: ",
     "changed": "changed: ",
     "acknowledged": "acknowledged: ",
     "escalated": "not acknowledged: ",
@@ -87,7 +87,7 @@ def compose(
         f"Affected in gold: {_named(readers)}" if readers else None,
         *([] if ended else [f"Next: {fix}" for fix in _each_once([alert.fix for alert in alerts])]),
         f"Runbook: {runbook(first)}",
-        f"Error: {first.error_id}" if first.error_id else None,
+        _error(first),
         f"Run: `medallion runs show {first.correlation_id}`" if first.correlation_id else None,
         f"More: `medallion alerts show {first.alert_id}`",
         None if ended else f"Acknowledge: `medallion alerts ack {first.alert_id}`",
@@ -127,14 +127,21 @@ def compose(
 
 
 def runbook(alert: Alert) -> str:
-    """Where the runbook of an alert is: a section of docs/monitoring.md or docs/watch.md, by its name."""
+    """Where the runbook of an alert is: a page of docs/runbooks, by its name."""
     return runbook_of(alert.name)
 
 
 def runbook_of(name: str) -> str:
-    """The same, by the alert's name."""
-    page = "watch" if name in WATCH_ALERTS else "monitoring"
-    return f"{settings().docs_url.rstrip('/')}/{page}.md#{name.lower().replace(' ', '-')}"
+    """The same, by the name of an alert or of a class of errors."""
+    return f"{settings().docs_url.rstrip('/')}/runbooks/{name.lower().replace(' ', '-')}.md"
+
+
+def _error(alert: Alert) -> str | None:
+    """Its error, with the runbook of the error's class."""
+    if alert.error_id is None:
+        return None
+    page = alert.failure_class and f", class {alert.failure_class}: {runbook_of(alert.failure_class)}"
+    return f"Error: {alert.error_id}{page or ''}"
 
 
 def _link() -> str | None:

@@ -1,37 +1,13 @@
-"""Every metric: its name, labels and unit, what it says, and the question that it answers. See docs/metrics.md.
+"""Every metric. See docs/metrics.md.
 
 metric("load_last_rows").full_name      medallion_load_last_rows
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from flows.operations.metric import OUTCOMES, Metric
 
-PREFIX = "medallion_"
-Origin = Literal["warehouse", "Prefect server", "watch"]
-#: What became of the rows of a load.
-OUTCOMES = ("read", "inserted", "updated", "unchanged", "deduplicated", "quarantined", "deleted")
 _OF_TABLE, _OF_RUN, _OF_CLOCK = ("source", "table"), ("pipeline", "scope"), ("subject", "clock")
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A family of series. `unit`: seconds, bytes, rows, what is counted, or `1 or 0`. `question`: why to look."""
-
-    name: str
-    meaning: str
-    unit: str
-    labels: tuple[str, ...]
-    question: str
-    origin: Origin = "warehouse"
-    type: Literal["gauge", "counter"] = "gauge"
-
-    @property
-    def full_name(self) -> str:
-        """As Prometheus knows it."""
-        return PREFIX + self.name
-
 
 METRICS = (
     Metric(

@@ -6,10 +6,12 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from flows.declare.route import Route
 from flows.operations.alerts import Condition, report
 from flows.operations.channels import UNDELIVERED, Channel, NotAccepted, message_key
 from flows.values.errors import MedallionError
@@ -144,3 +146,16 @@ async def _report_stuck(connection: Connection[Record]) -> None:
         for row in rows
     ]
     await report(connection, "outbox", found)
+
+
+async def drop_withdrawn(connection: Connection[Record], routes: Sequence[Route], now: datetime) -> None:
+    """Drop messages of channels that no route names any more, and that nobody accepts."""
+    declared = {name for route in routes for name in (*route.channels, *route.escalate_to)}
+    dropped = await connection.fetch(
+        "update ops.alert_messages set dropped_at = $1 where sent_at is null and dropped_at is null "
+        "and attempts >= 3 and not channel = any($2::text[]) returning channel",
+        now,
+        sorted(declared),
+    )
+    for name, count in Counter(row["channel"] for row in dropped).items():
+        _log.warning("no route names the channel %s any more: %s messages were dropped", name, count)

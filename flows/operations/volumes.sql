@@ -52,7 +52,8 @@ with holidays as (
     select
         c.*,
         array_agg(c.size) over ten_weeks as sizes,
-        array_agg(c.weekday) over ten_weeks as weekdays
+        array_agg(c.weekday) over ten_weeks as weekdays,
+        array_agg(c.day) over ten_weeks as past
     from counted as c
     window ten_weeks as (
         partition by c.source_system, c.table_name
@@ -63,8 +64,12 @@ with holidays as (
         e.*,
         coalesce(center.known, 0) as known,
         center.median,
-        -- 3 %: where every day has the same number of rows, one more is not unusual.
-        greatest(1.4826 * spread.median, 0.03) as deviation
+        -- 3 %: where every day has the same number of rows, one more is not unusual. Below 100 rows a count varies by
+        -- its square root (Poisson) even if nothing changes: 3 rows may well be 5, or 8.
+        greatest(
+            1.4826 * spread.median, 0.03, case when center.median < ln(101) then 1 / sqrt(exp(center.median)) end
+        ) as deviation,
+        spread.is_never_empty
     from earlier as e
     cross join lateral (
         select
@@ -74,8 +79,12 @@ with holidays as (
         where b.weekday = e.weekday
     ) as center
     cross join lateral (
-        select percentile_cont(0.5) within group (order by abs(b.size - m.median)) as median
-        from unnest(e.sizes, e.weekdays) as b (size, weekday)
+        select
+            percentile_cont(0.5) within group (order by abs(b.size - m.median)) as median,
+            -- No row at all, if there were some on each day of ten weeks, is not what is usual of few rows. Without the
+            -- last two weeks: the second day without rows is as unusual as the first.
+            bool_and(b.size > 0 or m.median = 0 or b.day >= e.day - 14) as is_never_empty
+        from unnest(e.sizes, e.weekdays, e.past) as b (size, weekday, day)
         inner join (
             select o.weekday, percentile_cont(0.5) within group (order by o.size) as median
             from unnest(e.sizes, e.weekdays) as o (size, weekday)
@@ -91,11 +100,12 @@ select
     rows,
     known,
     round(exp(median) - 1)::bigint as usual,
-    greatest(round(exp(median - 4 * deviation) - 1), 0)::bigint as lowest,
+    greatest(round(exp(median - 4 * deviation) - 1), case when is_never_empty and median > 0 then 1 else 0 end)::bigint
+        as lowest,
     round(exp(median + 4 * deviation) - 1)::bigint as highest,
     case
         when known < 8 then 'learning'
-        when size < median - 4 * deviation then 'low'
+        when size < median - 4 * deviation or (rows = 0 and is_never_empty and median > 0) then 'low'
         when size > median + 4 * deviation then 'high'
         else 'usual'
     end as state

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,13 +24,14 @@ from flows.failures.diagnose import explain
 from flows.operations.address_book import AddressBook
 from flows.operations.alerts import Condition, report
 from flows.operations.checks.check import Check, Round
-from flows.operations.checks.names import CANNOT_CHECK, OUTBOX_STUCK, PREFECT_DOWN, WAREHOUSE_DOWN
+from flows.operations.checks.names import OUTBOX_STUCK, PREFECT_DOWN, WAREHOUSE_DOWN
 from flows.operations.direct import Direct
 from flows.operations.exporting import Ended, Exporter
 from flows.operations.outbox import Outbox
 from flows.operations.ping import Ping
 from flows.operations.prefect_api import PrefectDown
 from flows.operations.prefect_facts import PrefectReader
+from flows.operations.watch_clock import Clock, Looked, cannot_check
 from flows.operations.watch_rounds import Others, record_round
 from flows.state import ledger
 
@@ -45,24 +46,6 @@ _UPGRADE_SECONDS = 120.0
 _STOP_SECONDS = 5.0
 #: Longer than all that may take long in one.
 _ROUND_SECONDS = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """This machine's clocks; a test drives others."""
-
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    elapsed: Callable[[], float] = time.monotonic
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """What a round came to. `good`: the warehouse was reached, alerts written down, and messages worked off."""
-
-    good: bool
-    found: int
-    cannot: tuple[str, ...] = ()
-    away: str | None = None
 
 
 @dataclass(slots=True)
@@ -243,11 +226,11 @@ class Watch:
                 self._found[check.name] = [*await self._look(check, at)]
                 self._next[check.name] = at.elapsed + check.every.total_seconds()
             except TimeoutError:
-                cannot.append(_cannot(check, f"it did not end within {check.patience:.0f} s"))
+                cannot.append(cannot_check(check, f"it did not end within {check.patience:.0f} s"))
                 if at.warehouse is not None:  # its query may still run
                     at = await self._open(at)
             except Exception as problem:
-                cannot.append(_cannot(check, explain(problem, check.name).what))
+                cannot.append(cannot_check(check, explain(problem, check.name).what))
                 if at.warehouse is not None and at.warehouse.is_closed():
                     at = await self._open(at)
         return cannot
@@ -318,8 +301,3 @@ class Watch:
             ]
             elsewhere = []
         await self.direct.tell(present, elsewhere, at.now)
-
-
-def _cannot(check: Check, what: str) -> Condition:
-    fix = "read the log of `medallion watch`; what this check found before stays as it is"
-    return Condition(CANNOT_CHECK, f"check {check.name}", "error", what, fix)

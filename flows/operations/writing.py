@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,14 +14,15 @@ from flows.declare.route import Route
 from flows.operations.affected import Dependencies, read_dependencies
 from flows.operations.alerts import Alert, alerts_of, alerts_of_incidents, end_events, need_no_message
 from flows.operations.channels import UNDELIVERED
+from flows.operations.flapping import WITHIN, begins, each_once, ends, is_worse, mark_flapping, told_of_changes
 from flows.operations.grouping import group, together
 from flows.operations.messages import Message, compose, title, worst
+from flows.operations.sending import drop_withdrawn
 from flows.operations.silences import end_silences, hold_back
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-_log = logging.getLogger(__name__)
 _LINEAGE_KEPT = timedelta(minutes=10)
 #: More new incidents than this in one pass are one: whoever receives a hundred messages reads none.
 _MOST_AT_ONCE = 10
@@ -54,7 +54,7 @@ class Writer:
             for word in await end_silences(connection, now):
                 due = self._due(word.severity, now, lambda _: True)
                 written += await self._put_to(connection, None, word, due)
-            await self._drop_withdrawn(connection, now)
+            await drop_withdrawn(connection, self.routes, now)
             written += await self._open(connection, now)
             written += await self._tell_changes(connection, now)
             written += await self._escalate(connection, now)
@@ -79,13 +79,15 @@ class Writer:
         ready = await hold_back(connection, ready, now)
         if not ready:
             return 0
+        flapping = await mark_flapping(connection, ready, now)
+        written = await self._join(connection, [each for each in ready if flapping.get(each.alert_id)], flapping, now)
+        ready = [each for each in ready if not flapping.get(each.alert_id)]
         present: dict[int, list[Alert]] = defaultdict(list)
         open_ids = await connection.fetch("select incident_id from ops.incidents where closed_at is null")
         for alert in await alerts_of_incidents(connection, [row["incident_id"] for row in open_ids]):
             if alert.incident_id is not None:  # also what is over: others may still follow from it
                 present[alert.incident_id].append(alert)
         dependencies = await self._lineage(connection, now)
-        written = 0
         for each in together(group(ready, present, dependencies.upstream), _MOST_AT_ONCE):
             incident_id, about = each.incident_id, "grew"
             if incident_id is None:
@@ -102,11 +104,31 @@ class Writer:
                 [alert.alert_id for alert in each.alerts],
             )
             readers = dependencies.readers(alert.subject for alert in each.alerts)
-            message = compose(about, incident_id, each.alerts, readers=readers, now=now)
+            if all(alert.alert_id in flapping for alert in each.alerts):
+                about = "flapping"
+            note = begins(each.alerts, flapping)
+            message = compose(about, incident_id, each.alerts, readers=readers, note=note, now=now)
             written += await self._put(connection, incident_id, message, each.alerts, now)
             await need_no_message(connection, each.alerts)
             await end_events(connection, each.alerts)
         return written + await self._close(connection, now)
+
+    async def _join(
+        self, connection: Connection[Record], alerts: Sequence[Alert], to: Mapping[int, int | None], now: datetime
+    ) -> int:
+        """Alerts that flap, and of which somebody was told so: without a message, unless they are worse."""
+        written = 0
+        for alert in alerts:
+            incident_id = to[alert.alert_id]
+            assert incident_id is not None
+            await connection.execute(
+                "update ops.alerts set incident_id = $1 where alert_id = $2", incident_id, alert.alert_id
+            )
+            if await is_worse(connection, incident_id, [alert]):
+                message = compose("changed", incident_id, [alert], now=now)
+                written += await self._put(connection, incident_id, message, [alert], now)
+        await need_no_message(connection, alerts)
+        return written
 
     async def _tell_changes(self, connection: Connection[Record], now: datetime) -> int:
         """What happened to alerts that somebody was told of: another cause, acknowledged, over."""
@@ -133,6 +155,8 @@ class Writer:
             alerts = await alerts_of(connection, {row["alert_id"] for row in happened})
             quiet = ("resolved", "silenced") if about == "changed" else ("resolved",)
             alerts = [alert for alert in alerts if alert.status not in quiet]
+            if about == "changed":
+                alerts = await told_of_changes(connection, incident_id, alerts, now)
             if not alerts:
                 continue
             by, note = happened[-1]["by_whom"], happened[-1]["note"]
@@ -145,9 +169,10 @@ class Writer:
         """Incidents whose alerts are all over."""
         closed = await connection.fetch(
             "update ops.incidents as i set closed_at = $1 where closed_at is null and not exists "
-            "(select from ops.alerts as a where a.incident_id = i.incident_id and a.resolved_at is null) "
-            "returning incident_id",
+            "(select from ops.alerts as a where a.incident_id = i.incident_id "
+            "and (a.resolved_at is null or (a.flapping and a.fired_at > $2))) returning incident_id",
             now,
+            now - WITHIN,
         )
         written = 0
         for row in closed:
@@ -166,21 +191,9 @@ class Writer:
                 "select distinct channel from ops.alert_messages where incident_id = $1 and dropped_at is null",
                 incident_id,
             )
-            message = compose("resolved", incident_id, alerts, now=now)
+            message = compose("resolved", incident_id, each_once(alerts), note=ends(alerts), now=now)
             written += await self._put_to(connection, incident_id, message, {each["channel"]: now for each in told})
         return written
-
-    async def _drop_withdrawn(self, connection: Connection[Record], now: datetime) -> None:
-        """Messages of channels that no route names any more, and that nobody accepts."""
-        declared = {name for route in self.routes for name in (*route.channels, *route.escalate_to)}
-        dropped = await connection.fetch(
-            "update ops.alert_messages set dropped_at = $1 where sent_at is null and dropped_at is null "
-            "and attempts >= 3 and not channel = any($2::text[]) returning channel",
-            now,
-            sorted(declared),
-        )
-        for name, count in Counter(row["channel"] for row in dropped).items():
-            _log.warning("no route names the channel %s any more: %s messages were dropped", name, count)
 
     async def _escalate(self, connection: Connection[Record], now: datetime) -> int:
         """Each route counts from when its channels were told, and each channel is told once."""

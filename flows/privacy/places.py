@@ -47,7 +47,7 @@ _OURS = frozenset(
      "resolution", "row_hash", "place", "declared", "kinds", "models", "commit_sha", "environment",
      "promoted_from", "kind", "measure", "flow_run_id", "correlation_id", "error_id", "worker", "size_reason"}
 )  # fmt: skip
-#: Names of locks; what the catalogue of a source says of a table, and the declaration.
+#: Names of locks; what the catalogue of a source says of a table, and the declaration; hashes.
 _OF_CATALOGUES = frozenset(
     (("ops.locks", "name"), ("ops.cursors", "identity"), ("ops.alerts", "name"), ("ops.alerts", "subject"),
      ("ops.alerts", "reported_by"), ("ops.silences", "pattern"), ("ops.alert_messages", "channel"),
@@ -55,6 +55,7 @@ _OF_CATALOGUES = frozenset(
      ("ops.watches", "version"), ("ops.decisions", "kind"), ("ops.decisions", "subject"),
      ("ops.decisions", "what"), ("ops.decisions", "plan"),
      ("ops.decisions", "plan_digest"), ("ops.decisions", "answered_through"),
+     ("ops.files", "content_hash"), ("ops.files", "signature"),
      *(("ops.tunings", name) for name in ("recommendation", "model", "undo", "settings", "before", "expected", "after",
                                           "verdict")),
      ("ops.usage", "kind"), ("ops.usage", "name"),
@@ -67,6 +68,8 @@ TEXTS = {
     "ops.errors": ("what", "fix"),
     "ops.loads": ("error",),
     "ops.circuits": ("what",),
+    # A file whose path was changed here is known by its content.
+    "ops.files": ("path",),
     "ops.reconciliations": ("note",),
     "ops.check_results": ("measured", "message"),
     "ops.reveals": ("reason",),

@@ -106,14 +106,15 @@ def without_budgets() -> Iterator[None]:
 class Spending:
     """What a load spends, of every budget that applies to it.
 
-    `rows` and `size` are those of this load. `expected`: how many rows it would read without a budget, if known.
-    `resumes`: it goes on with a read in chunks that stopped at a budget, whatever the budgets are now.
+    `rows`, `size` and `requests` are those of this load. `expected`: how many rows it would read without a budget, if
+    known. `resumes`: it goes on with a read in chunks that stopped at a budget, whatever the budgets are now.
     """
 
     where: str
     allowances: tuple[Allowance, ...] = ()
     rows: int = 0
     size: int = 0
+    requests: int = 0
     expected: int | None = None
     resumes: bool = False
     _reserved: tuple[int, int] = (0, 0)
@@ -135,6 +136,7 @@ class Spending:
         """Count what was read."""
         self.rows += rows
         self.size += size
+        self.requests += requests
         self._charge(rows, size)
         for one in self.allowances:
             one.requests += requests

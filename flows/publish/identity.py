@@ -104,6 +104,8 @@ def refuse_other_masks(state: CursorState, raw: Collection[str], table: Table, w
 
 def cursor_doubt(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Doubt | None:
     """Whether another cursor is declared than the one whose value is stored, or other rows."""
+    if "log" in stored and "log" not in now:
+        return Doubt("the last load was from the source's log, which has no cursor")
     if (stored.get("where") or "") != (now.get("where") or ""):
         return Doubt("the declared condition was changed since the last load")
     if (stored.get("query") or "") != (now.get("query") or ""):

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from flows.declare.load import Overwrite
 from flows.landing.copy import differences_table
 from flows.landing.table import LANDING_SCHEMA, Target
+from flows.publish.shown_keys import about_deletes, digest_of_keys
 from flows.publish.write import FEW_ROWS, Published, Scope, replace
 from flows.values.asking import refuse
 from flows.values.errors import DataRefused
 from flows.values.identifiers import qualified, quote_identifier, quote_literal
-from flows.values.question import Question
 from flows.values.shape import METADATA_NAMES, Shape, column_list
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ async def overwrite(
     if keys:
         return await replace(connection, target, shape, keys, scope=Scope(within, kept))
     differing, part = qualified(LANDING_SCHEMA, differences_table(target)), partition(load, shape)
-    image = f"{part} as part, md5(row({column_list(shape.names)})::text) as image, count(*) as times"
+    image = f"{part} as part, md5(row({column_list(shape.compared)})::text) as image, count(*) as times"
     await connection.execute(f"drop table if exists {differing}")
     await connection.execute(
         f"create unlogged table {differing} as select distinct part from "
@@ -77,7 +77,12 @@ async def overwrite(
 
 
 async def refuse_shrunken_partition(
-    connection: Connection[Record], target: Target, shape: Shape, load: Overwrite, within: str
+    connection: Connection[Record],
+    target: Target,
+    shape: Shape,
+    keys: tuple[str, ...],
+    load: Overwrite,
+    within: str,
 ) -> None:
     """Stop an overwrite that would drop most of a partition. Runs while all arrived rows are in the landing table.
 
@@ -111,5 +116,8 @@ async def refuse_shrunken_partition(
         where=target.where,
         fix="check the source; if the rows are really deleted, lower Overwrite(min_share=…) for one run",
     )
-    exact = {"allowed share": round(1 - load.min_share, 6), "partitions": sorted(row["parts"])}
-    refuse(error, Question("deletes", exact, {"deleted": row["deleted"]}))
+    images = f"select md5(row({column_list(keys or shape.names)})::text) as image from"
+    lost = f"({images} {target.raw} where _deleted_at is null and {within} except all {images} {target.landing}) as g"
+    shown = await digest_of_keys(connection, lost, ["image"])
+    share, parts = round(1 - load.min_share, 6), sorted(row["parts"])
+    refuse(error, about_deletes(share, row["deleted"], shown, partitions=parts))

@@ -21,6 +21,7 @@ from flows.publish.staged import Staged
 from flows.quality import open_rows, quarantine
 from flows.quality.open_rows import stands_open
 from flows.quality.profile import write_profile
+from flows.quality.quarantine import WholeRows
 from flows.quality.rules import Survey, door_rules, survey
 from flows.state import decisions, ledger, schema_changes
 from flows.values.asking import current_asking
@@ -165,11 +166,20 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
     session.pass_failpoint("in_publish_before_rows")
     within = staged.quarantine_within
     if isinstance(staged.load, Overwrite) and not staged.first:
-        await overwrite.refuse_shrunken_partition(warehouse, target, staged.shape, staged.load, staged.window.condition)
-    if staged.is_complete and not staged.unreadable and await open_rows.count_open(warehouse, table=name):
+        await overwrite.refuse_shrunken_partition(
+            warehouse, target, staged.shape, staged.keys, staged.load, staged.window.condition
+        )
+    told = staged.lists is not None and staged.lists.documented
+    if staged.is_complete and (told or not staged.unreadable) and await open_rows.count_open(warehouse, table=name):
         # Everything was read, at least of the partitions: quarantined rows that were not read again are deleted.
         await quarantine.resolve_gone(
-            warehouse, target.landing, staged.shape, staged.key_types, table=name, within=within, whole_rows=True
+            warehouse,
+            target.landing,
+            staged.shape,
+            staged.key_types,
+            table=name,
+            within=within,
+            read=WholeRows(staged.unreadable if told else None),
         )
     repeats, quarantined, landed = await each_key_once.ensure(landed)
     if landed.broken:
@@ -203,7 +213,13 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
     session.pass_failpoint("in_publish_after_rows")
     staged = await staged.counted()
     vanished = 0
-    if staged.lists is not None and not staged.first:
+    if staged.gone is not None:
+        stamp = Stamp(staged.extracted_at, session.batch_id)
+        vanished = await deletes.mark_keys(warehouse, target, staged.keys, staged.gone, stamp)
+    if staged.lists is not None and not staged.first and not staged.keys:
+        lists = (staged.lists.relation, staged.lists.column)
+        vanished = await deletes.drop_earlier(warehouse, target, lists, session.batch_id)
+    elif staged.lists is not None and not staged.first:
         kept = stands_open(staged.key_types, "r", table=target.name, newest=newest)
         vanished = await deletes.mark_vanished(
             warehouse,

@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 class LoadResult:
     """The result of one load. Plain values, so that it crosses processes as JSON.
 
-    `stopped`: in words, that it stopped at a budget, so that the table is not complete.
+    `stopped`: in words, that it stopped at a budget, so that the table is not complete. `requests`: those to an API.
     """
 
     source: str
@@ -65,6 +65,7 @@ class LoadResult:
     volume: str = "small"
     chunks: int = 1
     stopped: str | None = None
+    requests: int = 0
 
 
 @dataclass(slots=True)

@@ -34,10 +34,15 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class WholeLists:
-    """Completely read lists: raw's `column` has a value in `relation.parent`."""
+    """Completely read lists: raw's `column` has a value in `relation.parent`, and rows that did not come are gone.
+
+    Without a key, rows cannot be matched: those of this load replace the lists' earlier ones.
+    `documented`: rows that cannot become rows of raw are stored as documents that name their list as well.
+    """
 
     relation: str
     column: str
+    documented: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Staged:
     `limited`: a row limit ended the read, so that these rows say nothing of others. `renews`: raw has a sample that
     such loads have left, which these rows replace.
     `tombstones`: landing rows with `_deleted_at` mark deleted rows.
+    `gone`: a relation of keys that the source says it has deleted, so raw's rows of them are.
     `lists`: completely read lists, so other rows of them in raw are deleted.
     `is_landed`: False if no row came from the cursor on, so that there is no landing table.
     `equals_raw`: nothing was staged, because all of the source's rows were found to be equal to raw's.
@@ -90,6 +96,7 @@ class Staged:
     limited: bool = False
     renews: bool = False
     tombstones: bool = False
+    gone: str | None = None
     lists: WholeLists | None = None
     compared_by: tuple[str, ...] = ()
     on_duplicate: OnDuplicate = "quarantine"

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from flows.landing.copy import differences_table
 from flows.landing.table import LANDING_SCHEMA, Target
+from flows.publish.shown_keys import about_deletes, digest_of_keys
 from flows.values.asking import refuse
 from flows.values.errors import DataRefused
 from flows.values.identifiers import qualified, quote_identifier
 from flows.values.plan import KeySet
-from flows.values.question import Question
 from flows.values.shape import METADATA_NAMES, Shape, column_list, fingerprint
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ async def merge(
     if tombstones:
         return await _merge_with_tombstones(connection, target, shape, keys, only)
     names = [*shape.names, *METADATA_NAMES]
-    own = list(shape.names)
+    own = list(shape.compared)
     # The key as well: 1.0 and 1.00 are one key, and raw has it as the source writes it.
     assignments = ", ".join(f"{quote_identifier(name)} = excluded.{quote_identifier(name)}" for name in names)
     row = await connection.fetchrow(
@@ -89,11 +89,11 @@ async def _merge_with_tombstones(
     connection: Connection[Record], target: Target, shape: Shape, keys: tuple[str, ...], only: str
 ) -> Published:
     names = [*shape.names, *METADATA_NAMES]
-    own = list(shape.names)
+    own = list(shape.compared)
     values = [
         f"{quote_identifier(name)} = case when excluded._deleted_at is null then excluded.{quote_identifier(name)} "
         f"else r.{quote_identifier(name)} end"
-        for name in own
+        for name in shape.names
         if name not in keys
     ] + [f"{name} = excluded.{name}" for name in METADATA_NAMES]
     row = await connection.fetchrow(
@@ -132,6 +132,10 @@ class ShrinkageLimit:
     rows_read: int = 0
     min_share: float = 0.0
 
+    def is_exceeded(self, held: int) -> bool:
+        """Whether so many rows of raw would shrink further."""
+        return self.rows_read < held * self.min_share
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -169,7 +173,7 @@ async def replace(
     # One join finds all differences, on two cores in a third of the time of a conflict check per row.
     differing = qualified(LANDING_SCHEMA, differences_table(target))
     same_key = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
-    own = list(shape.names)
+    own = list(shape.compared)
     differs = f"row({column_list(own, 'r')})::record *<> row({column_list(own, 'l')})::record"
     if tombstones:
         differs = f"(r._deleted_at is null) <> (l._deleted_at is null) or l._deleted_at is null and {differs}"
@@ -197,7 +201,13 @@ async def replace(
         f"count(*) filter (where held is null) as new from {differing}"
     )
     assert row is not None  # an aggregate always answers one row
-    refuse_shrinkage(target, row["landed"] - row["new"] + row["gone"], limit)
+    before = row["landed"] - row["new"] + row["gone"]
+    if limit.is_exceeded(before):
+        gone = (
+            f"{target.raw} as r inner join {differing} as d on r.ctid = d.held "
+            f"where d.landed is null and not ({scope.kept})"
+        )
+        refuse_shrinkage(target, before, limit, await digest_of_keys(connection, gone, _quoted(keys, "r")))
     deleted = affected(
         await connection.execute(
             f"delete from {target.raw} as r using {differing} as d "
@@ -228,9 +238,12 @@ async def _replace_whole(
 ) -> Published:
     """Without a key, only the full content can be compared; if anything differs, all rows are rewritten."""
     held = await connection.fetchval(f"select count(*) from {target.raw}")
-    refuse_shrinkage(target, held, limit)
-    own = column_list(shape.names)
+    own = column_list(shape.compared)
     image = f"md5(row({own})::text)"
+    if limit.is_exceeded(held):
+        images = f"select {image} as image from"
+        gone = f"({images} {target.raw} except all {images} {target.landing}) as g"
+        refuse_shrinkage(target, held, limit, await digest_of_keys(connection, gone, ["image"]))
     differs = await connection.fetchval(
         f"select exists (select 1 from "
         f"(select {image} as image, count(*) as times from {target.landing} group by 1) as l "
@@ -246,20 +259,22 @@ async def _replace_whole(
     return Published(inserted=staged, deleted=deleted)
 
 
-def refuse_shrinkage(target: Target, held: int, limit: ShrinkageLimit) -> None:
+def _quoted(names: tuple[str, ...], alias: str) -> list[str]:
+    return [f"{alias}.{quote_identifier(name)}" for name in names]
+
+
+def refuse_shrinkage(target: Target, held: int, limit: ShrinkageLimit, keys: str | None = None) -> None:
     """Raises:
-    DataRefused: fewer rows arrived than the limit allows for the `held` ones in raw, and no person has allowed it.
+    DataRefused: fewer rows arrived than the limit allows for the `held` ones in raw, and no person has allowed it: for
+        these `keys` that are gone, by their digest, if they are known.
     """
-    if limit.rows_read < held * limit.min_share:
+    if limit.is_exceeded(held):
         error = DataRefused(
             f"{limit.rows_read} rows arrived and raw has {held}: fewer than the declared share of {limit.min_share:g}",
             where=target.where,
             fix="check the source; if the rows are really deleted, lower Replace(min_share=…) for one run",
         )
-        refuse(
-            error,
-            Question("deletes", {"allowed share": round(1 - limit.min_share, 6)}, {"deleted": held - limit.rows_read}),
-        )
+        refuse(error, about_deletes(round(1 - limit.min_share, 6), held - limit.rows_read, keys))
 
 
 async def key_set(

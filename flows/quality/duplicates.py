@@ -76,7 +76,7 @@ async def drop_repeats(connection: Connection[Record], copies: Copies) -> int:
     """Keep one of equal rows, and the newest of versions that the cursor orders; returns how many were dropped."""
     same = " and ".join(f"l.{quote_identifier(name)} = k.{quote_identifier(name)}" for name in copies.names)
     keys = column_list(copies.names, "l")
-    image = f"md5(row({column_list(copies.shape.names, 'l')})::text)"
+    image = f"md5(row({column_list(copies.shape.compared, 'l')})::text)"
     older = "false"
     if copies.cursor:
         cursor = f"l.{quote_identifier(copies.cursor)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import md5
 from typing import TYPE_CHECKING
 
 from flows.declare.rule import Rule
@@ -138,11 +139,15 @@ async def count_known(
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """A record that raw cannot hold: the rule it breaks, its text, and its key's text (or texts, with several columns),
-    if that could be read."""
+    if that could be read.
+
+    `is_document`: the text is JSON with the texts of the row's columns, by which a person can fix it.
+    """
 
     rule: str
     text: str
     key: str | tuple[str | None, ...] | None = None
+    is_document: bool = False
 
 
 async def count_known_unreadable(
@@ -198,10 +203,11 @@ async def keep_unreadable(
     known = "(select $4::text as rule, md5($7::text) as row_hash)"
     for record, hashed in zip(records, _told_apart(records, keys), strict=True):
         texts = [record.key] if record.key is None or isinstance(record.key, str) else list(record.key)
+        data = "u.text::jsonb" if record.is_document else "jsonb_build_object('text', u.text)"
         await connection.execute(
             f"with seen as ({_SEEN.format(h=known)}) "
             "insert into quarantine.rows (batch_id, source_system, table_name, row_key, rule, row_data, row_hash) "
-            f"select $3, $1, $2, {row_key}, u.rule, jsonb_build_object('text', u.text), md5($7::text) "
+            f"select $3, $1, $2, {row_key}, u.rule, {data}, md5($7::text) "
             "from (select $4::text as rule, $5::text as text, $6::text[] as key_texts) as u "
             f"{_STORED_ONCE}",
             table.source,
@@ -241,6 +247,14 @@ async def resolve(
     return int(status.split()[-1])
 
 
+@dataclass(frozen=True, slots=True)
+class WholeRows:
+    """Whole rows were read, not only keys. `unread` are records that were read and cannot become rows (None: nothing is
+    known of such): other ones in quarantine are closed, also if they have no key."""
+
+    unread: Sequence[Unreadable] | None = None
+
+
 async def resolve_gone(
     connection: Connection[Record],
     keys_relation: str,
@@ -249,14 +263,16 @@ async def resolve_gone(
     *,
     table: TableName,
     within: str = "true",
-    whole_rows: bool = False,
+    read: WholeRows | None = None,
 ) -> int:
     """Close quarantined rows whose key was deleted at the source. Returns how many.
 
     Without a key, `keys_relation` has the source's rows, and a quarantined row that is missing there is deleted. A key
-    with a null in it tells no rows apart: with `whole_rows` in the relation they are compared by content, and with keys
-    alone they stay as long as there is such a key. `within` is SQL over `quarantine.rows as q`: only those are checked.
+    with a null in it tells no rows apart: if the relation has whole rows (`read`), they are compared by content, and
+    with keys alone they stay as long as there is such a key. `within` is SQL over `quarantine.rows as q`: only those
+    are checked.
     """
+    unread = None if read is None else read.unread
     has_null = "q.row_key @? '$.* ? (@ == null)'"
     documents = f"select {row_document(shape, 'l')} as row_data from {keys_relation} as l"
     if not keys:
@@ -264,18 +280,21 @@ async def resolve_gone(
     else:
         there, keyless = f"{keys_relation} as k", " or ".join(f"l.{quote_identifier(key)} is null" for key in keys)
         ways = [(f"not {has_null}", there, same_key(keys, "k")), (has_null, there, same_key(keys, "k", nulls=True))]
-        if whole_rows:
+        if read is not None:
             those = f"(select {_digest(keys)} as row_hash from ({documents} where {keyless}) as d) as k"
             ways[1] = (has_null, those, _SAME_HASH)
+        if unread is not None:
+            ways.append(("q.row_key is null", "(select) as k", "false"))
     closed, gone = 0, released("'deleted at the source'")
     for which, there, same in ways:
         status = await connection.execute(
             f"update quarantine.rows as q set {gone} "
             "where q.source_system = $1 and q.table_name = $2 and q.withheld "
-            f"and {'q.row_key is not null' if keys else 'true'} and {which} and {within} "
-            f"and not exists (select from {there} where {same})",
+            f"and {'q.row_key is not null' if keys and unread is None else 'true'} and {which} and {within} "
+            f"and q.row_hash <> all($3::text[]) and not exists (select from {there} where {same})",
             table.source,
             table.name,
+            [md5(text.encode(), usedforsecurity=False).hexdigest() for text in _told_apart(unread or (), keys)],
         )
         closed += int(status.split()[-1])
     return closed

@@ -46,6 +46,7 @@ RETENTION = (
     Keep("ops.profile_days", days=800, by="day"),
     Keep("ops.anomalies", days=800, by="day"),
     Keep("ops.usage_days", days=800, by="day"),
+    Keep("ops.change_counts", days=400, by="noted_at"),
     Keep("ops.reconciliations", days=400, by="reconciled_at", why="they contain keys"),
     Keep(
         "ops.chunks",

@@ -24,18 +24,19 @@ class Usage:
     memory_bytes: int | None = None
     rows: int | None = None
     bytes: int | None = None
+    requests: int | None = None
 
 
 async def record_usage(connection: Connection[Record], used: Sequence[Usage]) -> None:
     """Store them in place of the former. In one order, so that two writers do not wait for each other in a circle."""
     await connection.executemany(
-        "insert into ops.usage as u (kind, scope, name, status, seconds, cpu_seconds, memory_bytes, rows, bytes) "
-        "values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (kind, scope, name) do update set "
+        "insert into ops.usage as u (kind, scope, name, status, seconds, cpu_seconds, memory_bytes, rows, bytes, "
+        "requests) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict (kind, scope, name) do update set "
         "status = excluded.status, seconds = excluded.seconds, cpu_seconds = excluded.cpu_seconds, "
         "memory_bytes = excluded.memory_bytes, rows = excluded.rows, bytes = excluded.bytes, "
-        "ended_at = excluded.ended_at",
+        "requests = excluded.requests, ended_at = excluded.ended_at",
         [
-            (u.kind, u.scope, u.name, u.status, u.seconds, u.cpu_seconds, u.memory_bytes, u.rows, u.bytes)
+            (u.kind, u.scope, u.name, u.status, u.seconds, u.cpu_seconds, u.memory_bytes, u.rows, u.bytes, u.requests)
             for u in sorted(used, key=lambda each: (each.kind, each.scope, each.name))
         ],
     )

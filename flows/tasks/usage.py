@@ -44,6 +44,7 @@ def used_by(load: Mapping[str, Any]) -> Usage:
         load["used"]["memory_bytes"],
         load["counts"]["rows_read"],
         load["counts"]["bytes"],
+        load["requests"],
     )
 
 

@@ -20,6 +20,7 @@ class Column:
 
     `raw_type` is its type in raw, `select` the expression that reads it at the source in that type.
     `labels` are an enum's labels in order; `enum` is its name at the source.
+    `compared`: rows that differ in nothing but columns that are not compared are equal, and are not written again.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Column:
     nullable: bool = True
     enum: str | None = None
     labels: tuple[str, ...] = ()
+    compared: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,11 @@ class Shape:
     def names(self) -> tuple[str, ...]:
         """The source's column names in order."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The names of the columns in which two versions of a row may differ."""
+        return tuple(column.name for column in self.columns if column.compared)
 
     def column(self, name: str) -> Column | None:
         """The column of that name, or None."""

@@ -74,7 +74,8 @@ async def load_table(
                 loaded = await kind.load(run, planned)
             with span("acknowledge"):
                 await kind.acknowledge(run, planned, loaded)
-            return session.result(_noted(loaded, spending), loaded.counts, table, loaded.changes, loaded.chunks)
+            result = session.result(_noted(loaded, spending), loaded.counts, table, loaded.changes, loaded.chunks)
+            return replace(result, requests=spending.requests)
     except BudgetReached as stop:
         return under_way.stopped(stop, table)
 
@@ -98,4 +99,5 @@ class _UnderWay:
         done = self.run.published if self.run is not None else LoadCounts()
         read = max(done.rows_read, self.run.spending.rows if self.run is not None else 0)
         counts = replace(done, rows_read=read, reconciliation="incomplete", source_rows=None, raw_rows=None)
-        return replace(self.session.result(self.plan, counts, table), stopped=stop.what)
+        requests = self.run.spending.requests if self.run is not None else 0
+        return replace(self.session.result(self.plan, counts, table), stopped=stop.what, requests=requests)

@@ -59,7 +59,7 @@ def test_an_alert_is_sent_shown_taken_up_and_silenced(warehouse: TestDatabase, v
         # Taken up: nobody else must come.
         assert medallion("alerts", "list", variables=told).code == 0
         shown = medallion("alerts", "show", str(alert_id), variables=told)
-        for part in ("two hours old", "run it", "docs/monitoring.md#late", "looking into it", "to default: sent"):
+        for part in ("two hours old", "run it", "docs/runbooks/late.md", "looking into it", "to default: sent"):
             assert part in shown.out, shown.text
         silenced = medallion("alerts", "silence", "late shop.*", "--for", "2 h", "--reason", "known", variables=told)
         assert silenced.out.startswith("silent until ")

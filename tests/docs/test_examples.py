@@ -22,10 +22,11 @@ PYTHON = [
     for block in blocks("python")
     if not block.code.startswith("# flows/") and not block.code.startswith("# tests/")
 ]
-# The rest speaks of tables that exist only after a run.
+# The rest speaks of tables that exist only after a run; those of runbooks are run by tests/docs/runbooks.
 QUERIES = [
     statement.strip()
     for block in blocks("sql")
+    if not block.document.startswith("docs/runbooks/")
     for statement in block.code.split(";\n")
     if re.search(r"\b(?:ops\.|quarantine\.rows|pg_)", statement)
     and not re.search(r"\{\{|\b(?:raw_\w+|landing|staging|silver\w*|gold)\.\w", statement)
@@ -38,7 +39,7 @@ def _label(block: Block) -> str:
 
 def _run(code: str) -> list[Any]:
     """The values of a block's statements, run with the declarations' names at hand, as in flows/sources."""
-    packages = [import_module(name) for name in ("flows.declare", *(f"flows.kinds.{kind}" for kind in KINDS))]
+    packages = [import_module(name) for name in ("flows.declare", *(f"flows.kinds.{kind}" for kind in reversed(KINDS)))]
     names: dict[str, Any] = {name: getattr(package, name) for package in packages for name in package.__all__}
     values = []
     for statement in ast.parse(code).body:

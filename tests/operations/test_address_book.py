@@ -84,7 +84,7 @@ def test_the_watch_imports_neither_prefect_nor_dbt_nor_pandas() -> None:
     """It is one process more on every machine: 60 MB instead of 300."""
     code = (
         "import sys; from flows.cli import app; from flows.cli.outside import build; "
-        "from flows.operations.watching import Clock; build(Clock()); "
+        "from flows.operations.watch_clock import Clock; build(Clock()); "
         "print(*sorted({name.partition('.')[0] for name in sys.modules} & "
         "{'prefect', 'dbt', 'pandas', 'numpy', 'sqlglot', 'soda_core', 'dlt', 'cryptography'}))"
     )

@@ -46,6 +46,17 @@ async def test_loads_that_overlap_have_no_more_than_the_time_of_their_runs(wareh
     assert (found["shop.baskets"].cost, found["shop.stores"].cost, found["unattributed"].of_time) == (75, 25, 0)
 
 
+async def test_requests_to_an_api_cost_what_a_thousand_of_them_do(warehouse: TestDatabase) -> None:
+    used(warehouse, "load", "web", "visits", 0)
+    run_sql(warehouse.url("loader"), "update ops.usage_days set requests = 4000")
+    asked = await read(warehouse, Price(per_thousand_requests=2.5))
+    assert (by_name(asked)["web.visits"].of_requests, asked.whole) == (10, 10)
+    async with connect(at(warehouse, "loader"), side="warehouse") as connection:
+        days = await costs_by_day(connection, TODAY, 2, Price(per_thousand_requests=2.5))
+    assert [cost for _, cost in days] == [0, 10]
+    assert (await read(warehouse)).whole == 0, "the control: without a price"
+
+
 async def test_time_that_no_load_or_model_used_is_unattributed(warehouse: TestDatabase) -> None:
     used(warehouse, "run", "shop", "ingest", 100)
     used(warehouse, "load", "shop", "baskets", 30)

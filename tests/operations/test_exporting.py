@@ -16,7 +16,8 @@ from flows.operations.alerts import Condition
 from flows.operations.checks.check import Round
 from flows.operations.exported import Samples, exposition, measured, of_prefect
 from flows.operations.exporting import Exporter, exporter, where_to_listen
-from flows.operations.metric_registry import METRICS, Metric
+from flows.operations.metric import Metric
+from flows.operations.metric_registry import METRICS
 from flows.operations.metrics_push import Push
 from flows.operations.metrics_server import MetricsServer
 from flows.operations.prefect_facts import Deployment, FlowRun, Pool, PrefectFacts

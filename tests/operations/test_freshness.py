@@ -235,7 +235,7 @@ async def test_all_that_is_late_of_a_source_is_one_incident_with_the_models_behi
         assert len(incidents) == 1
         (message,) = await ledger.connection.fetch("select * from ops.alert_messages where about = 'opened'")
         assert "Affected in gold: gold.daily, gold.other" in message["body"]
-        assert "monitoring.md#late" in message["body"]
+        assert "runbooks/late.md" in message["body"]
 
         # Loaded and built: it is over, and said so once.
         for name in ("baskets", *names):

@@ -36,7 +36,7 @@ async def test_a_problem_is_sent_once_and_its_end_once(warehouse: TestDatabase) 
     assert receiver.events == ["opened", "resolved"]
     first = receiver.accepted[0]
     assert first["alerts"][0]["subject"] == "shop.baskets"
-    assert first["runbook"] == "docs/monitoring.md#late"
+    assert first["runbook"] == "docs/runbooks/late.md"
     assert "wait, or run it" in first["body"]
     assert "resolved at" in receiver.accepted[1]["body"]
 
@@ -198,7 +198,7 @@ async def test_mail_has_cause_next_move_and_runbook(warehouse: TestDatabase) -> 
     assert subject == "[dev] error: late shop.baskets: the source does not answer"
     assert "What: the source does not answer" in text
     assert "Next: wait, or run it" in text
-    assert "Runbook: docs/monitoring.md#late" in text
+    assert "Runbook: docs/runbooks/late.md" in text
 
 
 async def test_a_channel_without_an_address_is_told_to_the_others_and_nothing_is_lost(warehouse: TestDatabase) -> None:

@@ -56,6 +56,46 @@ async def test_a_day_is_compared_with_its_weekday(warehouse: TestDatabase, rows:
     assert 900 < volume.lowest < 1000 < volume.highest < 1200
 
 
+def few(rows: int) -> dict[date, int]:
+    """Ten weeks of days with that many rows."""
+    return {day: rows for day in WEEKS if day >= MONDAY - timedelta(days=75)}
+
+
+@pytest.mark.parametrize(
+    ("usually", "rows", "state"),
+    [
+        (3, 5, "usual"), (3, 1, "usual"), (3, 8, "usual"), (3, 0, "low"), (3, 40, "high"), (1, 0, "low"),
+        (1, 2, "usual"),
+        (12, 20, "usual"), (12, 0, "low"), (60, 75, "usual"), (60, 25, "low"), (99, 140, "usual"), (99, 45, "low"),
+        (0, 0, "usual"), (0, 2, "usual"),
+    ],
+)  # fmt: skip
+async def test_few_rows_vary_and_no_rows_at_all_are_noticed(
+    warehouse: TestDatabase, usually: int, rows: int, state: str
+) -> None:
+    """Where each day had three rows, five were an alarm, by a spread of 3 % that no count of three can have."""
+    loaded(warehouse, "baskets", {**few(usually), MONDAY: rows}, loads=1)
+    (volume,) = await measured(warehouse, MONDAY)
+    assert volume.state == state
+    assert volume.lowest is not None
+    assert (rows < volume.lowest) == (state == "low"), "what is shown as usual agrees"
+    found_by_check = await found(warehouse, MONDAY)
+    assert len(found_by_check) == (state != "usual")
+
+
+async def test_a_table_that_is_empty_on_some_days_is_not_low_without_rows(warehouse: TestDatabase) -> None:
+    loaded(warehouse, "baskets", {**few(3), MONDAY - timedelta(days=15): 0, MONDAY: 0}, loads=1)
+    (volume,) = await measured(warehouse, MONDAY)
+    assert (volume.state, volume.lowest) == ("usual", 0)
+
+
+async def test_the_second_day_without_rows_is_sent(warehouse: TestDatabase) -> None:
+    sunday = MONDAY - timedelta(days=1)
+    loaded(warehouse, "baskets", {**few(3), sunday: 0, MONDAY: 0}, loads=1)
+    (condition,) = await found(warehouse, MONDAY)
+    assert (condition.severity, "0 rows" in condition.what) == ("warning", True)
+
+
 async def test_a_quiet_sunday_is_usual_and_as_a_monday_it_is_low(warehouse: TestDatabase) -> None:
     loaded(warehouse, "baskets", {**WEEKS, MONDAY: WEEKS[MONDAY - timedelta(days=1)]})
     sunday, monday = await measured(warehouse, MONDAY, 2)

@@ -15,7 +15,8 @@ from flows.operations import watching as watching_module
 from flows.operations.alerts import Condition
 from flows.operations.checks.check import Check, Round
 from flows.operations.checks.clock import Clocks
-from flows.operations.watching import Looked, Watch
+from flows.operations.watch_clock import Looked
+from flows.operations.watching import Watch
 from flows.values.settings import settings
 from tests.conftest import TestDatabase
 from tests.operations.alerting import condition
@@ -64,7 +65,7 @@ async def test_a_warehouse_that_is_killed_is_told_directly_once_and_that_it_is_b
             assert it.told == [f"opened {WAREHOUSE_DOWN}"], "within two minutes, once"
             message = it.receiver.accepted[0]
             assert message["severity"] == "critical"
-            assert message["runbook"] == "docs/watch.md#warehouse-down"
+            assert message["runbook"] == "docs/runbooks/warehouse-down.md"
             assert str(private.cluster.passwords["medallion_loader"]) not in str(message)
 
             from dataclasses import replace
@@ -96,6 +97,31 @@ async def test_a_restart_of_the_warehouse_wakes_nobody_and_neither_do_those_who_
     with watching(monkeypatch, "postgresql://medallion_loader:secret@127.0.0.1:1/warehouse") as it:
         await it.rounds(3)
         assert it.told == [f"opened {WAREHOUSE_DOWN}"]
+
+
+async def test_a_warehouse_that_flaps_is_told_as_such_once_and_again_when_it_is_calm(
+    warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with watching(monkeypatch, warehouse.url("loader")) as it:
+        for _ in range(7):
+            away(monkeypatch)
+            await it.rounds()
+            monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", warehouse.url("loader"))
+            settings.cache_clear()
+            await it.rounds()
+        events = [message["event"] for message in it.receiver.accepted]
+        assert events == ["opened", "resolved"] * 3 + ["flapping"]
+        assert "It flaps" in it.receiver.accepted[-1]["body"]
+        assert "critical: flapping: warehouse down" in it.receiver.accepted[-1]["subject"]
+        await it.rounds(3)
+        assert rows(warehouse, "select count(*) from ops.alerts") == [(7,)], "each is recorded once"
+        await it.rounds(1, timedelta(minutes=61))
+        assert it.told[-1] == f"resolved {WAREHOUSE_DOWN}"
+        assert len(it.told) == 8
+        # The control: one that is away for good is told as always.
+        away(monkeypatch)
+        await it.rounds()
+        assert it.told[8:] == [f"opened {WAREHOUSE_DOWN}"]
 
 
 async def test_other_critical_problems_are_told_directly_while_the_warehouse_is_away(

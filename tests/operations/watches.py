@@ -19,7 +19,8 @@ from flows.operations.direct import Direct
 from flows.operations.outbox import Outbox
 from flows.operations.prefect_api import find_api
 from flows.operations.prefect_facts import PrefectReader
-from flows.operations.watching import Clock, Looked, Watch
+from flows.operations.watch_clock import Clock, Looked
+from flows.operations.watching import Watch
 from flows.values.settings import settings
 from tests.operations.receivers import Webhook, webhook
 

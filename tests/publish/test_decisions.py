@@ -67,6 +67,8 @@ async def test_more_deletes_than_declared_wait_for_a_person_and_happen_after_the
     assert alerts(ends) == [("decision needed", "shop.facts")]
     (question,) = await found(ends)
     assert (question.kind, question.status) == ("deletes", "open")
+    keys = question.plan["exact"].pop("keys")
+    assert len(keys) == 16
     assert question.plan == {"counts": {"deleted": 300}, "exact": {"allowed share": 0.1}}
 
     assert await answer(ends, number)
@@ -115,11 +117,71 @@ async def test_runs_that_meet_an_open_question_do_not_ask_it_twice(ends: TwoEnds
     await ends.load(facts())
     ends.source("delete from facts where fact_id <= 300")
     first = await asked(ends, facts())
-    ends.source("insert into facts values (1, 1, '2026-01-01')")  # less than what was shown
 
     assert await asked(ends, facts()) == first
 
     assert ends.raw("select count(*) from ops.alert_transitions where transition <> 'resolved'") == [(1,)]
+
+
+KINDS = {
+    "merge": facts(),
+    "replace": facts(load=Replace(min_share=0.9), deletes=False),
+    "replace without a key": facts(load=Replace(min_share=0.9), key=(), deletes=False),
+    "overwrite": facts(load=Overwrite(by="day", every="day", last=9999, min_share=0.9), deletes=False),
+}
+
+
+@pytest.mark.parametrize("load", KINDS)
+async def test_a_yes_to_some_keys_is_none_to_as_many_others(ends: TwoEnds, load: str) -> None:
+    """Bound to counts, 300 rows that somebody looked at would allow any other 300."""
+    table = KINDS[load]
+    await ends.load(table)
+    ends.source("create table kept as select * from facts; delete from facts where fact_id between 200 and 300")
+    first = await asked(ends, table)
+    await answer(ends, first)
+    ends.source("insert into facts select * from kept where fact_id = 200; delete from facts where fact_id = 301")
+
+    second = await asked(ends, table)
+
+    assert [(one.decision_id, one.status) for one in await found(ends)] == [(first, "void"), (second, "open")]
+    assert raw(ends) == 1000
+    await answer(ends, second)
+    await ends.load(table)
+    assert raw(ends) == 899
+    assert ends.raw("select count(*) from raw_shop.facts where fact_id = 200 and _deleted_at is null") == [(1,)]
+
+
+@pytest.mark.parametrize("load", KINDS)
+async def test_the_same_keys_are_the_same_question_whatever_else_changed(ends: TwoEnds, load: str) -> None:
+    table = KINDS[load]
+    await ends.load(table)
+    ends.source("delete from facts where fact_id between 200 and 300")
+    await answer(ends, await asked(ends, table))
+    ends.source("update facts set amount = 77 where fact_id = 900; insert into facts values (2000, 1, '2026-01-05')")
+
+    await ends.load(table)
+
+    assert raw(ends) == 900
+
+
+async def test_fewer_of_the_keys_are_another_question(ends: TwoEnds) -> None:
+    await ends.load(facts())
+    ends.source("delete from facts where fact_id <= 300")
+    first = await asked(ends, facts())
+    ends.source("insert into facts values (1, 1, '2026-01-01')")
+
+    assert await asked(ends, facts()) > first
+
+
+async def test_no_key_can_be_guessed_from_the_digest(ends: TwoEnds) -> None:
+    """The same keys of another warehouse have another one."""
+    await ends.load(facts())
+    ends.source("delete from facts where fact_id <= 300")
+    await asked(ends, facts())
+    ends.raw("update ops.profile_seed set seed = seed + 1")
+    await asked(ends, facts())
+    first, second = [one.plan["exact"]["keys"] for one in await found(ends)]
+    assert first != second
 
 
 async def test_a_no_refuses_the_next_run_and_the_one_after_asks_again(ends: TwoEnds) -> None:

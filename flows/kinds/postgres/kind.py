@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flows.access import addresses
 from flows.access.addresses import connect
@@ -52,7 +52,7 @@ class Postgres(Kind[Database, Table]):
     reads_in_chunks = True
     cursor_decides = True
     compares_by = "content"
-    at_budget = "stops"
+    at_budget: Literal["stops", "refuses", "checks"] = "stops"
     heeds_limit = True
     has_facts = True
 

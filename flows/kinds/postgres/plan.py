@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,8 @@ class TablePlan:
     `changes` of the source's columns are applied to raw, `held` ones are not. `unique`: an index at the source forbids
     two rows with one key. `first`: raw has no such table yet. `limit`: how many rows are read at most; `keeps_cursor`:
     and the stored cursor stays. `renews`: raw has a sample that is replaced. `unwritten`: as far as the source's
-    statistics know, no row was written since the last load.
+    statistics know, no row was written since the last load. `snapshot` exports the snapshot to read in, once the table
+    is locked (None: one of its own).
     """
 
     plan: LoadPlan
@@ -71,6 +73,7 @@ class TablePlan:
     keeps_cursor: bool = False
     renews: bool = False
     unwritten: bool = False
+    snapshot: Callable[[], Awaitable[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

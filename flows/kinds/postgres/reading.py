@@ -13,7 +13,7 @@ transaction has done the same.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,9 +100,14 @@ async def start_reading(
 
 
 async def join_reading(
-    origin: Connection[Record], source: Database, table: Table, snapshot: str, expected: Shape | None = None
+    origin: Connection[Record],
+    source: Database,
+    table: Table,
+    snapshot: str | Callable[[], Awaitable[str]],
+    expected: Shape | None = None,
 ) -> Shape:
-    """Begin a transaction in the snapshot that another session, which has the table's lock, has exported.
+    """Begin a transaction in the snapshot that another session, which has the table's lock, has exported; or that is
+    exported when this transaction has the lock.
 
     Raises:
         SourceUnavailable: the other session has ended, or the columns have changed.
@@ -112,6 +117,8 @@ async def join_reading(
     locked = await _lock(origin, begin, table) if relation.lockable else False
     if not locked:
         await origin.execute(begin)
+    if not isinstance(snapshot, str):
+        snapshot = await snapshot()
     try:
         await origin.execute(f"set transaction snapshot '{snapshot}'")
     except (

@@ -25,7 +25,7 @@ from flows.kinds.postgres.large.within_budget import admit
 from flows.kinds.postgres.moved import bring_moved
 from flows.kinds.postgres.plan import TablePlan
 from flows.kinds.postgres.queries import refuse_unlocked
-from flows.kinds.postgres.reading import settled, start_reading, stop_reading
+from flows.kinds.postgres.reading import join_reading, settled, start_reading, stop_reading
 from flows.kinds.postgres.rows import land, watched
 from flows.kinds.postgres.table import CopyStream, key_set, select_keys, select_rows
 from flows.kinds.postgres.unchanged import count_equal
@@ -85,6 +85,7 @@ class _Load:
         self.held, self.unique = planned.held, planned.unique
         self.first, self.limit = planned.first, planned.limit
         self.keeps_cursor, self.renews, self.unwritten = planned.keeps_cursor, planned.renews, planned.unwritten
+        self.snapshot = planned.snapshot
         self._received = 0
         self._is_landed = True
 
@@ -218,6 +219,9 @@ class _Load:
 
     async def _start_reading(self) -> None:
         with self.session.reading():
+            if self.snapshot is not None:
+                await join_reading(self.origin, self.run.source, self.table, self.snapshot, self.shape)
+                return
             await start_reading(self.origin, self.run.source_address, self.run.source, self.table, self.shape)
 
     async def _prepare(self) -> None:

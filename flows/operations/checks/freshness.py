@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from flows.declare.route import SEVERITIES
 from flows.operations.alerts import Condition
 from flows.operations.freshness import LATE, MISSED, UNKNOWN, Clocks, Reading
+from flows.operations.promise_states import record_states
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 #: The name of the check, for `flows.operations.alerts.report`.
 NAME = "freshness"
 _CLOCKS = Clocks()
-_ALERTS = {LATE: "late", MISSED: "deadline missed", UNKNOWN: "freshness unknown"}
+#: The alert of each state that breaks a promise.
+ALERTS = {LATE: "late", MISSED: "deadline missed", UNKNOWN: "freshness unknown"}
 
 
 async def late(
@@ -35,16 +37,18 @@ async def late(
     active: Collection[str] | None = None,
     clocks: Clocks = _CLOCKS,
 ) -> list[Condition]:
-    """What is late now, tables before the models built from them.
+    """What is late now, tables before the models built from them; what was found is recorded for attainment.
 
     `now` is the warehouse's clock unless another is given: by it the ends of loads were written. `active` names the
     sources whose schedule is active here, and not paused; None: all that have one.
     """
     moment: datetime = now or await connection.fetchval("select clock_timestamp()")
     found: dict[tuple[str, str], list[Reading]] = defaultdict(list)
-    for reading in await clocks.read(connection, moment, active):
-        if reading.state in _ALERTS:
-            found[_ALERTS[reading.state], reading.subject].append(reading)
+    readings = await clocks.read(connection, moment, active)
+    await record_states(connection, readings, moment)
+    for reading in readings:
+        if reading.state in ALERTS:
+            found[ALERTS[reading.state], reading.subject].append(reading)
     return [_condition(name, readings, moment) for (name, _), readings in found.items()]
 
 

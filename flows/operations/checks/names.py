@@ -1,4 +1,4 @@
-"""The alerts that the watch raises; docs/watch.md has a section for each."""
+"""The alerts that the watch raises; docs/runbooks has a page for each."""
 
 #: The warehouse does not answer, and with it the place where alerts are kept.
 WAREHOUSE_DOWN = "warehouse down"

@@ -62,3 +62,15 @@ async def test_requests_cost_money(
 
     assert "budget of 0.30 EUR" in str(result.stopped)
     assert result.counts.rows_read == 18
+
+
+async def test_each_page_is_a_request_that_is_paid_for(
+    end: ApiEnd, warehouse: TestDatabase, shop: TestDatabase
+) -> None:
+    ends = TwoEnds(warehouse, shop)
+
+    first = await load(ends, Budget(rows=20))
+    rest = await load(ends, None)
+
+    assert first.requests > 0
+    assert rest.requests > first.requests

@@ -43,6 +43,8 @@ class End(ABC):
     deletes: bool = True
     #: Whether two items may have one id at the source.
     duplicates: bool = True
+    #: Whether columns may be masked before they leave the source.
+    masks: bool = True
     #: Seconds after which a load no longer reads again what had been written when the last one looked.
     settles: float = 0.0
     #: Whether the source says how many items it has.

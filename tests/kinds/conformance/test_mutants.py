@@ -55,6 +55,8 @@ NOTICED_BY: dict[str, Promise] = {
 @pytest.mark.parametrize("kind", FIXTURES)
 async def test_a_fault_dies_of_a_promise(begin: Callable[[Fixture], Given], kind: str, fault: str) -> None:
     given = begin(FIXTURES[kind])
+    if fault == "chooses a copy" and not given.end.duplicates:
+        pytest.skip("a source of this kind has no two rows of one key")
     mutant = mutants(KINDS[kind], given.end)[fault]
 
     with patch.dict(KINDS, {kind: mutant}), pytest.raises(AssertionError):

@@ -354,6 +354,26 @@ create table if not exists ops.list_reads (
 comment on table ops.list_reads is
 'One row per endpoint of an API. While its list is being read: place, the position to resume from; since, the requested lower bound; reached, the latest cursor seen; ceiling, the API''s clock at the start of the list, which the cursor must not pass; gathered, what has landed up to place and is not published. Afterwards: etag of the full list. Contains no credentials.';
 
+-- Files, one row per content.
+
+create table if not exists ops.files (
+    source_system text not null,
+    table_name text not null,
+    path text not null,
+    content_hash text not null,
+    signature text not null,
+    size_bytes bigint not null,
+    rows_read bigint not null,
+    state text not null check (state in ('loaded', 'same content', 'replaced', 'vanished')),
+    batch_id bigint not null,
+    loaded_at timestamptz not null default clock_timestamp(),
+    released_at timestamptz,
+    primary key (source_system, table_name, path, content_hash)
+);
+comment on table ops.files is
+'One row per content of a file that was read: its hash (SHA-256), and what became of it. Commits with its rows. loaded: raw has its rows; same content: another path had it first; replaced: the path has another content now; vanished: the file is gone, and its rows were deleted. signature: changes with every write. released_at: archived or deleted after the load.';
+create index if not exists files_by_hash on ops.files (source_system, table_name, content_hash);
+
 create table if not exists ops.record_fields (
     source_system text not null,
     table_name text not null,
@@ -556,6 +576,7 @@ create table if not exists ops.alerts (
     run_id bigint,
     batch_id bigint,
     once boolean not null default false,
+    flapping boolean not null default false,
     reported_by text,
     times integer not null default 1,
     fired_at timestamptz not null default clock_timestamp(),
@@ -567,9 +588,10 @@ create table if not exists ops.alerts (
     check ((status = 'resolved') = (resolved_at is not null))
 );
 comment on table ops.alerts is
-'One row per problem, by name and subject. cause: what alerts of one incident have in common. once: tells of an event, which has no end. reported_by: the check that also resolves it. Contains no values of rows and no secrets.';
+'One row per problem, by name and subject. cause: what alerts of one incident have in common. once: tells of an event, which has no end. flapping: it fired too often to be sent each time. reported_by: the check that also resolves it. Contains no values of rows and no secrets.';
 create unique index if not exists alerts_open_once on ops.alerts (name, subject) where resolved_at is null;
 create index if not exists alerts_by_incident on ops.alerts (incident_id);
+create index if not exists alerts_by_name on ops.alerts (name, subject, alert_id);
 
 create table if not exists ops.alert_transitions (
     transition_id bigint generated always as identity primary key,
@@ -1105,6 +1127,19 @@ create table if not exists ops.watches (
 comment on table ops.watches is
 'One row per host that runs `medallion watch`: when its last complete round ended, how long that took, and how many there were since it started.';
 
+-- Whether promises of freshness were kept that the ledger does not tell of: the newest event, and rows that wait for gold.
+create table if not exists ops.promise_states (
+    subject text not null,
+    clock text not null check (clock in ('event', 'pipeline')),
+    kept boolean not null,
+    since timestamptz not null,
+    until timestamptz not null,
+    primary key (subject, clock, since),
+    check (since <= until)
+) with (fillfactor = 50);
+comment on table ops.promise_states is
+'One row per stretch of time in which the watch found a promise of freshness kept, or broken. Between stretches nobody looked. Two months.';
+
 -- Decisions by people: a run asks, somebody answers once, for exactly the plan that was shown. A question is raised in the
 -- transaction of what it is about, and used in the transaction of what it allows. Plans have counts and names, no values.
 create table if not exists ops.decisions (
@@ -1267,6 +1302,36 @@ begin
 end
 $$;
 
+-- Change capture: what was read from a source's log and waits to be published, and what each load of changes brought.
+-- Changes themselves are unlogged tables in `landing`: after a crash they are read again, since a slot only advances to
+-- what is published.
+create table if not exists ops.captured_changes (
+    source_system text not null,
+    table_name text not null,
+    run_id bigint,
+    begins text not null,
+    ends text not null,
+    facts jsonb not null,
+    staged_at timestamptz not null default clock_timestamp(),
+    primary key (source_system, table_name)
+);
+comment on table ops.captured_changes is
+'One row per table whose changes from begins to ends were read from the log together with those of another table of the same run: its own load publishes them without reading the log again.';
+create table if not exists ops.change_counts (
+    batch_id bigint primary key,
+    inserts bigint not null,
+    updates bigint not null,
+    deletes bigint not null,
+    truncates bigint not null,
+    key_changes bigint not null,
+    begins text not null,
+    ends text not null,
+    committed_at timestamptz,
+    noted_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.change_counts is
+'One row per load of changes from a log: how many the source made between two positions, and when it committed the last one. A row that changed twice counts twice here, and once in ops.loads.';
+
 -- What work used, for metrics: CPU, memory, time and rows of the last load, run and model build.
 create table if not exists ops.usage (
     kind text not null check (kind in ('load', 'run', 'model')),
@@ -1278,6 +1343,7 @@ create table if not exists ops.usage (
     memory_bytes bigint,
     rows bigint,
     bytes bigint,
+    requests bigint,
     ended_at timestamptz not null default clock_timestamp(),
     primary key (kind, scope, name)
 ) with (fillfactor = 50);
@@ -1294,6 +1360,7 @@ create table if not exists ops.usage_days (
     seconds double precision not null,
     rows bigint not null,
     bytes bigint not null,
+    requests bigint not null default 0,
     primary key (day, kind, scope, name)
 ) with (fillfactor = 50);
 comment on table ops.usage_days is
@@ -1302,14 +1369,14 @@ comment on table ops.usage_days is
 create or replace function ops.add_usage_of_day() returns trigger
 language plpgsql set search_path = pg_catalog as $$
 begin
-    insert into ops.usage_days as d (day, kind, scope, name, times, seconds, rows, bytes)
+    insert into ops.usage_days as d (day, kind, scope, name, times, seconds, rows, bytes, requests)
     values (
         (new.ended_at at time zone 'UTC')::date, new.kind, new.scope, new.name, 1, coalesce(new.seconds, 0),
-        coalesce(new.rows, 0), coalesce(new.bytes, 0)
+        coalesce(new.rows, 0), coalesce(new.bytes, 0), coalesce(new.requests, 0)
     )
     on conflict (day, kind, scope, name) do update set
     times = d.times + 1, seconds = d.seconds + excluded.seconds, rows = d.rows + excluded.rows,
-    bytes = d.bytes + excluded.bytes;
+    bytes = d.bytes + excluded.bytes, requests = d.requests + excluded.requests;
     return null;
 end
 $$;
@@ -1381,7 +1448,7 @@ begin
         ops.schema_version, ops.runs, ops.loads, ops.chunks, ops.errors, ops.check_results, ops.reconciliations,
         ops.schema_changes, ops.circuits, ops.dbt_manifests, ops.releases, ops.incidents, ops.silences, ops.alerts,
         ops.alert_transitions, ops.alert_messages, ops.watches, ops.dashboard_actions, ops.usage,
-        ops.usage_days
+        ops.usage_days, ops.promise_states
     to medallion_dashboard;
     -- Without the words of people.
     grant select (

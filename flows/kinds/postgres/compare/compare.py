@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -53,12 +54,21 @@ class _Found:
             examples.append(list(key))
 
 
+Pending = Callable[[Ends, Sequence[Key]], Awaitable[set[Key]]]
+"""Which of these keys have changed at the source since raw's position, for kinds that know."""
+
+
 async def compare_table(
-    warehouse_address: DatabaseConnection, origin_address: DatabaseConnection, source: Database, table: Table
+    warehouse_address: DatabaseConnection,
+    origin_address: DatabaseConnection,
+    source: Database,
+    table: Table,
+    pending: Pending | None = None,
 ) -> tuple[Reconciliation, list[Key]]:
     """Compare every live row of raw with the source by content; returns the keys that differ, for a repair.
 
-    A table without a key is compared as a whole, and cannot be repaired.
+    A table without a key is compared as a whole, and cannot be repaired. `pending`: keys with changes that the next
+    load brings.
 
     Raises:
         MedallionError: see `flows.values.errors`.
@@ -67,7 +77,10 @@ async def compare_table(
     result, keys = Reconciliation(source.name, table.name, "content", "not_compared"), list[Key]()
     async with snapshots(warehouse_address, origin_address, source, table) as ends:
         if ends is not None:
-            result, keys = await (_compare_by_key if table.keys else _compare_whole)(ends, table, result)
+            if table.keys:
+                result, keys = await _compare_by_key(ends, table, result, pending)
+            else:
+                result, keys = await _compare_whole(ends, table, result)
             if ends.not_compared:
                 note = f"not compared, because missing in raw or of another type there: {', '.join(ends.not_compared)}"
                 result = replace(result, note=joined(result.note, note))
@@ -77,7 +90,9 @@ async def compare_table(
     return replace(result, seconds=time.monotonic() - started), keys
 
 
-async def _compare_by_key(ends: Ends, table: Table, result: Reconciliation) -> tuple[Reconciliation, list[Key]]:
+async def _compare_by_key(
+    ends: Ends, table: Table, result: Reconciliation, pending: Pending | None
+) -> tuple[Reconciliation, list[Key]]:
     source = extract_buckets.row_set(table, ends.shape, portable=ends.portable)
     raw = load_buckets.row_set(ends.target, ends.shape, table.keys, portable=ends.portable)
     drill = await narrow(ends.origin, source, ends.warehouse, raw, ends.shape.estimated_rows)
@@ -88,7 +103,8 @@ async def _compare_by_key(ends: Ends, table: Table, result: Reconciliation) -> t
         kinds = {name: column.raw_type for name in table.keys if (column := ends.shape.column(name))}
         fixed = await open_rows.keys_fixed_by_hand(ends.warehouse, kinds, table=ends.target.name)
     batch: list[Difference] = []
-    async for difference in differences(ends.origin, source, ends.warehouse, raw, drill):
+    found_first = differences(ends.origin, source, ends.warehouse, raw, drill)
+    async for difference in found_first if pending is None else _not_pending(ends, found_first, found, pending):
         if difference.kind in {"extra", "duplicate"}:
             found.add("quarantined" if difference.key in fixed else difference.kind, difference.key)
             continue
@@ -113,11 +129,34 @@ async def _compare_by_key(ends: Ends, table: Table, result: Reconciliation) -> t
         keys=found.shown,
     )
     note = None
-    if result.differences and table.cursor is None and not isinstance(table.load, Overwrite):
+    if result.differences and pending is None and table.cursor is None and not isinstance(table.load, Overwrite):
         note = "without a cursor, changes since the last load count as differences"
     if result.duplicate:
         note = "; ".join(part for part in (note, "several rows of the source have one key") if part)
     return replace(result, result="different" if result.differences else "match", note=note), found.to_repair
+
+
+async def _not_pending(
+    ends: Ends, differing: AsyncIterator[Difference], found: _Found, pending: Pending
+) -> AsyncGenerator[Difference, None]:
+    """The differences without those that the next load brings, which are counted."""
+    batch: list[Difference] = []
+
+    async def divided() -> list[Difference]:
+        waiting = await pending(ends, [difference.key for difference in batch])
+        for difference in batch:
+            if difference.key in waiting:
+                found.add("pending", difference.key)
+        return [difference for difference in batch if difference.key not in waiting]
+
+    async for difference in differing:
+        batch.append(difference)
+        if len(batch) == _KEYS_LOOKED_UP:
+            for rest in await divided():
+                yield rest
+            batch = []
+    for rest in await divided() if batch else []:
+        yield rest
 
 
 async def _tell_apart(ends: Ends, table: Table, batch: list[Difference], found: _Found, in_quarantine: bool) -> None:

@@ -1,0 +1,50 @@
+"""`medallion preview`: the first rows of the newest file, as a load would read them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+
+from flows.kinds.answers import Preview
+from flows.kinds.files.archives import with_members
+from flows.kinds.files.declared import Files, FileTable
+from flows.kinds.files.left import FileProblem, Left, in_words
+from flows.kinds.files.parse import Checks, FileReader
+from flows.kinds.files.place import Place
+from flows.kinds.files.rows import BLOCKS, RowTooLong
+from flows.values.errors import SourceError
+
+
+def look(place: Place, source: Files, table: FileTable, count: int) -> Preview:
+    """The first `count` rows of the newest file that matches, masked as they are loaded. Writes nothing.
+
+    Raises:
+        SourceError: no file matches, or the newest cannot be read.
+    """
+    where, left = f"{source.name}.{table.name}", list[Left]()
+    found = place.matching(table.pattern, left)
+    files = with_members(place, found, table.members, source.max_expansion, left)
+    if not files:
+        raise SourceError(
+            in_words(left) or f"no file matches {table.match}",
+            where=where,
+            fix="check match in the declaration, and the path in the connection URL",
+        )
+    reader = FileReader(place, files[-1], table, Checks(max_expansion=source.max_expansion))
+    try:
+        # The first portion says which columns there are.
+        portions = list(itertools.islice(reader.portions(BLOCKS[-1]), 2))
+    except FileProblem as problem:
+        raise SourceError(f"{files[-1].path}: {problem.reason}", where=where, fix="look at the file") from None
+    except RowTooLong:
+        raise SourceError(f"{files[-1].path}: a row is too long", where=where, fix="look at the file") from None
+    texts = b"".join(portion.sure + portion.doubtful for portion in portions).decode("utf-8")
+    rows = itertools.islice(csv.reader(io.StringIO(texts, newline="")), count)
+    records = [json.dumps(dict(zip(reader.sure_names, row, strict=False)), ensure_ascii=False) for row in rows]
+    facts = [("file", table.match, files[-1].path), ("files", "", f"{len(files):,} match")]
+    if said := in_words(left):
+        facts.append(("left alone", "", said))
+    kinds = {one.name: one.raw_type for one in reader.values} | table.pattern.columns
+    return Preview([record.encode() for record in records], kinds, facts)
