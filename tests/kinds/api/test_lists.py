@@ -396,6 +396,6 @@ async def test_an_api_that_is_down_is_left_alone_by_its_other_endpoints_too(ware
         with pytest.raises(SourceUnavailable):
             await load(warehouse, "http://127.0.0.1:1", "items", limits=HttpLimits(max_attempts=1))
         async with serve() as server:
-            with pytest.raises(CircuitOpen, match="lists is open for 60 s more: no connection"):
+            with pytest.raises(CircuitOpen, match=r"lists is open for (60|5\d) s more: no connection"):
                 await load(warehouse, server.url, "orders")
     assert [row["status"] for row in loads(warehouse)] == ["failed", "failed"]
