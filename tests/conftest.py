@@ -221,10 +221,14 @@ SHOP_ROLES = {"admin": roles.ADMIN, "app": "shop_app", "extractor": "medallion_e
 
 
 @pytest.fixture(autouse=True)
-def _variables_end_with_their_test() -> Iterator[None]:
-    """Commands that run in this process set Prefect's variables for it, and the next test's programs inherit them."""
-    before = set(os.environ)
+def _what_a_command_sets_ends_with_its_test() -> Iterator[None]:
+    """Commands that run in this process set Prefect's variables for it, and keep new files private: what the next test
+    starts would inherit the variables, and servers of another account could not read its files.
+    """
+    before, mask = set(os.environ), os.umask(0o022)
+    os.umask(mask)
     yield
+    os.umask(mask)
     for name in set(os.environ) - before:
         if name.startswith("PREFECT_"):
             del os.environ[name]

@@ -38,6 +38,8 @@ from infra.local import logs
 
 _log = logging.getLogger(__name__)
 _PAGE = 8192
+#: What pg_receivewal says of a segment that it asks for and the server has no longer.
+_REMOVED = "has already been removed"
 _COMPLETE = 24  # characters of a segment's name
 
 
@@ -124,21 +126,18 @@ class Archiver:
     def _see_to_the_receiver(self, session: psycopg.Connection) -> None:
         slot = server.slot(session)
         if slot is not None and slot.lost:
-            # The server has thrown away what we had not received: go on behind the gap rather than not at all.
-            _log.error("the server has removed WAL that was not archived: make a backup now; recovery ends at the gap")
-            self._stop_receiver()
-            session.execute("select pg_drop_replication_slot(%s)", [server.SLOT])
+            self._go_on_behind_the_gap(session)
             slot = None
-            self._clear()
         if self._receiver is not None and self._receiver.poll() is None:
             return
-        self._tell_why_it_ended()
+        if _REMOVED in self._tell_why_it_ended():
+            self._go_on_behind_the_gap(session)
+            slot = None
         if slot is None:
-            made = programs.run(
-                "pg_receivewal", "--create-slot", "--if-not-exists", f"--slot={server.SLOT}", url=self.at.url
-            )
-            if made.returncode != 0:
-                raise programs.refused("pg_receivewal", made.stderr, self.at.safe_address)
+            # Reserved at once: one that pg_receivewal makes keeps nothing until its first report, and a checkpoint may
+            # remove what it was about to ask for.
+            with suppress(psycopg.errors.DuplicateObject):
+                session.execute("select pg_create_physical_replication_slot(%s, true)", [server.SLOT])
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the receiver
         self._receiver = subprocess.Popen(
             programs.command(
@@ -154,13 +153,23 @@ class Archiver:
             start_new_session=True,
         )
 
-    def _tell_why_it_ended(self) -> None:
+    def _go_on_behind_the_gap(self, session: psycopg.Connection) -> None:
+        """The server has thrown away what we had not received: go on behind it rather than not at all."""
+        _log.error("the server has removed WAL that was not archived: make a backup now; recovery ends at the gap")
+        self._stop_receiver()
+        session.execute(
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = %s", [server.SLOT]
+        )
+        self._clear()
+
+    def _tell_why_it_ended(self) -> str:
         if self._receiver is None or self._said is None:
-            return
+            return ""
         self._said.seek(0)
         said = self._said.read(4096).decode(errors="replace")
         self._receiver = None
         _log.warning("%s", programs.refused("pg_receivewal", said, self.at.safe_address))
+        return said
 
     def _stop_receiver(self) -> None:
         if self._receiver is not None:

@@ -81,6 +81,8 @@ def test_a_disk_that_is_nearly_full(night: Night) -> None:
 def test_a_slot_that_nobody_reads(night: Night) -> None:
     night.as_admin("select pg_create_physical_replication_slot('forgotten', true)")
     night.as_admin("create table public.written as select n from generate_series(1, 1000) as n")
+    # Commits of this cluster do not wait until their WAL is written.
+    night.as_admin("select pg_switch_wal()")
     night.watch(lambda at: disk.slots(at.connection, 1000))
     night.follow("slot retains WAL", "slot forgotten", SLOT="forgotten")
 

@@ -107,6 +107,21 @@ def test_log_that_the_server_gave_up_is_a_gap_until_the_next_backup(backed: Back
     assert stretch(backed).missing == []
 
 
+def test_a_segment_that_the_server_no_longer_has_is_a_gap_and_not_the_end(backed: Backed) -> None:
+    """Its slot may stand elsewhere, so that no slot is lost: the receiver asked for the segment for ever."""
+    with backed.archived():
+        write(backed, 1)
+    for partial in archiver.spool_folder().glob("*.partial"):
+        partial.unlink()
+    (archiver.spool_folder() / "000000010000000000000001.partial").touch()  # where the receiver would go on
+
+    with backed.archived():
+        write(backed, 1)
+
+    backed.back_up()
+    assert stretch(backed).missing == []
+
+
 _RECOVER_AND_WAIT = """
 import sys, time
 from pathlib import Path

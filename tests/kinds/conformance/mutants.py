@@ -115,12 +115,12 @@ class TrustsAnyCursor(Mutant):
     """A reader that takes the stored value for one of whatever column is declared, as one did."""
 
     async def plan(self, warehouse: Any, origin: Any, source: Any, table: Any) -> Planned:
-        honest = ledger.read_cursor
+        honest = ledger.cursor_state
 
-        async def without_identity(*arguments: Any) -> Any:
-            return replace(await honest(*arguments), identity={})
+        def without_identity(*arguments: Any) -> Any:
+            return replace(honest(*arguments), identity={})
 
-        with patch.object(ledger, "read_cursor", without_identity):
+        with patch.object(ledger, "cursor_state", without_identity):
             return await self._kind.plan(warehouse, origin, source, table)
 
 
