@@ -66,7 +66,7 @@ def tell(console: Console, agrees: Callable[[str], bool]) -> None:
     with clock.step("Stack: PostgreSQL 18, Prefect, the commerce API"):
         set_day(home.commerce, 1)
         running = embedded.up(wait=False, with_commerce=True, on_step=lambda step: console.print(f"  {step}"))
-        _begin_anew(running.urls["warehouse_admin"], agrees)
+        _begin_from_scratch(running.urls["warehouse_admin"], agrees)
     with clock.step("Sources: a year of real groceries, while Prefect starts"):
         _fill(running, console)
         running.wait_for_prefect()
@@ -90,14 +90,14 @@ def tell(console: Console, agrees: Callable[[str], bool]) -> None:
         raise DemoFailed("the totals of source and gold differ", where="demo", fix="read the table of totals above")
 
 
-def _begin_anew(admin_url: str, agrees: Callable[[str], bool]) -> None:
+def _begin_from_scratch(admin_url: str, agrees: Callable[[str], bool]) -> None:
     others = findings.other_sources(admin_url)
     if others and not agrees(
         f"This warehouse has loads of {', '.join(others)}. The demo deletes all silver and gold, and the cursors and "
         "history of every source"
     ):
         raise DemoFailed(
-            f"nothing was changed: the warehouse has loads of {', '.join(others)}: the demo begins anew",
+            f"nothing was changed: the warehouse has loads of {', '.join(others)}: the demo starts from scratch",
             where="the embedded warehouse",
             fix="run the demo in another clone, with another MEDALLION_HOME, or with --yes",
         )

@@ -43,8 +43,8 @@ def test_the_demo_asks_before_it_deletes_what_was_loaded_of_other_sources(wareho
     assert findings.other_sources(url) == []
     loaded("crm")
     with pytest.raises(walkthrough.DemoFailed, match="loads of crm"):
-        walkthrough._begin_anew(url, no)
+        walkthrough._begin_from_scratch(url, no)
     assert len(asked) == 1
     assert findings.other_sources(url) == ["crm"]
-    walkthrough._begin_anew(url, lambda _: True)
+    walkthrough._begin_from_scratch(url, lambda _: True)
     assert findings.other_sources(url) == []

@@ -180,7 +180,7 @@ async def _lost(
 async def _rewritten(
     origin: Connection[Record], batch: TablePlan, state: CursorState, identity: dict[str, Any]
 ) -> str | None:
-    """Whether all rows were written anew, by a truncate or by `alter table … type … using …`."""
+    """Whether all rows were rewritten, by a truncate or by `alter table … type … using …`."""
     if any(change.change == "retyped" for change in batch.changes):
         return None  # a wider type holds the same values
     now = {**identity, "log": state.identity["log"]}

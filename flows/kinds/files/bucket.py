@@ -22,7 +22,7 @@ _BLOCK = 1 << 20
 class Bucket:
     """Objects below a prefix. What is uploaded in parts is listed when it is complete, so each object is whole.
 
-    An object is read as it was listed (`IfMatch`): one that is overwritten meanwhile is left alone.
+    An object is read as it was listed (`IfMatch`): one that is overwritten meanwhile is skipped.
     """
 
     def __init__(self, name: str, prefix: str, keys: tuple[str, str] | None, skip: str | None = None) -> None:

@@ -40,13 +40,13 @@ class FileTable:
 
     `match` is a pattern of paths under the connection URL: see `Pattern`. Parts in braces become columns.
     `columns` are types by name; a column that is not named there is text. `headers` gives columns other names than
-    their headers: `headers={"Betrag (EUR)": "amount"}`. A file that lacks a declared column is left alone, unless
-    `optional` names it; one with a new column adds it (`on_drift="evolve"`), or is left alone ("freeze").
+    their headers: `headers={"Betrag (EUR)": "amount"}`. A file that lacks a declared column is skipped, unless
+    `optional` names it; one with a new column adds it (`on_drift="evolve"`), or is skipped ("freeze").
     `members` is a pattern of the names of members that are read of a zip archive: each is a file of its own.
     `load`: Merge and Append take the rows of each new file; Replace makes the table what the newest file holds, in the
     order of the dates in the paths, and then of the paths.
     `same_name` is what becomes of new content under a known name: "replace" puts its rows in the place of the former
-    ones, "add" loads it like another file, "refuse" leaves it alone.
+    ones, "add" loads it like another file, "refuse" skips it.
     `vanished` is what becomes of rows whose file is gone: "keep", or "delete", which marks them as deleted (without a
     key: removes them). `max_deleted` (a share, 0 to 1) stops a load that would delete more of the rows at once.
     The other options are as for tables of a Database.

@@ -1,4 +1,4 @@
-"""Files that are left alone, and why."""
+"""Files that are skipped, and why."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class FileProblem(Exception):
 
 
 def in_words(left: Sequence[Left]) -> str | None:
-    """For a person: how many files were left alone, and the first of them with their reasons."""
+    """For a person: how many files were skipped, and the first of them with their reasons."""
     if not left:
         return None
     listed = "; ".join(f"{visible(one.path)}: {one.reason}" for one in left[:_NAMED])
     more = f"; and {len(left) - _NAMED:,} more" if len(left) > _NAMED else ""
-    return f"{len(left):,} {'file was' if len(left) == 1 else 'files were'} left alone: {listed}{more}"
+    return f"{len(left):,} {'file was' if len(left) == 1 else 'files were'} skipped: {listed}{more}"

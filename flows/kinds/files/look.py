@@ -45,6 +45,6 @@ def look(place: Place, source: Files, table: FileTable, count: int) -> Preview:
     records = [json.dumps(dict(zip(reader.sure_names, row, strict=False)), ensure_ascii=False) for row in rows]
     facts = [("file", table.match, files[-1].path), ("files", "", f"{len(files):,} match")]
     if said := in_words(left):
-        facts.append(("left alone", "", said))
+        facts.append(("skipped", "", said))
     kinds = {one.name: one.raw_type for one in reader.values} | table.pattern.columns
     return Preview([record.encode() for record in records], kinds, facts)

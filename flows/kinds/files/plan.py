@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class FilesPlan:
     """A table's next load.
 
-    `pending` are the files to read, in order; `listed` what manifests say of them. `left` are those left alone; `gone`
+    `pending` are the files to read, in order; `listed` what manifests say of them. `left` are those skipped; `gone`
     the contents that no file has any more, if their rows are to be deleted. `raw` are raw's columns, None before the
     first load. `rereads`: files are read that raw has already.
     """

@@ -15,7 +15,7 @@ class Settled:
         Settled("30 s")        for senders that write slowly: at least the longest pause between two writes
         Settled("0 s")         for senders that rename a complete file into the folder, and for object stores
 
-    Whatever is declared, a file that changes while it is read is left alone.
+    Whatever is declared, a file that changes while it is read is skipped.
     """
 
     quiet: str = "30 s"

@@ -51,12 +51,15 @@ NOTICED_BY: dict[str, Promise] = {
 }
 
 
-@pytest.mark.parametrize("fault", NAMES)
-@pytest.mark.parametrize("kind", FIXTURES)
+# With log capture keys are unique at the source, or nothing is captured: it has no two rows of one key to choose from.
+WITHOUT_COPIES = {("changelog", "chooses a copy")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"), [(kind, fault) for kind in FIXTURES for fault in NAMES if (kind, fault) not in WITHOUT_COPIES]
+)
 async def test_a_fault_dies_of_a_promise(begin: Callable[[Fixture], Given], kind: str, fault: str) -> None:
     given = begin(FIXTURES[kind])
-    if fault == "chooses a copy" and not given.end.duplicates:
-        pytest.skip("a source of this kind has no two rows of one key")
     mutant = mutants(KINDS[kind], given.end)[fault]
 
     with patch.dict(KINDS, {kind: mutant}), pytest.raises(AssertionError):

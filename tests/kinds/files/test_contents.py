@@ -1,4 +1,4 @@
-"""Each content exactly once, whatever its name and its times; and files that are not whole are left alone."""
+"""Each content exactly once, whatever its name and its times; and files that are not whole are skipped."""
 
 import gzip
 import json
@@ -205,11 +205,11 @@ async def test_a_file_that_is_not_whole_is_left_alone_and_the_others_are_loaded(
     result = await drop.load(format=csv)
 
     assert result.warning is not None
-    assert result.warning.startswith("1 file was left alone: broken.csv: ")
+    assert result.warning.startswith("1 file was skipped: broken.csv: ")
     assert reason in result.warning
     assert drop.raw("x, y") == [("9", "nine")]
     assert drop.quarantine() == []
-    drop.put("broken.csv", "x;y\n3;mended\n" + end)
+    drop.put("broken.csv", "x;y\n3;fixed\n" + end)
     assert (await drop.load(format=csv)).warning is None
     assert [row[0] for row in drop.raw("x, y")] == ["3", "9"]
 
