@@ -1,6 +1,6 @@
 """Churn: the probability that a household buys nothing in the next four weeks, trained on gold.
 
-The data is split by time, never by rows. With the last day of sales at the right:
+The data is split by time, never by rows. With the last complete day of sales at the right:
 
     … ─┬── 28 days ──┬── 28 days ──┬── 28 days ──┤
        training      training      holdout       scored now
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,11 @@ class Examples:
     features: Floats
     labels: Flags
 
+    def unlabelled(self, cutoff: date) -> Examples:
+        """The same, without what is known of the time after a cutoff."""
+        known = np.array([each != cutoff for each in self.cutoffs], dtype=bool)
+        return replace(self, labels=self.labels & known)
+
     def at(self, wanted: set[date]) -> Examples:
         """The examples at some of the cutoffs."""
         chosen = np.array([cutoff in wanted for cutoff in self.cutoffs], dtype=bool)
@@ -110,7 +115,8 @@ async def train(warehouse: Connection[Record], model: Churn = CHURN) -> Trained:
     first, last = await _span(warehouse, model)
     training = training_cutoffs(first, last, model)
     holdout = last - timedelta(days=model.window_days)
-    everything = await read_examples(warehouse, [*training, holdout, last], model)
+    # Purchases of a day that is not over are after the last cutoff: none of its households can be said to have stayed.
+    everything = (await read_examples(warehouse, [*training, holdout, last], model)).unlabelled(last)
     learned, judged = everything.at(set(training)), everything.at({holdout})
     _refuse_too_few(learned, "training", model)
     _refuse_too_few(judged, "holdout", model)
@@ -151,10 +157,13 @@ def refuse_below(trained: Trained, model: Churn = CHURN) -> DataRefused | None:
 
 
 async def _span(warehouse: Connection[Record], model: Churn) -> tuple[date, date]:
-    """The first and the last day of sales. Raises DataRefused if they leave no room for training and holdout."""
-    row = await warehouse.fetchrow("select min(sold_on) as first, max(sold_on) as last from gold.fct_basket_lines")
+    """The first and the last complete day of sales. Raises DataRefused if they leave no room for training and holdout."""
+    # A day that is not over has fewer purchases, and who comes in its evening would count as one who stayed away.
+    row = await warehouse.fetchrow(
+        "select min(sold_on) as first, max(sold_on) filter (where is_complete) as last from gold.agg_daily_sales"
+    )
     needed = model.lately_days + 3 * model.window_days
-    if row is None or row["first"] is None or (row["last"] - row["first"]).days < needed:
+    if row is None or row["last"] is None or (row["last"] - row["first"]).days < needed:
         raise _too_little(model, f"gold has less than {needed} days of sales")
     return row["first"], row["last"]
 

@@ -5,13 +5,14 @@ so that sums are exact. Every function gives the table's key as index and the co
 """
 
 from datetime import date, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import pandas
 
 from demo.dataset import path_of
+from demo.places import place_of_store
 from tests.conftest import ROOT
 
 # The stubs follow every union that an index might be; nothing would be found in them but themselves.
@@ -20,6 +21,8 @@ Frame = Any
 Series = Any
 
 AMOUNTS = ("sales_value", "retail_disc", "coupon_disc", "coupon_match_disc")
+# What a lift is measured against: days before, the least of them, and at most this much of the spread by chance.
+BASELINE_DAYS, LEAST_BASELINE_DAYS, SIGNIFICANT = 182, 84, 1.96
 AFFINITY_DAYS, AFFINITY_MINIMUM, AFFINITY_PARTNERS, EXPECTED_DAYS = 91, 10, 20, 91
 
 
@@ -58,7 +61,7 @@ class Dataset:
             lines = lines[lines["household_id"].astype(int) <= self._households]
         lines = lines.assign(
             household_id=lines["household_id"].astype(int),
-            sold_on=lines["transaction_timestamp"].dt.date,
+            sold_on=local_days(lines["transaction_timestamp"], lines["store_id"]),
             **{amount: (lines[amount] * 100).round().astype("int64") for amount in AMOUNTS},
         )
         shelf = lines["sales_value"] + lines["retail_disc"] + lines["coupon_match_disc"]
@@ -70,6 +73,16 @@ class Dataset:
                 product_category=lambda rows: rows["product_category"].fillna("Unknown"),
             )
         )
+
+    @cached_property
+    def last_complete_day(self) -> date:
+        """The last day that was over in every store when the last line was sold."""
+        lines = pd.read_parquet(path_of("transactions"))
+        if self._households is not None:
+            lines = lines[lines["household_id"].astype(int) <= self._households]
+        newest = pd.Timestamp(lines["transaction_timestamp"].max(), tz="UTC")
+        zones = {zone_of(int(store)) for store in lines["store_id"].unique()}
+        return min(newest.tz_convert(zone).date() for zone in zones) - timedelta(days=1)
 
     @cached_property
     def products(self) -> Frame:
@@ -127,6 +140,8 @@ class Dataset:
             coupon_discount=("coupon_discount", "sum"),
         ).reindex(self.calendar.to_list(), fill_value=0)
         sales = days["sales_value"]
+        complete = pd.Series([day <= self.last_complete_day for day in days.index], index=days.index)
+        whole = sales.where(complete)
         year = fiscal(self.calendar).set_index(days.index)
         return (
             days.drop(columns="shelf_value")
@@ -134,10 +149,11 @@ class Dataset:
                 shop_discount=days["shelf_value"] - sales,
                 sales_to_date=sales.cumsum(),
                 sales_fiscal_year_to_date=sales.groupby(year["fiscal_year"].to_numpy()).cumsum(),
-                sales_7_day_average=sales.rolling(7).mean(),
-                sales_28_day_average=sales.rolling(28).mean(),
+                is_complete=complete,
+                sales_7_day_average=whole.rolling(7).mean(),
+                sales_28_day_average=whole.rolling(28).mean(),
                 sales_same_weekday_before=sales.shift(7),
-                change_on_same_weekday=(sales / sales.shift(7).replace(0, np.nan) - 1),
+                change_on_same_weekday=(whole / sales.shift(7).replace(0, np.nan) - 1),
                 sales_year_before=sales.shift(364),
                 fiscal_year=year["fiscal_year"],
                 fiscal_week=year["fiscal_week"],
@@ -151,16 +167,18 @@ class Dataset:
         baskets = self.fct_baskets.join(fiscal(self.fct_baskets["sold_on"]))
         weeks = self.agg_daily_sales.groupby(keys).agg(
             days=("sales_value", "size"),
+            is_complete=("is_complete", "all"),
             basket_lines=("basket_lines", "sum"),
             baskets=("baskets", "sum"),
             sales_value=("sales_value", "sum"),
             shop_discount=("shop_discount", "sum"),
             coupon_discount=("coupon_discount", "sum"),
         )
-        sales, whole = weeks["sales_value"], weeks["sales_value"].where(weeks["days"] == 7)
+        complete = weeks["is_complete"] & (weeks["days"] == 7)
+        sales, whole = weeks["sales_value"], weeks["sales_value"].where(complete)
         return weeks.assign(
             households=baskets.groupby(keys)["household_id"].nunique().reindex(weeks.index, fill_value=0),
-            is_complete=weeks["days"] == 7,
+            is_complete=complete,
             average_basket=sales / weeks["baskets"].replace(0, np.nan),
             sales_fiscal_year_to_date=sales.groupby("fiscal_year").cumsum(),
             sales_4_week_average=whole.rolling(4).mean(),
@@ -172,7 +190,10 @@ class Dataset:
     def agg_daily_department_sales(self) -> Frame:
         grouped = self.lines.groupby(["sold_on", "department"])
         sales = grouped.agg(basket_lines=("product_id", "size"), sales_value=("sales_value", "sum"))
-        return sales.assign(shop_discount=grouped["shelf_value"].sum() - sales["sales_value"])
+        return sales.assign(
+            is_complete=[day <= self.last_complete_day for day, _ in sales.index],
+            shop_discount=grouped["shelf_value"].sum() - sales["sales_value"],
+        )
 
     @cached_property
     def agg_fiscal_month_sales(self) -> Frame:
@@ -181,18 +202,20 @@ class Dataset:
         daily = daily.join(fiscal(daily["sold_on"]))
         months = daily.pivot_table(index=keys, columns="department", values="sales_value", aggfunc="sum", fill_value=0)
         around = pd.Series(pd.date_range(date(2016, 1, 31), date(2019, 1, 31)).date)
-        known = set(self.calendar)
-        complete = around.isin(known).groupby([fiscal(around)[key] for key in keys]).all()
-        whole = months.where(complete.reindex(months.index), axis=0)
-        before = whole.shift(1)
+        known = {day for day in self.calendar if day <= self.last_complete_day}
+        parts = around.isin(known).groupby([fiscal(around)[key] for key in keys])
+        whole = months.where(parts.all().reindex(months.index), axis=0)
+        per_week = whole.div((parts.size() / 7).reindex(months.index), axis=0)
+        before = per_week.shift(1)
         tables = {
             "sales_value": months,
             "rank_in_month": months.rank(axis=1, method="min", ascending=False),
             "share_of_month": months.div(months.sum(axis=1), axis=0),
             "sales_fiscal_year_to_date": months.groupby("fiscal_year").cumsum(),
-            "sales_month_before": before,
-            "change_on_month_before": whole / before.replace(0, np.nan) - 1,
-            "contribution_to_change": (whole - before).div(before.sum(axis=1, min_count=1), axis=0),
+            "sales_per_week": months.div((parts.size() / 7).reindex(months.index), axis=0),
+            "sales_month_before": whole.shift(1),
+            "change_on_month_before": per_week / before.replace(0, np.nan) - 1,
+            "contribution_to_change": (per_week - before).div(before.sum(axis=1, min_count=1), axis=0),
         }
         stacked = {name: table.stack() for name, table in tables.items()}
         return pd.DataFrame(stacked)
@@ -200,7 +223,7 @@ class Dataset:
     @cached_property
     def customer_360(self) -> Frame:
         baskets = self.fct_baskets
-        as_of = baskets["sold_on"].max()
+        as_of = self.last_complete_day
         told = baskets.groupby("household_id").agg(
             first_purchase_on=("sold_on", "min"),
             last_purchase_on=("sold_on", "max"),
@@ -218,7 +241,7 @@ class Dataset:
 
         above = share_below(-told["sales_value"])
         days = pd.Series([max((as_of - day).days + 1, 28) for day in told["first_purchase_on"]], index=told.index)
-        recency = pd.Series([(as_of - day).days for day in told["last_purchase_on"]], index=told.index)
+        recency = pd.Series([max((as_of - day).days, 0) for day in told["last_purchase_on"]], index=told.index)
         gap = days / told["baskets"]
         categories = self.lines[self.lines["product_category"] != "Unknown"]
         spent = categories.groupby(["household_id", "product_category"])["sales_value"].sum().reset_index()
@@ -226,7 +249,7 @@ class Dataset:
         answered = self.redemptions.groupby("household_id")
         addressed = self.targets.groupby("household_id").size()
         scores = {
-            "recency_score": score(told["last_purchase_on"].map(date.toordinal)),
+            "recency_score": score(told["last_purchase_on"].map(lambda day: min(day, as_of).toordinal())),
             "frequency_score": score(told["baskets"]),
             "value_score": score(told["sales_value"]),
         }
@@ -254,42 +277,83 @@ class Dataset:
 
     @cached_property
     def agg_campaign_lift(self) -> Frame:
-        baskets = self.fct_baskets
-        ordinal = baskets["sold_on"].map(date.toordinal).to_numpy()
-        first = baskets.groupby("household_id")["sold_on"].min().map(date.toordinal)
         rows = []
         for campaign, told in self.campaigns.iterrows():
-            start, until = told["starts_on"].toordinal(), min(told["ends_on"].toordinal(), ordinal.max())
+            start, until = told["starts_on"].toordinal(), min(told["ends_on"], self.last_complete_day).toordinal()
             days = until - start + 1
-            members = first.index[first < start - days]
-            in_group = members.isin(self.targets.loc[self.targets["campaign_id"] == campaign, "household_id"])
-            answers = self.redemptions[self.redemptions["campaign_id"] == campaign]
+            answers = self.redemptions[self.redemptions["campaign_id"] == campaign]["household_id"]
+            lift, before = self.lift_of(campaign, start, until), self.lift_of(campaign, start - days, start - 1)
             row: dict[str, Any] = {
                 "campaign_id": campaign,
                 "measured_days": days,
                 "redemptions": len(answers),
-                "responding_households": answers["household_id"].nunique(),
-                "is_measurable": bool(
-                    start - days >= ordinal.min() and days >= 7 and in_group.sum() >= 2 and (~in_group).sum() >= 2
-                ),
+                "responding_households": answers[answers.isin(self._addressed(campaign))].nunique(),
+                "is_measurable": lift is not None,
+                "has_parallel_trend": False,
+                "is_significant": False,
             }
-            if row["is_measurable"]:
-                before = self._spent(members, (ordinal >= start - days) & (ordinal < start))
-                during = self._spent(members, (ordinal >= start) & (ordinal <= until))
-                change, other = (during - before)[in_group], (during - before)[~in_group]
-                row |= {
-                    "targeted_measured": int(in_group.sum()),
-                    "untargeted_measured": int((~in_group).sum()),
-                    "targeted_before": before[in_group].mean(),
-                    "targeted_during": during[in_group].mean(),
-                    "untargeted_before": before[~in_group].mean(),
-                    "untargeted_during": during[~in_group].mean(),
-                    "lift_per_household": change.mean() - other.mean(),
-                    "standard_error": np.sqrt(change.var(ddof=1) / len(change) + other.var(ddof=1) / len(other)),
-                    "incremental_sales": (change.mean() - other.mean()) * len(change),
-                }
+            if lift is not None:
+                row |= lift | {"incremental_sales": lift["lift_per_household"] * lift["targeted_measured"]}
+                if before is not None:
+                    claimed = abs(before["lift_per_household"]) <= SIGNIFICANT * before["standard_error"]
+                    row |= {
+                        "pre_trend_per_household": before["lift_per_household"],
+                        "pre_trend_error": before["standard_error"],
+                        "has_parallel_trend": claimed,
+                        "is_significant": claimed
+                        and abs(lift["lift_per_household"]) > SIGNIFICANT * lift["standard_error"],
+                    }
             rows.append(row)
         return pd.DataFrame(rows).set_index("campaign_id")
+
+    def lift_of(self, campaign: int, start: int, until: int) -> dict[str, Any] | None:
+        """The lift of a campaign's households between two days, by their ordinals; None if it cannot be measured."""
+        bought = self.fct_baskets["sold_on"].map(date.toordinal).to_numpy()
+        first = self.fct_baskets.groupby("household_id")["sold_on"].min().map(date.toordinal)
+        days, known = until - start + 1, min(BASELINE_DAYS, start - bought.min())
+        if days < 7 or known < LEAST_BASELINE_DAYS:
+            return None
+        members = first.index[first < start - LEAST_BASELINE_DAYS]
+        addressed = members.isin(self._addressed(campaign))
+        meanwhile = [
+            other
+            for other, told in self.campaigns.iterrows()
+            if other != campaign
+            and told["starts_on"].toordinal() <= until
+            and min(told["ends_on"], self.last_complete_day).toordinal() >= start - days
+        ]
+        exposed = members.isin(self.targets.loc[self.targets["campaign_id"].isin(meanwhile), "household_id"])
+        before = self._spent(members, (bought >= start - known) & (bought < start)) * days / known
+        during = self._spent(members, (bought >= start) & (bought <= until))
+        if not addressed.any():
+            return None
+        bounds = np.quantile(before[addressed], [0.2, 0.4, 0.6, 0.8], method="inverted_cdf")
+        fifth = np.searchsorted(bounds, before, side="right")
+        parts = []
+        for nth in range(5):
+            mine, others = addressed & (fifth == nth), ~addressed & ~exposed & (fifth == nth)
+            if mine.sum() >= 2 and others.sum() >= 2:
+                change, other = (during - before)[mine], (during - before)[others]
+                error = change.var(ddof=1) / len(change) + other.var(ddof=1) / len(other)
+                means = [values.mean() for group in (mine, others) for values in (before[group], during[group])]
+                parts.append((mine.sum(), others.sum(), *means, error))
+        if not parts:
+            return None
+        weights, compared, *means, errors = (np.array(values, dtype=float) for values in zip(*parts, strict=True))
+        mean = [float((values * weights).sum() / weights.sum()) for values in means]
+        return {
+            "targeted_measured": int(weights.sum()),
+            "untargeted_measured": int(compared.sum()),
+            "targeted_before": mean[0],
+            "targeted_during": mean[1],
+            "untargeted_before": mean[2],
+            "untargeted_during": mean[3],
+            "lift_per_household": mean[1] - mean[0] - (mean[3] - mean[2]),
+            "standard_error": float(np.sqrt((weights**2 * errors).sum()) / weights.sum()),
+        }
+
+    def _addressed(self, campaign: int) -> Series:
+        return self.targets.loc[self.targets["campaign_id"] == campaign, "household_id"]
 
     def _spent(self, households: Any, chosen: Any) -> Any:
         """Cents per household in the chosen baskets, 0 for those that bought nothing."""
@@ -333,8 +397,9 @@ class Dataset:
     @cached_property
     def forecast_features(self) -> Frame:
         daily = self.agg_daily_department_sales["sales_value"].unstack("department")
-        last = daily.index.max()
-        days = [*self.calendar, last + timedelta(days=1)]
+        last = self.last_complete_day
+        daily = daily[daily.index <= last]
+        days = [*(day for day in self.calendar if day <= last), last + timedelta(days=1)]
         promotions = self._promotions()
         parts = []
         for department in daily.columns:
@@ -398,6 +463,23 @@ class Dataset:
         return {*self.lines["product_id"].unique(), DELETED_PRODUCT, RENAMED_PRODUCT}
 
 
+@cache
+def zone_of(store: int) -> str:
+    """The time zone of a store's state."""
+    zones = pd.read_csv(ROOT / "dbt_project/seeds/regions.csv").set_index("region")["time_zone"]
+    return str(zones[place_of_store(store).region])
+
+
+def local_days(moments: Series, stores: Series) -> Series:
+    """The day in the store's time zone of each moment in UTC."""
+    zones = stores.astype(int).map(zone_of)
+    days = pd.Series(index=moments.index, dtype=object)
+    for zone in zones.unique():
+        here = zones == zone
+        days[here] = moments[here].dt.tz_localize("UTC").dt.tz_convert(zone).dt.date
+    return days
+
+
 def sunday(day: date) -> date:
     """The first day of the day's week."""
     return day - timedelta(days=(day.weekday() + 1) % 7)
@@ -411,7 +493,7 @@ TABLES = (
 MONEY = {
     "sales_value", "shelf_value", "coupon_discount", "shop_discount", "average_basket", "expected_sales",
     "targeted_before", "targeted_during", "untargeted_before", "untargeted_during", "lift_per_household",
-    "standard_error", "incremental_sales",
+    "standard_error", "incremental_sales", "pre_trend_per_household", "pre_trend_error",
 }  # fmt: skip
 
 

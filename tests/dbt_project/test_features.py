@@ -18,7 +18,7 @@ DAYS = """
     select day.sold_on
     from gold.agg_daily_sales as day
     inner join gold.agg_daily_sales as before on day.sold_on = before.sold_on + 1
-    where day.baskets > 0 and before.baskets > 0
+    where day.baskets > 0 and before.baskets > 0 and day.is_complete
     order by 1
 """
 # What is to be predicted, and whether it has happened.
@@ -31,7 +31,7 @@ CHANGED = """
             when sold_on > %(day)s then ' renamed' else '' end
         where sold_on >= %(day)s
     )
-    insert into known_sales select %(day)s, 'Unheard of', 1, 5, 0, now(), 99
+    insert into known_sales select %(day)s, 'Unheard of', true, 1, 5, 0, now(), 99
 """
 
 
@@ -85,8 +85,9 @@ def test_a_window_that_takes_in_its_own_day_is_found_out(real: Warehouse) -> Non
     assert features(real, CHANGED, day, leaking) != as_known
 
 
-def test_the_day_after_the_last_sales_is_the_one_to_predict(real: Warehouse) -> None:
+def test_the_day_after_the_last_complete_one_is_the_one_to_predict(real: Warehouse) -> None:
     rows = real.rows("select date_day, is_to_predict, sales_value from gold.forecast_features")
-    last = real.value("select max(sold_on) from gold.agg_daily_sales")
+    last = real.value("select max(sold_on) from gold.agg_daily_sales where is_complete")
+    assert last < real.value("select max(sold_on) from gold.agg_daily_sales")
     assert {row["date_day"] for row in rows if row["is_to_predict"]} == {last + timedelta(days=1)}
     assert all((row["sales_value"] is None) == row["is_to_predict"] for row in rows)

@@ -10,6 +10,8 @@ create table gold.dim_household (household_key uuid, household_id bigint, is_cur
 create table gold.fct_basket_lines (
     household_key uuid, basket_id bigint, sold_on date, sales_value numeric(10, 2), shelf_value numeric(10, 2)
 );
+create view gold.agg_daily_sales as
+select distinct sold_on, sold_on <> date '2018-01-02' as is_complete from gold.fct_basket_lines;
 """
 # Dice that fall the same way every time, and for each household and day anew: a condition on random() alone would be
 # thrown once a household, where the planner likes that better.

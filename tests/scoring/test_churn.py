@@ -115,6 +115,19 @@ async def test_without_gold_the_next_move_is_a_transform(warehouse: TestDatabase
     assert "medallion transform" in caught.value.fix
 
 
+async def test_a_day_that_is_not_over_is_not_learned_from(filled: TestDatabase) -> None:
+    """Else who buys in its evening would have stayed away. The same day, once it is complete, moves the windows."""
+    with copy_of(filled) as warehouse:
+        before = await trained_on(warehouse)
+        run(warehouse, "insert into gold.fct_basket_lines select household_key, 1, '2018-01-02', 5, 5 "
+            "from gold.dim_household where household_id = 1")  # fmt: skip
+        during = await trained_on(warehouse)
+        assert (during.as_of, during.fingerprint) == (before.as_of, before.fingerprint)
+        run(warehouse, "create or replace view gold.agg_daily_sales as "
+            "select distinct sold_on, true as is_complete from gold.fct_basket_lines")  # fmt: skip
+        assert (await trained_on(warehouse)).as_of == date(2018, 1, 2)
+
+
 async def test_versions_and_scores_are_written_together_and_the_same_only_once(filled: TestDatabase) -> None:
     with copy_of(filled) as warehouse:
         trained = await trained_on(warehouse)

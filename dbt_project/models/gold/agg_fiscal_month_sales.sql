@@ -4,9 +4,12 @@ with sales as (
 
 span as (
     select
-        min(sold_on) as first_day,
-        max(sold_on) as last_day
+        min(sales.sold_on) as first_day,
+        max(sales.sold_on) as last_day,
+        sales_as_of.last_complete_day
     from sales
+    cross join {{ ref('sales_as_of') }} as sales_as_of
+    group by sales_as_of.last_complete_day
 ),
 
 -- A running number, so that the month before January is December and the year before is twelve months back.
@@ -18,10 +21,12 @@ months as (
         dates.fiscal_year * 12 + dates.fiscal_month as month_number,
         min(dates.date_day) as first_day,
         max(dates.date_day) as last_day,
-        min(dates.date_day) >= span.first_day and max(dates.date_day) <= span.last_day as is_complete
+        count(*)::numeric / 7 as weeks,
+        coalesce(min(dates.date_day) >= span.first_day and max(dates.date_day) <= span.last_complete_day, false)
+            as is_complete
     from {{ ref('dim_date') }} as dates
     cross join span
-    group by dates.fiscal_year, dates.fiscal_quarter, dates.fiscal_month, span.first_day, span.last_day
+    group by dates.fiscal_year, dates.fiscal_quarter, dates.fiscal_month, span.first_day, span.last_day, span.last_complete_day
     having max(dates.date_day) >= span.first_day and min(dates.date_day) <= span.last_day
 ),
 
@@ -61,6 +66,14 @@ filled as (
             and departments.department = department_sales.department
 ),
 
+weekly as (
+    select
+        *,
+        sales_value / weeks as sales_per_week
+    from filled
+),
+
+-- Months have four weeks or five, so what is compared is the week of each.
 compared as (
     select
         *,
@@ -70,15 +83,17 @@ compared as (
             partition by department, fiscal_year order by fiscal_month
         ) as sales_fiscal_year_to_date,
         lag(case when is_complete then sales_value end) over by_month as sales_month_before,
-        lag(case when is_complete then sales_value end, 12) over by_month as sales_year_before
-    from filled
+        lag(case when is_complete then sales_value end, 12) over by_month as sales_year_before,
+        lag(case when is_complete then sales_per_week end) over by_month as per_week_month_before,
+        lag(case when is_complete then sales_per_week end, 12) over by_month as per_week_year_before
+    from weekly
     window by_month as (partition by department order by month_number)
 ),
 
 contributing as (
     select
         *,
-        sum(sales_month_before) over (partition by month_number) as all_sales_month_before
+        sum(per_week_month_before) over (partition by month_number) as all_per_week_month_before
     from compared
 )
 
@@ -89,24 +104,26 @@ select
     department,
     first_day,
     last_day,
+    weeks::integer as weeks,
     is_complete,
     basket_lines,
     sales_value::numeric(14, 2) as sales_value,
     shop_discount::numeric(14, 2) as shop_discount,
+    sales_per_week::numeric(14, 2) as sales_per_week,
     rank_in_month,
-    (sales_value / nullif(all_sales, 0))::numeric(8, 6) as share_of_month,
+    (sales_value / nullif(all_sales, 0))::numeric(22, 6) as share_of_month,
     sales_fiscal_year_to_date::numeric(16, 2) as sales_fiscal_year_to_date,
     sales_month_before::numeric(14, 2) as sales_month_before,
     case
-        when is_complete then (sales_value - sales_month_before) / nullif(sales_month_before, 0)
-    end::numeric(12, 4) as change_on_month_before,
+        when is_complete then (sales_per_week - per_week_month_before) / nullif(per_week_month_before, 0)
+    end::numeric(20, 4) as change_on_month_before,
     case
-        when is_complete then (sales_value - sales_month_before) / nullif(all_sales_month_before, 0)
-    end::numeric(12, 6) as contribution_to_change,
+        when is_complete then (sales_per_week - per_week_month_before) / nullif(all_per_week_month_before, 0)
+    end::numeric(22, 6) as contribution_to_change,
     sales_year_before::numeric(14, 2) as sales_year_before,
     case
-        when is_complete then (sales_value - sales_year_before) / nullif(sales_year_before, 0)
-    end::numeric(12, 4) as change_on_year_before,
+        when is_complete then (sales_per_week - per_week_year_before) / nullif(per_week_year_before, 0)
+    end::numeric(20, 4) as change_on_year_before,
     _extracted_at,
     _loaded_batch_id
 from contributing

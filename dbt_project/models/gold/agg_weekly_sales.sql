@@ -16,7 +16,9 @@ buyers as (
     select
         dates.fiscal_year,
         dates.fiscal_week,
-        count(distinct baskets.household_id)::integer as households
+        count(distinct baskets.household_id) filter (
+            where baskets.household_id <> {{ unknown_member() }}
+        )::integer as households
     from {{ ref('fct_baskets') }} as baskets
     inner join dates on baskets.sold_on = dates.date_day
     group by dates.fiscal_year, dates.fiscal_week
@@ -30,6 +32,7 @@ weeks as (
         fiscal_week,
         min(sold_on) as first_day,
         count(*)::integer as days,
+        count(*) = 7 and bool_and(is_complete) as is_complete,
         sum(basket_lines)::integer as basket_lines,
         sum(baskets)::integer as baskets,
         sum(sales_value) as sales_value,
@@ -44,13 +47,12 @@ weeks as (
 compared as (
     select
         *,
-        days = 7 as is_complete,
         sum(sales_value) over (partition by fiscal_year order by fiscal_week) as sales_fiscal_year_to_date,
-        -- A week that began before the first day with sales, or goes on after the last, is no measure of another.
+        -- A week that began before the first day with sales, or is not over, is no measure of another.
         case
-            when count(*) filter (where days = 7) over last_four_weeks = 4 then avg(sales_value) over last_four_weeks
+            when count(*) filter (where is_complete) over last_four_weeks = 4 then avg(sales_value) over last_four_weeks
         end as sales_4_week_average,
-        lag(case when days = 7 then sales_value end) over (order by fiscal_year, fiscal_week) as sales_week_before
+        lag(case when is_complete then sales_value end) over (order by fiscal_year, fiscal_week) as sales_week_before
     from weeks
     window last_four_weeks as (order by fiscal_year, fiscal_week rows between 3 preceding and current row)
 )
@@ -76,18 +78,16 @@ select
     case
         when compared.is_complete
             then (compared.sales_value - compared.sales_week_before) / nullif(compared.sales_week_before, 0)
-    end::numeric(10, 4) as change_on_week_before,
+    end::numeric(20, 4) as change_on_week_before,
     year_before.sales_value::numeric(14, 2) as sales_year_before,
     case
         when compared.is_complete
             then (compared.sales_value - year_before.sales_value) / nullif(year_before.sales_value, 0)
-    end::numeric(10, 4) as change_on_year_before,
+    end::numeric(20, 4) as change_on_year_before,
     compared._extracted_at,
     compared._loaded_batch_id
 from compared
 left join buyers on compared.fiscal_year = buyers.fiscal_year and compared.fiscal_week = buyers.fiscal_week
 left join compared as year_before
-    on
-        compared.fiscal_year = year_before.fiscal_year + 1
-        and compared.fiscal_week = year_before.fiscal_week
-        and year_before.is_complete
+    -- 52 weeks before, as agg_daily_sales: the week of the same number is another one after a year of 53.
+    on compared.first_day = year_before.first_day + 364 and year_before.is_complete

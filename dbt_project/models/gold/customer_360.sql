@@ -42,9 +42,13 @@ baskets as (
     where household_id <> {{ unknown_member() }}
 ),
 
--- Recency counts from the last day with sales, not from today: history must not age because nobody loaded it.
+-- Recency counts from the last complete day, not from today: history must not age because nobody loaded it, and the few
+-- who came this morning must not push all others back. Who bought after that day bought on it.
 as_of as (
-    select max(sold_on) as day from baskets
+    select coalesce(sales_as_of.last_complete_day, max(baskets.sold_on)) as day
+    from {{ ref('sales_as_of') }} as sales_as_of
+    left join baskets on true
+    group by sales_as_of.last_complete_day
 ),
 
 purchases as (
@@ -84,9 +88,14 @@ redemptions as (
         version_ids.household_id,
         count(*)::integer as redemptions,
         count(distinct redemptions.campaign_id)::integer as campaigns_answered,
+        count(distinct campaign_target.campaign_id) as addressed_campaigns_answered,
         max(redemptions.redeemed_on) as last_redemption_on
     from {{ ref('fct_redemptions') }} as redemptions
     inner join version_ids on redemptions.household_key = version_ids.household_key
+    left join {{ ref('campaign_target') }} as campaign_target
+        on
+            redemptions.campaign_id = campaign_target.campaign_id
+            and version_ids.household_id = campaign_target.household_id
     group by version_ids.household_id
 ),
 
@@ -119,7 +128,7 @@ observed as (
         purchases.sales_value,
         purchases.baskets,
         greatest(as_of.day - purchases.first_purchase_on + 1, 28) as days,
-        as_of.day - purchases.last_purchase_on as days_away
+        greatest(as_of.day - purchases.last_purchase_on, 0) as days_away
     from purchases
     cross join as_of
 ),
@@ -132,16 +141,21 @@ expected as (
     from observed
 ),
 
--- Buyers are ranked among buyers. percent_rank gives equals the same place, so equals share a tier.
+-- Buyers are ranked among buyers that are still customers. percent_rank gives equals the same place, so equals share a
+-- tier.
 ranked as (
     select
-        household_id,
-        rank() over (order by sales_value desc)::integer as sales_rank,
-        percent_rank() over (order by sales_value desc) as share_above,
-        least(floor(percent_rank() over (order by last_purchase_on) * 5)::integer + 1, 5) as recency_score,
-        least(floor(percent_rank() over (order by baskets) * 5)::integer + 1, 5) as frequency_score,
-        least(floor(percent_rank() over (order by sales_value) * 5)::integer + 1, 5) as value_score
+        purchases.household_id,
+        rank() over (order by purchases.sales_value desc)::integer as sales_rank,
+        percent_rank() over (order by purchases.sales_value desc) as share_above,
+        least(
+            floor(percent_rank() over (order by least(purchases.last_purchase_on, as_of.day)) * 5)::integer + 1, 5
+        ) as recency_score,
+        least(floor(percent_rank() over (order by purchases.baskets) * 5)::integer + 1, 5) as frequency_score,
+        least(floor(percent_rank() over (order by purchases.sales_value) * 5)::integer + 1, 5) as value_score
     from purchases
+    inner join households on purchases.household_id = households.household_id
+    cross join as_of
 )
 
 select
@@ -157,11 +171,11 @@ select
     purchases.first_purchase_on,
     purchases.last_purchase_on,
     purchases.last_purchase_on - purchases.first_purchase_on as tenure_days,
-    as_of.day - purchases.last_purchase_on as recency_days,
+    greatest(as_of.day - purchases.last_purchase_on, 0) as recency_days,
     coalesce(purchases.baskets, 0) as baskets,
     coalesce(purchases.sales_value, 0)::numeric(14, 2) as sales_value,
     (purchases.sales_value / purchases.baskets)::numeric(14, 2) as average_basket,
-    (1 - purchases.sales_value / nullif(purchases.shelf_value, 0))::numeric(6, 4) as discount_share,
+    (1 - purchases.sales_value / nullif(purchases.shelf_value, 0))::numeric(20, 4) as discount_share,
     ranked.sales_rank,
     (1 - ranked.share_above)::numeric(6, 4) as sales_percentile,
     ranked.recency_score,
@@ -192,8 +206,9 @@ select
     redemptions.last_redemption_on,
     coalesce(targets.campaigns_addressed, 0) as campaigns_addressed,
     coalesce(redemptions.campaigns_answered, 0) as campaigns_answered,
-    (coalesce(redemptions.campaigns_answered, 0)::numeric / nullif(targets.campaigns_addressed, 0))::numeric(6, 4)
-        as campaign_response_rate,
+    (
+        coalesce(redemptions.addressed_campaigns_answered, 0)::numeric / nullif(targets.campaigns_addressed, 0)
+    )::numeric(6, 4) as campaign_response_rate,
     households._extracted_at,
     households._loaded_batch_id
 from households

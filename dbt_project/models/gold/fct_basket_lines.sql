@@ -99,6 +99,7 @@ from versioned
                 and held.product_key = versioned.product_key
                 and held.store_id = versioned.store_id
                 and held.sold_at = versioned.sold_at
+                and held.sold_on = versioned.sold_on
                 and held.basket_id = versioned.basket_id
         )
 {% endif %}

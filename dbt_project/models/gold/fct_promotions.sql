@@ -32,7 +32,10 @@ products as (
 ),
 
 stores as (
-    select store_id from {{ ref('dim_store') }}
+    select
+        store_id,
+        time_zone
+    from {{ ref('store') }}
 )
 
 select
@@ -48,10 +51,10 @@ select
     promotions._extracted_at,
     promotions._batch_id as _loaded_batch_id
 from promotions
--- The version that was valid when the week began.
+left join stores on promotions.store_id = stores.store_id
+-- The version that was valid when the week began in the store.
 left join products
     on
         promotions.product_id = products.product_id
-        and promotions.week_starts_on + time with time zone '00:00+00' >= products.effective_at
-        and promotions.week_starts_on + time with time zone '00:00+00' < products.expires_at
-left join stores on promotions.store_id = stores.store_id
+        and promotions.week_starts_on::timestamp at time zone coalesce(stores.time_zone, 'UTC') >= products.effective_at
+        and promotions.week_starts_on::timestamp at time zone coalesce(stores.time_zone, 'UTC') < products.expires_at

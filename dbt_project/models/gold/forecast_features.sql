@@ -9,8 +9,9 @@ dates as (
     select * from {{ ref('dim_date') }}
 ),
 
+-- A day that is not over would be learned as a bad one; it is the one to predict.
 last_sales as (
-    select max(sold_on) as last_day from sales
+    select max(sold_on) filter (where is_complete) as last_day from sales
 ),
 
 departments as (
@@ -18,6 +19,7 @@ departments as (
         department,
         min(sold_on) as first_sold_on
     from sales
+    where is_complete
     group by department
 ),
 
