@@ -99,10 +99,16 @@ MUTATIONS = (
     _gold(
         "fct_promotions",
         "a version counts for the week before it too",
-        "+ time with time zone '00:00+00' >= products.effective_at",
-        "+ time with time zone '00:00+00' > products.effective_at",
+        "at time zone coalesce(stores.time_zone, 'UTC') >= products.effective_at",
+        "at time zone coalesce(stores.time_zone, 'UTC') > products.effective_at",
     ),
     _gold("agg_daily_sales", "a week has eight days", "rows between 6 preceding", "rows between 7 preceding"),
+    _gold(
+        "agg_daily_sales",
+        "a day that goes on is compared",
+        "when is_complete then (sales_value - sales_same_weekday_before)",
+        "when true then (sales_value - sales_same_weekday_before)",
+    ),
     _gold("agg_daily_sales", "days without sales are left out", "left join sales", "inner join sales"),
     _gold("agg_daily_sales", "who buys twice is two", "count(distinct household_id)", "count(household_id)"),
     _gold(
@@ -114,8 +120,8 @@ MUTATIONS = (
     _gold(
         "agg_weekly_sales",
         "a week is held against itself",
-        "compared.fiscal_year = year_before.fiscal_year + 1",
-        "compared.fiscal_year = year_before.fiscal_year",
+        "compared.first_day = year_before.first_day + 364",
+        "compared.first_day = year_before.first_day",
     ),
     _gold(
         "agg_weekly_sales",
@@ -128,6 +134,12 @@ MUTATIONS = (
         "a year has eleven months",
         "lag(case when is_complete then sales_value end, 12)",
         "lag(case when is_complete then sales_value end, 11)",
+    ),
+    _gold(
+        "agg_fiscal_month_sales",
+        "four weeks are compared with five",
+        "lag(case when is_complete then sales_per_week end) over by_month",
+        "lag(case when is_complete then sales_value end) over by_month",
     ),
     _gold(
         "agg_fiscal_month_sales",
@@ -150,14 +162,26 @@ MUTATIONS = (
     _gold(
         "agg_campaign_lift",
         "the first day of a campaign counts as before it",
-        "baskets.sold_on < measurable.starts_on",
-        "baskets.sold_on <= measurable.starts_on",
+        "width_bucket(spending.sold_on, thresholds.bound_days) + 1 as nth",
+        "width_bucket(spending.sold_on - 1, thresholds.bound_days) + 1 as nth",
     ),
     _gold(
         "agg_campaign_lift",
-        "who came while it was measured counts",
-        "measurable.before_from > households.first_purchase_on",
-        "measurable.starts_on > households.first_purchase_on",
+        "who came just before it counts",
+        "windows.starts_on - {{ least_baseline_days }} > spent.first_purchase_on",
+        "windows.starts_on > spent.first_purchase_on",
+    ),
+    _gold(
+        "agg_campaign_lift",
+        "whom another campaign addressed is compared with",
+        "where targets.household_id is not null or exposed.household_id is null",
+        "where true",
+    ),
+    _gold(
+        "agg_campaign_lift",
+        "a lift that began before the campaign is claimed",
+        "coalesce(tested.has_parallel_trend and abs",
+        "coalesce(abs",
     ),
     _gold(
         "forecast_features",
@@ -173,9 +197,9 @@ MUTATIONS = (
     ),
     _gold(
         "customer_360",
-        "nobody is a customer",
-        "    where household_id <> {{ unknown_member() }}\n),",
-        "),",
+        "who bought on a day that goes on comes from the future",
+        "greatest(as_of.day - purchases.last_purchase_on, 0) end",
+        "as_of.day - purchases.last_purchase_on end",
     ),
     _gold("customer_360", "one in two is platinum", "ranked.share_above < 0.05", "ranked.share_above < 0.55"),
     _gold("customer_360", "any model's score is taken for churn", "where model = 'churn'", "where model <> ''"),

@@ -82,7 +82,8 @@ class Dataset:
             lines = lines[lines["household_id"].astype(int) <= self._households]
         newest = pd.Timestamp(lines["transaction_timestamp"].max(), tz="UTC")
         zones = {zone_of(int(store)) for store in lines["store_id"].unique()}
-        return min(newest.tz_convert(zone).date() for zone in zones) - timedelta(days=1)
+        days: list[date] = [newest.tz_convert(zone).date() for zone in zones]
+        return min(days) - timedelta(days=1)
 
     @cached_property
     def products(self) -> Frame:

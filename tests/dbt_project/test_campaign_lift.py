@@ -1,4 +1,4 @@
-"""Where no campaign ran, none may seem to have worked: the model's own SQL on windows before the campaigns of a year."""
+"""Where no campaign ran, none may seem to have worked: the model's own SQL on windows before a year's campaigns."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -6,8 +6,8 @@
 -- A difference in differences between households that spent alike. What an addressed household spent while the campaign
 -- ran, less what it spends in as many days according to its last half year; and from that the same difference of
 -- households that no campaign addressed meanwhile, compared within fifths of the addressed ones' earlier spending.
--- The half year is what makes it honest: matched by a single month, who spent much by chance falls back in the next, and in
--- 60 % of the windows without a campaign that was "significant" (docs/gold.md has the figures).
+-- Half a year is what makes it honest. Matched by one month, who spent much by chance falls back in the next: 60 % of
+-- the windows without a campaign were "significant", and 2 % are (docs/gold.md).
 with spending as (
     select
         household_id,
@@ -28,9 +28,11 @@ households as (
 
 span as (
     select
-        (select min(sold_on) from spending) as first_day,
-        last_complete_day as last_day
-    from {{ ref('sales_as_of') }}
+        min(spending.sold_on) as first_day,
+        sales_as_of.last_complete_day as last_day
+    from {{ ref('sales_as_of') }} as sales_as_of
+    left join spending on true
+    group by sales_as_of.last_complete_day
 ),
 
 campaigns as (
@@ -76,27 +78,33 @@ windows as (
 
 -- Each household's spending before each day on which a window begins or ends, in their order: one pass over the sales,
 -- whatever the number of windows, and no join to look them up.
+bound_days as (
+    select starts_on as bound_day from windows
+    union
+    select ends_before as bound_day from windows
+    union
+    select baseline_from as bound_day from windows
+),
+
 bounds as (
     select
-        day,
-        row_number() over (order by day) as nth
-    from (
-        select starts_on as day from windows
-        union
-        select ends_before as day from windows
-        union
-        select baseline_from as day from windows
-    ) as days
+        bound_day,
+        row_number() over (order by bound_day) as nth
+    from bound_days
+),
+
+thresholds as (
+    select array_agg(bound_day order by bound_day) as bound_days from bounds
 ),
 
 counted as (
     select
         spending.household_id,
-        width_bucket(spending.sold_on, days.list) + 1 as nth,
+        width_bucket(spending.sold_on, thresholds.bound_days) + 1 as nth,
         sum(spending.sales_value) as sales_value
     from spending
-    cross join (select array_agg(day order by day) as list from bounds) as days
-    group by spending.household_id, width_bucket(spending.sold_on, days.list)
+    cross join thresholds
+    group by spending.household_id, width_bucket(spending.sold_on, thresholds.bound_days)
 ),
 
 summed as (
@@ -116,7 +124,7 @@ spent_before as materialized (
     select
         household_id,
         first_purchase_on,
-        array_agg(sales_value order by nth) as bound
+        array_agg(sales_value order by nth) as amounts
     from summed
     group by household_id, first_purchase_on
 ),
@@ -124,13 +132,13 @@ spent_before as materialized (
 bounded as materialized (
     select
         windows.*,
-        baselines.nth as baseline_nth,
-        starts.nth as start_nth,
-        ends.nth as end_nth
+        opening.nth as baseline_nth,
+        middle.nth as start_nth,
+        closing.nth as end_nth
     from windows
-    inner join bounds as baselines on windows.baseline_from = baselines.day
-    inner join bounds as starts on windows.starts_on = starts.day
-    inner join bounds as ends on windows.ends_before = ends.day
+    inner join bounds as opening on windows.baseline_from = opening.bound_day
+    inner join bounds as middle on windows.starts_on = middle.bound_day
+    inner join bounds as closing on windows.ends_before = closing.bound_day
 ),
 
 -- Whom another campaign addressed in the window, or in as many days before it.
@@ -140,12 +148,12 @@ exposed as (
         windows.shift,
         targets.household_id
     from windows
-    inner join campaigns as others
+    inner join campaigns as running
         on
-            windows.campaign_id <> others.campaign_id
-            and windows.ends_before > others.starts_on
-            and windows.starts_on - windows.measured_days <= others.ends_on
-    inner join targets on others.campaign_id = targets.campaign_id
+            windows.campaign_id <> running.campaign_id
+            and windows.ends_before > running.starts_on
+            and windows.starts_on - windows.measured_days <= running.ends_on
+    inner join targets on running.campaign_id = targets.campaign_id
 ),
 
 -- Who bought nothing in either time spent nothing, and counts.
@@ -154,9 +162,9 @@ observed as (
         windows.campaign_id,
         windows.shift,
         targets.household_id is not null as is_targeted,
-        (spent.bound[windows.start_nth] - spent.bound[windows.baseline_nth])
+        (spent.amounts[windows.start_nth] - spent.amounts[windows.baseline_nth])
         * windows.measured_days / (windows.starts_on - windows.baseline_from) as spent_before,
-        spent.bound[windows.end_nth] - spent.bound[windows.start_nth] as spent_during
+        spent.amounts[windows.end_nth] - spent.amounts[windows.start_nth] as spent_during
     from bounded as windows
     inner join spent_before as spent on windows.starts_on - {{ least_baseline_days }} > spent.first_purchase_on
     left join targets
@@ -173,7 +181,7 @@ fifths as (
     select
         campaign_id,
         shift,
-        percentile_disc(array{{ strata }}::double precision[]) within group (order by spent_before) as bounds
+        percentile_disc(array{{ strata }}::double precision[]) within group (order by spent_before) as amounts
     from observed
     where is_targeted
     group by campaign_id, shift
@@ -183,19 +191,20 @@ strata as (
     select
         observed.campaign_id,
         observed.shift,
-        width_bucket(observed.spent_before, fifths.bounds) as stratum,
+        width_bucket(observed.spent_before, fifths.amounts) as stratum,
         count(*) filter (where observed.is_targeted) as targeted,
         count(*) filter (where not observed.is_targeted) as untargeted,
         avg(observed.spent_before) filter (where observed.is_targeted) as targeted_before,
         avg(observed.spent_during) filter (where observed.is_targeted) as targeted_during,
         avg(observed.spent_before) filter (where not observed.is_targeted) as untargeted_before,
         avg(observed.spent_during) filter (where not observed.is_targeted) as untargeted_during,
-        var_samp(observed.spent_during - observed.spent_before) filter (where observed.is_targeted) as targeted_variance,
+        var_samp(observed.spent_during - observed.spent_before) filter (where observed.is_targeted)
+            as targeted_variance,
         var_samp(observed.spent_during - observed.spent_before) filter (where not observed.is_targeted)
             as untargeted_variance
     from observed
     inner join fifths on observed.campaign_id = fifths.campaign_id and observed.shift = fifths.shift
-    group by observed.campaign_id, observed.shift, width_bucket(observed.spent_before, fifths.bounds)
+    group by observed.campaign_id, observed.shift, width_bucket(observed.spent_before, fifths.amounts)
     having
         count(*) filter (where observed.is_targeted) >= 2
         and count(*) filter (where not observed.is_targeted) >= 2

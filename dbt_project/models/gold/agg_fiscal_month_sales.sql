@@ -26,7 +26,9 @@ months as (
             as is_complete
     from {{ ref('dim_date') }} as dates
     cross join span
-    group by dates.fiscal_year, dates.fiscal_quarter, dates.fiscal_month, span.first_day, span.last_day, span.last_complete_day
+    group by
+        dates.fiscal_year, dates.fiscal_quarter, dates.fiscal_month,
+        span.first_day, span.last_day, span.last_complete_day
     having max(dates.date_day) >= span.first_day and min(dates.date_day) <= span.last_day
 ),
 

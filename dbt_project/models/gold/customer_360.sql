@@ -171,7 +171,9 @@ select
     purchases.first_purchase_on,
     purchases.last_purchase_on,
     purchases.last_purchase_on - purchases.first_purchase_on as tenure_days,
-    greatest(as_of.day - purchases.last_purchase_on, 0) as recency_days,
+    -- greatest() passes over null, and would make who never bought one of today's buyers.
+    case when purchases.household_id is not null then greatest(as_of.day - purchases.last_purchase_on, 0) end
+        as recency_days,
     coalesce(purchases.baskets, 0) as baskets,
     coalesce(purchases.sales_value, 0)::numeric(14, 2) as sales_value,
     (purchases.sales_value / purchases.baskets)::numeric(14, 2) as average_basket,

@@ -1,5 +1,7 @@
--- A day is complete once a sale is known that was made after the day had ended in every store's time zone. A moment after
--- the row was read is a wrong clock, and proves nothing.
+{{ config(indexes=[{'columns': ['last_sale_at'], 'unique': true}]) }}
+
+-- A day is complete once a sale is known that was made after the day had ended in every store's time zone. A moment
+-- after the row was read is a wrong clock, and proves nothing.
 with baskets as (
     select
         time_zone,
