@@ -7,7 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flows.models.manifest import Manifest
+from flows.models.manifest import Manifest, Relation
+
+#: What each kind of relation, other than models, tests its key by.
+_KEYED_BY = {
+    "seed": "a unique index of its key to its config (indexes)",
+    "snapshot": "the pre-hook prepare_snapshot()",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,8 @@ def coverage(manifest: Manifest) -> list[LayerCoverage]:
 
 def gaps(manifest: Manifest) -> list[Gap]:
     """What a model lacks by the conventions: column descriptions, a tested key in silver and gold, and ref() and
-    source() instead of table names, without which neither lineage nor shadow builds would work.
+    source() instead of table names, without which neither lineage nor shadow builds would work; and what seeds and
+    snapshots lack, without which each join with them may multiply rows.
 
     A key counts as tested by `keys_hold`, `unique`, a primary key, a unique index, or an incremental unique key.
     """
@@ -74,6 +81,8 @@ def gaps(manifest: Manifest) -> list[Gap]:
     schemas = "|".join(sorted({re.escape(relation.schema) for relation in manifest.relations.values()}))
     written_out = re.compile(rf"\b(?:from|join)\s+\"?({schemas})\"?\.\"?(\w+)", re.IGNORECASE)
     for relation in manifest.relations.values():
+        if relation.kind in _KEYED_BY:
+            found += _gaps_of_joined(manifest, relation)
         if relation.kind != "model":
             continue
         sql = re.sub(r"--.*|/\*.*?\*/", "", manifest.content["nodes"][relation.unique_id].get("raw_code") or "")
@@ -87,6 +96,13 @@ def gaps(manifest: Manifest) -> list[Gap]:
         if relation.layer in {"silver", "gold"} and not relation.key:
             found.append(Gap(relation.name, "its key is not tested: add keys_hold, or a primary key in a contract"))
     return sorted(found, key=lambda gap: gap.model)
+
+
+def _gaps_of_joined(manifest: Manifest, relation: Relation) -> Iterator[Gap]:
+    hooks = manifest.content["nodes"][relation.unique_id]["config"].get("pre-hook") or []
+    checked = any("prepare_snapshot" in str(hook) for hook in hooks)
+    if not (relation.key and (checked or relation.kind == "seed")):
+        yield Gap(relation.name, f"its key is not tested: add {_KEYED_BY[relation.kind]}")
 
 
 def _layers(manifest: Manifest) -> list[str]:
