@@ -77,7 +77,7 @@ def gaps(manifest: Manifest) -> list[Gap]:
 
     A key counts as tested by `keys_hold`, `unique`, a primary key, a unique index, or an incremental unique key.
     """
-    found = []
+    found: list[Gap] = []
     schemas = "|".join(sorted({re.escape(relation.schema) for relation in manifest.relations.values()}))
     written_out = re.compile(rf"\b(?:from|join)\s+\"?({schemas})\"?\.\"?(\w+)", re.IGNORECASE)
     for relation in manifest.relations.values():

@@ -157,7 +157,7 @@ def refuse_below(trained: Trained, model: Churn = CHURN) -> DataRefused | None:
 
 
 async def _span(warehouse: Connection[Record], model: Churn) -> tuple[date, date]:
-    """The first and the last complete day of sales. Raises DataRefused if they leave no room for training and holdout."""
+    """The first and last complete day of sales. Raises DataRefused if they leave no room for training and holdout."""
     # A day that is not over has fewer purchases, and who comes in its evening would count as one who stayed away.
     row = await warehouse.fetchrow(
         "select min(sold_on) as first, max(sold_on) filter (where is_complete) as last from gold.agg_daily_sales"
