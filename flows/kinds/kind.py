@@ -215,7 +215,9 @@ class Kind(Generic[S, T]):
         """Undo it, as far as the session's role may. Raw stays as it is."""
         raise NotImplementedError  # refuse_capture comes first
 
-    async def capture_status(self, warehouse: Connection[Record], source: S, origin: Any) -> CaptureStatus | TriggerStatus:
+    async def capture_status(
+        self, warehouse: Connection[Record], source: S, origin: Any
+    ) -> CaptureStatus | TriggerStatus:
         """The capture, and the position of each table: `CaptureStatus` or `TriggerStatus`. Changes nothing."""
         raise NotImplementedError  # refuse_capture comes first
 

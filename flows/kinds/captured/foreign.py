@@ -2,7 +2,7 @@
 
 InnoDB's consistent snapshot shows the change table and the table as of one moment, and a load deletes exactly the ids
 that it was shown. `truncate` of the change table waits, by its metadata lock, for every transaction whose triggers have
-looked at it.
+recorded there.
 """
 
 from __future__ import annotations
@@ -78,10 +78,12 @@ async def plan_foreign_captured(
     state = await look_foreign(reader, source, table)
     refuse_unready_foreign(state, where)
     assert state.identity is not None  # it is ready
-    identity = {**await identify(reader, batch.described), "captured": {**state.identity, "released": state.released}}
+    identity = {**await identify(reader, batch.described), "captured": state.identity}
     stored = await ledger.read_cursor(warehouse, source.name, table.name)
-    lost = "the change table was larger than max_waiting, so the triggers stopped" if state.is_stopped else None
-    why = batch.plan.reason if batch.first else lost or await _in_full(warehouse, reader, batch, state, stored, identity)
+    lost = "the change table is larger than max_waiting" if state.is_stopped else None
+    why = (
+        batch.plan.reason if batch.first else lost or await _in_full(warehouse, reader, batch, state, stored, identity)
+    )
     strategy = "initial" if batch.first else "reload" if why else "merge"
     reason = why or "rows whose keys were captured"
     warning = "; ".join(part for part in (batch.plan.warning, lost and f"{lost}: all rows are read again") if part)
@@ -90,7 +92,9 @@ async def plan_foreign_captured(
         bounded = replace(bounded, condition=recorded_foreign(state))
         # Keys that are gone were recorded: the source's keys need not be read.
         batch = replace(batch, described=replace(batch.described, table=replace(batch.described.table, deletes=False)))
-    plan = replace(batch.plan, strategy=strategy, reason=f"{reason}; {source.engine} via Arrow", warning=warning or None)
+    plan = replace(
+        batch.plan, strategy=strategy, reason=f"{reason}; {source.engine} via Arrow", warning=warning or None
+    )
     return ForeignCaptured(replace(batch, plan=plan, bounded=bounded), state, bool(why), lost, identity)
 
 
@@ -111,15 +115,12 @@ async def _in_full(
         return "raw had rows that the source did not have"
     if then is None:
         return "raw was not loaded by captured changes so far"
-    if now["released"] < then["released"]:
-        return "the source was restored to an earlier state than the last load has seen"
-    for name, said in (
-        ("changes", "the change table was truncated or created again by somebody else"),
-        ("triggers", "a trigger was created again since the last load"),
-        ("table", "the table was truncated, altered or rebuilt since the last load"),
-    ):
-        if then[name] != now[name]:
-            return said
+    if then["created"] != now["created"] or then.get("changes") != now.get("changes"):
+        return "the change table was emptied beyond its limit or by somebody else, or created again"
+    if then.get("table") != now.get("table"):
+        return "the table was truncated, altered or rebuilt since the last load"
+    if then != now:
+        return "a trigger was created again since the last load"
     if (found := doubt(batch.described, stored.identity, identity)) is not None:
         return found.reason
     added = [change.column for change in batch.changes if change.change == "added"]
@@ -156,8 +157,6 @@ async def _begin_again(run: LoadRun[Database, Table], planned: ForeignCaptured) 
     try:
         await reader.execute(f"set session lock_wait_timeout = {_WAIT_SECONDS}")
         await reader.execute(f"truncate table {made.changes}")
-        await reader.execute(f"update {made.within(made.names.released)} set released = 0")
-        await reader.execute(f"truncate table {made.within(made.names.stopped)}")
     except MedallionError:
         raise SourceUnavailable(
             "the change table cannot be emptied while a transaction that has written stays open",
@@ -167,7 +166,7 @@ async def _begin_again(run: LoadRun[Database, Table], planned: ForeignCaptured) 
         ) from None
     state = await look_foreign(reader, run.source, run.table)
     refuse_unready_foreign(state, run.target.where)
-    planned.identity["captured"] = {**(state.identity or {}), "released": 0}
+    planned.identity["captured"] = state.identity
 
 
 class _Snapshot:
@@ -223,7 +222,7 @@ class _Reading:
         """The part with the recorded keys that the table no longer has."""
         run, planned, gone = self.run, self.planned, self._gone
         taken = planned.taken.runs
-        upper = taken[-1][1] if taken else planned.identity["captured"]["released"]
+        upper = taken[-1][1] if taken else 0
         following = CursorState(str(upper), identity=planned.identity)
         part = replace(part, window=replace(part.window, next=following, lower=None, upper=str(upper)))
         if gone is None:
@@ -251,4 +250,3 @@ async def acknowledge_foreign(run: LoadRun[Database, Table], planned: ForeignCap
                 some = runs[place : place + _DELETED_AT_ONCE]
                 read = " or ".join(f"capture_id between {first} and {last}" for first, last in some)
                 await reader.execute(f"delete from {made.changes} where {read}")
-            await reader.execute(f"update {made.within(made.names.released)} set released = {runs[-1][1]}")

@@ -1,7 +1,9 @@
 """The statements that make change table and triggers of a MySQL or MariaDB table.
 
-They are in the table's own database: a trigger cannot write what its definer may not, and has no other place to name.
-Row triggers are all there is; `truncate` fires none, and is noticed by the time at which the table was created.
+They are in the table's own database. Row triggers are all there is; `truncate` fires none, and is noticed by the id that
+InnoDB gives the emptied table. Triggers only insert: whatever else they read would be locked until the end of the
+application's transaction, and a trigger that looked at the size of its change table made writers wait for each other.
+So the size is looked at by an event, every five minutes.
 """
 
 from __future__ import annotations
@@ -41,14 +43,9 @@ class ForeignNames:
         return cls(base)
 
     @property
-    def released(self) -> str:
-        """The table with the highest id that was loaded: one row."""
-        return f"{self.base}__r"
-
-    @property
-    def stopped(self) -> str:
-        """The table that has a row once recording has stopped."""
-        return f"{self.base}__s"
+    def limit(self) -> str:
+        """The event that empties the change table beyond its limit."""
+        return f"{self.base}__l"
 
     @property
     def facts(self) -> str:
@@ -62,25 +59,33 @@ class ForeignNames:
 
 _TRIGGER = """create trigger {name} after {event} on {table} for each row
 begin
-    if (select coalesce(max(capture_id), 0) from {changes}) - (select max(released) from {released}) > {limit} then
-        if not exists (select 1 from {stopped}) then
-            insert into {stopped} values ();
-        end if;
-    else
-        {record}
-    end if;
+    {record}
 end"""
 _RECORD = "insert into {changes} (capture_op, {keys}) values ({op}, {row});"
 _UPDATE = """if {same} then
-            insert into {changes} (capture_op, {keys}) values ('U', {new});
-        else
-            insert into {changes} (capture_op, {keys}) values ('D', {old}), ('I', {new});
-        end if;"""
+        insert into {changes} (capture_op, {keys}) values ('U', {new});
+    else
+        insert into {changes} (capture_op, {keys}) values ('D', {old}), ('I', {new});
+    end if;"""
+# An emptied change table is noticed by the next load, which reads the table in full.
+_LIMIT = """create event {name} on schedule every 5 minute do
+begin
+    if (select max(capture_id) - min(capture_id) from {changes}) > {limit} then
+        truncate table {changes};
+    end if;
+end"""
+# What InnoDB calls its tables differs between MariaDB and MySQL.
+_INNODB = {True: "information_schema.innodb_sys_tables", False: "information_schema.innodb_tables"}
 _FACTS = """create function {name}() returns varchar(2000) charset utf8mb4 reads sql data sql security definer
-return (
-    select group_concat(t.trigger_name, ' ', t.created, ' ', md5(t.action_statement) order by t.trigger_name)
-    from information_schema.triggers as t
-    where t.event_object_schema = {schema} and t.event_object_table = {table} and t.trigger_name like '{base}\\_\\__'
+return concat_ws(',',
+    (
+        select group_concat(t.trigger_name, ' ', t.created, ' ', md5(t.action_statement) order by t.trigger_name)
+        from information_schema.triggers as t
+        where t.event_object_schema = {schema} and t.event_object_table = {table}
+            and t.trigger_name in ('{base}__i', '{base}__u', '{base}__d')
+    ),
+    concat('table ', (select max(table_id) from {innodb} where name = concat({schema}, '/', {table}))),
+    concat('changes ', (select max(table_id) from {innodb} where name = concat({schema}, '/', '{base}')))
 )"""
 
 
@@ -93,6 +98,12 @@ class ForeignStatements:
     table: str
     keys: Sequence[tuple[str, str]]
     triggers: Triggers
+    is_mariadb: bool = True
+
+    @property
+    def limit(self) -> int:
+        """`max_waiting` in rows."""
+        return max(1, self.triggers.limit // _BYTES_PER_ROW)
 
     def within(self, name: str) -> str:
         """The name with its database, quoted."""
@@ -130,9 +141,6 @@ class ForeignStatements:
                 event=event,
                 table=self.within(self.table),
                 changes=self.changes,
-                released=self.within(self.names.released),
-                stopped=self.within(self.names.stopped),
-                limit=max(1, self.triggers.limit // _BYTES_PER_ROW),
                 record=record,
             )
             for event, record in records.items()
@@ -141,35 +149,35 @@ class ForeignStatements:
     def tables(self) -> list[str]:
         """Make the change table, and what is beside it."""
         columns = ", ".join(f"{quote(name)} {spelled}" for name, spelled in self.keys)
-        released, stopped = self.within(self.names.released), self.within(self.names.stopped)
         schema, table = _DIALECT.literal(self.schema), _DIALECT.literal(self.table)
         return [
             f"create table {self.changes} (capture_id bigint not null auto_increment primary key, "
             "capture_op char(1) character set ascii not null, "
             "capture_xact bigint not null default (connection_id()), "
             f"capture_at timestamp(6) not null default current_timestamp(6), {columns}) engine = InnoDB",
-            f"create table {released} (released bigint not null) engine = InnoDB",
-            f"insert into {released} values (0)",
-            f"create table {stopped} (id bigint not null auto_increment primary key) engine = InnoDB",
-            _FACTS.format(name=self.within(self.names.facts), schema=schema, table=table, base=self.names.base),
+            _FACTS.format(
+                name=self.within(self.names.facts),
+                schema=schema,
+                table=table,
+                base=self.names.base,
+                innodb=_INNODB[self.is_mariadb],
+            ),
+            _LIMIT.format(name=self.within(self.names.limit), changes=self.changes, limit=self.limit),
         ]
 
     def grants(self, account: str) -> list[str]:
         """What the account that reads needs: `drop` is the right to truncate."""
-        rights = {
-            self.changes: "select, delete, drop",
-            self.within(self.names.released): "select, update",
-            self.within(self.names.stopped): "select, drop",
-        }
-        granted = [f"grant {right} on {name} to {account}" for name, right in rights.items()]
-        return [*granted, f"grant execute on function {self.within(self.names.facts)} to {account}"]
+        return [
+            f"grant select, delete, drop on {self.changes} to {account}",
+            f"grant execute on function {self.within(self.names.facts)} to {account}",
+        ]
 
     def drop(self) -> list[str]:
         """Drop everything, the triggers first: they would fail without their table."""
         triggers = [f"drop trigger if exists {self.within(self.names.trigger(event))}" for event in self.bodies]
-        tables = (self.names.base, self.names.released, self.names.stopped)
         return [
             *triggers,
+            f"drop event if exists {self.within(self.names.limit)}",
             f"drop function if exists {self.within(self.names.facts)}",
-            *(f"drop table if exists {self.within(name)}" for name in tables),
+            f"drop table if exists {self.changes}",
         ]

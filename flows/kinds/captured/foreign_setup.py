@@ -12,7 +12,7 @@ from flows.kinds.captured.state import declared
 from flows.kinds.databases.connection import Reader
 from flows.values.errors import SourceError
 
-_OWNER = "an account with create, trigger, create routine and grant option on the database"
+_OWNER = "an account with create, trigger, create routine, event, process and grant option on the database"
 _ACCOUNTS = (
     "select cast(concat(quote(user), '@', quote(host)) as char(400)) as account from mysql.user where user = {user}"
 )
@@ -90,6 +90,6 @@ async def capture_status(reader: Reader, source: Database) -> TriggerStatus:
             )
             rows, oldest = int(row["n"]), None if row["age"] is None else int(row["age"]) / 1e6
         if state.is_stopped and problem is None:
-            problem = "larger than max_waiting: recording has stopped; the next load reads the table in full"
+            problem = "larger than max_waiting: the next load reads the table in full"
         tables.append(TriggeredTable(table.name, rows, state.size, oldest, problem))
     return TriggerStatus(source.name, declared(source).limit, tables)

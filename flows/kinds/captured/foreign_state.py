@@ -30,13 +30,12 @@ order by ordinal_position
 @dataclass(frozen=True, slots=True)
 class ForeignState:
     """Capture of one table. `problem`: why its changes are not captured. `identity` tells this capture from another,
-    and is None if there is a problem; `released` is the highest id that was loaded."""
+    and is None if there is a problem. `is_stopped`: there is more than the limit allows."""
 
     statements: ForeignStatements
     is_there: bool
     has_triggers: bool
     is_stopped: bool
-    released: int
     size: int
     problem: str | None
     identity: dict[str, Any] | None
@@ -50,8 +49,7 @@ async def look_foreign(reader: Reader, source: Database, table: Table) -> Foreig
     """
     where, names, dialect = f"{source.name}.{table.name}", ForeignNames.of(source.name, table), reader.dialect
     schema = "database()" if table.schema == "public" else dialect.literal(table.schema)
-    ours = (names.base, names.released, names.stopped)
-    listed = ", ".join(dialect.literal(name) for name in (table.at_source, *ours))
+    listed = f"{dialect.literal(table.at_source)}, {dialect.literal(names.base)}"
     found = {row["name"]: row for row in await reader.rows(_TABLES.format(schema=schema, names=listed))}
     at_source = found.get(table.at_source)
     if at_source is None:
@@ -72,47 +70,40 @@ async def look_foreign(reader: Reader, source: Database, table: Table) -> Foreig
             fix="correct the declaration in flows/sources; names are case-sensitive",
         )
     keys = [(key, spelled[key]) for key in table.keys]
-    made = ForeignStatements(names, at_source["in_schema"], table.at_source, keys, declared(source))
+    (row,) = await reader.rows("select cast(version() as char(200)) as v")
+    is_mariadb = "mariadb" in str(row["v"]).lower()
+    made = ForeignStatements(names, at_source["in_schema"], table.at_source, keys, declared(source), is_mariadb)
     held = [(row["column_name"], row["spelled"]) for row in columns if row["name"] == names.base][4:]
-    if not all(name in found for name in ours) or held != keys:
-        has_any = any(name in found for name in ours)
+    if names.base not in found or held != keys:
+        has_any = names.base in found
         problem = "the change table has other key columns than the table" if has_any else "there is no change table"
-        return ForeignState(made, has_any, False, False, 0, 0, problem, None)
-    return await _of_capture(reader, made, at_source["created"], found[names.base])
+        return ForeignState(made, has_any, False, False, 0, problem, None)
+    return await _of_capture(reader, made, found[names.base])
 
 
-async def _of_capture(reader: Reader, made: ForeignStatements, created: str, changes: dict[str, Any]) -> ForeignState:
+async def _of_capture(reader: Reader, made: ForeignStatements, changes: dict[str, Any]) -> ForeignState:
     names = made.names
     try:
         (row,) = await reader.rows(
             f"select cast({made.within(names.facts)}() as char(2000)) as facts, "
-            f"cast((select max(released) from {made.within(names.released)}) as signed) as released, "
-            f"cast((select count(*) from {made.within(names.stopped)}) as signed) as stopped, "
-            f"cast((select count(*) from (select 1 from {made.changes} limit 1) as c) as signed) as readable"
+            f"cast((select max(capture_id) - min(capture_id) from {made.changes}) as signed) as span"
         )
     except SourceError as problem:
         if problem.retryable:
             raise
-        said = "the account that reads the source may not read and empty the change table"
-        return ForeignState(made, True, True, False, 0, changes["size"], said, None)
-    triggers = {part.split(" ")[0]: part for part in str(row["facts"] or "").split(",") if part}
+        said = "the account that reads the source may not read the change table, or a part of capture was dropped"
+        return ForeignState(made, True, False, False, changes["size"], said, None)
+    facts = {part.split(" ")[0]: part for part in str(row["facts"] or "").split(",") if part}
     wanted = {names.trigger(event) for event in made.bodies}
-    has_triggers = set(triggers) == wanted
-    identity = {
-        "changes": changes["created"],
-        "table": created,
-        "triggers": triggers,
-    }
-    problem_found = None if has_triggers else "a trigger was dropped, or never created"
+    has_triggers = wanted <= set(facts)
     return ForeignState(
         made,
         True,
         has_triggers,
-        bool(row["stopped"]),
-        int(row["released"] or 0),
+        int(row["span"] or 0) > made.limit,
         changes["size"],
-        problem_found,
-        identity if has_triggers else None,
+        None if has_triggers else "a trigger was dropped, or never created",
+        {"created": changes["created"], **facts} if has_triggers else None,
     )
 
 

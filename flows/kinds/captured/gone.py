@@ -27,9 +27,7 @@ async def create_gone(warehouse: Connection[Record], target: Target, shape: Shap
     return relation
 
 
-async def gone_of_truncate(
-    warehouse: Connection[Record], target: Target, keys: tuple[str, ...], shape: Shape
-) -> None:
+async def gone_of_truncate(warehouse: Connection[Record], target: Target, keys: tuple[str, ...], shape: Shape) -> None:
     """After a truncate, every row that the source has was recorded: raw's others are gone."""
     same = " and ".join(f"l.{quote_identifier(key)} = r.{quote_identifier(key)}" for key in keys)
     await warehouse.execute(
@@ -40,9 +38,7 @@ async def gone_of_truncate(
         await quarantine.resolve_gone(warehouse, target.landing, shape, _kinds(keys, shape), table=target.name)
 
 
-async def close_quarantined(
-    warehouse: Connection[Record], target: Target, keys: tuple[str, ...], shape: Shape
-) -> None:
+async def close_quarantined(warehouse: Connection[Record], target: Target, keys: tuple[str, ...], shape: Shape) -> None:
     """Quarantined rows that were deleted at the source leave quarantine."""
     if await open_rows.count_open(warehouse, table=target.name):
         gone = f"(select *, clock_timestamp() as _deleted_at from {gone_table(target)})"

@@ -118,9 +118,7 @@ class _Reading:
         await give_key(self.beside, run.table)
         exported = str(await self.beside.fetchval("select pg_export_snapshot()"))
         changes = self.planned.state.names.changes
-        self._truncated = await self.beside.fetchval(
-            f"select exists (select from {changes} where capture_op = 'T')"
-        )
+        self._truncated = await self.beside.fetchval(f"select exists (select from {changes} where capture_op = 'T')")
         found = await self.beside.fetch(_RUNS.format(changes=changes))
         self.planned.taken.runs[:] = [(row["first"], row["last"]) for row in found]
         return exported

@@ -108,8 +108,12 @@ async def tear_down(origin: Connection[Record], source: Database) -> list[Step]:
             steps += [Step(sql, f"nothing of {table.name} is recorded from here on", _OWNER)
                       for sql in state.statements.drop()]  # fmt: skip
     done = await _run(origin, steps)
-    if steps and all(step.done for step in done) and not await origin.fetchval(
-        "select exists (select from pg_class where relnamespace = to_regnamespace($1))", SCHEMA
+    if (
+        steps
+        and all(step.done for step in done)
+        and not await origin.fetchval(
+            "select exists (select from pg_class where relnamespace = to_regnamespace($1))", SCHEMA
+        )
     ):
         done += await _run(origin, [Step(f"drop schema {SCHEMA}", "nothing is in it any more", _OWNER)])
     return done

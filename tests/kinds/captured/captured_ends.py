@@ -88,9 +88,7 @@ class CapturedEnds:
 
     async def compare(self, *, repair: bool = False) -> Reconciliation:
         """Both ends compared."""
-        return await compare_table(
-            self.warehouse_address, self.address, self.declared, self.tables[0], repair=repair
-        )
+        return await compare_table(self.warehouse_address, self.address, self.declared, self.tables[0], repair=repair)
 
     async def plan(self) -> tuple[str, str]:
         """What the next load of the table would do, and why."""

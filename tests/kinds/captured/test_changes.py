@@ -125,9 +125,7 @@ async def test_keys_that_triggers_did_not_see_are_noticed_by_the_next_load(ends:
     assert ends.same()
 
 
-async def test_killed_anywhere_nothing_is_lost_or_doubled(
-    ends: CapturedEnds, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_killed_anywhere_nothing_is_lost_or_doubled(ends: CapturedEnds, monkeypatch: pytest.MonkeyPatch) -> None:
     await ends.create("id bigint primary key, name text")
     ends.source("insert into items select n, 'x' from generate_series(1, 50) as n")
     await ends.load()
