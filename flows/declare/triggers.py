@@ -33,7 +33,7 @@ class Triggers:
     per: Per = "statement"
 
     def __post_init__(self) -> None:
-        if not self.limit:
+        if not self.limit:  # also refuses what is no size
             raise DeclarationError(
                 "max_waiting limits nothing", where="capture", fix='write Triggers(max_waiting="1 GB")'
             )

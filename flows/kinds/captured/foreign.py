@@ -48,7 +48,9 @@ _DELETED_AT_ONCE = 500
 _WAIT_SECONDS = 5
 _RUNS = """
 select cast(min(capture_id) as signed) as first, cast(max(capture_id) as signed) as last
-from (select capture_id, cast(capture_id as signed) - row_number() over (order by capture_id) as run from {changes}) as c
+from (
+    select capture_id, cast(capture_id as signed) - row_number() over (order by capture_id) as run from {changes}
+) as c
 group by run order by 1
 """
 

@@ -1,9 +1,9 @@
 """The statements that make change table and triggers of a MySQL or MariaDB table.
 
-They are in the table's own database. Row triggers are all there is; `truncate` fires none, and is noticed by the id that
-InnoDB gives the emptied table. Triggers only insert: whatever else they read would be locked until the end of the
-application's transaction, and a trigger that looked at the size of its change table made writers wait for each other.
-So the size is looked at by an event, every five minutes.
+They are in the table's own database. Row triggers are all there is; `truncate` fires none, and is noticed by the id
+that InnoDB gives the emptied table. Triggers only insert: whatever they read would be locked until the end of the
+application's transaction, and a trigger that looked at its change table made writers wait for each other. So the size
+is looked at by an event, every five minutes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Change tables and triggers at a MySQL or MariaDB source: the statements that make them, their end, and their state."""
+"""Change tables and triggers at a MySQL or MariaDB source: made, dropped, and shown."""
 
 from __future__ import annotations
 

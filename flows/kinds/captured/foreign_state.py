@@ -13,7 +13,8 @@ from flows.kinds.databases.connection import Reader
 from flows.values.errors import ConfigurationError, SourceError
 
 _TABLES = """
-select cast(table_name as char(64)) as name, cast(create_time as char(32)) as created, cast(engine as char(64)) as engine,
+select cast(table_name as char(64)) as name, cast(create_time as char(32)) as created,
+    cast(engine as char(64)) as engine,
     cast(table_type as char(64)) as type, cast(table_schema as char(64)) as in_schema,
     cast(coalesce(data_length, 0) as signed) as size
 from information_schema.tables where table_schema = {schema} and table_name in ({names})

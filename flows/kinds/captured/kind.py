@@ -1,4 +1,4 @@
-"""Changes captured by triggers: a snapshot whose end is the capture's beginning, and then the rows that were recorded."""
+"""Changes captured by triggers: first a full read, and then the rows whose keys were recorded since."""
 
 from __future__ import annotations
 

@@ -34,7 +34,6 @@ from flows.publish.staged import Staged
 from flows.values.errors import SourceUnavailable
 from flows.values.identifiers import quote_identifier
 from flows.values.plan import LoadCounts
-from flows.values.shape import Shape
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -80,8 +79,8 @@ async def _begin_again(origin: Connection[Record], state: State, where: str) -> 
             await origin.execute(f"truncate {state.names.changes}")
         removed, upcoming = await count_removed(origin, state), await origin.fetchval(_UPCOMING)
         async with asyncio.timeout(_WAIT_SECONDS):
-            while await origin.fetchval(_OLDEST) < upcoming:
-                await asyncio.sleep(_LOOK_EVERY_SECONDS)
+            while await origin.fetchval(_OLDEST) < upcoming:  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK_EVERY_SECONDS)  # only the server knows
     except (asyncpg.LockNotAvailableError, TimeoutError):
         raise SourceUnavailable(
             "the change table cannot be emptied, or changes recorded reliably, while a transaction that has written "
@@ -203,6 +202,3 @@ async def writing(origin: Connection[Record]) -> AsyncIterator[Connection[Record
     async with origin.transaction():
         await origin.execute("set transaction read write; set local medallion.acknowledges = 'on'")
         yield origin
-
-
-__all__ = ["Shape", "acknowledge", "load_captured"]

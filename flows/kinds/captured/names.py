@@ -30,7 +30,8 @@ class Names:
         """By the source's and the table's declared names."""
         base = f"{source}__{table.name}"
         if len(base.encode()) > _LONGEST:
-            base = f"{base.encode()[: _LONGEST - 14].decode(errors='ignore')}__{hashlib.sha256(base.encode()).hexdigest()[:12]}"
+            digest = hashlib.sha256(base.encode()).hexdigest()[:12]
+            base = f"{base.encode()[: _LONGEST - 14].decode(errors='ignore')}__{digest}"
         return cls(base)
 
     @property

@@ -35,8 +35,8 @@ _REFUSED = (
 async def missing_steps(origin: Connection[Record], source: Database, reader: str) -> list[Step]:
     """What is missing before changes of the tables are captured, in order. `reader`: the role that reads the source.
     Changes nothing."""
-    states = [await look(origin, source, table) for table in source.tables]
     readers = [row["name"] for row in await origin.fetch(_READERS, _accounts(reader))]
+    states = [await look(origin, source, table, reader if reader in readers else None) for table in source.tables]
     steps = []
     if not states[0].has_schema:
         steps.append(Step(f"create schema {SCHEMA}", "has the change tables", _CREATOR))

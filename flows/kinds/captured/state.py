@@ -48,8 +48,8 @@ def declared(source: Database) -> Triggers:
     return source.capture if isinstance(source.capture, Triggers) else Triggers()
 
 
-async def look(origin: Connection[Record], source: Database, table: Table) -> State:
-    """The state of the table's capture. Changes nothing.
+async def look(origin: Connection[Record], source: Database, table: Table, reader: str | None = None) -> State:
+    """The state of the table's capture; `reader`: the role that reads the source, if not this one. Changes nothing.
 
     Raises:
         SourceError: the table does not exist, has no triggers, or lacks a column of the key.
@@ -64,6 +64,7 @@ async def look(origin: Connection[Record], source: Database, table: Table) -> St
         names.lost,
         [names.trigger(event) for event in _ALL_EVENTS],
         f"{names.base}__guard",
+        reader or await origin.fetchval("select current_user::text"),
     )
     if row is None:
         raise SourceError("the table does not exist", where=where, fix="correct the declaration in flows/sources")

@@ -1,6 +1,7 @@
 -- What capture of a table ($1, quoted) has at its source: one row, none if there is no such table.
 -- $2: its change table, quoted; $3, $4: the functions of its triggers and of the guard, quoted; $5: the counter, quoted;
--- $6: names of its triggers; $7: the name of the guard.
+-- $6: names of its triggers; $7: the name of the guard; $8: the role that
+-- reads the source.
 select
     c.oid::bigint as id,
     c.relkind::text as kind,
@@ -25,10 +26,10 @@ select
     f.prosrc as body,
     g.prosrc as guard_body,
     to_regclass($5)::oid::bigint as counter_id,
-    has_schema_privilege(case when n.oid is not null then 'medallion_captured' else 'pg_catalog' end, 'usage')
-    and coalesce(has_table_privilege(t.oid, 'select') and has_table_privilege(t.oid, 'delete')
-        and has_table_privilege(t.oid, 'truncate'), true)
-    and coalesce(has_sequence_privilege(to_regclass($5), 'select'), true) as may_read,
+    has_schema_privilege($8, case when n.oid is not null then 'medallion_captured' else 'pg_catalog' end, 'usage')
+    and coalesce(has_table_privilege($8, t.oid, 'select') and has_table_privilege($8, t.oid, 'delete')
+        and has_table_privilege($8, t.oid, 'truncate'), true)
+    and coalesce(has_sequence_privilege($8, to_regclass($5), 'select'), true) as may_read,
     n.oid is not null as has_schema,
     -- Disabled and enabled again, a trigger has another xmin: changes in between were not recorded.
     (

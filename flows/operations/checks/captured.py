@@ -1,4 +1,4 @@
-"""Change tables at sources whose changes are captured by triggers: how large they are, and whether they are recorded."""
+"""Change tables at sources with triggers: how large they are, and whether changes are recorded."""
 
 from __future__ import annotations
 
