@@ -8,6 +8,7 @@ recorded there.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,12 @@ Note = Callable[["Connection[Record]", int], Awaitable[None]]
 _LONGEST_KEY = 8192
 _DELETED_AT_ONCE = 500
 _WAIT_SECONDS = 5
+# Each id is looked up by itself, from a list: a range or a scan also locks the id that follows it, and waits for the
+# transaction that has written it, while new ids wait for us.
+_WITHOUT_GAPS = (
+    "set session transaction isolation level read committed",
+    f"set session innodb_lock_wait_timeout = {_WAIT_SECONDS}",
+)
 _RUNS = """
 select cast(min(capture_id) as signed) as first, cast(max(capture_id) as signed) as last
 from (
@@ -248,7 +255,11 @@ async def acknowledge_foreign(run: LoadRun[Database, Table], planned: ForeignCap
     address, seconds = run.source_address, settings().connect_timeout_seconds
     with contextlib.suppress(MedallionError):
         async with open_reader(run.source.engine, address, run.target.where, seconds) as reader:
-            for place in range(0, len(runs), _DELETED_AT_ONCE):
-                some = runs[place : place + _DELETED_AT_ONCE]
-                read = " or ".join(f"capture_id between {first} and {last}" for first, last in some)
-                await reader.execute(f"delete from {made.changes} where {read}")
+            for statement in _WITHOUT_GAPS:
+                await reader.execute(statement)
+            ids = (number for first, last in runs for number in range(first, last + 1))
+            while some := [*itertools.islice(ids, _DELETED_AT_ONCE)]:
+                listed = " union all ".join(f"select {number} as id" for number in some)
+                await reader.execute(
+                    f"delete c from ({listed}) as i straight_join {made.changes} as c on c.capture_id = i.id"
+                )
