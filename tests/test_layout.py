@@ -129,8 +129,8 @@ def test_no_function_takes_eight_parameters() -> None:
     assert long == [], "group parameters that belong together in a frozen dataclass"
 
 
-#: A kind that reads the databases of another one in another way, and copies and compares their tables as that one does.
-BUILT_ON = {"changelog": "postgres"}
+#: A kind that reads the databases of others in another way, and copies and compares their tables as those do.
+BUILT_ON = {"changelog": {"postgres"}, "captured": {"postgres", "databases"}}
 
 
 def test_nothing_outside_its_folder_knows_a_kind_of_source() -> None:
@@ -143,7 +143,7 @@ def test_nothing_outside_its_folder_knows_a_kind_of_source() -> None:
         if inside[:2] == ("flows", "sources") or path == ROOT / "flows/kinds/registry.py":
             continue
         own = inside[2] if inside[:2] == ("flows", "kinds") and len(inside) > 3 else ""
-        others = {f"flows.kinds.{kind}" for kind in kinds - {own, BUILT_ON.get(own, own)}}
+        others = {f"flows.kinds.{kind}" for kind in kinds - {own, *BUILT_ON.get(own, ())}}
         named_kinds = {name for name in imports_of(path) if ".".join(name.split(".")[:3]) in others}
         if named_kinds:
             knowing[named(path)] = sorted(named_kinds)

@@ -11,7 +11,7 @@ from rich.text import Text
 from flows.observe.look import grid
 
 if TYPE_CHECKING:
-    from flows.kinds.answers import CaptureStatus, Step
+    from flows.kinds.answers import CaptureStatus, Step, TriggerStatus
 
 _MB = 1e6
 
@@ -28,8 +28,14 @@ def steps_table(steps: Iterable[Step]) -> Table:
     return table
 
 
-def status_parts(status: CaptureStatus) -> list[Table]:
-    """`medallion capture status`: the slot, then the tables."""
+def status_parts(status: CaptureStatus | TriggerStatus) -> list[Table]:
+    """`medallion capture status`: the slot, then the tables; or the tables with triggers."""
+    from flows.kinds.answers import TriggerStatus
+
+    return _of_triggers(status) if isinstance(status, TriggerStatus) else _of_slot(status)
+
+
+def _of_slot(status: CaptureStatus) -> list[Table]:
     slot = grid(f"Capture of {status.source}", ["what", "is"])
     slot.add_row("slot", Text(*_slot(status)))
     slot.add_row("publication", status.publication or "missing")
@@ -51,6 +57,17 @@ def status_parts(status: CaptureStatus) -> list[Table]:
             "" if one.counts.committed_at is None else f"{one.counts.committed_at:%Y-%m-%d %H:%M:%S}",
         )
     return [slot, tables]
+
+
+def _of_triggers(status: TriggerStatus) -> list[Table]:
+    numbers = ["waiting rows", "size (MB)", "oldest (s)"]
+    title = f"Capture of {status.source} by triggers, up to {status.limit / _MB:,.0f} MB per table (max_waiting)"
+    tables = grid(title, ["table", *numbers, "state"], numbers)
+    for one in status.tables:
+        state = Text(one.problem or "ready", style="bold red" if one.problem else "")
+        oldest = "" if one.oldest is None else f"{one.oldest:,.0f}"
+        tables.add_row(f"{status.source}.{one.table}", f"{one.rows:,}", f"{one.size / _MB:,.1f}", oldest, state)
+    return [tables]
 
 
 def _slot(status: CaptureStatus) -> tuple[str, str]:

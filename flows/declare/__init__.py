@@ -12,6 +12,7 @@ from flows.declare.retention import Keep
 from flows.declare.route import QuietHours, Route
 from flows.declare.rule import Rule
 from flows.declare.subject import Subject
+from flows.declare.triggers import Triggers
 
 __all__ = [
     "Append",
@@ -36,4 +37,5 @@ __all__ = [
     "Subject",
     "Timestamp",
     "TransactionId",
+    "Triggers",
 ]

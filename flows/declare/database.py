@@ -12,6 +12,7 @@ from flows.declare.load import Overwrite
 from flows.declare.log import Log, refuse_uncapturable
 from flows.declare.refusals import refuse_repeats, unknown_table
 from flows.declare.table import Table
+from flows.declare.triggers import Triggers, refuse_untriggered
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
 
@@ -30,7 +31,7 @@ class Database:
     (source-<connection>). `schedule` is a cron expression in UTC. `max_parallel` bounds the tables loaded in parallel.
     `freshness` is how fresh its tables must be, `budget` what all loads of a run may read together.
     `on_refusal=Ask()` has a person decide before a load is refused. `capture=Log()` reads changes from PostgreSQL's
-    log instead of the tables; see docs/changes.md.
+    log instead of the tables, `capture=Triggers()` has triggers record them; see docs/capture.md.
     """
 
     name: str
@@ -43,13 +44,13 @@ class Database:
     freshness: Freshness | None = None
     budget: Budget | None = None
     on_refusal: Ask | None = None
-    capture: Log | None = None
+    capture: Log | Triggers | None = None
 
     @property
     def kind(self) -> str:
         """The folder in flows/kinds with its implementation."""
         if self.capture is not None:
-            return "changelog"
+            return "captured" if isinstance(self.capture, Triggers) else "changelog"
         return "postgres" if self.engine == "postgresql" else "databases"
 
     @property
@@ -106,13 +107,25 @@ class Database:
         object.__setattr__(self, "tables", tuple(self.tables))
 
     def _refuse_capture(self, where: str) -> None:
-        if not isinstance(self.capture, Log):
-            raise DeclarationError("capture is not a Log", where=where, fix="write capture=Log()")
+        if not isinstance(self.capture, Log | Triggers):
+            raise DeclarationError(
+                "capture is not a Log and not Triggers", where=where, fix="write capture=Log() or capture=Triggers()"
+            )
+        if isinstance(self.capture, Triggers):
+            if self.engine not in ("postgresql", "mysql"):
+                raise DeclarationError(
+                    f"capture=Triggers() is for PostgreSQL, MySQL and MariaDB, and the engine is {self.engine}",
+                    where=where,
+                    fix="remove capture; the tables are then loaded by their cursors",
+                )
+            for table in self.tables:
+                refuse_untriggered(table, where)
+            return
         if self.engine != "postgresql":
             raise DeclarationError(
                 f"capture=Log() reads PostgreSQL's log, and the engine is {self.engine}",
                 where=where,
-                fix="remove capture; the tables are then loaded by their cursors",
+                fix="for MySQL and MariaDB, write capture=Triggers(); or remove capture",
             )
         for table in self.tables:
             refuse_uncapturable(table, where)

@@ -142,6 +142,32 @@ class CaptureStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class TriggeredTable:
+    """A table with triggers: rows and bytes of its change table, and the age of the oldest row in seconds (None: there
+    is none). `problem`: why its changes are not recorded."""
+
+    table: str
+    rows: int
+    size: int
+    oldest: float | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerStatus:
+    """A source whose changes are captured by triggers. `limit`: bytes after which recording of a table stops."""
+
+    source: str
+    limit: int
+    tables: Sequence[TriggeredTable]
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the next load finds its changes."""
+        return all(table.problem is None for table in self.tables)
+
+
+@dataclass(frozen=True, slots=True)
 class CursorCandidate:
     """A column that a cursor might follow, by the source's catalogue. `counts`: numbers of a sequence, else times.
 

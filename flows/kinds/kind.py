@@ -34,6 +34,7 @@ from flows.kinds.answers import (
     Preview,
     SourceFacts,
     Step,
+    TriggerStatus,
     Waiting,
     Words,
 )
@@ -71,8 +72,10 @@ class Kind(Generic[S, T]):
     #: What a load does about a limit of rows in a budget: `stops` at a commit, from which the next load goes on,
     #: `refuses` to begin if more are pending, or `checks` afterwards. A kind that stops may refuse some of its tables.
     at_budget: Literal["stops", "refuses", "checks"] = "checks"
-    #: Whether changes are captured from the source's log, which is set up and dropped there.
+    #: Whether changes are captured at the source, by its log or by triggers, which is set up and dropped there.
     captures: bool = False
+    #: Whether `medallion capture setup` and `drop` ask before they run anything: applications notice triggers.
+    asks_before_capture: bool = False
     #: Whether `source_facts` says anything, so that the tuner asks the source.
     has_facts: bool = False
     #: What a comparison of both ends compares: `count`, or `content`.
@@ -186,7 +189,7 @@ class Kind(Generic[S, T]):
         """Make raw's rows of the partition what the source holds now."""
         raise NotImplementedError  # refuse_backfill comes first
 
-    # -- changes captured from a source's log
+    # -- changes captured at a source
 
     def refuse_capture(self, source: S) -> None:
         """Refuse to look at the capture of a source that has none.
@@ -197,7 +200,7 @@ class Kind(Generic[S, T]):
         raise DeclarationError(
             "the source has no capture",
             where=f"source {source.name}",
-            fix="declare it with capture=Log(), for PostgreSQL: see docs/changes.md",
+            fix="declare it with capture=Log() or capture=Triggers(): see docs/capture.md",
         )
 
     async def missing_capture(self, source: S, origin: Any) -> Sequence[Step]:
@@ -212,8 +215,10 @@ class Kind(Generic[S, T]):
         """Undo it, as far as the session's role may. Raw stays as it is."""
         raise NotImplementedError  # refuse_capture comes first
 
-    async def capture_status(self, warehouse: Connection[Record], source: S, origin: Any) -> CaptureStatus:
-        """The capture, and the position of each table. Changes nothing."""
+    async def capture_status(
+        self, warehouse: Connection[Record], source: S, origin: Any
+    ) -> CaptureStatus | TriggerStatus:
+        """The capture, and the position of each table: `CaptureStatus` or `TriggerStatus`. Changes nothing."""
         raise NotImplementedError  # refuse_capture comes first
 
     # -- a look before anything is declared or read

@@ -62,6 +62,12 @@ def _changelog() -> Kind[Any, Any]:
     return Changelog()
 
 
+def _captured() -> Kind[Any, Any]:
+    from flows.kinds.captured.kind import Captured
+
+    return Captured()
+
+
 _MADE_BY = {
     "postgres": _postgres,
     "databases": _databases,
@@ -69,6 +75,7 @@ _MADE_BY = {
     "dlt": _dlt,
     "files": _files,
     "changelog": _changelog,
+    "captured": _captured,
 }
 
 KINDS: dict[str, Kind[Any, Any]] = {name: cast("Kind[Any, Any]", _Later(make)) for name, make in _MADE_BY.items()}

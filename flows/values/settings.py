@@ -132,6 +132,7 @@ class Settings(BaseSettings):
         None, gt=0, description="Size of the warehouse's disk, if it is on another machine; unset → not checked"
     )
     watch_transaction_minutes: float = Field(60, gt=0, description="Age of a transaction in the warehouse")
+    watch_captured_hours: float = Field(24, gt=0, description="How long a captured change may wait at its source")
     watch_slot_gb: float = Field(10, gt=0, description="WAL that a replication slot of the warehouse may retain")
     watch_prefect_gb: float = Field(5, gt=0, description="Size of Prefect's database in the warehouse's cluster")
     watch_expiry_days: float = Field(21, gt=0, description="Certificates and passwords are reported so long before")

@@ -70,11 +70,15 @@ class Captured:
 
 async def names_of(origin: Connection[Record], source: Database) -> Names:
     """As declared, or by the source's name and its database."""
-    log = source.capture or Log()
+    log = _log(source)
     default = f"medallion_{source.name}"[:40]
     if log.slot is None or log.publication is None:
         default = f"{default}_{await origin.fetchval(_DATABASE)}"
     return Names(log.slot or default, log.publication or default)
+
+
+def _log(source: Database) -> Log:
+    return source.capture if isinstance(source.capture, Log) else Log()
 
 
 async def look(origin: Connection[Record], source: Database) -> Capture:
@@ -87,7 +91,7 @@ async def look(origin: Connection[Record], source: Database) -> Capture:
         lost = str(row["invalidated"] or "wal_removed")
     return Capture(
         names=names,
-        log=source.capture or Log(),
+        log=_log(source),
         version=row["version"],
         wal_level=row["wal_level"],
         standby=row["standby"],

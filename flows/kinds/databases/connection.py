@@ -80,6 +80,10 @@ class Reader:
         for statement in self.dialect.begin:
             await self._call(functools.partial(self._connection.execute, statement))
 
+    async def execute(self, statement: str) -> None:
+        """Run a statement that answers nothing."""
+        await self._call(functools.partial(self._connection.execute, statement))
+
     async def rows(self, query: str) -> list[dict[str, Any]]:
         """A small result as plain values."""
         found: list[dict[str, Any]] = []

@@ -30,6 +30,7 @@ WATCH_ALERTS = frozenset(
         "transaction open",
         "disk full soon",
         "slot retains WAL",
+        "captured changes wait",
         "Prefect database large",
         "transaction ids run out",
         "certificate ends",

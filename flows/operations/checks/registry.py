@@ -10,6 +10,7 @@ from flows.access import addresses
 from flows.operations.alerts import Condition
 from flows.operations.checks import connections, disk, expiry, flow_runs, freshness, schedules, withdrawn
 from flows.operations.checks.anomalies import arrival_unusual, columns_unusual
+from flows.operations.checks.captured import captured_changes_wait
 from flows.operations.checks.check import Check, Need, Round
 from flows.operations.checks.clock import Clocks
 from flows.operations.checks.costs import cost_over_budget
@@ -51,6 +52,13 @@ def checks(more: Iterable[Check] = (), *, told: Settings | None = None) -> tuple
         Check("transactions", lambda at: connections.transactions_open(at.connection, oldest), _WAREHOUSE, _MINUTE),
         Check("disk", lambda at: _disk(at, limits), _WAREHOUSE, _MINUTE),
         Check("slots", lambda at: disk.slots(at.connection, limits.watch_slot_gb * _GB), _WAREHOUSE, _MINUTE),
+        Check(
+            "captured changes",
+            lambda at: captured_changes_wait(at.connection, timedelta(hours=limits.watch_captured_hours)),
+            _WAREHOUSE,
+            _MINUTE * 5,
+            patience=30,
+        ),
         Check("transaction ids", lambda at: disk.transaction_ids(at.connection), _WAREHOUSE, _MINUTE * 10),
         Check(
             "Prefect database",

@@ -17,13 +17,17 @@ from typing import Any
 import psycopg
 import pytest
 
+from flows.declare import Merge, Triggers
+from flows.kinds.captured import Table
 from flows.operations.alerts import Condition
 from flows.operations.checks import connections, disk, expiry
+from flows.operations.checks.captured import captured_changes_wait
 from flows.operations.checks.check import Round
 from flows.operations.checks.clock import Clocks
 from flows.operations.checks.outbox import outbox_moves
 from flows.operations.exporting import exporter
 from flows.values.settings import settings
+from flows.verbs.load import load_table
 from infra.backup import key
 from infra.backup.catalog import Backup, Catalog, Watermark
 from infra.backup.overdue import overdue
@@ -85,6 +89,26 @@ def test_a_slot_that_nobody_reads(night: Night) -> None:
     night.as_admin("select pg_switch_wal()")
     night.watch(lambda at: disk.slots(at.connection, 1000))
     night.follow("slot retains WAL", "slot forgotten", SLOT="forgotten")
+
+
+@exercise("captured changes wait")
+def test_captured_changes_that_nobody_loads(night: Night) -> None:
+    night.at_source("create table counted (id bigint primary key)")
+    night.at_source("grant select on counted to public")
+    table = Table("counted", key="id", load=Merge())
+    night.declare(table, capture=Triggers())
+    night.patched.setenv("MEDALLION_SOURCE_SHOP_URL", night.ends.shop.url("extractor"))
+    night.patched.setenv("MEDALLION_SOURCE_SHOP_OWNER_URL", night.ends.shop.url("admin"))
+    night.run("medallion capture setup shop --yes")
+    night.at_source("insert into counted values (1)")
+
+    def load(_: list[str]) -> None:
+        night.wait_for(load_table(night.ends.warehouse_address, night.ends.shop_address, night.source, table))
+
+    night.stands_for["medallion run "] = load
+    night.watch(lambda at: captured_changes_wait(at.connection, timedelta(), (night.source,)))
+    night.follow("captured changes wait", "captured shop.counted", SOURCE="shop", TABLE="counted")
+    night.run("medallion capture drop shop --yes")
 
 
 @exercise("Prefect database large")

@@ -1,0 +1,34 @@
+"""What waits in the change tables of a PostgreSQL source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flows.declare.database import Database
+from flows.kinds.answers import TriggeredTable, TriggerStatus
+from flows.kinds.captured.state import declared, look
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+_WAITING = """
+select count(*) as rows, extract(epoch from clock_timestamp() - min(capture_at))::float8 as age,
+    coalesce(bool_or(capture_op = 'L'), false) as stopped
+from {changes}
+"""
+
+
+async def capture_status(origin: Connection[Record], source: Database) -> TriggerStatus:
+    """What `medallion capture status` shows. Changes nothing."""
+    tables = []
+    for table in source.tables:
+        state = await look(origin, source, table)
+        problem, rows, age = state.problem, 0, None
+        if state.has_changes and state.may_read:
+            row = await origin.fetchrow(_WAITING.format(changes=state.names.changes))
+            assert row is not None  # an aggregate always answers one row
+            rows, age = row["rows"], row["age"]
+            if row["stopped"] and problem is None:
+                problem = "larger than max_waiting: recording has stopped; the next load reads the table in full"
+        tables.append(TriggeredTable(table.name, rows, state.size, age, problem))
+    return TriggerStatus(source.name, declared(source).limit, tables)
