@@ -35,7 +35,7 @@ from infra.local.postgres import Cluster
 from infra.local.postmaster import Postmaster
 from infra.local.stack import PostgresAddress, PrefectAddress, Stack, rotate
 from tests.blocks.test_aws import as_rotation_writes_it, put
-from tests.conftest import TestCluster, TestDatabase
+from tests.conftest import TestCluster, TestDatabase, fastest_folder
 from tests.kinds.conformance import forking
 from tests.kinds.loading import rows, setting
 from tests.moto_aws import Aws, aws, moto  # noqa: F401 - fixtures
@@ -217,7 +217,7 @@ def embedded() -> Iterator[Home]:
     from shutil import rmtree
     from tempfile import mkdtemp
 
-    root = Path(mkdtemp(prefix="mds-"))
+    root = Path(mkdtemp(prefix="mds-", dir=fastest_folder()))
     root.chmod(0o711)
     found = Home(root / ".medallion")
     found.prepare(min_free_bytes=0)

@@ -26,6 +26,7 @@ from tests.conftest import TestDatabase
 from tests.flows.front_door import Ended
 from tests.kinds.conformance import forking
 from tests.kinds.loading import addresses
+from tests.nightly import chosen
 
 CANARY = "canary-7f3a"
 
@@ -208,7 +209,7 @@ def nobody() -> str:
         return f"http://user:{CANARY}@127.0.0.1:{listening.getsockname()[1]}/api"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", chosen(COMMANDS, *[*COMMANDS][::2]))
 def test_a_command_without_an_answer_is_one_panel_and_exit_code_3(
     command: str, nobody: str, warehouse: TestDatabase, shop: TestDatabase, tmp_path: Path
 ) -> None:
@@ -224,7 +225,7 @@ def test_a_command_without_an_answer_is_one_panel_and_exit_code_3(
     assert CANARY not in done.text
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", chosen(COMMANDS, *[*COMMANDS][1::2]))
 def test_a_command_without_a_server_is_refused_before_prefect_starts_one(
     command: str, warehouse: TestDatabase, shop: TestDatabase, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,11 @@ pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.long]
 
 DOCKERFILE = PROJECT_ROOT / "deployments/image/Dockerfile"
 STEPS = list(instructions(DOCKERFILE.read_text()))
-CONTEXT = context(PROJECT_ROOT)
+
+
+@cache
+def shipped() -> list[str]:
+    return context(PROJECT_ROOT)
 
 
 def of(word: str, stage: str = "runtime") -> list[str]:
@@ -39,7 +44,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if program is None:
         pytest.skip("uv is neither on the PATH nor in .uv")
     folder = tmp_path_factory.mktemp("image")
-    for name in CONTEXT:
+    for name in shipped():
         target = folder / "app" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(PROJECT_ROOT / name, target)
@@ -87,15 +92,15 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def test_every_file_that_is_copied_is_in_the_context() -> None:
     for sources in of("COPY", "build"):
         for source in sources.split()[:-1]:
-            assert source == "." or source in CONTEXT, source
+            assert source == "." or source in shipped(), source
 
 
 def test_only_what_runs_is_in_the_context() -> None:
     """Tests, documents, the demo and the cloud's programs are of no use to a container, and a gift to who breaks in."""
-    folders = {name.partition("/")[0] for name in CONTEXT if "/" in name}
+    folders = {name.partition("/")[0] for name in shipped() if "/" in name}
     assert folders == {"blocks", "dbt_project", "deployments", "flows", "infra", "soda"}
-    assert not [name for name in CONTEXT if name.startswith("infra/pulumi")]
-    assert not [name for name in CONTEXT if Path(name).name.startswith(".env") or name.endswith((".whl", ".pem"))]
+    assert not [name for name in shipped() if name.startswith("infra/pulumi")]
+    assert not [name for name in shipped() if Path(name).name.startswith(".env") or name.endswith((".whl", ".pem"))]
 
 
 @pytest.mark.parametrize(

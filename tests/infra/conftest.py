@@ -13,6 +13,7 @@ import pytest
 
 from infra.local.home import Home
 from infra.local.stack import down
+from tests.conftest import fastest_folder
 
 #: Test machines may be small, and these stacks hold next to nothing.
 LITTLE = 64 * 1024**2
@@ -55,11 +56,11 @@ def light_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def new_home() -> Iterator[Callable[[], Home]]:
-    """Makes empty homes. Directly below the folder for temporary files: PostgreSQL's account must pass through."""
+    """Makes empty homes. Directly below a folder for temporary files: PostgreSQL's account must pass through."""
     roots: list[Path] = []
 
     def make() -> Home:
-        roots.append(Path(mkdtemp(prefix="mds-")))
+        roots.append(Path(mkdtemp(prefix="mds-", dir=fastest_folder())))
         roots[-1].chmod(0o711)
         return Home(roots[-1] / ".medallion")
 

@@ -17,6 +17,7 @@ from flows.verbs.reload import request_reload
 from flows.verbs.replay import plan_replay, replay
 from tests.conftest import TestDatabase
 from tests.kinds.everywhere import tables_with
+from tests.nightly import chosen
 from tests.publish.two_ends import Rows, TwoEnds
 
 POSITIVE = Rule("positive", "v >= 0")
@@ -63,7 +64,7 @@ def loosened(table: Table) -> Table:
     return replace(table, rules=(Rule("positive", "v >= -1"),))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", chosen(EVERY, "merge", "part"))
 async def test_a_row_that_a_corrected_rule_accepts_is_loaded_once(
     ends: Shop, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +91,7 @@ async def test_a_row_that_a_corrected_rule_accepts_is_loaded_once(
     assert ends.raw("select to_regclass('landing.shop__t__r'), to_regclass('landing.shop__t__j')") == [(None, None)]
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", chosen(EVERY, "merge", "by part"))
 async def test_a_row_fixed_by_hand_stays_fixed_until_the_source_sends_another_version(
     ends: Shop, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +128,7 @@ async def test_a_row_fixed_by_hand_stays_fixed_until_the_source_sends_another_ve
     assert ends.entries("resolution, withheld") == [("fixed by hand", False)]
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", chosen(EVERY, "append", "keyless"))
 async def test_a_new_raw_table_has_the_row_as_it_was_fixed(
     ends: Shop, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +146,7 @@ async def test_a_new_raw_table_has_the_row_as_it_was_fixed(
     assert ends.raw("select v from raw_shop.t where id = 11") == [(7,)]
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", chosen(EVERY, "merge", "replace"))
 async def test_a_discarded_row_is_no_new_one_until_it_changes(
     ends: Shop, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +186,7 @@ async def test_a_discarded_row_that_is_named_is_loaded_after_all(ends: Shop, mon
     assert ends.entries("resolution, resolved_by") == [("replayed", "bea")]
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", chosen(EVERY, "append", "part"))
 async def test_what_breaks_a_rule_still_stays_as_it_is(ends: Shop, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small = replace(EVERY[name], rules=(POSITIVE, Rule("small", "v < 100")))
     await ends.load(small)

@@ -40,6 +40,7 @@ from tests.kinds.conformance.promises import (
     it_is_acknowledged_after_the_commit_only,
     what_is_behind_a_mask_is_nowhere_in_the_warehouse,
 )
+from tests.nightly import each_once
 
 #: The promise that is to notice the fault.
 NOTICED_BY: dict[str, Promise] = {
@@ -78,8 +79,7 @@ async def _nothing(*_: object) -> int:
     return 0
 
 
-@pytest.mark.parametrize("kind", FIXTURES)
-@pytest.mark.parametrize("left_out", ["replay.close", "fixes.put_in_place"])
+@pytest.mark.parametrize(("left_out", "kind"), each_once(["replay.close", "fixes.put_in_place"], FIXTURES))
 async def test_a_replay_that_writes_twice_or_is_taken_back_dies_of_a_promise(
     begin: Callable[[Fixture], Given], kind: str, left_out: str
 ) -> None:

@@ -16,7 +16,9 @@ from tests.kinds.conformance import forking
 from tests.kinds.databases.loading import MISSING, MariaDb, load, raw, running_mariadb
 from tests.kinds.loading import loads, open_quarantine, rows
 
-pytestmark = [pytest.mark.skipif(bool(MISSING), reason=MISSING), pytest.mark.xdist_group("mariadb")]
+pytestmark = pytest.mark.xdist_group("mariadb")
+if MISSING:  # before the driver's library is looked for: without it this is no ImportError
+    pytest.skip(MISSING, allow_module_level=True)
 pytest.importorskip("arrow_odbc", reason="the extra `databases` is not installed", exc_type=ImportError)
 
 ROOT = Path(__file__).parents[3]

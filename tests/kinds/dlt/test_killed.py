@@ -21,6 +21,8 @@ __all__ = ["file"]  # a fixture
 # A resource is read in one piece.
 PASSED = [name for name in FAILPOINTS if "chunk" not in name and "slice" not in name]
 PUBLISHED = ("after_commit",)
+#: The others, every night: `killed_anywhere_it_heals` of tests/kinds/conformance passes each of them with every change.
+EACH_CHANGE = ("after_copy", "in_publish_before_commit", "after_commit")
 
 
 def load(variables: Mapping[str, str]) -> int:
@@ -40,7 +42,11 @@ def held(warehouse: TestDatabase) -> tuple[list[int], int, str | None]:
 
 @pytest.mark.parametrize(
     ("failpoint", "first"),
-    [(name, False) for name in PASSED] + [(name, True) for name in ("after_copy", "in_publish_before_commit")],
+    [
+        *(pytest.param(name, False, marks=[] if name in EACH_CHANGE else pytest.mark.long) for name in PASSED),
+        ("after_copy", True),
+        pytest.param("in_publish_before_commit", True, marks=pytest.mark.long),
+    ],
 )
 def test_a_load_killed_anywhere_loses_and_doubles_nothing_when_run_again(
     warehouse: TestDatabase, file: RecordsFile, failpoint: str, first: bool
