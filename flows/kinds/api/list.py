@@ -212,9 +212,7 @@ class ListLoad:
         staged = Staged(
             # Nothing arrived because nothing changed: a replace would treat it as an empty list.
             # A list that has not been shown to be whole shows no deletes either.
-            load=Merge()
-            if gathered.unchanged or gathered.shows_no_deletes or self._lacks
-            else endpoint.load,
+            load=Merge() if gathered.unchanged or gathered.shows_no_deletes or self._lacks else endpoint.load,
             shape=self.shape,
             keys=endpoint.keys,
             window=Window(lower=gathering.since, upper=after, next=CursorState(after, identity=identity)),
