@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flows.declare.table import Table
 from flows.kinds.postgres.query_tables import tables_named
-from flows.kinds.postgres.table import Table
 from flows.state.blockers import Blocker, ending, in_the_way
 from flows.values.errors import SourceUnavailable
 
