@@ -362,8 +362,8 @@ async def test_a_mask_counts_characters_also_in_a_database_that_counts_bytes(end
         ascii_ends = TwoEnds(ends.warehouse, TestDatabase(name, ends.shop.cluster, ends.shop.roles))
         ascii_ends.source(
             "set client_encoding = 'SQL_ASCII'; create table notes (id int primary key, note text);"
-            "insert into notes values (1, E'Kr\\xc3\\xbc\\xc3\\xbc'), (2, E'\\xe6\\x9d\\x8e\\xe5\\x9b\\x9b'), (3, '5550142'), (4, ''),"
-            "(5, null), (6, E'\\xc3\\xbc\\xc3\\xbcab');"
+            "insert into notes values (1, E'Kr\\xc3\\xbc\\xc3\\xbc'), (2, E'\\xe6\\x9d\\x8e\\xe5\\x9b\\x9b'), "
+            "(3, '5550142'), (4, ''), (5, null), (6, E'\\xc3\\xbc\\xc3\\xbcab');"
             "grant usage on schema public to medallion_extractor; grant select on notes to medallion_extractor"
         )
         declared = Table("notes", key="id", load=Replace(), masked={"note": Masked(keep=2)})
