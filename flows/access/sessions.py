@@ -110,13 +110,13 @@ async def _connect(address: DatabaseConnection, session: dict[str, str]) -> Sess
 def _settings(side: Literal["source", "warehouse"]) -> dict[str, str]:
     session = dict(_SESSION)
     session["statement_timeout"] = str(int(settings().statement_timeout_seconds * 1000))
+    session["lock_timeout"] = lock_timeout()
     # A load's transaction in the warehouse is idle while its source is slow. At the source, transactions must not stay
     # open forever: migrations of the application wait for them, and every other session waits for the migration.
     session["idle_in_transaction_session_timeout"] = session["statement_timeout"] if side == "source" else "0"
     if side == "source":
         session["default_transaction_read_only"] = "on"
         session["default_transaction_isolation"] = "read committed"
-        session["lock_timeout"] = "0"
         # Rows hidden by a policy would look like deleted ones: a query that a policy would filter fails instead.
         session["row_security"] = "off"
     else:
@@ -126,6 +126,11 @@ def _settings(side: Literal["source", "warehouse"]) -> dict[str, str]:
         # Amounts of money are stored as an integer of the smallest unit, which depends on this setting.
         session["lc_monetary"] = "C"
     return session
+
+
+def lock_timeout() -> str:
+    """How long a statement waits for a lock, in milliseconds. Not without end: who came later would queue behind it."""
+    return str(max(1, round(settings().table_lock_wait_seconds * 1000)))
 
 
 def _no_limits(connection: Connection[Record]) -> dict[str, str]:

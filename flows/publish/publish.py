@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from flows.declare import Append, Merge, Overwrite, Replace
+from flows.declare import Overwrite, Replace
 from flows.failures.diagnose import CONNECTION_LOST
-from flows.landing.table import Stamp, adopt_landing, evolve
-from flows.publish import deletes, fixes, overwrite, write
+from flows.landing.table import Stamp
+from flows.publish import deletes, fixes, overwrite
 from flows.publish.each_key_once import EachKeyOnce, refuse_short_landing
 from flows.publish.identity import refuse_other_key
 from flows.publish.reconciliation import Outcome, by_counts, count_limited, reconcile
 from flows.publish.session import LoadSession, settle
 from flows.publish.staged import Staged
+from flows.publish.write_rows import write_rows
 from flows.quality import open_rows, quarantine
 from flows.quality.open_rows import stands_open
 from flows.quality.profile import write_profile
 from flows.quality.quarantine import WholeRows
 from flows.quality.rules import Survey, door_rules, survey
-from flows.state import decisions, ledger, schema_changes
+from flows.state import compared, decisions, ledger, schema_changes
 from flows.values.asking import current_asking
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import WarehouseError
@@ -209,7 +210,7 @@ async def _publish(session: LoadSession, staged: Staged, each_key_once: EachKeyO
     if session.profiling is not None and not staged.limited:
         batch_id, profiling = session.batch_id, session.profiling
         await write_profile(warehouse, target.landing, staged.shape, staged.keys, good, batch_id, profiling)
-    done = await _write_rows(session, staged, good)
+    done = await write_rows(session, staged, good)
     session.pass_failpoint("in_publish_after_rows")
     staged = await staged.counted()
     vanished = 0
@@ -277,35 +278,4 @@ async def _record(session: LoadSession, staged: Staged, counts: LoadCounts, foun
     )
     await ledger.publish_load(warehouse, session.batch_id, counts, (staged.window.lower, staged.window.upper))
     if found is not None and found.key_difference is not None:
-        await ledger.note_key_difference(warehouse, session.batch_id, found.key_difference)
-
-
-async def _write_rows(session: LoadSession, staged: Staged, rows: int) -> write.Published:
-    warehouse, target = session.warehouse, session.target
-    if staged.first:
-        await adopt_landing(warehouse, target, staged.keys)
-        return write.Published(inserted=rows)
-    await evolve(warehouse, target, list(staged.changes))
-    if staged.renews:
-        await warehouse.execute(f"delete from {target.raw}")
-    match staged.load:
-        case Replace(min_share=share):
-            # Quarantined rows still exist at the source; a merge also keeps their last good version.
-            kept = stands_open(staged.key_types, "r", table=target.name, newest=staged.on_duplicate == "newest")
-            return await write.replace(
-                warehouse,
-                target,
-                staged.shape,
-                staged.keys,
-                write.ShrinkageLimit(staged.rows_read, share),
-                write.Scope(kept=kept),
-                tombstones=staged.tombstones,
-            )
-        case Overwrite() as load:
-            kept = stands_open(staged.key_types, "r", table=target.name, newest=staged.on_duplicate == "newest")
-            within = staged.window.condition
-            return await overwrite.overwrite(warehouse, target, staged.shape, staged.keys, load, within, kept)
-        case Append():
-            return await write.append(warehouse, target, staged.shape, staged.keys)
-        case Merge():
-            return await write.merge(warehouse, target, staged.shape, staged.keys, tombstones=staged.tombstones)
+        await compared.note_key_difference(warehouse, session.batch_id, found.key_difference)

@@ -15,7 +15,7 @@ from flows.publish.session import LoadSession
 from flows.publish.staged import Held, Staged
 from flows.quality import open_rows, quarantine
 from flows.quality.open_rows import KEY_NOT_UNIQUE, same_key, stands_open
-from flows.state import ledger
+from flows.state import compared
 from flows.values.identifiers import quote_identifier, quote_literal
 from flows.values.plan import KeySet
 from flows.values.row_limit import LIMITED
@@ -105,7 +105,7 @@ def _difference(source: KeySet | None, held: Held) -> Decimal | None:
 
 async def _as_before(session: LoadSession, source: KeySet, held: Held, difference: Decimal | None) -> Outcome | None:
     """The last load's result, if nothing but what differed then differs now: its keys need not be compared again."""
-    last = await ledger.last_compared(session.warehouse, session.target.source, session.target.table)
+    last = await compared.last_compared(session.warehouse, session.target.source, session.target.table)
     if last is None or difference is None or last.key_difference != difference:
         return None
     if last.lacking != source.rows - held.all.rows or last.result not in {"match", "extra", "duplicate"}:

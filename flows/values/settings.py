@@ -60,6 +60,9 @@ class Settings(BaseSettings):
         None, description="The folder of pg_basebackup and related programs; unset → the wheel's"
     )
     lock_wait_seconds: float = Field(60, ge=0, description="How long a load waits for another run of the same table")
+    table_lock_wait_seconds: float = Field(
+        60, gt=0, description="How long a load waits, at either end, for a session that locks the table"
+    )
     build_lock_wait_seconds: float = Field(
         90, ge=0, description="How long a model waits for sessions that lock the table it replaces"
     )

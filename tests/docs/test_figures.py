@@ -36,6 +36,15 @@ def test_loads_cost_what_the_benchmark_of_databases_measured(label: str, case: s
     assert int(found[3]) == round(measured["peak_mb"])
 
 
+def test_a_merge_is_held_against_the_bare_statement() -> None:
+    database = _results("database")
+    [merge] = [one for one in database if one["case"] == "merge of 10% changed" and one["tool"] == "medallion"]
+    [start] = [one for one in database if one["case"] == "nothing"]
+    said = " ".join(CAPACITY.split())
+    assert f"{merge['ratio_to_limit']:.2f} times as long as the bare" in said
+    assert f"{start['seconds']:.2f} s of it are the start of Python" in said
+
+
 @pytest.mark.parametrize(("label", "case"), BUILDS.items(), ids=list(BUILDS))
 def test_builds_cost_what_the_benchmark_of_the_transform_measured(label: str, case: str) -> None:
     [measured] = [one for one in _results("transform")["builds"] if one["case"] == case]

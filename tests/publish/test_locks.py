@@ -1,13 +1,14 @@
 """Somebody else has the lock: of the table, of a row, or of what a load holds in turn."""
 
 import asyncio
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 
 from flows.failures.diagnose import diagnose
 from flows.sources.shop import shop as declared_shop
-from flows.values.errors import FailureClass, LoadLocked, WarehouseError
+from flows.values.errors import FailureClass, LoadLocked, SourceUnavailable, WarehouseError
 from tests.conftest import TestCluster, TestDatabase
 from tests.kinds.loading import (
     CHANGES,
@@ -23,7 +24,7 @@ from tests.kinds.loading import (
 )
 from tests.kinds.postgres.invariants import six_invariants
 from tests.kinds.postgres.large_table import LARGE, large
-from tests.publish.two_ends import TwoEnds
+from tests.publish.two_ends import TwoEnds, run_sql
 
 __all__ = ["large"]  # a fixture
 
@@ -60,17 +61,15 @@ async def test_a_load_that_waited_too_long_says_which_batch_holds_the_table_and_
         assert f"batch {first.batch_id}, running since {entry['started_at']:%Y-%m-%d %H:%M:%S} UTC" in refused.what
 
 
-def impatient(cluster: TestCluster, warehouse: TestDatabase) -> None:
-    """Loads wait 150 ms for a lock instead of a minute: those of sessions that begin from now on."""
-    cluster.connection.execute(
-        f"alter role medallion_loader in database {warehouse.name} set lock_timeout = '150ms'".encode()
-    )
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """Loads wait 150 ms for a lock instead of a minute."""
+    with setting(table_lock_wait_seconds=0.15):
+        yield
 
 
-async def test_a_lock_timeout_is_transient_and_takes_nothing_back(
-    warehouse: TestDatabase, shop: TestDatabase, cluster: TestCluster
-) -> None:
-    impatient(cluster, warehouse)
+@pytest.mark.usefixtures("impatient")
+async def test_a_lock_timeout_is_transient_and_takes_nothing_back(warehouse: TestDatabase, shop: TestDatabase) -> None:
     await load(warehouse, shop, "baskets")
     change(shop, "update baskets set week = 52, updated_at = now() where basket_id = 31000001")
     before = raw_rows(warehouse, "baskets")
@@ -87,11 +86,11 @@ async def test_a_lock_timeout_is_transient_and_takes_nothing_back(
     assert rows(warehouse, "select week from raw_shop.baskets where basket_id = 31000001") == [{"week": 52}]
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_lock_timeout_in_the_middle_of_publishing_takes_everything_back(
-    warehouse: TestDatabase, shop: TestDatabase, cluster: TestCluster
+    warehouse: TestDatabase, shop: TestDatabase
 ) -> None:
     """Some rows are written by then, and somebody holds one of the next."""
-    impatient(cluster, warehouse)
     await load(warehouse, shop, "basket_items")
     change(shop, *CHANGES)
     before, since = raw_rows(warehouse, "basket_items"), cursor(warehouse, "basket_items")
@@ -106,6 +105,48 @@ async def test_a_lock_timeout_in_the_middle_of_publishing_takes_everything_back(
         assert caught.value.retryable
         assert (raw_rows(warehouse, "basket_items"), cursor(warehouse, "basket_items")) == (before, since)
         assert open_quarantine(warehouse) == []
+
+
+@pytest.mark.parametrize("end", ["source", "warehouse"])
+async def test_a_load_waits_for_a_declared_time_and_names_the_session_that_locks_the_table(
+    warehouse: TestDatabase, shop: TestDatabase, end: str
+) -> None:
+    """Whatever the role allows. Without the setting, the load would wait for an hour, and say nothing."""
+    for database, role in ((warehouse, "medallion_loader"), (shop, "medallion_extractor")):
+        run_sql(database.url("admin"), f"alter role {role} in database {database.name} set lock_timeout = 0")
+    with setting(table_lock_wait_seconds=0.15):
+        await load(warehouse, shop, "baskets")
+    change(shop, "update baskets set week = 52, updated_at = now() where basket_id = 31000001")
+    database, table = (shop, "public.baskets") if end == "source" else (warehouse, "raw_shop.baskets")
+    with psycopg.connect(database.url("admin"), application_name="a migration") as blocker:
+        blocker.execute(f"lock table {table} in access exclusive mode".encode())
+        with (
+            setting(table_lock_wait_seconds=0.15),
+            pytest.raises(SourceUnavailable if end == "source" else WarehouseError, match="55P03") as caught,
+        ):
+            await load(warehouse, shop, "baskets")
+
+        error = caught.value
+        named = f"session {blocker.info.backend_pid} of medallion_admin (a migration) with {table} since 20"
+        assert (error.failure_class, error.retryable) == (FailureClass.TRANSIENT, True)
+        assert named in error.what
+        assert "idle in transaction" in error.what
+        assert f"select pg_terminate_backend({blocker.info.backend_pid});" in error.fix
+        assert run_sql(warehouse.url("loader"), "select what from ops.errors") == [(error.what,)]
+    assert (await load(warehouse, shop, "baskets")).counts.rows_updated == 1, "the control: nobody locks it"
+
+
+async def test_a_load_that_may_wait_outlasts_the_session_that_locks_the_table(
+    warehouse: TestDatabase, shop: TestDatabase
+) -> None:
+    """The control: with the default, the same lock delays the load and nothing more."""
+    await load(warehouse, shop, "baskets")
+    change(shop, "update baskets set week = 52, updated_at = now() where basket_id = 31000001")
+    with psycopg.connect(warehouse.url("admin")) as blocker:
+        blocker.execute("lock table raw_shop.baskets in access exclusive mode")
+        loading = asyncio.create_task(load(warehouse, shop, "baskets"))
+        await until_it_waits_for_a_lock(warehouse, "baskets")
+    assert (await loading).counts.rows_updated == 1
 
 
 async def test_a_deadlock_is_transient(warehouse: TestDatabase, shop: TestDatabase) -> None:

@@ -13,7 +13,7 @@ from flows.kinds.postgres import Table
 from flows.values.errors import FailureClass, WarehouseError
 from tests.conftest import TestDatabase
 from tests.flows.front_door import Ended, medallion
-from tests.kinds.loading import addresses
+from tests.kinds.loading import addresses, setting
 from tests.publish.two_ends import TwoEnds, run_sql
 
 STORES = Table("stores", key="store_id", load=Merge())
@@ -91,12 +91,11 @@ async def test_a_load_behind_a_queue_names_it_and_finishes_once_it_is_gone(
 ) -> None:
     """The transformer reads raw, so it can do what reviews could where there are no event triggers."""
     ends = TwoEnds(warehouse, shop)
-    # Before the first load, whose session the second takes over.
-    run_sql(warehouse.url("admin"), f"alter role medallion_loader in database {warehouse.name} set lock_timeout = '1s'")
-    await ends.load(STORES)
+    with setting(table_lock_wait_seconds=1):  # already before the first load, whose session the second takes over
+        await ends.load(STORES)
     ends.source("update stores set name = 'another', updated_at = now()")
     with queued(warehouse, "transformer", "raw_shop.stores") as (holder, asker):
-        with pytest.raises(WarehouseError) as failed:
+        with setting(table_lock_wait_seconds=1), pytest.raises(WarehouseError) as failed:
             await ends.load(STORES)
         error = failed.value
         assert (error.failure_class, error.retryable) == (FailureClass.TRANSIENT, True)

@@ -26,7 +26,7 @@ from flows.publish.run import Loaded, LoadRun
 from flows.publish.session import LoadSession, Progress
 from flows.publish.staged import Staged
 from flows.quality.quarantine import Unreadable
-from flows.state import ledger
+from flows.state import compared
 from flows.values.errors import DataRefused, SourceError
 from flows.values.identifiers import qualified
 from flows.values.plan import KeySet
@@ -108,7 +108,7 @@ async def _stage(run: LoadRun[Database, Table], planned: ForeignPlan, measured: 
     source_keys = None if planned.limit is not None else KeySet(measured.below)
     stage_keys = None
     # By counts alone, rows that only raw has would hide as many that it lacks.
-    last = await ledger.last_compared(warehouse, target.source, target.table)
+    last = await compared.last_compared(warehouse, target.source, target.table)
     if planned.limit is None and (table.deletes or (table.keys and last is not None and last.result == "extra")):
         source_keys = await _stage_keys(session, reader, described, bounded, measured)
 

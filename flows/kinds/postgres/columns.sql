@@ -1,22 +1,23 @@
--- The columns of $1, whose raw table is named $2; one row without a name for a table without columns.
+-- The columns of a table or of a query, as `queries.py` finds them; their raw table is named $1. One row for a table
+-- without columns, which has no name.
 select
-    a.attname as name,
-    format_type(a.atttypid, a.atttypmod) as type,
+    a.name,
+    format_type(a.type_id, a.modifier) as type,
     t.typname as type_name,
     t.typtype::text as kind,
     tn.nspname as type_schema,
     tn.nspname = 'pg_catalog' as built_in,
     case when t.typtype = 'd' then format_type(t.typbasetype, t.typtypmod) end as base_type,
     coalesce(bn.nspname = 'pg_catalog' and b.typtype = 'b', false) as base_built_in,
-    not a.attnotnull as nullable,
-    has_column_privilege(c.oid, a.attnum, 'select') as readable,
-    c.relkind::text as relation_kind,
+    a.nullable,
+    a.readable,
+    a.relation_kind,
     case when t.typtype = 'e' then array(
         select e.enumlabel::text from pg_enum as e where e.enumtypid = t.oid order by e.enumsortorder
     ) end as labels,
     -- Raw has one schema for all of the source's: a name that is taken there gets its schema in front.
     t.typtype = 'e' and (
-        t.typname = $2
+        t.typname = $1
         or exists (
             select from pg_class as r
             inner join pg_namespace as rn on r.relnamespace = rn.oid
@@ -34,12 +35,10 @@ select
         )
     ) as name_is_taken,
     getdatabaseencoding() as encoding,
-    c.reltuples::bigint as estimated_rows
-from pg_class as c
-left join pg_attribute as a on c.oid = a.attrelid and a.attnum > 0 and not a.attisdropped
-left join pg_type as t on a.atttypid = t.oid
+    a.estimated_rows
+from ({found}) as a
+left join pg_type as t on a.type_id = t.oid
 left join pg_namespace as tn on t.typnamespace = tn.oid
 left join pg_type as b on t.typbasetype = b.oid
 left join pg_namespace as bn on b.typnamespace = bn.oid
-where c.oid = to_regclass($1)
-order by a.attnum
+order by a.place

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _INNER, _OUTER = "medallion.mask_inner", "medallion.mask_outer"
 # sha256() is a function of PostgreSQL 11 and later.
 _SINCE = 11
+# Of a character in UTF-8, all bytes but its first.
+_LATER_BYTES = r"'[\x80-\xbf]'"
 
 
 async def give_key(connection: Connection[Record], table: Table) -> None:
@@ -63,12 +65,25 @@ def masked(column: Column, mask: Mask, encoding: str) -> Column:
             octets = f"convert_to({text}, {quote_literal(UNCHECKED if encoding == UNCHECKED else 'UTF8')})"
             select = f"encode(sha256({_pad(_OUTER)} || sha256({_pad(_INNER)} || {octets})), 'hex')"
         case _:
-            kept = f"right({text}, {mask.keep})" if mask.keep else "''"
+            length, kept = f"char_length({text})", f"right({text}, {mask.keep})"
+            if encoding == UNCHECKED:
+                length, kept = _characters(text), _last_characters(text, mask.keep)
+            kept = kept if mask.keep else "''"
             select = (
-                f"'***' || case when char_length({text}) >= {max(1, 2 * mask.keep)} then {kept} "
+                f"'***' || case when {length} >= {max(1, 2 * mask.keep)} then {kept} "
                 f"when {text} is not null then '' end"
             )
     return replace(column, raw_type="text", select=f"({select})", enum=None, labels=())
+
+
+def _characters(text: str) -> str:
+    """The length of a text in UTF-8 in a database without encoding, which counts bytes: those that begin one."""
+    return f"char_length(regexp_replace(({text}) collate \"C\", {_LATER_BYTES}, '', 'g'))"
+
+
+def _last_characters(text: str, count: int) -> str:
+    """Its last characters. A part of one would be no UTF-8, and its row be refused."""
+    return f"substring(({text}) collate \"C\" from '((?:[^\\x80-\\xbf][\\x80-\\xbf]*){{{count}}})$')"
 
 
 def _pad(name: str) -> str:

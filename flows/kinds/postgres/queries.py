@@ -30,7 +30,23 @@ REFUSED = (
     asyncpg.DataError,
 )
 
-_COLUMNS = (Path(__file__).parent / "query_columns.sql").read_text(encoding="utf-8")
+_COLUMNS = (Path(__file__).parent / "columns.sql").read_text(encoding="utf-8")
+# Of the table $2; and of a query with the names $2 and types $3.
+_OF_TABLE = """
+select
+    a.attnum as place, a.attname as name, a.atttypid as type_id, a.atttypmod as modifier, not a.attnotnull as nullable,
+    has_column_privilege(c.oid, a.attnum, 'select') as readable, c.relkind::text as relation_kind,
+    c.reltuples::bigint as estimated_rows
+from pg_class as c
+left join pg_attribute as a on c.oid = a.attrelid and a.attnum > 0 and not a.attisdropped
+where c.oid = to_regclass($2)
+"""
+_OF_QUERY = """
+select
+    place, name, type_id, -1 as modifier, true as nullable, true as readable, 'q' as relation_kind,
+    -1::bigint as estimated_rows
+from unnest($2::text[], $3::oid[]) with ordinality as q (name, type_id, place)
+"""
 _LOCKED = """
 from pg_locks as l
 inner join pg_class as c on c.oid = l.relation
@@ -67,8 +83,13 @@ _WHO_ASKS = frozenset(
 )  # fmt: skip
 
 
+async def table_columns(connection: Connection[Record], table: Table) -> list[Record]:
+    """The table's columns, see `columns.sql`; none if it does not exist."""
+    return list(await connection.fetch(_COLUMNS.format(found=_OF_TABLE), table.name, table.catalogued))
+
+
 async def query_columns(connection: Connection[Record], table: Table, where: str) -> list[Record]:
-    """The query's columns, as those of a table in `columns.sql`; its types have no modifiers.
+    """The query's columns, as those of a table; its types have no modifiers.
 
     Raises:
         SourceError: the source refuses the query; two of its columns have one name, or one has none.
@@ -85,7 +106,8 @@ async def query_columns(connection: Connection[Record], table: Table, where: str
             where=where,
             fix="name each in the query: select a.id as a_id, b.id as b_id",
         )
-    return list(await connection.fetch(_COLUMNS, names, [column.type.oid for column in found], table.name))
+    types = [column.type.oid for column in found]
+    return list(await connection.fetch(_COLUMNS.format(found=_OF_QUERY), table.name, names, types))
 
 
 def refused_query(problem: asyncpg.PostgresError, where: str) -> Exception:

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from flows.access.addresses import connect
-from flows.access.sessions import pinned
+from flows.access.sessions import lock_timeout, pinned
 from flows.declare.database import Database
 from flows.declare.table import Table
+from flows.kinds.postgres.locked import locked_by_others
 from flows.kinds.postgres.masks import give_key
 from flows.kinds.postgres.queries import REFUSED, lock_foreign, note_locked, refused_query
 from flows.kinds.postgres.table import describe
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 # A schema change that waits for our own first session makes the second one wait for it: a circle that PostgreSQL
 # cannot see. The load is then tried again.
 _CIRCLE_ENDS_AFTER = "set local lock_timeout = '10s'"
-_NO_CIRCLE = "set local lock_timeout = 0"
 
 _SNAPSHOT = "begin isolation level repeatable read read only"
 _EACH_STATEMENT = "begin isolation level read committed read only"
@@ -94,7 +94,7 @@ async def start_reading(
                 beside, f"{_EACH_STATEMENT}; {_pinned(beside, source, table)}", relation, source, table
             )
             await _begin_by_select(origin, f"{begin}; {_CIRCLE_ENDS_AFTER}", relation, source, table)
-        await origin.execute(_NO_CIRCLE)
+        await origin.execute(f"set local lock_timeout = {lock_timeout()}")
     await _prepare(origin, table)
     return await _described(origin, source, table, expected)
 
@@ -114,7 +114,7 @@ async def join_reading(
     """
     begin = f"{_SNAPSHOT}; {_pinned(origin, source, table)}; {_CIRCLE_ENDS_AFTER}"
     relation = await _relation(origin, source, table)
-    locked = await _lock(origin, begin, table) if relation.lockable else False
+    locked = await _lock(origin, begin, source, table) if relation.lockable else False
     if not locked:
         await origin.execute(begin)
     if not isinstance(snapshot, str):
@@ -177,7 +177,7 @@ async def _locked(origin: Connection[Record], begin: str, source: Database, tabl
     Raises:
         SourceError: the table does not exist.
     """
-    if not table.query and await _lock(origin, begin, table):
+    if not table.query and await _lock(origin, begin, source, table):
         found = await origin.fetchrow(_RELATION, table.catalogued)
         if found is not None and found["lockable"]:
             return _Relation("", lockable=True, is_locked=True)
@@ -199,8 +199,12 @@ async def _relation(origin: Connection[Record], source: Database, table: Table) 
     return _Relation(f"select 1 from {table.relation} limit {rows}", lockable=found["lockable"])
 
 
-async def _lock(origin: Connection[Record], begin: str, table: Table) -> bool:
-    """Begin with LOCK; False if PostgreSQL refuses it, and nothing is begun."""
+async def _lock(origin: Connection[Record], begin: str, source: Database, table: Table) -> bool:
+    """Begin with LOCK; False if PostgreSQL refuses it, and nothing is begun.
+
+    Raises:
+        SourceUnavailable: another session kept the table locked. It is named.
+    """
     try:
         await origin.execute(f"{begin}; lock table {table.relation} in access share mode")
     except (
@@ -213,6 +217,9 @@ async def _lock(origin: Connection[Record], begin: str, table: Table) -> bool:
         # LOCK needs select on all columns; before PostgreSQL 11, it refused views.
         await stop_reading(origin)
         return False
+    except asyncpg.LockNotAvailableError:
+        await stop_reading(origin)
+        raise await locked_by_others(origin, table, f"{source.name}.{table.name}") from None
     return True
 
 
@@ -227,6 +234,9 @@ async def _begin_by_select(
         await stop_reading(origin)
         await describe(origin, source.name, source.raw_schema, table)  # names the columns, if only some are refused
         raise
+    except asyncpg.LockNotAvailableError:
+        await stop_reading(origin)
+        raise await locked_by_others(origin, table, f"{source.name}.{table.name}") from None
     except REFUSED as problem:
         if not table.query:
             raise

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING
 
+from flows.declare import Append, Merge, Overwrite, Replace
+from flows.declare.table import Table
 from flows.failures.sides import Sides
-from flows.kinds.postgres.table import CopyStream
+from flows.kinds.postgres.table import CopyStream, select_keys
 from flows.landing import copy
-from flows.landing.table import Stamp, create_landing, stamp_landing
+from flows.landing.table import LANDING_SCHEMA, Stamp, create_landing, stamp_landing
 from flows.publish.session import LoadSession, Progress
 from flows.values.errors import SourceError
+from flows.values.identifiers import qualified
+from flows.values.plan import Window
 from flows.values.shape import Shape
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
 
 # What COPY sends without a row.
 _WITHOUT_ROWS = len(copy.HEADER) + len(copy.TRAILER)
@@ -95,3 +103,21 @@ async def _copy(session: LoadSession, shape: Shape, chunks: AsyncIterator[bytes]
     landed = await copy.copy_rows(session.warehouse, session.target, shape.names, chunks, frozen=True)
     await transaction.commit()
     return landed
+
+
+async def stage_keys(
+    session: LoadSession, origin: Connection[Record], table: Table, shape: Shape, window: Window
+) -> str:
+    """Copy the source's keys below the window's end next to the landing table; returns the relation."""
+    stream = CopyStream(origin, select_keys(table, shape, window.below))
+    async with contextlib.aclosing(watched(stream, session)) as keys:
+        await copy.copy_keys(session.warehouse, session.target, shape, table.compared_by, keys)
+    return qualified(LANDING_SCHEMA, copy.keys_table(session.target))
+
+
+def way_of(table: Table, strategy: str, *, limited: bool) -> Replace | Append | Merge | Overwrite:
+    """How rows are written: what is not read by a limited load stays."""
+    if limited:
+        return Merge() if table.keys else Append()
+    # An append skips existing rows, which a reload must correct.
+    return Merge() if strategy == "reload" and not isinstance(table.load, Overwrite) else table.load

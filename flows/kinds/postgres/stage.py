@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from flows.declare import Append, Merge, Overwrite, Replace
 from flows.declare.database import Database
 from flows.declare.table import Table
 from flows.failures.diagnose import CONNECTION_LOST
@@ -26,13 +25,12 @@ from flows.kinds.postgres.moved import bring_moved
 from flows.kinds.postgres.plan import TablePlan
 from flows.kinds.postgres.queries import refuse_unlocked
 from flows.kinds.postgres.reading import join_reading, settled, start_reading, stop_reading
-from flows.kinds.postgres.rows import land, watched
-from flows.kinds.postgres.table import CopyStream, key_set, select_keys, select_rows
+from flows.kinds.postgres.rows import land, stage_keys, way_of
+from flows.kinds.postgres.table import CopyStream, key_set, select_rows
 from flows.kinds.postgres.unchanged import count_equal
 from flows.kinds.postgres.undecodable import read_undecodable
-from flows.landing import copy
 from flows.landing.drift import fit_to_raw
-from flows.landing.table import LANDING_SCHEMA, SchemaChange, Stamp, ensure_types, stamp_landing
+from flows.landing.table import SchemaChange, Stamp, ensure_types, stamp_landing
 from flows.observe.metrics import peak_memory_bytes
 from flows.publish.evolution import described_changes, record_held
 from flows.publish.run import Loaded, LoadRun
@@ -40,7 +38,6 @@ from flows.publish.staged import Staged
 from flows.quality import open_rows
 from flows.quality.quarantine import Unreadable
 from flows.state import ledger
-from flows.values.identifiers import qualified
 from flows.values.plan import KeySet, LoadCounts, Window
 from flows.values.shape import Shape
 
@@ -75,12 +72,8 @@ class _Load:
         assert planned.plan.shape is not None  # plan_table always describes
         self.run, self.session, self.table = run, run.session, planned.table
         self.origin: Connection[Record] = run.origin
-        self.plan, self.window, self.changes, self.volume = (
-            planned.plan,
-            planned.window,
-            planned.changes,
-            planned.volume,
-        )
+        self.plan, self.window = planned.plan, planned.window
+        self.changes, self.volume = planned.changes, planned.volume
         self.shape: Shape = planned.plan.shape
         self.held, self.unique = planned.held, planned.unique
         self.first, self.limit = planned.first, planned.limit
@@ -213,7 +206,9 @@ class _Load:
             if not part.is_last:
                 self.session.pass_failpoint("after_chunk_commit")
                 await self.run.next_batch(self.plan)
-                await self._note_strategy()
+                await ledger.note_strategy(
+                    self.session.warehouse, self.session.batch_id, self.plan.strategy, self.plan.reading.volume
+                )
                 windows.stop_if_exhausted(part.window.upper)
         return total, changes, windows.count
 
@@ -230,10 +225,6 @@ class _Load:
         if self.first or any(column.enum is not None for column in self.shape.columns):
             self.changes = self.changes + await ensure_types(session.warehouse, session.target, self.shape)
         await record_held(session, self.held)
-
-    async def _note_strategy(self) -> None:
-        session, plan = self.session, self.plan
-        await ledger.note_strategy(session.warehouse, session.batch_id, plan.strategy, plan.reading.volume)
 
     async def _source_keys(self, window: Window) -> KeySet:
         with self.session.reading():
@@ -275,20 +266,14 @@ class _Load:
         self.session.rows_read += len(found)
         return found
 
-    async def _stage_keys(self, window: Window) -> str:
-        session, target = self.session, self.session.target
-        stream = CopyStream(self.origin, select_keys(self.table, self.shape, window.below))
-        async with contextlib.aclosing(watched(stream, session)) as keys:
-            await copy.copy_keys(session.warehouse, target, self.shape, self.table.compared_by, keys)
-        return qualified(LANDING_SCHEMA, copy.keys_table(target))
-
     async def _staged(
         self, window: Window, rows: int, received: int, source_keys: KeySet | None, unreadable: tuple[Unreadable, ...]
     ) -> Staged:
         table, plan = self.table, self.plan
+        keys = functools.partial(stage_keys, self.session, self.origin, table, self.shape, window)
         shape, drift = await fit_to_raw(self.session.warehouse, self.session.target, self.shape, self.held)
         return Staged(
-            load=self._way(),
+            load=way_of(table, plan.strategy, limited=self.limit is not None),
             shape=shape,
             keys=table.keys,
             window=window,
@@ -308,16 +293,8 @@ class _Load:
             on_duplicate=table.on_duplicate,
             unique_at_source=self.unique,
             marks_deleted=table.deletes,
-            stage_keys=functools.partial(self._stage_keys, window) if table.compared_by else None,
+            stage_keys=keys if table.compared_by else None,
             moves_cursor=not self.keeps_cursor,
             limited=self.limit is not None,
             renews=self.renews,
         )
-
-    def _way(self) -> Replace | Append | Merge | Overwrite:
-        """How rows are written: what is not read by a limited load stays."""
-        table = self.table
-        if self.limit is not None:
-            return Merge() if table.keys else Append()
-        # An append skips existing rows, which a reload must correct.
-        return Merge() if self.plan.strategy == "reload" and not isinstance(table.load, Overwrite) else table.load

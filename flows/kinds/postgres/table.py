@@ -9,13 +9,12 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.declare.table import Table
 from flows.kinds.postgres.masks import masked, refuse_old_server
 from flows.kinds.postgres.money import money_decimals
-from flows.kinds.postgres.queries import query_columns
+from flows.kinds.postgres.queries import query_columns, table_columns
 from flows.kinds.postgres.refusals import refuse_condition, refuse_shape, refuse_unreadable
 from flows.kinds.postgres.undecodable import UNCHECKED, undecodable
 from flows.values.identifiers import qualified, quote_identifier
@@ -36,7 +35,6 @@ _LOCAL_TYPES = frozenset(
     )
 )
 
-_COLUMNS = (Path(__file__).parent / "columns.sql").read_text(encoding="utf-8")
 # PostgreSQL cuts names after 63 bytes.
 _LONGEST_NAME = 63
 
@@ -52,11 +50,7 @@ async def describe(connection: Connection[Record], source: str, raw_schema: str,
             `refusals`.
     """
     where = f"{source}.{table.name}"
-    found = (
-        await query_columns(connection, table, where)
-        if table.query
-        else await connection.fetch(_COLUMNS, table.catalogued, table.name)
-    )
+    found = await (query_columns(connection, table, where) if table.query else table_columns(connection, table))
     await refuse_unreadable(connection, found, table, where)
     records = [record for record in found if table.reads(record["name"])]
     decimals = await money_decimals(connection, where) if any(_is_money(record) for record in records) else 2

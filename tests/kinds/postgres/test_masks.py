@@ -353,6 +353,28 @@ async def test_bytes_that_are_no_utf8_are_hashed_as_they_are(ends: TwoEnds) -> N
     assert ends.raw("select note = %s from raw_shop.notes order by id", [hashed("München")]) == [(True,), (False,)]
 
 
+async def test_a_mask_counts_characters_also_in_a_database_that_counts_bytes(ends: TwoEnds) -> None:
+    """Half of a character is no UTF-8: its row would be quarantined. And three bytes are no three characters."""
+    name, admin = f"{ends.shop.name}_masked", ends.shop.cluster.connection
+    admin.execute(f"create database {name} template template0 encoding 'SQL_ASCII' locale 'C' owner shop_app")
+    try:
+        admin.execute(f"grant connect on database {name} to medallion_extractor")
+        ascii_ends = TwoEnds(ends.warehouse, TestDatabase(name, ends.shop.cluster, ends.shop.roles))
+        ascii_ends.source(
+            "set client_encoding = 'SQL_ASCII'; create table notes (id int primary key, note text);"
+            "insert into notes values (1, E'Kr\\xc3\\xbc\\xc3\\xbc'), (2, E'\\xe6\\x9d\\x8e\\xe5\\x9b\\x9b'), "
+            "(3, '5550142'), (4, ''), (5, null), (6, E'\\xc3\\xbc\\xc3\\xbcab');"
+            "grant usage on schema public to medallion_extractor; grant select on notes to medallion_extractor"
+        )
+        declared = Table("notes", key="id", load=Replace(), masked={"note": Masked(keep=2)})
+        counts = (await ascii_ends.load(declared)).counts
+    finally:
+        admin.execute(f"drop database {name} with (force)")
+    assert (counts.rows_quarantined, counts.reconciliation) == (0, "match")
+    masked = ["***üü", "***", "***42", "***", None, "***ab"]
+    assert ends.raw("select note from raw_shop.notes order by id") == [(each,) for each in masked]
+
+
 def test_a_mask_keeps_at_most_half_of_a_value() -> None:
     assert [Masked(keep=2).of(text) for text in ("5550142", "1234", "123", "")] == ["***42", "***34", "***", "***"]
 

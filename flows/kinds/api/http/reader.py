@@ -19,17 +19,16 @@ from flows.kinds.api.declared.endpoint import Endpoint
 from flows.kinds.api.declared.format import Format
 from flows.kinds.api.declared.pagination import Offset, PageNumber
 from flows.kinds.api.http.answer import Answer
-from flows.kinds.api.http.auth import query_parameter
 from flows.kinds.api.http.body import Body, read_body, require_json
 from flows.kinds.api.http.failure import AttemptFailed, PageTooLarge, expired, refused, too_slow, unreachable
 from flows.kinds.api.http.json_walk import Document
 from flows.kinds.api.http.limits import HttpLimits
-from flows.kinds.api.http.link_header import require_origin
 from flows.kinds.api.http.pace import pace_of
 from flows.kinds.api.http.policy import Answered, answered_by, rules_of
 from flows.kinds.api.http.quota import pause_asked
 from flows.kinds.api.http.records import split, whole_document
-from flows.kinds.api.http.request import PageRequest, without_parameter
+from flows.kinds.api.http.redirects import redirected
+from flows.kinds.api.http.request import PageRequest
 from flows.kinds.api.http.spool import spooled, spooled_body
 from flows.kinds.api.http.stores import is_store, masked, store_url, url_in
 from flows.observe.tracing import span
@@ -212,7 +211,7 @@ class Reader:
                     self._sent(request, url, extensions) as response,
                 ):
                     if response.has_redirect_location:
-                        request = self._redirected(request, response)
+                        request = redirected(request, response, self._api, self.base)
                         continue
                     if pause := pause_asked(response.headers):
                         self._pace.hold(self._endpoint.name, min(pause, self.limits.longest_wait_seconds))
@@ -296,19 +295,3 @@ class Reader:
         if not ended or then == "accept":
             return None
         return Answer([], None, _EMPTY, response.headers, request.url, ended=True)
-
-    def _redirected(self, request: PageRequest, response: httpx.Response) -> PageRequest:
-        # An invalid URL has already failed inside httpx.
-        target = request.url.join(response.headers["location"])
-        parameter = query_parameter(self.auth)
-        if request.body is None and (request.at_store or is_store(target, self._api.stores)):
-            target = store_url(str(target), request.url, self._api.stores, f"the redirect from {request.line}")
-            return PageRequest(target, accept=request.accept, at_store=True)
-        require_origin(target, self.base, f"the redirect ({response.status_code}) from {request.line}")
-        if request.body is not None and response.status_code not in (307, 308):
-            raise AttemptFailed(
-                f"a redirect ({response.status_code}) from {request.line} would drop the body",
-                f"declare the final URL's path in flows/sources/{self._api.name}.py",
-            )
-        # A key that the API sends back would be in the log of requests; the signer adds it below that log.
-        return replace(request, url=target if parameter is None else without_parameter(target, parameter))
