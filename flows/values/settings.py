@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     ui_url: str = Field("", description="The Prefect UI as people reach it, for links in alerts; unset → no links")
     docs_url: str = Field("docs", description="Where these docs are published, for links in alerts")
     alert_settle_seconds: float = Field(30, ge=0, description="What ends within this time is not sent")
+    alert_flapping_seconds: float = Field(
+        3600, gt=0, description="An alert that is sent a fourth time within this time is flapping"
+    )
     watch_seconds: float = Field(10, gt=0, description="How often `medallion watch` looks")
     watch_ping_url: SecretStr | None = Field(
         None, description="Requested after each good round of the watch: a dead man's switch; unset → none"
