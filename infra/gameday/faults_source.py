@@ -239,6 +239,6 @@ FAULTS = (
         _by_api("contradiction"),
         ("load failed gameapi.items",),
         _API_FAILS,
-        "warning",
+        "error",
     ),
 )
