@@ -121,13 +121,17 @@ class Game:
         for number, planned in enumerate(self.planned, 1):
             time.sleep(max(0.0, begin + planned.second - time.monotonic()))
             self.progress(f"{number}/{len(self.planned)} {planned.fault.name}")
-            if self.sabotage and number == 1:
-                with scene.world.warehouse.session() as connection:
-                    connection.execute(_SABOTAGES[self.sabotage])
+            if self.sabotage == "alert" and number == 1:
+                self._spoil(scene.world)
             outcome = self._play_one(scene, planned.fault, reader)
             outcomes.append(outcome)
             self.progress("  " + ("; ".join(outcome.problems) or "passed"))
         return outcomes
+
+    def _spoil(self, world: World) -> None:
+        assert self.sabotage is not None
+        with world.warehouse.session() as connection:
+            connection.execute(_SABOTAGES[self.sabotage])
 
     def _play_one(self, scene: Scene, fault: Fault, reader: Reader) -> Outcome:
         made, first, looks, rounds = time.time(), self._read, reader.looks, scene.rounds.count
@@ -201,6 +205,8 @@ class Game:
         except Overdue as problem:
             outcome.problems.append(_named(problem))
         try:
+            if self.sabotage == "row":  # not before: loads notice that raw lacks a row, and read it again
+                self._spoil(world)
             found = broken(world, writer)
             outcome.problems += [f"{name}: {what}" for name, all_of in found.items() for what in all_of]
         except psycopg.Error as problem:
