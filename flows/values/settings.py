@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -99,6 +99,9 @@ class Settings(BaseSettings):
     )
     price_per_gb: float = Field(0, ge=0, description="Price of a gigabyte read from a source, for budgets of money")
     price_per_thousand_requests: float = Field(0, ge=0, description="Price of a thousand requests to an API")
+    prices_per_thousand_requests: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="The same by source, as JSON, for those whose API has a price of its own"
+    )
     price_per_hour: float = Field(0, ge=0, description="Price of an hour of loading or building")
     price_per_gb_month: float = Field(0, ge=0, description="Price of keeping a gigabyte in the warehouse for 30 days")
     price_per_day: float = Field(0, ge=0, description="Price of a day of what runs anyway, such as servers")
