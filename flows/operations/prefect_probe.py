@@ -63,7 +63,10 @@ class PrefectProbe:
         if slow and self._slow < _SLOW_ROUNDS:
             return  # what was found before stays
         if slow:
-            what, fix = f"{what}, although its /health responds", "it is overloaded, or its database is slow: read its log"
+            what, fix = (
+                f"{what}, although its /health responds",
+                "it is overloaded, or its database is slow: read its log",
+            )
         # One that was refused is either up or not.
         self._wanting = _GOOD_ROUNDS if silent else 1
         self.found = [Condition(PREFECT_DOWN, SUBJECT, "critical", what, fix, cause="prefect: unavailable")]

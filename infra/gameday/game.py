@@ -181,7 +181,9 @@ class Game:
 
     def _recovered(self, world: World, fault: Fault, ended: float, first: int) -> bool:
         """Each table was loaded since, all alerts are over, and their ends were sent."""
-        open_ones = [alert for alert, each in alerts_in(world.receiver.accepted[first:]).items() if each.ids - each.ended]
+        open_ones = [
+            alert for alert, each in alerts_in(world.receiver.accepted[first:]).items() if each.ids - each.ended
+        ]
         if open_ones or world.receiver.pinged_at <= ended:
             return False
         try:

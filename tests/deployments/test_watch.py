@@ -131,7 +131,9 @@ async def test_a_healthy_server_gives_no_alert_and_a_dead_scheduler_does(
         for run in asked("POST", f"{deploying.api}/flow_runs/filter", json=planned).json():
             asked("DELETE", f"{deploying.api}/flow_runs/{run['id']}")
         await it.rounds(1, timedelta())
-        assert "no next run" not in str(it.told), "a change of a deployment deletes its runs, and they are planned again"
+        assert "no next run" not in str(it.told), (
+            "a change of a deployment deletes its runs, and they are planned again"
+        )
         monkeypatch.setattr(prefect_facts, "_REPLANNED", timedelta())
         await it.rounds(1, timedelta())
         assert "opened no next run transform/transform" in it.told
