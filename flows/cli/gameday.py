@@ -58,7 +58,7 @@ def gameday(
     logs = page.with_suffix(".logs")
     former = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        played = Game(planned, chosen, tell=_tell, logs=logs).play()
+        played = Game(planned, chosen, progress=_progress, logs=logs).play()
     finally:
         signal.signal(signal.SIGTERM, former)
     facts = played.save(page)
@@ -82,7 +82,7 @@ def outcome_table(played: Report) -> Table:
     return table
 
 
-def _tell(line: str) -> None:
+def _progress(line: str) -> None:
     console.print(f"[dim]{datetime.now(UTC):%H:%M:%S}[/] {escape(line)}", highlight=False)
 
 

@@ -48,9 +48,10 @@ def recover(
     same command resumes it. Exit 1 if differences remain, 2 if it may not ask.
     """
     from flows.privacy.erase import erase_returned
-    from flows.verbs.recover import Agreed, look
+    from flows.verbs.recover import Agreed
     from flows.verbs.recover import recover as carry_out
     from flows.verbs.recovery import Asked
+    from flows.verbs.recovery_preview import look
 
     prepare(asks_server=False)
     asked = Asked(_day(first), _day(last), by)

@@ -49,15 +49,30 @@ def worker(
             where=api_url,
             fix="name another pool with --pool; `medallion register` creates the pool `local`",
         ) from error
+    _put_back_orphans(pool)
     console.print(f"Worker for work pool {pool} at {api_url}; Ctrl-C stops it.", highlight=False)
     console.print("The Prefect server keeps the logs of each run.")
     sys.stdout.flush()
     if (stack := addresses.embedded_stack()) is not None and stack["prefect"]["api_url"] == api_url:
         _reach_through_relay(stack["prefect"]["ui_url"])
     bound = [] if limit is None else ["--limit", str(limit)]
-    command = ["-m", "prefect", "worker", "start", "--pool", pool, "--no-create-pool-if-not-found", *bound]
+    from deployments.orphaned_runs import worker_name
+
+    # exec keeps the number of this process, which is in the name: the next worker sees by it whether this one lives.
+    named = ["--pool", pool, "--name", worker_name()]
+    command = ["-m", "prefect", "worker", "start", *named, "--no-create-pool-if-not-found", *bound]
     # exec replaces this process, so that Ctrl-C and SIGTERM reach Prefect's own handlers directly.
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 # nosec B606 - our own interpreter, without a shell
+
+
+def _put_back_orphans(pool: str) -> None:
+    """Schedule runs again that a worker of this machine took and died with."""
+    from deployments.orphaned_runs import put_back_orphans
+    from deployments.server import connected
+
+    with connected({}) as server:
+        if runs := put_back_orphans(server, pool):
+            console.print(f"{len(runs)} runs whose worker died before they began are scheduled again.")
 
 
 def _reach_through_relay(ui_url: str) -> None:

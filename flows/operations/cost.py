@@ -28,12 +28,11 @@ select kind, scope, name, sum(times)::bigint as times, sum(seconds) as seconds, 
 from ops.usage_days where day >= $1 and day < $2 group by kind, scope, name
 """
 _USED_BY_DAY = """
-select day, sum(seconds) filter (where kind = 'run') as seconds,
-    (sum(bytes) filter (where kind = 'load'))::bigint as bytes,
-    (sum(requests) filter (where kind = 'load'))::bigint as requests
-from ops.usage_days where day >= $1 and day < $2 group by day
+select day, scope, coalesce(sum(seconds) filter (where kind = 'run'), 0) as seconds,
+    coalesce(sum(bytes) filter (where kind = 'load'), 0)::bigint as bytes,
+    coalesce(sum(requests) filter (where kind = 'load'), 0)::bigint as requests
+from ops.usage_days where day >= $1 and day < $2 group by day, scope
 """
-_BY_DAY = ("seconds", "bytes", "requests")
 # With indexes and TOAST. Raw tables are found by their source, models by their name, in whatever schema they are.
 _STORED = """
 select n.nspname as schema, c.relname as name, pg_total_relation_size(c.oid) as bytes
@@ -61,6 +60,11 @@ class Line:
     of_requests: float = 0.0
 
     @property
+    def source(self) -> str:
+        """The source of a table; empty for anything else."""
+        return self.name.partition(".")[0] if self.kind == "table" else ""
+
+    @property
     def cost(self) -> float:
         """In the currency of the prices."""
         return self.of_time + self.of_bytes + self.of_requests + self.of_storage + self.fixed
@@ -82,12 +86,10 @@ async def costs_by_day(
 ) -> list[tuple[date, float]]:
     """What runs, bytes, requests and fixed prices cost on each day before `until`, without storage."""
     since = until - timedelta(days=days)
-    used = {row["day"]: row for row in await connection.fetch(_USED_BY_DAY, since, until)}
-    found = []
-    for day in (since + timedelta(days=number) for number in range(days)):
-        seconds, size, requests = (used[day][name] or 0 for name in _BY_DAY) if day in used else (0, 0, 0)
-        found.append((day, price.cost(size=size, requests=requests, seconds=seconds) + price.per_day))
-    return found
+    used: dict[date, float] = defaultdict(float)
+    for row in await connection.fetch(_USED_BY_DAY, since, until):
+        used[row["day"]] += price.cost(row["bytes"], row["requests"], row["seconds"], row["scope"])
+    return [(day, used[day] + price.per_day) for day in (since + timedelta(days=number) for number in range(days))]
 
 
 async def costs(connection: Connection[Record], until: date, days: int, price: Price) -> Costs:
@@ -127,7 +129,7 @@ def _lines(used: Sequence[Record], stored: Sequence[Record], size: int, days: in
     known = _attribute_storage(lines, stored, days, price)
     for line in lines.values():
         line.of_bytes = price.cost(size=line.bytes)
-        line.of_requests = price.cost(requests=line.requests)
+        line.of_requests = price.cost(requests=line.requests, source=line.source)
     rest = Line("unattributed", UNATTRIBUTED, stored=size - known, fixed=price.per_day * days)
     rest.seconds = sum(runs.values()) - sum(min(runs[name], _sum(group)) for name, group in parts.items())
     rest.of_time = price.cost(seconds=sum(runs.values())) - sum(line.of_time for line in lines.values())

@@ -18,7 +18,7 @@ from typing import Any
 from flows.declare.route import Route
 from flows.operations.alerts import Condition
 from flows.operations.channels import Channel, NotAccepted, message_key
-from flows.operations.flapping import TIMES, WITHIN
+from flows.operations.flapping import TIMES, spelled, window
 from flows.operations.messages import runbook_of
 from flows.operations.outbox import SETTLE
 from flows.values.settings import settings
@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 _SEND_SECONDS = 20.0
 _WORDS = {"opened": "", "flapping": "flapping: ", "resolved": "over: "}
 _NOTES = {
-    "flapping": "It flaps: the next message about it follows when it has not been there for an hour",
-    "resolved": "It flapped, and has not been there for an hour",
+    "flapping": "It flaps: the next message about it follows when it has not been there for {}",
+    "resolved": "It flapped, and has not been there for {}",
 }
 _FIRST_DELAY, _LONGEST_DELAY = timedelta(seconds=5), timedelta(minutes=5)
 
@@ -39,7 +39,7 @@ _FIRST_DELAY, _LONGEST_DELAY = timedelta(seconds=5), timedelta(minutes=5)
 class Told:
     """A problem, since when it is known, and which channels have accepted word of it and of its end.
 
-    `opened`: when it was sent, in the last hour. `seen_at`: when it was there last, if it flaps.
+    `opened`: when it was sent, in the window of flapping. `seen_at`: when it was there last, if it flaps.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Direct:
             if told is not None and told.seen_at is not None:
                 told.over_at = None  # it was sent as one that flaps
             if told is None or told.over_at is not None:
-                opened = [at for at in self._opened.get(key, ()) if now - at < WITHIN]
+                opened = [at for at in self._opened.get(key, ()) if now - at < window()]
                 told = self._told[key] = Told(each.name, each.subject, each.what, each.fix, now, opened=opened)
             if told.flaps():
                 told.seen_at = now
@@ -114,7 +114,7 @@ class Direct:
                 await self._send(told, self._channels(told), told.channels, event, now)
                 if told.channels and told.since not in self._opened[key]:
                     self._opened[key].append(told.since)
-            if told.over_at is not None and (told.seen_at is None or now - told.seen_at >= WITHIN):
+            if told.over_at is not None and (told.seen_at is None or now - told.seen_at >= window()):
                 await self._send(told, told.channels, told.over, "resolved", now)
                 if set(told.over) >= set(told.channels):
                     del self._told[key]
@@ -189,7 +189,7 @@ def _message(told: Told, event: str) -> tuple[str, str, Mapping[str, Any]]:
     ended = told.over_at.astimezone(UTC) if event == "resolved" and told.over_at is not None else None
     title = f"{told.name} {told.subject}: {told.what}"
     subject = visible(f"[{environment}] critical: {_WORDS[event]}{title}")[:250]
-    note = _NOTES[event] if told.flaps() else None
+    note = _NOTES[event].format(spelled(window())) if told.flaps() else None
     lines = [
         note,
         f"Since {since:%Y-%m-%d %H:%M} UTC" + (f", over at {ended:%H:%M} UTC" if ended else ""),

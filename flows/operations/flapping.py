@@ -1,8 +1,8 @@
 """Alerts that flap: they fire and resolve again and again, and each change would be a message.
 
-The fourth time within an hour that one is sent, its message says that it flaps. From then on it joins that incident
-without a message, and the incident stays open until the alert has not fired for an hour; the last message counts. Only
-a higher severity is sent meanwhile.
+The fourth time within an hour (MEDALLION_ALERT_FLAPPING_SECONDS) that one is sent, its message says that it flaps.
+From then on it joins that incident without a message, and the incident stays open until the alert has not fired for as
+long; the last message counts. Only a higher severity is sent meanwhile.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from flows.declare.route import SEVERITIES
 from flows.operations.alerts import Alert
 from flows.operations.messages import worst
+from flows.values.settings import settings
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-WITHIN = timedelta(hours=1)
 #: Three may be attempts to fix it, whose results somebody waits for.
 TIMES = 4
 
@@ -36,6 +36,19 @@ group by a.alert_id
 """
 
 
+def window() -> timedelta:
+    """The time in which an alert that fires `TIMES` times flaps, and after which without firing it is over."""
+    return timedelta(seconds=settings().alert_flapping_seconds)
+
+
+def spelled(time: timedelta) -> str:
+    """`an hour`, or `20 minutes`, `90 seconds`."""
+    seconds = time.total_seconds()
+    if seconds == timedelta(hours=1).total_seconds():
+        return "an hour"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 and seconds % 60 == 0 else f"{seconds:.0f} seconds"
+
+
 async def mark_flapping(
     connection: Connection[Record], alerts: Sequence[Alert], now: datetime
 ) -> dict[int, int | None]:
@@ -43,7 +56,7 @@ async def mark_flapping(
     ids = [alert.alert_id for alert in alerts]
     found = {
         row["alert_id"]: row["incident_id"]
-        for row in await connection.fetch(_BEFORE, ids, now - WITHIN)
+        for row in await connection.fetch(_BEFORE, ids, now - window())
         if row["incident_id"] is not None or row["sent"] >= TIMES - 1
     }
     await connection.execute("update ops.alerts set flapping = true where alert_id = any($1::bigint[])", [*found])
@@ -55,9 +68,10 @@ def begins(alerts: Sequence[Alert], flapping: Mapping[int, int | None]) -> str |
     names = [alert.about for alert in alerts if alert.alert_id in flapping]
     if not names:
         return None
+    time = spelled(window())
     return (
-        f"It flaps: it fired {TIMES} times within an hour ({', '.join(names)}). The next message about it follows when "
-        "it has not fired for an hour, or gets worse"
+        f"It flaps: it fired {TIMES} times within {time} ({', '.join(names)}). The next message about it follows when "
+        f"it has not fired for {time}, or gets worse"
     )
 
 
@@ -81,7 +95,7 @@ def each_once(alerts: Sequence[Alert]) -> list[Alert]:
 async def told_of_changes(
     connection: Connection[Record], incident_id: int, alerts: Sequence[Alert], now: datetime
 ) -> list[Alert]:
-    """Those whose change of the cause is sent: not the fourth within an hour, unless it is worse.
+    """Those whose change of the cause is sent: not the fourth within the window, unless it is worse.
 
     An alert that fires all the time, for causes that alternate, flaps as well.
     """
@@ -89,7 +103,7 @@ async def told_of_changes(
         "select alert_id from ops.alert_transitions where alert_id = any($1::bigint[]) and transition = 'changed' "
         "and happened_at > $2 group by alert_id having count(*) >= $3",
         [alert.alert_id for alert in alerts],
-        now - WITHIN,
+        now - window(),
         TIMES,
     )
     often = {row["alert_id"] for row in rows}

@@ -23,11 +23,14 @@ PAGE = 200
 
 
 class PrefectDown(Exception):
-    """The server does not answer as a Prefect API of ours. `what` and `fix` contain no secrets."""
+    """The server does not answer as a Prefect API of ours. `what` and `fix` contain no secrets.
 
-    def __init__(self, what: str, fix: str) -> None:
+    `silent`: it accepts connections, and does not respond in time.
+    """
+
+    def __init__(self, what: str, fix: str, *, silent: bool = False) -> None:
         super().__init__(what)
-        self.what, self.fix = what, fix
+        self.what, self.fix, self.silent = what, fix, silent
 
 
 @dataclass(slots=True)
@@ -60,7 +63,7 @@ class PrefectApi:
             hangs = isinstance(problem, httpx.TimeoutException) and not isinstance(problem, httpx.ConnectTimeout)
             what = "accepts connections, but does not respond" if hangs else "does not respond"
             fix = "start it (`medallion up` starts the embedded one), or correct PREFECT_API_URL; its log says more"
-            raise PrefectDown(f"{what} ({type(problem).__name__})", fix) from None
+            raise PrefectDown(f"{what} ({type(problem).__name__})", fix, silent=hangs) from None
         except httpx.InvalidURL:
             raise PrefectDown("its address is no URL", "correct PREFECT_API_URL") from None
         if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):

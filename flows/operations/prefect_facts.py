@@ -22,6 +22,9 @@ REMEMBERED = timedelta(minutes=15)
 #: A worker that missed two heartbeats is gone. Prefect itself waits for three, and looks every 15 s.
 _HEARTBEATS = 2
 _IN_FLIGHT = timedelta(seconds=5)
+#: A deployment that is changed loses its planned runs. The scheduler looks for changed ones every 5 s; a busy one needs
+#: longer.
+_REPLANNED = timedelta(seconds=20)
 #: What ended is asked for with an overlap: a run's end may be written a little later than the time it has.
 _LATELY = timedelta(minutes=2)
 
@@ -72,8 +75,8 @@ class PrefectFacts:
     """What the server says in one round. `answered_at` is its clock.
 
     `due`: runs that should have begun. `begun`: pending and running ones. `planned`: ids of deployments with a next
-    run. `ended`: the last run of each deployment that ended. `crashed`: runs that crashed lately, also those that were
-    started again.
+    run, and of those that had one until moments ago. `ended`: the last run of each deployment that ended. `crashed`: runs
+    that crashed lately and were started again, by deployment, and when.
     """
 
     answered_at: datetime
@@ -118,6 +121,7 @@ class PrefectReader:
     _ended: dict[str, FlowRun] = field(default_factory=dict, init=False)
     _asked: set[str] = field(default_factory=set, init=False)
     _read_at: datetime | None = field(default=None, init=False)
+    _unplanned: dict[str, datetime] = field(default_factory=dict, init=False)
 
     async def read(self, now: datetime) -> PrefectFacts:
         """What the server says now. Where it matters, its own clock counts instead of `now`.
@@ -140,6 +144,7 @@ class PrefectReader:
         )
         await self._read_ended(known, now)
         ended = {id: run for id, run in self._ended.items() if id in known}
+        planned |= self._just_unplanned(known, planned | {run.deployment.id for run in due}, now)
         return PrefectFacts(now, [*known.values()], due, begun, planned, pools, ended, dropped, crashed)
 
     def _deployment(self, entry: Mapping[str, Any]) -> Deployment:
@@ -175,6 +180,14 @@ class PrefectReader:
         for id in [each.id for each in known.values() if each.active and each.id not in planned]:
             planned |= {run.deployment.id for run in await self._runs({id: known[id]}, ["SCHEDULED"], later)}
         return frozenset(planned)
+
+    def _just_unplanned(
+        self, known: Mapping[str, Deployment], planned: frozenset[str], now: datetime
+    ) -> frozenset[str]:
+        """Deployments that have had no next run for less than the scheduler needs to plan one."""
+        missing = [each.id for each in known.values() if each.active and each.id not in planned]
+        self._unplanned = {id: min(self._unplanned.get(id, now), now) for id in missing}
+        return frozenset(id for id, since in self._unplanned.items() if now - since < _REPLANNED)
 
     async def _pools(self, known: Mapping[str, Deployment], now: datetime) -> dict[str, Pool]:
         names = {each.pool for each in known.values()}
@@ -234,13 +247,27 @@ class PrefectReader:
             },
             "limit": 50,
         }
+        events = (await self.api.ask("/events/filter", wanted))["events"]
+        again = await self._started_again([_run_of(event) for event in events])
         found = []
-        for event in (await self.api.ask("/events/filter", wanted))["events"]:
+        for event in events:
             for related in event["related"]:
                 id = related["prefect.resource.id"].removeprefix("prefect.deployment.")
-                if id in known:
+                if id in known and _run_of(event) in again:
                     found.append((known[id], datetime.fromisoformat(event["occurred"])))
         return found
+
+    async def _started_again(self, runs: Sequence[str]) -> frozenset[str]:
+        """Those of the runs that are not crashed any more. Without attempts that are left, a run stays crashed."""
+        if not runs:
+            return frozenset()
+        wanted = {"flow_runs": {"id": {"any_": [*dict.fromkeys(runs)]}}}
+        found = await self.api.ask_all("/flow_runs/filter", wanted)
+        return frozenset(entry["id"] for entry in found if entry["state_type"] != "CRASHED")
+
+
+def _run_of(event: Mapping[str, Any]) -> str:
+    return str(event["resource"]["prefect.resource.id"]).removeprefix("prefect.flow-run.")
 
 
 def _flow_runs(entries: Sequence[Mapping[str, Any]], known: Mapping[str, Deployment]) -> Iterator[FlowRun]:

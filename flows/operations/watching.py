@@ -24,13 +24,13 @@ from flows.failures.diagnose import explain
 from flows.operations.address_book import AddressBook
 from flows.operations.alerts import Condition, report
 from flows.operations.checks.check import Check, Round
-from flows.operations.checks.names import OUTBOX_STUCK, PREFECT_DOWN, WAREHOUSE_DOWN
+from flows.operations.checks.names import OUTBOX_STUCK, WAREHOUSE_DOWN
 from flows.operations.direct import Direct
 from flows.operations.exporting import Ended, Exporter
 from flows.operations.outbox import Outbox
 from flows.operations.ping import Ping
-from flows.operations.prefect_api import PrefectDown
 from flows.operations.prefect_facts import PrefectReader
+from flows.operations.prefect_probe import SUBJECT, PrefectProbe
 from flows.operations.watch_clock import Clock, Looked, cannot_check
 from flows.operations.watch_rounds import Others, record_round
 from flows.state import ledger
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 #: A session of the watch waits for nothing longer than this.
 _STATEMENT_MS, _LOCK_MS = 5_000, 2_000
-_CONNECT_SECONDS, _PREFECT_SECONDS, _REPORT_SECONDS, _OUTBOX_SECONDS = 15.0, 20.0, 20.0, 60.0
+_CONNECT_SECONDS, _REPORT_SECONDS, _OUTBOX_SECONDS = 15.0, 20.0, 60.0
 _UPGRADE_SECONDS = 120.0
 _STOP_SECONDS = 5.0
 #: Longer than all that may take long in one.
@@ -78,6 +78,7 @@ class Watch:
     _started_at: datetime | None = field(default=None, init=False)
     _outbox_problem: str | None = field(default=None, init=False)
     _others: Others = field(default_factory=Others, init=False)
+    _probe: PrefectProbe | None = field(default=None, init=False)
 
     async def run(self, stop: asyncio.Event, seconds: float, lives: Callable[[], bool] = lambda: True) -> None:
         """Look every so many seconds until `stop` is set, or there is nothing to look at any more.
@@ -145,23 +146,10 @@ class Watch:
     async def _ask_prefect(self, at: Round) -> Round:
         if self.prefect is None:
             return at
-        try:
-            async with asyncio.timeout(_PREFECT_SECONDS):
-                facts = await self.prefect.read(at.now)
-        except PrefectDown as problem:
-            what, fix = problem.what, problem.fix
-        except TimeoutError:
-            what, fix = f"does not respond within {_PREFECT_SECONDS:.0f} s", "read its log: its database may be slow"
-        except (KeyError, TypeError, ValueError) as problem:
-            what, fix = f"gives answers that cannot be read ({type(problem).__name__})", "use the locked version"
-        else:
-            self._found["Prefect server"] = []
-            return replace(at, prefect=facts)
-        await self.prefect.api.close()  # so that the next one is proven to be ours again
-        self._found["Prefect server"] = [
-            Condition(PREFECT_DOWN, "Prefect server", "critical", what, fix, cause="prefect: unavailable")
-        ]
-        return at
+        self._probe = self._probe or PrefectProbe(self.prefect)
+        facts = await self._probe.look(at.now)
+        self._found[SUBJECT] = self._probe.found
+        return at if facts is None else replace(at, prefect=facts)
 
     async def _with_warehouse(self, at: Round) -> tuple[str | None, list[Condition]]:
         """Check, write down what was found, send. Returns why the warehouse is of no use, if it is of none."""

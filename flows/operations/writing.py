@@ -14,7 +14,7 @@ from flows.declare.route import Route
 from flows.operations.affected import Dependencies, read_dependencies
 from flows.operations.alerts import Alert, alerts_of, alerts_of_incidents, end_events, need_no_message
 from flows.operations.channels import UNDELIVERED
-from flows.operations.flapping import WITHIN, begins, each_once, ends, is_worse, mark_flapping, told_of_changes
+from flows.operations.flapping import begins, each_once, ends, is_worse, mark_flapping, told_of_changes, window
 from flows.operations.grouping import group, together
 from flows.operations.messages import Message, compose, title, worst
 from flows.operations.sending import drop_withdrawn
@@ -172,7 +172,7 @@ class Writer:
             "(select from ops.alerts as a where a.incident_id = i.incident_id "
             "and (a.resolved_at is null or (a.flapping and a.fired_at > $2))) returning incident_id",
             now,
-            now - WITHIN,
+            now - window(),
         )
         written = 0
         for row in closed:

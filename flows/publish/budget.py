@@ -22,13 +22,17 @@ from flows.values.settings import settings
 
 @dataclass(slots=True)
 class Allowance:
-    """A budget, and what was spent of it. `scope` is what it is for: `the run`, `source shop`, `shop.baskets`."""
+    """A budget, and what was spent of it. `scope` is what it is for: `the run`, `source shop`, `shop.baskets`.
+
+    `of_requests`: what its requests cost, each at the price of its source.
+    """
 
     scope: str
     budget: Budget
     rows: int = 0
     size: int = 0
     requests: int = 0
+    of_requests: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -41,7 +45,7 @@ class Allowance:
 
     @property
     def _cost(self) -> float:
-        return Price.declared().cost(self.size, self.requests, time.monotonic() - self.began)
+        return Price.declared().cost(self.size, seconds=time.monotonic() - self.began) + self.of_requests
 
     @property
     def size_left(self) -> int | None:
@@ -140,6 +144,7 @@ class Spending:
         self._charge(rows, size)
         for one in self.allowances:
             one.requests += requests
+            one.of_requests += Price.declared().cost(requests=requests, source=self.where.partition(".")[0])
 
     def is_exhausted(self) -> bool:
         """Whether a budget is used up."""

@@ -7,7 +7,6 @@ and everything except a pass or a declared warning fails the gate.
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import psycopg
 import yaml
 from psycopg.conninfo import conninfo_to_dict
 
+from flows.quality.check_messages import result_message, safe_reasons
 from flows.quality.contracts import DATA_SOURCE, point_at, validate_contract
 from flows.values.correlation import application_name, comment
 from flows.values.errors import ConfigurationError
@@ -28,17 +28,7 @@ Outcome = Literal["passed", "warned", "failed", "error", "not_evaluated"]
 Gate = Literal["raw", "gold"]
 
 CONNECT_SECONDS = 10
-# PostgreSQL's messages may quote values of rows (`invalid input syntax for type integer: "…"`). These forms name only
-# objects; any other message is withheld.
-_SAFE_REASONS = re.compile(
-    r"(?:column|relation|schema|function|type|operator|table) [^\n]{1,120}? does not exist"
-    r"|permission denied for [a-z ]{1,20} \w{1,63}"
-    r"|canceling statement due to [a-z ]{1,40}"
-    r"|operator does not exist: [\w ]{1,40} [<>=!~]{1,3} [\w ]{1,40}"
-)
 _TLS_KEYS = ("sslmode", "sslcert", "sslkey", "sslrootcert")
-# Longer messages would make the table unreadable.
-_REASONS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +228,7 @@ def _results_of(contract: Any, refused: Sequence[psycopg.Error]) -> list[CheckRe
     if contract.error is not None:
         problems.append(str(contract.error))
     if problems or contract.has_errors:
-        message = f"soda reported an error: {_reasons(problems, type(contract.error))}"
+        message = f"soda reported an error: {safe_reasons(problems, type(contract.error))}"
         results.append(_contract_error(dataset, message, _answer(problems, refused)))
     elif not results:
         results.append(_contract_error(dataset, "no check was run"))
@@ -256,46 +246,8 @@ def _result_of(dataset: str, found: Any) -> CheckResult:
         column=check.column_name,
         outcome=outcome,
         measured=float(measured) if measured is not None and outcome != "not_evaluated" else None,
-        message=_message(found, outcome),
+        message=result_message(found, outcome),
     )
-
-
-def _message(found: Any, outcome: Outcome) -> str:
-    if outcome == "not_evaluated":
-        return f"{found.check.name}: not evaluated, so its result is unknown"
-    if found.check.type == "schema":
-        return "; ".join(_schema_differences(found)) or found.check.name
-    limits = [threshold for threshold in (found.check.threshold, found.check.warn_threshold) if threshold is not None]
-    bounds = " and ".join(_bounds(threshold) for threshold in limits)
-    value = found.threshold_value
-    # No rows, nothing to measure: the age of an empty table, the average of no values.
-    measured = "nothing to measure" if value is None else f"{value:,.10g}"
-    return f"{found.check.name}: {measured}" + (f" ({bounds})" if bounds else "")
-
-
-def _bounds(threshold: Any) -> str:
-    parts = [line for line in str(threshold).splitlines() if not line.startswith("level:")]
-    return f"{', '.join(parts)}{', else a warning' if threshold.level == 'warn' else ''}"
-
-
-def _schema_differences(found: Any) -> Iterator[str]:
-    if found.expected_column_names_not_actual:
-        yield f"missing columns: {', '.join(found.expected_column_names_not_actual)}"
-    if found.actual_column_names_not_expected:
-        yield f"unexpected columns: {', '.join(found.actual_column_names_not_expected)}"
-    for mismatch in found.column_data_type_mismatches:
-        yield f"{mismatch.column}: {mismatch.get_actual()} instead of {mismatch.get_expected()}"
-    if found.are_columns_out_of_order:
-        yield "columns in a different order"
-
-
-def _reasons(problems: Sequence[str], kind: type) -> str:
-    """The safe part of an engine's error: names of objects, never a quoted value."""
-    safe = list(dict.fromkeys(form[0] for problem in problems for form in _SAFE_REASONS.finditer(problem)))
-    if safe:
-        return "; ".join(safe[:_REASONS_SHOWN])
-    name = "" if kind is type(None) else f"{kind.__name__}; "
-    return f"{name}its text may contain values of rows and is withheld; run the contract with `soda` manually to see it"
 
 
 def _contract_error(dataset: str, message: str, answer: Answer | None = None) -> CheckResult:

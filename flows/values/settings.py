@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     )
     price_per_gb: float = Field(0, ge=0, description="Price of a gigabyte read from a source, for budgets of money")
     price_per_thousand_requests: float = Field(0, ge=0, description="Price of a thousand requests to an API")
+    prices_per_thousand_requests: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="The same by source, as JSON, for those whose API has a price of its own"
+    )
     price_per_hour: float = Field(0, ge=0, description="Price of an hour of loading or building")
     price_per_gb_month: float = Field(0, ge=0, description="Price of keeping a gigabyte in the warehouse for 30 days")
     price_per_day: float = Field(0, ge=0, description="Price of a day of what runs anyway, such as servers")
@@ -112,6 +115,9 @@ class Settings(BaseSettings):
     ui_url: str = Field("", description="The Prefect UI as people reach it, for links in alerts; unset → no links")
     docs_url: str = Field("docs", description="Where these docs are published, for links in alerts")
     alert_settle_seconds: float = Field(30, ge=0, description="What ends within this time is not sent")
+    alert_flapping_seconds: float = Field(
+        3600, gt=0, description="An alert that is sent a fourth time within this time is flapping"
+    )
     watch_seconds: float = Field(10, gt=0, description="How often `medallion watch` looks")
     watch_ping_url: SecretStr | None = Field(
         None, description="Requested after each good round of the watch: a dead man's switch; unset → none"

@@ -90,7 +90,7 @@ async def _per_row(warehouse: Connection[Record]) -> dict[tuple[str, str], dict[
         (row["scope"], row["name"]): {
             "bytes": row["bytes"] / row["rows"],
             "minutes": row["seconds"] / 60 / row["rows"],
-            "money": price.cost(row["bytes"], row["requests"], row["seconds"]) / row["rows"],
+            "money": price.cost(row["bytes"], row["requests"], row["seconds"], row["scope"]) / row["rows"],
         }
         for row in await warehouse.fetch(_PER_ROW)
     }

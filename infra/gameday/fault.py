@@ -1,4 +1,4 @@
-"""What a fault is: how it is made and ended, and what must and may be told of it."""
+"""What a fault is: how it is made and ended, and which alerts it must and may raise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from infra.gameday.world import World
+from infra.gameday.rounds import Rounds
+from infra.gameday.world import WATCH_SECONDS, World
 from infra.gameday.writer import Writer
 
 #: Runs are due every 30 seconds: on a busy machine, some are dropped because the one before is still active.
@@ -28,6 +29,10 @@ class Scene:
     chance: random.Random
     patience: float = 240.0
     undo: ExitStack = field(default_factory=ExitStack)
+    rounds: Rounds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rounds = Rounds(self.world.home / "watch.alive", WATCH_SECONDS)
 
     def at_source(self, statement: str) -> None:
         """Execute a statement in the source database, as its administrator."""
@@ -35,10 +40,10 @@ class Scene:
             connection.execute(statement)
 
     def until(self, condition: Callable[[], bool], what: str, patience: float | None = None) -> None:
-        """Wait for a condition. Raises Overdue if it does not come true in time."""
-        deadline = time.monotonic() + (patience or self.patience)
+        """Wait for a condition. Raises Overdue if it does not come true in time, as the watch's rounds measure it."""
+        deadline = self.rounds.elapsed() + (patience or self.patience)
         while not condition():
-            if time.monotonic() > deadline:
+            if self.rounds.elapsed() > deadline:
                 raise Overdue(what)
             time.sleep(0.2)
 
@@ -53,7 +58,7 @@ class Fault:
 
     `make` causes it and leaves in `scene.undo` what ends it. `must`: patterns of alerts (`load failed game.*`), each of
     which must be sent, and be resolved when the fault is over; `may`: what else may be sent because of it. Anything
-    else woke somebody for nothing. A fault without `must` is one that the platform survives without a word: it lasts
+    else woke somebody for nothing. A fault without `must` is one that the platform survives without an alert: it lasts
     `seconds`. `by_ping`: it is noticed by the dead man's switch.
     """
 

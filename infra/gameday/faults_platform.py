@@ -30,7 +30,7 @@ _RUNS_FAIL = (
 
 
 def _kill_worker(scene: Scene) -> None:
-    """Between two runs: one that a worker took and did not begin is told after eight minutes, when no fault lasts."""
+    """Between two runs: one that a worker took and did not begin is reported after eight minutes; no fault lasts that long."""
     world = scene.world
     with world.prefect_client() as prefect:
         prefect.patch("/work_pools/local", json={"is_paused": True}).raise_for_status()
@@ -92,7 +92,7 @@ def _kill_run(scene: Scene) -> None:
 
 
 def _receiver_down(scene: Scene) -> None:
-    """Nobody accepts alerts while there is something to tell; the receiver is back before the fault ends."""
+    """Nobody accepts alerts while there is something to report; the receiver is back before the fault ends."""
     receiver = scene.world.receiver
     refused = receiver.refused
     scene.undo.callback(scene.at_source, "grant select on prices to medallion_extractor")

@@ -14,7 +14,7 @@ from infra.gameday.writer import GUESTS_FROM
 from infra.local.roles import ADMIN
 
 _ROLE = "medallion_extractor"
-#: A source that fails is told by the tables whose loads fail, or by the run if it did not come to loads.
+#: A source that fails raises alerts of the tables whose loads fail, or of the run if it fails before its loads.
 _SOURCE_FAILS = ("load failed game.*", "run failed ingest game")
 _API_FAILS = ("circuit open source gameapi", "run failed ingest gameapi")
 
@@ -239,6 +239,6 @@ FAULTS = (
         _by_api("contradiction"),
         ("load failed gameapi.items",),
         _API_FAILS,
-        "warning",
+        "error",
     ),
 )

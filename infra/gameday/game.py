@@ -21,7 +21,7 @@ from infra.gameday.fault import Fault, Overdue, Scene
 from infra.gameday.faults import Planned
 from infra.gameday.invariants import Reader, broken, restless
 from infra.gameday.names import TABLES
-from infra.gameday.outcome import EVENTS, Outcome, told
+from infra.gameday.outcome import EVENTS, Outcome, alerts_in
 from infra.gameday.report import Report
 from infra.gameday.world import World
 from infra.gameday.writer import Writer
@@ -42,7 +42,8 @@ _SABOTAGES: dict[Sabotage, str] = {
 
 @dataclass
 class Game:
-    """A game of planned faults. Seeds are those of the plan; `patience`: seconds that detecting or recovering takes.
+    """A game of planned faults. Seeds are those of the plan; `patience`: seconds that detecting or recovering
+    takes at most, as the rounds of the watch measure them.
 
     If it is not passed, the logs of its programs, the messages that were received and all alerts and loads are kept in
     `logs`.
@@ -53,7 +54,7 @@ class Game:
     every_seconds: int = 30
     patience: float = 300.0
     sabotage: Sabotage | None = None
-    tell: Callable[[str], None] = lambda _: None
+    progress: Callable[[str], None] = lambda _: None
     logs: Path | None = None
     _read: int = field(default=0, init=False)
     _passed: bool = field(default=False, init=False)
@@ -66,7 +67,7 @@ class Game:
         """
         began = datetime.now(UTC)
         chance = random.Random(self.seed)  # noqa: S311 # nosec B311 - to be repeatable, not a secret
-        with World.made(every_seconds=self.every_seconds, told=self.tell) as world, ExitStack() as ending:
+        with World.made(every_seconds=self.every_seconds, progress=self.progress) as world, ExitStack() as ending:
             ending.callback(self._keep_logs, world)
             writer = Writer(world.source, world.api, chance)
             reader = Reader(world.warehouse, writer)
@@ -74,7 +75,7 @@ class Game:
             for each in (writer, reader):
                 ending.callback(each.stop)
                 each.start()
-            self.tell("waiting for the first loads")
+            self.progress("waiting for the first loads")
             self._await_beginning(scene)
             outcomes = self._play_all(scene, reader)
             report = Report(
@@ -119,23 +120,28 @@ class Game:
         begin, outcomes = time.monotonic(), []
         for number, planned in enumerate(self.planned, 1):
             time.sleep(max(0.0, begin + planned.second - time.monotonic()))
-            self.tell(f"{number}/{len(self.planned)} {planned.fault.name}")
-            if self.sabotage and number == 1:
-                with scene.world.warehouse.session() as connection:
-                    connection.execute(_SABOTAGES[self.sabotage])
+            self.progress(f"{number}/{len(self.planned)} {planned.fault.name}")
+            if self.sabotage == "alert" and number == 1:
+                self._spoil(scene.world)
             outcome = self._play_one(scene, planned.fault, reader)
             outcomes.append(outcome)
-            self.tell("  " + ("; ".join(outcome.problems) or "passed"))
+            self.progress("  " + ("; ".join(outcome.problems) or "passed"))
         return outcomes
 
+    def _spoil(self, world: World) -> None:
+        assert self.sabotage is not None
+        with world.warehouse.session() as connection:
+            connection.execute(_SABOTAGES[self.sabotage])
+
     def _play_one(self, scene: Scene, fault: Fault, reader: Reader) -> Outcome:
-        made, first, looks = time.time(), self._read, reader.looks
+        made, first, looks, rounds = time.time(), self._read, reader.looks, scene.rounds.count
         outcome = Outcome(fault.name, fault.what, fault.severity, datetime.now(UTC).isoformat(timespec="seconds"))
         try:
             fault.make(scene)
             self._await_detection(scene, fault, first)
             if fault.must or fault.by_ping:
                 outcome.detected_seconds = round(time.time() - made, 1)
+                outcome.detected_rounds = scene.rounds.count - rounds
         except _TROUBLE as problem:
             outcome.problems.append(_named(problem))
         # After Ctrl-C the fault is not ended: what fails then would hide that the game is to stop.
@@ -166,16 +172,18 @@ class Game:
             return
 
         def detected() -> bool:
-            raised = [alert for alert, each in told(receiver.accepted[first:]).items() if each.ids]
+            raised = [alert for alert, each in alerts_in(receiver.accepted[first:]).items() if each.ids]
             return all(any(fnmatchcase(alert, pattern) for alert in raised) for pattern in fault.must)
 
         scene.until(detected, f"an alert `{', '.join(fault.must)}` is received")
-        # Long enough for a run or two, so that a problem that is told again would be seen.
+        # Long enough for a run or two, so that an alert that is sent again would be seen.
         time.sleep(fault.seconds or scene.chance.uniform(2, self.every_seconds))
 
     def _recovered(self, world: World, fault: Fault, ended: float, first: int) -> bool:
-        """Each table was loaded since, and all that was told is over, and that was told as well."""
-        open_ones = [alert for alert, each in told(world.receiver.accepted[first:]).items() if each.ids - each.ended]
+        """Each table was loaded since, all alerts are over, and their ends were sent."""
+        open_ones = [
+            alert for alert, each in alerts_in(world.receiver.accepted[first:]).items() if each.ids - each.ended
+        ]
         if open_ones or world.receiver.pinged_at <= ended:
             return False
         try:
@@ -199,6 +207,8 @@ class Game:
         except Overdue as problem:
             outcome.problems.append(_named(problem))
         try:
+            if self.sabotage == "row":  # not before: loads notice that raw lacks a row, and read it again
+                self._spoil(world)
             found = broken(world, writer)
             outcome.problems += [f"{name}: {what}" for name, all_of in found.items() for what in all_of]
         except psycopg.Error as problem:

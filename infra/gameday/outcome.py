@@ -11,14 +11,14 @@ from typing import Any
 from infra.gameday.fault import Fault
 from infra.gameday.receiver import Message
 
-_RAISES = ("opened", "grew", "changed", "escalated")
-#: Alerts that tell of an event: there is nothing to recover from. The first two have no end, the others end after a
+_RAISES = ("opened", "grew", "changed", "escalated", "flapping")
+#: Alerts about an event: there is nothing to recover from. The first two have no end, the others end after a
 #: quarter of an hour.
 EVENTS = ("schema changed", "run ended early", "flow run restarted", "flow run dropped")
 
 
 @dataclass
-class Told:
+class Raised:
     """An alert that was sent: how often it was raised, its highest severity, whether its end was sent."""
 
     ids: set[Any] = field(default_factory=set)
@@ -27,9 +27,9 @@ class Told:
     first_at: float = 0.0
 
 
-def told(messages: Iterable[Message]) -> dict[str, Told]:
-    """The alerts that messages tell of, as `load failed game.events`."""
-    found: dict[str, Told] = defaultdict(Told)
+def alerts_in(messages: Iterable[Message]) -> dict[str, Raised]:
+    """The alerts that messages are about, as `load failed game.events`."""
+    found: dict[str, Raised] = defaultdict(Raised)
     for message in messages:
         for alert in message.content["alerts"]:
             # One that was sent directly has no id, because the warehouse could not give it one.
@@ -46,7 +46,11 @@ def told(messages: Iterable[Message]) -> dict[str, Told]:
 
 @dataclass
 class Outcome:
-    """A fault that was made. Seconds: from making it to the message, and from its end until all was well again."""
+    """A fault that was made.
+
+    Seconds: from making it to the message, and from its end until all was well again. `detected_rounds`: the rounds of
+    the watch from making it to the message.
+    """
 
     name: str
     what: str
@@ -57,6 +61,7 @@ class Outcome:
     recovered_seconds: float | None = None
     alerts: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    detected_rounds: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -66,7 +71,7 @@ class Outcome:
     def add_alerts(self, fault: Fault, messages: list[Message]) -> None:
         """Compare what was sent with what the fault must and may raise."""
         # One that was raised by an earlier fault may end now.
-        found = {alert: each for alert, each in told(messages).items() if each.ids}
+        found = {alert: each for alert, each in alerts_in(messages).items() if each.ids}
         self.alerts = {alert: ", ".join(sorted(each.severities)) for alert, each in sorted(found.items())}
         for pattern in fault.must:
             matching = [alert for alert in found if fnmatchcase(alert, pattern)]

@@ -21,7 +21,7 @@ class Message:
 
     @property
     def event(self) -> str:
-        """What it tells: opened, grew, changed, resolved, …"""
+        """Its event: opened, grew, changed, resolved, …"""
         return str(self.content["event"])
 
     @property

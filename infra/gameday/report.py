@@ -60,14 +60,15 @@ class Report:
             f"seed {self.seed}. {self.commits} transactions at the source, {self.loads} loads published, "
             f"{self.looks} looks for a partial load.",
             "",
-            "| fault | severity | detected after | recovered after | alerts | result |",
-            "| --- | --- | --- | --- | --- | --- |",
+            "| fault | severity | detected after | rounds of the watch | recovered after | alerts | result |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
         ]
         for outcome in self.outcomes:
             alerts = ", ".join(outcome.alerts) or "-"
             came = "; ".join(outcome.problems) or "passed"
             lines.append(
                 f"| {outcome.name} | {outcome.severity or '-'} | {seconds(outcome.detected_seconds)} | "
+                f"{'-' if outcome.detected_rounds is None else outcome.detected_rounds} | "
                 f"{seconds(outcome.recovered_seconds)} | {_cell(alerts)} | {_cell(came)} |"
             )
         detected = [each.detected_seconds for each in self.outcomes if each.detected_seconds is not None]

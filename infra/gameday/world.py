@@ -47,9 +47,15 @@ _SETTINGS: Mapping[str, str] = {
 #: Problems are sent when they have lasted so long: longer than a load that is tried again, and than a server that does
 #: not answer for a moment because the machine is busy.
 _SETTLE_SECONDS = 15
+#: The time between two rounds of the watch.
+WATCH_SECONDS = 2
+#: A table is hit by several faults within an hour, which would be flapping: each has an end that must be sent. Shorter
+#: than two faults are apart, and longer than three loads of a table.
+_FLAPPING_SECONDS = 100
 _SETTINGS_OF_RUNS: Mapping[str, str] = {
     "MEDALLION_ALERT_SETTLE_SECONDS": str(_SETTLE_SECONDS),
-    "MEDALLION_WATCH_SECONDS": "2",
+    "MEDALLION_ALERT_FLAPPING_SECONDS": str(_FLAPPING_SECONDS),
+    "MEDALLION_WATCH_SECONDS": str(WATCH_SECONDS),
     "MEDALLION_LOAD_ATTEMPTS": "2",
     "MEDALLION_RETRY_FIRST_DELAY_SECONDS": "1",
     "MEDALLION_CONNECT_TIMEOUT_SECONDS": "10",
@@ -94,15 +100,15 @@ class World:
 
     @classmethod
     @contextmanager
-    def made(cls, *, every_seconds: int, told: Callable[[str], None] = lambda _: None) -> Iterator[World]:
+    def made(cls, *, every_seconds: int, progress: Callable[[str], None] = lambda _: None) -> Iterator[World]:
         """The world, running: deployed, and with runs on its schedules."""
         remove_leftovers()
         home = made_folder()
         with ExitStack() as ending:
             ending.callback(remove, home)
-            told("starting two PostgreSQL servers, Prefect, an API")
+            progress("starting two PostgreSQL servers, Prefect, an API")
             world = _begin(home, every_seconds, ending)
-            told("deploying the game's sources")
+            progress("deploying the game's sources")
             world.finished("infra.gameday.deploying")
             world.worker.start()
             yield world

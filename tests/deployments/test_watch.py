@@ -131,7 +131,11 @@ async def test_a_healthy_server_gives_no_alert_and_a_dead_scheduler_does(
         for run in asked("POST", f"{deploying.api}/flow_runs/filter", json=planned).json():
             asked("DELETE", f"{deploying.api}/flow_runs/{run['id']}")
         await it.rounds(1, timedelta())
-        assert "no next run" in str(it.told)
+        assert "no next run" not in str(it.told), (
+            "a change of a deployment deletes its runs, and they are planned again"
+        )
+        monkeypatch.setattr(prefect_facts, "_REPLANNED", timedelta())
+        await it.rounds(1, timedelta())
         assert "opened no next run transform/transform" in it.told
 
 
@@ -216,6 +220,29 @@ async def test_a_run_that_crashed_and_was_started_again_is_told_as_restarted(
             await asyncio.sleep(0.2)
         assert "opened flow run restarted backfill/backfill" in it.told
         assert "resolved flow run crashed backfill/backfill" in it.told
+
+
+async def test_a_run_that_crashed_for_good_is_not_told_as_restarted(
+    deploying: Deploying, warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one attempt, the deployment's next run was taken for the restart of the one that crashed."""
+    with looking(monkeypatch, warehouse, deploying, "ended runs", "restarted runs") as it:
+        lost = start(deploying, "backfill/backfill", **DAYS)
+        become(deploying, lost, "running", "crashed")
+        await it.rounds(1, timedelta())
+        again = start(deploying, "reconcile/reconcile")
+        become(deploying, again, "pending", "crashed")
+        set_state(deploying, again, type="SCHEDULED", name="AwaitingRetry")
+        next_one = start(deploying, "backfill/backfill", **DAYS)
+        become(deploying, next_one, "running", "completed")
+        until = time.monotonic() + 30
+        while "opened flow run restarted reconcile/reconcile" not in it.told and time.monotonic() < until:
+            await it.rounds(1, timedelta())
+            it.hands.now = datetime.now(UTC)
+            await asyncio.sleep(0.2)
+        assert "opened flow run restarted reconcile/reconcile" in it.told, "the control: this one was started again"
+        assert "resolved flow run crashed backfill/backfill" in it.told
+        assert "opened flow run restarted backfill/backfill" not in it.told
 
 
 async def test_runs_that_are_pending_overlap_late_or_dropped_are_told_of(

@@ -49,10 +49,10 @@ def webhook(port: int = 0, answers: list[int | None] | None = None) -> Iterator[
             if answer is None:
                 time.sleep(3)
                 return
+            if answer < 300:  # before the answer: who has it looks at once at what was accepted
+                receiver.accepted.append({**content, "key": self.headers["Idempotency-Key"]})
             self.send_response(answer)
             self.end_headers()
-            if answer < 300:
-                receiver.accepted.append({**content, "key": self.headers["Idempotency-Key"]})
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -12,6 +12,7 @@ from flows.operations.checks.costs import cost_over_budget
 from flows.operations.cost import Costs, Line, costs, costs_by_day
 from flows.state.usage import Usage, record_usage
 from flows.values.price import Price
+from flows.values.settings import settings
 from tests.conftest import TestDatabase
 from tests.kinds.loading import at
 from tests.publish.two_ends import run_sql
@@ -55,6 +56,30 @@ async def test_requests_to_an_api_cost_what_a_thousand_of_them_do(warehouse: Tes
         days = await costs_by_day(connection, TODAY, 2, Price(per_thousand_requests=2.5))
     assert [cost for _, cost in days] == [0, 10]
     assert (await read(warehouse)).whole == 0, "the control: without a price"
+
+
+async def test_an_api_with_a_price_of_its_own_costs_that_and_the_days_add_up(warehouse: TestDatabase) -> None:
+    used(warehouse, "load", "web", "visits", 0)
+    used(warehouse, "load", "crm", "people", 0)
+    run_sql(warehouse.url("loader"), "update ops.usage_days set requests = 4000")
+    prices = Price(per_thousand_requests=1, of_requests={"web": 2.5, "crm": 0})
+    asked = await read(warehouse, prices)
+    found = by_name(asked)
+    assert (found["web.visits"].cost, found["crm.people"].cost, asked.whole) == (10, 0, 10)
+    async with connect(at(warehouse, "loader"), side="warehouse") as connection:
+        assert [cost for _, cost in await costs_by_day(connection, TODAY, 2, prices)] == [0, 10]
+    assert (await read(warehouse, Price(per_thousand_requests=1))).whole == 8, "the control: one price for all"
+
+
+def test_prices_of_sources_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDALLION_PRICES_PER_THOUSAND_REQUESTS", '{"web": 2.5}')
+    settings.cache_clear()
+    try:
+        price = Price.declared()
+        assert price, "a price is declared"
+        assert (price.cost(requests=2000, source="web"), price.cost(requests=2000, source="crm")) == (5, 0)
+    finally:
+        settings.cache_clear()
 
 
 async def test_time_that_no_load_or_model_used_is_unattributed(warehouse: TestDatabase) -> None:

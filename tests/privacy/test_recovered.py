@@ -4,8 +4,9 @@ import asyncio
 import time
 
 from flows.privacy.erase import erase, erase_returned
-from flows.verbs.recover import Agreed, look, recover
+from flows.verbs.recover import Agreed, recover
 from flows.verbs.recovery import Asked
+from flows.verbs.recovery_preview import look
 from tests.conftest import TestDatabase
 from tests.kinds.loading import rows
 from tests.privacy.one_household import HOUSEHOLD, KEY

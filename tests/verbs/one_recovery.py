@@ -8,8 +8,9 @@ from flows.declare import Merge, Rule, Timestamp
 from flows.kinds.postgres import Database, Table
 from flows.values.settings import settings
 from flows.verbs import find
-from flows.verbs.recover import Agreed, Forget, Recovered, look, recover
+from flows.verbs.recover import Agreed, Forget, Recovered, recover
 from flows.verbs.recovery import Asked
+from flows.verbs.recovery_preview import look
 
 ITEMS = Table(
     "items",

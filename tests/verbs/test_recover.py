@@ -16,8 +16,9 @@ from flows.kinds.postgres import Table
 from flows.state import recoveries, table_locks
 from flows.values.errors import DataRefused, DeclarationError, LoadLocked
 from flows.values.settings import settings
-from flows.verbs.recover import Agreed, look, recover
+from flows.verbs.recover import Agreed, recover
 from flows.verbs.recovery import Asked, Plan
+from flows.verbs.recovery_preview import look
 from tests.conftest import TestDatabase
 from tests.kinds.conformance import forking
 from tests.kinds.loading import setting

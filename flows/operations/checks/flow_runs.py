@@ -45,10 +45,9 @@ async def ended_badly(facts: PrefectFacts, connection: Connection[Record]) -> li
 
 async def restarted(facts: PrefectFacts) -> list[Condition]:
     """Deployments with a run that crashed lately, and was started again: nothing is lost, but something is wrong."""
-    lost = {run.deployment.id for run in facts.ended.values() if run.type == "CRASHED"}
-    times = Counter(each.id for each, _ in facts.crashed if each.id not in lost)
+    times = Counter(each.id for each, _ in facts.crashed)
     found = []
-    for each in {each.id: each for each, _ in facts.crashed if each.id in times}.values():
+    for each in {each.id: each for each, _ in facts.crashed}.values():
         what = f"runs crashed {times[each.id]} times in the last 15 minutes, and were started again"
         fix = "their process, machine or worker died: look for lack of memory, evicted nodes, images that do not start"
         found.append(Condition("flow run restarted", each.full_name, "warning", what, fix, source=each.source))

@@ -1,6 +1,7 @@
 """A game that is stopped stops, whatever fails meanwhile; a fault that cannot be ended is a problem of its line."""
 
 import random
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -30,7 +31,9 @@ def played(monkeypatch: pytest.MonkeyPatch, problem: type[BaseException]) -> Out
     monkeypatch.setattr(Game, "_look", looked)
     reader = SimpleNamespace(looks=0)
     writer = SimpleNamespace(pause=lambda: None, lives=lambda: True)
-    scene = Scene(cast(World, SimpleNamespace(receiver=Receiver())), cast(Writer, writer), random.Random(1))
+    scene = Scene(
+        cast(World, SimpleNamespace(receiver=Receiver(), home=Path())), cast(Writer, writer), random.Random(1)
+    )
     return Game([], 1)._play_one(scene, Fault("broken", "…", make, seconds=1), cast(Reader, reader))
 
 

@@ -14,14 +14,15 @@ def report(*problems: str) -> Report:
     other = Outcome("worker killed", "…", "critical", "2026-01-01T00:03:00+00:00", 41.2, 60.0, 25.0)
     other.alerts = {"no worker work pool local": "critical"}
     other.problems = [*problems]
+    other.detected_rounds = 18
     return Report("2026-01-01T00:00:00+00:00", 7, 600, [good, other], commits=900, loads=80, looks=2_000)
 
 
 def test_time_to_detect_and_to_recover_stand_beside_each_fault(tmp_path: Path) -> None:
     page = tmp_path / "kept" / "gameday.md"
     facts = json.loads(report().save(page).read_text())
-    assert "| worker killed | critical | 41 s | 25 s | no worker work pool local | passed |" in page.read_text()
-    assert "| late commit | - | - | 8 s | - | passed |" in page.read_text()
+    assert "| worker killed | critical | 41 s | 18 | 25 s | no worker work pool local | passed |" in page.read_text()
+    assert "| late commit | - | - | - | 8 s | - | passed |" in page.read_text()
     assert [(each["name"], each["detected_seconds"], each["recovered_seconds"]) for each in facts["faults"]] == [
         ("late commit", None, 8.4),
         ("worker killed", 41.2, 25.0),
