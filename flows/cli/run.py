@@ -109,6 +109,7 @@ def transform(
     full_refresh: Annotated[
         bool, typer.Option("--full-refresh", help="Rebuild incremental models from scratch")
     ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Build everything, not only what has changed")] = False,
     release: Annotated[
         bool,
         typer.Option(
@@ -119,10 +120,10 @@ def transform(
         bool, typer.Option("--accept-changes", help="Release although readers lose tables, columns or most rows")
     ] = False,
 ) -> None:
-    """Build silver and gold from raw, between the two quality gates."""
-    if release and (select or full_refresh):
+    """Build what has changed in silver and gold, between the two quality gates."""
+    if release and (select or full_refresh or full):
         raise typer.BadParameter(
-            "a release rebuilds everything, so --select and --full-refresh do not apply", param_hint="--release"
+            "a release rebuilds everything, so --select, --full and --full-refresh do not apply", param_hint="--release"
         )
     if accept_changes and not release:
         raise typer.BadParameter("it requires --release", param_hint="--accept-changes")
@@ -132,7 +133,7 @@ def transform(
     if release:
         watch.release(accept_changes=accept_changes, console=console)
         return
-    watch.transform(select=select, full_refresh=full_refresh, console=console)
+    watch.transform(select=select, full_refresh=full_refresh, full=full, console=console)
 
 
 def predict() -> None:

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from flows.access import addresses
 from flows.models.build_failures import Heard, build_stopped, name_of, nodes_failed
 from flows.models.environment import PREFIX_VARIABLE, confined
 from flows.models.lock_waits import lock_wait
-from flows.models.project import DBT_PROJECT
+from flows.models.project import DBT_PROJECT, run_dbt
+from flows.models.selective.build import selection_of
 from flows.observe.artifacts import NodeLine, nodes_table_markdown
 from flows.observe.progress import report
 from flows.observe.tracing import span
@@ -38,10 +40,23 @@ def preload_dbt() -> None:
             importlib.import_module(module)
 
 
-def build(*, select: str | None = None, full_refresh: bool = False, prefix: str = "") -> list[NodeLine]:
+def parse(project: Path = DBT_PROJECT) -> Path | None:
+    """Have dbt parse the project of the shared schemas. Returns the path of its manifest.json; None if it cannot."""
+    parsed = run_dbt(["parse"], url=addresses.transformer().url, target=target_of(""), project=project)
+    return None if parsed.problem else target_of("") / "manifest.json"
+
+
+def build(
+    *,
+    select: str | None = None,
+    only: Sequence[str] | None = None,
+    full_refresh: bool = False,
+    prefix: str = "",
+) -> list[NodeLine]:
     """`dbt build` in this process; every node a Prefect task. Returns the nodes that ran.
 
-    With a `prefix` the schemas begin with it, and dbt has a separate folder.
+    `select` is a user's selection with the tests of its nodes, `only` the selectors of exactly what is built; without
+    either, all is. With a `prefix` the schemas begin with it, and dbt has a separate folder.
 
     Raises:
         DataRefused: a test failed. LoadLocked: sessions locked tables during the full wait of models.
@@ -61,6 +76,7 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
     )
     arguments = [*_BUILD, "--threads", str(settings().dbt_threads)]
     arguments += ["--select", select] if select else []
+    arguments += selection_of(only) if only is not None else []
     arguments += ["--full-refresh"] if full_refresh else []
     # dbt.log would contain PostgreSQL's messages, which quote rows; each node's redacted log is in its task run.
     results = target / "run_results.json"

@@ -24,7 +24,7 @@ def test_a_closed_raw_gate_stops_before_dbt(ends: Ends, monkeypatch: pytest.Monk
     asyncio.run(load(ends.warehouse, ends.shop, "stores"))
     run_sql(ends.warehouse.url("loader"), "truncate raw_shop.stores")
     started: list[str] = []
-    monkeypatch.setattr("flows.transform.build", lambda **_: started.append("dbt"))
+    monkeypatch.setattr("flows.tasks.builds.build", lambda **_: started.append("dbt"))
 
     state: State[Any] = transform(return_state=True)
 
@@ -43,7 +43,7 @@ def test_a_closed_raw_gate_stops_before_dbt(ends: Ends, monkeypatch: pytest.Monk
 
 
 def test_a_gate_without_a_single_contract_is_no_open_gate(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "_contracts", lambda *_: [])
+    monkeypatch.setattr(gates, "contracts_of", lambda *_: [])
 
     state: State[Any] = transform(return_state=True)
 
