@@ -40,9 +40,9 @@ def preload_dbt() -> None:
             importlib.import_module(module)
 
 
-def parse(project: Path = DBT_PROJECT) -> Path | None:
+def parse() -> Path | None:
     """Have dbt parse the project of the shared schemas. Returns the path of its manifest.json; None if it cannot."""
-    parsed = run_dbt(["parse"], url=addresses.transformer().url, target=target_of(""), project=project)
+    parsed = run_dbt(["parse"], url=addresses.transformer().url, target=target_of(""), project=DBT_PROJECT)
     return None if parsed.problem else target_of("") / "manifest.json"
 
 

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 from flows.values.identifiers import qualified
 
 if TYPE_CHECKING:
@@ -61,10 +63,8 @@ async def of_inputs(
     for name, position in found.items():
         if position.rows is None:
             continue
-        if name in loads:
-            found[name] = Position(position.shape, f"{position.rows}.{loads[name]}")
-        elif (versions := await _row_versions(warehouse, name)) is not None:
-            found[name] = Position(position.shape, f"{position.rows}.{versions}")
+        known = loads.get(name) or await _row_versions(warehouse, name)
+        found[name] = Position(position.shape, None if known is None else f"{position.rows}.{known}")
     return found
 
 
@@ -81,17 +81,23 @@ async def of_relations(warehouse: Connection[Record], names: Sequence[Name]) -> 
 
 
 async def _row_versions(warehouse: Connection[Record], name: Name) -> str | None:
-    """A hash of the places and writers of all rows; None for large tables and for views."""
+    """A hash of the places and writers of all rows; empty for large tables and for views.
+
+    None if the role may not read the rows: whoever needs them, a model or a gate, says so better.
+    """
     relation = qualified(*name)
     size, kind = await warehouse.fetchrow(  # type: ignore[misc]
         "select pg_relation_size(oid), relkind::text from pg_class where oid = to_regclass($1)", relation
     )
     if kind != "r" or size > _HASHED_BYTES:
+        return ""
+    try:
+        text: str = await warehouse.fetchval(
+            "select concat_ws('.', count(*), sum(hashtextextended(ctid::text || '/' || xmin::text, 0)::numeric)) "
+            f"from {relation}"
+        )
+    except asyncpg.InsufficientPrivilegeError:
         return None
-    text: str = await warehouse.fetchval(
-        f"select concat_ws('.', count(*), sum(hashtextextended(ctid::text || '/' || xmin::text, 0)::numeric)) "
-        f"from {relation}"
-    )
     return text
 
 

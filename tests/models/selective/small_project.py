@@ -105,13 +105,13 @@ _EXPECTED = {
     "silver.joined": "select l.id, l.code, {factor} * o.amount::int + 1 as amount from raw_shop.lines l "
     "join raw_shop.orders o on l.order_id = o.id",
     "silver.kept": "select id, amount::int as amount from raw_shop.orders",
-    "silver.coded": "select l.id, c.label from raw_shop.lines l join (values (1, '{label}'), (2, 'two')) c (code, label) "
-    "using (code)",
+    "silver.coded": "select l.id, c.label from raw_shop.lines l "
+    "join (values (1, '{label}'), (2, 'two')) c (code, label) using (code)",
     "gold.total": "select c.label, sum(j.amount) * {step} + {shift} as amount from "
     "(select l.code, sum({factor} * o.amount::int + 1) amount from raw_shop.lines l "
     "join raw_shop.orders o on l.order_id = o.id group by 1) j cross join "
-    "(select l.id, c.label from raw_shop.lines l join (values (1, '{label}'), (2, 'two')) c (code, label) using (code)) c "
-    "group by 1",
+    "(select l.id, c.label from raw_shop.lines l join (values (1, '{label}'), (2, 'two')) c (code, label) "
+    "using (code)) c group by 1",
     "gold.latest": "select current_date::text as day, count(*) as orders from raw_shop.orders",
     "gold.marked": "select id, note, {mark} as mark from raw_shop.notes",
 }
@@ -139,7 +139,7 @@ class SmallWarehouse:
     values: dict[str, Any] = field(
         default_factory=lambda: {"factor": 2, "step": 1, "label": "one", "shift": 0, "mark": 7}
     )
-    sabotage: Sabotage = lambda _, decision: decision  # noqa: E731
+    sabotage: Sabotage = lambda _, decision: decision
     run_id: int = 0
     last: Decision | None = None
 
@@ -172,9 +172,9 @@ class SmallWarehouse:
         """Change a raw table as a load does: rows and ledger in one transaction."""
         self.sql(
             "loader",
-            f"{statement}; insert into ops.loads (source_system, table_name, strategy, status, rows_read, rows_inserted, "
-            "rows_updated, rows_unchanged, rows_deduplicated, rows_quarantined, rows_deleted, finished_at) "
-            f"values ('shop', '{table}', 'merge', 'published', 1, 1, 0, 0, 0, 0, 0, now())",
+            f"{statement}; insert into ops.loads (source_system, table_name, strategy, status, rows_read, "
+            "rows_inserted, rows_updated, rows_unchanged, rows_deduplicated, rows_quarantined, rows_deleted, "
+            f"finished_at) values ('shop', '{table}', 'merge', 'published', 1, 1, 0, 0, 0, 0, 0, now())",
         )
 
     def write(self) -> None:

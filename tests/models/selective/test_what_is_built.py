@@ -133,9 +133,7 @@ def test_a_built_selection_leaves_the_rest_to_the_next_build(small: SmallWarehou
     ],
     ids=["dropped", "rows deleted", "truncated", "view replaced", "grant"],
 )
-def test_what_others_did_to_a_model_builds_it_again(
-    small: SmallWarehouse, statement: str, follows: set[str]
-) -> None:
+def test_what_others_did_to_a_model_builds_it_again(small: SmallWarehouse, statement: str, follows: set[str]) -> None:
     if statement.startswith("create or replace"):
         small.sql("transformer", "drop view gold.seen")
     small.sql("transformer", statement)
@@ -175,9 +173,7 @@ def _forgets(words: str) -> Callable[[SelectiveBuild, Decision], Decision]:
     return forget
 
 
-def test_controls_that_forget_a_cause_are_caught(
-    cluster: TestCluster, tmp_path: Path
-) -> None:
+def test_controls_that_forget_a_cause_are_caught(cluster: TestCluster, tmp_path: Path) -> None:
     """What the tests above call equal would also be called equal if nothing compared it."""
     with hurrying(), fresh_warehouse(cluster) as database:
         small = SmallWarehouse(database, tmp_path)
