@@ -65,8 +65,8 @@ def _in_place(run_id: int, select: str | None, full_refresh: bool, full: bool) -
     if nodes:
         asyncio.run(_keep_manifest(run_id))
     gold = transforming.pass_gate_gold()
-    built, total = decision.counts
-    return facts | {"checks": len(raw) + len(gold), "built": built, "unchanged": total - built, "full_build": True}
+    counts = {"built": transforming.built, "unchanged": transforming.unchanged}
+    return facts | counts | {"checks": len(raw) + len(gold), "full_build": True}
 
 
 def _in_private(run_id: int, select: str | None, full_refresh: bool, _: bool) -> dict[str, Any]:

@@ -27,12 +27,13 @@ class ModelBuild:
     fingerprint: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
     relation: str = ""
+    position: str = ""
 
 
 async def read_builds(connection: Connection[Record]) -> tuple[dict[str, ModelBuild], bool]:
     """All rows by node id in the order of the build, and whether a build of a selection did not finish."""
     rows = await connection.fetch(
-        "select node_id, project, node::text, run_id, is_good, built_at, fingerprint, inputs::text, relation "
+        "select node_id, project, node::text, run_id, is_good, built_at, fingerprint, inputs::text, relation, position "
         "from ops.model_builds order by (node ->> 'order')::int, node_id"
     )
     builds = {
@@ -45,6 +46,7 @@ async def read_builds(connection: Connection[Record]) -> tuple[dict[str, ModelBu
             row["fingerprint"],
             json.loads(row["inputs"]),
             row["relation"],
+            row["position"],
         )
         for row in rows
     }
@@ -88,14 +90,15 @@ async def end_build(
     async with connection.transaction():
         await connection.executemany(
             "insert into ops.model_builds (node_id, project, node, run_id, is_good, built_at, fingerprint, inputs, "
-            "relation) values ($1, $2, $3::text::jsonb, $4, $5, clock_timestamp(), $6, $7::text::jsonb, $8) "
+            "relation, position) "
+            "values ($1, $2, $3::text::jsonb, $4, $5, clock_timestamp(), $6, $7::text::jsonb, $8, $9) "
             "on conflict (node_id) do update set run_id = excluded.run_id, is_good = excluded.is_good, "
             "built_at = excluded.built_at, fingerprint = excluded.fingerprint, inputs = excluded.inputs, "
-            "relation = excluded.relation, node = ops.model_builds.node || excluded.node",
+            "relation = excluded.relation, position = excluded.position, node = ops.model_builds.node || excluded.node",
             [
                 (
                     node_id, one.project, json.dumps(one.node), one.run_id, one.is_good, one.fingerprint,
-                    json.dumps(one.inputs), one.relation,
+                    json.dumps(one.inputs), one.relation, one.position,
                 )
                 for node_id, one in built.items()
             ],

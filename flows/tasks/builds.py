@@ -100,8 +100,9 @@ def build(
     if (refusal := _refusal(result.success, nodes, runner.heard, transformer)) is not None:
         report("dbt build", "failed", refusal.what)
         raise refusal
-    report("dbt build", "done", f"{len(nodes)} nodes, {time.monotonic() - began:.1f} s")
-    get_run_logger().info("dbt built %s nodes", len(nodes))
+    ran = sum(node.status != "no-op" for node in nodes)
+    report("dbt build", "done", f"{ran} nodes, {time.monotonic() - began:.1f} s")
+    get_run_logger().info("dbt built %s nodes", ran)
     return nodes
 
 

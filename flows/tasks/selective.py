@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from flows.models.project import DBT_PROJECT
 from flows.models.selective import contracts, positions
 from flows.models.selective.build import SelectiveBuild, finished
 from flows.models.selective.contracts import Contract
+from flows.models.selective.cutoff import Cutoff, cutting_off
 from flows.models.selective.decision import Decision, by_reason
 from flows.models.selective.positions import Name, Position
 from flows.observe.artifacts import NodeLine
@@ -29,10 +30,15 @@ Gate = Literal["raw", "gold"]
 
 @dataclass
 class Transforming:
-    """One transform of the shared schemas. `everything`: why all of it is built and verified, if it is."""
+    """One transform of the shared schemas. `everything`: why all of it is built and verified, if it is.
+
+    `built` and `unchanged` count models after `build`.
+    """
 
     run_id: int
     everything: str = ""
+    built: int = 0
+    unchanged: int = 0
     _build: SelectiveBuild = field(init=False)
     _contracts: dict[Gate, list[Contract]] = field(default_factory=dict)
 
@@ -73,16 +79,20 @@ class Transforming:
         results = builds.target_of("") / "run_results.json"
         results.unlink(missing_ok=True)  # of an earlier build: they would be recorded as of this one
         only = decision.selection if select is None else None
+        cutoff = Cutoff(decision, self.run_id, addresses.transformer().url) if only is not None else None
         try:
-            nodes = builds.build(select=select, only=only, full_refresh=full_refresh)
+            with cutting_off(cutoff):
+                nodes = builds.build(select=select, only=only, full_refresh=full_refresh)
         finally:
-            asyncio.run(self._build.end(decision, finished(results)))
+            asyncio.run(self._build.end(decision, finished(results), cutoff))
         if select is None:
-            self._report(decision, nodes)
+            self._report(decision, nodes, cutoff.left if cutoff is not None else ())
         return nodes
 
-    def _report(self, decision: Decision, nodes: Sequence[NodeLine]) -> None:
-        built, total = decision.counts
+    def _report(self, decision: Decision, nodes: Sequence[NodeLine], left: Collection[str] = ()) -> None:
+        self.built, total = decision.counts(left)
+        self.unchanged = total - self.built
+        built = self.built
         words = f"{total} models: {built} built, {total - built} unchanged"
         causes = by_reason(decision.reasons, decision.project)
         report("models", "done", words)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from flows.access import addresses
 from flows.models.selective import positions, project_state
+from flows.models.selective.cutoff import Cutoff
 from flows.models.selective.decision import Built, Decision, Seen, decide
 from flows.models.selective.nodes import Project
 from flows.models.selective.positions import Name, Position
@@ -82,7 +83,7 @@ class SelectiveBuild:
             relations = await positions.of_relations(warehouse, _relations(project))
             today = str(await warehouse.fetchval("select current_date"))
         built = {
-            name: Built(row.run_id, row.is_good, row.fingerprint, row.inputs, row.relation)
+            name: Built(row.is_good, row.fingerprint, row.inputs, row.relation, row.position)
             for name, row in self.builds.items()
             if name in project.nodes and row.run_id is not None
         }
@@ -96,27 +97,41 @@ class SelectiveBuild:
             if selection:
                 await model_builds.begin_selection(ops)
 
-    async def end(self, decision: Decision, finished: Mapping[str, bool]) -> None:
-        """Record each node that dbt ran, and whether it is good; a failed test stays to be tried again."""
-        nodes = decision.project.nodes
-        good = {name for name, is_good in finished.items() if is_good and name in nodes}
+    async def end(self, decision: Decision, finished: Mapping[str, bool], cutoff: Cutoff | None = None) -> None:
+        """Record each node that dbt ran, and whether it is good; a failed test stays to be tried again.
+
+        `cutoff` knows which of them were left as they were, and whose rows are the same as before.
+        """
+        known = cutoff or Cutoff(decision, self.run_id, self.transformer.url)
+        known.positions |= {
+            name: str(self.run_id)
+            for name, is_good in finished.items()
+            if is_good and name not in known.positions and name not in known.left and name in decision.project.nodes
+        }
         async with self._sessions() as (ops, warehouse):
             await _sessions_end(warehouse)
             relations = await positions.of_relations(warehouse, _relations(decision.project))
+            nodes = {name: is_good for name, is_good in finished.items() if name in decision.project.nodes}
             rows = {
-                name: ModelBuild(
-                    project=self.state,
-                    node={},
-                    run_id=self.run_id,
-                    is_good=is_good,
-                    fingerprint=nodes[name].fingerprint,
-                    inputs=decision.inputs_after(name, self.run_id, good),
-                    relation=_text(relations.get((nodes[name].schema, nodes[name].identifier))),
-                )
-                for name, is_good in finished.items()
-                if name in nodes
+                name: self._record(decision, known, relations, name, is_good or name in known.left)
+                for name, is_good in nodes.items()
             }
             await model_builds.end_build(ops, rows)
+
+    def _record(
+        self, decision: Decision, cutoff: Cutoff, relations: Mapping[Name, Position], name: str, is_good: bool
+    ) -> ModelBuild:
+        node, left = decision.project.nodes[name], name in cutoff.left
+        return ModelBuild(
+            project=self.state,
+            node={},
+            run_id=self.builds[name].run_id if left else self.run_id,
+            is_good=is_good,
+            fingerprint=node.fingerprint,
+            inputs=decision.inputs_after(name, cutoff.positions),
+            relation=_text(relations.get((node.schema, node.identifier))),
+            position=decision.built[name].position if left else cutoff.positions.get(name, ""),
+        )
 
     @asynccontextmanager
     async def _sessions(self) -> AsyncIterator[tuple[Connection[Record], Connection[Record]]]:

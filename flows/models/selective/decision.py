@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from flows.models.selective.nodes import Node, Project
 from flows.models.selective.positions import Name, Position
@@ -20,14 +19,17 @@ _UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """How a node was last built: by which run and code, what its inputs were when that build began, and its relation
-    after it. `is_good` is False from the moment a build selects the node until that build has finished it."""
+    """How a node was last built: by which code, what its inputs were when that build began, and its relation after it.
 
-    run_id: int | None
+    `position` differs once a build has changed the node's rows. `is_good` is False from the moment a build selects the
+    node until that build has finished it.
+    """
+
     is_good: bool
     fingerprint: str
     inputs: Mapping[str, str]
     relation: str
+    position: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,17 @@ class Seen:
 
 @dataclass(frozen=True)
 class Decision:
-    """`reasons` of what is to be built, by node, in the order of the build. Whatever is absent is up to date."""
+    """`reasons` of what is to be built, by node, in the order of the build. Whatever is absent is up to date.
+
+    `derived` are those that are built only because an input is: if that leaves the input's rows as they were, they need
+    not be built after all.
+    """
 
     project: Project
     built: Mapping[str, Built]
     seen: Seen
     reasons: Mapping[str, str]
+    derived: frozenset[str] = frozenset()
 
     @property
     def selection(self) -> list[str] | None:
@@ -59,30 +66,51 @@ class Decision:
             return None
         return [f"fqn:{'.'.join(self.project.nodes[unique_id].fqn)}" for unique_id in self.reasons]
 
-    def inputs_after(self, unique_id: str, run_id: int, done: Collection[str]) -> dict[str, str]:
-        """The positions of a node's inputs, of which the run has built those in `done`."""
-        return _Inputs(self.project, self.built, self.seen, dict.fromkeys(done, str(run_id))).of(unique_id)
+    def inputs_after(self, unique_id: str, positions: Mapping[str, str]) -> dict[str, str]:
+        """The positions of a node's inputs, given those of the nodes that were built since."""
+        return _Inputs(self.project, self.built, self.seen, positions).of(unique_id)
 
-    @cached_property
-    def counts(self) -> tuple[int, int]:
-        """Models to be built, and models in total: with seeds and snapshots, without tests and ephemeral models."""
-        models = [node for node in self.project.nodes.values() if node.has_relation]
-        return sum(node.unique_id in self.reasons for node in models), len(models)
+    def is_unneeded(self, unique_id: str, positions: Mapping[str, str]) -> bool:
+        """Whether a selected node need not be built after all, given the positions of the nodes that were."""
+        if unique_id not in self.derived:
+            return False
+        node = self.project.nodes[unique_id]
+        if node.is_view:  # replacing a relation drops the views on it
+            return not any(name in positions for name in self.project.direct_inputs(unique_id))
+        now = self.inputs_after(unique_id, positions)
+        return _UNKNOWN not in now.values() and now == dict(self.built[unique_id].inputs)
+
+    def is_intact(self, unique_id: str) -> bool:
+        """Whether a relation holds what the last build left in it, so that a comparison with it proves something."""
+        node, built = self.project.nodes[unique_id], self.built.get(unique_id)
+        if built is None or not built.is_good or not node.has_relation or node.is_view:
+            return False
+        position = self.seen.relations.get((node.schema, node.identifier))
+        return position is not None and position.text == built.relation
+
+    def counts(self, left: Collection[str] = ()) -> tuple[int, int]:
+        """Models that are built, and models in total: with seeds and snapshots, without tests and ephemeral models."""
+        models = [node.unique_id for node in self.project.nodes.values() if node.has_relation]
+        return sum(name in self.reasons and name not in left for name in models), len(models)
 
 
 def decide(project: Project, built: Mapping[str, Built], seen: Seen, everything: str = "") -> Decision:
     """Decide what to build. `everything` is the reason to build all of it, if there is one."""
     reasons: dict[str, str] = {}
-    replaced: dict[str, str] = {}
-    inputs = _Inputs(project, built, seen, replaced)
+    derived = set()
+    cause = _Reason(project, built, seen, _Inputs(project, built, seen))
     for unique_id, node in project.nodes.items():
         if not _is_built(node):
             continue
-        reason = everything or _Reason(project, built, seen, reasons, inputs).of(node)
+        reason = everything or cause.of(node)
+        if not reason:
+            parent = next((name for name in project.direct_inputs(unique_id) if name in reasons), None)
+            if parent is not None:
+                reason = f"{_short(parent)} is built"
+                derived.add(unique_id)
         if reason:
             reasons[unique_id] = reason
-            replaced[unique_id] = "this build"
-    return Decision(project, built, seen, reasons)
+    return Decision(project, built, seen, reasons, frozenset(derived))
 
 
 def _is_built(node: Node) -> bool:
@@ -96,7 +124,7 @@ class _Inputs:
     project: Project
     built: Mapping[str, Built]
     seen: Seen
-    replaced: Mapping[str, str] = field(default_factory=dict)
+    positions: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, unique_id: str) -> dict[str, str]:
         node = self.project.nodes[unique_id]
@@ -117,10 +145,10 @@ class _Inputs:
                 return _UNKNOWN
             text = "\0".join([node.fingerprint, *(f"{key}={read[key]}" for key in sorted(read))])
             return hashlib.sha256(text.encode()).hexdigest()[:32]
-        if name in self.replaced:
-            return self.replaced[name]
+        if name in self.positions:
+            return self.positions[name]
         built = self.built.get(name)
-        return _UNKNOWN if built is None or not built.is_good else str(built.run_id)
+        return _UNKNOWN if built is None or not built.is_good else built.position
 
 
 @dataclass(frozen=True)
@@ -128,7 +156,6 @@ class _Reason:
     project: Project
     built: Mapping[str, Built]
     seen: Seen
-    reasons: Mapping[str, str]
     inputs: _Inputs
 
     def of(self, node: Node) -> str:
@@ -160,9 +187,6 @@ class _Reason:
         return ""
 
     def _of_inputs(self, node: Node, built: Built) -> str:
-        for name in node.inputs:
-            if name in self.reasons:
-                return f"{_short(name)} is built"
         if set(built.inputs) - {_DAY} != set(node.inputs):
             return "it has other inputs"
         for name in node.inputs:

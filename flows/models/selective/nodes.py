@@ -26,6 +26,8 @@ CLOCK_META = "reads_clock"
 #: In `meta` of a node or macro: relations, as schema.name, that it reads without `ref` or `source`. An empty list says
 #: that it asks the catalog only about itself and its declared inputs.
 INPUTS_META = "also_reads"
+#: In `meta` of a node: models that are built and tested before it, whose rows it does not read.
+AFTER_META = "only_after"
 _CLOCK_WORDS: Mapping[str, Clock] = {"stamp": "", "each_day": "each_day", "always": "always"}
 _VAR = re.compile(r"\bvar\s*\(\s*(?:['\"](\w+)['\"]|(.))")
 _ENV_VAR = re.compile(r"\benv_var\s*\(\s*(?:['\"](\w+)['\"]|(.))")
@@ -82,6 +84,14 @@ class Project:
 
     nodes: Mapping[str, Node]
     relations: Mapping[str, tuple[str, str]]
+
+    def direct_inputs(self, unique_id: str) -> list[str]:
+        """What the node reads from the warehouse: ephemeral models are part of its own statement."""
+        found: list[str] = []
+        for name in self.nodes[unique_id].inputs:
+            node = self.nodes.get(name)
+            found += self.direct_inputs(name) if node is not None and node.materialized == "ephemeral" else [name]
+        return found
 
 
 def read_project(
@@ -147,7 +157,10 @@ class _Reader:
             unsure = f"asks the catalog, and its meta does not say what it {INPUTS_META}"
         elif strange := sorted(set(named_relations(code)) - set(also)):
             unsure = f"names {strange[0]} without ref or source"
-        parents = tuple((raw.get("depends_on") or {}).get("nodes", ()))
+        after = set(meta.get(AFTER_META) or ())
+        parents = tuple(
+            name for name in (raw.get("depends_on") or {}).get("nodes", ()) if name.split(".")[2] not in after
+        )
         node = Node(
             unique_id=raw["unique_id"],
             kind=raw["resource_type"],

@@ -23,10 +23,8 @@ _INTROSPECTION = re.compile(
 _COMMENTS = re.compile(r"\{#.*?#\}|/\*.*?\*/|--[^\n]*", re.DOTALL)
 _JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 # `from` inside of expressions names no relation.
-_NO_RELATION = re.compile(
-    r"\bdistinct\s+from\b|\b(?:extract|substring|overlay|trim)\s*\([^()]*?\bfrom\b", re.IGNORECASE
-)
-_RELATION = re.compile(r"\b(?:from|join)\s+(\"?[a-z_]\w*\"?\s*\.\s*\"?[a-z_]\w*\"?)(?!\s*[.(\w])", re.IGNORECASE)
+_NO_PART = r"(?:\"[^\"]+\"|[a-z_]\w*)"
+_RELATION = re.compile(rf"\b(?:from|join)\s+({_PART}(?:\s*\.\s*{_PART}){{1,2}})(?![\w\"])(?!\s*\()", re.IGNORECASE)
 
 
 def without_comments(code: str) -> str:

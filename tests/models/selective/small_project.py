@@ -17,6 +17,7 @@ import psycopg
 from flows.models import shadow, swap
 from flows.models.project import Invocation, run_dbt
 from flows.models.selective.build import SelectiveBuild, finished, selection_of
+from flows.models.selective.cutoff import Cutoff, cutting_off
 from flows.models.selective.decision import Decision
 from flows.values.connection import DatabaseConnection
 from tests.conftest import ROOT, TestDatabase
@@ -142,6 +143,7 @@ class SmallWarehouse:
     sabotage: Sabotage = lambda _, decision: decision
     run_id: int = 0
     last: Decision | None = None
+    left: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.target = self.folder / "target"
@@ -206,14 +208,18 @@ class SmallWarehouse:
     def build(self, *, select: str | None = None) -> bool:
         """One selective build, or one of a user's selection; whether all went well."""
         build, decision = self.decided()
+        self.left = set()
         if select is None and not decision.reasons:
             return True
         asyncio.run(build.begin(decision, selection=select is not None))
         results = self.target / "run_results.json"
         results.unlink(missing_ok=True)
         chosen = ["--select", select] if select is not None else self._chosen(decision)
-        done = self.dbt("build", *chosen)
-        asyncio.run(build.end(decision, finished(results)))
+        cutoff = None if select is not None else Cutoff(decision, build.run_id, self.transformer.url)
+        with cutting_off(cutoff):
+            done = self.dbt("build", *chosen)
+        self.left = set() if cutoff is None else cutoff.left
+        asyncio.run(build.end(decision, finished(results), cutoff))
         return done.ok
 
     def killed_build(self, nodes: int, *, select: str | None = None) -> None:
@@ -281,10 +287,10 @@ class SmallWarehouse:
         return str(row[0])
 
     def nodes_built(self) -> set[str]:
-        """The names of what the last decision selected, without tests."""
+        """The names of what the last build selected and did not leave as it was, without tests."""
         assert self.last is not None
         nodes = self.last.project.nodes
-        return {nodes[name].name for name in self.last.reasons if nodes[name].kind != "test"}
+        return {nodes[name].name for name in self.last.reasons if nodes[name].kind != "test" and name not in self.left}
 
 
 def _connect(address: DatabaseConnection) -> Any:

@@ -63,6 +63,25 @@ def test_rows_that_others_wrote_are_seen_without_the_ledger(small: SmallWarehous
     assert small.nodes_built() == {"marked"}
 
 
+def test_what_follows_from_a_model_whose_rows_are_the_same_is_left_as_it_is(small: SmallWarehouse) -> None:
+    """Another version of the same rows: the models that read them are built, and nothing that follows from those."""
+    small.load("orders", "update raw_shop.orders set amount = amount where id < 4")
+    assert small.build()
+    assert small.nodes_built() == {"joined", "kept"}
+    assert small.build()
+    assert small.nodes_built() == set()
+
+
+def test_rows_that_others_brought_in_place_do_not_hide_a_change_from_what_follows(small: SmallWarehouse) -> None:
+    """Before and after the build the table is the same, but not what was read of it last."""
+    small.load("orders", "update raw_shop.orders set amount = '44' where id = 1")
+    factor = small.values["factor"]
+    small.sql("transformer", f"update silver.joined set amount = {factor} * 44 + 1 where id in (6, 12)")
+    assert small.build()
+    assert small.nodes_built() >= {"joined", "kept", "total", "seen"}
+    assert small.differing() == []
+
+
 @pytest.mark.parametrize(
     ("values", "follows"),
     [

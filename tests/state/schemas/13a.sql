@@ -415,7 +415,8 @@ create table if not exists ops.model_builds (
     built_at timestamptz,
     fingerprint text not null default '',
     inputs jsonb not null default '{}',
-    relation text not null default ''
+    relation text not null default '',
+    position text not null default ''
 );
 comment on table ops.model_builds is
 'One row per node of the dbt project and contract of a gate: the run that built or checked it last, its code, and the positions of its inputs when that began. is_good is false from the moment a build selects it until that build has finished it.';
