@@ -23,7 +23,10 @@ _INTROSPECTION = re.compile(
 _COMMENTS = re.compile(r"\{#.*?#\}|/\*.*?\*/|--[^\n]*", re.DOTALL)
 _JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 # `from` inside of expressions names no relation.
-_NO_PART = r"(?:\"[^\"]+\"|[a-z_]\w*)"
+_NO_RELATION = re.compile(
+    r"\bdistinct\s+from\b|\b(?:extract|substring|overlay|trim)\s*\([^()]*?\bfrom\b", re.IGNORECASE
+)
+_PART = r"(?:\"[^\"]+\"|[a-z_]\w*)"
 _RELATION = re.compile(rf"\b(?:from|join)\s+({_PART}(?:\s*\.\s*{_PART}){{1,2}})(?![\w\"])(?!\s*\()", re.IGNORECASE)
 
 
