@@ -46,7 +46,8 @@ def plan(
     max_minutes: MaxMinutes = None,
     max_cost: MaxCost = None,
 ) -> None:
-    """Show what a run would load: tables, cursors, pending rows, strategies, use of budgets. Changes nothing."""
+    """Show what a run would load and build: tables, cursors, pending rows, budgets, models. Changes nothing."""
+    from flows.models.selective.pending import pending_models
     from flows.verbs.find import choose
     from flows.verbs.plan import plan_sources
     from flows.verbs.planned_budgets import planned_budgets
@@ -56,10 +57,13 @@ def plan(
     with console.status("reading sources and warehouse"):
         lines = asyncio.run(plan_sources(choose(sources)))
         uses = asyncio.run(planned_budgets(lines, budget))
+        models = asyncio.run(pending_models())
     console.print(source_tables.plan_table(lines))
     for words, exceeds in source_tables.budget_words(uses):
         style = "bold yellow" if exceeds else None
         console.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
+    for words in models.words() if models is not None else ():
+        console.print(words, markup=False, highlight=False, soft_wrap=True)
     failed = [line.error for line in lines if line.error is not None]
     if failed:
         raise failed[0]

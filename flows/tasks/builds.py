@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import time
@@ -31,13 +30,6 @@ from flows.values.settings import settings
 
 # Unit tests check the code, not the data: CI runs them.
 _BUILD = ("build", "--exclude-resource-type", "unit_test")
-
-
-def preload_dbt() -> None:
-    """Import dbt early. An import error is reported on use."""
-    for module in ("prefect_dbt", "dbt.adapters.postgres"):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
 
 
 def parse() -> Path | None:
