@@ -12,37 +12,44 @@ from collections.abc import Iterator
 
 
 class _Preload:
-    """`wanted` while a pipeline ingests; `thread` once a load of it has changed rows."""
+    """The import of this process: wanted while a pipeline ingests, started once a load of it has changed rows."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.wanted = False
-        self.thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._wanted = False
+        self._thread: threading.Thread | None = None
 
+    def want(self) -> None:
+        with self._lock:
+            self._wanted = True
+            self._thread = None
 
-_PRELOAD = _Preload()
+    def start(self) -> None:
+        with self._lock:
+            if self._wanted and self._thread is None:
+                self._thread = threading.Thread(target=_import, name="preload-dbt", daemon=True)
+                self._thread.start()
+
+    def end(self) -> None:
+        with self._lock:
+            self._wanted = False
+        if self._thread is not None:
+            self._thread.join()
 
 
 @contextlib.contextmanager
 def preloading() -> Iterator[None]:
     """Within this context, the first load that changes rows starts the import. It has ended when the context has."""
-    with _PRELOAD.lock:
-        _PRELOAD.wanted, _PRELOAD.thread = True, None
+    _PRELOAD.want()
     try:
         yield
     finally:
-        with _PRELOAD.lock:
-            _PRELOAD.wanted, thread = False, _PRELOAD.thread
-        if thread is not None:
-            thread.join()
+        _PRELOAD.end()
 
 
 def rows_changed() -> None:
     """A load has changed rows: models will be built."""
-    with _PRELOAD.lock:
-        if _PRELOAD.wanted and _PRELOAD.thread is None:
-            _PRELOAD.thread = threading.Thread(target=_import, name="preload-dbt", daemon=True)
-            _PRELOAD.thread.start()
+    _PRELOAD.start()
 
 
 def _import() -> None:
@@ -50,3 +57,6 @@ def _import() -> None:
     for module in ("prefect_dbt", "dbt.adapters.postgres"):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
+
+
+_PRELOAD = _Preload()

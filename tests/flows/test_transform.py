@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from flows.tasks import gates
 from flows.transform import transform
 from flows.values.errors import DataRefused, LoadLocked
 from flows.values.settings import settings
+from tests.conftest import TestDatabase
 from tests.flows.conftest import Ends
 from tests.flows.prefect_facts import artifacts
+from tests.flows.small_project import edit
 from tests.kinds.loading import load, rows
 from tests.publish.two_ends import run_sql
 
@@ -80,3 +83,44 @@ def test_a_transform_that_was_killed_does_not_run_for_ever_in_operations(ends: E
     ended = rows(ends.warehouse, "select status, details ->> 'ended' as ended from ops.runs order by run_id")
     assert ended[0] == {"status": "failed", "ended": "the process ended without a word"}
     assert ended[1]["status"] == "refused"
+
+
+#: The score says when it was made, and means nothing else by it.
+_STAMPED = ("silver/score.sql", "full_refresh=false", "full_refresh=false, meta={'reads_clock': 'stamp'}")
+
+
+def test_a_second_transform_builds_and_verifies_nothing_and_its_checks_are_those_that_hold(
+    shared: TestDatabase, project: Path
+) -> None:
+    """It is a copy of a warehouse: the first here takes no table for the one that was built."""
+    edit(project, *_STAMPED)
+    first = transform()
+    query = "select dataset, check_name, outcome from ops.check_results where run_id = {run} order by 1, 2"
+    (last,) = rows(shared, "select max(run_id) as run from ops.runs")
+
+    second = transform()
+
+    assert (second["built"], second["nodes"], second["checks"]) == (0, 0, 0)
+    assert second["unchanged"] == first["built"] + first["unchanged"] > 0
+    (again,) = rows(shared, "select max(run_id) as run from ops.runs")
+    assert again["run"] > last["run"]
+    assert rows(shared, query.format(**again)) == rows(shared, query.format(**last)) != []
+
+
+def test_full_builds_and_verifies_everything(shared: TestDatabase, project: Path) -> None:
+    transform()
+
+    facts = transform(full=True)
+
+    assert facts["unchanged"] == 0
+    assert facts["checks"] > 0
+
+
+def test_an_edited_model_whose_rows_stay_is_built_alone(shared: TestDatabase, project: Path) -> None:
+    edit(project, *_STAMPED)
+    transform()
+    edit(project, "gold/mart.sql", "select", "select  ")  # its rows stay: what reads it is left
+
+    facts = transform()
+
+    assert facts["built"] == 1
