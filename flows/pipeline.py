@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Any
 
 from prefect import flow
@@ -20,8 +19,8 @@ from flows.publish.budget import shared_budgets
 from flows.sources import SOURCES
 from flows.tasks import begin
 from flows.tasks.budgets import stopped_at_budget
-from flows.tasks.builds import preload_dbt
 from flows.tasks.correlation import correlated_run
+from flows.tasks.preload import preloading
 from flows.transform import transform
 from flows.values.errors import MedallionError
 from flows.verbs.find import find_source
@@ -49,13 +48,10 @@ def pipeline(
         find_source(name)
     budget = chosen_budget(max_rows, max_bytes, max_minutes, max_cost)
     with correlated_run("pipeline"), shared_budgets(("the run", budget)):
-        # dbt takes 3 s to import, which overlaps with the copies.
-        preload = threading.Thread(target=preload_dbt, name="preload-dbt", daemon=True)
-        preload.start()
-        errors, stopped = asyncio.run(_ingest_all(chosen))
+        with preloading():
+            errors, stopped = asyncio.run(_ingest_all(chosen))
         if len(errors) == len(chosen):
             raise together(errors)
-        preload.join()
         state: State[dict[str, Any]] = transform(full_refresh=full_refresh, return_state=True)
         facts: dict[str, Any] = {}
         try:

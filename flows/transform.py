@@ -15,6 +15,7 @@ from prefect.logging import get_run_logger
 from flows.access import addresses
 from flows.models.environment import PREFIX_VARIABLE
 from flows.models.fingerprint import fingerprint
+from flows.models.manifest import with_compiled
 from flows.models.project import DBT_PROJECT
 from flows.models.shadow import PREVIOUS, READERS_SCHEMA, label_of
 from flows.privacy.erase import erase_returned_since_last_build
@@ -23,15 +24,17 @@ from flows.tasks import begin
 from flows.tasks.builds import build
 from flows.tasks.gates import pass_gate
 from flows.tasks.runs import model_run
+from flows.tasks.selective import Transforming
 from flows.values.errors import DataRefused
 from flows.values.settings import settings
 
 
 @flow(name="transform", flow_run_name="transform", result_serializer="json", persist_result=True)
-def transform(select: str | None = None, full_refresh: bool = False) -> dict[str, Any]:
-    """Build silver and gold from raw, between the two gates. Returns counts of nodes and checks.
+def transform(select: str | None = None, full_refresh: bool = False, full: bool = False) -> dict[str, Any]:
+    """Build what has changed in silver and gold, between the two gates. Returns counts of nodes and checks.
 
-    `select` is a dbt selection; then the gold gate is skipped. It waits for another transform of the same warehouse.
+    `full` builds everything, `full_refresh` also from scratch. `select` is a dbt selection; then the gold gate is
+    skipped. It waits for another transform of the same warehouse.
 
     Raises:
         DataRefused: a gate or a dbt test failed; or these models must not be built into the shared schemas, because
@@ -41,30 +44,52 @@ def transform(select: str | None = None, full_refresh: bool = False) -> dict[str
     """
     begin.begin()
     with model_run("transform", target=settings().home / "dbt") as run:
-        run.details = facts = _in_place(run.number, select, full_refresh)
+        in_place = _in_private if os.environ.get(PREFIX_VARIABLE) else _in_place
+        run.details = facts = in_place(run.number, select, full_refresh, full)
     return facts
 
 
-def _in_place(run_id: int, select: str | None, full_refresh: bool) -> dict[str, Any]:
+def _in_place(run_id: int, select: str | None, full_refresh: bool, full: bool) -> dict[str, Any]:
     models = fingerprint(DBT_PROJECT)
     asyncio.run(_refuse_unreleased(models))
+    # What was erased may not have reached the counters of written rows yet.
+    everything = "erased subjects reappeared" if forget_again() else ""
+    transforming = Transforming(run_id, "it was asked for" if full or full_refresh else everything)
+    transforming.look()
+    raw = transforming.pass_gate_raw()
+    decision = transforming.decide()
+    nodes = transforming.build(decision, select=select, full_refresh=full_refresh)
+    facts: dict[str, Any] = {"nodes": len(nodes), "checks": len(raw), "models": models}
+    if select is not None:
+        return facts
+    if nodes:
+        asyncio.run(_keep_manifest(run_id))
+    gold = transforming.pass_gate_gold()
+    counts = {"built": transforming.built, "unchanged": transforming.unchanged}
+    return facts | counts | {"checks": len(raw) + len(gold), "full_build": True}
+
+
+def _in_private(run_id: int, select: str | None, full_refresh: bool, _: bool) -> dict[str, Any]:
+    """Everything, into schemas with a prefix: nothing is recorded of them."""
+    models = fingerprint(DBT_PROJECT)
     forget_again()
     raw = pass_gate("raw", run_id)
     nodes = build(select=select, full_refresh=full_refresh)
-    if select is None:
-        asyncio.run(_keep_manifest(run_id))
     gold = pass_gate("gold", run_id) if select is None else []
-    facts: dict[str, Any] = {"nodes": len(nodes), "checks": len(raw) + len(gold), "models": models}
-    return facts | {"full_build": True} if select is None and not os.environ.get(PREFIX_VARIABLE) else facts
+    return {"nodes": len(nodes), "checks": len(raw) + len(gold), "models": models}
 
 
-def forget_again() -> None:
-    """Erase subjects that reappeared in raw before models read them: a snapshot would keep them forever."""
+def forget_again() -> bool:
+    """Erase subjects that reappeared in raw before models read them: a snapshot would keep them forever.
+
+    Returns whether there were any.
+    """
     returned = asyncio.run(erase_returned_since_last_build())
     if returned:
         get_run_logger().warning(
             "%d erased subjects reappeared and were erased again; erase them at the source", returned
         )
+    return bool(returned)
 
 
 async def _refuse_unreleased(models: str) -> None:
@@ -94,9 +119,11 @@ async def _refuse_unreleased(models: str) -> None:
 
 
 async def _keep_manifest(run_id: int) -> None:
-    """Store the manifest of the build, for `medallion dev` and pull requests."""
-    if os.environ.get(PREFIX_VARIABLE):
-        return  # a private or shadow build is not a base for others
+    """Store the manifest of the build, for `medallion dev` and pull requests: with the compiled code of all models."""
     manifest = settings().home / "dbt" / "manifest.json"
     async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
-        await dbt_manifests.keep_manifest(warehouse, run_id, manifest.read_bytes())
+        text, former = manifest.read_bytes(), await dbt_manifests.newest_build(warehouse)
+        if former is not None:
+            text = with_compiled(text, await dbt_manifests.read_manifest(warehouse, former.run_id))
+            manifest.write_bytes(text)
+        await dbt_manifests.keep_manifest(warehouse, run_id, text)

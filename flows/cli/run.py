@@ -46,7 +46,8 @@ def plan(
     max_minutes: MaxMinutes = None,
     max_cost: MaxCost = None,
 ) -> None:
-    """Show what a run would load: tables, cursors, pending rows, strategies, use of budgets. Changes nothing."""
+    """Show what a run would load and build: tables, cursors, pending rows, budgets, models. Changes nothing."""
+    from flows.models.selective.pending import pending_models
     from flows.verbs.find import choose
     from flows.verbs.plan import plan_sources
     from flows.verbs.planned_budgets import planned_budgets
@@ -56,10 +57,13 @@ def plan(
     with console.status("reading sources and warehouse"):
         lines = asyncio.run(plan_sources(choose(sources)))
         uses = asyncio.run(planned_budgets(lines, budget))
+        models = asyncio.run(pending_models())
     console.print(source_tables.plan_table(lines))
     for words, exceeds in source_tables.budget_words(uses):
         style = "bold yellow" if exceeds else None
         console.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
+    for words in models.words() if models is not None else ():
+        console.print(words, markup=False, highlight=False, soft_wrap=True)
     failed = [line.error for line in lines if line.error is not None]
     if failed:
         raise failed[0]
@@ -109,6 +113,7 @@ def transform(
     full_refresh: Annotated[
         bool, typer.Option("--full-refresh", help="Rebuild incremental models from scratch")
     ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Build everything, not only what has changed")] = False,
     release: Annotated[
         bool,
         typer.Option(
@@ -119,10 +124,10 @@ def transform(
         bool, typer.Option("--accept-changes", help="Release although readers lose tables, columns or most rows")
     ] = False,
 ) -> None:
-    """Build silver and gold from raw, between the two quality gates."""
-    if release and (select or full_refresh):
+    """Build what has changed in silver and gold, between the two quality gates."""
+    if release and (select or full_refresh or full):
         raise typer.BadParameter(
-            "a release rebuilds everything, so --select and --full-refresh do not apply", param_hint="--release"
+            "a release rebuilds everything, so --select, --full and --full-refresh do not apply", param_hint="--release"
         )
     if accept_changes and not release:
         raise typer.BadParameter("it requires --release", param_hint="--accept-changes")
@@ -132,7 +137,7 @@ def transform(
     if release:
         watch.release(accept_changes=accept_changes, console=console)
         return
-    watch.transform(select=select, full_refresh=full_refresh, console=console)
+    watch.transform(select=select, full_refresh=full_refresh, full=full, console=console)
 
 
 def predict() -> None:

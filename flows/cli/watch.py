@@ -103,7 +103,7 @@ def _warn(loads: list[dict[str, Any]], console: Console) -> bool:
     return bool(noticed)
 
 
-def transform(*, select: str | None, full_refresh: bool, console: Console) -> None:
+def transform(*, select: str | None, full_refresh: bool, full: bool, console: Console) -> None:
     """Run the transform flow.
 
     Raises:
@@ -111,7 +111,8 @@ def transform(*, select: str | None, full_refresh: bool, console: Console) -> No
     """
     with tagged_runs():
         error = _watched(
-            lambda: transform_flow(select=select, full_refresh=full_refresh, return_state=True).result(), console
+            lambda: transform_flow(select=select, full_refresh=full_refresh, full=full, return_state=True).result(),
+            console,
         )
     if error is not None:
         raise error

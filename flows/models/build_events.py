@@ -14,15 +14,18 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
 
 
+_NOT_RUN = frozenset({"skipped", "no-op"})
+
+
 def build_events(
     namespace: str, url: str, manifest: Manifest, run_results: Mapping[str, Any], parent: LineageRun
 ) -> Iterator[RunEvent]:
-    """START and COMPLETE or FAIL for everything that ran, with the times at which dbt ran it. Skipped nodes have none.
+    """START and COMPLETE or FAIL for everything that ran, with dbt's times. Nodes that were skipped or left have none.
 
     `url` is the warehouse's connection URL, `run_results` the content of dbt's run_results.json.
     """
     lineage = Lineage(manifest)
-    results = {result["unique_id"]: result for result in run_results["results"] if result["status"] != "skipped"}
+    results = {result["unique_id"]: result for result in run_results["results"] if result["status"] not in _NOT_RUN}
     for unique_id, result in results.items():
         relation = manifest.relations.get(unique_id)
         if relation is None:

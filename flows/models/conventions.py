@@ -11,6 +11,8 @@ from pathlib import Path
 from flows.models.coverage import Gap, LayerCoverage, coverage, gaps
 from flows.models.manifest import Manifest
 from flows.models.project import DBT_PROJECT, run_dbt
+from flows.models.selective import project_state
+from flows.models.selective.nodes import CLOCK_META
 from flows.values.errors import ConfigurationError
 from flows.values.settings import PROJECT_ROOT, settings
 
@@ -44,8 +46,21 @@ def check_conventions(project: Path = DBT_PROJECT) -> Verdict:
     if parsed.problem:
         return Verdict(problem=parsed.problem)
     manifest = Manifest.read((target / "manifest.json").read_bytes())
-    found = sorted([*gaps(manifest), *_bounce(target)], key=lambda gap: (gap.model, gap.what))
+    found = [*gaps(manifest), *_undeclared(manifest, project), *_bounce(target)]
+    found.sort(key=lambda gap: (gap.model, gap.what))
     return Verdict("", tuple(found), tuple(coverage(manifest)))
+
+
+def _undeclared(manifest: Manifest, project: Path) -> list[Gap]:
+    """Nodes that are built each time, because they do not declare what their result depends on."""
+    nodes = project_state.parsed(manifest.content, project, _NOWHERE).nodes.values()
+    found = [Gap(node.name, f"{node.unsure}; it is built each time") for node in nodes if node.unsure]
+    return found + [
+        Gap(node.name, f"uses the clock, and its meta does not say how it {CLOCK_META}; it is built each time")
+        for node in nodes
+        if node.clock == "always"
+        and CLOCK_META not in ((manifest.content["nodes"][node.unique_id].get("config") or {}).get("meta") or {})
+    ]
 
 
 def _bounce(artifacts: Path) -> list[Gap]:

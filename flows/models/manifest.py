@@ -10,6 +10,7 @@ from typing import Any
 
 _RELATIONS = frozenset({"model", "seed", "snapshot", "source"})
 PERSONAL = "personal"
+_COMPILED = ("compiled", "compiled_code", "compiled_path", "extra_ctes", "extra_ctes_injected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,19 @@ class Manifest:
             elif configured:
                 found.setdefault(unique_id, (configured,) if isinstance(configured, str) else tuple(configured))
         return {unique_id: key for unique_id, key in found.items() if key}
+
+
+def with_compiled(manifest: bytes, former: bytes) -> bytes:
+    """The manifest of a build of some nodes, with the compiled code of the others from an earlier build's manifest.
+
+    dbt compiles what it builds only. Nodes whose source has changed since keep none.
+    """
+    content, before = json.loads(manifest), json.loads(former)["nodes"]
+    for unique_id, node in content["nodes"].items():
+        earlier = before.get(unique_id) or {}
+        if not node.get("compiled") and earlier.get("compiled") and earlier["checksum"] == node["checksum"]:
+            node |= {name: earlier[name] for name in _COMPILED if name in earlier}
+    return json.dumps(content).encode()
 
 
 def _relation(node: Mapping[str, Any], key: tuple[str, ...]) -> Relation:

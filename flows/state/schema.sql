@@ -406,6 +406,21 @@ comment on table ops.dbt_manifests is
 -- It is compressed already.
 alter table ops.dbt_manifests alter column manifest set storage external;
 
+create table if not exists ops.model_builds (
+    node_id text primary key,
+    project text not null,
+    node jsonb not null,
+    run_id bigint,
+    is_good boolean not null,
+    built_at timestamptz,
+    fingerprint text not null default '',
+    inputs jsonb not null default '{}',
+    relation text not null default '',
+    position text not null default ''
+);
+comment on table ops.model_builds is
+'One row per node of the dbt project and contract of a gate: the run that built or checked it last, its code, and the positions of its inputs when that began. is_good is false from the moment a build selects it until that build has finished it.';
+
 create table if not exists ops.releases (
     release_id bigint generated always as identity primary key,
     run_id bigint references ops.runs (run_id),
@@ -1446,7 +1461,7 @@ begin
     -- Not cursors, states and positions: they are values of rows. Nor the keys of locks.
     grant select on
         ops.schema_version, ops.runs, ops.loads, ops.chunks, ops.errors, ops.check_results, ops.reconciliations,
-        ops.schema_changes, ops.circuits, ops.dbt_manifests, ops.releases, ops.incidents, ops.silences, ops.alerts,
+        ops.schema_changes, ops.circuits, ops.dbt_manifests, ops.model_builds, ops.releases, ops.incidents, ops.silences, ops.alerts,
         ops.alert_transitions, ops.alert_messages, ops.watches, ops.dashboard_actions, ops.usage,
         ops.usage_days, ops.promise_states
     to medallion_dashboard;
@@ -1464,4 +1479,4 @@ end
 $$;
 select ops.let_dashboard_read();
 
-insert into ops.schema_version (version) values (12) on conflict do nothing;
+insert into ops.schema_version (version) values (13) on conflict do nothing;

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from flows.access import addresses
 from flows.models.build_failures import Heard, build_stopped, name_of, nodes_failed
 from flows.models.environment import PREFIX_VARIABLE, confined
 from flows.models.lock_waits import lock_wait
-from flows.models.project import DBT_PROJECT
+from flows.models.project import DBT_PROJECT, run_dbt
+from flows.models.selective.build import selection_of
 from flows.observe.artifacts import NodeLine, nodes_table_markdown
 from flows.observe.progress import report
 from flows.observe.tracing import span
@@ -31,17 +32,23 @@ from flows.values.settings import settings
 _BUILD = ("build", "--exclude-resource-type", "unit_test")
 
 
-def preload_dbt() -> None:
-    """Import dbt early. An import error is reported on use."""
-    for module in ("prefect_dbt", "dbt.adapters.postgres"):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
+def parse() -> Path | None:
+    """Have dbt parse the project of the shared schemas. Returns the path of its manifest.json; None if it cannot."""
+    parsed = run_dbt(["parse"], url=addresses.transformer().url, target=target_of(""), project=DBT_PROJECT)
+    return None if parsed.problem else target_of("") / "manifest.json"
 
 
-def build(*, select: str | None = None, full_refresh: bool = False, prefix: str = "") -> list[NodeLine]:
+def build(
+    *,
+    select: str | None = None,
+    only: Sequence[str] | None = None,
+    full_refresh: bool = False,
+    prefix: str = "",
+) -> list[NodeLine]:
     """`dbt build` in this process; every node a Prefect task. Returns the nodes that ran.
 
-    With a `prefix` the schemas begin with it, and dbt has a separate folder.
+    `select` is a user's selection with the tests of its nodes, `only` the selectors of exactly what is built; without
+    either, all is. With a `prefix` the schemas begin with it, and dbt has a separate folder.
 
     Raises:
         DataRefused: a test failed. LoadLocked: sessions locked tables during the full wait of models.
@@ -61,6 +68,7 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
     )
     arguments = [*_BUILD, "--threads", str(settings().dbt_threads)]
     arguments += ["--select", select] if select else []
+    arguments += selection_of(only) if only is not None else []
     arguments += ["--full-refresh"] if full_refresh else []
     # dbt.log would contain PostgreSQL's messages, which quote rows; each node's redacted log is in its task run.
     results = target / "run_results.json"
@@ -84,8 +92,9 @@ def build(*, select: str | None = None, full_refresh: bool = False, prefix: str 
     if (refusal := _refusal(result.success, nodes, runner.heard, transformer)) is not None:
         report("dbt build", "failed", refusal.what)
         raise refusal
-    report("dbt build", "done", f"{len(nodes)} nodes, {time.monotonic() - began:.1f} s")
-    get_run_logger().info("dbt built %s nodes", len(nodes))
+    ran = sum(node.status != "no-op" for node in nodes)
+    report("dbt build", "done", f"{ran} nodes, {time.monotonic() - began:.1f} s")
+    get_run_logger().info("dbt built %s nodes", ran)
     return nodes
 
 

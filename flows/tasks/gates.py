@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -35,8 +36,10 @@ from flows.values.sqlstates import Answer, explain_answer
     persist_result=True,
     result_serializer="json",
 )
-def check_gate(gate: Literal["raw", "gold"], schema_prefix: str = "") -> list[dict[str, Any]]:
+def check_gate(gate: Literal["raw", "gold"], schema_prefix: str = "", held: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Run the gate's contracts. Returns every check as plain values. `schema_prefix`: of shadow schemas.
+
+    `held` are the files of contracts that are left out, because their last result still holds.
 
     Gate raw checks every table that was ever loaded, even if its latest load failed: models read them all.
 
@@ -45,24 +48,28 @@ def check_gate(gate: Literal["raw", "gold"], schema_prefix: str = "") -> list[di
     """
     began = time.monotonic()
     report(f"gate {gate}", "began")
-    contracts = _contracts(gate)
+    contracts = contracts_of(gate)
     if not contracts:
         raise DataRefused(
             "there are no tables or contracts to check",
             where=f"gate {gate}",
             fix=f"run `medallion run` if nothing was loaded yet; otherwise restore the contracts in soda/{gate}",
         )
+    contracts = [path for path in contracts if str(path) not in held]
     results = soda.verify(contracts, addresses.transformer().url, gate=gate, schema_prefix=schema_prefix)
     blocking = sum(result.blocks for result in results)
     report(
         f"gate {gate}",
         "failed" if blocking else "done",
-        f"{len(results)} checks, {blocking} blocking, {time.monotonic() - began:.1f} s",
+        f"{len(results)} checks, {blocking} blocking"
+        + (f", {len(held)} tables unchanged" if held else "")
+        + f", {time.monotonic() - began:.1f} s",
     )
     return [asdict(result) | {"blocks": result.blocks} for result in results]
 
 
-def _contracts(gate: str) -> list[Path]:
+def contracts_of(gate: str) -> list[Path]:
+    """The gate's contracts; for gate raw, those of tables that were ever loaded."""
     paths = sorted((PROJECT_ROOT / "soda" / gate).rglob("*.yml"))
     if gate == "gold":
         return paths
@@ -75,16 +82,26 @@ async def _loaded() -> set[tuple[str, str]]:
         return await ledger.published_tables(warehouse)
 
 
-def pass_gate(gate: Literal["raw", "gold"], run_id: int, schema_prefix: str = "") -> list[dict[str, Any]]:
+def pass_gate(
+    gate: Literal["raw", "gold"],
+    run_id: int,
+    schema_prefix: str = "",
+    held: Sequence[Path] = (),
+    checked: Callable[[list[dict[str, Any]]], None] = lambda _: None,
+) -> list[dict[str, Any]]:
     """Check, record, show, and stop if a check is blocking.
+
+    Contracts in `held` are left out, because their last result still holds. `checked` gets the results of the others
+    before the gate stops.
 
     Raises:
         DataRefused: a check is blocking. WarehouseError: the tables could not be read.
     """
     with span(f"gate {gate}") as checking:
-        results = check_gate(gate, schema_prefix)
+        results = check_gate(gate, schema_prefix, [str(path) for path in held])
         checking.set(checks=len(results), blocking=sum(result["blocks"] for result in results))
     asyncio.run(_record_checks(run_id, gate, results))
+    checked(results)
     lines = [
         CheckLine(result["dataset"], result["check"], result["column"], result["outcome"], result["message"])
         for result in results

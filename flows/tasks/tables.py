@@ -29,6 +29,7 @@ from flows.observe.logs import about
 from flows.observe.progress import report
 from flows.observe.tracing import span
 from flows.tasks.budgets import stopped_at_budget
+from flows.tasks.preload import rows_changed
 from flows.tasks.progress import tell, told
 from flows.tasks.retry import _DELAYS, _JITTER, _LOAD_TIMEOUT_SECONDS, _RETRIES, may_retry
 from flows.tasks.slots import slots
@@ -74,6 +75,9 @@ async def load(source: str, table: str, window: str, run_id: int) -> dict[str, A
         loading.set(strategy=result.strategy, batch=result.batch_id, rows_read=meter.rows, bytes=meter.bytes)
         tell(result, meter)
     used = {"cpu_seconds": meter.cpu_seconds, "memory_bytes": meter.peak_memory_bytes}
+    counts = result.counts
+    if counts.rows_inserted or counts.rows_updated or counts.rows_deleted:
+        rows_changed()
     facts = {**asdict(result), "used": used}
     return facts if result.stopped is None else stopped_at_budget(facts)  # type: ignore[return-value]
 

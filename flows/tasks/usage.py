@@ -53,7 +53,7 @@ def keep_usage_of_models(nodes: Iterable[NodeLine], prefix: str) -> None:
     used = [
         Usage("model", "", node.name, node.status, node.seconds, rows=node.rows)
         for node in nodes
-        if node.kind in _BUILT and node.status != "skipped"
+        if node.kind in _BUILT and node.status not in ("skipped", "no-op")
     ]
     if not used or (os.environ.get(PREFIX_VARIABLE) and not prefix):
         return

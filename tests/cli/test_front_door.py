@@ -22,7 +22,7 @@ COMMANDS = {
     "plan": "Show what a run would load",
     "cursor": "Stored cursors",
     "run": "Load the sources and build gold",
-    "transform": "Build silver and gold from raw",
+    "transform": "Build what has changed in silver and gold",
     "dev": "Build models in private schemas",
     "model": "Create a model",
     "diff": "Build the models that differ from the last full build",

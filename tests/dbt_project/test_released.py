@@ -54,7 +54,7 @@ def pointed(
     raw.write_text(SMALL_CONTRACTS["raw"])  # raw was filled by SQL, not by loads
     # Two products in one basket often enough are not found in a few rows.
     gold = [contract for contract in CONTRACTS if contract.stem != "agg_product_affinity"]
-    monkeypatch.setattr(gates, "_contracts", lambda gate: gold if gate == "gold" else [raw])
+    monkeypatch.setattr(gates, "contracts_of", lambda gate: gold if gate == "gold" else [raw])
     monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", warehouse.url("loader"))
     monkeypatch.setenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL", warehouse.url("transformer"))
     monkeypatch.setenv("MEDALLION_HOME", str(tmp_path / "home"))

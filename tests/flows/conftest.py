@@ -62,9 +62,9 @@ def point_at(database: TestDatabase, home: Path, project: Path, patch: pytest.Mo
     patch.setenv("MEDALLION_WAREHOUSE_URL", database.url("loader"))
     patch.setenv("MEDALLION_WAREHOUSE_TRANSFORMER_URL", database.url("transformer"))
     patch.setenv("MEDALLION_HOME", str(home))
-    for module in ("flows.transform", "flows.tasks.builds", "flows.release"):
+    for module in ("flows.transform", "flows.tasks.builds", "flows.tasks.selective", "flows.release"):
         patch.setattr(f"{module}.DBT_PROJECT", project)
-    patch.setattr(gates, "_contracts", lambda gate: [project.parent / f"{gate}.yml"])
+    patch.setattr(gates, "contracts_of", lambda gate: [project.parent / f"{gate}.yml"])
     patch.setattr(gates, "check_gate", gates.check_gate.with_options(retry_delay_seconds=0))
     settings.cache_clear()
 

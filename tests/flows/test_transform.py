@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from flows.tasks import gates
 from flows.transform import transform
 from flows.values.errors import DataRefused, LoadLocked
 from flows.values.settings import settings
+from tests.conftest import TestDatabase
 from tests.flows.conftest import Ends
 from tests.flows.prefect_facts import artifacts
+from tests.flows.small_project import edit
 from tests.kinds.loading import load, rows
 from tests.publish.two_ends import run_sql
 
@@ -24,7 +27,7 @@ def test_a_closed_raw_gate_stops_before_dbt(ends: Ends, monkeypatch: pytest.Monk
     asyncio.run(load(ends.warehouse, ends.shop, "stores"))
     run_sql(ends.warehouse.url("loader"), "truncate raw_shop.stores")
     started: list[str] = []
-    monkeypatch.setattr("flows.transform.build", lambda **_: started.append("dbt"))
+    monkeypatch.setattr("flows.tasks.builds.build", lambda **_: started.append("dbt"))
 
     state: State[Any] = transform(return_state=True)
 
@@ -43,7 +46,7 @@ def test_a_closed_raw_gate_stops_before_dbt(ends: Ends, monkeypatch: pytest.Monk
 
 
 def test_a_gate_without_a_single_contract_is_no_open_gate(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "_contracts", lambda *_: [])
+    monkeypatch.setattr(gates, "contracts_of", lambda *_: [])
 
     state: State[Any] = transform(return_state=True)
 
@@ -80,3 +83,44 @@ def test_a_transform_that_was_killed_does_not_run_for_ever_in_operations(ends: E
     ended = rows(ends.warehouse, "select status, details ->> 'ended' as ended from ops.runs order by run_id")
     assert ended[0] == {"status": "failed", "ended": "the process ended without a word"}
     assert ended[1]["status"] == "refused"
+
+
+#: The score says when it was made, and means nothing else by it.
+_STAMPED = ("silver/score.sql", "full_refresh=false", "full_refresh=false, meta={'reads_clock': 'stamp'}")
+
+
+def test_a_second_transform_builds_and_verifies_nothing_and_its_checks_are_those_that_hold(
+    shared: TestDatabase, project: Path
+) -> None:
+    """It is a copy of a warehouse: the first here takes no table for the one that was built."""
+    edit(project, *_STAMPED)
+    first = transform()
+    query = "select dataset, check_name, outcome from ops.check_results where run_id = {run} order by 1, 2"
+    (last,) = rows(shared, "select max(run_id) as run from ops.runs")
+
+    second = transform()
+
+    assert (second["built"], second["nodes"], second["checks"]) == (0, 0, 0)
+    assert second["unchanged"] == first["built"] + first["unchanged"] > 0
+    (again,) = rows(shared, "select max(run_id) as run from ops.runs")
+    assert again["run"] > last["run"]
+    assert rows(shared, query.format(**again)) == rows(shared, query.format(**last)) != []
+
+
+def test_full_builds_and_verifies_everything(shared: TestDatabase, project: Path) -> None:
+    transform()
+
+    facts = transform(full=True)
+
+    assert facts["unchanged"] == 0
+    assert facts["checks"] > 0
+
+
+def test_an_edited_model_whose_rows_stay_is_built_alone(shared: TestDatabase, project: Path) -> None:
+    edit(project, *_STAMPED)
+    transform()
+    edit(project, "gold/mart.sql", "select", "select  ")  # its rows stay: what reads it is left
+
+    facts = transform()
+
+    assert facts["built"] == 1

@@ -4,6 +4,7 @@
         unique_key='basket_line_id',
         incremental_strategy='delete+insert',
         on_schema_change='fail',
+        meta={'reads_clock': 'stamp'},
         indexes=[
             {'columns': ['basket_line_id'], 'unique': true},
             {'columns': ['sold_on']}

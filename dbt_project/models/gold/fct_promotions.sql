@@ -9,7 +9,8 @@
         },
         indexes=[{'columns': ['promotion_id', 'week_starts_on'], 'unique': true}],
         pre_hook=[with_memory(), prefer_hash_joins()],
-        post_hook="{{ gather_statistics() }}"
+        post_hook="{{ gather_statistics() }}",
+        meta={'reads_clock': 'stamp', 'also_reads': []}
     )
 }}
 

@@ -4,6 +4,7 @@
         unique_key='basket_line_id',
         incremental_strategy='delete+insert',
         on_schema_change='fail',
+        meta={'reads_clock': 'stamp', 'only_after': ['quality_scores_shop']},
         indexes=[{'columns': ['basket_line_id'], 'unique': true}],
         pre_hook=with_memory(),
         post_hook=[

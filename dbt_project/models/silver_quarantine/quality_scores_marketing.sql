@@ -3,7 +3,8 @@
         materialized='incremental',
         incremental_strategy='append',
         on_schema_change='append_new_columns',
-        full_refresh=false
+        full_refresh=false,
+        meta={'reads_clock': 'stamp'}
     )
 }}
 

@@ -1,3 +1,5 @@
+{{ config(meta={'also_reads': ['raw_shop.promotions']}) }}
+
 -- Not every shop keeps its promotions. Where raw has no such table, this view is empty, and so is all that follows from
 -- it; declare the table in flows/sources/shop.py, and the next run fills them.
 {%- set promotions = adapter.get_relation(target.database, 'raw_shop', 'promotions') if execute %}

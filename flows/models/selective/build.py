@@ -1,0 +1,172 @@
+"""One selective build: look → decide → begin → (dbt) → end. Without Prefect, and whoever runs dbt.
+
+build = SelectiveBuild(run_id, project_folder, loader, transformer)
+await build.look(tables)                      positions, before anything is read
+decision = await build.decide(project)        what is due, and why
+await build.begin(decision)                   from here on the selected nodes are not known to be good
+...                                           dbt builds `decision.selection`
+await build.end(decision, finished)           a kill before this leaves them so
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.access import addresses
+from flows.models.selective import positions, project_state
+from flows.models.selective.cutoff import Cutoff
+from flows.models.selective.decision import Built, Decision, Seen, decide
+from flows.models.selective.nodes import Project
+from flows.models.selective.positions import Name, Position
+from flows.state import model_builds
+from flows.state.model_builds import ModelBuild
+from flows.values.connection import DatabaseConnection
+from flows.values.correlation import application_name
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+_GOOD = frozenset({"success", "pass", "warn", "no-op"})
+# Sessions of dbt end after its invocation returns; their counters of written rows arrive with their end.
+_SESSIONS_END_SECONDS = 10
+_POLL_SECONDS = 0.02
+_SESSIONS = "select count(*) from pg_stat_activity where application_name = $1 and datname = current_database()"
+
+
+@dataclass
+class SelectiveBuild:
+    """A build of the shared schemas by run `run_id`. `everything`: why all of it is built, if it is.
+
+    `loader` may read and write schema `ops`; `transformer` builds, and may read all inputs. `raw` are the positions of
+    the tables given to `look`, `builds` the records of earlier builds.
+    """
+
+    run_id: int
+    folder: Path
+    loader: DatabaseConnection
+    transformer: DatabaseConnection
+    everything: str = ""
+    builds: dict[str, ModelBuild] = field(default_factory=dict)
+    raw: dict[Name, Position] = field(default_factory=dict)
+    state: str = ""
+
+    async def look(self, names: Sequence[Name] = ()) -> None:
+        """Read what was built, and positions of tables. What is written to them later counts for the next build."""
+        self.state = project_state.state_of(self.folder, self.transformer.url)
+        async with self._sessions() as (ops, warehouse):
+            self.builds, interrupted = await model_builds.read_builds(ops)
+            self.raw = await positions.of_inputs(ops, warehouse, names)
+        if interrupted and not self.everything:
+            self.everything = "an earlier build of a selection did not finish"
+
+    def stored_project(self) -> Project | None:
+        """The project as stored; None if it has changed since, or was never stored: dbt has to parse it."""
+        return project_state.stored(self.builds, self.state)
+
+    def parsed_project(self, manifest: Path) -> Project:
+        """The project from the manifest.json that dbt has written now."""
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        return project_state.parsed(content, self.folder, self.transformer.url)
+
+    async def decide(self, project: Project) -> Decision:
+        """What is to be built, and why."""
+        async with self._sessions() as (ops, warehouse):
+            read = [name for name in project.relations.values() if name not in self.raw]
+            inputs = {**await positions.of_inputs(ops, warehouse, read), **self.raw}
+            relations = await positions.of_relations(warehouse, _relations(project))
+            today = str(await warehouse.fetchval("select current_date"))
+        built = {
+            name: Built(row.is_good, row.fingerprint, row.inputs, row.relation, row.position)
+            for name, row in self.builds.items()
+            if name in project.nodes and row.run_id is not None
+        }
+        return decide(project, built, Seen(inputs, relations, today), self.everything)
+
+    async def begin(self, decision: Decision, *, selection: bool = False) -> None:
+        """Mark what will be built. `selection`: a user chose it, and only dbt knows which nodes it is."""
+        async with addresses.connect(self.loader, side="warehouse") as ops:
+            marked = [] if selection else list(decision.reasons)
+            await model_builds.begin_build(ops, self.state, project_state.to_store(decision.project), marked)
+            if selection:
+                await model_builds.begin_selection(ops)
+
+    async def end(self, decision: Decision, finished: Mapping[str, bool], cutoff: Cutoff | None = None) -> None:
+        """Record each node that dbt ran, and whether it is good; a failed test stays to be tried again.
+
+        `cutoff` knows which of them were left as they were, and whose rows are the same as before.
+        """
+        known = cutoff or Cutoff(decision, self.run_id, self.transformer.url)
+        known.positions |= {
+            name: str(self.run_id)
+            for name, is_good in finished.items()
+            if is_good and name not in known.positions and name not in known.left and name in decision.project.nodes
+        }
+        async with self._sessions() as (ops, warehouse):
+            await _sessions_end(warehouse)
+            relations = await positions.of_relations(warehouse, _relations(decision.project))
+            nodes = {name: is_good for name, is_good in finished.items() if name in decision.project.nodes}
+            rows = {
+                name: self._record(decision, known, relations, name, is_good or name in known.left)
+                for name, is_good in nodes.items()
+            }
+            await model_builds.end_build(ops, rows)
+
+    def _record(
+        self, decision: Decision, cutoff: Cutoff, relations: Mapping[Name, Position], name: str, is_good: bool
+    ) -> ModelBuild:
+        node, left = decision.project.nodes[name], name in cutoff.left
+        return ModelBuild(
+            project=self.state,
+            node={},
+            run_id=self.builds[name].run_id if left else self.run_id,
+            is_good=is_good,
+            fingerprint=node.fingerprint,
+            inputs=decision.inputs_after(name, cutoff.positions),
+            relation=_text(relations.get((node.schema, node.identifier))),
+            position=decision.built[name].position if left else cutoff.positions.get(name, ""),
+        )
+
+    @asynccontextmanager
+    async def _sessions(self) -> AsyncIterator[tuple[Connection[Record], Connection[Record]]]:
+        async with (
+            addresses.connect(self.loader, side="warehouse") as ops,
+            addresses.connect(self.transformer, side="warehouse") as warehouse,
+        ):
+            yield ops, warehouse
+
+
+def finished(results: Path) -> dict[str, bool]:
+    """The nodes of dbt's run_results.json that it ran, and whether each is good. Skipped ones were not run."""
+    if not results.exists():
+        return {}
+    content = json.loads(results.read_text(encoding="utf-8"))["results"]
+    return {each["unique_id"]: each["status"] in _GOOD for each in content if each["status"] != "skipped"}
+
+
+def _relations(project: Project) -> list[Name]:
+    return [(node.schema, node.identifier) for node in project.nodes.values() if node.has_relation]
+
+
+def _text(position: Position | None) -> str:
+    return "" if position is None else position.text or ""
+
+
+async def _sessions_end(warehouse: Connection[Record]) -> None:
+    until = time.monotonic() + _SESSIONS_END_SECONDS
+    name = application_name("medallion-dbt")
+    while True:
+        if not await warehouse.fetchval(_SESSIONS, name) or time.monotonic() > until:
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def selection_of(names: Iterable[str]) -> list[str]:
+    """dbt's arguments that build exactly these nodes."""
+    return ["--indirect-selection", "empty", "--select", *names]

@@ -1,0 +1,83 @@
+"""The project as the last build stored it, or as dbt parses it now, with the fingerprint that tells which of both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.models.environment import PASSWORD_VARIABLE, dbt_environment
+from flows.models.fingerprint import fingerprint
+from flows.models.selective.nodes import Node, Project, read_project
+from flows.state.model_builds import ModelBuild
+
+# To be increased whenever nodes are read differently: records of earlier code then count for nothing.
+_READER = 1
+_DISTRIBUTIONS = ("dbt-core", "dbt-adapters", "dbt-common", "dbt-postgres")
+_ENV_VAR = re.compile(r"\benv_var\s*\(\s*(?:['\"](\w+)['\"]|(.))")
+# Comments of statements and names of sessions: they differ in each run, and decide nothing.
+_OF_RUN = frozenset({"MEDALLION_CORRELATION_ID", "TRACEPARENT"})
+
+
+def versions() -> str:
+    """Versions of dbt and its adapter, without importing them."""
+    found = []
+    for name in _DISTRIBUTIONS:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} -")
+    return ", ".join(found)
+
+
+def environment(url: str) -> dict[str, str]:
+    """What Jinja sees of the environment, without secrets."""
+    return {name: value for name, value in dbt_environment(url).items() if name != PASSWORD_VARIABLE}
+
+
+def state_of(project: Path, url: str) -> str:
+    """The fingerprint of everything from which nodes are read. Equal: dbt need not parse the project again."""
+    names: set[str] = set()
+    for path in project.rglob("*"):
+        if path.suffix in {".sql", ".yml", ".yaml"} and path.name != "profiles.yml":
+            found = _ENV_VAR.findall(path.read_text(encoding="utf-8"))
+            names |= {name for name, _ in found if name} or set()
+            names |= set(environment(url)) if any(other for _, other in found) else set()
+    seen = environment(url)
+    told = [_READER, fingerprint(project), versions(), {name: seen.get(name) for name in sorted(names - _OF_RUN)}]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+
+def parsed(manifest: Mapping[str, Any], project: Path, url: str) -> Project:
+    """The project from a manifest that dbt has written just now."""
+    content: Any = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))
+    return read_project(manifest, project, content.get("vars") or {}, environment(url), versions())
+
+
+def stored(builds: Mapping[str, ModelBuild], state: str) -> Project | None:
+    """The project as it was stored, if it was read from the same state."""
+    rows = {name: row for name, row in builds.items() if not name.startswith("contract.")}
+    if not rows or any(row.project != state for row in rows.values()):
+        return None
+    nodes: dict[str, Node] = {}
+    relations: dict[str, tuple[str, str]] = {}
+    for name, row in rows.items():
+        plain = {key: value for key, value in row.node.items() if key not in {"order", "relations"}}
+        nodes[name] = Node.of(plain)
+        relations |= {key: (value[0], value[1]) for key, value in row.node.get("relations", {}).items()}
+    return Project(nodes, relations)
+
+
+def to_store(project: Project) -> dict[str, dict[str, Any]]:
+    """The nodes as JSON, each with the relations among its inputs."""
+    return {
+        name: node.plain()
+        | {"relations": {key: project.relations[key] for key in node.inputs if key in project.relations}}
+        for name, node in project.nodes.items()
+    }
