@@ -35,7 +35,7 @@ from flows.landing.csv import to_csv
 from flows.publish.evolution import no_longer_held, returned
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.staged import Staged
-from flows.state import ledger, reloads
+from flows.state import compared, ledger, reloads
 from flows.values.errors import MedallionError, SourceUnavailable
 from flows.values.plan import CursorState, LoadCounts
 from flows.values.settings import settings
@@ -119,7 +119,7 @@ async def _in_full(
     target, then, now = batch.target, stored.identity.get("captured"), identity["captured"]
     if (why := await reloads.reason(warehouse, target.source, target.table)) is not None:
         return why
-    last = await ledger.last_compared(warehouse, target.source, target.table)
+    last = await compared.last_compared(warehouse, target.source, target.table)
     if last is not None and last.result == "extra":
         return "raw had rows that the source did not have"
     if then is None:

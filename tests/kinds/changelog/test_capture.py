@@ -8,6 +8,7 @@ from rich.console import Console
 
 from flows.cli.capture_tables import status_parts, steps_table
 from flows.declare import Append, Hashed, Log, Merge, Replace, Sequence
+from flows.kinds.answers import TablePosition
 from flows.kinds.changelog import Database, Table
 from flows.values.errors import DeclarationError, MedallionError
 from flows.values.settings import settings
@@ -63,6 +64,7 @@ async def test_the_owner_sets_up_and_again_changes_nothing(declared: LogEnds, mo
     (found,) = await status()
 
     (items,) = found.tables
+    assert isinstance(items, TablePosition)
     assert (items.counts.inserts, items.counts.deletes, items.counts.failed) == (2, 1, 0)
     assert items.behind is not None
     assert items.counts.committed_at is not None
