@@ -75,8 +75,8 @@ class PrefectFacts:
     """What the server says in one round. `answered_at` is its clock.
 
     `due`: runs that should have begun. `begun`: pending and running ones. `planned`: ids of deployments with a next
-    run, and of those that had one until moments ago. `ended`: the last run of each deployment that ended. `crashed`: runs
-    that crashed lately and were started again, by deployment, and when.
+    run, and of those that had one until moments ago. `ended`: the last run of each deployment that ended. `crashed`:
+    runs that crashed lately and were started again, by deployment, and when.
     """
 
     answered_at: datetime

@@ -141,7 +141,7 @@ def _execute(texts: Sequence[str], url: str) -> list[CheckResult]:
             # A single contract raises, several report: soda's own distinction.
             names = [str(yaml.safe_load(text)["dataset"]).split("/", 2)[2].replace("/", ".") for text in texts]
             answer = _answer([str(error)], refused)
-            message = f"soda stopped: {_reasons([str(error)], type(error))}"
+            message = f"soda stopped: {safe_reasons([str(error)], type(error))}"
             return [_contract_error(name, message, answer) for name in names]
         finally:
             source.close_connection()

@@ -10,7 +10,7 @@ from flows.values.settings import settings
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Prices of what a load uses; those that are not set are 0. `of_requests`: per thousand, for sources of their own."""
+    """Prices of what a load uses, 0 if not set. `of_requests`: per thousand, for sources of their own."""
 
     per_gb: float = 0.0
     per_thousand_requests: float = 0.0

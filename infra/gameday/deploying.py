@@ -1,6 +1,6 @@
 """Deploy the project this code is in: `python -m infra.gameday.deploying`, in the world's copy of it.
 
-Nothing is started again after a crash: the next run is due in seconds, and its alert would stay for a quarter of an hour.
+Nothing is started again after a crash: the next run is due in seconds, and its alert would stay for 15 minutes.
 """
 
 from deployments.deploy import Choice, apply, prospect, session

@@ -30,7 +30,7 @@ _RUNS_FAIL = (
 
 
 def _kill_worker(scene: Scene) -> None:
-    """Between two runs: one that a worker took and did not begin is reported after eight minutes; no fault lasts that long."""
+    """Between two runs: what a worker took and did not begin is reported after eight minutes, longer than any fault."""
     world = scene.world
     with world.prefect_client() as prefect:
         prefect.patch("/work_pools/local", json={"is_paused": True}).raise_for_status()

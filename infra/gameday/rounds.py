@@ -1,4 +1,4 @@
-"""Time as the rounds of the watch measure it: on a busy machine a round takes longer, and so may all that it notices."""
+"""Time as the rounds of the watch measure it: on a busy machine a round takes longer, as may all that it notices."""
 
 from __future__ import annotations
 

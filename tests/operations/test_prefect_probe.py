@@ -1,4 +1,4 @@
-"""A Prefect server that is slow is not reported as down, and one that struggles does not flap; by a server on loopback."""
+"""A slow Prefect server is not reported as down, and one that struggles does not flap; by a server on loopback."""
 
 from __future__ import annotations
 
