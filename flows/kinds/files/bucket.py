@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, cast
 
 from flows.kinds.files.archives import member
@@ -17,6 +18,8 @@ from flows.values.settings import settings
 
 _IN_MEMORY = 16_000_000
 _BLOCK = 1 << 20
+_GONE = frozenset({"404", "NoSuchKey", "NotFound"})
+_OVERWRITTEN = frozenset({*_GONE, "412", "PreconditionFailed"})
 
 
 class Bucket:
@@ -57,14 +60,20 @@ class Bucket:
         return {one.name: one for one in self._listed(f"{folder}/" if folder else "") if one.folder == folder}
 
     def look(self, path: str) -> Found | None:
-        """The object now; None if it is gone."""
-        from botocore.exceptions import ClientError
+        """The object now; None if it is gone.
+
+        Raises:
+            SourceError: the store does not say, for example because the right to read it was withdrawn.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             head = self._s3.head_object(Bucket=self._name, Key=self._prefix + path)
-        except ClientError:
-            return None
-        return _found(path, head["ContentLength"], head["LastModified"].timestamp(), head["ETag"])
+        except (BotoCoreError, ClientError) as problem:
+            if _code(problem) in _GONE:
+                return None
+            raise self._failed("object cannot be looked at", problem) from None
+        return _found(path, head["ContentLength"], head["LastModified"], head["ETag"], head)
 
     @contextmanager
     def opened(self, found: Found) -> Iterator[BinaryIO]:
@@ -90,20 +99,36 @@ class Bucket:
                 yield content
 
     def release(self, path: str, signature: str, to: str | None) -> bool:
-        """Copy the object to another path if one is given, and delete it."""
+        """Copy the object to another path if one is given, and delete it, unless it was overwritten by then.
+
+        Raises:
+            SourceError: the store refuses.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
         now = self.look(path)
         if now is None or now.signature != signature:
             return False
-        key, tag = self._prefix + path, signature.rpartition(":")[2]
-        if to is not None:
-            self._s3.copy_object(
-                Bucket=self._name,
-                Key=self._prefix + to,
-                CopySource={"Bucket": self._name, "Key": key},
-                CopySourceIfMatch=f'"{tag}"',
-            )
-        self._s3.delete_object(Bucket=self._name, Key=key)
+        key, tag = self._prefix + path, f'"{signature.rpartition(":")[2]}"'
+        try:
+            if to is not None:
+                source = {"Bucket": self._name, "Key": key}
+                self._s3.copy_object(Bucket=self._name, Key=self._prefix + to, CopySource=source, CopySourceIfMatch=tag)
+            # Between a look and a plain delete, a new object would be deleted that nobody has read.
+            self._s3.delete_object(Bucket=self._name, Key=key, IfMatch=tag)
+        except (BotoCoreError, ClientError) as problem:
+            if _code(problem) in _OVERWRITTEN:
+                return False
+            raise self._failed("object cannot be archived or deleted", problem) from None
         return True
+
+    def _failed(self, what: str, problem: Exception) -> SourceError:
+        return SourceError(
+            f"{what} ({_code(problem)})",
+            where=f"s3://{self._name}",
+            fix="check the bucket's name, the credentials, and their right to list, get, put and delete objects",
+            retryable=True,
+        )
 
     def _listed(self, folder: str) -> Iterator[Found]:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -116,14 +141,9 @@ class Bucket:
                     path = entry["Key"].removeprefix(self._prefix)
                     if path.endswith("/") or (skipped and path.startswith(skipped)):
                         continue
-                    yield _found(path, entry["Size"], entry["LastModified"].timestamp(), entry["ETag"])
+                    yield _found(path, entry["Size"], entry["LastModified"], entry["ETag"], page)
         except (BotoCoreError, ClientError) as problem:
-            raise SourceError(
-                f"bucket {self._name} cannot be listed ({_code(problem)})",
-                where=f"s3://{self._name}",
-                fix="check the bucket's name, the credentials, and their right to list and get objects",
-                retryable=True,
-            ) from None
+            raise self._failed(f"bucket {self._name} cannot be listed", problem) from None
 
     @contextmanager
     def _body(self, found: Found) -> Iterator[Any]:
@@ -156,10 +176,12 @@ class _Body:
         return data
 
 
-def _found(path: str, size: int, modified: float, tag: str) -> Found:
-    # The clocks of the store and of this machine may differ by some seconds.
+def _found(path: str, size: int, modified: datetime, tag: str, answer: Mapping[str, Any]) -> Found:
+    # By the store's own clock, which its answer has: with ours, an object would look settled too early or never.
+    said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    now = parsedate_to_datetime(said) if said else datetime.now(UTC)
     plain = tag.strip('"')
-    return Found(path, size, max(0.0, time.time() - modified), f"{size}:{plain}")
+    return Found(path, size, max(0.0, (now - modified).total_seconds()), f"{size}:{plain}")
 
 
 def _code(problem: Exception) -> str:

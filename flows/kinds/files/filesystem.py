@@ -60,12 +60,23 @@ class FileSystem:
         return {one.name: one for one in self._listed(folder) if one.folder == folder}
 
     def look(self, path: str) -> Found | None:
-        """The file now; None if it is gone."""
+        """The file now; None if it is gone.
+
+        Raises:
+            SourceError: the place does not say, for example because it is out of reach.
+        """
         try:
             self._fs.invalidate_cache()
             info = self._fs.info(f"{self._root}/{path}")
-        except OSError:
+        except FileNotFoundError:
             return None
+        except Exception as problem:
+            raise SourceError(
+                f"a file cannot be looked at ({type(problem).__name__})",
+                where=self._where,
+                fix="check the credentials, their rights, and whether the server answers",
+                retryable=True,
+            ) from None
         return _found(path, info) if info.get("type") == "file" else None
 
     @contextmanager
@@ -133,6 +144,6 @@ def _found(path: str, info: Mapping[str, Any]) -> Found:
     said = {name: value.timestamp() if isinstance(value, datetime) else value for name, value in said.items()}
     marks = [str(value) for value in said.values()]
     changed = next((said[name] for name in _TIMES if name in said), None)
-    quiet = max(0.0, time.time() - changed) if isinstance(changed, int | float) else float("inf")
+    quiet = max(0.0, time.time() - changed) if isinstance(changed, int | float) else None
     size = int(info.get("size") or 0)
     return Found(path, size, quiet, ":".join([str(size), *marks]))

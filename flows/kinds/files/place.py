@@ -12,7 +12,8 @@ from flows.kinds.files.pattern import Pattern
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file as it was listed: its path under the folder, its size, and how long nothing was written to it.
+    """A file as it was listed: its path under the folder, its size, and for how many seconds nothing was written
+    to it (None: its place does not tell).
 
     `signature` changes with every write. Equal signatures mean that nobody wrote; what a file holds is known by its
     hash alone. A `member` of an `archive` has a path below that of the archive.
@@ -20,7 +21,7 @@ class Found:
 
     path: str
     size: int
-    quiet: float
+    quiet: float | None
     signature: str
     archive: str = ""
     member: str = ""

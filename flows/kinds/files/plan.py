@@ -126,7 +126,11 @@ def _complete(
     """The complete files, and what manifests say of them; the others are added to `left`."""
     match source.ready:
         case Settled() as settled:
-            return _split(found, left, lambda one: one.quiet >= settled.seconds, "it was written to a moment ago"), {}
+            untold = 'its place does not tell when it was written: declare Marker, Manifest, or Settled("0 s")'
+            told = _split(found, left, lambda one: one.quiet is not None or not settled.seconds, untold)
+            return _split(
+                told, left, lambda one: (one.quiet or 0) >= settled.seconds, "it was written to a moment ago"
+            ), {}
         case Marker() as marker:
             beside = _beside(place, found)
             return _split(

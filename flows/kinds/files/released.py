@@ -11,6 +11,7 @@ from flows.kinds.files.place import Found, Place
 from flows.kinds.files.release import Archive
 from flows.kinds.files.state import KnownFile, KnownFiles, mark_released, read_files
 from flows.publish.run import LoadRun
+from flows.values.errors import SourceError
 
 _log = logging.getLogger(__name__)
 
@@ -29,12 +30,14 @@ async def release_files(run: LoadRun[Files, FileTable], listed: Iterable[Found])
     failed = []
     for path, files in ready.items():
         to = None
-        if isinstance(run.source.acknowledge, Archive):
-            to = await asyncio.to_thread(_free, place, f"{run.source.acknowledge.folder}/{path}", files[0].digest)
         try:
+            if isinstance(run.source.acknowledge, Archive):
+                to = await asyncio.to_thread(_free, place, f"{run.source.acknowledge.folder}/{path}", files[0].digest)
             await asyncio.to_thread(place.release, path, files[0].signature, to)
         except OSError as problem:
             failed.append(str(problem.strerror))
+        except SourceError as problem:
+            failed.append(problem.what)
     if failed:
         _log.warning(
             "%s: %d files could not be archived or deleted (%s): check the rights of this process; the next load tries "

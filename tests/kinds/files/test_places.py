@@ -123,3 +123,33 @@ def test_lineage_names_files_by_their_place(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("MEDALLION_SOURCE_DROP_URL", url)
         found = FileDrops().dataset(source, LINES)
         assert (found.namespace, found.name) == expected
+
+
+async def test_where_a_place_does_not_tell_when_files_were_written_none_is_settled(
+    drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A web server lists names alone: a file that is still growing there must not be taken for a whole one."""
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/untold/a.csv", b"x;y\n1;one\n")
+    for name in ("find", "ls", "info"):
+        monkeypatch.setattr(type(memory), name, without_times(getattr(type(memory), name)))
+
+    result = await load_from(drop.warehouse, "memory://untold", ready=Settled("30 s"))
+    assert "does not tell when it was written" in str(result.warning)
+    await load_from(drop.warehouse, "memory://untold", ready=Settled("0 s"))
+    assert drop.raw("x, y") == [("1", "one")]
+
+
+def without_times(asked: Any) -> Any:
+    """What a file system says of files, without when they were written."""
+
+    def answer(*arguments: Any, **options: Any) -> Any:
+        said = asked(*arguments, **options)
+        entries = said if isinstance(said, list) else [said, *said.values()]
+        for entry in entries:
+            if isinstance(entry, dict):
+                for name in ("created", "modified"):
+                    entry.pop(name, None)
+        return said
+
+    return answer
