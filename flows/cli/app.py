@@ -46,6 +46,7 @@ from flows.cli.metrics import metrics
 from flows.cli.migrate import migrate
 from flows.cli.one_run import as_one_run
 from flows.cli.outside import watch
+from flows.cli.plain_dbt import dbt
 from flows.cli.promote import promote
 from flows.cli.quality import quality
 from flows.cli.recover import recover
@@ -131,6 +132,7 @@ app.command()(sources.preview)
 app.add_typer(sources.add, name="add")
 app.add_typer(dev.app, name="dev")
 app.add_typer(model.app, name="model")
+app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(dbt)
 app.command()(model.docs)
 app.command()(diff)
 # The command's name until 0.1, kept as a hidden alias for one more release.

@@ -27,6 +27,7 @@ from flows.models.docs import write_docs
 from flows.models.lineage import Lineage
 from flows.models.manifest import Manifest
 from flows.models.new import new_model
+from flows.models.plain_dbt import plain_environment, run_plain, write_env_file
 from flows.observe.openlineage import LineageRun
 from flows.quality.contracts import validate_contract
 from flows.render.gold_contracts import write_gold_contract
@@ -457,6 +458,33 @@ def test_broken_conventions_are_named_with_the_model(edited: Callable[..., Path]
         "check_model_has_properties_file",
     ):
         assert expected in of_visit
+
+
+def test_plain_dbt_builds_into_private_schemas_and_reads_the_rest_from_the_shared_build(
+    shared: Warehouse, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dbt's program itself, with a key of a source in the environment that models must not read."""
+    monkeypatch.setenv("MEDALLION_SOURCE_SHOP_URL", "postgresql://nobody:s3cret@127.0.0.1/shop")
+    variables = plain_environment()
+    try:
+        built = run_plain(["run", "--select", "agg_daily_sales"], variables)
+        said = capfd.readouterr().out
+        assert built == 0, said
+        assert private(shared) == {"dev_ada_lovelace__gold.agg_daily_sales"}
+        assert "1 of 1 OK created sql table model dev_ada_lovelace__gold.agg_daily_sales" in said
+        assert run_plain(["compile", "--inline", "{{ env_var('MEDALLION_SOURCE_SHOP_URL') }}"], variables) != 0
+        assert "s3cret" not in "".join(capfd.readouterr())
+    finally:
+        asyncio.run(dev.drop())
+
+
+def test_the_variables_of_plain_dbt_are_a_file_for_its_owner_alone(shared: Warehouse) -> None:
+    written = write_env_file(plain_environment())
+    assert written.stat().st_mode & 0o777 == 0o600
+    source = f"set -a; source {written}; echo $MEDALLION_DBT_SCHEMA_PREFIX $DBT_DEFER"
+    done = subprocess.run(["bash", "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["dev_ada_lovelace__", "true"]
+    assert "MEDALLION_SOURCE" not in written.read_text()
 
 
 @pytest.mark.long
