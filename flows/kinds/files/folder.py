@@ -54,12 +54,23 @@ class LocalFolder:
         return files
 
     def look(self, path: str) -> Found | None:
-        """The file now; None if it is gone, or no file in the folder."""
+        """The file now; None if it is gone, or no file in the folder.
+
+        Raises:
+            SourceError: the file system does not say, for example because a share is out of reach.
+        """
         whole = self._root / path
         try:
             status = whole.stat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as problem:
+            raise SourceError(
+                f"a file cannot be looked at ({problem.strerror})",
+                where=str(self._root.name),
+                fix="check the rights of this process, and whether the folder is mounted",
+                retryable=True,
+            ) from None
         return _found(path, status) if stat.S_ISREG(status.st_mode) and self._is_inside(whole) else None
 
     @contextmanager
@@ -78,7 +89,9 @@ class LocalFolder:
 
     def release(self, path: str, signature: str, to: str | None) -> bool:
         """Move the file, or delete it. It is put back if it is not the one that was read."""
-        whole = self._root / path
+        whole, before = self._root / path, self.look(path)
+        if before is None or before.signature != signature:
+            return False
         target = self._root / to if to is not None else whole.with_name(f".{whole.name}.released")
         target.parent.mkdir(parents=True, exist_ok=True)
         whole.rename(target)
@@ -86,8 +99,7 @@ class LocalFolder:
         now = f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
         size, modified, _, inode = signature.split(":")
         if now != f"{size}:{modified}:{inode}":
-            if not whole.exists():
-                target.rename(whole)
+            _put_back(target, whole)
             return False
         if to is None:
             target.unlink()
@@ -136,6 +148,21 @@ class LocalFolder:
                         waiting.append(path)
                 elif depth is None or path.count("/") == depth:
                     yield path
+
+
+def _put_back(file: Path, whole: Path) -> None:
+    """Undo a move. A file that was dropped under the name meanwhile is newer, and stays."""
+    try:
+        # A rename would replace that newer file, which nobody has read; a link fails instead.
+        whole.hardlink_to(file)
+    except FileExistsError:
+        return
+    except OSError:
+        # Some shares have no hard links.
+        if not whole.exists():
+            file.rename(whole)
+        return
+    file.unlink()
 
 
 def _found(path: str, status: os.stat_result) -> Found:
