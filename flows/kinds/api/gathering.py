@@ -223,7 +223,6 @@ class ListGathering:
             skipped=gathered.skipped + page.skipped,
             pages=gathered.pages + 1,
             received=gathered.received + page.received_bytes,
-            counted=gathered.counted if page.total is None else page.total,
             place=page.place or gathered.place,
             # For children, only the end of the generator marks the end.
             ended=page.place is None and page.is_last,

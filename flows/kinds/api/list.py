@@ -201,8 +201,7 @@ class ListLoad:
         if gathered.ended and not gathered.unchanged and not gathered.is_interrupted:
             with session.reading():
                 total = await count_records(self.source, endpoint, self.connection, limits=self.limits)
-            is_all = gathering.since is None and endpoint.parent is None and not endpoint.is_divided
-            source_keys = None if total is None else KeySet(gathered.as_counted(total) if is_all else total)
+            source_keys = None if total is None else KeySet(total)
         self._lacks = await self._moved(gathered, source_keys)
         parts = await reached.by_part(session.warehouse, landing, endpoint, gathered)
         gathered = replace(gathered, parts=parts, batch=gathered.batch or session.batch_id)

@@ -28,8 +28,7 @@ class Gathered:
     `parts` are the latest values of the cursor by partition; `held` are those of which a list was skipped, as
     `Page.parent` names them: their cursors stay. `batch` is the first that published some of the list.
     `refuses` is the last parent that refused a list. `is_interrupted`: an earlier load read the first pages of this
-    list, which is to replace raw: records may since have been deleted there, or moved onto them. `counted` is the API's
-    own count on the last page that has one.
+    list, which is to replace raw: records may since have been deleted there, or moved onto them.
     """
 
     landing: int | None = None
@@ -56,16 +55,11 @@ class Gathered:
     batch: int | None = None
     refuses: tuple[str, ...] = ()
     is_interrupted: bool = False
-    counted: int | None = None
 
     @property
     def shows_no_deletes(self) -> bool:
         """Whether something of the list is missing, or may be."""
         return bool(self.unproven or self.skipped or self.is_interrupted)
-
-    def as_counted(self, total: int) -> int:
-        """The records of the whole list by `total`, asked after its last page, without those that were added since."""
-        return total if self.counted is None else min(total, self.counted)
 
     @property
     def rest(self) -> Gathered | None:

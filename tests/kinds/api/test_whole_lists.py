@@ -239,22 +239,6 @@ async def test_a_list_at_rest_is_read_once_and_asked_once_whether_it_changed(war
     assert (result.counts.rows_deduplicated, result.counts.reconciliation) == (0, "match")
 
 
-async def test_a_record_that_is_added_after_the_last_page_is_not_missing(warehouse: TestDatabase) -> None:
-    """The count is asked last. What a busy API added until then would raise an alert with each such load."""
-    listing = Listing(items(12), cap=4)
-
-    def add(request: Request) -> None:
-        if "page" not in request.query:
-            listing.records.extend(items(13)[12:])
-
-    listing.before = add
-    api = only("refilled", pagination=PageNumber(), total="total", concurrent=1)
-    async with serve(forever=listing.by_page()) as server:
-        result = await load(warehouse, server.url, "refilled", api)
-    assert len(listing.records) == 13
-    assert (result.counts.reconciliation, result.warning, keys(warehouse, "refilled")[-1]) == ("match", None, 12)
-
-
 async def test_a_replace_by_page_numbers_deletes_no_record_that_moved_between_pages(warehouse: TestDatabase) -> None:
     """The list has as many records as before, and one of them on no page: only the keys show it."""
     listing = Listing(items(12), cap=4)
