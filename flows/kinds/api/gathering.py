@@ -66,10 +66,8 @@ class ListGathering:
         if gathered is None:
             is_first = not fields or not await ledger.was_read_whole(self.session.warehouse, *names)
             gathered = Gathered(is_first=is_first)
-        self.resumed = (gathered.place or self.known.place) is not None
-        if self.resumed and isinstance(self.endpoint.load, Replace):
-            gathered = replace(gathered, is_interrupted=True)
         self.known = replace(self.known, gathered=gathered)
+        self.resumed = (gathered.place or self.known.place) is not None
         self.fields = RecordFields(fields, self.endpoint.on_drift, first=gathered.is_first)
         if gathered.learned is not None:
             self.fields.resume(gathered.learned)

@@ -198,7 +198,7 @@ class ListLoad:
         landing, ceiling = session.target.landing, gathering.known.ceiling
         self.upper = await reached.latest(session.warehouse, landing, endpoint, ceiling, self.upper or self.state.value)
         source_keys = None
-        if gathered.ended and not gathered.unchanged and not gathered.is_interrupted:
+        if gathered.ended and not gathered.unchanged:
             with session.reading():
                 total = await count_records(self.source, endpoint, self.connection, limits=self.limits)
             source_keys = None if total is None else KeySet(total)
@@ -212,7 +212,9 @@ class ListLoad:
         staged = Staged(
             # Nothing arrived because nothing changed: a replace would treat it as an empty list.
             # A list that has not been shown to be whole shows no deletes either.
-            load=Merge() if gathered.unchanged or gathered.shows_no_deletes or self._lacks else endpoint.load,
+            load=Merge()
+            if gathered.unchanged or gathered.unproven or gathered.skipped or self._lacks
+            else endpoint.load,
             shape=self.shape,
             keys=endpoint.keys,
             window=Window(lower=gathering.since, upper=after, next=CursorState(after, identity=identity)),
@@ -238,7 +240,7 @@ class ListLoad:
         )
         if gathered.ended:
             # "Not modified" would keep what is missing away until the list changes.
-            is_partial = gathered.ignored or gathered.skipped or gathered.is_interrupted or self._lacks
+            is_partial = gathered.ignored or gathered.skipped or self._lacks
             etag = gathering.known.etag if gathered.unchanged else None if is_partial else gathered.etag
             rest = published(gathered).rest
             known = replace(gathering.known, reached=self.upper, etag=etag, place=None, gathered=rest)

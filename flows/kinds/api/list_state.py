@@ -27,8 +27,7 @@ class Gathered:
     this list by status. `ignored` and `skipped` count answers and lists that were, as declared.
     `parts` are the latest values of the cursor by partition; `held` are those of which a list was skipped, as
     `Page.parent` names them: their cursors stay. `batch` is the first that published some of the list.
-    `refuses` is the last parent that refused a list. `is_interrupted`: an earlier load read the first pages of this
-    list, which is to replace raw: records may since have been deleted there, or moved onto them.
+    `refuses` is the last parent that refused a list.
     """
 
     landing: int | None = None
@@ -54,12 +53,11 @@ class Gathered:
     held: tuple[str, ...] = ()
     batch: int | None = None
     refuses: tuple[str, ...] = ()
-    is_interrupted: bool = False
 
     @property
     def shows_no_deletes(self) -> bool:
         """Whether something of the list is missing, or may be."""
-        return bool(self.unproven or self.skipped or self.is_interrupted)
+        return bool(self.unproven or self.skipped)
 
     @property
     def rest(self) -> Gathered | None:

@@ -31,12 +31,6 @@ def warning_of(
             f"the API counts {lacks} more records than its pages have had, because records moved or repeat while the "
             "list was read, so nothing of it was marked as deleted; the next run reads it again"
         )
-    if gathered.is_interrupted:
-        return (
-            "the list was read in several parts, the first by an earlier load that did not finish: records may have "
-            "moved or been deleted since, so nothing was marked as deleted or compared; the next load reads the full "
-            "list"
-        )
     if gathered.outcomes:
         problem = refused_parents(gathered, where)
         return f"{problem.what}; {problem.fix}"

@@ -58,8 +58,9 @@ async def test_a_load_killed_after_each_page_asks_for_no_page_that_had_landed(
         assert set(times) == {None, "3", "6", "9"}
         assert times[None] == 1
         assert max(times.values()) <= 2
-        # A list that was read in parts shows no deletes, also if it is to replace raw.
-        assert keys(warehouse, endpoint) == sorted({*range(1, 13), *(record["id"] for record in records)})
+        held = keys(warehouse, endpoint)
+        wanted = [record["id"] for record in records]
+        assert held == (wanted if endpoint == "refilled" else sorted({*range(1, 13), *wanted}))
     assert landing_tables(warehouse) == []
     published = [row for row in loads(warehouse) if row["status"] == "published"]
     assert len(published) == 2
@@ -84,36 +85,8 @@ async def test_an_api_that_fails_in_the_middle_of_a_replace_is_gone_on_with(ware
     async with serve(forever=answer) as server:
         result = await load(warehouse, server.url, "refilled")
     assert asked(server.requests) == ["6"]
-    assert (result.counts.rows_read, result.counts.rows_deleted) == (8, 0)
-    assert keys(warehouse, "refilled") == list(range(1, 10))
-    async with serve(forever=answer) as server:
-        assert (await load(warehouse, server.url, "refilled")).counts.rows_deleted == 1
+    assert (result.counts.rows_read, result.counts.rows_deleted) == (8, 1)
     assert keys(warehouse, "refilled") == list(range(2, 10))
-
-
-async def test_a_replace_that_was_read_in_parts_is_no_proof_of_what_its_first_pages_have_now(
-    warehouse: TestDatabase,
-) -> None:
-    """Between the parts, record 2 is deleted on a page already read, and record 9 moves onto it."""
-    whole = items(9)
-    listing = Listing(whole)
-    async with serve(forever=listing.by_token()) as server:
-        await load(warehouse, server.url, "refilled")
-    async with serve(forever=failing_at("6", listing.by_token())) as server:
-        with pytest.raises(SourceUnavailable):
-            await load(warehouse, server.url, "refilled", limits=ONE_TRY)
-    listing.records = [whole[0], whole[8], *whole[2:8]]
-    async with serve(forever=listing.by_token()) as server:
-        resumed = await load(warehouse, server.url, "refilled")
-
-        assert (resumed.counts.rows_deleted, resumed.counts.reconciliation) == (0, "not_compared")
-        assert "the list was read in several parts" in (resumed.warning or "")
-        assert keys(warehouse, "refilled") == list(range(1, 10)), "9 exists at the source"
-
-        control = await load(warehouse, server.url, "refilled")
-
-    assert (control.counts.rows_deleted, control.warning) == (1, None)
-    assert keys(warehouse, "refilled") == [1, *range(3, 10)]
 
 
 async def test_records_that_cannot_land_reach_quarantine_though_the_load_that_read_them_died(
