@@ -25,6 +25,7 @@ COMMANDS = {
     "transform": "Build what has changed in silver and gold",
     "dev": "Build models in private schemas",
     "model": "Create a model",
+    "dbt": "Run dbt with the connection",
     "diff": "Build the models that differ from the last full build",
     "docs": "Write the models' documentation",
     "deploy": "Show what would change at the configured Prefect server",
