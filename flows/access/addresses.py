@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -30,8 +29,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from asyncpg.exceptions import InsufficientPrivilegeError
 
 from flows.access import kept_sessions, stores
-from flows.access.prepared import Session
-from flows.access.sessions import leave_session, open_session
+from flows.access.rotated import open_rotated
+from flows.access.sessions import leave_session
 from flows.failures.missing_grants import note_refusal
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import ConfigurationError
@@ -48,9 +47,6 @@ DEMO_APIS = ("marketing", "currency")
 DEMO_SOURCES = ("shop", *DEMO_APIS)
 #: The fields of a source's credential.
 CREDENTIALS = ("key", "user", "token", "certificate")
-# SQLSTATE invalid_password, as `explain` writes it.
-_REFUSED_PASSWORD = "answered 28P01"  # noqa: S105 # nosec B105 - a state, not a password
-_ROTATION_POLL_SECONDS = 1.0
 
 
 def embedded_stack() -> Mapping[str, Any] | None:
@@ -263,7 +259,7 @@ async def connect(
     """
     session = await kept_sessions.take_kept(address, side, application) if keep else None
     if session is None:
-        session = kept_sessions.KeptSession(*await _open(address, side, application))
+        session = kept_sessions.KeptSession(*await open_rotated(address, side, application))
     connection, ended_well = session.connection, False
     try:
         yield connection
@@ -289,25 +285,8 @@ def transformer() -> DatabaseConnection:
         return address
 
     async def tried() -> DatabaseConnection:
-        connection, accepted = await _open(address, "warehouse", "medallion")
+        connection, accepted = await open_rotated(address, "warehouse", "medallion")
         await leave_session(connection)
         return accepted
 
     return asyncio.run(tried())
-
-
-async def _open(
-    address: DatabaseConnection, side: Literal["source", "warehouse"], application: str
-) -> tuple[Session, DatabaseConnection]:
-    """A connection, and the URL that opened it: a refused password is looked up in its store again."""
-    until = time.monotonic() + settings().rotation_wait_seconds
-    while True:
-        try:
-            return await open_session(address, side, application), address
-        except ConfigurationError as refused:
-            if _REFUSED_PASSWORD not in refused.what or address.reread is None or time.monotonic() >= until:
-                raise
-            fresh = address.reread()
-            if fresh.url == address.url:
-                await asyncio.sleep(_ROTATION_POLL_SECONDS)
-            address = fresh

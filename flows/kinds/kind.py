@@ -69,8 +69,8 @@ class Kind(Generic[S, T]):
     cursor_decides: bool = False
     #: Whether a load reads no more rows than the row limit for development allows.
     heeds_limit: bool = False
-    #: What a load does about a limit of rows in a budget: `stops` at a commit, from which the next load goes on,
-    #: `refuses` to begin if more are pending, or `checks` afterwards. A kind that stops may refuse some of its tables.
+    #: What a load does about a budget's rows: `stops` at a commit, from which the next load goes on, `refuses` to begin
+    #: if more are pending, or `checks` afterwards. A kind that stops may refuse some of its tables.
     at_budget: Literal["stops", "refuses", "checks"] = "checks"
     #: Whether changes are captured at the source, by its log or by triggers, which is set up and dropped there.
     captures: bool = False

@@ -26,6 +26,8 @@ from flows.values.settings import settings
 # What programs need of the environment; the rest holds keys of sources, which models could read.
 _KEPT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TERM", "TMPDIR", "SSL_CERT_FILE", "COLUMNS", "NO_COLOR")
 _PRIVATE = 0o600
+#: Commands of dbt that change no model.
+READING_COMMANDS = ("compile", "debug", "docs", "list", "ls", "parse", "show", "source", "test")
 
 
 def plain_environment(*, shared: bool = False, project: Path = DBT_PROJECT) -> dict[str, str]:
@@ -53,6 +55,30 @@ def plain_environment(*, shared: bool = False, project: Path = DBT_PROJECT) -> d
         "DBT_DEFER": "true",
         "DBT_STATE": str(state.folder),
     }
+
+
+def refuse_shared_build(arguments: Sequence[str], *, env_file: bool) -> None:
+    """Refuse whatever could change the shared schemas past transforms and releases.
+
+    A build that they do not know of takes none of their locks, and its tables would count as built from inputs that it
+    never saw (flows/models/selective).
+
+    Raises:
+        ConfigurationError: the first argument is not one of READING_COMMANDS, or others would get the variables.
+    """
+    if env_file:
+        raise ConfigurationError(
+            "variables for editors are those of your private schemas: with others they would build past transforms",
+            where="medallion dbt --shared --env-file",
+            fix="leave out --shared",
+        )
+    if arguments and arguments[0] not in READING_COMMANDS:
+        raise ConfigurationError(
+            "only transforms and releases change the shared schemas",
+            where=f"medallion dbt --shared {arguments[0]}",
+            fix="leave out --shared to build in your private schemas, or run `medallion transform`; "
+            f"with --shared, write one of these first: {', '.join(READING_COMMANDS)}",
+        )
 
 
 def run_plain(arguments: Sequence[str], variables: Mapping[str, str]) -> int:

@@ -27,7 +27,7 @@ from flows.models.docs import write_docs
 from flows.models.lineage import Lineage
 from flows.models.manifest import Manifest
 from flows.models.new import new_model
-from flows.models.plain_dbt import plain_environment, run_plain, write_env_file
+from flows.models.plain_dbt import plain_environment, refuse_shared_build, run_plain, write_env_file
 from flows.observe.openlineage import LineageRun
 from flows.quality.contracts import validate_contract
 from flows.render.gold_contracts import write_gold_contract
@@ -476,6 +476,24 @@ def test_plain_dbt_builds_into_private_schemas_and_reads_the_rest_from_the_share
         assert "s3cret" not in "".join(capfd.readouterr())
     finally:
         asyncio.run(dev.drop())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env_file"),
+    [
+        (["build"], False),
+        (["run-operation", "grant_select"], False),
+        (["--quiet", "run"], False),
+        (["retry"], False),
+        ([], True),
+        (["test"], True),
+    ],
+)
+def test_plain_dbt_changes_nothing_in_the_shared_schemas(arguments: list[str], env_file: bool) -> None:
+    with pytest.raises(ConfigurationError, match="--shared"):
+        refuse_shared_build(arguments, env_file=env_file)
+    refuse_shared_build(["test", "--select", "gold"], env_file=False)
+    refuse_shared_build([], env_file=False)  # dbt's help
 
 
 def test_the_variables_of_plain_dbt_are_a_file_for_its_owner_alone(shared: Warehouse) -> None:

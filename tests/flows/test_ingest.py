@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prefect.client.schemas.objects import State
 
-from flows.access import addresses
+from flows.access import rotated
 from flows.access.sessions import open_session
 from flows.failures.diagnose import diagnose
 from flows.ingest import ingest
@@ -213,7 +213,7 @@ async def test_tables_share_the_sessions_of_their_run(ends: Ends, monkeypatch: p
             opened.append(side)
         return await original(address, side, application)
 
-    monkeypatch.setattr(addresses, "open_session", counted)
+    monkeypatch.setattr(rotated, "open_session", counted)
 
     state = await run("shop")
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from flows.kinds.files.declared import FILE, LINE
 from flows.kinds.files.parse import MOST_REFUSED, FileReader
+from flows.kinds.files.table import FILE, LINE
 from flows.kinds.files.values import Values
 from flows.landing.copy import copy_into
 from flows.landing.table import LANDING_SCHEMA, Target

@@ -10,7 +10,7 @@ from flows.access import addresses
 from flows.access.addresses import SourceAddress, connect
 from flows.declare import Hashed, Replace
 from flows.kinds.answers import Column, Ends, Planned, Preview, Waiting, Words
-from flows.kinds.files.declared import FILE, LINE, Files, FileTable
+from flows.kinds.files.declared import Files
 from flows.kinds.files.draft import draft_files
 from flows.kinds.files.load import carry_out
 from flows.kinds.files.look import look
@@ -19,6 +19,7 @@ from flows.kinds.files.places import place_of
 from flows.kinds.files.plan import FilesPlan, plan_files
 from flows.kinds.files.release import Archive, Leave
 from flows.kinds.files.released import release_files
+from flows.kinds.files.table import FILE, LINE, FileTable
 from flows.kinds.kind import Kind
 from flows.landing.table import Target
 from flows.observe.openlineage import Dataset

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from flows.declare import Append, Merge, Overwrite, Replace
-from flows.kinds.files.declared import FILE, Files, FileTable
+from flows.kinds.files.declared import Files
 from flows.kinds.files.doubtful import document
 from flows.kinds.files.left import in_words
 from flows.kinds.files.plan import FilesPlan
 from flows.kinds.files.stage import RefusedByType, Staging, Taken
 from flows.kinds.files.state import KnownFile, forget_files, save_files
+from flows.kinds.files.table import FILE, FileTable
 from flows.landing.table import LANDING_SCHEMA, Stamp, stamp_landing
 from flows.publish.evolution import changes_since, described_changes
 from flows.publish.identity import declared_masks

@@ -9,11 +9,12 @@ import json
 
 from flows.kinds.answers import Preview
 from flows.kinds.files.archives import with_members
-from flows.kinds.files.declared import Files, FileTable
+from flows.kinds.files.declared import Files
 from flows.kinds.files.left import FileProblem, Left, in_words
 from flows.kinds.files.parse import Checks, FileReader
 from flows.kinds.files.place import Place
 from flows.kinds.files.rows import BLOCKS, RowTooLong
+from flows.kinds.files.table import FileTable
 from flows.values.errors import SourceError
 
 

@@ -6,13 +6,13 @@ from typing import BinaryIO
 
 from flows.kinds.files.content import Content
 from flows.kinds.files.csv_rows import CsvRows
-from flows.kinds.files.declared import FileTable
 from flows.kinds.files.fixed_rows import FixedRows
 from flows.kinds.files.formats import Csv, Excel, FixedWidth, JsonLines
 from flows.kinds.files.json_rows import JsonRows
 from flows.kinds.files.parquet_rows import ParquetRows
 from flows.kinds.files.rows import FormatRows
 from flows.kinds.files.sheet_rows import SheetRows
+from flows.kinds.files.table import FileTable
 
 
 def rows_of(table: FileTable, content: Content, file: BinaryIO, size: int, max_expansion: int) -> FormatRows:

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flows.kinds.files.content import Content
-from flows.kinds.files.declared import FILE, LINE, FileTable, reserved
 from flows.kinds.files.formats import Excel, Parquet
 from flows.kinds.files.left import FileProblem
 from flows.kinds.files.manifest import Listed
 from flows.kinds.files.opening import rows_of
 from flows.kinds.files.place import Found, Place
 from flows.kinds.files.rows import BLOCKS, BadRow, FormatRows, Rows
+from flows.kinds.files.table import FILE, LINE, FileTable, reserved
 from flows.kinds.files.values import Values, values_of
 from flows.landing.csv import to_csv
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from flows.declare import Replace
 from flows.kinds.files.archives import is_archive, with_members
-from flows.kinds.files.declared import Files, FileTable
+from flows.kinds.files.declared import Files
 from flows.kinds.files.left import FileProblem, Left, in_words
 from flows.kinds.files.manifest import Listed, listed_in
 from flows.kinds.files.place import Found, Place
 from flows.kinds.files.ready import Manifest, Marker, Settled
 from flows.kinds.files.state import KnownFile, KnownFiles, read_files
+from flows.kinds.files.table import FileTable
 from flows.landing.table import Target, raw_columns
 from flows.publish.identity import refuse_other_key, refuse_other_masks
 from flows.publish.strategy import strategy_of

@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
-from flows.kinds.files.declared import Files, FileTable
+from flows.kinds.files.declared import Files
 from flows.kinds.files.place import Found, Place
 from flows.kinds.files.release import Archive
 from flows.kinds.files.state import KnownFile, KnownFiles, mark_released, read_files
+from flows.kinds.files.table import FileTable
 from flows.publish.run import LoadRun
 from flows.values.errors import SourceError
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from flows.kinds.files.content import UNREADABLE
-from flows.kinds.files.declared import FILE, LINE, FileTable
 from flows.kinds.files.doubtful import Doubtful
 from flows.kinds.files.left import FileProblem, Left
 from flows.kinds.files.parse import TOGETHER, Checks, FileReader, Portion, read_up_to
@@ -20,6 +19,7 @@ from flows.kinds.files.place import Found, Place
 from flows.kinds.files.plan import FilesPlan
 from flows.kinds.files.rows import BLOCKS, BadRow, RowTooLong
 from flows.kinds.files.state import KnownFile
+from flows.kinds.files.table import FILE, LINE, FileTable
 from flows.landing.copy import copy_into
 from flows.landing.table import create_landing, ensure_types
 from flows.publish.run import LoadRun

@@ -9,8 +9,8 @@ from typing import Any
 
 from flows.access.mask_key import mask_key
 from flows.declare.mask import Hashed, Mask
-from flows.kinds.files.declared import FileTable
 from flows.kinds.files.formats import DATE_PARTS, Csv
+from flows.kinds.files.table import FileTable
 from flows.kinds.files.types import OFFSET, Type, type_of
 from flows.values.identifiers import quote_literal
 
