@@ -98,6 +98,9 @@ class Bucket:
             with member(cast("BinaryIO", file), found.member) as content:
                 yield content
 
+    def refuse_release(self) -> None:
+        """The store deletes on condition."""
+
     def release(self, path: str, signature: str, to: str | None) -> bool:
         """Copy the object to another path if one is given, and delete it, unless it was overwritten by then.
 

@@ -87,6 +87,9 @@ class LocalFolder:
         """The same: a file of this machine can be read in any order."""
         return self.opened(found)
 
+    def refuse_release(self) -> None:
+        """A move takes the file that lies there, which is looked at afterwards."""
+
     def release(self, path: str, signature: str, to: str | None) -> bool:
         """Move the file, or delete it. It is put back if it is not the one that was read."""
         whole, before = self._root / path, self.look(path)

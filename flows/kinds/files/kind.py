@@ -55,7 +55,10 @@ class FileDrops(Kind[Files, FileTable]):
     @staticmethod
     def _place(source: Files, address: SourceAddress, where: str) -> Place:
         skip = source.acknowledge.folder if isinstance(source.acknowledge, Archive) else None
-        return place_of(address, where, skip)
+        place = place_of(address, where, skip)
+        if not isinstance(source.acknowledge, Leave):
+            place.refuse_release()
+        return place
 
     async def plan(self, warehouse: Connection[Record], origin: Place, source: Files, table: FileTable) -> Planned:
         """By what is in the folder, and what was read before."""

@@ -60,5 +60,12 @@ class Place(Protocol):
     def seekable(self, found: Found) -> AbstractContextManager[BinaryIO]:
         """The same, in any order; of an archive itself, if `found` is none of its members."""
 
+    def refuse_release(self) -> None:
+        """Refuse a place that cannot move or delete a file only if it is still the one that was read.
+
+        Raises:
+            ConfigurationError: files there cannot be archived or deleted.
+        """
+
     def release(self, path: str, signature: str, to: str | None) -> bool:
         """Move the file to another path, or delete it (None). False: it is not the one of that signature any more."""
