@@ -58,6 +58,7 @@ _WORDED = (
     "extra_rows",
     "duplicate_rows",
     "rows_deduplicated",
+    "skipped",
 )
 _COUNTS = (
     ("read", "rows_read"),

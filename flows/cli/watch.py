@@ -69,7 +69,7 @@ def run(
     noticed = _warn(loads, console)
     stopped = [load for load in loads if load["status"] == "stopped"]
     if error is None and loads and not noticed and not stopped and not screens.changed_rows(loads):
-        console.print("[green]The sources have not changed, and neither has raw.[/]")
+        console.print("[green]There was nothing new to load.[/]")
     if only_tables and not ingest_only:
         console.print("Only single tables were loaded, so gold was not built: run `medallion transform` to build it.")
     for load in stopped:

@@ -158,6 +158,7 @@ def _outcome(counts: LoadCounts, staged: Staged, found: Outcome | None) -> LoadC
         missing_rows=found.missing if found else None,
         extra_rows=found.extra if found else None,
         duplicate_rows=found.duplicate if found else None,
+        skipped=staged.skipped,
     )
 
 

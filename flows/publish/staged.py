@@ -69,6 +69,7 @@ class Staged:
     `is_landed`: False if no row came from the cursor on, so that there is no landing table.
     `equals_raw`: nothing was staged, because all of the source's rows were found to be equal to raw's.
     `settle` replaces this for reads of single keys: it marks deletes among them, and counts only them.
+    `skipped`: what of the source is not among these rows, and why.
     `replays`: these are rows of quarantine, and say nothing of what the source has now; `kept_back` more stay there.
     """
 
@@ -106,6 +107,7 @@ class Staged:
     marks_deleted: bool = False
     equals_raw: bool = False
     is_landed: bool = True
+    skipped: str | None = None
     replays: bool = False
     kept_back: int = 0
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 # The version of schema.sql. Every change needs a new version: two warehouses of one version must be equal.
-SCHEMA_VERSION = 13
+SCHEMA_VERSION = 14
 
 
 @cache

@@ -63,7 +63,7 @@ _TABLES = """
 with latest as (
     select distinct on (source_system, table_name)
         source_system, table_name, status, finished_at, source_rows, raw_rows, quarantine_rows, reconciliation,
-        missing_rows, extra_rows, duplicate_rows, rows_deduplicated
+        missing_rows, extra_rows, duplicate_rows, rows_deduplicated, skipped
     -- Repairs and replays are about single rows, a backfill about one partition: none shows raw's row count or
     -- freshness.
     from ops.loads where strategy not in ('repair', 'replay', 'backfill')
@@ -74,7 +74,7 @@ with latest as (
 )
 select l.source_system, l.table_name, l.status, c.cursor_value, l.raw_rows, l.reconciliation,
     l.source_rows, l.quarantine_rows, l.missing_rows, l.extra_rows, l.duplicate_rows,
-    coalesce(l.rows_deduplicated, 0) as rows_deduplicated,
+    coalesce(l.rows_deduplicated, 0) as rows_deduplicated, l.skipped,
     coalesce(q.rows, 0) as quarantined,
     extract(epoch from clock_timestamp() - p.published_at)::float8 as freshness_seconds
 from latest as l
@@ -113,7 +113,7 @@ from ops.watches order by last_round_at desc
 _LOADS = """
 select l.source_system, l.table_name, l.strategy, l.status, l.rows_read, l.rows_inserted, l.rows_updated,
     l.rows_unchanged, l.rows_deduplicated, l.rows_quarantined, l.rows_deleted, l.source_rows, l.raw_rows,
-    l.quarantine_rows, l.reconciliation, l.missing_rows, l.extra_rows, l.duplicate_rows, l.error,
+    l.quarantine_rows, l.reconciliation, l.missing_rows, l.extra_rows, l.duplicate_rows, l.skipped, l.error,
     extract(epoch from l.finished_at - l.started_at)::float8 as seconds
 from ops.loads as l
 inner join ops.runs as r using (run_id)

@@ -70,6 +70,8 @@ create table if not exists ops.loads (
     missing_rows bigint,
     extra_rows bigint,
     duplicate_rows bigint,
+    -- What of the source was not loaded, and why, such as a file that was cut short: raw lacks it, and no count says so.
+    skipped text,
     key_difference numeric,
     error_id text,
     error text,
@@ -777,6 +779,16 @@ begin
     elsif new.reconciliation = 'match' then
         perform ops.resolve_alerts(array['result differs', 'content differs'], about, 'the last load matches');
     end if;
+    if new.skipped is not null then
+        alert.name := 'part skipped';
+        alert.severity := 'warning';
+        alert.what := new.skipped;
+        alert.fix := 'mend it at the source: each load tries again';
+        alert.cause := about || ': skipped';
+        perform ops.fire_alert(alert);
+    else
+        perform ops.resolve_alerts(array['part skipped'], about, 'the last load skipped nothing');
+    end if;
     -- Rows that somebody discarded are counted with each load that reads them again, and are no news.
     if
         new.rows_quarantined > 0
@@ -1479,4 +1491,4 @@ end
 $$;
 select ops.let_dashboard_read();
 
-insert into ops.schema_version (version) values (13) on conflict do nothing;
+insert into ops.schema_version (version) values (14) on conflict do nothing;

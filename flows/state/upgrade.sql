@@ -118,6 +118,7 @@ alter table if exists ops.loads add column if not exists missing_rows bigint;
 alter table if exists ops.loads add column if not exists extra_rows bigint;
 alter table if exists ops.loads add column if not exists duplicate_rows bigint;
 alter table if exists ops.loads add column if not exists key_difference numeric;
+alter table if exists ops.loads add column if not exists skipped text;
 alter table if exists ops.reconciliations add column if not exists duplicate bigint not null default 0;
 alter table if exists ops.chunks add column if not exists written_by text;
 -- Version 12 has budgets, at which loads stop.

@@ -123,7 +123,7 @@ class LoadCounts:
     """The row counts of one load; see the check constraint on ops.loads.
 
     Keys that raw lacks, keys that only raw has, and source rows beyond the first of their key: None if keys were not
-    compared one by one.
+    compared one by one. `skipped` is what of the source was not loaded, in words without values of rows.
     """
 
     rows_read: int = 0
@@ -141,6 +141,7 @@ class LoadCounts:
     missing_rows: int | None = None
     extra_rows: int | None = None
     duplicate_rows: int | None = None
+    skipped: str | None = None
 
     def after(self, before: "LoadCounts") -> "LoadCounts":
         """These counts plus those of an earlier part of the same read; totals are the latest."""

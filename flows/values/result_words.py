@@ -10,6 +10,10 @@ NOTICED = frozenset({"missing", "extra", "duplicate"})
 
 def in_words(counts: LoadCounts) -> str | None:
     """`5 rows at the source are missing in raw`; None for a result that needs no warning."""
+    return "; ".join(part for part in (_difference(counts), counts.skipped) if part) or None
+
+
+def _difference(counts: LoadCounts) -> str | None:
     held = (counts.raw_rows or 0) + (counts.quarantine_rows or 0)
     lacking = (counts.source_rows or 0) - held
     also: list[str] = []

@@ -89,7 +89,7 @@ def test_the_command_line_shows_what_stopped_and_ends_with_an_exit_code_of_its_o
     said = " ".join(done.output.split())
     assert "Stopped shop." in said
     assert "budget of 200 rows (of the run)" in said
-    assert "The sources have not changed" not in said
+    assert "There was nothing new to load" not in said
 
 
 def test_automations_know_that_a_run_which_stopped_at_its_budget_has_ended() -> None:

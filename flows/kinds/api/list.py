@@ -34,7 +34,7 @@ from flows.kinds.api.pages.page import Page, Start
 from flows.kinds.api.pages.parts import Parts, read_parts
 from flows.kinds.api.parents import parents_of
 from flows.kinds.api.plan import identity_of
-from flows.kinds.api.report import refused_parents, warning_of
+from flows.kinds.api.report import lists_refused, refused_parents, warning_of
 from flows.kinds.api.shape import shape_of
 from flows.landing.table import SchemaChange
 from flows.publish.run import LoadRun
@@ -237,6 +237,7 @@ class ListLoad:
             moves_cursor=gathered.ended or ordered,
             tombstones=endpoint.deleted is not None,
             lists=gathering.landing.lists if isinstance(endpoint.load, Merge) else None,
+            skipped=lists_refused(gathered, session.target.where),
         )
         if gathered.ended:
             # "Not modified" would keep what is missing away until the list changes.
@@ -264,7 +265,6 @@ class ListLoad:
         if gathered.ended:
             self.warning = warning_of(
                 gathered,
-                self.session.target.where,
                 self._lacks,
                 replaces=isinstance(endpoint.load, Replace),
                 grouped=endpoint.parent is not None and endpoint.parent.group is not None,

@@ -17,9 +17,15 @@ def refused_parents(gathered: Gathered, where: str) -> SourceError:
     )
 
 
-def warning_of(
-    gathered: Gathered, where: str, lacks: int = 0, *, replaces: bool = False, grouped: bool = False
-) -> str | None:
+def lists_refused(gathered: Gathered, where: str) -> str | None:
+    """The lists of parents that the API did not give, in words; None before all were asked for."""
+    if not gathered.ended or not gathered.outcomes:
+        return None
+    problem = refused_parents(gathered, where)
+    return f"{problem.what}; {problem.fix}"
+
+
+def warning_of(gathered: Gathered, lacks: int = 0, *, replaces: bool = False, grouped: bool = False) -> str | None:
     """What the load says besides its counts; None if the list is known to be complete.
 
     `replaces`: of a replace; `grouped`: of several parents by one request.
@@ -31,9 +37,6 @@ def warning_of(
             f"the API counts {lacks} more records than its pages have had, because records moved or repeat while the "
             "list was read, so nothing of it was marked as deleted; the next run reads it again"
         )
-    if gathered.outcomes:
-        problem = refused_parents(gathered, where)
-        return f"{problem.what}; {problem.fix}"
     if gathered.ignored:
         return (
             f"{gathered.ignored} answers were ignored as declared, so nothing of their lists was marked as deleted; "

@@ -36,7 +36,7 @@ def with_members(
         try:
             files += _members(place, one, members, max_expansion)
         except FileProblem as problem:
-            left.append(Left(one.path, problem.reason, problem.waits))
+            left.append(Left(one.path, problem.reason, problem.waits, one.quiet))
     return files
 
 

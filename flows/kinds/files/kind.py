@@ -89,13 +89,19 @@ class FileDrops(Kind[Files, FileTable]):
             held = list(planned.known.held.values())
             if isinstance(table.load, Replace):
                 held = held[-1:]
+            unloaded = len(planned.pending) + sum(not one.is_expected for one in planned.left)
             one_key_in_several = bool(table.keys) and len(held) > 1
+            note = "counts of rows in the files as they were read"
+            if one_key_in_several:
+                note = "several files may have one key, so rows cannot be counted"
+            if unloaded:
+                note = (
+                    f"{unloaded:,} {'file is' if unloaded == 1 else 'files are'} not loaded, so rows cannot be counted"
+                )
             totals = Totals(
-                None if one_key_in_several else sum(one.rows for one in held),
+                None if one_key_in_several or unloaded else sum(one.rows for one in held),
                 {key: table.raw_type(key) for key in table.keys},
-                note="several files may have one key, so rows cannot be counted"
-                if one_key_in_several
-                else "counts of rows in the files as they were read",
+                note=note,
                 newest=table.on_duplicate == "newest",
             )
             target = Target(source.name, table.name, source.raw_schema)

@@ -10,22 +10,42 @@ from flows.values.visible import visible
 _NAMED = 5
 
 
+# For how many seconds a file may wait for its end, its marker or its manifest before a person is told.
+_PATIENCE = 3600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A file of which nothing was loaded. `waits`: it is expected to become complete, so that nobody need act."""
+    """A file of which nothing was loaded. `waits`: it may become complete by itself; `quiet`: as of a `Found`."""
 
     path: str
     reason: str
     waits: bool = False
+    quiet: float | None = None
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether it is early to say that somebody must act."""
+        return self.waits and (self.quiet or 0.0) < _PATIENCE
 
 
 class FileProblem(Exception):
-    """A file that must not be loaded in part. `waits`: see `Left`. The text has no values of rows."""
+    """A file that must not be loaded in part. `waits`: as of `Left`. The text has no values of rows."""
 
     def __init__(self, reason: str, *, waits: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.waits = waits
+
+
+def waiting(left: Sequence[Left]) -> str | None:
+    """In words: the files that are expected to become complete."""
+    return in_words([one for one in left if one.is_expected])
+
+
+def skipped(left: Sequence[Left]) -> str | None:
+    """In words: the files that stay skipped until somebody acts."""
+    return in_words([one for one in left if not one.is_expected])
 
 
 def in_words(left: Sequence[Left]) -> str | None:

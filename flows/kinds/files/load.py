@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flows.declare import Append, Merge, Overwrite, Replace
 from flows.kinds.files.declared import Files
 from flows.kinds.files.doubtful import document
-from flows.kinds.files.left import in_words
+from flows.kinds.files.left import skipped, waiting
 from flows.kinds.files.plan import FilesPlan
 from flows.kinds.files.stage import RefusedByType, Staging, Taken
 from flows.kinds.files.state import KnownFile, forget_files, save_files
@@ -37,7 +37,7 @@ async def carry_out(run: LoadRun[Files, FileTable], planned: FilesPlan) -> Loade
     left = (*planned.left, *staging.left)
     gone = _really_gone(planned, staging.taken)
     _refuse_too_many_gone(run.table, planned, gone)
-    part, lists = await _part(run, planned, staging, gone)
+    part, lists = await _part(run, planned, staging, gone, skipped(left))
     states = [*(one.known for one in staging.taken), *(replace(one, state="vanished") for one in gone)]
 
     async def keep_state(warehouse: Connection[Record], batch_id: int) -> None:
@@ -48,7 +48,7 @@ async def carry_out(run: LoadRun[Files, FileTable], planned: FilesPlan) -> Loade
     counts = await run.publish(part, keep_state)
     await staging.doubtful.drop()
     await run.warehouse.execute(f"drop table if exists {lists}")
-    plan = replace(planned.plan, warning=in_words(left))
+    plan = replace(planned.plan, warning=waiting(left))
     return Loaded(plan, counts, described_changes(part.changes, ()))
 
 
@@ -66,7 +66,7 @@ async def _staged_files(run: LoadRun[Files, FileTable], planned: FilesPlan, *, c
 
 
 async def _part(
-    run: LoadRun[Files, FileTable], planned: FilesPlan, staging: Staging, gone: list[KnownFile]
+    run: LoadRun[Files, FileTable], planned: FilesPlan, staging: Staging, gone: list[KnownFile], left_out: str | None
 ) -> tuple[Staged, str]:
     session, target, table = run.session, run.target, run.table
     extracted_at = datetime.now(UTC).isoformat()
@@ -83,7 +83,8 @@ async def _part(
     changes = await changes_since(run.warehouse, target, shape, dict(planned.raw) if planned.raw else None)
     landed = await run.warehouse.fetchval(f"select count(*) from {target.landing}")
     session.rows_read = landed + len(unreadable)
-    total = _rows_now(planned, staging.taken, gone, table)
+    # How many rows a skipped file has, nobody knows.
+    total = None if left_out else _rows_now(planned, staging.taken, gone, table)
     part = Staged(
         load=load,
         shape=shape,
@@ -99,6 +100,7 @@ async def _part(
         unreadable=unreadable,
         source_keys=None if total is None else KeySet(total),
         on_duplicate=table.on_duplicate,
+        skipped=left_out,
         lists=WholeLists(covered, FILE, documented=True) if covered and not isinstance(load, Replace) else None,
     )
     return part, lists

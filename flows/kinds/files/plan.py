@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -128,28 +129,30 @@ def _complete(
     match source.ready:
         case Settled() as settled:
             untold = 'its place does not tell when it was written: declare Marker, Manifest, or Settled("0 s")'
-            told = _split(found, left, lambda one: one.quiet is not None or not settled.seconds, untold)
-            return _split(
-                told, left, lambda one: (one.quiet or 0) >= settled.seconds, "it was written to a moment ago"
-            ), {}
+            told, silent = _split(found, lambda one: one.quiet is not None or not settled.seconds)
+            complete, growing = _split(told, lambda one: (one.quiet or 0) >= settled.seconds)
+            left += [Left(one.path, untold) for one in silent]
+            left += [Left(one.path, "it was written to a moment ago", waits=True) for one in growing]
+            return complete, {}
         case Marker() as marker:
             beside = _beside(place, found)
-            return _split(
-                found, left, lambda one: marker.of(one.name) in beside[one.folder], "its marker is not there yet"
-            ), {}
+            # A pattern such as `*.csv*` has the markers as well, which wait for none of their own.
+            markers = {folder: {marker.of(name) for name in there} for folder, there in beside.items()}
+            files = [one for one in found if one.name not in markers[one.folder]]
+            complete, unmarked = _split(files, lambda one: marker.of(one.name) in beside[one.folder])
+            left += [Left(one.path, "its marker is not there yet", waits=True, quiet=one.quiet) for one in unmarked]
+            return complete, {}
         case Manifest() as manifest:
             return _in_manifests(place, manifest, found, left)
 
 
-def _split(found: Iterable[Found], left: list[Left], is_complete: object, reason: str) -> list[Found]:
-    assert callable(is_complete)
-    complete = []
+def _split(found: Iterable[Found], is_one: Callable[[Found], bool]) -> tuple[list[Found], list[Found]]:
+    """Those of which it holds, and the others."""
+    yes: list[Found] = []
+    no: list[Found] = []
     for one in found:
-        if is_complete(one):
-            complete.append(one)
-        else:
-            left.append(Left(one.path, reason, waits=True))
-    return complete
+        (yes if is_one(one) else no).append(one)
+    return yes, no
 
 
 def _beside(place: Place, found: Sequence[Found]) -> dict[str, dict[str, Found]]:
@@ -169,10 +172,12 @@ def _in_manifests(
             broken[folder] = problem
     complete = []
     for one in found:
+        if fnmatch.fnmatchcase(one.name, manifest.pattern):
+            continue
         if (unread := broken.get(one.folder)) is not None:
-            left.append(Left(one.path, unread.reason, unread.waits))
+            left.append(Left(one.path, unread.reason, unread.waits, one.quiet))
         elif one.path in listed:
             complete.append(one)
         else:
-            left.append(Left(one.path, "no manifest lists it yet", waits=True))
+            left.append(Left(one.path, "no manifest lists it yet", waits=True, quiet=one.quiet))
     return complete, listed

@@ -109,7 +109,7 @@ class Staging:
                         begun = await ahead.pop(found.path)
                         await self._take(found, begun)
                     except FileProblem as problem:
-                        self.left.append(Left(found.path, problem.reason, problem.waits))
+                        self.left.append(Left(found.path, problem.reason, problem.waits, found.quiet))
                 if self.run.on_progress is not None:
                     self.run.on_progress("received", self.received)
             await self._land_queue()

@@ -20,11 +20,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows.access.addresses import connect
+from flows.access.addresses import SourceAddress, connect
 from flows.cli.app import app
 from flows.declare import Merge
 from flows.failures.circuit import guarded
 from flows.failures.diagnose import diagnose
+from flows.kinds.files import Files
 from flows.kinds.postgres import Database, Table
 from flows.operations.alerts import Condition
 from flows.operations.checks.check import Check, Round
@@ -32,10 +33,12 @@ from flows.operations.freshness import Clocks
 from flows.state import ledger, reconciliations, runs
 from flows.values.errors import MedallionError
 from flows.verbs.compare import compare_table
+from flows.verbs.load import load_table
 from tests.conftest import TestDatabase
 from tests.docs.runbooks.pages import Block, Step, page
 from tests.operations.watches import Watching
 from tests.publish.two_ends import Rows, TwoEnds, run_sql
+from tests.sessions import take_over_sessions
 
 Hand = Callable[[], object]
 OPEN = "select name || ' ' || subject from ops.alerts where resolved_at is null order by 1"
@@ -51,7 +54,8 @@ class Night:
     it: Watching
     patched: pytest.MonkeyPatch
     runner: asyncio.Runner
-    source: Database = field(init=False)
+    source: Database | Files = field(init=False)
+    folder: str = ""
     #: What is done in place of a command. One that ends with a space takes what follows it.
     stands_for: dict[str, Callable[[list[str]], object]] = field(default_factory=dict)
     #: What a build of the models does, and whether one is needed.
@@ -78,9 +82,12 @@ class Night:
     def declare(self, *tables: Table, **options: Any) -> None:
         """These tables, and no others, are declared."""
         # A source without tables cannot be declared.
-        self.source = Database(
-            "shop", connection="shop", tables=tables or (Table("t", key="id", load=Merge()),), **options
-        )
+        tables = tables or (Table("t", key="id", load=Merge()),)
+        self.declare_source(Database("shop", connection="shop", tables=tables, **options))
+
+    def declare_source(self, source: Database | Files, folder: str = "") -> None:
+        """This source, and no other, is declared."""
+        self.source, self.folder = source, folder
         for module in (
             "flows.verbs.find",
             "flows.sources",
@@ -109,9 +116,11 @@ class Night:
         async def guarded_load() -> None:
             async with (
                 connect(self.ends.warehouse_address, side="warehouse") as warehouse,
-                guarded(warehouse, "shop", "source shop"),
+                guarded(warehouse, self.source.name, f"source {self.source.name}"),
             ):
-                await self.ends.load(table)
+                take_over_sessions()
+                address = SourceAddress(self.folder) if self.folder else self.ends.shop_address
+                await load_table(self.ends.warehouse_address, address, self.source, table)
 
         try:
             self.wait_for(guarded_load())

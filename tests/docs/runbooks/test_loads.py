@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from flows.declare import Ask, Budget, Merge, Replace, Rule, Sequence, Timestamp
+from flows.declare import Append, Ask, Budget, Merge, Replace, Rule, Sequence, Timestamp
+from flows.kinds.files import Csv, Files, FileTable, Settled
 from flows.kinds.postgres import Table
 from flows.values.errors import ConfigurationError, DataRefused
 from tests.docs.runbooks.night import Night, exercise
@@ -63,6 +65,19 @@ def test_a_result_that_differs(night: Night) -> None:
     night.at_source("insert into differing values (11, 1, '2001-01-01')")
     assert night.load("differing") is None
     night.follow("result differs", "shop.differing")
+
+
+@exercise("part skipped")
+def test_a_part_of_the_source_that_was_skipped(night: Night, tmp_path: Path) -> None:
+    """A file that its own last line contradicts."""
+    lines = FileTable("lines", match="*.csv", load=Append(), format=Csv(trailer=r"^T,(?P<rows>\d+)"))
+    night.declare_source(Files("drop", connection="drop", ready=Settled("0 s"), tables=[lines]), str(tmp_path))
+    (tmp_path / "whole.csv").write_text("x\n1\nT,1\n")
+    (tmp_path / "cut.csv").write_text("x\n2\nT,2\n")
+    assert night.load("lines") is None
+    assert night.raw("select x from raw_drop.lines") == [("1",)]
+    mended = {2: lambda: (tmp_path / "cut.csv").write_text("x\n2\n3\nT,2\n")}
+    night.follow("part skipped", "drop.lines", hands=mended)
 
 
 @exercise("budget reached")
