@@ -68,7 +68,7 @@ def _amount(use: BudgetUse, amount: float) -> str:
 
 def preview_parts(name: str, preview: Preview) -> list[Table | Text | JSON]:
     """`medallion preview`: facts of the endpoint, its fields, the first records."""
-    facts = grid(f"Preview of {name}", ["what", "declared", "suggested by the response"])
+    facts = grid(f"Preview of {name}", ["what", "declared", "found"])
     for fact in preview.facts:
         facts.add_row(*fact)
     fields = grid("Fields", ["field", "kinds"])

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+from collections.abc import Iterable, Iterator
 
 from flows.kinds.answers import Preview
 from flows.kinds.files.archives import with_members
@@ -14,7 +15,7 @@ from flows.kinds.files.left import FileProblem, Left, in_words
 from flows.kinds.files.parse import Checks, FileReader
 from flows.kinds.files.place import Place
 from flows.kinds.files.rows import BLOCKS, RowTooLong
-from flows.kinds.files.table import FileTable
+from flows.kinds.files.table import LINE, FileTable
 from flows.values.errors import SourceError
 
 
@@ -41,11 +42,20 @@ def look(place: Place, source: Files, table: FileTable, count: int) -> Preview:
         raise SourceError(f"{files[-1].path}: {problem.reason}", where=where, fix="look at the file") from None
     except RowTooLong:
         raise SourceError(f"{files[-1].path}: a row is too long", where=where, fix="look at the file") from None
-    texts = b"".join(portion.sure + portion.doubtful for portion in portions).decode("utf-8")
-    rows = itertools.islice(csv.reader(io.StringIO(texts, newline="")), count)
-    records = [json.dumps(dict(zip(reader.sure_names, row, strict=False)), ensure_ascii=False) for row in rows]
+    kept = [one.name for one in reader.values if one.keeps_original]
+    shown = [dict(zip(reader.sure_names, row, strict=True)) for row in _rows(portion.sure for portion in portions)]
+    for row in _rows(portion.doubtful for portion in portions):
+        # What is not written as declared is shown as the file has it, and so it comes into quarantine.
+        originals = dict(zip(kept, row[len(reader.sure_names) :], strict=True))
+        shown.append(dict(zip(reader.sure_names, row, strict=False)) | originals)
+    shown.sort(key=lambda row: int(row[LINE]))
+    records = [json.dumps(row, ensure_ascii=False) for row in shown[:count]]
     facts = [("file", table.match, files[-1].path), ("files", "", f"{len(files):,} match")]
     if said := in_words(left):
         facts.append(("skipped", "", said))
     kinds = {one.name: one.raw_type for one in reader.values} | table.pattern.columns
     return Preview([record.encode() for record in records], kinds, facts)
+
+
+def _rows(portions: Iterable[bytes]) -> Iterator[list[str]]:
+    return csv.reader(io.StringIO(b"".join(portions).decode("utf-8"), newline=""))

@@ -11,7 +11,7 @@ import pytest
 from flows.access.addresses import SourceAddress
 from flows.declare import Masked
 from flows.kinds.answers import Ends
-from flows.kinds.files import Files
+from flows.kinds.files import Csv, Files
 from flows.kinds.files.draft import draft_files
 from flows.kinds.files.kind import FileDrops
 from flows.values.connection import DatabaseConnection
@@ -60,9 +60,22 @@ async def test_a_preview_shows_the_first_rows_of_the_newest_file(drop: Drop) -> 
 
     assert [json.loads(record) for record in seen.records] == [
         {"v": value, "mail": "***", "day": "2026-01-02", "_file": "2026-01-02.csv", "_line": line}
-        for value, line in (("1", "2"), ("3", "4"))
+        for value, line in (("1", "2"), ("x", "3"))
     ]
     assert seen.fields == {"v": "integer", "mail": "text", "day": "date"}
+
+
+async def test_a_preview_shows_a_value_that_is_not_written_as_declared_as_the_file_has_it(drop: Drop) -> None:
+    table = replace(LINES, columns={"v": "numeric"}, format=Csv(delimiter=";", decimal=","))
+    ends = Ends(
+        DatabaseConnection("warehouse", "postgresql://nowhere"),
+        SourceAddress(str(drop.root)),
+        drop.source(table),
+        table,
+    )
+    drop.put("a.csv", "v\n1.234,50\n5,5\n")
+    seen = await FileDrops().preview(ends, 2)
+    assert [json.loads(record)["v"] for record in seen.records] == ["1.234,50", "5.5"]
 
 
 def test_a_file_that_cannot_be_read_drafts_nothing(tmp_path: Path) -> None:
