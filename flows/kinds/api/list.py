@@ -21,13 +21,14 @@ from flows.declare import Merge, Replace
 from flows.failures.diagnose import diagnose
 from flows.kinds.api import Api, Endpoint, PageNumber, Since, known_fields, list_state, reached
 from flows.kinds.api.clocks import Clocks
+from flows.kinds.api.counted import ListCount
 from flows.kinds.api.gathering import ListGathering
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.landing import published
 from flows.kinds.api.list_state import Gathered, ListRead
 from flows.kinds.api.pages.children import Lists, OneByOne, read_children
 from flows.kinds.api.pages.coming import Coming
-from flows.kinds.api.pages.endpoint import count_records, open_reader
+from flows.kinds.api.pages.endpoint import open_reader
 from flows.kinds.api.pages.endpoint_reader import EndpointReader
 from flows.kinds.api.pages.groups import Groups
 from flows.kinds.api.pages.page import Page, Start
@@ -192,16 +193,15 @@ class ListLoad:
 
     async def _publish(self, changes: list[SchemaChange]) -> LoadCounts:
         session, endpoint, gathering = self.session, self.endpoint, self.gathering
+        source_keys = None
+        if gathering.gathered.ended and not gathering.gathered.unchanged:
+            total = await ListCount(gathering).total()
+            source_keys = None if total is None else KeySet(total)
         gathered, fields = gathering.gathered, gathering.fields
         unreadable = await gathering.landing.stamped()
         session.rows_read = gathered.rows + len(unreadable)
         landing, ceiling = session.target.landing, gathering.known.ceiling
         self.upper = await reached.latest(session.warehouse, landing, endpoint, ceiling, self.upper or self.state.value)
-        source_keys = None
-        if gathered.ended and not gathered.unchanged:
-            with session.reading():
-                total = await count_records(self.source, endpoint, self.connection, limits=self.limits)
-            source_keys = None if total is None else KeySet(total)
         self._lacks = await self._moved(gathered, source_keys)
         parts = await reached.by_part(session.warehouse, landing, endpoint, gathered)
         gathered = replace(gathered, parts=parts, batch=gathered.batch or session.batch_id)
