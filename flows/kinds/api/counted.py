@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from flows.declare import Replace
-from flows.kinds.api import Since
+from flows.kinds.api import PageNumber, Since
 from flows.kinds.api.gathering import ListGathering
 from flows.kinds.api.pages.endpoint import count_records, open_reader
 from flows.kinds.api.pages.page import Start
@@ -45,9 +45,13 @@ class _Look:
 
 @dataclass(slots=True)
 class ListCount:
-    """The count of a list that has been read to its end, and the records that came in between."""
+    """The count of a list that has been read to its end, and the records that came in between.
+
+    `renews`: raw's rows are removed when this is published.
+    """
 
     gathering: ListGathering
+    renews: bool = False
 
     async def total(self) -> int | None:
         """How many records the list has, if possible at a time at which those that were read are all of it.
@@ -77,6 +81,17 @@ class ListCount:
                 return total
         return total
 
+    async def moved(self, total: int | None) -> int:
+        """How many records of a replaced list the API counts and the pages lack, since they moved between pages.
+
+        Only page numbers are read without an overlap. The records would be deleted, and come back with the next load.
+        """
+        gathering, endpoint = self.gathering, self.gathering.endpoint
+        paged = isinstance(gathering.run.source.pagination_of(endpoint), PageNumber) and gathering.gathered.pages > 1
+        if total is None or not paged or not isinstance(endpoint.load, Replace):
+            return 0
+        return max(0, total - await self._landed())
+
     @property
     def _may_look(self) -> bool:
         """Not if the list lacks what is declared to be left out, or if its reading cannot be repeated in part."""
@@ -88,21 +103,37 @@ class ListCount:
     def _replaces(self) -> bool:
         """Whether raw will have what has landed, and nothing else."""
         gathering = self.gathering
-        return gathering.first or (isinstance(gathering.endpoint.load, Replace) and not gathering.gathered.unproven)
+        return (
+            self.renews
+            or gathering.first
+            or (isinstance(gathering.endpoint.load, Replace) and not gathering.gathered.unproven)
+        )
+
+    @property
+    def _known(self) -> str:
+        return " and ".join(f"l.{quote_identifier(key)} is not null" for key in self.gathering.endpoint.keys)
+
+    @property
+    def _lives(self) -> str:
+        return "true" if self.gathering.endpoint.deleted is None else "l._deleted_at is null"
+
+    async def _landed(self) -> int:
+        """How many of the source's records have landed; those without a key count each."""
+        names, session = column_list(self.gathering.endpoint.keys), self.gathering.session
+        found = await session.warehouse.fetchval(
+            f"select count(distinct ({names})) filter (where {self._known}) "
+            f"+ count(*) filter (where not ({self._known})) from {session.target.landing} as l where {self._lives}"
+        )
+        return int(found) + self.gathering.gathered.unreadable
 
     async def _held(self) -> int:
         """How many of the source's records raw and quarantine will have."""
+        if self._replaces:
+            return await self._landed()
         gathering, target = self.gathering, self.gathering.session.target
         warehouse, keys = gathering.session.warehouse, gathering.endpoint.keys
         names = column_list(keys)
-        known = " and ".join(f"l.{quote_identifier(key)} is not null" for key in keys)
-        lives = "true" if gathering.endpoint.deleted is None else "l._deleted_at is null"
-        if self._replaces:
-            found = await warehouse.fetchval(
-                f"select count(distinct ({names})) filter (where {known}) + count(*) filter (where not ({known})) "
-                f"from {target.landing} as l where {lives}"
-            )
-            return int(found) + gathering.gathered.unreadable
+        known, lives = self._known, self._lives
         types = {field.name: field.type for field in gathering.endpoint.key_fields}
         same = " and ".join(f"r.{quote_identifier(key)} = l.{quote_identifier(key)}" for key in keys)
         new = await warehouse.fetchval(
