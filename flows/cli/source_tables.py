@@ -96,6 +96,8 @@ def _belongs_to(stored: StoredCursor) -> str:
     named = [f"{cursor['kind']}({cursor.get('column') or cursor.get('parameter') or ''})"] if cursor else []
     named += [str(source[part]) for part in ("database",) if source.get(part)]
     named += [f"{part} {source[part]}" for part in ("system", "timeline", "server") if source.get(part)]
+    if stored.words and stored.value:
+        named.append(stored.words)
     if limit := stored.identity.get("limited"):
         named.append(f"a sample of {limit:,} rows at most")
     return ", ".join(named)

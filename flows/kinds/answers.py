@@ -73,13 +73,17 @@ class EventTime:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A table's line on the page of all tables, where it is not as for other kinds. None: as for others."""
+    """A table's line on the page of all tables, where it is not as for other kinds. None: as for others.
+
+    `stored`: what the value of its stored cursor is, if it is none of the cursor's.
+    """
 
     name: str | None = None
     key: str | None = None
     load: str | None = None
     cursor: str | None = None
     deletes: str | None = None
+    stored: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +29,17 @@ _OF_RAW = ("masked", "limited")
 
 @dataclass(frozen=True, slots=True)
 class StoredCursor:
-    """A table's stored cursor, and what it belongs to (`identity`, see `flows.publish.identity`)."""
+    """A table's stored cursor, and what it belongs to (`identity`, see `flows.publish.identity`).
+
+    `words`: what the value is, if it is none of the cursor's.
+    """
 
     table: str
     value: str | None
     batch_id: int | None = None
     updated_at: datetime | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
+    words: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,11 @@ async def stored_cursors(names: list[str] | None) -> list[StoredCursor]:
     async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
         await ledger.ensure_schema(warehouse)
         for name, tables in choose(names).items():
-            for table in find_source(name).tables:
+            source = find_source(name)
+            for table in source.tables:
                 if tables is None or table.name in tables:
-                    found.append(await _stored(warehouse, name, table.name))
+                    words = kind_of(source).words(table).stored
+                    found.append(replace(await _stored(warehouse, name, table.name), words=words))
     return found
 
 

@@ -8,7 +8,9 @@ from typer.testing import CliRunner
 
 from flows.access.addresses import connect
 from flows.cli.app import app
+from flows.cli.source_tables import cursors_table
 from flows.declare import Append, Epoch, Merge, Replace, Sequence, Timestamp, TransactionId
+from flows.kinds.api import Api, Endpoint, Parent, SinglePage
 from flows.kinds.postgres import Database, Table
 from flows.state import table_locks
 from flows.values.errors import DeclarationError, LoadLocked
@@ -142,3 +144,20 @@ def test_the_commands_print_it(ends: TwoEnds, monkeypatch: pytest.MonkeyPatch) -
     assert "nothing was changed" in planned.output
     moved = runner.invoke(app, ["cursor", "reset", "shop.items"])
     assert moved.exit_code == 0, moved.output
+
+
+async def test_the_cursor_of_children_is_shown_as_the_batch_that_it_is(
+    ends: TwoEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the latest batch of their parents that was read; each parent has its own cursor."""
+    messages = Endpoint("messages", path="/channels/{id}", parent=Parent("channels", column="channel"))
+    endpoints = [Endpoint("channels", path="/channels"), messages]
+    chats = Api("chats", connection="chats", pagination=SinglePage(), endpoints=endpoints)
+    monkeypatch.setattr("flows.verbs.find.SOURCES", (chats,))
+    await stored_cursors(None)  # makes the schema
+    into = "insert into ops.cursors (source_system, table_name, cursor_value, batch_id)"
+    ends.raw(f"{into} values ('chats', 'channels', '17', 17), ('chats', 'messages', '17', 17)")
+
+    shown = [str(cell) for cell in cursors_table(await stored_cursors(None)).columns[2].cells]
+
+    assert shown == ["", "latest batch of channels that was read"]

@@ -180,6 +180,14 @@ class ListGathering:
             except NotYet:
                 return
 
+    def acceptable(self, records: Sequence[bytes]) -> Sequence[bytes]:
+        """Those of the records that can land.
+
+        Raises:
+            SchemaDrift: one does not satisfy the contract, and fields are frozen.
+        """
+        return self._as_known(readable(records, [], [], careful=True), [], [], None)
+
     def _as_known(
         self, records: Sequence[bytes], keys: Sequence[Steps], unreadable: list[Unreadable], parent: str | None
     ) -> Sequence[bytes]:
@@ -211,7 +219,9 @@ class ListGathering:
             known = replace(known, ceiling=self._ceiling(page))
         elif page.number == 1 and isinstance(cursor := self.endpoint.cursor, Since) and cursor.is_time:
             known = replace(known, ceiling=_earlier(known.ceiling, self._ceiling(page)))
-        gathered = _with_outcome(gathered, page)
+        gathered, cursor = _with_outcome(gathered, page), self.endpoint.cursor
+        is_all = self.since is None or (isinstance(cursor, Since) and self.since == cursor.begin)
+        total = page.total if is_all and not is_divided else None
         if page.skipped and self.endpoint.parent is None and page.parent is not None:
             gathered = replace(gathered, held=(*gathered.held, page.parent))
         gathered = replace(
@@ -227,6 +237,10 @@ class ListGathering:
             unchanged=page.unchanged,
             token=page.token or gathered.token,
             etag=etag,
+            total=gathered.total if total is None else total,
+            least_total=min((one for one in (total, gathered.least_total) if one is not None), default=None),
+            most_total=max((one for one in (total, gathered.most_total) if one is not None), default=None),
+            last=page.last if page.is_last else gathered.last,
         )
         self.known = replace(known, since=self.since, gathered=gathered)
 

@@ -78,6 +78,7 @@ class _Carry:
     state: CursorState
     known: ListRead
     limited: Limited | None = None
+    renews: bool = False  # raw has a sample
 
 
 class Apis(Kind[Api, Endpoint]):
@@ -122,7 +123,7 @@ class Apis(Kind[Api, Endpoint]):
             limited = Limited(limit, first, keeps_cursor=not first and sample is None)
             refuse_beside_state(table, target.where, keeps_cursor=limited.keeps_cursor)
             plan = limited_plan(plan, limit, keeps_cursor=limited.keeps_cursor)
-        return Planned(plan, _Carry(source, table, state, known, limited))
+        return Planned(plan, _Carry(source, table, state, known, limited, sample is not None))
 
     async def waiting(self, warehouse: Connection[Record], origin: OpenApi, planned: Planned) -> Waiting:
         """What the API's first page says of the list, if it says how long the list is."""
@@ -142,7 +143,7 @@ class Apis(Kind[Api, Endpoint]):
         if carry.limited is not None:
             async with guarded(run.warehouse, run.source.name, run.target.where):
                 return await load_some(run, planned.plan, carry.state, carry.limited)
-        load = ListLoad(run, planned.plan, carry.state, carry.known)
+        load = ListLoad(run, planned.plan, carry.state, carry.known, renews=carry.renews)
         async with guarded(run.warehouse, run.source.name, run.target.where):
             counts = await load.run()
         warning = joined(planned.plan.warning, load.warning, rejected_keys(run.source, run.origin.connection))
@@ -233,8 +234,9 @@ class Apis(Kind[Api, Endpoint]):
         return "API"
 
     def words(self, table: Endpoint) -> Words:
-        """A change token is no column."""
-        return Words(cursor="change token" if isinstance(table.cursor, ChangeToken) else None)
+        """A change token is no column. Of children the parents that were read are stored; each has its own cursor."""
+        stored = None if table.parent is None else f"latest batch of {table.parent.endpoint} that was read"
+        return Words(cursor="change token" if isinstance(table.cursor, ChangeToken) else None, stored=stored)
 
     def dataset(self, source: Api, table: Endpoint) -> Dataset:
         """The API's host, and the list's path."""

@@ -16,7 +16,7 @@ from flows.kinds.api.list_state import Gathered, ListRead
 from flows.kinds.api.shape import places_of, shape_of, tombstone_of
 from flows.landing import records as payloads
 from flows.landing.records import Records
-from flows.landing.table import LANDING_SCHEMA, Stamp, create_landing, relation_columns, stamp_landing
+from flows.landing.table import LANDING_SCHEMA, Stamp, Target, create_landing, relation_columns, stamp_landing
 from flows.publish.session import LoadSession
 from flows.publish.staged import WholeLists
 from flows.quality.quarantine import Unreadable
@@ -102,11 +102,11 @@ class ListLanding:
                 f"create unlogged table if not exists {self.lists.relation} (parent text)"
             )
 
-    async def land(self, pages: AsyncIterator[Records]) -> int:
-        """Records of some pages → the landing table. Returns the records written."""
+    async def land(self, pages: AsyncIterator[Records], target: Target | None = None) -> int:
+        """Records of some pages → the landing table, or that of another `target`. Returns the records written."""
         return await payloads.land(
             self.session.warehouse,
-            self.session.target,
+            target or self.session.target,
             shape_of(self.endpoint),
             places_of(self.endpoint),
             pages,

@@ -19,15 +19,16 @@ import asyncpg
 from flows.access.addresses import connect
 from flows.declare import Merge, Replace
 from flows.failures.diagnose import diagnose
-from flows.kinds.api import Api, Endpoint, PageNumber, Since, known_fields, list_state, reached
+from flows.kinds.api import Api, Endpoint, Since, known_fields, list_state, reached
 from flows.kinds.api.clocks import Clocks
+from flows.kinds.api.counted import ListCount
 from flows.kinds.api.gathering import ListGathering
 from flows.kinds.api.http.limits import HttpLimits
 from flows.kinds.api.landing import published
-from flows.kinds.api.list_state import Gathered, ListRead
+from flows.kinds.api.list_state import ListRead
 from flows.kinds.api.pages.children import Lists, OneByOne, read_children
 from flows.kinds.api.pages.coming import Coming
-from flows.kinds.api.pages.endpoint import count_records, open_reader
+from flows.kinds.api.pages.endpoint import open_reader
 from flows.kinds.api.pages.endpoint_reader import EndpointReader
 from flows.kinds.api.pages.groups import Groups
 from flows.kinds.api.pages.page import Page, Start
@@ -49,7 +50,6 @@ from flows.values.errors import (
     SourceError,
     SourceUnavailable,
 )
-from flows.values.identifiers import quote_identifier
 from flows.values.plan import CursorState, KeySet, LoadCounts, LoadPlan, Window
 
 if TYPE_CHECKING:
@@ -62,7 +62,16 @@ _MOST_BEGINNINGS = 3
 class ListLoad:
     """One running load, from its plan to its counts."""
 
-    def __init__(self, run: LoadRun[Api, Endpoint], plan: LoadPlan, state: CursorState, known: ListRead) -> None:
+    def __init__(
+        self,
+        run: LoadRun[Api, Endpoint],
+        plan: LoadPlan,
+        state: CursorState,
+        known: ListRead,
+        *,
+        renews: bool = False,
+    ) -> None:
+        """`renews`: raw has a sample, which the list replaces."""
         self.of, self.session = run, run.session
         self.source, self.endpoint, self.plan, self.state = run.source, run.table, plan, state
         self.connection: ApiConnection = run.origin.connection
@@ -71,6 +80,7 @@ class ListLoad:
         self.gathering = ListGathering(run, plan, known)
         self.upper = known.reached or state.value
         self.groups = 0
+        self.renews = renews
         self.changes: list[str] = []
         self.warning: str | None = None
         self._lacks = 0
@@ -192,17 +202,17 @@ class ListLoad:
 
     async def _publish(self, changes: list[SchemaChange]) -> LoadCounts:
         session, endpoint, gathering = self.session, self.endpoint, self.gathering
+        # Later parts of the list must not remove the earlier ones.
+        renews = self.renews and self.groups == 0 and gathering.known.place is None
+        count, total = ListCount(gathering, renews), None
+        if gathering.gathered.ended and not gathering.gathered.unchanged:
+            total = await count.total()
         gathered, fields = gathering.gathered, gathering.fields
         unreadable = await gathering.landing.stamped()
         session.rows_read = gathered.rows + len(unreadable)
         landing, ceiling = session.target.landing, gathering.known.ceiling
         self.upper = await reached.latest(session.warehouse, landing, endpoint, ceiling, self.upper or self.state.value)
-        source_keys = None
-        if gathered.ended and not gathered.unchanged:
-            with session.reading():
-                total = await count_records(self.source, endpoint, self.connection, limits=self.limits)
-            source_keys = None if total is None else KeySet(total)
-        self._lacks = await self._moved(gathered, source_keys)
+        self._lacks = await count.moved(total)
         parts = await reached.by_part(session.warehouse, landing, endpoint, gathered)
         gathered = replace(gathered, parts=parts, batch=gathered.batch or session.batch_id)
         ordered = isinstance(endpoint.cursor, Since) and endpoint.cursor.ordered is True and endpoint.parent is None
@@ -232,7 +242,8 @@ class ListLoad:
             drops_copies=not isinstance(endpoint.load, Replace) or endpoint.deleted is not None,
             changes=tuple(changes),
             unreadable=tuple(unreadable),
-            source_keys=source_keys,
+            source_keys=None if total is None else KeySet(total),
+            renews=renews,
             more_follow=not gathered.ended,
             moves_cursor=gathered.ended or ordered,
             tombstones=endpoint.deleted is not None,
@@ -274,21 +285,6 @@ class ListLoad:
         self.changes += [f"{name} {change}" for name, change, _, _ in fields.changes]
         fields.changes.clear()
         return counts
-
-    async def _moved(self, gathered: Gathered, source: KeySet | None) -> int:
-        """How many records of a replaced list the API counts and the pages lack, since they moved between pages.
-
-        Only page numbers are read without an overlap. The records would be deleted, and come back with the next load.
-        """
-        paged = isinstance(self.source.pagination_of(self.endpoint), PageNumber) and gathered.pages > 1
-        if source is None or not paged or not isinstance(self.endpoint.load, Replace):
-            return 0
-        keys = ", ".join(quote_identifier(key) for key in self.endpoint.keys)
-        found = await self.session.warehouse.fetchval(
-            f"select count(distinct ({keys})) + count(*) filter (where ({keys}) is null) "
-            f"from {self.session.target.landing}"
-        )
-        return max(0, source.rows - int(found) - gathered.unreadable)
 
 
 class _BeginAgain(Exception):

@@ -28,6 +28,8 @@ class Gathered:
     `parts` are the latest values of the cursor by partition; `held` are those of which a list was skipped, as
     `Page.parent` names them: their cursors stay. `batch` is the first that published some of the list.
     `refuses` is the last parent that refused a list.
+    `total` is the API's count on the last page of the full list, `least_total` and `most_total` are the lowest and the
+    highest one; `last` is the place of its last page that had records, None if that was the first one.
     """
 
     landing: int | None = None
@@ -53,6 +55,10 @@ class Gathered:
     held: tuple[str, ...] = ()
     batch: int | None = None
     refuses: tuple[str, ...] = ()
+    total: int | None = None
+    least_total: int | None = None
+    most_total: int | None = None
+    last: dict[str, Any] | None = None
 
     @property
     def shows_no_deletes(self) -> bool:

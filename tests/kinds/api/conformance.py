@@ -142,7 +142,7 @@ def believing_every_end() -> Iterator[None]:
         return None
 
     believe = patch.object(Walk, "_end", lambda walk, answer: setattr(walk, "is_proven", True))
-    with believe, patch("flows.kinds.api.list.count_records", uncounted):
+    with believe, patch("flows.kinds.api.counted.count_records", uncounted):
         yield
 
 

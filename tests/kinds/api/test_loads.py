@@ -249,7 +249,10 @@ async def test_a_record_that_stands_on_two_pages_is_loaded_once(warehouse: TestD
 
 
 async def test_a_count_that_differs_shows_and_the_next_load_reads_everything_again(warehouse: TestDatabase) -> None:
-    first = await load_items(warehouse, json_page([item(1)], total=1), json_page([item(1)], total=3))
+    counted = json_page([item(1)], total=3)
+    first = await load_items(
+        warehouse, json_page([item(1)], total=1), counted, *[json_page([item(1)], total=1)] * 2, counted
+    )
     async with serve(json_page([item(n) for n in (1, 2, 3)], total=3), json_page([item(1)], total=3)) as server:
         second = await load(warehouse, server.url, "items", ITEMS)
 

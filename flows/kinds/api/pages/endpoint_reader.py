@@ -86,6 +86,7 @@ class EndpointReader:
             raise error
         kept = Kept(self._endpoint.cursor, start.since)
         width = self._api.concurrent_of(self._endpoint) if side_by_side else 0
+        here = last = start.place
         async with Ahead(self._records, walk, width) as ahead:
             began = datetime.now(UTC)
             while request is not None:
@@ -112,9 +113,13 @@ class EndpointReader:
                 following = without_key(following, self._api.auth)
                 if following is not None:
                     ahead.expect(following, answer, number)
-                page = self._page(kept.of(records), answer, number, place_after(following, number, walk), began)
-                is_proven = following is None and walk.is_proven and not walk.ignored
-                yield replace(page, is_proven=is_proven, ignored=walk.ignored if following is None else 0)
+                last = here if answer.records else last
+                here = place_after(following, number, walk)
+                page = self._page(kept.of(records), answer, number, here, began)
+                if following is None:
+                    is_proven = walk.is_proven and not walk.ignored
+                    page = replace(page, is_proven=is_proven, ignored=walk.ignored, last=last)
+                yield page
                 request = following
 
     def _other_pages(self, start: Start, of: Mapping[str, Requested] | None) -> AsyncGenerator[Page, None]:

@@ -55,6 +55,7 @@ class OffsetWalk(Walk):
             return self._pass_over()
         self.note_shape(answer)
         self._listed += answer.listed
+        grows = self._looks and (answer.total or 0) > (self._total or 0)
         self._total = answer.total if answer.total is not None else self._total
         if self._looks and is_repeat(page, self._before):
             page = []  # behind the end, some APIs repeat the last page
@@ -90,6 +91,10 @@ class OffsetWalk(Walk):
             self._end(answer)
             return page[repeated:], None
         if self._is_over(answer, told):
+            return page[repeated:], None
+        if grows and not told and self._counted == self._total:
+            # A total that grows with the list is not capped. Without this, a list that grows with each page has no end.
+            self.is_proven = True
             return page[repeated:], None
         self._is_capped |= self._looks
         reached = self._total is not None and self._counted >= self._total

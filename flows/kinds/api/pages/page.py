@@ -27,6 +27,8 @@ class Page:
     `keep`: its place must be durable before the next page is requested.
     `is_proven`: of the last page, whether the API has shown that it is the last one.
     `ignored`: of the last page, how many answers of the list were ignored as declared.
+    `last`: of the last page, the place of the last one with records, from which a later look begins; None if that was
+    the first page of the list.
     `ends`: whether its list ends, if its place does not say so: one of several lists, or of parents.
     """
 
@@ -49,6 +51,7 @@ class Page:
     refused: str | None = None
     keep: bool = False
     ends: bool | None = None
+    last: Place | None = None
 
     @property
     def is_last(self) -> bool:
