@@ -5,8 +5,8 @@
   the same name have; new ones, as `new` is if `old` is missing and it is a `partition_of` another, the grants of their
   table, and nobody reads past its policies through them.
 
-  Otherwise nothing happens if either is missing. If something cannot be kept, it fails and says what. flows/models/permissions.py
-  renders it too, for releases, so it uses no function of dbt.
+  Otherwise nothing happens if either is missing. If something cannot be kept, it fails and says what.
+  flows/models/permissions.py renders it too, for releases, so it uses no function of dbt.
 #}
 {% macro keep_permissions(old, new, named, partition_of='') -%}
     do $keep$
@@ -23,6 +23,11 @@
             inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
             where c.oid = new_root
         );
+        full_name constant text := (
+            select format('%I.%I', n.nspname, named) from pg_catalog.pg_class as c
+            inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+            where c.oid = old_root
+        );
         pair record;
         entry record;
         made text[];
@@ -33,7 +38,7 @@
         end if;
         perform set_config('search_path', 'pg_catalog', true);
 
-        select format('%s: the policy %I of %s reads it', old_root::regclass, p.polname, p.polrelid::regclass)
+        select format('the policy %I of %s reads it', p.polname, p.polrelid::regclass)
         into statement
         from pg_depend as d
         inner join pg_policy as p on d.classid = 'pg_policy'::regclass and d.objid = p.oid
@@ -118,7 +123,7 @@
 
             if pair.is_secured and pair.kind not in ('r', 'p') then
                 raise exception using errcode = '42809', message = format(
-                    '%s: row-level security cannot be kept by a %s', old_root::regclass, pair.kind_name
+                    'there is no row-level security for a %s', pair.kind_name
                 );
             end if;
             if pair.is_secured <> pair.was_secured and pair.kind in ('r', 'p') then
@@ -146,7 +151,9 @@
                         and o.option_value is distinct from n.option_value
                 loop
                     execute format(
-                        case when entry.value is null then 'alter view %s reset (%I)' else 'alter view %s set (%I = %s)' end,
+                        case
+                            when entry.value is null then 'alter view %s reset (%I)' else 'alter view %s set (%I = %s)'
+                        end,
                         pair.new_id::regclass, entry.name, entry.value
                     );
                 end loop;
@@ -232,9 +239,7 @@
                 inner join pg_policy as p on d.classid = 'pg_policy'::regclass and d.objid = p.oid
                 where p.polrelid = new_root and d.refclassid = 'pg_class'::regclass and d.refobjid = old_root
             ) then
-                raise exception using errcode = '2BP01', message = format(
-                    '%s: a policy of it reads the table itself', old_root::regclass
-                );
+                raise exception using errcode = '2BP01', message = 'a policy of it reads the table itself';
             end if;
         end if;
         perform set_config('search_path', former_path, true);
@@ -243,7 +248,7 @@
             raise;
         when others then
             raise exception using errcode = sqlstate, message = format(
-                'the permissions of %s cannot be kept: %s', coalesce(old_root::regclass::text, named),
+                'the permissions of %s cannot be kept: %s', full_name,
                 case when left(sqlstate, 2) in ('0A', '28', '2B', '3F', '42', '55') then sqlerrm else sqlstate end
             );
     end

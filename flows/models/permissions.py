@@ -63,7 +63,7 @@ async def keep(connection: Connection[Record], pairs: Pairs) -> None:
 
 
 def statement(old: str, new: str, named: str) -> str:
-    """SQL that gives the relation `new` the permissions of `old`. Both are quoted names; `named` is what both become."""
+    """SQL that gives the relation `new` the permissions of `old`. Both are quoted; `named` is their name later."""
     module: Any = jinja2.Environment(autoescape=False).from_string(_text(_MACRO)).module  # noqa: S701 # nosec B701 - SQL
     escaped = [part.replace("'", "''") for part in (old, new, named)]
     return str(module.keep_permissions(*escaped))
@@ -108,8 +108,8 @@ def _refused(found: Sequence[str]) -> ConfigurationError:
     return ConfigurationError(
         f"permissions would change: {'; '.join(found[:5])}{more}",
         where="swap of the models' schemas",
-        fix="nothing was changed for readers; have policies read tables outside of dbt's schemas, give the relations to "
-        "the role that builds, or drop what is named, then run again",
+        fix="nothing was changed for readers; have policies read tables outside of dbt's schemas, give the relations "
+        "to the role that builds, or drop what is named, then run again",
     )
 
 

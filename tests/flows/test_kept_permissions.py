@@ -104,7 +104,7 @@ def test_a_full_build_a_build_of_what_changed_and_a_full_refresh_keep_all_permis
         run_sql(granted.url("reader"), "select later from gold.mart")
 
     edit(project, "gold/mart.sql", ", 'secret' as later", "")
-    (project / "seeds" / "codes.csv").write_text("code,label,more\n1,one,2\n")
+    (project / "seeds" / "codes.csv").write_text("code,label\n1,two\n")
     transform(full_refresh=True)
     third = made(granted)
     assert {name for name in first if first[name] != third[name]} >= {"codes", "parts", "parts_p20260101"}
@@ -121,9 +121,6 @@ def test_a_new_partition_has_the_grants_of_its_table_and_shows_nobody_what_a_pol
     reader = granted.url("reader")
     names = [name for name in made(granted) if name.startswith("parts_p")]
     assert len(names) == 5
-    for name in names[1:]:
-        facts = permissions(granted, "gold")[f"gold.{name}"]
-        assert isinstance(facts, list)
     assert run_sql(reader, "select count(*) from gold.parts") == [(5,)]
     newest = max(names)
     assert run_sql(granted.url("transformer"), f"select count(*) > 0 from gold.{newest}") == [(True,)]
