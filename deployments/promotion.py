@@ -25,6 +25,8 @@ from flows.values.settings import PROJECT_ROOT, settings
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
+# Gates of which a person approves the very text: which results, which build, which columns go.
+_EXACT = frozenset({"tests", "built", "gold", "schema ops"})
 Outcome = Literal["passed", "told", "refused"]
 
 
@@ -52,6 +54,21 @@ class Promotion:
     def open(self) -> bool:
         """Whether no gate refuses."""
         return all(gate.outcome != "refused" for gate in self.gates)
+
+    def changed_since(self, shown: Promotion) -> list[str]:
+        """What is no longer as it was shown to the person who approves: the plan's commit, models, gates by name.
+
+        A gate that passes may tell other numbers, such as hours since a load; the evidence of tests may not.
+        """
+        found = [
+            name for name in ("commit", "models", "pending_upgrade") if getattr(self, name) != getattr(shown, name)
+        ]
+        before = {gate.gate: gate for gate in shown.gates}
+        for gate in self.gates:
+            was = before.get(gate.gate)
+            if was is None or was.outcome != gate.outcome or (gate.gate in _EXACT and was.evidence != gate.evidence):
+                found.append(gate.gate)
+        return [*found, *(before.keys() - {gate.gate for gate in self.gates})]
 
 
 async def examine(
@@ -117,14 +134,19 @@ def _tested(sha: str, evidence: Path | None) -> GateResult:
         return GateResult("tests", "refused", f"{len(changed)} files differ from the commit: {_listed(changed)}")
     if evidence is None:
         return GateResult("tests", "refused", "test results are missing: --evidence junit-<commit>.xml")
-    found = read_test_results(evidence)
+    found = read_test_results(evidence, sha)
     counts = (
         f"{found.tests - found.skipped - found.failed:,} passed, {found.failed:,} failed, {found.skipped:,} skipped"
     )
-    if found.commit is None or not sha.startswith(found.commit):
-        of = f"of commit {found.commit[:12]}" if found.commit else "of no commit in the file's name"
+    if not found.is_of(sha):
+        of = (
+            f"of commit {', '.join(name[:12] for name in found.named)}" if found.named else "of no commit that it names"
+        )
         return GateResult("tests", "refused", f"{counts}, {of}, and this is {sha[:12]}")
-    return GateResult("tests", "passed" if found.prove(sha) else "refused", f"{counts}, of commit {sha[:12]}")
+    if found.problems:
+        return GateResult("tests", "refused", f"{counts}, of commit {sha[:12]}, but {'; '.join(found.problems)}")
+    told = f"{counts}, of commit {sha[:12]}, file {found.digest[:12]}"
+    return GateResult("tests", "passed" if found.prove(sha) else "refused", told)
 
 
 def uncommitted(clone: Path = PROJECT_ROOT) -> list[str]:

@@ -146,7 +146,6 @@ async def _give_to_readers(
     ):
         before = await releases.models_in_force(ops)
         release_id = await releases.record_release(ops, run_id, models, commit(), state.run_id, changes)
-        await shadow.copy_grants(warehouse, schemas, NEXT)
         facts = {"release": release_id, "models": models, "run": run_id, "before": before, "before_run": state.run_id}
         swapped = await swap.release(
             warehouse,

@@ -74,12 +74,47 @@
 
 {#
   dbt's own macros for DDL on tables that are in use, with that wait.
+
+  dbt renames a relation to `…__dbt_backup` when the one that replaces it is there as `…__dbt_tmp`, and that to the name
+  in the same transaction: in between, the new one gets the permissions of the other, so readers never see it without.
 #}
 {% macro postgres__rename_relation(from_relation, to_relation) -%}
     {%- set name = adapter.quote_as_configured(to_relation.identifier, 'identifier') -%}
+    {%- set ddl = 'alter table ' ~ from_relation.render() ~ ' rename to ' ~ name -%}
+    {%- if to_relation.identifier.endswith('__dbt_backup') and keeps_permissions(from_relation) -%}
+        {%- set new = make_intermediate_relation(from_relation) -%}
+        {%- set ddl = ddl ~ '; ' ~ keep_permissions(to_relation.render(), new.render(), from_relation.identifier) -%}
+    {%- endif -%}
     {%- call statement('rename_relation') -%}
-        {{ wait_for_lock(from_relation, 'alter table ' ~ from_relation.render() ~ ' rename to ' ~ name) }}
+        {{ wait_for_lock(from_relation, ddl) }}
     {%- endcall -%}
+{%- endmacro %}
+
+
+{#
+  Whether others may have been granted something on the relation: not on temporary ones and those of pull requests.
+#}
+{% macro keeps_permissions(relation) -%}
+    {{ return(relation.schema and not relation.schema.startswith('pr_')) }}
+{%- endmacro %}
+
+
+{#
+  A seed whose columns have changed is made again; dbt's own macro drops it before.
+#}
+{% macro postgres__reset_csv_table(model, full_refresh, old_relation, agate_table) -%}
+    {%- if not full_refresh or not keeps_permissions(old_relation) -%}
+        {{ return(default__reset_csv_table(model, full_refresh, old_relation, agate_table)) }}
+    {%- endif -%}
+    {%- set former = make_backup_relation(old_relation, old_relation.type) -%}
+    {%- do drop_relation_if_exists(load_cached_relation(former)) -%}
+    {%- do adapter.rename_relation(old_relation, former) -%}
+    {%- set made = create_csv_table(model, agate_table) -%}
+    {%- call statement('keep_permissions') -%}
+        {{ keep_permissions(former.render(), this.render(), this.identifier) }}
+    {%- endcall -%}
+    {%- do adapter.drop_relation(former) -%}
+    {{ return(made) }}
 {%- endmacro %}
 
 

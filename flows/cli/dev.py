@@ -88,6 +88,7 @@ def _build(models: list[str] | None, rows: int, incremental: bool, personal: boo
 
 
 def _edited_at(project: Path) -> dict[Path, int]:
+    from flows.models.fingerprint import project_files
+
     kinds = {".sql", ".yml", ".csv", ".md"}
-    files = (path for path in project.rglob("*") if path.suffix in kinds and "target" not in path.parts)
-    return {path: path.stat().st_mtime_ns for path in files if path.is_file()}
+    return {path: path.stat().st_mtime_ns for path in project_files(project, kinds)}

@@ -41,13 +41,21 @@ def promote(
     from deployments.promotion import examine, write_down
 
     promotes_from = _known(environment)
+    origin = _origin(promotes_from)
+
+    async def look_again() -> Promotion:
+        return await examine(environment, promotes_from, origin, evidence, accept_changes=accept_changes)
+
     with console.status(f"reading {promotes_from}"):
-        found = asyncio.run(
-            examine(environment, promotes_from, _origin(promotes_from), evidence, accept_changes=accept_changes)
-        )
+        found = asyncio.run(look_again())
     console.print(_table(found))
     if found.open and approved_by is None and sys.stdin.isatty():
         approved_by = typer.prompt(f"Type your name to approve {found.commit[:12]} for {environment}").strip() or None
+        # Somebody reads for a while: what is recorded is what was shown.
+        changed = asyncio.run(look_again()).changed_since(found) if approved_by else []
+        if changed:
+            problems.print(f"nothing was promoted: changed since it was shown: {', '.join(changed)}; run it again")
+            raise typer.Exit(1)
     number = asyncio.run(write_down(found, approved_by, getpass.getuser()))
     if not found.open or not approved_by:
         problems.print(

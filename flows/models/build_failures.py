@@ -6,6 +6,7 @@ while the exception is being handled, in the same thread: there the SQLSTATE can
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ from flows.values.sqlstates import PRIVILEGE_MISSING, STATEMENT_CANCELLED, Answe
 WHERE = "dbt build"
 _NODE_FAILED = frozenset({"CatchableExceptionOnRun", "GenericExceptionOnRun", "InternalErrorOnRun"})
 _BUILD_ENDED = "MainEncounteredError"
+# What the macro `keep_permissions` raises: names of objects, and PostgreSQL's messages about these.
+_KEPT = re.compile(r"^\s*(?P<told>the permissions of [\w.\"]{1,130} cannot be kept: [^\n]{1,300})$", re.MULTILINE)
 _SENT = "what dbt sent is in .medallion/dbt/run"
 
 
@@ -65,6 +68,13 @@ def _cause(problem: BaseException | None, address: DatabaseConnection) -> Medall
     for link in _chain(problem):
         if (wait := lock_wait(str(link))) not in (None, NO_LOCK):
             return waited_in_vain([str(wait)])
+        if (refused := _KEPT.search(str(link))) is not None:
+            return WarehouseError(
+                refused["told"],
+                where=WHERE,
+                fix="nothing was replaced; have policies read tables outside of dbt's schemas, or drop what is named, "
+                "then run `medallion transform`",
+            )
         if (answer := Answer.of(link)) is not None:
             return _of_answer(answer, address)
         error = explain(link, WHERE)

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from collections.abc import Set
 from pathlib import Path
 
 from flows.models.project import DBT_PROJECT
+from flows.models.project_files import declared_folders
 from flows.values.settings import PROJECT_ROOT, settings
 
 _KINDS = {".sql", ".yml", ".yaml", ".csv"}
-_NOT_OURS = {"target", "logs", "dbt_packages"}
+# What dbt writes when somebody runs it in the project's folder. Folders of these names further down are the project's,
+# and so is `dbt_packages`: its models and macros are built like any others.
+_WRITTEN_BY_DBT = {"target", "logs"}
 
 
 def fingerprint(project: Path = DBT_PROJECT) -> str:
     """Sixteen hex digits, the same on every machine; they change if any file of the project changes."""
     digest = hashlib.sha256()
-    for path in sorted(project.rglob("*")):
-        within = path.relative_to(project)
-        if path.suffix in _KINDS and not _NOT_OURS & set(within.parts):
-            digest.update(f"{within.as_posix()}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for path in project_files(project, _KINDS):
+        digest.update(f"{path.relative_to(project).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def project_files(project: Path, kinds: Set[str]) -> list[Path]:
+    """The project's files with one of these suffixes, sorted: all but those that dbt itself writes."""
+    declared = declared_folders(project)
+    written = set() if "." in declared else _WRITTEN_BY_DBT - declared
+    return sorted(
+        path
+        for path in project.rglob("*")
+        if path.suffix in kinds and path.is_file() and path.relative_to(project).parts[0] not in written
+    )
 
 
 def commit() -> str | None:

@@ -37,6 +37,17 @@ def refuse_outside_files(project: Path) -> None:
                     )
 
 
+def declared_folders(project: Path) -> set[str]:
+    """First parts of the folders that dbt_project.yml names for models, macros and the like; `.` for the project's."""
+    return {
+        (Path(value).parts or (".",))[0]
+        for file in ("dbt_project.yml", "dbt_project.yaml")
+        if (project / file).is_file()
+        for key, value in _paths(project / file)
+        if key.endswith("-paths") and isinstance(value, str)
+    }
+
+
 def _paths(file: Path) -> Iterator[tuple[str, object]]:
     try:
         content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))

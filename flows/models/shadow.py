@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows.models.manifest import Manifest
+from flows.models.permissions import keep_defaults
 from flows.models.relation_columns import relation_columns
 from flows.values.identifiers import qualified, quote_identifier, quote_literal
 
@@ -32,31 +33,10 @@ _REVIEWER = "medallion_reviewer"
 _GRANTS_OF_SCHEMA = """
 select
     case grantee when 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end as grantee,
-    lower(privilege_type) as privilege
+    lower(privilege_type) as privilege,
+    case when is_grantable then ' with grant option' else '' end as option
 from pg_namespace cross join lateral aclexplode(nspacl)
 where nspname = $1 and grantee <> nspowner
-"""
-_DEFAULT_GRANTS = """
-select
-    case grantee when 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end as grantee,
-    lower(privilege_type) as privilege
-from pg_default_acl cross join lateral aclexplode(defaclacl)
-where defaclnamespace = to_regnamespace($1) and defaclobjtype = 'r' and defaclrole = current_user::regrole
-    and grantee <> defaclrole
-"""
-# Grants on tables by others than the builder; column grants are rare and not copied.
-_GRANTS_OF_TABLES = """
-select
-    c.relname as name,
-    case grantee when 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end as grantee,
-    lower(privilege_type) as privilege
-from pg_class as c cross join lateral aclexplode(c.relacl)
-where c.relnamespace = to_regnamespace($1) and c.relkind in ('r', 'p', 'v', 'm') and grantee <> c.relowner
-    and exists (
-        select from pg_class as twin
-        where twin.relnamespace = to_regnamespace($2) and twin.relname = c.relname
-            and pg_has_role(twin.relowner, 'usage')
-    )
 """
 
 
@@ -90,12 +70,8 @@ async def prepare(connection: Connection[Record], schemas: Sequence[str]) -> Non
     await drop_under(connection, DISCARDED)
     await drop_under(connection, NEXT)
     for schema in schemas:
-        shadow = quote_identifier(NEXT + schema)
-        await connection.execute(f"create schema {shadow}")
-        for row in await connection.fetch(_DEFAULT_GRANTS, schema):
-            await connection.execute(
-                f"alter default privileges in schema {shadow} grant {row['privilege']} on tables to {row['grantee']}"
-            )
+        await connection.execute(f"create schema {quote_identifier(NEXT + schema)}")
+        await keep_defaults(connection, schema, NEXT + schema)
 
 
 def memory(manifest: Manifest) -> list[tuple[str, str]]:
@@ -129,31 +105,25 @@ async def copy_memory(connection: Connection[Record], relations: Iterable[tuple[
             await connection.execute(f"insert into {copy} ({common}) select {common} from {original}")
 
 
-async def copy_grants(connection: Connection[Record], schemas: Iterable[str], shadow: str) -> None:
-    """Copy manual grants on shared tables to the shadow tables."""
-    for schema in schemas:
-        for row in await connection.fetch(_GRANTS_OF_TABLES, schema, shadow + schema):
-            await connection.execute(
-                f"grant {row['privilege']} on {qualified(shadow + schema, row['name'])} to {row['grantee']}"
-            )
-
-
 async def has_readers(connection: Connection[Record], schema: str) -> bool:
     """Whether roles other than the owner have usage on the schema. The reviewer of pull requests does not count."""
     return any(row["grantee"] != _REVIEWER for row in await connection.fetch(_GRANTS_OF_SCHEMA, schema))
 
 
 async def grant_usage(connection: Connection[Record], like: str, schema: str) -> None:
-    """Copy usage on one schema to the other."""
+    """Copy usage on one schema to the other, and nothing that others may have on that."""
+    await revoke_usage(connection, schema)
     for row in await connection.fetch(_GRANTS_OF_SCHEMA, like):
-        await connection.execute(f"grant {row['privilege']} on schema {quote_identifier(schema)} to {row['grantee']}")
+        await connection.execute(
+            f"grant {row['privilege']} on schema {quote_identifier(schema)} to {row['grantee']}{row['option']}"
+        )
 
 
 async def revoke_usage(connection: Connection[Record], schema: str) -> None:
     """Revoke usage on the schema from everyone but its owner."""
     for row in await connection.fetch(_GRANTS_OF_SCHEMA, schema):
         await connection.execute(
-            f"revoke {row['privilege']} on schema {quote_identifier(schema)} from {row['grantee']}"
+            f"revoke {row['privilege']} on schema {quote_identifier(schema)} from {row['grantee']} cascade"
         )
 
 

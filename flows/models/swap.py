@@ -6,7 +6,11 @@
 All renames are one transaction. It locks every table of readers exclusively, so that no statement or transaction that
 reads one of them spans the swap. It tries to get all locks without waiting, a hundred times per second, and from time
 to time makes readers queue: for less than a second, because a reader may hold one table and wait for another that the
-swap holds, and PostgreSQL then aborts one of them after `deadlock_timeout`, one second by default.
+swap holds, and PostgreSQL then aborts one of them after `deadlock_timeout`, one second by default. One deadline holds
+for all that happens from the first lock to the commit, however many tables there are.
+
+Relations get the permissions of those that they replace before the locks are taken; under them it is compared whether
+anybody has changed any since.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from flows.models import permissions
 from flows.models.shadow import DISCARDED, NEXT, PREVIOUS, grant_usage, has_readers, label, revoke_usage, schemas_under
 from flows.state.blockers import blockers
 from flows.values.errors import LoadLocked
@@ -32,7 +37,13 @@ _PAUSE_SECONDS = (0.002, 0.01)
 # Queueing helps with long single-table queries; with queries that lock several tables in different orders, each soon
 # holds a table that the swap needs and waits for one that it holds. Readers are blocked for at most this long.
 _QUEUE_EVERY_SECONDS = 2.0
-_QUEUE_MS = 400
+_DEADLINE_SECONDS = 0.4
+# Of these, the longest wait for locks; comparing permissions and renaming takes some 20 ms for 80 tables.
+_QUEUE_SECONDS = 0.25
+_NO_QUEUE_SECONDS = 0.001
+_LOCKING_SECONDS = 0.05
+# Permissions that others change again and again.
+_MOST_CHANGES = 5
 _REVOKE_AFTER_SECONDS = 0.1
 _ASIDE = "aside__"
 _VIEWS = {"v": "view", "m": "materialized view"}
@@ -44,6 +55,10 @@ where n.nspname = any($1) and c.relkind in ('r', 'p', 'm', 'v') and not c.relisp
     and pg_has_role(c.relowner, 'usage')
 order by n.nspname, c.relname
 """
+
+
+class _PermissionsChanged(Exception):
+    """Somebody has granted or revoked something since the successors got what their predecessors had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +88,7 @@ async def release(
 
     Raises:
         LoadLocked: readers locked tables during the full wait. Nothing was changed.
+        ConfigurationError: readers would have other permissions than before.
     """
     incoming = set(await schemas_under(connection, NEXT))
     shared = {name for name in schemas if await _there(connection, name)} | {
@@ -84,6 +100,10 @@ async def release(
     renames += [(NEXT + name, name) for name in sorted(incoming)]
     moves = [(name, NEXT + name) for name in sorted(shared & incoming)]
     labels = {name: dict(facts) for name in sorted(incoming)}
+    for name, new in moves:
+        # New tables were made under those of the beginning.
+        if await permissions.defaults_differ(connection, name, new):
+            raise permissions.refuse([f"{name}: its default privileges were changed during the build"])
     return await _swap(connection, sorted(shared), moves, renames, labels, wait_seconds, pass_failpoint)
 
 
@@ -97,6 +117,7 @@ async def roll_back(
 
     Raises:
         LoadLocked: readers locked tables during the full wait. Nothing was changed.
+        ConfigurationError: readers would have other permissions than before.
     """
     former = await schemas_under(connection, PREVIOUS)
     shared = [name for name in former if await _there(connection, name)]
@@ -104,6 +125,8 @@ async def roll_back(
     renames += [(PREVIOUS + name, name) for name in former]
     renames += [(_ASIDE + name, PREVIOUS + name) for name in shared]
     moves = [(name, PREVIOUS + name) for name in shared]
+    for name, new in moves:
+        await permissions.keep_defaults(connection, name, new)
     return await _swap(connection, shared, moves, renames, {}, wait_seconds, pass_failpoint)
 
 
@@ -119,22 +142,33 @@ async def _swap(
     until = time.monotonic() + wait_seconds
     queue_at = time.monotonic() + _QUEUE_EVERY_SECONDS
     statements = await _locks(connection, [schema for schema in held if await has_readers(connection, schema)])
-    attempts = 0
+    attempts = changes = 0
+    await permissions.keep(connection, moves)
     while True:
         attempts += 1
         began = time.monotonic()
         queues = began >= queue_at
         try:
             async with connection.transaction():
-                await _hold(connection, statements, _QUEUE_MS if queues else 1)
+                await _hold(connection, statements, _QUEUE_SECONDS if queues else _NO_QUEUE_SECONDS)
                 pass_failpoint("in_swap_after_locks")
+                await _limit(connection, began + _DEADLINE_SECONDS)
+                if differing := await permissions.differences(connection, moves):
+                    raise _PermissionsChanged
                 for out, into in moves:
                     await grant_usage(connection, out, into)
                 for old, new in renames:
                     await connection.execute(f"alter schema {quote_identifier(old)} rename to {quote_identifier(new)}")
+                await _limit(connection, began + _DEADLINE_SECONDS)
                 for schema, facts in labels.items():
                     await label(connection, schema, facts)
                 pass_failpoint("in_swap_before_commit")
+        except _PermissionsChanged:
+            changes += 1
+            if changes >= _MOST_CHANGES:
+                raise permissions.refuse(differing) from None
+            await permissions.keep(connection, moves)
+            continue
         except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             if time.monotonic() >= until:
                 raise await _held_by_readers(connection, held) from None
@@ -165,13 +199,24 @@ async def _locks(connection: Connection[Record], schemas: Sequence[str]) -> list
     return [*([f"lock table {', '.join(tables)} in access exclusive mode"] if tables else []), *views]
 
 
-async def _hold(connection: Connection[Record], statements: Sequence[str], patience_ms: int) -> None:
-    """Run the statements; each waits at most so many milliseconds, and together they wait hardly longer."""
-    until = time.monotonic() + patience_ms / 1000
+async def _hold(connection: Connection[Record], statements: Sequence[str], patience_seconds: float) -> None:
+    """Run the statements, which together wait at most so many seconds.
+
+    `lock_timeout` is a limit for each lock: one statement that locks eighty tables could wait eighty times as long.
+    """
+    until = time.monotonic() + patience_seconds
     for statement in statements:
         left = max(1, int((until - time.monotonic()) * 1000))
         await connection.execute(f"set local lock_timeout = '{left}ms'")
+        # A statement that waits for nobody still takes its time: a hundred tables some milliseconds.
+        await _limit(connection, max(until, time.monotonic() + _LOCKING_SECONDS))
         await connection.execute(statement)
+
+
+async def _limit(connection: Connection[Record], until: float) -> None:
+    """Have the server cancel statements of this transaction that would last past this moment (of time.monotonic)."""
+    left = max(1, int((until - time.monotonic()) * 1000))
+    await connection.execute(f"set local statement_timeout = '{left}ms'")
 
 
 async def _held_by_readers(connection: Connection[Record], schemas: Sequence[str]) -> LoadLocked:

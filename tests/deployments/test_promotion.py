@@ -69,9 +69,11 @@ def junit(tmp_path: Path) -> Path:
 def results(folder: Path, sha: str, *, failures: int = 0, skipped: int = 1) -> Path:
     """A file as pytest --junitxml writes it."""
     file = folder / f"junit-{sha[:12]}.xml"
+    outcomes = ["<failure/>"] * failures + ["<skipped/>"] * skipped + [""] * (9 - failures - skipped)
+    cases = "".join(f'<testcase name="t{number}">{outcome}</testcase>' for number, outcome in enumerate(outcomes))
     file.write_text(
-        f'<testsuites><testsuite name="pytest" tests="9" failures="{failures}" errors="0" skipped="{skipped}"/>'
-        "</testsuites>"
+        f'<testsuites><testsuite name="pytest" tests="9" failures="{failures}" errors="0" skipped="{skipped}">'
+        f"{cases}</testsuite></testsuites>"
     )
     return file
 
@@ -79,6 +81,19 @@ def results(folder: Path, sha: str, *, failures: int = 0, skipped: int = 1) -> P
 def look(staging: TestDatabase, evidence: Path | None, *, accept_changes: bool = False) -> Promotion:
     origin = DatabaseConnection("warehouse of staging", staging.url("transformer"))
     return asyncio.run(examine("production", "staging", origin, evidence, accept_changes=accept_changes))
+
+
+def test_what_changed_while_a_person_read_it_is_not_what_they_approve(
+    staging: TestDatabase, production: TestDatabase, junit: Path
+) -> None:
+    shown = look(staging, junit)
+    assert look(staging, junit).changed_since(shown) == []
+    # The results were written again, also passed.
+    junit.write_text(junit.read_text().replace("t8", "t9"))
+    assert look(staging, junit).changed_since(shown) == ["tests"]
+    run_sql(staging.url("loader"), SPOILT["gate gold"])
+    run_sql(production.url("transformer"), "alter table gold.dim_store add column city text")
+    assert look(staging, junit).changed_since(shown) == ["tests", "gate gold", "gold"]
 
 
 def refused(promotion: Promotion) -> list[GateResult]:

@@ -50,7 +50,8 @@ def write_project(folder: Path) -> Path:
         file.write_text(text)
     (project / "dbt_project.yml").write_text(yaml.safe_dump(PROJECT | {"query-comment": _query_comment()}))
     (project / "macros").mkdir()
-    for name in ("profiles.yml", "macros/generate_schema_name.sql", "macros/wait_for_lock.sql"):
+    macros = [f"macros/{name}.sql" for name in ("generate_schema_name", "keep_permissions", "wait_for_lock")]
+    for name in ("profiles.yml", *macros):
         shutil.copy(ROOT / "dbt_project" / name, project / name)
     for gate, text in CONTRACTS.items():
         (folder / f"{gate}.yml").write_text(text)

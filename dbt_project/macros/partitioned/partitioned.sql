@@ -99,6 +99,11 @@
     {%- endcall -%}
     {%- do create_indexes(beside) -%}
     {%- if existing is not none -%}
+        {%- if keeps_permissions(existing) -%}
+            {%- call statement('keep_permissions') -%}
+                {{ wait_for_lock(existing, keep_permissions(existing.render(), beside.render(), target.identifier)) }}
+            {%- endcall -%}
+        {%- endif -%}
         {%- do adapter.drop_relation(existing) -%}
     {%- endif -%}
     {%- do adapter.rename_relation(beside, target) -%}
@@ -148,6 +153,13 @@
     {%- set replaced = run_query(held).columns[0].values() -%}
     {%- if replaced or partitions -%}
         {%- set exchange -%}
+            {% for partition in partitions if keeps_permissions(target) -%}
+                {%- set held = partition_relation(target, partition.suffix) -%}
+                {{ keep_permissions(
+                    held.render(), partition_relation(target, partition.suffix, '_new').render(), held.identifier,
+                    partition_of=target.render()
+                ) }};
+            {% endfor -%}
             {% for name in replaced -%}
                 drop table {{ api.Relation.create(database=target.database, schema=target.schema, identifier=name) }};
             {% endfor -%}
