@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from flows.declare.database import Database
 from flows.declare.table import Table
-from flows.kinds.captured.foreign_names import quote
+from flows.kinds.captured.foreign_names import is_text
 from flows.kinds.captured.foreign_state import (
     ForeignState,
+    beside_the_table,
     look_foreign,
     recorded_foreign,
     refuse_unready_foreign,
 )
 from flows.kinds.captured.gone import close_quarantined, create_gone
-from flows.kinds.captured.plan import Taken, as_copied
+from flows.kinds.captured.plan import OTHER_LOAD, Taken, as_copied, is_other, refuse_meanwhile
 from flows.kinds.databases import rows
 from flows.kinds.databases.connection import Reader, open_reader
 from flows.kinds.databases.identity import doubt, identify
@@ -87,7 +88,9 @@ async def plan_foreign_captured(
     state = await look_foreign(reader, source, table)
     refuse_unready_foreign(state, where)
     assert state.identity is not None  # it is ready
-    identity = {**await identify(reader, batch.described), "captured": state.identity}
+    taken, captured = Taken(), dict(state.identity)
+    taken.begin(await _last_token(reader, state), captured)
+    identity = {**await identify(reader, batch.described), "captured": captured}
     stored = await ledger.read_cursor(warehouse, source.name, table.name)
     lost = "the change table is larger than max_waiting" if state.is_stopped else None
     why = (
@@ -95,16 +98,25 @@ async def plan_foreign_captured(
     )
     strategy = "initial" if batch.first else "reload" if why else "merge"
     reason = why or "rows whose keys were captured"
-    warning = "; ".join(part for part in (batch.plan.warning, lost and f"{lost}: all rows are read again") if part)
+    again = lost or (why if why == OTHER_LOAD else None)
+    warning = "; ".join(part for part in (batch.plan.warning, again and f"{again}: all rows are read again") if part)
     bounded = replace(batch.bounded, condition="1 = 1", below="1 = 1")
     if not why:
         bounded = replace(bounded, condition=recorded_foreign(state))
-        # Keys that are gone were recorded: the source's keys need not be read.
-        batch = replace(batch, described=replace(batch.described, table=replace(batch.described.table, deletes=False)))
+        # Keys that are gone were recorded: the source's keys need not be read, unless a foreign key deletes rows.
+        compared_by = replace(batch.described.table, deletes=state.deletes_unseen)
+        batch = replace(batch, described=replace(batch.described, table=compared_by))
     plan = replace(
         batch.plan, strategy=strategy, reason=f"{reason}; {source.engine} via Arrow", warning=warning or None
     )
-    return ForeignCaptured(replace(batch, plan=plan, bounded=bounded), state, bool(why), lost, identity)
+    return ForeignCaptured(replace(batch, plan=plan, bounded=bounded), state, bool(why), lost, identity, taken)
+
+
+async def _last_token(reader: Reader, state: ForeignState) -> int:
+    """The token of the load that has emptied the change table last; 0 before the first."""
+    made = state.statements
+    (row,) = await reader.rows(f"select token from {made.within(made.names.read)}")
+    return int(row["token"])
 
 
 async def _in_full(
@@ -116,6 +128,7 @@ async def _in_full(
     identity: dict[str, Any],
 ) -> str:
     """Why all rows of a table that raw has are read; empty if those that were recorded are enough."""
+    assert state.identity is not None  # it is ready
     target, then, now = batch.target, stored.identity.get("captured"), identity["captured"]
     if (why := await reloads.reason(warehouse, target.source, target.table)) is not None:
         return why
@@ -128,7 +141,9 @@ async def _in_full(
         return "the change table was emptied beyond its limit or by somebody else, or created again"
     if then.get("table") != now.get("table"):
         return "the table was truncated, altered or rebuilt since the last load"
-    if then != now:
+    if is_other(then, now["seen"]):
+        return OTHER_LOAD
+    if any(then.get(name) != fact for name, fact in state.identity.items()):
         return "a trigger was created again since the last load"
     if (found := doubt(batch.described, stored.identity, identity)) is not None:
         return found.reason
@@ -175,7 +190,8 @@ async def _begin_again(run: LoadRun[Database, Table], planned: ForeignCaptured) 
         ) from None
     state = await look_foreign(reader, run.source, run.table)
     refuse_unready_foreign(state, run.target.where)
-    planned.identity["captured"] = state.identity
+    assert state.identity is not None  # it is ready
+    planned.identity["captured"] |= state.identity
 
 
 class _Snapshot:
@@ -205,18 +221,16 @@ class _Reading:
         """Note the ids, and copy the keys that the table no longer has."""
         run, planned, described = self.run, self.planned, self.planned.batch.described
         made = planned.state.statements
+        refuse_meanwhile(planned.taken.seen, await _last_token(reader, planned.state), run.target.where)
         found = await reader.rows(_RUNS.format(changes=made.changes))
         planned.taken.runs[:] = [(int(row["first"]), int(row["last"])) for row in found]
         if planned.in_full:
             return
         self._gone = await create_gone(run.warehouse, run.target, described.shape, run.table.keys)
         selected = ", ".join(f"{key.select} as c{place}" for place, key in enumerate(described.keys))
-        relation = reader.dialect.relation(described.table).removesuffix(" as s")
-        same = " and ".join(f"t.{quote(name)} = s.{quote(name)}" for name, _ in made.keys)
-        query = (
-            f"select distinct {selected} from {made.changes} as s "
-            f"where not exists (select 1 from {relation} as t where {same}) and ({rows.fits(described.keys)})"
-        )
+        joined, is_missing = beside_the_table(planned.state, reader, described.table)
+        once = "" if any(is_text(spelled) for _, spelled in made.keys) else "distinct "  # texts by their bytes
+        query = f"select {once}{selected} from {joined} where {is_missing} and ({rows.fits(described.keys)})"
         made_of_masks = ways(described.keys)
 
         async def chunks() -> AsyncGenerator[bytes, None]:
@@ -248,7 +262,8 @@ class _Reading:
 
 
 async def acknowledge_foreign(run: LoadRun[Database, Table], planned: ForeignCaptured) -> None:
-    """Delete from the change table what the load has read, and nothing else. If that fails, it is read again."""
+    """Delete from the change table what the load has read, and nothing else: unless another load did so meanwhile,
+    which the next one notices. If that fails, it is read again."""
     runs, made = planned.taken.runs, planned.state.statements
     if not runs:
         return
@@ -257,6 +272,12 @@ async def acknowledge_foreign(run: LoadRun[Database, Table], planned: ForeignCap
         async with open_reader(run.source.engine, address, run.target.where, seconds) as reader:
             for statement in _WITHOUT_GAPS:
                 await reader.execute(statement)
+            taken = planned.taken
+            await reader.execute(
+                f"update {made.within(made.names.read)} set token = {taken.token} where token = {taken.seen}"
+            )
+            if await _last_token(reader, planned.state) != taken.token:
+                return
             ids = (number for first, last in runs for number in range(first, last + 1))
             while some := [*itertools.islice(ids, _DELETED_AT_ONCE)]:
                 listed = " union all ".join(f"select {number} as id" for number in some)

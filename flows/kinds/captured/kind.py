@@ -12,6 +12,7 @@ from flows.declare.table import Table
 from flows.kinds.answers import Column, Ends, Planned, Step, TriggerStatus, Waiting, Words
 from flows.kinds.captured import foreign, foreign_setup, load, setup
 from flows.kinds.captured.foreign import ForeignCaptured
+from flows.kinds.captured.foreign_compare import compare_foreign
 from flows.kinds.captured.pending import pending_keys
 from flows.kinds.captured.plan import CapturedPlan, as_copied, plan_captured
 from flows.kinds.captured.status import capture_status
@@ -82,7 +83,7 @@ class Captured(Postgres):
     async def compare(self, ends: Ends[Database, Table]) -> tuple[Reconciliation, Sequence[Key]]:
         """By content, for PostgreSQL: keys that were recorded are pending. By counts for others."""
         if _is_foreign(ends.source):
-            return await _DATABASES.compare(replace(ends, table=as_copied(ends.table)))
+            return await compare_foreign(replace(ends, table=as_copied(ends.table))), ()
         async with pending_keys(ends) as pending:
             return await compare_table(ends.warehouse, ends.address, ends.source, as_copied(ends.table), pending)
 

@@ -22,7 +22,7 @@ from flows.declare.database import Database
 from flows.declare.table import Table
 from flows.failures.diagnose import CONNECTION_LOST
 from flows.kinds.captured.gone import close_quarantined, create_gone, gone_of_truncate
-from flows.kinds.captured.plan import CapturedPlan, as_copied, count_removed
+from flows.kinds.captured.plan import CapturedPlan, as_copied, count_removed, last_token, refuse_meanwhile
 from flows.kinds.captured.state import State
 from flows.kinds.postgres.masks import give_key
 from flows.kinds.postgres.stage import carry_out
@@ -116,6 +116,8 @@ class _Reading:
         )
         await give_key(self.beside, run.table)
         exported = str(await self.beside.fetchval("select pg_export_snapshot()"))
+        seen = await last_token(self.beside, self.planned.state)
+        refuse_meanwhile(self.planned.taken.seen, seen, where)
         changes = self.planned.state.names.changes
         self._truncated = await self.beside.fetchval(f"select exists (select from {changes} where capture_op = 'T')")
         found = await self.beside.fetch(_RUNS.format(changes=changes))
@@ -145,14 +147,15 @@ class _Reading:
         shape, names = part.shape, self.planned.state.names
         keys = [column for key in table.keys if (column := shape.column(key))]
         quoted = ", ".join(quote_identifier(key) for key in table.keys)
+        typed = ", ".join(f"{quote_identifier(key.name)}::{key.type}" for key in self.planned.state.statements.keys)
         relation = await create_gone(warehouse, target, shape, table.keys)
         # `except` treats keys as the change table has them; masks are applied to what is left.
         stream = CopyStream(
             self.beside,
             f"select {', '.join(key.select for key in keys)} from ("
-            f"select {quoted} from {names.changes} where capture_op not in ('T', 'L') "
+            f"select {typed} from {names.changes} where capture_op not in ('T', 'L') "
             f"except select {quoted} from {table.relation} where {table.within(self.planned.batch.window.condition)}"
-            ") as gone",
+            f") as gone ({quoted})",
         )
         with run.session.reading():
             async with contextlib.aclosing(stream.__aiter__()) as chunks:
@@ -174,20 +177,25 @@ class _Reading:
 
 
 async def acknowledge(run: LoadRun[Database, Table], planned: CapturedPlan) -> None:
-    """Delete from the change table what the load has read, and nothing else.
+    """Delete from the change table what the load has read, and nothing else: unless another load did so meanwhile,
+    which the next one notices.
 
     If that fails, what is committed stays: the same keys are read again with the next load.
     """
-    runs = planned.taken.runs
+    runs, names = planned.taken.runs, planned.state.names
     if not runs:
         return
-    changes = planned.state.names.changes
     with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, *CONNECTION_LOST):
         async with writing(run.origin) as origin:
+            done = await origin.execute(
+                f"update {names.read} set token = $1 where token = $2", planned.taken.token, planned.taken.seen
+            )
+            if done != "UPDATE 1":
+                return
             for place in range(0, len(runs), _DELETED_AT_ONCE):
                 some = runs[place : place + _DELETED_AT_ONCE]
                 await origin.execute(
-                    f"delete from {changes} as c using unnest($1::bigint[], $2::bigint[]) as r (first, last) "
+                    f"delete from {names.changes} as c using unnest($1::bigint[], $2::bigint[]) as r (first, last) "
                     "where c.capture_id between r.first and r.last",
                     [first for first, _ in some],
                     [last for _, last in some],

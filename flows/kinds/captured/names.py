@@ -45,6 +45,11 @@ class Names:
         return qualified(SCHEMA, f"{self.base}__lost")
 
     @property
+    def read(self) -> str:
+        """The table that says which load has emptied the change table last, quoted for PostgreSQL."""
+        return qualified(SCHEMA, f"{self.base}__read")
+
+    @property
     def function(self) -> str:
         """The function of the triggers, quoted for PostgreSQL."""
         return qualified(SCHEMA, f"{self.base}__f")

@@ -10,9 +10,10 @@ import asyncpg
 
 from flows.declare.database import Database
 from flows.kinds.answers import Step
-from flows.kinds.captured.names import SCHEMA
+from flows.kinds.captured.names import SCHEMA, Names
 from flows.kinds.captured.state import State, look
-from flows.values.identifiers import quote_identifier
+from flows.kinds.captured.statements import belongs_to, drop
+from flows.values.identifiers import quote_identifier, quote_literal
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -23,6 +24,12 @@ _CREATOR = "the owner of the tables, with CREATE on the database"
 _WAIT = "set local lock_timeout = '5s'"
 # Of an account whose password is rotated there are two: see docs/security.md.
 _READERS = "select rolname::text as name from pg_roles where rolname = any($1) and not rolsuper order by 1"
+_OF_SOURCE = """
+select c.relname::text as base from pg_class as c
+where c.relnamespace = to_regnamespace($1) and c.relkind = 'r' and obj_description(c.oid, 'pg_class') = $2
+order by 1
+"""
+_IS_THERE = "select to_regclass($1) is not null or to_regproc($2) is not null"
 _CLONE = "_clone"
 _REFUSED = (
     asyncpg.InsufficientPrivilegeError,
@@ -42,7 +49,22 @@ async def missing_steps(origin: Connection[Record], source: Database, reader: st
         steps.append(Step(f"create schema {SCHEMA}", "has the change tables", _CREATOR))
     for state in states:
         steps += await _of_table(origin, state, readers)
-    return steps
+    return steps + await _undeclared(origin, source)
+
+
+async def undeclared(origin: Connection[Record], source: Database) -> list[Names]:
+    """What the source's triggers still record of tables that are no longer declared."""
+    declared = {Names.of(source.name, table).base for table in source.tables}
+    found = await origin.fetch(_OF_SOURCE, SCHEMA, belongs_to(source.name))
+    return [Names(row["base"]) for row in found if row["base"] not in declared]
+
+
+async def _undeclared(origin: Connection[Record], source: Database) -> list[Step]:
+    return [
+        Step(sql, "its table is no longer declared", _OWNER)
+        for names in await undeclared(origin, source)
+        for sql in drop(names)
+    ]
 
 
 def _accounts(reader: str) -> list[str]:
@@ -56,7 +78,7 @@ async def _of_table(origin: Connection[Record], state: State, readers: Sequence[
         return []
     if not state.has_changes:
         steps += [Step(sql, f"what was captured of {made.relation} so far is of another key", _OWNER)
-                  for sql in made.drop() if await _is_there(origin, state)]  # fmt: skip
+                  for sql in drop(made.names) if await _is_there(origin, state)]  # fmt: skip
         steps += [Step(sql, f"records keys of {made.relation}", _OWNER) for sql in made.change_table()]
     if not (state.has_changes and state.has_function):
         steps.append(Step(made.function(), "what the triggers run", _OWNER))
@@ -70,6 +92,10 @@ async def _of_table(origin: Connection[Record], state: State, readers: Sequence[
             guard = quote_identifier(f"{made.names.base}__guard")
             steps.append(Step(f"drop trigger if exists {guard} on {made.names.changes}", "it is created again", _OWNER))
             steps.append(Step(made.change_table()[-1], "notices when somebody else removes rows", _OWNER))
+    if state.has_changes and not state.has_read:
+        steps += [Step(sql, "says which load was the last", _OWNER) for sql in made.read_table()]
+        mark = f"comment on table {made.names.changes} is {quote_literal(made.belongs_to)}"
+        steps.append(Step(mark, "a table that is no longer declared is found by it", _OWNER))
     for role in map(quote_identifier, readers):
         steps += [
             Step(sql, "the role that reads the source empties the change table", _OWNER)
@@ -77,6 +103,7 @@ async def _of_table(origin: Connection[Record], state: State, readers: Sequence[
                 f"grant usage on schema {SCHEMA} to {role}",
                 f"grant select, delete, truncate on {made.names.changes} to {role}",
                 f"grant select on sequence {made.names.lost} to {role}",
+                f"grant select, update on {made.names.read} to {role}",
             )
         ]
     return steps
@@ -100,13 +127,14 @@ async def set_up(origin: Connection[Record], source: Database, reader: str) -> l
 
 
 async def tear_down(origin: Connection[Record], source: Database) -> list[Step]:
-    """Drop triggers, functions and change tables. The tables themselves and raw stay as they are."""
+    """Drop triggers, functions and change tables, also of tables that are gone or no longer declared. The tables
+    themselves and raw stay as they are."""
     steps = []
     for table in source.tables:
-        state = await look(origin, source, table)
-        if await _is_there(origin, state) or state.has_triggers:
-            steps += [Step(sql, f"nothing of {table.name} is recorded from here on", _OWNER)
-                      for sql in state.statements.drop()]  # fmt: skip
+        names = Names.of(source.name, table)
+        if await origin.fetchval(_IS_THERE, names.changes, names.function):
+            steps += [Step(sql, f"nothing of {table.name} is recorded from here on", _OWNER) for sql in drop(names)]
+    steps += await _undeclared(origin, source)
     done = await _run(origin, steps)
     if (
         steps

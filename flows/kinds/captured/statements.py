@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from flows.declare.triggers import Triggers
 from flows.kinds.captured.names import Names
-from flows.values.identifiers import quote_identifier
+from flows.values.identifiers import quote_identifier, quote_literal
 
 # What the operations of a change table mean: insert, update, delete; truncate; and that recording has stopped.
 _LIMITED = """
@@ -23,7 +23,8 @@ _LIMITED = """
         end if;
         return null;
     end if;"""
-_BY_STATEMENT = """
+# A key's column may be named as one of plpgsql's variables: found, new.
+_BY_STATEMENT = """#variable_conflict use_column
 begin{limited}
     if tg_op = 'INSERT' then
         insert into {changes} (capture_op, {keys}) select 'I', {keys} from captured_new;
@@ -32,9 +33,9 @@ begin{limited}
     elsif tg_op = 'UPDATE' then
         -- A changed key is a delete of the old one and an insert of the new one.
         insert into {changes} (capture_op, {keys})
-        select case when not bool_or(is_new) then 'D' when not bool_and(is_new) then 'U' else 'I' end, {keys}
+        select case when not bool_or(capture_op) then 'D' when not bool_and(capture_op) then 'U' else 'I' end, {keys}
         from (
-            select {keys}, false as is_new from captured_old union all select {keys}, true from captured_new
+            select {keys}, false as capture_op from captured_old union all select {keys}, true from captured_new
         ) as c
         group by {keys};
     else
@@ -43,7 +44,7 @@ begin{limited}
     return null;
 end
 """
-_BY_ROW = """
+_BY_ROW = """#variable_conflict use_column
 begin{limited}
     if tg_op = 'INSERT' then
         insert into {changes} (capture_op, {keys}) values ('I', {new});
@@ -87,10 +88,16 @@ _ROW_EVENTS = {
 
 @dataclass(frozen=True, slots=True)
 class KeyColumn:
-    """A column of the key at the source, with its type in full."""
+    """A column of the key at the source: its type in full, and the type that the change table has for it."""
 
     name: str
     type: str
+    recorded: str
+
+    @property
+    def fitting(self) -> frozenset[str]:
+        """Types of the change table's column in which the key fits."""
+        return frozenset((self.type, self.recorded))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,7 @@ class Statements:
     keys: Sequence[KeyColumn]
     triggers: Triggers
     by_row: bool
+    belongs_to: str = ""
 
     @property
     def body(self) -> str:
@@ -130,19 +138,28 @@ class Statements:
         return _ROW_EVENTS if self.by_row else _EVENTS
 
     def change_table(self) -> list[str]:
-        """Make the change table, its counter, and what notices removals."""
-        columns = ", ".join(f"{quote_identifier(key.name)} {key.type}" for key in self.keys)
+        """Make the change table, its counter, what says who has emptied it, and what notices removals."""
+        columns = ", ".join(f"{quote_identifier(key.name)} {key.recorded}" for key in self.keys)
         changes, guard = self.names.changes, self.names.guard
         guarded = quote_identifier(f"{self.names.base}__guard")
         return [
             f"create table {changes} (capture_id bigint generated always as identity primary key, "
             "capture_op text not null, capture_xact bigint not null default txid_current(), "
             f"capture_at timestamptz not null default clock_timestamp(), {columns})",
+            f"comment on table {changes} is {quote_literal(self.belongs_to)}",
             f"create index on {changes} (capture_op) where capture_op = 'L'",
             f"create sequence {self.names.lost} minvalue 0 start 0",
+            *self.read_table(),
             _FUNCTION.format(name=guard, body=self.guard_body),
             f"create trigger {guarded} after delete or truncate on {changes} for each statement "
             f"execute function {guard}()",
+        ]
+
+    def read_table(self) -> list[str]:
+        """Make the table that says which load has emptied the change table last: one row."""
+        return [
+            f"create table {self.names.read} (token bigint not null)",
+            f"insert into {self.names.read} values (0)",
         ]
 
     def function(self) -> str:
@@ -160,12 +177,18 @@ class Statements:
             made.append(f"alter table {self.relation} enable always trigger {name}")
         return made
 
-    def drop(self) -> list[str]:
-        """Drop everything: the triggers go with their function."""
-        names = self.names
-        return [
-            f"drop function if exists {names.function}() cascade",
-            f"drop table if exists {names.changes}",
-            f"drop function if exists {names.guard}()",
-            f"drop sequence if exists {names.lost}",
-        ]
+
+def drop(names: Names) -> list[str]:
+    """Drop everything of a table: the triggers go with their function."""
+    return [
+        f"drop function if exists {names.function}() cascade",
+        f"drop table if exists {names.changes}",
+        f"drop table if exists {names.read}",
+        f"drop function if exists {names.guard}()",
+        f"drop sequence if exists {names.lost}",
+    ]
+
+
+def belongs_to(source: str) -> str:
+    """The comment on a change table: a table that is no longer declared is found by it."""
+    return f"medallion: changes for source {source}"

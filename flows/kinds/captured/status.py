@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flows.declare.database import Database
 from flows.kinds.answers import TriggeredTable, TriggerStatus
+from flows.kinds.captured.setup import undeclared
 from flows.kinds.captured.state import declared, look
 
 if TYPE_CHECKING:
@@ -31,4 +32,7 @@ async def capture_status(origin: Connection[Record], source: Database) -> Trigge
             if row["stopped"] and problem is None:
                 problem = "larger than max_waiting: recording has stopped; the next load reads the table in full"
         tables.append(TriggeredTable(table.name, rows, state.size, age, problem))
+    for names in await undeclared(origin, source):
+        size = await origin.fetchval("select pg_table_size(to_regclass($1))", names.changes)
+        tables.append(TriggeredTable(names.base, 0, size, None, "recorded, and no longer declared"))
     return TriggerStatus(source.name, declared(source).limit, tables)

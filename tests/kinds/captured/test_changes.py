@@ -1,12 +1,16 @@
 """What happens at a source with triggers, and what raw has after the next load."""
 
 import signal
+from typing import Any
 
 import psycopg
 import pytest
 
 from flows.declare import Triggers
 from flows.failures.failpoints import FAILPOINTS
+from flows.kinds.postgres.compare import both_ends, compare
+from flows.kinds.postgres.compare.narrow import narrow
+from flows.kinds.postgres.trust import trusted_window
 from flows.values.errors import ConfigurationError
 from tests.kinds.captured.captured_ends import CapturedEnds
 from tests.kinds.conformance import forking
@@ -201,6 +205,44 @@ async def test_a_comparison_takes_recorded_keys_for_pending(ends: CapturedEnds) 
     ends.raw("update raw_shop.items set name = 'wrong' where id = 30")
     found = await ends.compare()
     assert (found.different, found.pending) == (1, 2)
+
+
+async def test_a_load_during_a_comparison_leaves_its_keys_pending(
+    ends: CapturedEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raw was read before it, and the change table is emptied when differences are looked up there."""
+    await ends.create("id bigint primary key, name text")
+    ends.source("insert into items select n, 'x' from generate_series(1, 50) as n")
+    await ends.load()
+    ends.source("update items set name = 'y' where id = 1")
+    honest = narrow
+
+    async def after_a_load(*given: Any) -> Any:
+        await ends.load()
+        return await honest(*given)
+
+    monkeypatch.setattr(compare, "narrow", after_a_load)
+    found = await ends.compare()
+    assert (found.result, found.pending) == ("match", 1)
+    assert ends.same()
+
+
+async def test_a_load_between_both_snapshots_of_a_comparison_is_known_by_its_token(
+    ends: CapturedEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ends.create("id bigint primary key, name text")
+    ends.source("insert into items select n, 'x' from generate_series(1, 50) as n")
+    await ends.load()
+    honest = trusted_window
+
+    async def after_a_change_and_its_load(*given: Any) -> Any:
+        ends.source("update items set name = 'y' where id = 1")
+        await ends.load()
+        return await honest(*given)
+
+    monkeypatch.setattr(both_ends, "trusted_window", after_a_change_and_its_load)
+    found = await ends.compare()
+    assert (found.result, found.pending) == ("match", 1)
 
 
 async def test_an_application_needs_no_right_to_the_change_table(ends: CapturedEnds) -> None:

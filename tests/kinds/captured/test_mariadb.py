@@ -4,106 +4,32 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from flows.declare import Merge, Rule, Triggers
+from flows.declare import Rule, Triggers
 from flows.failures.failpoints import FAILPOINTS
-from flows.kinds.answers import Step
-from flows.kinds.captured import Database, Table, foreign
-from flows.kinds.captured.foreign_setup import capture_status, set_up, tear_down
-from flows.kinds.databases.connection import open_reader
-from flows.publish.session import LoadResult
-from flows.values.connection import DatabaseConnection
+from flows.kinds.captured import foreign
+from flows.kinds.captured.foreign_setup import capture_status, tear_down
 from flows.values.errors import ConfigurationError
-from flows.verbs.compare import compare_table
-from flows.verbs.load import load_table
-from tests.conftest import TestDatabase
 from tests.eventually import eventually
+from tests.kinds.captured.mariadb_ends import CHANGES, Ends
 from tests.kinds.captured.overlapping import Writers
 from tests.kinds.captured.test_changes import OF_OTHERS
 from tests.kinds.conformance import forking
-from tests.kinds.databases.loading import MISSING, MariaDb, running_mariadb
-from tests.publish.two_ends import Rows, run_sql
-from tests.sessions import take_over_sessions
+from tests.kinds.databases.loading import MISSING
+from tests.publish.two_ends import run_sql
 
 pytestmark = [pytest.mark.skipif(bool(MISSING), reason=MISSING), pytest.mark.xdist_group("mariadb")]
 pytest.importorskip("arrow_odbc", reason="the extra `databases` is not installed", exc_type=ImportError)
 
-CHANGES = "medallion__erp__items"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[MariaDb]:
-    with running_mariadb() as database:
-        database.run(
-            "create user owner@'127.0.0.1' identified by 'o'; grant all on *.* to owner@'127.0.0.1' with grant option",
-            "-Dmysql",
-        )
-        yield database
-
-
-@dataclass
-class Ends:
-    """A MariaDB, whose tables triggers watch, and an empty warehouse."""
-
-    server: MariaDb
-    warehouse: TestDatabase
-    table: Table = field(default_factory=lambda: Table("items", key="id", load=Merge()))
-    triggers: Triggers = field(default_factory=Triggers)
-
-    @property
-    def declared(self) -> Database:
-        return Database("erp", connection="erp", engine="mysql", tables=[self.table], capture=self.triggers)
-
-    @property
-    def address(self) -> DatabaseConnection:
-        return DatabaseConnection("erp", self.server.url)
-
-    async def create(self, columns: str = "id bigint primary key, name varchar(40)") -> None:
-        self.server.run(f"create table items ({columns}) engine = InnoDB")
-        assert [step.error for step in await self.as_owner(set_up, "reader") if not step.done] == []
-
-    async def as_owner(self, work: Any, *more: str) -> Sequence[Step]:
-        address = DatabaseConnection("erp", f"mysql://owner:o@127.0.0.1:{self.server.port}/erp")
-        async with open_reader("mysql", address, "erp", 10) as reader:
-            done: Sequence[Step] = await work(reader, self.declared, *more)
-            return done
-
-    async def load(self) -> LoadResult:
-        take_over_sessions()
-        warehouse = DatabaseConnection("warehouse", self.warehouse.url("loader"))
-        return await load_table(warehouse, self.address, self.declared, self.table)
-
-    def rows(self, where: str = "") -> list[tuple[str, ...]]:
-        """The source's rows, as texts."""
-        return [tuple(line.split("\t")) for line in self.server.run("select * from items order by 1").splitlines()]
-
-    def live(self) -> Rows:
-        return run_sql(
-            self.warehouse.url("loader"),
-            "select id::text, name from raw_erp.items where _deleted_at is null order by items.id",
-        )
-
-    def waiting(self) -> list[str]:
-        found = self.server.run(f"select concat(capture_op, id) from {CHANGES} order by capture_id")
-        return found.splitlines()
-
-    def same(self) -> bool:
-        return self.rows() == self.live()
-
 
 @pytest.fixture
-def ends(server: MariaDb, warehouse: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Ends:
-    server.run("drop database erp; create database erp character set utf8mb4", "-Dmysql")
-    # Rights to single tables outlive their database.
-    server.run("delete from tables_priv; delete from procs_priv; flush privileges", "-Dmysql")
-    monkeypatch.setenv("MEDALLION_SOURCE_ERP_URL", server.url)
-    return Ends(server, warehouse)
+def ends(erp: Ends) -> Ends:
+    return erp
 
 
 async def test_every_kind_of_change_arrives_and_is_deleted_at_the_source(ends: Ends) -> None:
@@ -281,7 +207,7 @@ async def test_what_interrupts_capture_is_noticed(ends: Ends) -> None:
     ends.server.run(f"drop trigger {CHANGES}__u; update items set name = 'unseen' where id = 1")
     with pytest.raises(ConfigurationError, match="a trigger was dropped"):
         await ends.load()
-    assert [step.error for step in await ends.as_owner(set_up, "reader") if not step.done] == []
+    await ends.set_up()
     assert ((await ends.load()).strategy, ends.same()) == ("reload", True)
 
     ends.server.run(f"update items set name = 'lost' where id = 1; truncate {CHANGES}")
@@ -322,10 +248,9 @@ async def test_both_ends_are_compared_by_counts(ends: Ends) -> None:
     await ends.create()
     ends.server.run("insert into items values (1, 'a'), (2, 'b')")
     await ends.load()
-    warehouse = DatabaseConnection("warehouse", ends.warehouse.url("loader"))
-    assert (await compare_table(warehouse, ends.address, ends.declared, ends.table)).result == "match"
+    assert (await ends.compare()).result == "match"
     run_sql(ends.warehouse.url("loader"), "delete from raw_erp.items where id = 1")
-    assert (await compare_table(warehouse, ends.address, ends.declared, ends.table)).result == "different"
+    assert (await ends.compare()).result == "different"
 
 
 async def test_nothing_is_left_behind_when_capture_is_dropped(ends: Ends) -> None:
