@@ -18,12 +18,22 @@ def erase(
     despite_source: Annotated[
         bool, typer.Option("--despite-source", help="Erase although the source still has the subject")
     ] = False,
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Only draft paths in records of raw that may be the subject's key")
+    ] = False,
 ) -> None:
     """Delete a subject's rows from every table and verify that none is left. Without --erase, show the plan."""
     prepare(asks_server=False)
     from flows.privacy import erase as story
+    from flows.privacy.draft import draft_paths
 
     declared = story.find_subject(subject)
+    if paths:
+        with console.status("reading records"):
+            drafted = asyncio.run(draft_paths(declared))
+        for part in erase_tables.path_parts(subject, drafted):
+            console.print(part, soft_wrap=True)
+        return
     # A prompt keeps the key out of process lists and the shell's history.
     chosen = key if key is not None else typer.prompt(f"{declared.key} of the {subject}", hide_input=True)
     with console.status("searching every table"):
@@ -33,7 +43,7 @@ def erase(
             done = asyncio.run(story.plan_erasure(declared, chosen))
     for part in erase_tables.erasure_parts(subject, done, planned=not do):
         console.print(part)
-    if do and (done.remains or done.closed):
+    if do and not done.proven:
         raise typer.Exit(1)
 
 
