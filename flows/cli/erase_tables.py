@@ -47,6 +47,8 @@ def erasure_parts(subject: str, done: Erasure, *, planned: bool) -> list[Table |
         )
     if done.proven:
         parts.append(Text("every column of every table was searched: nothing is left", "green"))
+    if not done.kept:
+        parts.append(Text("the home cannot be written, so a restore will not find whom to erase again", "yellow"))
     parts.append(
         Text("backups and the server's log files contain the rows until their own retention period ends", "dim")
     )

@@ -5,12 +5,14 @@ Every step is durable: after a kill the same command resumes, since deleted rows
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows.access import addresses
 from flows.declare.subject import Subject
 from flows.failures.failpoints import pass_failpoint
 from flows.privacy import record
+from flows.privacy.elsewhere import Elsewhere
+from flows.privacy.kept_log import keep_log
 from flows.privacy.others import open_transactions
 from flows.privacy.places import find_places
 from flows.privacy.references import Traces
@@ -36,7 +38,7 @@ class Erasure:
     """The subject's rows per table: found, deleted and left; and what could not be searched.
 
     `closed` are tables that no role of the platform may read. `busy` are sessions that were in a transaction all the
-    time: what they have read and write later was not searched.
+    time: what they have read and write later was not searched. `kept`: the log has a copy in the home, for a restore.
     """
 
     found: list[Found]
@@ -44,6 +46,7 @@ class Erasure:
     remains: list[Remains]
     closed: list[str]
     busy: int = 0
+    kept: bool = True
 
     @property
     def left(self) -> list[Remains]:
@@ -110,8 +113,11 @@ async def plan_erasure(subject: Subject, key: str) -> Erasure:
         return Erasure(found, [], [line for line in seen if line.shared or line.place not in deleted], sides.closed)
 
 
-async def erase(subject: Subject, key: str, *, despite_source: bool = False) -> Erasure:
-    """Delete a subject's rows everywhere, and verify that none is left.
+async def erase(
+    subject: Subject, key: str, *, despite_source: bool = False, elsewhere: Elsewhere | None = None
+) -> Erasure:
+    """Delete a subject's rows everywhere in the warehouse, and verify that none is left; nor `elsewhere`, where nothing
+    is deleted.
 
     Raises:
         DeclarationError: it is not a value of the key's type, or no table has it and nobody with it was ever erased.
@@ -132,10 +138,10 @@ async def erase(subject: Subject, key: str, *, despite_source: bool = False) -> 
             Sides.open() as sides,
         ):
             traces = await gather(sides.opened, sides.seen, subject, plain, form)
-            return await _erase(sides, subject, traces, secret)
+            return await _erase(sides, subject, traces, secret, elsewhere or Elsewhere())
 
 
-async def _erase(sides: Sides, subject: Subject, traces: Traces, secret: bytes) -> Erasure:
+async def _erase(sides: Sides, subject: Subject, traces: Traces, secret: bytes, elsewhere: Elsewhere) -> Erasure:
     key_hash = record.hash_key(secret, subject, traces.values[subject.key][0])
     found = await sides.count(subject, traces)
     if not found and not _are_of_key(await sides.search(subject, traces)):
@@ -146,6 +152,7 @@ async def _erase(sides: Sides, subject: Subject, traces: Traces, secret: bytes) 
         await record.write_links(sides.loader, secret, subject, key_hash, traces.values)
         counted = {line.place.told: line.rows for line in found}
         await record.write_event(sides.loader, subject, key_hash, "began", counted)
+    await keep_log(sides.loader)  # before anything is deleted, too: a restore may come at any time
     _die_at("erase_began")
     deleted: dict[str, Found] = {}
     left, busy = await _round(sides, subject, traces, key_hash, deleted), 0
@@ -156,12 +163,13 @@ async def _erase(sides: Sides, subject: Subject, traces: Traces, secret: bytes) 
         if not {line for line in left if not line.shared} - set(former):
             break
         left = await _round(sides, subject, traces, key_hash, deleted)
-    left += await sides.statistics(traces)
+    left += [*await sides.statistics(traces), *await elsewhere.search(subject, traces)]
     await sides.vacuum(set(deleted) | await record.tables_of(sides.loader, subject, key_hash))
     erasure = Erasure(found, sorted(deleted.values(), key=lambda line: line.place.told), left, sides.closed, busy)
     counted = {f"{line.place}.{line.column}": line.rows for line in erasure.remains}
     await record.write_event(sides.loader, subject, key_hash, "finished" if erasure.proven else "incomplete", counted)
-    return erasure
+    kept = await keep_log(sides.loader)
+    return replace(erasure, kept=kept)
 
 
 async def _round(

@@ -96,7 +96,7 @@ def _tells_word(place: Place, name: str, parameter: str) -> str:
 
 async def _undeclared(connection: Connection[Record], place: Place, subject: Subject, traces: Traces) -> list[Remains]:
     """Fields that are called like the subject's key, have its value, and are declared nowhere."""
-    (key,) = traces.values[subject.key]
+    key = traces.values[subject.key][0]
     form = traces.form(subject.key)
     variables = json.dumps({"text": key, "number": int(key) if form == "integer" else key})
     remains = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flows.privacy.places import Place
 from flows.privacy.references import Traces
 from flows.privacy.rows import as_pattern
-from flows.values.identifiers import qualified, quote_literal
+from flows.values.identifiers import qualified
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
