@@ -25,7 +25,7 @@ from flows.failures.diagnose import Failure, diagnose
 from flows.kinds.registry import kind_of
 from flows.observe import sentry
 from flows.observe.artifacts import LoadLine, loads_table_markdown
-from flows.privacy.erase import erase_returned
+from flows.privacy.returned import erase_returned
 from flows.publish.budget import shared_budgets
 from flows.state import ledger
 from flows.state.budgets import longest_unread_first

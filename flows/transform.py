@@ -18,7 +18,7 @@ from flows.models.fingerprint import fingerprint
 from flows.models.manifest import with_compiled
 from flows.models.project import DBT_PROJECT
 from flows.models.shadow import PREVIOUS, READERS_SCHEMA, label_of
-from flows.privacy.erase import erase_returned_since_last_build
+from flows.privacy.returned import erase_returned_since_last_build
 from flows.state import dbt_manifests, releases
 from flows.tasks import begin
 from flows.tasks.builds import build

@@ -13,19 +13,22 @@ _VARIABLE = "MEDALLION_ERASURE_KEY"
 SHORTEST = 16
 
 
-def erasure_key() -> bytes:
-    """`MEDALLION_ERASURE_KEY`, or the key of the embedded stack.
+def erasure_key(*, may_generate: bool = True) -> bytes:
+    """`MEDALLION_ERASURE_KEY`, or the key of the embedded stack, which is generated once: for the first erasure.
 
     Raises:
         ConfigurationError: it is missing, empty or too short. A key that differs per machine recognises nobody.
     """
     try:
-        key, where = find_key(settings().erasure_key, _VARIABLE, FILE)
+        key, where = find_key(settings().erasure_key, _VARIABLE, FILE, may_generate=may_generate)
     except ConfigurationError as problem:
+        lost = None if may_generate else "set it to the former key, from a backup"
         raise ConfigurationError(
-            "the key for hashing erased subjects is not configured",
+            "subjects were erased, and the key for their hashes is lost"
+            if lost
+            else "the key for hashing erased subjects is not configured",
             where=problem.where,
-            fix=f"{problem.fix}: without it, erased subjects that reappear are not recognised",
+            fix=f"{lost or problem.fix}: without it, erased subjects that reappear are not recognised",
         ) from None
     if len(key.strip()) < SHORTEST:
         raise ConfigurationError(

@@ -13,8 +13,9 @@ from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
 
 
-def find_key(configured: SecretStr | None, variable: str, file: str) -> tuple[bytes, str]:
-    """The key and where it was found. With the embedded stack, one is generated and stored in its folder (0600).
+def find_key(configured: SecretStr | None, variable: str, file: str, *, may_generate: bool = True) -> tuple[bytes, str]:
+    """The key and where it was found. With the embedded stack, one is generated and stored in its folder (0600),
+    unless it must exist already.
 
     Raises:
         ConfigurationError: it is not configured. A key that differs per machine would be of no use.
@@ -22,7 +23,7 @@ def find_key(configured: SecretStr | None, variable: str, file: str) -> tuple[by
     if configured is not None:
         return configured.get_secret_value().encode(), variable
     home = settings().home
-    if not (home / "stack.json").exists():
+    if not (home / "stack.json").exists() or not (may_generate or (home / file).exists()):
         raise ConfigurationError(
             "the key is not configured",
             where=variable,

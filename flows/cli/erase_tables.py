@@ -11,7 +11,9 @@ from rich.text import Text
 from flows.observe.look import grid, number
 
 if TYPE_CHECKING:
+    from flows.privacy.draft import Drafted
     from flows.privacy.erase import Erasure
+    from flows.privacy.search import Remains
     from flows.purge import Line
 
 
@@ -24,23 +26,51 @@ def erasure_parts(subject: str, done: Erasure, *, planned: bool) -> list[Table |
     for line in sorted(lines, key=lambda line: line.place.told):
         table.add_row(line.place.told, number(line.rows))
     parts: list[Table | Text] = [table if lines else Text("no table has a row with that key")]
+    if done.left:
+        title = "Not deleted by --erase: change these rows, or declare the paths" if planned else "Rows left"
+        parts.append(_remains(title, done.left))
+    if done.shared:
+        parts.append(_remains("Rows of others with a value of this one: decide about them", done.shared))
     if planned:
         return [*parts, Text("nothing was deleted: add --erase to delete")]
-    if done.remains:
-        left = grid("Rows left", ["table", "column", "rows"], numeric=["rows"])
-        for remains in done.remains:
-            left.add_row(Text(remains.place), Text(remains.column), number(remains.rows))
-        parts.append(left)
     if done.closed:
         parts.append(
             Text(f"not searched, because no role of the platform may read them: {', '.join(done.closed)}", "yellow")
         )
-    if not done.remains and not done.closed:
+    if done.busy:
+        parts.append(
+            Text(
+                f"{done.busy} transactions of others were open all the time, and may write what they had read: run the "
+                "command again when they have ended",
+                "yellow",
+            )
+        )
+    if done.proven:
         parts.append(Text("every column of every table was searched: nothing is left", "green"))
+    if not done.kept:
+        parts.append(Text("the home cannot be written, so a restore will not find whom to erase again", "yellow"))
     parts.append(
         Text("backups and the server's log files contain the rows until their own retention period ends", "dim")
     )
     return parts
+
+
+def _remains(title: str, lines: Sequence[Remains]) -> Table:
+    table = grid(title, ["table", "column", "field", "rows"], numeric=["rows"])
+    for line in lines:
+        table.add_row(Text(line.place), Text(line.column), Text(line.path), number(line.rows))
+    return table
+
+
+def path_parts(subject: str, drafted: Sequence[Drafted]) -> list[Table | Text]:
+    """Drafted paths, as a declaration. Counts of values, never values."""
+    if not drafted:
+        return [Text(f"no undeclared field of the records in raw looks like the key of a {subject}", "green")]
+    table = grid("May be the key", ["table", "path", "values", "keys of it"], numeric=["values", "keys of it"])
+    for line in drafted:
+        table.add_row(Text(line.path.table), Text(line.path.path), number(line.values), number(line.keys))
+    lines = [f'    KeyPath("{line.path.table}", "{line.path.path}"),' for line in drafted]
+    return [table, Text("\n".join(["add to flows/sources/subjects.py:", "paths=(", *lines, "),"]))]
 
 
 def retention_table(lines: Sequence[Line], *, deleted: bool) -> Table | Text:

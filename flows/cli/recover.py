@@ -47,7 +47,7 @@ def recover(
     --from it reads those days again, or sets the cursor back. Scheduled loads may run meanwhile. If it is killed, the
     same command resumes it. Exit 1 if differences remain, 2 if it may not ask.
     """
-    from flows.privacy.erase import erase_returned
+    from flows.privacy.returned import erase_returned
     from flows.verbs.recover import Agreed
     from flows.verbs.recover import recover as carry_out
     from flows.verbs.recovery import Asked

@@ -15,6 +15,7 @@ from flows.cli import backup_tables
 from flows.cli.backup import ClusterOption, catalog_of, step
 from flows.cli.registration import registered
 from flows.cli.terminal import console, keep_private, prepare
+from flows.values.errors import DataRefused
 from flows.values.settings import settings
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ def restore(
     no_sources: NoSources = False,
 ) -> None:
     """Recover to the end of the WAL or to a moment, then load what changed at the sources since."""
-    from flows.values.errors import DataRefused
     from flows.verbs.find import choose
     from infra.backup.key import keys
     from infra.backup.recover import Recovery
@@ -63,7 +63,8 @@ def restore(
         console.print(backup_tables.restored_table(done))
         console.print(
             f"Start it with the cluster's own configuration: pg_ctl -D {done.data} start; then point "
-            "MEDALLION_WAREHOUSE_URL to it and run `medallion run`, which loads what changed at the sources since.",
+            "MEDALLION_WAREHOUSE_URL to it and run `medallion erase --again`, which erases people again who had been "
+            "erased after that moment, and `medallion run`, which loads what changed at the sources since.",
             soft_wrap=True,
         )
         return
@@ -82,6 +83,7 @@ def restore(
         console.print(backup_tables.tables_table(done.tables))
     console.print(backup_tables.restored_table(done))
     _register(home)
+    _erase_again()
     console.print(
         "Next: `medallion transform` builds gold; `medallion backup` makes the first backup of the new timeline."
     )
@@ -113,6 +115,24 @@ def drill(
     console.print(backup_tables.drill_table(done))
     console.print(backup_tables.verdict(done))
     drills.refuse_missed(done)
+
+
+def _erase_again() -> None:
+    """Whom the cluster has again because it is as it was before they were erased."""
+    import asyncio
+
+    from flows.cli.erase_places import elsewhere
+    from flows.privacy.again import erase_again
+
+    done = asyncio.run(erase_again(elsewhere=elsewhere()))
+    if done:
+        step(f"erased {len(done)} people again who had been erased after that moment")
+    if not all(one.proven for one in done):
+        raise DataRefused(
+            "the cluster was recovered, but something is left of people who had been erased",
+            where="restore",
+            fix="run `medallion erase --again`, which erases them again and lists what is left",
+        )
 
 
 def _register(home: Home) -> None:

@@ -11,7 +11,7 @@ from flows.declare.mask import Hashed, Masked
 from flows.declare.retention import Keep
 from flows.declare.route import QuietHours, Route
 from flows.declare.rule import Rule
-from flows.declare.subject import Subject
+from flows.declare.subject import KeyPath, Subject
 from flows.declare.triggers import Triggers
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Freshness",
     "Hashed",
     "Keep",
+    "KeyPath",
     "Log",
     "Masked",
     "Merge",

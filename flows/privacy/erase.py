@@ -5,20 +5,22 @@ Every step is durable: after a kill the same command resumes, since deleted rows
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-
-import asyncpg
+from dataclasses import dataclass, replace
 
 from flows.access import addresses
-from flows.access.erasure_key import erasure_key
 from flows.declare.subject import Subject
 from flows.failures.failpoints import pass_failpoint
 from flows.privacy import record
-from flows.privacy.places import QUARANTINE, Place, Traces, find_places
-from flows.privacy.rows import Found, Remains, count_rows, delete_rows, search
-from flows.privacy.traces import gather
+from flows.privacy.elsewhere import Elsewhere
+from flows.privacy.kept_log import keep_log
+from flows.privacy.others import open_transactions
+from flows.privacy.places import find_places
+from flows.privacy.references import Traces
+from flows.privacy.rows import Found, delete_rows
+from flows.privacy.search import Remains
+from flows.privacy.sides import Sides
+from flows.privacy.statistics import refresh
+from flows.privacy.traces import form_of_key, gather, read_key
 from flows.sources import SOURCES
 from flows.sources.subjects import SUBJECTS
 from flows.state import ledger
@@ -27,15 +29,39 @@ from flows.values.errors import DataRefused, DeclarationError
 from flows.values.settings import settings
 from flows.verbs.preview import source_holds
 
+# What is committed while rows are deleted is deleted in a second round; more of it would be a job that copies rows.
+_ROUNDS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """The subject's rows per table: found, deleted and left; and tables that could not be searched."""
+    """The subject's rows per table: found, deleted and left; and what could not be searched.
+
+    `closed` are tables that no role of the platform may read. `busy` are sessions that were in a transaction all the
+    time: what they have read and write later was not searched. `kept`: the log has a copy in the home, for a restore.
+    """
 
     found: list[Found]
     deleted: list[Found]
     remains: list[Remains]
     closed: list[str]
+    busy: int = 0
+    kept: bool = True
+
+    @property
+    def left(self) -> list[Remains]:
+        """What is left of the subject alone."""
+        return [line for line in self.remains if not line.shared]
+
+    @property
+    def shared(self) -> list[Remains]:
+        """Values of the subject in rows of others: a person decides about them."""
+        return [line for line in self.remains if line.shared]
+
+    @property
+    def proven(self) -> bool:
+        """Whether everything was searched, and nothing is left."""
+        return not (self.left or self.closed or self.busy)
 
 
 def find_subject(name: str) -> Subject:
@@ -72,59 +98,125 @@ def _refuse_masked(subject: Subject) -> None:
 
 
 async def plan_erasure(subject: Subject, key: str) -> Erasure:
-    """What an erasure would delete. Changes nothing."""
-    async with _Sides.open() as sides:
-        traces = await gather(sides.opened, sides.seen, subject, key)
-        found = await sides.count(traces)
-        return Erasure(found, [], [], sides.closed)
-
-
-async def erase(subject: Subject, key: str, *, despite_source: bool = False) -> Erasure:
-    """Delete a subject's rows everywhere, and verify that none is left.
+    """What an erasure would delete. Changes nothing.
 
     Raises:
+        DeclarationError: it is not a value of the key's type, or no table has it.
+    """
+    async with Sides.open() as sides:
+        form = form_of_key(sides.seen, subject)
+        traces = await gather(sides.opened, sides.seen, subject, read_key(key, form, subject), form)
+        found, seen = await sides.count(subject, traces), await sides.search(subject, traces)
+        if not found and not _are_of_key(seen):
+            await _refuse_unknown(sides, subject, traces)
+        deleted = {line.place.told for line in found}
+        return Erasure(found, [], [line for line in seen if line.shared or line.place not in deleted], sides.closed)
+
+
+async def erase(
+    subject: Subject, key: str, *, despite_source: bool = False, elsewhere: Elsewhere | None = None
+) -> Erasure:
+    """Delete a subject's rows everywhere in the warehouse, and verify that none is left; nor `elsewhere`, where nothing
+    is deleted.
+
+    Raises:
+        DeclarationError: it is not a value of the key's type, or no table has it and nobody with it was ever erased.
         DataRefused: the source still has the subject, so the next load would bring it back.
-        ConfigurationError: the key for hashing erased subjects is not configured.
+        ConfigurationError: the key for hashing erased subjects is not configured, or not that of earlier erasures.
         LoadLocked: models were being built during the full wait: a build that has already read the subject would
             write it into snapshots after the search.
     """
-    secret = erasure_key()
-    key_hash = record.hash_key(secret, subject, key)
-    if not despite_source:
-        await _refuse_while_source_holds(subject, key)
     async with addresses.connect(addresses.warehouse(), side="warehouse", application="medallion erase") as turn:
         await ledger.ensure_schema(turn)
+        secret = await record.secret_of(turn)
+        form = form_of_key([await find_places(turn)], subject)
+        plain = read_key(key, form, subject)
+        if not despite_source:
+            await _refuse_while_source_holds(subject, plain)
         async with (
             transform_turn(turn, wait_seconds=settings().lock_wait_seconds, where=f"subject {subject.name}"),
-            _Sides.open() as sides,
+            Sides.open() as sides,
         ):
-            return await _erase(sides, subject, key, key_hash)
+            traces = await gather(sides.opened, sides.seen, subject, plain, form)
+            return await _erase(sides, subject, traces, secret, elsewhere or Elsewhere())
 
 
-async def _erase(sides: _Sides, subject: Subject, key: str, key_hash: str) -> Erasure:
-    traces = await gather(sides.opened, sides.seen, subject, key)
-    found = await sides.count(traces)
-    counted = {line.place.told: line.rows for line in found}
-    await record.write_event(sides.loader, subject, key_hash, "began", counted)
-    _die_at("erase_began")
-    deleted: list[Found] = []
-    # Models are deleted first: as long as raw has the subject's keys and words, a killed erasure can find them again.
-    # Raw is deleted together with the final search, which needs the words once more.
-    for connection, owned in sides.owned[1:]:
-        async with connection.transaction():
-            deleted += await delete_rows(connection, owned, subject, traces)
-        _die_at("erase_between_roles")
+async def _erase(sides: Sides, subject: Subject, traces: Traces, secret: bytes, elsewhere: Elsewhere) -> Erasure:
+    key_hash = record.hash_key(secret, subject, traces.values[subject.key][0])
+    found = await sides.count(subject, traces)
+    if not found and not _are_of_key(await sides.search(subject, traces)):
+        await _refuse_unknown(sides, subject, traces)
     async with sides.loader.transaction():
-        deleted += await delete_rows(sides.loader, sides.owned[0][1], subject, traces)
-        counted = {line.place.told: line.rows for line in deleted}
-        await record.write_event(sides.loader, subject, key_hash, "deleted", counted)
-        remains = await sides.search(subject, traces)
-        left = {f"{line.place}.{line.column}": line.rows for line in remains}
-        proven = not remains and not sides.closed
-        await record.write_event(sides.loader, subject, key_hash, "finished" if proven else "incomplete", left)
-        _die_at("erase_before_commit")
-    await sides.vacuum(deleted)
-    return Erasure(found, deleted, remains, sides.closed)
+        await record.remember_secret(sides.loader, secret)
+        # Of a killed erasure, those that it had found are in the log already.
+        await record.write_links(sides.loader, secret, subject, key_hash, traces.values)
+        counted = {line.place.told: line.rows for line in found}
+        await record.write_event(sides.loader, subject, key_hash, "began", counted)
+    await keep_log(sides.loader)  # before anything is deleted, too: a restore may come at any time
+    _die_at("erase_began")
+    deleted: dict[str, Found] = {}
+    left, busy = await _round(sides, subject, traces, key_hash, deleted), 0
+    for _ in range(_ROUNDS):
+        busy = await open_transactions(sides.loader, wait_seconds=settings().lock_wait_seconds)
+        await sides.look()
+        former, left = left, await sides.search(subject, traces)
+        if not {line for line in left if not line.shared} - set(former):
+            break
+        left = await _round(sides, subject, traces, key_hash, deleted)
+    left += [*await sides.statistics(traces), *await elsewhere.search(subject, traces)]
+    await sides.vacuum(set(deleted) | await record.tables_of(sides.loader, subject, key_hash))
+    erasure = Erasure(found, sorted(deleted.values(), key=lambda line: line.place.told), left, sides.closed, busy)
+    counted = {f"{line.place}.{line.column}": line.rows for line in erasure.remains}
+    await record.write_event(sides.loader, subject, key_hash, "finished" if erasure.proven else "incomplete", counted)
+    kept = await keep_log(sides.loader)
+    return replace(erasure, kept=kept)
+
+
+async def _round(
+    sides: Sides, subject: Subject, traces: Traces, key_hash: str, deleted: dict[str, Found]
+) -> list[Remains]:
+    """Delete what there is now, and search. Adds to `deleted`."""
+    gone: list[Found] = []
+    # Models are deleted first: as long as raw has the subject's keys and words, a killed erasure can find them again.
+    # Raw is deleted together with a search, which needs the words once more.
+    for connection, owned in reversed(sides.owned):
+        is_last = connection is sides.loader
+        async with connection.transaction():
+            lines = await delete_rows(connection, owned, subject, traces)
+            await refresh(connection, [*(line.place for line in lines), *(place for place in owned if place.derived)])
+            gone += lines
+            if is_last:
+                counted = {line.place.told: line.rows for line in gone}
+                await record.write_event(sides.loader, subject, key_hash, "deleted", counted)
+                remains = await sides.search(subject, traces)
+                if left := {f"{line.place}.{line.column}": line.rows for line in remains if not line.shared}:
+                    await record.write_event(sides.loader, subject, key_hash, "incomplete", left)
+                _die_at("erase_before_commit")
+        if not is_last:
+            _die_at("erase_between_roles")
+    for line in gone:
+        former = deleted.get(line.place.told)
+        deleted[line.place.told] = Found(line.place, line.rows + (former.rows if former else 0))
+    return remains
+
+
+def _are_of_key(seen: list[Remains]) -> bool:
+    return any(not line.shared for line in seen)
+
+
+async def _refuse_unknown(sides: Sides, subject: Subject, traces: Traces) -> None:
+    """Nobody was erased by a key that nobody ever had, which is most of all a mistyped one."""
+    hashes = await record.known_hashes(sides.loader, subject)
+    if hashes:
+        secret = await record.secret_of(sides.loader)
+        if record.hash_key(secret, subject, traces.values[subject.key][0]) in hashes:
+            return
+    raise DeclarationError(
+        f"no table has a {subject.name} with this {subject.key}, and none with it was ever erased",
+        where=f"subject {subject.name}",
+        fix=f"check the {subject.key}; if a source has it under another name, declare its path in "
+        f"flows/sources/subjects.py: `medallion erase --subject {subject.name} --paths` drafts it",
+    )
 
 
 async def _refuse_while_source_holds(subject: Subject, key: str) -> None:
@@ -140,110 +232,3 @@ async def _refuse_while_source_holds(subject: Subject, key: str) -> None:
 
 def _die_at(step: str) -> None:
     pass_failpoint(step, settings().failpoint)
-
-
-@dataclass(slots=True)
-class _Sides:
-    """Both roles that own tables: the loader, and the transformer, if they differ."""
-
-    opened: list[asyncpg.Connection[asyncpg.Record]]
-    seen: list[list[Place]]
-    owned: list[tuple[asyncpg.Connection[asyncpg.Record], list[Place]]]
-    closed: list[str]
-
-    @property
-    def loader(self) -> asyncpg.Connection[asyncpg.Record]:
-        return self.opened[0]
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def open(cls) -> AsyncIterator[_Sides]:
-        async with (
-            addresses.connect(addresses.warehouse(), side="warehouse", application="medallion erase") as loader,
-            addresses.connect(
-                addresses.warehouse("transformer"), side="warehouse", application="medallion erase"
-            ) as transformer,
-        ):
-            opened, seen, owned, owners = [], [], [], set()
-            for connection in (loader, transformer):
-                role = await connection.fetchval("select current_user")
-                if role in owners:
-                    continue
-                owners.add(role)
-                places = await find_places(connection)
-                opened.append(connection)
-                seen.append(places)
-                owned.append((connection, [place for place in places if place.owner == role]))
-            # Tables of other owners cannot be deleted from, and tables that neither role may read cannot be searched.
-            readable = {place.told for places in seen for place in places if place.readable}
-            yield cls(opened, seen, owned, sorted({place.told for places in seen for place in places} - readable))
-
-    async def count(self, traces: Traces) -> list[Found]:
-        found: dict[str, Found] = {}
-        for connection, places in zip(self.opened, self.seen, strict=True):
-            for line in await count_rows(connection, places, traces):
-                found.setdefault(line.place.told, line)
-        return sorted(found.values(), key=lambda line: line.place.told)
-
-    async def search(self, subject: Subject, traces: Traces) -> list[Remains]:
-        found: list[Remains] = []
-        looked: set[str] = set()
-        # The loader first: only it sees the deletes of its own transaction.
-        for connection, places in zip(self.opened, self.seen, strict=True):
-            mine = [place for place in places if place.readable and place.told not in looked]
-            found += await search(connection, mine, subject, traces)
-            looked |= {place.told for place in mine}
-        return sorted(found, key=lambda line: (line.place, line.column))
-
-    async def vacuum(self, deleted: list[Found]) -> None:
-        """Vacuum deleted rows from disk; only a table's owner may."""
-        touched = {line.place.told for line in deleted}
-        for connection, owned in self.owned:
-            for place in owned:
-                if place.told in touched:
-                    await connection.execute(f"vacuum {place.relation}")
-
-
-async def erase_returned_since_last_build() -> int:
-    """Erase subjects again that reappeared since models were last built: by a load that died before its check, a
-    backfill, a repair, a row released from quarantine, a restore. Returns how many.
-
-    Raises:
-        ConfigurationError: subjects were erased, and the key for hashing them is not configured.
-    """
-    async with addresses.connect(addresses.warehouse(), side="warehouse") as loader:
-        batches = await record.batches_since_last_build(loader)
-    return sum([await erase_returned(source, numbers) for source, numbers in batches.items()])
-
-
-async def erase_returned(source: str, batches: list[int]) -> int:
-    """Erase subjects again that these batches of the source brought back. Returns how many.
-
-    Without any erasure in the log it costs one query.
-
-    Raises:
-        ConfigurationError: subjects were erased, and the key for hashing them is not configured.
-    """
-    if not batches:
-        return 0
-    async with addresses.connect(addresses.warehouse(), side="warehouse") as loader:
-        returned = 0
-        for subject in SUBJECTS:
-            hashes = await record.known_hashes(loader, subject)
-            if not hashes:
-                continue
-            secret = erasure_key()
-            role = await loader.fetchval("select current_user")
-            places = [place for place in await find_places(loader) if place.owner == role]
-            keys: set[str] = set()
-            for place in places:
-                if place.schema == f"raw_{source}" or place.told == QUARANTINE:
-                    keys |= await record.erased_keys(loader, place, subject, secret, hashes, batches)
-            for key in sorted(keys):
-                traces = await gather([loader], [places], subject, key)
-                async with loader.transaction():
-                    gone = await delete_rows(loader, places, subject, traces)
-                    rows = {line.place.told: line.rows for line in gone}
-                    await record.write_event(loader, subject, record.hash_key(secret, subject, key), "returned", rows)
-            returned += len(keys)
-    return returned

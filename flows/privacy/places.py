@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from flows.declare.subject import Subject
-from flows.values.identifiers import qualified, quote_identifier, quote_literal
+from flows.values.identifiers import qualified, quote_identifier
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -22,11 +21,16 @@ select
     has_table_privilege(c.oid, 'select') and has_schema_privilege(n.oid, 'usage')
         and pg_get_userbyid(c.relowner) <> 'medallion_reviewer' as readable,
     array_agg(a.attname::text order by a.attnum) as columns,
-    array_agg(t.typname::text order by a.attnum) as types
+    -- A domain by the type that it restricts; a row type, or an array of rows, can be read as a document.
+    array_agg(
+        case when 'c' in (b.typtype, e.typtype) then 'record' else b.typname::text end order by a.attnum
+    ) as types
 from pg_class as c
 inner join pg_namespace as n on c.relnamespace = n.oid
 inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 inner join pg_type as t on a.atttypid = t.oid
+inner join pg_type as b on b.oid = case when t.typtype = 'd' then t.typbasetype else t.oid end
+left join pg_type as e on b.typelem = e.oid and b.typcategory = 'A'
 where c.relkind in ('r', 'p', 'm') and not c.relispartition
     and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%'
 group by n.oid, n.nspname, c.oid, c.relname, c.relkind, c.relowner
@@ -61,6 +65,9 @@ _OF_CATALOGUES = frozenset(
      ("ops.usage", "kind"), ("ops.usage", "name"),
      ("ops.usage_days", "kind"), ("ops.usage_days", "name"))
 )  # fmt: skip
+_DOCUMENTS = frozenset(("jsonb", "json", "_jsonb", "_json", "record"))
+_TEXTS = frozenset(("text", "varchar", "bpchar"))
+_BEGINS_LIKE_ONE = "left(ltrim({column}::text, E' \\t\\n\\r'), 1) in ('{{', '[')"
 #: Rows in quarantine.
 QUARANTINE = "quarantine.rows"
 #: Texts of operations that may quote a row, and stay useful without the word.
@@ -89,7 +96,8 @@ TEXTS = {
 class Place:
     """One table: its columns with their type names, its owner, and whether the current role may read it.
 
-    `derived` is a materialized view: it is refreshed instead of deleted from.
+    `derived` is a materialized view: it is refreshed instead of deleted from. `texts` are columns of text with
+    documents in some row.
     """
 
     schema: str
@@ -98,6 +106,7 @@ class Place:
     readable: bool
     columns: dict[str, str]
     derived: bool = False
+    texts: tuple[str, ...] = ()
 
     @property
     def relation(self) -> str:
@@ -111,8 +120,21 @@ class Place:
 
     @property
     def documents(self) -> list[str]:
-        """The columns with JSON documents."""
-        return [name for name, type_ in self.columns.items() if type_ == "jsonb"]
+        """The columns with JSON documents, or with values that can be read as some."""
+        return [name for name, type_ in self.columns.items() if type_ in _DOCUMENTS or name in self.texts]
+
+    def document(self, name: str) -> str:
+        """SQL: the column as jsonb; null if a text is no document."""
+        column, type_ = f"t.{quote_identifier(name)}", self.columns[name]
+        if type_ == "jsonb":
+            return column
+        if type_ in ("record", "_json", "_jsonb"):
+            return f"to_jsonb({column})"
+        # A text may be anything; json has surrogates and \\u0000, which jsonb refuses.
+        return (
+            f"case when {_BEGINS_LIKE_ONE.format(column=column)} and pg_input_is_valid({column}::text, 'jsonb') "
+            f"then {column}::text::jsonb end"
+        )
 
     @property
     def wordy(self) -> list[str]:
@@ -145,39 +167,16 @@ async def find_places(connection: Connection[Record]) -> list[Place]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Traces:
-    """Identifiers of one subject: values of the key, its aliases and links by name; and words."""
-
-    values: dict[str, list[str]]
-    words: list[str]
-
-
-def condition(place: Place, traces: Traces) -> tuple[str, list[list[str]]]:
-    """Rows of the table that refer to the subject by key: SQL with its arguments; "" if the table has no such column.
-
-    A record counts by the fields of its top level: nested values may be a list with other subjects.
-    """
-    parts, arguments = [], []
-    for name, values in traces.values.items():
-        if not values:
-            continue
-        places = [f"t.{quote_identifier(name)}::text"] if name in place.columns else []
-        places += [f"t.{quote_identifier(document)} ->> {quote_literal(name)}" for document in place.documents]
-        if places:
-            arguments.append(values)
-            parts += [f"({found}) = any(${len(arguments)}::text[])" for found in places]
-    return " or ".join(parts), arguments
-
-
-def somebody_else(place: Place, subject: Subject) -> str:
-    """SQL: the row refers to some subject by key, so a word that two subjects share does not count there.
-
-    The subject's own rows are found by their key before words are searched.
-    """
-    named = [f"t.{quote_identifier(name)} is not null" for name in (subject.key, *subject.aliases)
-             if name in place.columns]  # fmt: skip
-    named += [
-        f"t.{quote_identifier(document)} ->> {quote_literal(subject.key)} is not null" for document in place.documents
-    ]
-    return " or ".join(named) or "false"
+async def find_documents(connection: Connection[Record], places: list[Place]) -> list[Place]:
+    """The same places, with the columns of text that have documents. Reads every table with texts once."""
+    found = []
+    for place in places:
+        texts = [name for name, type_ in place.columns.items() if type_ in _TEXTS and name in place.wordy]
+        if place.readable and texts:
+            looks = [f"bool_or({_BEGINS_LIKE_ONE.format(column=f't.{quote_identifier(name)}')})" for name in texts]
+            row = await connection.fetchrow(f"select {', '.join(looks)} from {place.relation} as t")
+            assert row is not None
+            found.append(replace(place, texts=tuple(name for name, has in zip(texts, row, strict=True) if has)))
+        else:
+            found.append(place)
+    return found

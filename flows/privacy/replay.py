@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flows.privacy.erase import erase_returned
+from flows.privacy.returned import erase_returned
 from flows.verbs.replay import Replayed, replay
 
 

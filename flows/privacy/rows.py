@@ -1,4 +1,4 @@
-"""Count and delete a subject's rows, and search for remaining ones."""
+"""Count and delete a subject's rows."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.declare.subject import Subject
-from flows.privacy.places import TEXTS, Place, Traces, condition, somebody_else
+from flows.privacy.places import TEXTS, Place
+from flows.privacy.references import Traces, condition, somebody_else
 from flows.values.identifiers import quote_identifier, quote_literal
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 #: The erasure log itself, and tables with counts only: neither contains data of subjects.
-_NOT_SEARCHED = frozenset(("ops.erasures", "ops.schema_version"))
-#: Rows without a key, which can be identified by their words only.
+NOT_SEARCHED = frozenset(("ops.erasures", "ops.schema_version"))
+#: Rows without a key, which can be identified by their words only; in private and shadow schemas too.
 _DOORS = ("quarantine", "landing", "silver_quarantine", "test_failures")
 ERASED = "[erased]"
 
@@ -28,20 +29,13 @@ class Found:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Remains:
-    """Data of the subject that is left: the table, the column, the number of rows."""
-
-    place: str
-    column: str
-    rows: int
-
-
-async def count_rows(connection: Connection[Record], places: list[Place], traces: Traces) -> list[Found]:
+async def count_rows(
+    connection: Connection[Record], places: list[Place], subject: Subject, traces: Traces
+) -> list[Found]:
     """The number of the subject's rows per table, for tables with any."""
     found = []
     for place in places:
-        where, arguments = condition(place, traces)
+        where, arguments = condition(place, subject, traces)
         if where and place.readable:
             rows = await connection.fetchval(f"select count(*) from {place.relation} as t where {where}", *arguments)
             found += [Found(place, rows)] if rows else []
@@ -54,18 +48,18 @@ async def delete_rows(
     """Delete the subject's rows from the tables, which the connection's role owns. Within the caller's transaction."""
     gone = []
     for place in places:
-        if place.told in _NOT_SEARCHED or place.derived:
+        if place.told in NOT_SEARCHED or place.derived:
             continue
-        where, arguments = condition(place, traces)
+        where, arguments = condition(place, subject, traces)
         rows = 0
         if where:
             rows = _affected(await connection.execute(f"delete from {place.relation} as t where {where}", *arguments))
-        if place.schema in _DOORS and traces.words and place.wordy:
+        if place.schema.endswith(_DOORS) and traces.words and place.wordy:
             tells, aside = _tells(place), somebody_else(place, subject)
             rows += _affected(
                 await connection.execute(
                     f"delete from {place.relation} as t where ({tells}) and not ({aside})",
-                    [_as_pattern(word) for word in traces.words],
+                    [as_pattern(word) for word in traces.words],
                 )
             )
         if place.schema == "ops":
@@ -109,57 +103,23 @@ async def _unword(connection: Connection[Record], place: Place, subject: Subject
             changed += _affected(
                 await connection.execute(
                     "update ops.list_reads as t set gathered = null, place = null, etag = null "
-                    f"where {_holds(['gathered', 'place'])}",
+                    f"where {holds(['gathered', 'place'])}",
                     traces.words,
                 )
             )
     return changed
 
 
-async def search(
-    connection: Connection[Record], places: list[Place], subject: Subject, traces: Traces
-) -> list[Remains]:
-    """Search for remaining data of the subject: by key and aliases in columns and at any depth of documents, by words
-    in every column that could contain them, including arrays.
-    """
-    remains = []
-    keys = [value for name in (subject.key, *subject.aliases) for value in traces.values.get(name, [])]
-    for place in places:
-        if place.told in _NOT_SEARCHED or not place.readable:
-            continue
-        checks: list[tuple[str, str, list[str]]] = [
-            (name, f"t.{quote_identifier(name)}::text = any($1::text[])", traces.values[name])
-            for name in traces.values
-            if name in place.columns and traces.values[name]
-        ]
-        for document in place.documents:
-            column = f"t.{quote_identifier(document)}"
-            paths = [quote_literal(f"strict $.**.{name}") for name in (subject.key, *subject.aliases)]
-            nested = " or ".join(
-                f"exists (select from jsonb_path_query({column}, {path}, silent => true) as v "
-                "where v #>> '{}' = any($1::text[]))"
-                for path in paths
-            )
-            checks.append((document, nested, keys))
-        if traces.words:
-            aside = somebody_else(place, subject)
-            checks += [(name, f"({_holds([name])}) and not ({aside})", traces.words) for name in place.wordy]
-        for column, where, values in checks:
-            rows = await connection.fetchval(f"select count(*) from {place.relation} as t where {where}", values)
-            remains += [Remains(place.told, column, rows)] if rows else []
-    return remains
-
-
-def _holds(columns: list[str]) -> str:
-    """SQL: one of the words of $1 occurs in one of the columns, ignoring case."""
+def holds(columns: list[str], parameter: str = "$1") -> str:
+    """SQL: one of the words of the parameter occurs in one of the columns, ignoring case."""
     text = " || ' ' || ".join(f"coalesce(t.{quote_identifier(name)}::text, '')" for name in columns)
-    return f"exists (select from unnest($1::text[]) as w where position(lower(w) in lower({text})) > 0)"
+    return f"exists (select from unnest({parameter}::text[]) as w where position(lower(w) in lower({text})) > 0)"
 
 
 def _tells(place: Place) -> str:
     """SQL: a value in the row matches one of the patterns of $1. Field names of documents are not values."""
     values = [
-        f"exists (select from jsonb_path_query(t.{quote_identifier(name)}, 'strict $.**', silent => true) as v "
+        f"exists (select from jsonb_path_query({place.document(name)}, 'strict $.**', silent => true) as v "
         "where jsonb_typeof(v) in ('string', 'number') and v #>> '{}' ~* any($1::text[]))"
         for name in place.wordy
         if name in place.documents
@@ -170,9 +130,9 @@ def _tells(place: Place) -> str:
     return " or ".join(values) or "false"
 
 
-def _as_pattern(word: str) -> str:
-    """The word with word boundaries; a word of letters only must be the full value, since it is the least specific:
-    the name Anna must not match Anna Karenina and Susanna."""
+def as_pattern(word: str) -> str:
+    """A regular expression: the word with word boundaries; a word of letters only must be the full value, since it
+    is the least specific: the name Anna must not match Anna Karenina and Susanna."""
     escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", word)
     return rf"^\s*{escaped}\s*$" if word.isalpha() else rf"(^|[^[:alnum:]]){escaped}([^[:alnum:]]|$)"
 

@@ -1,6 +1,6 @@
 """Data subjects of the platform, for `medallion erase`."""
 
-from flows.declare import Subject
+from flows.declare import KeyPath, Subject
 
 SUBJECTS = (
     Subject(
@@ -10,5 +10,9 @@ SUBJECTS = (
         aliases=("household_key",),
         linked=("basket_id", "basket_item_id"),
         identifying=("full_name", "email", "phone"),
+        paths=(
+            KeyPath("marketing.campaign_targets", "household.id"),
+            KeyPath("marketing.redemptions", "household.id"),
+        ),
     ),
 )

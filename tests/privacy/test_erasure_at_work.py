@@ -7,7 +7,8 @@ import psycopg
 import pytest
 
 from flows.access import addresses
-from flows.privacy.erase import erase, erase_returned, erase_returned_since_last_build
+from flows.privacy.erase import Erasure, erase
+from flows.privacy.returned import erase_returned, erase_returned_since_last_build
 from flows.state.transform_lock import transform_lock
 from flows.values.errors import LoadLocked
 from flows.values.settings import settings
@@ -107,7 +108,7 @@ def test_a_materialized_view_is_made_again_without_the_person(held: TestDatabase
             "create materialized view gold.everybody as select household_id, email from silver.household"
         )
     done = asyncio.run(erase(HOUSEHOLD, KEY, despite_source=True))
-    assert done.remains == []
+    assert done.left == []
     assert rows(held, "select from gold.everybody where household_id = 5") == []
     assert len(rows(held, "select from gold.everybody")) > 10
 
@@ -115,7 +116,40 @@ def test_a_materialized_view_is_made_again_without_the_person(held: TestDatabase
 def test_a_materialized_view_of_raw_is_reported_and_clean_the_second_time(held: TestDatabase) -> None:
     with psycopg.connect(held.url("transformer"), autocommit=True) as transformer:
         transformer.execute("create materialized view gold.everybody as select household_id from raw_shop.households")
-    assert {left.place for left in asyncio.run(erase(HOUSEHOLD, KEY, despite_source=True)).remains} == {
-        "gold.everybody"
-    }
-    assert asyncio.run(erase(HOUSEHOLD, KEY, despite_source=True)).remains == []
+    assert {left.place for left in asyncio.run(erase(HOUSEHOLD, KEY, despite_source=True)).left} == {"gold.everybody"}
+    assert asyncio.run(erase(HOUSEHOLD, KEY, despite_source=True)).left == []
+
+
+def test_what_a_running_build_writes_later_is_deleted_too(held: TestDatabase) -> None:
+    """A build into private schemas takes no lock: it has read the person, and commits when nothing seems to be left."""
+    with psycopg.connect(held.url("transformer")) as builder:
+        builder.execute("create schema dev_bob__silver")
+        builder.execute(
+            "create table dev_bob__silver.people as select full_name, email, household_id from silver.household"
+        )
+
+        async def both() -> Erasure:
+            erasing = asyncio.create_task(erase(HOUSEHOLD, KEY, despite_source=True))
+            while not rows(held, "select from ops.erasures where event = 'deleted'"):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.05)
+            builder.commit()
+            return await erasing
+
+        done = asyncio.run(both())
+    assert done.proven
+    assert "dev_bob__silver.people" in {line.place.told for line in done.deleted}
+    assert rows(held, "select from dev_bob__silver.people where household_id = 5") == []
+    assert len(rows(held, "select from dev_bob__silver.people")) > 10
+
+
+def test_a_transaction_that_does_not_end_is_told_and_nothing_is_proven(
+    held: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings(), "lock_wait_seconds", 0.2)
+    with psycopg.connect(held.url("reader")) as reader:
+        reader.execute("select 1")
+        done = asyncio.run(erase(HOUSEHOLD, KEY, despite_source=True))
+    assert (done.busy, done.proven, done.left) == (1, False, [])
+    assert asyncio.run(erase(HOUSEHOLD, KEY, despite_source=True)).proven
+    log = rows(held, "select event from ops.erasures where subject = 'household' order by event_id")
+    assert [line["event"] for line in log if line["event"] in ("finished", "incomplete")] == ["incomplete", "finished"]

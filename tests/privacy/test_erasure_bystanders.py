@@ -61,7 +61,7 @@ def test_a_person_is_proven_gone_although_operations_use_the_name(
     warehouse: TestDatabase, shop: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with known_as("shop", warehouse, shop, monkeypatch):
-        left = {(found.place, found.column) for found in forget().remains}
+        left = {(found.place, found.column) for found in forget().left}
     assert not {place for place, _ in left if place.startswith(("ops.", "quarantine."))}
     assert not {column for _, column in left if column.startswith("_")}
 
@@ -84,5 +84,5 @@ def test_a_word_in_another_case_goes_from_texts_of_operations_too(
     with known_as("Zqquark O'Neil", warehouse, shop, monkeypatch) as held:
         with psycopg.connect(held.url("loader"), autocommit=True) as loader:
             loader.execute("update ops.errors set what = 'ZQQUARK O''NEIL is twice here'")
-        assert forget().remains == []
+        assert forget().left == []
         assert rows(held, "select what from ops.errors") == [{"what": "[erased] is twice here"}]

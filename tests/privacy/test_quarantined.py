@@ -38,7 +38,7 @@ def test_fixes_and_reasons_forget_the_person_too(held: TestDatabase) -> None:
 
     done = asyncio.run(erase(HOUSEHOLD, KEY, despite_source=True))
 
-    assert done.remains == []
+    assert done.left == []
     assert rows(held, "select from quarantine.fixes") == []
     assert rows(held, "select reason, revealed_by from ops.reveals") == [
         {"reason": "[erased] called", "revealed_by": "ada"}

@@ -3,7 +3,8 @@
 import asyncio
 import time
 
-from flows.privacy.erase import erase, erase_returned
+from flows.privacy.erase import erase
+from flows.privacy.returned import erase_returned
 from flows.verbs.recover import Agreed, recover
 from flows.verbs.recovery import Asked
 from flows.verbs.recovery_preview import look

@@ -5,8 +5,10 @@ from dataclasses import replace
 import asyncpg
 
 from flows.declare import Subject
-from flows.privacy.places import Traces, find_places
-from flows.privacy.rows import delete_rows, search
+from flows.privacy.places import find_places
+from flows.privacy.references import Traces
+from flows.privacy.rows import delete_rows
+from flows.privacy.search import search
 from tests.kinds.everywhere import tables_with
 from tests.kinds.files.loading import LINES, Drop
 
