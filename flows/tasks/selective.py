@@ -111,7 +111,7 @@ class Transforming:
 
         async def read() -> dict[Name, Position]:
             async with addresses.connect(addresses.warehouse("transformer"), side="warehouse") as warehouse:
-                return await positions.of_relations(warehouse, names)
+                return await positions.of_relations(warehouse, names, inputs=True)
 
         return self._pass_gate("gold", asyncio.run(read()))
 

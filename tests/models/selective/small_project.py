@@ -22,6 +22,9 @@ from flows.models.selective.decision import Decision
 from flows.values.connection import DatabaseConnection
 from tests.conftest import ROOT, TestDatabase
 
+ALL = {
+    "codes", "stg_orders", "stg_lines", "stg_notes", "joined", "kept", "coded", "total", "seen", "latest", "marked",
+}  # fmt: skip
 SCHEMAS = ("staging", "silver", "gold")
 RELATIONS = (
     "silver.joined", "silver.kept", "silver.coded", "gold.total", "gold.seen", "gold.latest", "gold.marked",
@@ -144,6 +147,7 @@ class SmallWarehouse:
     run_id: int = 0
     last: Decision | None = None
     left: set[str] = field(default_factory=set)
+    added: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.target = self.folder / "target"
@@ -187,6 +191,26 @@ class SmallWarehouse:
             path.write_text(text.format(**self.values), encoding="utf-8")
         shutil.copy(ROOT / "dbt_project/profiles.yml", self.project)
         shutil.copy(ROOT / "dbt_project/macros/generate_schema_name.sql", self.project / "macros")
+
+    def add(self, **files: str) -> None:
+        """Write further files of the project, as `gold__name` for models/gold/name.sql, until `remove_added`."""
+        for name, text in files.items():
+            folder, _, stem = name.partition("__")
+            path = self.project / (f"models/{folder}" if folder in SCHEMAS else folder) / f"{stem}.sql"
+            self._write_added(path, text)
+
+    def add_yaml(self, name: str, text: str) -> None:
+        self._write_added(self.project / "models" / f"{name}.yml", text)
+
+    def _write_added(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        self.added.add(path)
+
+    def remove_added(self) -> None:
+        for path in self.added:
+            path.unlink(missing_ok=True)
+        self.added.clear()
 
     def edit(self, **values: Any) -> None:
         self.values |= values

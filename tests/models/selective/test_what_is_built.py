@@ -1,6 +1,6 @@
 """What makes a build, on a real warehouse and a small project: each cause alone, and that nothing else builds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,31 +11,9 @@ from flows.models.selective.build import SelectiveBuild
 from flows.models.selective.decision import Decision
 from tests.conftest import TestCluster, fresh_warehouse
 from tests.dbt_project.quick_dbt import hurrying
-from tests.models.selective.small_project import SmallWarehouse
+from tests.models.selective.small_project import ALL, SmallWarehouse
 
 pytestmark = pytest.mark.xdist_group("selective")
-
-_ALL = {
-    "codes", "stg_orders", "stg_lines", "stg_notes", "joined", "kept", "coded", "total", "seen", "latest", "marked",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def built(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallWarehouse]:
-    """Built once; each test leaves it up to date."""
-    with hurrying(), fresh_warehouse(cluster) as database:
-        small = SmallWarehouse(database, tmp_path_factory.mktemp("small"))
-        assert small.build()
-        assert small.nodes_built() == _ALL
-        yield small
-
-
-@pytest.fixture
-def small(built: SmallWarehouse) -> Iterator[SmallWarehouse]:
-    yield built
-    built.sabotage = lambda _, decision: decision
-    assert built.build()
-    assert built.differing() == []
 
 
 def test_where_nothing_changed_nothing_is_built_and_no_table_is_locked(small: SmallWarehouse) -> None:
@@ -131,7 +109,7 @@ def test_after_a_killed_build_of_a_selection_everything_is_built(small: SmallWar
     small.load("notes", "insert into raw_shop.notes values (12, 'twelve')")
     small.killed_build(0, select="joined+")
     assert small.build()
-    assert small.nodes_built() == _ALL
+    assert small.nodes_built() == ALL
 
 
 def test_a_built_selection_leaves_the_rest_to_the_next_build(small: SmallWarehouse) -> None:
