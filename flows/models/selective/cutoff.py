@@ -42,7 +42,7 @@ class Cutoff:
     def leaves(self, unique_id: str) -> bool:
         """Whether the node, whose parents have been built, is left as it is."""
         with self._lock:
-            if not self.decision.is_unneeded(unique_id, self.positions):
+            if not self.decision.is_unneeded(unique_id, self.positions, self.left):
                 return False
             self.left.add(unique_id)
             return True

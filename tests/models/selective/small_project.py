@@ -148,6 +148,8 @@ class SmallWarehouse:
     last: Decision | None = None
     left: set[str] = field(default_factory=set)
     added: set[Path] = field(default_factory=set)
+    project_yaml: str = ""
+    problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.target = self.folder / "target"
@@ -189,6 +191,13 @@ class SmallWarehouse:
             path = self.project / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text.format(**self.values), encoding="utf-8")
+        if self.project_yaml:
+            path = self.project / "dbt_project.yml"
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("vars:")]
+            more = self.project_yaml
+            for name, value in self.values.items():
+                more = more.replace(name.upper(), str(value))
+            path.write_text("\n".join([*kept, more]), encoding="utf-8")
         shutil.copy(ROOT / "dbt_project/profiles.yml", self.project)
         shutil.copy(ROOT / "dbt_project/macros/generate_schema_name.sql", self.project / "macros")
 
@@ -244,6 +253,7 @@ class SmallWarehouse:
             done = self.dbt("build", *chosen)
         self.left = set() if cutoff is None else cutoff.left
         asyncio.run(build.end(decision, finished(results), cutoff))
+        self.problems = [done.problem, *(f"{node.unique_id}: {node.message}" for node in done.nodes if not node.ok)]
         return done.ok
 
     def killed_build(self, nodes: int, *, select: str | None = None) -> None:
