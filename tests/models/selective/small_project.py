@@ -312,7 +312,8 @@ class SmallWarehouse:
         return found
 
     def checksum(self, query: str) -> str:
-        with psycopg.connect(self.database.url("admin"), autocommit=True) as admin:
+        """As the role that builds sees it: with its time zone."""
+        with psycopg.connect(self.database.url("transformer"), autocommit=True) as admin:
             try:
                 row = admin.execute(_CHECKSUM.format(query=query).encode()).fetchone()
             except psycopg.errors.UndefinedTable:

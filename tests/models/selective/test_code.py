@@ -1,4 +1,4 @@
-"""Code of every kind that decides what a model holds: an edit of it builds the model, and so does what it depends on."""
+"""Code of every kind that decides what a model holds: an edit builds the model, and so does what it depends on."""
 
 from collections.abc import Iterator
 
