@@ -72,10 +72,10 @@ class Transforming:
 
         Raises the same as `builds.build`.
         """
+        asyncio.run(self._build.begin(decision, selection=select is not None))
         if select is None and not decision.reasons:
             self._report(decision, [])
             return []
-        asyncio.run(self._build.begin(decision, selection=select is not None))
         results = builds.target_of("") / "run_results.json"
         results.unlink(missing_ok=True)  # of an earlier build: they would be recorded as of this one
         only = decision.selection if select is None else None

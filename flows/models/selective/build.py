@@ -59,6 +59,7 @@ class SelectiveBuild:
     state: str = ""
     _interrupted: bool = False
     _is_selection: bool = False
+    _is_stored: bool = False
 
     async def look(self, names: Sequence[Name] = ()) -> None:
         """Read what was built, and positions of tables. What is written to them later counts for the next build."""
@@ -71,7 +72,9 @@ class SelectiveBuild:
 
     def stored_project(self) -> Project | None:
         """The project as stored; None if it has changed since, or was never stored: dbt has to parse it."""
-        return project_state.stored(self.builds, self.state)
+        project = project_state.stored(self.builds, self.state)
+        self._is_stored = project is not None
+        return project
 
     def parsed_project(self, manifest: Path) -> Project:
         """The project from the manifest.json that dbt has written now."""
@@ -93,7 +96,12 @@ class SelectiveBuild:
         return decide(project, built, Seen(inputs, relations, around), self.everything)
 
     async def begin(self, decision: Decision, *, selection: bool = False) -> None:
-        """Mark what will be built. `selection`: a user chose it, and only dbt knows which nodes it is."""
+        """Mark what will be built, and store the project. `selection`: a user chose it, and only dbt knows the nodes.
+
+        If nothing is due, a project that has changed is stored all the same: otherwise each run would parse it again.
+        """
+        if self._is_stored and not decision.reasons and not selection:
+            return
         self._is_selection = selection
         async with addresses.connect(self.loader, side="warehouse") as ops:
             marked = [] if selection else list(decision.reasons)

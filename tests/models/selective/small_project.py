@@ -56,7 +56,7 @@ sources:
 """,
     "models/staging/stg_orders.sql": "select id, amount::integer as amount from {{{{ source('shop', 'orders') }}}}",
     "models/staging/stg_lines.sql": "select id, order_id, code from {{{{ source('shop', 'lines') }}}}",
-    "models/staging/stg_notes.sql": "select id, note from {{{{ source('shop', 'notes') }}}}",
+    "models/staging/stg_notes.sql": "select id, note || '{end}' as note from {{{{ source('shop', 'notes') }}}}",
     "models/silver/joined.sql": """
 select line.id, line.code, {{{{ outer('o.amount') }}}} as amount
 from {{{{ ref('stg_lines') }}}} as line inner join {{{{ ref('stg_orders') }}}} as o on line.order_id = o.id
@@ -117,7 +117,7 @@ _EXPECTED = {
     "(select l.id, c.label from raw_shop.lines l join (values (1, '{label}'), (2, 'two')) c (code, label) "
     "using (code)) c group by 1",
     "gold.latest": "select current_date::text as day, count(*) as orders from raw_shop.orders",
-    "gold.marked": "select id, note, {mark} as mark from raw_shop.notes",
+    "gold.marked": "select id, note || '{end}' as note, {mark} as mark from raw_shop.notes",
 }
 _EXPECTED["gold.seen"] = _EXPECTED["gold.total"]
 _RAW = """
@@ -141,7 +141,7 @@ class SmallWarehouse:
     database: TestDatabase
     folder: Path
     values: dict[str, Any] = field(
-        default_factory=lambda: {"factor": 2, "step": 1, "label": "one", "shift": 0, "mark": 7}
+        default_factory=lambda: {"factor": 2, "step": 1, "label": "one", "shift": 0, "mark": 7, "end": ""}
     )
     sabotage: Sabotage = lambda _, decision: decision
     run_id: int = 0
@@ -242,9 +242,9 @@ class SmallWarehouse:
         """One selective build, or one of a user's selection; whether all went well."""
         build, decision = self.decided()
         self.left = set()
+        asyncio.run(build.begin(decision, selection=select is not None))
         if select is None and not decision.reasons:
             return True
-        asyncio.run(build.begin(decision, selection=select is not None))
         results = self.target / "run_results.json"
         results.unlink(missing_ok=True)
         chosen = ["--select", select] if select is not None else self._chosen(decision)

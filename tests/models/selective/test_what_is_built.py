@@ -24,6 +24,14 @@ def test_where_nothing_changed_nothing_is_built_and_no_table_is_locked(small: Sm
     assert small.nodes_built() == set()
 
 
+def test_a_project_that_changed_without_making_anything_due_is_parsed_once(small: SmallWarehouse) -> None:
+    small.add_yaml("described", "models: [{name: total, description: A sum.}]")
+    assert small.build()
+    assert small.nodes_built() == set()
+    build, _ = small.decided()
+    assert build.stored_project() is not None
+
+
 def test_rows_of_a_load_build_what_reads_them_and_not_the_views_that_pass_them_on(small: SmallWarehouse) -> None:
     small.load("notes", "insert into raw_shop.notes values (10, 'ten')")
     assert small.build()
@@ -188,3 +196,13 @@ def test_controls_that_forget_a_cause_are_caught(cluster: TestCluster, tmp_path:
         small.killed_build(1)
         assert small.build()
         assert small.differing() != []
+
+
+def test_a_model_of_other_time_zones_days_is_built_when_one_of_them_may_have_begun(small: SmallWarehouse) -> None:
+    small.add(silver__local="{{ config(meta={'reads_clock': 'each_day'}) }} "
+              "select (now() at time zone 'Asia/Tokyo')::date as day")  # fmt: skip
+    assert small.build()
+    small.sql("loader", "update ops.model_builds set inputs = inputs || jsonb_build_object('the day', "
+              "current_date::text) where node_id = 'model.medallion.local'")  # fmt: skip
+    assert small.build()
+    assert small.nodes_built() == {"local"}
