@@ -72,10 +72,10 @@ class Transforming:
 
         Raises the same as `builds.build`.
         """
+        asyncio.run(self._build.begin(decision, selection=select is not None))
         if select is None and not decision.reasons:
             self._report(decision, [])
             return []
-        asyncio.run(self._build.begin(decision, selection=select is not None))
         results = builds.target_of("") / "run_results.json"
         results.unlink(missing_ok=True)  # of an earlier build: they would be recorded as of this one
         only = decision.selection if select is None else None
@@ -111,7 +111,7 @@ class Transforming:
 
         async def read() -> dict[Name, Position]:
             async with addresses.connect(addresses.warehouse("transformer"), side="warehouse") as warehouse:
-                return await positions.of_relations(warehouse, names)
+                return await positions.of_relations(warehouse, names, inputs=True)
 
         return self._pass_gate("gold", asyncio.run(read()))
 

@@ -12,11 +12,15 @@ from typing import Any
 import yaml
 
 from flows.models.selective.positions import Name, Position
+from flows.models.selective.volatile import named_relations
 from flows.state.model_builds import ModelBuild
 
 # A contract is verified at least so often, also if nothing has changed.
 _LONGEST = timedelta(days=1)
 _FRESHNESS = "freshness"
+_BUILT = frozenset({"staging", "snapshots", "silver", "silver_quarantine", "gold"})
+_SQL = frozenset({"query", "expression", "filter"})
+_REFERENCE = "valid_reference_data"
 _PER_HOUR = {"minute": 1 / 60, "hour": 1.0, "day": 24.0}
 
 
@@ -33,6 +37,14 @@ class Contract:
     def dataset(self) -> str:
         """As in `ops.check_results`."""
         return ".".join(self.name)
+
+    @property
+    def reads_others(self) -> bool:
+        """Whether its result depends on more tables than its own. How long ago a load was, `until` takes care of."""
+        statements = list(_statements(yaml.safe_load(self.text)))
+        schemas = {self.name[0], *_BUILT}
+        named = {name for text in statements for name in named_relations(text, schemas)}
+        return bool(named - {self.dataset, "ops.loads"}) or _REFERENCE in self.text
 
     @property
     def fingerprint(self) -> str:
@@ -56,7 +68,8 @@ def holds(contract: Contract, built: ModelBuild | None, position: Position | Non
         return False
     until = built.node.get("until")
     return (
-        built.fingerprint == contract.fingerprint
+        not contract.reads_others
+        and built.fingerprint == contract.fingerprint
         and built.inputs.get("table") == position.text
         and isinstance(until, str)
         and now < datetime.fromisoformat(until)
@@ -91,6 +104,19 @@ def _fresh_for(contract: Contract, results: Sequence[Mapping[str, Any]]) -> time
         return timedelta(0)
     left = [limit - max(ages) for limit in limits if limit > max(ages)]
     return timedelta(hours=min(left)) if left else _LONGEST
+
+
+def _statements(content: Any) -> Iterable[str]:
+    """The SQL of a contract."""
+    if isinstance(content, list):
+        for part in content:
+            yield from _statements(part)
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            if key in _SQL and isinstance(value, str):
+                yield value
+            else:
+                yield from _statements(value)
 
 
 def _limits(content: Any) -> Iterable[float]:

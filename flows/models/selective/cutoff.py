@@ -42,7 +42,7 @@ class Cutoff:
     def leaves(self, unique_id: str) -> bool:
         """Whether the node, whose parents have been built, is left as it is."""
         with self._lock:
-            if not self.decision.is_unneeded(unique_id, self.positions):
+            if not self.decision.is_unneeded(unique_id, self.positions, self.left):
                 return False
             self.left.add(unique_id)
             return True
@@ -77,21 +77,30 @@ class Cutoff:
         return False
 
     def _content(self, node: Node) -> str | None:
-        """A hash of columns and rows; None if it would take too long."""
-        relation = sql.Identifier(node.schema, node.identifier)
-        with psycopg.connect(self.url, autocommit=True, application_name=application_name("medallion")) as session:
-            found = session.execute(_DESCRIBED, [relation.as_string()]).fetchone()
-            if found is None or found[0] not in ("r", "m"):
+        in_place = node.kind in _IN_PLACE or node.materialized in _IN_PLACE
+        return content_of(self.url, node.schema, node.identifier, in_place=in_place)
+
+
+def content_of(url: str, schema: str, name: str, *, in_place: bool = False) -> str | None:
+    """A hash of a table's columns and rows; None if it would take too long.
+
+    `in_place`: of the places and writers of rows instead.
+    """
+    relation = sql.Identifier(schema, name)
+    with psycopg.connect(url, autocommit=True, application_name=application_name("medallion")) as session:
+        found = session.execute(_DESCRIBED, [relation.as_string()]).fetchone()
+        if found is None or found[0] not in ("r", "m"):
+            return None
+        _, size, shape, place = found
+        if in_place:
+            if size > _VERSIONS_BYTES:
                 return None
-            _, size, shape, place = found
-            if node.kind in _IN_PLACE or node.materialized in _IN_PLACE:
-                if size > _VERSIONS_BYTES:
-                    return None
-                rows = session.execute(sql.SQL(_VERSIONS).format(relation)).fetchone()
-                return f"{place}|{shape}|{rows}"
-            if size > _HASHED_BYTES:
-                return None
-            return f"{shape}|{session.execute(sql.SQL(_ROWS).format(relation)).fetchone()}"
+            rows = session.execute(sql.SQL(_VERSIONS).format(relation)).fetchone()
+            return f"{place}|{shape}|{rows}"
+        if size > _HASHED_BYTES:
+            return None
+        session.execute(_PRINTED)
+        return f"{shape}|{session.execute(sql.SQL(_ROWS).format(relation)).fetchone()}"
 
 
 _DESCRIBED = """
@@ -99,7 +108,9 @@ select
     relkind::text,
     pg_table_size(oid),
     (
-        select md5(string_agg(attname || ' ' || format_type(atttypid, atttypmod), ',' order by attnum))
+        select md5(string_agg(
+            concat_ws(' ', attname, format_type(atttypid, atttypmod), attcollation), ',' order by attnum
+        ))
         from pg_attribute
         where attrelid = pg_class.oid and attnum > 0 and not attisdropped
     ),
@@ -108,9 +119,15 @@ from pg_class
 where oid = to_regclass(%s)
 """
 _VERSIONS = "select count(*), sum(hashtextextended(ctid::text || '/' || xmin::text, 0)::numeric) from {}"
+# `whole.*` is the row, also of a table with a column of that name.
 _ROWS = (
-    "select count(*), sum(hashtextextended(t::text, 0)::numeric), sum(hashtextextended(t::text, 1)::numeric) "
-    "from {} as t"
+    "select count(*), sum(hashtextextended((whole.*)::text, 0)::numeric), "
+    "sum(hashtextextended((whole.*)::text, 1)::numeric) from {} as whole"
+)
+# No setting of the role may print different values as the same text, or the same values as another.
+_PRINTED = (
+    "set extra_float_digits = 3; set datestyle = 'ISO, YMD'; set timezone = 'UTC'; set intervalstyle = 'postgres'; "
+    "set bytea_output = 'hex'"
 )
 
 

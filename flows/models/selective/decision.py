@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 
 from flows.models.selective.nodes import Node, Project
 from flows.models.selective.positions import Name, Position
+from flows.models.selective.surroundings import Surroundings
 
 _DAY = "the day"
+_WAREHOUSE = "the warehouse"
+_NOT_NODES = frozenset({_DAY, _WAREHOUSE})
 _MISSING = "missing"
-_UNKNOWN = "unknown"
+#: A position that equals nothing.
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,12 @@ class Seen:
     """What the warehouse looks like before a build.
 
     `inputs` are the positions of relations that models only read, `relations` those of what they built; missing ones
-    are absent. `today` is the database's date.
+    are absent.
     """
 
     inputs: Mapping[Name, Position]
     relations: Mapping[Name, Position]
-    today: str
+    around: Surroundings
 
 
 @dataclass(frozen=True)
@@ -66,19 +70,20 @@ class Decision:
             return None
         return [f"fqn:{'.'.join(self.project.nodes[unique_id].fqn)}" for unique_id in self.reasons]
 
-    def inputs_after(self, unique_id: str, positions: Mapping[str, str]) -> dict[str, str]:
-        """The positions of a node's inputs, given those of the nodes that were built since."""
-        return _Inputs(self.project, self.built, self.seen, positions).of(unique_id)
+    def inputs_after(self, unique_id: str, positions: Mapping[str, str], left: Collection[str] = ()) -> dict[str, str]:
+        """The positions of a node's inputs, given those of the nodes that were built since, and what was left."""
+        stale = self.reasons.keys() - positions.keys() - set(left)
+        return _Inputs(self.project, self.built, self.seen, positions, stale).of(unique_id)
 
-    def is_unneeded(self, unique_id: str, positions: Mapping[str, str]) -> bool:
-        """Whether a selected node need not be built after all, given the positions of the nodes that were."""
+    def is_unneeded(self, unique_id: str, positions: Mapping[str, str], left: Collection[str] = ()) -> bool:
+        """Whether a selected node need not be built after all, given what was built and left of those before it."""
         if unique_id not in self.derived:
             return False
         node = self.project.nodes[unique_id]
         if node.is_view:  # replacing a relation drops the views on it
             return not any(name in positions for name in self.project.direct_inputs(unique_id))
-        now = self.inputs_after(unique_id, positions)
-        return _UNKNOWN not in now.values() and now == dict(self.built[unique_id].inputs)
+        now = self.inputs_after(unique_id, positions, left)
+        return UNKNOWN not in now.values() and now == dict(self.built[unique_id].inputs)
 
     def is_intact(self, unique_id: str) -> bool:
         """Whether a relation holds what the last build left in it, so that a comparison with it proves something."""
@@ -119,36 +124,42 @@ def _is_built(node: Node) -> bool:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Positions of inputs: of others' relations as seen, of nodes the run that built them, of views what they read."""
+    """Positions of inputs: of others' relations as seen, of nodes the run that built them, of views what they read.
+
+    `stale` are nodes that were due and not built: what the views among them read is not what their code says.
+    """
 
     project: Project
     built: Mapping[str, Built]
     seen: Seen
     positions: Mapping[str, str] = field(default_factory=dict)
+    stale: Collection[str] = ()
 
     def of(self, unique_id: str) -> dict[str, str]:
         node = self.project.nodes[unique_id]
-        found = {name: self.position(name) for name in node.inputs}
-        return found | {_DAY: self.seen.today} if node.clock == "each_day" else found
+        found = {name: self.position(name) for name in node.inputs} | {_WAREHOUSE: self.seen.around.fingerprint}
+        return found | {_DAY: _day(node, self.seen)} if node.clock == "each_day" else found
 
     def position(self, name: str) -> str:
         """`unknown` equals nothing, not even itself."""
         if name in self.project.relations:
             seen = self.seen.inputs.get(self.project.relations[name])
-            return _MISSING if seen is None else seen.text or _UNKNOWN
+            return _MISSING if seen is None else seen.text or UNKNOWN
         node = self.project.nodes.get(name)
         if node is None:
-            return _UNKNOWN
+            return UNKNOWN
         if node.is_view:
+            if _changes_by_itself(node, self.seen) or (name in self.stale and node.materialized == "view"):
+                return UNKNOWN
             read = self.of(name)
-            if _UNKNOWN in read.values():
-                return _UNKNOWN
+            if UNKNOWN in read.values():
+                return UNKNOWN
             text = "\0".join([node.fingerprint, *(f"{key}={read[key]}" for key in sorted(read))])
             return hashlib.sha256(text.encode()).hexdigest()[:32]
         if name in self.positions:
             return self.positions[name]
         built = self.built.get(name)
-        return _UNKNOWN if built is None or not built.is_good else built.position
+        return UNKNOWN if built is None or not built.is_good else built.position
 
 
 @dataclass(frozen=True)
@@ -178,16 +189,19 @@ class _Reason:
         return "" if position.text == built.relation else "its relation was changed since"
 
     def _of_meta(self, node: Node, built: Built) -> str:
-        if node.unsure:
-            return node.unsure
-        if node.clock == "always":
-            return "it reads the clock"
-        if node.clock == "each_day" and built.inputs.get(_DAY) != self.seen.today:
+        if reason := _changes_by_itself(node, self.seen):
+            return reason
+        if node.clock == "each_day" and built.inputs.get(_DAY) != _day(node, self.seen):
             return "another day has begun"
+        if built.inputs.get(_WAREHOUSE) != self.seen.around.fingerprint:
+            return "functions, settings or the version of the warehouse changed"
         return ""
 
     def _of_inputs(self, node: Node, built: Built) -> str:
-        if set(built.inputs) - {_DAY} != set(node.inputs):
+        for name in built.inputs.keys() - set(node.inputs):
+            if built.inputs[name] == UNKNOWN:
+                return f"its compiled code reads {_short(name)}, and its meta does not say so"
+        if set(built.inputs) - _NOT_NODES != set(node.inputs):
             return "it has other inputs"
         for name in node.inputs:
             now, before = self.inputs.position(name), built.inputs[name]
@@ -195,7 +209,7 @@ class _Reason:
                 continue
             if self._passes_rows_on(node, name):
                 now, before = now.partition("|")[0], before.partition("|")[0]
-            if now == _UNKNOWN or now != before:
+            if now == UNKNOWN or now != before:
                 return f"{_short(name)} has changed"
         return ""
 
@@ -209,10 +223,27 @@ class _Reason:
         return node.is_view and not node.asks_catalog and parent is not None and parent.materialized == "view"
 
 
+def _changes_by_itself(node: Node, seen: Seen) -> str:
+    """Why the node's result may differ though nothing that is known of it does; empty if that is not so."""
+    if node.unsure:
+        return node.unsure
+    if node.clock == "always":
+        return "it reads the clock"
+    called = sorted(seen.around.functions.intersection(node.calls))
+    return f"calls {called[0]}() of the warehouse, and its meta does not say what it also_reads" if called else ""
+
+
+def _day(node: Node, seen: Seen) -> str:
+    """What changes when another day begins: for days of other time zones, each quarter of an hour."""
+    return seen.around.quarter if node.converts_zones else seen.around.today
+
+
 def _short(name: str) -> str:
     """`source.medallion.shop.baskets` → `shop.baskets`, `model.medallion.basket` → `basket`."""
     return (
-        name.split(".", 2)[2] if name.startswith(("source.", "model.", "seed.", "snapshot.")) else name.split(".", 1)[1]
+        name.split(".", 2)[2]
+        if name.startswith(("source.", "model.", "seed.", "snapshot."))
+        else name.partition(".")[2] or name
     )
 
 

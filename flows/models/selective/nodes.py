@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from flows.models.selective.volatile import named_relations, reads_catalog, reads_clock
+from flows.models.selective.macros import Macros, Values, texts_of
+from flows.models.selective.volatile import (
+    called_functions,
+    converts_zones,
+    named_relations,
+    reads_catalog,
+    reads_clock,
+)
 
 Clock = Literal["", "each_day", "always"]
 
@@ -29,11 +35,6 @@ INPUTS_META = "also_reads"
 #: In `meta` of a node: models that are built and tested before it, whose rows it does not read.
 AFTER_META = "only_after"
 _CLOCK_WORDS: Mapping[str, Clock] = {"stamp": "", "each_day": "each_day", "always": "always"}
-_VAR = re.compile(r"\bvar\s*\(\s*(?:['\"](\w+)['\"]|(.))")
-_ENV_VAR = re.compile(r"\benv_var\s*\(\s*(?:['\"](\w+)['\"]|(.))")
-# Macros found by a name that is computed, or by dbt itself.
-_DYNAMIC = re.compile(r"\bcontext\s*(?:\[|\.get\b)|\bmodel_macros\b")
-_DISPATCHED = re.compile(r"^(?:default|postgres)__")
 _CONFIG_LEFT_OUT = frozenset({"docs", "group", "access"})
 
 
@@ -42,7 +43,8 @@ class Node:
     """A model, seed, snapshot or data test.
 
     `inputs` are the ids of its parents; sources and relations named in `meta` are in `relations` of the project.
-    `clock` tells when it is built although nothing has changed; `unsure` why it is always built.
+    `clock` tells when it is built although nothing has changed; `unsure` why it is always built. `declared` are the
+    keys of `meta` by which it says itself what it depends on, `calls` the names of functions in its code.
     """
 
     unique_id: str
@@ -57,6 +59,9 @@ class Node:
     clock: Clock = ""
     unsure: str = ""
     asks_catalog: bool = False
+    declared: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
+    converts_zones: bool = False
 
     @property
     def is_view(self) -> bool:
@@ -75,10 +80,11 @@ class Node:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Node:
         """From JSON."""
-        return cls(**{**plain, "fqn": tuple(plain["fqn"]), "inputs": tuple(plain["inputs"])})
+        values: dict[str, Any] = {key: tuple(it) if isinstance(it, list) else it for key, it in plain.items()}
+        return cls(**values)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Project:
     """All nodes in the order in which dbt may build them, and the relations that they read without building them."""
 
@@ -93,25 +99,41 @@ class Project:
             found += self.direct_inputs(name) if node is not None and node.materialized == "ephemeral" else [name]
         return found
 
+    @cached_property
+    def schemas(self) -> frozenset[str]:
+        """Schemas of what the project builds and reads."""
+        return frozenset([node.schema for node in self.nodes.values()] + [each[0] for each in self.relations.values()])
 
-def read_project(
-    manifest: Mapping[str, Any], root: Path, variables: Mapping[str, Any], environment: Mapping[str, str], versions: str
-) -> Project:
+    def undeclared(self, unique_id: str, compiled: str) -> list[str]:
+        """What compiled code depends on and its node does not say: relations, as `relation.schema.name`, and the clock.
+
+        Here names are found that were computed while dbt rendered the code.
+        """
+        node = self.nodes[unique_id]
+        known = {(node.schema, node.identifier)}
+        for name in self.direct_inputs(unique_id):
+            parent = self.nodes.get(name)
+            known.add(self.relations[name] if parent is None else (parent.schema, parent.identifier))
+        declared = {".".join(each) for each in known}
+        found = [f"relation.{name}" for name in named_relations(compiled, self.schemas) if name not in declared]
+        is_clock = not node.clock and CLOCK_META not in node.declared and reads_clock(compiled)
+        return [*found, "the clock"] if is_clock else found
+
+
+def read_project(manifest: Mapping[str, Any], root: Path, values: Values, settings: Any) -> Project:
     """The project from dbt's manifest (parsed; compiled code is not needed).
 
-    `root` is the project's folder, `variables` those of dbt_project.yml, `environment` what Jinja sees, `versions` of
-    dbt and its adapter.
+    `root` is the project's folder, `settings` what else decides the result of every node: versions, dbt_project.yml.
     """
-    return _Reader(manifest, root, variables, environment, versions).project()
+    return _Reader(manifest, root, values, settings).project()
 
 
 @dataclass(frozen=True)
 class _Reader:
     manifest: Mapping[str, Any] = field(repr=False)
     root: Path
-    variables: Mapping[str, Any]
-    environment: Mapping[str, str]
-    versions: str
+    values: Values
+    settings: Any
 
     def project(self) -> Project:
         nodes: dict[str, Node] = {}
@@ -145,18 +167,13 @@ class _Reader:
         return ordered
 
     def _node(self, raw: Mapping[str, Any]) -> tuple[Node, list[str]]:
-        config, code = raw.get("config") or {}, raw.get("raw_code") or ""
+        config = raw.get("config") or {}
         meta = config.get("meta") or {}
-        called = self._closure((raw.get("depends_on") or {}).get("macros", ()))
-        texts = [code, *(self._macros[name]["macro_sql"] for name in sorted(called))]
-        asked = [name for name in called if self._asks_freely(name)]
-        catalog = reads_catalog(code) or bool(asked)
+        called = sorted(self._macros.called(raw))
+        own = texts_of(raw)
+        texts = [*own, *(self._macros.text(name) for name in called)]
+        catalog = any(reads_catalog(text) for text in own) or any(self._asks_freely(name) for name in called)
         also = list(meta.get(INPUTS_META) or ())
-        unsure = ""
-        if catalog and INPUTS_META not in meta:
-            unsure = f"asks the catalog, and its meta does not say what it {INPUTS_META}"
-        elif strange := sorted(set(named_relations(code)) - set(also)):
-            unsure = f"names {strange[0]} without ref or source"
         after = set(meta.get(AFTER_META) or ())
         parents = tuple(
             name for name in (raw.get("depends_on") or {}).get("nodes", ()) if name.split(".")[2] not in after
@@ -172,10 +189,25 @@ class _Reader:
             inputs=(*parents, *(f"relation.{name}" for name in also)),
             fingerprint=self._fingerprint(raw, texts),
             clock=self._clock(meta, texts),
-            unsure=unsure,
+            unsure=self._unsure(meta, texts, asks=catalog),
             asks_catalog=catalog,
+            declared=tuple(key for key in (CLOCK_META, INPUTS_META) if key in meta),
+            converts_zones=any(converts_zones(text) for text in texts),
+            calls=() if INPUTS_META in meta else called_functions(texts),
         )
         return node, also
+
+    def _unsure(self, meta: Mapping[str, Any], texts: Iterable[str], *, asks: bool) -> str:
+        if asks and INPUTS_META not in meta:
+            return f"asks the catalog, and its meta does not say what it {INPUTS_META}"
+        named = {name for text in texts for name in named_relations(text, self._schemas)}
+        strange = sorted(named - set(meta.get(INPUTS_META) or ()))
+        return f"names {strange[0]} without ref or source" if strange else ""
+
+    @cached_property
+    def _schemas(self) -> frozenset[str]:
+        """Schemas of what the project builds and reads."""
+        return frozenset(each["schema"] for kind in ("nodes", "sources") for each in self.manifest[kind].values())
 
     def _clock(self, meta: Mapping[str, Any], texts: Iterable[str]) -> Clock:
         declared = meta.get(CLOCK_META)
@@ -185,8 +217,9 @@ class _Reader:
 
     def _asks_freely(self, macro: str) -> bool:
         """Whether a macro asks the catalog, and does not say that it asks only about the node that calls it."""
-        meta = (self._macros[macro].get("config") or {}).get("meta") or self._macros[macro].get("meta") or {}
-        return reads_catalog(self._macros[macro]["macro_sql"]) and INPUTS_META not in meta
+        own = self._macros.own[macro]
+        meta = (own.get("config") or {}).get("meta") or own.get("meta") or {}
+        return reads_catalog(self._macros.text(macro)) and INPUTS_META not in meta
 
     def _fingerprint(self, raw: Mapping[str, Any], texts: list[str]) -> str:
         config = {key: value for key, value in (raw.get("config") or {}).items() if key not in _CONFIG_LEFT_OUT}
@@ -196,7 +229,8 @@ class _Reader:
         }
         told = [
             self._of_all, config, columns, raw.get("constraints"), raw.get("contract"), texts, raw["schema"],
-            raw.get("alias"), (raw.get("depends_on") or {}).get("nodes"), raw.get("test_metadata"), self._named(texts),
+            raw.get("alias"), (raw.get("depends_on") or {}).get("nodes"), raw.get("test_metadata"),
+            self.values.named(texts),
         ]  # fmt: skip
         if config.get("persist_docs"):
             told.append([raw.get("description"), {n: c.get("description") for n, c in raw["columns"].items()}])
@@ -205,63 +239,18 @@ class _Reader:
             told.append(hashlib.sha256((self.root / raw["original_file_path"]).read_bytes()).hexdigest())
         return _digest(told)
 
-    def _named(self, texts: Iterable[str]) -> list[Any]:
-        """The variables and environment variables that these texts name, with their values; all if one is computed."""
-        text = "\n".join(texts)
-        found = []
-        for pattern, values in ((_VAR, self.variables), (_ENV_VAR, self.environment)):
-            names = {match[1] for match in pattern.finditer(text) if match[1]}
-            if any(match[2] for match in pattern.finditer(text)):
-                names = set(values)
-            found.append({name: values.get(name) for name in sorted(names)})
-        return found
-
     @cached_property
-    def _macros(self) -> Mapping[str, Mapping[str, Any]]:
-        """Macros of the project and its packages; those of dbt itself are covered by its version."""
-        return {
-            name: macro
-            for name, macro in self.manifest["macros"].items()
-            if macro["package_name"] not in {"dbt", "dbt_postgres"}
-        }
-
-    def _closure(self, macros: Iterable[str]) -> set[str]:
-        found: set[str] = set()
-        waiting = [name for name in macros if name in self._macros]
-        while waiting:
-            name = waiting.pop()
-            if name in found:
-                continue
-            found.add(name)
-            called = (self._macros[name].get("depends_on") or {}).get("macros", ())
-            waiting += [one for one in called if one in self._macros]
-        return found
+    def _macros(self) -> Macros:
+        return Macros(self.manifest)
 
     @cached_property
     def _of_all(self) -> str:
         """What decides the result of every node."""
-        of_nodes = self._closure(
-            name
-            for node in (*self.manifest["nodes"].values(), *self.manifest.get("unit_tests", {}).values())
-            if node["resource_type"] != "operation"
-            for name in (node.get("depends_on") or {}).get("macros", ())
-        )
-        texts = [macro["macro_sql"] for macro in self._macros.values()]
-        codes = [node.get("raw_code") or "" for node in self.manifest["nodes"].values()]
-        if any(_DYNAMIC.search(text) for text in (*texts, *codes)):
-            of_nodes = set()
-        own = {macro["name"] for name, macro in self.manifest["macros"].items() if name not in self._macros}
-        roots = [
-            name
-            for name, macro in self._macros.items()
-            if name not in of_nodes or macro["name"] in own or _DISPATCHED.match(macro["name"])
-        ]
-        names = sorted(self._closure(roots))
+        of_macros = [[name, self._macros.text(name)] for name in self._macros.of_all]
         hooks = sorted(
             node["raw_code"] for node in self.manifest["nodes"].values() if node["resource_type"] == "operation"
         )
-        of_macros = [[name, self._macros[name]["macro_sql"]] for name in names]
-        return _digest([self.versions, of_macros, hooks, self._named([text for _, text in of_macros] + hooks)])
+        return _digest([self.settings, of_macros, hooks, self.values.named([*(text for _, text in of_macros), *hooks])])
 
 
 def _digest(told: Any) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from flows.models.selective.volatile import reads_catalog, reads_clock
 from flows.values.identifiers import qualified
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ group by source_system, table_name
 class Position:
     """`shape` differs once the relation was altered or made again, `rows` also once a row was written.
 
-    `rows` is None if that cannot be known, as for foreign tables.
+    `rows` is None if that cannot be known, as for foreign tables and views that read the clock.
     """
 
     shape: str
@@ -57,39 +58,55 @@ async def of_inputs(
     ops: Connection[Record], warehouse: Connection[Record], names: Iterable[Name]
 ) -> dict[Name, Position]:
     """Positions of relations that others write. Missing relations are left out. `ops` may read the ledger."""
-    wanted = sorted(set(names))
     loads = {(f"raw_{row['source_system']}", row["table_name"]): row["position"] for row in await ops.fetch(_LOADS)}
-    found = await of_relations(warehouse, wanted)
-    for name, position in found.items():
-        if position.rows is None:
-            continue
-        known = loads.get(name) or await _row_versions(warehouse, name)
-        found[name] = Position(position.shape, None if known is None else f"{position.rows}.{known}")
+    found: dict[Name, Position] = {}
+    for row in await _fetch(warehouse, sorted(set(names)), inputs=True):
+        name: Name = (row["schema_name"], row["relation_name"])
+        position = _position(row)
+        if position.rows is not None:
+            # What a view reads may be small, or loaded, while its counters come seconds later.
+            below = [] if name in loads else [(schema, table) for schema, table in row["tables_below"] or ()]
+            known = [loads.get(each) or await _row_versions(warehouse, each) for each in [name, *below]]
+            rows = ".".join([position.rows, *(each for each in known if each)])
+            position = Position(position.shape, None if None in known else rows)
+        found[name] = position
     return found
 
 
-async def of_relations(warehouse: Connection[Record], names: Sequence[Name]) -> dict[Name, Position]:
-    """Positions by catalog and counters. Missing relations are left out."""
-    rows = await warehouse.fetch(_sql(), [schema for schema, _ in names], [name for _, name in names])
-    found = {}
-    for row in rows:
-        known = row["rows_position"] is not None or row["relation_kind"] == "v"
-        found[row["schema_name"], row["relation_name"]] = Position(
-            row["shape"], (row["rows_position"] or "") if known else None
-        )
-    return found
+async def of_relations(
+    warehouse: Connection[Record], names: Sequence[Name], *, inputs: bool = False
+) -> dict[Name, Position]:
+    """Positions by catalog and counters. Missing relations are left out.
+
+    With `inputs`, a view differs once what it reads does; otherwise only when it is replaced itself.
+    """
+    rows = await _fetch(warehouse, names, inputs=inputs)
+    return {(row["schema_name"], row["relation_name"]): _position(row) for row in rows}
+
+
+async def _fetch(warehouse: Connection[Record], names: Sequence[Name], *, inputs: bool) -> list[Record]:
+    return await warehouse.fetch(_sql(), [schema for schema, _ in names], [name for _, name in names], inputs)
+
+
+def _position(row: Record) -> Position:
+    changes = any(reads_clock(text) or reads_catalog(text) for text in row["definitions"] or ())
+    return Position(row["shape"], None if changes else row["rows_position"])
 
 
 async def _row_versions(warehouse: Connection[Record], name: Name) -> str | None:
-    """A hash of the places and writers of all rows; empty for large tables and for views.
+    """A hash of the places and writers of all rows; empty for large tables, and for what is no table.
 
     None if the role may not read the rows: whoever needs them, a model or a gate, says so better.
     """
     relation = qualified(*name)
-    size, kind = await warehouse.fetchrow(  # type: ignore[misc]
-        "select pg_relation_size(oid), relkind::text from pg_class where oid = to_regclass($1)", relation
+    followed = await warehouse.fetchval(
+        "select relkind <> 'r' or pg_relation_size(oid) > $2 from pg_class where oid = to_regclass($1)",
+        relation,
+        _HASHED_BYTES,
     )
-    if kind != "r" or size > _HASHED_BYTES:
+    if followed is None:
+        return None  # dropped in this moment
+    if followed:
         return ""
     try:
         text: str = await warehouse.fetchval(

@@ -14,13 +14,18 @@ import yaml
 
 from flows.models.environment import PASSWORD_VARIABLE, dbt_environment
 from flows.models.fingerprint import fingerprint
+from flows.models.selective.macros import Values
 from flows.models.selective.nodes import Node, Project, read_project
 from flows.state.model_builds import ModelBuild
 
 # To be increased whenever nodes are read differently: records of earlier code then count for nothing.
-_READER = 1
+_READER = 2
 _DISTRIBUTIONS = ("dbt-core", "dbt-adapters", "dbt-common", "dbt-postgres")
 _ENV_VAR = re.compile(r"\benv_var\s*\(\s*(?:['\"](\w+)['\"]|(.))")
+# What of dbt_project.yml the manifest gives for each node. The rest, such as quoting and dispatch, counts for all.
+_OF_NODES = frozenset(
+    {"vars", "models", "seeds", "snapshots", "tests", "data_tests", "unit_tests", "exposures", "sources"}
+)
 # Comments of statements and names of sessions: they differ in each run, and decide nothing.
 _OF_RUN = frozenset({"MEDALLION_CORRELATION_ID", "TRACEPARENT"})
 
@@ -57,7 +62,19 @@ def state_of(project: Path, url: str) -> str:
 def parsed(manifest: Mapping[str, Any], project: Path, url: str) -> Project:
     """The project from a manifest that dbt has written just now."""
     content: Any = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))
-    return read_project(manifest, project, content.get("vars") or {}, environment(url), versions())
+    profile = (project / "profiles.yml").read_text(encoding="utf-8")
+    settings = {key: value for key, value in content.items() if key not in _OF_NODES}
+    variables = {**(content.get("vars") or {}), **_variables_of_packages(project)}
+    values = Values(variables, environment(url), profile)
+    return read_project(manifest, project, values, [versions(), settings, profile])
+
+
+def _variables_of_packages(project: Path) -> dict[str, Any]:
+    found = {}
+    for path in sorted(project.glob("dbt_packages/*/dbt_project.yml")):
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        found[f"package {path.parent.name}"] = content.get("vars") or {}
+    return found
 
 
 def stored(builds: Mapping[str, ModelBuild], state: str) -> Project | None:

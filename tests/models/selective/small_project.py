@@ -22,6 +22,9 @@ from flows.models.selective.decision import Decision
 from flows.values.connection import DatabaseConnection
 from tests.conftest import ROOT, TestDatabase
 
+ALL = {
+    "codes", "stg_orders", "stg_lines", "stg_notes", "joined", "kept", "coded", "total", "seen", "latest", "marked",
+}  # fmt: skip
 SCHEMAS = ("staging", "silver", "gold")
 RELATIONS = (
     "silver.joined", "silver.kept", "silver.coded", "gold.total", "gold.seen", "gold.latest", "gold.marked",
@@ -53,7 +56,7 @@ sources:
 """,
     "models/staging/stg_orders.sql": "select id, amount::integer as amount from {{{{ source('shop', 'orders') }}}}",
     "models/staging/stg_lines.sql": "select id, order_id, code from {{{{ source('shop', 'lines') }}}}",
-    "models/staging/stg_notes.sql": "select id, note from {{{{ source('shop', 'notes') }}}}",
+    "models/staging/stg_notes.sql": "select id, note || '{end}' as note from {{{{ source('shop', 'notes') }}}}",
     "models/silver/joined.sql": """
 select line.id, line.code, {{{{ outer('o.amount') }}}} as amount
 from {{{{ ref('stg_lines') }}}} as line inner join {{{{ ref('stg_orders') }}}} as o on line.order_id = o.id
@@ -114,7 +117,7 @@ _EXPECTED = {
     "(select l.id, c.label from raw_shop.lines l join (values (1, '{label}'), (2, 'two')) c (code, label) "
     "using (code)) c group by 1",
     "gold.latest": "select current_date::text as day, count(*) as orders from raw_shop.orders",
-    "gold.marked": "select id, note, {mark} as mark from raw_shop.notes",
+    "gold.marked": "select id, note || '{end}' as note, {mark} as mark from raw_shop.notes",
 }
 _EXPECTED["gold.seen"] = _EXPECTED["gold.total"]
 _RAW = """
@@ -138,12 +141,15 @@ class SmallWarehouse:
     database: TestDatabase
     folder: Path
     values: dict[str, Any] = field(
-        default_factory=lambda: {"factor": 2, "step": 1, "label": "one", "shift": 0, "mark": 7}
+        default_factory=lambda: {"factor": 2, "step": 1, "label": "one", "shift": 0, "mark": 7, "end": ""}
     )
     sabotage: Sabotage = lambda _, decision: decision
     run_id: int = 0
     last: Decision | None = None
     left: set[str] = field(default_factory=set)
+    added: set[Path] = field(default_factory=set)
+    project_yaml: str = ""
+    problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.target = self.folder / "target"
@@ -185,8 +191,35 @@ class SmallWarehouse:
             path = self.project / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text.format(**self.values), encoding="utf-8")
+        if self.project_yaml:
+            path = self.project / "dbt_project.yml"
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("vars:")]
+            more = self.project_yaml
+            for name, value in self.values.items():
+                more = more.replace(name.upper(), str(value))
+            path.write_text("\n".join([*kept, more]), encoding="utf-8")
         shutil.copy(ROOT / "dbt_project/profiles.yml", self.project)
         shutil.copy(ROOT / "dbt_project/macros/generate_schema_name.sql", self.project / "macros")
+
+    def add(self, **files: str) -> None:
+        """Write further files of the project, as `gold__name` for models/gold/name.sql, until `remove_added`."""
+        for name, text in files.items():
+            folder, _, stem = name.partition("__")
+            path = self.project / (f"models/{folder}" if folder in SCHEMAS else folder) / f"{stem}.sql"
+            self._write_added(path, text)
+
+    def add_yaml(self, name: str, text: str) -> None:
+        self._write_added(self.project / "models" / f"{name}.yml", text)
+
+    def _write_added(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        self.added.add(path)
+
+    def remove_added(self) -> None:
+        for path in self.added:
+            path.unlink(missing_ok=True)
+        self.added.clear()
 
     def edit(self, **values: Any) -> None:
         self.values |= values
@@ -209,9 +242,9 @@ class SmallWarehouse:
         """One selective build, or one of a user's selection; whether all went well."""
         build, decision = self.decided()
         self.left = set()
+        asyncio.run(build.begin(decision, selection=select is not None))
         if select is None and not decision.reasons:
             return True
-        asyncio.run(build.begin(decision, selection=select is not None))
         results = self.target / "run_results.json"
         results.unlink(missing_ok=True)
         chosen = ["--select", select] if select is not None else self._chosen(decision)
@@ -220,6 +253,7 @@ class SmallWarehouse:
             done = self.dbt("build", *chosen)
         self.left = set() if cutoff is None else cutoff.left
         asyncio.run(build.end(decision, finished(results), cutoff))
+        self.problems = [done.problem, *(f"{node.unique_id}: {node.message}" for node in done.nodes if not node.ok)]
         return done.ok
 
     def killed_build(self, nodes: int, *, select: str | None = None) -> None:
@@ -278,7 +312,8 @@ class SmallWarehouse:
         return found
 
     def checksum(self, query: str) -> str:
-        with psycopg.connect(self.database.url("admin"), autocommit=True) as admin:
+        """As the role that builds sees it: with its time zone."""
+        with psycopg.connect(self.database.url("transformer"), autocommit=True) as admin:
             try:
                 row = admin.execute(_CHECKSUM.format(query=query).encode()).fetchone()
             except psycopg.errors.UndefinedTable:

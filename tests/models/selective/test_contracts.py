@@ -79,3 +79,24 @@ def test_every_limit_of_an_age_in_our_contracts_is_found() -> None:
         age = [{"check": "freshness", "measured": 0.5, "blocks": False}]
         long_ago = checked(found, TABLE, [{**age[0], "measured": 71.9 if path.parent.name == "gold" else 35.9}], 1, NOW)
         assert not holds(found, long_ago, TABLE, NOW + timedelta(minutes=7)), path
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "query: 'select 1 from raw_shop.products as p, raw_shop.stores as s'",
+        "valid_reference_data: {dataset: warehouse/medallion/gold/dim_product}",
+    ],
+)
+def test_a_contract_that_reads_another_table_is_verified_each_time(contract: Contract, check: str) -> None:
+    other = replace(contract, text=f"{contract.text}\nmore: {{{check}}}\n")
+    assert not holds(other, checked(other, TABLE, [result(1)], 7, NOW), TABLE, NOW)
+
+
+def test_no_contract_of_the_gates_reads_another_table() -> None:
+    """Or an unchanged run would have to start Soda for it."""
+    for gate in ("raw", "gold"):
+        for path in (ROOT / "soda" / gate).rglob("*.yml"):
+            found = read_contract(path, gate)
+            assert found is not None
+            assert not found.reads_others, path.name

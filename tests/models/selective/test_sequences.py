@@ -31,7 +31,7 @@ def _rows(small: SmallWarehouse, chance: random.Random) -> None:
 
 
 def _code(small: SmallWarehouse, chance: random.Random) -> None:
-    name = chance.choice(["factor", "step", "shift", "mark", "label"])
+    name = chance.choice(["factor", "step", "shift", "mark", "label", "end"])
     value: object = chance.choice(["one", "uno", "eins", "un"]) if name == "label" else chance.randint(1, 9)
     small.edit(**{name: value})
 
@@ -52,7 +52,7 @@ def _killed(small: SmallWarehouse, chance: random.Random) -> None:
 
 def _selection(small: SmallWarehouse, chance: random.Random) -> None:
     chance.choice([_rows, _code])(small, chance)
-    select = chance.choice(["joined", "kept+", "total", "codes", "stg_orders+"])
+    select = chance.choice(["joined", "kept+", "total", "codes", "stg_orders+", "marked"])
     if chance.random() < 0.3:
         small.killed_build(0, select=select)
     else:
@@ -81,6 +81,7 @@ def _meddled(small: SmallWarehouse, chance: random.Random) -> None:
         "drop table if exists gold.total cascade", "drop view if exists staging.stg_lines cascade",
         "delete from silver.kept where id % 2 = 0", "truncate silver.joined", "update gold.marked set note = 'x'",
         "drop table if exists staging.codes cascade",
+        "create or replace view staging.stg_notes as select id, 'replaced'::text as note from raw_shop.notes",
     ]))  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.models.selective.volatile import named_relations, reads_catalog, reads_clock
+from flows.models.selective.volatile import converts_zones, named_relations, reads_catalog, reads_clock
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,21 @@ def test_relations_that_sql_names_itself_are_inputs_that_dbt_does_not_know() -> 
 )
 def test_from_within_expressions_names_no_relation(code: str) -> None:
     assert named_relations(code) == []
+
+
+def test_a_literal_hides_nothing_that_follows_it_on_its_line() -> None:
+    assert reads_clock("select 'a--b', now()")
+    assert reads_clock("select '/*', now() -- it isn't")
+    assert not reads_clock("select 'a--b' -- now()")
+
+
+def test_what_names_a_relation_anywhere_is_found_in_schemas_that_are_known() -> None:
+    code = "select g.x from {{ ref('a') }} as g, gold.b as b cross join (silver.c) where gold.f(b.x) = g.gold"
+    assert named_relations(code, {"gold", "silver"}) == ["gold.b", "silver.c"]
+
+
+@pytest.mark.parametrize("code", ["sold_at at time zone s.zone", "timezone('Asia/Tokyo', now())", "now() AT LOCAL"])
+def test_days_of_other_time_zones_are_noticed(code: str) -> None:
+    """A model that depends on the day is then built each quarter of an hour: somewhere a day begins."""
+    assert converts_zones(code)
+    assert not converts_zones("select current_date -- at time zone 'UTC'")

@@ -1,6 +1,6 @@
 """What makes a build, on a real warehouse and a small project: each cause alone, and that nothing else builds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,31 +11,9 @@ from flows.models.selective.build import SelectiveBuild
 from flows.models.selective.decision import Decision
 from tests.conftest import TestCluster, fresh_warehouse
 from tests.dbt_project.quick_dbt import hurrying
-from tests.models.selective.small_project import SmallWarehouse
+from tests.models.selective.small_project import ALL, SmallWarehouse
 
 pytestmark = pytest.mark.xdist_group("selective")
-
-_ALL = {
-    "codes", "stg_orders", "stg_lines", "stg_notes", "joined", "kept", "coded", "total", "seen", "latest", "marked",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def built(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallWarehouse]:
-    """Built once; each test leaves it up to date."""
-    with hurrying(), fresh_warehouse(cluster) as database:
-        small = SmallWarehouse(database, tmp_path_factory.mktemp("small"))
-        assert small.build()
-        assert small.nodes_built() == _ALL
-        yield small
-
-
-@pytest.fixture
-def small(built: SmallWarehouse) -> Iterator[SmallWarehouse]:
-    yield built
-    built.sabotage = lambda _, decision: decision
-    assert built.build()
-    assert built.differing() == []
 
 
 def test_where_nothing_changed_nothing_is_built_and_no_table_is_locked(small: SmallWarehouse) -> None:
@@ -44,6 +22,14 @@ def test_where_nothing_changed_nothing_is_built_and_no_table_is_locked(small: Sm
         reader.execute("lock table gold.total, gold.latest, silver.joined in access exclusive mode")
         assert small.build()
     assert small.nodes_built() == set()
+
+
+def test_a_project_that_changed_without_making_anything_due_is_parsed_once(small: SmallWarehouse) -> None:
+    small.add_yaml("described", "models: [{name: total, description: A sum.}]")
+    assert small.build()
+    assert small.nodes_built() == set()
+    build, _ = small.decided()
+    assert build.stored_project() is not None
 
 
 def test_rows_of_a_load_build_what_reads_them_and_not_the_views_that_pass_them_on(small: SmallWarehouse) -> None:
@@ -131,7 +117,7 @@ def test_after_a_killed_build_of_a_selection_everything_is_built(small: SmallWar
     small.load("notes", "insert into raw_shop.notes values (12, 'twelve')")
     small.killed_build(0, select="joined+")
     assert small.build()
-    assert small.nodes_built() == _ALL
+    assert small.nodes_built() == ALL
 
 
 def test_a_built_selection_leaves_the_rest_to_the_next_build(small: SmallWarehouse) -> None:
@@ -210,3 +196,13 @@ def test_controls_that_forget_a_cause_are_caught(cluster: TestCluster, tmp_path:
         small.killed_build(1)
         assert small.build()
         assert small.differing() != []
+
+
+def test_a_model_of_other_time_zones_days_is_built_when_one_of_them_may_have_begun(small: SmallWarehouse) -> None:
+    small.add(silver__local="{{ config(meta={'reads_clock': 'each_day'}) }} "
+              "select (now() at time zone 'Asia/Tokyo')::date as day")  # fmt: skip
+    assert small.build()
+    small.sql("loader", "update ops.model_builds set inputs = inputs || jsonb_build_object('the day', "
+              "current_date::text) where node_id = 'model.medallion.local'")  # fmt: skip
+    assert small.build()
+    assert small.nodes_built() == {"local"}
