@@ -45,7 +45,8 @@ class SelectiveBuild:
     """A build of the shared schemas by run `run_id`. `everything`: why all of it is built, if it is.
 
     `loader` may read and write schema `ops`; `transformer` builds, and may read all inputs. `raw` are the positions of
-    the tables given to `look`, `builds` the records of earlier builds.
+    the tables given to `look`, `builds` the records of earlier builds, `as_of` the newest load of each source table:
+    once this build is done, all models have its rows.
     """
 
     run_id: int
@@ -55,12 +56,14 @@ class SelectiveBuild:
     everything: str = ""
     builds: dict[str, ModelBuild] = field(default_factory=dict)
     raw: dict[Name, Position] = field(default_factory=dict)
+    as_of: dict[str, int] = field(default_factory=dict)
     state: str = ""
 
     async def look(self, names: Sequence[Name] = ()) -> None:
         """Read what was built, and positions of tables. What is written to them later counts for the next build."""
         self.state = project_state.state_of(self.folder, self.transformer.url)
         async with self._sessions() as (ops, warehouse):
+            self.as_of = await positions.newest_loads(ops)
             self.builds, interrupted = await model_builds.read_builds(ops)
             self.raw = await positions.of_inputs(ops, warehouse, names)
         if interrupted and not self.everything:
