@@ -95,7 +95,7 @@ DEFECTS = (
            "insert into ops.anomalies (source_system, table_name, day, measure, state, value, usual, lowest, highest, "
            "known, again) values ('shop', 'baskets', current_date, 'volume', 'low', 1, 9, 8, 10, 10, false)",
            "is unusual: volume", level="note"),
-    Defect("never loaded", "delete from ops.loads where table_name = 'baskets'", "was never loaded"),
+    Defect("never loaded", "delete from ops.loads where table_name = 'baskets'", "was never loaded", level="note"),
     Defect("quarantined by silver",
            "update gold.receipts set quarantined_by = '{\"quarantine_basket_line\": 4}'",
            "4 rows are quarantined by rules of silver", about="quarantine_basket_line", level="note"),

@@ -1,5 +1,6 @@
 """Receipts: each table of gold says what it rests on, and what is wrong with that."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 from psycopg.rows import dict_row
 
 from tests.conftest import TestCluster, fresh_warehouse
+from tests.dashboard.served import serving
 from tests.dbt_project.built_warehouse import Warehouse
 from tests.dbt_project.receipt_defects import DEFECTS, OF_THE_TEST, Defect, load
+from tests.flows.front_door import medallion
 
 pytestmark = pytest.mark.xdist_group("dbt")
 
@@ -158,6 +161,47 @@ def test_a_receipt_that_leaves_out_a_cause_is_caught(clean: Warehouse) -> None:
         if all(told):
             unnoticed.append(cause)
     assert unnoticed == []
+
+
+def test_the_command_shows_all_receipts_one_in_full_and_values_for_programs(clean: Warehouse) -> None:
+    variables = {
+        "MEDALLION_WAREHOUSE_URL": clean.database.url("loader"),
+        "MEDALLION_WAREHOUSE_TRANSFORMER_URL": clean.database.url("transformer"),
+    }
+    shown = medallion("receipt", variables=variables)
+    assert shown.code == 0, shown.err
+    assert "agg_campaign_lift" in shown.out
+    full = medallion("receipt", "gold.fct_basket_lines", variables=variables)
+    assert "complete until 2017-12-28" in full.out
+    assert "shop.basket_items" in full.out
+    assert "note: fct_basket_lines: was built outside of a run" in full.out
+    (told,) = json.loads(medallion("receipt", "fct_baskets", "--json", variables=variables).out)
+    assert (told["complete_until"], told["tests"]["failed"]) == ("2017-12-28", 0)
+    assert {source["result"] for source in told["sources"]} == {"match"}
+    as_loader(clean, "update ops.loads set reconciliation = 'missing', missing_rows = 3 where table_name = 'baskets'")
+    try:
+        worse = medallion("receipt", "fct_baskets", variables=variables)
+        assert worse.code == 1
+        assert "problem: shop.baskets: 3 rows of the source were missing" in worse.out
+        assert "(since it was published)" in worse.out
+        assert medallion("receipt", "dim_product", variables=variables).code == 0
+    finally:
+        as_loader(clean, "update ops.loads set reconciliation = 'match', missing_rows = null")
+    unknown = medallion("receipt", "fct_biscuits", variables=variables)
+    assert (unknown.code, "fct_biscuits" in unknown.err) == (2, True)
+
+
+def test_the_dashboard_shows_receipts_to_analysts_and_viewers(clean: Warehouse) -> None:
+    with serving(clean.database) as running:
+        for person in ("anna", "vera"):
+            text = running.login(person).get("/receipts").text
+            assert "No problem is known in 18 tables" in text
+            assert 'href="/receipts?table=agg_daily_sales"' in text
+            assert text.count('href="/receipts"') == 1  # in the menu
+        one = running.login("anna").get("/receipts?table=fct_baskets").text
+        for part in ("2017-12-28", "shop.baskets", "match", "was built outside of a run", "as published"):
+            assert part in one
+        assert running.login("anna").get("/receipts?table=fct_biscuits").status_code == 404
 
 
 @dataclass(frozen=True)

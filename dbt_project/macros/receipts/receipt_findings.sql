@@ -40,7 +40,7 @@ found (level, about, finding) as (
     from judged
     cross join lateral (
         values
-        ('problem', case when f ->> 'batch' is null and f ->> 'attempt' is null then 'was never loaded' end), -- cause: never loaded
+        ('note', case when f ->> 'batch' is null and f ->> 'attempt' is null then 'was never loaded' end), -- cause: never loaded
         ('problem', case when f ->> 'attempt' in ('failed', 'refused') then format('the last load %s: rows are as of the load before', case f ->> 'attempt' when 'failed' then 'failed' else 'was refused' end) end), -- cause: load failed
         ('note', case when f ->> 'attempt' in ('stopped', 'rescheduled') then format('the last load is not finished (%s)', f ->> 'attempt') end), -- cause: load stopped
         ('problem', case when load_differs = 'missing' then format('%s rows of the source were missing after the load of %s', f ->> 'missing', result_day) end), -- cause: missing

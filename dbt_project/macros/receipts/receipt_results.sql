@@ -1,11 +1,12 @@
 {#
   After a build: the results of its tests, and in the receipts of the tables that it published how many passed. A build
-  that is killed before leaves them without results, which the receipts say.
+  that is killed before leaves them without results, which the receipts say. A test that was left out (no-op), because
+  what it reads has the same rows as before, keeps its result.
 #}
 {% macro receipt_results(results) -%}
     {%- if has_receipts() and flags.WHICH in ['build', 'run', 'test'] -%}
         {%- set schema = receipt_schema() -%}
-        {%- set words = {'pass': 'passed', 'success': 'passed', 'warn': 'warned', 'fail': 'failed', 'error': 'failed', 'skipped': 'skipped'} -%}
+        {%- set words = {'pass': 'passed', 'success': 'passed', 'warn': 'warned', 'fail': 'failed', 'error': 'failed', 'skipped': 'skipped', 'no-op': none} -%}
         {%- set ran = {} -%}
         {%- set published = [] -%}
         {%- for result in results -%}
@@ -36,7 +37,7 @@
             values
             (null::text, null::text, null::bigint)
             {%- for unique_id, result in ran.items() %},
-                ('{{ unique_id }}', '{{ words[result.status | string] }}', {{ result.failures if result.failures is number else 'null' }})
+                ('{{ unique_id }}', {{ "'" ~ words[result.status | string] ~ "'" if words[result.status | string] else 'null' }}, {{ result.failures if result.failures is number else 'null' }})
             {%- endfor %}
         ),
 
@@ -62,9 +63,9 @@
             name = excluded.name,
             nodes = excluded.nodes,
             tables = excluded.tables,
-            status = case when excluded.tested_at is null then held.status else excluded.status end,
-            failing_rows = case when excluded.tested_at is null then held.failing_rows else excluded.failing_rows end,
-            run_id = case when excluded.tested_at is null then held.run_id else excluded.run_id end,
+            status = case when excluded.status = 'not run' then held.status else excluded.status end,
+            failing_rows = case when excluded.status = 'not run' then held.failing_rows else excluded.failing_rows end,
+            run_id = case when excluded.status = 'not run' then held.run_id else excluded.run_id end,
             tested_at = coalesce(excluded.tested_at, held.tested_at);
 
         update {{ schema }}.receipts as receipt
