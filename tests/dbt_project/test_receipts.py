@@ -13,6 +13,7 @@ from tests.conftest import TestCluster, fresh_warehouse
 from tests.dashboard.served import serving
 from tests.dbt_project.built_warehouse import Warehouse
 from tests.dbt_project.receipt_defects import DEFECTS, OF_THE_TEST, Defect, load
+from tests.docs.markdown import blocks
 from tests.flows.front_door import medallion
 
 pytestmark = pytest.mark.xdist_group("dbt")
@@ -189,6 +190,24 @@ def test_the_command_shows_all_receipts_one_in_full_and_values_for_programs(clea
         as_loader(clean, "update ops.loads set reconciliation = 'match', missing_rows = null")
     unknown = medallion("receipt", "fct_biscuits", variables=variables)
     assert (unknown.code, "fct_biscuits" in unknown.err) == (2, True)
+
+
+def test_the_queries_of_the_page_about_gold_run_as_a_reader(clean: Warehouse) -> None:
+    queries = [block.code for block in blocks("sql") if block.document == "docs/gold.md"]
+    assert len(queries) == 4
+    with psycopg.connect(clean.database.url("reader")) as reader:
+        for query in queries:
+            assert reader.execute(query.encode()).fetchall(), query
+
+
+def test_a_reader_gets_facts_by_receipts_alone_and_changes_none(clean: Warehouse) -> None:
+    with psycopg.connect(clean.database.url("reader"), autocommit=True) as reader:
+        for statement in (
+            "select * from ops.loads", "select * from quarantine.rows", "delete from gold.receipts",
+            "update gold.receipt_tests set status = 'passed'",
+        ):  # fmt: skip
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute(statement.encode())
 
 
 def test_the_dashboard_shows_receipts_to_analysts_and_viewers(clean: Warehouse) -> None:

@@ -113,7 +113,7 @@ def test_a_receipt_is_kept_with_its_table_and_what_is_known_since_is_told_beside
         "different, quarantined, pending, repaired, seconds, keys) "
         "values ('shop', 'orders', 'content', 'different', 1, 1, 2, 0, 0, 0, 0, 0, 0.1, '{}')",
     )
-    assert any("2 rows missing" in finding for _, finding in told(shared))
+    assert any("rows missing 2" in finding for _, finding in told(shared))
     assert receipts(shared)["total"] == kept["total"]
 
 
