@@ -32,7 +32,7 @@ from flows.state.decisions import Origin
 from flows.tasks import begin
 from flows.tasks.builds import build, target_of
 from flows.tasks.gates import pass_gate
-from flows.tasks.runs import model_run
+from flows.tasks.runs import Run, model_run
 from flows.tasks.suspending import hear_form, suspend_for
 from flows.transform import forget_again
 from flows.values.errors import ConfigurationError, DataRefused, MedallionError
@@ -65,16 +65,17 @@ def release(accept_changes: bool = False) -> dict[str, Any]:
     asyncio.run(hear_form())
     try:
         with model_run("release", target=target_of(NEXT)) as run:
-            run.details = facts = _release(run.number, accept_changes)
+            run.details = facts = _release(run, accept_changes)
     except MedallionError as error:
         asyncio.run(suspend_for(error))
         raise
     return facts
 
 
-def _release(run_id: int, accept_changes: bool) -> dict[str, Any]:
+def _release(run: Run, accept_changes: bool) -> dict[str, Any]:
     state = asyncio.run(fetch_state())
-    models = fingerprint(DBT_PROJECT)
+    run_id, models = run.number, fingerprint(DBT_PROJECT)
+    run.note({"models": models, "commit": commit()})
     forget_again()
     raw = pass_gate("raw", run_id)
     asyncio.run(_prepare(state))
@@ -94,6 +95,7 @@ def _release(run_id: int, accept_changes: bool) -> dict[str, Any]:
         "nodes": len(nodes),
         "checks": len(raw) + len(gold),
         "models": models,
+        "commit": commit(),
         "full_build": True,
         "release": release_id,
         "still_seconds": swapped.seconds,

@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 
 from flows.access import addresses
 from flows.models.environment import PREFIX_VARIABLE
-from flows.models.fingerprint import fingerprint
+from flows.models.fingerprint import commit, fingerprint
 from flows.models.manifest import with_compiled
 from flows.models.project import DBT_PROJECT
 from flows.models.shadow import PREVIOUS, READERS_SCHEMA, label_of
@@ -23,7 +23,7 @@ from flows.state import dbt_manifests, releases
 from flows.tasks import begin
 from flows.tasks.builds import build
 from flows.tasks.gates import pass_gate
-from flows.tasks.runs import model_run
+from flows.tasks.runs import Run, model_run
 from flows.tasks.selective import Transforming
 from flows.values.errors import DataRefused
 from flows.values.settings import settings
@@ -45,38 +45,43 @@ def transform(select: str | None = None, full_refresh: bool = False, full: bool 
     begin.begin()
     with model_run("transform", target=settings().home / "dbt") as run:
         in_place = _in_private if os.environ.get(PREFIX_VARIABLE) else _in_place
-        run.details = facts = in_place(run.number, select, full_refresh, full)
+        run.details = facts = in_place(run, select, full_refresh, full)
     return facts
 
 
-def _in_place(run_id: int, select: str | None, full_refresh: bool, full: bool) -> dict[str, Any]:
+def _in_place(run: Run, select: str | None, full_refresh: bool, full: bool) -> dict[str, Any]:
     models = fingerprint(DBT_PROJECT)
     asyncio.run(_refuse_unreleased(models))
     # What was erased may not have reached the counters of written rows yet.
     everything = "erased subjects reappeared" if forget_again() else ""
-    transforming = Transforming(run_id, "it was asked for" if full or full_refresh else everything)
+    transforming = Transforming(run.number, "it was asked for" if full or full_refresh else everything)
     transforming.look()
+    # After a selection, tables may rest on others that were not built again.
+    code = {"models": models, "commit": commit()}
+    as_of = {"as_of": transforming.as_of} if select is None else {}
+    run.note(code | as_of)
     raw = transforming.pass_gate_raw()
     decision = transforming.decide()
     nodes = transforming.build(decision, select=select, full_refresh=full_refresh)
-    facts: dict[str, Any] = {"nodes": len(nodes), "checks": len(raw), "models": models}
+    facts: dict[str, Any] = {"nodes": len(nodes), "checks": len(raw), **code, **as_of}
     if select is not None:
         return facts
     if nodes:
-        asyncio.run(_keep_manifest(run_id))
+        asyncio.run(_keep_manifest(run.number))
     gold = transforming.pass_gate_gold()
     counts = {"built": transforming.built, "unchanged": transforming.unchanged}
     return facts | counts | {"checks": len(raw) + len(gold), "full_build": True}
 
 
-def _in_private(run_id: int, select: str | None, full_refresh: bool, _: bool) -> dict[str, Any]:
+def _in_private(run: Run, select: str | None, full_refresh: bool, _: bool) -> dict[str, Any]:
     """Everything, into schemas with a prefix: nothing is recorded of them."""
-    models = fingerprint(DBT_PROJECT)
+    code = {"models": fingerprint(DBT_PROJECT), "commit": commit()}
+    run.note(code)
     forget_again()
-    raw = pass_gate("raw", run_id)
+    raw = pass_gate("raw", run.number)
     nodes = build(select=select, full_refresh=full_refresh)
-    gold = pass_gate("gold", run_id) if select is None else []
-    return {"nodes": len(nodes), "checks": len(raw) + len(gold), "models": models}
+    gold = pass_gate("gold", run.number) if select is None else []
+    return {"nodes": len(nodes), "checks": len(raw) + len(gold), **code}
 
 
 def forget_again() -> bool:

@@ -49,6 +49,7 @@ from flows.cli.outside import watch
 from flows.cli.plain_dbt import dbt
 from flows.cli.promote import promote
 from flows.cli.quality import quality
+from flows.cli.receipt import receipt
 from flows.cli.recover import recover
 from flows.cli.registration import registered
 from flows.cli.terminal import console, keep_private, prepare, problems
@@ -114,6 +115,7 @@ app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
 app.command()(freshness)
+app.command()(receipt)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(decide.app, name="decide")
 app.add_typer(runs.app, name="runs")

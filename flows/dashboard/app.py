@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from flows.dashboard import acting, business, login, money, operations
+from flows.dashboard import acting, business, login, money, operations, receipts
 from flows.dashboard.desk import Desk, refused, went_wrong
 from flows.dashboard.guard import Guard
 from flows.dashboard.views import HERE
@@ -27,7 +27,7 @@ _PAGES = {
     "/rows": operations.rows, "/resources": operations.resources, "/cost": money.cost, "/errors": operations.errors,
     "/quarantine": acting.quarantine, "/freshness": operations.freshness, "/lineage": operations.lineage_page,
     "/sales": business.sales, "/customers": business.customers, "/campaigns": business.campaigns,
-    "/forecast": business.forecast, "/login": login.form,
+    "/forecast": business.forecast, "/receipts": receipts.receipts, "/login": login.form,
 }  # fmt: skip
 _ACTIONS = {
     "/login": login.log_in, "/logout": login.log_out, "/alerts/acknowledge": acting.acknowledge,

@@ -32,11 +32,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 _OPERATIONS = (
     ("/", "Now"), ("/alerts", "Alerts"), ("/grid", "Loads by day"), ("/durations", "Durations"), ("/rows", "Rows"),
     ("/resources", "Resources"), ("/cost", "Cost"), ("/errors", "Errors"), ("/quarantine", "Quarantine"),
-    ("/freshness", "Freshness"), ("/lineage", "Lineage"),
+    ("/freshness", "Freshness"), ("/receipts", "Receipts"), ("/lineage", "Lineage"),
 )  # fmt: skip
 _BUSINESS = (
-    ("/sales", "Sales", gold.SALES), ("/customers", "Customers", gold.CUSTOMERS),
-    ("/campaigns", "Campaigns", gold.LIFT), ("/forecast", "Forecast", gold.FORECAST),
+    ("/receipts", "Receipts", gold.RECEIPTS), ("/sales", "Sales", gold.SALES),
+    ("/customers", "Customers", gold.CUSTOMERS), ("/campaigns", "Campaigns", gold.LIFT),
+    ("/forecast", "Forecast", gold.FORECAST),
 )  # fmt: skip
 _MODELS_KEPT = 60.0
 
@@ -68,7 +69,8 @@ class Desk:
             has_prices = bool(Price.declared())
             groups.append(("Operations", [one for one in _OPERATIONS if one[0] != "/cost" or has_prices]))
         if person is not None and person.may(ANALYST):
-            found = [(path, name) for path, name, model in _BUSINESS if model in self._seen]
+            above = {path for _, entries in groups for path, _ in entries}
+            found = [(path, name) for path, name, model in _BUSINESS if model in self._seen and path not in above]
             if found:
                 groups.append(("Business", found))
         return groups
@@ -80,15 +82,15 @@ def desk(request: Request) -> Desk:
     return found
 
 
-def needs(role: str, *, status: int = 200) -> Callable[[Handler], Handler]:
-    """A page for those who have the role. Whatever goes wrong in it becomes a page that says so."""
+def needs(role: str, *others: str, status: int = 200) -> Callable[[Handler], Handler]:
+    """A page for those who have the role, or one of the others. What goes wrong in it becomes a page that says so."""
 
     def decorated(handler: Handler) -> Handler:
         @wraps(handler)
         async def guarded(request: Request) -> Response:
             try:
                 person = asked(request).person
-                if person is None or not person.may(role):
+                if person is None or not any(person.may(one) for one in (role, *others)):
                     return await _not_allowed(request, person, role)
                 if person.may(ANALYST):
                     await desk(request).gold()

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 SALES, LIFT, CUSTOMERS, FORECAST = "agg_daily_sales", "agg_campaign_lift", "customer_360", "forecast_features"
 MONTHS = "agg_fiscal_month_sales"
+RECEIPTS = "receipts_now"
 #: The columns that a page needs, by model.
 NEEDED: Mapping[str, Sequence[str]] = {
+    RECEIPTS: ("table_name", "published_at", "findings"),
     SALES: ("sold_on", "sales_value", "baskets", "households", "sales_7_day_average"),
     MONTHS: ("fiscal_year", "fiscal_month", "department", "sales_value", "share_of_month", "is_complete"),
     LIFT: ("campaign_id", "campaign_name", "starts_on", "measured_until", "households_targeted", "response_rate",

@@ -70,6 +70,15 @@ async def close_run(
     )
 
 
+async def note_details(connection: Connection[Record], run_id: int, details: Mapping[str, Any]) -> None:
+    """Record details of a run that has begun, for what it builds to refer to. Its end replaces them."""
+    await connection.execute(
+        "update ops.runs set details = $2::text::jsonb where run_id = $1 and status = 'running'",
+        run_id,
+        json.dumps(details),
+    )
+
+
 async def close_stopped_run(connection: Connection[Record], run_id: int, ended: str) -> None:
     """Record that the run was stopped from outside, unless it had already ended."""
     await connection.execute(

@@ -67,6 +67,15 @@ class Run:
         seconds, cpu = time.monotonic() - self._began, metrics.cpu_seconds() - self._cpu_began
         return Usage("run", self.scope, self.pipeline, status, seconds, cpu, metrics.peak_memory_bytes())
 
+    def note(self, details: Mapping[str, Any]) -> None:
+        """Record details before its end, for receipts of what it builds. Not in a running event loop."""
+
+        async def write() -> None:
+            async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:
+                await runs.note_details(warehouse, self.number, details)
+
+        asyncio.run(write())
+
     async def others(self) -> bool:
         """Whether other runs of tables are active, in any process."""
         async with addresses.connect(addresses.warehouse(), side="warehouse") as warehouse:

@@ -50,6 +50,11 @@ class Transforming:
         """Read what was built, and the positions of raw: before gate raw, so that models read no older rows."""
         asyncio.run(self._build.look([each.name for each in self.contracts("raw")]))
 
+    @property
+    def as_of(self) -> Mapping[str, int]:
+        """The loads whose rows all models have once this is done, by source table."""
+        return self._build.as_of
+
     def contracts(self, gate: Gate) -> list[Contract]:
         """The contracts of a gate that can be read, read once. The first call must not be in a running event loop."""
         if gate not in self._contracts:

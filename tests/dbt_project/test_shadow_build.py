@@ -97,11 +97,12 @@ def edited(shared: Warehouse, tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
 
 def private(warehouse: Warehouse) -> set[str]:
-    """Relations outside the shared schemas, as `dev_ada_lovelace__gold.agg_daily_sales`."""
+    """Relations outside the shared schemas, as `dev_ada_lovelace__gold.agg_daily_sales`, without receipts."""
     rows = warehouse.rows("""
         select n.nspname || '.' || c.relname as name
         from pg_class as c inner join pg_namespace as n on c.relnamespace = n.oid
         where c.relkind in ('r', 'v', 'p') and n.nspname ~ '^(dev|pr)_' and n.nspname !~ '__test_failures$'
+            and c.relname !~ '^receipt'
     """)
     return {row["name"] for row in rows}
 
@@ -466,11 +467,22 @@ def test_plain_dbt_builds_into_private_schemas_and_reads_the_rest_from_the_share
     """dbt's program itself, with a key of a source in the environment that models must not read."""
     monkeypatch.setenv("MEDALLION_SOURCE_SHOP_URL", "postgresql://nobody:s3cret@127.0.0.1/shop")
     variables = plain_environment()
+    with psycopg.connect(shared.database.url("transformer")) as connection:
+        connection.execute(
+            "update gold.receipt_nodes as n set as_of = "
+            "(select coalesce(jsonb_object_agg(name, 7), '{}') from jsonb_object_keys(n.as_of) as name)"
+        )
+    of_gold = shared.rows("select * from gold.receipts order by 1")
     try:
         built = run_plain(["run", "--select", "agg_daily_sales"], variables)
         said = capfd.readouterr().out
         assert built == 0, said
         assert private(shared) == {"dev_ada_lovelace__gold.agg_daily_sales"}
+        # Its receipt is private, and goes back to the shared tables that it was built from.
+        (receipt,) = shared.rows("select table_name, sources from dev_ada_lovelace__gold.receipts")
+        assert receipt["table_name"] == "agg_daily_sales"
+        assert {source["as_of_batch"] for source in receipt["sources"]} == {7}
+        assert shared.rows("select * from gold.receipts order by 1") == of_gold
         assert "1 of 1 OK created sql table model dev_ada_lovelace__gold.agg_daily_sales" in said
         assert run_plain(["compile", "--inline", "{{ env_var('MEDALLION_SOURCE_SHOP_URL') }}"], variables) != 0
         assert "s3cret" not in "".join(capfd.readouterr())

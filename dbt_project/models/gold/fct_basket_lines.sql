@@ -4,7 +4,7 @@
         unique_key='basket_line_id',
         incremental_strategy='delete+insert',
         on_schema_change='fail',
-        meta={'reads_clock': 'stamp'},
+        meta={'reads_clock': 'stamp', 'only_after': ['sales_as_of']},
         indexes=[
             {'columns': ['basket_line_id'], 'unique': true},
             {'columns': ['sold_on']}
@@ -17,6 +17,8 @@
     )
 }}
 
+-- depends_on: {{ ref('sales_as_of') }}
+-- Its receipt tells how far sales are complete.
 with basket_lines as (
     select * from {{ ref('basket_line') }}
 ),

@@ -46,7 +46,8 @@ class SelectiveBuild:
     """A build of the shared schemas by run `run_id`. `everything`: why all of it is built, if it is.
 
     `loader` may read and write schema `ops`; `transformer` builds, and may read all inputs. `raw` are the positions of
-    the tables given to `look`, `builds` the records of earlier builds.
+    the tables given to `look`, `builds` the records of earlier builds, `as_of` the newest load of each source table:
+    once this build is done, all models have its rows.
     """
 
     run_id: int
@@ -56,6 +57,7 @@ class SelectiveBuild:
     everything: str = ""
     builds: dict[str, ModelBuild] = field(default_factory=dict)
     raw: dict[Name, Position] = field(default_factory=dict)
+    as_of: dict[str, int] = field(default_factory=dict)
     state: str = ""
     _interrupted: bool = False
     _is_selection: bool = False
@@ -65,6 +67,7 @@ class SelectiveBuild:
         """Read what was built, and positions of tables. What is written to them later counts for the next build."""
         self.state = project_state.state_of(self.folder, self.transformer.url)
         async with self._sessions() as (ops, warehouse):
+            self.as_of = await positions.newest_loads(ops)
             self.builds, self._interrupted = await model_builds.read_builds(ops)
             self.raw = await positions.of_inputs(ops, warehouse, names)
         if self._interrupted and not self.everything:

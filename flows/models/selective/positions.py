@@ -73,6 +73,15 @@ async def of_inputs(
     return found
 
 
+async def newest_loads(ops: Connection[Record]) -> dict[str, int]:
+    """The newest published load of each table, such as `shop.baskets`. Positions that are read later have its rows."""
+    rows = await ops.fetch(
+        "select source_system || '.' || table_name as name, max(batch_id) as batch_id from ops.loads "
+        "where status = 'published' group by source_system, table_name order by 1"
+    )
+    return {row["name"]: row["batch_id"] for row in rows}
+
+
 async def of_relations(
     warehouse: Connection[Record], names: Sequence[Name], *, inputs: bool = False
 ) -> dict[Name, Position]:
