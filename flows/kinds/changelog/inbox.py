@@ -12,8 +12,7 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +23,12 @@ from flows.declare.database import Database
 from flows.declare.table import Table
 from flows.failures.sides import Sides
 from flows.kinds.changelog.capture import Capture
-from flows.kinds.changelog.pgoutput import META, Block, Decoder
+from flows.kinds.changelog.changes import UNCLAIMED, Changes, Wanted
+from flows.kinds.changelog.pgoutput import META, Decoder
 from flows.kinds.changelog.position import number, text
+from flows.kinds.changelog.writer import Writer
 from flows.kinds.postgres.table import CopyStream
-from flows.landing.copy import HEADER, TRAILER, copy_into
-from flows.landing.table import LANDING_SCHEMA, Target
+from flows.landing.table import LANDING_SCHEMA
 from flows.publish.run import LoadRun
 from flows.state import table_locks
 from flows.values.errors import LoadLocked, SourceUnavailable
@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 
 #: The name under which a source's log is locked, beside those of its tables.
 LOG = "(log)"
-UNCLAIMED = "__c"
 _POLL_SECONDS = 0.1
-_BUFFERED = 8_000_000
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 # Transactions that do not wait for their WAL are in the log once it is written: up to three times this delay.
@@ -51,67 +49,6 @@ _BEHIND = (
     "3 * extract(epoch from current_setting('wal_writer_delay')::interval)::float8 else 0 end as seconds, "
     "pg_current_wal_insert_lsn() as written"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """The changes of one table between two positions: `relation` has the columns of `pgoutput.META` and `columns`.
-
-    `counts` by action, `kept`: some values are not in the log because they did not change.
-    """
-
-    relation: str
-    begins: int
-    ends: int
-    columns: tuple[str, ...]
-    counts: Mapping[str, int]
-    kept: bool = False
-    bytes: int = 0
-    committed_at: datetime | None = None
-
-    @property
-    def rows(self) -> int:
-        """Rows of the relation."""
-        return sum(self.counts.values())
-
-    @classmethod
-    def of(cls, relation: str, begins: int, ends: int, facts: Mapping[str, Any]) -> Changes:
-        """From what `facts` wrote."""
-        at = facts["committed_at"]
-        return cls(
-            relation,
-            begins,
-            ends,
-            tuple(facts["columns"]),
-            facts["counts"],
-            facts["kept"],
-            facts["bytes"],
-            datetime.fromisoformat(at) if at else None,
-        )
-
-
-@dataclass(slots=True)
-class Wanted:
-    """A table whose changes are read from a position on: its oid at the source, and where they go.
-
-    `suffix`: of the table for changes that nobody has claimed.
-    """
-
-    target: Target
-    oid: int
-    position: int
-    suffix: str = UNCLAIMED
-    columns: set[str] = field(default_factory=set)
-
-    @property
-    def inbox(self) -> str:
-        """The name of the table for changes that nobody has claimed."""
-        return f"{self.target.landing_name}{self.suffix}"
-
-    @property
-    def claimed(self) -> str:
-        """The name of the table for those that a load publishes."""
-        return f"{self.target.landing_name}__w"
 
 
 @contextlib.asynccontextmanager
@@ -188,7 +125,7 @@ async def pour(
     for table in tables:
         await _create(warehouse, table)
     decoder, where = Decoder({table.oid: table.position for table in tables}), tables[0].target.where
-    writer = _Writer(warehouse, {table.oid: table for table in tables}, decoder)
+    writer = Writer(warehouse, {table.oid: table for table in tables}, decoder)
     with sides.reading():
         target = await _end_of_log(origin)
         pins = pinned(origin, f"medallion read {where}")
@@ -241,42 +178,6 @@ async def _end_of_log(origin: Connection[Record]) -> int:
         if time.monotonic() >= until or number(flushed) >= number(row["written"]):
             return number(flushed)
         await asyncio.sleep(0.02)
-
-
-class _Writer:
-    """Writes blocks of changes to the tables' inboxes, some MB at a time."""
-
-    def __init__(self, warehouse: Connection[Record], tables: Mapping[int, Wanted], decoder: Decoder) -> None:
-        self._warehouse, self._tables, self._decoder = warehouse, tables, decoder
-        self._blocks: dict[tuple[int, tuple[str, ...]], list[bytes]] = {}
-        self._size = 0
-
-    async def write(self, blocks: list[Block], *, last: bool = False) -> None:
-        """Keep the blocks, and write all once they are enough."""
-        for block in blocks:
-            self._blocks.setdefault((block.oid, block.names), []).append(block.data)
-            self._size += len(block.data)
-        if self._size < _BUFFERED and not last:
-            return
-        for (oid, names), parts in self._blocks.items():
-            await self._copy(self._tables[oid], names, parts)
-        self._blocks, self._size = {}, 0
-
-    async def _copy(self, table: Wanted, names: tuple[str, ...], parts: list[bytes]) -> None:
-        new = [name for name in self._decoder.seen[table.oid].columns if name not in table.columns]
-        if new:
-            added = ", ".join(f"add column {quote_identifier(name)} text" for name in new)
-            await self._warehouse.execute(f"alter table {qualified(LANDING_SCHEMA, table.inbox)} {added}")
-            table.columns.update(new)
-
-        async def rows() -> AsyncIterator[bytes]:
-            yield HEADER
-            for part in parts:
-                yield part
-            yield TRAILER
-
-        columns = [name for name, _ in META] + list(names)
-        await copy_into(self._warehouse, table.inbox, columns, rows())
 
 
 async def _create(warehouse: Connection[Record], table: Wanted) -> None:

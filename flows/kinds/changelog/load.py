@@ -14,8 +14,9 @@ from flows.declare.database import Database
 from flows.declare.table import Table
 from flows.kinds.changelog import inbox, net, position
 from flows.kinds.changelog.capture import Capture, captured
+from flows.kinds.changelog.changes import Changes, Wanted
 from flows.kinds.changelog.comparing import publish_differences
-from flows.kinds.changelog.inbox import Changes, Wanted, log_locked
+from flows.kinds.changelog.inbox import log_locked
 from flows.kinds.changelog.plan import CapturePlan, as_copied
 from flows.kinds.changelog.slot import Exporter, ensure_slot, exporting
 from flows.kinds.postgres.compare import source_rows

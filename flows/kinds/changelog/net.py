@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.kinds.changelog.inbox import Changes
+from flows.kinds.changelog.changes import Changes
 from flows.landing.table import LANDING_SCHEMA, Stamp, Target, create_landing
 from flows.publish import write
 from flows.quality import open_rows, quarantine
