@@ -12,7 +12,7 @@ from flows.landing.table import SchemaChange
 from flows.quality import quarantine
 from flows.quality.open_rows import document_within
 from flows.values.identifiers import quote_literal
-from flows.values.plan import KeySet, Window
+from flows.values.plan import KeySet, LoadCounts, Window
 from flows.values.shape import Shape
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Staged:
     `is_landed`: False if no row came from the cursor on, so that there is no landing table.
     `equals_raw`: nothing was staged, because all of the source's rows were found to be equal to raw's.
     `settle` replaces this for reads of single keys: it marks deletes among them, and counts only them.
+    `before`: what earlier commits of the same batch have counted, if the batch is a stretch of following a log.
     `replays`: these are rows of quarantine, and say nothing of what the source has now; `kept_back` more stay there.
     """
 
@@ -106,6 +107,7 @@ class Staged:
     marks_deleted: bool = False
     equals_raw: bool = False
     is_landed: bool = True
+    before: LoadCounts | None = None
     replays: bool = False
     kept_back: int = 0
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)

@@ -42,7 +42,7 @@ class Decoder:
     """Decodes a stream of messages. `wanted`: the tables by oid, and the position from which each needs changes.
 
     `end` is the end of the last commit, `commits` their number, `committed_at` the source's time of the last one in
-    microseconds since 2000.
+    microseconds since 2000. `settled`: all changes that were returned belong to transactions that have ended.
     """
 
     def __init__(self, wanted: Mapping[int, int]) -> None:
@@ -51,6 +51,7 @@ class Decoder:
         self.end = 0
         self.commits = 0
         self.committed_at = 0
+        self.settled = True
         self._relations: dict[int, Relation] = {}
         self._pending = bytearray()
         self._begun = False
@@ -76,13 +77,14 @@ class Decoder:
 
     def _decode(self) -> list[Block]:
         data = bytes(self._pending)
-        starts, consumed = self._frames(data)
+        starts, consumed = self._up_to_a_commit(data, *self._frames(data))
         self._pending = bytearray(data[consumed:])
         if not starts:
             return []
         buffer = np.frombuffer(data + bytes(_PAD) + _NULL, np.uint8)
         at = np.array(starts, np.int64)
         kinds = buffer[at]
+        self.settled = bool(kinds[-1] == ord("C"))
         begins = kinds == ord("B")
         positions = np.concatenate(([self._lsn], number(buffer, at[begins] + 1, 8)))
         lsns = positions[np.cumsum(begins)]
@@ -125,6 +127,15 @@ class Decoder:
             starts.append(place + 6)
             place += 6 + length
         return starts, place
+
+    def _up_to_a_commit(self, data: bytes, starts: list[int], consumed: int) -> tuple[list[int], int]:
+        """Without what follows the last commit, which the next block begins with; all, if there is no commit."""
+        if self._ended or not starts or data[starts[-1]] == ord("C"):
+            return starts, consumed
+        for last in range(len(starts) - 2, -1, -1):
+            if data[starts[last]] == ord("C"):
+                return starts[: last + 1], starts[last + 1] - _ROW.size
+        return starts, consumed
 
     def _describe(self, data: bytes, at: int) -> None:
         (oid,) = struct.unpack_from("!I", data, at + 1)
