@@ -31,6 +31,16 @@ async def unlock_table(connection: Connection[Record], source: str, table: str) 
     await connection.execute("select ops.release_lock($1)", f"{source}.{table}")
 
 
+async def is_locked(connection: Connection[Record], source: str, table: str) -> bool:
+    """Whether a session holds the table's lock. Takes no lock."""
+    return bool(
+        await connection.fetchval(
+            "select exists (select from ops.locks where name = $1 and ops.is_held(key, pid, account))",
+            f"{source}.{table}",
+        )
+    )
+
+
 async def workers_ended(connection: Connection[Record], source: str, table: str) -> bool:
     """Whether no worker of an earlier attempt is active on the table: see `reads.join_read`."""
     # All workers of a published load have ended. Rows locked by a worker are skipped without waiting.

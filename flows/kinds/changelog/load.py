@@ -24,6 +24,7 @@ from flows.publish.evolution import described_changes, record_held
 from flows.publish.identity import joined
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.staged import Staged
+from flows.state import table_locks
 from flows.values.errors import SourceUnavailable
 from flows.values.plan import LoadCounts
 
@@ -115,8 +116,8 @@ where c.source_system = $1 and c.table_name <> $2 and c.cursor_value is not null
 
 
 async def _others(run: LoadRun[Database, Table], capture: Capture) -> list[Wanted]:
-    """The other tables whose changes this run needs; none for a load outside a run."""
-    if run.session.run_id is None:
+    """The other tables whose changes this run needs; none for a load outside a run, or if others follow the log."""
+    if run.session.run_id is None or await table_locks.is_locked(run.warehouse, run.source.name, inbox.FOLLOWED):
         return []
     declared = {table.name for table in run.source.tables}
     others = []

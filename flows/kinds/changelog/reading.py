@@ -45,13 +45,14 @@ _BEHIND = (
 class Cut:
     """A part of a read that ends between two transactions: its end, and for each table what its inbox holds, by oid.
 
-    `last`: nothing of the read follows, and its transaction at the source has ended. `committed_at`: when the source
-    committed the last transaction.
+    `last`: nothing of the read follows, and its transaction at the source has ended. `behind`: bytes of the log up to
+    the end of the read. `committed_at`: when the source committed the last transaction.
     """
 
     facts: Mapping[int, Mapping[str, Any]]
     ends: int
     last: bool
+    behind: int
     committed_at: datetime | None
 
 
@@ -89,7 +90,7 @@ async def read_log(
     decoder, where = Decoder({table.oid: table.position for table in tables}), tables[0].target.where
     writer = _Inboxes(warehouse, tables, decoder, fresh=rows is not None)
     with sides.reading():
-        target = await _end_of_log(origin)
+        target = await end_of_log(origin)
         pins = pinned(origin, f"medallion read {where}")
         await origin.execute(f"begin isolation level read committed read only; {pins}")
         await _until_free(origin, capture)
@@ -99,13 +100,20 @@ async def read_log(
             async for chunk in each:
                 await writer.write(decoder.feed(chunk))
                 if rows is not None and decoder.settled and writer.rows >= rows:
-                    yield await writer.cut(decoder.end)
+                    yield await writer.cut(decoder.end, behind=max(0, target - decoder.end))
     except asyncpg.ObjectInUseError:
         raise SourceUnavailable(
             f"another session reads slot {capture.names.slot}",
             where=where,
             fix="the load is retried automatically; if it repeats, another program uses the slot: see "
             "pg_replication_slots.active_pid at the source, or declare another one with Log(slot=…)",
+            retryable=True,
+        ) from None
+    except (asyncpg.UndefinedObjectError, asyncpg.ObjectNotInPrerequisiteStateError):
+        raise SourceUnavailable(
+            f"slot {capture.names.slot} was dropped or has lost its WAL while it was read",
+            where=where,
+            fix="the load is retried automatically: it makes the slot again, and compares the tables",
             retryable=True,
         ) from None
     await writer.write(decoder.finish())
@@ -135,7 +143,7 @@ class _Inboxes:
                 self._made.add(block.oid)
         await self._writer.write(blocks)
 
-    async def cut(self, ends: int, *, last: bool = False) -> Cut:
+    async def cut(self, ends: int, *, last: bool = False, behind: int = 0) -> Cut:
         await self._writer.write([], last=True)
         at = _EPOCH + timedelta(microseconds=self._decoder.committed_at) if self._decoder.committed_at else None
         oids = self._made if self._fresh else self._tables
@@ -143,7 +151,7 @@ class _Inboxes:
         for seen in self._decoder.seen.values():
             seen.counts, seen.bytes, seen.kept = Counter(), 0, False
         self._made, self.rows = set(), 0
-        return Cut(facts, ends, last, at)
+        return Cut(facts, ends, last, behind, at)
 
     def _facts(self, oid: int, at: datetime | None) -> dict[str, Any]:
         seen, table = self._decoder.seen[oid], self._tables[oid]
@@ -175,7 +183,7 @@ def _peek(capture: Capture, target: int) -> str:
     )
 
 
-async def _end_of_log(origin: Connection[Record]) -> int:
+async def end_of_log(origin: Connection[Record]) -> int:
     """The position up to which the log is on disk, with every transaction that has ended before this call."""
     row = await origin.fetchrow(_BEHIND)
     assert row is not None  # a select without a table

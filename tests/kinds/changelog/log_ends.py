@@ -17,6 +17,7 @@ from flows.kinds.changelog import Database, Table
 from flows.kinds.changelog.capture import Capture, look
 from flows.kinds.changelog.setup import set_up
 from flows.kinds.registry import kind_of
+from flows.publish.following import Progress
 from flows.publish.session import LoadResult
 from flows.state.reconciliations import Reconciliation
 from flows.values.connection import DatabaseConnection
@@ -81,6 +82,9 @@ class LogEnds:
     tables: list[Table] = field(default_factory=list)
     log: Log = field(default_factory=Log)
     run_id: int | None = None
+    told: list[str] = field(default_factory=list)
+    stretches: list[int] = field(default_factory=list)
+    noted: Progress | None = None
 
     def source(self, statement: str, parameters: Any = None) -> Rows:
         """Run a statement at the source as the application that owns the tables."""
