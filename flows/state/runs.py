@@ -70,6 +70,16 @@ async def close_run(
     )
 
 
+async def note_details(connection: Connection[Record], run_id: int, details: Mapping[str, Any]) -> None:
+    """Store how far a run has come that goes on for long, with the time."""
+    await connection.execute(
+        "update ops.runs set details = $2::text::jsonb || jsonb_build_object('noted_at', clock_timestamp()) "
+        "where run_id = $1 and status = 'running'",
+        run_id,
+        json.dumps(details),
+    )
+
+
 async def close_stopped_run(connection: Connection[Record], run_id: int, ended: str) -> None:
     """Record that the run was stopped from outside, unless it had already ended."""
     await connection.execute(

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 
+#: The name under which a source is locked while it is followed, beside those of its tables.
+FOLLOWED = "(follow)"
+
+
 async def lock_table(connection: Connection[Record], source: str, table: str) -> bool:
     """Try to take the table's lock, held until the session ends or unlocks. The server releases it on any death.
 

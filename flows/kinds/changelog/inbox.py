@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 #: The name under which a source's log is locked, beside those of its tables.
 LOG = "(log)"
-#: The name under which a source is locked while it is followed.
-FOLLOWED = "(follow)"
 _POLL_SECONDS = 0.1
 
 

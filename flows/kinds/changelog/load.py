@@ -117,7 +117,7 @@ where c.source_system = $1 and c.table_name <> $2 and c.cursor_value is not null
 
 async def _others(run: LoadRun[Database, Table], capture: Capture) -> list[Wanted]:
     """The other tables whose changes this run needs; none for a load outside a run, or if others follow the log."""
-    if run.session.run_id is None or await table_locks.is_locked(run.warehouse, run.source.name, inbox.FOLLOWED):
+    if run.session.run_id is None or await table_locks.is_locked(run.warehouse, run.source.name, table_locks.FOLLOWED):
         return []
     declared = {table.name for table in run.source.tables}
     others = []

@@ -63,5 +63,5 @@ async def catch_up(ends: LogEnds) -> Progress:
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until it holds: what following does, it does by itself."""
     async with asyncio.timeout(SECONDS):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - it is a question to a database
             await asyncio.sleep(0.05)

@@ -18,7 +18,6 @@ from flows.declare.table import Table
 from flows.failures.diagnose import explain
 from flows.kinds.changelog.follow.connections import Connections, connected
 from flows.kinds.changelog.follow.rounds import Rounds
-from flows.kinds.changelog.inbox import FOLLOWED
 from flows.publish.following import Following
 from flows.state import table_locks
 from flows.values.errors import BudgetReached, LoadLocked
@@ -74,7 +73,7 @@ async def _held(connections: Connections, where: str) -> AsyncIterator[None]:
     """The lock that only one run follows the source by, and that of the run, which the warehouse may have lost."""
     warehouse, following = connections.warehouse, connections.following
     until = time.monotonic() + settings().lock_wait_seconds
-    while not await table_locks.lock_table(warehouse, following.source.name, FOLLOWED):
+    while not await table_locks.lock_table(warehouse, following.source.name, table_locks.FOLLOWED):
         if time.monotonic() >= until or following.is_over:
             raise LoadLocked(
                 "another run follows the source",

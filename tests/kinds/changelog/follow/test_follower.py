@@ -32,5 +32,6 @@ async def test_it_ends_once_it_has_caught_up(ends: LogEnds) -> None:
 
     progress = await catch_up(ends)
 
-    assert ends.same("items") and ends.same("others")
+    assert ends.same("items")
+    assert ends.same("others")
     assert (progress.commits, progress.changes, progress.failing) == (1, 1, {})
