@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
+import psycopg
+
 from flows.kinds.registry import kind_of
 from flows.publish.following import Following, Progress
 from flows.verbs.load import load_table
@@ -62,6 +64,13 @@ async def catch_up(ends: LogEnds) -> Progress:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until it holds: what following does, it does by itself."""
+
+    def answer() -> bool:
+        with contextlib.suppress(psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+            return holds()
+        return False
+
     async with asyncio.timeout(SECONDS):
-        while not holds():  # noqa: ASYNC110 - it is a question to a database
+        # In a thread: the question may wait for a lock of what runs in this loop.
+        while not await asyncio.to_thread(answer):  # noqa: ASYNC110 - it is a question to a database
             await asyncio.sleep(0.05)

@@ -23,7 +23,7 @@ from flows.state.reconciliations import Reconciliation
 from flows.values.connection import DatabaseConnection
 from flows.verbs.compare import compare_table
 from flows.verbs.load import load_table
-from tests.conftest import TestDatabase
+from tests.conftest import TestDatabase, connect_admin
 from tests.private_cluster import PrivateCluster, private_cluster
 from tests.publish.two_ends import Rows, run_sql
 from tests.sessions import take_over_sessions
@@ -62,6 +62,14 @@ def log_source() -> Iterator[TestDatabase]:
         forget(database.name)
         drop_slots(database)
         private.cluster.connection.execute(f"drop database if exists {database.name} with (force)".encode())
+
+
+def restart_source() -> None:
+    """Restart the cluster; sessions and open transactions end."""
+    private = log_cluster()
+    private.restart("fast")
+    session = connect_admin(private.cluster.port, private.cluster.passwords)
+    private.cluster = replace(private.cluster, connection=session)
 
 
 def drop_slots(database: TestDatabase) -> None:

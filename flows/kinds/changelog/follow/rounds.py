@@ -108,6 +108,7 @@ class Rounds:
                 self._loads.begin(table.name)
             else:
                 self._followed[table.name] = followed
+                self._read_to = 0  # it may have changes before what the others have reached
                 self._loads.follows(table.name)
         self._loads.refuse_if_none_can(self._followed)
 
