@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flows.values.plan import LoadCounts
+
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
@@ -42,6 +44,20 @@ async def close(connection: Connection[Record], batch_id: int, found: Compared |
             found and found.raw_rows,
             found and found.quarantine_rows,
         )
+
+
+_LAST = """
+select reconciliation, source_rows, raw_rows, quarantine_rows from ops.loads
+where source_system = $1 and table_name = $2 and status = 'published'
+    and strategy not in ('repair', 'replay', 'backfill')
+order by batch_id desc limit 1
+"""
+
+
+async def last_counts(connection: Connection[Record], source: str, table: str) -> LoadCounts:
+    """No rows, and what the table's last load compared: nothing has changed since."""
+    row = await connection.fetchrow(_LAST, source, table)
+    return LoadCounts(reconciliation="incomplete") if row is None else LoadCounts(**dict(row))
 
 
 async def discard(connection: Connection[Record], batch_id: int) -> None:

@@ -106,11 +106,11 @@ async def show(ends: Ends, followed: Followed) -> None:
         MovedOn: another load has published the table meanwhile.
     """
     async with _locked(ends, followed):
-        if not followed.batch_id:
-            followed.batch_id = await _open(ends, followed)
-            counts, upper = LoadCounts(reconciliation="incomplete"), position.text(followed.stored)
-            await ledger.publish_load(ends.warehouse, followed.batch_id, counts, (upper, upper))
         names = (followed.target.source, followed.target.table)
+        if not followed.batch_id:
+            counts, upper = await stretches.last_counts(ends.warehouse, *names), position.text(followed.stored)
+            followed.batch_id = await _open(ends, followed)
+            await ledger.publish_load(ends.warehouse, followed.batch_id, counts, (upper, upper))
         positions = (position.text(followed.stored), position.text(followed.reached))
         if not await stretches.move(ends.warehouse, *names, positions, followed.batch_id):
             raise MovedOn

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from flows.access.addresses import connect
 from flows.declare.database import Database
+from flows.failures.diagnose import CONNECTION_LOST
 from flows.kinds.changelog.follow.commits import Ends
 from flows.publish.following import Following
 
@@ -36,6 +37,10 @@ class Connections:
     stack: AsyncExitStack
     _idle: list[Ends] = field(default_factory=list)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_COMMITTING))
+
+    def is_lost(self, problem: BaseException) -> bool:
+        """Whether an end is gone, and not only one table in trouble."""
+        return isinstance(problem, CONNECTION_LOST) or self.warehouse.is_closed() or self.origin.is_closed()
 
     @asynccontextmanager
     async def committing(self) -> AsyncIterator[Ends]:

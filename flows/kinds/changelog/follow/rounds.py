@@ -12,7 +12,6 @@ import asyncpg
 
 from flows.declare.database import Database
 from flows.declare.table import Table
-from flows.failures.diagnose import CONNECTION_LOST
 from flows.failures.sides import Sides
 from flows.kinds.changelog import position
 from flows.kinds.changelog.capture import Capture, names_of
@@ -25,11 +24,9 @@ from flows.kinds.changelog.follow.tables import Followed, enter, read_facts
 from flows.kinds.changelog.inbox import log_locked
 from flows.kinds.changelog.reading import Cut, end_of_log, read_log
 from flows.kinds.changelog.slot import advance_locked
-from flows.landing.table import LANDING_SCHEMA
 from flows.publish.following import Following
-from flows.state import stretches
+from flows.state import reloads, stretches
 from flows.values.errors import BudgetReached, LoadLocked, MedallionError
-from flows.values.identifiers import qualified
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -40,6 +37,8 @@ _ROUND_SECONDS = 0.5
 _SHORTEST_PAUSE_SECONDS = 0.02
 #: How often positions of tables without changes are stored, and how far following has come.
 _SHOW_SECONDS = 5.0
+#: The same with many tables: each takes some 5 ms, so a tenth of the time.
+_SHOW_SHARE = 0.05
 #: Commits of this long are one row of the ledger.
 STRETCH_SECONDS = 60.0
 #: A table that another load publishes is planned again after so long.
@@ -85,6 +84,7 @@ class Rounds:
             await self._enter(connections)
             if self._followed:
                 await self._round(connections)
+                await self._show(connections)
                 await self._end_stretches(connections, comparer)
             await self._note()
             if self._has_caught_up():
@@ -131,7 +131,7 @@ class Rounds:
             after=_ELSEWHERE_SECONDS if elsewhere else 0.0,
         )
         self._followed.pop(followed.table.name, None)
-        await connections.warehouse.execute(f"drop table if exists {_inbox(followed)}")
+        await connections.warehouse.execute(f"drop table if exists {followed.inbox}")
         if followed.batch_id:
             await stretches.close(connections.warehouse, followed.batch_id)
             await self._following.stretch_ended([followed.batch_id])
@@ -178,17 +178,16 @@ class Rounds:
             *(self._commit_table(connections, followed, cut) for followed in changed), return_exceptions=True
         )
         for followed, outcome in zip(changed, done, strict=True):
-            if isinstance(outcome, BudgetReached) or (outcome is not None and _is_lost(outcome, connections)):
+            if isinstance(outcome, BudgetReached) or (outcome is not None and connections.is_lost(outcome)):
                 raise outcome
             if outcome is not None:
                 await self._leave(connections, followed, outcome)
         for followed in self._followed.values():
             followed.reached = cut.ends
         self._measure(cut)
-        await self._show(connections)
 
     async def _commit_table(self, connections: Connections, followed: Followed, cut: Cut) -> None:
-        relation, facts = _inbox(followed), cut.facts[followed.oid]
+        relation, facts = followed.inbox, cut.facts[followed.oid]
         changes = Changes.of(relation, followed.reached, cut.ends, facts)
         if changes.columns and not set(followed.planned.shape.names) <= set(changes.columns):
             raise commits.MovedOn
@@ -202,14 +201,15 @@ class Rounds:
 
     async def _show(self, connections: Connections, *, now: bool = False) -> None:
         """Store the positions of tables without changes now and then: the slot advances to the lowest of all."""
+        often = max(_SHOW_SECONDS, len(self._followed) * _SHOW_SHARE)
         for followed in list(self._followed.values()):
-            late = time.monotonic() - followed.moved >= _SHOW_SECONDS
-            if followed.reached != followed.stored and (now or late):
+            is_behind = followed.reached != followed.stored
+            if (now and is_behind) or time.monotonic() - followed.moved >= (often if is_behind else STRETCH_SECONDS):
                 try:
                     async with connections.committing() as ends:
                         await commits.show(ends, followed)
                 except (commits.MovedOn, MedallionError, asyncpg.PostgresError) as problem:
-                    if _is_lost(problem, connections):
+                    if connections.is_lost(problem):
                         raise
                     await self._leave(connections, followed, problem)
 
@@ -229,6 +229,8 @@ class Rounds:
                 continue
             if followed.changed:
                 await self._end_stretch(connections, comparer, followed)
+            elif await reloads.reason(connections.warehouse, followed.target.source, followed.target.table):
+                await self._leave(connections, followed)
             else:
                 followed.began = time.monotonic()
 
@@ -250,10 +252,10 @@ class Rounds:
         await self._show(connections, now=True)
         until, unfinished = time.monotonic() + _LAST_SECONDS, [await comparer.end(_LAST_SECONDS)]
         for followed in list(self._followed.values()):
-            if followed.batch_id and time.monotonic() < until:
+            if followed.changed and time.monotonic() < until:
                 await self._end_stretch(connections, comparer, followed)
                 unfinished.append(await comparer.end(max(0.1, until - time.monotonic())))
-            else:
+            elif followed.changed:
                 unfinished.append(followed.batch_id)
         for batch_id in unfinished:
             if batch_id:
@@ -290,12 +292,3 @@ class Rounds:
 
 async def _flushed(origin: Connection[Record]) -> int:
     return position.number(await origin.fetchval("select pg_current_wal_flush_lsn()::text"))
-
-
-def _inbox(followed: Followed) -> str:
-    return qualified(LANDING_SCHEMA, followed.wanted.inbox)
-
-
-def _is_lost(problem: BaseException, connections: Connections) -> bool:
-    """Whether an end is gone, and not only this table in trouble."""
-    return isinstance(problem, CONNECTION_LOST) or connections.warehouse.is_closed() or connections.origin.is_closed()

@@ -57,6 +57,11 @@ class Followed:
         return self.planned.captured.id
 
     @property
+    def inbox(self) -> str:
+        """The table of its changes of a cut."""
+        return qualified(LANDING_SCHEMA, self.wanted.inbox)
+
+    @property
     def wanted(self) -> Wanted:
         """Which of its changes the next read brings."""
         return Wanted(self.target, self.oid, self.reached, INBOX)
