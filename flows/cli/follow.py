@@ -18,7 +18,7 @@ def follow(
         bool, typer.Option("--until-caught-up", help="End once everything is loaded that is committed now")
     ] = False,
 ) -> None:
-    """Load a source's changes as they happen, until Ctrl-C or SIGTERM. For sources with capture=Log().
+    """Load a source's changes as they happen, until Ctrl-C or SIGTERM. For sources declared with capture=Log().
 
     It stops within seconds, at a commit. Exit 4 if it stopped at a budget.
     """

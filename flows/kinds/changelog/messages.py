@@ -77,8 +77,10 @@ def number(buffer: Bytes, at: Places, size: int) -> Places:
 
 
 def big_endian(numbers: Places) -> Bytes:
+    """The numbers as COPY's bigints, one a row."""
     return numbers.astype(">i8").view(np.uint8).reshape(-1, 8)
 
 
 def constant(rows: int, value: bytes) -> Bytes:
+    """The same bytes in each row."""
     return np.tile(np.frombuffer(value, np.uint8), (rows, 1))
