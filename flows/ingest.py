@@ -33,7 +33,7 @@ from flows.tasks import begin
 from flows.tasks import lineage as lineage_events
 from flows.tasks import tables as tasks_tables
 from flows.tasks.budgets import stopped_at_budget
-from flows.tasks.results import announce_differences
+from flows.tasks.results import announce_differences, worst
 from flows.tasks.runs import Run, table_run
 from flows.tasks.schema_changes import announce_schema_changes
 from flows.tasks.slots import shared_slots
@@ -226,11 +226,6 @@ def _lines(source: str, outcome: _Outcome) -> list[LoadLine]:
         )
         for what, tables in causes.items()
     ]
-
-
-def worst(statuses: list[str]) -> str:
-    """`failed` before `refused` before `rescheduled` before `stopped` before `done`."""
-    return next(status for status in ("failed", "refused", "rescheduled", "stopped", "done") if status in statuses)
 
 
 def _failed(source: str, failures: dict[str, Failure]) -> MedallionError:

@@ -40,6 +40,7 @@ from flows.cli.dashboard import dashboard
 from flows.cli.deploy import deploy
 from flows.cli.diff import diff
 from flows.cli.erase import erase, purge
+from flows.cli.follow import follow
 from flows.cli.freshness import freshness
 from flows.cli.gameday import gameday
 from flows.cli.metrics import metrics
@@ -102,6 +103,7 @@ app = typer.Typer(
 )
 app.command()(run.plan)
 app.command()(run.run)
+app.command()(follow)
 app.command()(run.transform)
 app.command()(run.predict)
 app.command()(run.reconcile)

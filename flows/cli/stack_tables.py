@@ -99,6 +99,8 @@ def status_tables(overview: Overview) -> list[Table]:
             number(row["quarantined"], dim_zero=True),
         )
     shown = [runs, tables]
+    if overview.followed:
+        shown.append(_followed_table(overview))
     if noticed := noticed_loads(overview.tables):
         differences = grid("Differences found by the last loads", ["table", "what"])
         for name, what in noticed:
@@ -154,6 +156,22 @@ def status_tables(overview: Overview) -> list[Table]:
             )
         shown.append(errors)
     return shown
+
+
+def _followed_table(overview: Overview) -> Table:
+    numbers = ["changes", "commits", "lag (MB)", "lag (s)", "as of"]
+    table = grid("Followed sources", ["source", *numbers, "tables that do not follow"], numbers)
+    for row in overview.followed:
+        table.add_row(
+            row["source_system"],
+            number(row["changes"]),
+            number(row["commits"]),
+            f"{row['lag_bytes'] / 1e6:,.1f}",
+            f"{row['lag_seconds']:,.1f}",
+            f"{ago(row['seconds'])} ago",
+            ", ".join(row["failing"]),
+        )
+    return table
 
 
 def _took(run: Mapping[str, Any]) -> str:

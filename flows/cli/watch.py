@@ -62,7 +62,7 @@ def run(
                 asyncio.run(_ingest_each(chosen))
 
     with tagged_runs() as correlation_id:
-        error = _watched(start, console)
+        error = watched(start, console)
         loads = asyncio.run(_loads(correlation_id))
     if loads:
         console.print(screens.loads_table(loads, "Loads", console.width))
@@ -110,7 +110,7 @@ def transform(*, select: str | None, full_refresh: bool, full: bool, console: Co
         MedallionError: what the flow raised.
     """
     with tagged_runs():
-        error = _watched(
+        error = watched(
             lambda: transform_flow(select=select, full_refresh=full_refresh, full=full, return_state=True).result(),
             console,
         )
@@ -132,7 +132,7 @@ def release(*, accept_changes: bool, console: Console) -> None:
         facts.update(release_flow(accept_changes=accept_changes, return_state=True).result())
 
     with tagged_runs():
-        error = _watched(start, console)
+        error = watched(start, console)
     if error is not None:
         raise error
     console.print(screens.release_table(facts))
@@ -152,7 +152,7 @@ def predict(*, console: Console) -> None:
         facts.update(predict_flow(return_state=True).result())
 
     with tagged_runs():
-        error = _watched(start, console)
+        error = watched(start, console)
     if error is not None:
         raise error
     console.print(screens.model_table(facts))
@@ -165,7 +165,7 @@ def reconcile(sources: list[str] | None, *, repair: bool, console: Console) -> N
         MedallionError: differences remain, or a table could not be compared; after the table has been shown.
     """
     with tagged_runs() as correlation_id:
-        error = _watched(lambda: asyncio.run(reconcile_flow(sources, repair)), console)
+        error = watched(lambda: asyncio.run(reconcile_flow(sources, repair)), console)
         compared = asyncio.run(_comparisons(correlation_id))
     console.print(screens.reconciliations_table(compared))
     if error is not None:
@@ -210,7 +210,7 @@ def backfill(wanted: Backfill, *, only_plan: bool, console: Console) -> None:
         asyncio.run(backfill_flow(wanted.table, wanted.first, wanted.last, wanted.every, wanted.by, wanted.restart))
 
     with tagged_runs() as correlation_id:
-        error = _watched(start, console)
+        error = watched(start, console)
         ran = asyncio.run(_loads(correlation_id))
     if ran:
         console.print(screens.loads_table(ran, f"Backfill of {wanted.table}", console.width))
@@ -237,7 +237,7 @@ async def _ingest_each(chosen: Mapping[str, list[str] | None]) -> None:
         raise together(errors)
 
 
-def _watched(start: Callable[[], object], console: Console) -> MedallionError | None:
+def watched(start: Callable[[], object], console: Console) -> MedallionError | None:
     """Run it, showing each step as it ends. Returns the error it ended with, if any."""
     began = time.monotonic()
     with console.status("starting") as spinner:

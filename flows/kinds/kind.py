@@ -4,6 +4,7 @@ A kind is a folder in flows/kinds, and a function and a line in flows/kinds/regi
 what it leaves out refuses with an error that names the fix. Nothing outside its folder asks what kind a source is.
 
     address → open → plan → waiting                      `medallion plan`: looks at both ends, touches neither
+                          → follow                       loads without end, each commit like one of `load`
                           → load                         stages rows and calls `run.publish`, once or many times
                                  → acknowledge           only after the commit
     compare, repair                                      `medallion reconcile`
@@ -39,6 +40,7 @@ from flows.kinds.answers import (
     Words,
 )
 from flows.observe.openlineage import Dataset
+from flows.publish.following import Following
 from flows.publish.replay import RowChecks
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.session import LoadResult
@@ -125,6 +127,28 @@ class Kind(Generic[S, T]):
 
     async def acknowledge(self, run: LoadRun[S, T], planned: Planned, loaded: Loaded) -> None:
         """Tell the source that the load is committed: a slot advances, offsets are committed, files are released."""
+
+    # -- changes as they happen
+
+    def refuse_follow(self, source: S) -> None:
+        """Refuse to follow a source that has no news to wait for.
+
+        Raises:
+            DeclarationError: the source can only be loaded.
+        """
+        raise DeclarationError(
+            "the source cannot be followed",
+            where=f"source {source.name}",
+            fix="declare it with capture=Log(): see docs/changes.md; `medallion run` loads it",
+        )
+
+    async def follow(self, following: Following[S]) -> None:
+        """Load changes as they happen, until `following` is over; each commit as in `load`.
+
+        Raises:
+            MedallionError: nothing can be followed until a person has acted. What was committed stays.
+        """
+        raise NotImplementedError  # refuse_follow comes first
 
     # -- both ends compared
 

@@ -98,8 +98,8 @@ async def _commit(
                 await note(session.warehouse, session.batch_id)
             session.pass_failpoint("in_publish_before_commit")
     except _LOST as problem:
-        if session.side == "source":
-            raise
+        if session.side == "source" or session.is_stretch:
+            raise  # the ledger would tell of an earlier commit of the stretch; the stored position tells of this one
         settled = await settle(address, session)
         # used in that transaction, or still there
         if settled is not None and (asking := current_asking()) is not None:
@@ -277,6 +277,7 @@ async def _record(session: LoadSession, staged: Staged, counts: LoadCounts, foun
         session.batch_id,
         [(change.column, change.change, change.old_type, change.new_type) for change in staged.changes],
     )
-    await ledger.publish_load(warehouse, session.batch_id, counts, (staged.window.lower, staged.window.upper))
+    told = counts if staged.before is None else counts.after(staged.before)
+    await ledger.publish_load(warehouse, session.batch_id, told, (staged.window.lower, staged.window.upper))
     if found is not None and found.key_difference is not None:
         await compared.note_key_difference(warehouse, session.batch_id, found.key_difference)

@@ -74,7 +74,7 @@ class LoadSession(Sides):
 
     `started` is a time of the monotonic clock, before waiting for the table's lock. `ask`: what a person is asked about
     in place of a refusal.
-    `is_resumed`: the batch is that of an interrupted read.
+    `is_resumed`: the batch is that of an interrupted read. `is_stretch`: it commits many times.
     `profiling` is how its rows are profiled; None: they are not, because they say nothing of what a usual load brings.
     """
 
@@ -86,6 +86,7 @@ class LoadSession(Sides):
     rows_read: int = 0
     side: str = "warehouse"
     is_resumed: bool = False
+    is_stretch: bool = False
     ask: Ask | None = None
     profiling: Profiling | None = None
 

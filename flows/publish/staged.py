@@ -12,7 +12,7 @@ from flows.landing.table import SchemaChange
 from flows.quality import quarantine
 from flows.quality.open_rows import document_within
 from flows.values.identifiers import quote_literal
-from flows.values.plan import KeySet, Window
+from flows.values.plan import KeySet, LoadCounts, Window
 from flows.values.shape import Shape
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Staged:
     `equals_raw`: nothing was staged, because all of the source's rows were found to be equal to raw's.
     `settle` replaces this for reads of single keys: it marks deletes among them, and counts only them.
     `skipped`: what of the source is not among these rows, and why.
+    `before`: what earlier commits of the same batch have counted, if the batch is a stretch of following a log.
     `replays`: these are rows of quarantine, and say nothing of what the source has now; `kept_back` more stay there.
     """
 
@@ -108,6 +109,7 @@ class Staged:
     equals_raw: bool = False
     is_landed: bool = True
     skipped: str | None = None
+    before: LoadCounts | None = None
     replays: bool = False
     kept_back: int = 0
     stage_keys: Callable[[], Awaitable[str]] | None = field(default=None)

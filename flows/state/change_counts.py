@@ -27,6 +27,11 @@ _NOTE = """
 insert into ops.change_counts
     (batch_id, inserts, updates, deletes, truncates, key_changes, begins, ends, committed_at)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+on conflict (batch_id) do update set
+    inserts = change_counts.inserts + excluded.inserts, updates = change_counts.updates + excluded.updates,
+    deletes = change_counts.deletes + excluded.deletes, truncates = change_counts.truncates + excluded.truncates,
+    key_changes = change_counts.key_changes + excluded.key_changes, ends = excluded.ends,
+    committed_at = coalesce(excluded.committed_at, change_counts.committed_at), noted_at = clock_timestamp()
 """
 _TOTALS = """
 select
@@ -42,7 +47,7 @@ group by 1
 
 
 async def note(connection: Connection[Record], batch_id: int, found: Totals, begins: str, ends: str) -> None:
-    """Store what a load brought, in its publishing transaction."""
+    """Store what a load brought, in its publishing transaction; what its batch has brought before is added."""
     await connection.execute(
         _NOTE,
         batch_id,

@@ -33,6 +33,8 @@ class Overview:
         with the newest's id, time and location, how often they occurred, and in how many places.
     `blockers`: open transactions that lock tables of the warehouse.
     `watches`: host, version, seconds (since its last round), of each host that runs `medallion watch`.
+    `followed`: source_system, commits, changes, lag_bytes, lag_seconds, failing, seconds (since it said so), of each
+        source that a run follows now.
     """
 
     runs: Rows
@@ -43,6 +45,7 @@ class Overview:
     circuits: Rows = field(default_factory=list)
     blockers: list[Blocker] = field(default_factory=list)
     watches: Rows = field(default_factory=list)
+    followed: Rows = field(default_factory=list)
 
 
 _RUNS = """
@@ -110,6 +113,14 @@ _WATCHES = """
 select host, version, extract(epoch from clock_timestamp() - last_round_at)::float8 as seconds
 from ops.watches order by last_round_at desc
 """
+_FOLLOWED = """
+select scope as source_system, (details ->> 'commits')::bigint as commits, (details ->> 'changes')::bigint as changes,
+    (details -> 'lag' ->> 'bytes')::bigint as lag_bytes, (details -> 'lag' ->> 'seconds')::float8 as lag_seconds,
+    array(select jsonb_array_elements_text(details -> 'failing')) as failing,
+    extract(epoch from clock_timestamp() - (details ->> 'noted_at')::timestamptz)::float8 as seconds
+from ops.runs
+where pipeline = 'follow' and status = 'running' and details is not null and run_id <> all($1) order by scope
+"""
 _LOADS = """
 select l.source_system, l.table_name, l.strategy, l.status, l.rows_read, l.rows_inserted, l.rows_updated,
     l.rows_unchanged, l.rows_deduplicated, l.rows_quarantined, l.rows_deleted, l.source_rows, l.raw_rows,
@@ -125,7 +136,7 @@ order by l.source_system desc, l.batch_id
 async def read_overview(connection: Connection[Record], limit: int = 8) -> Overview:
     """The last `limit` runs, changes and errors; every table's latest load; quarantined rows."""
 
-    async def rows(query: str, *arguments: int | str) -> Rows:
+    async def rows(query: str, *arguments: int | str | list[int]) -> Rows:
         return [dict(record) for record in await connection.fetch(query, *arguments)]
 
     dead = await dead_runs(connection)
@@ -138,6 +149,7 @@ async def read_overview(connection: Connection[Record], limit: int = 8) -> Overv
         circuits=await all_circuits(connection),
         blockers=await blockers(connection),
         watches=await rows(_WATCHES),
+        followed=await rows(_FOLLOWED, list(dead)),
     )
 
 

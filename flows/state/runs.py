@@ -71,9 +71,10 @@ async def close_run(
 
 
 async def note_details(connection: Connection[Record], run_id: int, details: Mapping[str, Any]) -> None:
-    """Record details of a run that has begun, for what it builds to refer to. Its end replaces them."""
+    """Store what others refer to, or see, of a run that has begun, with the time. Its end replaces it."""
     await connection.execute(
-        "update ops.runs set details = $2::text::jsonb where run_id = $1 and status = 'running'",
+        "update ops.runs set details = $2::text::jsonb || jsonb_build_object('noted_at', clock_timestamp()) "
+        "where run_id = $1 and status = 'running'",
         run_id,
         json.dumps(details),
     )

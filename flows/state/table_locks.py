@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 
+#: The name under which a source is locked while it is followed, beside those of its tables.
+FOLLOWED = "(follow)"
+
+
 async def lock_table(connection: Connection[Record], source: str, table: str) -> bool:
     """Try to take the table's lock, held until the session ends or unlocks. The server releases it on any death.
 
@@ -29,6 +33,16 @@ async def lock_table(connection: Connection[Record], source: str, table: str) ->
 async def unlock_table(connection: Connection[Record], source: str, table: str) -> None:
     """Release the table's lock."""
     await connection.execute("select ops.release_lock($1)", f"{source}.{table}")
+
+
+async def is_locked(connection: Connection[Record], source: str, table: str) -> bool:
+    """Whether a session holds the table's lock. Takes no lock."""
+    return bool(
+        await connection.fetchval(
+            "select exists (select from ops.locks where name = $1 and ops.is_held(key, pid, account))",
+            f"{source}.{table}",
+        )
+    )
 
 
 async def workers_ended(connection: Connection[Record], source: str, table: str) -> bool:

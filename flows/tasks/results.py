@@ -71,3 +71,8 @@ def _event(load: Mapping[str, Any], flow_run_id: str | None) -> Event | None:
             "batch_id": load["batch_id"],
         },
     )
+
+
+def worst(statuses: list[str]) -> str:
+    """`failed` before `refused` before `rescheduled` before `stopped` before `done`."""
+    return next(status for status in ("failed", "refused", "rescheduled", "stopped", "done") if status in statuses)

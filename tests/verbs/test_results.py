@@ -76,7 +76,7 @@ def test_the_terminal_warns_instead_of_saying_that_nothing_changed(
     async def loads(_: str) -> list[dict[str, Any]]:
         return [load]
 
-    monkeypatch.setattr(watch, "_watched", lambda *_: None)
+    monkeypatch.setattr(watch, "watched", lambda *_: None)
     monkeypatch.setattr(watch, "_loads", loads)
     shown = io.StringIO()
     console = Console(file=shown, width=150)

@@ -11,28 +11,20 @@ import asyncio
 import contextlib
 import json
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
 
-import asyncpg
-
-from flows.access.sessions import pinned
 from flows.declare.database import Database
 from flows.declare.table import Table
-from flows.failures.sides import Sides
 from flows.kinds.changelog.capture import Capture
-from flows.kinds.changelog.pgoutput import META, Block, Decoder
+from flows.kinds.changelog.changes import Changes, Wanted
 from flows.kinds.changelog.position import number, text
-from flows.kinds.postgres.table import CopyStream
-from flows.landing.copy import HEADER, TRAILER, copy_into
-from flows.landing.table import LANDING_SCHEMA, Target
+from flows.kinds.changelog.reading import Cut, pour
+from flows.landing.table import LANDING_SCHEMA
 from flows.publish.run import LoadRun
 from flows.state import table_locks
-from flows.values.errors import LoadLocked, SourceUnavailable
-from flows.values.identifiers import qualified, quote_identifier, quote_literal
+from flows.values.errors import LoadLocked
+from flows.values.identifiers import qualified, quote_identifier
 from flows.values.settings import settings
 
 if TYPE_CHECKING:
@@ -40,78 +32,7 @@ if TYPE_CHECKING:
 
 #: The name under which a source's log is locked, beside those of its tables.
 LOG = "(log)"
-UNCLAIMED = "__c"
 _POLL_SECONDS = 0.1
-_BUFFERED = 8_000_000
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-
-# Transactions that do not wait for their WAL are in the log once it is written: up to three times this delay.
-_BEHIND = (
-    "select case current_setting('synchronous_commit') when 'off' then "
-    "3 * extract(epoch from current_setting('wal_writer_delay')::interval)::float8 else 0 end as seconds, "
-    "pg_current_wal_insert_lsn() as written"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """The changes of one table between two positions: `relation` has the columns of `pgoutput.META` and `columns`.
-
-    `counts` by action, `kept`: some values are not in the log because they did not change.
-    """
-
-    relation: str
-    begins: int
-    ends: int
-    columns: tuple[str, ...]
-    counts: Mapping[str, int]
-    kept: bool = False
-    bytes: int = 0
-    committed_at: datetime | None = None
-
-    @property
-    def rows(self) -> int:
-        """Rows of the relation."""
-        return sum(self.counts.values())
-
-    @classmethod
-    def of(cls, relation: str, begins: int, ends: int, facts: Mapping[str, Any]) -> Changes:
-        """From what `facts` wrote."""
-        at = facts["committed_at"]
-        return cls(
-            relation,
-            begins,
-            ends,
-            tuple(facts["columns"]),
-            facts["counts"],
-            facts["kept"],
-            facts["bytes"],
-            datetime.fromisoformat(at) if at else None,
-        )
-
-
-@dataclass(slots=True)
-class Wanted:
-    """A table whose changes are read from a position on: its oid at the source, and where they go.
-
-    `suffix`: of the table for changes that nobody has claimed.
-    """
-
-    target: Target
-    oid: int
-    position: int
-    suffix: str = UNCLAIMED
-    columns: set[str] = field(default_factory=set)
-
-    @property
-    def inbox(self) -> str:
-        """The name of the table for changes that nobody has claimed."""
-        return f"{self.target.landing_name}{self.suffix}"
-
-    @property
-    def claimed(self) -> str:
-        """The name of the table for those that a load publishes."""
-        return f"{self.target.landing_name}__w"
 
 
 @contextlib.asynccontextmanager
@@ -169,127 +90,10 @@ async def read(run: LoadRun[Database, Table], capture: Capture, wanted: Wanted, 
         SourceUnavailable: another session reads the slot, or the server ended the read.
     """
     every = [wanted, *others]
-    decoder, ends = await pour(run.warehouse, run.origin, run.session, capture, every)
+    cut = await pour(run.warehouse, run.origin, run.session, capture, every)
     for table in every[1:]:
-        await _note(run, table, ends, decoder)
-    facts = _facts(wanted, decoder)
-    return Changes.of(await _take(run.warehouse, wanted), wanted.position, ends, facts)
-
-
-async def pour(
-    warehouse: Connection[Record],
-    origin: Connection[Record],
-    sides: Sides,
-    capture: Capture,
-    tables: Sequence[Wanted],
-) -> tuple[Decoder, int]:
-    """Write the changes of these tables, from the slot's position to the end of the log, into their inboxes. Returns
-    what was decoded, and the position that it reaches."""
-    for table in tables:
-        await _create(warehouse, table)
-    decoder, where = Decoder({table.oid: table.position for table in tables}), tables[0].target.where
-    writer = _Writer(warehouse, {table.oid: table for table in tables}, decoder)
-    with sides.reading():
-        target = await _end_of_log(origin)
-        pins = pinned(origin, f"medallion read {where}")
-        await origin.execute(f"begin isolation level read committed read only; {pins}")
-        await _until_free(origin, capture)
-    stream = CopyStream(origin, _peek(capture, target))
-    try:
-        async with contextlib.aclosing(aiter(stream)) as chunks, contextlib.aclosing(sides.each(chunks)) as each:
-            async for chunk in each:
-                await writer.write(decoder.feed(chunk))
-    except asyncpg.ObjectInUseError:
-        raise SourceUnavailable(
-            f"another session reads slot {capture.names.slot}",
-            where=where,
-            fix="the load is retried automatically; if it repeats, another program uses the slot: see "
-            "pg_replication_slots.active_pid at the source, or declare another one with Log(slot=…)",
-            retryable=True,
-        ) from None
-    await writer.write(decoder.finish(), last=True)
-    with sides.reading():
-        await origin.execute("commit")
-    return decoder, max(target, decoder.end, *(table.position for table in tables))
-
-
-async def _until_free(origin: Connection[Record], capture: Capture) -> None:
-    """Wait for the reader of a load that died: the server has not yet noticed that it is gone."""
-    until = time.monotonic() + settings().lock_wait_seconds
-    query = "select active_pid is null from pg_replication_slots where slot_name = $1"
-    while True:
-        if time.monotonic() >= until or await origin.fetchval(query, capture.names.slot):
-            return
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-def _peek(capture: Capture, target: int) -> str:
-    slot, publication = capture.names.slot, quote_identifier(capture.names.publication)
-    return (
-        f"select data from pg_logical_slot_peek_binary_changes({quote_literal(slot)}, '{text(target)}', null, "
-        f"'proto_version', '1', 'publication_names', {quote_literal(publication)})"
-    )
-
-
-async def _end_of_log(origin: Connection[Record]) -> int:
-    """The position up to which the log is on disk, with every transaction that has ended before this call."""
-    row = await origin.fetchrow(_BEHIND)
-    assert row is not None  # a select without a table
-    until = time.monotonic() + row["seconds"]
-    while True:
-        flushed = await origin.fetchval("select pg_current_wal_flush_lsn()::text")
-        if time.monotonic() >= until or number(flushed) >= number(row["written"]):
-            return number(flushed)
-        await asyncio.sleep(0.02)
-
-
-class _Writer:
-    """Writes blocks of changes to the tables' inboxes, some MB at a time."""
-
-    def __init__(self, warehouse: Connection[Record], tables: Mapping[int, Wanted], decoder: Decoder) -> None:
-        self._warehouse, self._tables, self._decoder = warehouse, tables, decoder
-        self._blocks: dict[tuple[int, tuple[str, ...]], list[bytes]] = {}
-        self._size = 0
-
-    async def write(self, blocks: list[Block], *, last: bool = False) -> None:
-        """Keep the blocks, and write all once they are enough."""
-        for block in blocks:
-            self._blocks.setdefault((block.oid, block.names), []).append(block.data)
-            self._size += len(block.data)
-        if self._size < _BUFFERED and not last:
-            return
-        for (oid, names), parts in self._blocks.items():
-            await self._copy(self._tables[oid], names, parts)
-        self._blocks, self._size = {}, 0
-
-    async def _copy(self, table: Wanted, names: tuple[str, ...], parts: list[bytes]) -> None:
-        new = [name for name in self._decoder.seen[table.oid].columns if name not in table.columns]
-        if new:
-            added = ", ".join(f"add column {quote_identifier(name)} text" for name in new)
-            await self._warehouse.execute(f"alter table {qualified(LANDING_SCHEMA, table.inbox)} {added}")
-            table.columns.update(new)
-
-        async def rows() -> AsyncIterator[bytes]:
-            yield HEADER
-            for part in parts:
-                yield part
-            yield TRAILER
-
-        columns = [name for name, _ in META] + list(names)
-        await copy_into(self._warehouse, table.inbox, columns, rows())
-
-
-async def _create(warehouse: Connection[Record], table: Wanted) -> None:
-    relation = qualified(LANDING_SCHEMA, table.inbox)
-    if table.suffix == UNCLAIMED:
-        await warehouse.execute(
-            "delete from ops.captured_changes where source_system = $1 and table_name = $2",
-            table.target.source,
-            table.target.table,
-        )
-    await warehouse.execute(f"drop table if exists {relation}")
-    columns = ", ".join(f"{name} {kind}" for name, kind in META)
-    await warehouse.execute(f"create unlogged table {relation} ({columns})")
+        await _note(run, table, cut)
+    return Changes.of(await _take(run.warehouse, wanted), wanted.position, cut.ends, cut.facts[wanted.oid])
 
 
 async def _take(warehouse: Connection[Record], table: Wanted) -> str:
@@ -301,7 +105,7 @@ async def _take(warehouse: Connection[Record], table: Wanted) -> str:
     return claimed
 
 
-async def _note(run: LoadRun[Database, Table], table: Wanted, ends: int, decoder: Decoder) -> None:
+async def _note(run: LoadRun[Database, Table], table: Wanted, cut: Cut) -> None:
     await run.warehouse.execute(
         "insert into ops.captured_changes (source_system, table_name, run_id, begins, ends, facts) "
         "values ($1, $2, $3, $4, $5, $6)",
@@ -309,21 +113,6 @@ async def _note(run: LoadRun[Database, Table], table: Wanted, ends: int, decoder
         table.target.table,
         run.session.run_id,
         text(table.position),
-        text(ends),
-        json.dumps(_facts(table, decoder)),
+        text(cut.ends),
+        json.dumps(cut.facts[table.oid]),
     )
-
-
-def _facts(table: Wanted, decoder: Decoder) -> dict[str, Any]:
-    seen = decoder.seen[table.oid]
-    at = _EPOCH + timedelta(microseconds=decoder.committed_at) if decoder.committed_at else None
-    counts: Counter[str] = seen.counts
-    return {
-        "columns": [
-            name for name in seen.columns if name in table.columns
-        ],  # of those that were described, if any came
-        "counts": dict(counts),
-        "kept": seen.kept,
-        "bytes": seen.bytes,
-        "committed_at": at.isoformat() if at else None,
-    }

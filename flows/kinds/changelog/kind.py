@@ -18,6 +18,7 @@ from flows.declare.table import Table
 from flows.failures.diagnose import CONNECTION_LOST
 from flows.kinds.answers import CaptureStatus, Column, Ends, Planned, Step, Waiting, Words
 from flows.kinds.changelog import setup
+from flows.kinds.changelog.follow.follower import follow_log
 from flows.kinds.changelog.load import load_captured
 from flows.kinds.changelog.pending import pending_keys
 from flows.kinds.changelog.plan import CapturePlan, as_copied, plan_captured
@@ -27,6 +28,7 @@ from flows.kinds.postgres.compare.compare import compare_table
 from flows.kinds.postgres.kind import Postgres
 from flows.kinds.postgres.reading import settled
 from flows.kinds.tables import table_columns
+from flows.publish.following import Following
 from flows.publish.run import Loaded, LoadRun
 from flows.state.reconciliations import Reconciliation
 from flows.values.checksum import Key
@@ -69,6 +71,13 @@ class Changelog(Postgres):
         # What is committed stays; the next load advances the slot.
         with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, *CONNECTION_LOST):
             await advance(run.warehouse, run.origin, run.source)
+
+    def refuse_follow(self, source: Database) -> None:
+        """Its log can be followed."""
+
+    async def follow(self, following: Following[Database]) -> None:
+        """The log, read again and again."""
+        await follow_log(following)
 
     async def compare(self, ends: Ends[Database, Table]) -> tuple[Reconciliation, Sequence[Key]]:
         """By content. Keys that have changed since raw's position are pending."""

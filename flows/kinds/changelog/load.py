@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from flows.access.sessions import pinned
-from flows.declare import Merge
 from flows.declare.database import Database
 from flows.declare.table import Table
-from flows.kinds.changelog import inbox, net, position
+from flows.kinds.changelog import inbox, position
+from flows.kinds.changelog.applying import apply_changes, keys_before
 from flows.kinds.changelog.capture import Capture, captured
+from flows.kinds.changelog.changes import Changes, Wanted
 from flows.kinds.changelog.comparing import publish_differences
-from flows.kinds.changelog.inbox import Changes, Wanted, log_locked
+from flows.kinds.changelog.inbox import log_locked
 from flows.kinds.changelog.plan import CapturePlan, as_copied
 from flows.kinds.changelog.slot import Exporter, ensure_slot, exporting
-from flows.kinds.postgres.compare import source_rows
 from flows.kinds.postgres.reading import settled
 from flows.kinds.postgres.stage import carry_out
 from flows.kinds.postgres.table import describe
-from flows.landing.drift import fit_to_raw
-from flows.landing.table import Stamp, Target, ensure_types
+from flows.landing.table import Target, ensure_types
 from flows.publish.evolution import described_changes, record_held
 from flows.publish.identity import joined
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.staged import Staged
-from flows.state import change_counts
-from flows.values.checksum import Key
+from flows.state import table_locks
 from flows.values.errors import SourceUnavailable
-from flows.values.plan import KeySet, LoadCounts, Window
+from flows.values.plan import LoadCounts
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -121,8 +116,8 @@ where c.source_system = $1 and c.table_name <> $2 and c.cursor_value is not null
 
 
 async def _others(run: LoadRun[Database, Table], capture: Capture) -> list[Wanted]:
-    """The other tables whose changes this run needs; none for a load outside a run."""
-    if run.session.run_id is None:
+    """The other tables whose changes this run needs; none for a load outside a run, or if others follow the log."""
+    if run.session.run_id is None or await table_locks.is_locked(run.warehouse, run.source.name, table_locks.FOLLOWED):
         return []
     declared = {table.name for table in run.source.tables}
     others = []
@@ -135,57 +130,16 @@ async def _others(run: LoadRun[Database, Table], capture: Capture) -> list[Wante
 
 
 async def _publish_changes(run: LoadRun[Database, Table], planned: CapturePlan, changes: Changes) -> Loaded:
-    session, shape, table, batch = run.session, planned.shape, run.table, planned.batch
+    batch = planned.batch
     await _refuse_changed(run, planned)
     run.spending.admit(changes.rows, changes.bytes)
-    before = position.keys_of(planned.stored) or await _keys_before(run, planned)
-    labels = await ensure_types(session.warehouse, run.target, shape)
-    await record_held(session, batch.held)
-    stamp = Stamp(datetime.now(UTC).isoformat(), session.batch_id)
-    staging = net.Net(session.warehouse, run.target, shape, table.keys, changes)
-    rows = await staging.land(stamp, functools.partial(_read_again, run, planned))
-    after = await staging.source_keys(before) if before is not None else None
-    session.rows_read = rows
-    session.pass_failpoint("after_landing_created")
-    fitted, drift = await fit_to_raw(session.warehouse, run.target, shape, batch.held)
-    at = position.at(changes.ends, planned.identity, planned.origin, after)
+    keys = await keys_before(run, planned)
+    labels = await ensure_types(run.warehouse, run.target, planned.shape)
+    await record_held(run.session, batch.held)
     all_changes = (*batch.changes, *labels)
-    counts = await run.publish(
-        Staged(
-            load=Merge(),
-            shape=fitted,
-            keys=table.keys,
-            window=Window(lower=planned.stored.value, upper=at.value, next=at),
-            first=False,
-            rows_read=rows,
-            received_bytes=changes.bytes,
-            extracted_at=stamp.extracted_at,
-            rules=(*drift, *table.rules),
-            tolerance=table.tolerance,
-            changes=all_changes,
-            source_keys=after,
-            gone=staging.gone,
-            on_duplicate=table.on_duplicate,
-        ),
-        functools.partial(_note, changes, run.target),
-    )
-    plan = replace(planned.plan, upper=at.value)
-    return Loaded(plan, counts, described_changes(all_changes, batch.held))
-
-
-async def _note(changes: Changes, target: Target, warehouse: Connection[Record], batch_id: int) -> None:
-    """In the publishing transaction: what the source did, and the end of the table of changes."""
-    counts = changes.counts
-    found = change_counts.Totals(
-        inserts=counts.get("I", 0),
-        updates=counts.get("U", 0) + counts.get("V", 0),
-        deletes=counts.get("D", 0),
-        truncates=counts.get("T", 0),
-        key_changes=counts.get("k", 0),
-        committed_at=changes.committed_at,
-    )
-    await change_counts.note(warehouse, batch_id, found, position.text(changes.begins), position.text(changes.ends))
-    await warehouse.execute(f"drop table {changes.relation}, {net.gone_table(target)}")
+    applied = await apply_changes(run, planned, changes, keys, all_changes)
+    plan = replace(planned.plan, upper=applied.state.value)
+    return Loaded(plan, applied.counts, described_changes(all_changes, batch.held))
 
 
 async def _refuse_changed(run: LoadRun[Database, Table], planned: CapturePlan) -> None:
@@ -211,35 +165,3 @@ async def _refuse_changed(run: LoadRun[Database, Table], planned: CapturePlan) -
             fix="the load is retried automatically, and planned again; nothing was published",
             retryable=True,
         )
-
-
-_LAST = """
-select reconciliation from ops.loads
-where source_system = $1 and table_name = $2 and status = 'published' order by batch_id desc limit 1
-"""
-
-
-async def _keys_before(run: LoadRun[Database, Table], planned: CapturePlan) -> KeySet | None:
-    """The source's keys at the stored position: those of raw and quarantine, if the last load found them equal."""
-    if await run.warehouse.fetchval(_LAST, run.source.name, run.table.name) != "match":
-        return None
-    return await net.held(run.warehouse, run.target, run.table.keys, planned.shape)
-
-
-async def _read_again(
-    run: LoadRun[Database, Table], planned: CapturePlan, keys: Sequence[Key], column: str
-) -> Mapping[Key, str | None]:
-    """A column's values at the source now, by the key's text. Later changes are still in the log."""
-    table, shape = as_copied(run.table), planned.shape
-    found = shape.column(column)
-    assert found is not None  # only columns of the shape are asked for
-    texts = ", ".join(f"({one.select})::text" for name in table.keys if (one := shape.column(name)))
-    pins = pinned(run.origin, f"medallion read {run.target.where}")
-    with run.session.reading():
-        await run.origin.execute(f"begin isolation level repeatable read read only; {pins}")
-        records = await run.origin.fetch(
-            f"select array[{texts}] as key, ({found.select})::text as value from {table.relation} "
-            f"where {source_rows.among(table, shape, keys)}"
-        )
-        await run.origin.execute("commit")
-    return {tuple(record["key"]): record["value"] for record in records}

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.kinds.changelog.inbox import Changes
+from flows.kinds.changelog.changes import Changes
 from flows.landing.table import LANDING_SCHEMA, Stamp, Target, create_landing
 from flows.publish import write
 from flows.quality import open_rows, quarantine
@@ -272,8 +272,16 @@ def _left_out(alias: str, place: int) -> str:
 
 async def held(warehouse: Connection[Record], target: Target, keys: tuple[str, ...], shape: Shape) -> KeySet:
     """The keys that raw and quarantine hold together."""
+    in_raw, only_quarantined = await held_apart(warehouse, target, keys, shape)
+    return in_raw.plus(only_quarantined)
+
+
+async def held_apart(
+    warehouse: Connection[Record], target: Target, keys: tuple[str, ...], shape: Shape
+) -> tuple[KeySet, KeySet]:
+    """The keys that raw holds, and those that only quarantine holds."""
     in_raw = await write.key_set(warehouse, target, keys)
     kinds = {key: column.raw_type for key in keys if (column := shape.column(key))}
     if not await open_rows.count_open(warehouse, table=target.name):
-        return in_raw
-    return in_raw.plus(await open_rows.key_set_not_in_raw(warehouse, target.raw, kinds, table=target.name))
+        return in_raw, KeySet(0, in_raw.fingerprint and in_raw.fingerprint * 0)
+    return in_raw, await open_rows.key_set_not_in_raw(warehouse, target.raw, kinds, table=target.name)

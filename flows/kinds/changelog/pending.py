@@ -14,7 +14,9 @@ from flows.failures.sides import Sides
 from flows.kinds.answers import Ends
 from flows.kinds.changelog import position
 from flows.kinds.changelog.capture import captured, look
-from flows.kinds.changelog.inbox import Wanted, log_locked, pour
+from flows.kinds.changelog.changes import Wanted
+from flows.kinds.changelog.inbox import log_locked
+from flows.kinds.changelog.reading import pour
 from flows.kinds.postgres.compare.both_ends import Ends as Snapshots
 from flows.kinds.postgres.compare.compare import Pending
 from flows.landing.table import LANDING_SCHEMA, Target

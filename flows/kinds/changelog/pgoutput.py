@@ -18,14 +18,13 @@ A change in the result:
 from __future__ import annotations
 
 import struct
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from flows.kinds.changelog.messages import Block, Messages, Places, Relation, Seen, big_endian, constant, number
 from flows.landing.copy import HEADER
 from flows.values.errors import SourceError
 
@@ -38,52 +37,12 @@ _ROW = struct.Struct("!hi")
 _NULL = b"\xff\xff\xff\xff"
 _PAD = 16  # a length is read behind the last value of a block, and not used
 
-Places = npt.NDArray[np.int64]
-Bytes = npt.NDArray[np.uint8]
-
-
-@dataclass(slots=True)
-class Relation:
-    """A table as the log describes it. `places` are those of its columns in the table of changes."""
-
-    oid: int
-    names: tuple[str, ...]
-    places: Places
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Some changes of one table: rows of a binary COPY, without its header and trailer, of META and `names`."""
-
-    oid: int
-    names: tuple[str, ...]
-    rows: int
-    data: bytes
-
-
-@dataclass(slots=True)
-class Seen:
-    """What was decoded of one table: its columns in the order of their places, changes by action, and whether values
-    were left out as unchanged."""
-
-    columns: list[str] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-    bytes: int = 0
-    kept: bool = False
-
-    def place(self, names: tuple[str, ...]) -> Places:
-        """The places of these columns; new ones are added at the end."""
-        for name in names:
-            if name not in self.columns:
-                self.columns.append(name)
-        return np.array([self.columns.index(name) for name in names], np.int64)
-
 
 class Decoder:
     """Decodes a stream of messages. `wanted`: the tables by oid, and the position from which each needs changes.
 
     `end` is the end of the last commit, `commits` their number, `committed_at` the source's time of the last one in
-    microseconds since 2000.
+    microseconds since 2000. `settled`: all changes that were returned belong to transactions that have ended.
     """
 
     def __init__(self, wanted: Mapping[int, int]) -> None:
@@ -92,6 +51,7 @@ class Decoder:
         self.end = 0
         self.commits = 0
         self.committed_at = 0
+        self.settled = True
         self._relations: dict[int, Relation] = {}
         self._pending = bytearray()
         self._begun = False
@@ -117,27 +77,28 @@ class Decoder:
 
     def _decode(self) -> list[Block]:
         data = bytes(self._pending)
-        starts, consumed = self._frames(data)
+        starts, consumed = self._up_to_a_commit(data, *self._frames(data))
         self._pending = bytearray(data[consumed:])
         if not starts:
             return []
         buffer = np.frombuffer(data + bytes(_PAD) + _NULL, np.uint8)
         at = np.array(starts, np.int64)
         kinds = buffer[at]
+        self.settled = bool(kinds[-1] == ord("C"))
         begins = kinds == ord("B")
-        positions = np.concatenate(([self._lsn], _number(buffer, at[begins] + 1, 8)))
+        positions = np.concatenate(([self._lsn], number(buffer, at[begins] + 1, 8)))
         lsns = positions[np.cumsum(begins)]
         self._lsn = int(positions[-1])
         if (commits := at[kinds == ord("C")]).size:
             self.commits += commits.size
-            self.end = int(_number(buffer, commits[-1:] + 10, 8)[0])
-            self.committed_at = int(_number(buffer, commits[-1:] + 18, 8)[0])
+            self.end = int(number(buffer, commits[-1:] + 10, 8)[0])
+            self.committed_at = int(number(buffer, commits[-1:] + 18, 8)[0])
         sequence = (np.arange(at.size, dtype=np.int64) + self._messages) * 2
         self._messages += at.size
         blocks, before = [], 0
         for described in [*np.flatnonzero(kinds == ord("R")), at.size]:
             part = slice(before, described)
-            blocks += self._changes(_Messages(buffer, at[part], kinds[part], lsns[part], sequence[part]))
+            blocks += self._changes(Messages(buffer, at[part], kinds[part], lsns[part], sequence[part]))
             if described < at.size:
                 self._describe(data, int(at[described]))
             before = int(described) + 1
@@ -167,6 +128,15 @@ class Decoder:
             place += 6 + length
         return starts, place
 
+    def _up_to_a_commit(self, data: bytes, starts: list[int], consumed: int) -> tuple[list[int], int]:
+        """Without what follows the last commit, which the next block begins with; all, if there is no commit."""
+        if self._ended or not starts or data[starts[-1]] == ord("C"):
+            return starts, consumed
+        for last in range(len(starts) - 2, -1, -1):
+            if data[starts[last]] == ord("C"):
+                return starts[: last + 1], starts[last + 1] - _ROW.size
+        return starts, consumed
+
     def _describe(self, data: bytes, at: int) -> None:
         (oid,) = struct.unpack_from("!I", data, at + 1)
         seen = self.seen.get(oid)
@@ -183,14 +153,14 @@ class Decoder:
             at += 8
         self._relations[oid] = Relation(oid, tuple(names), seen.place(tuple(names)))
 
-    def _changes(self, messages: _Messages) -> list[Block]:
+    def _changes(self, messages: Messages) -> list[Block]:
         blocks = []
         for truncated in np.flatnonzero(messages.kinds == ord("T")):
             blocks += self._truncated(messages, int(truncated))
         of_rows = messages.where(np.isin(messages.kinds, (ord("I"), ord("U"), ord("D"))))
         if not of_rows.at.size:
             return blocks
-        oids = _number(of_rows.buffer, of_rows.at + 1, 4)
+        oids = number(of_rows.buffer, of_rows.at + 1, 4)
         for oid in np.unique(oids):
             if (position := self.wanted.get(int(oid))) is None:
                 continue
@@ -201,10 +171,10 @@ class Decoder:
                 blocks += self._of_table(relation, of_table)
         return blocks
 
-    def _truncated(self, messages: _Messages, index: int) -> list[Block]:
+    def _truncated(self, messages: Messages, index: int) -> list[Block]:
         at = int(messages.at[index])
-        tables = int(_number(messages.buffer, np.array([at + 1]), 4)[0])
-        oids = _number(messages.buffer, at + 6 + 4 * np.arange(tables), 4)
+        tables = int(number(messages.buffer, np.array([at + 1]), 4)[0])
+        oids = number(messages.buffer, at + 6 + 4 * np.arange(tables), 4)
         blocks = []
         for oid in map(int, oids):
             if oid not in self.wanted or messages.lsns[index] < self.wanted[oid]:
@@ -214,7 +184,7 @@ class Decoder:
             blocks.append(self._block(Relation(oid, (), nothing[0]), one, "T", nothing, nothing))
         return blocks
 
-    def _of_table(self, relation: Relation, messages: _Messages) -> list[Block]:
+    def _of_table(self, relation: Relation, messages: Messages) -> list[Block]:
         buffer, blocks = messages.buffer, list[Block]()
         first = buffer[messages.at + 5]
         for kind, op in (("I", "I"), ("U", "U"), ("D", "D")):
@@ -229,10 +199,10 @@ class Decoder:
                 self._tuples(blocks, relation, some, at, "V" if op == "U" and letter != "N" else op)
         return blocks
 
-    def _tuples(self, blocks: list[Block], relation: Relation, messages: _Messages, at: Places, op: str) -> Places:
+    def _tuples(self, blocks: list[Block], relation: Relation, messages: Messages, at: Places, op: str) -> Places:
         """Add the tuples at these places; returns where each ends."""
         buffer, width, rows = messages.buffer, len(relation.names), messages.at.size
-        if (_number(buffer, at, 2) != width).any():
+        if (number(buffer, at, 2) != width).any():
             raise _invalid("a row has another number of columns than its table")
         starts, sizes = np.empty((rows, width), np.int64), np.empty((rows, width), np.int64)
         kept = np.zeros((rows, width), bool)
@@ -242,7 +212,7 @@ class Decoder:
             has_value = kind == ord("t")
             if (~has_value & (kind != ord("n")) & (kind != ord("u"))).any():
                 raise _invalid("a value has an unknown format")
-            length = np.where(has_value, _number(buffer, at + 1, 4) + 4, 0)
+            length = np.where(has_value, number(buffer, at + 1, 4) + 4, 0)
             starts[:, column] = np.where(has_value, at + 1, buffer.size - 4)
             sizes[:, column] = np.where(has_value, length, 4)
             kept[:, column] = kind == ord("u")
@@ -253,7 +223,7 @@ class Decoder:
     def _block(
         self,
         relation: Relation,
-        messages: _Messages,
+        messages: Messages,
         op: str,
         starts: Places,
         sizes: Places,
@@ -261,20 +231,20 @@ class Decoder:
     ) -> Block:
         rows, seen = messages.at.size, self.seen[relation.oid]
         parts = [
-            _constant(rows, struct.pack("!hi", len(META) + len(relation.names), 8)),
-            _big_endian(messages.sequence),
-            _constant(rows, struct.pack("!i", 8)),
-            _big_endian(messages.lsns),
-            _constant(rows, struct.pack("!i", 1) + op.encode()),
+            constant(rows, struct.pack("!hi", len(META) + len(relation.names), 8)),
+            big_endian(messages.sequence),
+            constant(rows, struct.pack("!i", 8)),
+            big_endian(messages.lsns),
+            constant(rows, struct.pack("!i", 1) + op.encode()),
         ]
         if kept is not None and kept.any():
             seen.kept = True
             bits = np.zeros((rows, len(seen.columns)), bool)
             bits[:, relation.places] = kept
             packed = np.packbits(bits, axis=1, bitorder="little")
-            parts += [_constant(rows, struct.pack("!i", packed.shape[1])), packed]
+            parts += [constant(rows, struct.pack("!i", packed.shape[1])), packed]
         else:
-            parts.append(_constant(rows, _NULL))
+            parts.append(constant(rows, _NULL))
         heads = np.concatenate(parts, axis=1)
         source = np.concatenate((messages.buffer, heads.ravel()))
         width = heads.shape[1]
@@ -285,40 +255,6 @@ class Decoder:
         seen.counts[op] += rows
         seen.bytes += len(data)
         return Block(relation.oid, relation.names, rows, data)
-
-
-@dataclass(frozen=True, slots=True)
-class _Messages:
-    """Some messages of a block: where each begins, its kind, the position of its commit, and its number."""
-
-    buffer: Bytes
-    at: Places
-    kinds: Bytes
-    lsns: Places
-    sequence: Places
-
-    def where(self, mask: npt.NDArray[Any]) -> _Messages:
-        return _Messages(self.buffer, self.at[mask], self.kinds[mask], self.lsns[mask], self.sequence[mask])
-
-    def after(self) -> _Messages:
-        """The same, ordered directly behind themselves."""
-        return _Messages(self.buffer, self.at, self.kinds, self.lsns, self.sequence + 1)
-
-
-def _number(buffer: Bytes, at: Places, size: int) -> Places:
-    """Numbers of so many bytes, the highest first."""
-    found = np.zeros(at.size, np.int64)
-    for place in range(size):
-        found = (found << 8) | buffer[at + place]
-    return found
-
-
-def _big_endian(numbers: Places) -> Bytes:
-    return numbers.astype(">i8").view(np.uint8).reshape(-1, 8)
-
-
-def _constant(rows: int, value: bytes) -> Bytes:
-    return np.tile(np.frombuffer(value, np.uint8), (rows, 1))
 
 
 def _text(data: bytes, at: int) -> tuple[str, int]:

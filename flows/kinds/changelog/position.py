@@ -80,3 +80,13 @@ on conflict (source_system, table_name) do update set
 async def hold(warehouse: Connection[Record], source: str, table: str, batch_id: int) -> None:
     """Note that a snapshot of the table is being read: until its position is stored, the slot must not advance."""
     await warehouse.execute(_CLAIM, source, table, batch_id)
+
+
+async def forget(warehouse: Connection[Record], source: str, table: str) -> None:
+    """The table no longer needs the log: its next load compares it. For a table that keeps the slot from advancing."""
+    await warehouse.execute(
+        "update ops.cursors set cursor_value = null, identity = identity - 'log' "
+        "where source_system = $1 and table_name = $2",
+        source,
+        table,
+    )

@@ -103,20 +103,26 @@ async def advance(warehouse: Connection[Record], origin: Connection[Record], sou
     if not await table_locks.lock_table(warehouse, source.name, LOG):
         return
     try:
-        reached = await position.positions(warehouse, source.name, [table.name for table in source.tables])
-        at = [value for value in reached.values() if value is not None]
-        if not at or len(at) < len(reached):
-            return  # a snapshot is being read, which needs what follows it
-        capture = await look(origin, source)
-        if capture.is_readable and capture.confirmed is not None and min(at) > capture.confirmed:
-            with contextlib.suppress(asyncpg.ObjectInUseError):
-                await origin.fetchval(
-                    "select end_lsn::text from pg_replication_slot_advance($1, $2::text::pg_lsn)",
-                    capture.names.slot,
-                    position.text(min(at)),
-                )
+        await advance_locked(warehouse, origin, source)
     finally:
         await table_locks.unlock_table(warehouse, source.name, LOG)
+
+
+async def advance_locked(warehouse: Connection[Record], origin: Connection[Record], source: Database) -> Capture:
+    """Advance the slot to what is committed for every table. The log must be locked. Returns the capture before."""
+    capture = await look(origin, source)
+    reached = await position.positions(warehouse, source.name, [table.name for table in source.tables])
+    at = [value for value in reached.values() if value is not None]
+    if not at or len(at) < len(reached):
+        return capture  # a snapshot is being read, which needs what follows it
+    if capture.is_readable and capture.confirmed is not None and min(at) > capture.confirmed:
+        with contextlib.suppress(asyncpg.ObjectInUseError):
+            await origin.fetchval(
+                "select end_lsn::text from pg_replication_slot_advance($1, $2::text::pg_lsn)",
+                capture.names.slot,
+                position.text(min(at)),
+            )
+    return capture
 
 
 @dataclass(slots=True)

@@ -17,12 +17,13 @@ from flows.kinds.changelog import Database, Table
 from flows.kinds.changelog.capture import Capture, look
 from flows.kinds.changelog.setup import set_up
 from flows.kinds.registry import kind_of
+from flows.publish.following import Progress
 from flows.publish.session import LoadResult
 from flows.state.reconciliations import Reconciliation
 from flows.values.connection import DatabaseConnection
 from flows.verbs.compare import compare_table
 from flows.verbs.load import load_table
-from tests.conftest import TestDatabase
+from tests.conftest import TestDatabase, connect_admin
 from tests.private_cluster import PrivateCluster, private_cluster
 from tests.publish.two_ends import Rows, run_sql
 from tests.sessions import take_over_sessions
@@ -63,6 +64,14 @@ def log_source() -> Iterator[TestDatabase]:
         private.cluster.connection.execute(f"drop database if exists {database.name} with (force)".encode())
 
 
+def restart_source() -> None:
+    """Restart the cluster; sessions and open transactions end."""
+    private = log_cluster()
+    private.restart("fast")
+    session = connect_admin(private.cluster.port, private.cluster.passwords)
+    private.cluster = replace(private.cluster, connection=session)
+
+
 def drop_slots(database: TestDatabase) -> None:
     """Drop the slots of the database that nobody reads."""
     with psycopg.connect(database.url("admin"), autocommit=True) as admin:
@@ -81,6 +90,9 @@ class LogEnds:
     tables: list[Table] = field(default_factory=list)
     log: Log = field(default_factory=Log)
     run_id: int | None = None
+    told: list[str] = field(default_factory=list)
+    stretches: list[int] = field(default_factory=list)
+    noted: Progress | None = None
 
     def source(self, statement: str, parameters: Any = None) -> Rows:
         """Run a statement at the source as the application that owns the tables."""

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from flows.failures.failpoints import FAILPOINTS
-from flows.kinds.changelog import load as loading
+from flows.kinds.changelog import applying
 from flows.kinds.changelog.net import Net
 from flows.publish.publish import check_and_publish
 from flows.state import ledger
@@ -128,7 +128,7 @@ async def changes_arrive(ends: LogEnds) -> None:
     ends.source("delete from items where id = 2")
     with (
         patch.object(
-            loading, "_note", side_effect=SourceUnavailable("interrupted", where="test", fix="", retryable=True)
+            applying, "_note", side_effect=SourceUnavailable("interrupted", where="test", fix="", retryable=True)
         ),
         pytest.raises(SourceUnavailable),
     ):

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.declare import Rule
-from flows.kinds.changelog import inbox
+from flows.kinds.changelog import inbox, reading
 from flows.values.errors import MedallionError
 from tests.kinds.changelog.log_ends import LogEnds
 
@@ -237,7 +237,7 @@ async def test_one_read_of_the_log_serves_all_tables_of_a_run(ends: LogEnds, mon
     await ends.load("other")
     ends.source("insert into other values (1, 'one')")
     ends.source("delete from items where id = 1")
-    reads, honest = list[int](), inbox.pour
+    reads, honest = list[int](), reading.pour
 
     async def counted(*given: object) -> object:
         reads.append(1)

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.declare import Merge
-from flows.kinds.changelog import Table, inbox
+from flows.kinds.changelog import Table, inbox, reading
 from flows.values.errors import MedallionError, SourceUnavailable
 from tests.kinds.changelog.log_ends import LogEnds
 from tests.kinds.changelog.test_changes import start
@@ -97,7 +97,7 @@ async def test_columns_that_change_while_a_load_begins_lose_no_value(
     ends: LogEnds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await start(ends)
-    honest = inbox.pour
+    honest = reading.pour
 
     async def meanwhile(*given: object) -> object:
         ends.source("alter table items add column note text")

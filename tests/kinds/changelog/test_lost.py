@@ -7,7 +7,7 @@ import pytest
 
 from flows.access.addresses import connect
 from flows.declare import Log, Timestamp
-from flows.kinds.changelog import inbox, slot
+from flows.kinds.changelog import inbox, reading, slot
 from flows.kinds.changelog.slot import Exporter
 from flows.kinds.postgres import Database
 from flows.values.errors import MedallionError
@@ -284,7 +284,7 @@ async def test_a_publication_that_is_made_again_while_the_log_is_read_is_noticed
 ) -> None:
     await start(ends)
     ends.source("update items set amount = -1 where id = 1")
-    name, honest = (await ends.look()).names.publication, inbox.pour
+    name, honest = (await ends.look()).names.publication, reading.pour
 
     async def meanwhile(*given: object) -> object:
         ends.admin(f"drop publication {name}")

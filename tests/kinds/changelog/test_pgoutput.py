@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from flows.kinds.changelog import pgoutput
-from flows.kinds.changelog.pgoutput import Block, Decoder
+from flows.kinds.changelog.messages import Block
+from flows.kinds.changelog.pgoutput import Decoder
 from flows.landing.copy import HEADER, TRAILER
 from flows.values.errors import SourceError
 
