@@ -14,13 +14,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from flows.kinds.debezium.convert import UNDECODABLE, number
 from flows.kinds.debezium.declared import EventTable
 from flows.kinds.debezium.envelope import Event, Row, Unread
-from flows.kinds.debezium.values import UNDECODABLE, Kind, by_schema, by_type, placeholders, undeclared
+from flows.kinds.debezium.values import Kind, by_schema, by_type, placeholders, undeclared
 from flows.values.errors import DataRefused
 
 Key = tuple[str, ...]
 _NULL = b"null"
+_LONGEST_PLACEHOLDER = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +170,9 @@ class Kinds:
             value = bytes(raw)
             kind = self.of(name, event)
             types[name] = kind.raw_type
-            if value in self._placeholders:
+            if self._is_placeholder(value):
                 value = bytes(before[name]) if before is not None and name in before else value
-                if value in self._placeholders:
+                if self._is_placeholder(value):
                     kept.add(name)
                     continue
             try:
@@ -178,6 +180,11 @@ class Kinds:
             except UNDECODABLE:
                 raise Unread("value_fits_type", f"the value of {name} is none of type {kind.raw_type}") from None
         return values, kept
+
+    def _is_placeholder(self, value: bytes) -> bool:
+        if value[:1] in (b"[", b"{") and len(value) < _LONGEST_PLACEHOLDER:
+            value = value.translate(None, b" \t\r\n")  # as other writers of JSON may add them
+        return value in self._placeholders
 
     def _by_schema(self, event: Event) -> dict[str, Kind]:
         assert event.fields is not None  # the caller has looked
@@ -192,19 +199,26 @@ class Kinds:
             except UNDECODABLE:
                 kind = undeclared()
             if declared is not None:
-                kind = declared if _by_declaration(declared, kind, one) else Kind(declared.raw_type, kind.decode)
+                kind = _fitted(declared, kind, one)
             made[name] = kind
         self._known[id(event.fields)] = event.fields, made
         return made
 
 
-def _by_declaration(declared: Kind, by_schema: Kind, one: Mapping[str, object]) -> bool:
-    """Whether the schema does not say what the declaration does: bytes written as a text, moments as a number."""
+def _fitted(declared: Kind, kind: Kind, one: Mapping[str, object]) -> Kind:
+    """A declared column's, whose value is written as its schema says. Without a name a schema does not say everything:
+    bytes may be written as a text, moments as a number, and numbers that are not finite as words."""
     if one.get("name"):
-        return False
-    as_text = declared.raw_type == "bytea" and by_schema.raw_type == "text"
-    moment = declared.raw_type.startswith(("date", "time", "interval"))
-    return as_text or (moment and by_schema.raw_type in ("integer", "bigint"))
+        return Kind(declared.raw_type, kind.decode)
+    written, wanted = kind.raw_type, declared.raw_type
+    if written == "text" and wanted.startswith(("numeric", "real", "double")) and not wanted.endswith("[]"):
+        return Kind(wanted, number)
+    as_declared = (
+        (written == "text" and wanted == "bytea")
+        or (written == "boolean" and wanted.startswith("bit"))
+        or (written in ("integer", "bigint") and wanted.startswith(("date", "time", "interval")))
+    )
+    return declared if as_declared else Kind(wanted, kind.decode)
 
 
 def kinds_of(table: EventTable, encodings: object, placeholder: str) -> Kinds:

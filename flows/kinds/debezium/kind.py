@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
-_NOT_COMPARED = (
-    "events say what changed, and not what the source holds; reconcile the database itself"
-)
+_NOT_COMPARED = "events say what changed, and not what the source holds; reconcile the database itself"
 
 
 class DebeziumEvents(Kind[Debezium, EventTable]):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flows.kinds.debezium.declared import Debezium, EventTable
 from flows.kinds.debezium.position import Position, position_of
+from flows.kinds.debezium.values import is_unprotected
 from flows.kinds.files.left import Left, in_words
 from flows.kinds.files.manifest import Listed
 from flows.kinds.files.place import Found, Place
@@ -71,8 +72,19 @@ async def plan_events(warehouse: Connection[Record], place: Place, source: Debez
         _reason(pending, position, why),
         lower=position.text,
         warning=in_words(left),
+        cautions=_cautions(table, raw),
     )
     return EventsPlan(plan, target, raw, position, stored, pending, left, listed)
+
+
+def _cautions(table: EventTable, raw: Mapping[str, str] | None) -> tuple[str, ...]:
+    at_risk = [name for name, kind in {**(raw or {}), **table.types}.items() if is_unprotected(kind)]
+    if not at_risk:
+        return ()
+    return (
+        f"an update that leaves a large value of {', '.join(at_risk)} as it is sends null for it, as Debezium has no "
+        "placeholder for the type: give the table replica identity full, or read it by another kind of source",
+    )
 
 
 def _is_read(found: Found, known: KnownFiles) -> bool:

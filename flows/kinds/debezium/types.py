@@ -55,4 +55,4 @@ def valid(text: str, kind: str) -> str:
     whole = re.sub(r"\([\d,]+\)", "", kind)
     if whole != kind and not kind.startswith("bit"):
         fits = f"case when {fits} then {text}::{whole} is not distinct from {text}::{kind}::{whole} else false end"
-    return f"coalesce({fits}, {text} is null)"
+    return f"({text} is null or {fits})"

@@ -25,7 +25,7 @@ from tests.private_cluster import private_cluster
 EVENTS = Path(__file__).with_name("events")
 ENGINE = Path(__file__).with_name("engine.py")
 
-_TABLES = """
+TABLES = """
 create extension if not exists hstore;
 create type public.mood as enum ('calm', 'cross');
 create table public.items (id bigint primary key, name text, amount integer, note text);
@@ -39,7 +39,7 @@ create table public.kinds (
 );
 insert into public.items values (1, 'one', 10, null), (2, 'two', 20, repeat('long ', 2000));
 """
-_KINDS = """
+KINDS = """
 insert into public.kinds values (
     1, 1234.50, 0.1000, 0.1, 1.5, 7, true, '2024-02-29', '2024-02-29 23:59:59.123', '2024-02-29 23:59:59.123456',
     '2024-02-29 23:59:59.123456+02', '23:59:59.123456', '23:59:59.123', '12:00:00.5+02', '1 mon 2 days 03:04:05.678',
@@ -53,7 +53,7 @@ insert into public.kinds values (
 ), (3, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
     null, null, null, null, null, null, null, null, null, null, null, null, null);
 """
-_INFINITE = """
+INFINITE = """
 insert into public.kinds (id, loose, ratio, day, at_us, zoned) values
     (4, 'Infinity', '-Infinity', 'infinity', 'infinity', '-infinity'),
     (5, '-Infinity', 'NaN', '-infinity', '-infinity', 'infinity');
@@ -85,6 +85,23 @@ _SETTINGS = {
     "tombstones.on.delete": "true",
     "skipped.operations": "none",
 }
+#: Values that are stored apart and do not change: placeholders of every type that can have them.
+_LARGE = """
+create table public.large (
+    id integer primary key, n integer, t text, b bytea, j jsonb, h hstore, v varbit, ta text[], ia integer[],
+    ba bigint[], da double precision[], fa real[], ua uuid[], na numeric(9, 2)[], de date[], sa timestamp[]
+);
+"""
+_LARGE_COLUMNS = "t b j h v ta ia ba da fa ua na de sa"
+_APART = """
+    insert into public.large select 1, 1, repeat('t', 9000), convert_to(repeat('b', 9000), 'UTF8'),
+        to_jsonb(repeat('j', 9000)), hstore('a', repeat('h', 9000)),
+        repeat('10', 20000)::varbit, array[repeat('a', 9000)], array_agg(i::integer), array_agg(i::bigint),
+        array_agg(i::double precision), array_agg(i::real), array_agg(gen_random_uuid()), array_agg(i::numeric(9, 2)),
+        array_agg('2024-01-01'::date + i::integer),
+        array_agg('2024-01-01'::timestamp + make_interval(days => i::integer))
+    from generate_series(1, 2500) as i
+"""
 STORIES: Mapping[str, Mapping[str, str]] = {
     "with_schemas": {},
     "without_schemas": {
@@ -105,6 +122,8 @@ ENCODINGS: Mapping[str, Mapping[str, str]] = {
         "time.precision.mode": "adaptive_time_microseconds", "binary.handling.mode": "base64-url-safe",
     },
 }  # fmt: skip
+#: Placeholders, with values written as texts and as they are.
+UNCHANGED: Mapping[str, Mapping[str, str]] = {"unchanged": {}, "unchanged_string": ENCODINGS["string"]}
 
 
 @contextmanager
@@ -131,7 +150,10 @@ def engine(python: str, database: str, settings: Mapping[str, str], folder: Path
         finally:
             assert running.stdin is not None
             running.stdin.close()
-            running.wait(40)
+            try:
+                running.wait(40)
+            except subprocess.TimeoutExpired:
+                running.kill()
 
 
 def lines(events: Path, topic: str) -> list[dict[str, Any]]:
@@ -150,18 +172,28 @@ def wait_for(events: Path, topic: str, count: int) -> None:
         time.sleep(0.3)
 
 
-def _record(python: str, url: str, name: str, settings: Mapping[str, str], folder: Path, story: bool) -> None:
-    table = "items" if story else "kinds"
+#: By the file: the table, what happens to it, and how many events it has before and afterwards.
+_TOLD = {
+    **dict.fromkeys(STORIES, ("items", _STORY, 2, 15)),
+    **dict.fromkeys(ENCODINGS, ("kinds", [INFINITE], 3, 5)),
+    **dict.fromkeys(UNCHANGED, ("large", ["update public.large set n = 2"], 1, 2)),
+}
+
+
+def _record(python: str, url: str, name: str, settings: Mapping[str, str], folder: Path) -> None:
+    table, story, before, after = _TOLD[name]
     settings = {"table.include.list": f"public.{table}", "converter.schemas.enable": "true", **settings}
     with engine(python, url, settings, folder / name) as events, psycopg.connect(url, autocommit=True) as source:
-        wait_for(events, f"shop.public.{table}", 2 if story else 3)
+        wait_for(events, f"shop.public.{table}", before)
         time.sleep(1)  # the stream begins
-        for statement in _STORY if story else [_INFINITE]:
+        for statement in story:
             source.execute(statement.encode())
-        wait_for(events, f"shop.public.{table}", 15 if story else 5)
+        wait_for(events, f"shop.public.{table}", after)
         time.sleep(1)
     made_by = json.dumps({"debezium": "3.6.3.Final", "postgres": "18", "settings": settings})
     kept = events.read_text(encoding="utf-8")
+    if name in UNCHANGED:  # the row itself is large, and none of its values matter
+        kept = "".join(line for line in kept.splitlines(keepends=True) if '"op\\":\\"u' in line)
     (EVENTS / f"{name}.jsonl").write_text(f"{made_by}\n{kept}", encoding="utf-8")
 
 
@@ -169,14 +201,18 @@ def main(python: str, *names: str) -> None:
     """Record everything, or the named files."""
     log = {"wal_level": "logical", "max_replication_slots": "20", "max_wal_senders": "20"}
     with private_cluster(log) as private, tempfile.TemporaryDirectory() as folder:
-        for name, settings in [*STORIES.items(), *ENCODINGS.items()]:
+        for name, settings in [*STORIES.items(), *ENCODINGS.items(), *UNCHANGED.items()]:
             if names and name not in names:
                 continue
             shop = private.shop(f"recorded_{name}")
             with psycopg.connect(shop.url("admin"), autocommit=True) as source:
-                source.execute(_TABLES.encode())
-                source.execute(_KINDS.encode())
-            _record(python, shop.url("admin"), name, settings, Path(folder), name in STORIES)
+                source.execute(TABLES.encode())
+                source.execute(KINDS.encode())
+                source.execute(_LARGE.encode())
+                for column in _LARGE_COLUMNS.split():
+                    source.execute(f"alter table public.large alter column {column} set storage external".encode())
+                source.execute(_APART.encode())
+            _record(python, shop.url("admin"), name, settings, Path(folder))
 
 
 if __name__ == "__main__":
