@@ -41,7 +41,8 @@ class Version:
 
 @dataclass(slots=True)
 class Fold:
-    """The changes of one commit. `types` are raw's types of the columns that were seen, in order."""
+    """The changes of one commit. `types` are raw's types of the columns that were seen, in order; `deleted` is the last
+    delete, which the row of a changed key follows, maybe in the next commit."""
 
     table: EventTable
     kinds: Kinds
@@ -49,7 +50,7 @@ class Fold:
     types: dict[str, str] = field(default_factory=dict)
     truncated: bool = False
     changes: int = 0
-    _deleted: tuple[Event, Key] | None = None
+    deleted: tuple[Event, Key] | None = None
 
     def add(self, event: Event) -> None:
         """The next change.
@@ -59,7 +60,7 @@ class Fold:
         """
         if event.op == "t":
             self.versions.clear()
-            self.truncated, self._deleted = True, None
+            self.truncated, self.deleted = True, None
         elif event.op in ("d", "tombstone"):
             self._delete(event)
         else:
@@ -86,7 +87,7 @@ class Fold:
             offset=event.offset,
         )
         if event.op == "d":
-            self._deleted = event, key
+            self.deleted = event, key
 
     def _write(self, event: Event) -> None:
         assert event.after is not None  # the envelope is checked
@@ -117,8 +118,8 @@ class Fold:
             old = self._texts(event.was)
         elif event.op == "u" and event.before is not None and self._has_key(event.before):
             old = self._texts(event.before)
-        elif event.op == "c" and self._deleted is not None and event.at is not None:
-            deleted, before = self._deleted
+        elif event.op == "c" and self.deleted is not None and event.at is not None:
+            deleted, before = self.deleted
             old = before if deleted.at == event.at and deleted.partition == event.partition else None
         else:
             return None
@@ -176,7 +177,7 @@ class Kinds:
                     kept.add(name)
                     continue
             try:
-                values[name] = None if value == _NULL else kind.decode(value)
+                values[name] = None if value == _NULL else _storable(kind.decode(value))
             except UNDECODABLE:
                 raise Unread("value_fits_type", f"the value of {name} is none of type {kind.raw_type}") from None
         return values, kept
@@ -203,6 +204,14 @@ class Kinds:
             made[name] = kind
         self._known[id(event.fields)] = event.fields, made
         return made
+
+
+def _storable(text: str) -> str:
+    """Raises: ValueError: PostgreSQL has no such text."""
+    if "\0" in text:
+        raise ValueError
+    text.encode()
+    return text
 
 
 def _fitted(declared: Kind, kind: Kind, one: Mapping[str, object]) -> Kind:

@@ -103,7 +103,7 @@ class _Loading:
                 event = self._event(reader, one, commit)
                 if self._is_full(commit, event, before):
                     yield commit
-                    commit = self._begin()
+                    commit = self._begin(commit)
                 if event is not None:
                     before = event.commit
                     self._fold(commit, event, one)
@@ -113,8 +113,8 @@ class _Loading:
         commit.last = True
         yield commit
 
-    def _begin(self) -> _Commit:
-        return _Commit(Fold(self.run.table, self.kinds))
+    def _begin(self, before: _Commit | None = None) -> _Commit:
+        return _Commit(Fold(self.run.table, self.kinds, deleted=before.fold.deleted if before else None))
 
     def _event(self, reader: Reader, one: Arrived, commit: _Commit) -> Event | None:
         try:

@@ -183,11 +183,16 @@ _PRIMITIVES = {
 }
 
 
+# Values beyond some 2 kB are stored apart.
+_BITS_STORED_APART = 16_000
+
+
 def is_unprotected(raw_type: str) -> bool:
     """Whether an unchanged TOAST value of the type is a plain null in an event (Debezium 3.6, run): of bit strings, and
     of arrays of fractions and moments."""
     if raw_type.startswith("bit"):
-        return True
+        length = raw_type.rstrip(")").partition("(")[2]
+        return not length or int(length) > _BITS_STORED_APART
     return raw_type.endswith("[]") and raw_type.startswith(("double", "real", "numeric", "timestamp", "date", "time"))
 
 
