@@ -181,6 +181,8 @@ class Inbox:
             'where i.partition = o.partition and i."offset" = o."offset" and i.ctid > o.ctid'
         )
         self.again += int(done.split()[-1])
+        # Without statistics, each of the reads by the index would be a scan and a sort.
+        await self.warehouse.execute(f"analyze {self.relation}")
 
     async def each(self, count: int = 5_000) -> AsyncGenerator[Arrived, None]:
         """The events by partition and offset."""
