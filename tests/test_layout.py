@@ -129,8 +129,9 @@ def test_no_function_takes_eight_parameters() -> None:
     assert long == [], "group parameters that belong together in a frozen dataclass"
 
 
-#: A kind that reads the databases of others in another way, and copies and compares their tables as those do.
-BUILT_ON = {"changelog": {"postgres"}, "captured": {"postgres", "databases"}}
+#: A kind that reads the databases of others in another way, and copies and compares their tables as those do; or the
+#: files of another one.
+BUILT_ON = {"changelog": {"postgres"}, "captured": {"postgres", "databases"}, "debezium": {"files"}}
 
 
 def test_nothing_outside_its_folder_knows_a_kind_of_source() -> None:

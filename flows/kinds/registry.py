@@ -68,6 +68,12 @@ def _captured() -> Kind[Any, Any]:
     return Captured()
 
 
+def _debezium() -> Kind[Any, Any]:
+    from flows.kinds.debezium.kind import DebeziumEvents
+
+    return DebeziumEvents()
+
+
 _MADE_BY = {
     "postgres": _postgres,
     "databases": _databases,
@@ -76,6 +82,7 @@ _MADE_BY = {
     "files": _files,
     "changelog": _changelog,
     "captured": _captured,
+    "debezium": _debezium,
 }
 
 KINDS: dict[str, Kind[Any, Any]] = {name: cast("Kind[Any, Any]", _Later(make)) for name, make in _MADE_BY.items()}

@@ -13,7 +13,7 @@ from flows.kinds.files.declared import Files
 from flows.kinds.files.left import FileProblem, Left, in_words
 from flows.kinds.files.manifest import Listed, listed_in
 from flows.kinds.files.place import Found, Place
-from flows.kinds.files.ready import Manifest, Marker, Settled
+from flows.kinds.files.ready import Manifest, Marker, Ready, Settled
 from flows.kinds.files.state import KnownFile, KnownFiles, read_files
 from flows.kinds.files.table import FileTable
 from flows.landing.table import Target, raw_columns
@@ -65,7 +65,7 @@ async def plan_files(warehouse: Connection[Record], place: Place, source: Files,
         why = await reloads.reason(warehouse, source.name, table.name)
     left: list[Left] = []
     found = place.matching(table.pattern, left)
-    complete, listed = _complete(place, source, found, left)
+    complete, listed = complete_files(place, source.ready, found, left)
     complete = with_members(place, complete, table.members, source.max_expansion, left)
     present = {one.path: one for one in complete}
     there = {one.path for one in found}
@@ -122,11 +122,11 @@ def _reason(pending: Sequence[Found], gone: Sequence[KnownFile], known: KnownFil
     return "; ".join(parts)
 
 
-def _complete(
-    place: Place, source: Files, found: Sequence[Found], left: list[Left]
+def complete_files(
+    place: Place, ready: Ready, found: Sequence[Found], left: list[Left]
 ) -> tuple[list[Found], dict[str, Listed]]:
     """The complete files, and what manifests say of them; the others are added to `left`."""
-    match source.ready:
+    match ready:
         case Settled() as settled:
             untold = 'its place does not tell when it was written: declare Marker, Manifest, or Settled("0 s")'
             told, silent = _split(found, lambda one: one.quiet is not None or not settled.seconds)
