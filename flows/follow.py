@@ -20,7 +20,7 @@ from flows.failures.diagnose import diagnose
 from flows.kinds.registry import kind_of
 from flows.observe import sentry
 from flows.observe.progress import report
-from flows.privacy.erase import erase_returned
+from flows.privacy.returned import erase_returned
 from flows.publish.budget import shared_budgets
 from flows.publish.following import Following, Progress
 from flows.state import runs

@@ -8,6 +8,7 @@ from flows.declare import Rule, Triggers
 from flows.declare.subject import Subject
 from flows.kinds.captured import Table
 from flows.privacy import erase as erasing
+from flows.privacy.returned import erase_returned
 from flows.values.errors import DeclarationError
 from flows.values.settings import settings
 from flows.verbs.backfill import dividing_column
@@ -122,5 +123,5 @@ async def test_a_person_whom_the_source_still_has_is_erased_again(person: Captur
     await erasing.erase(PERSON, "1", despite_source=True)
     person.source("update items set name = 'Anna' where id = 1")
     batch = (await person.load()).batch_id
-    assert await erasing.erase_returned("shop", [batch]) == 1
+    assert await erase_returned("shop", [batch]) == 1
     assert person.raw("select id from raw_shop.items") == [(2,)]
