@@ -96,6 +96,7 @@ async def test_rows_in_quarantine_that_a_changed_rule_allows_are_replayed(found:
 @pytest.fixture
 def person(found: CapturedEnds, monkeypatch: pytest.MonkeyPatch) -> CapturedEnds:
     monkeypatch.setattr(erasing, "SUBJECTS", (PERSON,))
+    monkeypatch.setattr("flows.privacy.returned.SUBJECTS", (PERSON,))
     monkeypatch.setattr("flows.verbs.preview.find_table", lambda _: (found.declared, found.tables[0]))
     monkeypatch.setenv("MEDALLION_ERASURE_KEY", "a-secret-of-the-tests")
     settings.cache_clear()
