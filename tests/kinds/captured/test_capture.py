@@ -131,6 +131,26 @@ async def test_a_changed_limit_is_set_up_again_without_a_full_read(
     assert (await declared.load()).strategy == "merge"
 
 
+async def test_a_table_that_is_gone_hides_no_other_from_status_and_watch(
+    declared: CapturedEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDALLION_SOURCE_SHOP_OWNER_URL", declared.shop.url("admin"))
+    declared.source("create table others (id bigint primary key)")
+    declared.tables.append(Table("others", key="id", load=Merge()))
+    monkeypatch.setattr("flows.verbs.find.SOURCES", (declared.declared,))
+    await set_up("shop")
+    declared.source("insert into items values (1, 'a')")
+    declared.source("drop table others")
+    (found,) = await status(["shop"])
+    assert isinstance(found, TriggerStatus)
+    assert [(table.table, table.rows, table.problem) for table in found.tables] == [
+        ("items", 1, None),
+        ("others", 0, "the table does not exist"),
+    ]
+    told = await captured_changes_wait(None, timedelta(), (declared.declared,))  # type: ignore[arg-type]
+    assert {one.subject for one in told} == {"captured shop.items", "captured shop.others"}
+
+
 def test_what_waits_too_long_is_too_large_or_not_recorded_is_an_alert() -> None:
     tables = [
         TriggeredTable("fine", 10, 1_000, 60.0),
