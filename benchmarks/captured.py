@@ -89,7 +89,7 @@ def _once(
         bench.execute("source", f"insert into items select n, 'old', 0 from generate_series(0, {rows - 1}) as n")
     if triggers != "none":
         table = Table("items", key="id", load=Merge())
-        key = [KeyColumn("id", "bigint")]
+        key = [KeyColumn("id", "bigint", "bigint")]
         made = Statements(Names.of("shop", table), table.relation, key, Triggers(), by_row=triggers == "row")
         bench.execute("source", f"create schema {SCHEMA}")
         for statement in (*made.change_table(), made.function(), *made.create_triggers()):
