@@ -23,8 +23,8 @@ class Triggers:
     `max_waiting`: when the change table of a table is larger than so many bytes, its triggers stop to record, and the
     next load reads the table in full: a pipeline that is down does not fill the source's disk.
     `per="row"` has PostgreSQL run them for each row instead of each statement: cheaper if nearly all writes are updates
-    of single rows, and needed for tables that a logical subscription writes, which fires no statement triggers.
-    Partitioned tables, MySQL and MariaDB always have row triggers.
+    of single rows. Partitioned tables, tables that a logical subscription writes, MySQL and MariaDB always have row
+    triggers.
 
     Raises:
         DeclarationError: the limit is not a size, or `per` is unknown.

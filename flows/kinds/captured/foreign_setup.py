@@ -12,7 +12,7 @@ from flows.kinds.captured.foreign_names import ForeignNames, belongs_to, drop, q
 from flows.kinds.captured.foreign_state import look_foreign
 from flows.kinds.captured.state import declared
 from flows.kinds.databases.connection import Reader
-from flows.values.errors import SourceError
+from flows.values.errors import MedallionError, SourceError
 
 _OWNER = "an account with create, trigger, create routine, event, process and grant option on the database"
 _ACCOUNTS = (
@@ -146,7 +146,14 @@ async def capture_status(reader: Reader, source: Database) -> TriggerStatus:
     """What `medallion capture status` shows. Changes nothing."""
     tables = []
     for table in source.tables:
-        state = await look_foreign(reader, source, table)
+        try:
+            state = await look_foreign(reader, source, table)
+        except MedallionError as refused:
+            if refused.retryable:
+                raise
+            # The others are shown all the same.
+            tables.append(TriggeredTable(table.name, 0, 0, None, refused.what))
+            continue
         rows, oldest, problem = 0, None, state.problem
         if state.identity is not None:
             (row,) = await reader.rows(

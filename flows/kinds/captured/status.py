@@ -8,6 +8,7 @@ from flows.declare.database import Database
 from flows.kinds.answers import TriggeredTable, TriggerStatus
 from flows.kinds.captured.setup import undeclared
 from flows.kinds.captured.state import declared, look
+from flows.values.errors import MedallionError
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -23,7 +24,14 @@ async def capture_status(origin: Connection[Record], source: Database) -> Trigge
     """What `medallion capture status` shows. Changes nothing."""
     tables = []
     for table in source.tables:
-        state = await look(origin, source, table)
+        try:
+            state = await look(origin, source, table)
+        except MedallionError as refused:
+            if refused.retryable:
+                raise
+            # The others are shown all the same.
+            tables.append(TriggeredTable(table.name, 0, 0, None, refused.what))
+            continue
         problem, rows, age = state.problem, 0, None
         if state.has_changes and state.may_read:
             row = await origin.fetchrow(_WAITING.format(changes=state.names.changes))

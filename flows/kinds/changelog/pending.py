@@ -20,6 +20,7 @@ from flows.kinds.changelog.reading import pour
 from flows.kinds.postgres.compare.both_ends import Ends as Snapshots
 from flows.kinds.postgres.compare.compare import Pending
 from flows.landing.table import LANDING_SCHEMA, Target
+from flows.state import ledger
 from flows.values.checksum import Key
 from flows.values.errors import MedallionError
 from flows.values.identifiers import qualified, quote_identifier
@@ -41,11 +42,19 @@ async def pending_keys(ends: Ends[Database, Table]) -> AsyncIterator[Pending]:
             if relation is None:
                 connections.append(await opened.enter_async_context(connect(ends.warehouse, side="warehouse")))
                 relation = await _changed(ends, target, snapshots, connections[0])
+            if not relation and await _is_loaded_meanwhile(connections[0], target, snapshots):
+                return set(keys)  # the log has let go of what raw's snapshot does not have yet
             return await _among(connections[0], relation, ends.table, keys) if relation else set()
 
         yield pending
         if relation:
             await connections[0].execute(f"drop table if exists {relation}")
+
+
+async def _is_loaded_meanwhile(warehouse: Connection[Record], target: Target, snapshots: Snapshots) -> bool:
+    """Whether a load has moved the table's position since raw's snapshot."""
+    state = await ledger.read_cursor(warehouse, target.source, target.table)
+    return position.of(state) != position.of(snapshots.state)
 
 
 async def _changed(

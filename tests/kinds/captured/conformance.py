@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +14,8 @@ from flows.kinds.captured import Database, Table
 from flows.kinds.captured.setup import set_up
 from flows.values.connection import DatabaseConnection
 from tests.conftest import TestDatabase
-from tests.kinds.conformance.end import SECRET, End, Fixture, Items
+from tests.kinds.conformance.end import SECRET, End, Fixture
+from tests.kinds.conformance.in_postgres import InPostgres
 from tests.publish.two_ends import run_sql
 
 SOURCE = Database(
@@ -34,10 +35,8 @@ SOURCE = Database(
 
 
 @dataclass
-class CapturedEnd(End):
+class CapturedEnd(InPostgres):
     """A table without a constraint, whose changes are recorded."""
-
-    shop: TestDatabase = field(kw_only=True)
 
     def write(self, *items: tuple[int, str, int]) -> None:
         for number, name, amount in items:
@@ -51,29 +50,12 @@ class CapturedEnd(End):
                 values,
             )
 
-    def delete(self, number: int) -> None:
-        run_sql(self.shop.url("app"), "delete from items where id = %s", [number])
-
     def double(self, number: int, name: str | None = None) -> None:
         run_sql(
             self.shop.url("app"),
             "insert into items select id, coalesce(%s, name), amount from items where id = %s",
             [name, number],
         )
-
-    def held(self) -> Items:
-        return {row[0]: row[1:] for row in run_sql(self.shop.url("app"), "select id, name, amount from items")}
-
-    def hide(self, number: int) -> bool:
-        run_sql(self.shop.url("app"), f"create policy hidden on items for select using (id <> {number})")
-        run_sql(self.shop.url("app"), "alter table items enable row level security")
-        return True
-
-    @contextmanager
-    def broken(self) -> Iterator[None]:
-        run_sql(self.shop.url("app"), "alter table items rename to items_away")
-        yield
-        run_sql(self.shop.url("app"), "alter table items_away rename to items")
 
 
 @contextmanager

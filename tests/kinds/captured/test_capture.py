@@ -1,5 +1,6 @@
 """`medallion capture` of a source with triggers: shown first, created on request, watched, dropped."""
 
+import asyncio
 import io
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,7 +18,10 @@ from flows.operations.checks.captured import captured_changes_wait, conditions
 from flows.values.errors import DeclarationError
 from flows.values.settings import settings
 from flows.verbs.capture import asks, drop, missing, set_up, status
+from tests.docs.markdown import blocks
 from tests.kinds.captured.captured_ends import CapturedEnds
+
+TRIGGERS = "select count(*) from pg_trigger where not tgisinternal and tgrelid = 'items'::regclass"
 
 
 @pytest.fixture
@@ -75,16 +79,42 @@ async def test_the_owner_sets_up_and_again_changes_nothing(
 
 def test_statements_are_shown_and_run_on_request(declared: CapturedEnds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDALLION_SOURCE_SHOP_OWNER_URL", declared.shop.url("admin"))
-    triggers = "select count(*) from pg_trigger where not tgisinternal and tgrelid = 'items'::regclass"
-
     shown = CliRunner().invoke(app, ["setup", "shop"], input="n\n")
-    assert (shown.exit_code, declared.admin(triggers)) == (1, [(0,)])
+    assert (shown.exit_code, declared.admin(TRIGGERS)) == (1, [(0,)])
     done = CliRunner().invoke(app, ["setup", "shop", "--yes"])
-    assert (done.exit_code, declared.admin(triggers)) == (0, [(4,)])
+    assert (done.exit_code, declared.admin(TRIGGERS)) == (0, [(4,)])
     kept = CliRunner().invoke(app, ["drop", "shop"], input="n\n")
-    assert (kept.exit_code, declared.admin(triggers)) == (1, [(4,)])
+    assert (kept.exit_code, declared.admin(TRIGGERS)) == (1, [(4,)])
     gone = CliRunner().invoke(app, ["drop", "shop", "--yes"])
-    assert (gone.exit_code, declared.admin(triggers)) == (0, [(0,)])
+    assert (gone.exit_code, declared.admin(TRIGGERS)) == (0, [(0,)])
+
+
+async def test_the_commands_of_the_documentation_do_what_they_say(
+    declared: CapturedEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of docs/capture.md, in their order."""
+    monkeypatch.setenv("MEDALLION_SOURCE_SHOP_OWNER_URL", declared.shop.url("admin"))
+    declared.source("insert into items values (1, 'a')")
+    (block,) = [block for block in blocks("sh") if block.document == "docs/capture.md"]
+    lines = [line.partition("#")[0].split() for line in block.code.splitlines()]
+    commands = [[word.replace("erp", "shop") for word in line] for line in lines]
+    answers = {}
+    for command in commands:
+        if command[1] == "run":
+            assert (await declared.load()).counts.rows_read == 1
+            continue
+        assert command[:2] == ["medallion", "capture"]
+        done = await asyncio.to_thread(CliRunner().invoke, app, command[2:], input="y\n")
+        assert done.exit_code == 0, (command, done.output)
+        answers[tuple(command[2:])] = done.output, declared.admin(TRIGGERS)
+    there = {command: triggers for command, (_, [(triggers,)]) in answers.items()}
+    assert there == {
+        ("setup", "shop", "--plan"): 0,
+        ("setup", "shop"): 4,
+        ("status", "shop"): 4,
+        ("drop", "shop"): 0,
+    }
+    assert "Run these statements at the source?" in answers["setup", "shop"][0]
 
 
 async def test_a_changed_limit_is_set_up_again_without_a_full_read(
@@ -99,6 +129,26 @@ async def test_a_changed_limit_is_set_up_again_without_a_full_read(
     assert any(step.sql.startswith("create or replace function") for step in steps)
     assert not any("create trigger" in step.sql for step in steps)
     assert (await declared.load()).strategy == "merge"
+
+
+async def test_a_table_that_is_gone_hides_no_other_from_status_and_watch(
+    declared: CapturedEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDALLION_SOURCE_SHOP_OWNER_URL", declared.shop.url("admin"))
+    declared.source("create table others (id bigint primary key)")
+    declared.tables.append(Table("others", key="id", load=Merge()))
+    monkeypatch.setattr("flows.verbs.find.SOURCES", (declared.declared,))
+    await set_up("shop")
+    declared.source("insert into items values (1, 'a')")
+    declared.source("drop table others")
+    (found,) = await status(["shop"])
+    assert isinstance(found, TriggerStatus)
+    assert [(table.table, table.rows, table.problem) for table in found.tables] == [
+        ("items", 1, None),
+        ("others", 0, "the table does not exist"),
+    ]
+    told = await captured_changes_wait(None, timedelta(), (declared.declared,))  # type: ignore[arg-type]
+    assert {one.subject for one in told} == {"captured shop.items", "captured shop.others"}
 
 
 def test_what_waits_too_long_is_too_large_or_not_recorded_is_an_alert() -> None:

@@ -131,7 +131,7 @@ async def test_a_source_that_was_set_up_again_is_read_in_full(ends: CapturedEnds
     await ends.drop()
     ends.source("update items set name = 'unseen' where id = 1")
     await ends.set_up()
-    assert await ends.plan() == ("reload", "the change table was created again since the last load")
+    assert await ends.reason() == ("reload", "the change table was created again since the last load")
     await ends.load()
     assert ends.same()
 

@@ -253,6 +253,21 @@ async def test_both_ends_are_compared_by_counts(ends: Ends) -> None:
     assert (await ends.compare()).result == "different"
 
 
+async def test_recorded_keys_are_pending_in_a_comparison_by_counts(ends: Ends) -> None:
+    await ends.create()
+    ends.server.run("insert into items values (1, 'a'), (2, 'b'), (3, 'c')")
+    await ends.load()
+    ends.server.run("insert into items values (4, 'd'), (5, 'e')")
+    found = await ends.compare()
+    assert (found.result, found.pending) == ("match", 2)
+    ends.server.run("delete from items where id in (1, 2, 3)")
+    found = await ends.compare()
+    assert (found.result, found.differences) == ("match", 0)
+    run_sql(ends.warehouse.url("loader"), "delete from raw_erp.items where id <= 3")
+    ends.server.run(f"delete from {CHANGES}")
+    assert (await ends.compare()).result == "different"
+
+
 async def test_nothing_is_left_behind_when_capture_is_dropped(ends: Ends) -> None:
     await ends.create()
     assert all(step.done for step in await ends.as_owner(tear_down))

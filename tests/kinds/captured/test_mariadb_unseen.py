@@ -16,7 +16,6 @@ from tests.conftest import TestCluster, fresh_warehouse
 from tests.eventually import eventually
 from tests.kinds.captured.mariadb_ends import CHANGES, Ends
 from tests.kinds.databases.loading import MISSING
-from tests.publish.two_ends import run_sql
 
 pytestmark = [pytest.mark.skipif(bool(MISSING), reason=MISSING), pytest.mark.xdist_group("mariadb")]
 pytest.importorskip("arrow_odbc", reason="the extra `databases` is not installed", exc_type=ImportError)
@@ -287,18 +286,3 @@ async def test_a_server_that_is_read_only_is_refused(ends: Ends) -> None:
             await ends.load()
     finally:
         ends.server.run("set global read_only = off")
-
-
-async def test_recorded_keys_are_pending_in_a_comparison_by_counts(ends: Ends) -> None:
-    await ends.create()
-    ends.server.run("insert into items values (1, 'a'), (2, 'b'), (3, 'c')")
-    await ends.load()
-    ends.server.run("insert into items values (4, 'd'), (5, 'e')")
-    found = await ends.compare()
-    assert (found.result, found.pending) == ("match", 2)
-    ends.server.run("delete from items where id in (1, 2, 3)")
-    found = await ends.compare()
-    assert (found.result, found.differences) == ("match", 0)
-    run_sql(ends.warehouse.url("loader"), "delete from raw_erp.items where id <= 3")
-    ends.server.run(f"delete from {CHANGES}")
-    assert (await ends.compare()).result == "different"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,7 +10,8 @@ from flows.declare import Log, Merge, Rule
 from flows.kinds.changelog import Database, Table
 from tests.conftest import TestDatabase
 from tests.kinds.changelog.log_ends import log_source
-from tests.kinds.conformance.end import SECRET, End, Fixture, Items
+from tests.kinds.conformance.end import SECRET, End, Fixture
+from tests.kinds.conformance.in_postgres import InPostgres
 from tests.publish.two_ends import run_sql
 
 SOURCE = Database(
@@ -34,10 +35,8 @@ _SET_UP = (
 
 
 @dataclass
-class LogEnd(End):
+class LogEnd(InPostgres):
     """A table with a primary key, a publication and a slot."""
-
-    shop: TestDatabase = field(kw_only=True)
 
     def write(self, *items: tuple[int, str, int]) -> None:
         for number, name, amount in items:
@@ -48,25 +47,8 @@ class LogEnd(End):
                 {"id": number, "name": name, "amount": amount},
             )
 
-    def delete(self, number: int) -> None:
-        run_sql(self.shop.url("app"), "delete from items where id = %s", [number])
-
     def double(self, number: int, name: str | None = None) -> None:
         raise NotImplementedError  # its key is unique, or nothing is captured
-
-    def held(self) -> Items:
-        return {row[0]: row[1:] for row in run_sql(self.shop.url("app"), "select id, name, amount from items")}
-
-    def hide(self, number: int) -> bool:
-        run_sql(self.shop.url("app"), f"create policy hidden on items for select using (id <> {number})")
-        run_sql(self.shop.url("app"), "alter table items enable row level security")
-        return True
-
-    @contextmanager
-    def broken(self) -> Iterator[None]:
-        run_sql(self.shop.url("app"), "alter table items rename to items_away")
-        yield
-        run_sql(self.shop.url("app"), "alter table items_away rename to items")
 
 
 @contextmanager

@@ -16,17 +16,12 @@ from flows.declare import Log, Merge
 from flows.kinds.changelog import Database, Table
 from flows.kinds.changelog.capture import Capture, look
 from flows.kinds.changelog.setup import set_up
-from flows.kinds.registry import kind_of
 from flows.publish.following import Progress
-from flows.publish.session import LoadResult
-from flows.state.reconciliations import Reconciliation
 from flows.values.connection import DatabaseConnection
-from flows.verbs.compare import compare_table
-from flows.verbs.load import load_table
 from tests.conftest import TestDatabase, connect_admin
+from tests.kinds.tables_of_shop import TablesOfShop
 from tests.private_cluster import PrivateCluster, private_cluster
-from tests.publish.two_ends import Rows, run_sql
-from tests.sessions import take_over_sessions
+from tests.publish.two_ends import Rows
 
 SETTINGS = {
     "synchronous_commit": "on",
@@ -82,41 +77,17 @@ def drop_slots(database: TestDatabase) -> None:
 
 
 @dataclass
-class LogEnds:
-    """`shop` is where changes come from, `warehouse` where they go. `tables` are declared with `capture=Log()`."""
+class LogEnds(TablesOfShop):
+    """Its `tables` are declared with `capture=Log()`."""
 
-    warehouse: TestDatabase
-    shop: TestDatabase
-    tables: list[Table] = field(default_factory=list)
     log: Log = field(default_factory=Log)
-    run_id: int | None = None
     told: list[str] = field(default_factory=list)
     stretches: list[int] = field(default_factory=list)
     noted: Progress | None = None
 
-    def source(self, statement: str, parameters: Any = None) -> Rows:
-        """Run a statement at the source as the application that owns the tables."""
-        return run_sql(self.shop.url("app"), statement, parameters)
-
-    def admin(self, statement: str) -> Rows:
-        """Run a statement at the source as its administrator."""
-        return run_sql(self.shop.url("admin"), statement)
-
-    def raw(self, statement: str, parameters: Any = None) -> Rows:
-        """Run a statement in the warehouse as the loader."""
-        return run_sql(self.warehouse.url("loader"), statement, parameters)
-
     @property
     def declared(self) -> Database:
         return Database("shop", connection="shop", tables=self.tables, capture=self.log)
-
-    @property
-    def warehouse_address(self) -> DatabaseConnection:
-        return DatabaseConnection("warehouse", self.warehouse.url("loader"))
-
-    @property
-    def address(self) -> DatabaseConnection:
-        return DatabaseConnection("shop", self.shop.url("extractor"))
 
     def create(self, name: str, columns: str, key: str | tuple[str, ...] = "id", **declared: Any) -> Table:
         """A table at the source that our role may read, and its declaration."""
@@ -142,27 +113,6 @@ class LogEnds:
         async with connect(self.address, side="source") as origin:
             return await look(origin, self.declared)
 
-    async def load(self, name: str | None = None) -> LoadResult:
-        """One load of a table, as a run does it."""
-        take_over_sessions()
-        table = self.declared.table(name or self.tables[0].name)
-        return await load_table(self.warehouse_address, self.address, self.declared, table, run_id=self.run_id)
-
-    async def compare(self, name: str | None = None, *, repair: bool = False) -> Reconciliation:
-        """Both ends compared."""
-        table = self.declared.table(name or self.tables[0].name)
-        return await compare_table(self.warehouse_address, self.address, self.declared, table, repair=repair)
-
-    async def reason(self, name: str | None = None) -> tuple[str, str]:
-        """What the next load of the table would do, and why."""
-        table, kind = self.declared.table(name or self.tables[0].name), kind_of(self.declared)
-        async with (
-            connect(self.warehouse_address, side="warehouse") as warehouse,
-            kind.open(self.declared, self.address, "shop") as origin,
-        ):
-            plan = (await kind.plan(warehouse, origin, self.declared, table)).plan
-        return plan.strategy, plan.reason
-
     def live(self, name: str | None = None, columns: str = "*") -> Rows:
         """Raw's rows that are there, by their text."""
         chosen = columns
@@ -175,20 +125,3 @@ class LogEnds:
     def there(self, name: str | None = None, columns: str = "*") -> Rows:
         """The source's rows."""
         return self.source(f"select {columns} from {name or self.tables[0].name} order by 1")
-
-    def columns(self, name: str | None = None) -> Rows:
-        return self.source(
-            "select quote_ident(attname) from pg_attribute "
-            "where attrelid = %s::regclass and attnum > 0 and not attisdropped "
-            "order by attnum",
-            [name or self.tables[0].name],
-        )
-
-    def same(self, name: str | None = None) -> bool:
-        """Whether source and raw hold the same rows, by their text."""
-        table = name or self.tables[0].name
-        columns = ", ".join(str(row[0]) for row in self.columns(table))
-        query = "select t::text from (select {} from {} where {}) as t order by 1"
-        return self.source(query.format(columns, table, "true")) == self.raw(
-            query.format(columns, f"raw_shop.{table}", "_deleted_at is null")
-        )

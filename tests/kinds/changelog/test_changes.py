@@ -1,9 +1,13 @@
 """Changes of the log arrive in raw, each once."""
 
+from typing import Any
+
 import pytest
 
 from flows.declare import Rule
 from flows.kinds.changelog import inbox, reading
+from flows.kinds.postgres.compare import compare
+from flows.kinds.postgres.compare.narrow import narrow
 from flows.values.errors import MedallionError
 from tests.kinds.changelog.log_ends import LogEnds
 
@@ -256,3 +260,20 @@ async def test_one_read_of_the_log_serves_all_tables_of_a_run(ends: LogEnds, mon
     ends.source("delete from items where id = 2")
     await ends.load("items")
     assert ends.same("items"), "a second load of a table in the same run looks again"
+
+
+async def test_a_load_during_a_comparison_leaves_its_keys_pending(
+    ends: LogEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raw was read before it, and the log has let go of the changes when differences are looked up there."""
+    await start(ends)
+    ends.source("update items set name = 'changed' where id = 1")
+
+    async def after_a_load(*given: Any) -> Any:
+        await ends.load()
+        return await narrow(*given)
+
+    monkeypatch.setattr(compare, "narrow", after_a_load)
+    found = await ends.compare()
+    assert (found.result, found.pending) == ("match", 1)
+    assert ends.same()

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.declare import Merge, Rule, Sequence, Timestamp
 from flows.kinds.postgres import Database, Table
 from tests.conftest import TestDatabase
-from tests.kinds.conformance.end import SECRET, End, Fixture, Items
+from tests.kinds.conformance.end import SECRET, End, Fixture
+from tests.kinds.conformance.in_postgres import InPostgres
 from tests.publish.two_ends import run_sql
 
 SOURCE = Database(
@@ -32,10 +33,8 @@ BY_ID = replace(SOURCE, name="conform_ids", tables=[replace(SOURCE.table("items"
 
 
 @dataclass
-class PostgresEnd(End):
+class PostgresEnd(InPostgres):
     """A table without a constraint, so that a key may be there twice."""
-
-    shop: TestDatabase = field(kw_only=True)
 
     def write(self, *items: tuple[int, str, int]) -> None:
         for number, name, amount in items:
@@ -47,29 +46,12 @@ class PostgresEnd(End):
                 values,
             )
 
-    def delete(self, number: int) -> None:
-        run_sql(self.shop.url("app"), "delete from items where id = %s", [number])
-
     def double(self, number: int, name: str | None = None) -> None:
         run_sql(
             self.shop.url("app"),
             "insert into items select id, coalesce(%s, name), amount, changed_at from items where id = %s",
             [name, number],
         )
-
-    def held(self) -> Items:
-        return {row[0]: row[1:] for row in run_sql(self.shop.url("app"), "select id, name, amount from items")}
-
-    def hide(self, number: int) -> bool:
-        run_sql(self.shop.url("app"), f"create policy hidden on items for select using (id <> {number})")
-        run_sql(self.shop.url("app"), "alter table items enable row level security")
-        return True
-
-    @contextmanager
-    def broken(self) -> Iterator[None]:
-        run_sql(self.shop.url("app"), "alter table items rename to items_away")
-        yield
-        run_sql(self.shop.url("app"), "alter table items_away rename to items")
 
 
 @contextmanager
