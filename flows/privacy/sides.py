@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,6 +86,20 @@ class Sides:
             found += await search(connection, mine, subject, traces)
             looked |= {place.told for place in mine}
         return sorted(found, key=lambda line: (line.place, line.column))
+
+    def not_searched_again(self, former: Mapping[str, int], traces: Traces) -> list[Remains]:
+        """What an earlier run left and this one could not search for, because no row has the subject's values any more:
+        columns, of tables that are still there, that are searched for values and not for keys."""
+        places = {place.told: place for seen in self.seen for place in seen}
+        left = []
+        for name, rows in former.items():
+            table, _, column = name.rpartition(".")
+            place = places.get(table)
+            by_key = column in traces.values or (place is not None and column in place.documents)
+            # Not of a table that is gone; statistics, files and other databases have a space in their names.
+            if not by_key and (place is not None or " " in table):
+                left.append(Remains(table, column, rows, path="found by an earlier run"))
+        return left
 
     async def statistics(self, traces: Traces) -> list[Remains]:
         """Refresh the planner's statistics that have data of the subject; those that no role may refresh are left."""
