@@ -103,12 +103,12 @@ class Sides:
 
     async def statistics(self, traces: Traces) -> list[Remains]:
         """Refresh the planner's statistics that have data of the subject; those that no role may refresh are left."""
-        kept: list[set[tuple[str, str, str]]] = []
-        for connection in self.opened:
-            kept.append(set(await refresh_found(connection, traces)))
-        # One role's are refreshed by the other.
         owners = {place.told for _, places in self.owned for place in places}
-        left = {line for lines in kept for line in lines if f"{line[0]}.{line[1]}" not in owners}
+        left: set[tuple[str, str, str]] = set()
+        for connection in self.opened:
+            theirs, stuck = await refresh_found(connection, traces)
+            # One role's are refreshed by the other.
+            left |= {line for line in theirs if f"{line[0]}.{line[1]}" not in owners} | set(stuck)
         return [Remains(f"pg_stats of {schema}.{name}", column, 1) for schema, name, column in sorted(left)]
 
     async def vacuum(self, tables: Collection[str]) -> None:
