@@ -21,6 +21,10 @@ def erase(
     despite_source: Annotated[
         bool, typer.Option("--despite-source", help="Erase although the source still has the subject")
     ] = False,
+    value: Annotated[
+        list[str] | None,
+        typer.Option("--value", help="An identifying value to search for too, such as a former e-mail address"),
+    ] = None,
     paths: Annotated[
         bool, typer.Option("--paths", help="Only draft paths in records of raw that may be the subject's key")
     ] = False,
@@ -58,7 +62,9 @@ def erase(
     places = elsewhere()
     with console.status("searching every table"):
         if do:
-            done = asyncio.run(story.erase(declared, chosen, despite_source=despite_source, elsewhere=places))
+            done = asyncio.run(
+                story.erase(declared, chosen, despite_source=despite_source, elsewhere=places, values=value or ())
+            )
         else:
             done = asyncio.run(story.plan_erasure(declared, chosen))
     for part in erase_tables.erasure_parts(subject, done, planned=not do):

@@ -5,6 +5,7 @@ Every step is durable: after a kill the same command resumes, since deleted rows
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flows.access import addresses
@@ -20,7 +21,7 @@ from flows.privacy.rows import Found, delete_rows
 from flows.privacy.search import Remains
 from flows.privacy.sides import Sides
 from flows.privacy.statistics import refresh
-from flows.privacy.traces import form_of_key, gather, read_key
+from flows.privacy.traces import form_of_key, gather, read_key, with_values
 from flows.sources import SOURCES
 from flows.sources.subjects import SUBJECTS
 from flows.state import ledger
@@ -114,10 +115,15 @@ async def plan_erasure(subject: Subject, key: str) -> Erasure:
 
 
 async def erase(
-    subject: Subject, key: str, *, despite_source: bool = False, elsewhere: Elsewhere | None = None
+    subject: Subject,
+    key: str,
+    *,
+    despite_source: bool = False,
+    elsewhere: Elsewhere | None = None,
+    values: Sequence[str] = (),
 ) -> Erasure:
     """Delete a subject's rows everywhere in the warehouse, and verify that none is left; nor `elsewhere`, where nothing
-    is deleted.
+    is deleted. `values` are searched for beside those that rows have: a second run finds none in rows.
 
     Raises:
         DeclarationError: it is not a value of the key's type, or no table has it and nobody with it was ever erased.
@@ -137,7 +143,7 @@ async def erase(
             transform_turn(turn, wait_seconds=settings().lock_wait_seconds, where=f"subject {subject.name}"),
             Sides.open() as sides,
         ):
-            traces = await gather(sides.opened, sides.seen, subject, plain, form)
+            traces = with_values(await gather(sides.opened, sides.seen, subject, plain, form), values)
             return await _erase(sides, subject, traces, secret, elsewhere or Elsewhere())
 
 
@@ -153,17 +159,21 @@ async def _erase(sides: Sides, subject: Subject, traces: Traces, secret: bytes, 
         counted = {line.place.told: line.rows for line in found}
         await record.write_event(sides.loader, subject, key_hash, "began", counted)
     await keep_log(sides.loader)  # before anything is deleted, too: a restore may come at any time
+    former = {} if traces.words else await record.left_before(sides.loader, subject, key_hash)
     _die_at("erase_began")
     deleted: dict[str, Found] = {}
     left, busy = await _round(sides, subject, traces, key_hash, deleted), 0
     for _ in range(_ROUNDS):
-        busy = await open_transactions(sides.loader, wait_seconds=settings().lock_wait_seconds)
+        opened, busy = await open_transactions(sides.loader, wait_seconds=settings().lock_wait_seconds)
+        if not opened:  # what was committed before the search was seen by it
+            break
         await sides.look()
-        former, left = left, await sides.search(subject, traces)
-        if not {line for line in left if not line.shared} - set(former):
+        first, left = left, await sides.search(subject, traces)
+        if not {line for line in left if not line.shared} - set(first):
             break
         left = await _round(sides, subject, traces, key_hash, deleted)
     left += [*await sides.statistics(traces), *await elsewhere.search(subject, traces)]
+    left += sides.not_searched_again(former, traces)
     await sides.vacuum(set(deleted) | await record.tables_of(sides.loader, subject, key_hash))
     erasure = Erasure(found, sorted(deleted.values(), key=lambda line: line.place.told), left, sides.closed, busy)
     counted = {f"{line.place}.{line.column}": line.rows for line in erasure.remains}

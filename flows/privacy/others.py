@@ -20,12 +20,13 @@ where l.locktype = 'virtualxid' and l.mode = 'ExclusiveLock' and l.granted
 """
 
 
-async def open_transactions(connection: Connection[Record], *, wait_seconds: float) -> int:
+async def open_transactions(connection: Connection[Record], *, wait_seconds: float) -> tuple[int, int]:
     """Wait for the transactions that are open now, such as builds of `medallion dev build`, as `create index
-    concurrently` does. Returns how many were still open after the wait."""
+    concurrently` does. Returns how many there were, and how many were still open after the wait."""
     until = time.monotonic() + wait_seconds
     opened = {row[0] for row in await connection.fetch(_OPEN)}
+    began = len(opened)
     while opened and time.monotonic() < until:
         await asyncio.sleep(_POLL_SECONDS)
         opened &= {row[0] for row in await connection.fetch(_OPEN)}
-    return len(opened)
+    return began, len(opened)

@@ -175,8 +175,7 @@ async def find_documents(connection: Connection[Record], places: list[Place]) ->
         if place.readable and texts:
             looks = [f"bool_or({_BEGINS_LIKE_ONE.format(column=f't.{quote_identifier(name)}')})" for name in texts]
             row = await connection.fetchrow(f"select {', '.join(looks)} from {place.relation} as t")
-            assert row is not None
-            found.append(replace(place, texts=tuple(name for name, has in zip(texts, row, strict=True) if has)))
+            found.append(replace(place, texts=tuple(name for name, has in zip(texts, row or [], strict=True) if has)))
         else:
             found.append(place)
     return found

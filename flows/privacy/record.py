@@ -103,6 +103,17 @@ async def owners_of_links(
     return {row["owner"] for row in rows}
 
 
+async def left_before(connection: Connection[Record], subject: Subject, key_hash: str) -> dict[str, int]:
+    """What the last erasure of this subject left, by table and column; nothing if it was proven."""
+    text = await connection.fetchval(
+        "select rows::text from (select event, rows from ops.erasures where subject = $1 and key_hash = $2 "
+        "and event in ('finished', 'incomplete') order by event_id desc limit 1) as last where event = 'incomplete'",
+        subject.name,
+        key_hash,
+    )
+    return dict(json.loads(text)) if text else {}
+
+
 async def tables_of(connection: Connection[Record], subject: Subject, key_hash: str) -> set[str]:
     """The tables from which rows of this subject were deleted, or were to be."""
     rows = await connection.fetch(

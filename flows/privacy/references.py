@@ -66,8 +66,11 @@ class Reference:
     def values(self, place: Place, form: Form, where: str) -> str:
         """SQL: the distinct values, `v`, in the rows that meet the condition."""
         guarded = f" and {self.guard}" if self.guard else ""
-        return (f"select distinct {same('e.v', form)} as v from {place.relation} as t cross join lateral ({self.each}) "
-                f"as e where ({where}){guarded} and e.v is not null")  # fmt: skip
+        value = same("e.v", form, exact=self.exact)
+        return (
+            f"select distinct {value} as v from {place.relation} as t cross join lateral ({self.each}) as e "
+            f"where ({where}){guarded} and e.v is not null"
+        )
 
     def _guarded(self, condition: str) -> str:
         return f"({condition} and {self.guard})" if self.guard else f"({condition})"

@@ -113,7 +113,9 @@ async def _unword(connection: Connection[Record], place: Place, subject: Subject
 def holds(columns: list[str], parameter: str = "$1") -> str:
     """SQL: one of the words of the parameter occurs in one of the columns, ignoring case."""
     text = " || ' ' || ".join(f"coalesce(t.{quote_identifier(name)}::text, '')" for name in columns)
-    return f"exists (select from unnest({parameter}::text[]) as w where position(lower(w) in lower({text})) > 0)"
+    # The patterns once per query, and the text in lower case once per row: a subquery per row took ten times as long.
+    patterns = "'%' || regexp_replace(lower(w), '([\\\\%_])', '\\\\\\1', 'g') || '%'"
+    return f"lower({text}) like any((select array_agg({patterns}) from unnest({parameter}::text[]) as w)::text[])"
 
 
 def _tells(place: Place) -> str:

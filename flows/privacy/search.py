@@ -79,9 +79,10 @@ async def _search_rows(connection: Connection[Record], place: Place, subject: Su
         return []
     counts = ", ".join(f"count(*) filter (where {' or '.join(conditions)})" for conditions in sought.values())
     row = await connection.fetchrow(f"select {counts} from {place.relation} as t", *arguments)
-    assert row is not None
     return [
-        Remains(place.told, column, rows, shared) for (column, shared), rows in zip(sought, row, strict=True) if rows
+        Remains(place.told, column, rows, shared)
+        for (column, shared), rows in zip(sought, row or [], strict=True)
+        if rows
     ]
 
 

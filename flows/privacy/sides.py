@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,14 +87,28 @@ class Sides:
             looked |= {place.told for place in mine}
         return sorted(found, key=lambda line: (line.place, line.column))
 
+    def not_searched_again(self, former: Mapping[str, int], traces: Traces) -> list[Remains]:
+        """What an earlier run left and this one could not search for, because no row has the subject's values any more:
+        columns, of tables that are still there, that are searched for values and not for keys."""
+        places = {place.told: place for seen in self.seen for place in seen}
+        left = []
+        for name, rows in former.items():
+            table, _, column = name.rpartition(".")
+            place = places.get(table)
+            by_key = column in traces.values or (place is not None and column in place.documents)
+            # Not of a table that is gone; statistics, files and other databases have a space in their names.
+            if not by_key and (place is not None or " " in table):
+                left.append(Remains(table, column, rows, path="found by an earlier run"))
+        return left
+
     async def statistics(self, traces: Traces) -> list[Remains]:
         """Refresh the planner's statistics that have data of the subject; those that no role may refresh are left."""
-        kept: list[set[tuple[str, str, str]]] = []
-        for connection in self.opened:
-            kept.append(set(await refresh_found(connection, traces)))
-        # One role's are refreshed by the other.
         owners = {place.told for _, places in self.owned for place in places}
-        left = {line for lines in kept for line in lines if f"{line[0]}.{line[1]}" not in owners}
+        left: set[tuple[str, str, str]] = set()
+        for connection in self.opened:
+            theirs, stuck = await refresh_found(connection, traces)
+            # One role's are refreshed by the other.
+            left |= {line for line in theirs if f"{line[0]}.{line[1]}" not in owners} | set(stuck)
         return [Remains(f"pg_stats of {schema}.{name}", column, 1) for schema, name, column in sorted(left)]
 
     async def vacuum(self, tables: Collection[str]) -> None:

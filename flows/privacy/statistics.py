@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # The first version of the server with pg_clear_attribute_stats.
 _CLEARS = 18
+_IS_OURS = "select pg_has_role(relowner, 'usage') from pg_class where oid = $1::regclass"
 # Of columns, of columns together, and of expressions; elements of arrays and documents too.
 _FIND = """
 with samples as (
@@ -84,17 +85,22 @@ async def _clear(connection: Connection[Record], relation: str) -> None:
         await connection.execute(row["made"])
 
 
-async def refresh_found(connection: Connection[Record], traces: Traces) -> list[tuple[str, str, str]]:
-    """Replace statistics that have data of the subject; those of tables that the role does not own are returned.
+async def refresh_found(
+    connection: Connection[Record], traces: Traces
+) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
+    """Replace statistics that have data of the subject. Returned are those of tables that the role does not own, and
+    those that are still there although their table is empty.
 
-    What a table of the role still has afterwards is in its rows: they are what the search finds, or of somebody else.
+    What statistics of other tables still have is in their rows: what the search finds, or of somebody else.
     """
-    kept = []
+    theirs, empty = [], set()
     for schema, name, column in await find_samples(connection, traces):
-        if await connection.fetchval(
-            "select pg_has_role(relowner, 'usage') from pg_class where oid = $1::regclass", qualified(schema, name)
-        ):
-            await _refresh(connection, qualified(schema, name))
-        else:
-            kept.append((schema, name, column))
-    return kept
+        table = qualified(schema, name)
+        if not await connection.fetchval(_IS_OURS, table):
+            theirs.append((schema, name, column))
+            continue
+        await _refresh(connection, table)
+        if not await connection.fetchval(f"select exists (select from {table})"):
+            empty.add((schema, name))
+    stuck = [line for line in await find_samples(connection, traces) if line[:2] in empty] if empty else []
+    return theirs, stuck

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -57,22 +59,26 @@ async def gather(
     """
     forms = {name: form_of(chain.from_iterable(places), name) for name in (*subject.aliases, *subject.linked)}
     traces = Traces({subject.key: [key]}, [], {subject.key: form, **forms})
+    # Each table by the first role that may read it.
+    pairs = {place.told: (connection, place) for connection, seen in reversed([*zip(connections, places, strict=True)])
+             for place in seen if place.readable}.values()  # fmt: skip
     for name in (*subject.aliases, *subject.linked):
         found: set[str] = set()
-        for connection, seen in zip(connections, places, strict=True):
-            for place in seen:
-                if place.readable:
-                    found |= await _beside(connection, place, subject, traces, name)
+        for connection, place in pairs:
+            found |= await _beside(connection, place, subject, traces, name)
         traces.values[name] = sorted({canonical(value, forms[name]) for value in found})
     words: set[str] = set()
     # Rows of a link may be shared, like those of a store; only rows with the subject's own key identify it.
     own = Traces({name: traces.values[name] for name in (subject.key, *subject.aliases)}, [], traces.forms)
     for name in subject.identifying:
-        for connection, seen in zip(connections, places, strict=True):
-            for place in seen:
-                if place.readable:
-                    words |= await _beside(connection, place, subject, own, name)
+        for connection, place in pairs:
+            words |= await _beside(connection, place, subject, own, name)
     return Traces(traces.values, sorted(_written(words)), traces.forms)
+
+
+def with_values(traces: Traces, values: Iterable[str]) -> Traces:
+    """The same, with words that were told rather than found."""
+    return replace(traces, words=sorted({*traces.words, *_written(set(values))}))
 
 
 def _written(words: set[str]) -> set[str]:

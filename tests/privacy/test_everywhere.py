@@ -124,8 +124,17 @@ def test_nothing_of_the_person_is_in_any_table_or_statistic(world: TestDatabase)
     assert {line.place for line in done.left} - {f"pg_stats of {place}" for place in kept} == kept
     assert not done.proven
     assert places_of_the_person(world) == kept | {"pg_statistic"}
+    again = forget()
+    assert {line.place for line in again.left} >= kept, (
+        "nobody knows the values any more, and nothing is proven by that"
+    )
+    told = asyncio.run(erase(HOUSEHOLD, KEY, despite_source=True, values=WORDS))
+    assert {line.place for line in told.left} >= kept
     for place in kept:
         change(world, f"delete from {place} where email = '{WORDS[1]}'", role="transformer")
+    assert asyncio.run(erase(HOUSEHOLD, KEY, despite_source=True, values=WORDS)).proven
+    assert places_of_the_person(world) == set()
+    assert forget().proven
 
 
 def test_an_erasure_is_proven_if_every_copy_has_the_key(world: TestDatabase) -> None:

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from flows.privacy import erase as erasing
+from flows.privacy import statistics
 from flows.privacy.erase import Erasure, erase
 from tests.conftest import TestDatabase
 from tests.kinds.loading import rows
@@ -71,6 +72,16 @@ def test_statistics_of_a_table_that_nobody_here_may_refresh_are_reported(analyze
         admin.execute("delete from gold.theirs; grant select on gold.theirs to medallion_transformer")
     done = forget()
     assert [(line.place, line.column) for line in done.left] == [("pg_stats of gold.theirs", "email")]
+    assert not done.proven
+
+
+def test_statistics_that_cannot_be_cleared_are_reported(
+    analyzed: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before PostgreSQL 18 nothing clears those of a table without rows."""
+    monkeypatch.setattr(statistics, "_CLEARS", 99)
+    done = forget()
+    assert {line.place for line in done.left} == {"pg_stats of silver.emptied", "pg_stats of silver.alone"}
     assert not done.proven
 
 
