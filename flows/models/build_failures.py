@@ -6,7 +6,6 @@ while the exception is being handled, in the same thread: there the SQLSTATE can
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from flows.failures.combined import combined
 from flows.failures.diagnose import explain
 from flows.failures.missing_grants import missing_grants
 from flows.models.lock_waits import NO_LOCK, lock_wait, waited_in_vain
+from flows.models.told_errors import permissions_refused, told_answer
 from flows.observe.artifacts import NodeLine
 from flows.values.connection import DatabaseConnection
 from flows.values.errors import FailureClass, MedallionError, WarehouseError
@@ -23,8 +23,6 @@ from flows.values.sqlstates import PRIVILEGE_MISSING, STATEMENT_CANCELLED, Answe
 WHERE = "dbt build"
 _NODE_FAILED = frozenset({"CatchableExceptionOnRun", "GenericExceptionOnRun", "InternalErrorOnRun"})
 _BUILD_ENDED = "MainEncounteredError"
-# What the macro `keep_permissions` raises: names of objects, and PostgreSQL's messages about these.
-_KEPT = re.compile(r"^\s*(?P<told>the permissions of [\w.\"]{1,130} cannot be kept: [^\n]{1,300})$", re.MULTILINE)
 _SENT = "what dbt sent is in .medallion/dbt/run"
 
 
@@ -68,14 +66,14 @@ def _cause(problem: BaseException | None, address: DatabaseConnection) -> Medall
     for link in _chain(problem):
         if (wait := lock_wait(str(link))) not in (None, NO_LOCK):
             return waited_in_vain([str(wait)])
-        if (refused := _KEPT.search(str(link))) is not None:
+        if (refused := permissions_refused(str(link))) is not None:
             return WarehouseError(
-                refused["told"],
+                refused,
                 where=WHERE,
                 fix="nothing was replaced; have policies read tables outside of dbt's schemas, or drop what is named, "
                 "then run `medallion transform`",
             )
-        if (answer := Answer.of(link)) is not None:
+        if (answer := told_answer(link) or Answer.of(link)) is not None:
             return _of_answer(answer, address)
         error = explain(link, WHERE)
         if type(error) is not MedallionError:

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from flows.models.project_files import refuse_outside_files
 from flows.models.sandbox import withhold_connections
+from flows.models.told_errors import telling_no_values
 from flows.values.correlation import application_name, correlation_id, handed_down
 from flows.values.errors import ConfigurationError
 from flows.values.settings import settings
@@ -82,6 +83,7 @@ def confined(url: str, *, project: Path, target: Path, prefix: str = "") -> Iter
             _password_file(password) as options,
             _variables({**_OPTIONS, **options, **of_macros, **of_run}),
             _environment_of_dbt(seen),
+            telling_no_values(),
         ):
             yield
     finally:

@@ -50,6 +50,11 @@ def _in_summary(match: re.Match[str]) -> bool:
     return _OTHER_OUTCOME.search(around) is not None
 
 
+# It has a digit, a sign, or letters of both cases in the middle, as few words of prose have; a number of days has none.
+_NO_WORD = (
+    r"(?!\d{1,9}(?:\.\d+)? (?:days?|hours?|minutes?|seconds?|characters?|bytes?|times?|of|rows?)\b)"
+    r"(?-i:(?=[^\s│┃|]{0,64}(?:\d|[a-z][A-Z]|[!#$%&*+/<=>?@^_~\\])))"
+)
 # Lengths are bounded where a pattern may begin anywhere: a source's message of one long word must not block a worker.
 _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     # postgresql://role:p@ss/word@host → postgresql://role:***@host: greedy, because a password may hold @ unescaped.
@@ -75,10 +80,49 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         rf"\g<host>{MASK}",
     ),
     (re.compile(r"(?P<name>[?&]key=)[^\s\"'&]+", re.IGNORECASE), rf"\g<name>{MASK}"),
+    # A code of a login; a short number is a status.
+    (re.compile(r"(?P<name>[?&]code=)(?!\d{1,5}(?![\w-]))[^\s\"'&]+", re.IGNORECASE), rf"\g<name>{MASK}"),
+    # The same percent-encoded, once or twice, as a parameter of another URL.
+    (
+        re.compile(
+            r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,30}%(?:25)?3A%(?:25)?2F%(?:25)?2F[^\s%/@\"']{0,128}%(?:25)?3A)"
+            r"(?:(?!%(?:25)?40)[^\s\"'&]){0,512}(?P<at>%(?:25)?40)",
+            re.IGNORECASE,
+        ),
+        rf"\g<scheme>{MASK}\g<at>",
+    ),
+    (
+        re.compile(
+            rf"(?P<name>{_CONFIDENTIAL}\w{{0,40}}%(?:25)?3[AD])(?P<value>(?:(?!%(?:25)?26)[^\s\"'&,;)]){{1,512}})",
+            re.IGNORECASE,
+        ),
+        _masked,
+    ),
     # age keys, PEM and JSON web tokens, recognisable by their format.
     (re.compile(r"\bAGE-SECRET-KEY-1\w+", re.IGNORECASE), MASK),
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"), MASK),
     (re.compile(r"\beyJ[\w-]{5,}\.[\w-]+\.[\w-]+"), MASK),
+    # Keys of GitHub, GitLab, Slack, AWS, Stripe, Google, SendGrid, Hugging Face, npm, PyPI, Databricks and Shopify.
+    (
+        re.compile(
+            r"(?<![\w-])(?:gh[opusr]_\w{20,255}|github_pat_\w{20,255}|glpat-[\w-]{15,255}|xox[abeprs]-[\w-]{10,255}"
+            r"|(?:AKIA|ASIA)[A-Z0-9]{16}|[sr]k_(?:live|test)_\w{10,255}|AIza[\w-]{30,255}|ya29\.[\w-]{20,255}"
+            r"|SG\.[\w-]{16,64}\.[\w-]{16,64}|hf_\w{20,255}|npm_\w{30,255}|pypi-[\w-]{20,255}|dapi[0-9a-f]{32}"
+            r"|shp(?:at|ca|pa|ss)_[0-9a-f]{32})(?![\w-])"
+        ),
+        MASK,
+    ),
+    # the password is hunter2, | api_key | 3f2a91 |: what is no plain word. "password is required" is prose.
+    (
+        re.compile(
+            rf"(?P<name>{_CONFIDENTIAL}[\w-]{{0,40}}(?: (?:is|was)(?: now)?:? +|[\"'`]? {{0,40}}[│┃|] {{0,40}}))"
+            rf"(?P<value>\"[^\"\n]{{1,512}}\"|'[^'\n]{{1,512}}'|`[^`\n]{{1,512}}`|{_NO_WORD}[^\s│┃|]{{1,512}})",
+            re.IGNORECASE,
+        ),
+        _masked,
+    ),
+    # Errors of pydantic have what was given.
+    (re.compile(r"(?P<name>\binput_value=)(?s:.{0,9000}?)(?=, input_type=)"), rf"\g<name>{MASK}"),
     # Authorization: Token abc, for schemes that are not listed below; Cookie: a=b; session=abc
     (
         re.compile(
@@ -125,6 +169,16 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         rf"\g<name>{MASK}",
     ),
     (re.compile(r"(?P<name>\bvalue )\"(?s:.{0,9000}?)\"(?= is out of range)"), rf"\g<name>{MASK}"),
+    (
+        re.compile(r"(?P<name>malformed \w{1,20} literal: )\"(?s:.*?)\"(?=[\s.,;)]*(?:\n|\Z))"),
+        rf"\g<name>{MASK}",
+    ),
+    (re.compile(r"(?P<name>\btime zone )\"(?s:.{0,9000}?)\"(?= not recognized)"), rf"\g<name>{MASK}"),
+    (re.compile(r"(?P<name>\binvalid value )\"(?s:.{0,9000}?)\"(?= for )"), rf"\g<name>{MASK}"),
+    (
+        re.compile(rf"(?P<name>\bCOPY [^\n]{{1,200}}?, line \d+[^:\n]{{0,200}}: )(?!\*\*\*){_UNTIL_NEXT}"),
+        rf"\g<name>{MASK}",
+    ),
     (re.compile(r"(?P<name>date/time field value out of range: )\"(?s:.*?)\"(?=\s|\Z)"), rf"\g<name>{MASK}"),
 )
 _SECRET_NAME = re.compile(rf"^[\w-]*{_CONFIDENTIAL}[\w-]*$", re.IGNORECASE)

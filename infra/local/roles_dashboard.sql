@@ -7,10 +7,17 @@ begin
 end
 $$;
 
--- Gold, as readers see it.
-grant usage on schema gold to medallion_dashboard;
-grant select on all tables in schema gold to medallion_dashboard;
-alter default privileges for role medallion_transformer in schema gold grant select on tables to medallion_dashboard;
+-- Gold, as readers see it; once, as for readers.
+do $$
+begin
+    if not has_schema_privilege('medallion_dashboard', 'gold', 'usage') then
+        grant usage on schema gold to medallion_dashboard;
+        grant select on all tables in schema gold to medallion_dashboard;
+        alter default privileges for role medallion_transformer in schema gold
+        grant select on tables to medallion_dashboard;
+    end if;
+end
+$$;
 
 -- Of operations, what schema.sql lists there: that of a warehouse made later does the same.
 do $$

@@ -25,6 +25,8 @@ begin
         where nspname in ('quarantine', 'staging', 'silver', 'silver_quarantine', 'snapshots', 'gold', 'ml')
             or (nspname like 'raw\_%' and nspowner = 'medallion_loader'::regrole)
     loop
+        -- Once: what somebody has revoked since is not given back.
+        continue when has_schema_privilege('medallion_reviewer', found, 'usage');
         execute format('grant usage on schema %I to medallion_reviewer', found);
         execute format('grant select on all tables in schema %I to medallion_reviewer', found);
     end loop;

@@ -84,6 +84,14 @@ create schema if not exists gold authorization medallion_transformer;
 create schema if not exists ml authorization medallion_transformer;
 
 -- Readers see gold, all of it, and nothing else.
-grant usage on schema gold to medallion_reader;
-grant select on all tables in schema gold to medallion_reader;
-alter default privileges for role medallion_transformer in schema gold grant select on tables to medallion_reader;
+-- Once: what somebody has revoked since is not given back.
+do $$
+begin
+    if not has_schema_privilege('medallion_reader', 'gold', 'usage') then
+        grant usage on schema gold to medallion_reader;
+        grant select on all tables in schema gold to medallion_reader;
+        alter default privileges for role medallion_transformer in schema gold
+        grant select on tables to medallion_reader;
+    end if;
+end
+$$;

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from flows.cli.watch import explained
 from flows.transform import transform
 from flows.values.errors import FailureClass, MedallionError
+from flows.values.settings import settings
 from tests.conftest import TestDatabase
 from tests.flows.small_project import edit
 from tests.kinds.loading import rows
@@ -49,6 +50,36 @@ BROKEN: Mapping[str, tuple[str, str, FailureClass, str]] = {
 }  # fmt: skip
 
 
+#: What puts a value of a row into PostgreSQL's own message, by the SQLSTATE that is told instead.
+VALUES_IN_MESSAGES: Mapping[str, tuple[str, str]] = {
+    "no_array": ("select v::int[] from raw_shop.open", "22P02"),
+    "no_zone": ("select now() at time zone v as id from raw_shop.open", "22023"),
+    "no_year": ("select to_date(v, 'YYYY') as id from raw_shop.open", "22007"),
+    "no_path": ("select '{}'::jsonb @? v::jsonpath as id from raw_shop.open", "42601"),
+    "no_json": ("select v::jsonb as id from raw_shop.open", "22P02"),
+    "no_date": ("select v::date as id from raw_shop.open", "22007"),
+    "no_interval": ("select v::interval as id from raw_shop.open", "22007"),
+    "no_bits": ("select v::bit(3) as id from raw_shop.open", "22P02"),
+    "no_address": ("select v::inet as id from raw_shop.open", "22P02"),
+    "no_pattern": ("select 'a' ~ ('(' || v) as id from raw_shop.open", "2201B"),
+    "no_encoding": ("select convert_to('a', v) as id from raw_shop.open", "22023"),
+    "no_unit": ("select date_trunc(v, now()) as id from raw_shop.open", "22023"),
+    "no_setting": ("select current_setting(v) as id from raw_shop.open", "42704"),
+    "no_relation": ("select v::regclass as id from raw_shop.open", "42P01"),
+    "no_role": ("select v::regrole as id from raw_shop.open", "42704"),
+    "no_type": ("select v::regtype as id from raw_shop.open", "42601"),
+    "no_operator": ("select ('=' || v)::regoper as id from raw_shop.open", "42883"),
+    "no_namespace": ("select v::regnamespace as id from raw_shop.open", "3F000"),
+    "no_file": ("select pg_read_file(v) as id from raw_shop.open", "42501"),
+    "marked": ("select ('id\" ' || v || ' \"id')::regclass as id from raw_shop.open", "42602"),
+    "raised": ("select raw_shop.refuse_as(v, '42P01') as id from raw_shop.open", "42P01"),
+    "raised_as_data": ("select raw_shop.refuse_as(v, '22012') as id from raw_shop.open", "22012"),
+    "composed": ("select raw_shop.composed(v) as id from raw_shop.open", "42601"),
+    "twice": ("{{ config(post_hook='create unique index on {{ this }} (v)') }} "
+              "select v from raw_shop.open union all select v from raw_shop.open", "23505"),
+}  # fmt: skip
+
+
 @pytest.fixture
 def troubled(shared: TestDatabase, project: Path) -> Iterator[TestDatabase]:
     """The warehouse with tables for each trouble, one of them held by a session that does not let go."""
@@ -66,7 +97,12 @@ def troubled(shared: TestDatabase, project: Path) -> Iterator[TestDatabase]:
         revoke usage on schema raw_secret from {TRANSFORMER};
         create function raw_shop.refuse(v text) returns int language plpgsql as
         $$ begin raise exception 'cannot take %', v; end $$;
-        grant execute on function raw_shop.refuse to {TRANSFORMER};
+        create function raw_shop.refuse_as(v text, state text) returns int language plpgsql as
+        $$ begin raise notice 'saw %', v; raise warning 'saw %', v; raise exception using errcode = state, message = v,
+        detail = v, hint = v; end $$;
+        create function raw_shop.composed(v text) returns int language plpgsql as
+        $$ begin execute 'select "' || v || '" is not here'; return 1; end $$;
+        grant execute on all functions in schema raw_shop to {TRANSFORMER};
         """,
     )
     with psycopg.connect(shared.cluster.url("medallion_admin", "postgres"), autocommit=True) as admin:
@@ -111,6 +147,36 @@ def test_each_node_is_classified_by_what_postgresql_answered_to_it(troubled: Tes
         {"failure_class": "permanent", "retryable": False}
     ]
     assert rows(troubled, "select distinct amount from gold.mart") == [{"amount": 1}]
+
+
+def test_no_message_of_the_server_brings_a_value_of_a_row_into_any_log(
+    troubled: TestDatabase, project: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not because they are masked: masking knows the messages that somebody has thought of."""
+    monkeypatch.setattr("flows.observe.logs.redact", lambda text: text)
+    caplog.set_level("DEBUG")
+    for name, (query, _) in VALUES_IN_MESSAGES.items():
+        (project / "models" / "gold" / f"{name}.sql").write_text(query)
+    (project / "models" / "gold" / "misnamed.sql").write_text("select nothing_like_it from raw_shop.open")
+
+    error = failed()
+
+    parts: dict[str, MedallionError] = error.__dict__["parts"]
+    assert {name: part.what for name, part in parts.items() if name != "misnamed"} == {
+        name: part.what for name, part in parts.items() if state_of(name) in part.what
+    }
+    assert set(parts) == {*VALUES_IN_MESSAGES, "misnamed"}
+    target = settings().home / "dbt"
+    for told in (str(error), caplog.text, (target / "run_results.json").read_text()):
+        assert "canary" not in told, told[max(0, told.index("canary") - 300) : told.index("canary") + 100]
+    for name in VALUES_IN_MESSAGES:
+        assert f"model {name} " in caplog.text, "the log has dbt's words about each"
+    # What is about the model's own names is told in full.
+    assert '42703 UndefinedColumn: column "nothing_like_it" does not exist' in caplog.text
+
+
+def state_of(name: str) -> str:
+    return VALUES_IN_MESSAGES[name][1] if name in VALUES_IN_MESSAGES else "-"
 
 
 def test_one_missing_grant_is_one_line_however_many_nodes_meet_it(troubled: TestDatabase, project: Path) -> None:

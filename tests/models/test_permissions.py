@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from flows.values.errors import ConfigurationError
+from infra.local.roles import grant_warehouse
 from tests.conftest import TestDatabase
 from tests.models import shadowing
 from tests.models.permissions import BY_HAND, permissions
@@ -117,6 +118,21 @@ def test_a_release_that_cannot_keep_a_permission_is_refused_by_its_name(
     assert not refused.value.retryable
     assert permissions(shared, "gold") == before
     assert run_sql(shared.url("transformer"), "select distinct release from gold.a") == [(1,)]
+
+
+def test_the_files_of_roles_run_again_give_nothing_back_that_was_revoked(shared: TestDatabase) -> None:
+    """Each `medallion up` runs them."""
+    for statement in (
+        "revoke select on gold.v from medallion_reader",
+        "revoke select on gold.v from medallion_dashboard",
+        "revoke select on silver.s from medallion_reviewer",
+        "alter default privileges in schema gold revoke select on tables from medallion_reader",
+    ):
+        run_sql(shared.url("transformer"), statement)
+    before = permissions(shared, "gold", "silver")
+    with psycopg.connect(shared.url("admin")) as admin:
+        grant_warehouse(admin)
+    assert permissions(shared, "gold", "silver") == before
 
 
 @pytest.fixture
