@@ -436,6 +436,53 @@ def test_a_new_model_builds_and_keeps_the_conventions_as_it_is_written(
         asyncio.run(new("another", "gold", "household", ("shoe_size",)))
 
 
+RETURNS = """
+create table raw_shop.returns (return_id bigint, reason text, _extracted_at timestamptz, _source_system text,
+    _batch_id bigint, _deleted_at timestamptz);
+insert into raw_shop.returns values (1, '01', now(), 'shop', 1, null), (2, '02', now(), 'shop', 1, now());
+grant select on raw_shop.returns to medallion_transformer;
+"""
+
+
+@pytest.mark.long
+def test_new_inputs_build_and_what_ones_own_build_made_is_read_by_further_new_models(
+    shared: Warehouse, edited: Callable[..., Path], tmp_path: Path
+) -> None:
+    """From a table that was loaded just now: staging, a snapshot of it, a seed, and a silver model of the staging."""
+    project = edited(
+        (
+            "models/staging/shop/_sources.yml",
+            "    tables:\n",
+            "    tables:\n      - name: returns\n        description: R.\n",
+        ),
+    )
+    (tmp_path / "reasons.csv").write_text("reason,label\n01,broken\n02,wrong\n")
+    with psycopg.connect(shared.database.url("loader")) as connection:
+        connection.execute(RETURNS.encode())
+    new = partial(new_model, project=project)
+    try:
+        asyncio.run(new("stg_shop__returns", "staging", "shop.returns"))
+        asyncio.run(new("return_reasons", "seed", str(tmp_path / "reasons.csv"), ("reason",)))
+        with pytest.raises(DeclarationError, match="neither the last full build nor your own"):
+            asyncio.run(new("returns_snapshot", "snapshot", "stg_shop__returns", ("return_id",)))
+        assert asyncio.run(dev.build(project=project)).invocation.ok
+        # The shared build has none of them.
+        asyncio.run(new("returns_snapshot", "snapshot", "stg_shop__returns", ("return_id",)))
+        asyncio.run(new("returned_item", "silver", "stg_shop__returns", ("return_id",)))
+        built = asyncio.run(dev.build(project=project))
+        assert built.invocation.ok, [node for node in built.nodes if not node.ok]
+        assert shared.rows(
+            "select return_id, rows_held, _loaded_batch_id from dev_ada_lovelace__silver.returned_item"
+        ) == [{"return_id": 1, "rows_held": 1, "_loaded_batch_id": 1}]
+        assert shared.value("select count(*) from dev_ada_lovelace__snapshots.returns_snapshot") == 1
+        assert shared.value("select string_agg(reason, ' ') from dev_ada_lovelace__staging.return_reasons") == "01 02"
+        verdict = check_conventions(project)
+        assert (verdict.problem, verdict.gaps) == ("", ())
+    finally:
+        with psycopg.connect(shared.database.url("loader")) as connection:
+            connection.execute("drop table raw_shop.returns cascade")
+
+
 @pytest.mark.long
 def test_broken_conventions_are_named_with_the_model(edited: Callable[..., Path]) -> None:
     project = edited(
