@@ -17,16 +17,27 @@ app = typer.Typer(help="Create a model, and check the conventions of all models.
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(help="The model's name, for example agg_store_sales")],
-    layer: Annotated[Literal["silver", "gold"], typer.Option(help="The layer, and so its folder")],
+    layer: Annotated[
+        Literal["staging", "silver", "gold", "snapshot", "seed"], typer.Option(help="The layer, and so its folder")
+    ],
     origin: Annotated[
-        str, typer.Option("--from", metavar="MODEL", help="The model it reads, for example fct_basket_lines")
+        str,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="What it reads: a model such as fct_basket_lines; for staging a table such as shop.baskets, for a "
+            "seed a CSV file",
+        ),
     ],
     by: Annotated[
         list[str] | None,
-        typer.Option(help="A column of its grain; repeat per column. Amounts are summed over the grain"),
+        typer.Option(
+            help="A column of its grain, or of the key of a snapshot or seed; repeat per column. Amounts of a new "
+            "model are summed over the grain"
+        ),
     ] = None,
 ) -> None:
-    """Write a new model's files, with the columns, types and descriptions of the model it reads."""
+    """Write the files of a new model, snapshot or seed, with the columns, types and descriptions of what it reads."""
     from flows.models.new import new_model
     from flows.render.gold_contracts import write_gold_contract
     from flows.values.settings import PROJECT_ROOT

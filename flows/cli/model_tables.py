@@ -24,15 +24,17 @@ _CELL = 28
 
 
 def build_parts(built: Built, width: int) -> list[Table | Text]:
-    """`medallion dev build`: nodes with their status, then first rows."""
+    """`medallion dev build`: nodes with their status, then first rows, and what went wrong last, where it is seen."""
     if not built.nodes:
         return [Text("no model was edited since the last full build; name a model to build it anyway")]
     parts: list[Table | Text] = [nodes_table(built.nodes, f"Built as {built.prefix.rstrip('_')}")]
     for preview in built.previews:
         parts += preview_parts(preview, width)
+    parts += advice(built)
+    parts += errors(built.nodes)
     failed = sum(not node.ok for node in built.nodes)
     models = sum(node.kind in {"model", "seed", "snapshot"} for node in built.nodes)
-    tests = len(built.nodes) - models
+    tests = sum(node.kind in {"test", "unit_test"} for node in built.nodes)
     verdict = f"{failed} of {len(built.nodes)} failed" if failed else "all passed"
     style = "bold red" if failed else "green"
     counted = f"; {models} built, {tests} tests, {built.seconds:.1f} s"
@@ -40,7 +42,7 @@ def build_parts(built: Built, width: int) -> list[Table | Text]:
 
 
 def nodes_table(nodes: Iterable[BuiltNode], title: str) -> Table:
-    """One line per node, in the order in which dbt ran them; its error is below it."""
+    """One line per node, in the order in which dbt ran them."""
     table = grid(title, ["", "what", "name", "became", "s"], ["s"])
     for node in nodes:
         good = node.ok
@@ -54,10 +56,31 @@ def nodes_table(nodes: Iterable[BuiltNode], title: str) -> Table:
             became,
             f"{node.seconds:.2f}",
         )
-        detail = _detail(node)
-        if detail and not good:
-            table.add_row("", "", Text(detail, style="red"), "", "")
     return table
+
+
+def errors(nodes: Iterable[BuiltNode]) -> list[Table | Text]:
+    """What went wrong, each error once, with the nodes that it stopped."""
+    names: dict[str, list[str]] = {}
+    for node in nodes:
+        detail = _detail(node)
+        if detail and not node.ok:
+            names.setdefault(detail, []).append(node.name)
+    return [Text.assemble((f"✗ {', '.join(named)}: ", "bold red"), (detail, "red")) for detail, named in names.items()]
+
+
+def advice(built: Built) -> list[Table | Text]:
+    """Who reads removed columns, and where the query for duplicate keys is."""
+    said: list[Table | Text] = []
+    for gone in built.removed:
+        read_by = f", which {', '.join(gone.readers)} is computed from" if gone.readers else ", which no model reads"
+        style = "yellow" if gone.readers else "dim"
+        said.append(Text(f"{gone.model} no longer has {gone.column}{read_by}", style=style))
+    said += [
+        Text(f"keys of {one.model} ({', '.join(one.key)}) repeat; this query shows them: {one.query}", style="yellow")
+        for one in built.duplicates
+    ]
+    return said
 
 
 def _detail(node: BuiltNode) -> str:

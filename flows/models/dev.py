@@ -16,6 +16,7 @@ from pathlib import Path
 
 from flows.access import addresses
 from flows.models import private_schemas
+from flows.models.build_advice import Duplicates, RemovedColumn, duplicates, removed_columns
 from flows.models.lineage import Lineage
 from flows.models.manifest import Manifest, Relation
 from flows.models.preview import Preview, preview_rows
@@ -32,17 +33,22 @@ _SHOWN_UNASKED = 3
 
 @dataclass(frozen=True)
 class Built:
-    """One build: the status of each node, first rows of its models, and its duration."""
+    """One build: the status of each node, first rows of its models, and its duration.
+
+    `removed` are columns that shared tables have and these lack; `duplicates` the models whose key repeats.
+    """
 
     prefix: str
     invocation: Invocation
     previews: tuple[Preview, ...]
     seconds: float
+    removed: tuple[RemovedColumn, ...] = ()
+    duplicates: tuple[Duplicates, ...] = ()
 
     @property
     def nodes(self) -> tuple[BuiltNode, ...]:
-        """The nodes that ran."""
-        return self.invocation.nodes
+        """The nodes that ran, without hooks of the project that did their work."""
+        return tuple(node for node in self.invocation.nodes if node.kind != "operation" or not node.ok)
 
 
 def analyst() -> str:
@@ -84,10 +90,14 @@ async def build(
     if not chosen.problem:
         _refuse_unknown(shadow.manifest(), models)
     invocation = await shadow.build(selection, chosen, full_refresh=not incremental)
-    previews: tuple[Preview, ...] = ()
-    if rows and not invocation.problem:
-        previews = await _first_rows(shadow, invocation, models, rows, personal)
-    return Built(shadow.prefix, invocation, previews, time.monotonic() - began)
+    if invocation.problem:
+        return Built(shadow.prefix, invocation, (), time.monotonic() - began)
+    previews = await _first_rows(shadow, invocation, models, rows, personal) if rows else ()
+    manifest = shadow.manifest()
+    async with addresses.connect(addresses.warehouse("transformer"), side="warehouse") as warehouse:
+        removed = await removed_columns(warehouse, invocation, manifest, shadow.state.manifest)
+    repeated = duplicates(invocation, manifest, shadow.target / "duplicates")
+    return Built(shadow.prefix, invocation, previews, time.monotonic() - began, removed, repeated)
 
 
 async def private() -> list[PrivateSchema]:
@@ -136,5 +146,6 @@ def _worth_showing(manifest: Manifest, invocation: Invocation, models: Sequence[
         for node in invocation.nodes
         if node.unique_id in manifest.relations and node.status == "success"
     ]
-    asked = [relation for relation in built if relation.name in models or relation.name.partition(".")[0] in models]
-    return asked or built[-_SHOWN_UNASKED:]
+    if not models:
+        return built[-_SHOWN_UNASKED:]
+    return [relation for relation in built if relation.name in models or relation.name.partition(".")[0] in models]

@@ -92,7 +92,15 @@ def scaffold(
 
 
 def _as_they_are(origin: Relation, types: Mapping[str, str], key: Sequence[str]) -> list[Column]:
-    return [Column(name, name, kind, _description(origin, name), required=name in key) for name, kind in types.items()]
+    return [
+        Column(_carried(name), name, kind, _description(origin, name), required=name in key)
+        for name, kind in types.items()
+    ]
+
+
+def _carried(name: str) -> str:
+    """What a column of staging is called from silver on: there `_batch_id` is `_loaded_batch_id`."""
+    return "_loaded_batch_id" if name == "_batch_id" else name
 
 
 def _grouped(origin: Relation, types: Mapping[str, str], by: Sequence[str]) -> list[Column]:
@@ -107,7 +115,7 @@ def _grouped(origin: Relation, types: Mapping[str, str], by: Sequence[str]) -> l
         columns.append(Column(name, f"sum({name})::{spelt}", summed, f"In total: {_description(origin, name)}"))
     for name in ("_extracted_at", "_loaded_batch_id", "_batch_id"):
         if name in types:
-            columns.append(Column(name, f"max({name})", types[name], _description(origin, name)))
+            columns.append(Column(_carried(name), f"max({name})", types[name], _description(origin, name)))
     return columns
 
 
@@ -133,7 +141,7 @@ def _yml(
     name: str, layer: Layer, origin: Relation, columns: Sequence[Column], key: Sequence[str], personal: Collection[str]
 ) -> str:
     grain = f"One row per {' and '.join(key)} of {origin.name}."
-    lines = ["models:", f"  - name: {name}", f"    description: {_quoted(grain)}"]
+    lines = ["models:", f"  - name: {name}", f"    description: {quoted(grain)}"]
     one = len(key) == 1
     if layer == "silver":
         lines += ["    data_tests:", "      - keys_hold:", f"          name: {name}_keys_hold", "          arguments:",
@@ -145,7 +153,7 @@ def _yml(
         lines.append(f"      - name: {column.name}")
         if layer == "gold":
             lines.append(f"        data_type: {column.data_type}")
-        lines.append(f"        description: {_quoted(column.description)}")
+        lines.append(f"        description: {quoted(column.description)}")
         if column.name in personal:
             lines += ["        config:", "          tags: [personal]"]
         if layer == "gold" and column.required:
@@ -162,7 +170,7 @@ def _checks(key: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A YAML scalar: dbt expressions and colons need quotes."""
     escaped = text.replace("'", "''")
     return f"'{escaped}'" if any(mark in text for mark in ":#{}[]'\"`,&*!|>%@") else text

@@ -12,14 +12,18 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import psycopg
 import pytest
 from openlineage.client.serde import Serde
+from rich.console import Console
 
+from flows.cli import model_tables
 from flows.models import dev
 from flows.models import diff as builds
+from flows.models.build_advice import RemovedColumn
 from flows.models.build_events import build_events
 from flows.models.conventions import check_conventions
 from flows.models.diff_report import ModelChange, Review, review_markdown
@@ -178,6 +182,54 @@ def test_a_model_that_cannot_be_built_says_why_without_the_rows_it_met(
     assert [node.message for node in broken if "***" not in node.message] == []
     assert {node.status for node in built.nodes if node.kind == "model"} == {"skipped"}
     assert private(shared) == set()
+
+
+def test_a_build_names_who_reads_a_removed_column_and_gives_a_query_for_duplicate_keys(
+    shared: Warehouse, edited: Callable[..., Path]
+) -> None:
+    """A key that repeats by its test, and one whose unique index cannot be built: there is no table to look into."""
+    stores = "select store_id from {{ ref('store') }}\n"
+    twice = f"{stores}union all\n{stores}"
+    tested = (
+        "models:\n  - name: twice\n    description: One row per store.\n    data_tests:\n      - keys_hold:\n"
+        "          name: twice_keys_hold\n          arguments: {columns: [store_id]}\n"
+    )
+    project = edited(
+        ("models/silver/campaign.sql", "        ranked.ends_on - ranked.starts_on + 1 as days,\n", ""),
+        ("models/silver/twice.sql", "", twice),
+        ("models/silver/twice.yml", "", tested),
+        ("models/silver/thrice.sql", "",
+         "{{ config(indexes=[{'columns': ['store_id'], 'unique': true}]) }}\n" + twice),
+    )  # fmt: skip
+
+    built = asyncio.run(dev.build(["campaign", "twice", "thrice"], project=project))
+
+    assert built.removed == (RemovedColumn("campaign", "days", ("dim_campaign.days",)),)
+    assert {one.model for one in built.duplicates} == {"twice", "thrice"}
+    for one in built.duplicates:
+        found = shared.rows(one.query.read_text())
+        assert found, one.model
+        assert {row["row_count"] for row in found} == {2}
+    # Previews are of what was asked for and built, and hooks are no tests.
+    assert {preview.name.rpartition(".")[2] for preview in built.previews} == {"campaign", "twice"}
+    assert "operation" not in {node.kind for node in built.nodes}
+    screen = Console(record=True, width=200, file=StringIO())
+    for part in model_tables.build_parts(built, 200):
+        screen.print(part)
+    text = screen.export_text()
+    assert "campaign no longer has days, which dim_campaign.days is computed from" in text
+    assert text.count("could not create unique index") == 1
+    tests = sum(node.kind in {"test", "unit_test"} for node in built.nodes)
+    last = text.strip().splitlines()
+    assert last[-1].startswith(f"2 of {len(built.nodes)} failed; 3 built, {tests} tests")
+    assert any(line.startswith("✗ thrice: ") for line in last[-6:])
+
+
+def test_asking_for_a_model_that_fails_shows_no_rows_of_others(shared: Warehouse, edited: Callable[..., Path]) -> None:
+    project = edited(
+        ("models/silver/thrice.sql", "", "select 1 / (store_id - store_id) as id from {{ ref('store') }}\n")
+    )
+    assert asyncio.run(dev.build(["thrice"], project=project)).previews == ()
 
 
 def test_a_project_that_does_not_parse_is_told_in_dbts_words(edited: Callable[..., Path]) -> None:
@@ -434,6 +486,54 @@ def test_a_new_model_builds_and_keeps_the_conventions_as_it_is_written(
         asyncio.run(new("household_brief", "silver", "household"))
     with pytest.raises(DeclarationError, match="pass --by with columns of"):
         asyncio.run(new("another", "gold", "household", ("shoe_size",)))
+
+
+RETURNS = """
+create table raw_shop.returns (return_id bigint, reason text, _extracted_at timestamptz, _source_system text,
+    _batch_id bigint, _deleted_at timestamptz);
+insert into raw_shop.returns values (1, '01', now(), 'shop', 1, null), (2, '02', now(), 'shop', 1, now());
+grant select on raw_shop.returns to medallion_transformer;
+"""
+
+
+@pytest.mark.long
+def test_new_inputs_build_and_what_ones_own_build_made_is_read_by_further_new_models(
+    shared: Warehouse, edited: Callable[..., Path], tmp_path: Path
+) -> None:
+    """From a table that was loaded just now: staging, a snapshot of it, a seed, and a silver model of the staging."""
+    project = edited(
+        (
+            "models/staging/shop/_sources.yml",
+            "    tables:\n",
+            "    tables:\n      - name: returns\n        description: One row per returned item.\n",
+        ),
+    )
+    (tmp_path / "reasons.csv").write_text("reason,label\n01,broken\n02,wrong\n")
+    with psycopg.connect(shared.database.url("loader")) as connection:
+        connection.execute(RETURNS.encode())
+    new = partial(new_model, project=project)
+    try:
+        asyncio.run(new("stg_shop__returns", "staging", "shop.returns"))
+        asyncio.run(new("return_reasons", "seed", str(tmp_path / "reasons.csv"), ("reason",)))
+        with pytest.raises(DeclarationError, match="neither the last full build nor your own"):
+            asyncio.run(new("returns_snapshot", "snapshot", "stg_shop__returns", ("return_id",)))
+        assert asyncio.run(dev.build(project=project)).invocation.ok
+        # The shared build has none of them.
+        asyncio.run(new("returns_snapshot", "snapshot", "stg_shop__returns", ("return_id",)))
+        asyncio.run(new("returned_item", "silver", "stg_shop__returns", ("return_id",)))
+        built = asyncio.run(dev.build(project=project))
+        assert built.invocation.ok, [node for node in built.nodes if not node.ok]
+        assert shared.rows(
+            "select return_id, rows_held, _loaded_batch_id from dev_ada_lovelace__silver.returned_item"
+        ) == [{"return_id": 1, "rows_held": 1, "_loaded_batch_id": 1}]
+        assert shared.value("select count(*) from dev_ada_lovelace__snapshots.returns_snapshot") == 1
+        assert shared.value("select string_agg(reason, ' ') from dev_ada_lovelace__staging.return_reasons") == "01 02"
+        verdict = check_conventions(project)
+        assert verdict.problem == ""
+        assert [f"{gap.model}: {gap.what}" for gap in verdict.gaps] == []
+    finally:
+        with psycopg.connect(shared.database.url("loader")) as connection:
+            connection.execute("drop table raw_shop.returns cascade")
 
 
 @pytest.mark.long
