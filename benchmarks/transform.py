@@ -1,4 +1,5 @@
-"""`python -m benchmarks.transform`: how long silver and gold take, full and incremental, cold and warm; and partitions.
+"""`python -m benchmarks.transform`: how long silver and gold take, full and incremental, cold and warm;
+selective builds beside plain ones; and partitions.
 
 All of the demo's dataset in raw, put there without loads: 1.47 million lines, and for the partitions 20.9 million
 promotions. Cold means a PostgreSQL just started and a dbt that has parsed nothing; the file cache of the system stays,
@@ -30,6 +31,7 @@ import psycopg
 from psycopg.rows import dict_row
 from rich.console import Console
 
+from benchmarks.selective import Side, measure_selective, selective_page
 from demo.raw import fill_promotions, fill_raw
 from flows.models.environment import dbt_environment
 from flows.state.ledger import schema_sql
@@ -96,7 +98,8 @@ class Platform:
             connection.execute("reset search_path")
 
     def _start(self, database: str) -> str:
-        port = self._cluster.start(admin_password=self._password).port
+        postmaster = self._cluster.start(admin_password=self._password)
+        port, self.pid = postmaster.port, postmaster.pid
         return self._cluster.url(roles.ADMIN, self._password, port, database)
 
     def connect(self) -> psycopg.Connection[Any]:
@@ -277,19 +280,20 @@ def plain_project(folder: Path) -> Path:
     return project
 
 
-def write(builds: Sequence[Build], values: int, partitions: Sequence[Measured]) -> None:
+def write(builds: Sequence[Build], values: int, sides: list[Side], partitions: Sequence[Measured]) -> None:
     """Both results as JSON, and as a page."""
     _RESULTS.mkdir(exist_ok=True)
     content = {
         "builds": [asdict(build) for build in builds],
         "values_compared": values,
+        "selective": [asdict(one) for one in sides],
         "partitions": [asdict(one) for one in partitions],
     }
     (_RESULTS / "transform.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    (_RESULTS / "transform.md").write_text(page(builds, values, partitions), encoding="utf-8")
+    (_RESULTS / "transform.md").write_text(page(builds, values, sides, partitions), encoding="utf-8")
 
 
-def page(builds: Sequence[Build], values: int, partitions: Sequence[Measured]) -> str:
+def page(builds: Sequence[Build], values: int, sides: list[Side], partitions: Sequence[Measured]) -> str:
     """The page of results."""
     lines = [
         "# Transform",
@@ -308,6 +312,7 @@ def page(builds: Sequence[Build], values: int, partitions: Sequence[Measured]) -
         ),
         "",
         f"Gold was computed once more by pandas from the files: {values:,} values, none differs.",
+        *selective_page(sides),
     ]
     if partitions:
         lines += [
@@ -329,16 +334,24 @@ def main() -> None:
     """Measure, compare, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.transform", description=__doc__)
     parser.add_argument("--without-promotions", action="store_true", help="leave the 20.9 million promotions out")
+    parser.add_argument("--only-selective", action="store_true", help="selective beside plain alone; writes nothing")
     options = parser.parse_args()
     console = Console(width=110)
     with platform_of_its_own() as measured:
+        if options.only_selective:
+            with measured.connect() as connection:
+                console.print(f"{fill_raw_all(connection):,} lines in raw")
+            measured.build("first")
+            measure_selective(measured, console.print)
+            return
         builds = measure_builds(measured, console.print)
         values, differing = compare_with_pandas(measured)
         console.print(f"{values:,} values compared with pandas, {len(differing)} columns differ")
         if differing:
             raise SystemExit("gold is not what pandas computes: " + "; ".join(differing))
+        sides = measure_selective(measured, console.print)
         partitions = [] if options.without_promotions else measure_partitions(measured, console.print)
-    write(builds, values, partitions)
+    write(builds, values, sides, partitions)
 
 
 if __name__ == "__main__":

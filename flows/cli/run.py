@@ -11,7 +11,7 @@ from typing import Annotated, cast
 import typer
 
 from flows.cli import source_tables
-from flows.cli.terminal import console, prepare
+from flows.cli.terminal import console, importing, prepare
 from flows.declare.budget import chosen_budget
 from flows.declare.partition import Every
 from flows.values.errors import BudgetReached
@@ -88,7 +88,8 @@ def run(
     chosen = choose(sources)
     budget = chosen_budget(max_rows, max_bytes, max_minutes, max_cost)
     prepare()
-    from flows.cli import watch
+    with importing():
+        from flows.cli import watch
 
     if watch.run(chosen, ingest_only=ingest_only, full_refresh=full_refresh, console=console, budget=budget):
         raise typer.Exit(BudgetReached.exit_code)
@@ -132,7 +133,8 @@ def transform(
     if accept_changes and not release:
         raise typer.BadParameter("it requires --release", param_hint="--accept-changes")
     prepare()
-    from flows.cli import watch
+    with importing():
+        from flows.cli import watch
 
     if release:
         watch.release(accept_changes=accept_changes, console=console)
@@ -143,7 +145,8 @@ def transform(
 def predict() -> None:
     """Train the churn model on gold, evaluate it on held-out weeks, and publish its scores."""
     prepare()
-    from flows.cli import watch
+    with importing():
+        from flows.cli import watch
 
     watch.predict(console=console)
 
@@ -157,7 +160,8 @@ def reconcile(
 
     choose(sources)
     prepare()
-    from flows.cli import watch
+    with importing():
+        from flows.cli import watch
 
     watch.reconcile(sources, repair=repair, console=console)
 
@@ -175,7 +179,8 @@ def backfill(
 ) -> None:
     """Reload a range of days of one table, partition by partition, in parallel with scheduled loads."""
     prepare()
-    from flows.cli import watch
+    with importing():
+        from flows.cli import watch
 
     wanted = watch.Backfill(table, first.date(), last.date(), cast("Every", every), by, restart)
     watch.backfill(wanted, only_plan=only_plan, console=console)

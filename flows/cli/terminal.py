@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from flows.access.addresses import embedded_stack
@@ -38,7 +41,8 @@ def prepare(*, asks_server: bool = True) -> None:
     stack = embedded_stack()
     if stack is not None:
         _point_at_ours(stack["prefect"])
-    from blocks.server import require_server  # imports Prefect, which reads its settings now
+    with importing():
+        from blocks.server import require_server  # imports Prefect, which reads its settings now
 
     try:
         require_server()
@@ -46,6 +50,25 @@ def prepare(*, asks_server: bool = True) -> None:
         if stack is None:
             _explain_another_stack()
         raise
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Look for no garbage while modules are imported, nor among what they leave, afterwards.
+
+    Prefect's and ours take 2.3 s of a core, of which 0.3 s went into looking.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    before = len(sys.modules)
+    try:
+        yield
+    finally:
+        if len(sys.modules) > before:
+            gc.freeze()
+        gc.enable()
 
 
 def _explain_another_stack() -> None:

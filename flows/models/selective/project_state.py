@@ -55,8 +55,23 @@ def state_of(project: Path, url: str) -> str:
             names |= {name for name, _ in found if name} or set()
             names |= set(environment(url)) if any(other for _, other in found) else set()
     seen = environment(url)
-    told = [_READER, fingerprint(project), versions(), {name: seen.get(name) for name in sorted(names - _OF_RUN)}]
+    told = [
+        _READER,
+        fingerprint(project),
+        _packages(project),
+        versions(),
+        {name: seen.get(name) for name in sorted(names - _OF_RUN)},
+    ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+
+def _packages(project: Path) -> list[list[str]]:
+    """Installed packages: their files may change while the lock of their versions stays."""
+    return [
+        [path.relative_to(project).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()]
+        for path in sorted((project / "dbt_packages").rglob("*"))
+        if path.suffix in {".sql", ".yml", ".yaml", ".csv"} and path.is_file()
+    ]
 
 
 def parsed(manifest: Mapping[str, Any], project: Path, url: str) -> Project:
