@@ -114,6 +114,16 @@ async def test_a_delete_leaves_a_tombstone_and_its_null_event_nothing(events: Ev
     assert events.raw("id, name") == [(1, "again"), (2, "a")]
 
 
+async def test_a_row_that_was_deleted_and_inserted_again_is_another_one(events: Events) -> None:
+    """A column that the new row's event does not have is not that of the deleted one."""
+    new = event(2, "c", {"id": 1, "name": "new", "amount": 2})
+    events.put("a.jsonl", [event(0, "c", item(1, note="old")), event(1, "d", before=item(1)), new])
+
+    await events.load()
+
+    assert events.raw() == [(1, "new", 2, None)]
+
+
 async def test_a_tombstone_alone_deletes(events: Events) -> None:
     """Of a compacted topic, nothing else may be left of a delete."""
     events.put("a.jsonl", [event(0, "r", item(1)), event(1, "r", item(2))])
