@@ -64,6 +64,20 @@ def add_files(
     _show_or_write(name, asyncio.run(draft("files", name, path, "none", None, None, None)), write)
 
 
+@add.command("debezium")
+def add_debezium(
+    path: Annotated[str, typer.Argument(help="A file of change events, for example events/orders.jsonl")],
+    name: Annotated[str, typer.Option(help="The source's name")] = "events",
+    write: Annotated[bool, typer.Option("--write", help="Write flows/sources/<name>.py instead of showing it")] = False,
+) -> None:
+    """Draft a declaration from a file of Debezium's change events: topics, keys, and columns without a schema."""
+    from flows.values.identifiers import require_plain
+    from flows.verbs.preview import draft
+
+    require_plain(name, "source", "--name")
+    _show_or_write(name, asyncio.run(draft("debezium", name, path, "none", None, None, None)), write)
+
+
 def _show_or_write(name: str, text: str, write: bool) -> None:
     from flows.values.settings import PROJECT_ROOT
 

@@ -58,8 +58,7 @@ class Line(Struct, frozen=True):
 
 
 class _Source(Struct, frozen=True):
-    lsn: int | None = None
-    ts_ms: int | None = None
+    lsn: int | str | None = None
     txId: int | str | None = None  # noqa: N815 - as the event has it
 
 
@@ -95,7 +94,7 @@ class Event:
     fields: Mapping[str, Any] | None
     was: Row | None = None
     commit: str | int | None = None
-    at: tuple[int, int | str | None] | None = None
+    at: tuple[int | str, int | str | None] | None = None
 
 
 _LINE = msgspec.json.Decoder(Line)

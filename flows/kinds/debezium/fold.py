@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flows.kinds.debezium.convert import UNDECODABLE, number
-from flows.kinds.debezium.declared import EventTable
+from flows.kinds.debezium.declared import Debezium, EventTable
 from flows.kinds.debezium.envelope import Event, Row, Unread
 from flows.kinds.debezium.values import Kind, by_schema, by_type, placeholders, undeclared
 from flows.values.errors import DataRefused
@@ -145,9 +145,12 @@ class Fold:
 class Kinds:
     """How the values of a table's columns are read."""
 
-    def __init__(self, table: EventTable, kinds: Mapping[str, Kind], placeholder: str) -> None:
+    def __init__(
+        self, table: EventTable, kinds: Mapping[str, Kind], keys: Mapping[str, Kind], placeholder: str
+    ) -> None:
         self._table = table
         self._declared = kinds
+        self._keys = keys
         self._placeholders = placeholders(placeholder)
         self._known: dict[int, tuple[Mapping[str, object], dict[str, Kind]]] = {}
         self._latest: dict[str, Kind] = {}
@@ -159,7 +162,7 @@ class Kinds:
             if name in found:
                 self._latest[name] = found[name]
                 return found[name]
-        return self._latest.get(name) or self._declared.get(name) or undeclared()
+        return self._latest.get(name) or self._declared.get(name) or self._keys.get(name) or undeclared()
 
     def decode(self, event: Event, types: dict[str, str]) -> tuple[dict[str, str | None], set[str]]:
         """The texts of a row's values, and the columns whose values the event does not have."""
@@ -230,10 +233,11 @@ def _fitted(declared: Kind, kind: Kind, one: Mapping[str, object]) -> Kind:
     return declared if as_declared else Kind(wanted, kind.decode)
 
 
-def kinds_of(table: EventTable, encodings: object, placeholder: str) -> Kinds:
-    """Of a declared table."""
-    declared = {name: by_type(kind, encodings) for name, kind in table.types.items()}  # type: ignore[arg-type]
-    return Kinds(table, declared, placeholder)
+def kinds_of(table: EventTable, source: Debezium, raw: Mapping[str, str] | None) -> Kinds:
+    """Of a declared table. The key has the type that it has in raw, also if a tombstone comes without a schema."""
+    declared = {name: by_type(kind, source.encodings) for name, kind in table.types.items()}
+    keys = {name: by_type(raw[name], source.encodings) for name in table.keys if raw is not None and name in raw}
+    return Kinds(table, declared, keys, source.placeholder)
 
 
 def refuse_truncate(partitions: Sequence[int], where: str) -> None:

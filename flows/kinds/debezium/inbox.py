@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _LINES = 2_000
 _LONGEST_NAMED = 5
+_MOST_UNREADABLE = 10_000
+_ZIP = b"PK\x03\x04"
 # Five fields, each after its length: partition, offset, mark, file, and the length of the event, which follows.
 _ROW = struct.Struct("!hiiiqiqiii")
 
@@ -111,6 +113,10 @@ class Inbox:
                     except (Unread, UnicodeDecodeError) as problem:
                         rule = problem.rule if isinstance(problem, Unread) else "event_is_utf8"
                         unreadable.append(_of_line(rule, found.path, place_of_line, text))
+                        if len(unreadable) > _MOST_UNREADABLE:
+                            raise FileProblem(
+                                f"more than {_MOST_UNREADABLE:,} of its lines are no events: its layout is another one"
+                            ) from None
                         continue
                     if line.topic != self.table.topic:
                         continue
@@ -248,6 +254,8 @@ class FileLines:
     def _lines(self, content: Content) -> Iterator[tuple[int, bytes]]:
         rest, number = b"", 0
         while block := content.read(BLOCK):
+            if not number and not rest and block.startswith(_ZIP):
+                raise FileProblem("it is a zip archive: pack it with gzip or zstd")
             *whole, rest = (rest + block).split(b"\n")
             for line in whole:
                 number += 1

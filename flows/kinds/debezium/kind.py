@@ -10,6 +10,7 @@ from flows.access import addresses
 from flows.access.addresses import SourceAddress, connect
 from flows.kinds.answers import Column, Ends, Planned, Preview, Waiting, Words
 from flows.kinds.debezium.declared import OFFSET, PARTITION, Debezium, EventTable
+from flows.kinds.debezium.draft import draft_events
 from flows.kinds.debezium.load import carry_out
 from flows.kinds.debezium.look import look
 from flows.kinds.debezium.plan import EventsPlan, plan_events
@@ -71,6 +72,12 @@ class DebeziumEvents(Kind[Debezium, EventTable]):
     async def preview(self, ends: Ends[Debezium, EventTable], count: int) -> Preview:
         """The last changes of the newest file, decoded as a load would decode them."""
         return await asyncio.to_thread(look, place_of(ends.address, ends.where), ends.source, ends.table, count)
+
+    async def draft(
+        self, name: str, url: str, auth: str, parameter: str | None, key: str | None, user: str | None
+    ) -> str:
+        """From a file of events, read in full; `url` is its path."""
+        return await asyncio.to_thread(draft_events, name, url)
 
     def columns(self, table: EventTable) -> Sequence[Column]:
         """The key, the declared columns, and where each row's last change is."""

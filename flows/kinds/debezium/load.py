@@ -58,7 +58,7 @@ async def carry_out(run: LoadRun[Debezium, EventTable], planned: EventsPlan) -> 
     await inbox.fill(run.origin, planned.pending)
     run.session.pass_failpoint("after_landing_created")
     known = {number for number, part in position.partitions.items() if part.ranges}
-    kinds = kinds_of(run.table, run.source.encodings, run.source.placeholder)
+    kinds = kinds_of(run.table, run.source, planned.raw)
     loading = _Loading(run, planned, inbox, sorted(known | {*await inbox.partitions()}), kinds)
     warnings = [in_words([*planned.left, *inbox.left])]
     async with aclosing(loading.commits()) as commits:

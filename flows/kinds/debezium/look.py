@@ -48,7 +48,7 @@ def look(place: Place, source: Debezium, table: EventTable, count: int) -> Previ
             where=where,
             fix="correct topic in the declaration",
         )
-    kinds, types = kinds_of(table, source.encodings, source.placeholder), dict[str, str]()
+    kinds, types = kinds_of(table, source, None), dict[str, str]()
     records = []
     for event in found:
         shown: dict[str, object] = {"op": event.op, "partition": event.partition, "offset": event.offset}

@@ -29,6 +29,10 @@ ITEMS = EventTable(
 )
 #: As it is without a declared column: types are those of the events' schemas.
 BY_SCHEMA = replace(ITEMS, columns={})
+#: Of a few rows, none may be refused unless it is declared.
+TOLERANT = replace(ITEMS, max_quarantined=1.0)
+#: The large value of the recorded story.
+LONG = "long " * 2000
 Line = dict[str, Any]
 
 

@@ -4,26 +4,21 @@ from dataclasses import replace
 
 import pytest
 
-from flows.declare import Rule
-from flows.kinds.debezium import EventTable
 from flows.kinds.debezium import load as loading
-from flows.values.errors import DataRefused, SchemaDrift, SourceError
+from flows.values.errors import DataRefused
 from tests.kinds.debezium.loading import (
     BY_SCHEMA,
     ITEMS,
+    LONG,
+    TOLERANT,
     TOPIC,
     Events,
-    Line,
     event,
     item,
     recorded,
-    without_schemas,
 )
 
-LONG = "long " * 2000
 HELD = "__debezium_unavailable_value"
-# Of a few rows, none may be refused unless it is declared.
-TOLERANT = replace(ITEMS, max_quarantined=1.0)
 
 
 # -- what a real connector wrote: snapshot, insert, update, changed key, delete, transaction, DDL, truncate
@@ -114,6 +109,16 @@ async def test_a_delete_leaves_a_tombstone_and_its_null_event_nothing(events: Ev
     assert events.raw("id, name") == [(1, "again"), (2, "a")]
 
 
+async def test_a_row_that_was_deleted_and_inserted_again_is_another_one(events: Events) -> None:
+    """A column that the new row's event does not have is not that of the deleted one."""
+    new = event(2, "c", {"id": 1, "name": "new", "amount": 2})
+    events.put("a.jsonl", [event(0, "c", item(1, note="old")), event(1, "d", before=item(1)), new])
+
+    await events.load()
+
+    assert events.raw() == [(1, "new", 2, None)]
+
+
 async def test_a_tombstone_alone_deletes(events: Events) -> None:
     """Of a compacted topic, nothing else may be left of a delete."""
     events.put("a.jsonl", [event(0, "r", item(1)), event(1, "r", item(2))])
@@ -123,6 +128,21 @@ async def test_a_tombstone_alone_deletes(events: Events) -> None:
     await events.load()
 
     assert events.raw("id") == [(2,)]
+
+
+async def test_a_tombstone_without_a_schema_finds_a_key_whose_type_a_schema_has_told(events: Events) -> None:
+    """Its key is a text in JSON, and would have quotes if its type were forgotten."""
+    row = {"type": "struct", "fields": [{"type": "string", "field": "id"}], "optional": True, "field": "after"}
+    schema = {"type": "struct", "fields": [row, {"type": "string", "field": "op"}]}
+    value = {"schema": schema, "payload": {"op": "c", "after": {"id": "a"}}}
+    events.put("a.jsonl", [{**event(0, "c"), "key": {"id": "a"}, "payload": value}])
+    await events.load(BY_SCHEMA)
+    assert events.raw("id") == [("a",)]
+    events.put("b.jsonl", [{**event(1, "tombstone"), "key": {"id": "a"}}])
+
+    result = await events.load(BY_SCHEMA)
+
+    assert (events.raw("id"), result.counts.rows_deleted) == ([], 1)
 
 
 async def test_a_delete_of_a_row_that_raw_never_had_is_none(events: Events) -> None:
@@ -238,145 +258,3 @@ async def test_a_truncate_of_a_topic_with_several_partitions_is_refused(events: 
         await events.load()
 
     assert not refused.value.retryable
-
-
-# -- columns
-
-
-async def test_a_new_column_is_added(events: Events) -> None:
-    lines = [line for line in recorded("with_schemas") if line["topic"] == TOPIC]
-    events.put("a.jsonl", lines[:10])
-    await events.load(BY_SCHEMA)
-    assert len(events.raw("id, note")) == 3
-    events.put("b.jsonl", lines[10:13])
-
-    result = await events.load(BY_SCHEMA)
-
-    assert any("colour" in change for change in result.schema_changes)
-    assert events.raw("id, colour, note is null", "id = 6") == [(6, "blue", True)]
-
-
-async def test_a_column_that_is_gone_keeps_its_values(events: Events) -> None:
-    events.put("a.jsonl", [event(0, "c", item(1, note="kept"))])
-    await events.load()
-    events.put("b.jsonl", [event(1, "u", {"id": 1, "name": "b", "amount": 2})])
-
-    await events.load()
-
-    assert events.raw() == [(1, "b", 2, "kept")]
-
-
-async def test_a_column_whose_type_changed_is_refused(events: Events) -> None:
-    """Also if the connector stops to send schemas, without which its values are not decoded."""
-    events.put("a.jsonl", recorded("with_schemas"))
-    await events.load(BY_SCHEMA)
-    events.put("b.jsonl", [event(50, "u", item(7))])
-
-    with pytest.raises(SchemaDrift, match="is now jsonb"):
-        await events.load(BY_SCHEMA)
-
-
-async def test_a_column_that_raw_cannot_have_is_refused(events: Events) -> None:
-    events.put("a.jsonl", [event(0, "c", {**item(1), "_offset": 3})])
-
-    with pytest.raises(SourceError, match="'_offset'") as refused:
-        await events.load()
-
-    assert "transform" in refused.value.fix
-
-
-async def test_a_key_of_which_nothing_tells_the_type_is_refused_until_an_event_does(events: Events) -> None:
-    events.put("a.jsonl", [{"topic": "another", "partition": 0, "offset": 0, "key": None, "payload": None}])
-
-    with pytest.raises(SourceError, match=f"no event of topic {TOPIC}"):
-        await events.load(BY_SCHEMA)
-
-    events.put("b.jsonl", recorded("with_schemas"))
-    await events.load(BY_SCHEMA)
-    assert events.raw("id") == [(7,)]
-
-
-async def test_keys_of_several_columns_and_of_text(events: Events) -> None:
-    table = EventTable(
-        "items", topic=TOPIC, key=("shop", "line"), columns={"shop": "text", "line": "integer", "name": "text"}
-    )
-    rows = [{"shop": "a,b", "line": 1, "name": "x"}, {"shop": 'q"', "line": 1, "name": "y"}]
-    events.put(
-        "a.jsonl", [{**event(n, "c", row), "key": {"shop": row["shop"], "line": 1}} for n, row in enumerate(rows)]
-    )
-    events.put("b.jsonl", [{**event(2, "tombstone"), "key": {"shop": 'q"', "line": 1}}])
-
-    await events.load(table)
-
-    assert events.raw("shop, line, name") == [("a,b", 1, "x")]
-
-
-# -- events that cannot be read
-
-
-async def test_an_event_that_cannot_be_read_is_kept_in_full_and_costs_the_others_nothing(events: Events) -> None:
-    flattened = {"topic": TOPIC, "partition": 0, "offset": 2, "key": {"id": 3}, "payload": {"id": 3, "name": "flat"}}
-    lines: list[Line | str] = [
-        event(0, "c", item(1)), "no json at all", flattened,
-        {"topic": TOPIC, "partition": 0, "offset": 3, "payload": "{"}, event(4, "c", {**item(4), "amount": "four"}),
-        event(5, "c", {"name": "no key"}), event(6, "c", item(6, amount=6)), event(7, "c", item(7, "a\u0000b")),
-    ]  # fmt: skip
-    events.put("a.jsonl", lines)
-
-    result = await events.load(TOLERANT)
-
-    assert events.raw("id") == [(1,), (6,)]
-    kept = events.quarantine()
-    assert sorted((rule, (key or {}).get("id")) for rule, _, key in kept) == [
-        ("event_has_key", None),
-        ("event_has_position", None),
-        ("event_is_envelope", None),
-        ("event_is_envelope", None),
-        ("value_fits_type", 4),
-        ("value_fits_type", 7),
-    ]
-    texts = [document.get("text", "") for _, document, _ in kept]
-    assert any("no json at all" in text and "a.jsonl, line 2" in text for text in texts)
-    assert any('"flat"' in text for text in texts)
-    assert result.counts.rows_quarantined == 6
-
-    events.put("b.jsonl", [event(8, "u", item(4, amount=4)), event(9, "u", item(7))])
-    await events.load(TOLERANT)
-    assert events.raw("id") == [(1,), (4,), (6,), (7,)]
-    assert len(events.quarantine()) == 4
-
-
-async def test_bad_events_beyond_the_declared_share_stop_the_load_before_it_publishes(events: Events) -> None:
-    events.put("a.jsonl", [event(0, "c", item(1)), event(1, "c", {**item(2), "amount": "two"})])
-
-    with pytest.raises(DataRefused, match="value_fits_type"):
-        await events.load()
-
-    assert events.ask("select to_regclass('raw_events.items') is null as gone") == [(True,)]
-
-
-async def test_a_bad_row_is_released_when_its_row_is_deleted_or_truncated(events: Events) -> None:
-    table = replace(TOLERANT, rules=(Rule("amount_known", "amount is not null"),))
-    events.put(
-        "a.jsonl", [event(0, "c", item(1)), event(1, "c", item(2, amount=None)), event(2, "c", item(3, amount=None))]
-    )
-    await events.load(table)
-    assert len(events.quarantine()) == 2
-    events.put("b.jsonl", [event(3, "d", before=item(2))])
-    await events.load(table)
-    assert [key for _, _, key in events.quarantine()] == [{"id": 3}]
-    events.put("c.jsonl", [{"topic": TOPIC, "partition": 0, "offset": 4, "key": None, "payload": {"op": "t"}}])
-
-    await events.load(table)
-
-    assert (events.quarantine(), events.raw("id")) == ([], [])
-
-
-async def test_compared_with_nothing_and_says_why(events: Events) -> None:
-    events.put("a.jsonl", without_schemas(recorded("with_schemas")))
-    await events.load()
-
-    compared = await events.compare()
-
-    assert (compared.result, compared.raw_rows, compared.agrees) == ("not_compared", 1, True)
-    assert "what changed" in str(compared.note)

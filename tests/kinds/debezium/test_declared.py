@@ -1,11 +1,14 @@
 """A declaration that contradicts itself is refused when it is imported, with the fix."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.access.addresses import SourceAddress
 from flows.kinds.debezium import Debezium, Encodings, EventTable, Settled
+from flows.kinds.debezium.draft import draft_events
 from flows.kinds.debezium.kind import DebeziumEvents
 from flows.kinds.debezium.look import look
 from flows.kinds.debezium.types import raw_type
@@ -117,6 +120,35 @@ def test_a_preview_shows_the_newest_changes_decoded(events: Events) -> None:
     assert preview.fields == {"id": "bigint", "name": "text", "amount": "integer", "colour": "text"}
     with pytest.raises(SourceError, match=r"it has shop\.public\.items"):
         look(place, events.source(ITEMS), EventTable(**TABLE), 2)
+
+
+def test_a_draft_names_topics_and_keys_and_is_a_declaration(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in recorded("with_schemas")), encoding="utf-8")
+
+    drafted: dict[str, Any] = {}
+    exec(draft_events("shop_events", str(path)), drafted)  # noqa: S102  # nosec B102 - what we have drafted
+
+    source = drafted["shop_events"]
+    assert [(table.name, table.topic, table.key, table.match) for table in source.tables] == [
+        ("items", "shop.public.items", "id", "*.jsonl")
+    ]
+
+
+def test_a_draft_of_events_without_schemas_has_the_columns_to_declare_and_no_types(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    lines = [*recorded("without_schemas"), {"topic": "t", "partition": 0, "offset": 0, "payload": {"op": "m"}}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+    text = draft_events("shop_events", str(path))
+
+    assert '                # "amount": "…",' in text
+    assert text.count("EventTable(") == 1, "transactions and heartbeats are no tables"
+    path.write_text("{}\n", encoding="utf-8")
+    with pytest.raises(DeclarationError, match="no change events"):
+        draft_events("shop_events", str(path))
+    with pytest.raises(DeclarationError, match="is no file"):
+        draft_events("shop_events", str(tmp_path / "none"))
 
 
 def test_the_page_of_all_tables_names_topic_and_offsets() -> None:

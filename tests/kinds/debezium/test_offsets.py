@@ -9,7 +9,9 @@ import pytest
 from flows.kinds.debezium import Manifest, Settled
 from flows.kinds.debezium import load as loading
 from flows.kinds.debezium.position import Partition
-from flows.values.errors import DataRefused, MedallionError
+from flows.values.errors import DataRefused, DeclarationError, MedallionError
+from flows.values.settings import settings
+from flows.verbs.cursor import move_cursor, stored_cursors
 from tests.kinds.debezium.loading import ITEMS, Events, event, item
 
 
@@ -260,6 +262,39 @@ async def test_packed_files(events: Events) -> None:
     await events.load(replace(ITEMS, match="*.jsonl.gz"))
 
     assert events.raw("id") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"PK\x03\x04 and more\n", "it is a zip archive"), (b"a;b;c\n" * 10_001, "more than 10,000 of its lines")],
+    ids=["zip", "another layout"],
+)
+async def test_a_file_of_another_layout_is_left_alone_whole(events: Events, content: bytes, said: str) -> None:
+    """Its lines would fill quarantine, each as a row of its own."""
+    (events.root / "a.jsonl").write_bytes(content)
+    events.put("b.jsonl", [event(0, "c", item(1))])
+
+    result = await events.load()
+
+    assert (events.raw("id"), events.quarantine()) == ([(1,)], [])
+    assert said in str(result.warning)
+
+
+async def test_a_persons_look_at_the_position(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is shown, and cannot be moved: what lies between two positions are changes, not rows."""
+    events.put("a.jsonl", [event(0, "c", item(1)), event(5, "c", item(2), partition=3)])
+    await events.load()
+    monkeypatch.setenv("MEDALLION_WAREHOUSE_URL", events.warehouse.url("loader"))
+    monkeypatch.setattr("flows.verbs.find.SOURCES", (events.source(ITEMS),))
+    settings.cache_clear()
+
+    (shown,) = await stored_cursors(["events.items"])
+
+    assert (shown.value, shown.identity["topic"]) == ("0:1 3:6", "shop.public.items")
+    with pytest.raises(DeclarationError, match="no stored value") as refused:
+        await move_cursor("events.items", None, "ada")
+    assert "medallion reload events.items" in refused.value.fix
+    settings.cache_clear()
 
 
 def test_ranges_stay_bounded_and_forget_the_oldest_gap() -> None:
