@@ -8,7 +8,11 @@ with recursive wanted as (
 ),
 
 found as (
-    select wanted.schema_name, wanted.relation_name, c.oid, c.xmin, c.relkind::text as relation_kind
+    select wanted.schema_name, wanted.relation_name, c.oid, c.relkind::text as relation_kind,
+        concat_ws(
+            '.', c.oid, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, array_to_string(c.reloptions, ','),
+            case when not $3 then c.relowner || array_to_string(coalesce(c.relacl, acldefault('r', c.relowner)), ',') end
+        ) as described
     from wanted
     inner join pg_namespace as n on wanted.schema_name = n.nspname
     inner join pg_class as c on n.oid = c.relnamespace and wanted.relation_name = c.relname
@@ -92,8 +96,9 @@ select
     found.schema_name,
     found.relation_name,
     found.relation_kind,
-    -- A grant, another column, a renamed table: each changes one of these. Renaming a column changes only `columns`.
-    concat_ws('.', found.oid, found.xmin, parts.rule, parts.columns, case when not $3 then md5(concat(
+    -- Contents of the catalog and not the writer of its row: a grant that is given again, as provisioning does, changes
+    -- nothing. Replacing a view writes its rule, and renaming a column changes only `columns`.
+    concat_ws('.', found.described, parts.rule, parts.columns, case when not $3 then md5(concat(
         (
             select string_agg(
                 concat_ws(' ', i.indkey, i.indisunique, i.indisvalid, i.indexprs, i.indpred), ','

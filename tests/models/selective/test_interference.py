@@ -59,6 +59,15 @@ def test_what_others_add_to_a_table_of_a_model_builds_it_again(
     assert follows in small.nodes_built()
 
 
+def test_rights_that_are_given_again_build_nothing(small: SmallWarehouse) -> None:
+    """Provisioning gives them at every start of the embedded stack."""
+    for schema in ("staging", "silver", "gold"):
+        small.sql("transformer", f"grant select, insert on all tables in schema {schema} to current_user")
+    small.sql("loader", "grant select on all tables in schema raw_shop to current_user")
+    assert small.build()
+    assert small.nodes_built() == set()
+
+
 def test_a_model_that_lost_its_index_gets_it_back(small: SmallWarehouse) -> None:
     small.add(silver__quick="{{ config(indexes=[{'columns': ['id'], 'unique': true}]) }} "
               "select id from {{ ref('stg_notes') }}")  # fmt: skip
