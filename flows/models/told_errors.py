@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from flows.models.lock_waits import lock_wait
+from flows.models.lock_waits import NO_LOCK, lock_wait
 from flows.values.sqlstates import Answer
 
 # What the macro `keep_permissions` raises: names of objects, and PostgreSQL's messages about these.
@@ -35,8 +35,8 @@ def permissions_refused(message: str) -> str | None:
 def told(problem: BaseException, sql: str) -> str:
     """The error's text for logs. `sql` is the statement that caused it."""
     said = str(problem)
-    if (ours := lock_wait(said) or permissions_refused(said)) is not None:
-        return ours
+    if (ours := lock_wait(said) or permissions_refused(said)) not in (None, NO_LOCK):
+        return str(ours)
     # libpq's errors, about a connection, have no SQLSTATE.
     return str(answer_of(problem, sql) or f"{type(problem).__name__} without a SQLSTATE")
 

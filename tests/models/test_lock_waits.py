@@ -51,7 +51,12 @@ def project(tmp_path: Path, warehouse: TestDatabase, monkeypatch: pytest.MonkeyP
     (tmp_path / "dbt_project.yml").write_text("name: waits\nprofile: medallion\n")
     shutil.copy(DBT_PROJECT / "profiles.yml", tmp_path)
     (tmp_path / "macros").mkdir()
-    for name in ("wait_for_lock.sql", "partitioned/partitioned.sql", "partitioned/partitions.sql"):
+    for name in (
+        "keep_permissions.sql",
+        "wait_for_lock.sql",
+        "partitioned/partitioned.sql",
+        "partitioned/partitions.sql",
+    ):
         shutil.copy(DBT_PROJECT / "macros" / name, tmp_path / "macros")
     return tmp_path
 
