@@ -256,3 +256,14 @@ async def test_one_read_of_the_log_serves_all_tables_of_a_run(ends: LogEnds, mon
     ends.source("delete from items where id = 2")
     await ends.load("items")
     assert ends.same("items"), "a second load of a table in the same run looks again"
+
+
+async def test_commits_that_do_not_wait_for_the_disk_arrive(ends: LogEnds) -> None:
+    """The end of the log is then not yet on disk when a load asks for it."""
+    ends.admin(f"alter database {ends.shop.name} set synchronous_commit = off")
+    await start(ends)
+    ends.source("set synchronous_commit = off; update items set amount = -1 where id = 1; reset synchronous_commit")
+
+    await ends.load()
+
+    assert ends.same()
