@@ -246,3 +246,15 @@ async def test_it_stops_although_a_load_is_under_way(ends: LogEnds) -> None:
         async with followed(ends):
             await until(lambda: ends.raw("select count(*) from ops.loads where status = 'running'") == [(1,)])
     assert ends.raw("select status from ops.loads") == [("failed",)]
+
+
+async def test_a_raw_table_that_is_locked_holds_back_no_other(ends: LogEnds) -> None:
+    await start(ends, "others")
+    async with followed(ends):
+        with psycopg.connect(ends.warehouse.url("loader")) as other:
+            other.execute("lock table raw_shop.others in access exclusive mode")
+            ends.source("update others set amount = -1; update items set amount = -1")
+            await until(ends.same)
+            ends.source("update items set amount = -2")
+            await until(ends.same)
+        await until(lambda: ends.same("others"))
