@@ -27,20 +27,17 @@ from flows.declare.cursor import Epoch, Timestamp
 from flows.declare.partition import Partition
 from flows.declare.source import Loadable, Source
 from flows.kinds.answers import (
-    CaptureStatus,
     Column,
     Ends,
     EventTime,
     Planned,
     Preview,
     SourceFacts,
-    Step,
-    TriggerStatus,
     Waiting,
     Words,
 )
+from flows.kinds.capturing import Capturing
 from flows.observe.openlineage import Dataset
-from flows.publish.following import Following
 from flows.publish.replay import RowChecks
 from flows.publish.run import Loaded, LoadRun
 from flows.publish.session import LoadResult
@@ -56,7 +53,7 @@ S = TypeVar("S", bound=Source)
 T = TypeVar("T", bound=Loadable)
 
 
-class Kind(Generic[S, T]):
+class Kind(Capturing[S], Generic[S, T]):
     """What a kind of source can do. A kind without an ability keeps the method that refuses it."""
 
     #: Whether its address carries a key and a user beside the URL, as an API's does.
@@ -74,10 +71,6 @@ class Kind(Generic[S, T]):
     #: What a load does about a budget's rows: `stops` at a commit, from which the next load goes on, `refuses` to begin
     #: if more are pending, or `checks` afterwards. A kind that stops may refuse some of its tables.
     at_budget: Literal["stops", "refuses", "checks"] = "checks"
-    #: Whether changes are captured at the source, by its log or by triggers, which is set up and dropped there.
-    captures: bool = False
-    #: Whether `medallion capture setup` and `drop` ask before they run anything: applications notice triggers.
-    asks_before_capture: bool = False
     #: Whether `source_facts` says anything, so that the tuner asks the source.
     has_facts: bool = False
     #: What a comparison of both ends compares: `count`, or `content`.
@@ -127,28 +120,6 @@ class Kind(Generic[S, T]):
 
     async def acknowledge(self, run: LoadRun[S, T], planned: Planned, loaded: Loaded) -> None:
         """Tell the source that the load is committed: a slot advances, offsets are committed, files are released."""
-
-    # -- changes as they happen
-
-    def refuse_follow(self, source: S) -> None:
-        """Refuse to follow a source that has no news to wait for.
-
-        Raises:
-            DeclarationError: the source can only be loaded.
-        """
-        raise DeclarationError(
-            "the source cannot be followed",
-            where=f"source {source.name}",
-            fix="declare it with capture=Log(): see docs/changes.md; `medallion run` loads it",
-        )
-
-    async def follow(self, following: Following[S]) -> None:
-        """Load changes as they happen, until `following` is over; each commit as in `load`.
-
-        Raises:
-            MedallionError: nothing can be followed until a person has acted. What was committed stays.
-        """
-        raise NotImplementedError  # refuse_follow comes first
 
     # -- both ends compared
 
@@ -212,38 +183,6 @@ class Kind(Generic[S, T]):
     ) -> LoadResult:
         """Make raw's rows of the partition what the source holds now."""
         raise NotImplementedError  # refuse_backfill comes first
-
-    # -- changes captured at a source
-
-    def refuse_capture(self, source: S) -> None:
-        """Refuse to look at the capture of a source that has none.
-
-        Raises:
-            DeclarationError: changes of the source are not captured.
-        """
-        raise DeclarationError(
-            "the source has no capture",
-            where=f"source {source.name}",
-            fix="declare it with capture=Log() or capture=Triggers(): see docs/capture.md",
-        )
-
-    async def missing_capture(self, source: S, origin: Any) -> Sequence[Step]:
-        """The statements at the source that are missing before changes can be captured. Changes nothing."""
-        raise NotImplementedError  # refuse_capture comes first
-
-    async def set_up_capture(self, source: S, origin: Any) -> Sequence[Step]:
-        """Run what is missing, as far as the session's role may."""
-        raise NotImplementedError  # refuse_capture comes first
-
-    async def drop_capture(self, source: S, origin: Any) -> Sequence[Step]:
-        """Undo it, as far as the session's role may. Raw stays as it is."""
-        raise NotImplementedError  # refuse_capture comes first
-
-    async def capture_status(
-        self, warehouse: Connection[Record], source: S, origin: Any
-    ) -> CaptureStatus | TriggerStatus:
-        """The capture, and the position of each table: `CaptureStatus` or `TriggerStatus`. Changes nothing."""
-        raise NotImplementedError  # refuse_capture comes first
 
     # -- a look before anything is declared or read
 

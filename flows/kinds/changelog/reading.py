@@ -37,7 +37,7 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _BEHIND = (
     "select case current_setting('synchronous_commit') when 'off' then "
     "3 * extract(epoch from current_setting('wal_writer_delay')::interval)::float8 else 0 end as seconds, "
-    "pg_current_wal_insert_lsn() as written"
+    "pg_current_wal_insert_lsn()::text as written"
 )
 
 

@@ -277,3 +277,14 @@ async def test_a_load_during_a_comparison_leaves_its_keys_pending(
     found = await ends.compare()
     assert (found.result, found.pending) == ("match", 1)
     assert ends.same()
+
+
+async def test_commits_that_do_not_wait_for_the_disk_arrive(ends: LogEnds) -> None:
+    """The end of the log is then not yet on disk when a load asks for it."""
+    ends.admin(f"alter database {ends.shop.name} set synchronous_commit = off")
+    await start(ends)
+    ends.source("set synchronous_commit = off; update items set amount = -1 where id = 1; reset synchronous_commit")
+
+    await ends.load()
+
+    assert ends.same()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: Tables that commit at the same time.
 _COMMITTING = 4
+_LOCKED_SECONDS = 2
 
 
 @dataclass(slots=True)
@@ -60,6 +61,8 @@ class Connections:
         warehouse = await self.stack.enter_async_context(
             connect(following.warehouse, side="warehouse", application=f"medallion follow {following.source.name}")
         )
+        # Whoever locks a raw table for longer is waited for by an ordinary load, and not by the other tables.
+        await warehouse.execute(f"set lock_timeout = '{_LOCKED_SECONDS}s'")
         origin = await self.stack.enter_async_context(
             connect(following.address, side="source", application=f"medallion read {where}")
         )

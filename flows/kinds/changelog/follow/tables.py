@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 from flows.declare.database import Database
 from flows.declare.table import Table
 from flows.kinds.changelog import position
@@ -77,6 +79,8 @@ async def enter(
     """
     target = Target(source.name, table.name, source.raw_schema)
     await warehouse.execute(f"drop table if exists {qualified(LANDING_SCHEMA, target.landing_name + INBOX)}")
+    if await _is_locked(origin, table):
+        return None
     async with settled(origin, source, as_copied(table)):
         planned = await plan_captured(warehouse, origin, source, table)
         facts = await read_facts(origin, [planned.captured.id], publication)
@@ -87,6 +91,18 @@ async def enter(
     return Followed(
         table, target, planned, found, at, at, Spending.of(source, table), keys=keys, keys_known=keys is not None
     )
+
+
+async def _is_locked(origin: Connection[Record], table: Table) -> bool:
+    """Whether a migration holds the table: its load waits for that, and the other tables do not."""
+    try:
+        async with origin.transaction(readonly=True):
+            await origin.execute(f"lock table {table.relation} in access share mode nowait")
+    except asyncpg.LockNotAvailableError:
+        return True
+    except asyncpg.PostgresError:
+        return False  # whatever it is, planning says it better
+    return False
 
 
 async def read_facts(origin: Connection[Record], oids: Iterable[int], publication: str) -> Mapping[int, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import psycopg
 import pytest
 
 from flows.declare import Budget, Rule
@@ -93,6 +94,28 @@ async def test_a_table_that_is_refused_holds_back_no_other(ends: LogEnds, monkey
         await until(lambda: ends.same("others"))
         ends.source("update others set amount = 2 where id = 1")
         await until(lambda: ends.same("others") and not given.progress.failing)
+
+
+async def test_a_table_that_keeps_too_much_of_the_log_is_given_up_and_compared_later(
+    ends: LogEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loads, "_OTHER_SECONDS", (0.5, 1.0))
+    monkeypatch.setattr(rounds, "_KEPT_FOR_OTHERS", 1)
+    await start(ends, "others")
+    ends.redeclare("others", rules=(Rule("amount_not_negative", "amount >= 0"),))
+    held = "select cursor_value from ops.cursors where table_name = 'others'"
+    async with followed(ends):
+        ends.source("update others set amount = -1")
+        await until(lambda: ends.raw("select count(*) from ops.loads where status = 'refused'")[0][0] > 0)
+        ends.source("update items set amount = -1")
+        await until(lambda: ends.raw(held) == [(None,)])
+        assert any("no longer keeps the log" in told for told in ends.told)
+        ends.source("update others set amount = 1")
+        await until(lambda: ends.same("others"))
+        await until(ends.same)
+    assert ("reload",) in ends.raw(
+        "select strategy from ops.loads where table_name = 'others' and status = 'published'"
+    )
 
 
 CHANGES = {
@@ -212,3 +235,26 @@ async def test_a_budget_of_the_run_ends_it_at_a_commit(ends: LogEnds) -> None:
     assert set(ends.live(columns="amount")) == {(-1,)}
     await catch_up(ends)
     assert ends.same()
+
+
+async def test_it_stops_although_a_load_is_under_way(ends: LogEnds) -> None:
+    """Which waits for a lock at the source that nobody gives it."""
+    ends.create("items", COLUMNS)
+    await ends.set_up()
+    with psycopg.connect(ends.shop.url("app")) as other:
+        other.execute("lock table items in access exclusive mode")
+        async with followed(ends):
+            await until(lambda: ends.raw("select count(*) from ops.loads where status = 'running'") == [(1,)])
+    assert ends.raw("select status from ops.loads") == [("failed",)]
+
+
+async def test_a_raw_table_that_is_locked_holds_back_no_other(ends: LogEnds) -> None:
+    await start(ends, "others")
+    async with followed(ends):
+        with psycopg.connect(ends.warehouse.url("loader")) as other:
+            other.execute("lock table raw_shop.others in access exclusive mode")
+            ends.source("update others set amount = -1; update items set amount = -1")
+            await until(ends.same)
+            ends.source("update items set amount = -2")
+            await until(ends.same)
+        await until(lambda: ends.same("others"))
