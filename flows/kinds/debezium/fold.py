@@ -42,7 +42,11 @@ class Version:
 @dataclass(slots=True)
 class Fold:
     """The changes of one commit. `types` are raw's types of the columns that were seen, in order; `deleted` is the last
-    delete, which the row of a changed key follows, maybe in the next commit."""
+    delete, which the row of a changed key follows.
+
+    `unwritten`: whether a partition ends with a delete of a row of which raw does not have the last values, because it
+    was changed in the same commit. If the new row of a changed key begins the next load, its unchanged values are lost.
+    """
 
     table: EventTable
     kinds: Kinds
@@ -51,6 +55,7 @@ class Fold:
     truncated: bool = False
     changes: int = 0
     deleted: tuple[Event, Key] | None = None
+    unwritten: dict[int, bool] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
         """The next change.
@@ -61,11 +66,20 @@ class Fold:
         if event.op == "t":
             self.versions.clear()
             self.truncated, self.deleted = True, None
+            self.unwritten[event.partition] = False
         elif event.op in ("d", "tombstone"):
             self._delete(event)
         else:
             self._write(event)
         self.changes += 1
+
+    def follows(self, event: Event) -> bool:
+        """Whether it is of one change with the delete before it: its tombstone, or the new row of a changed key."""
+        if self.deleted is None or self.deleted[0].partition != event.partition:
+            return False
+        if event.op != "c":
+            return event.op == "tombstone"
+        return event.was is not None or (event.at is not None and event.at == self.deleted[0].at)
 
     def key_of(self, event: Event) -> Key | None:
         """The texts of its key; None if they cannot be read."""
@@ -77,6 +91,8 @@ class Fold:
     def _delete(self, event: Event) -> None:
         key = self._key(event, event.before)
         before = self.versions.get(key)
+        if event.op == "d":
+            self.unwritten[event.partition] = before is not None and bool(before.values)
         self.versions[key] = Version(
             before.values if before else {},
             before.kept if before else frozenset(),
@@ -97,7 +113,12 @@ class Fold:
         earlier = self.versions.get(old or key)
         if earlier is not None and earlier.gone and old is None:
             earlier = None  # deleted, and inserted again: another row
+        if earlier is not None and earlier.partition != event.partition:
+            earlier = None  # of a changed key: there is no order between partitions
         moved, origin = old is not None, old or (key if event.op == "u" else None)
+        if moved and earlier is None and self.unwritten.get(event.partition):
+            origin = None
+        self.unwritten[event.partition], self.deleted = False, None
         if earlier is not None:
             values = {**earlier.values, **dict.fromkeys(kept & earlier.kept), **values}
             kept = {name for name in kept if name not in earlier.values}

@@ -114,7 +114,10 @@ class _Loading:
         yield commit
 
     def _begin(self, before: _Commit | None = None) -> _Commit:
-        return _Commit(Fold(self.run.table, self.kinds, deleted=before.fold.deleted if before else None))
+        if before is not None:
+            return _Commit(Fold(self.run.table, self.kinds, unwritten=dict(before.fold.unwritten)))
+        unwritten = {number: part.unwritten for number, part in self.position.partitions.items()}
+        return _Commit(Fold(self.run.table, self.kinds, unwritten=unwritten))
 
     def _event(self, reader: Reader, one: Arrived, commit: _Commit) -> Event | None:
         try:
@@ -125,6 +128,8 @@ class _Loading:
 
     @staticmethod
     def _is_full(commit: _Commit, event: Event | None, before: str | int | None) -> bool:
+        if event is not None and commit.fold.follows(event):
+            return False
         size = max(commit.fold.changes / CHANGES, commit.received / BYTES)
         within = event is not None and event.commit is not None and event.commit == before
         return size >= (_AT_MOST if within else 1)
@@ -168,7 +173,7 @@ class _Loading:
             await self._compare_with_raw(stage, commit)
         landed = await run.warehouse.fetchval(f"select count(*) from {run.target.landing}")
         run.session.rows_read = landed + len(commit.unreadable)
-        following = self._reached().state()
+        following = self._reached(commit).state()
         part = Staged(
             load=Merge(),
             shape=shape,
@@ -200,8 +205,10 @@ class _Loading:
             await stage.drop()
         return counts
 
-    def _reached(self) -> Position:
+    def _reached(self, commit: _Commit) -> Position:
         """The position after the commit."""
+        for number, unwritten in commit.fold.unwritten.items():
+            self.position.of(number).unwritten = unwritten
         for number, one in self._last.items():
             part = self.position.of(number)
             part.mark(one.offset, one.mark)

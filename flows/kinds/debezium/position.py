@@ -7,6 +7,7 @@
     marks     checksums of some events, the first and the last of each load: another event at one of these offsets means
               that the topic was made again
     at        the broker's timestamp of the last event, if files have it: a later one at an earlier offset means so too
+    unwritten its last event deletes a row of which raw does not have the last values: see `Fold`
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Partition:
     ranges: list[list[int]] = field(default_factory=list)
     marks: dict[int, int] = field(default_factory=dict)
     at: int | None = None
+    unwritten: bool = False
 
     @property
     def next(self) -> int:
@@ -84,6 +86,7 @@ class Position:
                 "ranges": [list(one) for one in part.ranges],
                 "marks": {str(offset): mark for offset, mark in part.marks.items()},
                 **({"at": part.at} if part.at is not None else {}),
+                **({"unwritten": True} if part.unwritten else {}),
             }
             for number, part in self.partitions.items()
             if part.ranges
@@ -101,6 +104,7 @@ def position_of(state: CursorState) -> Position | None:
             [list(one) for one in part["ranges"]],
             {int(offset): mark for offset, mark in part["marks"].items()},
             part.get("at"),
+            part.get("unwritten", False),
         )
         for number, part in stored["partitions"].items()
     }

@@ -144,7 +144,10 @@ class Stage:
         )
 
     async def _from_raw(self, raw: dict[str, str]) -> None:
-        """From the row of the same key, or of the key that it had before, which may be marked as deleted by now."""
+        """From the row of the same key, or of the key that it had before, which may be marked as deleted by now.
+
+        Of a former key only if its changes are in the same partition: those of another may be read sooner or later.
+        """
         origin = ", ".join(
             f"{self._typed(number, kind, 'o')} as {quote_identifier(key)}"
             for number, (key, kind) in enumerate(self.kinds.items())
@@ -175,7 +178,8 @@ class Stage:
         await self.warehouse.execute(
             f"update {self._texts} as t set {values}, known = translate(t.known, '{_KEPT}{_ABSENT}', '{_HERE}{_HERE}') "
             f"from {rows} inner join {self.target.raw} as r on {same} "
-            "where t.ctid = w.place and (r._deleted_at is null or w.moved = 't')"
+            f"where t.ctid = w.place and case when w.moved = 't' then r.{PARTITION} = t.{PARTITION}::integer "
+            "else r._deleted_at is null end"
         )
 
     # -- typed rows

@@ -169,6 +169,44 @@ async def test_a_changed_key_by_headers_takes_the_values_of_the_old_one(events: 
     assert events.raw() == [(2, "moved", 1, "kept"), (5, "a", 1, "other")]
 
 
+@pytest.mark.parametrize(("old", "new"), [(1, 0), (0, 1)], ids=["read later", "read before"])
+async def test_a_changed_key_that_moves_to_another_partition_takes_no_value_from_there(
+    events: Events, old: int, new: int
+) -> None:
+    """Nobody knows whether it is the value of that moment: there is no order between partitions."""
+    events.put("a.jsonl", [event(0, "c", item(1, note="old"), partition=old), event(0, "c", item(9), partition=new)])
+    await events.load()
+    headers = {"__debezium.oldkey": {"id": 1}}
+    lines = [
+        event(1, "u", item(1, note="newer"), partition=old),
+        event(2, "d", before={"id": 1}, partition=old),
+        event(1, "c", item(2, note=HELD), partition=new, headers=headers),
+    ]
+    events.put("b.jsonl", lines)
+
+    await events.load(TOLERANT)
+
+    assert events.raw("id") == [(9,)]
+    assert [(rule, key) for rule, _, key in events.quarantine()] == [("value_is_known", {"id": 2})]
+
+
+async def test_a_changed_key_takes_no_value_that_raw_was_never_given(events: Events) -> None:
+    """The old row's last value came and went in one commit; raw's tombstone has the one before."""
+    events.put("a.jsonl", [event(0, "c", item(1, note="old")), event(1, "c", item(9))])
+    await events.load()
+    events.put(
+        "b.jsonl",
+        [event(2, "u", item(1, note="newer")), event(3, "d", before={"id": 1}), event(4, "tombstone", {"id": 1})],
+    )
+    await events.load()
+    events.put("c.jsonl", [event(5, "c", item(2, note=HELD), headers={"__debezium.oldkey": {"id": 1}})])
+
+    await events.load(TOLERANT)
+
+    assert events.raw("id") == [(9,)]
+    assert [(rule, key) for rule, _, key in events.quarantine()] == [("value_is_known", {"id": 2})]
+
+
 async def test_a_changed_key_without_headers_that_is_divided_between_loads_is_quarantined(events: Events) -> None:
     """Nothing says any more whose values its placeholders stand for."""
     lines = [line for line in recorded("with_schemas") if line["topic"] == TOPIC]
