@@ -68,16 +68,21 @@
 
 {#
   Everything that a node rests on, without the node itself. `built_after`: also what it is only built after.
+
+  Written out instead of by `parents_read`: a call of a macro costs as much as a step of this walk, and each node of a
+  build walks up to the sources.
 #}
 {% macro ancestors_of(unique_id, built_after=false) -%}
-    {%- set waiting = graph.nodes[unique_id].depends_on.nodes | list if built_after else parents_read(unique_id) -%}
-    {%- set seen = [] -%}
+    {%- set waiting = [unique_id] -%}
+    {%- set seen = {} -%}
     {%- for _ in range(1000) if waiting -%}
-        {%- set parent = waiting.pop() -%}
-        {%- if parent not in seen and parent in graph.nodes -%}
-            {%- do seen.append(parent) -%}
-            {%- do waiting.extend(graph.nodes[parent].depends_on.nodes if built_after else parents_read(parent)) -%}
-        {%- endif -%}
+        {%- set node = graph.nodes[waiting.pop()] -%}
+        {%- set after = [] if built_after else node.config.get('meta', {}).get('only_after', []) -%}
+        {%- for parent in node.depends_on.nodes
+            if parent not in seen and parent in graph.nodes and parent.split('.')[2] not in after -%}
+            {%- do seen.update({parent: true}) -%}
+            {%- do waiting.append(parent) -%}
+        {%- endfor -%}
     {%- endfor -%}
     {{ return(seen | sort) }}
 {%- endmacro %}
@@ -86,7 +91,11 @@
 {% macro all_sources(unique_id) -%}
     {%- set found = named_sources(unique_id) -%}
     {%- for ancestor in ancestors_of(unique_id) -%}
-        {%- do found.extend(named_sources(ancestor)) -%}
+        {%- set node = graph.nodes[ancestor] -%}
+        {%- if 'also_reads' in (node.config.get('meta') or {})
+            or node.depends_on.nodes | select('in', graph.sources) | first -%}
+            {%- do found.extend(named_sources(ancestor)) -%}
+        {%- endif -%}
     {%- endfor -%}
     {{ return(found | unique | sort) }}
 {%- endmacro %}
