@@ -33,7 +33,8 @@ async def overdue(connection: Connection[Record], places: list[Place], terms: tu
     found = []
     for keep in terms:
         for place in places:
-            if not fnmatchcase(place.told, keep.place) or keep.by not in place.columns or place.derived:
+            needed = {keep.by, *keep.clears}
+            if not fnmatchcase(place.told, keep.place) or not needed <= set(place.columns) or place.derived:
                 continue
             before = await connection.fetchval("select now() - make_interval(days => $1)", keep.days)
             rows = await connection.fetchval(f"select count(*) from {place.relation} where {_beyond(keep)}", before)
@@ -42,10 +43,10 @@ async def overdue(connection: Connection[Record], places: list[Place], terms: tu
 
 
 async def delete_batch(connection: Connection[Record], line: Overdue, batch_rows: int = BATCH_ROWS) -> int:
-    """Delete up to a batch of them; returns the number deleted. Within the caller's transaction, if there is one."""
+    """Delete or clear up to a batch of them; returns their number. Within the caller's transaction, if there is one."""
     status = await connection.execute(
         # The condition is repeated outside: two partitions of a table may have rows with the same ctid.
-        f"delete from {line.place.relation} where {_beyond(line.keep)} and ctid = any(array("
+        f"{_removal(line)} where {_beyond(line.keep)} and ctid = any(array("
         f"select ctid from {line.place.relation} where {_beyond(line.keep)} limit {batch_rows}))",
         line.older_than,
     )
@@ -59,5 +60,16 @@ async def write_down(connection: Connection[Record], place: str, older_than: dat
     )
 
 
+def _removal(line: Overdue) -> str:
+    if not line.keep.clears:
+        return f"delete from {line.place.relation}"
+    cleared = ", ".join(f"{quote_identifier(name)} = null" for name in line.keep.clears)
+    return f"update {line.place.relation} set {cleared}"
+
+
 def _beyond(keep: Keep) -> str:
-    return f"{quote_identifier(keep.by)} < $1 and ({keep.condition})"
+    due = f"{quote_identifier(keep.by)} < $1 and ({keep.condition})"
+    if not keep.clears:
+        return due
+    left = " or ".join(f"{quote_identifier(name)} is not null" for name in keep.clears)
+    return f"{due} and ({left})"

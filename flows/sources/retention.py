@@ -7,7 +7,21 @@ from flows.declare import Keep
 
 RETENTION = (
     Keep("raw_*.*", days=400, by="_deleted_at", why="rows deleted at the source"),
-    Keep("snapshots.*", days=3650, by="dbt_valid_to", why="superseded versions"),
+    Keep(
+        "snapshots.households_snapshot",
+        days=3650,
+        by="dbt_valid_to",
+        why="traits of superseded versions",
+        clears=(
+            "age_band",
+            "income_band",
+            "home_ownership",
+            "marital_status",
+            "household_size",
+            "household_composition",
+            "kids_count",
+        ),
+    ),
     # A row fixed by hand or discarded, which the source still has, would come again as a new one. Fixes go with it.
     Keep(
         "quarantine.rows",

@@ -13,11 +13,15 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 from flows.declare.retention import Keep
 from flows.purge import Line, purge, purge_expired
+from flows.sources.retention import RETENTION
 from flows.values.errors import DeclarationError
 from flows.values.settings import settings
 from tests.conftest import TestDatabase
 from tests.flows.prefect_facts import artifacts
 from tests.kinds.loading import addresses, load, rows
+
+SNAPSHOT = "snapshots.households_snapshot"
+(TRAITS,) = [keep.clears for keep in RETENTION if keep.place == SNAPSHOT]
 
 
 @pytest.fixture
@@ -42,8 +46,9 @@ def aged(warehouse: TestDatabase, shop: TestDatabase, monkeypatch: pytest.Monkey
             "where table_name = 'stores'"
         )
     with psycopg.connect(warehouse.url("transformer"), autocommit=True) as transformer:
-        transformer.execute("create table snapshots.s (id int, dbt_valid_to timestamptz)")
-        transformer.execute("insert into snapshots.s values (1, '2001-01-01'), (2, '9999-12-31'), (3, null)")
+        traits = ", ".join(f"{name} text default 'known'" for name in TRAITS)
+        transformer.execute(f"create table {SNAPSHOT} (household_id int, dbt_valid_to timestamptz, {traits})".encode())
+        transformer.execute(f"insert into {SNAPSHOT} values (1, '2001-01-01'), (1, '9999-12-31'), (3, null)".encode())
     for variable, value in addresses(warehouse, shop).items():
         monkeypatch.setenv(variable, value)
     settings.cache_clear()
@@ -55,13 +60,13 @@ def counts(lines: list[Line]) -> dict[str, int]:
     return {line.place: line.count for line in lines}
 
 
-EXPECTED = {"raw_shop.households", "quarantine.rows", "snapshots.s", "landing of shop.stores"}
+EXPECTED = {"raw_shop.households", "quarantine.rows", SNAPSHOT, "landing of shop.stores"}
 
 
 def kept(warehouse: TestDatabase) -> dict[str, int]:
     return {
         table: len(rows(warehouse, f"select from {table}"))
-        for table in ("raw_shop.households", "quarantine.rows", "snapshots.s", "landing.shop__households")
+        for table in ("raw_shop.households", "quarantine.rows", SNAPSHOT, "landing.shop__households")
     }
 
 
@@ -80,7 +85,13 @@ def test_only_what_is_beyond_its_term_goes_in_batches_that_are_written_down(aged
     assert done.keys() == EXPECTED
     assert before["quarantine.rows"] - after["quarantine.rows"] == 50
     assert before["raw_shop.households"] - after["raw_shop.households"] == 2
-    assert rows(aged, "select id from snapshots.s order by id") == [{"id": 2}, {"id": 3}]
+    # Rows of a snapshot number its versions: they stay, without what they say of a person.
+    left = rows(aged, f"select household_id, {', '.join(TRAITS)} from {SNAPSHOT} order by household_id, dbt_valid_to")
+    assert [list(row.values()) for row in left] == [
+        [1, *[None] * len(TRAITS)],
+        [1, *["known"] * len(TRAITS)],
+        [3, *["known"] * len(TRAITS)],
+    ]
     assert rows(aged, "select from raw_shop.households where _deleted_at < now() - interval '400 days'") == []
     written = rows(aged, "select rows from ops.retentions where place = 'quarantine.rows' order by retention_id")
     assert [line["rows"] for line in written] == [20, 20, 10]
@@ -210,14 +221,18 @@ def test_a_term_is_a_day_or_more_of_one_place() -> None:
         Keep("quarantine.rows", days=0, by="resolved_at")
     with pytest.raises(DeclarationError):
         Keep("quarantine", days=1, by="resolved_at")
+    with pytest.raises(DeclarationError, match="numbered anew"):
+        Keep("snapshots.*", days=1, by="dbt_valid_to")
 
 
 def test_a_row_of_another_partition_that_lies_at_the_same_place_stays(aged: TestDatabase, tmp_path: Path) -> None:
     """Two partitions have rows of the same ctid; to delete by ctid alone took those that were not due."""
-    with psycopg.connect(aged.url("transformer"), autocommit=True) as transformer:
-        transformer.execute("create table snapshots.parted (n int, dbt_valid_to timestamptz) partition by list (n)")
+    with psycopg.connect(aged.url("loader"), autocommit=True) as loader:
+        loader.execute("create table raw_shop.parted (n int, _deleted_at timestamptz) partition by list (n)")
         for n in (1, 2):
-            transformer.execute(f"create table snapshots.parted_{n} partition of snapshots.parted for values in ({n})")
-        transformer.execute("insert into snapshots.parted values (1, '2001-01-01'), (2, now())")
+            loader.execute(
+                f"create table raw_shop.parted_{n} partition of raw_shop.parted for values in ({n})".encode()
+            )
+        loader.execute("insert into raw_shop.parted values (1, '2001-01-01'), (2, now())")
     asyncio.run(purge_expired(delete=True, results=tmp_path))
-    assert rows(aged, "select n from snapshots.parted") == [{"n": 2}]
+    assert rows(aged, "select n from raw_shop.parted") == [{"n": 2}]
