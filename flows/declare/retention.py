@@ -34,7 +34,7 @@ class Keep:
             )
         if self.place.startswith("snapshots.") and not self.clears:
             raise DeclarationError(
-                "without its rows, later versions would be numbered anew, and keys in gold mean other versions",
+                "without its rows, later versions would be renumbered, and keys in gold would mean other versions",
                 where=f"retention of {self.place}",
                 fix='name the columns to clear instead: clears=("age_band", …)',
             )

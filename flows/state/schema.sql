@@ -783,7 +783,7 @@ begin
         alert.name := 'part skipped';
         alert.severity := 'warning';
         alert.what := new.skipped;
-        alert.fix := 'mend it at the source: each load tries again';
+        alert.fix := 'fix it at the source: each load tries again';
         alert.cause := about || ': skipped';
         perform ops.fire_alert(alert);
     else

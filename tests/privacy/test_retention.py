@@ -221,7 +221,7 @@ def test_a_term_is_a_day_or_more_of_one_place() -> None:
         Keep("quarantine.rows", days=0, by="resolved_at")
     with pytest.raises(DeclarationError):
         Keep("quarantine", days=1, by="resolved_at")
-    with pytest.raises(DeclarationError, match="numbered anew"):
+    with pytest.raises(DeclarationError, match="renumbered"):
         Keep("snapshots.*", days=1, by="dbt_valid_to")
 
 

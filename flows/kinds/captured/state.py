@@ -104,7 +104,7 @@ def _refuse_unseen(row: Record, where: str) -> None:
         problem = "only tables are captured by triggers, and this is a view or a foreign table"
     elif row["child"] is not None:
         problem = f"{row['child']} inherits from the table, and its changes fire no triggers of the table"
-        fix = "declare the table in a source without capture; the tables that inherit can be captured each by itself"
+        fix = "declare the table in a source without capture; each table that inherits can be captured separately"
     elif remote := [name for name, kind, *_ in json.loads(row["partitions"] or "{}").values() if kind == "f"]:
         problem = f"the partition {min(remote)} is a foreign table: changes at its own server fire no triggers"
     else:
