@@ -64,7 +64,7 @@ async def keep(connection: Connection[Record], pairs: Pairs) -> None:
 
 def statement(old: str, new: str, named: str) -> str:
     """SQL that gives the relation `new` the permissions of `old`. Both are quoted; `named` is their name later."""
-    module: Any = jinja2.Environment(autoescape=False).from_string(_text(_MACRO)).module  # noqa: S701 - SQL
+    module: Any = jinja2.Environment(autoescape=False).from_string(_text(_MACRO)).module  # noqa: S701  # nosec B701 - SQL
     escaped = [part.replace("'", "''") for part in (old, new, named)]
     return str(module.keep_permissions(*escaped))
 

@@ -25,6 +25,9 @@ _OF_DBT = frozenset({"dbt", "dbt_postgres"})
 # Configuration that no statement is made of; `meta` is read by us alone.
 _NOT_RUN = frozenset({"docs", "group", "access", "meta", "tags"})
 
+#: In `meta` of a macro: what it does records a build of the node that calls it, and decides none of its rows.
+RECORDS_META = "records_build"
+
 
 def texts_of(raw: Mapping[str, Any]) -> list[str]:
     """The texts of a node of the manifest that dbt renders: its code, hooks, filters and arguments of its test."""
@@ -61,8 +64,32 @@ class Macros:
 
     def called(self, raw: Mapping[str, Any]) -> set[str]:
         """The macros that a node may call, also indirectly."""
-        named = {one for text in texts_of(raw) for word in jinja_words(text) for one in self._by_name.get(word, ())}
-        return self._closure(named | set((raw.get("depends_on") or {}).get("macros", ())))
+        return self._closure(self._named(raw) | self._recorded(raw))
+
+    def deciding(self, raw: Mapping[str, Any]) -> set[str]:
+        """Those of them that may decide its rows: without macros that only record its build, and what these call."""
+        return self._closure((self._named(raw) - self._records) | (self._recorded(raw) - self._of_records))
+
+    def _named(self, raw: Mapping[str, Any]) -> set[str]:
+        return {one for text in texts_of(raw) for word in jinja_words(text) for one in self._by_name.get(word, ())}
+
+    @staticmethod
+    def _recorded(raw: Mapping[str, Any]) -> set[str]:
+        return set((raw.get("depends_on") or {}).get("macros", ()))
+
+    @cached_property
+    def _records(self) -> frozenset[str]:
+        return frozenset(name for name in self.own if self.meta(name).get(RECORDS_META))
+
+    @cached_property
+    def _of_records(self) -> set[str]:
+        return self._closure(self._records)
+
+    def meta(self, unique_id: str) -> Mapping[str, Any]:
+        """What a macro's properties say of it."""
+        macro = self.own[unique_id]
+        found: Mapping[str, Any] = (macro.get("config") or {}).get("meta") or macro.get("meta") or {}
+        return found
 
     @cached_property
     def of_all(self) -> list[str]:

@@ -172,7 +172,9 @@ class _Reader:
         called = sorted(self._macros.called(raw))
         own = texts_of(raw)
         texts = [*own, *(self._macros.text(name) for name in called)]
-        catalog = any(reads_catalog(text) for text in own) or any(self._asks_freely(name) for name in called)
+        deciding = sorted(self._macros.deciding(raw))
+        of_rows = [*own, *(self._macros.text(name) for name in deciding)]
+        catalog = any(reads_catalog(text) for text in own) or any(self._asks_freely(name) for name in deciding)
         also = list(meta.get(INPUTS_META) or ())
         after = set(meta.get(AFTER_META) or ())
         parents = tuple(
@@ -188,12 +190,12 @@ class _Reader:
             identifier=raw.get("alias") or raw["name"],
             inputs=(*parents, *(f"relation.{name}" for name in also)),
             fingerprint=self._fingerprint(raw, texts),
-            clock=self._clock(meta, texts),
-            unsure=self._unsure(meta, texts, asks=catalog),
+            clock=self._clock(meta, of_rows),
+            unsure=self._unsure(meta, of_rows, asks=catalog),
             asks_catalog=catalog,
             declared=tuple(key for key in (CLOCK_META, INPUTS_META) if key in meta),
-            converts_zones=any(converts_zones(text) for text in texts),
-            calls=() if INPUTS_META in meta else called_functions(texts),
+            converts_zones=any(converts_zones(text) for text in of_rows),
+            calls=() if INPUTS_META in meta else called_functions(of_rows),
         )
         return node, also
 
@@ -217,9 +219,7 @@ class _Reader:
 
     def _asks_freely(self, macro: str) -> bool:
         """Whether a macro asks the catalog, and does not say that it asks only about the node that calls it."""
-        own = self._macros.own[macro]
-        meta = (own.get("config") or {}).get("meta") or own.get("meta") or {}
-        return reads_catalog(self._macros.text(macro)) and INPUTS_META not in meta
+        return reads_catalog(self._macros.text(macro)) and INPUTS_META not in self._macros.meta(macro)
 
     def _fingerprint(self, raw: Mapping[str, Any], texts: list[str]) -> str:
         config = {key: value for key, value in (raw.get("config") or {}).items() if key not in _CONFIG_LEFT_OUT}

@@ -20,6 +20,10 @@ _NODES = {
     "silver__chosen": "select {{ chooser() }} as v",
     "macros__everywhere": "{% macro everywhere() %}1{% endmacro %}",
     "silver__scoped": "select '{{ var('scoped') }}' as v, {{ everywhere() }} as w",
+    # What only records the build, also by others, says nothing about the rows.
+    "macros__recorded_at": "{% macro recorded_at() %}select now(), count(*) from raw_shop.notes{% endmacro %}",
+    "macros__recording": "{% macro recording() %}{{ recorded_at() }}{% endmacro %}",
+    "silver__recorded": "{{ config(post_hook='{{ recording() }}') }} select 0 as v",
 }
 #: Each depends on more than its inputs, and does not say so.
 _UNSURE = {
@@ -32,6 +36,7 @@ _UNSURE = {
     "silver__high": "select {{ highest() }} as v",
     "silver__hooked": "{{ config(post_hook='update {{ this }} set v = (select count(*) from raw_shop.notes)') }} "
     "select 0::bigint as v",
+    "silver__recorded_and_not_said": "{{ config(post_hook='{{ recorded_at() }}') }} select 0 as v",
     "silver__comma": "select n.id as v from {{ ref('stg_notes') }} as s, raw_shop.notes as n where n.id = s.id",
     "silver__bracket": "select n.id as v from ((raw_shop.notes as n cross join {{ ref('stg_notes') }} as s))",
     "silver__only": "select id as v from only raw_shop.notes",
@@ -50,6 +55,9 @@ _UNSURE = {
 }
 _ALWAYS = {name.partition("__")[2] for name in _UNSURE if not name.startswith("macros")} - {"inlined"}
 _YAML = """
+macros:
+  - name: recording
+    config: {meta: {records_build: true}}
 models:
   - name: early
     columns:
@@ -110,6 +118,12 @@ def test_an_edited_macro_builds_whatever_may_call_it(coded: SmallWarehouse) -> N
     assert coded.build(), coded.problems
     assert coded.nodes_built() - _ALWAYS == {"late", "grown", "early", "chosen"}
     assert [_value(coded, name) for name in ("late", "early", "chosen")] == ["second"] * 3
+
+
+def test_an_edited_macro_that_records_a_build_builds_what_it_records(coded: SmallWarehouse) -> None:
+    coded.add(macros__recording="{% macro recording() %}{{ recorded_at() }} limit 1{% endmacro %}")
+    assert coded.build(), coded.problems
+    assert coded.nodes_built() - _ALWAYS == {"recorded"}
 
 
 def test_an_edited_macro_of_a_hook_of_the_project_builds_all_though_a_model_calls_it_too(coded: SmallWarehouse) -> None:
