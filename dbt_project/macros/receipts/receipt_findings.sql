@@ -77,5 +77,7 @@ found (level, about, finding) as (
 select coalesce(jsonb_agg(jsonb_build_object('level', level, 'about', about, 'finding', finding) order by level desc, about, finding), '[]')
 from found
 $findings$;
+comment on function {{ schema }}.findings_of(jsonb, jsonb, timestamptz) is
+'Of receipts: what a reader should know of a table, from its receipt.';
 grant execute on function {{ schema }}.findings_of(jsonb, jsonb, timestamptz) to public;
 {% endmacro %}

@@ -210,6 +210,8 @@ left join lateral (
         and a.day >= (current_timestamp at time zone 'UTC')::date - 1
 ) as unusual on true
 $facts$;
+comment on function {{ schema }}.source_facts(text[]) is
+'Of receipts: what operations know of tables of sources.';
 grant execute on function {{ schema }}.source_facts(text[]) to public;
 
 -- Of the newest run that gave readers these tables: the loads that all of them have, and checks of the gate.
@@ -238,6 +240,8 @@ left join newest as n on n.pipeline = 'rollback' and n.run_id > gate.run_id
 where c.gate = 'gold' and c.outcome <> 'passed' and n.run_id is null
 group by c.dataset
 $facts$;
+comment on function {{ schema }}.run_facts() is
+'Of receipts: what operations know of the last run.';
 grant execute on function {{ schema }}.run_facts() to public;
 {% endmacro %}
 

@@ -3,6 +3,8 @@ with functions as (
     select
         p.proname,
         p.provolatile,
+        -- Made by a build itself, and called by what records it: macros/receipts.
+        coalesce(obj_description(p.oid, 'pg_proc'), '') like 'Of receipts: %' as is_of_receipts,
         concat_ws(
             '|', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid), p.prosrc, p.probin, p.prosqlbody,
             p.proconfig, p.provolatile, p.proisstrict, p.prorettype::regtype, a.aggtransfn, a.aggfinalfn, a.agginitval
@@ -26,7 +28,11 @@ select
     (select array_agg(distinct lower(functions.proname)) from functions where functions.provolatile <> 'i') as changeable,
     md5(concat_ws(
         '|',
-        (select string_agg(functions.described, '|' order by functions.described) from functions),
+        (
+            select string_agg(functions.described, '|' order by functions.described)
+            from functions
+            where not functions.is_of_receipts
+        ),
         (select string_agg(e.extname || e.extversion, '|' order by e.extname) from pg_extension as e),
         (
             select string_agg(s.name || s.setting, '|' order by s.name)
