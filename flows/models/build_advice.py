@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 # PostgreSQL's messages for a unique index or a primary key that rows do not allow, and dbt's for both; SQLSTATE 23505.
-_DUPLICATE = re.compile(r"duplicate key value|could not create unique index|is duplicated", re.IGNORECASE)
+_DUPLICATE = re.compile(r"duplicate key value|could not create unique index|is duplicated|\b23505\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

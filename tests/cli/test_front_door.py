@@ -34,6 +34,8 @@ COMMANDS = {
     "migrate": "Upgrade schema ops to the version",
     "reconcile": "Compare raw with its sources by content",
     "backfill": "Reload a range of days",
+    "follow": "Load a source's changes as they happen",
+    "receipt": "Show what a table of gold rests on",
     "reload": "Have the next load of a table read all",
     "recover": "Bring tables back to what their sources hold",
     "backup": "Back up the cluster",

@@ -34,8 +34,12 @@ class Snapshots:
         kept = {
             name: settings[name] for name in ("name", "version", "profile", "vars", "snapshots") if name in settings
         }
+        hooks = kept["snapshots"]["medallion"]
+        # Receipts need tables that on-run-start makes: tests/dbt_project/test_receipts.py.
+        del hooks["+post_hook"]
+        hooks["+pre_hook"] = "{{ prepare_snapshot() }}"
         if not with_hook:
-            del kept["snapshots"]["medallion"]["+pre_hook"]
+            del hooks["+pre_hook"]
         (folder / "dbt_project.yml").write_text(yaml.safe_dump(kept | {"macro-paths": ["macros"]}))
         (folder / "macros").symlink_to(PROJECT / "macros")
         (folder / "profiles.yml").write_text((PROJECT / "profiles.yml").read_text())

@@ -17,6 +17,8 @@ STUBS = {
     "flows/transform": "def transform() -> None: open('was_here', 'x').close()",
     "flows/release": "def release(accept_changes: bool = False) -> None: ...",
     "flows/pipeline": "def pipeline() -> None: ...",
+    "flows/follow": "def follow(source: str, tables: list[str] | None = None, minutes: float | None = None, "
+    "until_caught_up: bool = False) -> None: ...",
     "flows/backfill": "def backfill(table: str, first: str, last: str) -> None: ...",
     "flows/reconcile": "def reconcile() -> None: ...",
     "flows/predict": "def predict() -> None: ...",

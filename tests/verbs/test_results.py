@@ -69,7 +69,7 @@ def test_the_terminal_warns_instead_of_saying_that_nothing_changed(
         "rows_quarantined": 0, "rows_deduplicated": 0, "error": None,
         **{name: getattr(SHAPES[result], name) for name in (
             "source_rows", "raw_rows", "quarantine_rows", "reconciliation", "missing_rows", "extra_rows",
-            "duplicate_rows",
+            "duplicate_rows", "skipped",
         )},
     }  # fmt: skip
 

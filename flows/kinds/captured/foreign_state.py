@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+from hashlib import md5
 from typing import Any
 
 from flows.declare.database import Database
@@ -152,7 +152,7 @@ async def _of_capture(reader: Reader, made: ForeignStatements, changes: dict[str
     rules = facts.pop("rules", "rules ").removeprefix("rules ")
     _refuse_unseen(rules, where)
     bodies = {
-        names.trigger(event): hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
+        names.trigger(event): md5(body.encode(), usedforsecurity=False).hexdigest()
         for event, body in made.bodies.items()
     }
     has_triggers = set(bodies) <= set(facts)

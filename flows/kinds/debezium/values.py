@@ -8,11 +8,11 @@ https://debezium.io/documentation/reference/stable/connectors/postgresql.html#po
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import md5
 from typing import Any
 
 import msgspec
@@ -206,7 +206,7 @@ def placeholders(written: str) -> frozenset[bytes]:
     codes = list(raw)
     forms: list[Any] = [
         written, base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode(), raw.hex(), [written],
-        [str(uuid.UUID(bytes=hashlib.md5(raw, usedforsecurity=False).digest(), version=3))],
+        [str(uuid.UUID(bytes=md5(raw, usedforsecurity=False).digest(), version=3))],
         [base64.b64encode(raw).decode()], codes, [float(code) for code in codes], {written: written},
         base64.urlsafe_b64encode(raw).decode().rstrip("="),
     ]  # fmt: skip

@@ -29,6 +29,8 @@ class NumberedWalk(Walk):
         self._pages: int | None = None
         self._width = 0
         self._last: tuple[bytes, ...] = ()
+        self._grows: tuple[bytes, ...] = ()  # the last page, which is read once more because of
+        self._doubt: AttemptFailed | None = None  # what the page behind it says
         self._looks = False  # the current page is the one behind the expected end
         self._is_capped = False  # there were records behind it: total and pages say nothing
         self._again: int | None = None  # the page of the second pass that is read now
@@ -57,7 +59,7 @@ class NumberedWalk(Walk):
         if self._looks and is_repeat(page, self._last):
             page = ()  # behind the end, some APIs repeat the last page
         refuse_repeat(page, self._last)
-        self._last = page
+        last, self._last = self._last, page
         self._note(answer)
         self.seen += len(page)
         if (back := self._shrunk_by(answer)) and not self._is_capped:
@@ -70,8 +72,15 @@ class NumberedWalk(Walk):
         if answer.ended or (not page and not self._goes_on_empty()):
             if not answer.ended and self.says_more(answer):
                 raise unfinished(f"page {self._number} is empty, and says that there is more")
-            self._end(answer)
+            try:
+                self._end(answer)
+            except AttemptFailed as doubt:
+                if not last:
+                    raise
+                return [], self._read_last_again(last, doubt)
             return list(page), None
+        if self._doubt is not None:
+            return self._take_grown(page, answer, self._doubt)
         told = self.says_more(answer)
         if self._is_over(answer, told):
             return list(page), None
@@ -108,6 +117,34 @@ class NumberedWalk(Walk):
         self._trail.page(page)
         self._number += 1
         return [], None if self._looks else self._request(self._number)
+
+    def _read_last_again(self, last: tuple[bytes, ...], doubt: AttemptFailed) -> PageRequest:
+        """The page before, since the API says behind it that there is more: a record may have been added to it."""
+        self._trail.back(2, self._read)
+        self._number -= 1
+        self.seen -= len(last)
+        self._listed -= len(last)
+        self._grows, self._doubt, self._last, self._looks = last, doubt, (), False
+        return self._request(self._number)
+
+    def _take_grown(
+        self, page: tuple[bytes, ...], answer: Answer, doubt: AttemptFailed
+    ) -> tuple[list[bytes], PageRequest | None]:
+        """What is new on the last page. There was nothing behind it: it is the end, if it does not say otherwise.
+
+        Raises:
+            AttemptFailed: nothing is new, and the API says that there is more.
+        """
+        known, self._grows, self._doubt = set(self._grows), (), None
+        new = [record for record in page if record not in known]
+        try:
+            self._end(answer)
+        except AttemptFailed:
+            if not new:
+                raise doubt from None
+            self._number += 1
+            return new, self._request(self._number)
+        return new, None
 
     def read_again(self) -> PageRequest | None:
         """The list changed while it was read: the first page of a second pass, from the end to the beginning.
