@@ -82,10 +82,10 @@ def test_the_terminal_warns_instead_of_saying_that_nothing_changed(
     console = Console(file=shown, width=150)
     watch.run({"shop": None}, ingest_only=True, full_refresh=False, console=console)
     assert "Warning shop.t: " in shown.getvalue()
-    assert "have not changed" not in shown.getvalue()
+    assert "nothing new to load" not in shown.getvalue()
     load["reconciliation"] = "match"
     watch.run({"shop": None}, ingest_only=True, full_refresh=False, console=console)
-    assert "have not changed" in shown.getvalue()
+    assert "nothing new to load" in shown.getvalue()
 
 
 async def test_status_event_and_result_tell_it(ends: TwoEnds) -> None:
