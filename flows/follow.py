@@ -1,4 +1,4 @@
-"""Flow follow: a source's changes as they happen, until it is told to stop.
+"""Flow follow: a source's changes as they happen, until it is cancelled or stopped by a signal.
 
 Commits every half second or 50,000 changes, each with its position. Ordinary runs of the source can go on meanwhile:
 whoever holds a table's lock loads it, and the other one continues behind.
@@ -71,7 +71,7 @@ async def follow(
             seconds=None if minutes is None else minutes * 60,
         )
         stopped = None
-        # A run that is told to stop has done what it was to do: its end is recorded before the signal takes effect.
+        # A run that a signal stops has done what it was to do: its end is recorded before the signal takes effect.
         with stops_at_a_commit(following.stop):
             async with shared_slots(source, run.others), keeping_sessions():
                 try:

@@ -55,7 +55,7 @@ async def _values(loader: Connection[Record], place: Place, form: Form) -> dict[
     """The distinct values of every path in a sample of the table's records."""
     found: dict[str, set[str]] = {}
     for document in place.documents:
-        # A table of records has one column of them, whose fields are the record's; of other columns the name is told.
+        # A table of records has one column of them, with the fields of the record; other columns go by their names.
         prefix = "" if document == "payload" else f"{document}."
         rows = await loader.fetch(
             f"select d from (select {place.document(document)} as d from {place.relation} as t) as t "

@@ -1,4 +1,4 @@
-"""What a flow that follows a source gives to the source's kind, and what it is told."""
+"""What a flow that follows a source gives to the source's kind, and what it reports back."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ async def pending_keys(ends: Ends[Database, Table]) -> AsyncIterator[Pending]:
                 connections.append(await opened.enter_async_context(connect(ends.warehouse, side="warehouse")))
                 relation = await _changed(ends, target, snapshots, connections[0])
             if not relation and await _is_loaded_meanwhile(connections[0], target, snapshots):
-                return set(keys)  # the log has let go of what raw's snapshot does not have yet
+                return set(keys)  # the log no longer has what raw's snapshot does not have yet
             return await _among(connections[0], relation, ends.table, keys) if relation else set()
 
         yield pending

@@ -12,7 +12,7 @@ from flows.declare.refusals import refuse_repeats, unknown_table
 from flows.declare.rule import OnDuplicate, Rule, Tolerance
 from flows.kinds.debezium.types import raw_type
 from flows.kinds.files.pattern import Pattern
-from flows.kinds.files.ready import Manifest, Marker, Ready, Settled
+from flows.kinds.files.ready import Ready, Settled, refuse_ready
 from flows.values.errors import DeclarationError
 from flows.values.identifiers import require_plain
 from flows.values.shape import METADATA_NAMES
@@ -205,12 +205,7 @@ class Debezium:
         if not self.tables:
             raise DeclarationError("no tables", where=where, fix="declare at least one EventTable")
         refuse_repeats([table.name for table in self.tables], "table", where)
-        if not isinstance(self.ready, Settled | Marker | Manifest):
-            raise DeclarationError(
-                f"ready={self.ready!r} does not say when a file is complete",
-                where=where,
-                fix='write Settled("30 s"), Marker("{name}.done") or Manifest("*.manifest.json")',
-            )
+        refuse_ready(self.ready, where)
         if self.max_expansion < 1:
             raise DeclarationError("max_expansion is below 1", where=where, fix="write 200, or more")
         if not self.placeholder:

@@ -7,7 +7,7 @@ from flows.declare.ask import Ask, refuse_ask
 from flows.declare.budget import Budget, refuse_budget
 from flows.declare.freshness import Freshness, refuse_freshness
 from flows.declare.refusals import refuse_repeats, unknown_table
-from flows.kinds.files.ready import Manifest, Marker, Ready, Settled
+from flows.kinds.files.ready import Ready, Settled, refuse_ready
 from flows.kinds.files.release import Archive, Delete, Leave, Release
 from flows.kinds.files.table import FileTable
 from flows.values.errors import DeclarationError
@@ -62,12 +62,7 @@ class Files:
         if not self.tables:
             raise DeclarationError("no tables", where=where, fix="declare at least one FileTable")
         refuse_repeats([table.name for table in self.tables], "table", where)
-        if not isinstance(self.ready, Settled | Marker | Manifest):
-            raise DeclarationError(
-                f"ready={self.ready!r} does not say when a file is complete",
-                where=where,
-                fix='write Settled("30 s"), Marker("{name}.done") or Manifest("*.manifest.json")',
-            )
+        refuse_ready(self.ready, where)
         if not isinstance(self.acknowledge, Leave | Archive | Delete):
             raise DeclarationError(
                 f"acknowledge={self.acknowledge!r} does not say what becomes of a file",

@@ -10,7 +10,7 @@ from flows.values.visible import visible
 _NAMED = 5
 
 
-# For how many seconds a file may wait for its end, its marker or its manifest before a person is told.
+# For how many seconds a file may wait for its end, its marker or its manifest before the alert `part skipped`.
 _PATIENCE = 3600.0
 
 

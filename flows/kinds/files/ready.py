@@ -75,3 +75,17 @@ class Manifest:
 
 
 Ready = Settled | Marker | Manifest
+
+
+def refuse_ready(ready: object, where: str) -> None:
+    """Refuse what does not say when a file is complete.
+
+    Raises:
+        DeclarationError: it is none of the three.
+    """
+    if not isinstance(ready, Settled | Marker | Manifest):
+        raise DeclarationError(
+            f"ready={ready!r} does not say when a file is complete",
+            where=where,
+            fix='write Settled("30 s"), Marker("{name}.done") or Manifest("*.manifest.json")',
+        )

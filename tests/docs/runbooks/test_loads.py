@@ -76,8 +76,8 @@ def test_a_part_of_the_source_that_was_skipped(night: Night, tmp_path: Path) -> 
     (tmp_path / "cut.csv").write_text("x\n2\nT,2\n")
     assert night.load("lines") is None
     assert night.raw("select x from raw_drop.lines") == [("1",)]
-    mended = {2: lambda: (tmp_path / "cut.csv").write_text("x\n2\n3\nT,2\n")}
-    night.follow("part skipped", "drop.lines", hands=mended)
+    corrected = {2: lambda: (tmp_path / "cut.csv").write_text("x\n2\n3\nT,2\n")}
+    night.follow("part skipped", "drop.lines", hands=corrected)
 
 
 @exercise("budget reached")

@@ -1,4 +1,4 @@
-"""Files that somebody has to mend are part of the result, in every place where it is read."""
+"""Files that somebody has to correct are part of the result, in every place where it is read."""
 
 import pytest
 
@@ -11,7 +11,7 @@ CONTRADICTED = "x;y\n2;two\nT;2\n"
 TRAILER = Csv(delimiter=";", trailer=r"^T;(?P<rows>\d+)")
 
 
-async def test_a_skipped_file_is_part_of_the_result_until_it_is_mended(drop: Drop) -> None:
+async def test_a_skipped_file_is_part_of_the_result_until_it_is_corrected(drop: Drop) -> None:
     drop.put("whole.csv", "x;y\n1;one\nT;1\n")
     drop.put("cut.csv", CONTRADICTED)
     first = await drop.load(format=TRAILER)
@@ -27,8 +27,8 @@ async def test_a_skipped_file_is_part_of_the_result_until_it_is_mended(drop: Dro
     assert again.counts.skipped == first.counts.skipped  # nothing new came, and still not all is there
 
     drop.put("cut.csv", "x;y\n2;two\n3;three\nT;2\n")
-    mended = await drop.load(format=TRAILER)
-    assert (mended.counts.reconciliation, mended.counts.skipped) == ("match", None)
+    corrected = await drop.load(format=TRAILER)
+    assert (corrected.counts.reconciliation, corrected.counts.skipped) == ("match", None)
     assert (await drop.compare(format=TRAILER)).result == "match"
 
 
